@@ -1,0 +1,164 @@
+"""What both HTTP APIs are made of: one factory that gives an app its middleware, errors, health and offline docs.
+
+Routes are strict: an unknown or repeated query parameter and a body of another media type are errors, never ignored.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from fastapi_offline import FastAPIOffline
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Scope
+
+from chassis import __version__
+from chassis.health import Health
+from chassis.middleware import BodyLimit, RequestContext
+from chassis.negotiation import accepts, require_media_type
+from chassis.pages import problem_routes
+from chassis.problems import (
+    COMMON,
+    MALFORMED,
+    VALIDATION,
+    FieldError,
+    Problem,
+    ProblemType,
+    answer_http_exception,
+    answer_invalid_request,
+    answer_problem,
+)
+
+#: A command or query body of ours is a few KiB (attributes at most 16); more is a mistake or an attack.
+BODY_BYTES = 64 * 1024
+
+_EXPOSED = (
+    "Location",
+    "Link",
+    "ETag",
+    "Consistency-Token",
+    "As-Of",
+    "Retry-After",
+    "X-Total-Count",
+    "Idempotent-Replayed",
+    "Preference-Applied",
+    "X-Request-Id",
+)
+
+
+class StrictRoute(APIRoute):
+    """A route that answers 406, 415 and 422 before anything is read, where the client meant something else."""
+
+    #: The media types a body may have, the preferred one first.
+    media_types: tuple[str, ...] = ("application/json",)
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """FastAPI's handler behind the checks."""
+        handler = super().get_route_handler()
+        known = {parameter.alias for parameter in self.dependant.query_params}
+        repeatable = {
+            parameter.alias for parameter in self.dependant.query_params if _is_list(parameter.field_info.annotation)
+        }
+        media_types = self.media_types if self.body_field else ()
+
+        async def strict(request: Request) -> Response:
+            accepts(request, "application/json")
+            refuse_unknown_parameters(request, known=known, repeatable=repeatable)
+            if media_types:
+                require_media_type(request, media_types)
+            return await handler(request)
+
+        return strict
+
+
+def _is_list(annotation: object) -> bool:
+    return getattr(annotation, "__origin__", None) is list
+
+
+def refuse_unknown_parameters(request: Request, *, known: set[str], repeatable: set[str]) -> None:
+    """Raise a 422 that names every unknown query parameter and every repeated single-valued one."""
+    if not request.url.query:
+        return
+    counts = Counter(name for name, _ in request.query_params.multi_items())
+    errors: list[FieldError] = []
+    for name, count in counts.items():
+        if name not in known:
+            allowed = ", ".join(sorted(known)) or "none"
+            errors.append({"detail": f"is not a known parameter; this route takes: {allowed}", "parameter": name})
+        elif count > 1 and name not in repeatable:
+            errors.append({"detail": f"is given {count} times; give it once", "parameter": name})
+    if errors:
+        raise Problem(VALIDATION, f"{errors[0]['parameter']}: {errors[0]['detail']}", errors=errors)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiDescription:
+    """What one API says of itself."""
+
+    title: str
+    summary: str
+    problems: tuple[ProblemType, ...]
+    body_limit: Callable[[Scope], int] = lambda _: BODY_BYTES
+
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[Any]]
+
+
+def create_api(
+    description: ApiDescription,
+    *,
+    lifespan: Lifespan,
+    health: Health,
+    cors_origins: Sequence[str],
+    make_request_id: Callable[[], str],
+) -> FastAPI:
+    """An app with everything but its own routes; nothing is opened before its lifespan begins."""
+    app = FastAPIOffline(
+        title=description.title,
+        summary=description.summary,
+        version=__version__,
+        lifespan=lifespan,
+        middleware=_middleware(description, cors_origins, make_request_id),
+        redirect_slashes=False,
+        telemetry={"operation_spans": False},
+    )
+    app.router.route_class = StrictRoute
+    app.add_exception_handler(Problem, answer_problem)
+    app.add_exception_handler(HTTPException, answer_http_exception)
+    app.add_exception_handler(RequestValidationError, answer_invalid_request)
+    app.router.routes.extend(health.routes())
+    app.router.routes.extend(problem_routes(COMMON + description.problems))
+    return app
+
+
+def _middleware(
+    description: ApiDescription, cors_origins: Sequence[str], make_request_id: Callable[[], str]
+) -> list[Middleware]:
+    stack = [Middleware(RequestContext, make_id=make_request_id)]
+    if cors_origins:
+        stack.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=list(cors_origins),
+                allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
+                allow_headers=["*"],
+                expose_headers=list(_EXPOSED),
+            )
+        )
+    stack.append(Middleware(BodyLimit, limit=description.body_limit))
+    return stack
+
+
+def malformed_header(name: str, detail: str) -> Problem:
+    """A 400 about one header."""
+    return Problem(MALFORMED, f"{name}: {detail}", errors=[{"detail": detail, "header": name}])

@@ -1,0 +1,132 @@
+"""Kafka as every process reaches it: client settings, the topics, and the errors that mean "not now"."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
+from chassis.settings import Kafka
+
+#: One request to a broker that lives takes milliseconds; after this long it is down or out of reach.
+REQUEST_SECONDS = 10.0
+
+#: Errors that say the broker or the network failed. aiokafka lets ConnectionError and TimeoutError through unwrapped.
+INFRASTRUCTURE_ERRORS: tuple[type[Exception], ...] = (KafkaError, OSError, TimeoutError)
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic as it must be: name, partitions and the configuration that the design depends on."""
+
+    name: str
+    partitions: int
+    configs: dict[str, str]
+    replication_factor: int = 1
+
+
+class TopicMismatchError(Exception):
+    """A topic exists with another number of partitions than the settings say: keys would move. Never repaired."""
+
+
+def client_arguments(settings: Kafka) -> dict[str, Any]:
+    """The keyword arguments that every aiokafka client takes to reach and trust the brokers."""
+    arguments: dict[str, Any] = {
+        "bootstrap_servers": settings.kafka_bootstrap_servers,
+        "security_protocol": settings.kafka_security_protocol,
+        "request_timeout_ms": int(REQUEST_SECONDS * 1000),
+    }
+    if settings.kafka_security_protocol.startswith("SASL"):
+        secret = settings.kafka_sasl_password
+        arguments["sasl_mechanism"] = settings.kafka_sasl_mechanism
+        arguments["sasl_plain_username"] = settings.kafka_sasl_username
+        arguments["sasl_plain_password"] = secret.get_secret_value() if secret else None
+    if settings.kafka_security_protocol.endswith("SSL"):
+        arguments["ssl_context"] = _ssl_context(settings)
+    return arguments
+
+
+def _ssl_context(settings: Kafka) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=settings.kafka_ssl_cafile)
+    if settings.kafka_ssl_certfile:
+        secret = settings.kafka_ssl_password
+        context.load_cert_chain(
+            settings.kafka_ssl_certfile,
+            settings.kafka_ssl_keyfile,
+            secret.get_secret_value() if secret else None,
+        )
+    return context
+
+
+@asynccontextmanager
+async def admin(settings: Kafka) -> AsyncIterator[AIOKafkaAdminClient]:
+    """An admin client, started and always closed.
+
+    Raises:
+        KafkaError, OSError, TimeoutError: no broker answered within REQUEST_SECONDS.
+    """
+    client = AIOKafkaAdminClient(**client_arguments(settings))
+    try:
+        await asyncio.wait_for(client.start(), REQUEST_SECONDS)
+        yield client
+    finally:
+        await client.close()
+
+
+async def ensure_topics(client: AIOKafkaAdminClient, topics: list[Topic]) -> list[str]:
+    """Create the topics that are missing and set the configuration of those that are there.
+
+    Returns:
+        The names of the topics that were created.
+
+    Raises:
+        TopicMismatchError: a topic is there with another number of partitions; nothing is changed about it.
+    """
+    existing = await partition_counts(client, [topic.name for topic in topics])
+    refuse_other_partition_counts(topics, existing)
+    missing = [topic for topic in topics if topic.name not in existing]
+    for topic in missing:
+        await _create(client, topic)
+    for topic in topics:
+        if topic.name in existing:
+            await client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic.name, configs=topic.configs)])
+    return [topic.name for topic in missing]
+
+
+async def partition_counts(client: AIOKafkaAdminClient, names: list[str]) -> dict[str, int]:
+    """The number of partitions of each of these topics that exists."""
+    described = await asyncio.wait_for(client.describe_topics(names), REQUEST_SECONDS)
+    return {topic["topic"]: len(topic["partitions"]) for topic in described if not topic["error_code"]}
+
+
+def refuse_other_partition_counts(topics: list[Topic], existing: dict[str, int]) -> None:
+    """Raise TopicMismatchError for the first topic whose partition count differs."""
+    for topic in topics:
+        found = existing.get(topic.name, topic.partitions)
+        if found != topic.partitions:
+            raise TopicMismatchError(
+                f"topic {topic.name} has {found} partitions, the settings say {topic.partitions}: a change would move"
+                f" users to other partitions and break their order. Set TOPIC_PARTITIONS={found}, or start a new topic."
+            )
+
+
+async def _create(client: AIOKafkaAdminClient, topic: Topic) -> None:
+    new = NewTopic(
+        topic.name,
+        num_partitions=topic.partitions,
+        replication_factor=topic.replication_factor,
+        topic_configs=topic.configs,
+    )
+    response = await asyncio.wait_for(client.create_topics([new]), REQUEST_SECONDS)
+    for _, code, *rest in response.topic_errors:
+        error = for_code(code)
+        # Somebody else created it meanwhile: that is what we wanted.
+        if code and error is not TopicAlreadyExistsError:
+            raise error(rest[0] if rest else f"topic {topic.name} was refused")

@@ -1,0 +1,82 @@
+"""How a process that is not a web application runs: until SIGTERM or SIGINT, then it finishes what it began."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import structlog
+
+try:
+    import uvloop
+
+    new_event_loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+except ImportError:  # Windows has no uvloop
+    new_event_loop = asyncio.new_event_loop
+
+log = structlog.get_logger("lifecycle")
+
+Main = Callable[[asyncio.Event], Awaitable[int]]
+
+
+def run(main: Main) -> int:
+    """Run `main(stopping)` and return its exit code; 130 when a second signal cut it short.
+
+    `stopping` is set by the first SIGTERM or SIGINT: `main` then finishes what it began and returns. A second signal
+    cancels it.
+    """
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        return runner.run(_until_told(main))
+
+
+async def _until_told(main: Main) -> int:
+    stopping = asyncio.Event()
+    task = asyncio.ensure_future(main(stopping))
+    loop = asyncio.get_running_loop()
+
+    def stop(number: signal.Signals) -> None:
+        if stopping.is_set():
+            task.cancel()
+        log.info("process.stopping", signal=number.name)
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop, number)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        return 130
+
+
+async def wait_for_event(event: asyncio.Event, seconds: float) -> bool:
+    """Wait until `event` is set or the seconds have passed; says whether it is set."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
+    return event.is_set()
+
+
+class Backoff:
+    """Growing delays with full jitter, for retries of what others are retrying too.
+
+    Source: "Exponential Backoff And Jitter", M. Brooker, AWS Architecture Blog, 2015.
+    """
+
+    def __init__(self, *, first: float, cap: float, rng: random.Random | None = None) -> None:
+        """The first delay is at most `first` seconds; the limit doubles with each, up to `cap` seconds."""
+        self._first = first
+        self._cap = cap
+        self._limit = first
+        self._rng = rng or random.Random()  # noqa: S311 - spreads retries, guards nothing
+
+    def next(self) -> float:
+        """The next delay in seconds, at least a tenth of its limit so that a loop never spins."""
+        limit = self._limit
+        self._limit = min(limit * 2, self._cap)
+        return self._rng.uniform(limit / 10, limit)
+
+    def reset(self) -> None:
+        """Begin again at `first`: what failed has succeeded."""
+        self._limit = self._first

@@ -1,0 +1,135 @@
+"""Pure ASGI middleware of both APIs: request ids, request metrics, the last resort for errors, and the body limit.
+
+BaseHTTPMiddleware costs more than a whole route here (measured 121 against 35 microseconds), so none is used.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Awaitable, Callable
+
+import structlog
+from prometheus_client import Counter, Histogram
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from chassis.problems import INTERNAL, PAYLOAD_TOO_LARGE, Problem, problem_response
+from chassis.telemetry import request_id
+
+log = structlog.get_logger("http")
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+#: Buckets in seconds: half a millisecond (a read by id) to ten seconds (the longest wait for a token).
+_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+REQUESTS = Counter("muster_http_requests_total", "HTTP answers.", ["method", "status"])
+SECONDS = Histogram("muster_http_request_seconds", "Time to answer a request.", ["method"], buckets=_BUCKETS)
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class RequestContext:
+    """Outermost: gives each request its id and echoes it, counts the answer, turns a stray exception into a 500."""
+
+    def __init__(self, app: ASGIApp, *, make_id: Callable[[], str]) -> None:
+        """Wrap `app`; `make_id` makes an id where the client sent none that we accept."""
+        self.app = app
+        self.make_id = make_id
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        identifier = given if _REQUEST_ID.fullmatch(given) else self.make_id()
+        token = request_id.set(identifier)
+        answer = _Answer(send, identifier)
+        try:
+            await self._serve(scope, receive, answer)
+        finally:
+            answer.record(scope)
+            request_id.reset(token)
+
+    async def _serve(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+        try:
+            await self.app(scope, receive, answer.send)
+        except Problem as problem:
+            await self._answer(problem, scope, receive, answer)
+        except Exception:
+            log.exception("http.unexpected_error", method=scope["method"], path=scope["path"])
+            detail = "an unexpected error; the request_id leads the operator to its cause"
+            await self._answer(Problem(INTERNAL, detail), scope, receive, answer)
+
+    async def _answer(self, problem: Problem, scope: Scope, receive: Receive, answer: _Answer) -> None:
+        # Once the answer has begun, its status is out: closing the connection is the only honest sign left.
+        if answer.status:
+            raise problem
+        await problem_response(problem, instance=scope["path"])(scope, receive, answer.send)
+
+
+class _Answer:
+    """One answer on its way out: adds the request id and remembers the status."""
+
+    def __init__(self, send: Send, identifier: str) -> None:
+        self._send = send
+        self._identifier = identifier
+        self._start = time.perf_counter()
+        self.status = 0
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = [
+                *message.get("headers", ()),
+                (b"x-request-id", self._identifier.encode("ascii")),
+            ]
+        await self._send(message)
+
+    def record(self, scope: Scope) -> None:
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        seconds = time.perf_counter() - self._start
+        REQUESTS.labels(method, self.status).inc()
+        SECONDS.labels(method).observe(seconds)
+        log.debug("http.answered", method=method, path=scope["path"], status=self.status, seconds=round(seconds, 6))
+
+
+class BodyLimit:
+    """Refuses bodies above a limit, by Content-Length before reading and by counting while reading."""
+
+    def __init__(self, app: ASGIApp, *, limit: Callable[[Scope], int]) -> None:
+        """Wrap `app`; `limit` gives a request's greatest body size in bytes."""
+        self.app = app
+        self.limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request.
+
+        Raises:
+            Problem: payload-too-large.
+        """
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        limit = self.limit(scope)
+        declared = Headers(scope=scope).get("content-length", "")
+        if declared.isdecimal() and int(declared) > limit:
+            raise _too_large(limit)
+        await self.app(scope, _counting(receive, limit), send)
+
+
+def _counting(receive: Receive, limit: int) -> Callable[[], Awaitable[Message]]:
+    total = 0
+
+    async def counted() -> Message:
+        nonlocal total
+        message = await receive()
+        total += len(message.get("body", b""))
+        if total > limit:
+            raise _too_large(limit)
+        return message
+
+    return counted
+
+
+def _too_large(limit: int) -> Problem:
+    return Problem(PAYLOAD_TOO_LARGE, f"the body may have at most {limit} bytes; send less at once")

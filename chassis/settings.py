@@ -1,0 +1,289 @@
+"""Settings groups: typed environment variables that fail fast, one line per mistake.
+
+A process composes its settings class from the groups it needs, so it is told its own secrets and no others. Values come
+from the environment, then from a `.env` file in the working directory; empty values count as absent. Nothing is read at
+import time: `load` is called by the process's entry point.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import URL
+
+S = TypeVar("S", bound="Settings")
+
+
+class SettingsError(Exception):
+    """Some variables are missing or wrong; `lines` has one sentence per variable, without any secret's value."""
+
+    def __init__(self, lines: list[str]) -> None:
+        """Keep the lines; the message joins them."""
+        self.lines = lines
+        super().__init__("\n".join(lines))
+
+
+#: What Kafka allows in a topic's name.
+_TOPIC = r"^[A-Za-z0-9._-]{1,249}$"
+_DAY_MS = 86_400_000
+
+
+class Settings(BaseSettings):
+    """The ground of every group: `.env` is read, empty means absent, values cannot be changed after loading."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_ignore_empty=True,
+        # One .env serves every process; each takes what it knows.
+        extra="ignore",
+        frozen=True,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PostgresAddress:
+    """Where one database is and how many connections this process may hold to it."""
+
+    server: str
+    port: int
+    user: str
+    password: SecretStr
+    database: str
+    pool_size: int = 20
+    max_overflow: int = 10
+
+    @property
+    def url(self) -> URL:
+        """The SQLAlchemy URL (`postgresql+asyncpg`), for Alembic; printing it hides the password."""
+        return URL.create(
+            "postgresql+asyncpg",
+            username=self.user,
+            password=self.password.get_secret_value(),
+            host=self.server,
+            port=self.port,
+            database=self.database,
+        )
+
+    @property
+    def connect_arguments(self) -> dict[str, Any]:
+        """The keyword arguments asyncpg.connect takes for this address."""
+        return {
+            "host": self.server,
+            "port": self.port,
+            "user": self.user,
+            "password": self.password.get_secret_value(),
+            "database": self.database,
+        }
+
+    def __str__(self) -> str:
+        """`user@server:port/database`: fit for logs and messages."""
+        return f"{self.user}@{self.server}:{self.port}/{self.database}"
+
+
+def _either(prefix: str, name: str) -> AliasChoices:
+    return AliasChoices(f"{prefix}_{name}", name)
+
+
+class CommandPostgres(Settings):
+    """The command database: users, outbox, idempotency records."""
+
+    command_postgres_user: str = Field(
+        validation_alias=_either("COMMAND", "POSTGRES_USER"), min_length=1, examples=["muster"]
+    )
+    command_postgres_password: SecretStr = Field(
+        validation_alias=_either("COMMAND", "POSTGRES_PASSWORD"), examples=["a-long-secret"]
+    )
+    command_postgres_server: str = Field(
+        validation_alias=_either("COMMAND", "POSTGRES_SERVER"), min_length=1, examples=["127.0.0.1"]
+    )
+    command_postgres_port: int = Field(
+        5432, ge=1, le=65535, validation_alias=_either("COMMAND", "POSTGRES_PORT"), examples=[5432]
+    )
+    command_postgres_db: str = Field(validation_alias="COMMAND_POSTGRES_DB", min_length=1, examples=["muster_command"])
+    command_postgres_pool_size: int = Field(
+        20, ge=1, le=1000, validation_alias=_either("COMMAND", "POSTGRES_POOL_SIZE"), examples=[20]
+    )
+    command_postgres_max_overflow: int = Field(
+        10, ge=0, le=1000, validation_alias=_either("COMMAND", "POSTGRES_MAX_OVERFLOW"), examples=[10]
+    )
+
+    @property
+    def command_database(self) -> PostgresAddress:
+        """The address the variables spell."""
+        return PostgresAddress(
+            server=self.command_postgres_server,
+            port=self.command_postgres_port,
+            user=self.command_postgres_user,
+            password=self.command_postgres_password,
+            database=self.command_postgres_db,
+            pool_size=self.command_postgres_pool_size,
+            max_overflow=self.command_postgres_max_overflow,
+        )
+
+
+class QueryPostgres(Settings):
+    """The query database: read tables, generations, checkpoints, parked records."""
+
+    query_postgres_user: str = Field(
+        validation_alias=_either("QUERY", "POSTGRES_USER"), min_length=1, examples=["muster"]
+    )
+    query_postgres_password: SecretStr = Field(
+        validation_alias=_either("QUERY", "POSTGRES_PASSWORD"), examples=["a-long-secret"]
+    )
+    query_postgres_server: str = Field(
+        validation_alias=_either("QUERY", "POSTGRES_SERVER"), min_length=1, examples=["127.0.0.1"]
+    )
+    query_postgres_port: int = Field(
+        5432, ge=1, le=65535, validation_alias=_either("QUERY", "POSTGRES_PORT"), examples=[5432]
+    )
+    query_postgres_db: str = Field(validation_alias="QUERY_POSTGRES_DB", min_length=1, examples=["muster_query"])
+    query_postgres_pool_size: int = Field(
+        20, ge=1, le=1000, validation_alias=_either("QUERY", "POSTGRES_POOL_SIZE"), examples=[20]
+    )
+    query_postgres_max_overflow: int = Field(
+        10, ge=0, le=1000, validation_alias=_either("QUERY", "POSTGRES_MAX_OVERFLOW"), examples=[10]
+    )
+
+    @property
+    def query_database(self) -> PostgresAddress:
+        """The address the variables spell."""
+        return PostgresAddress(
+            server=self.query_postgres_server,
+            port=self.query_postgres_port,
+            user=self.query_postgres_user,
+            password=self.query_postgres_password,
+            database=self.query_postgres_db,
+            pool_size=self.query_postgres_pool_size,
+            max_overflow=self.query_postgres_max_overflow,
+        )
+
+
+class Kafka(Settings):
+    """How to reach the brokers."""
+
+    kafka_bootstrap_servers: str = Field(
+        validation_alias="KAFKA_BOOTSTRAP_SERVERS",
+        pattern=r"^[^\s,:]+:\d{1,5}(,[^\s,:]+:\d{1,5})*$",
+        examples=["127.0.0.1:9092"],
+    )
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", validation_alias="KAFKA_SECURITY_PROTOCOL", examples=["SASL_SSL"]
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "PLAIN", validation_alias="KAFKA_SASL_MECHANISM", examples=["SCRAM-SHA-512"]
+    )
+    kafka_sasl_username: str | None = Field(None, validation_alias="KAFKA_SASL_USERNAME", examples=["muster"])
+    kafka_sasl_password: SecretStr | None = Field(
+        None, validation_alias="KAFKA_SASL_PASSWORD", examples=["a-long-secret"]
+    )
+    kafka_ssl_cafile: str | None = Field(None, validation_alias="KAFKA_SSL_CAFILE", examples=["/etc/muster/ca.pem"])
+    kafka_ssl_certfile: str | None = Field(
+        None, validation_alias="KAFKA_SSL_CERTFILE", examples=["/etc/muster/client.pem"]
+    )
+    kafka_ssl_keyfile: str | None = Field(
+        None, validation_alias="KAFKA_SSL_KEYFILE", examples=["/etc/muster/client.key"]
+    )
+    kafka_ssl_password: SecretStr | None = Field(
+        None, validation_alias="KAFKA_SSL_PASSWORD", examples=["the-key's-passphrase"]
+    )
+
+
+class Topics(Settings):
+    """The topics' names and the policy that forgetting and order depend on; see events/topics.py for the reasons."""
+
+    events_topic: str = Field(
+        "users.events", validation_alias="EVENTS_TOPIC", pattern=_TOPIC, examples=["users.events"]
+    )
+    relay_topic: str = Field("outbox.relay", validation_alias="RELAY_TOPIC", pattern=_TOPIC, examples=["outbox.relay"])
+    topic_partitions: int = Field(12, ge=1, le=1000, validation_alias="TOPIC_PARTITIONS", examples=[12])
+    topic_replication_factor: int = Field(1, ge=1, le=7, validation_alias="TOPIC_REPLICATION_FACTOR", examples=[3])
+    topic_min_insync_replicas: int = Field(1, ge=1, le=7, validation_alias="TOPIC_MIN_INSYNC_REPLICAS", examples=[2])
+    topic_min_compaction_lag_ms: int = Field(
+        7 * _DAY_MS, ge=0, validation_alias="TOPIC_MIN_COMPACTION_LAG_MS", examples=[7 * _DAY_MS]
+    )
+    topic_max_compaction_lag_ms: int = Field(
+        8 * _DAY_MS, ge=1, validation_alias="TOPIC_MAX_COMPACTION_LAG_MS", examples=[8 * _DAY_MS]
+    )
+    topic_delete_retention_ms: int = Field(
+        7 * _DAY_MS, ge=0, validation_alias="TOPIC_DELETE_RETENTION_MS", examples=[7 * _DAY_MS]
+    )
+    topic_segment_ms: int = Field(_DAY_MS, ge=100, validation_alias="TOPIC_SEGMENT_MS", examples=[_DAY_MS])
+    topic_segment_bytes: int = Field(
+        128 * 1024 * 1024, ge=14, validation_alias="TOPIC_SEGMENT_BYTES", examples=[128 * 1024 * 1024]
+    )
+
+
+class Logging(Settings):
+    """How much a process says."""
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", validation_alias="LOG_LEVEL", examples=["INFO"]
+    )
+
+
+class Http(Logging):
+    """What both APIs share."""
+
+    cors_allow_origins: str = Field(
+        "",
+        validation_alias="CORS_ALLOW_ORIGINS",
+        examples=["https://app.example.com,https://admin.example.com"],
+    )
+    workers: int = Field(1, ge=1, le=256, validation_alias="WORKERS", examples=[4])
+
+    @property
+    def cors_origins(self) -> list[str]:
+        """The origins, split at commas; none means CORS is closed."""
+        return [origin.strip() for origin in self.cors_allow_origins.split(",") if origin.strip()]
+
+
+def load(settings: type[S]) -> S:
+    """Read and validate one process's settings.
+
+    Raises:
+        SettingsError: with one line per variable: its name, what is wrong, and an example.
+    """
+    try:
+        return settings()
+    except ValidationError as error:
+        raise SettingsError(explain(settings, error)) from None
+
+
+def explain(settings: type[Settings], error: ValidationError) -> list[str]:
+    """One line per variable that failed; values are not repeated, because some of them are secrets."""
+    by_alias = {alias: field for field in settings.model_fields.values() for alias in _aliases(field)}
+    lines = []
+    for problem in error.errors(include_input=False, include_url=False):
+        name = str(problem["loc"][0]) if problem["loc"] else ""
+        field = by_alias.get(name) or settings.model_fields.get(name)
+        what = "is missing" if problem["type"] == "missing" else f"is wrong: {_sentence(problem['msg'])}"
+        lines.append(_line(name, field, what))
+    return lines
+
+
+def _line(name: str, field: FieldInfo | None, what: str) -> str:
+    if field is None:
+        return f"{name}: {what}" if name else what
+    aliases = _aliases(field)
+    label = aliases[0] if len(aliases) == 1 else f"{aliases[0]} (or {', '.join(aliases[1:])})"
+    example = field.examples[0] if field.examples else ""
+    return f"{label} {what}; for example {aliases[0]}={example}"
+
+
+def _sentence(message: str) -> str:
+    message = message.removeprefix("Value error, ")
+    return message[:1].lower() + message[1:]
+
+
+def _aliases(field: FieldInfo) -> list[str]:
+    match field.validation_alias:
+        case AliasChoices(choices=choices):
+            return [str(choice) for choice in choices]
+        case str() as alias:
+            return [alias]
+        case _:
+            return []

@@ -1,0 +1,79 @@
+"""Logs and metrics: JSON lines with request ids on standard error, Prometheus figures for `/metrics`.
+
+A log event is a fixed name with bound values, never a built sentence, so that it can be searched for. The request id of
+the HTTP request being served is on every line that is written while it is served.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import MutableMapping
+from contextvars import ContextVar
+from typing import Any
+
+import structlog
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+#: The id of the request (or batch) being worked on, for logs, problems and the event's correlation id.
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+
+#: Libraries whose INFO lines repeat per request or per poll.
+_QUIET = ("aiokafka", "httpx", "httpcore", "asyncio", "uvicorn.access", "faststream")
+
+_METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+
+
+def configure_logging(process: str, level: str) -> None:
+    """Send structlog's and the standard library's records to standard error, one JSON object a line."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        _add_request_id,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.dict_tracebacks,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level)
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(process=process)
+
+
+def _add_request_id(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    identifier = request_id.get()
+    if identifier:
+        event.setdefault("request_id", identifier)
+    return event
+
+
+def render_metrics() -> tuple[bytes, str]:
+    """The metrics of this service in Prometheus text form, over all its worker processes, and their content type."""
+    registry = REGISTRY
+    if os.environ.get(_METRICS_FOLDER):
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return generate_latest(registry), CONTENT_TYPE_LATEST

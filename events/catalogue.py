@@ -1,0 +1,108 @@
+"""The catalogue: which class a published (type, version) is, and how an event becomes a record's value and back.
+
+Every version ever published stays readable: an old version has an upcaster to the next one and a golden JSON in
+tests/unit/events/golden/. A new event is added here and to the union `Event`; exhaustive matches find what forgot it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+from pydantic import ValidationError
+from pydantic_core import from_json
+
+from events.user_events import UserEvent, UserRegistered
+
+#: Every event that carries a user.
+Event = UserRegistered
+
+#: The type of a tombstone: its value is null, its headers name the person's id and last version.
+ERASED: Final = "muster.user.erased"
+ERASED_TYPE: Final = f"{ERASED}.v1"
+
+_TYPE = re.compile(r"(?P<name>muster\.user\.[a-z_]+)\.v(?P<version>[1-9]\d*)")
+_CLASSES: Final[dict[str, type[UserEvent]]] = {kind.name: kind for kind in (UserRegistered,)}
+
+Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
+#: (name, old version) to the function that turns its data into that of the next version.
+_UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {}
+
+
+class UnknownEventError(ValueError):
+    """No class is known for a type or version; a newer Muster may have published it."""
+
+
+class InvalidEventError(ValueError):
+    """The data of a known type is not what its class promises; the message says which field."""
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """A person was erased: their id and the version the erasure took."""
+
+    user_id: UUID
+    version: int
+
+
+def event_type(event: UserEvent) -> str:
+    """The CloudEvents type of an event, such as `muster.user.registered.v1`."""
+    return f"{event.name}.v{event.version}"
+
+
+def encode(event: UserEvent) -> bytes:
+    """An event as the UTF-8 JSON of a record's value."""
+    return event.model_dump_json(exclude_defaults=False, exclude_none=False).encode()
+
+
+def decode(type_: str, value: bytes) -> UserEvent:
+    """A record's value as the newest version of its class.
+
+    Raises:
+        UnknownEventError: the type or its version is not in the catalogue.
+        InvalidEventError: the value is not JSON, or not the data of its type.
+    """
+    kind, version = _lookup(type_)
+    try:
+        if version == kind.version:
+            return kind.model_validate_json(value)
+        return kind.model_validate(_upcast(kind, version, from_json(value)))
+    except (ValidationError, ValueError) as error:
+        raise InvalidEventError(f"the value is no {type_}: {_first_line(error)}") from error
+
+
+def types() -> list[str]:
+    """Every type that is published now, tombstone last."""
+    return [f"{kind.name}.v{kind.version}" for kind in _CLASSES.values()] + [ERASED_TYPE]
+
+
+def short_name(type_: str) -> str:
+    """The event's name as the timeline shows it: `muster.user.email_changed.v1` is `email_changed`."""
+    return _lookup(type_)[0].name.rpartition(".")[2]
+
+
+def _lookup(type_: str) -> tuple[type[UserEvent], int]:
+    match = _TYPE.fullmatch(type_)
+    kind = _CLASSES.get(match["name"]) if match else None
+    if match is None or kind is None:
+        raise UnknownEventError(f"the type {type_!r} is not in the catalogue")
+    version = int(match["version"])
+    if version > kind.version:
+        raise UnknownEventError(f"version {version} of {kind.name} is newer than this Muster knows ({kind.version})")
+    return kind, version
+
+
+def _upcast(kind: type[UserEvent], version: int, data: dict[str, Any]) -> dict[str, Any]:
+    for step in range(version, kind.version):
+        data = _UPCASTERS[kind.name, step](data)
+    return data
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors(include_input=False, include_url=False)[0]
+        return f"{'.'.join(map(str, first['loc'])) or 'value'}: {first['msg']}"
+    return str(error)

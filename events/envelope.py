@@ -1,0 +1,96 @@
+"""The CloudEvents 1.0 envelope in its Kafka binding, binary mode: attributes in headers, data in the value.
+
+Source: CloudEvents 1.0.2 and its Kafka Protocol Binding, sections 3.1 and 3.2. Nothing personal goes into headers:
+a tombstone has headers too, and outlives what it erases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from events.user_events import rfc3339
+
+SPEC_VERSION: Final = "1.0"
+SOURCE: Final = "/muster/users"
+DATA_CONTENT_TYPE: Final = "application/json"
+#: Sequence is compared as text by CloudEvents' consumers; 20 digits hold any version a bigint can have.
+SEQUENCE_DIGITS: Final = 20
+
+Headers = list[tuple[str, bytes]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """The attributes of one event; all of them survive a republication unchanged."""
+
+    event_id: UUID
+    type: str
+    user_id: UUID
+    version: int
+    time: datetime
+    correlation_id: str
+    causation_id: str
+    traceparent: str | None = None
+
+    def headers(self) -> Headers:
+        """The Kafka headers of this event, in a fixed order."""
+        headers = [
+            ("ce_specversion", SPEC_VERSION),
+            ("ce_id", str(self.event_id)),
+            ("ce_source", SOURCE),
+            ("ce_type", self.type),
+            ("ce_subject", str(self.user_id)),
+            ("ce_time", rfc3339(self.time)),
+            ("ce_sequence", f"{self.version:0{SEQUENCE_DIGITS}d}"),
+            ("ce_correlationid", self.correlation_id),
+            ("ce_causationid", self.causation_id),
+            ("ce_dataschema", data_schema(self.type)),
+            ("content-type", DATA_CONTENT_TYPE),
+        ]
+        if self.traceparent:
+            headers.append(("traceparent", self.traceparent))
+        return [(name, value.encode()) for name, value in headers]
+
+
+class EnvelopeError(ValueError):
+    """A record's headers are not those of an event of ours; the message names the header and what is wrong."""
+
+
+def data_schema(event_type: str) -> str:
+    """Where the JSON schema of a type is, relative to the command API."""
+    return f"/schemas/{event_type}.json"
+
+
+def read_envelope(headers: Sequence[tuple[str, bytes | None]]) -> Envelope:
+    """The envelope of a record.
+
+    Raises:
+        EnvelopeError: a required header is missing, not UTF-8, or not what its name promises.
+    """
+    values = _decode(headers)
+    try:
+        return Envelope(
+            event_id=UUID(values["ce_id"]),
+            type=values["ce_type"],
+            user_id=UUID(values["ce_subject"]),
+            version=int(values["ce_sequence"]),
+            time=datetime.fromisoformat(values["ce_time"]),
+            correlation_id=values.get("ce_correlationid", ""),
+            causation_id=values.get("ce_causationid", ""),
+            traceparent=values.get("traceparent"),
+        )
+    except KeyError as error:
+        raise EnvelopeError(f"the header {error.args[0]} is missing") from error
+    except ValueError as error:
+        raise EnvelopeError(f"a header is not what its name promises: {error}") from error
+
+
+def _decode(headers: Sequence[tuple[str, bytes | None]]) -> dict[str, str]:
+    try:
+        return {name: value.decode() for name, value in headers if value is not None}
+    except UnicodeDecodeError as error:
+        raise EnvelopeError(f"a header is not UTF-8: {error}") from error

@@ -1,0 +1,61 @@
+"""The tables of the query database that no generation owns: generations and checkpoints.
+
+Alembic moves these (projectors/migrations). A generation's own tables are created beside the serving ones by
+read_model/generations.py, so that a rebuild changes nothing that is being read.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    func,
+    text,
+)
+
+metadata = MetaData()
+
+#: One row a generation of a projection. `serving` is the one that queries read; at most one per projection.
+generations = Table(
+    "generations",
+    metadata,
+    Column("projection", Text, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("shape", SmallInteger, nullable=False, comment="version of the projection's tables and documents"),
+    Column("status", Text, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("changed_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("projection", "generation", name="generations_pkey"),
+    CheckConstraint("status IN ('building', 'serving', 'standby')", name="generations_status_check"),
+    CheckConstraint("generation > 0", name="generations_generation_check"),
+    Index("generations_serving_key", "projection", unique=True, postgresql_where=text("status = 'serving'")),
+)
+
+#: The next position of each partition, moved in the transaction that writes the rows. `seen_until`: everything that was
+#: on this partition at that time has been applied.
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("projection", Text, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("topic", Text, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("seen_until", DateTime(timezone=True)),
+    Column("moved_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("projection", "generation", "topic", "partition", name="checkpoints_pkey"),
+    ForeignKeyConstraint(
+        ["projection", "generation"],
+        ["generations.projection", "generations.generation"],
+        name="checkpoints_generation_fkey",
+        ondelete="CASCADE",
+    ),
+)
