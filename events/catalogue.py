@@ -8,24 +8,42 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Final
-from uuid import UUID
+from typing import Any, Final, get_args
 
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from events.user_events import UserEvent, UserRegistered
+from events.user_events import (
+    UserDeactivated,
+    UserEmailChanged,
+    UserEmailVerified,
+    UserErased,
+    UserPasswordChanged,
+    UserProfileChanged,
+    UserReactivated,
+    UserRegistered,
+    UserUsernameChanged,
+)
 
 #: Every event that carries a user.
-Event = UserRegistered
+ChangeEvent = (
+    UserRegistered
+    | UserEmailChanged
+    | UserEmailVerified
+    | UserUsernameChanged
+    | UserPasswordChanged
+    | UserProfileChanged
+    | UserDeactivated
+    | UserReactivated
+)
+#: Every event.
+Event = ChangeEvent | UserErased
 
 #: The type of a tombstone: its value is null, its headers name the person's id and last version.
-ERASED: Final = "muster.user.erased"
-ERASED_TYPE: Final = f"{ERASED}.v1"
+ERASED_TYPE: Final = f"{UserErased.name}.v1"
 
-_TYPE = re.compile(r"(?P<name>muster\.user\.[a-z_]+)\.v(?P<version>[1-9]\d*)")
-_CLASSES: Final[dict[str, type[UserEvent]]] = {kind.name: kind for kind in (UserRegistered,)}
+_TYPE = re.compile(r"(?P<name>muster\.user\.[a-z_]+)\.v(?P<version>[1-9]\d{0,3})")
+_CLASSES: Final[dict[str, type[ChangeEvent]]] = {kind.name: kind for kind in get_args(ChangeEvent)}
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 #: (name, old version) to the function that turns its data into that of the next version.
@@ -40,25 +58,21 @@ class InvalidEventError(ValueError):
     """The data of a known type is not what its class promises; the message says which field."""
 
 
-@dataclass(frozen=True, slots=True)
-class Erased:
-    """A person was erased: their id and the version the erasure took."""
-
-    user_id: UUID
-    version: int
-
-
-def event_type(event: UserEvent) -> str:
+def event_type(event: Event) -> str:
     """The CloudEvents type of an event, such as `muster.user.registered.v1`."""
+    if isinstance(event, UserErased):
+        return ERASED_TYPE
     return f"{event.name}.v{event.version}"
 
 
-def encode(event: UserEvent) -> bytes:
-    """An event as the UTF-8 JSON of a record's value."""
-    return event.model_dump_json(exclude_defaults=False, exclude_none=False).encode()
+def encode(event: Event) -> bytes | None:
+    """An event as the UTF-8 JSON of a record's value; None, a tombstone, for an erasure."""
+    if isinstance(event, UserErased):
+        return None
+    return event.model_dump_json().encode()
 
 
-def decode(type_: str, value: bytes) -> UserEvent:
+def decode(type_: str, value: bytes) -> ChangeEvent:
     """A record's value as the newest version of its class.
 
     Raises:
@@ -81,10 +95,11 @@ def types() -> list[str]:
 
 def short_name(type_: str) -> str:
     """The event's name as the timeline shows it: `muster.user.email_changed.v1` is `email_changed`."""
-    return _lookup(type_)[0].name.rpartition(".")[2]
+    name, _, _ = type_.rpartition(".v")
+    return name.rpartition(".")[2]
 
 
-def _lookup(type_: str) -> tuple[type[UserEvent], int]:
+def _lookup(type_: str) -> tuple[type[ChangeEvent], int]:
     match = _TYPE.fullmatch(type_)
     kind = _CLASSES.get(match["name"]) if match else None
     if match is None or kind is None:
@@ -95,7 +110,7 @@ def _lookup(type_: str) -> tuple[type[UserEvent], int]:
     return kind, version
 
 
-def _upcast(kind: type[UserEvent], version: int, data: dict[str, Any]) -> dict[str, Any]:
+def _upcast(kind: type[ChangeEvent], version: int, data: dict[str, Any]) -> dict[str, Any]:
     for step in range(version, kind.version):
         data = _UPCASTERS[kind.name, step](data)
     return data

@@ -2,8 +2,8 @@
 
 `users.events` is compacted: the whole history of every user is there for `min.compaction.lag.ms` (7 days), the last
 event of each user for ever, and an erased person's earlier events are gone `max.compaction.lag.ms` (8 days) after their
-tombstone. The tombstone itself stays for `delete.retention.ms` (7 days): a consumer that was away longer may have missed
-it. Only closed segments are compacted; one closes at `segment.ms` or `segment.bytes`.
+tombstone. The tombstone itself stays for `delete.retention.ms` (7 days): a consumer that was away longer may have
+missed it. Only closed segments are compacted; one closes at `segment.ms` or `segment.bytes`.
 """
 
 from typing import Final
@@ -12,7 +12,7 @@ from typing import Final
 MAX_MESSAGE_BYTES: Final = 1024 * 1024
 
 
-def users_configs(
+def users_configs(  # noqa: PLR0913 - one keyword a knob of the topic
     *,
     min_insync_replicas: int,
     min_compaction_lag_ms: int,

@@ -7,6 +7,7 @@ no password, no hash.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal
 from uuid import UUID
@@ -47,7 +48,7 @@ class UserEvent(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    #: The CloudEvents type without its version.
+    #: The CloudEvents type without its version, and the version of the data below.
     name: ClassVar[str]
     version: ClassVar[int] = 1
 
@@ -60,3 +61,60 @@ class UserRegistered(UserEvent):
     """A user exists from now on."""
 
     name: ClassVar[str] = "muster.user.registered"
+
+
+class UserEmailChanged(UserEvent):
+    """The user has another e-mail address, not yet verified."""
+
+    name: ClassVar[str] = "muster.user.email_changed"
+
+
+class UserEmailVerified(UserEvent):
+    """The current e-mail address is known to be the user's."""
+
+    name: ClassVar[str] = "muster.user.email_verified"
+
+
+class UserUsernameChanged(UserEvent):
+    """The user has another name."""
+
+    name: ClassVar[str] = "muster.user.username_changed"
+
+
+class UserPasswordChanged(UserEvent):
+    """The user has another password; what it is, or its hash, is in no event."""
+
+    name: ClassVar[str] = "muster.user.password_changed"
+
+
+class UserProfileChanged(UserEvent):
+    """The display name or the attributes changed."""
+
+    name: ClassVar[str] = "muster.user.profile_changed"
+
+
+class _ReasonedEvent(UserEvent):
+    """An event for which somebody may have given a reason; absent where nobody did."""
+
+    reason: str | None = Field(default=None, exclude_if=lambda reason: reason is None)
+
+
+class UserDeactivated(_ReasonedEvent):
+    """The user can do nothing until reactivated."""
+
+    name: ClassVar[str] = "muster.user.deactivated"
+
+
+class UserReactivated(_ReasonedEvent):
+    """The user is active again."""
+
+    name: ClassVar[str] = "muster.user.reactivated"
+
+
+@dataclass(frozen=True, slots=True)
+class UserErased:
+    """The person was erased: their id and the version the erasure took. Published as a tombstone, without a value."""
+
+    name: ClassVar[str] = "muster.user.erased"
+    user_id: UUID
+    version: int

@@ -1,4 +1,4 @@
-"""The topics the relay writes, as the settings want them; created by `muster topics`, checked by the relay and doctor."""
+"""The topics the relay writes, as the settings want them: created by `muster topics`, checked by relay and doctor."""
 
 from chassis.kafka import Topic
 from chassis.settings import Topics
