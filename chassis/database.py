@@ -10,12 +10,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from chassis.settings import PostgresAddress
+
+if TYPE_CHECKING:
+    _Connection = asyncpg.Connection[asyncpg.Record]
+else:  # only the stubs know the class as generic
+    _Connection = asyncpg.Connection
 
 #: A request that cannot get a connection within a second is better told to come back than kept waiting.
 ACQUIRE_SECONDS = 1.0
@@ -53,7 +58,7 @@ class DatabaseUnavailableError(Exception):
     """The database cannot serve this request now: down, starting, out of connections, or not answering in time."""
 
 
-class PlainConnection(asyncpg.Connection[asyncpg.Record]):
+class PlainConnection(_Connection):
     """A connection whose sessions keep no state, so that giving it back costs no round trip."""
 
     def get_reset_query(self) -> str:
@@ -71,7 +76,9 @@ class Database:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, address: PostgresAddress, *, application: str) -> AsyncIterator[Database]:
+    async def open(
+        cls, address: PostgresAddress, *, application: str, **server_settings: str
+    ) -> AsyncIterator[Database]:
         """Make the pool; no connection is opened yet, so this succeeds while the server is down."""
         pool = await asyncpg.create_pool(
             **address.connect_arguments,
@@ -81,7 +88,7 @@ class Database:
             timeout=CONNECT_SECONDS,
             command_timeout=COMMAND_SECONDS,
             connection_class=PlainConnection,
-            server_settings={**SESSION_SETTINGS, "application_name": application},
+            server_settings={**SESSION_SETTINGS, "application_name": application, **server_settings},
         )
         try:
             yield cls(address, pool)

@@ -7,7 +7,7 @@ on a table that is being read.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import asyncpg
 from sqlalchemy import MetaData
@@ -19,7 +19,7 @@ from read_model import users
 #: Notified, without payload, in the transaction that changes a generation's status.
 CHANNEL: Final = "muster_generations"
 
-Connection = asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]
+Connection: TypeAlias = "asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]"
 
 
 @dataclass(frozen=True, slots=True)
