@@ -5,18 +5,26 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    KafkaError,
+    LeaderNotAvailableError,
+    TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
 
 from chassis.settings import Kafka
 
 #: One request to a broker that lives takes milliseconds; after this long it is down or out of reach.
 REQUEST_SECONDS = 10.0
+#: How often a topic that was just created is looked for; it appears within some tens of milliseconds.
+KNOWN_POLL_SECONDS = 0.05
 
 #: Errors that say the broker or the network failed. aiokafka lets ConnectionError and TimeoutError through unwrapped.
 INFRASTRUCTURE_ERRORS: tuple[type[Exception], ...] = (KafkaError, OSError, TimeoutError)
@@ -97,13 +105,37 @@ async def ensure_topics(client: AIOKafkaAdminClient, topics: list[Topic]) -> lis
     for topic in topics:
         if topic.name in existing:
             await client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic.name, configs=topic.configs)])
+    if missing:
+        await _until_known(client, [topic.name for topic in missing])
     return [topic.name for topic in missing]
 
 
 async def partition_counts(client: AIOKafkaAdminClient, names: list[str]) -> dict[str, int]:
-    """The number of partitions of each of these topics that exists."""
+    """The number of partitions of each of these topics that exists.
+
+    Raises:
+        KafkaError: a topic exists but cannot be described now, for instance because it was created a moment ago.
+    """
     described = await asyncio.wait_for(client.describe_topics(names), REQUEST_SECONDS)
-    return {topic["topic"]: len(topic["partitions"]) for topic in described if not topic["error_code"]}
+    counts = {}
+    for topic in described:
+        error = for_code(topic["error_code"])
+        if error is UnknownTopicOrPartitionError:
+            continue
+        if topic["error_code"]:
+            raise error(f"topic {topic['topic']} cannot be described")
+        counts[topic["topic"]] = len(topic["partitions"])
+    return counts
+
+
+async def _until_known(client: AIOKafkaAdminClient, names: list[str]) -> None:
+    """Wait until the brokers tell each other of topics that were just created: clients would not find them before."""
+    async with asyncio.timeout(REQUEST_SECONDS):
+        while True:
+            with suppress(LeaderNotAvailableError):
+                if len(await partition_counts(client, names)) == len(names):
+                    return
+            await asyncio.sleep(KNOWN_POLL_SECONDS)
 
 
 def refuse_other_partition_counts(topics: list[Topic], existing: dict[str, int]) -> None:

@@ -1,0 +1,36 @@
+"""The floor: an outbox id below which no row can appear any more, so that polls need not step over dead rows.
+
+A reader that holds a snapshot keeps vacuum from removing what the relay deleted, and a poll from the beginning would
+read past all of it. Every transaction that appends has its xid before its outbox id (the user's row is written first),
+so: remember the greatest id seen and the next xid (`pg_snapshot_xmax`) of a later moment; once `pg_snapshot_xmin` has
+reached that xid, every transaction that could hold a lower id has ended. When a poll after that has returned all there
+is up to the id, the id is the floor. In memory only and per connection: xids mean nothing after a server crash.
+
+Source: PostgreSQL's documentation, 9.28.8 "Transaction ID and Snapshot Information Functions".
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Floor:
+    """The floor of one connection; ask `value`, tell it of snapshots and polls in the order they happen."""
+
+    value: int = 0
+    _greatest: int = 0
+    _candidate: tuple[int, int] | None = None
+    _proven: int = 0
+
+    def observe(self, xmin: int, xmax: int) -> None:
+        """A snapshot taken now, before the next poll."""
+        if self._candidate and xmin >= self._candidate[1]:
+            self._proven = self._candidate[0]
+            self._candidate = None
+        if self._candidate is None and self._greatest > self._proven:
+            self._candidate = (self._greatest, xmax)
+
+    def polled(self, greatest: int | None, *, complete: bool) -> None:
+        """A poll's greatest id (None: it found nothing), and whether it returned all there was above the floor."""
+        self._greatest = max(self._greatest, greatest or 0)
+        if self._proven > self.value and (complete or (greatest or 0) >= self._proven):
+            self.value = self._proven

@@ -1,0 +1,83 @@
+"""Leadership: one relay a database is active, because it holds a session advisory lock on a connection of its own.
+
+PostgreSQL gives the lock back the moment that connection ends: at once when the process dies, after the TCP keepalives
+below when its host freezes. No clocks are compared. A standby asks again and again rather than waiting inside the lock
+function: a statement that waits for hours holds a snapshot, and keeps vacuum from the very table the relay empties.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import asyncpg
+
+from chassis.database import connect, disconnect
+from chassis.settings import PostgresAddress
+
+#: The lock's key: advisory locks are per database, and so is the outbox. "must" and "outb" in ASCII.
+_CLASS: Final = 0x6D757374
+_OBJECT: Final = 0x6F757462
+#: The server notices a frozen host 3 + 3 x 2 s after its last word, and its lock is free.
+KEEPALIVES: Final = {
+    "tcp_keepalives_idle": "3",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "9000",
+}
+#: A question about the lock is answered in a millisecond; a server that takes longer than this has lost it for us.
+LOCK_SECONDS: Final = 5.0
+
+_TRY: Final = "SELECT pg_try_advisory_lock($1, $2)"
+_HELD: Final = """
+SELECT EXISTS (
+    SELECT FROM pg_locks
+    WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND classid = $1 AND objid = $2 AND objsubid = 2 AND granted
+)
+"""
+
+
+class LeadershipLostError(Exception):
+    """The lock is not, or not surely, held any more: another relay may be active."""
+
+
+class Leadership:
+    """The lock and its connection; closing gives both back."""
+
+    def __init__(self, connection: asyncpg.Connection[Any]) -> None:
+        """Use `connect`."""
+        self._connection = connection
+        self._lost = asyncio.Event()
+        connection.add_termination_listener(lambda _: self._lost.set())
+
+    @classmethod
+    async def open(cls, address: PostgresAddress) -> Leadership:
+        """A connection that may ask for the lock; it does not have it yet."""
+        return cls(await connect(address, application="muster relay lock", **KEEPALIVES))
+
+    async def acquire(self) -> bool:
+        """Take the lock if it is free."""
+        got: bool = await self._connection.fetchval(_TRY, _CLASS, _OBJECT, timeout=LOCK_SECONDS)
+        return got
+
+    async def prove(self) -> None:
+        """Ask the server, on the lock's own connection, whether the lock is still held.
+
+        Raises:
+            LeadershipLostError: it is not, or nobody answers.
+        """
+        try:
+            held = await self._connection.fetchval(_HELD, _CLASS, _OBJECT, timeout=LOCK_SECONDS)
+        except Exception as error:
+            raise LeadershipLostError("the lock's connection does not answer") from error
+        if not held:
+            raise LeadershipLostError("the lock is gone")
+
+    @property
+    def lost(self) -> asyncio.Event:
+        """Set once the lock's connection has ended."""
+        return self._lost
+
+    async def close(self) -> None:
+        """Give the lock back, so that a standby need not wait for anything."""
+        await disconnect(self._connection)

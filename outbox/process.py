@@ -1,0 +1,34 @@
+"""The relay's process: the relay, its maintenance and its probes, until SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from chassis.health import Health, serve_health
+from outbox.record import RelayStopError
+from outbox.relay import Relay
+from outbox.settings import RelaySettings
+
+log = structlog.get_logger("outbox.relay")
+
+
+async def serve(settings: RelaySettings, stopping: asyncio.Event) -> int:
+    """Relay until told to stop.
+
+    Returns:
+        The exit code: 0 after a stop, 1 where only an operator can say how to go on (the log says what and why).
+
+    Raises:
+        OSError: the port of the probes is taken.
+    """
+    relay = Relay(settings)
+    health = Health(ready={"relay": relay.state.check_ready}, live={"relay": relay.state.check_live})
+    async with serve_health(health, host=settings.relay_http_host, port=settings.relay_http_port):
+        try:
+            await relay.run(stopping)
+        except RelayStopError as stop:
+            log.critical("relay.cannot_go_on", reason=str(stop))
+            return 1
+    return 0

@@ -1,0 +1,133 @@
+"""Publishing one batch in one Kafka transaction, together with the record that names it.
+
+Rules learnt by trial: records go out as whole batches per partition, since `send()` costs a task per record and
+computes the partition anew each time; every future is awaited before the commit, which does not notice failed sends;
+and a producer that has failed once is never used again, because a fenced one may still seem to begin. Starting a
+publisher fences its predecessor of the same name (KIP-98) and completes or aborts the transaction that it left open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import lru_cache
+from typing import Any, Final
+from uuid import UUID
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.partitioner import murmur2
+
+from chassis.database import describe
+from chassis.kafka import client_arguments
+from outbox.settings import RelaySettings
+from outbox.work_list import Row
+
+log = structlog.get_logger("outbox.publisher")
+
+#: Finding the coordinator and fencing a predecessor take a tenth of a second; a broker that starts takes seconds.
+START_SECONDS: Final = 20.0
+#: A page of 4 MiB takes well under a second; a transaction that takes longer is settled, not waited for.
+PUBLISH_SECONDS: Final = 30.0
+STOP_SECONDS: Final = 5.0
+#: Bytes of one record batch before compression, below the topics' max.message.bytes (events/topics.py).
+BATCH_BYTES: Final = 512 * 1024
+#: Users whose partition is remembered; aiokafka's murmur2 is Python and costs a third of a send.
+_CACHED_USERS: Final = 65_536
+
+Reached = Callable[[str], Awaitable[None]]
+
+
+async def nothing_happens(_: str) -> None:
+    """The failpoint of production: tests pass one that kills, waits or fails at a named point."""
+
+
+class Publisher:
+    """A started transactional producer; after any error, close it and open another."""
+
+    def __init__(self, settings: RelaySettings, *, reached: Reached = nothing_happens) -> None:
+        """Use `open`."""
+        self._settings = settings
+        self._reached = reached
+        self._partition_of = lru_cache(_CACHED_USERS)(self._compute_partition)
+        self._producer = AIOKafkaProducer(
+            **client_arguments(settings),
+            transactional_id=f"muster.relay.{settings.relay_name}",
+            transaction_timeout_ms=settings.relay_transaction_timeout_ms,
+            compression_type="lz4",
+            max_batch_size=BATCH_BYTES,
+            max_request_size=2 * BATCH_BYTES,
+        )
+
+    @classmethod
+    async def open(cls, settings: RelaySettings, *, reached: Reached = nothing_happens) -> Publisher:
+        """Start, and fence whoever published under this name before.
+
+        Raises:
+            KafkaError, OSError, TimeoutError: no broker, or none that coordinates transactions yet.
+        """
+        publisher = cls(settings, reached=reached)
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                await publisher._producer.start()
+        except BaseException:
+            await publisher.close()
+            raise
+        return publisher
+
+    async def close(self) -> None:
+        """Stop the producer; what it left open is settled by the next one."""
+        try:
+            await asyncio.wait_for(self._producer.stop(), STOP_SECONDS)
+        except Exception as error:  # noqa: BLE001 - it is being thrown away; the next producer settles what it left
+            log.info("outbox.producer_stop_failed", error=describe(error))
+
+    async def publish(self, rows: Sequence[Row], record: bytes) -> None:
+        """Publish the rows, in their order, and the record; all of it or, for read_committed readers, nothing.
+
+        Raises:
+            Exception: the outcome is unknown until a new publisher is open and the relay's record is read.
+        """
+        async with asyncio.timeout(PUBLISH_SECONDS):
+            await self._reached("before_begin")
+            await self._producer.begin_transaction()
+            async with asyncio.TaskGroup() as sending:
+                sending.create_task(self._send_record(record))
+                for partition, batches in self._batches(rows):
+                    sending.create_task(self._send(partition, batches))
+            await self._reached("before_commit")
+            await self._producer.commit_transaction()
+
+    async def _send_record(self, record: bytes) -> None:
+        name = self._settings.relay_name.encode()
+        await (await self._producer.send(self._settings.relay_topic, record, key=name, partition=0))
+
+    async def _send(self, partition: int, batches: Iterable[Any]) -> None:
+        topic = self._settings.events_topic
+        acknowledged = [await self._producer.send_batch(batch, topic, partition=partition) for batch in batches]
+        await self._reached("after_send")
+        for future in acknowledged:
+            await future
+
+    def _batches(self, rows: Sequence[Row]) -> Iterable[tuple[int, list[Any]]]:
+        partitions: defaultdict[int, list[Row]] = defaultdict(list)
+        for row in rows:
+            partitions[self._partition_of(row.envelope.user_id)].append(row)
+        for partition, its_rows in partitions.items():
+            yield partition, self._build(its_rows)
+
+    def _build(self, rows: Sequence[Row]) -> list[Any]:
+        batches = [self._producer.create_batch()]
+        for row in rows:
+            key, headers = str(row.envelope.user_id).encode(), row.envelope.headers()
+            # None says the batch is full; an empty one takes a record of any size.
+            if batches[-1].append(timestamp=None, key=key, value=row.value, headers=headers) is None:
+                batches.append(self._producer.create_batch())
+                batches[-1].append(timestamp=None, key=key, value=row.value, headers=headers)
+        return batches
+
+    def _compute_partition(self, user_id: UUID) -> int:
+        """Kafka's default partitioner for keyed records, so that other producers and joins agree."""
+        hashed: int = murmur2(str(user_id).encode()) & 0x7FFFFFFF
+        return hashed % self._settings.topic_partitions

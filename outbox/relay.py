@@ -1,0 +1,207 @@
+"""The relay: publishes the outbox to Kafka, each event exactly once and each user's events in order.
+
+How it goes, and why nothing is lost, repeated or reordered for read_committed consumers:
+
+1. *Lead.* One relay a database holds the lock (outbox/leadership.py); the others stand by.
+2. *Fence.* A new producer of the same transactional id ends whatever its predecessor left open.
+3. *Settle.* The newest record names the last batch in Kafka; what of it is still in the outbox is deleted.
+4. *Publish.* A page of rows, in id order, and the record that names it go out in one Kafka transaction; then the rows
+   are deleted; only then the next transaction begins. So at most one batch is ever in doubt, and step 3 knows which.
+   The next page is read while the transaction is in flight.
+5. *On any error*, discard the producer, prove that the lock is still held, and go back to step 2; or to step 1 if it is
+   not. Two relays that each "just reconnect" would fence each other for ever.
+
+It never skips an event, never parks one and never gives up: an outage of any length costs delay. The two exceptions are
+facts that only a person can resolve (RelayStopError): then the process ends with exit code 1 and says what they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Final
+
+import structlog
+
+from chassis.kafka import TopicMismatchError, admin, partition_counts, refuse_other_partition_counts
+from chassis.lifecycle import Backoff, wait_for_event
+from events.user_events import rfc3339
+from outbox import metrics
+from outbox.leadership import Leadership, LeadershipLostError
+from outbox.publisher import Publisher, Reached, nothing_happens
+from outbox.record import BatchRecord, RelayStopError, digest, encode
+from outbox.settings import RelaySettings
+from outbox.settlement import settle
+from outbox.state import RelayState
+from outbox.topics import wanted_topics
+from outbox.wakeup import Listener
+from outbox.work_list import Row, WorkList
+
+log = structlog.get_logger("outbox.relay")
+
+#: Retries after an error: at once after a hiccup, every few seconds in an outage.
+RETRY_FIRST_SECONDS: Final = 0.1
+RETRY_CAP_SECONDS: Final = 5.0
+#: How long after the last event the poll stays hot.
+HOT_SECONDS: Final = 1.0
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Relay:
+    """One relay process's work; `run` is called once."""
+
+    def __init__(
+        self, settings: RelaySettings, *, now: Callable[[], datetime] = _now, reached: Reached = nothing_happens
+    ) -> None:
+        """`now` dates the record, `reached` is called at the failpoints by name."""
+        self.state = RelayState()
+        self._settings = settings
+        self._now = now
+        self._reached = reached
+        self._backoff = Backoff(first=RETRY_FIRST_SECONDS, cap=RETRY_CAP_SECONDS)
+        self._last_commit = 0.0
+        self._last_event = 0.0
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Lead or stand by until `stopping` is set; a batch that has begun is finished.
+
+        Raises:
+            RelayStopError: only an operator can say how to go on.
+        """
+        while not stopping.is_set():
+            try:
+                await self._term(stopping)
+            except RelayStopError:
+                raise
+            except Exception as error:  # noqa: BLE001 - an outage of any kind costs delay, never an event
+                self.state.failing(error)
+                await wait_for_event(stopping, self._backoff.next())
+        self.state.stopped()
+
+    async def _term(self, stopping: asyncio.Event) -> None:
+        """Stand by, lead, and return when told to stop."""
+        leadership = await Leadership.open(self._settings.command_database)
+        try:
+            while not await leadership.acquire():
+                self.state.standing_by()
+                if await wait_for_event(stopping, self._settings.relay_standby_poll_ms / 1000):
+                    return
+            async with Listener.open(self._settings.command_database) as listener:
+                ending = asyncio.create_task(_wake_at(stopping, listener))
+                try:
+                    await self._lead(leadership, listener, stopping)
+                finally:
+                    ending.cancel()
+                    with suppress(asyncio.CancelledError):
+                        await ending
+        finally:
+            await leadership.close()
+
+    async def _lead(self, leadership: Leadership, listener: Listener, stopping: asyncio.Event) -> None:
+        while not stopping.is_set():
+            await leadership.prove()
+            try:
+                await self._publish_until_told(listener, stopping)
+            except (RelayStopError, LeadershipLostError):
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever failed, the way on is the same: steps 2 to 4
+                self.state.failing(error)
+                metrics.PRODUCER_RECREATED.inc()
+                await wait_for_event(stopping, self._backoff.next())
+
+    async def _publish_until_told(self, listener: Listener, stopping: asyncio.Event) -> None:
+        await self._check_topics()
+        settings = self._settings
+        work_list = await WorkList.open(
+            settings.command_database, page_rows=settings.relay_page_rows, page_bytes=settings.relay_page_bytes
+        )
+        try:
+            publisher = await Publisher.open(settings, reached=self._reached)
+            try:
+                await settle(work_list, settings)
+                await self._drain(work_list, publisher, listener, stopping)
+            finally:
+                await publisher.close()
+        finally:
+            await work_list.close()
+
+    async def _check_topics(self) -> None:
+        wanted = wanted_topics(self._settings)
+        async with admin(self._settings) as client:
+            existing = await partition_counts(client, [topic.name for topic in wanted])
+        missing = [topic.name for topic in wanted if topic.name not in existing]
+        if missing:
+            raise LookupError(f"topic {' and '.join(missing)} not found: run `muster topics`")
+        try:
+            refuse_other_partition_counts(wanted, existing)
+        except TopicMismatchError as error:
+            raise RelayStopError(str(error)) from error
+
+    async def _drain(
+        self, work_list: WorkList, publisher: Publisher, listener: Listener, stopping: asyncio.Event
+    ) -> None:
+        identity = await work_list.identity()
+        page = await work_list.page()
+        self.state.leading()
+        while not stopping.is_set():
+            self.state.beat()
+            if page:
+                page = await self._publish(page, work_list, publisher, identity)
+            else:
+                await listener.wait(self._poll_seconds())
+                page = await work_list.page()
+
+    async def _publish(
+        self, page: Sequence[Row], work_list: WorkList, publisher: Publisher, identity: str
+    ) -> list[Row]:
+        """Publish one page and delete it; gives the page after it, read meanwhile."""
+        ids = [row.id for row in page]
+        record = self._record(page, identity)
+        await self._leave_gap()
+        async with asyncio.TaskGroup() as both:
+            ahead = both.create_task(work_list.page(flying=ids))
+            both.create_task(publisher.publish(page, record))
+        self._last_commit = self._last_event = time.monotonic()
+        await self._reached("before_delete")
+        await work_list.delete(ids)
+        await self._reached("after_delete")
+        self._count(page)
+        return ahead.result()
+
+    def _record(self, page: Sequence[Row], identity: str) -> bytes:
+        return encode(
+            BatchRecord(
+                ids=tuple(row.id for row in page),
+                digest=digest([row.envelope.event_id for row in page]),
+                system_identifier=identity,
+                time=rfc3339(self._now()),
+            )
+        )
+
+    def _count(self, page: Sequence[Row]) -> None:
+        now = self._now()
+        metrics.PUBLISHED.inc(len(page))
+        for row in page:
+            metrics.PUBLISH_SECONDS.observe(max(0.0, (now - row.appended_at).total_seconds()))
+        self._backoff.reset()
+        self.state.leading()
+
+    async def _leave_gap(self) -> None:
+        rest = self._last_commit + self._settings.relay_gap_ms / 1000 - time.monotonic()
+        if rest > 0:
+            await asyncio.sleep(rest)
+
+    def _poll_seconds(self) -> float:
+        hot = time.monotonic() - self._last_event < HOT_SECONDS
+        return (self._settings.relay_hot_poll_ms if hot else self._settings.relay_idle_poll_ms) / 1000
+
+
+async def _wake_at(stopping: asyncio.Event, listener: Listener) -> None:
+    await stopping.wait()
+    listener.wake()
