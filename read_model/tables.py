@@ -1,4 +1,4 @@
-"""The tables of the query database that no generation owns: generations and checkpoints.
+"""The tables of the query database that no generation owns: generations, checkpoints, parked records.
 
 Alembic moves these (projectors/migrations). A generation's own tables are created beside the serving ones by
 read_model/generations.py, so that a rebuild changes nothing that is being read.
@@ -12,16 +12,29 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
     SmallInteger,
     Table,
     Text,
+    Uuid,
     func,
     text,
 )
 
 metadata = MetaData()
+
+
+def _of_generation(name: str) -> ForeignKeyConstraint:
+    """What belongs to a generation goes with it."""
+    return ForeignKeyConstraint(
+        ["projection", "generation"],
+        ["generations.projection", "generations.generation"],
+        name=name,
+        ondelete="CASCADE",
+    )
+
 
 #: One row a generation of a projection. `serving` is the one that queries read; at most one per projection.
 generations = Table(
@@ -52,10 +65,27 @@ checkpoints = Table(
     Column("seen_until", DateTime(timezone=True)),
     Column("moved_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     PrimaryKeyConstraint("projection", "generation", "topic", "partition", name="checkpoints_pkey"),
-    ForeignKeyConstraint(
-        ["projection", "generation"],
-        ["generations.projection", "generations.generation"],
-        name="checkpoints_generation_fkey",
-        ondelete="CASCADE",
-    ),
+    _of_generation("checkpoints_generation_fkey"),
+)
+
+#: Records that a generation could not apply, byte for byte, and the same user's later ones, which wait behind. `error`
+#: is null for those that only wait. `user_id` is null where the record has no usable key: nothing waits behind it.
+parked_records = Table(
+    "parked_records",
+    metadata,
+    Column("projection", Text, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("topic", Text, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("record_offset", BigInteger, nullable=False),
+    Column("user_id", Uuid),
+    Column("error", Text),
+    Column("key", LargeBinary),
+    Column("headers", LargeBinary, nullable=False, comment="JSON: [[name, base64 of the value or null], …]"),
+    Column("value", LargeBinary),
+    Column("recorded_at", DateTime(timezone=True), nullable=False, comment="the record's own timestamp"),
+    Column("parked_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("projection", "generation", "topic", "partition", "record_offset", name="parked_records_pkey"),
+    _of_generation("parked_records_generation_fkey"),
+    Index("parked_records_user_id_idx", "projection", "generation", "user_id"),
 )

@@ -1,0 +1,10 @@
+"""The projections that this version of the code feeds."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from projectors import users
+from projectors.projection import Projection
+
+PROJECTIONS: Final[dict[str, Projection]] = {projection.name: projection for projection in (users.PROJECTION,)}

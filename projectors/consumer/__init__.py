@@ -1,0 +1,1 @@
+"""How records become rows: decoded, deduplicated by checkpoints, dispatched to a projection, parked where they fail."""

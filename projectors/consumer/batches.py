@@ -1,0 +1,192 @@
+"""A batch becomes rows: checkpoints, rows and parked records in one transaction, then a notice to those who wait.
+
+The whole batch is tried at once. Only when some record turns out to be inapplicable is the transaction begun again and
+the batch halved inside savepoints until that record is found, so that a clean batch pays nothing for the possibility.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+from uuid import UUID
+
+import asyncpg
+
+from chassis.database import Database
+from projectors.consumer import checkpoints, parking
+from projectors.consumer.checkpoints import Move
+from projectors.consumer.parking import Parked
+from projectors.consumer.records import Change, Poison, Record, read_record
+from projectors.projection import Projection, Writer
+from read_model.generations import Connection, Generation
+
+#: Errors that are about a record's content: PostgreSQL refuses a value, or the projection's own code trips over it. All
+#: others are about the state of the database or the network, and are tried again.
+INAPPLICABLE_ERRORS: Final[tuple[type[Exception], ...]] = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+    ValueError,  # among them asyncpg's own, for a value that its type cannot hold
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    RecursionError,
+)
+
+#: A notice names its users while they fit into the 8,000 bytes that PostgreSQL allows; above that it says "many".
+NOTICE_USERS: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Decoded records, in the order of each partition, and the steps their partitions take with them."""
+
+    items: Sequence[Change | Poison]
+    moves: Sequence[Move]
+
+    @classmethod
+    def of(cls, records: Iterable[Record], moves: Sequence[Move]) -> Batch:
+        """Decode the records; never raises for what is in them."""
+        return cls([read_record(record) for record in records], moves)
+
+
+class _InapplicableError(Exception):
+    """Some record of the batch cannot be applied; which one is not known yet."""
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What one attempt does with the records."""
+
+    blocked: set[UUID]
+    parked: list[Parked] = field(default_factory=list)
+    erased: dict[UUID, int] = field(default_factory=dict)
+
+    def sort(self, items: Iterable[Change | Poison]) -> list[Change]:
+        """Set aside what has to be parked, and return what can be tried."""
+        changes = []
+        for item in items:
+            if isinstance(item, Poison):
+                self.refuse(item.record, item.user_id, item.error)
+            elif self._may_apply(item):
+                changes.append(item)
+        return changes
+
+    def _may_apply(self, change: Change) -> bool:
+        """Whether this change is tried; one that is not, waits behind the user's parked ones."""
+        if change.event is None:
+            # The person goes, and with them everything that waited: nothing of theirs can block any more.
+            self.blocked.discard(change.user_id)
+            self.erased[change.user_id] = change.record.offset
+        elif change.user_id in self.blocked:
+            self.parked.append(Parked(change.record, change.user_id, None))
+            return False
+        return True
+
+    def refuse(self, record: Record, user_id: UUID | None, error: str) -> None:
+        """Park a record, and from now on its user's later ones."""
+        self.parked.append(Parked(record, user_id, error))
+        if user_id is not None:
+            self.blocked.add(user_id)
+
+    def remaining(self) -> list[Parked]:
+        """What is to be parked, without what a later tombstone took away."""
+        return [
+            item
+            for item in self.parked
+            if item.user_id is None or item.record.offset > self.erased.get(item.user_id, -1)
+        ]
+
+
+class BatchWriter:
+    """Writes batches of one topic to one generation."""
+
+    def __init__(self, database: Database, projection: Projection, generation: Generation, topic: str) -> None:
+        """Bind the projection to the generation's tables."""
+        self.generation = generation
+        self.topic = topic
+        self._database = database
+        self._channel = projection.channel
+        self._writer: Writer = projection.writer(generation.number)
+
+    async def write(self, batch: Batch, *, notify: bool = True) -> int:
+        """Apply a batch and return the number of records that were parked. All of it is committed, or nothing.
+
+        Raises:
+            CheckpointMovedError: somebody else owns one of the partitions now.
+            DatabaseUnavailableError, asyncpg.PostgresError: not now; the same batch may be written again.
+        """
+        try:
+            parked = await self._attempt(batch, careful=False)
+        except _InapplicableError:
+            parked = await self._attempt(batch, careful=True)
+        if notify:
+            await self._notify(batch)
+        return parked
+
+    async def _attempt(self, batch: Batch, *, careful: bool) -> int:
+        async with self._database.connection() as connection, connection.transaction():
+            any_parked = await checkpoints.move(connection, self.generation, self.topic, batch.moves)
+            outcome = _Outcome(await self._blocked(connection, batch) if any_parked else set())
+            if careful:
+                await self._apply_carefully(connection, batch.items, outcome)
+            else:
+                await self._apply(connection, outcome.sort(batch.items))
+            if outcome.erased and any_parked:
+                await parking.forget(connection, self.generation, outcome.erased)
+            remaining = outcome.remaining()
+            await parking.park(connection, self.generation, self.topic, remaining)
+        return len(remaining)
+
+    async def _blocked(self, connection: Connection, batch: Batch) -> set[UUID]:
+        users = {item.user_id for item in batch.items if item.user_id is not None}
+        return await parking.blocked_users(connection, self.generation, users)
+
+    async def _apply(self, connection: Connection, changes: Sequence[Change]) -> None:
+        if not changes:
+            return
+        try:
+            await self._writer.apply(connection, changes)
+        except INAPPLICABLE_ERRORS as error:
+            raise _InapplicableError from error
+
+    async def _apply_carefully(
+        self, connection: Connection, items: Sequence[Change | Poison], outcome: _Outcome
+    ) -> None:
+        """Try half by half, in order; a single change that fails is parked, and what follows of its user waits."""
+        if len(items) > 1 and not await self._tried(connection, items, outcome):
+            middle = len(items) // 2
+            await self._apply_carefully(connection, items[:middle], outcome)
+            await self._apply_carefully(connection, items[middle:], outcome)
+        elif len(items) == 1:
+            await self._apply_one(connection, items[0], outcome)
+
+    async def _tried(self, connection: Connection, items: Sequence[Change | Poison], outcome: _Outcome) -> bool:
+        trial = _Outcome(set(outcome.blocked), list(outcome.parked), dict(outcome.erased))
+        changes = trial.sort(items)
+        try:
+            async with connection.transaction():
+                await self._apply(connection, changes)
+        except _InapplicableError:
+            return False
+        outcome.blocked, outcome.parked, outcome.erased = trial.blocked, trial.parked, trial.erased
+        return True
+
+    async def _apply_one(self, connection: Connection, item: Change | Poison, outcome: _Outcome) -> None:
+        for change in outcome.sort([item]):
+            try:
+                async with connection.transaction():
+                    await self._apply(connection, [change])
+            except _InapplicableError as error:
+                cause = error.__cause__
+                outcome.refuse(change.record, change.user_id, f"{type(cause).__name__}: {cause}")
+
+    async def _notify(self, batch: Batch) -> None:
+        """Tell the query processes, after the commit: a NOTIFY inside it would take a cluster-wide lock through it."""
+        users = {item.user_id for item in batch.items if item.user_id is not None}
+        if not users:
+            return
+        payload = " ".join(map(str, users)) if len(users) <= NOTICE_USERS else ""
+        async with self._database.connection() as connection:
+            await connection.execute("SELECT pg_notify($1, $2)", self._channel, payload)

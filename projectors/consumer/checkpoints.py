@@ -1,0 +1,110 @@
+"""Checkpoints: the next position of each partition, kept where the rows are.
+
+A checkpoint moves in the transaction that writes the rows, only forward, and only from the position this member last
+read or wrote. So whoever else owned the partition for a moment, rows and checkpoint agree: of two members that apply
+the same records one commits and the other rolls back and reads the checkpoint again. The move is the transaction's
+first statement, and its row locks are what a switch of generations and a retry of parked records wait for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from read_model.generations import Connection, Generation
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Where a partition goes on. Everything that was on it at `seen_until` has been applied."""
+
+    position: int
+    seen_until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A step of one partition from `expected` to `position`."""
+
+    partition: int
+    expected: int
+    position: int
+    seen_until: datetime | None
+
+
+class CheckpointMovedError(Exception):
+    """Another member has moved a checkpoint, or the generation is gone: nothing was written, read checkpoints again."""
+
+
+_CREATE: Final = """
+INSERT INTO checkpoints (projection, generation, topic, partition, position)
+SELECT projection, generation, $3, unnest($4::int[]), 0 FROM generations WHERE projection = $1 AND generation = $2
+ON CONFLICT DO NOTHING
+"""
+
+_READ: Final = """
+SELECT partition, position, seen_until FROM checkpoints
+WHERE projection = $1 AND generation = $2 AND topic = $3 AND partition = ANY($4::int[])
+"""
+
+# Locked in one order, so that two members whose batches overlap in several partitions never deadlock. The condition is
+# repeated: a row that changed while its lock was waited for is judged again by what it says now.
+_MOVE: Final = """
+WITH moves AS MATERIALIZED (
+    SELECT * FROM unnest($4::int[], $5::bigint[], $6::bigint[], $7::timestamptz[])
+        AS m (partition, expected, position, seen_until)
+), held AS MATERIALIZED (
+    SELECT c.partition, m.expected, m.position, m.seen_until
+    FROM checkpoints c JOIN moves m ON c.partition = m.partition AND c.position = m.expected
+    WHERE c.projection = $1 AND c.generation = $2 AND c.topic = $3
+    ORDER BY c.partition FOR UPDATE OF c
+), moved AS (
+    UPDATE checkpoints c
+    SET position = held.position, seen_until = greatest(c.seen_until, held.seen_until), moved_at = now()
+    FROM held
+    WHERE c.projection = $1 AND c.generation = $2 AND c.topic = $3
+        AND c.partition = held.partition AND c.position = held.expected
+    RETURNING 1
+)
+SELECT (SELECT count(*) FROM moved) AS moved,
+    EXISTS (SELECT FROM parked_records WHERE projection = $1 AND generation = $2 AND user_id IS NOT NULL) AS parked
+"""
+
+
+async def read(
+    connection: Connection, generation: Generation, topic: str, partitions: Sequence[int]
+) -> dict[int, Checkpoint]:
+    """The checkpoints of these partitions, made at 0 where there are none; empty once the generation is gone."""
+    owner = (generation.projection, generation.number, topic, list(partitions))
+    rows = await connection.fetch(_READ, *owner)
+    if len(rows) < len(partitions):
+        await connection.execute(_CREATE, *owner)
+        rows = await connection.fetch(_READ, *owner)
+    return {row["partition"]: Checkpoint(row["position"], row["seen_until"]) for row in rows}
+
+
+async def move(connection: Connection, generation: Generation, topic: str, moves: Sequence[Move]) -> bool:
+    """Move these checkpoints, first of all in the caller's transaction.
+
+    Returns:
+        Whether this generation has parked records of users. Yes may be outdated by the time it is read; no is not, for
+        these partitions: only who moves their checkpoints can park a record of theirs.
+
+    Raises:
+        CheckpointMovedError: one of them is not where it was expected; roll back.
+    """
+    row = await connection.fetchrow(
+        _MOVE,
+        generation.projection,
+        generation.number,
+        topic,
+        [move.partition for move in moves],
+        [move.expected for move in moves],
+        [move.position for move in moves],
+        [move.seen_until for move in moves],
+    )
+    if row is None or row["moved"] != len(moves):
+        raise CheckpointMovedError(f"a checkpoint of {generation} is not where this member left it")
+    return bool(row["parked"])

@@ -1,0 +1,456 @@
+"""A feed: one generation of one projection, fed from the topic by this process, through any outage.
+
+Everything about positions happens in one loop, never at once: place the partitions that were assigned (read
+checkpoints, seek, resume), poll, apply, poll again. Assignments come from the consumer's own task at any time; they
+only leave a note for the loop. Records of a partition that has not been placed are dropped: the seek brings them again.
+
+A consumer that fails, or hears nothing from the broker for SILENCE_SECONDS, is discarded and made anew. Each turn of
+the loop leaves a mark of the time; a loop that leaves none is stuck beyond repair, and the process ends
+(projectors/app.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+import asyncpg
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
+
+from chassis.clock import utc_now
+from chassis.database import Database, DatabaseUnavailableError, describe
+from chassis.kafka import INFRASTRUCTURE_ERRORS as KAFKA_ERRORS
+from chassis.kafka import REQUEST_SECONDS
+from chassis.lifecycle import Backoff, wait_for_event
+from projectors import metrics
+from projectors.consumer import checkpoints
+from projectors.consumer.batches import Batch, BatchWriter
+from projectors.consumer.checkpoints import Checkpoint, CheckpointMovedError, Move
+from projectors.consumer.freshness import Freshness
+from projectors.consumer.subscription import Records, make_broker
+from projectors.projection import Projection
+from projectors.settings import ProjectorSettings
+from read_model.generations import Generation
+
+log = structlog.get_logger("projectors.feed")
+
+#: One wait for records. New ones end it at once; it only bounds how soon an assignment or an idle step is noticed.
+POLL_MS: Final = 200
+#: A poll that does not come back although it was bounded waits for an assignment that does not come.
+POLL_DEADLINE_SECONDS: Final = 30.0
+#: The broker answers at least twice a second; aiokafka was seen to hear nothing ever again after a broker's restart.
+SILENCE_SECONDS: Final = 30.0
+#: A consumer starts in a fraction of this, or its broker is away.
+START_SECONDS: Final = 20.0
+#: Stopping finishes the batch in flight and leaves the group; a consumer that takes longer is abandoned.
+STOP_SECONDS: Final = 20.0
+#: How often a quiet partition's checkpoint notes that it is up to date, and offsets are shown to Kafka's own tools.
+TICK_SECONDS: Final = 1.0
+#: Retries of whatever failed: quick at first, and never further apart than this, so that an outage's end is noticed.
+FIRST_RETRY_SECONDS: Final = 0.05
+RETRY_CAP_SECONDS: Final = 5.0
+
+DATABASE_ERRORS: Final = (DatabaseUnavailableError, asyncpg.PostgresError)
+
+
+class TooLateError(Exception):
+    """The checkpoint cannot be resumed from: what was after it may be gone from the topic. Rebuild."""
+
+
+@dataclass(slots=True)
+class _Place:
+    """Where a partition is that has been placed."""
+
+    position: int
+    #: The newest `seen_until` that is in the database, and when, by the monotonic clock, it was written.
+    seen_until: datetime | None
+    written: float = 0.0
+    end: int | None = None
+    freshness: Freshness = field(default_factory=Freshness)
+
+    @property
+    def lag(self) -> int | None:
+        """Positions to the readable end; None until the broker has said where that is."""
+        return None if self.end is None else max(self.end - self.position, 0)
+
+
+class Feed:
+    """Feeds one generation; `run` until told to stop."""
+
+    def __init__(
+        self, settings: ProjectorSettings, database: Database, projection: Projection, generation: Generation
+    ) -> None:
+        """Bind; nothing is opened."""
+        self.generation = generation
+        self.group = group_of(generation)
+        self.refusal: str | None = None
+        self._settings = settings
+        self._database = database
+        self._topic = settings.events_topic
+        self._writer = BatchWriter(database, projection, generation, self._topic)
+        self._log = log.bind(projection=generation.projection, generation=generation.number)
+        self._labels = (generation.projection, str(generation.number))
+        self._backoff = Backoff(first=FIRST_RETRY_SECONDS, cap=RETRY_CAP_SECONDS)
+        self._stopping = asyncio.Event()
+        self._broken = asyncio.Event()
+        self._joined = False
+        self._epoch = 0
+        self._unplaced: set[TopicPartition] = set()
+        self._places: dict[int, _Place] = {}
+        self._moves: list[Move] = []
+        self._placed = 0.0
+        self._shown = 0.0
+        self._turned = time.monotonic()
+        self._ready = False
+
+    # -- What others ask ---------------------------------------------------------------------------------------------
+
+    @property
+    def idle_seconds(self) -> float:
+        """Since the loop last turned; it turns several times a second, through outages too."""
+        return time.monotonic() - self._turned
+
+    @property
+    def places(self) -> Mapping[int, _Place]:
+        """The partitions this process feeds now."""
+        return self._places
+
+    def why_not_ready(self) -> str | None:
+        """None once this member has its partitions, or is a spare, and is not far behind; later lag is no reason."""
+        if self.refusal is not None:
+            return self.refusal
+        if not self._joined:
+            return "has no assignment yet"
+        if self._unplaced:
+            return "has not read its checkpoints yet"
+        limit = self._settings.projectors_ready_lag_records
+        behind = [f"{number}" for number, place in self._places.items() if place.lag is None or place.lag > limit]
+        if behind and not self._ready:
+            return f"is more than {limit} records behind in partitions {', '.join(sorted(behind, key=int))}"
+        self._ready = True
+        return None
+
+    def stop(self) -> None:
+        """Ask `run` to finish what it began and return."""
+        self._stopping.set()
+
+    # -- The life of consumers ---------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Feed until `stop`; a consumer that fails is replaced, with growing delays."""
+        backoff = Backoff(first=FIRST_RETRY_SECONDS, cap=RETRY_CAP_SECONDS)
+        while not self._stopping.is_set():
+            self._turn()
+            self._broken.clear()
+            if await self._run_consumer():
+                backoff.reset()
+            if not self._stopping.is_set():
+                metrics.RESTARTS.labels(*self._labels).inc()
+                await wait_for_event(self._stopping, backoff.next())
+
+    async def _run_consumer(self) -> bool:
+        """Run one consumer until it breaks or we stop; says whether it ever got as far as an assignment."""
+        broker = make_broker(
+            self._settings,
+            topic=self._topic,
+            group=self.group,
+            max_records=self._settings.projectors_batch_records,
+            poller=self,
+        )
+        try:
+            await asyncio.wait_for(broker.start(), START_SECONDS)
+            self._log.info("feed.started", group=self.group)
+            await self._until_stopping_or_broken()
+        except KAFKA_ERRORS as error:
+            self._log.warning("feed.kafka_unavailable", error=describe(error))
+        finally:
+            joined = self._joined
+            await self._discard(broker.stop)
+        return joined
+
+    async def _until_stopping_or_broken(self) -> None:
+        waits = [asyncio.ensure_future(event.wait()) for event in (self._stopping, self._broken)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    async def _discard(self, stop: Callable[[], object]) -> None:
+        """Stop a consumer, also one that did not start; what it still says about that cannot matter any more."""
+        stopping = asyncio.ensure_future(_as_coroutine(stop))
+        done, _ = await asyncio.wait([stopping], timeout=STOP_SECONDS)
+        if not done:
+            stopping.cancel()
+            self._log.warning("feed.stop_timed_out", seconds=STOP_SECONDS)
+        elif (error := stopping.exception()) is not None:
+            self._log.warning("feed.stop_failed", error=describe(error))
+        self.revoked()
+
+    def _break(self, error: BaseException | str) -> None:
+        if not self._broken.is_set():
+            self._log.warning("feed.consumer_discarded", error=error if isinstance(error, str) else describe(error))
+            self._broken.set()
+
+    # -- Assignments, from the consumer's own task -------------------------------------------------------------------
+
+    def revoked(self) -> None:
+        """Forget every place; a batch in flight may still commit, its checkpoints decide."""
+        self._epoch += 1
+        self._joined = False
+        self._unplaced = set()
+        self._clear_places()
+
+    def assigned(self, consumer: AIOKafkaConsumer, partitions: set[TopicPartition]) -> None:
+        """Leave a note for the loop."""
+        del consumer
+        self._epoch += 1
+        self._joined = True
+        self._unplaced = set(partitions)
+        self._log.info("feed.assigned", partitions=sorted(partition.partition for partition in partitions))
+
+    def _lose_places(self) -> None:
+        """Read the checkpoints again: somebody else has moved them."""
+        self._unplaced |= {TopicPartition(self._topic, number) for number in self._places}
+        self._clear_places()
+
+    def _clear_places(self) -> None:
+        for number in self._places:
+            for gauge in (metrics.LAG_RECORDS, metrics.LAG_SECONDS):
+                gauge.remove(*self._labels, str(number))
+        self._places = {}
+
+    # -- The loop ----------------------------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        self._turned = time.monotonic()
+
+    async def poll(self, consumer: AIOKafkaConsumer) -> Records:
+        """One turn: place what is unplaced, wait for records, note what is up to date."""
+        self._turn()
+        if self._broken.is_set() or self._stopping.is_set():
+            # The consumer is being stopped, which cancels this.
+            await asyncio.Event().wait()
+        try:
+            return await self._poll(consumer)
+        except KAFKA_ERRORS as error:
+            self._break(error)
+        except DATABASE_ERRORS as error:
+            await self._retry_later(error)
+        except CheckpointMovedError:
+            self._lose_places()
+        except TooLateError as error:
+            await self._refuse(error)
+        except Exception as error:  # noqa: BLE001 - FastStream would swallow it and go on; a new consumer is surer
+            self._log.exception("feed.poll_failed")
+            self._break(error)
+        return ()
+
+    async def _poll(self, consumer: AIOKafkaConsumer) -> Records:
+        if self._unplaced and not await self._place(consumer):
+            return ()
+        async with asyncio.timeout(POLL_DEADLINE_SECONDS):
+            fetched = await consumer.getmany(timeout_ms=POLL_MS, max_records=self._settings.projectors_batch_records)
+        self._turn()
+        records, self._moves = await self._take(consumer, fetched)
+        if not records:
+            await self._rest(consumer)
+        return records
+
+    async def _take(
+        self, consumer: AIOKafkaConsumer, fetched: Mapping[TopicPartition, list[ConsumerRecord[bytes, bytes]]]
+    ) -> tuple[Records, list[Move]]:
+        records: list[ConsumerRecord[bytes, bytes]] = []
+        moves = []
+        for partition, found in fetched.items():
+            place = self._places.get(partition.partition)
+            if place is None:
+                continue
+            new = [record for record in found if record.offset >= place.position]
+            if not new:
+                continue
+            position = await consumer.position(partition)
+            self._observe(consumer, partition, place)
+            seen_until = self._seen_until(place, position, new[-1].timestamp)
+            moves.append(Move(partition.partition, place.position, position, seen_until))
+            records += new
+        return tuple(records), moves
+
+    async def handle(self, consumer: AIOKafkaConsumer, records: Records) -> None:
+        """Apply what `poll` returned, as often as it takes, unless the partitions go to somebody else meanwhile."""
+        epoch, moves = self._epoch, self._moves
+        try:
+            batch = Batch.of(records, moves)
+            with self._timed():
+                applied = await self._write(batch, epoch)
+        except CheckpointMovedError as error:
+            self._log.info("feed.checkpoint_moved", reason=describe(error))
+            self._lose_places()
+        except Exception as error:  # noqa: BLE001 - FastStream would swallow it and read on behind these records
+            self._log.exception("feed.batch_failed", records=len(records))
+            self._break(error)
+        else:
+            if applied and epoch == self._epoch:
+                self._moved(moves)
+                await self._show_offsets(consumer)
+
+    async def _write(self, batch: Batch, epoch: int) -> bool:
+        """Write until it succeeds; False when the batch was left to others, or to our next start."""
+        while not self._broken.is_set():
+            self._turn()
+            try:
+                parked = await self._writer.write(batch, notify=self.generation.status == "serving")
+            except DATABASE_ERRORS as error:
+                if epoch != self._epoch or self._stopping.is_set():
+                    return False
+                await self._retry_later(error)
+            else:
+                self._backoff.reset()
+                metrics.APPLIED.labels(*self._labels).inc(len(batch.items))
+                metrics.PARKED.labels(*self._labels).inc(parked)
+                if parked:
+                    self._log.warning("feed.records_parked", records=parked)
+                return True
+        return False
+
+    async def _retry_later(self, error: Exception) -> None:
+        metrics.RETRIES.labels(*self._labels).inc()
+        delay = self._backoff.next()
+        self._log.warning("feed.database_unavailable", error=describe(error), retry_in=round(delay, 2))
+        await wait_for_event(self._stopping, delay)
+
+    async def _refuse(self, error: TooLateError) -> None:
+        """Stay out of it, and say why, until an operator has decided."""
+        if self.refusal is None:
+            self._log.error("feed.refused", reason=str(error))
+        self.refusal = str(error)
+        await wait_for_event(self._stopping, RETRY_CAP_SECONDS)
+
+    # -- Positions ---------------------------------------------------------------------------------------------------
+
+    async def _place(self, consumer: AIOKafkaConsumer) -> bool:
+        """Read checkpoints, seek, resume; False when the assignment changed meanwhile or the generation is gone."""
+        epoch, partitions = self._epoch, sorted(self._unplaced)
+        async with self._database.connection() as connection:
+            found = await checkpoints.read(
+                connection, self.generation, self._topic, [partition.partition for partition in partitions]
+            )
+        ends = await asyncio.wait_for(consumer.end_offsets(partitions), REQUEST_SECONDS)
+        if epoch != self._epoch:
+            return False
+        if len(found) < len(partitions):
+            await wait_for_event(self._stopping, TICK_SECONDS)
+            return False
+        for partition in partitions:
+            self._refuse_if_too_late(partition.partition, found[partition.partition], ends[partition])
+        for partition in partitions:
+            checkpoint = found[partition.partition]
+            consumer.seek(partition, checkpoint.position)
+            self._places[partition.partition] = _Place(checkpoint.position, checkpoint.seen_until, end=ends[partition])
+        consumer.resume(*partitions)
+        self._unplaced -= set(partitions)
+        self.refusal = None
+        self._placed = time.time()
+        self._backoff.reset()
+        return True
+
+    def _refuse_if_too_late(self, partition: int, checkpoint: Checkpoint, end: int) -> None:
+        """Tombstones stay on the topic for a limited time; a topic that is shorter than we have read is another one."""
+        what = f"generation {self.generation.number} of {self.generation.projection}"
+        if checkpoint.position > end:
+            raise TooLateError(
+                f"{what} has read partition {partition} up to {checkpoint.position}, but the topic ends at {end}: it"
+                f" is not the topic it was built from. Run `muster rebuild {self.generation.projection}`."
+            )
+        kept = timedelta(milliseconds=self._settings.topic_delete_retention_ms)
+        seen = checkpoint.seen_until
+        if seen is not None and checkpoint.position < end and utc_now() - seen > kept:
+            raise TooLateError(
+                f"{what} has not read partition {partition} since {seen:%Y-%m-%d %H:%M}, and the topic keeps tombstones"
+                f" for {kept.total_seconds() / 86400:g} days: erasures may have been missed. Run `muster rebuild"
+                f" {self.generation.projection}`."
+            )
+
+    async def _rest(self, consumer: AIOKafkaConsumer) -> None:
+        """Nothing came: note, at most once a second, how far quiet partitions are up to date."""
+        if not self._places:
+            return
+        self._break_if_silent(consumer)
+        now = time.monotonic()
+        moves = []
+        for number, place in self._places.items():
+            partition = TopicPartition(self._topic, number)
+            self._observe(consumer, partition, place)
+            position = await consumer.position(partition)
+            seen_until = self._seen_until(place, position, None)
+            newer = seen_until is not None and (place.seen_until is None or seen_until > place.seen_until)
+            if now - place.written >= TICK_SECONDS and (newer or position > place.position):
+                moves.append(Move(number, place.position, position, seen_until))
+        if moves:
+            epoch = self._epoch
+            await self._writer.write(Batch((), moves))
+            if epoch == self._epoch:
+                self._moved(moves)
+                await self._show_offsets(consumer)
+
+    def _observe(self, consumer: AIOKafkaConsumer, partition: TopicPartition, place: _Place) -> None:
+        place.freshness.observe(consumer.last_poll_timestamp(partition))
+        place.end = consumer.last_stable_offset(partition) or place.end
+        metrics.LAG_RECORDS.labels(*self._labels, str(partition.partition)).set(place.lag or 0)
+        if place.seen_until is not None:
+            age = (utc_now() - place.seen_until).total_seconds()
+            metrics.LAG_SECONDS.labels(*self._labels, str(partition.partition)).set(max(age, 0.0))
+
+    def _seen_until(self, place: _Place, position: int, last_record: int | None) -> datetime | None:
+        at_end = place.end is not None and position >= place.end
+        return place.freshness.seen_until(at_end=at_end, last_record=last_record)
+
+    def _moved(self, moves: list[Move]) -> None:
+        now = time.monotonic()
+        for move in moves:
+            place = self._places[move.partition]
+            place.position, place.written = move.position, now
+            place.seen_until = max(filter(None, (place.seen_until, move.seen_until)), default=None)
+
+    def _break_if_silent(self, consumer: AIOKafkaConsumer) -> None:
+        answers = [consumer.last_poll_timestamp(TopicPartition(self._topic, number)) for number in self._places]
+        newest = max((answer / 1000 for answer in answers if answer is not None), default=0.0)
+        if time.time() - max(newest, self._placed) > SILENCE_SECONDS:
+            self._break(f"the broker has not answered for {SILENCE_SECONDS:g} s")
+
+    async def _show_offsets(self, consumer: AIOKafkaConsumer) -> None:
+        """Commit the positions to Kafka too, for its own tools; nothing of ours reads them."""
+        now = time.monotonic()
+        if now - self._shown < TICK_SECONDS:
+            return
+        self._shown = now
+        offsets = {TopicPartition(self._topic, number): place.position for number, place in self._places.items()}
+        try:
+            async with asyncio.timeout(REQUEST_SECONDS):
+                await consumer.commit(offsets)
+        except (KafkaError, TimeoutError) as error:
+            # A rebalance in mid-handler: the checkpoint is what counts.
+            self._log.debug("feed.offsets_not_shown", error=describe(error))
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        with metrics.BATCH_SECONDS.labels(*self._labels).time():
+            yield
+
+
+def group_of(generation: Generation) -> str:
+    """The consumer group of a generation."""
+    return f"muster.{generation.projection}.g{generation.number}"
+
+
+async def _as_coroutine(stop: Callable[[], object]) -> None:
+    result = stop()
+    assert asyncio.iscoroutine(result)
+    await result

@@ -1,0 +1,136 @@
+"""The feeds of one process: one for every generation that is to be fed and whose shape this version of the code knows.
+
+`generations` says what is fed: the serving generation, and those standing by for a rollback. A generation that is being
+built is fed by the rebuild itself (projectors/rebuild.py), so that a replay of everything slows down nobody's live
+feed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Final
+
+import structlog
+
+from chassis.database import Database, describe
+from chassis.health import NotReadyError
+from chassis.lifecycle import wait_for_event
+from projectors.catalogue import PROJECTIONS
+from projectors.consumer.feed import DATABASE_ERRORS, Feed
+from projectors.settings import ProjectorSettings
+from read_model import generations
+from read_model.generations import Generation
+
+log = structlog.get_logger("projectors.fleet")
+
+#: A generation that begins or ends to be fed is noticed within this long.
+FOLLOW_SECONDS: Final = 1.0
+FED: Final = frozenset({"serving", "standby"})
+
+
+class Fleet:
+    """Runs the feeds that `generations` asks for."""
+
+    def __init__(self, settings: ProjectorSettings, database: Database, names: list[str] | None) -> None:
+        """Feed only the projections of these names; None means all."""
+        self._settings = settings
+        self._database = database
+        self._names = list(PROJECTIONS) if names is None else names
+        self._feeds: dict[tuple[str, int], tuple[Feed, asyncio.Task[None]]] = {}
+        self._unknown: set[tuple[str, int]] = set()
+        self._followed = False
+        self._turned = time.monotonic()
+
+    @property
+    def feeds(self) -> Mapping[tuple[str, int], Feed]:
+        """What is fed now, by projection and generation."""
+        return {key: feed for key, (feed, _) in self._feeds.items()}
+
+    async def run(self, stopping: asyncio.Event) -> int:
+        """Follow `generations` until `stopping` is set, then end the feeds in order.
+
+        Returns:
+            The exit code: 1 when a loop hangs or ended by itself, which only a new process can repair.
+        """
+        code = 0
+        while not stopping.is_set() and not code:
+            self._turned = time.monotonic()
+            try:
+                await self._follow()
+            except DATABASE_ERRORS as error:
+                log.warning("fleet.database_unavailable", error=describe(error))
+            code = await self._watch(stopping)
+        await self._end(list(self._feeds))
+        return code
+
+    async def _watch(self, stopping: asyncio.Event) -> int:
+        await wait_for_event(stopping, FOLLOW_SECONDS)
+        for (name, number), (feed, task) in self._feeds.items():
+            if task.done() and not stopping.is_set():
+                log.error("fleet.feed_ended", projection=name, generation=number, exc_info=task.exception())
+                return 1
+            if feed.idle_seconds > self._settings.projectors_stall_seconds:
+                log.error("fleet.feed_hangs", projection=name, generation=number, seconds=round(feed.idle_seconds))
+                return 1
+        return 0
+
+    async def _follow(self) -> None:
+        wanted: dict[tuple[str, int], Generation] = {}
+        async with self._database.connection() as connection:
+            for name in self._names:
+                for generation in await generations.read(connection, name):
+                    if generation.status in FED and self._knows(generation):
+                        wanted[name, generation.number] = generation
+        await self._end([key for key in self._feeds if key not in wanted])
+        for key, generation in wanted.items():
+            if key in self._feeds:
+                self._feeds[key][0].generation = generation
+            else:
+                feed = Feed(self._settings, self._database, PROJECTIONS[generation.projection], generation)
+                self._feeds[key] = feed, asyncio.create_task(feed.run(), name=feed.group)
+        self._followed = True
+
+    def _knows(self, generation: Generation) -> bool:
+        key = generation.projection, generation.number
+        known = PROJECTIONS[generation.projection].shape == generation.shape
+        if not known and key not in self._unknown:
+            # Another version of the code feeds it; or none does, and then its lag shows it.
+            log.warning(
+                "fleet.shape_unknown", projection=key[0], generation=key[1], shape=generation.shape,
+                known=PROJECTIONS[key[0]].shape,
+            )  # fmt: skip
+            self._unknown.add(key)
+        return known
+
+    async def _end(self, keys: list[tuple[str, int]]) -> None:
+        ending = [self._feeds.pop(key) for key in keys]
+        for feed, _ in ending:
+            feed.stop()
+        results = await asyncio.gather(*(task for _, task in ending), return_exceptions=True)
+        for error in results:
+            if isinstance(error, BaseException):
+                log.error("fleet.feed_failed", exc_info=error)
+
+    async def check_ready(self) -> None:
+        """Raise NotReadyError unless every projection is fed, assigned and not far behind."""
+        if not self._followed:
+            raise NotReadyError("the query database has not said yet which generations there are")
+        served = {name for name, _ in self._feeds}
+        missing = [name for name in self._names if name not in served]
+        if missing:
+            raise NotReadyError(f"no generation to feed for {', '.join(missing)}: run `muster migrate query`")
+        for (name, number), feed in self.feeds.items():
+            reason = feed.why_not_ready()
+            if reason is not None:
+                raise NotReadyError(f"{name} generation {number} {reason}")
+
+    async def check_live(self) -> None:
+        """Raise NotReadyError when a loop has not turned for too long."""
+        limit = self._settings.projectors_stall_seconds
+        if time.monotonic() - self._turned > limit:
+            raise NotReadyError(f"the process has not looked after its feeds for {limit:g} s")
+        for (name, number), feed in self.feeds.items():
+            if feed.idle_seconds > limit:
+                raise NotReadyError(f"{name} generation {number} has not polled for {feed.idle_seconds:.0f} s")

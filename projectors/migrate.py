@@ -1,0 +1,39 @@
+"""Bring the query database to this version of the code: its own tables, and a first generation of every projection."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from chassis.database import connect, disconnect
+from chassis.migrations import downgrade, upgrade
+from chassis.settings import PostgresAddress
+from read_model.generations import ensure_first
+
+#: A folder of this package, found in a checkout and in an installed wheel alike.
+LOCATION: Final = "projectors:migrations"
+
+
+def migrate(address: PostgresAddress, revision: str = "head") -> list[str]:
+    """Apply what is missing and return it, one line a step; harmless to repeat, and while the services run.
+
+    Not callable from inside an event loop. Generations are made at the newest revision only.
+    """
+    steps = upgrade(LOCATION, address, revision)
+    if revision == "head":
+        steps += asyncio.run(_first_generations(address))
+    return steps
+
+
+def revert(address: PostgresAddress, revision: str) -> list[str]:
+    """Take the database back to an older revision; `base` drops what is not a generation's own."""
+    return downgrade(LOCATION, address, revision)
+
+
+async def _first_generations(address: PostgresAddress) -> list[str]:
+    connection = await connect(address, application="muster-migrate", lock_timeout="3s")
+    try:
+        made = await ensure_first(connection)
+    finally:
+        await disconnect(connection)
+    return [f"{generation.projection} generation {generation.number}" for generation in made]

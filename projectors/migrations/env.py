@@ -1,0 +1,13 @@
+"""Alembic's environment of the query database (section [query] of alembic.ini)."""
+# ruff: noqa: INP001 - Alembic runs this file, nobody imports it
+
+from chassis.migrations import run_environment
+from chassis.settings import PostgresAddress, QueryPostgres, load
+from read_model.tables import metadata
+
+
+def _address() -> PostgresAddress:
+    return load(QueryPostgres).query_database
+
+
+run_environment(metadata, _address)

@@ -1,0 +1,43 @@
+"""What a projection is: its name, the shape of its tables, and one function from a batch of changes to rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import UUID
+
+from projectors.consumer.records import Change
+from read_model.generations import Connection
+
+
+class Writer(Protocol):
+    """A projection bound to the tables of one generation."""
+
+    async def apply(self, connection: Connection, changes: Sequence[Change]) -> None:
+        """Write a batch: any users, each user's changes in the order of their versions, duplicates and gaps possible.
+
+        A change that is not newer than what the tables know of its user changes nothing. Whatever is raised, the caller
+        rolls back; what is raised because of a change's content, and not of the database's state, parks it.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """A projection of the current code; a generation of another shape is not fed by it."""
+
+    name: str
+    shape: int
+    #: Notified after a commit: the ids of the users whose rows moved.
+    channel: str
+    writer: Callable[[int], Writer]
+
+
+def newest(changes: Iterable[Change]) -> dict[UUID, Change]:
+    """The newest change of each user; of two equal ones the first."""
+    found: dict[UUID, Change] = {}
+    for change in changes:
+        known = found.get(change.user_id)
+        if known is None or known.version < change.version:
+            found[change.user_id] = change
+    return found

@@ -1,0 +1,81 @@
+"""The `users` projection: the current public user, as the query API sends it, beside what filters and sorts need.
+
+An event carries the whole user, so only the newest of a batch is written. The erased leave an id and a version behind:
+an older event that comes again must not bring a person back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from chassis.text_keys import text_key
+from events.user_events import PublicUser
+from projectors.consumer.records import Change
+from projectors.projection import Projection, newest
+from read_model import users
+from read_model.generations import Connection
+
+_UPSERT: Final = """
+INSERT INTO {users} AS t (id, version, status, email_key, username_key, created_at, updated_at, document)
+SELECT i.* FROM unnest(
+    $1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[], $8::bytea[]
+) AS i (id, version, status, email_key, username_key, created_at, updated_at, document)
+WHERE NOT EXISTS (SELECT FROM {erased} e WHERE e.id = i.id AND e.version >= i.version)
+ON CONFLICT (id) DO UPDATE SET
+    version = excluded.version, status = excluded.status,
+    email_key = excluded.email_key, username_key = excluded.username_key,
+    created_at = excluded.created_at, updated_at = excluded.updated_at, document = excluded.document
+WHERE t.version < excluded.version
+"""
+
+_ERASE: Final = """
+WITH gone AS (SELECT * FROM unnest($1::uuid[], $2::bigint[]) AS i (id, version)),
+removed AS (DELETE FROM {users} t USING gone WHERE t.id = gone.id AND t.version <= gone.version)
+INSERT INTO {erased} AS e (id, version) SELECT id, version FROM gone
+ON CONFLICT (id) DO UPDATE SET version = excluded.version WHERE e.version < excluded.version
+"""
+
+
+class UsersWriter:
+    """Writes one generation of the users' tables."""
+
+    def __init__(self, generation: int) -> None:
+        """Name the tables of this generation."""
+        tables = users.users_tables(generation)
+        names = {"users": tables.users.name, "erased": tables.erased.name}
+        self._upsert = _UPSERT.format_map(names)
+        self._erase = _ERASE.format_map(names)
+
+    async def apply(self, connection: Connection, changes: Sequence[Change]) -> None:
+        """One statement for the users that exist, one for those that were erased."""
+        latest = newest(changes).values()
+        public = [change.event.user for change in latest if change.event is not None]
+        erased = [change for change in latest if change.event is None]
+        if public:
+            await connection.execute(self._upsert, *_columns(public))
+        if erased:
+            await connection.execute(
+                self._erase, [change.user_id for change in erased], [change.version for change in erased]
+            )
+
+
+def _columns(public: Sequence[PublicUser]) -> tuple[list[object], ...]:
+    return (
+        [user.id for user in public],
+        [user.version for user in public],
+        [user.status for user in public],
+        [text_key(user.email) for user in public],
+        [text_key(user.username) for user in public],
+        [user.created_at for user in public],
+        [user.updated_at for user in public],
+        [document(user) for user in public],
+    )
+
+
+def document(user: PublicUser) -> bytes:
+    """The user as both APIs send it, byte for byte."""
+    return user.model_dump_json().encode()
+
+
+PROJECTION: Final = Projection(users.PROJECTION, users.SHAPE, users.CHANNEL, UsersWriter)
