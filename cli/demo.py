@@ -1,0 +1,211 @@
+"""`muster demo`: register a few users over HTTP, watch their events, read them back, and say how long each took."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from statistics import median
+from typing import Annotated, Final
+
+import httpx
+import typer
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
+from pydantic import Field
+from rich.console import Console
+from rich.table import Table
+
+from chassis.kafka import REQUEST_SECONDS, client_arguments
+from chassis.settings import Kafka, Settings, Topics, load
+from cli.local_settings import DEFAULT_FOLDER, Folder, use_local_stack
+from cli.output import fail, print_json
+from events.catalogue import short_name
+from events.envelope import read_envelope
+
+#: How long an event or a read may take before the demo says that something is wrong.
+PATIENCE_SECONDS: Final = 30.0
+WAIT_SECONDS: Final = 10
+
+
+class DemoSettings(Kafka, Topics, Settings):
+    """Where the demo finds the parts."""
+
+    public_command_url: str = Field(
+        "http://127.0.0.1:8000", validation_alias="PUBLIC_COMMAND_URL", examples=["http://127.0.0.1:8000"]
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Journey:
+    """One user's way through Muster; milliseconds from the answer to the command, which leaves after the commit."""
+
+    user_id: str
+    username: str
+    event: str
+    partition: int
+    offset: int
+    event_ms: float
+    visible_ms: float
+
+
+def demo(
+    users: Annotated[int, typer.Option(min=1, max=1000, help="How many users to register.")] = 10,
+    folder: Folder = DEFAULT_FOLDER,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
+) -> None:
+    """Register users, show each event as it appears on the topic, and read each user back with its token."""
+    use_local_stack(folder)
+    settings = load(DemoSettings)
+    console = Console(stderr=as_json, highlight=False)
+    try:
+        journeys = asyncio.run(_run(settings, users, console))
+    except httpx.HTTPError as error:
+        fail(f"{_asked(error)} does not answer ({error!r}). Is the stack running? Start it with `make up`.")
+    except (KafkaError, OSError, TimeoutError) as error:
+        fail(f"Kafka at {settings.kafka_bootstrap_servers} does not answer ({error!r}). Is the stack running?")
+    if as_json:
+        print_json(_summary(journeys) | {"users": [_as_dict(journey) for journey in journeys]})
+    else:
+        _show(console, journeys)
+
+
+async def _run(settings: DemoSettings, users: int, console: Console) -> list[Journey]:
+    async with httpx.AsyncClient(timeout=PATIENCE_SECONDS) as http, _watching(settings, console) as arrivals:
+        run = secrets.token_hex(3)
+        # Once unmeasured: first requests open connections and warm caches, which is not what is shown.
+        await _journey(http, settings, arrivals, f"demo-{run}-warm-up")
+        return [await _journey(http, settings, arrivals, f"demo-{run}-{number:03}") for number in range(1, users + 1)]
+
+
+async def _journey(http: httpx.AsyncClient, settings: DemoSettings, arrivals: Arrivals, username: str) -> Journey:
+    body = {"email": f"{username}@example.com", "username": username, "password": secrets.token_urlsafe(16)}
+    answer = await http.post(f"{settings.public_command_url}/users", json=body)
+    committed = time.perf_counter()
+    if answer.status_code != 201:
+        fail(f"The command API answered {answer.status_code}: {answer.text}")
+    user_id = answer.json()["id"]
+    read, (record, arrived) = await asyncio.gather(
+        _read(http, answer.headers["Location"], answer.headers["Consistency-Token"]), arrivals.of(user_id)
+    )
+    return Journey(
+        user_id,
+        username,
+        short_name(read_envelope(record.headers).type),
+        record.partition,
+        record.offset,
+        # The event may be there before the answer has been parsed here.
+        max(0.0, arrived - committed) * 1000,
+        (read - committed) * 1000,
+    )
+
+
+async def _read(http: httpx.AsyncClient, location: str, token: str) -> float:
+    answer = await http.get(location, headers={"Consistency-Token": token, "Prefer": f"wait={WAIT_SECONDS}"})
+    visible = time.perf_counter()
+    if answer.status_code != 200:
+        fail(f"The query API answered {answer.status_code}: {answer.text}")
+    return visible
+
+
+class Arrivals:
+    """When each user's first event came."""
+
+    def __init__(self) -> None:
+        """Nothing has come yet."""
+        self._futures: dict[str, asyncio.Future[tuple[ConsumerRecord, float]]] = {}
+
+    def came(self, record: ConsumerRecord) -> None:
+        """Note a record's arrival."""
+        future = self._future(record.key.decode())
+        if not future.done():
+            future.set_result((record, time.perf_counter()))
+
+    async def of(self, user_id: str) -> tuple[ConsumerRecord, float]:
+        """The first record of this user and when it came.
+
+        Raises:
+            TimeoutError: none came within PATIENCE_SECONDS.
+        """
+        return await asyncio.wait_for(self._future(user_id), PATIENCE_SECONDS)
+
+    def _future(self, user_id: str) -> asyncio.Future[tuple[ConsumerRecord, float]]:
+        return self._futures.setdefault(user_id, asyncio.get_running_loop().create_future())
+
+
+@asynccontextmanager
+async def _watching(settings: DemoSettings, console: Console) -> AsyncIterator[Arrivals]:
+    consumer = AIOKafkaConsumer(
+        **client_arguments(settings), isolation_level="read_committed", enable_auto_commit=False
+    )
+    arrivals = Arrivals()
+    try:
+        await asyncio.wait_for(consumer.start(), REQUEST_SECONDS)
+        partitions = [TopicPartition(settings.events_topic, number) for number in range(settings.topic_partitions)]
+        consumer.assign(partitions)
+        await asyncio.wait_for(consumer.seek_to_end(*partitions), REQUEST_SECONDS)
+        for partition in partitions:
+            await asyncio.wait_for(consumer.position(partition), REQUEST_SECONDS)
+        watching = asyncio.create_task(_watch(consumer, arrivals, console))
+        try:
+            yield arrivals
+        finally:
+            watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await watching
+    finally:
+        await asyncio.wait_for(consumer.stop(), REQUEST_SECONDS)
+
+
+async def _watch(consumer: AIOKafkaConsumer, arrivals: Arrivals, console: Console) -> None:
+    async for record in consumer:
+        arrivals.came(record)
+        envelope = read_envelope(record.headers)
+        console.print(
+            f"[cyan]{record.topic}[/cyan] {record.partition}:{record.offset}"
+            f"  [green]{short_name(envelope.type)}[/green]  {envelope.user_id}  version {envelope.version}"
+        )
+
+
+def _show(console: Console, journeys: list[Journey]) -> None:
+    table = Table(title="From the command's answer, in milliseconds")
+    for heading in ("User", "Event", "Partition:offset"):
+        table.add_column(heading)
+    table.add_column("commit→event", justify="right")
+    table.add_column("commit→visible", justify="right")
+    for journey in journeys:
+        table.add_row(
+            journey.username,
+            journey.event,
+            f"{journey.partition}:{journey.offset}",
+            f"{journey.event_ms:.1f}",
+            f"{journey.visible_ms:.1f}",
+        )
+    console.print(table)
+    summary = _summary(journeys)
+    console.print(
+        f"p50 commit→event {summary['commit_to_event_p50_ms']:.1f} ms,"
+        f" commit→visible {summary['commit_to_visible_p50_ms']:.1f} ms"
+    )
+
+
+def _summary(journeys: list[Journey]) -> dict[str, object]:
+    return {
+        "commit_to_event_p50_ms": round(median(journey.event_ms for journey in journeys), 2),
+        "commit_to_visible_p50_ms": round(median(journey.visible_ms for journey in journeys), 2),
+    }
+
+
+def _as_dict(journey: Journey) -> dict[str, object]:
+    return {name: getattr(journey, name) for name in Journey.__slots__}
+
+
+def _asked(error: httpx.HTTPError) -> str:
+    try:
+        return f"{error.request.url.scheme}://{error.request.url.netloc.decode()}"
+    except RuntimeError:
+        return "The API"

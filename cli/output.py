@@ -1,0 +1,33 @@
+"""How commands speak: results on standard output (tables, or JSON with --json), trouble on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any, NoReturn
+
+import typer
+
+from chassis.settings import SettingsError
+
+
+def explain_settings(error: SettingsError) -> None:
+    """Print one line per wrong variable."""
+    for line in error.lines:
+        print(line, file=sys.stderr)  # noqa: T201 - the answer of a command
+
+
+def fail(message: str, *, code: int = 1) -> NoReturn:
+    """Say in one message what went wrong and end with exit code 1 (2 for wrong use)."""
+    print(message, file=sys.stderr)  # noqa: T201 - the answer of a command
+    raise typer.Exit(code)
+
+
+def print_json(document: Any) -> None:
+    """Print one JSON document, for --json."""
+    print(json.dumps(document, ensure_ascii=False, indent=2, default=str))  # noqa: T201 - the answer of a command
+
+
+def say(message: str) -> None:
+    """Print one line of a result."""
+    print(message)  # noqa: T201 - the answer of a command

@@ -1,0 +1,34 @@
+"""`muster project`: build the read tables; start as many as there are partitions, Kafka spreads them."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from chassis.lifecycle import run
+from chassis.settings import load
+from chassis.telemetry import configure_logging
+from cli.output import fail
+from projectors.app import serve
+from projectors.settings import ProjectorSettings
+
+
+def project(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Projections; all without.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port of health and metrics; overrides PROJECTORS_HTTP_PORT.")
+    ] = None,
+) -> None:
+    """Follow the events and keep the read tables right."""
+    if port is not None:
+        os.environ["PROJECTORS_HTTP_PORT"] = str(port)
+    settings = load(ProjectorSettings)
+    configure_logging("projectors", settings.log_level)
+    try:
+        code = run(lambda stopping: serve(settings, stopping, names or None))
+    except OSError as error:
+        where = f"{settings.projectors_http_host}:{settings.projectors_http_port}"
+        fail(f"Cannot listen on {where}: {error.strerror or error}. Choose another port with --port.")
+    raise typer.Exit(code)

@@ -1,0 +1,43 @@
+"""`muster topics`: create the topics, or check and set what they depend on."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from chassis.database import describe
+from chassis.kafka import INFRASTRUCTURE_ERRORS, Topic, TopicMismatchError, admin, ensure_topics
+from chassis.settings import Kafka, Logging, Topics, load
+from cli.output import fail, print_json, say
+from outbox.topics import wanted_topics
+
+
+class TopicsSettings(Kafka, Topics, Logging):
+    """What this command is told."""
+
+
+def topics(*, as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False) -> None:
+    """Create the topics that are missing and set the configuration of those that are there.
+
+    The number of partitions never changes: where it differs from the settings this command refuses.
+    """
+    settings = load(TopicsSettings)
+    wanted = wanted_topics(settings)
+    try:
+        created = asyncio.run(_ensure(settings, wanted))
+    except TopicMismatchError as error:
+        fail(str(error))
+    except INFRASTRUCTURE_ERRORS as error:
+        fail(f"Kafka at {settings.kafka_bootstrap_servers} does not do it: {describe(error)}")
+    if as_json:
+        print_json([{"topic": t.name, "partitions": t.partitions, "created": t.name in created} for t in wanted])
+        return
+    for topic in wanted:
+        say(f"{topic.name}: {topic.partitions} partitions, {'created' if topic.name in created else 'checked'}")
+
+
+async def _ensure(settings: Kafka, wanted: list[Topic]) -> list[str]:
+    async with admin(settings) as client:
+        return await ensure_topics(client, wanted)

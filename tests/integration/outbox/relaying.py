@@ -1,0 +1,50 @@
+"""Running a relay inside a test, and holding it at a named point of its work."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from outbox.relay import Relay
+from outbox.settings import RelaySettings
+
+STOP_SECONDS = 20
+
+
+class Gate:
+    """A failpoint that holds the relay: `reached` is set when it arrives, `opened` lets it go on."""
+
+    def __init__(self, point: str) -> None:
+        self.point = point
+        self.arrived = asyncio.Event()
+        self.opened = asyncio.Event()
+
+    async def __call__(self, point: str) -> None:
+        if point == self.point:
+            self.arrived.set()
+            await self.opened.wait()
+
+
+class Fault:
+    """A failpoint that raises once when the relay arrives at it."""
+
+    def __init__(self, point: str) -> None:
+        self.point = point
+        self.raised = asyncio.Event()
+
+    async def __call__(self, point: str) -> None:
+        if point == self.point and not self.raised.is_set():
+            self.raised.set()
+            raise ConnectionResetError(f"injected at {point}")
+
+
+@asynccontextmanager
+async def relaying(settings: RelaySettings, **arguments: object) -> AsyncIterator[Relay]:
+    """A relay that runs until the block ends."""
+    relay = Relay(settings, **arguments)  # type: ignore[arg-type]
+    stopping = asyncio.Event()
+    task = asyncio.create_task(relay.run(stopping))
+    try:
+        yield relay
+    finally:
+        stopping.set()
+        await asyncio.wait_for(task, STOP_SECONDS)

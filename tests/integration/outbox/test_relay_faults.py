@@ -1,0 +1,196 @@
+"""What goes wrong in and around the relay, and what a read_committed consumer sees of it: nothing."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from outbox.record import RelayStopError
+from outbox.relay import Relay
+from outbox.settings import RelaySettings
+from tests.integration.outbox.relaying import Fault, Gate, relaying
+from tests.integration.outbox.settings_file import write_settings
+from tests.integration.outbox.traffic import Connection, append, append_many, consume, until_empty
+from tests.waiting import until
+
+POINTS = ["before_begin", "after_send", "before_commit", "before_delete", "after_delete"]
+
+
+@asynccontextmanager
+async def relay_process(settings: Path, point: str, count: int) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A relay process that kills itself at a point; ended at the latest with the block."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.integration.outbox.relay_process", str(settings), point, str(count)
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await asyncio.wait_for(process.wait(), 20)
+
+
+@pytest.mark.parametrize("point", POINTS)
+async def test_an_error_at_any_point_loses_and_repeats_nothing(
+    point: str, connection: Connection, relay_settings: RelaySettings
+) -> None:
+    users = [uuid4() for _ in range(20)]
+    await append_many(connection, users, 5)
+    fault = Fault(point)
+    async with relaying(relay_settings, reached=fault):
+        await until_empty(connection)
+
+    assert fault.raised.is_set()
+    assert (await consume(relay_settings)).versions() == {str(user): [1, 2, 3, 4, 5] for user in users}
+
+
+async def test_kill_9_in_the_middle_of_5000_events_gives_each_exactly_once_and_in_order(
+    connection: Connection, relay_settings: RelaySettings, tmp_path: Path
+) -> None:
+    users = [uuid4() for _ in range(100)]
+    settings = relay_settings.model_copy(update={"relay_page_rows": 250})
+    write_settings(settings, tmp_path / "settings.json")
+    total = await append_many(connection, users, 50)
+    for point in POINTS:
+        async with relay_process(tmp_path / "settings.json", point, 3) as process:
+            assert await asyncio.wait_for(process.wait(), 60) == -9
+    assert await connection.fetchval("SELECT count(*) FROM outbox") > 0
+    async with relaying(settings):
+        await until_empty(connection)
+
+    assert total == 5000
+    assert (await consume(settings)).versions() == {str(user): list(range(1, 51)) for user in users}
+    everything = await consume(settings, "read_uncommitted")
+    aborted = len(everything.records) - total
+    assert aborted > 0, "the kills must hit transactions that hold data"
+
+
+async def test_a_standby_takes_over_when_the_leader_is_killed(
+    connection: Connection, relay_settings: RelaySettings, tmp_path: Path
+) -> None:
+    write_settings(relay_settings, tmp_path / "settings.json")
+    user = uuid4()
+    async with relay_process(tmp_path / "settings.json", "never", 1) as leader:
+        await append(connection, user, 1)
+        await until_empty(connection)
+        async with relaying(relay_settings) as standby:
+            await until_phase(standby, "standby")
+            leader.kill()
+            await append(connection, user, 2)
+            await until_phase(standby, "leading")
+            await until_empty(connection)
+
+    assert (await consume(relay_settings)).versions() == {str(user): [1, 2]}
+
+
+async def until_phase(relay: Relay, phase: str) -> None:
+    """Wait until the relay is in a phase."""
+
+    async def there() -> bool:
+        return relay.state.phase == phase
+
+    await until(there, within=20, what=f"the relay to be {phase}")
+
+
+async def test_a_relay_that_lost_its_lock_unnoticed_is_fenced_once_and_stands_by(
+    connection: Connection, relay_settings: RelaySettings
+) -> None:
+    """Two relays that each reconnect at once would fence each other for ever."""
+    user = uuid4()
+    gate = Gate("before_commit")
+    async with relaying(relay_settings, reached=gate) as first:
+        await append(connection, user, 1)
+        await gate.arrived.wait()
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'muster relay lock'"
+            " AND datname = current_database()"
+        )
+        async with relaying(relay_settings) as second:
+            await until_phase(second, "leading")
+            gate.opened.set()
+            await until_phase(first, "standby")
+            await append(connection, user, 2)
+            await until_empty(connection)
+
+            assert second.state.phase == "leading"
+
+    assert (await consume(relay_settings)).versions() == {str(user): [1, 2]}
+
+
+async def test_the_relay_goes_on_after_its_connections_were_cut(
+    connection: Connection, relay_settings: RelaySettings
+) -> None:
+    user = uuid4()
+    async with relaying(relay_settings) as relay:
+        await append(connection, user, 1)
+        await until_empty(connection)
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name LIKE 'muster relay%' AND datname = current_database()"
+        )
+        await append(connection, user, 2)
+        await until_empty(connection)
+        await until_phase(relay, "leading")
+
+    assert (await consume(relay_settings)).versions() == {str(user): [1, 2]}
+
+
+async def test_everything_works_at_the_poll_interval_without_notify(
+    connection: Connection, relay_settings: RelaySettings
+) -> None:
+    user = uuid4()
+    settings = relay_settings.model_copy(update={"relay_idle_poll_ms": 50})
+    async with relaying(settings) as relay:
+        await until_phase(relay, "leading")
+        for version in range(1, 4):
+            await append(connection, user, version)
+            await until_empty(connection)
+
+    assert (await consume(settings)).versions() == {str(user): [1, 2, 3]}
+
+
+async def test_a_backlog_goes_out_in_pages_bounded_by_bytes(
+    connection: Connection, relay_settings: RelaySettings
+) -> None:
+    user, pages = uuid4(), []
+    settings = relay_settings.model_copy(update={"relay_page_bytes": 250_000})
+    for version in range(1, 13):
+        await append(connection, user, version, b"x" * 100_000)
+
+    async def count(point: str) -> None:
+        if point == "after_delete":
+            pages.append(await connection.fetchval("SELECT count(*) FROM outbox"))
+
+    async with relaying(settings, reached=count):
+        await until_empty_by(pages)
+
+    assert pages == [9, 6, 3, 0]
+    assert (await consume(settings)).versions() == {str(user): list(range(1, 13))}
+
+
+async def until_empty_by(pages: list[int]) -> None:
+    """Wait until the last page has left nothing."""
+
+    async def nothing_left() -> bool:
+        return bool(pages) and pages[-1] == 0
+
+    await until(nothing_left, within=30, what="the last page")
+
+
+async def test_a_record_of_another_database_stops_the_relay_with_the_facts_and_the_ways_out(
+    connection: Connection, relay_settings: RelaySettings
+) -> None:
+    await append(connection, uuid4(), 1)
+    async with relaying(relay_settings):
+        await until_empty(connection)
+    await connection.execute("ALTER TABLE outbox ALTER COLUMN id RESTART WITH 1")
+    await append(connection, uuid4(), 1)
+
+    with pytest.raises(RelayStopError, match=r"restored from a backup.*RELAY_NAME"):
+        await asyncio.wait_for(Relay(relay_settings).run(asyncio.Event()), 30)
+
+    assert await connection.fetchval("SELECT count(*) FROM outbox") == 1

@@ -1,0 +1,116 @@
+"""Appending to the outbox as commands do, and consuming the topic as a subscriber does."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import asyncpg
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+
+from chassis.identifiers import new_id
+from chassis.kafka import client_arguments
+from events.envelope import Envelope
+from outbox.settings import RelaySettings
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+else:  # generic in the stubs alone
+    Connection = asyncpg.Connection
+
+COLUMNS = "event_id, user_id, version, type, time, correlation_id, causation_id, traceparent, value"
+APPEND = f"INSERT INTO outbox ({COLUMNS}) SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9 RETURNING id"
+
+
+def envelope(user_id: UUID, version: int) -> Envelope:
+    """An event's envelope; only user and version matter here."""
+    return Envelope(
+        event_id=new_id(),
+        type="muster.user.profile_changed.v1",
+        user_id=user_id,
+        version=version,
+        time=datetime.now(UTC),
+        correlation_id="test",
+        causation_id="test",
+    )
+
+
+async def append(connection: Connection, user_id: UUID, version: int, value: bytes | None = b"{}") -> int:
+    """Append one event in the session's current transaction; gives its outbox id."""
+    event = envelope(user_id, version)
+    number: int = await connection.fetchval(
+        APPEND,
+        event.event_id,
+        user_id,
+        version,
+        event.type,
+        event.time,
+        event.correlation_id,
+        event.causation_id,
+        None,
+        value,
+    )
+    return number
+
+
+async def append_many(connection: Connection, users: list[UUID], versions: int) -> int:
+    """Append `versions` events for each user, in version order; gives how many that are."""
+    now = datetime.now(UTC)
+    rows = [
+        (new_id(), user, version, "muster.user.profile_changed.v1", now, "test", "test", None, b"{}")
+        for version in range(1, versions + 1)
+        for user in users
+    ]
+    await connection.copy_records_to_table("outbox", records=rows, columns=COLUMNS.split(", "))
+    return len(rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What a read_committed consumer has found on the topic."""
+
+    records: list[ConsumerRecord]
+
+    def versions(self) -> dict[str, list[int]]:
+        """The versions of each user, in the order of the topic."""
+        versions: dict[str, list[int]] = {}
+        for record in self.records:
+            headers = dict(record.headers)
+            versions.setdefault(record.key.decode(), []).append(int(headers["ce_sequence"]))
+        return versions
+
+    def event_ids(self) -> list[str]:
+        """The events' ids."""
+        return [dict(record.headers)["ce_id"].decode() for record in self.records]
+
+
+async def consume(settings: RelaySettings, isolation_level: str = "read_committed") -> Published:
+    """Everything on the events topic up to its end as it is now."""
+    consumer = AIOKafkaConsumer(**client_arguments(settings), isolation_level=isolation_level, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        partitions = [TopicPartition(settings.events_topic, n) for n in range(settings.topic_partitions)]
+        consumer.assign(partitions)
+        await consumer.seek_to_beginning(*partitions)
+        ends = await consumer.end_offsets(partitions)
+        records: list[ConsumerRecord] = []
+
+        async def at_the_end() -> bool:
+            for batch in (await consumer.getmany(timeout_ms=50)).values():
+                records.extend(batch)
+            return all([await consumer.position(p) >= end for p, end in ends.items()])
+
+        await until(at_the_end, within=30, what="the end of the topic")
+        return Published(records)
+    finally:
+        await consumer.stop()
+
+
+async def until_empty(connection: Connection, within: float = 30) -> None:
+    """Wait until the relay has published and deleted everything."""
+
+    async def empty() -> bool:
+        return not await connection.fetchval("SELECT EXISTS (SELECT FROM outbox)")
+
+    await until(empty, within=within, what="an empty outbox")
