@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from projectors import users
+from projectors import signups, timeline, users
 from projectors.projection import Projection
 
-PROJECTIONS: Final[dict[str, Projection]] = {projection.name: projection for projection in (users.PROJECTION,)}
+PROJECTIONS: Final[dict[str, Projection]] = {
+    projection.name: projection for projection in (users.PROJECTION, timeline.PROJECTION, signups.PROJECTION)
+}

@@ -31,6 +31,9 @@ class Projection:
     #: Notified after a commit: the ids of the users whose rows moved.
     channel: str
     writer: Callable[[int], Writer]
+    #: From the numbers of an old and a new generation of one shape to the statements that take over what the log no
+    #: longer has, for users with ids in [$1, $2). They run once the new generation has read the whole log.
+    carry_over: Callable[[int, int], list[str]]
 
 
 def newest(changes: Iterable[Change]) -> dict[UUID, Change]:

@@ -16,12 +16,15 @@ from projectors.projection import Projection, newest
 from read_model import users
 from read_model.generations import Connection
 
+# What is not newer is left out before the conflict, which would lock its row and so write to its page; the condition
+# after it is for a row that another transaction has written meanwhile.
 _UPSERT: Final = """
 INSERT INTO {users} AS t (id, version, status, email_key, username_key, created_at, updated_at, document)
 SELECT i.* FROM unnest(
     $1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[], $8::bytea[]
 ) AS i (id, version, status, email_key, username_key, created_at, updated_at, document)
 WHERE NOT EXISTS (SELECT FROM {erased} e WHERE e.id = i.id AND e.version >= i.version)
+    AND NOT EXISTS (SELECT FROM {users} u WHERE u.id = i.id AND u.version >= i.version)
 ON CONFLICT (id) DO UPDATE SET
     version = excluded.version, status = excluded.status,
     email_key = excluded.email_key, username_key = excluded.username_key,
@@ -33,7 +36,13 @@ _ERASE: Final = """
 WITH gone AS (SELECT * FROM unnest($1::uuid[], $2::bigint[]) AS i (id, version)),
 removed AS (DELETE FROM {users} t USING gone WHERE t.id = gone.id AND t.version <= gone.version)
 INSERT INTO {erased} AS e (id, version) SELECT id, version FROM gone
+WHERE NOT EXISTS (SELECT FROM {erased} known WHERE known.id = gone.id AND known.version >= gone.version)
 ON CONFLICT (id) DO UPDATE SET version = excluded.version WHERE e.version < excluded.version
+"""
+
+_CARRY_ERASED: Final = """
+INSERT INTO {erased} (id, version) SELECT id, version FROM {old_erased} WHERE id >= $1 AND id < $2
+ON CONFLICT DO NOTHING
 """
 
 
@@ -78,4 +87,10 @@ def document(user: PublicUser) -> bytes:
     return user.model_dump_json().encode()
 
 
-PROJECTION: Final = Projection(users.PROJECTION, users.SHAPE, users.CHANNEL, UsersWriter)
+def carry_over(old: int, new: int) -> list[str]:
+    """The statements that take over, for users in [$1, $2), the ids and last versions of the erased."""
+    names = {"erased": users.users_tables(new).erased.name, "old_erased": users.users_tables(old).erased.name}
+    return [_CARRY_ERASED.format_map(names)]
+
+
+PROJECTION: Final = Projection(users.PROJECTION, users.SHAPE, users.CHANNEL, UsersWriter, carry_over)

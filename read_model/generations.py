@@ -6,6 +6,7 @@ on a table that is being read.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -14,7 +15,7 @@ from sqlalchemy import MetaData
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from read_model import users
+from read_model import signups, timeline, users
 
 #: Notified, without payload, in the transaction that changes a generation's status.
 CHANNEL: Final = "muster_generations"
@@ -39,8 +40,17 @@ class Schema:
     projection: str
     shape: int
 
+    tables: Callable[[int], MetaData]
 
-SCHEMAS: Final[tuple[Schema, ...]] = (Schema(users.PROJECTION, users.SHAPE),)
+
+SCHEMAS: Final[dict[str, Schema]] = {
+    schema.projection: schema
+    for schema in (
+        Schema(users.PROJECTION, users.SHAPE, lambda number: users.users_tables(number).metadata),
+        Schema(timeline.PROJECTION, timeline.SHAPE, lambda number: timeline.timeline_tables(number).metadata),
+        Schema(signups.PROJECTION, signups.SHAPE, lambda number: signups.signups_tables(number).metadata),
+    )
+}
 
 
 class NoGenerationError(Exception):
@@ -49,9 +59,9 @@ class NoGenerationError(Exception):
 
 def tables_of(projection: str, number: int) -> MetaData:
     """The tables of one generation."""
-    if projection == users.PROJECTION:
-        return users.users_tables(number).metadata
-    raise NoGenerationError(f"there is no projection named {projection!r}")
+    if projection not in SCHEMAS:
+        raise NoGenerationError(f"there is no projection named {projection!r}")
+    return SCHEMAS[projection].tables(number)
 
 
 async def read(connection: Connection, projection: str) -> list[Generation]:
@@ -84,7 +94,7 @@ async def ensure_first(connection: Connection) -> list[Generation]:
     async with connection.transaction():
         # Two migrations at once must not both find nothing.
         await connection.execute("LOCK TABLE generations IN SHARE ROW EXCLUSIVE MODE")
-        missing = [schema for schema in SCHEMAS if not await read(connection, schema.projection)]
+        missing = [schema for schema in SCHEMAS.values() if not await read(connection, schema.projection)]
         made = [await _create(connection, schema, 1, "serving") for schema in missing]
         if made:
             await connection.execute(f"NOTIFY {CHANNEL}")

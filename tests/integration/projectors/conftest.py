@@ -1,8 +1,9 @@
 """What the projectors' tests share: settings of a test's own database and topic, and processes that end with it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -11,27 +12,23 @@ from chassis.settings import Kafka, PostgresAddress, Topics
 from projectors.settings import ProjectorSettings
 from tests.integration.projectors.stream import Publisher
 
-MakeSettings = Callable[..., ProjectorSettings]
-
 
 def make_settings(kafka: Kafka, topics: Topics, address: PostgresAddress, **limits: object) -> ProjectorSettings:
     """Settings as the environment would give them, for a port that the system chooses."""
-    return ProjectorSettings.model_construct(
-        **{
-            **ProjectorSettings.model_construct().model_dump(),
-            **kafka.model_dump(),
-            **topics.model_dump(),
-            "query_postgres_user": address.user,
-            "query_postgres_password": address.password,
-            "query_postgres_server": address.server,
-            "query_postgres_port": address.port,
-            "query_postgres_db": address.database,
-            "query_postgres_pool_size": 8,
-            "query_postgres_max_overflow": 0,
-            "projectors_http_port": 0,
-            **limits,
-        }
-    )
+    values: dict[str, Any] = {
+        **kafka.model_dump(),
+        **topics.model_dump(),
+        "query_postgres_user": address.user,
+        "query_postgres_password": address.password,
+        "query_postgres_server": address.server,
+        "query_postgres_port": address.port,
+        "query_postgres_db": address.database,
+        "query_postgres_pool_size": 8,
+        "query_postgres_max_overflow": 0,
+        "projectors_http_port": 0,
+        **limits,
+    }
+    return ProjectorSettings.model_construct(**values)
 
 
 @pytest.fixture
@@ -55,10 +52,10 @@ async def publisher(kafka: Kafka, topics: Topics) -> AsyncIterator[Publisher]:
 
 
 @asynccontextmanager
-async def running(main: Callable[[asyncio.Event], object]) -> AsyncIterator[asyncio.Event]:
+async def running(main: Callable[[asyncio.Event], Awaitable[int | None]]) -> AsyncIterator[asyncio.Event]:
     """Run `main(stopping)` beside the test, and end it in order; an exit code other than 0 fails the test."""
     stopping = asyncio.Event()
-    task = asyncio.ensure_future(main(stopping))  # type: ignore[arg-type]
+    task = asyncio.ensure_future(main(stopping))
     try:
         yield stopping
     finally:

@@ -13,14 +13,13 @@ from aiokafka import AIOKafkaProducer
 from chassis.identifiers import new_id
 from chassis.kafka import client_arguments
 from chassis.settings import Kafka
-from events.catalogue import encode, event_type
+from events.catalogue import ChangeEvent, Event, encode, event_type
 from events.envelope import Envelope
 from events.user_events import (
     PublicUser,
     UserDeactivated,
     UserEmailChanged,
     UserErased,
-    UserEvent,
     UserPasswordChanged,
     UserProfileChanged,
     UserReactivated,
@@ -44,9 +43,8 @@ class FakeRecord:
     topic: str = "users.events"
 
 
-def record(event: UserEvent | UserErased, *, now: datetime = START, reason: str = "") -> FakeRecord:
+def record(event: Event, *, now: datetime = START) -> FakeRecord:
     """The record of one event."""
-    del reason
     if isinstance(event, UserErased):
         user_id, version = event.user_id, event.version
     else:
@@ -79,7 +77,7 @@ class Life:
     @classmethod
     def begin(cls, number: int, rng: random.Random, now: datetime = START) -> Self:
         """Register."""
-        user_id = UUID(int=rng.getrandbits(122) | 0x7 << 76, version=7)
+        user_id = UUID(int=rng.getrandbits(128))
         life = cls(new_user(number, now=now, user_id=user_id), rng, now)
         life.records.append(record(UserRegistered(user=life.user), now=now))
         return life
@@ -110,7 +108,7 @@ class Life:
         self.erased = True
         self.records.append(record(UserErased(self.user.id, self.user.version + 1), now=self.now))
 
-    def _change(self, kind: type[UserEvent], **changes: object) -> None:
+    def _change(self, kind: type[ChangeEvent], **changes: object) -> None:
         before = self.user
         self.user = before.model_copy(update={**changes, "version": before.version + 1, "updated_at": self.now})
         previous = {name: getattr(before, name) for name, value in changes.items() if getattr(before, name) != value}

@@ -2,6 +2,7 @@
 
 import json
 from functools import partial
+from typing import Any
 
 from chassis.database import Database
 from events.user_events import UserErased, UserRegistered
@@ -38,6 +39,6 @@ async def test_goes_on_at_its_checkpoint_after_a_restart(
         assert [row["id"] for row in await connection.fetch("SELECT id FROM users_g1")] == [second.id]
 
 
-async def _row(database: Database, query: str) -> object:
+async def _row(database: Database, query: str) -> Any:
     async with database.connection() as connection:
         return await connection.fetchrow(query)

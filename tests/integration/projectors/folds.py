@@ -1,0 +1,102 @@
+"""What the read tables must say: each projection as a naive loop over the records, and the tables in the same terms."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable
+from datetime import UTC
+from typing import Any
+from uuid import UUID
+
+from projectors.consumer.records import Change, Record, read_record
+from read_model.generations import Connection
+
+Contents = dict[str, Any]
+
+
+def fold_users(changes: Iterable[Change]) -> Contents:
+    """Documents and erased versions."""
+    documents: dict[UUID, Any] = {}
+    erased: dict[UUID, int] = {}
+    for change in changes:
+        if change.event is None:
+            documents.pop(change.user_id, None)
+            erased[change.user_id] = change.version
+        else:
+            documents[change.user_id] = json.loads(change.event.user.model_dump_json())
+    return {"users": documents, "erased": erased}
+
+
+def fold_timeline(changes: Iterable[Change]) -> Contents:
+    """(version, type, fields that changed) of each user, oldest first."""
+    entries: dict[UUID, list[Any]] = {}
+    erased: dict[UUID, int] = {}
+    for change in changes:
+        if change.event is None:
+            entries.pop(change.user_id, None)
+            erased[change.user_id] = change.version
+        else:
+            name = change.envelope.type.split(".")[2]
+            entry = (change.version, name, sorted(change.event.previous), change.envelope.event_id)
+            entries.setdefault(change.user_id, []).append(entry)
+    return {"entries": entries, "erased": erased}
+
+
+def fold_signups(changes: Iterable[Change]) -> Contents:
+    """Users a day and status."""
+    users: dict[UUID, tuple[Any, str]] = {}
+    for change in changes:
+        if change.event is None:
+            users.pop(change.user_id, None)
+        else:
+            user = change.event.user
+            users[change.user_id] = (user.created_at.astimezone(UTC).date(), user.status)
+    return dict(Counter(users.values()))
+
+
+async def users_contents(connection: Connection, number: int = 1) -> Contents:
+    """What the users' tables say."""
+    rows = await connection.fetch(f"SELECT * FROM users_g{number}")
+    erased = await connection.fetch(f"SELECT * FROM users_g{number}_erased")
+    documents = {row["id"]: json.loads(row["document"]) for row in rows}
+    assert all(documents[row["id"]]["version"] == row["version"] for row in rows)
+    return {"users": documents, "erased": {row["id"]: row["version"] for row in erased}}
+
+
+async def timeline_contents(connection: Connection, number: int = 1) -> Contents:
+    """What the timeline's tables say."""
+    entries: dict[UUID, list[Any]] = {}
+    for row in await connection.fetch(f"SELECT * FROM timeline_g{number} ORDER BY user_id, version"):
+        document = json.loads(row["document"])
+        entry = (document["version"], document["type"], sorted(document["changes"]), UUID(document["event_id"]))
+        entries.setdefault(row["user_id"], []).append(entry)
+    heads = await connection.fetch(f"SELECT * FROM timeline_g{number}_users")
+    assert all(entries[row["id"]][-1][0] == row["version"] for row in heads if row["erased_version"] is None)
+    erased = {row["id"]: row["erased_version"] for row in heads if row["erased_version"] == row["version"]}
+    return {"entries": entries, "erased": erased}
+
+
+async def signups_contents(connection: Connection, number: int = 1) -> Contents:
+    """What the counters say, zeros left out, and that they are the sum of the users' rows."""
+    counts: Counter[Any] = Counter()
+    for row in await connection.fetch(f"SELECT * FROM signups_g{number}"):
+        counts[row["day"], "active"] = row["active"]
+        counts[row["day"], "deactivated"] = row["deactivated"]
+    rows = await connection.fetch(f"SELECT day, status FROM signups_g{number}_users WHERE day IS NOT NULL")
+    contents = {key: count for key, count in counts.items() if count}
+    assert contents == dict(Counter((row["day"], row["status"]) for row in rows))
+    return contents
+
+
+FOLDS: dict[str, Callable[[Iterable[Change]], Contents]] = {
+    "users": fold_users,
+    "timeline": fold_timeline,
+    "signups": fold_signups,
+}
+CONTENTS = {"users": users_contents, "timeline": timeline_contents, "signups": signups_contents}
+
+
+def changes_of(records: Iterable[Record]) -> list[Change]:
+    """The records decoded; all of them must be in order."""
+    changes = [read_record(record) for record in records]
+    assert all(isinstance(change, Change) for change in changes)
+    return changes  # type: ignore[return-value]
