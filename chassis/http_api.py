@@ -18,7 +18,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Scope
 
@@ -61,6 +61,8 @@ class StrictRoute(APIRoute):
 
     #: The media types a body may have, the preferred one first.
     media_types: tuple[str, ...] = ("application/json",)
+    #: What the answer is, for Accept.
+    produces: str = "application/json"
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """FastAPI's handler behind the checks."""
@@ -70,15 +72,36 @@ class StrictRoute(APIRoute):
             parameter.alias for parameter in self.dependant.query_params if _is_list(parameter.field_info.annotation)
         }
         media_types = self.media_types if self.body_field else ()
+        body_required = self.body_field is not None and self.body_field.field_info.is_required()
 
         async def strict(request: Request) -> Response:
-            accepts(request, "application/json")
+            accepts(request, self.produces)
             refuse_unknown_parameters(request, known=known, repeatable=repeatable)
             if media_types:
-                require_media_type(request, media_types)
+                if body_required or has_body(request):
+                    require_media_type(request, media_types)
+                # Here, because FastAPI turns whatever goes wrong while it reads a body, too large included, into a 400.
+                await read_body(request)
             return await handler(request)
 
         return strict
+
+
+def has_body(request: Request) -> bool:
+    """Whether the client sends a body (RFC 9112, section 6.3); one of length 0 is none."""
+    return "transfer-encoding" in request.headers or request.headers.get("content-length", "0") != "0"
+
+
+async def read_body(request: Request) -> bytes:
+    """The whole body, kept by the request for whoever reads it next.
+
+    Raises:
+        Problem: payload-too-large, or malformed-request where the client went away half-way.
+    """
+    try:
+        return await request.body()
+    except ClientDisconnect as error:
+        raise Problem(MALFORMED, "the body ended before its end") from error
 
 
 def _is_list(annotation: object) -> bool:

@@ -1,0 +1,60 @@
+"""The command API as an ASGI application: `create_app` is uvicorn's factory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from fastapi import FastAPI
+
+from chassis.health import Health, NotReadyError
+from chassis.http_api import ApiDescription, create_api
+from chassis.identifiers import new_id
+from chassis.settings import load
+from command_api import openapi
+from command_api.dependencies import Resources, open_resources
+from command_api.settings import CommandApiSettings
+from command_api.users import routes
+from command_api.users.errors import PROBLEMS, answer_with_problems
+
+DESCRIPTION: Final = ApiDescription(
+    title="Muster command API",
+    summary="Takes commands about users; every accepted one is committed together with the event it leads to.",
+    problems=PROBLEMS,
+)
+
+
+def create_app(settings: CommandApiSettings | None = None) -> FastAPI:
+    """Make the app; nothing is opened before its lifespan begins.
+
+    Raises:
+        SettingsError: the environment does not say what is needed (only where `settings` is not given).
+    """
+    known = settings or load(CommandApiSettings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_resources(known) as resources:
+            app.state.resources = resources
+            yield
+
+    async def database_answers() -> None:
+        # Only the database: while Kafka is away commands succeed all the same, and the outbox keeps their events.
+        opened: Resources | None = getattr(app.state, "resources", None)
+        if opened is None:
+            raise NotReadyError("starting")
+        await opened.database.check()
+
+    app = create_api(
+        DESCRIPTION,
+        lifespan=lifespan,
+        health=Health(ready={"database": database_answers}),
+        cors_origins=known.cors_origins,
+        make_request_id=lambda: str(new_id()),
+    )
+    app.include_router(routes.router)
+    app.include_router(routes.patches)
+    answer_with_problems(app)
+    openapi.complete(app)
+    return app

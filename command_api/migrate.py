@@ -1,0 +1,22 @@
+"""Bring the command database to this version of the code."""
+
+from typing import Final
+
+from chassis.migrations import downgrade, upgrade
+from chassis.settings import PostgresAddress
+
+#: A folder of this package, found in a checkout and in an installed wheel alike.
+LOCATION: Final = "command_api:migrations"
+
+
+def migrate(address: PostgresAddress, revision: str = "head") -> list[str]:
+    """Apply what is missing and return it, one line a step; harmless to repeat, and while the services run.
+
+    Not callable from inside an event loop.
+    """
+    return upgrade(LOCATION, address, revision)
+
+
+def revert(address: PostgresAddress, revision: str) -> list[str]:
+    """Take the database back to an older revision; `base` drops every table with all that is in it."""
+    return downgrade(LOCATION, address, revision)

@@ -1,0 +1,1 @@
+"""The command database's history, as Alembic tells it."""

@@ -1,0 +1,12 @@
+"""Alembic's environment of the command database (section [command] of alembic.ini)."""
+
+from chassis.migrations import run_environment
+from chassis.settings import CommandPostgres, PostgresAddress, load
+from command_api.schema import command_metadata
+
+
+def _address() -> PostgresAddress:
+    return load(CommandPostgres).command_database
+
+
+run_environment(command_metadata(), _address)

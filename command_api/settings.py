@@ -1,0 +1,56 @@
+"""The command API's settings: its database, its secrets, and the cost of its passwords."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, SecretStr
+
+from chassis.settings import CommandPostgres, Http
+
+
+def _http_url(text: str) -> str:
+    if not text.startswith(("http://", "https://")):
+        raise ValueError("must begin with http:// or https://")
+    return text.rstrip("/")
+
+
+class CommandApiSettings(CommandPostgres, Http):
+    """Everything the command API's processes are told."""
+
+    #: Keys the fingerprints of requests: without it, passwords could be guessed from the table of stored answers.
+    idempotency_secret: SecretStr = Field(
+        validation_alias="IDEMPOTENCY_SECRET", min_length=32, examples=["32-random-characters-or-many-more"]
+    )
+    #: Where clients reach the query API: `Location` points there.
+    public_query_url: Annotated[str, AfterValidator(_http_url)] = Field(
+        "http://127.0.0.1:8001", validation_alias="PUBLIC_QUERY_URL", examples=["https://users.example.com"]
+    )
+    command_api_host: str = Field("127.0.0.1", validation_alias="COMMAND_API_HOST", examples=["127.0.0.1"])
+    command_api_port: int = Field(8000, ge=1, le=65535, validation_alias="COMMAND_API_PORT", examples=[8000])
+    #: Off, the relay lives by its poll alone.
+    outbox_notify: bool = Field(True, validation_alias="OUTBOX_NOTIFY", examples=["true"])
+
+    #: Argon2id as OWASP's Password Storage Cheat Sheet has it at the least: 17 ms on one core here.
+    argon2_memory_kib: int = Field(
+        19 * 1024, ge=8, le=256 * 1024, validation_alias="ARGON2_MEMORY_KIB", examples=[19 * 1024]
+    )
+    argon2_time_cost: int = Field(2, ge=1, le=10, validation_alias="ARGON2_TIME_COST", examples=[2])
+    argon2_parallelism: int = Field(1, ge=1, le=8, validation_alias="ARGON2_PARALLELISM", examples=[1])
+    #: Hashes at once in one worker; absent: the machine's cores, shared among the workers.
+    hashing_threads: int | None = Field(None, ge=1, le=256, validation_alias="HASHING_THREADS", examples=[4])
+    #: Hashes that may wait in one worker before it answers `busy`: at 17 ms each, half a second on two cores.
+    hashing_queue: int = Field(64, ge=0, le=10_000, validation_alias="HASHING_QUEUE", examples=[64])
+
+    @property
+    def hashing_concurrency(self) -> int:
+        """Threads that hash in this worker."""
+        return self.hashing_threads or max(1, usable_cores() // self.workers)
+
+
+def usable_cores() -> int:
+    """The cores this process may run on, which taskset and container schedulers can make fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,33 @@
+"""What a command that succeeded answers: the same bytes whether it is answered now or replayed later."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from chassis.consistency import ConsistencyToken
+from command_api.idempotency import Answer
+from command_api.preconditions import etag
+from events.user_events import PublicUser
+
+
+def registered(user: PublicUser, query_url: str) -> Answer:
+    """201, with the user's address on the query API."""
+    return _with_user(201, user, Location=f"{query_url}/users/{user.id}")
+
+
+def changed(user: PublicUser) -> Answer:
+    """200, with the user after the command."""
+    return _with_user(200, user)
+
+
+def done(user_id: UUID, version: int) -> Answer:
+    """204: there is nothing to show."""
+    return Answer(204, _headers(user_id, version))
+
+
+def _with_user(status: int, user: PublicUser, **more: str) -> Answer:
+    return Answer(status, {**_headers(user.id, user.version), **more}, user.model_dump_json().encode())
+
+
+def _headers(user_id: UUID, version: int) -> dict[str, str]:
+    return {"ETag": etag(version), "Consistency-Token": ConsistencyToken(user_id, version).encode()}

@@ -1,0 +1,89 @@
+"""The commands: what a client may ask for, already valid in itself. Each doubles as the body of its request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from command_api.users.values import (
+    AttributesPatch,
+    DisplayName,
+    Email,
+    Password,
+    Reason,
+    Username,
+    WholeAttributes,
+)
+
+
+class _Command(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RegisterUser(_Command):
+    """A new user, active, with an e-mail address that is not verified yet."""
+
+    email: Email
+    username: Username
+    password: Password
+    display_name: DisplayName | None = None
+    attributes: WholeAttributes | None = None
+
+
+class ChangeEmail(_Command):
+    """Another e-mail address, which has to be verified anew."""
+
+    email: Email
+
+
+class VerifyEmail(_Command):
+    """The address that was verified; it must be the current one, so that a late answer verifies nothing else."""
+
+    email: Email
+
+
+class ChangeUsername(_Command):
+    """Another user name."""
+
+    username: Username
+
+
+class ChangePassword(_Command):
+    """Another password: the user's own change where the current one is given, else an administrator's reset."""
+
+    password: Password
+    current_password: Password | None = Field(
+        default=None, description="Checked where it is given; wrong is answered 403."
+    )
+
+
+class ChangeProfile(_Command):
+    """A merge patch (RFC 7396): what is absent stays, null removes."""
+
+    display_name: DisplayName | None = None
+    attributes: AttributesPatch | None = None
+
+
+class DeactivateUser(_Command):
+    """From now on the user can only be reactivated or erased."""
+
+    reason: Reason | None = None
+
+
+class ReactivateUser(_Command):
+    """The user is active again."""
+
+    reason: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EraseUser:
+    """The person is forgotten: nothing personal stays, here or in any read table, and later in the topic."""
+
+
+#: What changes a user who is there.
+ChangeCommand = (
+    ChangeEmail | VerifyEmail | ChangeUsername | ChangePassword | ChangeProfile | DeactivateUser | ReactivateUser
+)
+Command = RegisterUser | ChangeCommand | EraseUser

@@ -1,0 +1,191 @@
+"""The decisions: what a command does to a user, as a pure function of state, command and time.
+
+The state machine is `active <-> deactivated -> erased`. An event carries the user after the change and the old values
+of what changed. None means that there is nothing to do: the command succeeds, nothing is published.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, TypeVar, assert_never
+
+from pydantic import JsonValue
+
+from command_api.users.commands import (
+    ChangeCommand,
+    ChangeEmail,
+    ChangePassword,
+    ChangeProfile,
+    ChangeUsername,
+    Command,
+    DeactivateUser,
+    EraseUser,
+    ReactivateUser,
+    RegisterUser,
+    VerifyEmail,
+)
+from command_api.users.refusals import (
+    AttributesRefusedError,
+    EmailNotCurrentError,
+    UserIsDeactivatedError,
+    UserNotFoundError,
+)
+from command_api.users.state import Erased, Registered, State, Unregistered, version_of
+from command_api.users.values import Attributes, attributes_fault, encoded
+from events.catalogue import ChangeEvent, Event
+from events.user_events import (
+    PublicUser,
+    UserDeactivated,
+    UserEmailChanged,
+    UserEmailVerified,
+    UserErased,
+    UserEvent,
+    UserPasswordChanged,
+    UserProfileChanged,
+    UserReactivated,
+    UserRegistered,
+    UserUsernameChanged,
+)
+
+E = TypeVar("E", bound=UserEvent)
+
+
+def decide(state: State, command: Command, now: datetime) -> Event | None:
+    """The event that the command leads to, or None where there is nothing to do.
+
+    Raises:
+        RefusedError: the command cannot be carried out in this state; which one says why.
+    """
+    match command:
+        case RegisterUser():
+            assert isinstance(state, Unregistered), "an id is registered once"
+            return register(state, command, now)
+        case EraseUser():
+            return erase(state)
+        case _:
+            if not isinstance(state, Registered):
+                raise UserNotFoundError
+            return change(state.user, command, now)
+
+
+def register(state: Unregistered, command: RegisterUser, now: datetime) -> UserRegistered:
+    """A new user: active, version 1, the address not verified."""
+    user = PublicUser(
+        id=state.id,
+        email=command.email,
+        username=command.username,
+        email_verified=False,
+        display_name=command.display_name,
+        attributes=command.attributes or {},
+        is_active=True,
+        status="active",
+        version=1,
+        created_at=now,
+        updated_at=now,
+    )
+    return UserRegistered(user=user)
+
+
+def erase(state: State) -> UserErased | None:
+    """Forget the person; somebody who was forgotten already needs nothing."""
+    match state:
+        case Registered(user=user):
+            return UserErased(user.id, version_of(state) + 1)
+        case Erased():
+            return None
+        case Unregistered():
+            raise UserNotFoundError
+        case _:
+            assert_never(state)
+
+
+def change(user: PublicUser, command: ChangeCommand, now: datetime) -> ChangeEvent | None:
+    """The event of a change of somebody who is there; a deactivated user can only be reactivated."""
+    event = _change(user, command, now)
+    if event is None or user.is_active or isinstance(command, ReactivateUser):
+        return event
+    raise UserIsDeactivatedError
+
+
+def _change(user: PublicUser, command: ChangeCommand, now: datetime) -> ChangeEvent | None:
+    event: ChangeEvent | None
+    match command:
+        case ChangeEmail(email=email):
+            event = _replaced(UserEmailChanged, user, now, email=email, email_verified=False)
+        case VerifyEmail(email=email):
+            event = _verify(user, email, now)
+        case ChangeUsername(username=username):
+            event = _replaced(UserUsernameChanged, user, now, username=username)
+        case ChangePassword():
+            event = _changed(UserPasswordChanged, user, now)
+        case ChangeProfile():
+            event = _change_profile(user, command, now)
+        case DeactivateUser(reason=reason):
+            event = _set_status(UserDeactivated, user, now, active=False, reason=reason)
+        case ReactivateUser(reason=reason):
+            event = _set_status(UserReactivated, user, now, active=True, reason=reason)
+        case _:
+            assert_never(command)
+    return event
+
+
+def _replaced(kind: type[E], user: PublicUser, now: datetime, **after: Any) -> E | None:
+    """As `_changed`, where the first of the new values differs; else there is nothing to do."""
+    name, value = next(iter(after.items()))
+    return None if getattr(user, name) == value else _changed(kind, user, now, **after)
+
+
+def _verify(user: PublicUser, email: str, now: datetime) -> UserEmailVerified | None:
+    if email != user.email:
+        raise EmailNotCurrentError
+    return None if user.email_verified else _changed(UserEmailVerified, user, now, email_verified=True)
+
+
+def _change_profile(user: PublicUser, patch: ChangeProfile, now: datetime) -> UserProfileChanged | None:
+    given = patch.model_fields_set
+    after: dict[str, Any] = {}
+    if "display_name" in given and patch.display_name != user.display_name:
+        after["display_name"] = patch.display_name
+    if "attributes" in given:
+        attributes = {} if patch.attributes is None else merge(user.attributes, patch.attributes)
+        if fault := attributes_fault(attributes):
+            raise AttributesRefusedError(f"{fault}; that is after the merge with what is there")
+        if encoded(attributes) != encoded(user.attributes):
+            after["attributes"] = attributes
+    return _changed(UserProfileChanged, user, now, **after) if after else None
+
+
+def merge(target: JsonValue, patch: Attributes) -> Attributes:
+    """Apply a merge patch (RFC 7396, section 2); the target stays as it is."""
+    merged = dict(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            merged.pop(name, None)
+        elif isinstance(value, dict):
+            merged[name] = merge(merged.get(name), value)
+        else:
+            merged[name] = value
+    return merged
+
+
+S = TypeVar("S", UserDeactivated, UserReactivated)
+
+
+def _set_status(kind: type[S], user: PublicUser, now: datetime, *, active: bool, reason: str | None) -> S | None:
+    if user.is_active == active:
+        return None
+    status = "active" if active else "deactivated"
+    event = _changed(kind, user, now, is_active=active, status=status)
+    return event.model_copy(update={"reason": reason})
+
+
+def _changed(kind: type[E], user: PublicUser, now: datetime, **after: Any) -> E:
+    """The event of a change: the user with the new values, and the old ones of those that differ.
+
+    A clock that was set back must not make a later version look older.
+    """
+    previous = {name: getattr(user, name) for name, value in after.items() if getattr(user, name) != value}
+    if "attributes" in after:
+        previous["attributes"] = user.attributes  # equal to Python where 1 became True
+    update = {**after, "version": user.version + 1, "updated_at": max(now, user.updated_at)}
+    return kind(user=user.model_copy(update=update), previous=previous)

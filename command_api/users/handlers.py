@@ -1,0 +1,237 @@
+"""The handlers: carry a command from the request to its commit, and come back with the answer.
+
+Load, decide, commit; where somebody else changed the user in between, again from the start, a bounded number of times.
+Nothing is answered before COMMIT. Passwords are hashed and checked while no connection and no lock is held.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from command_api.causes import Cause
+from command_api.idempotency import Answer, IdempotencyKey, Turns
+from command_api.passwords import Passwords
+from command_api.preconditions import Precondition
+from command_api.users import answers
+from command_api.users.commands import ChangeCommand, ChangePassword, EraseUser, RegisterUser
+from command_api.users.decisions import decide
+from command_api.users.refusals import RefusedError, UserNotFoundError
+from command_api.users.state import Erased, Registered, State, Unregistered, evolve, version_of
+from command_api.users.store import AnswerToStore, Change, ContendedError, KeyTakenError, Loaded, UserStore
+from events.catalogue import Event, event_type
+from events.envelope import Envelope
+from events.user_events import UserErased
+from outbox.wakeup import Notifier
+
+log = structlog.get_logger("command")
+
+#: Of writers that meet on one user one wins each round, so twenty of them are through after twenty rounds at most;
+#: the pauses between make that a matter of luck for hundreds.
+ATTEMPTS: Final = 20
+#: Pauses grow with the attempts and are random, so that writers who met do not meet again.
+PAUSE_SECONDS: Final = 0.002
+#: What a client whose command was never first is told to wait.
+RETRY_AFTER_SECONDS: Final = 1
+
+
+class ConflictError(Exception):
+    """Others changed the user each time this command was about to; trying again may well succeed."""
+
+
+class StaleVersionError(Exception):
+    """The client's If-Match names no current version; `version` is the current one."""
+
+    def __init__(self, version: int) -> None:
+        """Keep the version, for the answer's ETag."""
+        super().__init__(version)
+        self.version = version
+
+
+class WrongPasswordError(Exception):
+    """The current password that came with the command is not the user's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandContext:
+    """What came with a command: where it came from, the version it is meant for, and the key of its retries."""
+
+    cause: Cause
+    precondition: Precondition | None = None
+    key: IdempotencyKey | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserHandlers:
+    """Every command's way; clock and ids are given, so that tests can give their own."""
+
+    store: UserStore
+    passwords: Passwords
+    notifier: Notifier
+    clock: Callable[[], datetime]
+    new_id: Callable[[], UUID]
+    query_url: str
+    turns: Turns
+
+    async def register(self, command: RegisterUser, context: CommandContext) -> Answer:
+        """Register a new user.
+
+        Raises:
+            RefusedError: the address or the name is taken.
+            HashingBusyError, KeyInUseError, KeyReusedError, KeySubjectErasedError, ConflictError, OutcomeUnknownError,
+            DatabaseUnavailableError: as their classes say; nothing was registered, but where the outcome is unknown.
+        """
+        async with self.turns.take(context.key):
+            if answer := await self._replay(context.key):
+                return answer
+            password_hash = await self.passwords.hash(command.password)
+            state = Unregistered(self.new_id())
+            event = decide(state, command, self.clock())
+            assert event is not None, "a registration is always news"
+            return await self._commit_registration(state, event, password_hash, context)
+
+    async def _commit_registration(
+        self, state: Unregistered, event: Event, password_hash: str, context: CommandContext
+    ) -> Answer:
+        after = evolve(state, event)
+        assert isinstance(after, Registered)
+        answer = answers.registered(after.user, self.query_url)
+        try:
+            await self.store.commit(self._change(event, context.cause, password_hash), _store(context, after, answer))
+        except (KeyTakenError, RefusedError):
+            # A duplicate in another process may have been first; then this is its answer.
+            if replayed := await self._replay(context.key):
+                return replayed
+            raise
+        except ContendedError as error:
+            raise ConflictError from error
+        self._committed(event, context.cause)
+        return answer
+
+    async def change(self, user_id: UUID, command: ChangeCommand | EraseUser, context: CommandContext) -> Answer:
+        """Change or erase a user who is there.
+
+        Raises:
+            RefusedError: the command cannot be carried out in the user's state.
+            StaleVersionError: the user is not at the version that was asked for.
+            WrongPasswordError: the current password is another one.
+            HashingBusyError, KeyInUseError, KeyReusedError, KeySubjectErasedError, ConflictError, OutcomeUnknownError,
+            DatabaseUnavailableError: as their classes say; nothing was changed, but where the outcome is unknown.
+        """
+        async with self.turns.take(context.key):
+            new_hash: str | None = None
+            for attempt in range(ATTEMPTS):
+                loaded = await self.store.load(user_id, context.key)
+                if loaded.answer and context.key:
+                    return loaded.answer.replay(context.key)
+                event = self._decide(loaded.state, command, context.precondition)
+                if isinstance(command, ChangePassword):
+                    new_hash = await self._new_hash(command, loaded, new_hash)
+                if answer := await self._try_commit(loaded.state, event, command, context, new_hash):
+                    return answer
+                await asyncio.sleep(random.uniform(0, PAUSE_SECONDS * (attempt + 1)))  # noqa: S311 - spreads retries
+        raise ConflictError
+
+    def _decide(
+        self, state: State, command: ChangeCommand | EraseUser, precondition: Precondition | None
+    ) -> Event | None:
+        if isinstance(state, Unregistered) or (isinstance(state, Erased) and not isinstance(command, EraseUser)):
+            raise UserNotFoundError
+        if precondition and isinstance(state, Registered) and not precondition.holds(version_of(state)):
+            raise StaleVersionError(version_of(state))
+        return decide(state, command, self.clock())
+
+    async def _new_hash(self, command: ChangePassword, loaded: Loaded, made: str | None) -> str:
+        """The hash of the new password, made once however often the command is tried.
+
+        The commit is guarded by the version that was loaded, so the hash checked here is still the user's then.
+        """
+        current = command.current_password
+        assert loaded.password_hash is not None
+        if current is not None and not await self.passwords.matches(current, loaded.password_hash):
+            raise WrongPasswordError
+        return made or await self.passwords.hash(command.password)
+
+    async def _try_commit(
+        self,
+        state: State,
+        event: Event | None,
+        command: ChangeCommand | EraseUser,
+        context: CommandContext,
+        password_hash: str | None,
+    ) -> Answer | None:
+        """Commit one attempt; None where it has to be made again."""
+        after = state if event is None else evolve(state, event)
+        answer = _answer(after, command)
+        store = _store(context, after, answer)
+        try:
+            if event is not None:
+                committed = await self.store.commit(self._change(event, context.cause, password_hash), store)
+            else:
+                committed = store is None or await self.store.commit_answer(after, store)
+        except KeyTakenError:
+            return None
+        except ContendedError as error:
+            raise ConflictError from error
+        if committed and event is not None:
+            self._committed(event, context.cause)
+        return answer if committed else None
+
+    async def _replay(self, key: IdempotencyKey | None) -> Answer | None:
+        stored = await self.store.load_answer(key) if key else None
+        return stored.replay(key) if stored and key else None
+
+    def _change(self, event: Event, cause: Cause, password_hash: str | None) -> Change:
+        user_id, version = _subject(event)
+        envelope = Envelope(
+            event_id=self.new_id(),
+            type=event_type(event),
+            user_id=user_id,
+            version=version,
+            time=self.clock() if isinstance(event, UserErased) else event.user.updated_at,
+            correlation_id=cause.correlation_id,
+            causation_id=str(cause.command_id),
+            traceparent=cause.traceparent,
+        )
+        return Change(event=event, envelope=envelope, password_hash=password_hash)
+
+    def _committed(self, event: Event, cause: Cause) -> None:
+        self.notifier.notify()
+        user_id, version = _subject(event)
+        log.info(
+            "command.committed",
+            event_type=event_type(event),
+            user_id=str(user_id),
+            version=version,
+            command_id=str(cause.command_id),
+        )
+
+
+def _subject(event: Event) -> tuple[UUID, int]:
+    return (event.user_id, event.version) if isinstance(event, UserErased) else (event.user.id, event.user.version)
+
+
+def _answer(state: State, command: ChangeCommand | EraseUser) -> Answer:
+    match state, command:
+        case Registered(user=user), ChangePassword():
+            return answers.done(user.id, user.version)
+        case Registered(user=user), _:
+            return answers.changed(user)
+        case Erased(id=user_id, version=version), _:
+            return answers.done(user_id, version)
+        case _:
+            raise AssertionError("a command about nobody is refused")
+
+
+def _store(context: CommandContext, state: State, answer: Answer) -> AnswerToStore | None:
+    if context.key is None:
+        return None
+    subject_id = state.user.id if isinstance(state, Registered) else state.id
+    return AnswerToStore(context.key, subject_id, answer)

@@ -1,0 +1,240 @@
+"""The values of a user, each with its limits, and with messages that name the limit and the way out.
+
+A value is normalised once, here, before anything is decided. The limits are those of docs and OpenAPI (interface.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Annotated, Any, Final
+from unicodedata import category, normalize
+
+from pydantic import AfterValidator, BeforeValidator, EmailStr, Field, JsonValue, SecretStr, WithJsonSchema
+from pydantic_core import to_json
+
+#: RFC 5321 section 4.5.3.1.3 as erratum 1690 to RFC 3696 reads it: a path is 256 with its brackets.
+EMAIL_CHARACTERS: Final = 254
+USERNAME_CHARACTERS: Final = (3, 50)
+#: NIST SP 800-63B section 5.1.1.2: at least 8, and long passphrases whole; 1024 keeps a request small.
+PASSWORD_CHARACTERS: Final = (8, 1024)
+DISPLAY_NAME_CHARACTERS: Final = 200
+REASON_CHARACTERS: Final = 500
+#: An event carries attributes twice, now and before: 16 KiB keeps records small and pages of users quick.
+ATTRIBUTES_BYTES: Final = 16 * 1024
+#: The object itself is level 1.
+ATTRIBUTES_DEPTH: Final = 5
+
+Attributes = dict[str, JsonValue]
+
+
+def printable(text: str) -> str:
+    """The text itself.
+
+    Raises:
+        ValueError: it has a NUL, which PostgreSQL cannot store, or half a surrogate pair, which UTF-8 cannot encode.
+    """
+    if "\x00" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("has a NUL or an unpaired surrogate; leave such characters out")
+    return text
+
+
+def encoded(attributes: Attributes) -> bytes:
+    """The canonical bytes of attributes: what the size limit counts, and what tells whether they changed.
+
+    Python's own equality would not do: 1, 1.0 and True are equal to it.
+    """
+    return to_json(_sorted(attributes), inf_nan_mode="constants")
+
+
+def attributes_fault(attributes: Attributes) -> str | None:
+    """What is wrong with whole attributes, None where nothing is."""
+    if _depth(attributes) > ATTRIBUTES_DEPTH:
+        return f"is nested deeper than {ATTRIBUTES_DEPTH} levels; flatten it"
+    size = len(encoded(attributes))
+    if size > ATTRIBUTES_BYTES:
+        return f"takes {size} bytes as JSON, {ATTRIBUTES_BYTES} at most; store less in it"
+    return None
+
+
+def _sorted(value: JsonValue) -> JsonValue:
+    if isinstance(value, dict):
+        return {name: _sorted(value[name]) for name in sorted(value)}
+    if isinstance(value, list):
+        return [_sorted(item) for item in value]
+    return value
+
+
+def _depth(value: JsonValue) -> int:
+    """Levels of objects and arrays; stops counting one beyond the limit, so that hostile nesting costs nothing."""
+    level: list[JsonValue] = [value]
+    for depth in range(ATTRIBUTES_DEPTH + 1):
+        level = [item for item in level if isinstance(item, dict | list)]
+        if not level:
+            return depth
+        level = [child for item in level for child in _children(item)]
+    return ATTRIBUTES_DEPTH + 1
+
+
+def _children(item: JsonValue) -> Iterator[JsonValue]:
+    match item:
+        case dict():
+            yield from item.values()
+        case list():
+            yield from item
+        case _:
+            pass
+
+
+def _only_json(attributes: Attributes) -> Attributes:
+    """Refuse what JSON has no form for but Python's parser lets through, however deep it is."""
+    todo: list[JsonValue] = [attributes]
+    while todo:
+        value = todo.pop()
+        match value:
+            case str():
+                printable(value)
+            case float() if not math.isfinite(value):
+                raise ValueError("has NaN or an infinite number; use null or a finite number")
+            case dict():
+                for name in value:
+                    printable(name)
+            case _:
+                pass
+        todo.extend(_children(value))
+    return attributes
+
+
+def _allowed(attributes: Attributes) -> Attributes:
+    fault = attributes_fault(_only_json(attributes))
+    if fault:
+        raise ValueError(fault)
+    return attributes
+
+
+def _shallow(value: Any) -> Any:
+    """Before pydantic walks into it: a body of 64 KiB can be nested 30,000 deep."""
+    if isinstance(value, dict) and _depth(value) > ATTRIBUTES_DEPTH:
+        raise ValueError(f"is nested deeper than {ATTRIBUTES_DEPTH} levels; flatten it")
+    return value
+
+
+def _bare_address(value: Any) -> Any:
+    if isinstance(value, str):
+        printable(value)
+        if "<" in value or value != value.strip():
+            raise ValueError("must be the bare address, such as ann@example.com, without a name or spaces around it")
+    return value
+
+
+def _short_address(address: str) -> str:
+    if len(address) > EMAIL_CHARACTERS:
+        raise ValueError(f"has {len(address)} characters, {EMAIL_CHARACTERS} at most; use a shorter address")
+    return address
+
+
+def _username(text: str) -> str:
+    name = normalize("NFC", printable(text))
+    least, most = USERNAME_CHARACTERS
+    if not least <= len(name) <= most:
+        raise ValueError(f"has {len(name)} characters; choose {least} to {most}")
+    if any(category(character)[0] in "CZ" for character in name):
+        raise ValueError("has a space, a control or another invisible character; leave it out")
+    return name
+
+
+def _password(secret: SecretStr) -> SecretStr:
+    text = printable(secret.get_secret_value())
+    least, most = PASSWORD_CHARACTERS
+    if not least <= len(text) <= most:
+        raise ValueError(f"has {len(text)} characters; choose {least} to {most}, any characters count")
+    return secret
+
+
+def _at_most(characters: int) -> AfterValidator:
+    def check(text: str) -> str:
+        if len(printable(text)) > characters:
+            raise ValueError(f"has {len(text)} characters, {characters} at most; shorten it")
+        return text
+
+    return AfterValidator(check)
+
+
+Email = Annotated[
+    EmailStr,
+    BeforeValidator(_bare_address),
+    AfterValidator(_short_address),
+    WithJsonSchema({"type": "string", "format": "email", "maxLength": EMAIL_CHARACTERS}),
+    Field(
+        description="Stored as normalised: the domain in lower case. Unique without regard to case.",
+        examples=["ann@example.com"],
+    ),
+]
+Username = Annotated[
+    str,
+    AfterValidator(_username),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "minLength": USERNAME_CHARACTERS[0],
+            "maxLength": USERNAME_CHARACTERS[1],
+            "pattern": r"^[^\p{C}\p{Z}]+$",
+        }
+    ),
+    Field(
+        description="Stored as NFC; no spaces, control or invisible characters. Unique without regard to case.",
+        examples=["ann"],
+    ),
+]
+Password = Annotated[
+    SecretStr,
+    AfterValidator(_password),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "format": "password",
+            "writeOnly": True,
+            "minLength": PASSWORD_CHARACTERS[0],
+            "maxLength": PASSWORD_CHARACTERS[1],
+        }
+    ),
+    Field(
+        description="Any characters, spaces too; hashed as NFC, never truncated, never shown again.",
+        examples=["correct horse battery staple"],
+    ),
+]
+DisplayName = Annotated[
+    str,
+    _at_most(DISPLAY_NAME_CHARACTERS),
+    WithJsonSchema({"type": "string", "maxLength": DISPLAY_NAME_CHARACTERS}),
+    Field(description="How the user is shown; need not be unique.", examples=["Ann Example"]),
+]
+Reason = Annotated[
+    str,
+    _at_most(REASON_CHARACTERS),
+    WithJsonSchema({"type": "string", "maxLength": REASON_CHARACTERS}),
+    Field(description="Why; published with the event and shown in the timeline.", examples=["asked by the user"]),
+]
+WholeAttributes = Annotated[
+    Attributes,
+    BeforeValidator(_shallow),
+    AfterValidator(_allowed),
+    WithJsonSchema({"type": "object", "additionalProperties": True}),
+    Field(
+        description=f"Whatever else you know: at most {ATTRIBUTES_BYTES} bytes as JSON, {ATTRIBUTES_DEPTH} levels.",
+        examples=[{"plan": "pro", "newsletter": True}],
+    ),
+]
+AttributesPatch = Annotated[
+    Attributes,
+    BeforeValidator(_shallow),
+    AfterValidator(_only_json),
+    WithJsonSchema({"type": "object", "additionalProperties": True}),
+    Field(
+        description=(
+            "Merged into the attributes (RFC 7396): null removes a name. The result has at most"
+            f" {ATTRIBUTES_BYTES} bytes as JSON and {ATTRIBUTES_DEPTH} levels."
+        ),
+        examples=[{"plan": "free", "newsletter": None}],
+    ),
+]
