@@ -128,6 +128,19 @@ async def partition_counts(client: AIOKafkaAdminClient, names: list[str]) -> dic
     return counts
 
 
+async def topic_configs(client: AIOKafkaAdminClient, names: list[str]) -> dict[str, dict[str, str]]:
+    """The configuration in force of each of these topics, which must exist; defaults included."""
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+    answers = await asyncio.wait_for(client.describe_configs(resources), REQUEST_SECONDS)
+    configs: dict[str, dict[str, str]] = {}
+    for answer in answers:
+        for code, message, _, name, entries in answer.resources:
+            if code:
+                raise for_code(code)(message)
+            configs[name] = {entry[0]: entry[1] for entry in entries}
+    return configs
+
+
 async def _until_known(client: AIOKafkaAdminClient, names: list[str]) -> None:
     """Wait until the brokers tell each other of topics that were just created: clients would not find them before."""
     async with asyncio.timeout(REQUEST_SECONDS):

@@ -13,11 +13,10 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 import asyncpg
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from chassis.database import INFRASTRUCTURE_ERRORS, connect, describe, disconnect
 from chassis.kafka import INFRASTRUCTURE_ERRORS as KAFKA_ERRORS
-from chassis.kafka import REQUEST_SECONDS, Topic, admin, partition_counts
+from chassis.kafka import Topic, admin, partition_counts, topic_configs
 from chassis.migrations import current_and_head
 from chassis.settings import PostgresAddress, Settings, SettingsError, load
 from command_api import migrate as command_migrate
@@ -161,15 +160,9 @@ async def _kafka(settings: RelaySettings) -> list[Finding]:
     try:
         async with admin(settings) as client:
             existing = await partition_counts(client, [topic.name for topic in wanted])
-            resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in existing]
-            answers = await asyncio.wait_for(client.describe_configs(resources), REQUEST_SECONDS)
+            configs = await topic_configs(client, list(existing))
     except KAFKA_ERRORS as error:
         return [Finding("Kafka", "failed", f"{where}: {describe(error)}", "start Kafka there, or correct KAFKA_*")]
-    configs = {
-        resource[3]: {entry[0]: entry[1] for entry in resource[4]}
-        for answer in answers
-        for resource in answer.resources
-    }
     return [Finding("Kafka", "ok", where), *(_topic(topic, existing, configs) for topic in wanted)]
 
 

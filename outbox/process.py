@@ -7,6 +7,7 @@ import asyncio
 import structlog
 
 from chassis.health import Health, serve_health
+from outbox.maintenance import maintaining
 from outbox.record import RelayStopError
 from outbox.relay import Relay
 from outbox.settings import RelaySettings
@@ -23,7 +24,7 @@ async def serve(settings: RelaySettings, stopping: asyncio.Event) -> int:
     Raises:
         OSError: the port of the probes is taken.
     """
-    relay = Relay(settings)
+    relay = Relay(settings, while_leading=lambda: maintaining(settings))
     health = Health(ready={"relay": relay.state.check_ready}, live={"relay": relay.state.check_live})
     async with serve_health(health, host=settings.relay_http_host, port=settings.relay_http_port):
         try:

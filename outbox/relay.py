@@ -20,13 +20,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from datetime import UTC, datetime
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from datetime import datetime
 from typing import Final
 
 import structlog
 
-from chassis.kafka import TopicMismatchError, admin, partition_counts, refuse_other_partition_counts
+from chassis.clock import utc_now
+from chassis.kafka import TopicMismatchError
 from chassis.lifecycle import Backoff, wait_for_event
 from events.user_events import rfc3339
 from outbox import metrics
@@ -36,7 +37,7 @@ from outbox.record import BatchRecord, RelayStopError, digest, encode
 from outbox.settings import RelaySettings
 from outbox.settlement import settle
 from outbox.state import RelayState
-from outbox.topics import wanted_topics
+from outbox.topics import check_topics
 from outbox.wakeup import Listener
 from outbox.work_list import Row, WorkList
 
@@ -49,20 +50,22 @@ RETRY_CAP_SECONDS: Final = 5.0
 HOT_SECONDS: Final = 1.0
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 class Relay:
     """One relay process's work; `run` is called once."""
 
     def __init__(
-        self, settings: RelaySettings, *, now: Callable[[], datetime] = _now, reached: Reached = nothing_happens
+        self,
+        settings: RelaySettings,
+        *,
+        now: Callable[[], datetime] = utc_now,
+        while_leading: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
+        reached: Reached = nothing_happens,
     ) -> None:
-        """`now` dates the record, `reached` is called at the failpoints by name."""
+        """`now` dates the record, `while_leading` is entered for a term, `reached` is called at the failpoints."""
         self.state = RelayState()
         self._settings = settings
         self._now = now
+        self._while_leading = while_leading
         self._reached = reached
         self._backoff = Backoff(first=RETRY_FIRST_SECONDS, cap=RETRY_CAP_SECONDS)
         self._last_commit = 0.0
@@ -92,7 +95,7 @@ class Relay:
                 self.state.standing_by()
                 if await wait_for_event(stopping, self._settings.relay_standby_poll_ms / 1000):
                     return
-            async with Listener.open(self._settings.command_database) as listener:
+            async with Listener.open(self._settings.command_database) as listener, self._while_leading():
                 ending = asyncio.create_task(_wake_at(stopping, listener))
                 try:
                     await self._lead(leadership, listener, stopping)
@@ -116,8 +119,8 @@ class Relay:
                 await wait_for_event(stopping, self._backoff.next())
 
     async def _publish_until_told(self, listener: Listener, stopping: asyncio.Event) -> None:
-        await self._check_topics()
         settings = self._settings
+        await self._check_topics()
         work_list = await WorkList.open(
             settings.command_database, page_rows=settings.relay_page_rows, page_bytes=settings.relay_page_bytes
         )
@@ -132,14 +135,8 @@ class Relay:
             await work_list.close()
 
     async def _check_topics(self) -> None:
-        wanted = wanted_topics(self._settings)
-        async with admin(self._settings) as client:
-            existing = await partition_counts(client, [topic.name for topic in wanted])
-        missing = [topic.name for topic in wanted if topic.name not in existing]
-        if missing:
-            raise LookupError(f"topic {' and '.join(missing)} not found: run `muster topics`")
         try:
-            refuse_other_partition_counts(wanted, existing)
+            await check_topics(self._settings)
         except TopicMismatchError as error:
             raise RelayStopError(str(error)) from error
 

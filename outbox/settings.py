@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from chassis.settings import CommandPostgres, Kafka, Logging, Topics
+from chassis.settings import CommandPostgres, Logging
+from outbox.topics import TopicSettings
 
 _NAME = r"^[A-Za-z0-9._-]{1,100}$"
 
 
-class RelaySettings(CommandPostgres, Kafka, Topics, Logging):
+class RelaySettings(CommandPostgres, TopicSettings, Logging):
     """Everything the relay process is told."""
 
     #: Names the transactional id and the relay's record: installations that share a Kafka differ in it.

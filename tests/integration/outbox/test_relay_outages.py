@@ -1,0 +1,147 @@
+"""Servers that die or hang under the relay: private ones, so that no other test notices."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import asyncpg
+import pytest
+from pydantic import SecretStr
+
+from chassis.settings import Kafka, PostgresAddress
+from command_api.migrate import migrate
+from local_stack.kafka import KafkaServer
+from local_stack.postgres import PostgresServer
+from outbox.settings import RelaySettings
+from tests.conftest import make_topics
+from tests.infrastructure import throwaway_folder
+from tests.integration.outbox.relaying import relaying
+from tests.integration.outbox.settings_file import write_settings
+from tests.integration.outbox.traffic import Connection, append, append_many, consume, until_empty
+from tests.waiting import until
+
+DATABASE = "muster_command"
+
+
+@dataclass(frozen=True, slots=True)
+class Private:
+    """Servers of this test's own, and a relay's settings for them."""
+
+    postgres: PostgresServer
+    kafka: KafkaServer
+    settings: RelaySettings
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[Connection]:
+        """A session on the command database."""
+        connection = await asyncpg.connect(**self.settings.command_database.connect_arguments)
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
+
+@pytest.fixture
+async def private() -> AsyncIterator[Private]:
+    """PostgreSQL and Kafka as this test's own children, migrated and with topics."""
+    folder = throwaway_folder()
+    async with PostgresServer(folder / "postgres") as postgres, KafkaServer(folder / "kafka", learn=False) as kafka:
+        await postgres.create_database(DATABASE)
+        server = postgres.address
+        address = PostgresAddress(
+            server=server.host,
+            port=server.port,
+            user=server.user,
+            password=SecretStr(server.password),
+            database=DATABASE,
+        )
+        await asyncio.to_thread(migrate, address)
+        brokers = Kafka.model_construct(kafka_bootstrap_servers=kafka.bootstrap_servers)
+        yield Private(postgres, kafka, await _settings(address, brokers))
+
+
+async def _settings(address: PostgresAddress, kafka: Kafka) -> RelaySettings:
+    topics = await make_topics(kafka)
+    return RelaySettings.model_construct(
+        **{
+            **topics.model_dump(),
+            **kafka.model_dump(),
+            "command_postgres_server": address.server,
+            "command_postgres_port": address.port,
+            "command_postgres_user": address.user,
+            "command_postgres_password": address.password,
+            "command_postgres_db": address.database,
+            "relay_transaction_timeout_ms": 2000,
+        }
+    )
+
+
+async def test_a_broker_that_is_killed_and_comes_back_costs_delay_only(private: Private) -> None:
+    users = [uuid4() for _ in range(50)]
+    async with private.session() as session, relaying(private.settings):
+        await append_many(session, users, 20)
+        await private.kafka.kill()
+        later = [uuid4() for _ in range(50)]
+        await append_many(session, later, 20)
+        await private.kafka.start()
+        await until_empty(session, within=60)
+
+    expected = {str(user): list(range(1, 21)) for user in users + later}
+    assert (await consume(private.settings)).versions() == expected
+
+
+async def test_postgresql_that_is_killed_and_recovers_costs_delay_only(private: Private) -> None:
+    users = [uuid4() for _ in range(50)]
+    async with relaying(private.settings):
+        async with private.session() as session:
+            await append_many(session, users, 20)
+        await private.postgres.kill()
+        await private.postgres.start()
+        async with private.session() as session:
+            await until_empty(session, within=60)
+
+    assert (await consume(private.settings)).versions() == {str(user): list(range(1, 21)) for user in users}
+
+
+async def test_a_frozen_relay_that_wakes_up_publishes_nothing_twice(private: Private, tmp_path: Path) -> None:
+    users = [uuid4() for _ in range(100)]
+    settings = private.settings.model_copy(update={"relay_page_rows": 100})
+    write_settings(settings, tmp_path / "settings.json")
+    async with private.session() as session:
+        await append_many(session, users, 50)
+        command = ["-m", "tests.integration.outbox.relay_process", str(tmp_path / "settings.json"), "never", "1"]
+        process = await asyncio.create_subprocess_exec(sys.executable, *command)
+        try:
+            await _until_some_are_gone(session, 5000)
+            os.kill(process.pid, signal.SIGSTOP)
+            # What the frozen relay had open is aborted by the broker; when the lock's session is cut, another leads.
+            await session.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'muster relay lock'"
+            )
+            async with relaying(settings):
+                await until_empty(session, within=60)
+                os.kill(process.pid, signal.SIGCONT)
+                await append(session, users[0], 51)
+                await until_empty(session)
+        finally:
+            os.kill(process.pid, signal.SIGCONT)
+            process.terminate()
+            await asyncio.wait_for(process.wait(), 30)
+
+    versions = (await consume(settings)).versions()
+    assert versions.pop(str(users[0])) == list(range(1, 52))
+    assert versions == {str(user): list(range(1, 51)) for user in users[1:]}
+
+
+async def _until_some_are_gone(session: Connection, total: int) -> None:
+    async def some_gone() -> bool:
+        left = await session.fetchval("SELECT count(*) FROM outbox")
+        return bool(left < total)
+
+    await until(some_gone, within=30, what="the relay to be in the middle of its work")

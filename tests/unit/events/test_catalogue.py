@@ -1,0 +1,160 @@
+"""Every version ever published stays readable: one golden JSON each, written once and never changed."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import get_args
+from uuid import UUID, uuid4
+
+import pytest
+
+from events.catalogue import (
+    ChangeEvent,
+    InvalidEventError,
+    UnknownEventError,
+    decode,
+    encode,
+    event_type,
+    short_name,
+    types,
+)
+from events.envelope import Envelope, EnvelopeError, read_envelope
+from events.user_events import PublicUser, UserDeactivated, UserErased, UserRegistered, rfc3339
+
+GOLDEN = Path(__file__).parent / "golden"
+USER = PublicUser(
+    id=UUID("0199d0c8-7d5c-7c5e-8a3f-0123456789ab"),
+    email="Åsa@example.com",
+    username="åsa",
+    email_verified=False,
+    display_name=None,
+    attributes={"plan": "free", "tags": ["a", 1, None, True]},
+    is_active=True,
+    status="active",
+    version=1,
+    created_at=datetime(2026, 11, 22, 10, 0, 0, tzinfo=UTC),
+    updated_at=datetime(2026, 11, 22, 10, 0, 0, 5, tzinfo=UTC),
+)
+
+
+@pytest.mark.parametrize("kind", get_args(ChangeEvent), ids=lambda kind: kind.__name__)
+def test_every_published_version_has_a_golden_json_that_is_still_read(kind: type[ChangeEvent]) -> None:
+    for version in range(1, kind.version + 1):
+        type_ = f"{kind.name}.v{version}"
+        event = decode(type_, (GOLDEN / f"{type_}.json").read_bytes())
+
+        assert isinstance(event, kind)
+        assert event.user.id == USER.id
+
+
+@pytest.mark.parametrize("kind", get_args(ChangeEvent), ids=lambda kind: kind.__name__)
+def test_the_newest_version_is_written_as_its_golden_json(kind: type[ChangeEvent]) -> None:
+    golden = (GOLDEN / f"{kind.name}.v{kind.version}.json").read_bytes()
+    event = decode(f"{kind.name}.v{kind.version}", golden)
+
+    written = encode(event)
+
+    assert written is not None
+    assert json.loads(written) == json.loads(golden)
+
+
+def test_nothing_in_the_golden_folder_is_forgotten() -> None:
+    assert {path.stem for path in GOLDEN.iterdir()} == set(types()) - {"muster.user.erased.v1"}
+
+
+def test_times_have_microseconds_even_when_they_are_zero() -> None:
+    document = json.loads(encode(UserRegistered(user=USER)) or b"")
+
+    assert document["user"]["created_at"] == "2026-11-22T10:00:00.000000Z"
+    assert document["user"]["updated_at"] == "2026-11-22T10:00:00.000005Z"
+
+
+def test_an_erasure_is_a_tombstone() -> None:
+    erased = UserErased(user_id=USER.id, version=7)
+
+    assert encode(erased) is None
+    assert event_type(erased) == "muster.user.erased.v1"
+
+
+def test_a_reason_is_there_only_where_one_was_given() -> None:
+    without, given = UserDeactivated(user=USER), UserDeactivated(user=USER, reason="left")
+
+    assert "reason" not in json.loads(encode(without) or b"")
+    assert json.loads(encode(given) or b"")["reason"] == "left"
+
+
+@pytest.mark.parametrize("type_", ["muster.user.promoted.v1", "other.user.registered.v1", "muster.user.registered", ""])
+def test_an_unknown_type_is_named(type_: str) -> None:
+    with pytest.raises(UnknownEventError, match="not in the catalogue"):
+        decode(type_, b"{}")
+
+
+def test_a_newer_version_is_refused_with_what_is_known() -> None:
+    with pytest.raises(UnknownEventError, match=r"version 2 of muster.user.registered is newer .* \(1\)"):
+        decode("muster.user.registered.v2", b"{}")
+
+
+@pytest.mark.parametrize("value", [b"", b"{", b"[]", b"{}", b'{"user":{"id":"x"}}', b"\xff"])
+def test_data_that_is_not_of_its_type_is_refused_with_the_field(value: bytes) -> None:
+    with pytest.raises(InvalidEventError, match=r"no muster\.user\.registered\.v1"):
+        decode("muster.user.registered.v1", value)
+
+
+def test_short_names_are_those_of_the_timeline() -> None:
+    assert short_name("muster.user.email_changed.v1") == "email_changed"
+    assert short_name("muster.user.erased.v1") == "erased"
+
+
+def envelope() -> Envelope:
+    return Envelope(
+        event_id=uuid4(),
+        type="muster.user.registered.v1",
+        user_id=USER.id,
+        version=12,
+        time=USER.created_at,
+        correlation_id="request-1",
+        causation_id="command-1",
+        traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    )
+
+
+def test_an_envelope_reads_back_from_its_headers() -> None:
+    made = envelope()
+
+    assert read_envelope(made.headers()) == made
+
+
+def test_headers_are_those_of_the_cloudevents_kafka_binding() -> None:
+    made = envelope()
+    headers = {name: value.decode() for name, value in made.headers()}
+
+    assert headers == {
+        "ce_specversion": "1.0",
+        "ce_id": str(made.event_id),
+        "ce_source": "/muster/users",
+        "ce_type": "muster.user.registered.v1",
+        "ce_subject": str(USER.id),
+        "ce_time": rfc3339(USER.created_at),
+        "ce_sequence": "00000000000000000012",
+        "ce_correlationid": "request-1",
+        "ce_causationid": "command-1",
+        "ce_dataschema": "/schemas/muster.user.registered.v1.json",
+        "content-type": "application/json",
+        "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("ce_type", None, "ce_type is missing"),
+        ("ce_subject", b"nobody", "not what its name promises"),
+        ("ce_sequence", b"many", "not what its name promises"),
+        ("ce_id", b"\xff", "not UTF-8"),
+    ],
+)
+def test_a_bad_header_is_named(name: str, value: bytes | None, message: str) -> None:
+    headers = [(key, value if key == name else old) for key, old in envelope().headers()]
+
+    with pytest.raises(EnvelopeError, match=message):
+        read_envelope(headers)
