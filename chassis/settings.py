@@ -213,7 +213,7 @@ class Topics(Settings):
     )
     topic_segment_ms: int = Field(_DAY_MS, ge=100, validation_alias="TOPIC_SEGMENT_MS", examples=[_DAY_MS])
     topic_segment_bytes: int = Field(
-        128 * 1024 * 1024, ge=14, validation_alias="TOPIC_SEGMENT_BYTES", examples=[128 * 1024 * 1024]
+        128 * 1024 * 1024, ge=1024 * 1024, validation_alias="TOPIC_SEGMENT_BYTES", examples=[128 * 1024 * 1024]
     )
 
 

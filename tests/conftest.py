@@ -4,7 +4,9 @@ Each test gets databases and topics of its own, so tests do not see each other's
 """
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
@@ -16,7 +18,7 @@ from chassis.settings import Kafka, PostgresAddress, Topics
 from command_api.migrate import migrate as migrate_command
 from outbox.topics import wanted_topics
 from projectors.migrate import migrate as migrate_query
-from tests.infrastructure import Servers, SharedServers
+from tests.infrastructure import Servers, SharedServers, throwaway_folder
 
 COMMAND_TEMPLATE = "muster_command_template"
 QUERY_TEMPLATE = "muster_query_template"
@@ -27,6 +29,14 @@ def servers() -> Iterator[Servers]:
     """The servers of this run."""
     with SharedServers() as shared:
         yield shared.servers
+
+
+@pytest.fixture
+def server_folder() -> Iterator[Path]:
+    """A folder for a test's private servers, reachable by PostgreSQL's user and removed at the end."""
+    folder = throwaway_folder()
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,6 @@ from local_stack.kafka import KafkaServer
 from local_stack.postgres import PostgresServer
 from outbox.settings import RelaySettings
 from tests.conftest import make_topics
-from tests.infrastructure import throwaway_folder
 from tests.integration.outbox.relaying import relaying
 from tests.integration.outbox.settings_file import write_settings
 from tests.integration.outbox.traffic import Connection, append, append_many, consume, until_empty
@@ -48,10 +47,12 @@ class Private:
 
 
 @pytest.fixture
-async def private() -> AsyncIterator[Private]:
+async def private(server_folder: Path) -> AsyncIterator[Private]:
     """PostgreSQL and Kafka as this test's own children, migrated and with topics."""
-    folder = throwaway_folder()
-    async with PostgresServer(folder / "postgres") as postgres, KafkaServer(folder / "kafka", learn=False) as kafka:
+    async with (
+        PostgresServer(server_folder / "postgres") as postgres,
+        KafkaServer(server_folder / "kafka", learn=False) as kafka,
+    ):
         await postgres.create_database(DATABASE)
         server = postgres.address
         address = PostgresAddress(
