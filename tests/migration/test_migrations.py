@@ -1,0 +1,168 @@
+"""Both databases: every migration can be taken, taken back and taken again, and leads to what the models say."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, MetaData
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from chassis.database import connect, disconnect
+from chassis.migrations import downgrade, upgrade
+from chassis.settings import PostgresAddress
+from command_api import migrate as command
+from command_api.schema import command_metadata
+from projectors import migrate as query
+from read_model import tables as query_tables
+
+ROOT = Path(__file__).parents[2]
+#: Longer than a migration of an empty database takes, shorter than anyone waits for a deadlock.
+BLOCKED_SECONDS = 20
+
+
+@dataclass(frozen=True)
+class Side:
+    name: str
+    migrate: Callable[[PostgresAddress, str], list[str]]
+    revert: Callable[[PostgresAddress, str], list[str]]
+    metadata: MetaData
+
+
+def _side(name: str, location: str, metadata: MetaData) -> Side:
+    return Side(name, partial(upgrade, location), partial(downgrade, location), metadata)
+
+
+SIDES = {
+    "command": _side("command", command.LOCATION, command_metadata()),
+    "query": _side("query", query.LOCATION, query_tables.metadata),
+}
+
+
+@pytest.fixture(params=list(SIDES))
+def side(request: pytest.FixtureRequest) -> Side:
+    return SIDES[request.param]
+
+
+async def test_go_up_down_and_up_again(side: Side, empty_database: PostgresAddress) -> None:
+    up = await asyncio.to_thread(side.migrate, empty_database, "head")
+    tables = await _tables(empty_database)
+    await asyncio.to_thread(side.revert, empty_database, "base")
+    left = await _tables(empty_database) & set(side.metadata.tables)
+    again = await asyncio.to_thread(side.migrate, empty_database, "head")
+
+    assert up
+    assert set(side.metadata.tables) <= tables
+    assert left == set()
+    assert again
+    assert set(side.metadata.tables) <= await _tables(empty_database)
+
+
+async def test_lead_to_what_the_models_say(side: Side, empty_database: PostgresAddress) -> None:
+    await asyncio.to_thread(side.migrate, empty_database, "head")
+    engine = create_async_engine(empty_database.url)
+    try:
+        async with engine.connect() as connection:
+            differences = await connection.run_sync(_differences, side.metadata)
+    finally:
+        await engine.dispose()
+
+    assert differences == []
+
+
+async def test_storage_settings_and_collations_are_those_of_the_models(
+    side: Side, empty_database: PostgresAddress
+) -> None:
+    """What Alembic's comparison leaves out."""
+    await asyncio.to_thread(side.migrate, empty_database, "head")
+    connection = await connect(empty_database, application="test")
+    try:
+        for table in side.metadata.sorted_tables:
+            wanted = (
+                {f"{name}={value}" for name, value in table.dialect_options["postgresql"]["with"].items()}
+                if (table.dialect_options["postgresql"].get("with"))
+                else set()
+            )
+            found = await connection.fetchval("SELECT reloptions FROM pg_class WHERE oid = $1::regclass", table.name)
+            assert set(found or []) == wanted
+            collations = {row["attname"]: row["collname"] for row in await connection.fetch(_COLLATIONS, table.name)}
+            for column in table.columns:
+                wanted_collation = getattr(column.type, "collation", None)
+                assert collations.get(column.name) == wanted_collation, f"{table.name}.{column.name}"
+    finally:
+        await disconnect(connection)
+
+
+async def test_are_harmless_when_repeated(side: Side, empty_database: PostgresAddress) -> None:
+    await asyncio.to_thread(side.migrate, empty_database, "head")
+
+    assert await asyncio.to_thread(side.migrate, empty_database, "head") == []
+
+
+async def test_two_processes_at_once_take_turns(side: Side, empty_database: PostgresAddress) -> None:
+    """With the alembic command, as developers use it: Alembic itself is not made for two threads."""
+    first, second = await asyncio.gather(_alembic(side, empty_database), _alembic(side, empty_database))
+
+    assert (first, second) == (0, 0)
+    assert set(side.metadata.tables) <= await _tables(empty_database)
+
+
+async def test_does_not_make_others_wait_behind_a_lock_it_cannot_have(empty_database: PostgresAddress) -> None:
+    """Reverting needs the table for itself, and a reader has it: the migration gives up, the reader goes on."""
+    await asyncio.to_thread(command.migrate, empty_database, "head")
+    reader = await connect(empty_database, application="test")
+    try:
+        async with reader.transaction():
+            await reader.fetch("SELECT * FROM users")
+            with pytest.raises(Exception, match="lock timeout"):
+                await asyncio.wait_for(asyncio.to_thread(command.revert, empty_database, "base"), BLOCKED_SECONDS)
+            assert await reader.fetch("SELECT * FROM users") == []
+    finally:
+        await disconnect(reader)
+
+
+_COLLATIONS = """
+SELECT attname, collname FROM pg_attribute JOIN pg_collation ON pg_collation.oid = attcollation
+WHERE attrelid = $1::regclass AND attnum > 0 AND collname <> 'default'
+"""
+
+
+def _differences(connection: Connection, metadata: MetaData) -> list[Any]:
+    def ours(_: Any, name: str | None, kind: str, reflected: bool, compare_to: Any) -> bool:
+        return kind != "table" or name in metadata.tables or not (reflected and compare_to is None)
+
+    context = MigrationContext.configure(
+        connection, opts={"compare_type": True, "compare_server_default": True, "include_object": ours}
+    )
+    return list(compare_metadata(context, metadata))
+
+
+async def _alembic(side: Side, address: PostgresAddress) -> int:
+    variables = {
+        "POSTGRES_SERVER": address.server,
+        "POSTGRES_PORT": str(address.port),
+        "POSTGRES_USER": address.user,
+        "POSTGRES_PASSWORD": address.password.get_secret_value(),
+        f"{side.name.upper()}_POSTGRES_DB": address.database,
+    }
+    clean = {name: value for name, value in os.environ.items() if "POSTGRES" not in name}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "alembic", "-n", side.name, "upgrade", "head"), cwd=ROOT, env={**clean, **variables}
+    )
+    return await asyncio.wait_for(process.wait(), BLOCKED_SECONDS)
+
+
+async def _tables(address: PostgresAddress) -> set[str]:
+    connection = await connect(address, application="test")
+    try:
+        rows = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    finally:
+        await disconnect(connection)
+    return {row["tablename"] for row in rows}
