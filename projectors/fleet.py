@@ -17,6 +17,7 @@ import structlog
 from chassis.database import Database, describe
 from chassis.health import NotReadyError
 from chassis.lifecycle import wait_for_event
+from projectors import metrics, parked
 from projectors.catalogue import PROJECTIONS
 from projectors.consumer.feed import DATABASE_ERRORS, Feed
 from projectors.settings import ProjectorSettings
@@ -27,6 +28,8 @@ log = structlog.get_logger("projectors.fleet")
 
 #: A generation that begins or ends to be fed is noticed within this long.
 FOLLOW_SECONDS: Final = 1.0
+#: Parked records are few, or somebody is being told already: counting them is for a graph.
+COUNT_SECONDS: Final = 10.0
 FED: Final = frozenset({"serving", "standby"})
 
 
@@ -42,6 +45,7 @@ class Fleet:
         self._unknown: set[tuple[str, int]] = set()
         self._followed = False
         self._turned = time.monotonic()
+        self._counted = 0.0
 
     @property
     def feeds(self) -> Mapping[tuple[str, int], Feed]:
@@ -91,6 +95,15 @@ class Fleet:
                 feed = Feed(self._settings, self._database, PROJECTIONS[generation.projection], generation)
                 self._feeds[key] = feed, asyncio.create_task(feed.run(), name=feed.group)
         self._followed = True
+        await self._count_parked()
+
+    async def _count_parked(self) -> None:
+        if time.monotonic() - self._counted < COUNT_SECONDS:
+            return
+        self._counted = time.monotonic()
+        found = await parked.counts(self._database)
+        for name, number in self._feeds:
+            metrics.PARKED_NOW.labels(name, str(number)).set(found.get((name, number), 0))
 
     def _knows(self, generation: Generation) -> bool:
         key = generation.projection, generation.number
