@@ -1,0 +1,69 @@
+"""The query API as an ASGI application: `create_app` is uvicorn's factory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.routing import Route
+
+from chassis.clock import utc_now
+from chassis.health import Health
+from chassis.http_api import ApiDescription, create_api
+from chassis.identifiers import new_id
+from chassis.settings import load
+from query_api import user_detail, user_list
+from query_api.dependencies import Resources, open_resources
+from query_api.endpoint import Endpoint
+from query_api.problems import PROBLEMS
+from query_api.settings import QueryApiSettings
+
+DESCRIPTION = ApiDescription(
+    title="Muster query API",
+    summary="Reads users: page by page, as fresh as you ask for, never silently stale.",
+    problems=PROBLEMS,
+)
+
+
+def create_app(settings: QueryApiSettings | None = None, *, now: Callable[[], datetime] = utc_now) -> FastAPI:
+    """Make the app; nothing is opened before its lifespan begins.
+
+    Raises:
+        SettingsError: the environment does not say what is needed (only where `settings` is not given).
+    """
+    known = settings or load(QueryApiSettings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_resources(known, now=now) as resources:
+            app.state.resources = resources
+            yield
+
+    async def database_answers() -> None:
+        await _resources(app).database.check()
+
+    async def generations_serve() -> None:
+        await _resources(app).serving.check()
+
+    app = create_api(
+        DESCRIPTION,
+        lifespan=lifespan,
+        health=Health(ready={"database": database_answers, "generations": generations_serve}),
+        cors_origins=known.cors_origins,
+        make_request_id=lambda: str(new_id()),
+    )
+    # First, because routes are tried in order and these are the ones that are asked for.
+    app.router.routes[:0] = [_route(query) for query in (user_list, user_detail)]
+    return app
+
+
+def _resources(app: FastAPI) -> Resources:
+    resources: Resources = app.state.resources
+    return resources
+
+
+def _route(query: Any) -> Route:
+    return Route(query.PATH, Endpoint(query.answer, projection=query.PROJECTION), methods=["GET"])

@@ -1,0 +1,67 @@
+"""What a query works with: opened once per process by the app's lifespan, handed to every query."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from chassis.clock import utc_now
+from chassis.database import Database
+from query_api.arrivals import Arrivals
+from query_api.cursors import CursorSeal
+from query_api.notifications import Listener
+from query_api.reading import Reader
+from query_api.serving import Serving
+from query_api.settings import QueryApiSettings
+from query_api.user_reads import UserReads
+from read_model import generations, users
+
+APPLICATION: Final = "muster-query-api"
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """Everything a query may use."""
+
+    settings: QueryApiSettings
+    database: Database
+    reader: Reader
+    serving: Serving
+    arrivals: Arrivals
+    user_reads: UserReads
+    cursors: CursorSeal
+    now: Callable[[], datetime]
+
+
+@asynccontextmanager
+async def open_resources(
+    settings: QueryApiSettings, *, now: Callable[[], datetime] = utc_now
+) -> AsyncIterator[Resources]:
+    """Open them; succeeds while the database is down, and works as soon as it is there."""
+    address = settings.query_database
+    limit = {"statement_timeout": str(settings.query_statement_ms)}
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(Database.open(address, application=APPLICATION, **limit))
+        serving = Serving(database)
+        reader = Reader(database, serving, statement_ms=settings.query_statement_ms)
+        arrivals = Arrivals(limit=settings.query_waiters, hearing=lambda: listener.connected)
+        listener = Listener(
+            address,
+            {generations.CHANNEL: lambda _: serving.changed(), users.CHANNEL: arrivals.moved},
+            application=f"{APPLICATION}-listener",
+        )
+        await stack.enter_async_context(listener.listen())
+        await stack.enter_async_context(serving.follow())
+        yield Resources(
+            settings=settings,
+            database=database,
+            reader=reader,
+            serving=serving,
+            arrivals=arrivals,
+            user_reads=UserReads(reader),
+            cursors=CursorSeal(settings.cursor_key_ring),
+            now=now,
+        )

@@ -1,0 +1,56 @@
+"""The ASGI side of a query: its exchange in, its answer or problem out, with As-Of on either."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from chassis.database import DatabaseUnavailableError
+from chassis.problems import Problem, problem_response, unavailable
+from query_api.consistency import ClientLeftError
+from query_api.dependencies import Resources
+from query_api.exchange import Answer, Exchange
+
+log = structlog.get_logger("query")
+
+#: nginx's status for "the client left before the answer": nobody receives it, the metrics count it.
+CLIENT_LEFT: Final = 499
+
+Query = Callable[[Exchange, Resources], Awaitable[Answer]]
+
+
+class Endpoint:
+    """One query as an ASGI application, for a plain route: a FastAPI route would cost more than the query."""
+
+    def __init__(self, query: Query, *, projection: str) -> None:
+        """Serve `query`, which reads `projection`."""
+        self._query = query
+        self._projection = projection
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        resources: Resources = scope["app"].state.resources
+        try:
+            answer = await self._query(Exchange(scope, receive), resources)
+        except Problem as problem:
+            response = self._explain(problem, scope, resources)
+        except DatabaseUnavailableError as error:
+            log.warning("query.unavailable", reason=str(error))
+            response = self._explain(unavailable("the read database does not answer now"), scope, resources)
+        except ClientLeftError:
+            response = Response(status_code=CLIENT_LEFT)
+        else:
+            await answer.send(scope, send)
+            return
+        await response(scope, receive, send)
+
+    def _explain(self, problem: Problem, scope: Scope, resources: Resources) -> Response:
+        response = problem_response(problem, instance=scope["path"])
+        as_of = resources.serving.as_of(self._projection)
+        if as_of:
+            response.headers["As-Of"] = as_of.decode("ascii")
+        return response

@@ -1,0 +1,146 @@
+"""Pages by key: sorts, positions, cursors and the body of a page.
+
+A page begins after the last row of the one before, by that row's sort key and id; so it costs the same at any depth,
+and a row that stays where it is appears exactly once, whatever is written in between.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from urllib.parse import quote
+from uuid import UUID
+
+from chassis.problems import Problem
+from query_api.cursors import CursorSeal, UnreadableCursorError
+from query_api.exchange import RawHeaders
+from query_api.parameters import Parameter, whole_number
+from query_api.problems import SKIP_TOO_DEEP, invalid_cursor
+
+DEFAULT_LIMIT: Final = 50
+#: 200 documents are some 100 KiB, and the database reads as many index entries.
+LARGEST_LIMIT: Final = 200
+#: Rows read and thrown away: ten thousand take some milliseconds, and nobody pages further by hand.
+DEEPEST_SKIP: Final = 10_000
+
+LIMIT: Final = Parameter(
+    name="limit",
+    read=whole_number(least=1, most=LARGEST_LIMIT),
+    schema={"type": "integer", "minimum": 1, "default": DEFAULT_LIMIT},
+    description=f"Entries a page. More than {LARGEST_LIMIT} is served as {LARGEST_LIMIT}.",
+    example=DEFAULT_LIMIT,
+)
+CURSOR: Final = Parameter(
+    name="cursor",
+    read=str,
+    schema={"type": "string", "minLength": 1},
+    description="`next_cursor` of the page before. It carries sort and filters: leave them out, or repeat them as they"
+    " were.",
+    example="AQJrMc3Zb2k",
+)
+
+
+def _skip(text: str) -> int:
+    skip = whole_number(least=0, most=DEEPEST_SKIP + 1)(text)
+    if skip > DEEPEST_SKIP:
+        raise Problem(
+            SKIP_TOO_DEEP,
+            f"skip may be at most {DEEPEST_SKIP}; follow next_cursor to go further",
+            errors=[{"detail": f"is more than {DEEPEST_SKIP}", "parameter": "skip"}],
+        )
+    return skip
+
+
+SKIP: Final = Parameter(
+    name="skip",
+    read=_skip,
+    schema={"type": "integer", "minimum": 0, "maximum": DEEPEST_SKIP, "default": 0},
+    description=f"Entries to leave out from the start, at most {DEEPEST_SKIP}; not together with `cursor`.",
+    example=100,
+)
+
+
+#: Filters and sort of a list, and the position of the last row seen: what a cursor carries.
+FilterValue = str | datetime | tuple[UUID, ...]
+Filters = Mapping[str, FilterValue]
+_ID_BYTES: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a page begins: after `position` in the list with this sort and these filters."""
+
+    sort: str
+    filters: Filters
+    position: bytes
+
+
+def seal_place(seal: CursorSeal, place: Place, *, address: bytes) -> str:
+    """The cursor of a place in the list at `address`."""
+    filters = {name: _written(value) for name, value in place.filters.items()}
+    said = json.dumps([place.sort, filters], separators=(",", ":"))
+    # JSON text holds no NUL, so the first one ends it.
+    return seal.seal(said.encode() + b"\0" + place.position, address=address)
+
+
+def open_place(seal: CursorSeal, cursor: str, *, address: bytes) -> Place:
+    """Read a cursor that was made for `address`.
+
+    Raises:
+        Problem: 400 `invalid-cursor`.
+    """
+    if not cursor:
+        raise invalid_cursor("is empty; leave it out for the first page")
+    try:
+        said, _, position = seal.open(cursor, address=address).partition(b"\0")
+    except UnreadableCursorError as error:
+        raise invalid_cursor(str(error)) from error
+    sort, filters = json.loads(said)
+    return Place(sort, {name: _understood(written) for name, written in filters.items()}, position)
+
+
+def _written(value: FilterValue) -> str | list[str]:
+    match value:
+        case datetime():
+            return [value.isoformat()]
+        case tuple():
+            return ["", base64.b64encode(b"".join(identifier.bytes for identifier in value)).decode("ascii")]
+        case _:
+            return value
+
+
+def _understood(written: str | list[str]) -> FilterValue:
+    match written:
+        case [time]:
+            return datetime.fromisoformat(time)
+        case [_, packed]:
+            raw = base64.b64decode(packed)
+            return tuple(UUID(bytes=raw[start : start + _ID_BYTES]) for start in range(0, len(raw), _ID_BYTES))
+        case _:
+            return str(written)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The entries of one page, and where the next begins, if there is one."""
+
+    documents: Sequence[bytes]
+    next_cursor: str | None
+
+    @property
+    def body(self) -> bytes:
+        """The JSON of the page, around the documents as they are stored."""
+        data = b",".join(self.documents)
+        if self.next_cursor is None:
+            return b'{"data":[%b],"next_cursor":null,"has_more":false}' % data
+        return b'{"data":[%b],"next_cursor":"%b","has_more":true}' % (data, self.next_cursor.encode("ascii"))
+
+    def link(self, path: str, limit: int) -> RawHeaders:
+        """The Link header of a page that has a next one; the cursor says the rest."""
+        if self.next_cursor is None:
+            return []
+        return [(b"link", f'<{quote(path)}?limit={limit}&cursor={self.next_cursor}>; rel="next"'.encode("ascii"))]

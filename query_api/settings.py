@@ -1,0 +1,69 @@
+"""What one query API process is told."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from typing import Final
+
+from pydantic import Field, SecretStr, field_validator
+
+from chassis.settings import Http, QueryPostgres
+
+#: AES-256.
+KEY_BYTES: Final = 32
+_KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,16}")
+_EXAMPLE_KEYS = "k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"
+
+
+class QueryApiSettings(QueryPostgres, Http):
+    """The query API's variables."""
+
+    query_api_host: str = Field("127.0.0.1", validation_alias="QUERY_API_HOST", min_length=1, examples=["127.0.0.1"])
+    query_api_port: int = Field(8001, ge=0, le=65535, validation_alias="QUERY_API_PORT", examples=[8001])
+    cursor_keys: SecretStr = Field(validation_alias="CURSOR_KEYS", examples=[_EXAMPLE_KEYS])
+    # A waiter holds a few KiB and no connection; a thousand of them are a client that waits wrongly.
+    query_waiters: int = Field(1000, ge=1, le=100_000, validation_alias="QUERY_WAITERS", examples=[1000])
+    # A page by an index takes a millisecond; a rare mix of filters may scan, but not for ever.
+    query_statement_ms: int = Field(3000, ge=10, le=60_000, validation_alias="QUERY_STATEMENT_MS", examples=[3000])
+    # Counting a million rows takes a tenth of a second.
+    query_count_ms: int = Field(2000, ge=10, le=60_000, validation_alias="QUERY_COUNT_MS", examples=[2000])
+
+    @field_validator("cursor_keys")
+    @classmethod
+    def _readable(cls, value: SecretStr) -> SecretStr:
+        parse_keys(value.get_secret_value())
+        return value
+
+    @property
+    def cursor_key_ring(self) -> dict[str, bytes]:
+        """The keys by id; the first encrypts, all decrypt."""
+        return parse_keys(self.cursor_keys.get_secret_value())
+
+
+def parse_keys(text: str) -> dict[str, bytes]:
+    """Read `id:key` pairs separated by commas, in their order.
+
+    Raises:
+        ValueError: a pair is malformed, an id comes twice or a key is not 32 bytes; no key is repeated in the message.
+    """
+    keys: dict[str, bytes] = {}
+    for number, pair in enumerate(text.split(","), start=1):
+        identifier, colon, encoded = pair.strip().partition(":")
+        if not colon or not _KEY_ID.fullmatch(identifier):
+            raise ValueError(f"pair {number} must be id:key, the id 1 to 16 of A-Z a-z 0-9 _ -")
+        if identifier in keys:
+            raise ValueError(f"the key id of pair {number} comes twice")
+        keys[identifier] = _decode_key(encoded, number)
+    return keys
+
+
+def _decode_key(encoded: str, number: int) -> bytes:
+    try:
+        key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise ValueError(f"the key of pair {number} must be {KEY_BYTES} random bytes in base64url")
+    return key

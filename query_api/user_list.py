@@ -1,0 +1,148 @@
+"""GET /users: a page of users, by any sort and any filters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from chassis.problems import invalid_parameter
+from query_api.consistency import Wanted, read_when_fresh, wanted_versions
+from query_api.dependencies import Resources
+from query_api.exchange import NO_STORE, VARY, Answer, Exchange, RawHeaders
+from query_api.pagination import CURSOR, DEFAULT_LIMIT, LIMIT, SKIP, Filters, Page, Place, open_place, seal_place
+from query_api.parameters import Parameters
+from query_api.problems import COUNT_TOO_EXPENSIVE, invalid_cursor
+from query_api.reading import Rows
+from query_api.serving import View
+from query_api.user_filters import DEFAULT_SORT, FILTER_NAMES, FILTERS, SORT, SORTS, after_prefix
+from query_api.user_statements import Shape, count_statement, page_statement
+from read_model import users
+
+PATH: Final = "/users"
+PROJECTION: Final = users.PROJECTION
+PARAMETERS: Final = Parameters((LIMIT, CURSOR, SKIP, SORT, *FILTERS))
+_ADDRESS: Final = b"users"
+_ID_BYTES: Final = 16
+#: What PostgreSQL counts its microseconds from.
+_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class ListRequest:
+    """What the client asks for, read and checked."""
+
+    limit: int
+    skip: int
+    place: Place
+
+    @property
+    def filters(self) -> Filters:
+        """The filters by name."""
+        return self.place.filters
+
+
+async def answer(exchange: Exchange, resources: Resources) -> Answer:
+    """The page, with its Link where there is a next one, and the count where it was asked for."""
+    exchange.require_acceptable()
+    wanted = wanted_versions(exchange)
+    request = read_request(exchange.query, resources)
+
+    async def attempt() -> Answer | None:
+        view = resources.serving.view(PROJECTION)
+        rows = await _rows(resources, view, request, wanted)
+        if rows and rows[0][0] is None:
+            return None
+        page = _page(resources, request, rows)
+        counted = await _count(resources, view, request) if exchange.preferences.count_exact else []
+        applied = exchange.applied(waited=bool(wanted), counted=bool(counted))
+        as_of = (b"as-of", view.as_of)
+        return Answer(page.body, [NO_STORE, VARY, as_of, *page.link(PATH, request.limit), *counted, *applied])
+
+    return await read_when_fresh(attempt, wanted=wanted, exchange=exchange, arrivals=resources.arrivals)
+
+
+def read_request(query: bytes, resources: Resources) -> ListRequest:
+    """Read the query string; with a cursor, sort and filters are the cursor's.
+
+    Raises:
+        Problem: 422, 400 `invalid-cursor` or `skip-too-deep`.
+    """
+    values = PARAMETERS.read(query)
+    limit, skip = values.pop("limit", DEFAULT_LIMIT), values.pop("skip", None)
+    cursor, sort = values.pop("cursor", None), values.pop("sort", None)
+    filters = {name: _fixed(values[name]) for name in FILTER_NAMES if name in values} if values else {}
+    if cursor is None:
+        return ListRequest(limit, skip or 0, Place(sort or DEFAULT_SORT, filters, b""))
+    if skip is not None:
+        raise invalid_parameter("skip", "cannot be used together with cursor")
+    place = open_place(resources.cursors, cursor, address=_ADDRESS)
+    if sort not in (None, place.sort):
+        raise invalid_cursor(f"was made for sort={place.sort}")
+    for name, value in filters.items():
+        if place.filters.get(name) != value:
+            raise invalid_cursor(f"was made for another {name}")
+    return ListRequest(limit, 0, place)
+
+
+def _fixed(value: Any) -> Any:
+    """Several ids as a set in a fixed order, so that a cursor compares equal however they were given."""
+    return tuple(sorted(set(value))) if isinstance(value, list) else value
+
+
+async def _rows(resources: Resources, view: View, request: ListRequest, wanted: Wanted) -> Rows:
+    """One row more than the page, where there are so many; a row of nulls where the tokens are not reached."""
+    place = request.place
+    names, values = conditions(request.filters)
+    shape = Shape(view.generation, place.sort, names, bool(place.position), bool(request.skip), bool(wanted))
+    statement = page_statement(shape)
+    arguments = [*values, *_position(place), request.limit + 1]
+    if request.skip:
+        arguments.append(request.skip)
+    if wanted:
+        arguments += [list(wanted), list(wanted.values())]
+    return await resources.reader.fetch(statement.sql, arguments, plan_each_time=statement.plan_each_time)
+
+
+async def _count(resources: Resources, view: View, request: ListRequest) -> RawHeaders:
+    names, values = conditions(request.filters)
+    number = await resources.reader.count(
+        count_statement(view.generation, names),
+        values,
+        limit_ms=resources.settings.query_count_ms,
+        too_slow=COUNT_TOO_EXPENSIVE,
+    )
+    return [(b"x-total-count", b"%d" % number)]
+
+
+def conditions(filters: Filters) -> tuple[tuple[str, ...], list[Any]]:
+    """The names of the conditions (user_filters.CONDITIONS) and their values, in the order of both."""
+    names: list[str] = []
+    values: list[Any] = []
+    for name, value in filters.items():
+        if name == "status":
+            names.append(f"status={value}")
+            continue
+        names.append(name)
+        values.append(list(value) if isinstance(value, tuple) else value)
+        if name.endswith("_prefix"):
+            values.append(after_prefix(str(value)))
+    return tuple(names), values
+
+
+def _position(place: Place) -> list[Any]:
+    if not place.position:
+        return []
+    identifier, key = UUID(bytes=place.position[:_ID_BYTES]), place.position[_ID_BYTES:]
+    if SORTS[place.sort].is_time:
+        return [_EPOCH + timedelta(microseconds=int.from_bytes(key, "big", signed=True)), identifier]
+    return [key.decode(), identifier]
+
+
+def _page(resources: Resources, request: ListRequest, rows: Rows) -> Page:
+    if len(rows) <= request.limit:
+        return Page([row[0] for row in rows], None)
+    shown = rows[: request.limit]
+    place = Place(request.place.sort, request.filters, shown[-1][1])
+    return Page([row[0] for row in shown], seal_place(resources.cursors, place, address=_ADDRESS))
