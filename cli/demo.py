@@ -19,6 +19,7 @@ from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
+from chassis.database import describe
 from chassis.kafka import REQUEST_SECONDS, client_arguments
 from chassis.settings import Kafka, Settings, Topics, load
 from cli.local_settings import DEFAULT_FOLDER, Folder, use_local_stack
@@ -65,9 +66,10 @@ def demo(
     try:
         journeys = asyncio.run(_run(settings, users, console))
     except httpx.HTTPError as error:
-        fail(f"{_asked(error)} does not answer ({error!r}). Is the stack running? Start it with `make up`.")
+        fail(f"{_asked(error)} does not answer ({describe(error)}). Is the stack running? Start it with `make up`.")
     except (KafkaError, OSError, TimeoutError) as error:
-        fail(f"Kafka at {settings.kafka_bootstrap_servers} does not answer ({error!r}). Is the stack running?")
+        where = settings.kafka_bootstrap_servers
+        fail(f"Kafka at {where} does not answer ({describe(error)}). Is the stack running? Start it with `make up`.")
     if as_json:
         print_json(_summary(journeys) | {"users": [_as_dict(journey) for journey in journeys]})
     else:
@@ -172,11 +174,11 @@ async def _watch(consumer: AIOKafkaConsumer, arrivals: Arrivals, console: Consol
 
 
 def _show(console: Console, journeys: list[Journey]) -> None:
-    table = Table(title="From the command's answer, in milliseconds")
-    for heading in ("User", "Event", "Partition:offset"):
-        table.add_column(heading)
-    table.add_column("commit→event", justify="right")
-    table.add_column("commit→visible", justify="right")
+    table = Table(title="Milliseconds from the command's answer, which leaves after the commit")
+    for heading in ("User", "Event", "Offset"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("commit→event", "commit→visible"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for journey in journeys:
         table.add_row(
             journey.username,

@@ -6,6 +6,7 @@ page for all of them. Exit codes: 0 done, 1 failed, 2 wrong use or settings.
 
 from __future__ import annotations
 
+import logging
 import sys
 from importlib import import_module
 from typing import Any, Final
@@ -68,6 +69,8 @@ def root(*, version: bool = typer.Option(default=False, help="Print the version 
 
 def main() -> None:
     """Entry point of the `muster` script."""
+    # Libraries that log before (or without) a service's logging is set up speak to nobody: errors are told by us.
+    logging.lastResort = None
     try:
         app()
     except SettingsError as error:

@@ -1,0 +1,109 @@
+"""A user's journey through the whole of Muster, and what happens to it when parts die on the way."""
+
+import json
+import os
+import signal
+import time
+
+import httpx
+import psutil
+import pytest
+
+from tests.acceptance.clients import Registered, read, register
+from tests.acceptance.stack import Stack
+from tests.waiting import until
+
+HTTP_SECONDS = 30
+OUTAGE_SECONDS = 20
+PROCESSES = ["command-api", "query-api", "relay", "projectors"]
+
+
+async def test_a_registered_user_is_read_back_from_the_query_api(stack: Stack) -> None:
+    async with httpx.AsyncClient(timeout=HTTP_SECONDS) as http:
+        user = await register(http, stack)
+        answer = await read(http, user)
+
+        listed = await http.get(f"{stack.query_url}/users", headers={"Consistency-Token": user.token})
+
+    assert answer.status_code == 200
+    assert answer.json() == user.document
+    assert user.location == f"{stack.query_url}/users/{user.id}"
+    assert listed.json()["data"][0] == user.document
+
+
+async def test_the_demo_shows_every_users_event_and_read(stack: Stack) -> None:
+    code, out, err = await stack.muster("demo", "--users", "5", "--json")
+
+    assert code == 0, err
+    report = json.loads(out)
+    assert [user["event"] for user in report["users"]] == ["registered"] * 5
+    assert all(user["visible_ms"] > 0 for user in report["users"])
+    assert err.count("registered") == 6
+
+
+async def test_the_doctor_finds_nothing_wrong_with_a_fresh_stack(stack: Stack) -> None:
+    code, out, err = await stack.muster("doctor", "--json")
+
+    assert {finding["result"] for finding in json.loads(out)} == {"ok"}, out
+    assert (code, err) == (0, "")
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+async def test_a_process_that_is_killed_comes_back_and_nothing_is_lost(stack: Stack, name: str) -> None:
+    async with httpx.AsyncClient(timeout=HTTP_SECONDS) as http:
+        before = [await register(http, stack) for _ in range(5)]
+        pid = stack.pid(name)
+        os.kill(pid, signal.SIGKILL)
+
+        async def restarted() -> bool:
+            return stack.pid(name) != pid
+
+        await until(restarted, within=60, what=f"a new {name}")
+        await stack.until_ready(name)
+        after = [await register(http, stack) for _ in range(5)]
+
+        answers = [await read(http, user) for user in before + after]
+
+    assert [answer.json() for answer in answers] == [user.document for user in before + after]
+
+
+async def test_commands_succeed_while_the_broker_hangs_and_are_visible_afterwards(stack: Stack) -> None:
+    """The outbox absorbs the outage: the command API neither fails nor says that it is not ready."""
+    users: list[Registered] = []
+    broker = stack.pid("kafka")
+    async with httpx.AsyncClient(timeout=HTTP_SECONDS) as http:
+        os.kill(broker, signal.SIGSTOP)
+        try:
+            end = time.monotonic() + OUTAGE_SECONDS
+
+            async def outage_is_over() -> bool:
+                users.append(await register(http, stack))
+                assert (await http.get(f"{stack.command_url}/readyz")).status_code == 200
+                return time.monotonic() > end
+
+            await until(outage_is_over, within=OUTAGE_SECONDS * 2, what="the end of the outage")
+            assert (await read(http, users[-1], wait=1)).status_code == 504
+        finally:
+            os.kill(broker, signal.SIGCONT)
+        for user in users:
+
+            async def visible(user: Registered = user) -> bool:
+                return (await read(http, user)).status_code == 200
+
+            await until(visible, within=60, what="every user of the outage")
+
+    assert len(users) > OUTAGE_SECONDS
+
+
+async def test_ctrl_c_ends_everything_in_order_and_the_data_stays(stack: Stack) -> None:
+    async with httpx.AsyncClient(timeout=HTTP_SECONDS) as http:
+        user = await register(http, stack)
+        pids = [stack.pid(name) for name in [*PROCESSES, "kafka", "postgres"]]
+
+        code = await stack.stop()
+
+        assert code == 0, stack.screen
+        assert not [pid for pid in pids if psutil.pid_exists(pid)]
+        assert not (stack.folder / "stack.json").exists()
+        await stack.start()
+        assert (await read(http, user)).json() == user.document
