@@ -23,6 +23,19 @@ class Writer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class CarryOver:
+    """How a new generation takes over from an old one of the same shape what compaction has removed from the log.
+
+    It runs once the new generation has read the whole log, so that it knows who exists.
+    """
+
+    #: The table whose column `id` is walked through.
+    ids: str
+    #: Each takes over the users with ids in [$1, $2), a $2 of null meaning no end; harmless to repeat.
+    statements: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Projection:
     """A projection of the current code; a generation of another shape is not fed by it."""
 
@@ -31,9 +44,8 @@ class Projection:
     #: Notified after a commit: the ids of the users whose rows moved.
     channel: str
     writer: Callable[[int], Writer]
-    #: From the numbers of an old and a new generation of one shape to the statements that take over what the log no
-    #: longer has, for users with ids in [$1, $2). They run once the new generation has read the whole log.
-    carry_over: Callable[[int, int], list[str]]
+    #: From the numbers of an old and a new generation to what is taken over between them.
+    carry_over: Callable[[int, int], CarryOver]
 
 
 def newest(changes: Iterable[Change]) -> dict[UUID, Change]:

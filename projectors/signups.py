@@ -12,7 +12,7 @@ from datetime import UTC
 from typing import Final
 
 from projectors.consumer.records import Change
-from projectors.projection import Projection, newest
+from projectors.projection import CarryOver, Projection, newest
 from read_model import signups
 from read_model.generations import Connection
 
@@ -43,7 +43,8 @@ ON CONFLICT (day) DO UPDATE SET
 """
 
 _CARRY_ERASED: Final = """
-INSERT INTO {users} (id, version) SELECT id, version FROM {old_users} WHERE day IS NULL AND id >= $1 AND id < $2
+INSERT INTO {users} (id, version) SELECT id, version FROM {old_users}
+WHERE day IS NULL AND id >= $1 AND ($2::uuid IS NULL OR id < $2)
 ON CONFLICT DO NOTHING
 """
 
@@ -69,10 +70,10 @@ class SignupsWriter:
         )
 
 
-def carry_over(old: int, new: int) -> list[str]:
-    """The statements that take over, for users in [$1, $2), the ids and last versions of the erased."""
+def carry_over(old: int, new: int) -> CarryOver:
+    """The ids and last versions of the erased, of whom the log may know nothing any more."""
     names = {"users": signups.signups_tables(new).users.name, "old_users": signups.signups_tables(old).users.name}
-    return [_CARRY_ERASED.format_map(names)]
+    return CarryOver(names["old_users"], [_CARRY_ERASED.format_map(names)])
 
 
 PROJECTION: Final = Projection(signups.PROJECTION, signups.SHAPE, signups.CHANNEL, SignupsWriter, carry_over)

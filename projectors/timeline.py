@@ -14,7 +14,7 @@ from pydantic_core import to_json
 from events.catalogue import short_name
 from events.user_events import rfc3339
 from projectors.consumer.records import Change
-from projectors.projection import Projection, newest
+from projectors.projection import CarryOver, Projection, newest
 from read_model import timeline
 from read_model.generations import Connection
 
@@ -47,13 +47,15 @@ WHERE coalesce(t.erased_version, 0) < excluded.erased_version
 _CARRY_ENTRIES: Final = """
 INSERT INTO {entries} (user_id, version, document)
 SELECT e.user_id, e.version, e.document FROM {old_entries} e JOIN {users} u ON u.id = e.user_id
-WHERE e.user_id >= $1 AND e.user_id < $2 AND e.version > coalesce(u.erased_version, 0)
+WHERE e.user_id >= $1 AND ($2::uuid IS NULL OR e.user_id < $2)
+     AND e.version > coalesce(u.erased_version, 0)
 ON CONFLICT DO NOTHING
 """
 
 _CARRY_ERASED: Final = """
 INSERT INTO {users} (id, version, erased_version)
-SELECT id, version, erased_version FROM {old_users} WHERE erased_version = version AND id >= $1 AND id < $2
+SELECT id, version, erased_version FROM {old_users}
+WHERE erased_version = version AND id >= $1 AND ($2::uuid IS NULL OR id < $2)
 ON CONFLICT DO NOTHING
 """
 
@@ -101,8 +103,8 @@ def entry(change: Change) -> bytes:
     )
 
 
-def carry_over(old: int, new: int) -> list[str]:
-    """The statements that take over, for users in [$1, $2), what the log no longer has."""
+def carry_over(old: int, new: int) -> CarryOver:
+    """Entries of users that exist, and the ids and last versions of the erased."""
     before, after = timeline.timeline_tables(old), timeline.timeline_tables(new)
     names = {
         "entries": after.entries.name,
@@ -110,7 +112,7 @@ def carry_over(old: int, new: int) -> list[str]:
         "old_entries": before.entries.name,
         "old_users": before.users.name,
     }
-    return [_CARRY_ENTRIES.format_map(names), _CARRY_ERASED.format_map(names)]
+    return CarryOver(names["old_users"], [_CARRY_ENTRIES.format_map(names), _CARRY_ERASED.format_map(names)])
 
 
 PROJECTION: Final = Projection(timeline.PROJECTION, timeline.SHAPE, timeline.CHANNEL, TimelineWriter, carry_over)

@@ -12,7 +12,7 @@ from typing import Final
 from chassis.text_keys import text_key
 from events.user_events import PublicUser
 from projectors.consumer.records import Change
-from projectors.projection import Projection, newest
+from projectors.projection import CarryOver, Projection, newest
 from read_model import users
 from read_model.generations import Connection
 
@@ -41,7 +41,7 @@ ON CONFLICT (id) DO UPDATE SET version = excluded.version WHERE e.version < excl
 """
 
 _CARRY_ERASED: Final = """
-INSERT INTO {erased} (id, version) SELECT id, version FROM {old_erased} WHERE id >= $1 AND id < $2
+INSERT INTO {erased} (id, version) SELECT id, version FROM {old_erased} WHERE id >= $1 AND ($2::uuid IS NULL OR id < $2)
 ON CONFLICT DO NOTHING
 """
 
@@ -87,10 +87,10 @@ def document(user: PublicUser) -> bytes:
     return user.model_dump_json().encode()
 
 
-def carry_over(old: int, new: int) -> list[str]:
-    """The statements that take over, for users in [$1, $2), the ids and last versions of the erased."""
+def carry_over(old: int, new: int) -> CarryOver:
+    """The ids and last versions of the erased, of whom the log may know nothing any more."""
     names = {"erased": users.users_tables(new).erased.name, "old_erased": users.users_tables(old).erased.name}
-    return [_CARRY_ERASED.format_map(names)]
+    return CarryOver(names["old_erased"], [_CARRY_ERASED.format_map(names)])
 
 
 PROJECTION: Final = Projection(users.PROJECTION, users.SHAPE, users.CHANNEL, UsersWriter, carry_over)

@@ -1,11 +1,14 @@
 """Generations: which of a projection's tables queries read, and how new ones come to be.
 
 `generations` says it, one row a generation; changing the serving one is one UPDATE, announced on CHANNEL, and never DDL
-on a table that is being read.
+on a table that is being read. A generation is `building` until it has caught up, `serving` while queries read it,
+`standby` after another took over (fed on, for a rollback), and `retired` once its tables are gone.
 """
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -13,7 +16,7 @@ from typing import Any, Final, TypeAlias
 import asyncpg
 from sqlalchemy import MetaData
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy.schema import CreateIndex, CreateTable, DropTable
 
 from read_model import signups, timeline, users
 
@@ -53,8 +56,35 @@ SCHEMAS: Final[dict[str, Schema]] = {
 }
 
 
+#: How long the old generation may be held still for a switch: its readers see nothing newer meanwhile.
+SWITCH_SECONDS: Final = 5.0
+#: The new generation's batches commit every few milliseconds.
+SWITCH_POLL_SECONDS: Final = 0.005
+#: Query processes follow a switch within a second, notified or not; after this long none reads the old tables.
+FOLLOWED_SECONDS: Final = 10
+#: Dropping waits for the feed's transaction in flight, no longer.
+LOCK_TIMEOUT: Final = "5s"
+
+
+_POSITIONS: Final = """
+SELECT topic, partition, position FROM checkpoints WHERE projection = $1 AND generation = $2 ORDER BY topic, partition
+"""
+
+
 class NoGenerationError(Exception):
-    """No generation serves this projection: the query database was not migrated."""
+    """No such generation, or none that serves: the query database was not migrated, or somebody else was faster."""
+
+
+class OtherBuildError(Exception):
+    """A generation of another shape is being built."""
+
+
+class NotCaughtUpError(Exception):
+    """The generation to switch to is behind the one that serves."""
+
+
+class InUseError(Exception):
+    """The generation is being read."""
 
 
 def tables_of(projection: str, number: int) -> MetaData:
@@ -101,6 +131,125 @@ async def ensure_first(connection: Connection) -> list[Generation]:
     return made
 
 
+async def begin(connection: Connection, projection: str) -> tuple[Generation, bool]:
+    """The generation that is being built, made now where there is none; the flag says whether it was made.
+
+    Raises:
+        NoGenerationError: there is no such projection, or nothing of it serves yet.
+        OtherBuildError: one is being built by another version of the code.
+    """
+    if projection not in SCHEMAS:
+        raise NoGenerationError(f"there is no projection named {projection!r}; there are {', '.join(SCHEMAS)}")
+    schema = SCHEMAS[projection]
+    async with connection.transaction():
+        await connection.execute("LOCK TABLE generations IN SHARE ROW EXCLUSIVE MODE")
+        await serving(connection, projection)
+        known = await read(connection, projection)
+        for generation in known:
+            if generation.status == "building":
+                if generation.shape != schema.shape:
+                    raise OtherBuildError(
+                        f"generation {generation.number} of {projection} is being built by another version of the code"
+                        f" (shape {generation.shape}, this one makes {schema.shape}): finish it there, or retire it"
+                    )
+                return generation, False
+        return await _create(connection, schema, max(one.number for one in known) + 1, "building"), True
+
+
+async def switch(connection: Connection, old: Generation, new: Generation) -> None:
+    """Let queries read `new` instead of `old`, which stands by from then on.
+
+    The checkpoints of `old` are locked, so it stands still until this is over; `new` is fed on by others, and has to
+    reach them in every partition within SWITCH_SECONDS. So no reader of `new` sees anything older than `old` showed.
+
+    Raises:
+        NotCaughtUpError: it did not; nothing has changed.
+        NoGenerationError: `old` does not serve any more, or `new` is gone.
+    """
+    async with connection.transaction():
+        await _lock(connection, old, "serving")
+        await _lock(connection, new, new.status)
+        goal = await _positions(connection, old, hold=True)
+        await _until_passed(connection, new, goal)
+        await _set_status(connection, old, "standby")
+        await _set_status(connection, new, "serving")
+        await connection.execute(f"NOTIFY {CHANNEL}")
+
+
+async def retire(connection: Connection, generation: Generation) -> None:
+    """Drop a generation's tables, checkpoints and parked records; its row stays.
+
+    Raises:
+        InUseError: it serves, or did so until a moment ago, when some query process may not have followed yet.
+        NoGenerationError: its status has changed.
+    """
+    if generation.status not in {"standby", "building"}:
+        raise InUseError(f"generation {generation.number} of {generation.projection} is {generation.status}")
+    async with connection.transaction():
+        await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
+        changed = await _lock(connection, generation, generation.status)
+        if generation.status == "standby" and changed < FOLLOWED_SECONDS:
+            raise InUseError(
+                f"generation {generation.number} of {generation.projection} served until {changed:.0f} s ago: wait"
+                f" {FOLLOWED_SECONDS} s, so that every query process has followed"
+            )
+        await _set_status(connection, generation, "retired")
+        owner = (generation.projection, generation.number)
+        await connection.execute("DELETE FROM checkpoints WHERE projection = $1 AND generation = $2", *owner)
+        await connection.execute("DELETE FROM parked_records WHERE projection = $1 AND generation = $2", *owner)
+        for table in reversed(tables_of(*owner).sorted_tables):
+            await connection.execute(_ddl(DropTable(table, if_exists=True)))
+        await connection.execute(f"NOTIFY {CHANNEL}")
+
+
+async def _lock(connection: Connection, generation: Generation, status: str) -> float:
+    """Hold the generation's row; gives the seconds since its status changed."""
+    row = await connection.fetchrow(
+        "SELECT extract(epoch FROM clock_timestamp() - changed_at)::float8 AS age FROM generations"
+        " WHERE projection = $1 AND generation = $2 AND status = $3 FOR NO KEY UPDATE",
+        generation.projection,
+        generation.number,
+        status,
+    )
+    if row is None:
+        raise NoGenerationError(f"generation {generation.number} of {generation.projection} is not {status} any more")
+    age: float = row["age"]
+    return age
+
+
+async def _set_status(connection: Connection, generation: Generation, status: str) -> None:
+    await connection.execute(
+        "UPDATE generations SET status = $3, changed_at = clock_timestamp() WHERE projection = $1 AND generation = $2",
+        generation.projection,
+        generation.number,
+        status,
+    )
+
+
+async def _positions(
+    connection: Connection, generation: Generation, *, hold: bool = False
+) -> dict[tuple[str, int], int]:
+    query = _POSITIONS + (" FOR UPDATE" if hold else "")
+    rows = await connection.fetch(query, generation.projection, generation.number)
+    return {(row["topic"], row["partition"]): row["position"] for row in rows}
+
+
+async def _until_passed(connection: Connection, generation: Generation, goal: dict[tuple[str, int], int]) -> None:
+    deadline = time.monotonic() + SWITCH_SECONDS
+    while True:
+        now = await _positions(connection, generation)
+        behind = [where for where, position in goal.items() if now.get(where, 0) < position]
+        if not behind:
+            return
+        if time.monotonic() > deadline:
+            where = ", ".join(str(partition) for _, partition in behind)
+            raise NotCaughtUpError(
+                f"generation {generation.number} of {generation.projection} did not catch up within"
+                f" {SWITCH_SECONDS:g} s in partitions {where}: is it being fed?"
+            )
+        await asyncio.sleep(SWITCH_POLL_SECONDS)
+
+
 async def _create(connection: Connection, schema: Schema, number: int, status: str) -> Generation:
     for table in tables_of(schema.projection, number).sorted_tables:
         await connection.execute(_ddl(CreateTable(table)))
@@ -116,5 +265,5 @@ async def _create(connection: Connection, schema: Schema, number: int, status: s
     return Generation(schema.projection, number, schema.shape, status)
 
 
-def _ddl(element: CreateTable | CreateIndex) -> str:
+def _ddl(element: CreateTable | CreateIndex | DropTable) -> str:
     return str(element.compile(dialect=postgresql.dialect()))  # type: ignore[no-untyped-call]

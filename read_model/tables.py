@@ -36,7 +36,8 @@ def _of_generation(name: str) -> ForeignKeyConstraint:
     )
 
 
-#: One row a generation of a projection. `serving` is the one that queries read; at most one per projection.
+#: One row a generation of a projection. `serving` is the one that queries read; at most one per projection. The row of
+#: a retired one stays, so that its number is never given again.
 generations = Table(
     "generations",
     metadata,
@@ -47,7 +48,7 @@ generations = Table(
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("changed_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     PrimaryKeyConstraint("projection", "generation", name="generations_pkey"),
-    CheckConstraint("status IN ('building', 'serving', 'standby')", name="generations_status_check"),
+    CheckConstraint("status IN ('building', 'serving', 'standby', 'retired')", name="generations_status_check"),
     CheckConstraint("generation > 0", name="generations_generation_check"),
     Index("generations_serving_key", "projection", unique=True, postgresql_where=text("status = 'serving'")),
 )

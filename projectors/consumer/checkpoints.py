@@ -40,7 +40,8 @@ class CheckpointMovedError(Exception):
 
 _CREATE: Final = """
 INSERT INTO checkpoints (projection, generation, topic, partition, position)
-SELECT projection, generation, $3, unnest($4::int[]), 0 FROM generations WHERE projection = $1 AND generation = $2
+SELECT projection, generation, $3, unnest($4::int[]), 0 FROM generations
+WHERE projection = $1 AND generation = $2 AND status <> 'retired'
 ON CONFLICT DO NOTHING
 """
 

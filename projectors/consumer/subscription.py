@@ -27,7 +27,9 @@ Records = tuple[ConsumerRecord[bytes, bytes], ...]
 FETCH_WAIT_MS: Final = 500
 #: A member that was killed is missed after this long, and its partitions go to another.
 SESSION_TIMEOUT_MS: Final = 10_000
-HEARTBEAT_INTERVAL_MS: Final = 3_000
+#: A member learns at its heartbeat that another has come or gone: so long, and little more, nobody reads the partitions
+#: of one that left. aiokafka's 3 s would be felt at every restart.
+HEARTBEAT_INTERVAL_MS: Final = 500
 #: A handler that retries through an outage of the database is not dead; it keeps its partitions this long.
 MAX_POLL_INTERVAL_MS: Final = 300_000
 #: In-flight work finishes within this long when a consumer is stopped.

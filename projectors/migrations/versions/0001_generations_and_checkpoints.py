@@ -18,7 +18,7 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.now()),
         sa.Column("changed_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.now()),
         sa.PrimaryKeyConstraint("projection", "generation", name="generations_pkey"),
-        sa.CheckConstraint("status IN ('building', 'serving', 'standby')", name="generations_status_check"),
+        sa.CheckConstraint("status IN ('building', 'serving', 'standby', 'retired')", name="generations_status_check"),
         sa.CheckConstraint("generation > 0", name="generations_generation_check"),
     )
     op.create_index(

@@ -1,0 +1,69 @@
+"""`muster lag`: how far behind everything is, in records and in seconds."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+import asyncpg
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from chassis.database import Database, DatabaseUnavailableError, describe
+from chassis.kafka import INFRASTRUCTURE_ERRORS as KAFKA_ERRORS
+from chassis.settings import load
+from cli.output import fail, print_json
+from projectors.lag import GenerationLag, measure
+from projectors.settings import ProjectorSettings
+
+_OUTAGES: tuple[type[Exception], ...] = (DatabaseUnavailableError, asyncpg.PostgresError, *KAFKA_ERRORS)
+
+
+def lag(
+    *,
+    partitions: Annotated[bool, typer.Option("--partitions", help="Show every partition.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Report as JSON, with every partition.")] = False,
+) -> None:
+    """Show how far each generation of each projection is behind the topic."""
+    settings = load(ProjectorSettings)
+    try:
+        found = asyncio.run(_measure(settings))
+    except _OUTAGES as error:
+        fail(f"A server does not answer: {describe(error)}")
+    if as_json:
+        # The outbox's backlog and age go beside this, under a key of their own.
+        print_json({"projections": [_document(one) for one in found]})
+        return
+    Console().print(_table(found, partitions=partitions))
+
+
+async def _measure(settings: ProjectorSettings) -> list[GenerationLag]:
+    async with Database.open(settings.query_database, application="muster-lag") as database:
+        return await measure(settings, database)
+
+
+def _table(found: list[GenerationLag], *, partitions: bool) -> Table:
+    table = Table("projection", "generation", "status", "partition", "records", "seconds")
+    for one in found:
+        table.add_row(one.projection, str(one.number), one.status, "all", f"{one.records:,}", _seconds(one.seconds))
+        for part in one.partitions if partitions else ():
+            table.add_row("", "", "", str(part.partition), f"{part.records:,}", _seconds(part.seconds))
+    return table
+
+
+def _seconds(seconds: float | None) -> str:
+    return "never" if seconds is None else f"{seconds:,.1f}"
+
+
+def _document(one: GenerationLag) -> dict[str, Any]:
+    return {
+        "projection": one.projection,
+        "generation": one.number,
+        "status": one.status,
+        "records": one.records,
+        "seconds": one.seconds,
+        "partitions": [
+            {"partition": part.partition, "records": part.records, "seconds": part.seconds} for part in one.partitions
+        ],
+    }

@@ -1,0 +1,221 @@
+"""A projection is rebuilt while it serves and nobody notices; a killed rebuild goes on; a rollback is a switch back."""
+
+import asyncio
+import random
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from chassis.database import Database
+from chassis.identifiers import new_id
+from events.user_events import UserProfileChanged, UserRegistered
+from projectors import rebuild as rebuilding
+from projectors.app import serve
+from projectors.catalogue import PROJECTIONS
+from projectors.lag import measure
+from projectors.rebuild import Progress, Rebuild, Stage
+from projectors.settings import ProjectorSettings
+from read_model import generations
+from read_model.generations import Generation, InUseError, NoGenerationError, NotCaughtUpError, OtherBuildError
+from tests.integration.projectors.conftest import running
+from tests.integration.projectors.folds import CONTENTS, FOLDS, changes_of
+from tests.integration.projectors.stream import Publisher, lives, new_user, record
+from tests.waiting import until
+
+
+async def rebuild(
+    settings: ProjectorSettings, database: Database, name: str, *, pause: bool = False, stop_at: int | None = None
+) -> tuple[Stage, list[Progress]]:
+    """Run a rebuild, stopped once so many positions have been replayed."""
+    stopping = asyncio.Event()
+    looks: list[Progress] = []
+
+    def report(progress: Progress) -> None:
+        looks.append(progress)
+        if stop_at is not None and progress.done >= stop_at:
+            stopping.set()
+
+    stage = await Rebuild(settings, database, name, stopping, report).run(pause_before_switch=pause)
+    return stage, looks
+
+
+async def statuses(database: Database, name: str) -> list[str]:
+    async with database.connection() as connection:
+        return [one.status for one in await generations.read(connection, name)]
+
+
+async def contents(database: Database, name: str, number: int) -> Any:
+    async with database.connection() as connection:
+        return await CONTENTS[name](connection, number)
+
+
+async def is_ready(settings: ProjectorSettings, database: Database, name: str) -> bool:
+    """Everything that is on the topic has been applied to every generation of the projection."""
+    found = [one for one in await measure(settings, database) if one.projection == name]
+    return all(one.records == 0 for one in found)
+
+
+@pytest.mark.parametrize("name", sorted(PROJECTIONS))
+async def test_a_rebuilt_generation_says_what_a_fold_of_the_topic_says(
+    settings: ProjectorSettings, database: Database, publisher: Publisher, name: str
+) -> None:
+    stream = lives(40, 200, seed=11)
+    await publisher.publish(stream[:100])
+    await publisher.publish(stream[:20], abort=True)
+    await publisher.publish(stream[100:])
+    async with running(partial(serve, settings, projections=[name])):
+        await until(lambda: is_ready(settings, database, name), within=30, what="the first generation")
+        stage, looks = await rebuild(settings, database, name)
+        assert stage is Stage.DONE
+        assert looks[-1].done == looks[-1].total
+        assert await statuses(database, name) == ["standby", "serving"]
+        assert await contents(database, name, 2) == FOLDS[name](changes_of(stream))
+        assert await contents(database, name, 1) == await contents(database, name, 2)
+
+
+async def test_readers_under_load_see_no_failure_and_no_version_going_back(
+    settings: ProjectorSettings, database: Database, publisher: Publisher
+) -> None:
+    users = [new_user(number) for number in range(20)]
+    await publisher.publish([record(UserRegistered(user=user)) for user in users])
+    over = asyncio.Event()
+    rng = random.Random(3)
+
+    async def write() -> None:
+        while not over.is_set():
+            index = rng.randrange(len(users))
+            before = users[index]
+            users[index] = before.model_copy(
+                update={"version": before.version + 1, "display_name": f"n{before.version}"}
+            )
+            change = UserProfileChanged(user=users[index], previous={"display_name": before.display_name})
+            await publisher.publish([record(change)])
+
+    reads: list[int] = []
+
+    async def read() -> None:
+        """As a query process does: it follows `generations`, here before every read."""
+        seen: dict[UUID, int] = {}
+        async with database.connection() as connection:
+            while not over.is_set():
+                number = (await generations.serving(connection, "users")).number
+                rows = await connection.fetch(f"SELECT id, version FROM users_g{number}")
+                assert len(rows) == len(users)
+                for row in rows:
+                    assert row["version"] >= seen.get(row["id"], 0)
+                    seen[row["id"]] = row["version"]
+                reads.append(number)
+
+    async with running(partial(serve, settings, projections=["users"])):
+        await until(lambda: is_ready(settings, database, "users"), within=30, what="the first generation")
+        async with asyncio.TaskGroup() as group:
+            group.create_task(write())
+            group.create_task(read())
+            stage, _ = await rebuild(settings, database, "users")
+            assert stage is Stage.DONE
+            await rebuilding.roll_back(database, "users")
+            over.set()
+        await until(
+            lambda: is_ready(settings, database, "users"), within=30, what="both generations to be fed to the end"
+        )
+    assert {1, 2} == set(reads)
+    assert await contents(database, "users", 1) == await contents(database, "users", 2)
+    assert {user.id: user.version for user in users} == {
+        key: document["version"] for key, document in (await contents(database, "users", 1))["users"].items()
+    }
+
+
+async def test_a_stopped_rebuild_goes_on_where_it_stopped(
+    settings: ProjectorSettings, database: Database, publisher: Publisher
+) -> None:
+    small = settings.model_copy(update={"projectors_batch_records": 20})
+    stream = lives(200, 3000, seed=12)
+    for start in range(0, len(stream), 500):
+        await publisher.publish(stream[start : start + 500])
+    stage, looks = await rebuild(small, database, "users", stop_at=1)
+    assert stage is Stage.STOPPED
+    stopped_at = looks[-1].done
+    assert stopped_at < looks[-1].total
+    stage, looks = await rebuild(settings, database, "users", pause=True)
+    assert stage is Stage.READY
+    assert looks[0].done >= stopped_at
+    assert await statuses(database, "users") == ["serving", "building"]
+    assert await contents(database, "users", 2) == FOLDS["users"](changes_of(stream))
+
+
+async def test_the_timeline_takes_over_what_compaction_removed_but_not_the_erased(
+    settings: ProjectorSettings, database: Database, publisher: Publisher
+) -> None:
+    known, forgotten = new_user(1), new_id()
+    latest = known.model_copy(update={"version": 3, "display_name": "x"})
+    await publisher.publish([record(UserProfileChanged(user=latest, previous={"display_name": None}))])
+    gone = new_id()
+    async with database.connection() as connection:
+        # What the first generation knows from a time of which the topic has only the last state, or nothing.
+        for user_id, version in ((known.id, 1), (known.id, 2), (forgotten, 1)):
+            await connection.execute("INSERT INTO timeline_g1 VALUES ($1, $2, '{}')", user_id, version)
+        await connection.execute("INSERT INTO timeline_g1_users VALUES ($1, 2)", known.id)
+        await connection.execute("INSERT INTO timeline_g1_users VALUES ($1, 1)", forgotten)
+        await connection.execute("INSERT INTO timeline_g1_users VALUES ($1, 9, 9)", gone)
+    async with running(partial(serve, settings, projections=["timeline"])):
+        await until(lambda: is_ready(settings, database, "timeline"), within=30, what="the first generation")
+        await rebuild(settings, database, "timeline")
+    async with database.connection() as connection:
+        rows = await connection.fetch("SELECT user_id, version FROM timeline_g2 ORDER BY version")
+        assert [tuple(row) for row in rows] == [(known.id, 1), (known.id, 2), (known.id, 3)]
+        heads = await connection.fetch("SELECT id, version, erased_version FROM timeline_g2_users")
+        assert {tuple(row) for row in heads} == {(known.id, 3, None), (gone, 9, 9)}
+
+
+async def test_a_switch_to_a_generation_that_is_behind_changes_nothing(
+    settings: ProjectorSettings, database: Database, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generations, "SWITCH_SECONDS", 0.1)
+    await publisher.publish(lives(5, 5, seed=1))
+    async with running(partial(serve, settings, projections=["users"])):
+        await until(lambda: is_ready(settings, database, "users"), within=30, what="the first generation")
+        async with database.connection() as connection:
+            new, made = await generations.begin(connection, "users")
+            assert made
+            old = await generations.serving(connection, "users")
+            with pytest.raises(NotCaughtUpError):
+                await generations.switch(connection, old, new)
+    assert await statuses(database, "users") == ["serving", "building"]
+
+
+async def test_a_retired_generation_leaves_nothing_but_its_number(
+    settings: ProjectorSettings, database: Database, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await publisher.publish(lives(5, 5, seed=1))
+    async with running(partial(serve, settings, projections=["users"])):
+        await rebuild(settings, database, "users")
+        with pytest.raises(InUseError):
+            await rebuilding.retire(database, "users", 2)
+        with pytest.raises(InUseError):
+            await rebuilding.retire(database, "users")
+        monkeypatch.setattr(generations, "FOLLOWED_SECONDS", 0)
+        assert [one.number for one in await rebuilding.retire(database, "users")] == [1]
+    async with database.connection() as connection:
+        assert await connection.fetchval("SELECT to_regclass('users_g1')") is None
+        assert await connection.fetchval("SELECT count(*) FROM checkpoints WHERE generation = 1") == 0
+        new, _ = await generations.begin(connection, "users")
+    assert new.number == 3
+    with pytest.raises(NoGenerationError):
+        await rebuilding.roll_back(database, "users")
+
+
+async def test_a_build_of_another_shape_is_left_to_the_code_that_knows_it(database: Database) -> None:
+    async with database.connection() as connection:
+        await connection.execute(
+            "INSERT INTO generations (projection, generation, shape, status) VALUES ('users', 2, 99, 'building')"
+        )
+        with pytest.raises(OtherBuildError):
+            await generations.begin(connection, "users")
+        with pytest.raises(NoGenerationError):
+            await generations.begin(connection, "nothing")
+        with pytest.raises(NoGenerationError):
+            await generations.switch(
+                connection, Generation("users", 2, 99, "building"), Generation("users", 1, 1, "serving")
+            )
