@@ -13,15 +13,15 @@ from typing import Annotated, Final
 
 import httpx
 import typer
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.errors import KafkaError
 from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
 from chassis.database import describe
-from chassis.kafka import REQUEST_SECONDS, client_arguments
-from chassis.settings import Kafka, Settings, Topics, load
+from chassis.settings import load
+from cli.events import TailSettings, following
 from cli.local_settings import DEFAULT_FOLDER, Folder, use_local_stack
 from cli.output import fail, print_json
 from events.catalogue import short_name
@@ -32,7 +32,7 @@ PATIENCE_SECONDS: Final = 30.0
 WAIT_SECONDS: Final = 10
 
 
-class DemoSettings(Kafka, Topics, Settings):
+class DemoSettings(TailSettings):
     """Where the demo finds the parts."""
 
     public_command_url: str = Field(
@@ -141,17 +141,8 @@ class Arrivals:
 
 @asynccontextmanager
 async def _watching(settings: DemoSettings, console: Console) -> AsyncIterator[Arrivals]:
-    consumer = AIOKafkaConsumer(
-        **client_arguments(settings), isolation_level="read_committed", enable_auto_commit=False
-    )
     arrivals = Arrivals()
-    try:
-        await asyncio.wait_for(consumer.start(), REQUEST_SECONDS)
-        partitions = [TopicPartition(settings.events_topic, number) for number in range(settings.topic_partitions)]
-        consumer.assign(partitions)
-        await asyncio.wait_for(consumer.seek_to_end(*partitions), REQUEST_SECONDS)
-        for partition in partitions:
-            await asyncio.wait_for(consumer.position(partition), REQUEST_SECONDS)
+    async with following(settings, from_beginning=False) as consumer:
         watching = asyncio.create_task(_watch(consumer, arrivals, console))
         try:
             yield arrivals
@@ -159,8 +150,6 @@ async def _watching(settings: DemoSettings, console: Console) -> AsyncIterator[A
             watching.cancel()
             with suppress(asyncio.CancelledError):
                 await watching
-    finally:
-        await asyncio.wait_for(consumer.stop(), REQUEST_SECONDS)
 
 
 async def _watch(consumer: AIOKafkaConsumer, arrivals: Arrivals, console: Console) -> None:

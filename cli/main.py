@@ -8,31 +8,45 @@ from __future__ import annotations
 
 import logging
 import sys
+from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from chassis import __version__
 from chassis.settings import SettingsError
 from cli.output import explain_settings
 
-#: Name of the command -> the function or group that is it, as `module:attribute`; in the order of the help page.
+
+@dataclass(frozen=True, slots=True)
+class Lazy:
+    """A command that is not imported yet: the function or group that it is, and its line on the help page."""
+
+    target: str
+    help: str
+
+
+#: In the order of the help page.
 COMMANDS: Final = {
-    "up": "cli.up:up",
-    "demo": "cli.demo:demo",
-    "migrate": "cli.migrate:migrate",
-    "topics": "cli.topics:topics",
-    "serve": "cli.serve:app",
-    "relay": "cli.relay:relay",
-    "project": "cli.project:project",
-    "doctor": "cli.doctor:doctor",
+    "up": Lazy("cli.up:up", "Start PostgreSQL, Kafka, both APIs, relay and projectors here; Ctrl-C stops them."),
+    "demo": Lazy("cli.demo:demo", "Register users, show their events, and read each user back with its token."),
+    "migrate": Lazy("cli.migrate:migrate", "Migrate a database; harmless to repeat, safe while the services run."),
+    "topics": Lazy("cli.topics:topics", "Create the topics that are missing, check and configure the others."),
+    "serve": Lazy("cli.serve:app", "Serve one of the APIs."),
+    "relay": Lazy("cli.relay:relay", "Publish the outbox to Kafka, each event exactly once; a second one stands by."),
+    "project": Lazy("cli.project:project", "Follow the events and keep the read tables right."),
+    "events": Lazy("cli.events:app", "Look at the published events."),
+    "doctor": Lazy("cli.doctor:doctor", "Check everything a running Muster depends on; exit 1 if anything fails."),
 }
 
 
 class LazyGroup(TyperGroup):
     """The root command, whose subcommands are imported on use."""
+
+    #: True while the help page is written: it needs the lines, not the commands.
+    _listing = False
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the signature is typer's
         """Every command, in the order of COMMANDS."""
@@ -40,27 +54,47 @@ class LazyGroup(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - the signature is typer's
         """The command of that name, None where there is none."""
-        target = COMMANDS.get(cmd_name)
-        if target is None:
+        lazy = COMMANDS.get(cmd_name)
+        if lazy is None:
             return None
-        module, _, attribute = target.partition(":")
-        found = getattr(import_module(module), attribute)
-        if not isinstance(found, typer.Typer):
-            single = typer.Typer(add_completion=False)
-            single.command(cmd_name)(found)
-            found = single
-        command = typer.main.get_command(found)
-        command.name = cmd_name
-        return command
+        if self._listing:
+            return TyperCommand(cmd_name, help=lazy.help)
+        return load_command(cmd_name, lazy)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """The help page."""
+        self._listing = True
+        try:
+            super().format_help(ctx, formatter)
+        finally:
+            self._listing = False
+
+
+def load_command(name: str, lazy: Lazy) -> Any:
+    """Import a command and make it typer's."""
+    module, _, attribute = lazy.target.partition(":")
+    found = getattr(import_module(module), attribute)
+    if not isinstance(found, typer.Typer):
+        single = typer.Typer(add_completion=False, rich_markup_mode="rich")
+        single.command(name)(found)
+        found = single
+    command = typer.main.get_command(found)
+    command.name = name
+    return command
 
 
 app = typer.Typer(
-    cls=LazyGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich"
+    cls=LazyGroup,
+    invoke_without_command=True,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
 )
 
 
 @app.callback()
-def root(*, version: bool = typer.Option(default=False, help="Print the version and end.", is_eager=True)) -> None:
+def root(*, version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False) -> None:
     """Event-driven user service: commands in, events out through Kafka, read tables behind a query API."""
     if version:
         typer.echo(__version__)

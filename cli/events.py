@@ -1,0 +1,118 @@
+"""`muster events tail`: the published events as they come, as any read_committed subscriber sees them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from rich.console import Console
+from rich.text import Text
+
+from chassis.database import describe
+from chassis.kafka import INFRASTRUCTURE_ERRORS, REQUEST_SECONDS, client_arguments
+from chassis.settings import Kafka, Topics, load
+from cli.local_settings import DEFAULT_FOLDER, Folder, use_local_stack
+from cli.output import fail, say
+from events.catalogue import short_name
+from events.envelope import EnvelopeError, read_envelope
+
+app = typer.Typer(no_args_is_help=True, help="Look at the published events.", rich_markup_mode="rich")
+
+
+@app.callback()
+def events() -> None:
+    """Look at the published events."""
+
+
+class TailSettings(Kafka, Topics):
+    """What this command is told."""
+
+
+@app.command()
+def tail(
+    folder: Folder = DEFAULT_FOLDER,
+    *,
+    from_beginning: Annotated[bool, typer.Option("--from-beginning", help="Everything that is still there.")] = False,
+    user: Annotated[str | None, typer.Option(help="Only this user's events, by id.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line: envelope and data.")] = False,
+) -> None:
+    """Show each event as it is published, until Ctrl-C."""
+    use_local_stack(folder)
+    settings = load(TailSettings)
+    console = Console(highlight=False, soft_wrap=True)
+    show: Callable[[ConsumerRecord], None] = _print_json if as_json else lambda record: console.print(_line(record))
+    try:
+        asyncio.run(_tail(settings, user, show, from_beginning=from_beginning))
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+    except INFRASTRUCTURE_ERRORS as error:
+        fail(f"Kafka at {settings.kafka_bootstrap_servers} does not answer: {describe(error)}")
+
+
+async def _tail(
+    settings: TailSettings, user: str | None, show: Callable[[ConsumerRecord], None], *, from_beginning: bool
+) -> None:
+    async with following(settings, from_beginning=from_beginning) as consumer:
+        async for record in consumer:
+            if user is None or record.key == user.encode():
+                show(record)
+
+
+@asynccontextmanager
+async def following(settings: TailSettings, *, from_beginning: bool) -> AsyncIterator[AIOKafkaConsumer]:
+    """A read_committed consumer of every partition, in no group, at the end (or the beginning) of the topic.
+
+    Raises:
+        KafkaError, OSError, TimeoutError: no broker answered in time.
+    """
+    consumer = AIOKafkaConsumer(
+        **client_arguments(settings), isolation_level="read_committed", enable_auto_commit=False
+    )
+    try:
+        await asyncio.wait_for(consumer.start(), REQUEST_SECONDS)
+        partitions = [TopicPartition(settings.events_topic, number) for number in range(settings.topic_partitions)]
+        consumer.assign(partitions)
+        seek = consumer.seek_to_beginning if from_beginning else consumer.seek_to_end
+        await asyncio.wait_for(seek(*partitions), REQUEST_SECONDS)
+        for partition in partitions:
+            await asyncio.wait_for(consumer.position(partition), REQUEST_SECONDS)
+        yield consumer
+    finally:
+        await asyncio.wait_for(consumer.stop(), REQUEST_SECONDS)
+
+
+def _line(record: ConsumerRecord) -> Text:
+    when = datetime.fromtimestamp(record.timestamp / 1000, UTC).isoformat(timespec="milliseconds")
+    line = Text.assemble((when.replace("+00:00", "Z"), "dim"), f"  {record.partition}:{record.offset}  ")
+    try:
+        envelope = read_envelope(record.headers)
+    except EnvelopeError as error:
+        return line.append(f"no event of ours: {error}", "red")
+    line.append(short_name(envelope.type), "green")
+    line.append(f"  {envelope.user_id}  version {envelope.version}")
+    return line
+
+
+def _print_json(record: ConsumerRecord) -> None:
+    headers = {name: value.decode(errors="replace") for name, value in record.headers if value is not None}
+    say(
+        json.dumps(
+            {"partition": record.partition, "offset": record.offset, "headers": headers, "data": _data(record.value)},
+            ensure_ascii=False,
+        )
+    )
+
+
+def _data(value: bytes | None) -> Any:
+    if value is None:
+        return None
+    try:
+        return json.loads(value)
+    except ValueError:
+        return {"undecodable": value.decode(errors="replace")}
