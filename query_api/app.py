@@ -15,7 +15,7 @@ from chassis.health import Health
 from chassis.http_api import ApiDescription, create_api
 from chassis.identifiers import new_id
 from chassis.settings import load
-from query_api import user_detail, user_list
+from query_api import openapi, signups, user_detail, user_list, user_timeline
 from query_api.dependencies import Resources, open_resources
 from query_api.endpoint import Endpoint
 from query_api.problems import PROBLEMS
@@ -26,6 +26,9 @@ DESCRIPTION = ApiDescription(
     summary="Reads users: page by page, as fresh as you ask for, never silently stale.",
     problems=PROBLEMS,
 )
+
+#: The most frequent first: routes are tried in order.
+QUERIES = (user_list, user_detail, user_timeline, signups)
 
 
 def create_app(settings: QueryApiSettings | None = None, *, now: Callable[[], datetime] = utc_now) -> FastAPI:
@@ -55,8 +58,10 @@ def create_app(settings: QueryApiSettings | None = None, *, now: Callable[[], da
         cors_origins=known.cors_origins,
         make_request_id=lambda: str(new_id()),
     )
-    # First, because routes are tried in order and these are the ones that are asked for.
-    app.router.routes[:0] = [_route(query) for query in (user_list, user_detail)]
+    document = openapi.build(title=DESCRIPTION.title, summary=DESCRIPTION.summary)
+    app.openapi = lambda: document  # type: ignore[method-assign] # FastAPI's documented way to bring one's own
+    # Before health and documentation: these are the ones that are asked for.
+    app.router.routes[:0] = [_route(query) for query in QUERIES]
     return app
 
 

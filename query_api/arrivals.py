@@ -21,14 +21,19 @@ DEAF_POLL_SECONDS: Final = 0.05
 
 
 class Arrivals:
-    """Who waits for which user."""
+    """Who waits for which user's rows, in which projection."""
 
     def __init__(self, *, limit: int, hearing: Callable[[], bool]) -> None:
         """At most `limit` wait at once; `hearing` says whether notifications arrive."""
         self._limit = limit
         self._hearing = hearing
         self._waiting = 0
-        self._events: dict[UUID, set[asyncio.Event]] = {}
+        self._events: dict[str, dict[UUID, set[asyncio.Event]]] = {}
+
+    @property
+    def waiting(self) -> int:
+        """How many wait now."""
+        return self._waiting
 
     @property
     def poll_seconds(self) -> float:
@@ -36,8 +41,8 @@ class Arrivals:
         return POLL_SECONDS if self._hearing() else DEAF_POLL_SECONDS
 
     @contextmanager
-    def waiter(self, ids: Collection[UUID]) -> Iterator[asyncio.Event]:
-        """An event that is set whenever one of the users may have moved; clear it before looking.
+    def waiter(self, projection: str, ids: Collection[UUID]) -> Iterator[asyncio.Event]:
+        """An event that is set whenever one of the users' rows may have moved; clear it before looking.
 
         Raises:
             Problem: 503 `busy`, as many as may are waiting.
@@ -45,30 +50,28 @@ class Arrivals:
         if self._waiting >= self._limit:
             raise retry_later(BUSY, f"{self._limit} requests are waiting in this process already")
         event = asyncio.Event()
+        events = self._events.setdefault(projection, {})
         self._waiting += 1
         for identifier in ids:
-            self._events.setdefault(identifier, set()).add(event)
+            events.setdefault(identifier, set()).add(event)
         try:
             yield event
         finally:
             self._waiting -= 1
-            self._leave(ids, event)
+            for identifier in ids:
+                events[identifier].discard(event)
+                if not events[identifier]:
+                    del events[identifier]
 
-    def moved(self, payload: str) -> None:
+    def moved(self, projection: str, payload: str) -> None:
         """A notification: ids separated by spaces, or nothing for "many"."""
-        if not self._events:
+        events = self._events.get(projection)
+        if not events:
             return
         try:
             ids = [UUID(text) for text in payload.split()]
         except ValueError:
             ids = []
-        for identifier in ids or list(self._events):
-            for event in self._events.get(identifier, ()):
+        for identifier in ids or list(events):
+            for event in events.get(identifier, ()):
                 event.set()
-
-    def _leave(self, ids: Collection[UUID], event: asyncio.Event) -> None:
-        for identifier in set(ids):
-            events = self._events[identifier]
-            events.discard(event)
-            if not events:
-                del self._events[identifier]

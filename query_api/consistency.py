@@ -55,9 +55,14 @@ def wanted_versions(exchange: Exchange, *, most: int = MOST_TOKENS) -> Wanted:
 
 
 async def read_when_fresh(
-    attempt: Callable[[], Awaitable[T | None]], *, wanted: Wanted, exchange: Exchange, arrivals: Arrivals
+    attempt: Callable[[], Awaitable[T | None]],
+    *,
+    wanted: Wanted,
+    exchange: Exchange,
+    arrivals: Arrivals,
+    projection: str,
 ) -> T:
-    """Attempt until it gives something: None means that what it saw has not reached the wanted versions.
+    """Attempt until it gives something: None means that the projection has not reached the wanted versions.
 
     Raises:
         Problem: 504, the client's wait is over; 503 `busy`, too many wait.
@@ -70,7 +75,7 @@ async def read_when_fresh(
     deadline = loop.time() + exchange.preferences.wait_seconds
     left = asyncio.ensure_future(exchange.client_left())
     try:
-        with arrivals.waiter(wanted) as moved:
+        with arrivals.waiter(projection, wanted) as moved:
             while True:
                 moved.clear()
                 # Looked at again after joining: what moved in between has notified nobody.
@@ -106,6 +111,10 @@ def _not_yet_visible(exchange: Exchange) -> Exception:
     return Problem(problem.type, problem.detail, headers={**problem.headers, **applied})
 
 
-def reached(wanted: Wanted, versions: Callable[[UUID], int | None]) -> bool:
-    """Whether every wanted user has at least the wanted version."""
-    return all((versions(identifier) or 0) >= version for identifier, version in wanted.items())
+def behind_sql(ids: str, versions: str, *tables: str) -> str:
+    """SQL that is true while a wanted user has the wanted version, or a later one, in none of the tables."""
+    missing = " AND ".join(
+        f"NOT EXISTS (SELECT FROM {table} AS t WHERE t.id = wanted.id AND t.version >= wanted.version)"
+        for table in tables
+    )
+    return f"EXISTS (SELECT FROM unnest({ids}::uuid[], {versions}::bigint[]) AS wanted (id, version) WHERE {missing})"

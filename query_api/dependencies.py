@@ -6,18 +6,19 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from chassis.clock import utc_now
 from chassis.database import Database
 from query_api.arrivals import Arrivals
 from query_api.cursors import CursorSeal
-from query_api.notifications import Listener
+from query_api.notifications import Callback, Listener
 from query_api.reading import Reader
 from query_api.serving import Serving
 from query_api.settings import QueryApiSettings
 from query_api.user_reads import UserReads
-from read_model import generations, users
+from read_model import generations, signups, timeline, users
 
 APPLICATION: Final = "muster-query-api"
 
@@ -50,7 +51,7 @@ async def open_resources(
         arrivals = Arrivals(limit=settings.query_waiters, hearing=lambda: listener.connected)
         listener = Listener(
             address,
-            {generations.CHANNEL: lambda _: serving.changed(), users.CHANNEL: arrivals.moved},
+            _callbacks(serving, arrivals),
             application=f"{APPLICATION}-listener",
         )
         await stack.enter_async_context(listener.listen())
@@ -65,3 +66,13 @@ async def open_resources(
             cursors=CursorSeal(settings.cursor_key_ring),
             now=now,
         )
+
+
+def _callbacks(serving: Serving, arrivals: Arrivals) -> dict[str, Callback]:
+    return {
+        generations.CHANNEL: lambda _: serving.changed(),
+        **{
+            projection.CHANNEL: partial(arrivals.moved, projection.PROJECTION)
+            for projection in (users, timeline, signups)
+        },
+    }

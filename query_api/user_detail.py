@@ -9,7 +9,7 @@ from starlette.status import HTTP_304_NOT_MODIFIED
 
 from chassis.consistency import ConsistencyToken
 from chassis.problems import NOT_FOUND, Problem
-from query_api.consistency import Wanted, reached, read_when_fresh, wanted_versions
+from query_api.consistency import Wanted, read_when_fresh, wanted_versions
 from query_api.dependencies import Resources
 from query_api.exchange import VARY, Answer, Exchange, RawHeaders
 from query_api.parameters import Parameters, path_id
@@ -37,14 +37,17 @@ async def answer(exchange: Exchange, resources: Resources) -> Answer:
 
     async def attempt() -> Answer | None:
         view = resources.serving.view(PROJECTION)
+        # Asked for together, so that they come from one statement and its snapshot.
         rows = await resources.user_reads.read(view, (identifier, *wanted), with_erased=True)
         return _answer(exchange, view, identifier, rows) if _is_fresh(wanted, rows) else None
 
-    return await read_when_fresh(attempt, wanted=wanted, exchange=exchange, arrivals=resources.arrivals)
+    return await read_when_fresh(
+        attempt, wanted=wanted, exchange=exchange, arrivals=resources.arrivals, projection=PROJECTION
+    )
 
 
 def _is_fresh(wanted: Wanted, rows: Rows) -> bool:
-    return reached(wanted, {identifier: row.version for identifier, row in rows.items()}.get)
+    return all(identifier in rows and rows[identifier].version >= version for identifier, version in wanted.items())
 
 
 def _answer(exchange: Exchange, view: View, identifier: UUID, rows: Rows) -> Answer:

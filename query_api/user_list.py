@@ -60,7 +60,9 @@ async def answer(exchange: Exchange, resources: Resources) -> Answer:
         as_of = (b"as-of", view.as_of)
         return Answer(page.body, [NO_STORE, VARY, as_of, *page.link(PATH, request.limit), *counted, *applied])
 
-    return await read_when_fresh(attempt, wanted=wanted, exchange=exchange, arrivals=resources.arrivals)
+    return await read_when_fresh(
+        attempt, wanted=wanted, exchange=exchange, arrivals=resources.arrivals, projection=PROJECTION
+    )
 
 
 def read_request(query: bytes, resources: Resources) -> ListRequest:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
+from query_api.consistency import behind_sql
 from query_api.user_filters import CONDITIONS, SORTS, Sort
 from read_model.users import users_tables
 
@@ -108,13 +109,9 @@ def _select(sort: Sort, source: str, where: list[str], shape: Shape, numbers: _N
 def _unless_behind(sql: str, generation: int, numbers: _Numbers) -> str:
     """The check and the read in one statement, so that both see the same snapshot."""
     tables = users_tables(generation)
-    ids, versions = numbers.next(), numbers.next()
+    behind = behind_sql(numbers.next(), numbers.next(), tables.users.name, tables.erased.name)
     return (
-        "WITH behind AS MATERIALIZED (SELECT EXISTS ("  # noqa: S608 - our names
-        f"SELECT FROM unnest({ids}::uuid[], {versions}::bigint[]) AS wanted (id, version) WHERE"
-        f" NOT EXISTS (SELECT FROM {tables.users.name} u WHERE u.id = wanted.id AND u.version >= wanted.version) AND"
-        f" NOT EXISTS (SELECT FROM {tables.erased.name} e WHERE e.id = wanted.id AND e.version >= wanted.version)"
-        ") AS is_behind)"
+        f"WITH behind AS MATERIALIZED (SELECT {behind} AS is_behind)"  # noqa: S608 - our names
         f" SELECT NULL AS document, NULL AS position FROM behind WHERE is_behind UNION ALL ({sql})"
     )
 

@@ -1,0 +1,31 @@
+import pytest
+
+from query_api.preferences import Preferences, parse_preferences
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("wait=5", Preferences(wait=5)),
+        ("wait=0", Preferences(wait=0)),
+        ("wait=11", Preferences(wait=10)),
+        (f"wait={'9' * 18}", Preferences(wait=10)),
+        ('wait="3"; foo=bar', Preferences(wait=3)),
+        ("respond-async, WAIT = 4 , count=EXACT", Preferences(wait=4, count_exact=True)),
+        ("wait=2, wait=9", Preferences(wait=2)),
+        ("count=exact;strict", Preferences(count_exact=True)),
+    ],
+)
+def test_reads_what_we_know(header: str, expected: Preferences) -> None:
+    assert parse_preferences(header) == expected
+
+
+@pytest.mark.parametrize(
+    "header", ["", ",,;=", "wait", "wait=", "wait=-1", "wait=1.5", "wait=x", "wait=٣", "count", "count=estimated", "=5"]
+)
+def test_ignores_what_it_cannot_read(header: str) -> None:
+    assert parse_preferences(header) == Preferences()
+
+
+def test_without_a_wait_it_is_one_second() -> None:
+    assert parse_preferences("count=exact").wait_seconds == 1

@@ -1,0 +1,27 @@
+import re
+from itertools import chain, combinations
+
+from query_api.user_filters import CONDITIONS, SORTS
+from query_api.user_statements import Shape, count_statement, page_statement
+
+
+def test_parameters_are_numbered_without_gaps_in_every_shape() -> None:
+    subsets = chain.from_iterable(combinations(CONDITIONS, size) for size in range(4))
+    for filters in subsets:
+        for sort in SORTS:
+            for after, skip, tokens in ((False, False, False), (True, False, True), (False, True, True)):
+                sql = page_statement(Shape(1, sort, filters, after, skip, tokens)).sql
+                numbers = [int(number) for number in re.findall(r"\$(\d+)", sql)]
+                assert sorted(set(numbers)) == list(range(1, max(numbers) + 1)), sql
+        assert count_statement(1, filters).count("$") == sum(CONDITIONS[name].sql.count("{") for name in filters)
+
+
+def test_only_competing_indexes_are_planned_anew() -> None:
+    def planned(sort: str, *filters: str) -> bool:
+        return page_statement(Shape(1, sort, filters)).plan_each_time
+
+    assert not planned("-created_at")
+    assert not planned("-created_at", "created_after", "status=active")
+    assert not planned("-created_at", "email", "updated_after")
+    assert planned("-created_at", "updated_after")
+    assert planned("username", "email_prefix")
