@@ -57,6 +57,13 @@ class ContendedError(Exception):
     """Another transaction holds what this one needs, for longer than it may wait or in the opposite order."""
 
 
+class UnexpectedViolationError(Exception):
+    """A constraint that no command should be able to violate: a bug.
+
+    Raised without the driver's error, whose text shows the row, secrets included, and would end up in the logs.
+    """
+
+
 class KeyTakenError(Exception):
     """Another process has stored an answer for the same key a moment ago."""
 
@@ -148,8 +155,8 @@ class UserStore:
                     return await _erase(connection, change.event, change.envelope, store)
                 statement, arguments = _change_statement(change, store)
                 return await connection.fetchval(statement.sql, *statement.args(**arguments)) is not None
-            except asyncpg.UniqueViolationError as error:
-                raise _refusal(error) from error
+            except asyncpg.IntegrityConstraintViolationError as error:
+                raise _refusal(error) from None
             except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
                 raise ContendedError(describe(error)) from error
             except INFRASTRUCTURE_ERRORS as error:
@@ -174,8 +181,8 @@ class UserStore:
         async with self._database.connection() as connection:
             try:
                 return await connection.fetchval(statement.sql, *arguments) is not None
-            except asyncpg.UniqueViolationError as error:
-                raise _refusal(error) from error
+            except asyncpg.IntegrityConstraintViolationError as error:
+                raise _refusal(error) from None
             except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
                 raise ContendedError(describe(error)) from error
 
@@ -270,9 +277,9 @@ def _stored(row: asyncpg.Record) -> StoredAnswer | None:
     return StoredAnswer(Answer(row["answer_status"], json.loads(row["headers"]), row["body"]), row["fingerprint"])
 
 
-def _refusal(error: asyncpg.UniqueViolationError) -> Exception:
-    """What a violated constraint means; one that is not in the table is a bug and stays what it is."""
+def _refusal(error: asyncpg.IntegrityConstraintViolationError) -> Exception:
+    """What a violated constraint means."""
     if error.constraint_name == KEY_IS_UNIQUE:
         return KeyTakenError()
     refusal = REFUSALS.get(error.constraint_name)
-    return error if refusal is None else refusal()
+    return refusal() if refusal else UnexpectedViolationError(error.constraint_name or type(error).__name__)

@@ -1,12 +1,13 @@
 """The command API inside the test's own loop, on a database of its own, with cheap hashes."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
 import asyncpg
 import httpx
 import pytest
+import structlog
 from fastapi import FastAPI
 
 from chassis.database import connect, disconnect
@@ -48,6 +49,13 @@ def client_of(app: FastAPI) -> httpx.AsyncClient:
     """A client that shows an error of the app as the answer that a real client would get."""
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://command")
+
+
+@pytest.fixture(autouse=True)
+def logs() -> Iterator[list[MutableMapping[str, Any]]]:
+    """What was logged, as it was said."""
+    with structlog.testing.capture_logs() as captured:
+        yield captured
 
 
 @pytest.fixture

@@ -1,13 +1,20 @@
 """POST /users: what is stored, what is appended, what is answered, and in which order."""
 
 import json
+import traceback
 from typing import Any
 from uuid import UUID
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from chassis.consistency import ConsistencyToken
+from chassis.identifiers import new_id
+from command_api.causes import Cause
+from command_api.users.commands import RegisterUser
+from command_api.users.handlers import CommandContext
+from command_api.users.store import UnexpectedViolationError
 from tests.integration.command_api.conftest import Connection, problem, register, registration
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -124,3 +131,18 @@ async def test_a_whole_registration_is_one_statement(api: httpx.AsyncClient, app
 
     assert len(queries) == 1
     assert queries[0].startswith("WITH u AS")
+
+
+async def test_a_violation_that_nobody_expects_takes_no_row_along(app: FastAPI, database: Connection) -> None:
+    """PostgreSQL's text shows the failing row, the hash included; it must not reach the logs."""
+    await database.execute("ALTER TABLE users ADD CONSTRAINT surprise CHECK (username <> 'ann')")
+    context = CommandContext(cause=Cause(command_id=new_id(), correlation_id="test"))
+
+    async with app.router.lifespan_context(app):
+        with pytest.raises(UnexpectedViolationError) as error:
+            await app.state.resources.handlers.register(RegisterUser(**registration("ann")), context)
+
+    shown = "".join(traceback.format_exception(error.value))
+    assert "surprise" in shown
+    assert "ann@example.com" not in shown
+    assert "argon2id" not in shown

@@ -1,0 +1,185 @@
+"""Idempotency-Key: one execution, one answer, however often and wherever it is asked."""
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from chassis.idempotency import purge
+from command_api.app import create_app
+from command_api.settings import CommandApiSettings
+from tests.integration.command_api.conftest import Connection, problem, registration, serving
+
+KEY = {"Idempotency-Key": "8e03978e-40d5-43e8-bc93-6894a57f9324"}
+SHOWN = ("etag", "location", "consistency-token", "content-type")
+
+
+async def test_a_retry_gets_the_first_answer_byte_for_byte(api: httpx.AsyncClient, database: Connection) -> None:
+    first = await api.post("/users", json=registration("ann"), headers=KEY)
+    await api.put(f"/users/{first.json()['id']}/username", json={"username": "changed"})
+
+    again = await api.post("/users", json=registration("ann"), headers=KEY)
+
+    assert (again.status_code, again.content) == (201, first.content)
+    assert [again.headers[name] for name in SHOWN] == [first.headers[name] for name in SHOWN]
+    assert again.headers["idempotent-replayed"] == "true"
+    assert "idempotent-replayed" not in first.headers
+    assert await database.fetchval("SELECT count(*) FROM outbox") == 2
+
+
+async def test_neither_key_nor_request_can_be_read_from_the_table(api: httpx.AsyncClient, database: Connection) -> None:
+    await api.post("/users", json=registration("ann"), headers={"Idempotency-Key": "ann's own key"})
+
+    row = await database.fetchrow("SELECT digest, fingerprint FROM idempotency_records")
+
+    assert row is not None
+    assert len(row["digest"]) == len(row["fingerprint"]) == 32
+    assert b"ann" not in row["digest"] + row["fingerprint"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("PUT", "email", {"email": "new@example.com"}),
+        ("PUT", "password", {"password": "another password"}),
+        ("PATCH", "profile", {"display_name": "X"}),
+        ("POST", "deactivate", None),
+        ("PUT", "username", {"username": "ann"}),
+    ],
+    ids=lambda change: change[1],
+)
+async def test_every_command_replays_even_one_that_changed_nothing(
+    api: httpx.AsyncClient, database: Connection, ann: dict[str, Any], change: tuple[str, str, Any]
+) -> None:
+    method, path, body = change
+    first = await api.request(method, f"/users/{ann['id']}/{path}", json=body, headers=KEY)
+    events = await database.fetchval("SELECT count(*) FROM outbox")
+
+    # The id written in another form is the same path.
+    again = await api.request(method, f"/users/{ann['id'].upper()}/{path}", json=body, headers=KEY)
+
+    assert first.is_success
+    assert (again.status_code, again.content) == (first.status_code, first.content)
+    assert again.headers["idempotent-replayed"] == "true"
+    assert await database.fetchval("SELECT count(*) FROM outbox") == events
+
+
+async def test_a_replay_comes_before_any_if_match(api: httpx.AsyncClient, ann: dict[str, Any]) -> None:
+    url = f"/users/{ann['id']}/username"
+    headers = {**KEY, "If-Match": '"1"'}
+    first = await api.put(url, json={"username": "new"}, headers=headers)
+
+    again = await api.put(url, json={"username": "new"}, headers=headers)
+
+    assert (first.status_code, again.status_code) == (200, 200)
+    assert again.headers["etag"] == '"2"'
+
+
+@pytest.mark.parametrize("other", [{"username": "bob"}, {"password": "ann's other password"}, {"attributes": {}}])
+async def test_a_key_stands_for_one_request(api: httpx.AsyncClient, other: dict[str, Any]) -> None:
+    await api.post("/users", json=registration("ann"), headers=KEY)
+
+    problem(await api.post("/users", json={**registration("ann"), **other}, headers=KEY), 422, "idempotency-key-reused")
+
+
+async def test_another_if_match_is_another_request(api: httpx.AsyncClient, ann: dict[str, Any]) -> None:
+    url = f"/users/{ann['id']}/username"
+    await api.put(url, json={"username": "new"}, headers=KEY)
+
+    answer = await api.put(url, json={"username": "new"}, headers={**KEY, "If-Match": '"2"'})
+
+    problem(answer, 422, "idempotency-key-reused")
+
+
+async def test_order_and_spaces_of_json_make_no_other_request(api: httpx.AsyncClient) -> None:
+    headers = {**KEY, "Content-Type": "application/json"}
+    one = b'{"email":"ann@example.com","username":"ann","password":"ann\'s password"}'
+    two = b'{ "password": "ann\'s password", "username": "\\u0061nn", "email": "ann@example.com" }'
+
+    first = await api.post("/users", content=one, headers=headers)
+    again = await api.post("/users", content=two, headers=headers)
+
+    assert (first.status_code, again.content) == (201, first.content)
+
+
+async def test_the_same_key_for_another_user_is_another_key(api: httpx.AsyncClient, ann: dict[str, Any]) -> None:
+    bob = (await api.post("/users", json=registration("bob"))).json()
+    for user in (ann, bob):
+        answer = await api.post(f"/users/{user['id']}/deactivate", headers=KEY)
+        assert answer.json()["id"] == user["id"]
+        assert "idempotent-replayed" not in answer.headers
+
+
+async def test_a_refusal_is_not_stored(api: httpx.AsyncClient, ann: dict[str, Any]) -> None:
+    refused = await api.post("/users", json=registration("ann"), headers=KEY)
+    await api.delete(f"/users/{ann['id']}")
+
+    later = await api.post("/users", json=registration("ann"), headers=KEY)
+
+    assert (refused.status_code, later.status_code) == (409, 201)
+
+
+@pytest.mark.parametrize("key", ["", '""', "x" * 256])
+async def test_a_key_that_is_empty_or_too_long_is_malformed(
+    api: httpx.AsyncClient, database: Connection, key: str
+) -> None:
+    answer = await api.post("/users", json=registration("ann"), headers={"Idempotency-Key": key})
+
+    assert problem(answer, 400, "malformed-request")["errors"][0]["header"] == "Idempotency-Key"
+    assert await database.fetchval("SELECT count(*) FROM users") == 0
+
+
+async def test_many_keys_with_many_concurrent_retries_run_once_each(
+    settings: CommandApiSettings, database: Connection
+) -> None:
+    """Two processes' worth of apps on one database, each retry in either: 1,000 keys, 20 requests each."""
+    keys, at_once = 1000, 10
+    async with serving(create_app(settings)) as one, serving(create_app(settings)) as two:
+
+        async def retry(number: int, attempt: int) -> httpx.Response:
+            api = (one, two)[attempt % 2]
+            headers = {"Idempotency-Key": f"key-{number}"}
+            answer = await api.post("/users", json=registration(f"user{number}"), headers=headers)
+            while answer.status_code in {409, 503} and "retry-after" in answer.headers:
+                answer = await api.post("/users", json=registration(f"user{number}"), headers=headers)
+            return answer
+
+        for first in range(0, keys, at_once):
+            answers = await asyncio.gather(
+                *(retry(number, attempt) for attempt in range(20) for number in range(first, first + at_once))
+            )
+            assert {answer.status_code for answer in answers} == {201}
+            assert len({answer.content for answer in answers}) == at_once
+
+    for table in ("users", "outbox", "idempotency_records"):
+        assert await database.fetchval(f"SELECT count(*) FROM {table}") == keys
+
+
+async def test_concurrent_retries_of_a_change_run_once(
+    settings: CommandApiSettings, database: Connection, ann: dict[str, Any]
+) -> None:
+    async with serving(create_app(settings)) as one, serving(create_app(settings)) as two:
+        url = f"/users/{ann['id']}/password"
+        body = {"password": "another password"}
+        answers = await asyncio.gather(*(api.put(url, json=body, headers=KEY) for api in (one, two) * 10))
+
+    assert {answer.status_code for answer in answers} == {204}
+    assert {answer.headers["etag"] for answer in answers} == {'"2"'}
+    assert await database.fetchval("SELECT count(*) FROM outbox") == 2
+
+
+async def test_old_answers_are_purged_oldest_first_in_batches(api: httpx.AsyncClient, database: Connection) -> None:
+    for number in range(5):
+        answer = await api.post("/users", json=registration(f"u{number:02}"), headers={"Idempotency-Key": f"{number}"})
+        assert answer.status_code == 201
+    await database.execute(
+        "UPDATE idempotency_records SET created_at = now() - interval '25 hours' WHERE subject_id IN"
+        " (SELECT id FROM users WHERE username < 'u03')"
+    )
+
+    assert await purge(database, timedelta(hours=24), 2) == 2
+    assert await purge(database, timedelta(hours=24), 2) == 1
+    assert await purge(database) == 0
+    assert await database.fetchval("SELECT count(*) FROM idempotency_records") == 2
