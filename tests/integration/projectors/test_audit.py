@@ -1,0 +1,115 @@
+"""`muster audit` lists every user whose read side differs, and says in which way."""
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+
+import cli.audit_comparison as auditing
+from chassis.database import Database
+from chassis.identifiers import new_id
+from chassis.settings import PostgresAddress
+from chassis.text_keys import text_key
+from cli.audit_comparison import Comparison, Difference, Kind
+from events.user_events import PublicUser, UserErased, UserRegistered
+from projectors.users import UsersWriter
+from tests.integration.projectors.folds import changes_of
+from tests.integration.projectors.stream import START, new_user, record
+
+
+@pytest.fixture
+async def command(command_database: PostgresAddress) -> AsyncIterator[Database]:
+    async with Database.open(command_database, application="tests") as database:
+        yield database
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranges of a few users, and no waiting for events that nobody publishes."""
+    monkeypatch.setattr(auditing, "RANGE_USERS", 7)
+    monkeypatch.setattr(auditing, "LOOK_SECONDS", 0.01)
+
+
+async def in_command(database: Database, users: Sequence[PublicUser], erased: Sequence[tuple[UUID, int]] = ()) -> None:
+    async with database.connection() as connection:
+        for user in users:
+            values = {name: value for name, value in user if name not in {"is_active", "attributes"}}
+            values |= {
+                "email_key": text_key(user.email), "username_key": text_key(user.username), "event_id": new_id(),
+                "password_hash": "x", "attributes": json.dumps(user.attributes, indent=1),
+            }  # fmt: skip
+            names = ", ".join(values)
+            marks = ", ".join(f"${number}" for number in range(1, len(values) + 1))
+            await connection.execute(f"INSERT INTO users ({names}) VALUES ({marks})", *values.values())
+        for user_id, version in erased:
+            await connection.execute("INSERT INTO erased_users VALUES ($1, $2, now())", user_id, version)
+
+
+async def in_query(database: Database, users: Sequence[PublicUser], erased: Sequence[tuple[UUID, int]] = ()) -> None:
+    events = [record(UserRegistered(user=user)) for user in users]
+    events += [record(UserErased(user_id, version)) for user_id, version in erased]
+    async with database.connection() as connection:
+        await UsersWriter(1).apply(connection, changes_of(events))
+
+
+async def differences(command: Database, query: Database) -> tuple[int, list[Difference]]:
+    compared, found = 0, []
+    async for count, some in (await Comparison.with_serving(command, query)).walk():
+        compared += count
+        found += some
+    return compared, found
+
+
+async def test_equal_sides_have_no_difference(command: Database, database: Database) -> None:
+    users = [
+        new_user(number).model_copy(update={"attributes": {"b": 1, "a": [None, "ü"]}, "username": f"Straße{number}"})
+        for number in range(30)
+    ]
+    gone = (new_id(), 4)
+    await in_command(command, users, [gone])
+    await in_query(database, users, [gone])
+    assert await differences(command, database) == (31, [])
+
+
+async def test_each_way_to_differ_is_told_apart(command: Database, database: Database) -> None:
+    users = [new_user(number) for number in range(40)]
+    missing, stale, ahead, unknown, altered, unerased, revived = users[:7]
+    newer = {"version": 3, "updated_at": START + timedelta(days=1)}
+    at_command = [user.model_copy(update=newer) if user is stale else user for user in users if user is not unknown]
+    at_query = [user for user in users if user is not missing]
+    at_query = [user.model_copy(update=newer) if user is ahead else user for user in at_query]
+    at_query = [user.model_copy(update={"display_name": "?"}) if user is altered else user for user in at_query]
+    await in_command(command, [user for user in at_command if user is not unerased], [(unerased.id, 2)])
+    await in_query(database, at_query, [(revived.id, 2)])
+    compared, found = await differences(command, database)
+    assert compared == 39
+    assert sorted(found, key=lambda one: one.user_id) == sorted(
+        [
+            Difference(missing.id, Kind.BEHIND, 1, None, ()),
+            Difference(stale.id, Kind.BEHIND, 3, 1, ()),
+            Difference(ahead.id, Kind.AHEAD, 1, 3, ()),
+            Difference(unknown.id, Kind.AHEAD, None, 1, ()),
+            Difference(altered.id, Kind.DIFFERENT, 1, 1, ("display_name",)),
+            Difference(unerased.id, Kind.BEHIND, 2, 1, ()),
+            Difference(revived.id, Kind.AHEAD, 1, 2, ()),
+        ],
+        key=lambda one: one.user_id,
+    )
+
+
+async def test_what_arrives_meanwhile_is_no_difference(
+    command: Database, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users = [new_user(number) for number in range(10)]
+    await in_command(command, users)
+    await in_query(database, users[:5])
+    original = Comparison._confirm
+
+    async def late(comparison: Comparison, suspects: Sequence[UUID]) -> list[Difference]:
+        await in_query(database, users)
+        return await original(comparison, suspects)
+
+    monkeypatch.setattr(Comparison, "_confirm", late)
+    assert await differences(command, database) == (10, [])
