@@ -1,0 +1,228 @@
+"""The reply to a commit is lost: the rows tell what became of it, and where they cannot, the client is told so."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from chassis.database import connect, disconnect
+from chassis.settings import PostgresAddress
+from command_api.app import create_app
+from local_stack.postgres import PostgresServer
+from tests.infrastructure import throwaway_folder
+from tests.integration.command_api.conftest import (
+    Connection,
+    make_settings,
+    problem,
+    register,
+    registration,
+    serving,
+)
+from tests.integration.command_api.lossy_proxy import LossyProxy
+from tests.waiting import until
+
+WARM = "warm"
+
+
+@pytest.fixture
+async def proxy(command_database: PostgresAddress) -> AsyncIterator[LossyProxy]:
+    async with LossyProxy(command_database).listening() as listening:
+        yield listening
+
+
+@pytest.fixture
+async def api(proxy: LossyProxy) -> AsyncIterator[httpx.AsyncClient]:
+    """The API behind the proxy, with one connection on which every statement has been prepared."""
+    settings = make_settings(
+        proxy.address, COMMAND_POSTGRES_POOL_SIZE=1, COMMAND_POSTGRES_MAX_OVERFLOW=0, OUTBOX_NOTIFY=False
+    )
+    async with serving(create_app(settings)) as client:
+        user = await register(client, WARM)
+        await client.put(f"/users/{user['id']}/username", json={"username": "warmer"})
+        await client.delete(f"/users/{user['id']}")
+        yield client
+
+
+async def test_a_registration_whose_reply_is_lost_is_answered_as_done(
+    api: httpx.AsyncClient, proxy: LossyProxy, database: Connection, logs: list[Any]
+) -> None:
+    proxy.lose_reply(1)
+
+    answer = await api.post("/users", json=registration("ann"))
+
+    assert proxy.lost.is_set()
+    assert answer.status_code == 201
+    assert await database.fetchval("SELECT id FROM users") == UUID(answer.json()["id"])
+    assert [entry["committed"] for entry in logs if entry["event"] == "command.reply_lost"] == [True]
+
+
+async def test_a_registration_that_never_reached_the_server_is_answered_as_not_done(
+    api: httpx.AsyncClient, proxy: LossyProxy, database: Connection
+) -> None:
+    proxy.lose_request(1)
+
+    answer = await api.post("/users", json=registration("ann"))
+
+    problem(answer, 503, "unavailable")
+    assert answer.headers["retry-after"] == "1"
+    assert await database.fetchval("SELECT count(*) FROM users") == 0
+
+
+@pytest.mark.parametrize("published", [False, True])
+async def test_a_change_whose_reply_is_lost_is_answered_as_done(
+    api: httpx.AsyncClient, proxy: LossyProxy, database: Connection, published: bool
+) -> None:
+    ann = await register(api, "ann")
+    if published:
+        # As a relay that is quicker than the settlement.
+        await database.execute("""
+            CREATE FUNCTION publish() RETURNS trigger LANGUAGE plpgsql AS
+                $$ BEGIN DELETE FROM outbox WHERE id = NEW.id; RETURN NULL; END $$;
+            CREATE TRIGGER at_once AFTER INSERT ON outbox FOR EACH ROW EXECUTE FUNCTION publish();
+        """)
+    proxy.lose_reply(2)
+
+    answer = await api.put(f"/users/{ann['id']}/username", json={"username": "new"})
+
+    assert proxy.lost.is_set()
+    assert (answer.status_code, answer.json()["version"]) == (200, 2)
+    assert await database.fetchval("SELECT username FROM users") == "new"
+
+
+async def test_a_change_that_never_reached_the_server_is_answered_as_not_done(
+    api: httpx.AsyncClient, proxy: LossyProxy, database: Connection
+) -> None:
+    ann = await register(api, "ann")
+    proxy.lose_request(2)
+
+    answer = await api.put(f"/users/{ann['id']}/username", json={"username": "new"})
+
+    problem(answer, 503, "unavailable")
+    assert await database.fetchval("SELECT username FROM users") == "ann"
+
+
+@pytest.mark.parametrize("lost", ["reply", "request"])
+async def test_an_erasure_whose_commit_is_lost_is_settled(
+    api: httpx.AsyncClient, proxy: LossyProxy, database: Connection, lost: str
+) -> None:
+    ann = await register(api, "ann")
+    # Load, begin, delete, forget, append, commit.
+    (proxy.lose_reply if lost == "reply" else proxy.lose_request)(6)
+
+    answer = await api.delete(f"/users/{ann['id']}")
+
+    assert proxy.lost.is_set()
+    assert answer.status_code == (204 if lost == "reply" else 503)
+    assert await database.fetchval("SELECT count(*) FROM users") == (0 if lost == "reply" else 1)
+
+
+async def test_a_commit_that_is_still_on_its_way_is_waited_for(
+    api: httpx.AsyncClient, proxy: LossyProxy, database: Connection
+) -> None:
+    """The backend waits for a lock and does not know that its client has gone; it commits as soon as it can."""
+    ann = await register(api, "ann")
+    transaction = database.transaction()
+    await transaction.start()
+    await database.execute("SELECT FROM users FOR UPDATE")
+    proxy.lose_reply(2)
+
+    answer = asyncio.create_task(api.put(f"/users/{ann['id']}/username", json={"username": "new"}))
+    await proxy.lost.wait()
+    still_open = asyncio.create_task(answer_within(answer, 0.3))
+    assert await still_open is False, "nothing can be said while the backend may still commit"
+    await transaction.commit()
+
+    assert (await answer).status_code == 200
+    assert await database.fetchval("SELECT username FROM users") == "new"
+
+
+async def answer_within(answer: "asyncio.Task[httpx.Response]", seconds: float) -> bool:
+    done, _ = await asyncio.wait([answer], timeout=seconds)
+    return bool(done)
+
+
+async def test_traces_covered_by_later_changes_are_an_unknown_outcome(
+    api: httpx.AsyncClient, proxy: LossyProxy, database: Connection
+) -> None:
+    ann = await register(api, "ann")
+    proxy.lose_reply(2)
+    proxy.refusing = True
+    answer = asyncio.create_task(api.put(f"/users/{ann['id']}/username", json={"username": "new"}))
+    await proxy.lost.wait()
+
+    await _until_version(database, 2)
+    await database.execute("UPDATE users SET version = 3, event_id = gen_random_uuid()")
+    await database.execute("DELETE FROM outbox")
+    proxy.refusing = False
+
+    problem(await answer, 503, "outcome-unknown")
+
+
+async def test_a_database_that_stays_away_is_an_unknown_outcome(api: httpx.AsyncClient, proxy: LossyProxy) -> None:
+    proxy.lose_reply(1)
+    proxy.refusing = True
+
+    answer = await api.post("/users", json=registration("ann"))
+
+    problem(answer, 503, "outcome-unknown")
+    assert answer.headers["retry-after"] == "1"
+
+
+async def test_a_retry_with_the_same_key_learns_an_unknown_outcome(api: httpx.AsyncClient, proxy: LossyProxy) -> None:
+    headers = {"Idempotency-Key": "k"}
+    await api.post("/users", json=registration("bob"), headers={"Idempotency-Key": "warm"})
+    proxy.lose_reply(2)
+    proxy.refusing = True
+    unknown = await api.post("/users", json=registration("ann"), headers=headers)
+    proxy.refusing = False
+
+    retried = await api.post("/users", json=registration("ann"), headers=headers)
+
+    problem(unknown, 503, "outcome-unknown")
+    assert (retried.status_code, retried.headers["idempotent-replayed"]) == (201, "true")
+
+
+async def _until_version(database: Connection, version: int) -> None:
+    async def reached() -> bool:
+        return bool(await database.fetchval("SELECT version FROM users") == version)
+
+    await until(reached, within=5, what="the change is committed")
+
+
+async def test_pg_xact_status_can_speak_of_somebody_elses_transaction_after_a_crash() -> None:
+    """Why it is not asked: the id of a transaction that a crash ended is handed out again."""
+    folder = throwaway_folder()
+    try:
+        async with PostgresServer(folder / "postgres", durable=False) as server:
+            address = _address(server)
+            ours = await connect(address, application="test")
+            await ours.execute("BEGIN")
+            await ours.execute("CREATE TABLE never_committed ()")
+            xid = await ours.fetchval("SELECT pg_current_xact_id()::text")
+            await server.kill()
+            await server.start()
+            others = await connect(address, application="test")
+            try:
+                for number in range(20):
+                    await others.execute(f"CREATE TABLE others_{number} ()")
+                status = await others.fetchval("SELECT pg_xact_status($1::text::xid8)", xid)
+                exists = await others.fetchval("SELECT to_regclass('never_committed') IS NOT NULL")
+            finally:
+                await disconnect(others)
+                ours.terminate()
+    finally:
+        await asyncio.to_thread(shutil.rmtree, folder)
+
+    assert (status, exists) == ("committed", False)
+
+
+def _address(server: PostgresServer) -> PostgresAddress:
+    where = server.address
+    return PostgresAddress(
+        server=where.host, port=where.port, user=where.user, password=SecretStr(where.password), database="postgres"
+    )
