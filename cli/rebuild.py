@@ -19,6 +19,7 @@ from chassis.settings import load
 from chassis.telemetry import configure_logging
 from cli.output import fail, print_json, say
 from projectors import rebuild as rebuilding
+from projectors.app import open_database
 from projectors.catalogue import PROJECTIONS
 from projectors.lag import GenerationLag, measure
 from projectors.rebuild import Rebuild, RebuildError, Stage
@@ -27,7 +28,11 @@ from read_model.generations import InUseError, NoGenerationError, NotCaughtUpErr
 
 T = TypeVar("T")
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Build a projection's tables anew beside those that serve, and switch.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Build a projection's tables anew beside those that serve, and switch.",
+)
 
 Json = Annotated[bool, typer.Option("--json", help="Report as JSON.")]
 Name = Annotated[str, typer.Argument(help="The projection.", metavar="NAME")]
@@ -52,7 +57,7 @@ def rebuild(name: str, *, pause_before_switch: bool, as_json: bool) -> None:
     screen = _Screen(visible=not as_json)
 
     async def main(stopping: asyncio.Event) -> int:
-        async with Database.open(settings.query_database, application="muster-rebuild") as database:
+        async with open_database(settings.query_database, application="muster-rebuild") as database:
             work = Rebuild(settings, database, name, stopping, screen.show)
             screen.stage = await work.run(pause_before_switch=pause_before_switch)
         return 1 if screen.stage is Stage.STOPPED else 0

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AbstractAsyncContextManager
+from typing import Final
 
 import structlog
 
 from chassis.database import Database
 from chassis.health import Health, serve_health
+from chassis.settings import PostgresAddress
 from projectors.catalogue import PROJECTIONS
 from projectors.fleet import Fleet
 from projectors.settings import ProjectorSettings
 
 log = structlog.get_logger("projectors")
 
+#: A member that is frozen in mid-transaction holds its checkpoints' locks, and nobody else can take its partitions
+#: over: PostgreSQL ends its session. A healthy one is idle inside a transaction for milliseconds.
+FROZEN_TIMEOUT: Final = "5s"
+
 
 class UnknownProjectionError(Exception):
     """There is no projection of that name."""
+
+
+def open_database(address: PostgresAddress, *, application: str) -> AbstractAsyncContextManager[Database]:
+    """The query database as whoever feeds a generation opens it."""
+    return Database.open(address, application=application, idle_in_transaction_session_timeout=FROZEN_TIMEOUT)
 
 
 async def serve(settings: ProjectorSettings, stopping: asyncio.Event, projections: list[str] | None = None) -> int:
@@ -34,7 +46,7 @@ async def serve(settings: ProjectorSettings, stopping: asyncio.Event, projection
     unknown = sorted(set(projections or ()) - set(PROJECTIONS))
     if unknown:
         raise UnknownProjectionError(f"no projection is named {', '.join(unknown)}; there are {', '.join(PROJECTIONS)}")
-    async with Database.open(settings.query_database, application="muster-projectors") as database:
+    async with open_database(settings.query_database, application="muster-projectors") as database:
         fleet = Fleet(settings, database, projections)
         health = Health(
             ready={"database": database.check, "projections": fleet.check_ready},

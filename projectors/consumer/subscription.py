@@ -25,8 +25,9 @@ Records = tuple[ConsumerRecord[bytes, bytes], ...]
 #: How long the broker holds an answer back while there is nothing new. Also how often a quiet partition tells us so,
 #: and thus how fine `As-Of` is; a fetch covers every partition of a broker, so two a second cost nothing.
 FETCH_WAIT_MS: Final = 500
-#: A member that was killed is missed after this long, and its partitions go to another.
-SESSION_TIMEOUT_MS: Final = 10_000
+#: A member that was killed is missed after this long, and its partitions go to another: the least that brokers allow by
+#: default (group.min.session.timeout.ms).
+SESSION_TIMEOUT_MS: Final = 6_000
 #: A member learns at its heartbeat that another has come or gone: so long, and little more, nobody reads the partitions
 #: of one that left. aiokafka's 3 s would be felt at every restart.
 HEARTBEAT_INTERVAL_MS: Final = 500
