@@ -1,0 +1,213 @@
+"""The storm: writers that do everything that breaks a relay, while relays, PostgreSQL and the broker are killed.
+
+24 writers change users in transactions that take their xid early, hold, and roll back. Two relays run, one leading and
+one standing by; each kills itself at a random failpoint a random number of pages later and is started again. Now and
+then PostgreSQL or the broker is killed too. In the end everything is published, and a read_committed consumer must hold
+versions 1 to n of every user, each once and in order, n being what the database says.
+
+`make storm` runs it with 1,000 kills and prints the table; CI runs it with a few.
+"""
+
+import argparse
+import asyncio
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import sys
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import pairwise
+from multiprocessing.context import ForkServerProcess
+from typing import Final
+from uuid import UUID, uuid4
+
+import asyncpg
+from rich.console import Console
+from rich.table import Table
+
+from chassis.database import INFRASTRUCTURE_ERRORS
+from outbox.relay import Relay
+from outbox.settings import RelaySettings
+from tests.infrastructure import throwaway_folder
+from tests.integration.outbox.private_servers import Private, private_servers
+from tests.integration.outbox.relaying import relaying
+from tests.integration.outbox.traffic import Connection, consume, until_empty
+
+WRITERS: Final = 24
+USERS: Final = 200
+RELAYS: Final = 2
+POINTS: Final = ("before_begin", "after_send", "before_commit", "before_delete", "after_delete")
+#: One server is killed after this many kills of relays.
+SERVER_EVERY: Final = 12
+#: What is left when the storm is over goes out within this many seconds.
+DRAIN_SECONDS: Final = 120
+
+_DATABASE_ERRORS: Final[tuple[type[Exception], ...]] = (*INFRASTRUCTURE_ERRORS, asyncpg.PostgresError)
+
+_TABLE: Final = "CREATE TABLE subject (id uuid PRIMARY KEY, version bigint NOT NULL)"
+_CHANGE: Final = """
+WITH u AS (UPDATE subject SET version = version + 1 WHERE id = $1 RETURNING id, version)
+INSERT INTO outbox (event_id, user_id, version, type, time, correlation_id, causation_id, value)
+SELECT gen_random_uuid(), id, version, 'muster.user.profile_changed.v1', now(), 'c', 'd', repeat('x', $2)::bytea
+FROM u
+"""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What the storm did, and what a read_committed consumer found afterwards."""
+
+    kills: Counter[str] = field(default_factory=Counter)
+    events: int = 0
+    lost: int = 0
+    repeated: int = 0
+    inverted: int = 0
+    aborted: int = 0
+
+
+class Storm:
+    """One storm over private servers."""
+
+    def __init__(self, private: Private, kills: int, seed: int) -> None:
+        """`kills` of relays, then it calms down; the same seed makes the same choices."""
+        self.private = private
+        self.outcome = Outcome()
+        self._left = kills
+        self._rng = random.Random(seed)
+        self._over = asyncio.Event()
+        self._users = [uuid4() for _ in range(USERS)]
+        self._context = multiprocessing.get_context("forkserver")
+
+    async def run(self) -> Outcome:
+        """Blow, calm down, and look."""
+        async with self.private.session() as session:
+            await session.execute(_TABLE)
+            await session.executemany("INSERT INTO subject VALUES ($1, 0)", [(user,) for user in self._users])
+        async with asyncio.TaskGroup() as group:
+            for _ in range(WRITERS):
+                group.create_task(self._write())
+            for _ in range(RELAYS):
+                group.create_task(self._relay())
+        async with relaying(self.private.settings), self.private.session() as session:
+            await until_empty(session, within=DRAIN_SECONDS)
+            wanted = {str(row["id"]): row["version"] for row in await session.fetch("SELECT * FROM subject")}
+        await self._look(wanted)
+        return self.outcome
+
+    async def _look(self, wanted: dict[str, int]) -> None:
+        seen = (await consume(self.private.settings)).versions()
+        outcome = self.outcome
+        for user, last in wanted.items():
+            versions = seen.get(user, [])
+            outcome.events += last
+            outcome.lost += len(set(range(1, last + 1)) - set(versions))
+            outcome.repeated += len(versions) - len(set(versions))
+            outcome.inverted += sum(after < before for before, after in pairwise(versions))
+        raw = await consume(self.private.settings, "read_uncommitted")
+        outcome.aborted = len(raw.records) - sum(map(len, seen.values()))
+
+    async def _write(self) -> None:
+        while not self._over.is_set():
+            with suppress(*_DATABASE_ERRORS):
+                async with self.private.session() as session:
+                    while not self._over.is_set():
+                        await self._transaction(session, self._rng.choice(self._users))
+
+    async def _transaction(self, session: Connection, user: UUID) -> None:
+        transaction = session.transaction()
+        await transaction.start()
+        if self._rng.random() < 0.3:
+            await session.execute("SELECT pg_current_xact_id()")
+        await session.execute(_CHANGE, user, self._rng.choice((10, 350, 350, 5000)))
+        # The transaction holds its row and its id for a while, so that others commit before it.
+        await session.execute("SELECT pg_sleep($1)", self._rng.choice((0, 0.005, 0.02, 0.1)))
+        await (transaction.rollback() if self._rng.random() < 0.2 else transaction.commit())
+
+    async def _relay(self) -> None:
+        while not self._over.is_set():
+            point, count = self._rng.choice(POINTS), self._rng.randint(1, 3)
+            process = self._context.Process(target=relay_until_killed, args=(self.private.settings, point, count))
+            process.start()
+            by_itself = await _end_of(process, self._over)
+            self.outcome.kills[point if by_itself else "anywhere"] += 1
+            self._left -= 1
+            if self._left <= 0:
+                self._over.set()
+            elif self._left % SERVER_EVERY == 0:
+                await self._kill_a_server()
+
+    async def _kill_a_server(self) -> None:
+        server = self._rng.choice((self.private.postgres, self.private.kafka))
+        self.outcome.kills[server.name] += 1
+        await server.kill()
+        await server.start()
+
+
+def relay_until_killed(settings: RelaySettings, point: str, count: int) -> None:
+    """Be a relay that kills itself when it comes to the point for the count-th time."""
+    left = count
+
+    async def reached(name: str) -> None:
+        nonlocal left
+        left -= name == point
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    asyncio.run(Relay(settings, reached=reached).run(asyncio.Event()))
+
+
+async def _end_of(process: ForkServerProcess, over: asyncio.Event) -> bool:
+    """Wait until the process has killed itself, or kill it when the storm is over; says whether it did it itself."""
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(process.sentinel, ended.set)
+    waiting = [asyncio.create_task(event.wait()) for event in (ended, over)]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        return ended.is_set()
+    finally:
+        for task in waiting:
+            task.cancel()
+        loop.remove_reader(process.sentinel)
+        process.kill()
+        process.join()
+        process.close()
+
+
+async def storm(kills: int, seed: int) -> Outcome:
+    """A storm on servers of its own."""
+    folder = throwaway_folder()
+    try:
+        async with private_servers(folder) as private:
+            return await Storm(private, kills, seed).run()
+    finally:
+        shutil.rmtree(folder)
+
+
+def show(outcome: Outcome, console: Console) -> None:
+    """Print the table."""
+    table = Table(title="Relay under storm, as a read_committed consumer sees it")
+    for heading in ("events", "lost", "repeated", "inverted", "aborted records"):
+        table.add_column(heading, justify="right")
+    figures = (outcome.events, outcome.lost, outcome.repeated, outcome.inverted, outcome.aborted)
+    table.add_row(*(f"{figure:,}" for figure in figures))
+    console.print(table)
+    console.print("kills: " + ", ".join(f"{name} {count}" for name, count in sorted(outcome.kills.items())))
+
+
+def main() -> int:
+    """`make storm`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    outcome = asyncio.run(storm(options.kills, options.seed))
+    show(outcome, Console())
+    return 1 if outcome.lost or outcome.repeated or outcome.inverted else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
