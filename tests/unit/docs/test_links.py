@@ -1,0 +1,71 @@
+"""A reader who follows a link of the documentation, or looks for a file that it names, finds it."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.unit.docs.pages import ROOT, pages, without_code_blocks
+
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+#: What looks like a file of ours: a path that begins with a folder of the repository, or a document at its top.
+_FOLDERS = "chassis|cli|command_api|docs|events|local_stack|outbox|projectors|query_api|read_model|requirements|tests"
+_NAMED = re.compile(rf"`((?:{_FOLDERS})/[\w./-]+|[A-Z]+\.md)`")
+#: Where a path is a pattern or something the reader is to make, it has one of these in it.
+_PLACEHOLDERS = re.compile(r"NNNN|NAME|\*|…")
+
+
+def _anchor(heading: str) -> str:
+    """The fragment that a heading gets: lower case, punctuation gone, hyphens for spaces."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def _anchors(page: Path) -> set[str]:
+    return {_anchor(heading) for heading in _HEADING.findall(without_code_blocks(page.read_text(encoding="utf-8")))}
+
+
+def _missing(page: Path, link: str) -> bool:
+    path, _, fragment = link.partition("#")
+    target = (page.parent / path).resolve() if path else page
+    if not target.exists():
+        return True
+    return bool(fragment) and target.suffix == ".md" and fragment not in _anchors(target)
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_relative_link_leads_somewhere(page: Path) -> None:
+    links = _LINK.findall(without_code_blocks(page.read_text(encoding="utf-8")))
+
+    assert [link for link in links if not re.match(r"[a-z]+:", link) and _missing(page, link)] == []
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_file_that_is_named_is_there(page: Path) -> None:
+    named = _NAMED.findall(page.read_text(encoding="utf-8"))
+
+    assert [name for name in named if not _PLACEHOLDERS.search(name) and not (ROOT / name).exists()] == []
+
+
+def test_every_page_below_docs_is_reached_from_its_index() -> None:
+    index = ROOT / "docs" / "README.md"
+    linked = {
+        (index.parent / link.partition("#")[0]).resolve()
+        for link in _LINK.findall(index.read_text(encoding="utf-8"))
+        if not re.match(r"[a-z]+:", link)
+    }
+
+    assert [page for page in sorted((ROOT / "docs").rglob("*.md")) if page not in linked | {index}] == []
+
+
+def test_every_decision_that_the_code_refers_to_is_written() -> None:
+    files = [file for folder in _FOLDERS.split("|") for file in (ROOT / folder).rglob("*.py")]
+    numbers = {
+        number
+        for file in [*files, ROOT / "pyproject.toml"]
+        for number in re.findall(r"docs/decisions/(\d{4})", file.read_text(encoding="utf-8"))
+    }
+    written = {page.name[:4] for page in (ROOT / "docs" / "decisions").glob("*.md")}
+
+    assert numbers <= written
+    assert numbers, "the code refers to some"

@@ -1,0 +1,161 @@
+"""The reference pages say what the code says: every setting, command, option, event and problem type, and no others."""
+
+import pkgutil
+import re
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
+
+import pytest
+import typer.main
+from pydantic.fields import FieldInfo
+from typer.core import TyperGroup
+
+from chassis.problems import COMMON
+from chassis.settings import Settings, _aliases
+from cli.demo import DemoSettings
+from cli.main import COMMANDS, app
+from cli.topics import TopicsSettings
+from command_api.settings import CommandApiSettings
+from command_api.users import errors
+from events import catalogue
+from outbox.settings import RelaySettings
+from projectors.settings import ProjectorSettings
+from query_api import problems
+from query_api.settings import QueryApiSettings
+from tests.unit.docs.pages import REFERENCE, ROOT, code_words, table_rows
+
+READERS: dict[str, type[Settings]] = {
+    "command API": CommandApiSettings,
+    "query API": QueryApiSettings,
+    "relay": RelaySettings,
+    "projectors": ProjectorSettings,
+    "topics": TopicsSettings,
+    "demo": DemoSettings,
+}
+PACKAGES = ("chassis", "cli", "command_api", "events", "outbox", "projectors", "query_api", "read_model")
+
+
+def _import_everything() -> None:
+    """So that every settings class is known; Alembic's environments run when they are imported and have none."""
+    for name in PACKAGES:
+        package = import_module(name)
+        for module in pkgutil.walk_packages(package.__path__, f"{name}."):
+            if ".migrations" not in module.name:
+                import_module(module.name)
+
+
+def _classes(kind: type[Settings] = Settings) -> Iterator[type[Settings]]:
+    for subclass in kind.__subclasses__():
+        if subclass.__module__.startswith(PACKAGES):
+            yield subclass
+            yield from _classes(subclass)
+
+
+def _fields() -> dict[str, FieldInfo]:
+    """Every setting there is, by its first name."""
+    _import_everything()
+    return {_aliases(field)[0]: field for kind in _classes() for field in kind.model_fields.values()}
+
+
+def _page() -> dict[str, list[str]]:
+    """The rows of the settings' page by variable; those of programs have two cells and are left out."""
+    rows = (row for row in table_rows((REFERENCE / "settings.md").read_text(encoding="utf-8")) if len(row) == 5)
+    return {code_words(row[0])[0]: row for row in rows if code_words(row[0])}
+
+
+def _default(field: FieldInfo) -> str:
+    match field.default:
+        case _ if field.is_required():
+            return "required"
+        case None | "":
+            return "none"
+        case bool(value):
+            return f"`{str(value).lower()}`"
+        case float(value):
+            return f"`{value:g}`"
+        case value:
+            return f"`{value}`"
+
+
+def test_every_setting_is_on_its_page_and_no_other() -> None:
+    assert set(_page()) == set(_fields())
+
+
+def test_the_page_gives_every_name_default_and_reader_of_a_setting() -> None:
+    expected = {}
+    for name, field in _fields().items():
+        readers = [who for who, kind in READERS.items() if field_named(kind, name)]
+        expected[name] = (_aliases(field), _default(field), ", ".join(readers))
+
+    found = {name: (code_words(row[0]), row[2], row[3]) for name, row in _page().items()}
+
+    assert found == expected
+
+
+def field_named(kind: type[Settings], name: str) -> bool:
+    return any(_aliases(field)[0] == name for field in kind.model_fields.values())
+
+
+def test_the_example_environment_has_every_variable_with_its_default_and_no_secret() -> None:
+    text = (ROOT / ".env.example").read_text(encoding="utf-8")
+    entries = dict(re.findall(r"^#?([A-Z][A-Z0-9_]+)=(.*)$", text, flags=re.MULTILINE))
+    wanted = {alias: field for field in _fields().values() for alias in _aliases(field)}
+
+    assert set(entries) == set(wanted)
+    commented = dict(re.findall(r"^#([A-Z][A-Z0-9_]+)=(.*)$", text, flags=re.MULTILINE))
+    assert {name: f"`{value}`" if value else "none" for name, value in commented.items()} == {
+        name: "none" if wanted[name].is_required() else _default(wanted[name]) for name in commented
+    }
+    assert [name for name in entries if re.search("PASSWORD|SECRET|KEYS", name) and entries[name]] == []
+
+
+def _commands(command: Any, name: str = "muster") -> Iterator[tuple[str, Any]]:
+    """Every command that does something, with its whole name; groups are only on the way to them."""
+    if isinstance(command, TyperGroup):
+        for child in command.list_commands(None):  # type: ignore[arg-type] # no command of ours looks at its context
+            yield from _commands(command.get_command(None, child), f"{name} {child}")  # type: ignore[arg-type] # as above
+    else:
+        yield name, command
+
+
+def _sections() -> dict[str, str]:
+    """The text under each heading of the command line's page that is a command."""
+    text = (REFERENCE / "cli.md").read_text(encoding="utf-8")
+    parts = re.split(r"^##+ `(muster [a-z ]+)`.*$", text, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def _options(command: Any) -> set[str]:
+    options = [parameter for parameter in command.params if parameter.param_type_name == "option"]
+    # Those that every program has are no news.
+    return {opt for option in options for opt in option.opts} - {"--help", "--install-completion", "--show-completion"}
+
+
+def test_every_command_and_option_is_on_the_command_lines_page_and_no_other() -> None:
+    expected = {name: _options(command) for name, command in _commands(typer.main.get_command(app))}
+
+    sections = _sections()
+
+    found = {name: {word for row in table_rows(text) for word in code_words(row[0])} for name, text in sections.items()}
+    options = {name: {word.split(" ")[0] for word in words if word.startswith("-")} for name, words in found.items()}
+    assert options == expected
+    assert {name.split(" ")[1] for name in sections} == set(COMMANDS)
+
+
+def test_every_event_type_is_on_its_page_and_no_other() -> None:
+    text = (REFERENCE / "events.md").read_text(encoding="utf-8")
+
+    assert set(re.findall(r"`(muster\.user\.[a-z_]+\.v\d+)`", text)) == set(catalogue.types())
+
+
+@pytest.mark.parametrize(
+    ("heading", "types"), [("Command API", errors.PROBLEMS), ("Query API", problems.PROBLEMS), ("Both APIs", COMMON)]
+)
+def test_every_problem_type_is_on_the_apis_page_with_its_status(heading: str, types: tuple[Any, ...]) -> None:
+    text = (REFERENCE / "http-apis.md").read_text(encoding="utf-8")
+    section = re.split(rf"^### Problem types: {heading}$", text, flags=re.MULTILINE)[1].split("\n#")[0]
+
+    found = {row[0].strip("`"): row[1] for row in table_rows(section) if row[0].startswith("`")}
+
+    assert found == {kind.slug: str(kind.status) for kind in types}
