@@ -9,11 +9,13 @@ from typing import Final
 from fastapi import FastAPI
 
 from chassis.health import Health, NotReadyError
-from chassis.http_api import ApiDescription, create_api
+from chassis.http_api import BODY_BYTES, ApiDescription, create_api
 from chassis.identifiers import new_id
 from chassis.settings import load
 from command_api import openapi
 from command_api.dependencies import Resources, open_resources
+from command_api.imports import lines as imports
+from command_api.imports import routes as import_routes
 from command_api.settings import CommandApiSettings
 from command_api.users import routes
 from command_api.users.errors import PROBLEMS, answer_with_problems
@@ -22,6 +24,7 @@ DESCRIPTION: Final = ApiDescription(
     title="Muster command API",
     summary="Takes commands about users; every accepted one is committed together with the event it leads to.",
     problems=PROBLEMS,
+    body_limit=lambda scope: imports.BYTES if scope["path"] == import_routes.PATH else BODY_BYTES,
 )
 
 
@@ -55,6 +58,7 @@ def create_app(settings: CommandApiSettings | None = None) -> FastAPI:
     )
     app.include_router(routes.router)
     app.include_router(routes.patches)
+    app.include_router(import_routes.router)
     answer_with_problems(app)
     openapi.complete(app)
     return app

@@ -22,6 +22,8 @@ from chassis.identifiers import new_id
 from chassis.telemetry import request_id
 from command_api.causes import Cause, valid_traceparent
 from command_api.idempotency import InvalidKeyError, Keys, Turns
+from command_api.imports.handlers import ImportHandlers
+from command_api.imports.store import ImportStore
 from command_api.passwords import Passwords
 from command_api.preconditions import InvalidPreconditionError, Precondition
 from command_api.settings import CommandApiSettings
@@ -40,6 +42,7 @@ class Resources:
 
     database: Database
     handlers: UserHandlers
+    imports: ImportHandlers
     keys: Keys
 
 
@@ -64,6 +67,9 @@ async def open_resources(settings: CommandApiSettings) -> AsyncIterator[Resource
                 query_url=settings.public_query_url,
                 turns=Turns(),
             ),
+            imports=ImportHandlers(
+                store=ImportStore(database), passwords=passwords, notifier=notifier, clock=utc_now, new_id=new_id
+            ),
             keys=Keys(settings.idempotency_secret.get_secret_value()),
         )
 
@@ -77,6 +83,11 @@ async def resources(request: Request) -> Resources:
 async def handlers(opened: Annotated[Resources, Depends(resources)]) -> UserHandlers:
     """The way of every command to its commit."""
     return opened.handlers
+
+
+async def imports(opened: Annotated[Resources, Depends(resources)]) -> ImportHandlers:
+    """The way of every import."""
+    return opened.imports
 
 
 async def command_context(request: Request, opened: Annotated[Resources, Depends(resources)]) -> CommandContext:
@@ -126,4 +137,5 @@ def _canonical(value: str) -> str:
 
 
 Handlers = Annotated[UserHandlers, Depends(handlers)]
+Imports = Annotated[ImportHandlers, Depends(imports)]
 Context = Annotated[CommandContext, Depends(command_context)]

@@ -195,6 +195,11 @@ def parameters(*, if_match: bool) -> dict[str, Any]:
     return {"parameters": [_IDEMPOTENCY_KEY, *([_IF_MATCH] if if_match else []), _REQUEST_ID]}
 
 
+def import_parameters() -> dict[str, Any]:
+    """The headers that an import takes: no key, because its lines' ids make it repeatable."""
+    return {"parameters": [_REQUEST_ID]}
+
+
 def complete(app: FastAPI) -> None:
     """Have the app's document include the shared components."""
     make = app.openapi

@@ -7,7 +7,7 @@ the interpreter's lock, so more threads than cores would only make every hash sl
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Final, TypeVar
@@ -16,8 +16,8 @@ from unicodedata import normalize
 from argon2 import PasswordHasher
 from pydantic import SecretStr
 
+from command_api.hash_formats import verify
 from command_api.settings import CommandApiSettings
-from command_api.users.hash_formats import verify
 
 T = TypeVar("T")
 
@@ -36,6 +36,7 @@ class Passwords:
         """Use `open`, which also ends the threads."""
         self._hasher = hasher
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="argon2")
+        self._threads = threads
         self._limit = threads + queue
         self._pending = 0
 
@@ -72,12 +73,32 @@ class Passwords:
         text = _canonical(password)
         return await self._run(lambda: verify(text, password_hash))
 
+    async def hash_all(self, given: Sequence[SecretStr]) -> list[str]:
+        """The hashes of many, in order; never busy, and never more at once than there are threads.
+
+        Others' hashes go in between, so that an import makes nobody wait for more than one of its own.
+        """
+        texts = iter(list(enumerate(map(_canonical, given))))
+        hashes = [""] * len(given)
+
+        async def work() -> None:
+            for index, text in texts:
+                hashes[index] = await self._in_thread(lambda text=text: self._hasher.hash(text))  # type: ignore[misc]
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(self._threads, len(given))):
+                group.create_task(work())
+        return hashes
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
     async def _run(self, work: Callable[[], T]) -> T:
         if self._pending >= self._limit:
             raise HashingBusyError
         self._pending += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+            return await self._in_thread(work)
         finally:
             self._pending -= 1
 

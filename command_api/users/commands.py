@@ -21,14 +21,19 @@ class _Command(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class RegisterUser(_Command):
-    """A new user, active, with an e-mail address that is not verified yet."""
+class RegistersUser(_Command):
+    """What is known of a new user, whoever brings it."""
 
     email: Email
     username: Username
-    password: Password
     display_name: DisplayName | None = None
     attributes: WholeAttributes | None = None
+
+
+class RegisterUser(RegistersUser):
+    """A new user, active, with an e-mail address that is not verified yet."""
+
+    password: Password
 
 
 class ChangeEmail(_Command):
@@ -86,4 +91,4 @@ class EraseUser:
 ChangeCommand = (
     ChangeEmail | VerifyEmail | ChangeUsername | ChangePassword | ChangeProfile | DeactivateUser | ReactivateUser
 )
-Command = RegisterUser | ChangeCommand | EraseUser
+Command = RegistersUser | ChangeCommand | EraseUser

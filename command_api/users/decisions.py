@@ -21,7 +21,7 @@ from command_api.users.commands import (
     DeactivateUser,
     EraseUser,
     ReactivateUser,
-    RegisterUser,
+    RegistersUser,
     VerifyEmail,
 )
 from command_api.users.refusals import (
@@ -57,7 +57,7 @@ def decide(state: State, command: Command, now: datetime) -> Event | None:
         RefusedError: the command cannot be carried out in this state; which one says why.
     """
     match command:
-        case RegisterUser():
+        case RegistersUser():
             assert isinstance(state, Unregistered), "an id is registered once"
             return register(state, command, now)
         case EraseUser():
@@ -68,7 +68,7 @@ def decide(state: State, command: Command, now: datetime) -> Event | None:
             return change(state.user, command, now)
 
 
-def register(state: Unregistered, command: RegisterUser, now: datetime) -> UserRegistered:
+def register(state: Unregistered, command: RegistersUser, now: datetime) -> UserRegistered:
     """A new user: active, version 1, the address not verified."""
     user = PublicUser(
         id=state.id,

@@ -96,8 +96,9 @@ USER_ERASED: Final = ProblemType(
 BUSY: Final = ProblemType(
     "busy",
     503,
-    "Too many passwords are waiting",
-    "Hashing a password is slow on purpose, and more are waiting than this process takes; nothing was changed.",
+    "Too much work is waiting",
+    "Hashing a password is slow on purpose and an import is long; more of them are waiting than this process takes."
+    " Nothing was changed.",
     "Send the same request again after the seconds in Retry-After.",
 )
 OUTCOME_UNKNOWN: Final = ProblemType(

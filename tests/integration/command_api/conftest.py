@@ -14,6 +14,7 @@ from chassis.database import connect, disconnect
 from chassis.settings import PostgresAddress
 from command_api.app import create_app
 from command_api.settings import CommandApiSettings
+from tests.waiting import until
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -112,3 +113,15 @@ def problem(answer: httpx.Response, status: int, slug: str) -> dict[str, Any]:
     assert document["status"] == status
     assert document["request_id"] == answer.headers["x-request-id"]
     return document
+
+
+async def until_somebody_waits(database: Connection) -> None:
+    """Wait until another session waits for a lock."""
+
+    async def waits() -> bool:
+        return bool(await database.fetchval(_WAITING))
+
+    await until(waits, within=5, what="somebody waits for the lock")
+
+
+_WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"

@@ -8,8 +8,7 @@ import httpx
 import pytest
 
 from chassis.consistency import ConsistencyToken
-from tests.integration.command_api.conftest import Connection, problem, register, registration
-from tests.waiting import until
+from tests.integration.command_api.conftest import Connection, problem, register, registration, until_somebody_waits
 
 CANARY = "canary"
 
@@ -157,7 +156,7 @@ async def test_an_erasure_waits_for_a_change_that_holds_the_user_and_forgets_its
     await transaction.start()
     await database.execute("UPDATE users SET username = username")
     erasure = asyncio.create_task(api.delete(f"/users/{ann['id']}"))
-    await _until_somebody_waits(database)
+    await until_somebody_waits(database)
     await database.execute(
         "INSERT INTO idempotency_records (digest, fingerprint, subject_id, status, headers, body)"
         " VALUES ('d', 'f', $1, 200, '{}', 'canary')",
@@ -167,13 +166,3 @@ async def test_an_erasure_waits_for_a_change_that_holds_the_user_and_forgets_its
 
     assert (await erasure).status_code == 204
     assert await database.fetchval("SELECT status FROM idempotency_records") == 410
-
-
-async def _until_somebody_waits(database: Connection) -> None:
-    async def waits() -> bool:
-        return bool(await database.fetchval(_WAITING))
-
-    await until(waits, within=5, what="somebody waits for the lock")
-
-
-_WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"

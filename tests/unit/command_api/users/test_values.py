@@ -4,7 +4,9 @@ import json
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, ValidationError
+from hypothesis import example, given
+from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError, validate_email
 
 from command_api.users.commands import ChangePassword, ChangeProfile, DeactivateUser, RegisterUser
 from command_api.users.values import ATTRIBUTES_BYTES, encoded
@@ -157,3 +159,27 @@ def test_the_canonical_form_tells_types_apart_and_names_not() -> None:
 
 def test_unknown_fields_are_refused() -> None:
     assert "Extra inputs" in refusal(RegisterUser, **VALID, is_admin=True)
+
+
+LOCALS = st.text("aZ09._+-'", min_size=1, max_size=70)
+DOMAINS = st.sampled_from(
+    ["example.com", "EXAMPLE.com", "b\u00fccher.example.com", "localhost", "example.test", "a..com", ""]
+)
+
+
+@given(local=LOCALS, domain=DOMAINS)
+@example(local="x" * 64, domain="example.com")
+@example(local="x" * 65, domain="example.com")
+def test_the_short_way_for_plain_addresses_leads_where_the_library_does(local: str, domain: str) -> None:
+    address = f"{local}@{domain}"
+    try:
+        expected: str | None = validate_email(address)[1]
+    except ValueError:
+        expected = None
+
+    try:
+        found: str | None = RegisterUser.model_validate({**VALID, "email": address}).email
+    except ValidationError:
+        found = None
+
+    assert found == expected

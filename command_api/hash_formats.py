@@ -1,0 +1,181 @@
+"""Password hashes in the forms we accept: Argon2 (ours), and bcrypt, PBKDF2 and scrypt of imported users.
+
+Sources: the PHC string format (github.com/P-H-C/phc-string-format); bcrypt's modular crypt format ($2a$, $2b$, $2y$);
+passlib writes PBKDF2's rounds bare and base64 with `.` for `+`, which is read too.
+
+Parameters are bounded: a hash that takes minutes or gigabytes to check is an attack on whoever checks it. The bounds
+are those of one check in about a second on one core.
+"""
+
+from __future__ import annotations
+
+import binascii
+import hashlib
+import hmac
+import re
+from base64 import b64decode
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Final
+
+from argon2 import PasswordHasher
+from argon2.exceptions import VerificationError, VerifyMismatchError
+
+ARGON2_MEMORY_KIB: Final = 256 * 1024
+ARGON2_TIME_COST: Final = 10
+ARGON2_PARALLELISM: Final = 8
+BCRYPT_COST: Final = (4, 15)
+#: bcrypt reads no more of a password, whoever made the hash.
+BCRYPT_BYTES: Final = 72
+PBKDF2_ITERATIONS: Final = 2_000_000
+#: 128 * r * 2**ln bytes are what one check takes.
+SCRYPT_MEMORY_BYTES: Final = 256 * 1024 * 1024
+SCRYPT_PARALLELISM: Final = 8
+SALT_BYTES: Final = (8, 64)
+#: Of what is compared: less is no hash, more is no hash function's output that we know.
+DIGEST_BYTES: Final = (16, 64)
+#: The longest of ours is below 150.
+HASH_CHARACTERS: Final = 512
+
+_BASE64: Final = r"[A-Za-z0-9+/.]+={0,2}"
+_ARGON2: Final = re.compile(
+    rf"\$argon2(?:id|i|d)\$v=19\$m=(?P<m>\d{{1,7}}),t=(?P<t>\d{{1,3}}),p=(?P<p>\d{{1,3}})"
+    rf"\$(?P<salt>{_BASE64})\$(?P<digest>{_BASE64})"
+)
+_BCRYPT: Final = re.compile(r"\$2[aby]\$(?P<cost>\d\d)\$[./A-Za-z0-9]{53}")
+_PBKDF2: Final = re.compile(
+    rf"\$pbkdf2(?:-(?P<function>sha1|sha256|sha512))?\$(?:i=)?(?P<i>\d{{1,8}})(?:,l=\d+)?"
+    rf"\$(?P<salt>{_BASE64})\$(?P<digest>{_BASE64})"
+)
+_SCRYPT: Final = re.compile(
+    rf"\$scrypt\$ln=(?P<ln>\d{{1,2}}),r=(?P<r>\d{{1,3}}),p=(?P<p>\d{{1,3}})\$(?P<salt>{_BASE64})\$(?P<digest>{_BASE64})"
+)
+
+
+class UnacceptableHashError(ValueError):
+    """The text is no hash of a form that is accepted, or one whose check would cost too much; says which."""
+
+
+def check(password_hash: str) -> str:
+    """The hash itself, where it is one that we accept.
+
+    Raises:
+        UnacceptableHashError: it is not.
+    """
+    if len(password_hash) <= HASH_CHARACTERS:
+        for form, examine in _EXAMINERS.items():
+            if match := form.fullmatch(password_hash):
+                examine(match)
+                return password_hash
+    raise UnacceptableHashError(
+        "is no Argon2, bcrypt, PBKDF2 or scrypt hash in PHC or modular crypt form, such as $argon2id$v=19$m=..."
+    )
+
+
+def verify(password: str, password_hash: str) -> bool:
+    """Whether the password is that of an accepted hash, which brings its own parameters.
+
+    Takes as long as the hash wants: call it in a thread.
+    """
+    for form, matches in _VERIFIERS.items():
+        if match := form.fullmatch(password_hash):
+            return matches(password, match)
+    raise UnacceptableHashError("is no hash of a form that is accepted")
+
+
+def _within(name: str, value: int, least: int, most: int) -> None:
+    if not least <= value <= most:
+        raise UnacceptableHashError(f"has {name} {value}; {least} to {most} is accepted")
+
+
+def _examine_argon2(match: re.Match[str]) -> None:
+    parallelism = int(match["p"])
+    _within("parallelism", parallelism, 1, ARGON2_PARALLELISM)
+    _within("memory in KiB", int(match["m"]), 8 * parallelism, ARGON2_MEMORY_KIB)
+    _within("time cost", int(match["t"]), 1, ARGON2_TIME_COST)
+    _examine_bytes(match)
+
+
+def _examine_bcrypt(match: re.Match[str]) -> None:
+    _within("cost", int(match["cost"]), *BCRYPT_COST)
+
+
+def _examine_pbkdf2(match: re.Match[str]) -> None:
+    _within("iterations", int(match["i"]), 1, PBKDF2_ITERATIONS)
+    _examine_bytes(match)
+
+
+def _examine_scrypt(match: re.Match[str]) -> None:
+    _within("p", int(match["p"]), 1, SCRYPT_PARALLELISM)
+    _within("ln", int(match["ln"]), 1, 24)
+    _within("r", int(match["r"]), 1, 64)
+    _within("memory in bytes", _scrypt_memory(match), 1, SCRYPT_MEMORY_BYTES)
+    _examine_bytes(match)
+
+
+def _examine_bytes(match: re.Match[str]) -> None:
+    _within("bytes of salt", len(_decode(match["salt"])), *SALT_BYTES)
+    _within("bytes of digest", len(_decode(match["digest"])), *DIGEST_BYTES)
+
+
+def _decode(text: str) -> bytes:
+    bare = text.rstrip("=").replace(".", "+")
+    try:
+        return b64decode(bare + "=" * (-len(bare) % 4), validate=True)
+    except binascii.Error as error:
+        raise UnacceptableHashError("has a salt or a digest that is no base64") from error
+
+
+def _scrypt_memory(match: re.Match[str]) -> int:
+    return int(128 * int(match["r"]) * 2 ** int(match["ln"]))
+
+
+def _matches_argon2(password: str, match: re.Match[str]) -> bool:
+    try:
+        return PasswordHasher().verify(match.string, password)
+    except VerifyMismatchError:
+        return False
+    except VerificationError as error:
+        raise UnacceptableHashError("cannot be checked") from error
+
+
+def _matches_bcrypt(password: str, match: re.Match[str]) -> bool:
+    # Looked up when it is needed: only installations that imported such hashes do.
+    bcrypt = import_module("bcrypt")
+    return bool(bcrypt.checkpw(password.encode()[:BCRYPT_BYTES], match.string.encode()))
+
+
+def _matches_pbkdf2(password: str, match: re.Match[str]) -> bool:
+    expected = _decode(match["digest"])
+    function = match["function"] or "sha1"
+    made = hashlib.pbkdf2_hmac(function, password.encode(), _decode(match["salt"]), int(match["i"]), len(expected))
+    return hmac.compare_digest(made, expected)
+
+
+def _matches_scrypt(password: str, match: re.Match[str]) -> bool:
+    expected = _decode(match["digest"])
+    made = hashlib.scrypt(
+        password.encode(),
+        salt=_decode(match["salt"]),
+        n=2 ** int(match["ln"]),
+        r=int(match["r"]),
+        p=int(match["p"]),
+        # OpenSSL counts a little beside the table itself.
+        maxmem=_scrypt_memory(match) + 64 * 1024 * 1024,
+        dklen=len(expected),
+    )
+    return hmac.compare_digest(made, expected)
+
+
+_EXAMINERS: Final[Mapping[re.Pattern[str], Callable[[re.Match[str]], None]]] = {
+    _ARGON2: _examine_argon2,
+    _BCRYPT: _examine_bcrypt,
+    _PBKDF2: _examine_pbkdf2,
+    _SCRYPT: _examine_scrypt,
+}
+_VERIFIERS: Final[Mapping[re.Pattern[str], Callable[[str, re.Match[str]], bool]]] = {
+    _ARGON2: _matches_argon2,
+    _BCRYPT: _matches_bcrypt,
+    _PBKDF2: _matches_pbkdf2,
+    _SCRYPT: _matches_scrypt,
+}

@@ -1,0 +1,176 @@
+"""An import's way: batch by batch, each in one transaction, each answered as soon as it is committed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
+from typing import Any, Final
+from uuid import UUID
+
+import structlog
+
+from chassis.problems import Problem
+from command_api.causes import Cause
+from command_api.imports.lines import ImportLine, ReadLine, read_lines
+from command_api.imports.store import ImportStore, NewUser, Outcome
+from command_api.passwords import RETRY_AFTER_SECONDS, Passwords
+from command_api.users.decisions import register
+from command_api.users.errors import BUSY, CONFLICT, EMAIL_TAKEN, USER_ERASED, USERNAME_TAKEN
+from command_api.users.state import Unregistered
+from command_api.users.store import ContendedError
+from events.catalogue import event_type
+from events.envelope import Envelope
+from outbox.wakeup import Notifier
+
+log = structlog.get_logger("import")
+
+#: Lines of one transaction: large enough that a statement and a commit cost little per line, small enough that nobody
+#: waits long for a row of it and that reading it does not hold the loop for 20 ms.
+BATCH_LINES: Final = 200
+#: Imports at once in one process: each holds its whole body, and more would only share the same cores.
+IMPORTS_AT_ONCE: Final = 2
+
+_PROBLEMS: Final = {
+    Outcome.EMAIL_TAKEN: EMAIL_TAKEN,
+    Outcome.USERNAME_TAKEN: USERNAME_TAKEN,
+    Outcome.ERASED: USER_ERASED,
+    Outcome.CONTENDED: CONFLICT,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportHandlers:
+    """Clock and ids are given, so that tests can give their own."""
+
+    store: ImportStore
+    passwords: Passwords
+    notifier: Notifier
+    clock: Callable[[], datetime]
+    new_id: Callable[[], UUID]
+    running: set[object] = field(default_factory=set)
+
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
+        """Hold one of the IMPORTS_AT_ONCE places.
+
+        Raises:
+            Problem: busy; all are taken.
+        """
+        if len(self.running) >= IMPORTS_AT_ONCE:
+            raise Problem(
+                BUSY,
+                f"{IMPORTS_AT_ONCE} imports run in this process; send yours when one has ended",
+                headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
+            )
+        place = object()
+        self.running.add(place)
+        try:
+            yield
+        finally:
+            self.running.discard(place)
+
+    async def run(self, body: bytes, cause: Cause) -> AsyncIterator[bytes]:
+        """Import the lines of a body: gives one result a line as NDJSON, a batch at a time, and the summary last.
+
+        Raises:
+            DatabaseUnavailableError: it went away; every batch whose results were given is there.
+        """
+        counts: Counter[str] = Counter()
+        for batch in _batches(read_lines(body)):
+            results = await self._import(batch, cause)
+            counts.update(result["status"] for result in results)
+            yield b"".join(map(_line, results))
+            # Reading and answering a batch is work for the loop: others get their turn.
+            await asyncio.sleep(0)
+        summary = {name: counts[name] for name in ("created", "unchanged", "failed")}
+        log.info("import.complete", command_id=str(cause.command_id), **summary)
+        yield _line({"complete": True, **summary})
+
+    async def _import(self, batch: Sequence[ReadLine], cause: Cause) -> list[dict[str, Any]]:
+        lines = {line.number: line.user for line in batch if line.user}
+        users = await self._new_users(lines, cause)
+        outcomes: dict[int, Outcome | Problem] = {line.number: line.problem for line in batch if line.problem}
+        for group in _distinct(users):
+            outcomes.update(await self._insert(group))
+        if Outcome.CREATED in outcomes.values():
+            self.notifier.notify()
+        return [_result(line.number, users.get(line.number), outcomes[line.number]) for line in batch]
+
+    async def _insert(self, users: dict[int, NewUser]) -> dict[int, Outcome | Problem]:
+        try:
+            by_id = await self.store.insert(list(users.values()))
+        except ContendedError:
+            refused = Problem(CONFLICT, CONFLICT.meaning)
+            return dict.fromkeys(users, refused)
+        return {number: by_id[user.event.user.id] for number, user in users.items()}
+
+    async def _new_users(self, lines: dict[int, ImportLine], cause: Cause) -> dict[int, NewUser]:
+        open_ = {number: line.password for number, line in lines.items() if line.password is not None}
+        hashes = dict(zip(open_, await self.passwords.hash_all(list(open_.values())), strict=True))
+        now = self.clock()
+        return {
+            number: self._new_user(line, line.password_hash or hashes[number], now, cause)
+            for number, line in lines.items()
+        }
+
+    def _new_user(self, line: ImportLine, password_hash: str, now: datetime, cause: Cause) -> NewUser:
+        event = register(Unregistered(line.id or self.new_id()), line, now)
+        envelope = Envelope(
+            event_id=self.new_id(),
+            type=event_type(event),
+            user_id=event.user.id,
+            version=event.user.version,
+            time=now,
+            correlation_id=cause.correlation_id,
+            causation_id=str(cause.command_id),
+            traceparent=cause.traceparent,
+        )
+        return NewUser(event, envelope, password_hash)
+
+
+def _batches(lines: Iterator[ReadLine]) -> Iterator[list[ReadLine]]:
+    while batch := list(islice(lines, BATCH_LINES)):
+        yield batch
+
+
+def _distinct(users: dict[int, NewUser]) -> Iterator[dict[int, NewUser]]:
+    """The users in groups without a repeated id: the second line with one must see what became of the first."""
+    left = users
+    while left:
+        group: dict[int, NewUser] = {}
+        taken: set[UUID] = set()
+        for number, user in left.items():
+            if user.event.user.id not in taken:
+                taken.add(user.event.user.id)
+                group[number] = user
+        yield group
+        left = {number: user for number, user in left.items() if number not in group}
+
+
+def _result(number: int, user: NewUser | None, outcome: Outcome | Problem) -> dict[str, Any]:
+    result: dict[str, Any] = {"line": number}
+    match outcome:
+        case Outcome.CREATED | Outcome.UNCHANGED:
+            assert user is not None
+            return result | {"status": outcome.value, "id": str(user.event.user.id)}
+        case Outcome():
+            kind = _PROBLEMS[outcome]
+            return result | {"status": "failed", "problem": _problem(Problem(kind, kind.meaning))}
+        case Problem():
+            return result | {"status": "failed", "problem": _problem(outcome)}
+
+
+def _problem(problem: Problem) -> dict[str, Any]:
+    kind = problem.type
+    document: dict[str, Any] = {"type": kind.uri, "title": kind.title, "status": kind.status, "detail": problem.detail}
+    return document | ({"errors": list(problem.errors)} if problem.errors else {})
+
+
+def _line(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace") + b"\n"

@@ -1,0 +1,99 @@
+"""The lines of an import: each is one user, checked on its own, so that a bad one never fails its neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Final, Self
+from uuid import UUID
+
+from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema, model_validator
+
+from chassis.problems import MALFORMED, Problem, problem_from_validation
+from command_api.hash_formats import HASH_CHARACTERS, check
+from command_api.users.commands import RegistersUser
+from command_api.users.values import Password
+
+#: Lines of one request: an import of millions goes chunk by chunk, and each answer tells how far it got.
+LINES: Final = 10_000
+#: Bytes of one request, held in memory until it is answered.
+BYTES: Final = 16 * 1024 * 1024
+#: As the body of POST /users.
+LINE_BYTES: Final = 64 * 1024
+
+
+def _version_7(identifier: UUID) -> UUID:
+    if identifier.version != 7:
+        raise ValueError("is no UUIDv7; make one that is, or leave it out")
+    return identifier
+
+
+class ImportLine(RegistersUser):
+    """A user to register, perhaps with an id and a hash of their own."""
+
+    id: Annotated[
+        UUID | None,
+        AfterValidator(lambda given: given and _version_7(given)),
+        Field(description="A UUIDv7. Where a user has it already the line changes nothing: repeating is harmless."),
+    ] = None
+    password: Password | None = None
+    password_hash: Annotated[
+        str | None,
+        AfterValidator(lambda given: given and check(given)),
+        WithJsonSchema({"type": "string", "maxLength": HASH_CHARACTERS, "writeOnly": True}),
+        Field(description="Argon2, bcrypt, PBKDF2 or scrypt in PHC or modular crypt form, taken as it is."),
+    ] = None
+
+    @model_validator(mode="after")
+    def _has_one_secret(self) -> Self:
+        if (self.password is None) == (self.password_hash is None):
+            raise ValueError("needs either password or password_hash; give one of them")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLine:
+    """A line by its number, the first being 1: the user it is, or what is wrong with it."""
+
+    number: int
+    user: ImportLine | None = None
+    problem: Problem | None = None
+
+
+def count_lines(body: bytes) -> int:
+    """The lines of a body, empty ones included."""
+    return body.count(b"\n") + (1 if body and not body.endswith(b"\n") else 0)
+
+
+def read_lines(body: bytes) -> Iterator[ReadLine]:
+    """Read each line that is not empty."""
+    for number, line in enumerate(_split(body), start=1):
+        if line.strip():
+            yield _read(number, line)
+
+
+def _split(body: bytes) -> Iterator[bytes]:
+    """Line by line, without a list of them all beside the body."""
+    start = 0
+    while start < len(body):
+        end = body.find(b"\n", start)
+        end = len(body) if end < 0 else end
+        yield body[start:end]
+        start = end + 1
+
+
+def _read(number: int, line: bytes) -> ReadLine:
+    if len(line) > LINE_BYTES:
+        return ReadLine(number, problem=Problem(MALFORMED, f"has {len(line)} bytes, {LINE_BYTES} at most"))
+    try:
+        return ReadLine(number, ImportLine.model_validate_json(line))
+    except ValidationError as error:
+        return ReadLine(number, problem=_problem(error))
+
+
+def _problem(error: ValidationError) -> Problem:
+    entries = [
+        {**entry, "loc": ("body", *entry["loc"]), "ctx": {"error": "it is not JSON in UTF-8"}}
+        for entry in error.errors(include_url=False, include_input=False, include_context=False)
+    ]
+    return problem_from_validation(entries)

@@ -1,0 +1,163 @@
+"""A batch of imported users in one transaction: their rows, their events, and what became of each.
+
+One statement writes whatever can be written (unnest, not row by row) and appends the events of what was; conflicts are
+left out and explained by a second one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+
+from chassis.database import Database, describe
+from chassis.text_keys import text_key
+from command_api.users.store import ContendedError, UnexpectedViolationError
+from events.catalogue import encode
+from events.envelope import Envelope
+from events.user_events import UserRegistered
+
+#: Two imports of the same people can wait for each other crosswise; PostgreSQL ends one, which is tried again.
+ATTEMPTS: Final = 5
+PAUSE_SECONDS: Final = 0.05
+
+#: Columns of both tables, by parameter, with the arrays' types. Sorted by key, so that two imports wait in one order.
+_INSERT: Final = """
+WITH given AS MATERIALIZED (
+    SELECT * FROM unnest(
+        $1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
+        $10::bytea[]
+    ) AS t (id, event_id, email, email_key, username, username_key, display_name, attributes, password_hash, value)
+), u AS (
+    INSERT INTO users (id, version, event_id, status, email, email_key, email_verified, username, username_key,
+        display_name, attributes, password_hash, created_at, updated_at)
+    SELECT id, 1, event_id, 'active', email, email_key, false, username, username_key, display_name, attributes::json,
+        password_hash, $11, $11
+    FROM given
+    WHERE NOT EXISTS (SELECT FROM erased_users WHERE erased_users.id = given.id)
+    ORDER BY email_key
+    ON CONFLICT DO NOTHING
+    RETURNING id
+)
+INSERT INTO outbox (event_id, user_id, version, type, time, correlation_id, causation_id, traceparent, value)
+SELECT given.event_id, u.id, 1, $12, $11, $13, $14, $15, given.value FROM u JOIN given ON given.id = u.id
+RETURNING user_id
+"""
+#: In a statement of its own, which sees an erasure that committed while the insert waited for its row.
+_ERASED_MEANWHILE: Final = "SELECT EXISTS (SELECT FROM erased_users WHERE id = ANY ($1::uuid[]))"
+_EXPLAIN: Final = """
+SELECT given.id, EXISTS (SELECT FROM users WHERE id = given.id) AS is_there,
+    EXISTS (SELECT FROM erased_users WHERE id = given.id) AS is_erased,
+    EXISTS (SELECT FROM users WHERE email_key = given.email_key) AS has_email,
+    EXISTS (SELECT FROM users WHERE username_key = given.username_key) AS has_username
+FROM unnest($1::uuid[], $2::text[], $3::text[]) AS given (id, email_key, username_key)
+"""
+
+
+class Outcome(Enum):
+    """What became of one user of a batch."""
+
+    CREATED = "created"
+    UNCHANGED = "unchanged"
+    EMAIL_TAKEN = "email taken"
+    USERNAME_TAKEN = "username taken"
+    ERASED = "erased"
+    #: Whoever was in the way has gone since.
+    CONTENDED = "contended"
+
+
+@dataclass(frozen=True, slots=True)
+class NewUser:
+    """One user to insert; the envelope's cause, time and type are the batch's."""
+
+    event: UserRegistered
+    envelope: Envelope
+    password_hash: str
+
+
+class ImportStore:
+    """Inserts batches."""
+
+    def __init__(self, database: Database) -> None:
+        """Nothing is connected yet."""
+        self._database = database
+
+    async def insert(self, users: Sequence[NewUser]) -> Mapping[UUID, Outcome]:
+        """Insert those who can be, all at once, and say what became of each; the ids must differ.
+
+        Raises:
+            ContendedError: others held the same people for too long; nothing was written.
+            DatabaseUnavailableError: it cannot be asked now. The batch may be there, or not; with ids of their own the
+                lines can be sent again.
+        """
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                async with self._database.connection() as connection:
+                    return await _insert(connection, users)
+            except (asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError, _ErasedMeanwhileError) as error:
+                if attempt == ATTEMPTS:
+                    raise ContendedError(describe(error)) from error
+            except asyncpg.IntegrityConstraintViolationError as error:
+                raise UnexpectedViolationError(error.constraint_name or type(error).__name__) from None
+            await asyncio.sleep(PAUSE_SECONDS * attempt)
+        raise AssertionError("the last attempt returns or raises")
+
+
+class _ErasedMeanwhileError(Exception):
+    """A person was erased while the batch waited for their row: it must not come back."""
+
+
+async def _insert(connection: Any, users: Sequence[NewUser]) -> dict[UUID, Outcome]:
+    async with connection.transaction():
+        created = {row["user_id"] for row in await connection.fetch(_INSERT, *_columns(users))}
+        if await connection.fetchval(_ERASED_MEANWHILE, created):
+            raise _ErasedMeanwhileError
+    outcomes = dict.fromkeys(created, Outcome.CREATED)
+    left = [user.event.user for user in users if user.event.user.id not in created]
+    if left:
+        emails, names = [text_key(user.email) for user in left], [text_key(user.username) for user in left]
+        rows = await connection.fetch(_EXPLAIN, [user.id for user in left], emails, names)
+        outcomes.update({row["id"]: _explain(row) for row in rows})
+    return outcomes
+
+
+def _explain(row: Any) -> Outcome:
+    if row["is_there"]:
+        return Outcome.UNCHANGED
+    if row["is_erased"]:
+        return Outcome.ERASED
+    if row["has_email"]:
+        return Outcome.EMAIL_TAKEN
+    return Outcome.USERNAME_TAKEN if row["has_username"] else Outcome.CONTENDED
+
+
+def _columns(users: Sequence[NewUser]) -> tuple[Any, ...]:
+    first = users[0].envelope
+    public = [user.event.user for user in users]
+    return (
+        [user.id for user in public],
+        [user.envelope.event_id for user in users],
+        [user.email for user in public],
+        [text_key(user.email) for user in public],
+        [user.username for user in public],
+        [text_key(user.username) for user in public],
+        [user.display_name for user in public],
+        [_json(user.attributes) for user in public],
+        [user.password_hash for user in users],
+        [encode(user.event) for user in users],
+        first.time,
+        first.type,
+        first.correlation_id,
+        first.causation_id,
+        first.traceparent,
+    )
+
+
+def _json(attributes: Any) -> str:
+    return json.dumps(attributes, ensure_ascii=False, separators=(",", ":"), allow_nan=False) if attributes else "{}"

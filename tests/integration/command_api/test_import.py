@@ -1,0 +1,227 @@
+"""POST /users/import: each line by itself, harmless when repeated, and never half a batch."""
+
+import asyncio
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import httpx
+import pytest
+from argon2 import PasswordHasher
+from fastapi import FastAPI
+
+from chassis.identifiers import new_id
+from command_api.imports.lines import BYTES
+from tests.integration.command_api.conftest import Connection, problem, register, registration, until_somebody_waits
+
+HASH = PasswordHasher(memory_cost=8, time_cost=1, parallelism=1).hash("correct horse")
+HEADERS = {"Content-Type": "application/x-ndjson"}
+
+
+def line(name: str, **more: Any) -> dict[str, Any]:
+    return {"email": f"{name}@example.com", "username": name, "password_hash": HASH, **more}
+
+
+def body_of(lines: Iterable[dict[str, Any] | bytes]) -> bytes:
+    return b"\n".join(item if isinstance(item, bytes) else json.dumps(item).encode() for item in lines) + b"\n"
+
+
+async def send(api: httpx.AsyncClient, *lines: dict[str, Any] | bytes) -> list[dict[str, Any]]:
+    answer = await api.post("/users/import", content=body_of(lines), headers=HEADERS)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "application/x-ndjson"
+    return [json.loads(item) for item in answer.content.splitlines()]
+
+
+async def test_each_line_is_answered_in_order_and_the_summary_comes_last(
+    api: httpx.AsyncClient, database: Connection
+) -> None:
+    results = await send(api, line("ann"), line("bob", display_name="Bob", attributes={"a": 1}))
+
+    assert [(result["line"], result["status"]) for result in results[:2]] == [(1, "created"), (2, "created")]
+    assert results[2] == {"complete": True, "created": 2, "unchanged": 0, "failed": 0}
+    row = await database.fetchrow("SELECT * FROM users WHERE username = 'bob'")
+    event = await database.fetchrow("SELECT * FROM outbox WHERE user_id = $1", results[1]["id"])
+    assert row is not None
+    assert event is not None
+    assert (row["password_hash"], row["email_key"], row["event_id"]) == (HASH, "bob@example.com", event["event_id"])
+    assert event["type"] == "muster.user.registered.v1"
+    published = json.loads(event["value"])
+    assert published["user"]["attributes"] == json.loads(row["attributes"]) == {"a": 1}
+    assert published["user"]["id"] == results[1]["id"]
+
+
+async def test_an_imported_user_is_a_user_like_any_other(api: httpx.AsyncClient) -> None:
+    [created, _] = await send(api, line("ann"))
+    url = f"/users/{created['id']}/password"
+
+    wrong = await api.put(url, json={"password": "another one", "current_password": "wrong horse"})
+    right = await api.put(url, json={"password": "another one", "current_password": "correct horse"})
+
+    assert (wrong.status_code, right.status_code, right.headers["etag"]) == (403, 204, '"2"')
+
+
+async def test_plain_passwords_are_hashed(api: httpx.AsyncClient, database: Connection) -> None:
+    await send(api, *(registration(f"user{number}") for number in range(5)))
+
+    hashes = await database.fetch("SELECT password_hash FROM users")
+    assert len({row["password_hash"] for row in hashes}) == 5
+    assert all(row["password_hash"].startswith("$argon2id$") for row in hashes)
+
+
+async def test_a_bad_line_fails_alone(api: httpx.AsyncClient, database: Connection) -> None:
+    await register(api, "taken")
+    bad: list[tuple[dict[str, Any] | bytes, str]] = [
+        (b"{", "malformed-request"),
+        (b'{"email": "\xff"}', "malformed-request"),
+        (line("x"), "validation-error"),
+        (line("nohash", password_hash="md5"), "validation-error"),
+        (line("both", password="correct horse"), "validation-error"),
+        ({"email": "none@example.com", "username": "none"}, "validation-error"),
+        (line("badid", id="0192f0c1-7a3e-4c4e-9d53-0a6f1d1c2b3a"), "validation-error"),
+        (line("TAKEN", username="free"), "email-taken"),
+        (line("free2", username="Taken"), "username-taken"),
+        (line("first", username="other"), "email-taken"),
+        (line("extra", admin=True), "validation-error"),
+        (b'{"email":"nul@example.com","username":"nul","password":"a\\u0000aaaaaaa"}', "validation-error"),
+        (line("deep", attributes={"a": {"b": {"c": {"d": {"e": {}}}}}}), "validation-error"),
+        (json.dumps(line("long", display_name="x" * 70_000)).encode(), "malformed-request"),
+    ]
+
+    results = await send(api, line("first"), *(item for item, _ in bad), line("last"))
+
+    assert [result["status"] for result in results[:-1]] == ["created", *["failed"] * len(bad), "created"]
+    assert [result["problem"]["type"] for result in results[1:-2]] == [f"/problems/{slug}" for _, slug in bad]
+    assert results[-1] == {"complete": True, "created": 2, "unchanged": 0, "failed": len(bad)}
+    assert await database.fetchval("SELECT count(*) FROM users") == 3
+    assert await database.fetchval("SELECT count(*) FROM outbox") == 3
+    [wrong] = results[3]["problem"]["errors"]
+    assert wrong["pointer"] == "#/username"
+
+
+async def test_empty_lines_are_passed_over_but_counted(api: httpx.AsyncClient) -> None:
+    results = await send(api, b"", line("ann"), b"  ", line("bob"), b"")
+
+    assert [result.get("line") for result in results] == [2, 4, None]
+
+
+async def test_an_empty_body_has_an_empty_summary(api: httpx.AsyncClient) -> None:
+    answer = await api.post("/users/import", content=b"", headers=HEADERS)
+
+    assert answer.json() == {"complete": True, "created": 0, "unchanged": 0, "failed": 0}
+
+
+async def test_a_repeated_import_with_ids_changes_nothing(api: httpx.AsyncClient, database: Connection) -> None:
+    lines = [line(f"user{number}", id=str(new_id())) for number in range(300)]
+    first = await send(api, *lines)
+    await api.put(f"/users/{lines[0]['id']}/username", json={"username": "moved-on"})
+
+    again = await send(api, *lines)
+
+    assert first[-1]["created"] == 300
+    assert again[-1] == {"complete": True, "created": 0, "unchanged": 300, "failed": 0}
+    assert [result["id"] for result in again[:-1]] == [item["id"] for item in lines]
+    assert await database.fetchval("SELECT count(*) FROM outbox") == 301
+
+
+async def test_the_same_id_twice_in_one_import_is_unchanged_the_second_time(
+    api: httpx.AsyncClient, database: Connection
+) -> None:
+    identifier = str(new_id())
+
+    results = await send(api, line("ann", id=identifier), line("bob", id=identifier))
+
+    assert [result["status"] for result in results[:2]] == ["created", "unchanged"]
+    assert await database.fetchval("SELECT username FROM users") == "ann"
+    assert await database.fetchval("SELECT count(*) FROM outbox") == 1
+
+
+async def test_an_erased_person_does_not_come_back(api: httpx.AsyncClient, database: Connection) -> None:
+    identifier = str(new_id())
+    await send(api, line("ann", id=identifier))
+    await api.delete(f"/users/{identifier}")
+
+    [result, _] = await send(api, line("ann", id=identifier))
+
+    assert (result["status"], result["problem"]["type"]) == ("failed", "/problems/user-erased")
+    assert await database.fetchval("SELECT count(*) FROM users") == 0
+
+
+async def test_an_erasure_that_commits_while_the_import_waits_keeps_the_person_erased(
+    api: httpx.AsyncClient, database: Connection
+) -> None:
+    identifier = str(new_id())
+    await send(api, line("ann", id=identifier))
+    transaction = database.transaction()
+    await transaction.start()
+    await database.execute("DELETE FROM users")
+    again = asyncio.create_task(send(api, line("ann", id=identifier), line("bob")))
+    await until_somebody_waits(database)
+    await database.execute("INSERT INTO erased_users VALUES ($1, 2, now())", identifier)
+    await transaction.commit()
+
+    results = await again
+
+    assert [result["status"] for result in results[:2]] == ["failed", "created"]
+    assert [row["username"] for row in await database.fetch("SELECT username FROM users")] == ["bob"]
+
+
+async def test_two_imports_of_the_same_people_crosswise_both_end(api: httpx.AsyncClient, database: Connection) -> None:
+    people = [line(f"user{number:03}") for number in range(200)]
+    renamed = [{**person, "username": people[-1 - index]["username"]} for index, person in enumerate(people)]
+
+    both = await asyncio.gather(send(api, *people), send(api, *reversed(renamed)))
+
+    assert sum(results[-1]["created"] for results in both) == await database.fetchval("SELECT count(*) FROM users")
+    assert await database.fetchval("SELECT count(*) FROM outbox") == await database.fetchval(
+        "SELECT count(*) FROM users"
+    )
+
+
+async def test_fifty_thousand_lines_with_one_in_a_hundred_bad(api: httpx.AsyncClient, database: Connection) -> None:
+    total = {"created": 0, "unchanged": 0, "failed": 0}
+    for start in range(0, 50_000, 10_000):
+        numbers = range(start, start + 10_000)
+        results = await send(api, *(line(f"user{n}") if n % 100 else line("x") for n in numbers))
+        assert len(results) == 10_001
+        for name in total:
+            total[name] += results[-1][name]
+
+    assert total == {"created": 49_500, "unchanged": 0, "failed": 500}
+    assert await database.fetchval("SELECT count(*) FROM users") == 49_500
+    assert await database.fetchval("SELECT count(DISTINCT event_id) FROM outbox") == 49_500
+
+
+async def test_too_many_lines_or_bytes_are_refused_whole(api: httpx.AsyncClient, database: Connection) -> None:
+    many = await api.post("/users/import", content=b"{}\n" * 10_001, headers=HEADERS)
+    much = await api.post("/users/import", content=b" " * (BYTES + 1), headers=HEADERS)
+
+    problem(many, 413, "payload-too-large")
+    problem(much, 413, "payload-too-large")
+    assert await database.fetchval("SELECT count(*) FROM users") == 0
+
+
+async def test_other_media_types_are_refused(api: httpx.AsyncClient) -> None:
+    refused = await api.post("/users/import", json=[line("ann")])
+    picky = await api.post("/users/import", content=b"", headers={**HEADERS, "Accept": "text/html"})
+
+    problem(refused, 415, "unsupported-media-type")
+    problem(picky, 406, "not-acceptable")
+
+
+async def test_a_third_import_at_once_is_told_to_come_back(api: httpx.AsyncClient, app: FastAPI) -> None:
+    imports = app.state.resources.imports
+    async with imports.slot(), imports.slot():
+        answer = await api.post("/users/import", content=body_of([line("ann")]), headers=HEADERS)
+
+    problem(answer, 503, "busy")
+    assert answer.headers["retry-after"] == "1"
+
+
+@pytest.mark.parametrize("event", ["import.complete"])
+async def test_the_log_says_how_many_and_not_who(api: httpx.AsyncClient, logs: list[Any], event: str) -> None:
+    await send(api, line("canary"))
+
+    [entry] = [entry for entry in logs if entry["event"] == event]
+    assert (entry["created"], entry["failed"]) == (1, 0)
+    assert "canary" not in json.dumps(logs, default=str)

@@ -1,0 +1,89 @@
+"""Hashes of imported users: every form that is accepted, made by the function itself, and the bounds of its cost."""
+
+import hashlib
+from base64 import b64encode
+
+import pytest
+from argon2 import PasswordHasher, Type
+
+from command_api.hash_formats import UnacceptableHashError, check, verify
+
+PASSWORD = "caf\u00e9 au lait"
+SALT = b"sixteen bytes !!"
+
+
+def b64(raw: bytes) -> str:
+    return b64encode(raw).decode().rstrip("=")
+
+
+def pbkdf2(function: str, prefix: str, iterations: int = 1000) -> str:
+    digest = hashlib.pbkdf2_hmac(function, PASSWORD.encode(), SALT, iterations)
+    return f"{prefix}${b64(SALT)}${b64(digest)}"
+
+
+def scrypt(ln: int, r: int, p: int) -> str:
+    digest = hashlib.scrypt(PASSWORD.encode(), salt=SALT, n=2**ln, r=r, p=p, dklen=32)
+    return f"$scrypt$ln={ln},r={r},p={p}${b64(SALT)}${b64(digest)}"
+
+
+def argon2(kind: Type) -> str:
+    return PasswordHasher(memory_cost=64, time_cost=1, parallelism=2, type=kind).hash(PASSWORD)
+
+
+ACCEPTED = {
+    "argon2id": argon2(Type.ID),
+    "argon2i": argon2(Type.I),
+    "argon2d": argon2(Type.D),
+    "pbkdf2-sha256 as PHC has it": pbkdf2("sha256", "$pbkdf2-sha256$i=1000"),
+    "pbkdf2-sha512 as passlib has it": pbkdf2("sha512", "$pbkdf2-sha512$1000").replace("+", "."),
+    "pbkdf2-sha1 as passlib has it": pbkdf2("sha1", "$pbkdf2$1000").replace("+", "."),
+    "scrypt": scrypt(4, 8, 1),
+}
+
+
+@pytest.mark.parametrize("password_hash", ACCEPTED.values(), ids=ACCEPTED.keys())
+def test_an_accepted_hash_knows_its_password_and_no_other(password_hash: str) -> None:
+    assert check(password_hash) == password_hash
+    assert verify(PASSWORD, password_hash)
+    assert not verify(PASSWORD + "!", password_hash)
+
+
+@pytest.mark.parametrize("version", ["2a", "2b", "2y"])
+def test_bcrypt_is_accepted(version: str) -> None:
+    password_hash = f"${version}$12$" + "a" * 53
+
+    assert check(password_hash) == password_hash
+
+
+DIGEST = b64(b"d" * 32)
+TOO_MUCH = {
+    f"$argon2id$v=19$m={256 * 1024 + 1},t=2,p=1${b64(SALT)}${DIGEST}": "memory",
+    f"$argon2id$v=19$m=65536,t=11,p=1${b64(SALT)}${DIGEST}": "time cost",
+    f"$argon2id$v=19$m=65536,t=2,p=9${b64(SALT)}${DIGEST}": "parallelism",
+    f"$argon2id$v=19$m=7,t=2,p=1${b64(SALT)}${DIGEST}": "memory",
+    "$2b$16$" + "a" * 53: "cost",
+    "$2b$03$" + "a" * 53: "cost",
+    f"$pbkdf2-sha256$i=2000001${b64(SALT)}${DIGEST}": "iterations",
+    f"$pbkdf2-sha256$i=0${b64(SALT)}${DIGEST}": "iterations",
+    f"$scrypt$ln=21,r=8,p=1${b64(SALT)}${DIGEST}": "memory",
+    f"$scrypt$ln=99,r=8,p=1${b64(SALT)}${DIGEST}": "ln",
+    f"$scrypt$ln=14,r=8,p=9${b64(SALT)}${DIGEST}": "p 9",
+    f"$argon2id$v=19$m=65536,t=2,p=1${b64(b'short')}${DIGEST}": "salt",
+    f"$argon2id$v=19$m=65536,t=2,p=1${b64(SALT)}${b64(b'short')}": "digest",
+    f"$argon2id$v=19$m=65536,t=2,p=1$a${DIGEST}": "base64",
+}
+
+
+@pytest.mark.parametrize(("password_hash", "why"), TOO_MUCH.items())
+def test_a_hash_whose_check_would_cost_too_much_is_refused(password_hash: str, why: str) -> None:
+    with pytest.raises(UnacceptableHashError, match=why):
+        check(password_hash)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "password", "5f4dcc3b5aa765d61d8327deb882cf99", "$1$salt$hash", "$argon2id$v=16$m=8,t=1,p=1$a$b", "$" * 600],
+)
+def test_what_is_no_hash_of_a_known_form_is_refused(text: str) -> None:
+    with pytest.raises(UnacceptableHashError, match="PHC or modular crypt form"):
+        check(text)
