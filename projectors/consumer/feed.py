@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -343,13 +343,13 @@ class Feed:
                 connection, self.generation, self._topic, [partition.partition for partition in partitions]
             )
         ends = await asyncio.wait_for(consumer.end_offsets(partitions), REQUEST_SECONDS)
+        young = await self._young_positions(consumer, partitions)
         if epoch != self._epoch:
             return False
         if len(found) < len(partitions):
             await wait_for_event(self._stopping, TICK_SECONDS)
             return False
-        for partition in partitions:
-            self._refuse_if_too_late(partition.partition, found[partition.partition], ends[partition])
+        self._refuse_if_too_late(found, ends, young)
         for partition in partitions:
             checkpoint = found[partition.partition]
             consumer.seek(partition, checkpoint.position)
@@ -361,21 +361,39 @@ class Feed:
         self._backoff.reset()
         return True
 
-    def _refuse_if_too_late(self, partition: int, checkpoint: Checkpoint, end: int) -> None:
-        """Tombstones stay on the topic for a limited time; a topic that is shorter than we have read is another one."""
-        what = f"generation {self.generation.number} of {self.generation.projection}"
-        if checkpoint.position > end:
-            raise TooLateError(
-                f"{what} has read partition {partition} up to {checkpoint.position}, but the topic ends at {end}: it"
-                f" is not the topic it was built from. Run `muster rebuild {self.generation.projection}`."
-            )
+    async def _young_positions(
+        self, consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]
+    ) -> dict[int, int | None]:
+        """From where on each partition holds only records younger than its tombstones' retention; None: nowhere."""
+        oldest = int(time.time() * 1000) - self._settings.topic_delete_retention_ms
+        wanted = dict.fromkeys(partitions, oldest)
+        found = await asyncio.wait_for(consumer.offsets_for_times(wanted), REQUEST_SECONDS)
+        return {partition.partition: None if at is None else at.offset for partition, at in found.items()}
+
+    def _refuse_if_too_late(
+        self, found: Mapping[int, Checkpoint], ends: Mapping[TopicPartition, int], young: Mapping[int, int | None]
+    ) -> None:
+        """A topic that is shorter than we have read is another one; tombstones stay on it for a limited time only.
+
+        None can be missing where nothing was written since, or only what is younger than that time.
+        """
+        generation = f"generation {self.generation.number} of {self.generation.projection}"
+        remedy = f"Run `muster rebuild {self.generation.projection}`."
         kept = timedelta(milliseconds=self._settings.topic_delete_retention_ms)
-        seen = checkpoint.seen_until
-        if seen is not None and checkpoint.position < end and utc_now() - seen > kept:
+        for partition, end in ends.items():
+            number = partition.partition
+            position, seen = found[number].position, found[number].seen_until
+            if position > end:
+                raise TooLateError(
+                    f"{generation} has read partition {number} up to {position}, but the topic ends at {end}: it is not"
+                    f" the topic it was built from. {remedy}"
+                )
+            start = young.get(number)
+            if seen is None or position == end or utc_now() - seen <= kept or (start is not None and start <= position):
+                continue
             raise TooLateError(
-                f"{what} has not read partition {partition} since {seen:%Y-%m-%d %H:%M}, and the topic keeps tombstones"
-                f" for {kept.total_seconds() / 86400:g} days: erasures may have been missed. Run `muster rebuild"
-                f" {self.generation.projection}`."
+                f"{generation} has not read partition {number} since {seen:%Y-%m-%d %H:%M}, and the topic keeps"
+                f" tombstones for {kept.total_seconds() / 86400:g} days: erasures may have been missed. {remedy}"
             )
 
     async def _rest(self, consumer: AIOKafkaConsumer) -> None:

@@ -155,11 +155,15 @@ class Publisher:
         finally:
             await producer.stop()
 
-    async def publish(self, records: Iterable[FakeRecord], *, abort: bool = False) -> None:
-        """One transaction with these records; `abort` leaves them on the topic, unreadable."""
+    async def publish(
+        self, records: Iterable[FakeRecord], *, abort: bool = False, timestamp: int | None = None
+    ) -> None:
+        """One transaction with these records, stamped now or so; `abort` leaves them on the topic, unreadable."""
         await self._producer.begin_transaction()
         futures = [
-            await self._producer.send(self.topic, item.value, key=item.key, headers=list(item.headers))
+            await self._producer.send(
+                self.topic, item.value, key=item.key, headers=list(item.headers), timestamp_ms=timestamp
+            )
             for item in records
         ]
         for future in futures:

@@ -1,0 +1,175 @@
+"""Servers that die, hang or are not there yet: private ones, so that no other test notices."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from chassis.database import Database
+from chassis.settings import Kafka, PostgresAddress
+from events.user_events import UserRegistered
+from local_stack.kafka import KafkaServer
+from local_stack.ports import free_port
+from local_stack.postgres import PostgresServer
+from projectors import parked
+from projectors.app import serve
+from projectors.consumer import feed
+from projectors.migrate import migrate
+from projectors.settings import ProjectorSettings
+from tests.conftest import make_topics
+from tests.infrastructure import throwaway_folder
+from tests.integration.projectors.conftest import make_settings, running
+from tests.integration.projectors.stream import Publisher, new_user, record
+from tests.waiting import until
+
+DATABASE = "muster_query"
+
+
+@dataclass(frozen=True, slots=True)
+class Private:
+    """Servers of this test's own, and settings for them."""
+
+    postgres: PostgresServer
+    kafka: KafkaServer
+    settings: ProjectorSettings
+
+    async def register(self, count: int) -> None:
+        """Publish so many registrations."""
+        brokers = Kafka.model_construct(kafka_bootstrap_servers=self.kafka.bootstrap_servers)
+        async with Publisher.open(brokers, self.settings.events_topic) as publisher:
+            await publisher.publish([record(UserRegistered(user=new_user(number))) for number in range(count)])
+
+    async def users(self) -> int:
+        """How many rows there are."""
+        async with self.database() as database, database.connection() as connection:
+            return int(await connection.fetchval("SELECT count(*) FROM users_g1"))
+
+    async def users_reach(self, count: int, *, within: float) -> None:
+        """Wait for so many rows, and for nothing to be parked."""
+
+        async def there() -> bool:
+            return await self.users() == count
+
+        await until(there, within=within, what=f"{count} users")
+        async with self.database() as database:
+            assert await parked.summaries(database) == []
+
+    @asynccontextmanager
+    async def database(self) -> AsyncIterator[Database]:
+        """The query database."""
+        async with Database.open(self.settings.query_database, application="tests") as database:
+            yield database
+
+    async def probe(self, path: str) -> tuple[int, str]:
+        """What a health route answers."""
+        async with httpx.AsyncClient() as client:
+            try:
+                answer = await client.get(f"http://127.0.0.1:{self.settings.projectors_http_port}{path}", timeout=5)
+            except httpx.TransportError:
+                return 0, "no answer"
+        return answer.status_code, answer.text
+
+    async def is_ready(self) -> bool:
+        """Whether /readyz says so."""
+        return (await self.probe("/readyz"))[0] == 200
+
+
+@pytest.fixture
+async def private() -> AsyncIterator[Private]:
+    """Servers, migrated, with topics."""
+    async with (
+        throwaway() as folder,
+        PostgresServer(folder / "postgres", durable=False) as postgres,
+        KafkaServer(folder / "kafka", learn=False) as kafka,
+    ):
+        await postgres.create_database(DATABASE)
+        server = postgres.address
+        address = PostgresAddress(
+            server=server.host,
+            port=server.port,
+            user=server.user,
+            password=SecretStr(server.password),
+            database=DATABASE,
+        )
+        await asyncio.to_thread(migrate, address)
+        brokers = Kafka.model_construct(kafka_bootstrap_servers=kafka.bootstrap_servers)
+        topics = await make_topics(brokers, partitions=3)
+        yield Private(postgres, kafka, make_settings(brokers, topics, address, projectors_http_port=free_port()))
+
+
+async def test_starts_while_both_servers_are_down_and_is_ready_once_they_are_up(private: Private) -> None:
+    await private.register(3)
+    await private.kafka.stop()
+    await private.postgres.stop()
+    async with running(partial(serve, private.settings)):
+        await until(lambda: answered(private), within=10, what="the health port")
+        status, text = await private.probe("/readyz")
+        assert status == 503, text
+        assert (await private.probe("/livez"))[0] == 200
+        await private.postgres.start()
+        await private.kafka.start()
+        await until(private.is_ready, within=30, what="readiness")
+        await private.users_reach(3, within=10)
+
+
+async def test_a_broker_that_is_killed_and_comes_back_costs_delay_only(private: Private) -> None:
+    async with running(partial(serve, private.settings)):
+        await private.register(5)
+        await private.users_reach(5, within=30)
+        await private.kafka.kill()
+        await private.kafka.start()
+        await private.register(7)
+        await private.users_reach(12, within=60)
+
+
+async def test_postgresql_that_is_killed_and_recovers_costs_delay_only(private: Private) -> None:
+    async with running(partial(serve, private.settings)):
+        await private.register(5)
+        await private.users_reach(5, within=30)
+        await private.postgres.kill()
+        await private.register(7)
+        await private.postgres.start()
+        await private.users_reach(12, within=60)
+
+
+async def test_a_broker_that_hangs_makes_a_new_consumer_and_goes_on_when_it_wakes(
+    private: Private, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "SILENCE_SECONDS", 2.0)
+    async with running(partial(serve, private.settings, projections=["users"])):
+        await private.register(5)
+        await private.users_reach(5, within=30)
+        private.kafka.pause()
+        try:
+            await until(lambda: restarted(private), within=60, what="the consumer to be discarded")
+        finally:
+            private.kafka.resume()
+        await private.register(7)
+        await private.users_reach(12, within=90)
+
+
+@asynccontextmanager
+async def throwaway() -> AsyncIterator[Path]:
+    """A folder for servers, removed with the block."""
+    folder = throwaway_folder()
+    try:
+        yield folder
+    finally:
+        await asyncio.to_thread(shutil.rmtree, folder)
+
+
+async def answered(private: Private) -> bool:
+    return (await private.probe("/health"))[0] == 200
+
+
+async def restarted(private: Private) -> bool:
+    _, text = await private.probe("/metrics")
+    lines = [line for line in text.splitlines() if line.startswith("muster_projector_consumer_restarts_total")]
+    return any(float(line.rpartition(" ")[2]) > 0 for line in lines if 'projection="users"' in line)
