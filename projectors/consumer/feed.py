@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 import asyncpg
@@ -32,8 +32,9 @@ from chassis.lifecycle import Backoff, wait_for_event
 from projectors import metrics
 from projectors.consumer import checkpoints
 from projectors.consumer.batches import Batch, BatchWriter
-from projectors.consumer.checkpoints import Checkpoint, CheckpointMovedError, Move
+from projectors.consumer.checkpoints import CheckpointMovedError, Move
 from projectors.consumer.freshness import Freshness
+from projectors.consumer.resumption import TooLateError, refuse_if_too_late, topic_limits
 from projectors.consumer.subscription import Records, make_broker
 from projectors.projection import Projection
 from projectors.settings import ProjectorSettings
@@ -58,10 +59,6 @@ FIRST_RETRY_SECONDS: Final = 0.05
 RETRY_CAP_SECONDS: Final = 5.0
 
 DATABASE_ERRORS: Final = (DatabaseUnavailableError, asyncpg.PostgresError)
-
-
-class TooLateError(Exception):
-    """The checkpoint cannot be resumed from: what was after it may be gone from the topic. Rebuild."""
 
 
 @dataclass(slots=True)
@@ -342,59 +339,25 @@ class Feed:
             found = await checkpoints.read(
                 connection, self.generation, self._topic, [partition.partition for partition in partitions]
             )
-        ends = await asyncio.wait_for(consumer.end_offsets(partitions), REQUEST_SECONDS)
-        young = await self._young_positions(consumer, partitions)
+        limits = await topic_limits(consumer, partitions, self._settings.topic_delete_retention_ms)
         if epoch != self._epoch:
             return False
         if len(found) < len(partitions):
             await wait_for_event(self._stopping, TICK_SECONDS)
             return False
-        self._refuse_if_too_late(found, ends, young)
+        refuse_if_too_late(self.generation, found, limits)
         for partition in partitions:
             checkpoint = found[partition.partition]
             consumer.seek(partition, checkpoint.position)
-            self._places[partition.partition] = _Place(checkpoint.position, checkpoint.seen_until, end=ends[partition])
+            self._places[partition.partition] = _Place(
+                checkpoint.position, checkpoint.seen_until, end=limits.ends[partition.partition]
+            )
         consumer.resume(*partitions)
         self._unplaced -= set(partitions)
         self.refusal = None
         self._placed = time.time()
         self._backoff.reset()
         return True
-
-    async def _young_positions(
-        self, consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]
-    ) -> dict[int, int | None]:
-        """From where on each partition holds only records younger than its tombstones' retention; None: nowhere."""
-        oldest = int(time.time() * 1000) - self._settings.topic_delete_retention_ms
-        wanted = dict.fromkeys(partitions, oldest)
-        found = await asyncio.wait_for(consumer.offsets_for_times(wanted), REQUEST_SECONDS)
-        return {partition.partition: None if at is None else at.offset for partition, at in found.items()}
-
-    def _refuse_if_too_late(
-        self, found: Mapping[int, Checkpoint], ends: Mapping[TopicPartition, int], young: Mapping[int, int | None]
-    ) -> None:
-        """A topic that is shorter than we have read is another one; tombstones stay on it for a limited time only.
-
-        None can be missing where nothing was written since, or only what is younger than that time.
-        """
-        generation = f"generation {self.generation.number} of {self.generation.projection}"
-        remedy = f"Run `muster rebuild {self.generation.projection}`."
-        kept = timedelta(milliseconds=self._settings.topic_delete_retention_ms)
-        for partition, end in ends.items():
-            number = partition.partition
-            position, seen = found[number].position, found[number].seen_until
-            if position > end:
-                raise TooLateError(
-                    f"{generation} has read partition {number} up to {position}, but the topic ends at {end}: it is not"
-                    f" the topic it was built from. {remedy}"
-                )
-            start = young.get(number)
-            if seen is None or position == end or utc_now() - seen <= kept or (start is not None and start <= position):
-                continue
-            raise TooLateError(
-                f"{generation} has not read partition {number} since {seen:%Y-%m-%d %H:%M}, and the topic keeps"
-                f" tombstones for {kept.total_seconds() / 86400:g} days: erasures may have been missed. {remedy}"
-            )
 
     async def _rest(self, consumer: AIOKafkaConsumer) -> None:
         """Nothing came: note, at most once a second, how far quiet partitions are up to date."""
