@@ -43,9 +43,15 @@ async def open_resources(
 ) -> AsyncIterator[Resources]:
     """Open them; succeeds while the database is down, and works as soon as it is there."""
     address = settings.query_database
-    limit = {"statement_timeout": str(settings.query_statement_ms)}
     async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(Database.open(address, application=APPLICATION, **limit))
+        pool = Database.open(
+            address,
+            application=APPLICATION,
+            # Connections are kept: one that must be opened while the server stalls is a request that is refused.
+            idle_seconds=0,
+            statement_timeout=str(settings.query_statement_ms),
+        )
+        database = await stack.enter_async_context(pool)
         serving = Serving(database)
         reader = Reader(database, serving, statement_ms=settings.query_statement_ms)
         arrivals = Arrivals(limit=settings.query_waiters, hearing=lambda: listener.connected)

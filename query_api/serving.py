@@ -118,7 +118,16 @@ class Serving:
         while True:
             self._changed.clear()
             await self._refresh()
+            await self._fill_pool()
             await wait_for_event(self._changed, POLL_SECONDS)
+
+    async def _fill_pool(self) -> None:
+        """Open what is missing at the start and after an outage, before the requests need it."""
+        try:
+            await self._database.warm()
+        except DatabaseUnavailableError as error:
+            # Nothing is lost yet: a request that finds no connection says so itself.
+            log.debug("serving.pool_not_filled", reason=describe(error))
 
     async def _refresh(self) -> None:
         try:

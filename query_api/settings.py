@@ -28,7 +28,7 @@ class QueryApiSettings(QueryPostgres, Http):
     # A page by an index takes a millisecond; a rare mix of filters may scan, but not for ever.
     query_statement_ms: int = Field(3000, ge=10, le=60_000, validation_alias="QUERY_STATEMENT_MS", examples=[3000])
     # Counting a million rows takes a tenth of a second.
-    query_count_ms: int = Field(2000, ge=10, le=60_000, validation_alias="QUERY_COUNT_MS", examples=[2000])
+    query_count_ms: int = Field(2000, ge=1, le=60_000, validation_alias="QUERY_COUNT_MS", examples=[2000])
 
     @field_validator("cursor_keys")
     @classmethod

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from chassis.database import ACQUIRE_SECONDS, DatabaseUnavailableError
+from chassis.database import DatabaseUnavailableError
 from query_api.reading import Reader
 from query_api.serving import View
 from read_model.users import users_tables
@@ -25,6 +25,9 @@ LANES: Final = 2
 BATCH_IDS: Final = 200
 #: Batches that may queue; with full ones that is 10,000 readers, a second of work.
 QUEUED_BATCHES: Final = 50
+#: A batch that has queued this long is refused: a server that stalls for a second costs nobody an answer, one that
+#: stalls for longer is told of.
+QUEUE_SECONDS: Final = 2.0
 
 
 class UserRow(NamedTuple):
@@ -44,6 +47,11 @@ class _Batch:
     with_erased: bool = False
     readers: list[asyncio.Future[Rows]] = field(default_factory=list)
     expiry: asyncio.TimerHandle | None = None
+
+    def settle(self) -> None:
+        """It does not queue any more."""
+        if self.expiry:
+            self.expiry.cancel()
 
     def answer(self, rows: Rows) -> None:
         for reader in self.readers:
@@ -71,7 +79,8 @@ class UserReads:
         The result may hold rows that others asked for.
 
         Raises:
-            DatabaseUnavailableError: no connection within ACQUIRE_SECONDS, or the query failed.
+            DatabaseUnavailableError: no connection, or the query failed.
+            Problem: 503, the query took too long.
         """
         reader: asyncio.Future[Rows] = asyncio.get_running_loop().create_future()
         batch = self._open_batch(view.generation)
@@ -90,7 +99,7 @@ class UserReads:
             raise DatabaseUnavailableError(f"{QUEUED_BATCHES} batches of reads are queued")
         loop = asyncio.get_running_loop()
         batch = _Batch(generation)
-        batch.expiry = loop.call_later(ACQUIRE_SECONDS, self._expire, batch)
+        batch.expiry = loop.call_later(QUEUE_SECONDS, self._expire, batch)
         self._queue.append(batch)
         loop.call_soon(self._dispatch)
         return batch
@@ -98,8 +107,7 @@ class UserReads:
     def _dispatch(self) -> None:
         while self._queue and len(self._running) < LANES:
             batch = self._queue.popleft()
-            if batch.expiry:
-                batch.expiry.cancel()
+            batch.settle()
             task = asyncio.ensure_future(self._run(batch))
             self._running.add(task)
             task.add_done_callback(self._finished)
@@ -108,14 +116,25 @@ class UserReads:
         self._running.discard(task)
         self._dispatch()
 
+    def _drain(self) -> list[_Batch]:
+        queued = list(self._queue)
+        self._queue.clear()
+        for batch in queued:
+            batch.settle()
+        return queued
+
     def _expire(self, batch: _Batch) -> None:
         self._queue.remove(batch)
-        batch.fail(DatabaseUnavailableError(f"no connection was free within {ACQUIRE_SECONDS:g} s"))
+        batch.fail(DatabaseUnavailableError(f"reads queued for {QUEUE_SECONDS:g} s"))
 
     async def _run(self, batch: _Batch) -> None:
         sql = _sql(batch.generation, with_erased=batch.with_erased)
         try:
             records = await self._reader.fetch(sql, [batch.ids])
+        except DatabaseUnavailableError as error:
+            # Those behind have waited for the same connection, or soon would.
+            for waiting in (batch, *self._drain()):
+                waiting.fail(error)
         except Exception as error:  # noqa: BLE001 - it is raised again, by everyone who waits for this batch
             batch.fail(error)
         else:

@@ -1,0 +1,187 @@
+"""What the query API does while its database fails, and that it recovers by itself."""
+
+import asyncio
+import time
+from functools import partial
+from typing import Any
+
+import httpx
+
+from chassis.consistency import ConsistencyToken
+from chassis.database import connect, disconnect
+from chassis.settings import PostgresAddress
+from query_api.app import create_app
+from query_api.dependencies import APPLICATION
+from tests.integration.query_api.conftest import is_ready, make_settings, serving
+from tests.integration.query_api.outage import private_postgres
+from tests.integration.query_api.read_side import ReadSide, person
+from tests.waiting import until
+
+
+async def answers(api: httpx.AsyncClient) -> bool:
+    return (await api.get("/users")).status_code == 200
+
+
+async def test_recovers_by_itself_after_the_server_was_killed_and_after_it_hung() -> None:
+    async with private_postgres() as (server, address):
+        ann = person()
+        connection = await connect(address, application="test")
+        await ReadSide(connection).register(ann)
+        await disconnect(connection)
+        async with serving(create_app(make_settings(address))) as api:
+            paths = ("/users", f"/users/{ann.id}", f"/users/{ann.id}/timeline", "/stats/signups")
+            assert [(await api.get(path)).status_code for path in paths] == [200] * 4
+
+            await server.kill()
+            for path in paths:
+                answer = await api.get(path)
+                assert (answer.status_code, answer.headers["retry-after"]) == (503, "1"), answer.text
+            assert not await is_ready(api)
+            await server.start()
+            for path in paths:
+                await until(partial(ok, api, path), within=10, what=f"{path} is served again")
+            await until(lambda: is_ready(api), within=10, what="ready again")
+
+            await until(partial(full, address), within=5, what="the pool is full again")
+            server.pause()
+            hanging = [asyncio.ensure_future(api.get(path)) for path in paths]
+            assert not (await asyncio.wait(hanging, timeout=1))[0]
+            server.resume()
+            # None is refused: the connections were there before the stall.
+            assert [(await one).status_code for one in hanging] == [200] * len(hanging)
+            await token_is_waited_for(api, address)
+
+
+async def full(address: PostgresAddress) -> bool:
+    """Whether the app's pool of four has all its connections."""
+    connection = await connect(address, application="test")
+    count = await connection.fetchval("SELECT count(*) FROM pg_stat_activity WHERE application_name = $1", APPLICATION)
+    await disconnect(connection)
+    return bool(count == 4)
+
+
+async def listed(api: httpx.AsyncClient) -> list[str]:
+    return [user["id"] for user in (await api.get("/users")).json()["data"]]
+
+
+async def ok(api: httpx.AsyncClient, path: str) -> bool:
+    return (await api.get(path)).status_code == 200
+
+
+async def token_is_waited_for(api: httpx.AsyncClient, address: PostgresAddress) -> None:
+    """Notifications arrive again, on a new connection."""
+    bob = person(2)
+    connection = await connect(address, application="test")
+    headers = {"Consistency-Token": ConsistencyToken(bob.id, 1).encode(), "Prefer": "wait=5"}
+    asked = asyncio.ensure_future(api.get(f"/users/{bob.id}", headers=headers))
+    await ReadSide(connection).register(bob)
+    assert (await asked).status_code == 200
+    await disconnect(connection)
+
+
+async def test_an_exhausted_pool_is_503_within_a_second_and_heals(
+    query_database: PostgresAddress, read_side: ReadSide
+) -> None:
+    app = create_app(make_settings(query_database, QUERY_POSTGRES_POOL_SIZE=1, QUERY_STATEMENT_MS=5000))
+    async with serving(app) as api:
+        async with read_side.connection.transaction():
+            await read_side.connection.execute("LOCK TABLE users_g1 IN ACCESS EXCLUSIVE MODE")
+            stuck = asyncio.ensure_future(api.get("/users"))
+            await until(lambda: blocked(read_side), within=5, what="the one connection is taken")
+            began = time.monotonic()
+            paths = ("/users", "/stats/signups", f"/users/{person().id}", f"/users/{person().id}")
+            refused = await asyncio.gather(*map(api.get, paths))
+            assert time.monotonic() - began < 1.5
+        assert [answer.status_code for answer in refused] == [503] * 4
+        assert {answer.headers["retry-after"] for answer in refused} == {"1"}
+        assert (await stuck).status_code == 200
+        assert (await api.get("/users")).status_code == 200
+
+
+async def blocked(read_side: ReadSide) -> bool:
+    count = await read_side.connection.fetchval(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    return bool(count)
+
+
+async def test_a_query_past_its_time_limit_is_told_apart_from_an_outage(
+    query_database: PostgresAddress, read_side: ReadSide
+) -> None:
+    app = create_app(make_settings(query_database, QUERY_STATEMENT_MS=50))
+    async with serving(app) as api:
+        async with read_side.connection.transaction():
+            await read_side.connection.execute("LOCK TABLE users_g1 IN ACCESS EXCLUSIVE MODE")
+            for path in ("/users", f"/users/{person().id}", "/users?updated_after=2026-01-01T00:00:00Z"):
+                answer = await api.get(path)
+                assert (answer.status_code, answer.json()["type"]) == (503, "/problems/query-too-expensive"), path
+        assert await answers(api)
+
+
+async def test_reads_follow_the_generation_that_serves(
+    api: httpx.AsyncClient, read_side: ReadSide, query_database: PostgresAddress
+) -> None:
+    ann, bob = person(1), person(2)
+    await read_side.register(ann)
+    await make_generation(read_side, 2, status="building")
+    await read_side.connection.execute(
+        "INSERT INTO users_g2 SELECT $1, 1, 'active', 'b', 'b', now(), now(), $2",
+        bob.id,
+        bob.model_dump_json().encode(),
+    )
+    assert await listed(api) == [str(ann.id)]
+
+    await switch(read_side, notify=True)
+    switched = time.monotonic()
+
+    async def shown() -> bool:
+        return await listed(api) == [str(bob.id)]
+
+    await until(shown, within=0.8, what="the notification is followed, before the poll would")
+    assert (await api.get(f"/users/{ann.id}")).status_code == 404
+    assert time.monotonic() - switched < 2
+
+    await read_side.connection.execute("DROP TABLE users_g1, users_g1_erased")
+    assert await shown()
+
+
+async def test_a_switch_that_nobody_announced_is_followed_within_the_poll(
+    api: httpx.AsyncClient, read_side: ReadSide
+) -> None:
+    await read_side.register(person(1))
+    await make_generation(read_side, 2, status="building")
+    await switch(read_side, notify=False)
+
+    async def empty() -> bool:
+        return await listed(api) == []
+
+    await until(empty, within=3, what="the poll finds the switch")
+
+
+async def test_a_generation_of_another_shape_is_not_ready(api: httpx.AsyncClient, read_side: ReadSide) -> None:
+    await read_side.connection.execute("UPDATE generations SET shape = shape + 1 WHERE projection = 'timeline'")
+
+    async def complaint() -> Any:
+        return "rebuild timeline" in (await api.get("/readyz")).json()["checks"]["generations"]
+
+    await until(complaint, within=3, what="readiness names the projection to rebuild")
+
+
+async def make_generation(read_side: ReadSide, number: int, *, status: str) -> None:
+    for table in ("users_g1", "users_g1_erased"):
+        await read_side.connection.execute(
+            f"CREATE TABLE {table.replace('g1', f'g{number}')} (LIKE {table} INCLUDING ALL)"
+        )
+    await read_side.connection.execute(
+        "INSERT INTO generations (projection, generation, shape, status) VALUES ('users', $1, 1, $2)", number, status
+    )
+
+
+async def switch(read_side: ReadSide, *, notify: bool) -> None:
+    async with read_side.connection.transaction():
+        for status, number in (("standby", 1), ("serving", 2)):
+            await read_side.connection.execute(
+                "UPDATE generations SET status = $1 WHERE projection = 'users' AND generation = $2", status, number
+            )
+        if notify:
+            await read_side.connection.execute("NOTIFY muster_generations")

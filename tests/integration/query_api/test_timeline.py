@@ -1,0 +1,79 @@
+from datetime import timedelta
+
+import httpx
+
+from events.user_events import UserDeactivated, UserRegistered, rfc3339
+from tests.integration.query_api.read_side import START, ReadSide, erased, moved, person, token
+
+
+async def test_entries_come_newest_first_with_what_changed_and_why(api: httpx.AsyncClient, read_side: ReadSide) -> None:
+    ann = person(email="old@example.com")
+    changed = moved(ann, "new@example.com")
+    gone = changed.user.model_copy(update={"version": 3, "is_active": False, "status": "deactivated"})
+    await read_side.apply(UserRegistered(user=ann))
+    await read_side.apply(changed, now=START + timedelta(hours=1))
+    await read_side.apply(
+        UserDeactivated(user=gone, previous={"is_active": True, "status": "active"}, reason="asked to")
+    )
+
+    answer = await api.get(f"/users/{ann.id}/timeline")
+    page = answer.json()
+
+    assert [(entry["type"], entry["version"], entry["reason"]) for entry in page["data"]] == [
+        ("deactivated", 3, "asked to"),
+        ("email_changed", 2, None),
+        ("registered", 1, None),
+    ]
+    assert page["data"][1]["changes"] == {"email": {"from": "old@example.com", "to": "new@example.com"}}
+    assert page["data"][1]["time"] == rfc3339(START + timedelta(hours=1))
+    assert (page["has_more"], page["next_cursor"]) == (False, None)
+    assert answer.headers["consistency-token"] == token(ann.id, 3)
+    assert answer.headers["cache-control"] == "no-store"
+    assert "etag" not in answer.headers
+
+
+async def test_pages_go_on_where_the_last_ended_also_while_more_happens(
+    api: httpx.AsyncClient, read_side: ReadSide
+) -> None:
+    ann = person()
+    await read_side.register(ann)
+    current = ann
+    for number in range(6):
+        event = moved(current, f"{number}@example.com")
+        await read_side.apply(event)
+        current = event.user
+
+    first = await api.get(f"/users/{ann.id}/timeline?limit=3")
+    await read_side.apply(moved(current, "later@example.com"))
+    second = await api.get(first.links["next"]["url"])
+    third = await api.get(second.links["next"]["url"])
+
+    seen = [entry["version"] for answer in (first, second, third) for entry in answer.json()["data"]]
+    assert seen == [7, 6, 5, 4, 3, 2, 1]
+    assert "next" not in third.links
+
+
+async def test_a_cursor_of_another_users_timeline_is_refused(api: httpx.AsyncClient, read_side: ReadSide) -> None:
+    ann, bob = person(1), person(2)
+    await read_side.register(ann, bob)
+    await read_side.apply(moved(ann, "a@example.com"))
+    cursor = (await api.get(f"/users/{ann.id}/timeline?limit=1")).json()["next_cursor"]
+
+    answer = await api.get(f"/users/{bob.id}/timeline", params={"cursor": cursor})
+
+    assert (answer.status_code, answer.json()["type"]) == (400, "/problems/invalid-cursor")
+
+
+async def test_who_never_was_and_who_was_erased_have_none(api: httpx.AsyncClient, read_side: ReadSide) -> None:
+    ann = person()
+    await read_side.register(ann)
+    await read_side.apply(erased(ann))
+
+    for identifier in (ann.id, person().id):
+        assert (await api.get(f"/users/{identifier}/timeline")).status_code == 404
+
+
+async def test_takes_limit_and_cursor_and_nothing_else(api: httpx.AsyncClient) -> None:
+    for query in ("skip=1", "sort=version", "limit=0"):
+        assert (await api.get(f"/users/{person().id}/timeline?{query}")).status_code == 422
+    assert (await api.get("/users/ann/timeline")).status_code == 422
