@@ -1,10 +1,12 @@
 """A reader who follows a link of the documentation, or looks for a file that it names, finds it."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
+from cli.main import COMMANDS
 from tests.unit.docs.pages import ROOT, pages, without_code_blocks
 
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -69,3 +71,32 @@ def test_every_decision_that_the_code_refers_to_is_written() -> None:
 
     assert numbers <= written
     assert numbers, "the code refers to some"
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_code_block_of_python_or_json_can_be_read(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+
+    for language, code in re.findall(r"^```(python|json)\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE):
+        if language == "python":
+            compile(code, str(page), "exec")
+        else:
+            json.loads(code)
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_muster_command_that_is_named_exists(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    named = set(re.findall(r"(?:^|`|/)muster ([a-z]+)", text, flags=re.MULTILINE))
+
+    # One that has a module and is not registered yet may be named already.
+    modules = {file.stem for file in (ROOT / "cli").glob("*.py")}
+    assert named - set(COMMANDS) <= modules
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_make_target_that_is_named_exists(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    named = set(re.findall(r"(?:^|`)make ([a-z]+)", page.read_text(encoding="utf-8"), flags=re.MULTILINE))
+
+    assert named - targets == set()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import typer.main
+from fastapi import FastAPI
 from pydantic.fields import FieldInfo
 from typer.core import TyperGroup
 
@@ -16,12 +17,14 @@ from chassis.settings import Settings, _aliases
 from cli.demo import DemoSettings
 from cli.main import COMMANDS, app
 from cli.topics import TopicsSettings
+from command_api.app import create_app as create_command_app
 from command_api.settings import CommandApiSettings
 from command_api.users import errors
 from events import catalogue
 from outbox.settings import RelaySettings
 from projectors.settings import ProjectorSettings
 from query_api import problems
+from query_api.app import create_app as create_query_app
 from query_api.settings import QueryApiSettings
 from tests.unit.docs.pages import REFERENCE, ROOT, code_words, table_rows
 
@@ -132,6 +135,11 @@ def _options(command: Any) -> set[str]:
     return {opt for option in options for opt in option.opts} - {"--help", "--install-completion", "--show-completion"}
 
 
+def _modules() -> set[str]:
+    """Commands that have a module of their own; one that is not registered yet may be on the page already."""
+    return {file.stem for file in (ROOT / "cli").glob("*.py")}
+
+
 def test_every_command_and_option_is_on_the_command_lines_page_and_no_other() -> None:
     expected = {name: _options(command) for name, command in _commands(typer.main.get_command(app))}
 
@@ -139,8 +147,28 @@ def test_every_command_and_option_is_on_the_command_lines_page_and_no_other() ->
 
     found = {name: {word for row in table_rows(text) for word in code_words(row[0])} for name, text in sections.items()}
     options = {name: {word.split(" ")[0] for word in words if word.startswith("-")} for name, words in found.items()}
-    assert options == expected
-    assert {name.split(" ")[1] for name in sections} == set(COMMANDS)
+    assert {name: found for name, found in options.items() if name.split(" ")[1] in COMMANDS} == expected
+    assert {name.split(" ")[1] for name in sections} - set(COMMANDS) <= _modules()
+
+
+def _routes(app: FastAPI) -> set[str]:
+    """`METHOD /path` of every command or query."""
+    routes = set()
+    for path, methods in app.openapi()["paths"].items():
+        if path.startswith(("/users", "/stats")):
+            routes |= {f"{method.upper()} {path.replace('{user_id}', '{id}')}" for method in methods}
+    return routes
+
+
+def test_every_route_is_on_the_apis_page_and_no_other() -> None:
+    text = (REFERENCE / "http-apis.md").read_text(encoding="utf-8")
+    cells = [row[0] for row in table_rows(text)]
+    found = {word for cell in cells for word in code_words(cell) if re.match(r"[A-Z]+ /(users|stats)", word)}
+
+    command = create_command_app(CommandApiSettings.model_construct(public_query_url="http://127.0.0.1:8001"))
+    query = create_query_app(QueryApiSettings.model_construct())
+
+    assert found == _routes(command) | _routes(query)
 
 
 def test_every_event_type_is_on_its_page_and_no_other() -> None:
