@@ -19,7 +19,9 @@ Status = Literal["active", "deactivated"]
 
 def rfc3339(time: datetime) -> str:
     """The one written form of a time: RFC 3339, UTC, microseconds, `Z`."""
-    return time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    if time.tzinfo is not UTC:
+        time = time.astimezone(UTC)
+    return f"{time.isoformat(timespec='microseconds')[:-6]}Z"
 
 
 Time = Annotated[datetime, PlainSerializer(rfc3339, return_type=str)]

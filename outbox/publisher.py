@@ -9,11 +9,11 @@ publisher fences its predecessor of the same name (KIP-98) and completes or abor
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Final
-from uuid import UUID
 
 import structlog
 from aiokafka import AIOKafkaProducer
@@ -21,6 +21,7 @@ from aiokafka.partitioner import murmur2
 
 from chassis.database import describe
 from chassis.kafka import client_arguments
+from events.envelope import kafka_headers
 from outbox.settings import RelaySettings
 from outbox.work_list import Row
 
@@ -113,21 +114,31 @@ class Publisher:
     def _batches(self, rows: Sequence[Row]) -> Iterable[tuple[int, list[Any]]]:
         partitions: defaultdict[int, list[Row]] = defaultdict(list)
         for row in rows:
-            partitions[self._partition_of(row.envelope.user_id)].append(row)
+            partitions[self._partition_of(row.user_id)].append(row)
         for partition, its_rows in partitions.items():
             yield partition, self._build(its_rows)
 
     def _build(self, rows: Sequence[Row]) -> list[Any]:
-        batches = [self._producer.create_batch()]
+        batches, now = [self._producer.create_batch()], int(time.time() * 1000)
         for row in rows:
-            key, headers = str(row.envelope.user_id).encode(), row.envelope.headers()
+            key = row.user_id.encode()
+            headers = kafka_headers(
+                row.event_id.encode(),
+                row.type,
+                key,
+                row.version,
+                row.time,
+                row.correlation_id,
+                row.causation_id,
+                row.traceparent,
+            )
             # None says the batch is full; an empty one takes a record of any size.
-            if batches[-1].append(timestamp=None, key=key, value=row.value, headers=headers) is None:
+            if batches[-1].append(timestamp=now, key=key, value=row.value, headers=headers) is None:
                 batches.append(self._producer.create_batch())
-                batches[-1].append(timestamp=None, key=key, value=row.value, headers=headers)
+                batches[-1].append(timestamp=now, key=key, value=row.value, headers=headers)
         return batches
 
-    def _compute_partition(self, user_id: UUID) -> int:
+    def _compute_partition(self, user_id: str) -> int:
         """Kafka's default partitioner for keyed records, so that other producers and joins agree."""
-        hashed: int = murmur2(str(user_id).encode()) & 0x7FFFFFFF
+        hashed: int = murmur2(user_id.encode()) & 0x7FFFFFFF
         return hashed % self._settings.topic_partitions

@@ -12,7 +12,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
-from uuid import UUID
 
 FORMAT: Final = 1
 
@@ -33,9 +32,9 @@ class BatchRecord:
     time: str
 
 
-def digest(event_ids: Sequence[UUID]) -> str:
-    """SHA-256 over the event ids' bytes, in outbox order, as hex."""
-    return hashlib.sha256(b"".join(event_id.bytes for event_id in event_ids)).hexdigest()
+def digest(event_ids: Sequence[str]) -> str:
+    """SHA-256 over the event ids as text, joined by commas, in outbox order, as hex."""
+    return hashlib.sha256(",".join(event_ids).encode()).hexdigest()
 
 
 def encode(record: BatchRecord) -> bytes:
@@ -78,7 +77,7 @@ def decode(value: bytes) -> BatchRecord:
         ) from error
 
 
-def in_doubt(record: BatchRecord, found: Sequence[tuple[int, UUID]], system_identifier: str) -> list[int]:
+def in_doubt(record: BatchRecord, found: Sequence[tuple[int, str]], system_identifier: str) -> list[int]:
     """The ids that must be deleted before anything is published: the record's batch, if it is still in the outbox.
 
     `found` is what the outbox holds of the record's ids, in id order. Deletion is one statement, so all or none of the

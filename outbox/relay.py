@@ -175,17 +175,16 @@ class Relay:
         return encode(
             BatchRecord(
                 ids=tuple(row.id for row in page),
-                digest=digest([row.envelope.event_id for row in page]),
+                digest=digest([row.event_id for row in page]),
                 system_identifier=identity,
                 time=rfc3339(self._now()),
             )
         )
 
     def _count(self, page: Sequence[Row]) -> None:
-        now = self._now()
+        now = self._now().timestamp()
         metrics.PUBLISHED.inc(len(page))
-        for row in page:
-            metrics.PUBLISH_SECONDS.observe(max(0.0, (now - row.appended_at).total_seconds()))
+        metrics.PUBLISH_SECONDS.observe_all([now - row.appended_at for row in page])
         self._backoff.reset()
         self.state.leading()
 

@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
-from uuid import UUID
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 import structlog
 
 from chassis.database import connect, disconnect
 from chassis.settings import PostgresAddress
-from events.envelope import Envelope
 from outbox.floor import Floor
 from outbox.metrics import BELOW_FLOOR
 
@@ -37,7 +34,8 @@ ROW_BYTES: Final = 512
 # The inner query is bounded before anything else happens, so the anti-join is over a page, not over the table; the
 # window adds up sizes from TOAST pointers and never reads a value that is cut off. The first row is always taken.
 _PAGE: Final = f"""
-SELECT id, event_id, user_id, version, type, time, correlation_id, causation_id, traceparent, value, appended_at, total
+SELECT id, event_id::text, user_id::text, version, type, time, correlation_id, causation_id, traceparent, value,
+    extract(epoch FROM appended_at)::float8 AS appended_at, total::bigint
 FROM (
     SELECT o.*, sum(coalesce(octet_length(value), 0) + {ROW_BYTES}) OVER (ORDER BY id) AS total
     FROM (SELECT * FROM outbox WHERE id > $1 ORDER BY id LIMIT $2) AS o
@@ -52,7 +50,7 @@ SELECT pg_snapshot_xmin(s)::text::bigint AS xmin, pg_snapshot_xmax(s)::text::big
 FROM pg_current_snapshot() AS s
 """
 _DELETE: Final = "DELETE FROM outbox WHERE id = ANY($1::bigint[])"
-_FIND: Final = "SELECT id, event_id FROM outbox WHERE id = ANY($1::bigint[]) ORDER BY id"
+_FIND: Final = "SELECT id, event_id::text FROM outbox WHERE id = ANY($1::bigint[]) ORDER BY id"
 _IDENTITY: Final = """
 SELECT (SELECT system_identifier FROM pg_control_system())::text || '/' || current_database()
 """
@@ -62,14 +60,26 @@ class WorkListError(Exception):
     """The outbox did not hold what the relay had read from it: somebody else deletes from it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One event of the work list."""
+class Row(NamedTuple):
+    """One event of the work list: a tuple, because a page has thousands; columns as _PAGE selects them.
+
+    Ids come as text, which is how they are published: UUID objects would be made to be unmade.
+    """
 
     id: int
-    envelope: Envelope
+    event_id: str
+    user_id: str
+    version: int
+    type: str
+    time: datetime
+    correlation_id: str
+    causation_id: str
+    traceparent: str | None
     value: bytes | None
-    appended_at: datetime
+    #: Seconds since the epoch.
+    appended_at: float
+    #: Bytes of this and all rows before it on the page.
+    total: int
 
 
 class WorkList:
@@ -112,9 +122,9 @@ class WorkList:
         records = await self._read(self._floor.value, limit, flying)
         complete = len(records) < self._page_rows and not self._cut(records)
         self._floor.polled(records[-1]["id"] if records else None, complete=complete)
-        return [_row(record) for record in records]
+        return [Row._make(record) for record in records]
 
-    async def find(self, ids: Sequence[int]) -> list[tuple[int, UUID]]:
+    async def find(self, ids: Sequence[int]) -> list[tuple[int, str]]:
         """Which of these ids are there, with their event ids, in id order."""
         records = await self._connection.fetch(_FIND, list(ids), timeout=STATEMENT_SECONDS)
         return [(record["id"], record["event_id"]) for record in records]
@@ -152,17 +162,3 @@ class WorkList:
             BELOW_FLOOR.inc(len(below))
             log.error("outbox.rows_below_floor", ids=below[:10], count=len(below), floor=self._floor.value)
             self._floor = Floor()
-
-
-def _row(record: asyncpg.Record) -> Row:
-    envelope = Envelope(
-        event_id=record["event_id"],
-        type=record["type"],
-        user_id=record["user_id"],
-        version=record["version"],
-        time=record["time"],
-        correlation_id=record["correlation_id"],
-        causation_id=record["causation_id"],
-        traceparent=record["traceparent"],
-    )
-    return Row(record["id"], envelope, record["value"], record["appended_at"])

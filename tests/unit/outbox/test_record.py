@@ -1,15 +1,15 @@
 """The relay's record: what it says, and what a successor makes of it."""
 
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 
 from outbox.record import BatchRecord, RelayStopError, decode, digest, encode, in_doubt
 
-EVENTS = [(number, uuid4()) for number in (3, 4, 5, 9)]
+EVENTS = [(number, str(uuid4())) for number in (3, 4, 5, 9)]
 
 
-def record(events: list[tuple[int, UUID]], database: str = "one") -> BatchRecord:
+def record(events: list[tuple[int, str]], database: str = "one") -> BatchRecord:
     return BatchRecord(
         ids=tuple(number for number, _ in events),
         digest=digest([event_id for _, event_id in events]),
@@ -34,7 +34,7 @@ def test_a_batch_that_is_gone_leaves_nothing_to_do() -> None:
 
 
 def test_other_events_under_the_same_ids_stop_the_relay() -> None:
-    others = [(number, uuid4()) for number, _ in EVENTS]
+    others = [(number, str(uuid4())) for number, _ in EVENTS]
 
     with pytest.raises(RelayStopError, match=r"4 events with ids 3 to 9.*muster audit.*RELAY_NAME"):
         in_doubt(record(EVENTS), others, "one")
