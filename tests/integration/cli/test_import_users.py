@@ -1,0 +1,186 @@
+"""`muster import` against a real command API: ids of its own, rejects, resuming, outages."""
+
+import asyncio
+import json
+import os
+import stat
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from uuid import RFC_4122
+
+import pytest
+from argon2 import PasswordHasher
+
+from chassis.database import connect, disconnect
+from chassis.settings import PostgresAddress
+from cli.import_users import CHUNK_LINES, LINE_BYTES, line_id, with_id
+from tests.integration.command_api.conftest import Connection
+from tests.integration.command_api.processes import ApiProcess, api_process
+from tests.waiting import until
+
+ROOT = Path(__file__).parents[3]
+HASH = PasswordHasher(memory_cost=8, time_cost=1, parallelism=1).hash("correct horse")
+RUN_SECONDS = 60
+PROGRAM = "import typer; from cli.import_users import import_users; typer.run(import_users)"
+
+
+@pytest.fixture
+async def api(command_database: PostgresAddress) -> AsyncIterator[ApiProcess]:
+    async with api_process(command_database, OUTBOX_NOTIFY="false") as served:
+        yield served
+
+
+@pytest.fixture
+async def database(command_database: PostgresAddress) -> AsyncIterator[Connection]:
+    connection = await connect(command_database, application="test")
+    try:
+        yield connection
+    finally:
+        await disconnect(connection)
+
+
+def line(name: str, **more: Any) -> str:
+    return json.dumps({"email": f"{name}@example.com", "username": name, "password_hash": HASH, **more})
+
+
+async def run(*arguments: str, given: bytes = b"") -> tuple[int, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", PROGRAM, *arguments),
+        cwd=ROOT,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "COLUMNS": "120"},
+    )
+    out, err = await asyncio.wait_for(process.communicate(given), RUN_SECONDS)
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+async def test_a_file_is_imported_and_importing_it_again_changes_nothing(
+    api: ApiProcess, database: Connection, tmp_path: Path
+) -> None:
+    file = tmp_path / "users.ndjson"
+    count = CHUNK_LINES + 10
+    file.write_text("\n".join(line(f"user{number}") for number in range(count)))
+
+    first, out, _ = await run(str(file), "--url", api.url)
+    again, report, _ = await run(str(file), "--url", api.url, "--json")
+
+    assert (first, again) == (0, 0), out
+    assert "2,010 created" in out
+    assert json.loads(report) == {
+        "complete": True,
+        "lines": count,
+        "created": 0,
+        "unchanged": count,
+        "failed": 0,
+        "rejects": None,
+    }
+    assert await database.fetchval("SELECT count(*) FROM outbox") == count
+    assert _names(tmp_path) == {"users.ndjson", "users.ndjson.import.json"}
+
+
+async def test_refused_lines_are_kept_for_their_owner_and_fail_the_command(
+    api: ApiProcess, database: Connection, tmp_path: Path
+) -> None:
+    file = tmp_path / "users.ndjson"
+    lines = [line("ann"), "{broken", line("ann", email="other@example.com"), "x" * (LINE_BYTES + 10), line("bob")]
+    file.write_text("\n".join(lines) + "\n")
+
+    code, out, _ = await run(str(file), "--url", api.url)
+
+    rejects, reasons = tmp_path / "users.ndjson.rejects.ndjson", tmp_path / "users.ndjson.rejects.ndjson.reasons"
+    why = [json.loads(item) for item in reasons.read_text().splitlines()]
+    assert code == 1
+    assert "2 created" in out
+    assert "3 refused" in out
+    assert [item["line"] for item in why] == [2, 3, 4]
+    assert [item["problem"]["type"].rpartition("/")[2] for item in why] == [
+        "malformed-request",
+        "username-taken",
+        "payload-too-large",
+    ]
+    assert rejects.read_text().splitlines()[:2] == lines[1:3]
+    assert stat.S_IMODE(rejects.stat().st_mode) == 0o600
+    assert await database.fetchval("SELECT count(*) FROM users") == 2
+
+
+async def test_an_import_goes_on_where_it_stopped(api: ApiProcess, database: Connection, tmp_path: Path) -> None:
+    file = tmp_path / "users.ndjson"
+    file.write_text("\n".join(line(f"user{number}") for number in range(CHUNK_LINES * 2)))
+    await run(str(file), "--url", api.url)
+    notes = tmp_path / "users.ndjson.import.json"
+    first = file.read_bytes().split(b"\n")[:CHUNK_LINES]
+    offset = sum(len(item) + 1 for item in first)
+    noted = {**json.loads(notes.read_text()), "offset": offset, "line": CHUNK_LINES, "created": CHUNK_LINES}
+    notes.write_text(json.dumps(noted))
+
+    code, report, _ = await run(str(file), "--url", api.url, "--resume", "--json")
+
+    assert code == 0
+    assert json.loads(report)["created"] == CHUNK_LINES
+    assert json.loads(report)["unchanged"] == CHUNK_LINES, "only the second half was sent again"
+    assert await database.fetchval("SELECT count(*) FROM users") == CHUNK_LINES * 2
+
+
+async def test_a_file_that_has_changed_is_not_resumed(api: ApiProcess, tmp_path: Path) -> None:
+    file = tmp_path / "users.ndjson"
+    file.write_text(line("ann"))
+    await run(str(file), "--url", api.url)
+    file.write_text(line("ann") + "\n" + line("bob"))
+
+    code, _, err = await run(str(file), "--url", api.url, "--resume")
+
+    assert code == 2
+    assert "has changed" in err
+
+
+async def test_standard_input_is_taken(api: ApiProcess, database: Connection, tmp_path: Path) -> None:
+    code, out, err = await run("-", "--url", api.url, "--rejects", str(tmp_path / "r"), given=line("ann").encode())
+
+    assert (code, await database.fetchval("SELECT count(*) FROM users")) == (0, 1), out + err
+    assert (await run("-", "--resume"))[0] == 2
+
+
+async def test_an_outage_in_the_middle_costs_only_time(command_database: PostgresAddress, tmp_path: Path) -> None:
+    """The API dies while a chunk is under way and comes back on the same port."""
+    file = tmp_path / "users.ndjson"
+    count = CHUNK_LINES * 3
+    file.write_text("\n".join(line(f"user{number}") for number in range(count)))
+    notes = tmp_path / "users.ndjson.import.json"
+    async with api_process(command_database, OUTBOX_NOTIFY="false") as first:
+        importing = asyncio.create_task(run(str(file), "--url", first.url, "--json"))
+        await until(lambda: _exists(notes), within=RUN_SECONDS, what="the first chunk is noted")
+        await first.kill()
+    async with api_process(command_database, first.port, OUTBOX_NOTIFY="false"):
+        code, report, err = await importing
+
+    told = json.loads(report)
+    assert code == 0, err
+    assert (told["lines"], told["created"] + told["unchanged"], told["failed"]) == (count, count, 0)
+
+
+async def _exists(path: Path) -> bool:
+    return path.name in _names(path.parent)
+
+
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_an_id_depends_on_the_line_and_sorts_by_its_number() -> None:
+    ids = [line_id(b"{}", number, 1_764_000_000_000) for number in (1, 2, 3_000_000_000, 2**41)]
+
+    assert {(item.version, item.variant) for item in ids} == {(7, RFC_4122)}
+    assert ids == sorted(ids)
+    assert line_id(b"{ }", 1, 1_764_000_000_000) != ids[0]
+    assert line_id(b"{}", 1, 1_764_000_000_000) == ids[0]
+
+
+def test_only_an_object_without_an_id_is_given_one() -> None:
+    assert json.loads(with_id(b' {"a": 1}', 1, 0)) == {"id": str(line_id(b' {"a": 1}', 1, 0)), "a": 1}
+    for line_ in (b'{"id": "x"}', b"[1]", b"{", b"", b"{}"):
+        assert with_id(line_, 1, 0) == line_
