@@ -16,6 +16,11 @@ def pages() -> list[Path]:
     return [ROOT / name for name in TOP_LEVEL] + sorted((ROOT / "docs").rglob("*.md"))
 
 
+def command_modules() -> set[str]:
+    """Commands that have a module of their own; one that is not registered yet may be documented already."""
+    return {file.stem.partition("_")[0] for file in (ROOT / "cli").glob("*.py")}
+
+
 def without_code_blocks(text: str) -> str:
     """The prose of a page: links and headings in a code block are none."""
     return re.sub(r"^( *)```.*?^\1```$", "", text, flags=re.DOTALL | re.MULTILINE)

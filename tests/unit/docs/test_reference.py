@@ -26,7 +26,7 @@ from projectors.settings import ProjectorSettings
 from query_api import problems
 from query_api.app import create_app as create_query_app
 from query_api.settings import QueryApiSettings
-from tests.unit.docs.pages import REFERENCE, ROOT, code_words, table_rows
+from tests.unit.docs.pages import REFERENCE, ROOT, code_words, command_modules, table_rows
 
 READERS: dict[str, type[Settings]] = {
     "command API": CommandApiSettings,
@@ -135,11 +135,6 @@ def _options(command: Any) -> set[str]:
     return {opt for option in options for opt in option.opts} - {"--help", "--install-completion", "--show-completion"}
 
 
-def _modules() -> set[str]:
-    """Commands that have a module of their own; one that is not registered yet may be on the page already."""
-    return {file.stem for file in (ROOT / "cli").glob("*.py")}
-
-
 def test_every_command_and_option_is_on_the_command_lines_page_and_no_other() -> None:
     expected = {name: _options(command) for name, command in _commands(typer.main.get_command(app))}
 
@@ -148,7 +143,7 @@ def test_every_command_and_option_is_on_the_command_lines_page_and_no_other() ->
     found = {name: {word for row in table_rows(text) for word in code_words(row[0])} for name, text in sections.items()}
     options = {name: {word.split(" ")[0] for word in words if word.startswith("-")} for name, words in found.items()}
     assert {name: found for name, found in options.items() if name.split(" ")[1] in COMMANDS} == expected
-    assert {name.split(" ")[1] for name in sections} - set(COMMANDS) <= _modules()
+    assert {name.split(" ")[1] for name in sections} - set(COMMANDS) <= command_modules()
 
 
 def _routes(app: FastAPI) -> set[str]:
