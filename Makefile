@@ -1,0 +1,128 @@
+# Muster: everything a person types here. `make help` lists it; CONTRIBUTING.md explains it.
+#
+# A fresh machine needs Python 3.11 or newer (with venv) and make. The virtual environment is made once in .venv, from
+# locked requirements with hashes; stamps in it say what has been done, so the second run installs nothing.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SUFFIXES:
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+BIN := $(VENV)/bin
+LOCK := requirements
+
+# The interpreter for .venv; without it the newest that is there is used.
+PYTHON ?=
+# Passed on by the targets that run something: make up ARGS="--command-port 8080", make test ARGS="-k relay".
+ARGS ?=
+
+# Use the interpreter that is there, never download one.
+export UV_PYTHON_DOWNLOADS := never
+export UV_NO_PROGRESS := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+CHECKED := chassis cli command_api events local_stack outbox projectors query_api read_model tests
+
+.PHONY: help
+help: ## List what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: up
+up: $(VENV)/.local ## Start the whole stack on this machine; Ctrl-C stops it (ARGS="-v" shows every log)
+	@if [ -t 0 ]; then set -m; fi; $(BIN)/muster up $(ARGS)
+
+.PHONY: demo
+demo: $(VENV)/.local ## Register a few users and watch them travel through Kafka; needs `make up` in another terminal
+	@$(BIN)/muster demo $(ARGS)
+
+.PHONY: test
+test: $(VENV)/.dev ## Run every test against real servers
+	@$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: storm
+storm: $(VENV)/.dev ## Kill relays, PostgreSQL and the broker a thousand times and count what a consumer misses
+	@$(BIN)/python -m tests.integration.outbox.storm $(ARGS)
+
+.PHONY: check
+check: $(VENV)/.dev ## Lint, format, types, import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+.PHONY: lock
+lock: $(VENV)/.bootstrap ## Renew requirements/*.txt from pyproject.toml (LOCK_ARGS="--upgrade" for newer versions)
+	$(COMPILE) --extra local --group dev pyproject.toml -o $(LOCK)/dev.txt
+	$(COMPILE) --extra local -c $(LOCK)/dev.txt pyproject.toml -o $(LOCK)/local.txt
+	$(COMPILE) -c $(LOCK)/dev.txt pyproject.toml -o $(LOCK)/service.txt
+	$(COMPILE) -c $(LOCK)/dev.txt $(LOCK)/bootstrap.in -o $(LOCK)/bootstrap.txt
+
+.PHONY: clean
+clean: ## Remove .venv and what tools cached; the local stack's data in .local stays
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+LOCK_ARGS ?=
+COMPILE = @$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $(LOCK_ARGS)
+
+# -- the virtual environment -------------------------------------------------------------------------------------------
+
+# Made anew when its interpreter has gone, or when the checkout has moved (scripts in it name their place).
+define find_python
+if [ -x $(BIN)/python ] && $(BIN)/python -c '' 2>/dev/null \
+	&& { [ ! -f $(VENV)/.place ] || [ "$$(cat $(VENV)/.place)" = "$$PWD" ]; }; then \
+	[ -f $(VENV)/.place ] || printf %s "$$PWD" > $(VENV)/.place; exit 0; \
+fi; \
+found=''; \
+for candidate in $(if $(PYTHON),'$(PYTHON)',python3.14 python3.13 python3.12 python3.11 python3 python); do \
+	if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+		found="$$candidate"; \
+		if "$$candidate" -c 'import venv, ensurepip' 2>/dev/null; then break; fi; \
+		lacking="$$candidate"; found=''; \
+	fi; \
+done; \
+if [ -z "$$found" ] && [ -n "$$lacking" ]; then \
+	echo "$$lacking cannot make virtual environments: install its venv package (on Debian and Ubuntu: apt install python3-venv)." >&2; exit 1; \
+fi; \
+if [ -z "$$found" ]; then \
+	echo "Muster needs Python 3.11 or newer and found none: install one, or name it with make PYTHON=/path/to/python." >&2; exit 1; \
+fi; \
+echo "Making $(VENV) with $$("$$found" -V) …"; \
+rm -rf $(VENV) && "$$found" -m venv $(VENV) && printf %s "$$PWD" > $(VENV)/.place
+endef
+
+# uv does not read pip's configuration; a mirror or certificate named there is meant for it too. It runs from elsewhere
+# because it would apply [tool.uv] of pyproject.toml, whose constraints are for locking and have no hashes.
+define uv_install
+index=$$($(BIN)/pip config get global.index-url 2>/dev/null || true); \
+UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$index}}"; \
+if [ -n "$$UV_DEFAULT_INDEX" ]; then export UV_DEFAULT_INDEX; else unset UV_DEFAULT_INDEX; fi; \
+if [ -n "$$PIP_CERT" ]; then SSL_CERT_FILE="$${SSL_CERT_FILE:-$$PIP_CERT}"; export SSL_CERT_FILE; fi; \
+here=$$PWD; cd / && "$$here/$(BIN)/uv" pip install --quiet --python "$$here/$(BIN)/python"
+endef
+
+$(VENV)/.place: FORCE
+	@$(find_python)
+
+$(VENV)/.bootstrap: $(LOCK)/bootstrap.txt $(VENV)/.place
+	@echo "Installing the installer …"
+	@$(BIN)/pip install --quiet --require-hashes -r $(LOCK)/bootstrap.txt
+	@touch $@
+
+$(VENV)/.editable: pyproject.toml $(VENV)/.bootstrap
+	@$(uv_install) --no-deps --no-build-isolation --editable "$$here"
+	@touch $@
+
+$(VENV)/.local: $(LOCK)/local.txt $(VENV)/.editable
+	@echo "Installing what the local stack needs …"
+	@$(uv_install) --require-hashes -r "$$here/$(LOCK)/local.txt"
+	@touch $@
+
+$(VENV)/.dev: $(LOCK)/dev.txt $(VENV)/.editable
+	@echo "Installing what tests and checks need …"
+	@$(uv_install) --require-hashes -r "$$here/$(LOCK)/dev.txt"
+	@touch $@
+
+.PHONY: FORCE
+FORCE:

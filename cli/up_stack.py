@@ -1,0 +1,193 @@
+"""The local stack itself: which processes it has, in which order they start and end, what is written down about them.
+
+    jars → Kafka ─────────────────────→ topics ─┐
+    PostgreSQL → databases → migrations ────────┴→ command API, query API, relay, projectors
+
+Two lanes side by side, then all of ours at once. They end in the order in which work flows: APIs drain, the relay
+publishes, projectors apply, then Kafka and PostgreSQL.
+"""
+
+import asyncio
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+
+from cli.up_screen import Screen
+from cli.up_settings import COMMAND_DATABASE, QUERY_DATABASE, Ports, process_environment, stack_settings
+from local_stack import stack_file
+from local_stack.child import Child, describe_exit, run_once
+from local_stack.errors import ChildFailedError
+from local_stack.folder import FOLDER_VARIABLE
+from local_stack.http_process import HttpProcess
+from local_stack.kafka import KafkaServer
+from local_stack.kafka_jars import fetch_jars, jar_folder, missing_jars, pinned_jars
+from local_stack.logs import last_lines
+from local_stack.postgres import PostgresServer
+from local_stack.stack_file import ProcessEntry, Stack
+from local_stack.supervisor import Supervisor
+
+# Migrations and topics of an empty stack take 2 s; a large local database may take minutes to migrate.
+ONE_SHOT_SECONDS = 600.0
+
+
+class LocalStack:
+    """Everything `muster up` runs, on one data folder."""
+
+    def __init__(self, folder: Path, ports: Ports, screen: Screen, *, program: list[str], started_at: datetime) -> None:
+        self.folder = folder
+        self.ports = ports
+        self._screen = screen
+        self._program = program
+        self._started_at = started_at
+        self.logs = folder / "logs"
+        self._settings: dict[str, str] = {}
+        self.postgres = PostgresServer(folder / "postgres", ports.postgres, log=self.logs / "postgres.log")
+        self.kafka = KafkaServer(folder / "kafka", ports.kafka, log=self.logs / "kafka.log")
+        self.processes: list[HttpProcess] = []
+        self.supervisor = Supervisor(screen)
+        for server in (self.postgres, self.kafka):
+            server.marks[FOLDER_VARIABLE] = str(folder)
+
+    @property
+    def children(self) -> list[Child]:
+        """All processes, servers first."""
+        return [self.postgres, self.kafka, *self.processes]
+
+    def plan(self) -> None:
+        """Settle what every process is told; nothing is started."""
+        self._settings = stack_settings(self.folder, self.ports, self.postgres.address)
+        self.processes = [
+            self._process("command-api", ("serve", "command", "--port", str(self.ports.command)), self.ports.command),
+            self._process("query-api", ("serve", "query", "--port", str(self.ports.query)), self.ports.query),
+            self._process("relay", ("relay",), self.ports.relay),
+            self._process("projectors", ("project",), self.ports.projectors),
+        ]
+
+    async def start(self) -> None:
+        """Start everything and return when all of it is ready.
+
+        Raises:
+            ChildFailedError, DownloadError, MissingPartError: something failed; `stop` ends the rest.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._kafka_lane())
+                group.create_task(self._postgres_lane())
+        except* Exception as failures:  # noqa: BLE001 - the first one is what the person needs to see
+            raise _first(failures) from None
+        with self._screen.step("Services"):
+            await self.supervisor.start(*self.processes)
+
+    async def stop(self, hasten: asyncio.Event) -> None:
+        """End everything in order; faster once `hasten` is set."""
+        by_name: dict[str, Child] = {child.name: child for child in self.processes}
+        apis = [by_name[name] for name in ("command-api", "query-api") if name in by_name]
+        middle = [[by_name[name]] for name in ("relay", "projectors") if name in by_name]
+        if self.kafka.learning:
+            self._screen.console.print(
+                "Kafka's start-up is being kept for next time; this once, its end takes a while."
+            )
+        await self.supervisor.stop([apis, *middle, [self.kafka], [self.postgres]], hasten)
+        stack_file.remove(self.folder)
+
+    def write_down(self) -> None:
+        """Write what runs now to the stack file."""
+        stack_file.write(
+            Stack(
+                supervisor_pid=os.getpid(),
+                started_at=self._started_at.isoformat().replace("+00:00", "Z"),
+                folder=str(self.folder),
+                settings=self._settings,
+                processes=self.entries(),
+            )
+        )
+
+    def entries(self) -> list[ProcessEntry]:
+        """Describe what runs now."""
+        entries = [
+            self._entry(self.postgres, self.ports.postgres, None, {}),
+            self._entry(self.kafka, self.ports.kafka, None, {}),
+            *(self._entry(process, process.port, process.url, self._settings) for process in self.processes),
+        ]
+        return [entry for entry in entries if entry is not None]
+
+    async def _kafka_lane(self) -> None:
+        await self._fetch_jars()
+        with self._screen.step("Kafka"):
+            await self.supervisor.start(self.kafka)
+        await self._run("Topics", "topics")
+
+    async def _postgres_lane(self) -> None:
+        with self._screen.step("PostgreSQL"):
+            await self.supervisor.start(self.postgres)
+        with self._screen.step("Databases"):
+            for database in (COMMAND_DATABASE, QUERY_DATABASE):
+                await self.postgres.create_database(database)
+        await self._run("Migrations", "migrate", "all")
+
+    async def _fetch_jars(self) -> None:
+        jars = pinned_jars()
+        missing = missing_jars(jars, jar_folder())
+        if missing:
+            megabytes = sum(jar.size for jar in missing) / 1_000_000
+            step = f"Kafka's jars ({megabytes:.0f} MB, once)"
+            with self._screen.step(step, total=sum(jar.size for jar in missing)) as advance:
+                await fetch_jars(jars, jar_folder(), advance)
+
+    async def _run(self, step: str, *arguments: str) -> None:
+        """Run one of our commands that ends by itself."""
+        log = self.logs / f"{arguments[0]}.log"
+        with self._screen.step(step):
+            try:
+                code = await run_once(
+                    [*self._program, *arguments],
+                    environment=self._environment(),
+                    folder=self.folder,
+                    account=None,
+                    log=log,
+                    within=ONE_SHOT_SECONDS,
+                )
+            except TimeoutError:
+                what = f"did not end within {ONE_SHOT_SECONDS:.0f} s"
+            else:
+                what = f"failed ({describe_exit(code)})" if code else ""
+            if what:
+                raise ChildFailedError(f"muster {' '.join(arguments)}", what, log, last_lines(log, 20))
+
+    def _process(self, name: str, arguments: tuple[str, ...], port: int) -> HttpProcess:
+        return HttpProcess(
+            name,
+            [*self._program, *arguments],
+            port=port,
+            environment=self._environment(),
+            folder=self.folder,
+            log=self.logs / f"{name}.log",
+        )
+
+    def _environment(self) -> Mapping[str, str]:
+        return process_environment(self.folder, self._settings)
+
+    def _entry(self, child: Child, port: int, url: str | None, settings: Mapping[str, str]) -> ProcessEntry | None:
+        pid = child.pid
+        if pid is None:
+            return None
+        return ProcessEntry(child.name, pid, port, url, str(child.log), child.command(), dict(settings))
+
+
+def muster() -> list[str]:
+    """Return the command line that runs `muster`, so that processes can be found by that name."""
+    beside = Path(sys.executable).with_name("muster")
+    if beside.is_file():
+        return [str(beside)]
+    if found := shutil.which("muster"):
+        return [found]
+    return [sys.executable, "-m", "cli.main"]
+
+
+def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first single error of a tree of groups."""
+    error = failures.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error

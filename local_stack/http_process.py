@@ -1,0 +1,62 @@
+"""A process that tells over HTTP whether it is ready."""
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+
+from local_stack.child import Child
+from local_stack.ports import LOCALHOST
+
+
+class HttpProcess(Child):
+    """A program that answers `GET /readyz` with 200 once it does its work."""
+
+    def __init__(  # noqa: PLR0913 - each is a property of the process
+        self,
+        name: str,
+        command: list[str],
+        *,
+        port: int,
+        environment: Mapping[str, str],
+        folder: Path,
+        log: Path,
+    ) -> None:
+        super().__init__(name, log)
+        self.port = port
+        self._command = command
+        self._environment = environment
+        self._folder = folder
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://{LOCALHOST}:{self.port}"
+
+    def command(self) -> list[str]:
+        """Return the command it was given."""
+        return self._command
+
+    def environment(self) -> Mapping[str, str]:
+        """Return the environment it was given."""
+        return self._environment
+
+    def working_folder(self) -> Path:
+        """Return the folder it was given."""
+        return self._folder
+
+    async def is_ready(self) -> bool:
+        """Tell whether `/readyz` answers 200."""
+        # Spoken by hand: a client of any library takes longer to make than this takes to ask, and minds proxies.
+        request = f"GET /readyz HTTP/1.1\r\nHost: {LOCALHOST}:{self.port}\r\nConnection: close\r\n\r\n"
+        try:
+            reader, writer = await asyncio.open_connection(LOCALHOST, self.port)
+        except OSError:
+            return False
+        try:
+            writer.write(request.encode("ascii"))
+            status_line = await reader.readline()
+        except OSError:
+            return False
+        finally:
+            writer.close()
+        return status_line.split(b" ")[1:2] == [b"200"]

@@ -1,0 +1,35 @@
+"""The log file of a child: opened for it, kept from growing without end, read back when it dies."""
+
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+# A log above this is set aside (one generation is kept) when its process starts, so that a stack that is used for
+# months keeps at most twice this per process.
+LARGEST_LOG_BYTES = 10 * 1024 * 1024
+
+# Enough for the last lines of any log here; one JSON line of ours is well below 2 KiB.
+TAIL_BYTES = 64 * 1024
+
+
+def open_log(path: Path) -> BinaryIO:
+    """Open the file to append to; what a child writes to it appears at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and path.stat().st_size > LARGEST_LOG_BYTES:
+        path.replace(path.with_suffix(path.suffix + ".1"))
+    return path.open("ab")
+
+
+def size_of(path: Path) -> int:
+    """Return the log's length in bytes, 0 where there is none."""
+    return path.stat().st_size if path.exists() else 0
+
+
+def last_lines(path: Path, count: int, *, after: int = 0) -> list[str]:
+    """Return at most `count` lines from the end, none from before the position `after`; none where there is no log."""
+    if not path.exists():
+        return []
+    with path.open("rb") as log:
+        size = os.fstat(log.fileno()).st_size
+        log.seek(max(after if after <= size else 0, size - TAIL_BYTES))
+        return log.read().decode(errors="replace").splitlines()[-count:]

@@ -1,0 +1,96 @@
+import os
+from pathlib import Path
+
+import asyncpg
+import psutil
+import pytest
+
+from local_stack.postgres import PostgresServer, end_orphan
+from tests.waiting import until
+
+
+async def _fetch(server: PostgresServer, statement: str, within: float = 10) -> object:
+    connection = await asyncpg.connect(server.address.dsn("tried"), timeout=within)
+    try:
+        return await connection.fetchval(statement, timeout=within)
+    finally:
+        connection.terminate()
+
+
+async def test_keeps_its_data_through_kill_and_restart(folder: Path) -> None:
+    async with PostgresServer(folder / "server", durable=False) as server:
+        assert await server.create_database("tried")
+        await _fetch(server, "CREATE TABLE kept AS SELECT 42 AS answer")
+
+        await server.kill()
+        await server.start()
+        after_kill = await _fetch(server, "SELECT answer FROM kept")
+        await server.restart()
+        after_restart = await _fetch(server, "SELECT answer FROM kept")
+
+        assert (after_kill, after_restart) == (42, 42)
+        assert not await server.create_database("tried")
+
+
+async def test_answers_nothing_while_it_is_paused(folder: Path) -> None:
+    async with PostgresServer(folder / "server", durable=False) as server:
+        await server.create_database("tried")
+
+        server.pause()
+        with pytest.raises((TimeoutError, OSError)):
+            await _fetch(server, "SELECT 1", within=0.5)
+        server.resume()
+
+        assert await _fetch(server, "SELECT 1") == 1
+
+
+async def test_is_durable_unless_told_otherwise_and_asks_for_a_password(folder: Path) -> None:
+    async with PostgresServer(folder / "server") as server:
+        await server.create_database("tried")
+
+        settings = {
+            name: await _fetch(server, f"SHOW {name}") for name in ("fsync", "full_page_writes", "synchronous_commit")
+        }
+        with pytest.raises(asyncpg.InvalidPasswordError):
+            await asyncpg.connect(server.address.dsn("tried").replace(server.address.password, "guess"))
+
+    assert set(settings.values()) == {"on"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root drops to another user")
+async def test_runs_as_an_unprivileged_user_even_below_a_folder_that_user_cannot_enter(folder: Path) -> None:
+    private = folder / "private"
+    private.mkdir(mode=0o700)
+
+    async with PostgresServer(private / "server", durable=False) as server:
+        assert server.pid is not None
+        data = server.data_folder.resolve()
+        uid = psutil.Process(server.pid).uids().effective
+
+    assert uid != 0
+    assert not data.exists(), "what was moved out of a temporary folder goes with it"
+
+
+async def test_ends_an_orphan_that_still_works_on_its_data(folder: Path) -> None:
+    orphan = PostgresServer(folder / "server", durable=False)
+    await orphan.start()
+    assert orphan.pid is not None
+    process = psutil.Process(orphan.pid)
+
+    async with PostgresServer(folder / "server", durable=False) as server:
+        assert server.pid != orphan.pid
+        await until(lambda: _gone(process), within=5, what="the orphan's end")
+    await orphan.wait()
+
+
+def test_a_pid_file_whose_number_now_belongs_to_another_process_is_removed(folder: Path) -> None:
+    pid_file = folder / "postmaster.pid"
+    pid_file.write_text(f"{os.getpid()}\n{folder}\n")
+
+    end_orphan(folder)
+
+    assert not pid_file.exists()
+
+
+async def _gone(process: psutil.Process) -> bool:
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE

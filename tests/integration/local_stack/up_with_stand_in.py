@@ -1,0 +1,11 @@
+"""Runs `muster up` with the stand-in in place of `muster`: FOLDER, then the six ports."""
+
+import sys
+from pathlib import Path
+
+from cli.up import exit_code
+from cli.up_settings import Ports
+
+if __name__ == "__main__":
+    stand_in = [sys.executable, str(Path(__file__).with_name("stand_in_muster.py"))]
+    sys.exit(exit_code(Path(sys.argv[1]), Ports(*map(int, sys.argv[2:8])), stand_in, verbose="-v" in sys.argv))
