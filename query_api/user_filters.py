@@ -1,13 +1,6 @@
 """The sorts and filters of the list of users, and the SQL that each becomes.
 
 Names and addresses are compared by their keys (chassis/text_keys.py), by code point: a prefix is a range of keys.
-
-How a page is found (measured at 1,000,000 users; docs/reference and tests/integration/query_api/test_plans.py):
-- by an exact filter (id, email, username), which leaves at most some 200 rows: those are read, then sorted;
-- else along the sort's own index, the filters on the sort's column and on the status bounding it;
-- else, where filters on other columns are in it, as the server decides from the values: along the sort's index or from
-  the filter's. That reads at most about the square root of (page x users) rows where the two are independent, and the
-  statement's time limit bounds what is left.
 """
 
 from __future__ import annotations
