@@ -22,7 +22,6 @@ from rich.table import Table
 from chassis.database import describe
 from chassis.settings import load
 from cli.events import TailSettings, following
-from cli.local_settings import DEFAULT_FOLDER, Folder, use_local_stack
 from cli.output import fail, print_json
 from events.catalogue import short_name
 from events.envelope import read_envelope
@@ -55,12 +54,10 @@ class Journey:
 
 def demo(
     users: Annotated[int, typer.Option(min=1, max=1000, help="How many users to register.")] = 10,
-    folder: Folder = DEFAULT_FOLDER,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
 ) -> None:
     """Register users, show each event as it appears on the topic, and read each user back with its token."""
-    use_local_stack(folder)
     settings = load(DemoSettings)
     console = Console(stderr=as_json, highlight=False)
     try:

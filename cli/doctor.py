@@ -10,19 +10,16 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.doctor_checks import Finding, examine
-from cli.local_settings import DEFAULT_FOLDER, Folder, use_local_stack
 from cli.output import print_json
 
 _SIGNS = {"ok": "[green]ok[/green]", "warning": "[yellow]warning[/yellow]", "failed": "[red]failed[/red]"}
 
 
 def doctor(
-    folder: Folder = DEFAULT_FOLDER,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
 ) -> None:
     """Check settings, servers, durability, migrations, topics, connection budget and clocks; exit 1 if any fails."""
-    use_local_stack(folder)
     findings = asyncio.run(examine())
     if as_json:
         print_json([finding.as_dict() for finding in findings])

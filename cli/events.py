@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -17,7 +19,6 @@ from rich.text import Text
 from chassis.database import describe
 from chassis.kafka import INFRASTRUCTURE_ERRORS, REQUEST_SECONDS, client_arguments
 from chassis.settings import Kafka, Topics, load
-from cli.local_settings import DEFAULT_FOLDER, Folder, use_local_stack
 from cli.output import fail, say
 from events.catalogue import short_name
 from events.envelope import EnvelopeError, read_envelope
@@ -36,20 +37,21 @@ class TailSettings(Kafka, Topics):
 
 @app.command()
 def tail(
-    folder: Folder = DEFAULT_FOLDER,
     *,
     from_beginning: Annotated[bool, typer.Option("--from-beginning", help="Everything that is still there.")] = False,
     user: Annotated[str | None, typer.Option(help="Only this user's events, by id.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line: envelope and data.")] = False,
 ) -> None:
     """Show each event as it is published, until Ctrl-C."""
-    use_local_stack(folder)
     settings = load(TailSettings)
     console = Console(highlight=False, soft_wrap=True)
     show: Callable[[ConsumerRecord], None] = _print_json if as_json else lambda record: console.print(_line(record))
     try:
         asyncio.run(_tail(settings, user, show, from_beginning=from_beginning))
     except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+    except BrokenPipeError:  # `muster events tail | head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(0) from None
     except INFRASTRUCTURE_ERRORS as error:
         fail(f"Kafka at {settings.kafka_bootstrap_servers} does not answer: {describe(error)}")

@@ -78,7 +78,7 @@ class _GaveUpError(Exception):
 def import_users(
     file: Annotated[str, typer.Argument(help="NDJSON, one user a line; - reads standard input.")],
     *,
-    url: Annotated[str, typer.Option(help="The command API.")] = "http://127.0.0.1:8000",
+    url: Annotated[str, typer.Option(help="The command API.", envvar="PUBLIC_COMMAND_URL")] = "http://127.0.0.1:8000",
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the last import of this file stopped.")] = False,
     rejects: Annotated[Path | None, typer.Option(help="Where refused lines go (default: FILE.rejects.ndjson).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Report as JSON, without a progress bar.")] = False,

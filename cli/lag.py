@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import asyncpg
@@ -12,12 +13,17 @@ from rich.table import Table
 
 from chassis.database import Database, DatabaseUnavailableError, describe
 from chassis.kafka import INFRASTRUCTURE_ERRORS as KAFKA_ERRORS
-from chassis.settings import load
-from cli.output import fail, print_json
+from chassis.settings import CommandPostgres, load
+from cli.output import fail, print_json, say
+from outbox.backlog import Backlog, read_backlog
 from projectors.lag import GenerationLag, measure
 from projectors.settings import ProjectorSettings
 
 _OUTAGES: tuple[type[Exception], ...] = (DatabaseUnavailableError, asyncpg.PostgresError, *KAFKA_ERRORS)
+
+
+class LagSettings(CommandPostgres, ProjectorSettings):
+    """What this command is told: an operator's tool may know both databases."""
 
 
 def lag(
@@ -25,22 +31,28 @@ def lag(
     partitions: Annotated[bool, typer.Option("--partitions", help="Show every partition.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Report as JSON, with every partition.")] = False,
 ) -> None:
-    """Show how far each generation of each projection is behind the topic."""
-    settings = load(ProjectorSettings)
+    """Show the outbox's backlog, and how far each generation of each projection is behind the topic."""
+    settings = load(LagSettings)
     try:
-        found = asyncio.run(_measure(settings))
+        backlog, found = asyncio.run(_measure(settings))
     except _OUTAGES as error:
         fail(f"A server does not answer: {describe(error)}")
     if as_json:
-        # The outbox's backlog and age go beside this, under a key of their own.
-        print_json({"projections": [_document(one) for one in found]})
+        print_json({"outbox": asdict(backlog), "projections": [_document(one) for one in found]})
         return
+    about = "about " if backlog.estimated else ""
+    say(f"outbox: {about}{backlog.events:,} events to publish, the oldest {backlog.oldest_seconds:,.1f} s old")
     Console().print(_table(found, partitions=partitions))
 
 
-async def _measure(settings: ProjectorSettings) -> list[GenerationLag]:
-    async with Database.open(settings.query_database, application="muster-lag") as database:
-        return await measure(settings, database)
+async def _measure(settings: LagSettings) -> tuple[Backlog, list[GenerationLag]]:
+    async with (
+        Database.open(settings.command_database, application="muster-lag") as command,
+        Database.open(settings.query_database, application="muster-lag") as query,
+    ):
+        async with command.connection() as connection:
+            backlog = await read_backlog(connection)
+        return backlog, await measure(settings, query)
 
 
 def _table(found: list[GenerationLag], *, partitions: bool) -> Table:

@@ -1,36 +1,44 @@
-"""Finding the local stack: what the environment does not say, `.local/stack.json` of a running `muster up` does."""
+"""Finding the local stack: where neither environment nor `.env` names a server, a running `muster up` is meant.
+
+All or nothing: settings of one installation are never mixed with those of another.
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 
-import typer
+from dotenv import dotenv_values
 
-#: The folder option that commands share with `muster up`.
-FOLDER_VARIABLE: Final = "MUSTER_FOLDER"
-Folder = Annotated[
-    Path,
-    typer.Option(
-        "--folder", help="Folder of the local stack to use where the environment is silent.", envvar=FOLDER_VARIABLE
-    ),
-]
+#: Where `muster up` keeps the stack, unless MUSTER_FOLDER (or its --folder) says another place.
 DEFAULT_FOLDER: Final = Path(".local")
+FOLDER_VARIABLE: Final = "MUSTER_FOLDER"
+
+#: Whoever sets one of these means that server.
+_SERVERS: Final = (
+    "POSTGRES_SERVER",
+    "COMMAND_POSTGRES_SERVER",
+    "QUERY_POSTGRES_SERVER",
+    "KAFKA_BOOTSTRAP_SERVERS",
+    "PUBLIC_COMMAND_URL",
+)
 
 
-def use_local_stack(folder: Path = DEFAULT_FOLDER) -> bool:
-    """Fill in, from a stack that runs on the folder, the variables that the environment lacks; says whether one runs.
+def use_local_stack() -> bool:
+    """Take over the settings of the stack that runs here, where no server is named; says whether they were.
 
     Without the `local` extra installed there is no local stack.
     """
+    written = dotenv_values(".env")
+    if any(os.environ.get(name) or written.get(name) for name in _SERVERS):
+        return False
     try:
         from local_stack import stack_file  # noqa: PLC0415 - only where the extra is installed
     except ImportError:
         return False
-    stack = stack_file.read(folder.absolute())
+    stack = stack_file.read(Path(os.environ.get(FOLDER_VARIABLE) or DEFAULT_FOLDER).absolute())
     if stack is None:
         return False
-    for name, value in stack.environment.items():
-        os.environ.setdefault(name, value)
+    os.environ.update(stack.environment)
     return True

@@ -17,6 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from chassis import __version__
 from chassis.settings import SettingsError
+from cli.local_settings import use_local_stack
 from cli.output import explain_settings
 
 
@@ -26,19 +27,29 @@ class Lazy:
 
     target: str
     help: str
+    #: For operators: where no server is named, the stack that `muster up` runs here is meant.
+    finds_stack: bool = False
 
+
+#: `finds_stack`.
+_STACK: Final = True
 
 #: In the order of the help page.
 COMMANDS: Final = {
     "up": Lazy("cli.up:up", "Start PostgreSQL, Kafka, both APIs, relay and projectors here; Ctrl-C stops them."),
-    "demo": Lazy("cli.demo:demo", "Register users, show their events, and read each user back with its token."),
-    "migrate": Lazy("cli.migrate:migrate", "Migrate a database; harmless to repeat, safe while the services run."),
-    "topics": Lazy("cli.topics:topics", "Create the topics that are missing, check and configure the others."),
+    "demo": Lazy("cli.demo:demo", "Register users, show their events, and read each back with its token.", _STACK),
+    "migrate": Lazy("cli.migrate:migrate", "Migrate a database; harmless to repeat, safe while services run.", _STACK),
+    "topics": Lazy("cli.topics:topics", "Create the topics that are missing, check and configure the others.", _STACK),
     "serve": Lazy("cli.serve:app", "Serve one of the APIs."),
     "relay": Lazy("cli.relay:relay", "Publish the outbox to Kafka, each event exactly once; a second one stands by."),
     "project": Lazy("cli.project:project", "Follow the events and keep the read tables right."),
-    "events": Lazy("cli.events:app", "Look at the published events."),
-    "doctor": Lazy("cli.doctor:doctor", "Check everything a running Muster depends on; exit 1 if anything fails."),
+    "import": Lazy("cli.import_users:import_users", "Import users from a file, chunk by chunk; resumable.", _STACK),
+    "events": Lazy("cli.events:app", "Look at the published events.", _STACK),
+    "lag": Lazy("cli.lag:lag", "Show how far outbox and projections are behind, in records and seconds.", _STACK),
+    "rebuild": Lazy("cli.rebuild:app", "Build a projection's tables anew beside those that serve, and switch.", _STACK),
+    "parked": Lazy("cli.parked:app", "Records that a projection could not apply, and what waits behind them.", _STACK),
+    "audit": Lazy("cli.audit:audit", "Compare every user on both sides; changes nothing.", _STACK),
+    "doctor": Lazy("cli.doctor:doctor", "Check everything that Muster depends on; exit 1 if anything fails.", _STACK),
 }
 
 
@@ -59,6 +70,8 @@ class LazyGroup(TyperGroup):
             return None
         if self._listing:
             return TyperCommand(cmd_name, help=lazy.help)
+        if lazy.finds_stack:
+            use_local_stack()
         return load_command(cmd_name, lazy)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:

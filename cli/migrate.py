@@ -12,7 +12,6 @@ from chassis.database import INFRASTRUCTURE_ERRORS, describe
 from chassis.settings import CommandPostgres, PostgresAddress, QueryPostgres, load
 from cli.output import fail, print_json, say
 
-
 _ERRORS: tuple[type[Exception], ...] = (*INFRASTRUCTURE_ERRORS, SQLAlchemyError)
 
 

@@ -11,7 +11,7 @@ from chassis.lifecycle import run
 from chassis.settings import load
 from chassis.telemetry import configure_logging
 from cli.output import fail
-from projectors.app import serve
+from projectors.app import UnknownProjectionError, serve
 from projectors.settings import ProjectorSettings
 
 
@@ -28,6 +28,8 @@ def project(
     configure_logging("projectors", settings.log_level)
     try:
         code = run(lambda stopping: serve(settings, stopping, names or None))
+    except UnknownProjectionError as error:
+        fail(str(error), code=2)
     except OSError as error:
         where = f"{settings.projectors_http_host}:{settings.projectors_http_port}"
         fail(f"Cannot listen on {where}: {error.strerror or error}. Choose another port with --port.")

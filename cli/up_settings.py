@@ -63,6 +63,7 @@ def stack_settings(folder: Path, ports: Ports, postgres: PostgresAddress) -> dic
         "COMMAND_POSTGRES_DB": COMMAND_DATABASE,
         "QUERY_POSTGRES_DB": QUERY_DATABASE,
         "KAFKA_BOOTSTRAP_SERVERS": f"{LOCALHOST}:{ports.kafka}",
+        "PUBLIC_COMMAND_URL": f"http://{LOCALHOST}:{ports.command}",
         "PUBLIC_QUERY_URL": f"http://{LOCALHOST}:{ports.query}",
         "COMMAND_API_PORT": str(ports.command),
         "QUERY_API_PORT": str(ports.query),

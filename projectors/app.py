@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import Final
 
@@ -31,6 +32,13 @@ def open_database(address: PostgresAddress, *, application: str) -> AbstractAsyn
     return Database.open(address, application=application, idle_in_transaction_session_timeout=FROZEN_TIMEOUT)
 
 
+def refuse_unknown(names: Iterable[str]) -> None:
+    """Raise UnknownProjectionError where a name is not in the catalogue."""
+    unknown = sorted(set(names) - set(PROJECTIONS))
+    if unknown:
+        raise UnknownProjectionError(f"no projection is named {', '.join(unknown)}; there are {', '.join(PROJECTIONS)}")
+
+
 async def serve(settings: ProjectorSettings, stopping: asyncio.Event, projections: list[str] | None = None) -> int:
     """Feed these projections (None: all) until `stopping` is set; a batch that has begun is finished.
 
@@ -43,9 +51,7 @@ async def serve(settings: ProjectorSettings, stopping: asyncio.Event, projection
         UnknownProjectionError: a name is not in the catalogue.
         OSError: the health port is taken.
     """
-    unknown = sorted(set(projections or ()) - set(PROJECTIONS))
-    if unknown:
-        raise UnknownProjectionError(f"no projection is named {', '.join(unknown)}; there are {', '.join(PROJECTIONS)}")
+    refuse_unknown(projections or ())
     async with open_database(settings.query_database, application="muster-projectors") as database:
         fleet = Fleet(settings, database, projections)
         health = Health(

@@ -93,7 +93,7 @@ class Stack:
     def environment(self) -> dict[str, str]:
         """What makes any command of ours use this stack."""
         settings: dict[str, str] = self._document()["settings"]
-        return clean_environment() | settings | {"PUBLIC_COMMAND_URL": self.command_url}
+        return clean_environment() | settings
 
     def _entry(self, name: str) -> dict[str, Any]:
         return next(entry for entry in self._document()["processes"] if entry["name"] == name)

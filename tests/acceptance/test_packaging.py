@@ -1,4 +1,4 @@
-"""The wheel, installed into a clean environment from the lock file, is all that Muster needs, and its names are ours."""
+"""The wheel, installed into a clean environment from the lock file, is all Muster needs, and its names are ours."""
 
 import json
 import subprocess
