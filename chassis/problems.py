@@ -165,7 +165,7 @@ def problem_response(problem: Problem, *, instance: str, status: int | None = No
         "title": problem.type.title,
         "status": status,
         "detail": problem.detail,
-        "instance": quote(instance, safe="/%:@!$&'()*+,;=~"),
+        "instance": quote(instance, safe="/:@!$&'()*+,;=~"),
         "request_id": request_id.get(),
     }
     if problem.errors:

@@ -14,6 +14,7 @@ from chassis.identifiers import new_id
 from chassis.settings import load
 from command_api import openapi
 from command_api.dependencies import Resources, open_resources
+from command_api.event_schemas import schema_route
 from command_api.imports import lines as imports
 from command_api.imports import routes as import_routes
 from command_api.settings import CommandApiSettings
@@ -59,6 +60,7 @@ def create_app(settings: CommandApiSettings | None = None) -> FastAPI:
     app.include_router(routes.router)
     app.include_router(routes.patches)
     app.include_router(import_routes.router)
+    app.router.routes.append(schema_route())
     answer_with_problems(app)
     openapi.complete(app)
     return app

@@ -109,7 +109,7 @@ def read_key(header: str) -> str:
     key = header.strip()
     if len(key) >= 2 and key[0] == key[-1] == '"':
         key = key[1:-1].replace('\\"', '"').replace("\\\\", "\\")
-    if not key:
+    if not key.strip('" '):
         raise InvalidKeyError("is empty; leave it out, or send something unique such as a UUID")
     if len(key) > KEY_CHARACTERS:
         raise InvalidKeyError(f"has {len(key)} characters, {KEY_CHARACTERS} at most; a UUID is enough")

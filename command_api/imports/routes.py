@@ -76,8 +76,9 @@ _PROBLEMS: Final = (
             "description": f"One user a line, at most {LINES} lines and {BYTES} bytes.",
             "content": {
                 NDJSON: {
-                    "schema": {"type": "string"},
-                    "x-line-schema": ImportLine.model_json_schema(),
+                    # OpenAPI 3.1 has no word for the schema of a line; 3.2 calls it itemSchema.
+                    "schema": {"contentMediaType": NDJSON},
+                    "x-item-schema": ImportLine.model_json_schema(),
                     "example": _IN_EXAMPLE,
                 }
             },

@@ -8,9 +8,10 @@ from uuid import UUID
 from fastapi import APIRouter, Body, Path, Response
 
 from chassis.http_api import StrictRoute
+from chassis.problems import ProblemType
 from command_api.dependencies import Context, Handlers
 from command_api.idempotency import Answer
-from command_api.openapi import USER_EXAMPLE, empty_response, parameters, responses, user_response
+from command_api.openapi import USER_EXAMPLE, empty_response, request, responses, user_response
 from command_api.users.commands import (
     ChangeEmail,
     ChangePassword,
@@ -41,32 +42,42 @@ class MergePatchRoute(StrictRoute):
     media_types = ("application/merge-patch+json", "application/json")
 
 
+PASSWORD_EXAMPLE: Final = "correct horse battery staple"  # noqa: S105 - an example
 UserId = Annotated[UUID, Path(description="The user's id.", examples=[USER_EXAMPLE["id"]])]
 
 router: Final = APIRouter(route_class=StrictRoute, tags=["users"])
 patches: Final = APIRouter(route_class=MergePatchRoute, tags=["users"])
 
 
-def _shows_user(*problems: Any, change: bool = True, body: bool = True) -> dict[str, Any]:
+def _shows_user(*problems: ProblemType, change: bool = True, **example: Any) -> dict[str, Any]:
     """What the document says of a command that answers with the user."""
     described = user_response(200, "The user after the command.") if change else _CREATED
     kinds = (USER_NOT_FOUND, STALE_VERSION, USER_DEACTIVATED, *problems) if change else problems
     return {
         "response_model": PublicUser,
-        "responses": responses(*kinds, body=body, success=described),
-        "openapi_extra": parameters(if_match=change),
+        "responses": responses(*kinds, body=True, success=described),
+        "openapi_extra": request(if_match=change, examples={"application/json": example}),
     }
 
 
-def _shows_nothing(description: str, *problems: Any, body: bool) -> dict[str, Any]:
+def _shows_nothing(description: str, *problems: ProblemType, **example: Any) -> dict[str, Any]:
+    """What the document says of a command that answers with nothing."""
+    kinds = (USER_NOT_FOUND, STALE_VERSION, *problems)
     return {
         "status_code": 204,
         "response_class": Response,
-        "responses": responses(
-            USER_NOT_FOUND, STALE_VERSION, *problems, body=body, success=empty_response(description)
-        ),
-        "openapi_extra": parameters(if_match=True),
+        "responses": responses(*kinds, body=bool(example), success=empty_response(description)),
+        "openapi_extra": request(if_match=True, examples={"application/json": example} if example else None),
     }
+
+
+def _patches_user(**example: Any) -> dict[str, Any]:
+    """As `_shows_user`, for a body that may come under two media types."""
+    described = _shows_user()
+    described["openapi_extra"] = request(if_match=True, examples=dict.fromkeys(MergePatchRoute.media_types, example))
+    plain = described["openapi_extra"]["requestBody"]["content"]["application/json"]
+    plain["schema"] = {"$ref": f"#/components/schemas/{ChangeProfile.__name__}"}
+    return described
 
 
 _CREATED: Final = user_response(201, "The new user.", "Location")
@@ -77,7 +88,17 @@ _CREATED: Final = user_response(201, "The new user.", "Location")
     operation_id="register_user",
     summary="Register a user",
     status_code=201,
-    **_shows_user(EMAIL_TAKEN, USERNAME_TAKEN, BUSY, change=False),
+    **_shows_user(
+        EMAIL_TAKEN,
+        USERNAME_TAKEN,
+        BUSY,
+        change=False,
+        email="ann@example.com",
+        username="ann",
+        password=PASSWORD_EXAMPLE,
+        display_name="Ann Example",
+        attributes={"plan": "pro"},
+    ),
 )
 async def register_user(command: RegisterUser, context: Context, handlers: Handlers) -> Response:
     """Registers a user, active, with an address that is not verified. E-mail and username are unique, whatever case."""
@@ -88,7 +109,7 @@ async def register_user(command: RegisterUser, context: Context, handlers: Handl
     "/users/{user_id}/email",
     operation_id="change_email",
     summary="Change the e-mail address",
-    **_shows_user(EMAIL_TAKEN),
+    **_shows_user(EMAIL_TAKEN, email="ann@example.org"),
 )
 async def change_email(user_id: UserId, command: ChangeEmail, context: Context, handlers: Handlers) -> Response:
     """Sets another address, which then has to be verified. The same address again changes nothing."""
@@ -99,7 +120,7 @@ async def change_email(user_id: UserId, command: ChangeEmail, context: Context, 
     "/users/{user_id}/email/verify",
     operation_id="verify_email",
     summary="Mark the e-mail address as verified",
-    **_shows_user(EMAIL_NOT_CURRENT),
+    **_shows_user(EMAIL_NOT_CURRENT, email="ann@example.com"),
 )
 async def verify_email(user_id: UserId, command: VerifyEmail, context: Context, handlers: Handlers) -> Response:
     """Verifies the current address, which the body repeats, so that a late answer cannot verify another one."""
@@ -110,7 +131,7 @@ async def verify_email(user_id: UserId, command: VerifyEmail, context: Context, 
     "/users/{user_id}/username",
     operation_id="change_username",
     summary="Change the username",
-    **_shows_user(USERNAME_TAKEN),
+    **_shows_user(USERNAME_TAKEN, username="ann.example"),
 )
 async def change_username(user_id: UserId, command: ChangeUsername, context: Context, handlers: Handlers) -> Response:
     """Sets another name. The same name again changes nothing."""
@@ -121,14 +142,19 @@ async def change_username(user_id: UserId, command: ChangeUsername, context: Con
     "/users/{user_id}/password",
     operation_id="change_password",
     summary="Change the password",
-    **_shows_nothing("The password was changed.", WRONG_PASSWORD, USER_DEACTIVATED, BUSY, body=True),
+    **_shows_nothing("The password was changed.", WRONG_PASSWORD, USER_DEACTIVATED, BUSY, password=PASSWORD_EXAMPLE),
 )
 async def change_password(user_id: UserId, command: ChangePassword, context: Context, handlers: Handlers) -> Response:
     """Sets another password. With `current_password` that is checked first; without it this is a reset."""
     return _respond(await handlers.change(user_id, command, context))
 
 
-@patches.patch("/users/{user_id}/profile", operation_id="change_profile", summary="Change the profile", **_shows_user())
+@patches.patch(
+    "/users/{user_id}/profile",
+    operation_id="change_profile",
+    summary="Change the profile",
+    **_patches_user(display_name="Ann", attributes={"plan": None}),
+)
 async def change_profile(
     user_id: UserId,
     command: Annotated[ChangeProfile, Body(media_type="application/merge-patch+json")],
@@ -140,7 +166,10 @@ async def change_profile(
 
 
 @router.post(
-    "/users/{user_id}/deactivate", operation_id="deactivate_user", summary="Deactivate a user", **_shows_user()
+    "/users/{user_id}/deactivate",
+    operation_id="deactivate_user",
+    summary="Deactivate a user",
+    **_shows_user(reason="asked by the user"),
 )
 async def deactivate_user(
     user_id: UserId, context: Context, handlers: Handlers, command: DeactivateUser | None = None
@@ -150,7 +179,10 @@ async def deactivate_user(
 
 
 @router.post(
-    "/users/{user_id}/reactivate", operation_id="reactivate_user", summary="Reactivate a user", **_shows_user()
+    "/users/{user_id}/reactivate",
+    operation_id="reactivate_user",
+    summary="Reactivate a user",
+    **_shows_user(reason="came back"),
 )
 async def reactivate_user(
     user_id: UserId, context: Context, handlers: Handlers, command: ReactivateUser | None = None
@@ -163,7 +195,7 @@ async def reactivate_user(
     "/users/{user_id}",
     operation_id="erase_user",
     summary="Erase a person",
-    **_shows_nothing("The person is forgotten.", body=False),
+    **_shows_nothing("The person is forgotten."),
 )
 async def erase_user(user_id: UserId, context: Context, handlers: Handlers) -> Response:
     """Forgets the person: here at once, on the read side in a moment, in the topic within days. Cannot be undone."""

@@ -210,6 +210,7 @@ Username = Annotated[
             "type": "string",
             "minLength": USERNAME_CHARACTERS[0],
             "maxLength": USERNAME_CHARACTERS[1],
+            "format": "username",
             "pattern": r"^[^\p{C}\p{Z}]+$",
         }
     ),

@@ -51,7 +51,7 @@ def test_a_key_is_the_same_quoted_or_bare() -> None:
     assert read_key('"a\\"b\\\\c"') == 'a"b\\c'
 
 
-@pytest.mark.parametrize("header", ["", '""', "  ", "x" * 256, '"' + "x" * 256 + '"'])
+@pytest.mark.parametrize("header", ["", '""', '"', "  ", "x" * 256, '"' + "x" * 256 + '"'])
 def test_a_key_that_is_empty_or_too_long_is_refused(header: str) -> None:
     with pytest.raises(InvalidKeyError):
         read_key(header)
