@@ -63,7 +63,9 @@ def roll_interval(settings: RelaySettings) -> float:
 async def roll_segments(settings: RelaySettings) -> None:
     """Write and abort one record per partition of the events topic, so that Kafka may close and clean its segments."""
     producer = AIOKafkaProducer(
-        **client_arguments(settings), transactional_id=f"muster.maintenance.{settings.relay_name}"
+        **client_arguments(settings),
+        transactional_id=f"muster.maintenance.{settings.relay_name}",
+        transaction_timeout_ms=settings.relay_transaction_timeout_ms,
     )
     try:
         async with asyncio.timeout(ROLL_SECONDS):

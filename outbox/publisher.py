@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 import structlog
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.partitioner import murmur2
 
 from chassis.database import describe
@@ -99,6 +99,18 @@ class Publisher:
                     sending.create_task(self._send(partition, batches))
             await self._reached("before_commit")
             await self._producer.commit_transaction()
+
+    async def end_transaction_on(self, partitions: Sequence[TopicPartition], *, commit: bool) -> None:
+        """Write a marker and nothing else to these partitions: an empty transaction that claims them.
+
+        aiokafka claims a partition only by sending to it, so its transaction manager is asked directly; the version is
+        pinned (docs/decisions/0004) and a test holds it to this.
+        """
+        async with asyncio.timeout(PUBLISH_SECONDS):
+            await self._producer.begin_transaction()
+            for partition in partitions:
+                self._producer._txn_manager.maybe_add_partition_to_txn(partition)  # noqa: SLF001 - see above
+            await (self._producer.commit_transaction() if commit else self._producer.abort_transaction())
 
     async def _send_record(self, record: bytes) -> None:
         name = self._settings.relay_name.encode()

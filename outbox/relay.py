@@ -127,7 +127,7 @@ class Relay:
         try:
             publisher = await Publisher.open(settings, reached=self._reached)
             try:
-                await settle(work_list, settings)
+                await settle(work_list, publisher, settings)
                 await self._drain(work_list, publisher, listener, stopping)
             finally:
                 await publisher.close()

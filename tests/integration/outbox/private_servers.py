@@ -15,6 +15,7 @@ from local_stack.kafka import KafkaServer
 from local_stack.postgres import PostgresServer
 from outbox.settings import RelaySettings
 from tests.conftest import make_topics
+from tests.integration.outbox.relaying import settings_for
 from tests.integration.outbox.traffic import Connection
 
 DATABASE = "muster_command"
@@ -56,21 +57,7 @@ async def private_servers(folder: Path) -> AsyncIterator[Private]:
         )
         await asyncio.to_thread(migrate, address)
         brokers = Kafka.model_construct(kafka_bootstrap_servers=kafka.bootstrap_servers)
-        yield Private(postgres, kafka, await _settings(address, brokers))
-
-
-async def _settings(address: PostgresAddress, kafka: Kafka) -> RelaySettings:
-    topics = await make_topics(kafka)
-    return RelaySettings.model_construct(
-        **{
-            **topics.model_dump(),
-            **kafka.model_dump(),
-            "command_postgres_server": address.server,
-            "command_postgres_port": address.port,
-            "command_postgres_user": address.user,
-            "command_postgres_password": address.password,
-            "command_postgres_db": address.database,
-            "relay_transaction_timeout_ms": 2000,
-            "relay_standby_poll_ms": 50,
-        }
-    )
+        settings = settings_for(
+            address, brokers, await make_topics(brokers), relay_transaction_timeout_ms=2000, relay_standby_poll_ms=50
+        )
+        yield Private(postgres, kafka, settings)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from chassis.settings import Kafka, PostgresAddress, Topics
 from outbox.relay import Relay
 from outbox.settings import RelaySettings
 
@@ -35,6 +36,19 @@ class Fault:
         if point == self.point and not self.raised.is_set():
             self.raised.set()
             raise ConnectionResetError(f"injected at {point}")
+
+
+def settings_for(database: PostgresAddress, kafka: Kafka, topics: Topics, **changes: object) -> RelaySettings:
+    """A relay's settings for one database, one broker and its topics; `changes` by field."""
+    return RelaySettings.model_construct(
+        **topics.model_dump(),
+        **kafka.model_dump(),
+        command_postgres_server=database.server,
+        command_postgres_port=database.port,
+        command_postgres_user=database.user,
+        command_postgres_password=database.password,
+        command_postgres_db=database.database,
+    ).model_copy(update=changes)
 
 
 @asynccontextmanager

@@ -17,7 +17,7 @@ from local_stack.kafka import KafkaServer
 from outbox.maintenance import maintaining
 from outbox.settings import RelaySettings
 from outbox.topics import wanted_topics
-from tests.integration.outbox.relaying import relaying
+from tests.integration.outbox.relaying import relaying, settings_for
 from tests.integration.outbox.traffic import Connection, append, consume, until_empty
 from tests.waiting import until
 
@@ -40,15 +40,7 @@ async def forgetful(command_database: PostgresAddress, server_folder: Path) -> A
         )
         async with admin(kafka) as client:
             await ensure_topics(client, wanted_topics(topics))
-        yield RelaySettings.model_construct(
-            **topics.model_dump(),
-            **kafka.model_dump(),
-            command_postgres_server=command_database.server,
-            command_postgres_port=command_database.port,
-            command_postgres_user=command_database.user,
-            command_postgres_password=command_database.password,
-            command_postgres_db=command_database.database,
-        )
+        yield settings_for(command_database, kafka, topics)
 
 
 def user_on(partition: int) -> UUID:

@@ -1,0 +1,144 @@
+"""A marker that Kafka forgot to write (KAFKA-20734): the relay that starts next writes it, with the right outcome.
+
+The broker's own check that a partition belongs to a transaction is off here, so that a transaction can be left the way
+the bug leaves it: complete for the coordinator, open on a partition that it was never told about.
+"""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+from aiokafka import TopicPartition
+
+from chassis.kafka import Topic, admin, ensure_topics
+from chassis.settings import Kafka, PostgresAddress, Topics
+from local_stack.kafka import KafkaServer
+from outbox.hanging import hanging_partitions
+from outbox.publisher import Publisher
+from outbox.record import BatchRecord, digest, encode
+from outbox.settings import RelaySettings
+from outbox.topics import wanted_topics
+from outbox.work_list import WorkList
+from tests.integration.outbox.relaying import relaying, settings_for
+from tests.integration.outbox.test_forgetting import user_on
+from tests.integration.outbox.traffic import Connection, append, consume, until_empty
+
+PARTITIONS = 3
+#: A coordinator ends no transaction without any partition: this one it is always told of.
+ELSEWHERE = "elsewhere"
+
+
+@pytest.fixture
+async def careless(command_database: PostgresAddress, server_folder: Path) -> AsyncIterator[RelaySettings]:
+    """A relay's settings for a broker that believes any producer."""
+    belief = {"transaction.partition.verification.enable": "false"}
+    async with KafkaServer(server_folder / "kafka", learn=False, settings=belief) as broker:
+        kafka = Kafka.model_construct(kafka_bootstrap_servers=broker.bootstrap_servers)
+        topics = Topics.model_construct(topic_partitions=PARTITIONS)
+        async with admin(kafka) as client:
+            await ensure_topics(client, [*wanted_topics(topics), Topic(ELSEWHERE, 1, {})])
+        yield settings_for(command_database, kafka, topics, relay_transaction_timeout_ms=1000)
+
+
+async def publish_without_marker(
+    settings: RelaySettings, unmarked: list[TopicPartition], *, commit: bool, delete: bool
+) -> None:
+    """Publish the outbox as a relay does, but leave some partitions without the transaction's marker."""
+    work_list = await WorkList.open(settings.command_database, page_rows=100, page_bytes=1_000_000)
+    publisher = await Publisher.open(settings)
+    try:
+        page = await work_list.page()
+        record = BatchRecord(
+            ids=tuple(row.id for row in page),
+            digest=digest([row.event_id for row in page]),
+            system_identifier=await work_list.identity(),
+            time="now",
+        )
+        producer = publisher._producer
+        if not commit:
+            producer.commit_transaction = producer.abort_transaction
+        begin = producer.begin_transaction
+
+        async def begin_and_forget() -> None:
+            await begin()
+            # The coordinator is not told of these partitions, and so does not mark them.
+            producer._txn_manager._txn_partitions.update(unmarked)
+            producer._txn_manager.maybe_add_partition_to_txn(TopicPartition(ELSEWHERE, 0))
+
+        producer.begin_transaction = begin_and_forget
+        await publisher.publish(page, encode(record))
+        if delete:
+            await work_list.delete(record.ids)
+    finally:
+        await publisher.close()
+        await work_list.close()
+
+
+def events_partition(settings: RelaySettings, number: int) -> TopicPartition:
+    return TopicPartition(settings.events_topic, number)
+
+
+def everywhere(settings: RelaySettings) -> list[TopicPartition]:
+    return [*(events_partition(settings, n) for n in range(PARTITIONS)), TopicPartition(settings.relay_topic, 0)]
+
+
+async def appended(connection: Connection) -> list[UUID]:
+    """One user on each partition, with one event each."""
+    users = [user_on(number) for number in range(PARTITIONS)]
+    for user in users:
+        await append(connection, user, 1)
+    return users
+
+
+@pytest.mark.parametrize("commit", [True, False], ids=["committed", "aborted"])
+@pytest.mark.parametrize("relay_topic_hangs", [True, False])
+async def test_a_batch_with_a_missing_marker_gets_the_outcome_it_had(
+    connection: Connection, careless: RelaySettings, *, commit: bool, relay_topic_hangs: bool
+) -> None:
+    users = await appended(connection)
+    unmarked = [events_partition(careless, 1)]
+    if relay_topic_hangs:
+        unmarked.append(TopicPartition(careless.relay_topic, 0))
+    await publish_without_marker(careless, unmarked, commit=commit, delete=False)
+    assert await hanging_partitions(careless) == unmarked
+
+    async with relaying(careless):
+        await until_empty(connection)
+        await append(connection, users[1], 2)
+        await until_empty(connection)
+
+    seen = (await consume(careless)).versions()
+    assert seen == {str(users[0]): [1], str(users[1]): [1, 2], str(users[2]): [1]}
+    assert await hanging_partitions(careless) == []
+
+
+async def test_a_batch_that_was_deleted_is_committed_even_where_no_marker_tells(
+    connection: Connection, careless: RelaySettings
+) -> None:
+    users = await appended(connection)
+    await publish_without_marker(careless, everywhere(careless), commit=True, delete=True)
+    async with relaying(careless):
+        await append(connection, users[0], 2)
+        await until_empty(connection)
+
+    assert (await consume(careless)).versions() == {str(users[0]): [1, 2], str(users[1]): [1], str(users[2]): [1]}
+
+
+async def test_a_batch_without_any_marker_that_is_still_in_the_outbox_is_published_again(
+    connection: Connection, careless: RelaySettings
+) -> None:
+    users = await appended(connection)
+    await publish_without_marker(careless, everywhere(careless), commit=True, delete=False)
+    async with relaying(careless):
+        await until_empty(connection)
+
+    assert (await consume(careless)).versions() == {str(user): [1] for user in users}
+
+
+async def test_nothing_hangs_on_a_healthy_broker(connection: Connection, relay_settings: RelaySettings) -> None:
+    await append(connection, uuid4(), 1)
+    async with relaying(relay_settings):
+        await until_empty(connection)
+
+    assert await hanging_partitions(relay_settings) == []
