@@ -1,0 +1,251 @@
+"""What both APIs share, on a small app: request ids, problems for every status, limits, CORS, offline docs."""
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from pydantic import BaseModel, ConfigDict, Field
+
+from chassis.health import Health, NotReadyError
+from chassis.http_api import ApiDescription, create_api
+from chassis.problems import Problem, ProblemType, unavailable
+
+TEAPOT = ProblemType("teapot", 418, "A teapot <b>", "It is a teapot.", "Ask a kettle.")
+
+
+class Body(BaseModel):
+    """A body."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(max_length=5)
+
+
+async def not_ready() -> None:
+    raise NotReadyError("the database is away")
+
+
+@asynccontextmanager
+async def nothing(_: FastAPI) -> AsyncIterator[None]:
+    yield
+
+
+def make_app(cors: Sequence[str] = ()) -> FastAPI:
+    app = create_api(
+        ApiDescription(title="Test", summary="A test.", problems=(TEAPOT,)),
+        lifespan=nothing,
+        health=Health(ready={"database": not_ready}),
+        cors_origins=cors,
+        make_request_id=lambda: "made-here",
+    )
+
+    @app.post("/things")
+    async def add(body: Body) -> Body:
+        return body
+
+    @app.get("/things")
+    async def show(limit: int = 1) -> int:
+        return limit
+
+    @app.get("/teapot")
+    async def teapot() -> None:
+        raise Problem(TEAPOT, "short and stout")
+
+    @app.get("/down")
+    async def down() -> None:
+        raise unavailable("no database")
+
+    @app.get("/bug")
+    async def bug() -> None:
+        message = "secret internals"
+        raise RuntimeError(message)
+
+    return app
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(make_app()), base_url="http://api") as client:
+        yield client
+
+
+def problem(answer: httpx.Response) -> dict[str, object]:
+    assert answer.headers["content-type"] == "application/problem+json"
+    document: dict[str, object] = answer.json()
+    assert document["status"] == answer.status_code
+    assert document["request_id"] == answer.headers["x-request-id"]
+    return document
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "slug"),
+    [
+        ("GET", "/nowhere", 404, "not-found"),
+        ("GET", "/things/", 404, "not-found"),
+        ("DELETE", "/things", 405, "method-not-allowed"),
+        ("GET", "/teapot", 418, "teapot"),
+        ("GET", "/down", 503, "unavailable"),
+        ("GET", "/bug", 500, "internal-error"),
+        ("GET", "/things?limit=x", 422, "validation-error"),
+        ("GET", "/things?limt=1", 422, "validation-error"),
+        ("GET", "/things?limit=1&limit=2", 422, "validation-error"),
+    ],
+)
+async def test_every_error_is_a_problem_whose_type_has_a_page(
+    http: httpx.AsyncClient, method: str, path: str, status: int, slug: str
+) -> None:
+    answer = await http.request(method, path)
+
+    assert answer.status_code == status
+    document = problem(answer)
+    assert document["type"] == f"/problems/{slug}"
+    assert document["instance"] == path.partition("?")[0]
+    assert (await http.get(str(document["type"]))).status_code == 200
+
+
+async def test_nothing_internal_leaks_from_a_bug(http: httpx.AsyncClient) -> None:
+    assert "secret internals" not in (await http.get("/bug")).text
+
+
+async def test_405_says_what_is_allowed_and_503_when_to_come_back(http: httpx.AsyncClient) -> None:
+    assert (await http.delete("/teapot")).headers["allow"] == "GET"
+    assert (await http.get("/down")).headers["retry-after"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("content", "content_type", "status"),
+    [
+        ('{"name":"a"}', "application/json", 200),
+        ('{"name":"a"}', "application/json; charset=utf-8", 200),
+        ("{", "application/json", 400),
+        ("", "application/json", 422),
+        ('{"name":"a"}', "text/plain", 415),
+        ('{"name":"a"}', None, 415),
+        ('{"name":"too long"}', "application/json", 422),
+        ('{"name":"a","age":1}', "application/json", 422),
+        ('{"name":"' + "a" * 70_000 + '"}', "application/json", 413),
+    ],
+)
+async def test_bodies_are_refused_with_the_status_that_says_why(
+    http: httpx.AsyncClient, content: str, content_type: str | None, status: int
+) -> None:
+    headers = {"content-type": content_type} if content_type else {}
+
+    answer = await http.post("/things", content=content, headers=headers)
+
+    assert answer.status_code == status
+    if status != 200:
+        problem(answer)
+
+
+async def test_a_body_without_a_length_is_counted_while_it_is_read(http: httpx.AsyncClient) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(70):
+            yield b"a" * 1000
+
+    answer = await http.post("/things", content=chunks(), headers={"content-type": "application/json"})
+
+    assert answer.status_code == 413
+
+
+async def test_each_wrong_field_is_named_with_a_pointer_and_a_way_out(http: httpx.AsyncClient) -> None:
+    answer = await http.post("/things", json={"name": "too long", "age": 1})
+
+    errors = problem(answer)["errors"]
+    assert errors == [
+        {"detail": "string should have at most 5 characters", "pointer": "#/name"},
+        {"detail": "is not a known field; remove it", "pointer": "#/age"},
+    ]
+
+
+async def test_a_given_request_id_is_echoed_and_a_bad_one_replaced(http: httpx.AsyncClient) -> None:
+    good = await http.get("/health", headers={"x-request-id": "a.B_9-" + "x" * 122})
+    bad = await http.get("/health", headers={"x-request-id": "not ok"})
+    long = await http.get("/health", headers={"x-request-id": "x" * 129})
+
+    assert good.headers["x-request-id"] == "a.B_9-" + "x" * 122
+    assert bad.headers["x-request-id"] == long.headers["x-request-id"] == "made-here"
+
+
+@pytest.mark.parametrize(
+    ("accept", "status"),
+    [
+        ("*/*", 200),
+        ("application/json", 200),
+        ("application/*;q=0.1", 200),
+        ("text/html, */*;q=0.1", 200),
+        ("text/html", 406),
+        ("application/json;q=0, */*", 406),
+    ],
+)
+async def test_what_cannot_be_accepted_is_not_served(http: httpx.AsyncClient, accept: str, status: int) -> None:
+    assert (await http.get("/things", headers={"accept": accept})).status_code == status
+
+
+async def test_health_tells_the_version_and_readiness_the_reason(http: httpx.AsyncClient) -> None:
+    health, live, ready = [await http.get(path) for path in ("/health", "/livez", "/readyz")]
+
+    assert health.json()["status"] == "ok"
+    assert health.json()["version"]
+    assert live.status_code == 200
+    assert ready.status_code == 503
+    assert ready.json()["checks"] == {"database": "the database is away"}
+
+
+async def test_metrics_count_the_answers(http: httpx.AsyncClient) -> None:
+    await http.get("/teapot")
+
+    assert 'muster_http_requests_total{method="GET",status="418"}' in (await http.get("/metrics")).text
+
+
+@pytest.mark.parametrize("path", ["/docs", "/redoc"])
+async def test_the_docs_load_nothing_from_elsewhere(http: httpx.AsyncClient, path: str) -> None:
+    page = (await http.get(path)).text
+
+    assert "://" not in page.replace("http://www.w3.org", "")
+    scripts = [part.partition('"')[0] for part in page.split('src="')[1:]]
+    assert scripts
+    for script in scripts:
+        assert (await http.get(script)).status_code == 200
+
+
+async def test_problem_pages_are_escaped_and_listed(http: httpx.AsyncClient) -> None:
+    page, index = await http.get("/problems/teapot"), await http.get("/problems/")
+
+    assert "A teapot &lt;b&gt;" in page.text
+    assert "Ask a kettle." in page.text
+    assert "/problems/teapot" in index.text
+    assert (await http.get("/problems/unheard-of")).status_code == 404
+
+
+async def test_cors_is_closed_by_default_and_exposes_what_clients_need_when_open() -> None:
+    origin = {"origin": "https://app.example"}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(make_app()), base_url="http://api") as closed:
+        assert "access-control-allow-origin" not in (await closed.get("/things", headers=origin)).headers
+    open_app = make_app(["https://app.example"])
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(open_app), base_url="http://api") as client:
+        answer = await client.get("/things", headers=origin)
+        stranger = await client.get("/things", headers={"origin": "https://evil.example"})
+
+    assert answer.headers["access-control-allow-origin"] == "https://app.example"
+    exposed = {name.strip() for name in answer.headers["access-control-expose-headers"].split(",")}
+    assert exposed >= {
+        "Location",
+        "Link",
+        "ETag",
+        "Consistency-Token",
+        "As-Of",
+        "Retry-After",
+        "X-Total-Count",
+        "Idempotent-Replayed",
+    }
+    assert "access-control-allow-origin" not in stranger.headers
+
+
+async def test_openapi_is_served_and_says_which_version(http: httpx.AsyncClient) -> None:
+    document = json.loads((await http.get("/openapi.json")).text)
+
+    assert document["openapi"].startswith("3.1")

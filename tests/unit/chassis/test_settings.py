@@ -1,0 +1,134 @@
+"""Settings fail fast, name every variable, and never show a secret."""
+
+from pathlib import Path
+
+import pytest
+
+from chassis.settings import CommandPostgres, Http, Kafka, QueryPostgres, Settings, SettingsError, load
+
+POSTGRES = {"POSTGRES_USER": "muster", "POSTGRES_PASSWORD": "hunter2!", "POSTGRES_SERVER": "db.example.com"}
+
+
+class Both(CommandPostgres, QueryPostgres):
+    """An operator's tool."""
+
+
+@pytest.fixture(autouse=True)
+def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No variable of ours and no .env."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("empty"))
+    for settings in (Both, Kafka, Http):
+        for name in _variables(settings):
+            monkeypatch.delenv(name, raising=False)
+
+
+def _variables(settings: type[Settings]) -> set[str]:
+    names = set()
+    for field in settings.model_fields.values():
+        alias = field.validation_alias
+        names |= {str(choice) for choice in getattr(alias, "choices", [alias])}
+    return names
+
+
+def give(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_the_guides_names_serve_both_databases(monkeypatch: pytest.MonkeyPatch) -> None:
+    give(monkeypatch, **POSTGRES, COMMAND_POSTGRES_DB="c", QUERY_POSTGRES_DB="q")
+
+    settings = load(Both)
+
+    assert str(settings.command_database) == "muster@db.example.com:5432/c"
+    assert str(settings.query_database) == "muster@db.example.com:5432/q"
+
+
+def test_a_prefixed_name_goes_before_the_shared_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    give(monkeypatch, **POSTGRES, COMMAND_POSTGRES_DB="c", QUERY_POSTGRES_DB="q", QUERY_POSTGRES_SERVER="replica")
+
+    settings = load(Both)
+
+    assert settings.command_database.server == "db.example.com"
+    assert settings.query_database.server == "replica"
+
+
+def test_the_url_is_computed_for_asyncpg_and_hides_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    give(monkeypatch, **POSTGRES, COMMAND_POSTGRES_DB="c", POSTGRES_PORT="6432")
+
+    address = load(CommandPostgres).command_database
+
+    assert address.url.drivername == "postgresql+asyncpg"
+    assert address.url.render_as_string(hide_password=False).endswith("muster:hunter2%21@db.example.com:6432/c")
+    assert "hunter2" not in str(address.url) + repr(address) + repr(load(CommandPostgres))
+
+
+def test_the_pool_is_20_and_10_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    give(monkeypatch, **POSTGRES, COMMAND_POSTGRES_DB="c")
+    assert (load(CommandPostgres).command_database.pool_size, load(CommandPostgres).command_database.max_overflow) == (
+        20,
+        10,
+    )
+
+    give(monkeypatch, POSTGRES_POOL_SIZE="3", COMMAND_POSTGRES_MAX_OVERFLOW="0")
+
+    assert load(CommandPostgres).command_database.pool_size == 3
+    assert load(CommandPostgres).command_database.max_overflow == 0
+
+
+def test_each_missing_variable_is_one_line_with_an_example() -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(CommandPostgres)
+
+    assert caught.value.lines == [
+        "COMMAND_POSTGRES_USER (or POSTGRES_USER) is missing; for example COMMAND_POSTGRES_USER=muster",
+        (
+            "COMMAND_POSTGRES_PASSWORD (or POSTGRES_PASSWORD) is missing;"
+            " for example COMMAND_POSTGRES_PASSWORD=a-long-secret"
+        ),
+        "COMMAND_POSTGRES_SERVER (or POSTGRES_SERVER) is missing; for example COMMAND_POSTGRES_SERVER=127.0.0.1",
+        "COMMAND_POSTGRES_DB is missing; for example COMMAND_POSTGRES_DB=muster_command",
+    ]
+
+
+def test_an_empty_variable_counts_as_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    give(monkeypatch, KAFKA_BOOTSTRAP_SERVERS="")
+
+    with pytest.raises(SettingsError, match="KAFKA_BOOTSTRAP_SERVERS is missing"):
+        load(Kafka)
+
+
+def test_a_wrong_variable_says_what_is_wrong_without_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    give(monkeypatch, **POSTGRES, COMMAND_POSTGRES_DB="c", COMMAND_POSTGRES_PORT="99999-secret")
+
+    with pytest.raises(SettingsError) as caught:
+        load(CommandPostgres)
+
+    [line] = caught.value.lines
+    assert line.startswith("COMMAND_POSTGRES_PORT (or POSTGRES_PORT) is wrong: input should be a valid integer")
+    assert "secret" not in line
+
+
+def test_a_dotenv_file_is_read_and_the_environment_goes_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text("KAFKA_BOOTSTRAP_SERVERS=from-file:9092\nUNKNOWN_TO_US=1\n", encoding="utf-8")
+    assert load(Kafka).kafka_bootstrap_servers == "from-file:9092"
+
+    give(monkeypatch, KAFKA_BOOTSTRAP_SERVERS="from-environment:9092")
+
+    assert load(Kafka).kafka_bootstrap_servers == "from-environment:9092"
+
+
+def test_cors_is_closed_unless_origins_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load(Http).cors_origins == []
+
+    give(monkeypatch, CORS_ALLOW_ORIGINS="https://a.example, https://b.example")
+
+    assert load(Http).cors_origins == ["https://a.example", "https://b.example"]
+
+
+@pytest.mark.parametrize("servers", ["localhost", "localhost:", ":9092", "a:1,b", "a b:1"])
+def test_bootstrap_servers_are_hosts_with_ports(monkeypatch: pytest.MonkeyPatch, servers: str) -> None:
+    give(monkeypatch, KAFKA_BOOTSTRAP_SERVERS=servers)
+
+    with pytest.raises(SettingsError, match="KAFKA_BOOTSTRAP_SERVERS is wrong"):
+        load(Kafka)

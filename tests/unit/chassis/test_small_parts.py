@@ -1,0 +1,158 @@
+"""Tokens, keys, ids, times, delays, statements: the small promises that larger ones stand on."""
+
+import asyncio
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import Column, Integer, MetaData, Table, Text, bindparam, insert, select
+
+from chassis.consistency import ConsistencyToken, InvalidTokenError
+from chassis.identifiers import new_id
+from chassis.lifecycle import Backoff, run
+from chassis.statements import compile_statement
+from chassis.text_keys import text_key
+
+
+@given(st.uuids(), st.integers(1, 2**63 - 1))
+def test_a_token_reads_back(subject: UUID, version: int) -> None:
+    token = ConsistencyToken(subject, version)
+
+    assert ConsistencyToken.decode(token.encode()) == token
+    assert token.encode().replace("-", "").replace("_", "").isalnum()
+
+
+@given(st.text())
+def test_no_text_breaks_the_token_reader(text: str) -> None:
+    try:
+        token = ConsistencyToken.decode(text)
+    except InvalidTokenError:
+        return
+    assert token.version > 0
+
+
+@pytest.mark.parametrize("text", ["", "AAAA", "=", "é", ConsistencyToken(uuid4(), 1).encode()[:-2]])
+def test_what_is_no_token_is_refused(text: str) -> None:
+    with pytest.raises(InvalidTokenError):
+        ConsistencyToken.decode(text)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Ann@Example.com", "ann@example.com"),
+        ("STRASSE", "straße"),
+        ("ΣΊΣΥΦΟΣ", "σίσυφος"),
+        ("\N{ANGSTROM SIGN}sa", "åsa"),
+        ("e\N{COMBINING ACUTE ACCENT}", "é"),
+        ("\N{LATIN SMALL LETTER LONG S}am", "Sam"),
+        ("ﬁle", "FILE"),
+    ],
+)
+def test_names_that_people_take_for_the_same_have_one_key(one: str, other: str) -> None:
+    assert text_key(one) == text_key(other)
+
+
+@given(st.text(max_size=60))
+def test_a_key_is_its_own_key(text: str) -> None:
+    assert text_key(text_key(text)) == text_key(text)
+
+
+def test_ids_are_uuid7_and_grow() -> None:
+    ids = [new_id() for _ in range(1000)]
+
+    assert ids == sorted(ids)
+    assert {made.version for made in ids} == {7}
+
+
+def test_delays_grow_to_their_cap_and_begin_again_after_a_success() -> None:
+    backoff = Backoff(first=0.1, cap=5.0, rng=random.Random(1))
+    delays = [backoff.next() for _ in range(200)]
+
+    assert delays[0] <= 0.1
+    assert max(delays) <= 5.0
+    assert max(delays[10:]) > 4.0
+    assert min(delays[10:]) >= 0.5
+    backoff.reset()
+    assert backoff.next() <= 0.1
+
+
+def test_a_statement_knows_its_parameters_and_keeps_its_literals() -> None:
+    table = Table("t", MetaData(), Column("id", Integer), Column("name", Text))
+    inserting = compile_statement(insert(table).values(id=bindparam("b"), name=bindparam("a")))
+    selecting = compile_statement(select(table.c.id).where(table.c.name == "fixed"))
+
+    assert inserting.args(a="x", b=1) == [1, "x"]
+    assert "$1::INTEGER" in inserting.sql
+    assert selecting.args() == ["fixed"]
+    with pytest.raises(KeyError):
+        inserting.args(a="x")
+
+
+PROGRAM = """
+import asyncio, sys
+from chassis.lifecycle import run
+
+async def main(stopping):
+    print("started", file=sys.stderr)
+    await stopping.wait()
+    print("finishing", file=sys.stderr)
+    if "stubborn" in sys.argv:
+        await asyncio.Event().wait()
+    return 0
+
+sys.exit(run(main))
+"""
+
+
+@pytest.fixture
+def process(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
+    """The program above, started; ended at the latest with the test."""
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *getattr(request, "param", ())],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert line(process) == "started\n"
+        yield process
+        process.kill()
+
+
+def line(process: subprocess.Popen[str]) -> str:
+    """The next line it prints."""
+    assert process.stderr is not None
+    return process.stderr.readline()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_process_finishes_what_it_began_when_told_to_stop(
+    process: subprocess.Popen[str], number: signal.Signals
+) -> None:
+    process.send_signal(number)
+
+    assert line(process) == "finishing\n"
+    assert process.wait(20) == 0
+
+
+@pytest.mark.parametrize("process", [["stubborn"]], indirect=True)
+def test_a_second_signal_cuts_it_short(process: subprocess.Popen[str]) -> None:
+    process.send_signal(signal.SIGTERM)
+    assert line(process) == "finishing\n"
+    process.send_signal(signal.SIGTERM)
+
+    assert process.wait(20) == 130
+
+
+def test_run_gives_the_exit_code() -> None:
+    async def main(stopping: asyncio.Event) -> int:
+        assert not stopping.is_set()
+        return 3
+
+    assert run(main) == 3
