@@ -57,10 +57,13 @@ def create_app(settings: CommandApiSettings | None = None) -> FastAPI:
         cors_origins=known.cors_origins,
         make_request_id=lambda: str(new_id()),
     )
+    others = list(app.router.routes)
+    app.router.routes.clear()
     app.include_router(routes.router)
     app.include_router(routes.patches)
     app.include_router(import_routes.router)
-    app.router.routes.append(schema_route())
+    # Last, because routes are tried in order, and commands are what is asked for.
+    app.router.routes.extend([*others, schema_route()])
     answer_with_problems(app)
     openapi.complete(app)
     return app

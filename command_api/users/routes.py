@@ -7,8 +7,8 @@ from uuid import UUID
 
 from fastapi import APIRouter, Body, Path, Response
 
-from chassis.http_api import StrictRoute
 from chassis.problems import ProblemType
+from command_api.command_route import CommandRoute
 from command_api.dependencies import Context, Handlers
 from command_api.idempotency import Answer
 from command_api.openapi import USER_EXAMPLE, empty_response, request, responses, user_response
@@ -36,7 +36,7 @@ from command_api.users.errors import (
 from events.user_events import PublicUser
 
 
-class MergePatchRoute(StrictRoute):
+class MergePatchRoute(CommandRoute):
     """A route that takes a merge patch, under its own media type or as plain JSON."""
 
     media_types = ("application/merge-patch+json", "application/json")
@@ -45,7 +45,7 @@ class MergePatchRoute(StrictRoute):
 PASSWORD_EXAMPLE: Final = "correct horse battery staple"  # noqa: S105 - an example
 UserId = Annotated[UUID, Path(description="The user's id.", examples=[USER_EXAMPLE["id"]])]
 
-router: Final = APIRouter(route_class=StrictRoute, tags=["users"])
+router: Final = APIRouter(route_class=CommandRoute, tags=["users"])
 patches: Final = APIRouter(route_class=MergePatchRoute, tags=["users"])
 
 
