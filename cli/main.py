@@ -122,6 +122,8 @@ def main() -> None:
         app()
     except SettingsError as error:
         explain_settings(error)
+        if any(lazy.finds_stack for name, lazy in COMMANDS.items() if name in sys.argv[1:2]):
+            print("(No local stack runs in this folder either; `make up` starts one.)", file=sys.stderr)  # noqa: T201
         sys.exit(2)
 
 

@@ -19,7 +19,7 @@ from chassis.settings import load
 from chassis.telemetry import configure_logging
 from cli.output import fail, print_json, say
 from projectors import rebuild as rebuilding
-from projectors.app import open_database
+from projectors.app import open_database, spare_the_collector
 from projectors.catalogue import PROJECTIONS
 from projectors.lag import GenerationLag, measure
 from projectors.rebuild import Rebuild, RebuildError, Stage
@@ -62,6 +62,7 @@ def rebuild(name: str, *, pause_before_switch: bool, as_json: bool) -> None:
             screen.stage = await work.run(pause_before_switch=pause_before_switch)
         return 1 if screen.stage is Stage.STOPPED else 0
 
+    spare_the_collector()
     with screen:
         try:
             code = run(main)

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 #: Requests under way when the process is told to stop may finish within this many seconds.
 GRACE_SECONDS: Final = 10
+#: A worker that does not answer its parent for this long is replaced; it does not while it imports, which takes seconds
+#: on a loaded machine when all workers start at once.
+WORKER_SECONDS: Final = 60
 #: Connections waiting to be accepted while every worker is busy.
 BACKLOG: Final = 2048
 
@@ -58,7 +61,6 @@ def query(host: Host = None, port: Port = None) -> None:
 def command_app() -> FastAPI:
     """The command API as a worker process makes it."""
     from command_api.app import create_app  # noqa: PLC0415 - in the worker only
-
     from command_api.settings import CommandApiSettings  # noqa: PLC0415 - in the worker only
 
     settings = load(CommandApiSettings)
@@ -69,7 +71,6 @@ def command_app() -> FastAPI:
 def query_app() -> FastAPI:
     """The query API as a worker process makes it."""
     from query_api.app import create_app  # noqa: PLC0415 - in the worker only
-
     from query_api.settings import QueryApiSettings  # noqa: PLC0415 - in the worker only
 
     settings = load(QueryApiSettings)
@@ -102,6 +103,7 @@ def _serve(factory: str, settings: Http, host: str, port: int) -> None:
         date_header=True,
         backlog=BACKLOG,
         timeout_graceful_shutdown=GRACE_SECONDS,
+        timeout_worker_healthcheck=WORKER_SECONDS,
     )
     if settings.workers == 1:
         uvicorn.Server(config).run(sockets=[listening])
