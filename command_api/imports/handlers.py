@@ -31,10 +31,14 @@ from outbox.wakeup import Notifier
 log = structlog.get_logger("import")
 
 #: Lines of one transaction: large enough that a statement and a commit cost little per line, small enough that nobody
-#: waits long for a row of it and that reading it does not hold the loop for 20 ms.
-BATCH_LINES: Final = 200
+#: waits long for a row of it.
+BATCH_LINES: Final = 500
+#: Lines that are read or made events of before others get their turn: one or two milliseconds of the loop.
+SLICE_LINES: Final = 25
 #: Imports at once in one process: each holds its whole body, and more would only share the same cores.
 IMPORTS_AT_ONCE: Final = 2
+
+Result = dict[str, Any]
 
 _PROBLEMS: Final = {
     Outcome.EMAIL_TAKEN: EMAIL_TAKEN,
@@ -82,19 +86,25 @@ class ImportHandlers:
             DatabaseUnavailableError: it went away; every batch whose results were given is there.
         """
         counts: Counter[str] = Counter()
-        for batch in _batches(read_lines(body)):
-            results = await self._import(batch, cause)
-            counts.update(result["status"] for result in results)
-            yield b"".join(map(_line, results))
-            # Reading and answering a batch is work for the loop: others get their turn.
-            await asyncio.sleep(0)
+        lines = read_lines(body)
+        under_way: asyncio.Task[list[Result]] | None = None
+        try:
+            while batch := await _next_batch(lines):
+                users = await self._new_users(batch, cause)
+                if under_way:
+                    yield _told(await under_way, counts)
+                # While the database works on this batch the next one is read.
+                under_way = asyncio.create_task(self._commit(batch, users))
+            if under_way:
+                yield _told(await under_way, counts)
+        finally:
+            if under_way:
+                under_way.cancel()
         summary = {name: counts[name] for name in ("created", "unchanged", "failed")}
         log.info("import.complete", command_id=str(cause.command_id), **summary)
         yield _line({"complete": True, **summary})
 
-    async def _import(self, batch: Sequence[ReadLine], cause: Cause) -> list[dict[str, Any]]:
-        lines = {line.number: line.user for line in batch if line.user}
-        users = await self._new_users(lines, cause)
+    async def _commit(self, batch: Sequence[ReadLine], users: dict[int, NewUser]) -> list[Result]:
         outcomes: dict[int, Outcome | Problem] = {line.number: line.problem for line in batch if line.problem}
         for group in _distinct(users):
             outcomes.update(await self._insert(group))
@@ -110,14 +120,17 @@ class ImportHandlers:
             return dict.fromkeys(users, refused)
         return {number: by_id[user.event.user.id] for number, user in users.items()}
 
-    async def _new_users(self, lines: dict[int, ImportLine], cause: Cause) -> dict[int, NewUser]:
+    async def _new_users(self, batch: Sequence[ReadLine], cause: Cause) -> dict[int, NewUser]:
+        lines = {line.number: line.user for line in batch if line.user}
         open_ = {number: line.password for number, line in lines.items() if line.password is not None}
         hashes = dict(zip(open_, await self.passwords.hash_all(list(open_.values())), strict=True))
         now = self.clock()
-        return {
-            number: self._new_user(line, line.password_hash or hashes[number], now, cause)
-            for number, line in lines.items()
-        }
+        users: dict[int, NewUser] = {}
+        for number, line in lines.items():
+            users[number] = self._new_user(line, line.password_hash or hashes[number], now, cause)
+            if not len(users) % SLICE_LINES:
+                await asyncio.sleep(0)
+        return users
 
     def _new_user(self, line: ImportLine, password_hash: str, now: datetime, cause: Cause) -> NewUser:
         event = register(Unregistered(line.id or self.new_id()), line, now)
@@ -134,9 +147,17 @@ class ImportHandlers:
         return NewUser(event, envelope, password_hash)
 
 
-def _batches(lines: Iterator[ReadLine]) -> Iterator[list[ReadLine]]:
-    while batch := list(islice(lines, BATCH_LINES)):
-        yield batch
+async def _next_batch(lines: Iterator[ReadLine]) -> list[ReadLine]:
+    batch: list[ReadLine] = []
+    while len(batch) < BATCH_LINES and (some := list(islice(lines, SLICE_LINES))):
+        batch += some
+        await asyncio.sleep(0)
+    return batch
+
+
+def _told(results: Sequence[Result], counts: Counter[str]) -> bytes:
+    counts.update(result["status"] for result in results)
+    return b"".join(map(_line, results))
 
 
 def _distinct(users: dict[int, NewUser]) -> Iterator[dict[int, NewUser]]:
@@ -153,8 +174,8 @@ def _distinct(users: dict[int, NewUser]) -> Iterator[dict[int, NewUser]]:
         left = {number: user for number, user in left.items() if number not in group}
 
 
-def _result(number: int, user: NewUser | None, outcome: Outcome | Problem) -> dict[str, Any]:
-    result: dict[str, Any] = {"line": number}
+def _result(number: int, user: NewUser | None, outcome: Outcome | Problem) -> Result:
+    result: Result = {"line": number}
     match outcome:
         case Outcome.CREATED | Outcome.UNCHANGED:
             assert user is not None
