@@ -19,7 +19,11 @@ from projectors.parked import NoSuchRecordError, OtherShapeError, Outcome, Parke
 
 T = TypeVar("T")
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Records that a projection could not apply, and what waits behind them.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Records that a projection could not apply, and what waits behind them.",
+)
 
 Json = Annotated[bool, typer.Option("--json", help="Report as JSON.")]
 Id = Annotated[str, typer.Argument(help="As `muster parked list` shows it, such as users/1/3/42.", metavar="ID")]

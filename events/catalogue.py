@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Final, get_args
 
 from pydantic import ValidationError
@@ -99,6 +100,8 @@ def short_name(type_: str) -> str:
     return name.rpartition(".")[2]
 
 
+# A consumer decodes millions of records of a handful of types; errors are not kept.
+@lru_cache(maxsize=256)
 def _lookup(type_: str) -> tuple[type[ChangeEvent], int]:
     match = _TYPE.fullmatch(type_)
     kind = _CLASSES.get(match["name"]) if match else None

@@ -90,13 +90,14 @@ def entry(change: Change) -> bytes:
     """One event as the query API sends it."""
     event = change.event
     assert event is not None
+    envelope = change.envelope
     now: dict[str, Any] = event.user.model_dump(mode="json", include=set(event.previous)) if event.previous else {}
     return to_json(
         {
-            "event_id": str(change.envelope.event_id),
-            "type": short_name(change.envelope.type),
+            "event_id": str(envelope.event_id),
+            "type": short_name(change.type),
             "version": change.version,
-            "time": rfc3339(change.envelope.time),
+            "time": rfc3339(envelope.time),
             "changes": {name: {"from": old, "to": now.get(name)} for name, old in event.previous.items()},
             "reason": getattr(event, "reason", None),
         }

@@ -7,14 +7,19 @@ an older event that comes again must not bring a person back.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from json import JSONDecoder
 from typing import Final
 
 from chassis.text_keys import text_key
-from events.user_events import PublicUser
+from events.catalogue import event_type
 from projectors.consumer.records import Change
 from projectors.projection import CarryOver, Projection, newest
 from read_model import users
 from read_model.generations import Connection
+
+_PREFIX: Final = b'{"user":'
+_SCANNER: Final = JSONDecoder()
 
 # What is not newer is left out before the conflict, which would lock its row and so write to its page; the condition
 # after it is for a row that another transaction has written meanwhile.
@@ -59,7 +64,7 @@ class UsersWriter:
     async def apply(self, connection: Connection, changes: Sequence[Change]) -> None:
         """One statement for the users that exist, one for those that were erased."""
         latest = newest(changes).values()
-        public = [change.event.user for change in latest if change.event is not None]
+        public = [change for change in latest if change.event is not None]
         erased = [change for change in latest if change.event is None]
         if public:
             await connection.execute(self._upsert, *_columns(public))
@@ -69,22 +74,35 @@ class UsersWriter:
             )
 
 
-def _columns(public: Sequence[PublicUser]) -> tuple[list[object], ...]:
+def _columns(changes: Sequence[Change]) -> tuple[list[object], ...]:
+    users = [change.event.user for change in changes if change.event is not None]
     return (
-        [user.id for user in public],
-        [user.version for user in public],
-        [user.status for user in public],
-        [text_key(user.email) for user in public],
-        [text_key(user.username) for user in public],
-        [user.created_at for user in public],
-        [user.updated_at for user in public],
-        [document(user) for user in public],
+        [user.id for user in users],
+        [user.version for user in users],
+        [user.status for user in users],
+        [text_key(user.email) for user in users],
+        [text_key(user.username) for user in users],
+        [user.created_at for user in users],
+        [user.updated_at for user in users],
+        [document(change) for change in changes],
     )
 
 
-def document(user: PublicUser) -> bytes:
-    """The user as both APIs send it, byte for byte."""
-    return user.model_dump_json().encode()
+def document(change: Change) -> bytes:
+    """The user as both APIs send it, byte for byte.
+
+    The event's value begins with these very bytes, and cutting them out takes a third of the time of writing them anew.
+    """
+    value, event = change.record.value, change.event
+    assert value is not None
+    assert event is not None
+    if value.startswith(_PREFIX) and change.type == event_type(event):
+        text = value.decode()
+        with suppress(ValueError, RecursionError):
+            _, end = _SCANNER.raw_decode(text, len(_PREFIX))
+            return text[len(_PREFIX) : end].encode()
+    # Written by an older version of the code, or by nobody we know.
+    return event.user.model_dump_json().encode()
 
 
 def carry_over(old: int, new: int) -> CarryOver:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 import asyncpg
-from sqlalchemy import MetaData
+from sqlalchemy import MetaData, Table
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable, DropTable
 
@@ -250,11 +250,16 @@ async def _until_passed(connection: Connection, generation: Generation, goal: di
         await asyncio.sleep(SWITCH_POLL_SECONDS)
 
 
+def creation_of(table: Table) -> list[str]:
+    """The statements that make a table and its indexes."""
+    indexes = sorted(table.indexes, key=lambda index: str(index.name))
+    return [_ddl(CreateTable(table)), *(_ddl(CreateIndex(index)) for index in indexes)]
+
+
 async def _create(connection: Connection, schema: Schema, number: int, status: str) -> Generation:
     for table in tables_of(schema.projection, number).sorted_tables:
-        await connection.execute(_ddl(CreateTable(table)))
-        for index in sorted(table.indexes, key=lambda index: str(index.name)):
-            await connection.execute(_ddl(CreateIndex(index)))
+        for statement in creation_of(table):
+            await connection.execute(statement)
     await connection.execute(
         "INSERT INTO generations (projection, generation, shape, status) VALUES ($1, $2, $3, $4)",
         schema.projection,

@@ -19,14 +19,16 @@ from aiokafka.structs import TopicPartition
 
 from chassis.database import Database, connect
 from chassis.kafka import client_arguments
-from chassis.settings import PostgresAddress
+from chassis.lifecycle import new_event_loop
+from chassis.settings import Kafka, PostgresAddress
 from events.user_events import UserProfileChanged, UserRegistered
+from projectors.app import spare_the_collector
 from projectors.catalogue import PROJECTIONS
 from projectors.migrate import migrate
 from projectors.rebuild import Rebuild, Stage, end_positions
 from projectors.settings import ProjectorSettings
 from read_model import generations
-from tests.conftest import Kafka, database_address, drop_database, make_topics, recreate_database
+from tests.conftest import database_address, drop_database, make_topics, recreate_database
 from tests.infrastructure import SharedServers
 from tests.integration.projectors.conftest import make_settings
 from tests.integration.projectors.stream import FakeRecord, Publisher, new_user, record
@@ -98,7 +100,7 @@ async def copy(address: PostgresAddress, name: str) -> tuple[int, float]:
         for table, twin in zip(built, generations.tables_of(name, 3).sorted_tables, strict=True):
             for statement in generations.creation_of(twin):
                 await connection.execute(statement)
-            records = await connection.fetch(f"SELECT * FROM {table.name}")
+            records = [tuple(row) for row in await connection.fetch(f"SELECT * FROM {table.name}")]
             began = time.perf_counter()
             await connection.copy_records_to_table(twin.name, records=records, timeout=300)
             seconds += time.perf_counter() - began
@@ -134,8 +136,9 @@ async def main(servers: SharedServers, users: int, names: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    spare_the_collector()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     with SharedServers() as started, suppress(KeyboardInterrupt):
-        asyncio.run(
+        asyncio.Runner(loop_factory=new_event_loop).run(
             main(started, int(sys.argv[1]) if len(sys.argv) > 1 else USERS, sys.argv[2:] or sorted(PROJECTIONS))
         )

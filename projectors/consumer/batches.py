@@ -6,6 +6,7 @@ the batch halved inside savepoints until that record is found, so that a clean b
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -36,6 +37,8 @@ INAPPLICABLE_ERRORS: Final[tuple[type[Exception], ...]] = (
 
 #: A notice names its users while they fit into the 8,000 bytes that PostgreSQL allows; above that it says "many".
 NOTICE_USERS: Final = 200
+#: A millisecond of decoding: the batch in flight has several answers to wait for, and each needs a turn of the loop.
+SLICE_RECORDS: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +49,14 @@ class Batch:
     moves: Sequence[Move]
 
     @classmethod
-    def of(cls, records: Iterable[Record], moves: Sequence[Move]) -> Batch:
-        """Decode the records; never raises for what is in them."""
-        return cls([read_record(record) for record in records], moves)
+    async def of(cls, records: Iterable[Record], moves: Sequence[Move]) -> Batch:
+        """Decode the records; never raises for what is in them. Gives way between slices, so that others can work."""
+        items: list[Change | Poison] = []
+        for record in records:
+            items.append(read_record(record))
+            if len(items) % SLICE_RECORDS == 0:
+                await asyncio.sleep(0)
+        return cls(items, moves)
 
 
 class _InapplicableError(Exception):

@@ -3,6 +3,8 @@
 Everything about positions happens in one loop, never at once: place the partitions that were assigned (read
 checkpoints, seek, resume), poll, apply, poll again. Assignments come from the consumer's own task at any time; they
 only leave a note for the loop. Records of a partition that has not been placed are dropped: the seek brings them again.
+Only the writing of a batch goes on beside the loop, one batch at a time, while the next is polled and decoded; its
+checkpoints' compare-and-set keeps batches in order, also when one fails.
 
 A consumer that fails, or hears nothing from the broker for SILENCE_SECONDS, is discarded and made anew. Each turn of
 the loop leaves a mark of the time; a loop that leaves none is stuck beyond repair, and the process ends
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -65,7 +67,9 @@ DATABASE_ERRORS: Final = (DatabaseUnavailableError, asyncpg.PostgresError)
 class _Place:
     """Where a partition is that has been placed."""
 
+    #: The checkpoint in the database, and where it will be once the batch in flight is committed.
     position: int
+    expected: int
     #: The newest `seen_until` that is in the database, and when, by the monotonic clock, it was written.
     seen_until: datetime | None
     written: float = 0.0
@@ -102,6 +106,7 @@ class Feed:
         self._unplaced: set[TopicPartition] = set()
         self._places: dict[int, _Place] = {}
         self._moves: list[Move] = []
+        self._writing: asyncio.Task[None] | None = None
         self._placed = 0.0
         self._shown = 0.0
         self._turned = time.monotonic()
@@ -170,6 +175,7 @@ class Feed:
         finally:
             joined = self._joined
             await self._discard(broker.stop)
+            await self._written()
         return joined
 
     async def _until_stopping_or_broken(self) -> None:
@@ -215,6 +221,7 @@ class Feed:
 
     def _lose_places(self) -> None:
         """Read the checkpoints again: somebody else has moved them."""
+        self._epoch += 1
         self._unplaced |= {TopicPartition(self._topic, number) for number in self._places}
         self._clear_places()
 
@@ -270,13 +277,13 @@ class Feed:
             place = self._places.get(partition.partition)
             if place is None:
                 continue
-            new = [record for record in found if record.offset >= place.position]
+            new = [record for record in found if record.offset >= place.expected]
             if not new:
                 continue
             position = await consumer.position(partition)
             self._observe(consumer, partition, place)
             seen_until = self._seen_until(place, position, new[-1].timestamp)
-            moves.append(Move(partition.partition, place.position, position, seen_until))
+            moves.append(Move(partition.partition, place.expected, position, seen_until))
             records += new
         return tuple(records), moves
 
@@ -284,18 +291,38 @@ class Feed:
         """Apply what `poll` returned, as often as it takes, unless the partitions go to somebody else meanwhile."""
         epoch, moves = self._epoch, self._moves
         try:
-            batch = Batch.of(records, moves)
+            batch = await Batch.of(records, moves)
+            await self._written()
+            if epoch != self._epoch:
+                # They went to somebody else, or the batch before did not fit its checkpoints: these come again.
+                return
+            for move in moves:
+                self._places[move.partition].expected = move.position
+            self._writing = asyncio.create_task(self._apply(consumer, batch, epoch))
+        except Exception as error:  # noqa: BLE001 - FastStream would swallow it and read on behind these records
+            self._log.exception("feed.batch_failed", records=len(records))
+            self._break(error)
+
+    async def _written(self) -> None:
+        """Wait for the batch in flight; one at a time is, so batches commit in order."""
+        if self._writing is not None:
+            await self._writing
+            self._writing = None
+
+    async def _apply(self, consumer: AIOKafkaConsumer, batch: Batch, epoch: int) -> None:
+        try:
             with self._timed():
                 applied = await self._write(batch, epoch)
         except CheckpointMovedError as error:
             self._log.info("feed.checkpoint_moved", reason=describe(error))
-            self._lose_places()
-        except Exception as error:  # noqa: BLE001 - FastStream would swallow it and read on behind these records
-            self._log.exception("feed.batch_failed", records=len(records))
+            if epoch == self._epoch:
+                self._lose_places()
+        except Exception as error:  # noqa: BLE001 - whatever it is, nothing may be read on behind these records
+            self._log.exception("feed.batch_failed", records=len(batch.items))
             self._break(error)
         else:
             if applied and epoch == self._epoch:
-                self._moved(moves)
+                self._moved(batch.moves)
                 await self._show_offsets(consumer)
 
     async def _write(self, batch: Batch, epoch: int) -> bool:
@@ -334,6 +361,7 @@ class Feed:
 
     async def _place(self, consumer: AIOKafkaConsumer) -> bool:
         """Read checkpoints, seek, resume; False when the assignment changed meanwhile or the generation is gone."""
+        await self._written()
         epoch, partitions = self._epoch, sorted(self._unplaced)
         async with self._database.connection() as connection:
             found = await checkpoints.read(
@@ -350,7 +378,7 @@ class Feed:
             checkpoint = found[partition.partition]
             consumer.seek(partition, checkpoint.position)
             self._places[partition.partition] = _Place(
-                checkpoint.position, checkpoint.seen_until, end=limits.ends[partition.partition]
+                checkpoint.position, checkpoint.position, checkpoint.seen_until, end=limits.ends[partition.partition]
             )
         consumer.resume(*partitions)
         self._unplaced -= set(partitions)
@@ -361,6 +389,7 @@ class Feed:
 
     async def _rest(self, consumer: AIOKafkaConsumer) -> None:
         """Nothing came: note, at most once a second, how far quiet partitions are up to date."""
+        await self._written()
         if not self._places:
             return
         self._break_if_silent(consumer)
@@ -393,11 +422,12 @@ class Feed:
         at_end = place.end is not None and position >= place.end
         return place.freshness.seen_until(at_end=at_end, last_record=last_record)
 
-    def _moved(self, moves: list[Move]) -> None:
+    def _moved(self, moves: Sequence[Move]) -> None:
         now = time.monotonic()
         for move in moves:
             place = self._places[move.partition]
             place.position, place.written = move.position, now
+            place.expected = max(place.expected, move.position)
             place.seen_until = max(filter(None, (place.seen_until, move.seen_until)), default=None)
 
     def _break_if_silent(self, consumer: AIOKafkaConsumer) -> None:

@@ -6,21 +6,22 @@ be delivered again and again until somebody parks it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 from uuid import UUID
 
-from events.catalogue import ERASED_TYPE, InvalidEventError, UnknownEventError, decode
+from events.catalogue import ERASED_TYPE, ChangeEvent, InvalidEventError, UnknownEventError, decode
 from events.envelope import Envelope, EnvelopeError, read_envelope
 from events.topics import MAX_MESSAGE_BYTES
-from events.user_events import UserEvent
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 #: The command database counts versions in a bigint; so do the read tables.
 _MAX_VERSION: Final = 2**63 - 1
 _UUID_CHARACTERS: Final = 36
+_TIME: Final = re.compile(rb"\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])T(?:[01]\d|2[0-3])(?::[0-5]\d){2}\.\d{6}Z")
+_ID: Final = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Record(Protocol):
@@ -40,27 +41,24 @@ class Record(Protocol):
     def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """One event of one user; `event` is None where the person was erased."""
 
     record: Record
-    envelope: Envelope
-    event: UserEvent | None
+    user_id: UUID
+    #: The person's version after the change.
+    version: int
+    #: The CloudEvents type.
+    type: str
+    event: ChangeEvent | None
 
     @property
-    def user_id(self) -> UUID:
-        """The person."""
-        return self.envelope.user_id
-
-    @property
-    def version(self) -> int:
-        """The person's version after the change."""
-        return self.envelope.version
+    def envelope(self) -> Envelope:
+        """All of the headers; read on use, because only some projections want more than is above."""
+        return read_envelope(self.record.headers)
 
 
-@dataclass(frozen=True, slots=True)
-class Poison:
+class Poison(NamedTuple):
     """A record that cannot be applied; `user_id` is None where the key names nobody."""
 
     record: Record
@@ -104,22 +102,47 @@ def _read(record: Record, user_id: UUID) -> Change:
     value = record.value
     if value is not None and len(value) > MAX_MESSAGE_BYTES:
         raise _InapplicableError(f"the value has {len(value)} bytes; the topic allows {MAX_MESSAGE_BYTES}")
+    type_, version = _plain_headers(record) or _checked_headers(record, user_id)
+    if value is None:
+        if type_ != ERASED_TYPE:
+            raise _InapplicableError(f"the value is null, but ce_type is {type_!r}")
+        return Change(record, user_id, version, type_, None)
+    event = decode(type_, value)
+    if event.user.id != user_id or event.user.version != version:
+        raise _InapplicableError("the user in the value is not the one, or not the version, that the headers name")
+    # The escape is rare and may itself be escaped, so its bytes alone prove nothing.
+    if b"\\u0000" in value and _has_nul(event.model_dump()):
+        raise _InapplicableError("a text has a NUL character")
+    return Change(record, user_id, version, type_, event)
+
+
+def _plain_headers(record: Record) -> tuple[str, int] | None:
+    """Type and version of a record whose headers look as the relay writes them; None for all others.
+
+    A rebuild reads millions: decoding every header of each took a third of its time. What is not read here has been
+    looked at all the same, so that every projection parks the same records.
+    """
+    headers = dict(record.headers)
+    if len(headers) != len(record.headers):
+        return None
+    type_, sequence, time = headers.get("ce_type"), headers.get("ce_sequence"), headers.get("ce_time")
+    event_id = headers.get("ce_id")
+    if type_ is None or sequence is None or time is None or event_id is None or headers.get("ce_subject") != record.key:
+        return None
+    if not (sequence.isdigit() and _TIME.fullmatch(time) and _ID.fullmatch(event_id) and type_.isascii()):
+        return None
+    version = int(sequence)
+    return (type_.decode(), version) if 0 < version <= _MAX_VERSION else None
+
+
+def _checked_headers(record: Record, user_id: UUID) -> tuple[str, int]:
+    """Type and version, or an error that says what is wrong with the headers."""
     envelope = read_envelope(record.headers)
     if envelope.user_id != user_id:
         raise _InapplicableError(f"the key is {user_id}, ce_subject is {envelope.user_id}")
     if not 0 < envelope.version <= _MAX_VERSION:
         raise _InapplicableError(f"ce_sequence is {envelope.version}, which is no version")
-    if value is None:
-        if envelope.type != ERASED_TYPE:
-            raise _InapplicableError(f"the value is null, but ce_type is {envelope.type!r}")
-        return Change(record, envelope, None)
-    event = decode(envelope.type, value)
-    if event.user.id != user_id or event.user.version != envelope.version:
-        raise _InapplicableError("the user in the value is not the one, or not the version, that the headers name")
-    # The escape is rare and may itself be escaped, so its bytes alone prove nothing.
-    if b"\\u0000" in value and _has_nul(event.model_dump()):
-        raise _InapplicableError("a text has a NUL character")
-    return Change(record, envelope, event)
+    return envelope.type, envelope.version
 
 
 def _has_nul(value: Any) -> bool:

@@ -35,7 +35,7 @@ def fold_timeline(changes: Iterable[Change]) -> Contents:
             entries.pop(change.user_id, None)
             erased[change.user_id] = change.version
         else:
-            name = change.envelope.type.split(".")[2]
+            name = change.type.split(".")[2]
             entry = (change.version, name, sorted(change.event.previous), change.envelope.event_id)
             entries.setdefault(change.user_id, []).append(entry)
     return {"entries": entries, "erased": erased}

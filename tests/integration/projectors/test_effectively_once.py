@@ -42,7 +42,7 @@ class Member:
         ends = {record.partition: record.offset + 1 for record in new}
         moves = [Move(partition, self.places[partition], end, None) for partition, end in sorted(ends.items())]
         if moves:
-            await self.writer.write(Batch.of(new, moves))
+            await self.writer.write(await Batch.of(new, moves))
             self.places |= ends
 
 

@@ -4,10 +4,10 @@ import json
 from datetime import UTC, datetime
 
 from chassis.identifiers import new_id
-from events.envelope import Envelope
 from events.user_events import PublicUser, UserDeactivated, UserEmailChanged
-from projectors.consumer.records import Change
+from projectors.consumer.records import Change, read_record
 from projectors.timeline import entry
+from tests.integration.projectors.stream import record
 
 NOW = datetime(2026, 11, 22, 10, 30, 0, 5, tzinfo=UTC)
 
@@ -20,11 +20,9 @@ def public_user() -> PublicUser:
 
 
 def change(event: UserEmailChanged | UserDeactivated) -> Change:
-    envelope = Envelope(
-        event_id=new_id(), type=f"{event.name}.v1", user_id=event.user.id, version=event.user.version, time=NOW,
-        correlation_id="", causation_id="",
-    )  # fmt: skip
-    return Change(record=None, envelope=envelope, event=event)  # type: ignore[arg-type]
+    found = read_record(record(event, now=NOW))
+    assert isinstance(found, Change)
+    return found
 
 
 def test_says_what_changed_from_what_to_what() -> None:
