@@ -16,7 +16,7 @@ def accepts(request: Request, media_type: str) -> None:
 
 
 def require_media_type(request: Request, allowed: tuple[str, ...]) -> None:
-    """Raise a 415 where the body's media type is none of `allowed`; says in Accept-Patch (Accept for other methods) what is."""
+    """Raise a 415 where the body's media type is none of `allowed`; Accept-Patch or Accept then says what is."""
     given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if given in allowed:
         return

@@ -133,14 +133,14 @@ async def run(events: int, rounds: int) -> dict[str, list[tuple[float, float]]]:
 def show(results: dict[str, list[tuple[float, float]]], events: int, console: Console) -> float:
     """Print the table; gives the ratio."""
     table = Table(title=f"{events:,} events of {len(VALUE)} bytes ({os.cpu_count()} cores)")
-    for heading in ("", "events/s", "min–max", "CPU ms/event"):
+    for heading in ("", "events/s", "min-max", "CPU ms/event"):
         table.add_column(heading, justify="right")
     rates = {}
     for name, figures in results.items():
         speeds = sorted(events / seconds for seconds, _ in figures)
         rates[name] = statistics.median(speeds)
         cpu = statistics.median(used for _, used in figures) / events * 1000
-        table.add_row(name, f"{rates[name]:,.0f}", f"{speeds[0]:,.0f}–{speeds[-1]:,.0f}", f"{cpu:.4f}")
+        table.add_row(name, f"{rates[name]:,.0f}", f"{speeds[0]:,.0f}-{speeds[-1]:,.0f}", f"{cpu:.4f}")
     console.print(table)
     ratio = rates["relay"] / rates["send()"]
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
