@@ -8,7 +8,7 @@ from typing import Final
 from chassis.database import connect, disconnect
 from chassis.migrations import downgrade, upgrade
 from chassis.settings import PostgresAddress
-from read_model.generations import ensure_first
+from read_model.generations import drop_all, ensure_first
 
 #: A folder of this package, found in a checkout and in an installed wheel alike.
 LOCATION: Final = "projectors:migrations"
@@ -26,8 +26,18 @@ def migrate(address: PostgresAddress, revision: str = "head") -> list[str]:
 
 
 def revert(address: PostgresAddress, revision: str) -> list[str]:
-    """Take the database back to an older revision; `base` drops what is not a generation's own."""
+    """Take the database back to an older revision; `base` drops every table, those of generations too."""
+    if revision == "base":
+        asyncio.run(_drop_generations(address))
     return downgrade(LOCATION, address, revision)
+
+
+async def _drop_generations(address: PostgresAddress) -> None:
+    connection = await connect(address, application="muster-migrate", lock_timeout="3s")
+    try:
+        await drop_all(connection)
+    finally:
+        await disconnect(connection)
 
 
 async def _first_generations(address: PostgresAddress) -> list[str]:

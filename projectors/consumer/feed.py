@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -25,11 +25,11 @@ import asyncpg
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
+from faststream.kafka import KafkaBroker
 
 from chassis.clock import utc_now
 from chassis.database import Database, DatabaseUnavailableError, describe
 from chassis.kafka import INFRASTRUCTURE_ERRORS as KAFKA_ERRORS
-from chassis.kafka import REQUEST_SECONDS
 from chassis.lifecycle import Backoff, wait_for_event
 from projectors import metrics
 from projectors.consumer import checkpoints
@@ -37,7 +37,7 @@ from projectors.consumer.batches import Batch, BatchWriter
 from projectors.consumer.checkpoints import CheckpointMovedError, Move
 from projectors.consumer.freshness import Freshness
 from projectors.consumer.resumption import TooLateError, refuse_if_too_late, topic_limits
-from projectors.consumer.subscription import Records, make_broker
+from projectors.consumer.subscription import Records, make_broker, stop_broker
 from projectors.projection import Projection
 from projectors.settings import ProjectorSettings
 from read_model.generations import Generation
@@ -52,10 +52,10 @@ POLL_DEADLINE_SECONDS: Final = 30.0
 SILENCE_SECONDS: Final = 30.0
 #: A consumer starts in a fraction of this, or its broker is away.
 START_SECONDS: Final = 20.0
-#: Stopping finishes the batch in flight and leaves the group; a consumer that takes longer is abandoned.
-STOP_SECONDS: Final = 20.0
 #: How often a quiet partition's checkpoint notes that it is up to date, and offsets are shown to Kafka's own tools.
 TICK_SECONDS: Final = 1.0
+#: aiokafka repeats a commit for as long as it is let, also of a consumer that is closed; this one is a courtesy.
+SHOW_SECONDS: Final = 1.0
 #: Retries of whatever failed: quick at first, and never further apart than this, so that an outage's end is noticed.
 FIRST_RETRY_SECONDS: Final = 0.05
 RETRY_CAP_SECONDS: Final = 5.0
@@ -90,7 +90,7 @@ class Feed:
     ) -> None:
         """Bind; nothing is opened."""
         self.generation = generation
-        self.group = group_of(generation)
+        self.group = group_of(settings, generation)
         self.refusal: str | None = None
         self._settings = settings
         self._database = database
@@ -170,11 +170,12 @@ class Feed:
             await asyncio.wait_for(broker.start(), START_SECONDS)
             self._log.info("feed.started", group=self.group)
             await self._until_stopping_or_broken()
+            await self._written()
         except KAFKA_ERRORS as error:
             self._log.warning("feed.kafka_unavailable", error=describe(error))
         finally:
             joined = self._joined
-            await self._discard(broker.stop)
+            await self._discard(broker)
             await self._written()
         return joined
 
@@ -186,14 +187,11 @@ class Feed:
             for wait in waits:
                 wait.cancel()
 
-    async def _discard(self, stop: Callable[[], object]) -> None:
-        """Stop a consumer, also one that did not start; what it still says about that cannot matter any more."""
-        stopping = asyncio.ensure_future(_as_coroutine(stop))
-        done, _ = await asyncio.wait([stopping], timeout=STOP_SECONDS)
-        if not done:
-            stopping.cancel()
-            self._log.warning("feed.stop_timed_out", seconds=STOP_SECONDS)
-        elif (error := stopping.exception()) is not None:
+    async def _discard(self, broker: KafkaBroker) -> None:
+        """Stop a consumer; what it still says about that cannot matter any more."""
+        try:
+            await stop_broker(broker)
+        except Exception as error:  # noqa: BLE001 - it is being thrown away
             self._log.warning("feed.stop_failed", error=describe(error))
         self.revoked()
 
@@ -439,12 +437,12 @@ class Feed:
     async def _show_offsets(self, consumer: AIOKafkaConsumer) -> None:
         """Commit the positions to Kafka too, for its own tools; nothing of ours reads them."""
         now = time.monotonic()
-        if now - self._shown < TICK_SECONDS:
+        if now - self._shown < TICK_SECONDS or self._stopping.is_set() or self._broken.is_set():
             return
         self._shown = now
         offsets = {TopicPartition(self._topic, number): place.position for number, place in self._places.items()}
         try:
-            async with asyncio.timeout(REQUEST_SECONDS):
+            async with asyncio.timeout(SHOW_SECONDS):
                 await consumer.commit(offsets)
         except (KafkaError, TimeoutError) as error:
             # A rebalance in mid-handler: the checkpoint is what counts.
@@ -456,12 +454,6 @@ class Feed:
             yield
 
 
-def group_of(generation: Generation) -> str:
+def group_of(settings: ProjectorSettings, generation: Generation) -> str:
     """The consumer group of a generation."""
-    return f"muster.{generation.projection}.g{generation.number}"
-
-
-async def _as_coroutine(stop: Callable[[], object]) -> None:
-    result = stop()
-    assert asyncio.iscoroutine(result)
-    await result
+    return f"{settings.projectors_group}.{generation.projection}.g{generation.number}"

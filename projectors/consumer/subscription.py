@@ -8,6 +8,7 @@ public: the dependency is pinned to its minor version, and tests/unit/projectors
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final, Protocol
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
@@ -35,6 +36,9 @@ HEARTBEAT_INTERVAL_MS: Final = 500
 MAX_POLL_INTERVAL_MS: Final = 300_000
 #: In-flight work finishes within this long when a consumer is stopped.
 GRACEFUL_SECONDS: Final = 10.0
+#: Leaving the group is one request, which a broker that hangs does not answer within its REQUEST_SECONDS.
+STOP_SECONDS: Final = 20.0
+CUT_SECONDS: Final = 5.0
 
 
 class Poller(Protocol):
@@ -137,6 +141,24 @@ def make_broker(settings: Kafka, *, topic: str, group: str, max_records: int, po
         await poller.handle(message.consumer, message.raw_message)
 
     return broker
+
+
+async def stop_broker(broker: KafkaBroker) -> None:
+    """Stop a broker, also one that did not start: finish the batch in hand, leave the group, close connections.
+
+    Raises:
+        TimeoutError: that took more than STOP_SECONDS, as with a broker that hangs; the connections were cut.
+    """
+    try:
+        async with asyncio.timeout(STOP_SECONDS):
+            await broker.stop()
+    except TimeoutError:
+        for subscriber in broker.subscribers:
+            consumer = getattr(subscriber, "consumer", None)
+            if consumer is not None:
+                # Not public: its own stop() returns at once the second time, and leaves the connections open.
+                await asyncio.wait_for(consumer._client.close(), CUT_SECONDS)  # noqa: SLF001 - as said
+        raise
 
 
 def _security(settings: Kafka) -> BaseSecurity:

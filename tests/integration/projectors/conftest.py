@@ -26,6 +26,7 @@ def make_settings(kafka: Kafka, topics: Topics, address: PostgresAddress, **limi
         "query_postgres_pool_size": 8,
         "query_postgres_max_overflow": 0,
         "projectors_http_port": 0,
+        "projectors_group": topics.events_topic,
         **limits,
     }
     return ProjectorSettings.model_construct(**values)

@@ -106,11 +106,13 @@ async def test_members_beyond_the_partitions_are_ready_spares(
 ) -> None:
     settings = make_settings(kafka, await make_topics(kafka, partitions=1), query_database)
     first, second = Fleet(settings, database, ["users"]), Fleet(settings, database, ["users"])
-    async with running(first.run), running(second.run):
-        await until(lambda: is_ready(first), within=30, what="the first member")
-        await until(lambda: is_ready(second), within=30, what="the second member")
+
+    async def shared_and_ready() -> bool:
         fed = [len(feed.places) for fleet in (first, second) for feed in fleet.feeds.values()]
-        assert sorted(fed) == [0, 1]
+        return sorted(fed) == [0, 1] and await is_ready(first) and await is_ready(second)
+
+    async with running(first.run), running(second.run):
+        await until(shared_and_ready, within=30, what="one member with the partition, one without, both ready")
 
 
 async def test_is_not_ready_while_it_is_far_behind_at_the_start(

@@ -130,11 +130,11 @@ async def test_readers_under_load_see_no_failure_and_no_version_going_back(
 async def test_a_stopped_rebuild_goes_on_where_it_stopped(
     settings: ProjectorSettings, database: Database, publisher: Publisher
 ) -> None:
-    small = settings.model_copy(update={"projectors_batch_records": 20})
+    slow = settings.model_copy(update={"projectors_batch_records": 1})
     stream = lives(200, 3000, seed=12)
     for start in range(0, len(stream), 500):
         await publisher.publish(stream[start : start + 500])
-    stage, looks = await rebuild(small, database, "users", stop_at=1)
+    stage, looks = await rebuild(slow, database, "users", stop_at=1)
     assert stage is Stage.STOPPED
     stopped_at = looks[-1].done
     assert stopped_at < looks[-1].total
