@@ -202,6 +202,18 @@ async def retire(connection: Connection, generation: Generation) -> None:
         await connection.execute(f"NOTIFY {CHANNEL}")
 
 
+async def drop_all(connection: Connection) -> None:
+    """Drop every generation's tables, whatever its status: for taking the database back to before there were any."""
+    async with connection.transaction():
+        await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
+        rows = await connection.fetch("SELECT projection, generation FROM generations")
+        for row in rows:
+            for table in reversed(tables_of(row["projection"], row["generation"]).sorted_tables):
+                await connection.execute(_ddl(DropTable(table, if_exists=True)))
+        await connection.execute("DELETE FROM checkpoints")
+        await connection.execute("DELETE FROM generations")
+
+
 async def _lock(connection: Connection, generation: Generation, status: str) -> float:
     """Hold the generation's row; gives the seconds since its status changed."""
     row = await connection.fetchrow(

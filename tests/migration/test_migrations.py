@@ -51,6 +51,17 @@ def side(request: pytest.FixtureRequest) -> Side:
     return SIDES[request.param]
 
 
+async def test_the_query_databases_generations_go_with_it_and_come_again(empty_database: PostgresAddress) -> None:
+    made = await asyncio.to_thread(query.migrate, empty_database)
+    await asyncio.to_thread(query.revert, empty_database, "base")
+    left = await _tables(empty_database)
+    again = await asyncio.to_thread(query.migrate, empty_database)
+
+    assert left <= {"alembic_version"}
+    assert again == made
+    assert "users generation 1" in made
+
+
 async def test_go_up_down_and_up_again(side: Side, empty_database: PostgresAddress) -> None:
     up = await asyncio.to_thread(side.migrate, empty_database, "head")
     tables = await _tables(empty_database)
