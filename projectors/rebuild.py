@@ -1,7 +1,8 @@
 """Rebuild a projection beside the one that serves, and switch without a reader noticing (blue/green).
 
 1. *Begin.* A new generation: tables, checkpoints and consumer group of its own. One that was begun already is resumed.
-2. *Replay.* This process feeds it from position 0, so that the live feeds of the projectors are not slowed down.
+2. *Replay.* This process feeds it from position 0, so that the live feeds of the projectors are not slowed down. Then
+   it makes the indexes, and catches up with what came meanwhile.
 3. *Carry over* what compaction has removed from the log, once the whole log has been read.
 4. *Switch* in one transaction, when the new generation has passed the old one in every partition. Query processes
    follow; the old generation is fed on, by the projectors, until it is retired, so a rollback is a switch back.
@@ -55,6 +56,7 @@ class Stage(StrEnum):
     """Where a rebuild is."""
 
     REPLAY = "replaying the topic"
+    INDEX = "making indexes"
     CARRY_OVER = "carrying over what the topic no longer has"
     READY = "caught up"
     SWITCH = "switching"
@@ -126,6 +128,11 @@ class Rebuild:
         async with self._feeding(generation) as feed:
             if not await self._replay(feed, goal):
                 return Stage.STOPPED
+            self._tell(Stage.INDEX, generation, goal, goal)
+            await self._index(generation)
+            goal = await end_positions(self._settings)
+            if not await self._replay(feed, goal):
+                return Stage.STOPPED
             await self._carry_over(generation)
             if pause_before_switch:
                 self._tell(Stage.READY, generation, goal, goal)
@@ -161,6 +168,10 @@ class Rebuild:
             if all(now.get(partition, 0) >= end for partition, end in goal.items()):
                 return True
         return False
+
+    async def _index(self, generation: Generation) -> None:
+        async with self._database.connection() as connection:
+            await generations.add_indexes(connection, generation)
 
     async def _positions(self, generation: Generation) -> dict[int, int]:
         async with self._database.connection() as connection:

@@ -16,6 +16,8 @@ from typing import Final
 import structlog
 from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import TopicPartition
+from sqlalchemy.dialects.postgresql import dialect
+from sqlalchemy.schema import CreateTable
 
 from chassis.database import Database, connect
 from chassis.kafka import client_arguments
@@ -98,7 +100,9 @@ async def copy(address: PostgresAddress, name: str) -> tuple[int, float]:
         built = generations.tables_of(name, 2).sorted_tables
         await connection.execute("INSERT INTO generations VALUES ($1, 3, 1, 'retired')", name)
         for table, twin in zip(built, generations.tables_of(name, 3).sorted_tables, strict=True):
-            for statement in generations.creation_of(twin):
+            create = CreateTable(twin).compile(dialect=dialect())  # type: ignore[no-untyped-call]
+            await connection.execute(str(create))
+            for statement in generations.indexes_of(twin):
                 await connection.execute(statement)
             records = [tuple(row) for row in await connection.fetch(f"SELECT * FROM {table.name}")]
             began = time.perf_counter()

@@ -46,6 +46,13 @@ async def statuses(database: Database, name: str) -> list[str]:
         return [one.status for one in await generations.read(connection, name)]
 
 
+async def indexes(database: Database, name: str, number: int) -> set[str]:
+    """The definitions of a generation's indexes, without the generation's number."""
+    async with database.connection() as connection:
+        rows = await connection.fetch("SELECT indexdef FROM pg_indexes WHERE tablename LIKE $1", f"{name}_g{number}%")
+    return {row["indexdef"].replace(f"_g{number}", "_g") for row in rows}
+
+
 async def contents(database: Database, name: str, number: int) -> Any:
     async with database.connection() as connection:
         return await CONTENTS[name](connection, number)
@@ -73,6 +80,7 @@ async def test_a_rebuilt_generation_says_what_a_fold_of_the_topic_says(
         assert await statuses(database, name) == ["standby", "serving"]
         assert await contents(database, name, 2) == FOLDS[name](changes_of(stream))
         assert await contents(database, name, 1) == await contents(database, name, 2)
+        assert await indexes(database, name, 2) == await indexes(database, name, 1)
 
 
 async def test_readers_under_load_see_no_failure_and_no_version_going_back(
