@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -77,17 +77,14 @@ class Database:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, address: PostgresAddress, *, application: str, idle_seconds: float = IDLE_SECONDS, **server_settings: str
+        cls, address: PostgresAddress, *, application: str, **server_settings: str
     ) -> AsyncIterator[Database]:
-        """Make the pool; no connection is opened yet, so this succeeds while the server is down.
-
-        A connection that was idle for `idle_seconds` is closed; 0 keeps all that were ever needed.
-        """
+        """Make the pool; no connection is opened yet, so this succeeds while the server is down."""
         pool = await asyncpg.create_pool(
             **address.connect_arguments,
             min_size=0,
             max_size=address.pool_size + address.max_overflow,
-            max_inactive_connection_lifetime=idle_seconds,
+            max_inactive_connection_lifetime=IDLE_SECONDS,
             timeout=CONNECT_SECONDS,
             command_timeout=COMMAND_SECONDS,
             connection_class=PlainConnection,
@@ -115,18 +112,6 @@ class Database:
             raise DatabaseUnavailableError(f"{self.address} failed: {describe(error)}") from error
         finally:
             await self._pool.release(connection)
-
-    async def warm(self) -> None:
-        """Open those of the pool's lasting connections that are missing: opening one costs many times a query.
-
-        Raises:
-            DatabaseUnavailableError: one could not be opened.
-        """
-        if self._pool.get_size() >= self.address.pool_size:
-            return
-        async with AsyncExitStack() as held:
-            for _ in range(self.address.pool_size):
-                await held.enter_async_context(self.connection())
 
     async def check(self) -> None:
         """Ask the server for one row, for readiness.

@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 
 import structlog
 from prometheus_client import Counter, Histogram
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chassis.problems import INTERNAL, PAYLOAD_TOO_LARGE, Problem, problem_response
@@ -27,6 +27,20 @@ SECONDS = Histogram("muster_http_request_seconds", "Time to answer a request.", 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
+# Looking a labelled figure up costs more than adding to it: there are few, so they are kept.
+_requests = lru_cache(maxsize=None)(REQUESTS.labels)
+_seconds = lru_cache(maxsize=None)(SECONDS.labels)
+
+
+def _header(scope: Scope, name: bytes) -> str:
+    """A header's text, the first where it comes twice; empty where it does not come."""
+    for key, value in scope["headers"]:
+        if key == name:
+            text: str = value.decode("latin-1")
+            return text
+    return ""
+
+
 class RequestContext:
     """Outermost: gives each request its id and echoes it, counts the answer, turns a stray exception into a 500."""
 
@@ -40,8 +54,8 @@ class RequestContext:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
-        identifier = given if _REQUEST_ID.fullmatch(given) else self.make_id()
+        given = _header(scope, b"x-request-id")
+        identifier = given if given and _REQUEST_ID.fullmatch(given) else self.make_id()
         token = request_id.set(identifier)
         answer = _Answer(send, identifier)
         try:
@@ -88,9 +102,9 @@ class _Answer:
     def record(self, scope: Scope) -> None:
         method = scope["method"] if scope["method"] in _METHODS else "other"
         seconds = time.perf_counter() - self._start
-        REQUESTS.labels(method, self.status).inc()
-        SECONDS.labels(method).observe(seconds)
-        log.debug("http.answered", method=method, path=scope["path"], status=self.status, seconds=round(seconds, 6))
+        _requests(method, self.status).inc()
+        _seconds(method).observe(seconds)
+        log.debug("http.answered", method=method, path=scope["path"], status=self.status, seconds=seconds)
 
 
 class BodyLimit:
@@ -111,7 +125,7 @@ class BodyLimit:
             await self.app(scope, receive, send)
             return
         limit = self.limit(scope)
-        declared = Headers(scope=scope).get("content-length", "")
+        declared = _header(scope, b"content-length")
         if declared.isdecimal() and int(declared) > limit:
             raise _too_large(limit)
         await self.app(scope, _counting(receive, limit), send)

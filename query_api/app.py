@@ -13,11 +13,12 @@ from starlette.routing import Route
 from chassis.clock import utc_now
 from chassis.health import Health
 from chassis.http_api import ApiDescription, create_api
-from chassis.identifiers import new_id
+from chassis.identifiers import new_id_text
 from chassis.settings import load
 from query_api import openapi, signups, user_detail, user_list, user_timeline
 from query_api.dependencies import Resources, open_resources
 from query_api.endpoint import Endpoint
+from query_api.front import put_in_front
 from query_api.problems import PROBLEMS
 from query_api.settings import QueryApiSettings
 
@@ -46,7 +47,7 @@ def create_app(settings: QueryApiSettings | None = None, *, now: Callable[[], da
             yield
 
     async def database_answers() -> None:
-        await _resources(app).database.check()
+        await _resources(app).reader.check()
 
     async def generations_serve() -> None:
         await _resources(app).serving.check()
@@ -56,12 +57,11 @@ def create_app(settings: QueryApiSettings | None = None, *, now: Callable[[], da
         lifespan=lifespan,
         health=Health(ready={"database": database_answers, "generations": generations_serve}),
         cors_origins=known.cors_origins,
-        make_request_id=lambda: str(new_id()),
+        make_request_id=new_id_text,
     )
     document = openapi.build(title=DESCRIPTION.title, summary=DESCRIPTION.summary)
     app.openapi = lambda: document  # type: ignore[method-assign] # FastAPI's documented way to bring one's own
-    # Before health and documentation: these are the ones that are asked for.
-    app.router.routes[:0] = [_route(query) for query in QUERIES]
+    put_in_front(app, [_route(query) for query in QUERIES])
     return app
 
 

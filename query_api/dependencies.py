@@ -10,8 +10,8 @@ from functools import partial
 from typing import Final
 
 from chassis.clock import utc_now
-from chassis.database import Database
 from query_api.arrivals import Arrivals
+from query_api.connections import Connections
 from query_api.cursors import CursorSeal
 from query_api.notifications import Callback, Listener
 from query_api.reading import Reader
@@ -28,7 +28,6 @@ class Resources:
     """Everything a query may use."""
 
     settings: QueryApiSettings
-    database: Database
     reader: Reader
     serving: Serving
     arrivals: Arrivals
@@ -44,16 +43,12 @@ async def open_resources(
     """Open them; succeeds while the database is down, and works as soon as it is there."""
     address = settings.query_database
     async with AsyncExitStack() as stack:
-        pool = Database.open(
-            address,
-            application=APPLICATION,
-            # Connections are kept: one that must be opened while the server stalls is a request that is refused.
-            idle_seconds=0,
-            statement_timeout=str(settings.query_statement_ms),
+        limit_ms = settings.query_statement_ms
+        connections = await stack.enter_async_context(
+            Connections.open(address, application=APPLICATION, statement_timeout=str(limit_ms))
         )
-        database = await stack.enter_async_context(pool)
-        serving = Serving(database)
-        reader = Reader(database, serving, statement_ms=settings.query_statement_ms)
+        serving = Serving(connections)
+        reader = Reader(connections, statement_ms=limit_ms, generation_gone=serving.changed)
         arrivals = Arrivals(limit=settings.query_waiters, hearing=lambda: listener.connected)
         listener = Listener(
             address,
@@ -64,7 +59,6 @@ async def open_resources(
         await stack.enter_async_context(serving.follow())
         yield Resources(
             settings=settings,
-            database=database,
             reader=reader,
             serving=serving,
             arrivals=arrivals,

@@ -7,7 +7,6 @@ out in one pass, and the answer goes out as two messages.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Final
 
 from starlette.requests import Request
@@ -59,10 +58,10 @@ class Exchange:
         text: bytes = self.scope["query_string"]
         return text
 
-    @cached_property
+    @property
     def preferences(self) -> Preferences:
         """What the Prefer header says."""
-        header = self.header(b"prefer")
+        header = self._headers.get(b"prefer")
         return parse_preferences(header) if header else NOTHING_PREFERRED
 
     def applied(self, *, waited: bool = False, counted: bool = False) -> RawHeaders:

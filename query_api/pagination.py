@@ -81,10 +81,15 @@ class Place:
 
 def seal_place(seal: CursorSeal, place: Place, *, address: bytes) -> str:
     """The cursor of a place in the list at `address`."""
-    filters = {name: _written(value) for name, value in place.filters.items()}
-    said = json.dumps([place.sort, filters], separators=(",", ":"))
     # JSON text holds no NUL, so the first one ends it.
-    return seal.seal(said.encode() + b"\0" + place.position, address=address)
+    return seal.seal(_said(place) + b"\0" + place.position, address=address)
+
+
+def _said(place: Place) -> bytes:
+    if not place.filters:
+        return b'["%b",{}]' % place.sort.encode()
+    filters = {name: _written(value) for name, value in place.filters.items()}
+    return json.dumps([place.sort, filters], separators=(",", ":")).encode()
 
 
 def open_place(seal: CursorSeal, cursor: str, *, address: bytes) -> Place:
@@ -136,8 +141,8 @@ class Page:
         """The JSON of the page, around the documents as they are stored."""
         data = b",".join(self.documents)
         if self.next_cursor is None:
-            return b'{"data":[%b],"next_cursor":null,"has_more":false}' % data
-        return b'{"data":[%b],"next_cursor":"%b","has_more":true}' % (data, self.next_cursor.encode("ascii"))
+            return b'{"data":[' + data + b'],"next_cursor":null,"has_more":false}'
+        return b"".join((b'{"data":[', data, b'],"next_cursor":"', self.next_cursor.encode(), b'","has_more":true}'))
 
     def link(self, path: str, limit: int) -> RawHeaders:
         """The Link header of a page that has a next one; the cursor says the rest."""

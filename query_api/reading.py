@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import asyncpg
 
-from chassis.database import Database, DatabaseUnavailableError
+from chassis.database import INFRASTRUCTURE_ERRORS, DatabaseUnavailableError, describe
 from chassis.problems import ProblemType, unavailable
+from query_api.connections import Connections
 from query_api.problems import TOO_EXPENSIVE, retry_later
-from query_api.serving import Serving
 
 #: A server that enforces its own limit answers by then; one that does not is down.
 _GRACE_SECONDS: Final = 1.0
+#: Readiness asks for one row.
+_CHECK_SECONDS: Final = 1.0
 
 Rows = Sequence[asyncpg.Record]
 
@@ -21,11 +23,14 @@ Rows = Sequence[asyncpg.Record]
 class Reader:
     """Runs one statement on one connection at a time."""
 
-    def __init__(self, database: Database, serving: Serving, *, statement_ms: int) -> None:
-        """The pool's connections carry `statement_ms` as their statement_timeout; here it bounds the wait for it."""
-        self._database = database
-        self._serving = serving
+    def __init__(self, connections: Connections, *, statement_ms: int, generation_gone: Callable[[], None]) -> None:
+        """The connections carry `statement_ms` as their statement_timeout; here it bounds the wait for it.
+
+        `generation_gone` is called when a statement names tables that are not there any more.
+        """
+        self._connections = connections
         self._seconds = statement_ms / 1000 + _GRACE_SECONDS
+        self._generation_gone = generation_gone
 
     async def fetch(self, sql: str, arguments: Sequence[Any], *, plan_each_time: bool = False) -> Rows:
         """The rows.
@@ -35,17 +40,9 @@ class Reader:
             DatabaseUnavailableError: no connection, or it failed.
         """
         try:
-            async with self._database.connection() as connection:
-                if plan_each_time:
-                    # A nameless statement is parsed and planned for these very values: one round trip more than a kept
-                    # one, whose general plan was up to 100 times slower where two indexes compete.
-                    prepared = await connection.prepare(sql, name="", timeout=self._seconds)
-                    return await prepared.fetch(*arguments, timeout=self._seconds)
-                return await connection.fetch(sql, *arguments, timeout=self._seconds)
-        except DatabaseUnavailableError as error:
-            raise _explained(error, TOO_EXPENSIVE) from error
-        except asyncpg.UndefinedTableError as error:
-            raise self._generation_gone() from error
+            return await self._connections.fetch(sql, arguments, seconds=self._seconds, plan_each_time=plan_each_time)
+        except asyncpg.PostgresError as error:
+            raise self._explained(error, TOO_EXPENSIVE) from error
 
     async def count(self, sql: str, arguments: Sequence[Any], *, limit_ms: int, too_slow: ProblemType) -> int:
         """One number, within a time limit of its own.
@@ -54,24 +51,27 @@ class Reader:
             Problem: 503 `too_slow` past the limit.
             DatabaseUnavailableError: no connection, or it failed.
         """
-        seconds = limit_ms / 1000 + _GRACE_SECONDS
         try:
-            async with self._database.connection() as connection, connection.transaction(readonly=True):
-                await connection.execute(f"SET LOCAL statement_timeout = {limit_ms:d}", timeout=seconds)
-                number: int = await connection.fetchval(sql, *arguments, timeout=seconds)
-                return number
-        except DatabaseUnavailableError as error:
-            raise _explained(error, too_slow) from error
-        except asyncpg.UndefinedTableError as error:
-            raise self._generation_gone() from error
+            rows = await self._connections.fetch_limited(sql, arguments, limit_ms=limit_ms)
+        except asyncpg.PostgresError as error:
+            raise self._explained(error, too_slow) from error
+        return int(rows[0][0])
 
-    def _generation_gone(self) -> Exception:
-        """The generation was retired between our looking it up and reading it; the next request sees the new one."""
-        self._serving.changed()
-        return unavailable("the read tables were just replaced; ask again")
+    async def check(self) -> None:
+        """Ask the server for one row, for readiness.
 
+        Raises:
+            DatabaseUnavailableError: it did not answer.
+        """
+        await self._connections.fetch("SELECT 1", (), seconds=_CHECK_SECONDS)
 
-def _explained(error: DatabaseUnavailableError, too_slow: ProblemType) -> Exception:
-    if isinstance(error.__cause__, asyncpg.QueryCanceledError):
-        return retry_later(too_slow, "the database stopped this query at its time limit")
-    return error
+    def _explained(self, error: asyncpg.PostgresError, too_slow: ProblemType) -> Exception:
+        if isinstance(error, asyncpg.QueryCanceledError):
+            return retry_later(too_slow, "the database stopped this query at its time limit")
+        if isinstance(error, asyncpg.UndefinedTableError):
+            # The generation was retired after the request had looked it up.
+            self._generation_gone()
+            return unavailable("the read tables were just replaced; ask again")
+        if isinstance(error, INFRASTRUCTURE_ERRORS):
+            return DatabaseUnavailableError(describe(error))
+        return error

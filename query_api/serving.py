@@ -17,10 +17,11 @@ from typing import Final
 import asyncpg
 import structlog
 
-from chassis.database import Database, DatabaseUnavailableError, describe
+from chassis.database import DatabaseUnavailableError, describe
 from chassis.health import NotReadyError
 from chassis.lifecycle import wait_for_event
 from chassis.problems import unavailable
+from query_api.connections import Connections
 from read_model.generations import SCHEMAS
 
 log = structlog.get_logger("serving")
@@ -60,9 +61,9 @@ class View:
 class Serving:
     """Follows the serving generations; ask `view` at the start of a request."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, connections: Connections) -> None:
         """Know nothing yet; `follow` begins."""
-        self._database = database
+        self._connections = connections
         self._views: Mapping[str, View] = {}
         self._trouble = "the generations have not been read yet"
         self._changed = asyncio.Event()
@@ -124,15 +125,14 @@ class Serving:
     async def _fill_pool(self) -> None:
         """Open what is missing at the start and after an outage, before the requests need it."""
         try:
-            await self._database.warm()
+            await self._connections.fill()
         except DatabaseUnavailableError as error:
             # Nothing is lost yet: a request that finds no connection says so itself.
             log.debug("serving.pool_not_filled", reason=describe(error))
 
     async def _refresh(self) -> None:
         try:
-            async with self._database.connection() as connection:
-                rows = await connection.fetch(_VIEWS_SQL, timeout=_READ_SECONDS)
+            rows = await self._connections.fetch(_VIEWS_SQL, (), seconds=_READ_SECONDS)
         except DatabaseUnavailableError as error:
             self._note_trouble(describe(error))
         except asyncpg.UndefinedTableError:

@@ -11,6 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -141,6 +142,7 @@ class UserReads:
             batch.answer({record[0]: UserRow(record[1], record[2]) for record in records})
 
 
+@lru_cache(maxsize=16)  # generations that serve during one process's life, with and without the erased
 def _sql(generation: int, *, with_erased: bool) -> str:
     tables = users_tables(generation)
     sql = f"SELECT id, version, document FROM {tables.users.name} WHERE id = ANY($1::uuid[])"  # noqa: S608 - our names

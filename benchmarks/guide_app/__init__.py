@@ -1,0 +1,1 @@
+"""The guide's design, rebuilt to be measured against: a yield dependency, an ORM session, models in and out."""
