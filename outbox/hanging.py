@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
 from typing import Final, Literal
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from outbox.publisher import Publisher
-from outbox.reading import consumer, newest_between, read_to
+from outbox.reading import Readers, newest_between, read_to
 from outbox.record import BatchRecord, decode
 from outbox.settings import RelaySettings
 from outbox.work_list import WorkList
@@ -31,11 +30,13 @@ Outcome = Literal["commit", "abort"]
 
 #: Beyond the transaction timeout: others' open transactions on the same partitions have ended by then.
 MARGIN_SECONDS: Final = 1.0
+#: Markers that may stand behind the last batch on a partition: its own, and one of each maintenance since.
+_MARKERS: Final = 1000
 #: How often the ends are compared meanwhile.
 POLL_SECONDS: Final = 0.1
 
 
-async def mend(work_list: WorkList, publisher: Publisher, settings: RelaySettings) -> int:
+async def mend(work_list: WorkList, publisher: Publisher, readers: Readers, settings: RelaySettings) -> int:
     """Write the markers that are missing; call it with the leadership held and the publisher freshly open.
 
     Returns:
@@ -44,47 +45,48 @@ async def mend(work_list: WorkList, publisher: Publisher, settings: RelaySetting
     Raises:
         KafkaError, OSError, TimeoutError: Kafka does not answer; nothing is decided.
     """
-    hanging = await hanging_partitions(settings)
+    hanging = await hanging_partitions(readers, settings)
     if not hanging:
         return 0
-    record = await _attempted(settings)
+    record = await _attempted(readers, settings)
     # Without any attempt of ours it is somebody else's transaction, and none of our business.
     if record is None:
         return 0
-    outcome = await _outcome(record, hanging, work_list, settings)
+    outcome = await _outcome(record, hanging, work_list, readers, settings)
     log.warning("relay.transaction_hangs", partitions=[f"{p.topic}:{p.partition}" for p in hanging], outcome=outcome)
     await publisher.end_transaction_on(hanging, commit=outcome == "commit")
     return len(hanging)
 
 
-async def hanging_partitions(settings: RelaySettings) -> list[TopicPartition]:
+async def hanging_partitions(readers: Readers, settings: RelaySettings) -> list[TopicPartition]:
     """The partitions on which a transaction stays open although every transaction has had the time to end."""
     partitions = [TopicPartition(settings.events_topic, number) for number in range(settings.topic_partitions)]
     partitions.append(TopicPartition(settings.relay_topic, 0))
     patience = settings.relay_transaction_timeout_ms / 1000 + MARGIN_SECONDS
-    async with AsyncExitStack() as stack:
-        committed = await stack.enter_async_context(consumer(settings, "read_committed"))
-        everything = await stack.enter_async_context(consumer(settings, "read_uncommitted"))
-        deadline = asyncio.get_running_loop().time() + patience
-        while True:
-            # The stable end is asked for first: it can only have grown when the true end is told.
-            stable, ends = await committed.end_offsets(partitions), await everything.end_offsets(partitions)
-            behind = [partition for partition in partitions if stable[partition] < ends[partition]]
-            if not behind or asyncio.get_running_loop().time() > deadline:
-                return behind
-            await asyncio.sleep(POLL_SECONDS)
+    deadline = asyncio.get_running_loop().time() + patience
+    while True:
+        # The stable end is asked for first: it can only have grown when the true end is told.
+        stable = await readers.committed.end_offsets(partitions)
+        ends = await readers.everything.end_offsets(partitions)
+        behind = [partition for partition in partitions if stable[partition] < ends[partition]]
+        if not behind or asyncio.get_running_loop().time() > deadline:
+            return behind
+        await asyncio.sleep(POLL_SECONDS)
 
 
-async def _attempted(settings: RelaySettings) -> BatchRecord | None:
+async def _attempted(readers: Readers, settings: RelaySettings) -> BatchRecord | None:
     """The newest record of ours, whether its transaction was committed or not."""
     partition = TopicPartition(settings.relay_topic, 0)
-    async with consumer(settings, "read_uncommitted") as reader:
-        value = await newest_between(reader, partition, settings.relay_name.encode())
+    value = await newest_between(readers.everything, partition, settings.relay_name.encode())
     return decode(value) if value is not None else None
 
 
 async def _outcome(
-    record: BatchRecord, hanging: Sequence[TopicPartition], work_list: WorkList, settings: RelaySettings
+    record: BatchRecord,
+    hanging: Sequence[TopicPartition],
+    work_list: WorkList,
+    readers: Readers,
+    settings: RelaySettings,
 ) -> Outcome:
     """What became of the last batch: rows are deleted only after a commit, and every marker says the same."""
     rows = await work_list.find(record.ids)
@@ -93,31 +95,26 @@ async def _outcome(
     event_ids = {event_id.encode() for _, event_id in rows}
     for number in range(settings.topic_partitions):
         partition = TopicPartition(settings.events_topic, number)
-        if partition not in hanging and (seen := await _seen(partition, event_ids, len(rows), settings)):
+        if partition not in hanging and (seen := await _seen(partition, event_ids, readers)):
             return seen
     # No partition has a marker that tells, and the rows are still there: abort, and publish them again.
     return "abort"
 
 
-async def _seen(partition: TopicPartition, event_ids: set[bytes], page: int, settings: RelaySettings) -> Outcome | None:
+async def _seen(partition: TopicPartition, event_ids: set[bytes], readers: Readers) -> Outcome | None:
     """Whether an event of the batch is on a partition, and if so, whether it is committed there."""
-    async with consumer(settings, "read_uncommitted") as everything:
-        offset = await _offset_of(everything, partition, event_ids, page)
-    if offset is None:
+    if await _offset_of(readers.everything, partition, event_ids) is None:
         return None
-    async with consumer(settings, "read_committed") as committed:
-        return "commit" if await _offset_of(committed, partition, event_ids, page) is not None else "abort"
+    return "commit" if await _offset_of(readers.committed, partition, event_ids) is not None else "abort"
 
 
-async def _offset_of(
-    reader: AIOKafkaConsumer, partition: TopicPartition, event_ids: set[bytes], page: int
-) -> int | None:
-    """Where the newest of these events is, looking back over no more than a batch and its marker."""
+async def _offset_of(reader: AIOKafkaConsumer, partition: TopicPartition, event_ids: set[bytes]) -> int | None:
+    """Where the newest of these events is, looking back over a batch and what may have been written since."""
     begin = (await reader.beginning_offsets([partition]))[partition]
     end = (await reader.end_offsets([partition]))[partition]
     reader.assign([partition])
     found = None
-    async for message in read_to(reader, partition, max(begin, end - page - 2), end):
+    async for message in read_to(reader, partition, max(begin, end - len(event_ids) - _MARKERS), end):
         if dict(message.headers).get("ce_id") in event_ids:
             found = message.offset
     return found

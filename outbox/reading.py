@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -19,11 +20,32 @@ FIRST_STEP: Final = 64
 _POLL_MS: Final = 200
 
 
+@dataclass(frozen=True, slots=True)
+class Readers:
+    """Two consumers of nothing yet: one sees what is committed, the other everything, aborted records included."""
+
+    committed: AIOKafkaConsumer
+    everything: AIOKafkaConsumer
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: RelaySettings) -> AsyncIterator[Readers]:
+        """Start both; they are stopped at the end.
+
+        Raises:
+            KafkaError, OSError, TimeoutError: no broker answered in time.
+        """
+        async with (
+            _started(settings, "read_committed") as committed,
+            _started(settings, "read_uncommitted") as everything,
+        ):
+            yield cls(committed, everything)
+
+
 @asynccontextmanager
-async def consumer(
+async def _started(
     settings: RelaySettings, isolation_level: Literal["read_committed", "read_uncommitted"]
 ) -> AsyncIterator[AIOKafkaConsumer]:
-    """A started consumer of nothing yet, stopped at the end."""
     made = AIOKafkaConsumer(
         **client_arguments(settings),
         isolation_level=isolation_level,

@@ -14,7 +14,7 @@ from aiokafka import TopicPartition
 
 from outbox.hanging import mend
 from outbox.publisher import Publisher
-from outbox.reading import consumer, newest_between
+from outbox.reading import Readers, newest_between
 from outbox.record import decode, in_doubt
 from outbox.settings import RelaySettings
 from outbox.work_list import WorkList
@@ -37,9 +37,9 @@ async def settle(work_list: WorkList, publisher: Publisher, settings: RelaySetti
         RelayStopError: record and outbox do not belong together.
         KafkaError, OSError, TimeoutError: the record could not be read.
     """
-    async with asyncio.timeout(SETTLE_SECONDS):
-        await mend(work_list, publisher, settings)
-        value = await newest_record(settings)
+    async with asyncio.timeout(SETTLE_SECONDS), Readers.open(settings) as readers:
+        await mend(work_list, publisher, readers, settings)
+        value = await _newest_record(readers, settings)
     if value is None:
         return 0
     record = decode(value)
@@ -51,15 +51,9 @@ async def settle(work_list: WorkList, publisher: Publisher, settings: RelaySetti
     return len(published)
 
 
-async def newest_record(settings: RelaySettings) -> bytes | None:
-    """The newest committed record of this relay, or None where it has never published.
-
-    Raises:
-        KafkaError, OSError, TimeoutError: the topic could not be read to its end.
-    """
+async def _newest_record(readers: Readers, settings: RelaySettings) -> bytes | None:
+    """The newest committed record of this relay, or None where it has never published."""
     partition = TopicPartition(settings.relay_topic, 0)
     # Only an uncommitted reader is told the true end; a committed one sees the end before open transactions.
-    async with consumer(settings, "read_uncommitted") as reader:
-        end = (await reader.end_offsets([partition]))[partition]
-    async with consumer(settings, "read_committed") as reader:
-        return await newest_between(reader, partition, settings.relay_name.encode(), end)
+    end = (await readers.everything.end_offsets([partition]))[partition]
+    return await newest_between(readers.committed, partition, settings.relay_name.encode(), end)

@@ -123,7 +123,7 @@ class Storm:
             await session.execute("SELECT pg_current_xact_id()")
         await session.execute(_CHANGE, user, self._rng.choice((10, 350, 350, 5000)))
         # The transaction holds its row and its id for a while, so that others commit before it.
-        await session.execute("SELECT pg_sleep($1)", self._rng.choice((0, 0.005, 0.02, 0.1)))
+        await session.execute("SELECT pg_sleep($1)", self._rng.choice((0.02, 0.05, 0.1, 0.2)))
         await (transaction.rollback() if self._rng.random() < 0.2 else transaction.commit())
 
     async def _relay(self) -> None:

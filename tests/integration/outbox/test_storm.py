@@ -5,7 +5,7 @@ from pathlib import Path
 from tests.integration.outbox.private_servers import private_servers
 from tests.integration.outbox.storm import Storm
 
-KILLS = 25
+KILLS = 22
 
 
 async def test_no_event_is_lost_repeated_or_inverted_in_a_storm(server_folder: Path) -> None:
