@@ -1,4 +1,4 @@
-"""Time: UTC, and its one written form, RFC 3339 with microseconds and `Z`."""
+"""Time: UTC, always with its zone."""
 
 from datetime import UTC, datetime
 

@@ -8,7 +8,7 @@ the caller's data is a `DatabaseUnavailableError`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +54,9 @@ INFRASTRUCTURE_ERRORS: tuple[type[Exception], ...] = (
 )
 
 
+Init = Callable[[_Connection], Awaitable[None]]
+
+
 class DatabaseUnavailableError(Exception):
     """The database cannot serve this request now: down, starting, out of connections, or not answering in time."""
 
@@ -77,9 +80,12 @@ class Database:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, address: PostgresAddress, *, application: str, **server_settings: str
+        cls, address: PostgresAddress, *, application: str, init: Init | None = None, **server_settings: str
     ) -> AsyncIterator[Database]:
-        """Make the pool; no connection is opened yet, so this succeeds while the server is down."""
+        """Make the pool; no connection is opened yet, so this succeeds while the server is down.
+
+        `init` runs once on each new connection, for what `server_settings` cannot say.
+        """
         pool = await asyncpg.create_pool(
             **address.connect_arguments,
             min_size=0,
@@ -88,6 +94,7 @@ class Database:
             timeout=CONNECT_SECONDS,
             command_timeout=COMMAND_SECONDS,
             connection_class=PlainConnection,
+            init=init,
             server_settings={**SESSION_SETTINGS, "application_name": application, **server_settings},
         )
         try:

@@ -17,14 +17,13 @@ from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Scope
 
 from chassis import __version__
 from chassis.health import Health
-from chassis.middleware import BodyLimit, RequestContext
+from chassis.middleware import BodyLimit, Cors, LastResort, RequestContext
 from chassis.negotiation import accepts, require_media_type
 from chassis.pages import problem_routes
 from chassis.problems import (
@@ -171,13 +170,14 @@ def _middleware(
     if cors_origins:
         stack.append(
             Middleware(
-                CORSMiddleware,
+                Cors,
                 allow_origins=list(cors_origins),
                 allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
                 allow_headers=["*"],
                 expose_headers=list(_EXPOSED),
             )
         )
+    stack.append(Middleware(LastResort))
     stack.append(Middleware(BodyLimit, limit=description.body_limit))
     return stack
 

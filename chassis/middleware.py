@@ -12,9 +12,12 @@ from functools import lru_cache
 
 import structlog
 from prometheus_client import Counter, Histogram
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from chassis.problems import INTERNAL, PAYLOAD_TOO_LARGE, Problem, problem_response
+from chassis.problems import CORS_REFUSED, INTERNAL, PAYLOAD_TOO_LARGE, Problem, problem_response
 from chassis.telemetry import request_id
 
 log = structlog.get_logger("http")
@@ -42,7 +45,7 @@ def _header(scope: Scope, name: bytes) -> str:
 
 
 class RequestContext:
-    """Outermost: gives each request its id and echoes it, counts the answer, turns a stray exception into a 500."""
+    """Outermost: gives each request its id and echoes it, and counts the answer."""
 
     def __init__(self, app: ASGIApp, *, make_id: Callable[[], str]) -> None:
         """Wrap `app`; `make_id` makes an id where the client sent none that we accept."""
@@ -59,26 +62,57 @@ class RequestContext:
         token = request_id.set(identifier)
         answer = _Answer(send, identifier)
         try:
-            await self._serve(scope, receive, answer)
+            await self.app(scope, receive, answer.send)
         finally:
             answer.record(scope)
             request_id.reset(token)
 
-    async def _serve(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
-        try:
-            await self.app(scope, receive, answer.send)
-        except Problem as problem:
-            await self._answer(problem, scope, receive, answer)
-        except Exception:
-            log.exception("http.unexpected_error", method=scope["method"], path=scope["path"])
-            detail = "an unexpected error; the request_id leads the operator to its cause"
-            await self._answer(Problem(INTERNAL, detail), scope, receive, answer)
 
-    async def _answer(self, problem: Problem, scope: Scope, receive: Receive, answer: _Answer) -> None:
-        # Once the answer has begun, its status is out: closing the connection is the only honest sign left.
-        if answer.status:
-            raise problem
-        await problem_response(problem, instance=scope["path"])(scope, receive, answer.send)
+class LastResort:
+    """Inside CORS, so that browsers can read it too: turns a problem or a stray exception into its answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Wrap `app`."""
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        begun = False
+
+        async def noting(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noting)
+        except Exception as error:
+            problem = _as_problem(error, scope)
+            # Once the answer has begun, its status is out: closing the connection is the only honest sign left.
+            if begun:
+                raise
+            await problem_response(problem, instance=scope["path"])(scope, receive, send)
+
+
+def _as_problem(error: Exception, scope: Scope) -> Problem:
+    if isinstance(error, Problem):
+        return error
+    log.error("http.unexpected_error", method=scope.get("method"), path=scope.get("path"), exc_info=error)
+    return Problem(INTERNAL, "an unexpected error; the request_id leads the operator to its cause")
+
+
+class Cors(CORSMiddleware):
+    """Starlette's, but a refused preflight is a problem like every other refusal."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """Answer a preflight request."""
+        answer = super().preflight_response(request_headers)
+        if answer.status_code < 400:
+            return answer
+        detail = f"{bytes(answer.body).decode()}; CORS_ALLOW_ORIGINS says which origins may call"
+        refused = problem_response(Problem(CORS_REFUSED, detail), instance="")
+        refused.headers["Vary"] = answer.headers.get("Vary", "Origin")
+        return refused
 
 
 class _Answer:

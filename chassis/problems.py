@@ -124,6 +124,13 @@ UNAVAILABLE = ProblemType(
     "A server it depends on is down, starting, or has no connection free.",
     "Send the same request again after the seconds in Retry-After.",
 )
+CORS_REFUSED = ProblemType(
+    "cors-refused",
+    400,
+    "This page's origin may not call the API",
+    "A browser asked on behalf of a page whose origin, method or headers are not allowed here.",
+    "Ask the operator to name the page's origin in CORS_ALLOW_ORIGINS.",
+)
 OTHER = ProblemType(
     "http-error",
     400,
@@ -142,6 +149,7 @@ COMMON: tuple[ProblemType, ...] = (
     VALIDATION,
     INTERNAL,
     UNAVAILABLE,
+    CORS_REFUSED,
     OTHER,
 )
 _BY_STATUS = {kind.status: kind for kind in reversed(COMMON)}

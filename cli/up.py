@@ -6,6 +6,7 @@ A stack that cannot start or keep running exits 1 with the reason.
 """
 
 import asyncio
+import shlex
 import signal
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +18,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from chassis.database import describe
+from cli.local_settings import DEFAULT_FOLDER, FOLDER_VARIABLE
 from cli.up_screen import Screen
 from cli.up_settings import Ports
 from cli.up_stack import LocalStack, muster
@@ -66,7 +69,7 @@ def exit_code(folder: Path, ports: Ports, program: list[str], *, verbose: bool) 
     except LocalStackError as error:
         Screen(console).trouble(str(error))
     except OSError as error:  # a full disk, a folder without permission: the system's own words say it best
-        Screen(console).trouble(f"{error.filename or 'The local stack'}: {error.strerror}.")
+        Screen(console).trouble(f"{error.filename or 'The local stack'}: {error.strerror or describe(error)}.")
     return 1
 
 
@@ -97,7 +100,7 @@ async def _until_the_end(stack: LocalStack, screen: Screen, interrupts: Interrup
             if await _ended_before(stop, stack.start()):
                 return 0
         seconds = asyncio.get_running_loop().time() - began
-        screen.ready(stack.entries(), seconds, stack.logs, _suggestions(stack.ports))
+        screen.ready(stack.entries(), seconds, stack.logs, _suggestions(stack))
         failure = asyncio.create_task(stack.supervisor.until_failure())
         await asyncio.wait({stop, failure}, return_when=asyncio.FIRST_COMPLETED)
         if failure.done():
@@ -149,11 +152,13 @@ def _sweep(folder: Path, console: Console) -> None:
         console.print(f"The last run on {folder} was killed{ended}. Its data is being recovered.", soft_wrap=True)
 
 
-def _suggestions(ports: Ports) -> list[tuple[str, str]]:
+def _suggestions(stack: LocalStack) -> list[tuple[str, str]]:
     """Return three commands worth trying, each with what it does."""
     person = '{"email": "ada@example.com", "username": "ada", "password": "correct horse"}'
-    command, query = f"http://{LOCALHOST}:{ports.command}", f"http://{LOCALHOST}:{ports.query}"
-    demo = "make demo" if Path("Makefile").exists() else "muster demo"
+    command, query = f"http://{LOCALHOST}:{stack.ports.command}", f"http://{LOCALHOST}:{stack.ports.query}"
+    demo = "make demo" if Path("Makefile").exists() else shlex.join([*muster(), "demo"])
+    if stack.folder != DEFAULT_FOLDER.absolute():
+        demo = f"{FOLDER_VARIABLE}={shlex.quote(str(stack.folder))} {demo}"
     return [
         ("register a user", f"curl -i {command}/users -H 'Content-Type: application/json' -d '{person}'"),
         ("read the users", f"curl -s {query}/users"),

@@ -15,9 +15,9 @@ import hmac
 import re
 from base64 import b64decode
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from typing import Final
 
+import bcrypt
 from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError, VerifyMismatchError
 
@@ -140,8 +140,6 @@ def _matches_argon2(password: str, match: re.Match[str]) -> bool:
 
 
 def _matches_bcrypt(password: str, match: re.Match[str]) -> bool:
-    # Looked up when it is needed: only installations that imported such hashes do.
-    bcrypt = import_module("bcrypt")
     return bool(bcrypt.checkpw(password.encode()[:BCRYPT_BYTES], match.string.encode()))
 
 

@@ -112,7 +112,7 @@ class Supervisor:
         await asyncio.sleep(back_off)
         try:
             await child.start()
-        except LocalStackError as failure:
+        except (LocalStackError, OSError) as failure:  # OSError: no process could be made
             return failure.what if isinstance(failure, ChildFailedError) else str(failure)
         self._observer.started(child)
         return ""

@@ -20,7 +20,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from outbox.publisher import Publisher
 from outbox.reading import Readers, newest_between, read_to
-from outbox.record import BatchRecord, decode
+from outbox.record import decode
 from outbox.settings import RelaySettings
 from outbox.work_list import WorkList
 
@@ -48,11 +48,11 @@ async def mend(work_list: WorkList, publisher: Publisher, readers: Readers, sett
     hanging = await hanging_partitions(readers, settings)
     if not hanging:
         return 0
-    record = await _attempted(readers, settings)
+    attempted = await newest_between(readers.everything, _records(settings), settings.relay_name.encode())
     # Without any attempt of ours it is somebody else's transaction, and none of our business.
-    if record is None:
+    if attempted is None:
         return 0
-    outcome = await _outcome(record, hanging, work_list, readers, settings)
+    outcome = await _outcome(attempted, hanging, work_list, readers, settings)
     log.warning("relay.transaction_hangs", partitions=[f"{p.topic}:{p.partition}" for p in hanging], outcome=outcome)
     await publisher.end_transaction_on(hanging, commit=outcome == "commit")
     return len(hanging)
@@ -61,7 +61,7 @@ async def mend(work_list: WorkList, publisher: Publisher, readers: Readers, sett
 async def hanging_partitions(readers: Readers, settings: RelaySettings) -> list[TopicPartition]:
     """The partitions on which a transaction stays open although every transaction has had the time to end."""
     partitions = [TopicPartition(settings.events_topic, number) for number in range(settings.topic_partitions)]
-    partitions.append(TopicPartition(settings.relay_topic, 0))
+    partitions.append(_records(settings))
     patience = settings.relay_transaction_timeout_ms / 1000 + MARGIN_SECONDS
     deadline = asyncio.get_running_loop().time() + patience
     while True:
@@ -74,22 +74,24 @@ async def hanging_partitions(readers: Readers, settings: RelaySettings) -> list[
         await asyncio.sleep(POLL_SECONDS)
 
 
-async def _attempted(readers: Readers, settings: RelaySettings) -> BatchRecord | None:
-    """The newest record of ours, whether its transaction was committed or not."""
-    partition = TopicPartition(settings.relay_topic, 0)
-    value = await newest_between(readers.everything, partition, settings.relay_name.encode())
-    return decode(value) if value is not None else None
+def _records(settings: RelaySettings) -> TopicPartition:
+    return TopicPartition(settings.relay_topic, 0)
 
 
 async def _outcome(
-    record: BatchRecord,
+    attempted: bytes,
     hanging: Sequence[TopicPartition],
     work_list: WorkList,
     readers: Readers,
     settings: RelaySettings,
 ) -> Outcome:
-    """What became of the last batch: rows are deleted only after a commit, and every marker says the same."""
-    rows = await work_list.find(record.ids)
+    """What became of the last batch, whose record `attempted` is: every marker that was written says the same."""
+    records = _records(settings)
+    if records not in hanging:
+        committed = await newest_between(readers.committed, records, settings.relay_name.encode())
+        return "commit" if committed == attempted else "abort"
+    rows = await work_list.find(decode(attempted).ids)
+    # Rows are deleted after a commit only.
     if not rows:
         return "commit"
     event_ids = {event_id.encode() for _, event_id in rows}

@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import datetime
 from typing import Final
 
@@ -96,13 +96,13 @@ class Relay:
                 if await wait_for_event(stopping, self._settings.relay_standby_poll_ms / 1000):
                     return
             async with Listener.open(self._settings.command_database) as listener, self._while_leading():
-                ending = asyncio.create_task(_wake_at(stopping, listener))
+                wakers = [asyncio.create_task(_wake_at(event, listener)) for event in (stopping, leadership.lost)]
                 try:
                     await self._lead(leadership, listener, stopping)
                 finally:
-                    ending.cancel()
-                    with suppress(asyncio.CancelledError):
-                        await ending
+                    for waker in wakers:
+                        waker.cancel()
+                    await asyncio.gather(*wakers, return_exceptions=True)
         finally:
             await leadership.close()
 
@@ -110,7 +110,7 @@ class Relay:
         while not stopping.is_set():
             await leadership.prove()
             try:
-                await self._publish_until_told(listener, stopping)
+                await self._publish_until_told(leadership, listener, stopping)
             except (RelayStopError, LeadershipLostError):
                 raise
             except Exception as error:  # noqa: BLE001 - whatever failed, the way on is the same: steps 2 to 4
@@ -118,7 +118,7 @@ class Relay:
                 metrics.PRODUCER_RECREATED.inc()
                 await wait_for_event(stopping, self._backoff.next())
 
-    async def _publish_until_told(self, listener: Listener, stopping: asyncio.Event) -> None:
+    async def _publish_until_told(self, leadership: Leadership, listener: Listener, stopping: asyncio.Event) -> None:
         settings = self._settings
         await self._check_topics()
         work_list = await WorkList.open(
@@ -128,7 +128,7 @@ class Relay:
             publisher = await Publisher.open(settings, reached=self._reached)
             try:
                 await settle(work_list, publisher, settings)
-                await self._drain(work_list, publisher, listener, stopping)
+                await self._drain(work_list, publisher, leadership, listener, stopping)
             finally:
                 await publisher.close()
         finally:
@@ -141,16 +141,22 @@ class Relay:
             raise RelayStopError(str(error)) from error
 
     async def _drain(
-        self, work_list: WorkList, publisher: Publisher, listener: Listener, stopping: asyncio.Event
+        self,
+        work_list: WorkList,
+        publisher: Publisher,
+        leadership: Leadership,
+        listener: Listener,
+        stopping: asyncio.Event,
     ) -> None:
         identity = await work_list.identity()
         page = await work_list.page()
-        self.state.leading()
-        while not stopping.is_set():
+        while not (stopping.is_set() or leadership.lost.is_set()):
             self.state.beat()
             if page:
                 page = await self._publish(page, work_list, publisher, identity)
             else:
+                # Nothing to publish, or all of it published: only now is it sure that this relay can.
+                self._well()
                 await listener.wait(self._poll_seconds())
                 page = await work_list.page()
 
@@ -185,6 +191,9 @@ class Relay:
         now = self._now().timestamp()
         metrics.PUBLISHED.inc(len(page))
         metrics.PUBLISH_SECONDS.observe_all([now - row.appended_at for row in page])
+        self._well()
+
+    def _well(self) -> None:
         self._backoff.reset()
         self.state.leading()
 
@@ -198,6 +207,6 @@ class Relay:
         return (self._settings.relay_hot_poll_ms if hot else self._settings.relay_idle_poll_ms) / 1000
 
 
-async def _wake_at(stopping: asyncio.Event, listener: Listener) -> None:
-    await stopping.wait()
+async def _wake_at(event: asyncio.Event, listener: Listener) -> None:
+    await event.wait()
     listener.wake()

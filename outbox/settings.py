@@ -30,9 +30,10 @@ class RelaySettings(CommandPostgres, TopicSettings, Logging):
     relay_hot_poll_ms: int = Field(20, ge=1, le=10_000, validation_alias="RELAY_HOT_POLL_MS", examples=[20])
     #: The poll behind NOTIFY when nothing happens: an idle relay costs next to nothing.
     relay_idle_poll_ms: int = Field(1000, ge=1, le=60_000, validation_alias="RELAY_IDLE_POLL_MS", examples=[1000])
-    #: An open transaction of a dead relay holds back read_committed readers at most this long.
+    #: An open transaction of a dead relay holds back read_committed readers at most this long; a relay that starts
+    #: waits as long for others' (outbox/settlement.py has a deadline above the greatest value).
     relay_transaction_timeout_ms: int = Field(
-        10_000, ge=1000, le=900_000, validation_alias="RELAY_TRANSACTION_TIMEOUT_MS", examples=[10000]
+        10_000, ge=1000, le=45_000, validation_alias="RELAY_TRANSACTION_TIMEOUT_MS", examples=[10000]
     )
     #: How often a relay that does not lead asks whether it may: take-over takes about this long.
     relay_standby_poll_ms: int = Field(500, ge=10, le=60_000, validation_alias="RELAY_STANDBY_POLL_MS", examples=[500])

@@ -11,10 +11,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
+import asyncpg
 import structlog
 
 from chassis.database import INFRASTRUCTURE_ERRORS, connect, describe, disconnect
-from chassis.lifecycle import Backoff
+from chassis.lifecycle import Backoff, wait_for_event
 from chassis.settings import PostgresAddress
 
 log = structlog.get_logger("outbox.wakeup")
@@ -25,6 +26,11 @@ DEBOUNCE_SECONDS: Final = 0.005
 #: While the database is away there is nothing to wake the relay for.
 RECONNECT_FIRST_SECONDS: Final = 0.1
 RECONNECT_CAP_SECONDS: Final = 5.0
+#: How often a listener makes sure that somebody still listens to it.
+CHECK_SECONDS: Final = 30.0
+
+#: A session can be refused for other reasons than an outage (too few rights, say): to be told, and tried again.
+_ERRORS: Final[tuple[type[Exception], ...]] = (*INFRASTRUCTURE_ERRORS, asyncpg.PostgresError)
 
 
 class Notifier:
@@ -59,7 +65,7 @@ class Notifier:
             await self._asked.wait()
             try:
                 await self._notify_while_connected(backoff)
-            except INFRASTRUCTURE_ERRORS as error:
+            except _ERRORS as error:
                 log.warning("outbox.notify_failed", error=describe(error))
             await asyncio.sleep(backoff.next())
 
@@ -113,7 +119,7 @@ class Listener:
         while True:
             try:
                 await self._listen(backoff)
-            except INFRASTRUCTURE_ERRORS as error:
+            except _ERRORS as error:
                 log.warning("outbox.listener_lost", error=describe(error))
             await asyncio.sleep(backoff.next())
 
@@ -127,7 +133,9 @@ class Listener:
             backoff.reset()
             # What was notified while nobody listened is found by looking once.
             self.wake()
-            await lost.wait()
+            # A connection that was dropped without a word shows only when it is used.
+            while not await wait_for_event(lost, CHECK_SECONDS):
+                await connection.execute("SELECT 1")
         finally:
             await disconnect(connection)
         raise ConnectionError("the server closed the listener's connection")

@@ -127,7 +127,8 @@ class ImportHandlers:
         now = self.clock()
         users: dict[int, NewUser] = {}
         for number, line in lines.items():
-            users[number] = self._new_user(line, line.password_hash or hashes[number], now, cause)
+            password_hash = hashes[number] if line.password_hash is None else line.password_hash
+            users[number] = self._new_user(line, password_hash, now, cause)
             if not len(users) % SLICE_LINES:
                 await asyncio.sleep(0)
         return users

@@ -39,7 +39,7 @@ class ImportLine(RegistersUser):
     password: Password | None = None
     password_hash: Annotated[
         str | None,
-        AfterValidator(lambda given: given and check(given)),
+        AfterValidator(lambda given: given if given is None else check(given)),
         WithJsonSchema({"type": "string", "maxLength": HASH_CHARACTERS, "writeOnly": True}),
         Field(description="Argon2, bcrypt, PBKDF2 or scrypt in PHC or modular crypt form, taken as it is."),
     ] = None

@@ -105,5 +105,7 @@ async def test_ctrl_c_ends_everything_in_order_and_the_data_stays(stack: Stack) 
         assert code == 0, stack.screen
         assert not [pid for pid in pids if psutil.pid_exists(pid)]
         assert not (stack.folder / "stack.json").exists()
+        stopped = [line.removeprefix("Stopping ") for line in stack.screen.splitlines() if "Stopping " in line]
+        assert [line.split()[0] for line in stopped] == ["command-api", "relay", "projectors", "kafka", "postgres"]
         await stack.start()
         assert (await read(http, user)).json() == user.document

@@ -104,6 +104,14 @@ async def test_order_and_spaces_of_json_make_no_other_request(api: httpx.AsyncCl
     assert (first.status_code, again.content) == (201, first.content)
 
 
+async def test_a_body_nested_beyond_reason_breaks_no_erasure(api: httpx.AsyncClient, ann: dict[str, Any]) -> None:
+    headers = {"Idempotency-Key": "deep", "Content-Type": "application/json"}
+
+    answer = await api.request("DELETE", f"/users/{ann['id']}", content=b"[" * 30_000, headers=headers)
+
+    assert answer.status_code == 204
+
+
 async def test_the_same_key_for_another_user_is_another_key(api: httpx.AsyncClient, ann: dict[str, Any]) -> None:
     bob = (await api.post("/users", json=registration("bob"))).json()
     for user in (ann, bob):

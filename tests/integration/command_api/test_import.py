@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+import bcrypt
 import httpx
 import pytest
 from argon2 import PasswordHasher
@@ -67,6 +68,24 @@ async def test_plain_passwords_are_hashed(api: httpx.AsyncClient, database: Conn
     hashes = await database.fetch("SELECT password_hash FROM users")
     assert len({row["password_hash"] for row in hashes}) == 5
     assert all(row["password_hash"].startswith("$argon2id$") for row in hashes)
+
+
+async def test_an_empty_hash_is_a_bad_line_like_any_other(api: httpx.AsyncClient) -> None:
+    results = await send(api, line("ann"), line("bob", password_hash=""), line("eve"))
+
+    assert [result["status"] for result in results[:3]] == ["created", "failed", "created"]
+    assert results[3] == {"complete": True, "created": 2, "unchanged": 0, "failed": 1}
+
+
+async def test_an_imported_bcrypt_hash_can_be_checked(api: httpx.AsyncClient) -> None:
+    hashed = bcrypt.hashpw(b"correct horse", bcrypt.gensalt(4)).decode()
+    [created, _] = await send(api, line("ann", password_hash=hashed))
+    url = f"/users/{created['id']}/password"
+
+    wrong = await api.put(url, json={"password": "another one", "current_password": "wrong horse"})
+    right = await api.put(url, json={"password": "another one", "current_password": "correct horse"})
+
+    assert (wrong.status_code, right.status_code) == (403, 204)
 
 
 async def test_a_bad_line_fails_alone(api: httpx.AsyncClient, database: Connection) -> None:

@@ -41,7 +41,7 @@ USERS: Final = 200
 RELAYS: Final = 2
 POINTS: Final = ("before_begin", "after_send", "before_commit", "before_delete", "after_delete")
 #: One server is killed after this many kills of relays.
-SERVER_EVERY: Final = 12
+SERVER_EVERY: Final = 9
 #: What is left when the storm is over goes out within this many seconds.
 DRAIN_SECONDS: Final = 120
 
@@ -140,7 +140,8 @@ class Storm:
                 await self._kill_a_server()
 
     async def _kill_a_server(self) -> None:
-        server = self._rng.choice((self.private.postgres, self.private.kafka))
+        servers = (self.private.postgres, self.private.kafka)
+        server = min(servers, key=lambda server: self.outcome.kills[server.name])
         self.outcome.kills[server.name] += 1
         await server.kill()
         await server.start()

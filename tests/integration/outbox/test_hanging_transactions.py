@@ -120,6 +120,22 @@ async def test_a_batch_with_a_missing_marker_gets_the_outcome_it_had(
     assert await hanging(careless) == []
 
 
+@pytest.mark.parametrize("commit", [True, False], ids=["committed", "aborted"])
+async def test_a_batch_of_one_event_on_the_hanging_partition_gets_the_outcome_of_its_record(
+    connection: Connection, careless: RelaySettings, *, commit: bool
+) -> None:
+    """No events partition can tell; the relay's own topic does."""
+    user = user_on(1)
+    await append(connection, user, 1)
+    await publish_without_marker(careless, [events_partition(careless, 1)], commit=commit, delete=False)
+    async with relaying(careless):
+        await until_empty(connection)
+        await append(connection, user, 2)
+        await until_empty(connection)
+
+    assert (await consume(careless)).versions() == {str(user): [1, 2]}
+
+
 async def test_a_batch_that_was_deleted_is_committed_even_where_no_marker_tells(
     connection: Connection, careless: RelaySettings
 ) -> None:

@@ -1,5 +1,7 @@
 """Appending to the outbox as commands do, and consuming the topic as a subscriber does."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -86,14 +88,17 @@ class Published:
 
 
 async def consume(settings: RelaySettings, isolation_level: str = "read_committed") -> Published:
-    """Everything on the events topic up to its end as it is now."""
-    consumer = AIOKafkaConsumer(**client_arguments(settings), isolation_level=isolation_level, enable_auto_commit=False)
-    await consumer.start()
-    try:
-        partitions = [TopicPartition(settings.events_topic, n) for n in range(settings.topic_partitions)]
+    """Everything on the events topic up to its true end as it is now.
+
+    A commit is acknowledged before its markers are on every partition, so what a committed reader is told of as the end
+    may still be short of it: the end is asked of an uncommitted one.
+    """
+    partitions = [TopicPartition(settings.events_topic, n) for n in range(settings.topic_partitions)]
+    async with _consumer(settings, "read_uncommitted") as anybody:
+        ends = await anybody.end_offsets(partitions)
+    async with _consumer(settings, isolation_level) as consumer:
         consumer.assign(partitions)
         await consumer.seek_to_beginning(*partitions)
-        ends = await consumer.end_offsets(partitions)
         records: list[ConsumerRecord] = []
 
         async def at_the_end() -> bool:
@@ -101,8 +106,16 @@ async def consume(settings: RelaySettings, isolation_level: str = "read_committe
                 records.extend(batch)
             return all([await consumer.position(p) >= end for p, end in ends.items()])
 
-        await until(at_the_end, within=30, what="the end of the topic")
+        await until(at_the_end, within=60, what="the end of the topic")
         return Published(records)
+
+
+@asynccontextmanager
+async def _consumer(settings: RelaySettings, isolation_level: str) -> AsyncIterator[AIOKafkaConsumer]:
+    consumer = AIOKafkaConsumer(**client_arguments(settings), isolation_level=isolation_level, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        yield consumer
     finally:
         await consumer.stop()
 

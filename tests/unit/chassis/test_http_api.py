@@ -245,6 +245,33 @@ async def test_cors_is_closed_by_default_and_exposes_what_clients_need_when_open
     assert "access-control-allow-origin" not in stranger.headers
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "content", "status"),
+    [("GET", "/bug", b"", 500), ("GET", "/down", b"", 503), ("POST", "/things", b"a" * 70_000, 413)],
+)
+async def test_browsers_may_read_every_refusal(method: str, path: str, content: bytes, status: int) -> None:
+    transport = httpx.ASGITransport(make_app(["https://app.example"]))
+    headers = {"origin": "https://app.example", "content-type": "application/json"}
+    async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+        answer = await client.request(method, path, content=content, headers=headers)
+
+    assert answer.status_code == status
+    assert answer.headers["access-control-allow-origin"] == "https://app.example"
+    problem(answer)
+
+
+async def test_a_refused_preflight_is_a_problem_and_an_allowed_one_is_not() -> None:
+    transport = httpx.ASGITransport(make_app(["https://app.example"]))
+    asks = {"access-control-request-method": "POST"}
+    async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+        refused = await client.options("/things", headers={"origin": "https://evil.example", **asks})
+        allowed = await client.options("/things", headers={"origin": "https://app.example", **asks})
+
+    assert problem(refused)["type"] == "/problems/cors-refused"
+    assert "access-control-allow-origin" not in refused.headers
+    assert allowed.status_code == 200
+
+
 async def test_openapi_is_served_and_says_which_version(http: httpx.AsyncClient) -> None:
     document = json.loads((await http.get("/openapi.json")).text)
 
