@@ -32,6 +32,13 @@ from chassis.settings import PostgresAddress
 _GRACE_SECONDS: Final = 1.0
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+#: While so many statements run, a new one waits for one of them rather than run beside them: more at once only get into
+#: each other's way. A process can ask for 6,500 pages a second, eight connections can give 40,000; and with thirty, a
+#: page cost PostgreSQL 200 microseconds and this process 260, with eight 150 and 190 (p99 78 and 15 ms).
+CROWD: Final = 8
+#: Then slow statements hold them, and the new one runs all the same.
+CROWD_SECONDS: Final = 0.05
+
 #: Why a connection was not to be had.
 _REFUSALS: tuple[type[Exception], ...] = (asyncpg.PostgresError, *INFRASTRUCTURE_ERRORS)
 
@@ -122,15 +129,13 @@ class Connections:
         Raises:
             DatabaseUnavailableError: none was to be had within ACQUIRE_SECONDS.
         """
-        while self._idle:
-            connection = self._idle.pop()
-            if not connection.is_closed():
+        if self._taken - len(self._idle) < CROWD:
+            connection = self._pop()
+            if connection is not None:
                 return connection
-            self._open.discard(connection)
-            self._taken -= 1
-        if self._taken < self._most:
-            self._taken += 1
-            return await self._connect()
+            if self._taken < self._most:
+                self._taken += 1
+                return await self._connect()
         return await self._wait() or await self._connect()
 
     @asynccontextmanager
@@ -204,24 +209,41 @@ class Connections:
         self._open.add(connection)
         return connection
 
+    def _pop(self) -> Connection | None:
+        """The idle connection used last, if there is one that still stands."""
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.is_closed():
+                return connection
+            self._open.discard(connection)
+            self._taken -= 1
+        return None
+
     async def _wait(self) -> Connection | None:
-        loop = asyncio.get_running_loop()
-        turn: _Turn = loop.create_future()
-        self._waiting.append(turn)
-        timer = loop.call_later(ACQUIRE_SECONDS, self._refuse, turn)
+        waiter = _Waiter(self)
+        self._waiting.append(waiter.turn)
         try:
-            return await turn
+            return await waiter.turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self._pass_on(turn.result())
+            if waiter.turn.done() and not waiter.turn.cancelled() and waiter.turn.exception() is None:
+                self._pass_on(waiter.turn.result())
             raise
         finally:
-            timer.cancel()
+            waiter.timer.cancel()
+
+    def _serve_beyond_crowd(self, turn: _Turn) -> bool:
+        """Give a waiter a connection although many are lent; says whether there was one, or room for one."""
+        connection = self._pop()
+        if connection is None:
+            if self._taken >= self._most:
+                return False
+            self._taken += 1
+        turn.set_result(connection)
+        return True
 
     def _refuse(self, turn: _Turn) -> None:
-        if not turn.done():
-            detail = f"all {self._most} connections to {self._address} were busy for {ACQUIRE_SECONDS:g} s"
-            turn.set_exception(DatabaseUnavailableError(detail))
+        detail = f"all {self._most} connections to {self._address} were busy for {ACQUIRE_SECONDS:g} s"
+        turn.set_exception(DatabaseUnavailableError(detail))
 
     def _pass_on(self, turn: Connection | None) -> None:
         """What came to a waiter that had just left goes to the next."""
@@ -238,6 +260,24 @@ class Connections:
                 turn.set_result(None)
                 return
         self._taken -= 1
+
+
+class _Waiter:
+    """One request's turn, and the clock that runs while it waits."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+        self._loop = asyncio.get_running_loop()
+        self.turn: _Turn = self._loop.create_future()
+        self.timer = self._loop.call_later(CROWD_SECONDS, self._lose_patience)
+
+    def _lose_patience(self) -> None:
+        if not self.turn.done() and not self._connections._serve_beyond_crowd(self.turn):  # noqa: SLF001 - its other half
+            self.timer = self._loop.call_later(ACQUIRE_SECONDS - CROWD_SECONDS, self._give_up)
+
+    def _give_up(self) -> None:
+        if not self.turn.done():
+            self._connections._refuse(self.turn)  # noqa: SLF001 - its other half
 
 
 async def _fetch_planned(

@@ -1,8 +1,8 @@
 """The front of the app: the queries are found before the web framework's own layers, everything else goes through them.
 
 Those layers (error pages, exception handlers, exit stacks, the router) cost 20 microseconds a request, a seventh of a
-page, and a query needs none: its endpoint explains every refusal, and RequestContext, which is around both, any stray
-exception. What the app's description puts around every request (ids, CORS, body limit) is around queries, too.
+page, and a query needs none: its endpoint explains every refusal itself. What the app's description puts around every
+request (ids, CORS, stray exceptions, the body limit) is around the queries, too.
 """
 
 from __future__ import annotations

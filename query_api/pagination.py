@@ -58,7 +58,8 @@ def _skip(text: str) -> int:
 SKIP: Final = Parameter(
     name="skip",
     read=_skip,
-    schema={"type": "integer", "minimum": 0, "maximum": DEEPEST_SKIP, "default": 0},
+    # No default is declared: generated clients send it, and skip does not go with a cursor.
+    schema={"type": "integer", "minimum": 0, "maximum": DEEPEST_SKIP},
     description=f"Entries to leave out from the start, at most {DEEPEST_SKIP}; not together with `cursor`.",
     example=100,
 )

@@ -56,8 +56,10 @@ _TIME_SCHEMA: Final = {"type": "string", "format": "date-time"}
 SORT: Final = Parameter(
     name="sort",
     read=choice(*SORTS),
-    schema={"type": "string", "enum": list(SORTS), "default": DEFAULT_SORT},
-    description="Order; ties are broken by id. Names and addresses sort by their keys, in code point order.",
+    # No default is declared: generated clients send it, and a cursor brings its own sort.
+    schema={"type": "string", "enum": list(SORTS)},
+    description=f"Order, `{DEFAULT_SORT}` where neither this nor a cursor says one; ties are broken by id. Names and"
+    " addresses sort by their keys, in code point order.",
     example="username",
 )
 FILTERS: Final = (
