@@ -8,7 +8,7 @@ the caller's data is a `DatabaseUnavailableError`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +54,7 @@ INFRASTRUCTURE_ERRORS: tuple[type[Exception], ...] = (
 )
 
 
-Init = Callable[[_Connection], Awaitable[None]]
+Init = Callable[[Any], Coroutine[Any, Any, None]]
 
 
 class DatabaseUnavailableError(Exception):

@@ -16,13 +16,16 @@ from chassis.settings import PostgresAddress
 from projectors.catalogue import PROJECTIONS
 from projectors.fleet import Fleet
 from projectors.settings import ProjectorSettings
+from read_model.generations import Connection
 
 log = structlog.get_logger("projectors")
 
 #: A member that is frozen in mid-transaction holds its checkpoints' locks, and nobody else can take its partitions
 #: over: PostgreSQL ends its session. A healthy one is idle inside a transaction for milliseconds.
 FROZEN_TIMEOUT: Final = "5s"
-
+#: One that was frozen between the messages of one statement, as while asyncpg prepares it, does not count as idle, and
+#: no statement_timeout reaches it; this does (PostgreSQL 17 and later). Longer than the driver waits for a statement.
+TRANSACTION_TIMEOUT: Final = "20s"
 
 #: Some batches' worth: cycles, which only errors leave here, are still found.
 YOUNG_OBJECTS: Final = 100_000
@@ -34,7 +37,18 @@ class UnknownProjectionError(Exception):
 
 def open_database(address: PostgresAddress, *, application: str) -> AbstractAsyncContextManager[Database]:
     """The query database as whoever feeds a generation opens it."""
-    return Database.open(address, application=application, idle_in_transaction_session_timeout=FROZEN_TIMEOUT)
+    return Database.open(
+        address,
+        application=application,
+        init=_bound_transactions,
+        idle_in_transaction_session_timeout=FROZEN_TIMEOUT,
+    )
+
+
+async def _bound_transactions(connection: Connection) -> None:
+    await connection.execute(
+        "SELECT set_config(name, $1, false) FROM pg_settings WHERE name = 'transaction_timeout'", TRANSACTION_TIMEOUT
+    )
 
 
 def refuse_unknown(names: Iterable[str]) -> None:

@@ -68,6 +68,11 @@ INDEX_SECONDS: Final = 7200.0
 LOCK_TIMEOUT: Final = "5s"
 
 
+# Whichever of them this server knows.
+_UNBOUND: Final = """
+SELECT set_config(name, '0', true) FROM pg_settings WHERE name IN ('statement_timeout', 'transaction_timeout')
+"""
+
 _POSITIONS: Final = """
 SELECT topic, partition, position FROM checkpoints WHERE projection = $1 AND generation = $2 ORDER BY topic, partition
 """
@@ -270,9 +275,10 @@ async def add_indexes(connection: Connection, generation: Generation) -> None:
     Its feed stands still meanwhile. Made at the end and at once, indexes cost a fraction of what each row would pay.
     """
     for table in tables_of(generation.projection, generation.number).sorted_tables:
-        for statement in indexes_of(table):
-            await connection.execute(statement, timeout=INDEX_SECONDS)
-        await connection.execute(f"ANALYZE {table.name}", timeout=INDEX_SECONDS)
+        for statement in [*indexes_of(table), f"ANALYZE {table.name}"]:
+            async with connection.transaction():
+                await connection.execute(_UNBOUND)
+                await connection.execute(statement, timeout=INDEX_SECONDS)
 
 
 def indexes_of(table: Table) -> list[str]:
