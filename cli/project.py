@@ -11,7 +11,7 @@ from chassis.lifecycle import run
 from chassis.settings import load
 from chassis.telemetry import configure_logging
 from cli.output import fail
-from projectors.app import UnknownProjectionError, serve
+from projectors.app import UnknownProjectionError, serve, spare_the_collector
 from projectors.settings import ProjectorSettings
 
 
@@ -26,6 +26,7 @@ def project(
         os.environ["PROJECTORS_HTTP_PORT"] = str(port)
     settings = load(ProjectorSettings)
     configure_logging("projectors", settings.log_level)
+    spare_the_collector()
     try:
         code = run(lambda stopping: serve(settings, stopping, names or None))
     except UnknownProjectionError as error:
