@@ -4,11 +4,12 @@ The broker's own check that a partition belongs to a transaction is off here, so
 the bug leaves it: complete for the coordinator, open on a partition that it was never told about.
 """
 
+import shutil
 from collections.abc import AsyncIterator
-from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
+import pytest_asyncio
 from aiokafka import TopicPartition
 
 from chassis.kafka import Topic, admin, ensure_topics
@@ -21,6 +22,7 @@ from outbox.record import BatchRecord, digest, encode
 from outbox.settings import RelaySettings
 from outbox.topics import wanted_topics
 from outbox.work_list import WorkList
+from tests.infrastructure import throwaway_folder
 from tests.integration.outbox.relaying import relaying, settings_for
 from tests.integration.outbox.test_forgetting import user_on
 from tests.integration.outbox.traffic import Connection, append, consume, until_empty
@@ -30,16 +32,28 @@ PARTITIONS = 3
 ELSEWHERE = "elsewhere"
 
 
-@pytest.fixture
-async def careless(command_database: PostgresAddress, server_folder: Path) -> AsyncIterator[RelaySettings]:
-    """A relay's settings for a broker that believes any producer."""
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def believing_broker() -> AsyncIterator[Kafka]:
+    """A broker that believes any producer; one for all tests of this file, since none harms it."""
+    folder = throwaway_folder()
     belief = {"transaction.partition.verification.enable": "false"}
-    async with KafkaServer(server_folder / "kafka", learn=False, settings=belief) as broker:
-        kafka = Kafka.model_construct(kafka_bootstrap_servers=broker.bootstrap_servers)
-        topics = Topics.model_construct(topic_partitions=PARTITIONS)
-        async with admin(kafka) as client:
-            await ensure_topics(client, [*wanted_topics(topics), Topic(ELSEWHERE, 1, {})])
-        yield settings_for(command_database, kafka, topics, relay_transaction_timeout_ms=1000)
+    async with KafkaServer(folder / "kafka", learn=False, settings=belief) as broker:
+        yield Kafka.model_construct(kafka_bootstrap_servers=broker.bootstrap_servers)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+async def careless(command_database: PostgresAddress, believing_broker: Kafka) -> RelaySettings:
+    """A relay's settings for that broker, with topics and a name of this test's own."""
+    unique = uuid4().hex[:12]
+    topics = Topics.model_construct(
+        events_topic=f"users.events.{unique}", relay_topic=f"outbox.relay.{unique}", topic_partitions=PARTITIONS
+    )
+    async with admin(believing_broker) as client:
+        await ensure_topics(client, [*wanted_topics(topics), Topic(ELSEWHERE, 1, {})])
+    return settings_for(
+        command_database, believing_broker, topics, relay_name=f"relay-{unique}", relay_transaction_timeout_ms=1000
+    )
 
 
 async def publish_without_marker(
