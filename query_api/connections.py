@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 import asyncpg
@@ -53,6 +54,29 @@ class _StaleConnectionError(DatabaseUnavailableError):
     """The connection was no longer one; the statement was not answered."""
 
 
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """SQL and its values, and how it is to be run."""
+
+    sql: str
+    arguments: Sequence[Any]
+    #: The whole of it, the server's own time limit included.
+    seconds: float
+    #: Which plan is best depends on the values.
+    plan_each_time: bool = False
+    #: Called when it has its connection and is about to be sent.
+    started: Callable[[], object] | None = None
+
+    async def run(self, connection: Connection) -> Sequence[asyncpg.Record]:
+        """Send it and wait for its rows."""
+        if not self.plan_each_time:
+            return await connection.fetch(self.sql, *self.arguments, timeout=self.seconds)
+        # A nameless statement is parsed and planned for these very values. It costs a round trip more than a kept one,
+        # whose general plan was up to 100 times slower where indexes compete.
+        prepared = await connection.prepare(self.sql, name="", timeout=self.seconds)
+        return await prepared.fetch(*self.arguments, timeout=self.seconds)
+
+
 class Connections:
     """A stack of idle connections: the one used last is lent first, so what the load does not need stays untouched."""
 
@@ -80,9 +104,13 @@ class Connections:
         finally:
             await connections.close()
 
-    async def fetch(
-        self, sql: str, arguments: Sequence[Any], *, seconds: float, plan_each_time: bool = False
-    ) -> Sequence[asyncpg.Record]:
+    @property
+    def is_crowded(self) -> bool:
+        """Whether a statement would now have to wait for another one's end."""
+        lent = self._taken - len(self._idle)
+        return lent >= CROWD or lent >= self._most
+
+    async def fetch(self, statement: Statement) -> Sequence[asyncpg.Record]:
         """Run one statement.
 
         Raises:
@@ -90,21 +118,18 @@ class Connections:
             asyncpg.PostgresError: what the server said of the statement.
         """
         try:
-            return await self._fetch(sql, arguments, seconds, plan_each_time=plan_each_time)
+            return await self._fetch(statement)
         except _StaleConnectionError:
             # The server ended that one while it was idle: a read may simply be sent again, once.
-            return await self._fetch(sql, arguments, seconds, plan_each_time=plan_each_time)
+            return await self._fetch(statement)
 
-    async def _fetch(
-        self, sql: str, arguments: Sequence[Any], seconds: float, *, plan_each_time: bool
-    ) -> Sequence[asyncpg.Record]:
+    async def _fetch(self, statement: Statement) -> Sequence[asyncpg.Record]:
         # As in _lent, but without a context manager, which costs as much as the lending.
         connection = await self.lend()
+        if statement.started:
+            statement.started()
         try:
-            if plan_each_time:
-                rows = await _fetch_planned(connection, sql, arguments, seconds)
-            else:
-                rows = await connection.fetch(sql, *arguments, timeout=seconds)
+            rows = await statement.run(connection)
         except BaseException as error:
             self._take_back_after(error, connection)
             raise
@@ -278,14 +303,3 @@ class _Waiter:
     def _give_up(self) -> None:
         if not self.turn.done():
             self._connections._refuse(self.turn)  # noqa: SLF001 - its other half
-
-
-async def _fetch_planned(
-    connection: Connection, sql: str, arguments: Sequence[Any], seconds: float
-) -> Sequence[asyncpg.Record]:
-    """A nameless statement is parsed and planned for these very values.
-
-    It costs a round trip more than a kept one, whose general plan was up to 100 times slower where indexes compete.
-    """
-    prepared = await connection.prepare(sql, name="", timeout=seconds)
-    return await prepared.fetch(*arguments, timeout=seconds)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import asyncpg
 
 from chassis.database import INFRASTRUCTURE_ERRORS, DatabaseUnavailableError, describe
 from chassis.problems import ProblemType, unavailable
-from query_api.connections import Connections
+from query_api.connections import Connections, Statement
 from query_api.problems import TOO_EXPENSIVE, retry_later
 
 #: A server that enforces its own limit answers by then; one that does not is down.
@@ -31,18 +33,45 @@ class Reader:
         self._connections = connections
         self._seconds = statement_ms / 1000 + _GRACE_SECONDS
         self._generation_gone = generation_gone
+        self._queued: dict[Hashable, asyncio.Future[Rows]] = {}
 
     async def fetch(self, sql: str, arguments: Sequence[Any], *, plan_each_time: bool = False) -> Rows:
         """The rows.
+
+        While statements queue for a connection, one that says the same as one in the queue is not queued beside it but
+        gets its rows: it was asked before that one is sent, so they are as fresh as its own would be. A first page that
+        everybody asks for at once is then read a few times, not once each.
 
         Raises:
             Problem: 503, `query-too-expensive` past the statement's time limit.
             DatabaseUnavailableError: no connection, or it failed.
         """
         try:
-            return await self._connections.fetch(sql, arguments, seconds=self._seconds, plan_each_time=plan_each_time)
+            if self._connections.is_crowded:
+                return await self._fetch_shared(sql, arguments, plan_each_time=plan_each_time)
+            return await self._connections.fetch(Statement(sql, arguments, self._seconds, plan_each_time))
         except asyncpg.PostgresError as error:
-            raise self._explained(error, TOO_EXPENSIVE) from error
+            self._explain(error, TOO_EXPENSIVE)
+            raise
+
+    async def _fetch_shared(self, sql: str, arguments: Sequence[Any], *, plan_each_time: bool) -> Rows:
+        key = (sql, *(tuple(value) if isinstance(value, list | set) else value for value in arguments))
+        queued = self._queued.get(key)
+        if queued is None:
+            started = partial(self._queued.pop, key, None)
+            statement = Statement(sql, arguments, self._seconds, plan_each_time, started)
+            # A task of its own, so that whoever leaves does not take the others' rows along.
+            queued = asyncio.ensure_future(self._connections.fetch(statement))
+            queued.add_done_callback(partial(self._close, key))
+            self._queued[key] = queued
+        return await asyncio.shield(queued)
+
+    def _close(self, key: Hashable, queued: asyncio.Future[Rows]) -> None:
+        """One that never started is not to be joined either; and its failure was told to all who still waited."""
+        if self._queued.get(key) is queued:
+            del self._queued[key]
+        if not queued.cancelled():
+            queued.exception()
 
     async def count(self, sql: str, arguments: Sequence[Any], *, limit_ms: int, too_slow: ProblemType) -> int:
         """One number, within a time limit of its own.
@@ -54,7 +83,8 @@ class Reader:
         try:
             rows = await self._connections.fetch_limited(sql, arguments, limit_ms=limit_ms)
         except asyncpg.PostgresError as error:
-            raise self._explained(error, too_slow) from error
+            self._explain(error, too_slow)
+            raise
         return int(rows[0][0])
 
     async def check(self) -> None:
@@ -63,15 +93,15 @@ class Reader:
         Raises:
             DatabaseUnavailableError: it did not answer.
         """
-        await self._connections.fetch("SELECT 1", (), seconds=_CHECK_SECONDS)
+        await self._connections.fetch(Statement("SELECT 1", (), _CHECK_SECONDS))
 
-    def _explained(self, error: asyncpg.PostgresError, too_slow: ProblemType) -> Exception:
+    def _explain(self, error: asyncpg.PostgresError, too_slow: ProblemType) -> None:
+        """Raise what the client can do about it; return where it is our own mistake."""
         if isinstance(error, asyncpg.QueryCanceledError):
-            return retry_later(too_slow, "the database stopped this query at its time limit")
+            raise retry_later(too_slow, "the database stopped this query at its time limit") from error
         if isinstance(error, asyncpg.UndefinedTableError):
             # The generation was retired after the request had looked it up.
             self._generation_gone()
-            return unavailable("the read tables were just replaced; ask again")
+            raise unavailable("the read tables were just replaced; ask again") from error
         if isinstance(error, INFRASTRUCTURE_ERRORS):
-            return DatabaseUnavailableError(describe(error))
-        return error
+            raise DatabaseUnavailableError(describe(error)) from error

@@ -21,7 +21,7 @@ from chassis.database import DatabaseUnavailableError, describe
 from chassis.health import NotReadyError
 from chassis.lifecycle import wait_for_event
 from chassis.problems import unavailable
-from query_api.connections import Connections
+from query_api.connections import Connections, Statement
 from read_model.generations import SCHEMAS
 
 log = structlog.get_logger("serving")
@@ -132,7 +132,7 @@ class Serving:
 
     async def _refresh(self) -> None:
         try:
-            rows = await self._connections.fetch(_VIEWS_SQL, (), seconds=_READ_SECONDS)
+            rows = await self._connections.fetch(Statement(_VIEWS_SQL, (), _READ_SECONDS))
         except DatabaseUnavailableError as error:
             self._note_trouble(describe(error))
         except asyncpg.UndefinedTableError:
