@@ -33,7 +33,9 @@ class Reader:
         self._connections = connections
         self._seconds = statement_ms / 1000 + _GRACE_SECONDS
         self._generation_gone = generation_gone
-        self._queued: dict[Hashable, asyncio.Future[Rows]] = {}
+        #: Who waits for the rows of each statement that queues.
+        self._queued: dict[Hashable, list[asyncio.Future[Rows]]] = {}
+        self._running: set[asyncio.Task[None]] = set()
 
     async def fetch(self, sql: str, arguments: Sequence[Any], *, plan_each_time: bool = False) -> Rows:
         """The rows.
@@ -56,22 +58,38 @@ class Reader:
 
     async def _fetch_shared(self, sql: str, arguments: Sequence[Any], *, plan_each_time: bool) -> Rows:
         key = (sql, *(tuple(value) if isinstance(value, list | set) else value for value in arguments))
-        queued = self._queued.get(key)
-        if queued is None:
-            started = partial(self._queued.pop, key, None)
+        waiting = self._queued.get(key)
+        if waiting is None:
+            waiting = self._queued[key] = []
+            started = partial(self._close, key, waiting)
             statement = Statement(sql, arguments, self._seconds, plan_each_time, started)
             # A task of its own, so that whoever leaves does not take the others' rows along.
-            queued = asyncio.ensure_future(self._connections.fetch(statement))
-            queued.add_done_callback(partial(self._close, key))
-            self._queued[key] = queued
-        return await asyncio.shield(queued)
+            task = asyncio.ensure_future(self._fetch_for(waiting, statement))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+        mine: asyncio.Future[Rows] = asyncio.get_running_loop().create_future()
+        waiting.append(mine)
+        return await mine
 
-    def _close(self, key: Hashable, queued: asyncio.Future[Rows]) -> None:
-        """One that never started is not to be joined either; and its failure was told to all who still waited."""
-        if self._queued.get(key) is queued:
+    def _close(self, key: Hashable, waiting: list[asyncio.Future[Rows]]) -> None:
+        """Nobody joins these any more: the statement is about to be sent, or never will be."""
+        if self._queued.get(key) is waiting:
             del self._queued[key]
-        if not queued.cancelled():
-            queued.exception()
+
+    async def _fetch_for(self, waiting: list[asyncio.Future[Rows]], statement: Statement) -> None:
+        try:
+            rows = await self._connections.fetch(statement)
+        except Exception as error:  # noqa: BLE001 - it is raised again, by everyone who waits for it
+            for one in waiting:
+                if not one.done():
+                    one.set_exception(error)
+        else:
+            for one in waiting:
+                if not one.done():
+                    one.set_result(rows)
+        finally:
+            if statement.started:
+                statement.started()
 
     async def count(self, sql: str, arguments: Sequence[Any], *, limit_ms: int, too_slow: ProblemType) -> int:
         """One number, within a time limit of its own.

@@ -1,7 +1,7 @@
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, date, datetime
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote
 
 import pytest
 from hypothesis import given
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from chassis.problems import Problem
 from query_api import user_list
-from query_api.parameters import read_date, read_id, read_time, whole_number
+from query_api.parameters import _pairs, read_date, read_id, read_time, whole_number
 
 READ = user_list.PARAMETERS.read
 
@@ -117,3 +117,8 @@ def test_a_date_is_a_day_that_exists() -> None:
     assert read_date("2024-02-29") == date(2024, 2, 29)
     with pytest.raises(ValueError, match="exists"):
         read_date("2026-02-29")
+
+
+@given(text=st.text(alphabet="ab=&;,.", max_size=12))
+def test_the_short_way_of_splitting_agrees_with_the_long_one(text: str) -> None:
+    assert _pairs(text.encode()) == parse_qsl(text, keep_blank_values=True)
