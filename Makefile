@@ -35,7 +35,7 @@ demo: $(VENV)/.local ## Register a few users and watch them travel through Kafka
 	@$(BIN)/muster demo $(ARGS)
 
 .PHONY: test
-test: $(VENV)/.dev ## Run every test against real servers
+test: $(VENV)/.dev $(VENV)/.client ## Run every test against real servers
 	@$(BIN)/python -m pytest $(ARGS)
 
 .PHONY: storm
@@ -55,6 +55,7 @@ lock: $(VENV)/.bootstrap ## Renew requirements/*.txt from pyproject.toml (LOCK_A
 	$(COMPILE) --extra local -c $(LOCK)/dev.txt pyproject.toml -o $(LOCK)/local.txt
 	$(COMPILE) -c $(LOCK)/dev.txt pyproject.toml -o $(LOCK)/service.txt
 	$(COMPILE) -c $(LOCK)/dev.txt $(LOCK)/bootstrap.in -o $(LOCK)/bootstrap.txt
+	$(COMPILE) $(LOCK)/client.in -o $(LOCK)/client.txt
 
 .PHONY: clean
 clean: ## Remove .venv and what tools cached; the local stack's data in .local stays
@@ -97,7 +98,7 @@ index=$$($(BIN)/pip config get global.index-url 2>/dev/null || true); \
 UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$index}}"; \
 if [ -n "$$UV_DEFAULT_INDEX" ]; then export UV_DEFAULT_INDEX; else unset UV_DEFAULT_INDEX; fi; \
 if [ -n "$$PIP_CERT" ]; then SSL_CERT_FILE="$${SSL_CERT_FILE:-$$PIP_CERT}"; export SSL_CERT_FILE; fi; \
-here=$$PWD; cd / && "$$here/$(BIN)/uv" pip install --quiet --python "$$here/$(BIN)/python"
+here=$$PWD; cd / && "$$here/$(BIN)/uv" pip install --quiet --python "$$here/$(if $(1),$(1),$(BIN))/python"
 endef
 
 $(VENV)/.place: FORCE
@@ -109,17 +110,25 @@ $(VENV)/.bootstrap: $(LOCK)/bootstrap.txt $(VENV)/.place
 	@touch $@
 
 $(VENV)/.editable: pyproject.toml $(VENV)/.bootstrap
-	@$(uv_install) --no-deps --no-build-isolation --editable "$$here"
+	@$(call uv_install) --no-deps --no-build-isolation --editable "$$here"
 	@touch $@
 
 $(VENV)/.local: $(LOCK)/local.txt $(VENV)/.editable
 	@echo "Installing what the local stack needs …"
-	@$(uv_install) --require-hashes -r "$$here/$(LOCK)/local.txt"
+	@$(call uv_install) --require-hashes -r "$$here/$(LOCK)/local.txt"
 	@touch $@
 
 $(VENV)/.dev: $(LOCK)/dev.txt $(VENV)/.editable
 	@echo "Installing what tests and checks need …"
-	@$(uv_install) --require-hashes -r "$$here/$(LOCK)/dev.txt"
+	@$(call uv_install) --require-hashes -r "$$here/$(LOCK)/dev.txt"
+	@touch $@
+
+# Apart from the rest, because the generator of clients wants older releases than Muster does; and a client that works
+# here needs nothing of Muster's.
+$(VENV)/.client: $(LOCK)/client.txt $(VENV)/.bootstrap
+	@echo "Installing what generated clients need …"
+	@$(BIN)/python -m venv --clear --without-pip $(VENV)/client
+	@$(call uv_install,$(VENV)/client/bin) --require-hashes -r "$$here/$(LOCK)/client.txt"
 	@touch $@
 
 .PHONY: FORCE

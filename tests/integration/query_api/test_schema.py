@@ -18,8 +18,6 @@ from tests.integration.query_api.conftest import make_settings
 from tests.integration.query_api.read_side import ReadSide, moved, person
 from tests.integration.query_api.real_server import served
 
-pytest.importorskip("schemathesis", reason="schemathesis belongs to the dev dependencies")
-
 DATABASE = "query_schema"
 #: A cursor, a token or a period is more than its form, so what keeps to the schema may still be refused.
 CONFIG = """
