@@ -6,18 +6,24 @@ stays invisible to read_committed readers, and our next marker on the partition 
 it late, an abort would lose it; and the remains of an aborted batch would be published by a commit.
 
 So a relay that starts looks whether every partition ends where read_committed readers end. Where one does not, an empty
-transaction of our own writes the marker that is missing, with the outcome that the batch really had.
+transaction of our own writes the marker that is missing, with the outcome that the batch really had; what hangs then
+still may be the maintenance's, and another roll ends that. A relay starts anew whenever a connection to a broker is
+lost (outbox/producer.py), and looks while it works too (`watching`): what hangs is mended within `bound` seconds.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Final, Literal
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from chassis.database import describe
+from chassis.kafka import INFRASTRUCTURE_ERRORS, REQUEST_SECONDS
+from outbox.maintenance import roll_segments
 from outbox.publisher import Publisher
 from outbox.reading import Readers, newest_between, read_to
 from outbox.record import decode
@@ -28,16 +34,39 @@ log = structlog.get_logger("outbox.hanging")
 
 Outcome = Literal["commit", "abort"]
 
+#: The stable end of partitions on which something is open: where read_committed readers must stop.
+Open = dict[TopicPartition, int]
+
 #: Beyond the transaction timeout: others' open transactions on the same partitions have ended by then.
 MARGIN_SECONDS: Final = 1.0
 #: Markers that may stand behind the last batch on a partition: its own, and one of each maintenance since.
 _MARKERS: Final = 1000
 #: How often the ends are compared meanwhile.
 POLL_SECONDS: Final = 0.1
+#: Markers are written within milliseconds after a commit was acknowledged.
+MARKER_SECONDS: Final = 3.0
 
 
-async def mend(work_list: WorkList, publisher: Publisher, readers: Readers, settings: RelaySettings) -> int:
+class TransactionHangsError(Exception):
+    """While the relay worked, a transaction was found to hang: the way on is a new start, which mends it."""
+
+
+def patience(settings: RelaySettings) -> float:
+    """Seconds after which a transaction that is still open hangs."""
+    return settings.relay_transaction_timeout_ms / 1000 + MARGIN_SECONDS
+
+
+def bound(settings: RelaySettings) -> float:
+    """Seconds within which what hangs is mended while brokers answer: two looks to find it, one start to mend it."""
+    return 3 * patience(settings) + 2 * MARKER_SECONDS
+
+
+async def mend(
+    work_list: WorkList, publisher: Publisher, readers: Readers, settings: RelaySettings, foreign: Open
+) -> int:
     """Write the markers that are missing; call it with the leadership held and the publisher freshly open.
+
+    What cannot be mended is somebody else's transaction: it is told and noted in `foreign`, and not waited for again.
 
     Returns:
         On how many partitions something hung.
@@ -45,33 +74,113 @@ async def mend(work_list: WorkList, publisher: Publisher, readers: Readers, sett
     Raises:
         KafkaError, OSError, TimeoutError: Kafka does not answer; nothing is decided.
     """
-    hanging = await hanging_partitions(readers, settings)
+    hanging = await hanging_partitions(readers, settings, foreign)
     if not hanging:
         return 0
-    attempted = await newest_between(readers.everything, _records(settings), settings.relay_name.encode())
-    # Without any attempt of ours it is somebody else's transaction, and none of our business.
-    if attempted is None:
-        return 0
-    outcome = await _outcome(attempted, hanging, work_list, readers, settings)
-    log.warning("relay.transaction_hangs", partitions=[f"{p.topic}:{p.partition}" for p in hanging], outcome=outcome)
-    await publisher.end_transaction_on(hanging, commit=outcome == "commit")
+    await _end_ours(list(hanging), work_list, publisher, readers, settings)
+    left = await _still(hanging, readers, settings)
+    if left:
+        await roll_segments(settings)
+        left = await _still(left, readers, settings)
+    if left:
+        log.warning("relay.foreign_transaction_hangs", partitions=_names(left))
+    foreign.clear()
+    foreign.update(left)
     return len(hanging)
 
 
-async def hanging_partitions(readers: Readers, settings: RelaySettings) -> list[TopicPartition]:
+@asynccontextmanager
+async def watching(settings: RelaySettings, foreign: Mapping[TopicPartition, int]) -> AsyncIterator[asyncio.Event]:
+    """Look now and then, until the block ends; the event is set when something hangs that is not `foreign`."""
+    found = asyncio.Event()
+    task = asyncio.create_task(_watch(settings, foreign, found))
+    try:
+        yield found
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def hanging_partitions(
+    readers: Readers, settings: RelaySettings, foreign: Mapping[TopicPartition, int] | None = None
+) -> Open:
     """The partitions on which a transaction stays open although every transaction has had the time to end."""
-    partitions = [TopicPartition(settings.events_topic, number) for number in range(settings.topic_partitions)]
-    partitions.append(_records(settings))
-    patience = settings.relay_transaction_timeout_ms / 1000 + MARGIN_SECONDS
-    deadline = asyncio.get_running_loop().time() + patience
+    deadline = asyncio.get_running_loop().time() + patience(settings)
     while True:
-        # The stable end is asked for first: it can only have grown when the true end is told.
-        stable = await readers.committed.end_offsets(partitions)
-        ends = await readers.everything.end_offsets(partitions)
-        behind = [partition for partition in partitions if stable[partition] < ends[partition]]
+        behind = _without(await open_partitions(readers, settings), foreign or {})
         if not behind or asyncio.get_running_loop().time() > deadline:
             return behind
         await asyncio.sleep(POLL_SECONDS)
+
+
+async def open_partitions(readers: Readers, settings: RelaySettings) -> Open:
+    """The partitions of ours that do not end where read_committed readers end."""
+    partitions = [TopicPartition(settings.events_topic, number) for number in range(settings.topic_partitions)]
+    partitions.append(_records(settings))
+    async with asyncio.timeout(REQUEST_SECONDS):
+        # The stable end is asked for first: it can only have grown when the true end is told.
+        stable = await readers.committed.end_offsets(partitions)
+        ends = await readers.everything.end_offsets(partitions)
+    return {partition: stable[partition] for partition in partitions if stable[partition] < ends[partition]}
+
+
+async def _watch(settings: RelaySettings, foreign: Mapping[TopicPartition, int], found: asyncio.Event) -> None:
+    while not found.is_set():
+        try:
+            await _look(settings, foreign, found)
+        except INFRASTRUCTURE_ERRORS as error:
+            # The relay's own producer decides what an outage means.
+            log.info("relay.watch_failed", error=describe(error))
+
+
+async def _look(settings: RelaySettings, foreign: Mapping[TopicPartition, int], found: asyncio.Event) -> None:
+    """Compare from look to look: a stable end that has not moved for `patience` stands before what hangs."""
+    before: Open = {}
+    await asyncio.sleep(patience(settings))
+    async with Readers.open(settings) as readers:
+        while True:
+            behind = _without(await open_partitions(readers, settings), foreign)
+            if any(before.get(partition) == stable for partition, stable in behind.items()):
+                found.set()
+                return
+            before = behind
+            await asyncio.sleep(patience(settings))
+
+
+def _without(behind: Open, foreign: Mapping[TopicPartition, int]) -> Open:
+    return {partition: stable for partition, stable in behind.items() if foreign.get(partition) != stable}
+
+
+async def _still(hanging: Open, readers: Readers, settings: RelaySettings) -> Open:
+    """What of it hangs after its marker has had the time to be written."""
+    deadline = asyncio.get_running_loop().time() + MARKER_SECONDS
+    while True:
+        behind = await open_partitions(readers, settings)
+        left = {partition: stable for partition, stable in hanging.items() if behind.get(partition) == stable}
+        if not left or asyncio.get_running_loop().time() > deadline:
+            return left
+        await asyncio.sleep(POLL_SECONDS)
+
+
+async def _end_ours(
+    hanging: Sequence[TopicPartition],
+    work_list: WorkList,
+    publisher: Publisher,
+    readers: Readers,
+    settings: RelaySettings,
+) -> None:
+    attempted = await newest_between(readers.everything, _records(settings), settings.relay_name.encode())
+    # Without any attempt of ours it is none of our batches.
+    if attempted is None:
+        return
+    outcome = await _outcome(attempted, hanging, work_list, readers, settings)
+    log.warning("relay.transaction_hangs", partitions=_names(hanging), outcome=outcome)
+    await publisher.end_transaction_on(hanging, commit=outcome == "commit")
+
+
+def _names(partitions: Iterable[TopicPartition]) -> list[str]:
+    return [f"{partition.topic}:{partition.partition}" for partition in partitions]
 
 
 def _records(settings: RelaySettings) -> TopicPartition:

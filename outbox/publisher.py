@@ -2,8 +2,9 @@
 
 Rules learnt by trial: records go out as whole batches per partition, since `send()` costs a task per record and
 computes the partition anew each time; every future is awaited before the commit, which does not notice failed sends;
-and a producer that has failed once is never used again, because a fenced one may still seem to begin. Starting a
-publisher fences its predecessor of the same name (KIP-98) and completes or aborts the transaction that it left open.
+and a producer that has failed once is never used again, because a fenced one may still seem to begin; nor is one that
+has lost a connection (outbox/producer.py). Starting a publisher fences its predecessor of the same name (KIP-98) and
+completes or aborts the transaction that it left open.
 """
 
 from __future__ import annotations
@@ -11,17 +12,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from functools import lru_cache
 from typing import Any, Final
 
 import structlog
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.partitioner import murmur2
 
 from chassis.database import describe
 from chassis.kafka import client_arguments
 from events.envelope import kafka_headers
+from outbox.producer import ConnectionLostError, Producer
 from outbox.settings import RelaySettings
 from outbox.work_list import Row
 
@@ -52,7 +55,9 @@ class Publisher:
         self._settings = settings
         self._reached = reached
         self._partition_of = lru_cache(_CACHED_USERS)(self._compute_partition)
-        self._producer = AIOKafkaProducer(
+        self._deadline: asyncio.Timeout | None = None
+        self._producer = Producer(
+            when_lost=self._give_up,
             **client_arguments(settings),
             transactional_id=f"muster.relay.{settings.relay_name}",
             transaction_timeout_ms=settings.relay_transaction_timeout_ms,
@@ -77,10 +82,24 @@ class Publisher:
             raise
         return publisher
 
+    @property
+    def lost(self) -> asyncio.Event:
+        """Set once a connection to a broker has ended: nothing can be published here any more."""
+        return self._producer.lost
+
+    def check(self) -> None:
+        """Do nothing while this publisher can be used.
+
+        Raises:
+            ConnectionLostError: it cannot any more.
+        """
+        if self.lost.is_set():
+            raise ConnectionLostError("the connection to a broker was lost")
+
     async def close(self) -> None:
-        """Stop the producer; what it left open is settled by the next one."""
+        """Discard the producer; what it left open is settled by the next one."""
         try:
-            await asyncio.wait_for(self._producer.stop(), STOP_SECONDS)
+            await asyncio.wait_for(self._producer.discard(), STOP_SECONDS)
         except Exception as error:  # noqa: BLE001 - it is being thrown away; the next producer settles what it left
             log.info("outbox.producer_stop_failed", error=describe(error))
 
@@ -90,7 +109,7 @@ class Publisher:
         Raises:
             Exception: the outcome is unknown until a new publisher is open and the relay's record is read.
         """
-        async with asyncio.timeout(PUBLISH_SECONDS):
+        async with self._in_time():
             await self._reached("before_begin")
             await self._producer.begin_transaction()
             async with asyncio.TaskGroup() as sending:
@@ -106,11 +125,28 @@ class Publisher:
         aiokafka claims a partition only by sending to it, so its transaction manager is asked directly; the version is
         pinned (docs/decisions/0004) and a test holds it to this.
         """
-        async with asyncio.timeout(PUBLISH_SECONDS):
+        async with self._in_time():
             await self._producer.begin_transaction()
             for partition in partitions:
                 self._producer._txn_manager.maybe_add_partition_to_txn(partition)  # noqa: SLF001 - see above
             await (self._producer.commit_transaction() if commit else self._producer.abort_transaction())
+
+    @asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
+        """End the block after PUBLISH_SECONDS, and at once when a connection is lost."""
+        self.check()
+        try:
+            async with asyncio.timeout(PUBLISH_SECONDS) as self._deadline:
+                yield
+        except TimeoutError:
+            self.check()
+            raise
+        finally:
+            self._deadline = None
+
+    def _give_up(self) -> None:
+        if self._deadline is not None and not self._deadline.expired():
+            self._deadline.reschedule(asyncio.get_running_loop().time())
 
     async def _send_record(self, record: bytes) -> None:
         name = self._settings.relay_name.encode()

@@ -4,12 +4,13 @@ How it goes, and why nothing is lost, repeated or reordered for read_committed c
 
 1. *Lead.* One relay a database holds the lock (outbox/leadership.py); the others stand by.
 2. *Fence.* A new producer of the same transactional id ends whatever its predecessor left open.
-3. *Settle.* The newest record names the last batch in Kafka; what of it is still in the outbox is deleted.
+3. *Settle.* What hangs is mended (outbox/hanging.py); the newest record names the last batch in Kafka, and what of it
+   is still in the outbox is deleted.
 4. *Publish.* A page of rows, in id order, and the record that names it go out in one Kafka transaction; then the rows
    are deleted; only then the next transaction begins. So at most one batch is ever in doubt, and step 3 knows which.
    The next page is read while the transaction is in flight.
-5. *On any error*, discard the producer, prove that the lock is still held, and go back to step 2; or to step 1 if it is
-   not. Two relays that each "just reconnect" would fence each other for ever.
+5. *On any error*, a lost connection among them, discard the producer, prove that the lock is still held, and go back to
+   step 2; or to step 1 if it is not. Two relays that each "just reconnect" would fence each other for ever.
 
 It never skips an event, never parks one and never gives up: an outage of any length costs delay. The two exceptions are
 facts that only a person can resolve (RelayStopError): then the process ends with exit code 1 and says what they are.
@@ -19,8 +20,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -31,6 +33,7 @@ from chassis.kafka import TopicMismatchError
 from chassis.lifecycle import Backoff, wait_for_event
 from events.user_events import rfc3339
 from outbox import metrics
+from outbox.hanging import Open, TransactionHangsError, watching
 from outbox.leadership import Leadership, LeadershipLostError
 from outbox.publisher import Publisher, Reached, nothing_happens
 from outbox.record import BatchRecord, RelayStopError, digest, encode
@@ -48,6 +51,21 @@ RETRY_FIRST_SECONDS: Final = 0.1
 RETRY_CAP_SECONDS: Final = 5.0
 #: How long after the last event the poll stays hot.
 HOT_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """What one start of the producer works with, until something is wrong with it."""
+
+    work_list: WorkList
+    publisher: Publisher
+    hangs: asyncio.Event
+
+    def check(self) -> None:
+        """Raise if this session must end; asked between two transactions, so that a new start has nothing to abort."""
+        self.publisher.check()
+        if self.hangs.is_set():
+            raise TransactionHangsError("a transaction hangs on a partition")
 
 
 class Relay:
@@ -68,6 +86,7 @@ class Relay:
         self._while_leading = while_leading
         self._reached = reached
         self._backoff = Backoff(first=RETRY_FIRST_SECONDS, cap=RETRY_CAP_SECONDS)
+        self._foreign: Open = {}
         self._last_commit = 0.0
         self._last_event = 0.0
 
@@ -95,14 +114,12 @@ class Relay:
                 self.state.standing_by()
                 if await wait_for_event(stopping, self._settings.relay_standby_poll_ms / 1000):
                     return
-            async with Listener.open(self._settings.command_database) as listener, self._while_leading():
-                wakers = [asyncio.create_task(_wake_at(event, listener)) for event in (stopping, leadership.lost)]
-                try:
-                    await self._lead(leadership, listener, stopping)
-                finally:
-                    for waker in wakers:
-                        waker.cancel()
-                    await asyncio.gather(*wakers, return_exceptions=True)
+            async with (
+                Listener.open(self._settings.command_database) as listener,
+                self._while_leading(),
+                _waking(listener, stopping, leadership.lost),
+            ):
+                await self._lead(leadership, listener, stopping)
         finally:
             await leadership.close()
 
@@ -126,9 +143,11 @@ class Relay:
         )
         try:
             publisher = await Publisher.open(settings, reached=self._reached)
+            self.state.beat()
             try:
-                await settle(work_list, publisher, settings)
-                await self._drain(work_list, publisher, leadership, listener, stopping)
+                await settle(work_list, publisher, settings, self._foreign)
+                async with watching(settings, self._foreign) as hangs, _waking(listener, publisher.lost, hangs):
+                    await self._drain(_Session(work_list, publisher, hangs), leadership, listener, stopping)
             finally:
                 await publisher.close()
         finally:
@@ -141,19 +160,16 @@ class Relay:
             raise RelayStopError(str(error)) from error
 
     async def _drain(
-        self,
-        work_list: WorkList,
-        publisher: Publisher,
-        leadership: Leadership,
-        listener: Listener,
-        stopping: asyncio.Event,
+        self, session: _Session, leadership: Leadership, listener: Listener, stopping: asyncio.Event
     ) -> None:
+        work_list = session.work_list
         identity = await work_list.identity()
         page = await work_list.page()
         while not (stopping.is_set() or leadership.lost.is_set()):
             self.state.beat()
+            session.check()
             if page:
-                page = await self._publish(page, work_list, publisher, identity)
+                page = await self._publish(page, work_list, session.publisher, identity)
             else:
                 # Nothing to publish, or all of it published: only now is it sure that this relay can.
                 self._well()
@@ -205,6 +221,18 @@ class Relay:
     def _poll_seconds(self) -> float:
         hot = time.monotonic() - self._last_event < HOT_SECONDS
         return (self._settings.relay_hot_poll_ms if hot else self._settings.relay_idle_poll_ms) / 1000
+
+
+@asynccontextmanager
+async def _waking(listener: Listener, *events: asyncio.Event) -> AsyncIterator[None]:
+    """End the listener's waits when one of the events is set."""
+    wakers = [asyncio.create_task(_wake_at(event, listener)) for event in events]
+    try:
+        yield
+    finally:
+        for waker in wakers:
+            waker.cancel()
+        await asyncio.gather(*wakers, return_exceptions=True)
 
 
 async def _wake_at(event: asyncio.Event, listener: Listener) -> None:

@@ -12,7 +12,7 @@ from typing import Final
 import structlog
 from aiokafka import TopicPartition
 
-from outbox.hanging import mend
+from outbox.hanging import Open, mend
 from outbox.publisher import Publisher
 from outbox.reading import Readers, newest_between
 from outbox.record import decode, in_doubt
@@ -22,13 +22,13 @@ from outbox.work_list import WorkList
 log = structlog.get_logger("outbox.settlement")
 
 #: The whole of it; others' open transactions, which end at their timeout, included.
-SETTLE_SECONDS: Final = 60.0
+SETTLE_SECONDS: Final = 90.0
 
 
-async def settle(work_list: WorkList, publisher: Publisher, settings: RelaySettings) -> int:
-    """Delete the last published batch from the outbox if it is still there.
+async def settle(work_list: WorkList, publisher: Publisher, settings: RelaySettings, foreign: Open) -> int:
+    """Mend what hangs, then delete the last published batch from the outbox if it is still there.
 
-    Call it only with the leadership held and the publisher freshly open.
+    Call it only with the leadership held and the publisher freshly open; `foreign` is what `mend` keeps for next time.
 
     Returns:
         How many rows were deleted.
@@ -38,7 +38,7 @@ async def settle(work_list: WorkList, publisher: Publisher, settings: RelaySetti
         KafkaError, OSError, TimeoutError: the record could not be read.
     """
     async with asyncio.timeout(SETTLE_SECONDS), Readers.open(settings) as readers:
-        await mend(work_list, publisher, readers, settings)
+        await mend(work_list, publisher, readers, settings, foreign)
         value = await _newest_record(readers, settings)
     if value is None:
         return 0

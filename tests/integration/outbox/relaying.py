@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from chassis.settings import Kafka, PostgresAddress, Topics
 from outbox.relay import Relay
 from outbox.settings import RelaySettings
+from tests.waiting import until
 
 STOP_SECONDS = 20
 
@@ -62,3 +63,12 @@ async def relaying(settings: RelaySettings, **arguments: object) -> AsyncIterato
     finally:
         stopping.set()
         await asyncio.wait_for(task, STOP_SECONDS)
+
+
+async def until_phase(relay: Relay, phase: str) -> None:
+    """Wait until the relay is in a phase."""
+
+    async def there() -> bool:
+        return relay.state.phase == phase
+
+    await until(there, within=20, what=f"the relay to be {phase}")

@@ -1,21 +1,23 @@
-"""A marker that Kafka forgot to write (KAFKA-20734): the relay that starts next writes it, with the right outcome.
+"""A marker that Kafka forgot to write (KAFKA-20734): the relay writes it, with the right outcome, within a bound.
 
 The broker's own check that a partition belongs to a transaction is off here, so that a transaction can be left the way
 the bug leaves it: complete for the coordinator, open on a partition that it was never told about.
 """
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
 import pytest
 import pytest_asyncio
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
+from prometheus_client import REGISTRY
 
-from chassis.kafka import Topic, admin, ensure_topics
+from chassis.kafka import Topic, admin, client_arguments, ensure_topics
 from chassis.settings import Kafka, PostgresAddress, Topics
 from local_stack.kafka import KafkaServer
-from outbox.hanging import hanging_partitions
+from outbox.hanging import bound, hanging_partitions, patience
 from outbox.publisher import Publisher
 from outbox.reading import Readers
 from outbox.record import BatchRecord, digest, encode
@@ -26,6 +28,7 @@ from tests.infrastructure import throwaway_folder
 from tests.integration.outbox.relaying import relaying, settings_for
 from tests.integration.outbox.test_forgetting import user_on
 from tests.integration.outbox.traffic import Connection, append, consume, until_empty
+from tests.waiting import until
 
 PARTITIONS = 3
 #: A coordinator ends no transaction without any partition: this one it is always told of.
@@ -93,7 +96,23 @@ async def publish_without_marker(
 async def hanging(settings: RelaySettings) -> list[TopicPartition]:
     """Where a transaction hangs."""
     async with Readers.open(settings) as readers:
-        return await hanging_partitions(readers, settings)
+        return list(await hanging_partitions(readers, settings))
+
+
+async def abort_without_marker(settings: RelaySettings, transactional_id: str, partition: TopicPartition) -> None:
+    """Leave an aborted transaction of some other producer hanging on a partition."""
+    producer = AIOKafkaProducer(
+        **client_arguments(settings), transactional_id=transactional_id, transaction_timeout_ms=1000
+    )
+    await producer.start()
+    try:
+        await producer.begin_transaction()
+        producer._txn_manager._txn_partitions.add(partition)
+        await (await producer.send(partition.topic, None, key=b"aborted", partition=partition.partition))
+        producer._txn_manager.maybe_add_partition_to_txn(TopicPartition(ELSEWHERE, 0))
+        await producer.abort_transaction()
+    finally:
+        await producer.stop()
 
 
 def events_partition(settings: RelaySettings, number: int) -> TopicPartition:
@@ -171,6 +190,56 @@ async def test_a_batch_without_any_marker_that_is_still_in_the_outbox_is_publish
         await until_empty(connection)
 
     assert (await consume(careless)).versions() == {str(user): [1] for user in users}
+
+
+async def test_what_comes_to_hang_while_the_relay_works_is_mended_within_the_bound(
+    connection: Connection, careless: RelaySettings
+) -> None:
+    """The relay is idle, and hears of nothing: it looks by itself."""
+    user = user_on(1)
+    async with relaying(careless) as relay:
+        await append(connection, user, 1)
+        await until_empty(connection)
+        await abort_without_marker(careless, f"muster.maintenance.{careless.relay_name}", events_partition(careless, 1))
+        before = restarts()
+
+        async def mended() -> bool:
+            return restarts() > before and relay.state.phase == "leading"
+
+        await until(mended, within=bound(careless), what="the relay to look and mend")
+        await append(connection, user, 2)
+        await until_empty(connection)
+
+    assert (await consume(careless)).versions() == {str(user): [1, 2]}
+    assert await hanging(careless) == []
+
+
+async def test_a_foreign_transaction_that_hangs_holds_the_relay_up_once_only(
+    connection: Connection, careless: RelaySettings
+) -> None:
+    """Nobody but its own producer can end it: to start again and again for its sake would be an outage."""
+    await abort_without_marker(careless, "somebody-else", events_partition(careless, 1))
+    user = user_on(0)
+    async with relaying(careless):
+        await append(connection, user, 1)
+        await until_empty(connection)
+        before = restarts()
+        looked_twice = asyncio.get_running_loop().time() + 3 * patience(careless)
+
+        async def long_enough() -> bool:
+            return asyncio.get_running_loop().time() > looked_twice
+
+        await until(long_enough, within=bound(careless), what="the relay to have looked twice")
+        await append(connection, user, 2)
+        await until_empty(connection)
+
+        assert restarts() == before
+    assert await hanging(careless) == [events_partition(careless, 1)]
+
+
+def restarts() -> float:
+    """How many producers were discarded in this process."""
+    return REGISTRY.get_sample_value("muster_outbox_producer_recreated_total") or 0.0
 
 
 async def test_nothing_hangs_on_a_healthy_broker(connection: Connection, relay_settings: RelaySettings) -> None:

@@ -12,7 +12,7 @@ import pytest
 from outbox.record import RelayStopError
 from outbox.relay import Relay
 from outbox.settings import RelaySettings
-from tests.integration.outbox.relaying import Fault, Gate, relaying
+from tests.integration.outbox.relaying import Fault, Gate, relaying, until_phase
 from tests.integration.outbox.settings_file import write_settings
 from tests.integration.outbox.traffic import Connection, append, append_many, consume, until_empty
 from tests.waiting import until
@@ -85,15 +85,6 @@ async def test_a_standby_takes_over_when_the_leader_is_killed(
             await until_empty(connection)
 
     assert (await consume(relay_settings)).versions() == {str(user): [1, 2]}
-
-
-async def until_phase(relay: Relay, phase: str) -> None:
-    """Wait until the relay is in a phase."""
-
-    async def there() -> bool:
-        return relay.state.phase == phase
-
-    await until(there, within=20, what=f"the relay to be {phase}")
 
 
 async def test_a_relay_that_lost_its_lock_unnoticed_is_fenced_once_and_stands_by(

@@ -10,8 +10,9 @@ from uuid import uuid4
 
 import pytest
 
+from chassis.health import NotReadyError
 from tests.integration.outbox.private_servers import Private, private_servers
-from tests.integration.outbox.relaying import relaying
+from tests.integration.outbox.relaying import relaying, until_phase
 from tests.integration.outbox.settings_file import write_settings
 from tests.integration.outbox.traffic import Connection, append, append_many, consume, until_empty
 from tests.waiting import until
@@ -36,6 +37,27 @@ async def test_a_broker_that_is_killed_and_comes_back_costs_delay_only(private: 
 
     expected = {str(user): list(range(1, 21)) for user in users + later}
     assert (await consume(private.settings)).versions() == expected
+
+
+async def test_an_idle_relay_notices_that_the_broker_is_gone_and_looks_what_hangs_when_it_is_back(
+    private: Private,
+) -> None:
+    """Riding through would leave what a broker's death may have left hanging (outbox/hanging.py) until much later."""
+    user = uuid4()
+    async with private.session() as session, relaying(private.settings) as relay:
+        await append(session, user, 1)
+        await until_empty(session)
+        await until_phase(relay, "leading")
+        await private.kafka.kill()
+        await until_phase(relay, "failing")
+        with pytest.raises(NotReadyError):
+            await relay.state.check_ready()
+        await private.kafka.start()
+        await until_phase(relay, "leading")
+        await append(session, user, 2)
+        await until_empty(session)
+
+    assert (await consume(private.settings)).versions() == {str(user): [1, 2]}
 
 
 async def test_postgresql_that_is_killed_and_recovers_costs_delay_only(private: Private) -> None:
