@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 import asyncpg
@@ -14,16 +14,27 @@ from rich.table import Table
 from chassis.database import Database, DatabaseUnavailableError, describe
 from chassis.kafka import INFRASTRUCTURE_ERRORS as KAFKA_ERRORS
 from chassis.settings import CommandPostgres, load
+from cli import lag_relay
 from cli.output import fail, print_json, say
 from outbox.backlog import Backlog, read_backlog
+from outbox.leadership import Leader, read_leader
+from outbox.settings import RelayAddress
 from projectors.lag import GenerationLag, measure
 from projectors.settings import ProjectorSettings
 
 _OUTAGES: tuple[type[Exception], ...] = (DatabaseUnavailableError, asyncpg.PostgresError, *KAFKA_ERRORS)
 
 
-class LagSettings(CommandPostgres, ProjectorSettings):
+class LagSettings(CommandPostgres, RelayAddress, ProjectorSettings):
     """What this command is told: an operator's tool may know both databases."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Findings:
+    backlog: Backlog
+    leader: Leader | None
+    relay: lag_relay.RelayFigures
+    projections: list[GenerationLag]
 
 
 def lag(
@@ -31,28 +42,43 @@ def lag(
     partitions: Annotated[bool, typer.Option("--partitions", help="Show every partition.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Report as JSON, with every partition.")] = False,
 ) -> None:
-    """Show the outbox's backlog, and how far each generation of each projection is behind the topic."""
+    """Show the outbox's backlog, what the relay does, and how far each generation of each projection is behind."""
     settings = load(LagSettings)
     try:
-        backlog, found = asyncio.run(_measure(settings))
+        found = asyncio.run(_measure(settings))
     except _OUTAGES as error:
         fail(f"A server does not answer: {describe(error)}")
     if as_json:
-        print_json({"outbox": asdict(backlog), "projections": [_document(one) for one in found]})
+        print_json(_whole(found))
         return
+    backlog, leader = found.backlog, found.leader
     about = "about " if backlog.estimated else ""
     say(f"outbox: {about}{backlog.events:,} events to publish, the oldest {backlog.oldest_seconds:,.1f} s old")
-    Console().print(_table(found, partitions=partitions))
+    where = f"{leader.instance} leads, for {leader.seconds:,.0f} s" if leader else "none leads: nothing is published"
+    say(f"relays: {where}")
+    for line in lag_relay.lines(found.relay):
+        say(line)
+    Console().print(_table(found.projections, partitions=partitions))
 
 
-async def _measure(settings: LagSettings) -> tuple[Backlog, list[GenerationLag]]:
+async def _measure(settings: LagSettings) -> _Findings:
     async with (
         Database.open(settings.command_database, application="muster-lag") as command,
         Database.open(settings.query_database, application="muster-lag") as query,
     ):
+        relay = await lag_relay.ask_relay(settings)
         async with command.connection() as connection:
-            backlog = await read_backlog(connection)
-        return backlog, await measure(settings, query)
+            backlog, leader = await read_backlog(connection), await read_leader(connection)
+        return _Findings(backlog, leader, relay, await measure(settings, query))
+
+
+def _whole(found: _Findings) -> dict[str, Any]:
+    return {
+        "outbox": asdict(found.backlog),
+        "leader": asdict(found.leader) if found.leader else None,
+        "relay": lag_relay.document(found.relay),
+        "projections": [_document(one) for one in found.projections],
+    }
 
 
 def _table(found: list[GenerationLag], *, partitions: bool) -> Table:

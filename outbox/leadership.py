@@ -8,6 +8,9 @@ function: a statement that waits for hours holds a snapshot, and keeps vacuum fr
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
+from dataclasses import dataclass
 from typing import Any, Final
 
 import asyncpg
@@ -35,6 +38,15 @@ SELECT EXISTS (
     WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND classid = $1 AND objid = $2 AND objsubid = 2 AND granted
 )
 """
+_LEADER: Final = """
+SELECT application_name, client_addr::text AS address,
+    extract(epoch FROM clock_timestamp() - backend_start)::float8 AS seconds
+FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE locktype = 'advisory' AND classid = $1 AND objid = $2 AND objsubid = 2 AND granted
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+#: How the lock's session is named; the process that holds it follows.
+APPLICATION: Final = "muster relay lock"
 
 
 class LeadershipLostError(Exception):
@@ -53,7 +65,7 @@ class Leadership:
     @classmethod
     async def open(cls, address: PostgresAddress) -> Leadership:
         """A connection that may ask for the lock; it does not have it yet."""
-        return cls(await connect(address, application="muster relay lock", **KEEPALIVES))
+        return cls(await connect(address, application=f"{APPLICATION} {instance()}", **KEEPALIVES))
 
     async def acquire(self) -> bool:
         """Take the lock if it is free."""
@@ -81,3 +93,25 @@ class Leadership:
     async def close(self) -> None:
         """Give the lock back, so that a standby need not wait for anything."""
         await disconnect(self._connection)
+
+
+@dataclass(frozen=True, slots=True)
+class Leader:
+    """The relay that holds the lock: host and process id, its address, and seconds since it asked for the lock."""
+
+    instance: str
+    address: str | None
+    seconds: float
+
+
+async def read_leader(connection: Any) -> Leader | None:
+    """Who leads, as the database knows; None for nobody."""
+    row = await connection.fetchrow(_LEADER, _CLASS, _OBJECT, timeout=LOCK_SECONDS)
+    if row is None:
+        return None
+    return Leader(row["application_name"].removeprefix(APPLICATION).strip(), row["address"], row["seconds"])
+
+
+def instance() -> str:
+    """This process, for people who look for it: host and process id, at most as long as PostgreSQL keeps names."""
+    return f"{socket.gethostname()[:30]}:{os.getpid()}"

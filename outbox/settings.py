@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from chassis.settings import CommandPostgres, Logging
+from chassis.settings import CommandPostgres, Logging, Settings
 from outbox.topics import TopicSettings
 
 _NAME = r"^[A-Za-z0-9._-]{1,100}$"
 
 
-class RelaySettings(CommandPostgres, TopicSettings, Logging):
+class RelayAddress(Settings):
+    """Where a relay serves health and metrics."""
+
+    relay_http_host: str = Field("127.0.0.1", validation_alias="RELAY_HTTP_HOST", examples=["127.0.0.1"])
+    relay_http_port: int = Field(8002, ge=1, le=65535, validation_alias="RELAY_HTTP_PORT", examples=[8002])
+
+
+class RelaySettings(CommandPostgres, TopicSettings, Logging, RelayAddress):
     """Everything the relay process is told."""
 
     #: Names the transactional id and the relay's record: installations that share a Kafka differ in it.
     relay_name: str = Field("users", validation_alias="RELAY_NAME", pattern=_NAME, examples=["users"])
-    relay_http_host: str = Field("127.0.0.1", validation_alias="RELAY_HTTP_HOST", examples=["127.0.0.1"])
-    relay_http_port: int = Field(8002, ge=1, le=65535, validation_alias="RELAY_HTTP_PORT", examples=[8002])
 
     #: Rows in one page, which is one Kafka transaction: large enough that commit and delete cost little per event.
     relay_page_rows: int = Field(4000, ge=1, le=10_000, validation_alias="RELAY_PAGE_ROWS", examples=[4000])

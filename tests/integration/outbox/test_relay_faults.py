@@ -97,7 +97,7 @@ async def test_a_relay_that_lost_its_lock_unnoticed_is_fenced_once_and_stands_by
         await append(connection, user, 1)
         await gate.arrived.wait()
         await connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'muster relay lock'"
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'muster relay lock%'"
             " AND datname = current_database()"
         )
         async with relaying(relay_settings) as second:

@@ -86,7 +86,8 @@ async def test_a_frozen_relay_that_wakes_up_publishes_nothing_twice(private: Pri
             os.kill(process.pid, signal.SIGSTOP)
             # What the frozen relay had open is aborted by the broker; when the lock's session is cut, another leads.
             await session.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'muster relay lock'"
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE application_name LIKE 'muster relay lock%'"
             )
             async with relaying(settings):
                 await until_empty(session, within=60)
