@@ -42,6 +42,21 @@ test: $(VENV)/.dev $(VENV)/.client ## Run every test against real servers
 storm: $(VENV)/.dev ## Kill relays, PostgreSQL and the broker a thousand times and count what a consumer misses
 	@$(BIN)/python -m tests.integration.outbox.storm $(ARGS)
 
+# Results go to docs/benchmarks from here alone; ARGS="--quick --into .local/benchmarks" to see whether it works.
+BENCHMARKS := commands relay projections query
+MEASURE = $(BIN)/python -m benchmarks
+
+.PHONY: bench $(BENCHMARKS:%=bench-%)
+bench: $(VENV)/.bench ## Run every benchmark and write docs/benchmarks (fifteen minutes); bench-NAME runs one
+	@$(MEASURE) all --into docs/benchmarks $(ARGS)
+
+$(BENCHMARKS:%=bench-%): bench-%: $(VENV)/.bench
+	@$(MEASURE) $* --into docs/benchmarks $(ARGS)
+
+.PHONY: $(BENCHMARKS:%=profile-%)
+$(BENCHMARKS:%=profile-%): profile-%: $(VENV)/.bench
+	@$(MEASURE) $* --profile --rounds 1 $(ARGS)
+
 .PHONY: check
 check: $(VENV)/.dev ## Lint, format, types, import contracts
 	@$(BIN)/ruff check .
@@ -52,6 +67,7 @@ check: $(VENV)/.dev ## Lint, format, types, import contracts
 .PHONY: lock
 lock: $(VENV)/.bootstrap ## Renew requirements/*.txt from pyproject.toml (LOCK_ARGS="--upgrade" for newer versions)
 	$(COMPILE) --extra local --group dev pyproject.toml -o $(LOCK)/dev.txt
+	$(COMPILE) --extra local --group dev --group bench -c $(LOCK)/dev.txt pyproject.toml -o $(LOCK)/bench.txt
 	$(COMPILE) --extra local -c $(LOCK)/dev.txt pyproject.toml -o $(LOCK)/local.txt
 	$(COMPILE) -c $(LOCK)/dev.txt pyproject.toml -o $(LOCK)/service.txt
 	$(COMPILE) -c $(LOCK)/dev.txt $(LOCK)/bootstrap.in -o $(LOCK)/bootstrap.txt
@@ -129,6 +145,11 @@ $(VENV)/.client: $(LOCK)/client.txt $(VENV)/.bootstrap
 	@echo "Installing what generated clients need …"
 	@$(BIN)/python -m venv --clear --without-pip $(VENV)/client
 	@$(call uv_install,$(VENV)/client/bin) --require-hashes -r "$$here/$(LOCK)/client.txt"
+	@touch $@
+
+$(VENV)/.bench: $(LOCK)/bench.txt $(VENV)/.editable
+	@echo "Installing what benchmarks need …"
+	@$(uv_install) --require-hashes -r "$$here/$(LOCK)/bench.txt"
 	@touch $@
 
 .PHONY: FORCE

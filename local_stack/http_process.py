@@ -9,7 +9,7 @@ from local_stack.ports import LOCALHOST
 
 
 class HttpProcess(Child):
-    """A program that answers `GET /readyz` with 200 once it does its work."""
+    """A program that answers `GET /readyz` (or another path) with 200 once it does its work."""
 
     def __init__(  # noqa: PLR0913 - each is a property of the process
         self,
@@ -20,9 +20,11 @@ class HttpProcess(Child):
         environment: Mapping[str, str],
         folder: Path,
         log: Path,
+        ready_path: str = "/readyz",
     ) -> None:
         super().__init__(name, log)
         self.port = port
+        self._ready_path = ready_path
         self._command = command
         self._environment = environment
         self._folder = folder
@@ -45,9 +47,10 @@ class HttpProcess(Child):
         return self._folder
 
     async def is_ready(self) -> bool:
-        """Tell whether `/readyz` answers 200."""
+        """Tell whether the path answers 200."""
         # Spoken by hand: a client of any library takes longer to make than this takes to ask, and minds proxies.
-        request = f"GET /readyz HTTP/1.1\r\nHost: {LOCALHOST}:{self.port}\r\nConnection: close\r\n\r\n"
+        head = f"Host: {LOCALHOST}:{self.port}\r\nConnection: close"
+        request = f"GET {self._ready_path} HTTP/1.1\r\n{head}\r\n\r\n"
         try:
             reader, writer = await asyncio.open_connection(LOCALHOST, self.port)
         except OSError:

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from benchmarks.commands.guide import FIXED_HASH
+from benchmarks.population import FIXED_HASH
 from cli.serve import command_app
 
 

@@ -1,108 +1,110 @@
-"""The bars of the command API: one worker on one core, each against its reference in the same run, A B A B.
+"""The bars of the command API: one worker on one core, each against its reference in the same run.
 
-The server takes one core, PostgreSQL and the load generator the other (but for the hashes, which get both). Ratios
-count; rates are the machine's.
-
-    python -m benchmarks.commands.run [--rounds 3] [--seconds 4]
+The server takes one core, PostgreSQL and the load generator the other (but for the hashes, which get all).
 """
 
-import argparse
 import asyncio
 import itertools
 import json
 import os
-import shutil
-import signal
-import sys
-import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import asyncpg
 import httpx
-import uvloop
 from argon2 import PasswordHasher
-from pydantic import SecretStr
-from rich.console import Console
-from rich.table import Table
 
-from benchmarks.commands.guide import FIXED_HASH
-from benchmarks.query.load import closed_loop, open_loop, request
+from benchmarks.cores import ALL_CORES, OTHER_CORES, SERVER_CORES, pin, pinned
+from benchmarks.load import closed_loop, open_loop, request
+from benchmarks.plan import Plan
+from benchmarks.population import FIXED_HASH
+from benchmarks.result import Result
+from benchmarks.rounds import Probe, Rounds, Sample, interleave
+from benchmarks.servers import Servers, open_servers, pin_servers
+from chassis.clock import utc_now
 from chassis.identifiers import new_id
 from chassis.settings import PostgresAddress
-from command_api.migrate import migrate
 from command_api.users import statements
-from local_stack.ports import free_port
-from local_stack.postgres import PostgresServer, find_binaries
+from local_stack.postgres import find_binaries
 from local_stack.unprivileged import unprivileged_account
-from tests.infrastructure import throwaway_folder
 
-DATABASE = "muster_command"
-SERVER_CORE, OTHER_CORE = {0}, {1}
-CONNECTIONS = 16
-READY_SECONDS = 60
+CONNECTIONS: Final = 16
 #: Beside the load, as a probe of an orchestrator that is far too eager.
-HEALTH_RATE = 50
-COPY_ROWS = 20_000
-OPTIONS = ("--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning")
+HEALTH_RATE: Final = 50
+HEALTH_CONNECTIONS: Final = 8
+COPY_ROWS: Final = 20_000
+USERS_TO_CHANGE: Final = 500
+IMPORT_SECONDS: Final = 120
 
 numbers = itertools.count(1)
 
 
-@dataclass
-class Run:
-    """One measurement: good answers a second, and /health meanwhile."""
-
-    rate: float
-    health_p99: float = 0.0
-
-
-Probe = Callable[[], Awaitable[Run]]
-
-
-@asynccontextmanager
-async def server(factory: str, environment: dict[str, str], cores: set[int]) -> AsyncIterator[int]:
-    """One uvicorn worker; gives its port when it answers. Its log goes to a file, as in production."""
-    port = free_port()
-    with tempfile.TemporaryFile() as log:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "uvicorn", factory, "--factory", "--port", str(port), *OPTIONS),
-            env={**os.environ, **environment},
-            stderr=log,
-            preexec_fn=lambda: os.sched_setaffinity(0, cores),
-        )
-        try:
-            await until_it_answers(port)
-            yield port
-        finally:
-            process.send_signal(signal.SIGTERM)
-            await process.wait()
-
-
-async def until_it_answers(port: int) -> None:
-    """Wait until /health is served."""
-    deadline = time.monotonic() + READY_SECONDS
-    async with httpx.AsyncClient(trust_env=False) as client:
-        while time.monotonic() < deadline:
-            try:
-                if (await client.get(f"http://127.0.0.1:{port}/health")).status_code == 200:
-                    return
-            except httpx.TransportError:
-                await asyncio.sleep(0.1)
-    raise TimeoutError("the server did not become ready")
-
-
-def send(method: str, path: str, document: dict[str, Any]) -> bytes:
-    """The bytes of a request with a JSON body."""
-    body = json.dumps(document).encode()
-    head = (
-        f"{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+async def run(plan: Plan) -> Result:
+    """Registrations, changes, hashes, imports."""
+    result = Result("Command API")
+    result.note(
+        "One worker on one core; PostgreSQL and the load generator have the others, but for hashing, which has all. 16 "
+        "clients ask as fast as they are answered, and /health is asked 50 times a second beside them. Hashes are a "
+        "fixed string on both sides except where Argon2id is named."
     )
-    return head.encode() + b"\r\n\r\n" + body
+    async with AsyncExitStack() as stack:
+        servers = await stack.enter_async_context(open_servers(plan, kafka=False))
+        pin_servers(servers)
+        stack.enter_context(pinned(OTHER_CORES))
+        address = servers.command
+        variables = {"GUIDE_DATABASE_URL": address.url.render_as_string(hide_password=False)}
+        guide = await stack.enter_async_context(
+            servers.app(
+                "benchmarks.references.guide.app:create_app", cores=SERVER_CORES, variables=variables, ready="/health"
+            )
+        )
+        muster = await stack.enter_async_context(
+            servers.app("benchmarks.commands.muster:create_app", cores=SERVER_CORES, hot=True)
+        )
+        hashing = await stack.enter_async_context(servers.app("cli.serve:command_app", cores=ALL_CORES))
+        ids = await register_some(muster.port, USERS_TO_CHANGE)
+        runs = await interleave(plan, probes(plan, servers, guide.port, muster.port, hashing.port, ids), unit="/s")
+    result.table(runs)
+    claim(result, runs)
+    return result
+
+
+def probes(  # noqa: PLR0913, PLR0917 - what is compared
+    plan: Plan, servers: Servers, guide: int, muster: int, hashing: int, ids: list[str]
+) -> dict[str, Probe]:
+    """Subjects and references."""
+    address, seconds = servers.command, plan.seconds
+    rows = 1000 if plan.quick else COPY_ROWS
+    return {
+        "guide": load(guide, registration("/users/"), 201, seconds),
+        "register": load(muster, registration("/users"), 201, seconds),
+        "change": load(muster, profile_changes(ids), 200, seconds),
+        "pgbench": pgbench(address, plan.folder, seconds),
+        "with outbox": direct(address, outbox=True, seconds=seconds),
+        "without outbox": direct(address, outbox=False, seconds=seconds),
+        "bare hash": bare_hashes(seconds),
+        "register with hash": load(hashing, registration("/users"), 201, seconds),
+        "import": imports(hashing, rows),
+        "copy": bare_copy(address, rows),
+    }
+
+
+def claim(result: Result, runs: Rounds) -> None:
+    """The bars."""
+    health = runs.ratio("register", "guide", "health p99", guard="health p50")
+    result.claim("register / guide", runs.ratio("register", "guide"), at_least=6)
+    result.claim("change of profile / guide", runs.ratio("change", "guide"), at_least=6)
+    result.claim("register / pgbench", runs.ratio("register", "pgbench"), at_least=0.35)
+    result.claim("/health p99 under registrations / guide's", health, at_most=0.25)
+    hashed = runs.ratio("register with hash", "bare hash")
+    result.claim("register with Argon2id / bare hashes", hashed, at_least=0.9)
+    waited = runs.part("register with hash", "health p99")
+    result.claim("/health p99 under Argon2id", waited, at_most=25, unit="ms")
+    result.claim("import / COPY", runs.ratio("import", "copy"), at_least=0.25)
+    result.claim("with the outbox row / without", runs.ratio("with outbox", "without outbox"), at_least=0.9)
 
 
 def registration(path: str) -> Callable[[], bytes]:
@@ -110,7 +112,8 @@ def registration(path: str) -> Callable[[], bytes]:
 
     def following() -> bytes:
         name = f"user{next(numbers)}x{os.getpid()}"
-        return send("POST", path, {"email": f"{name}@example.com", "username": name, "password": "correct horse"})
+        document = {"email": f"{name}@example.com", "username": name, "password": "correct horse"}
+        return request(path, method="POST", document=document)
 
     return following
 
@@ -118,14 +121,14 @@ def registration(path: str) -> Callable[[], bytes]:
 def load(port: int, following: Callable[[], bytes], good: int, seconds: float) -> Probe:
     """CONNECTIONS clients as fast as they are answered, and /health beside them."""
 
-    async def run() -> Run:
+    async def run() -> Sample:
         health = request("/health")
         measured, beside = await asyncio.gather(
-            closed_loop(port, following, connections=CONNECTIONS, seconds=seconds),
-            open_loop(port, lambda: health, rate=HEALTH_RATE, connections=8, seconds=seconds * 0.9),
+            closed_loop(port, following, connections=CONNECTIONS, seconds=seconds, good={good}),
+            open_loop(port, lambda: health, rate=HEALTH_RATE, connections=HEALTH_CONNECTIONS, seconds=seconds * 0.9),
         )
-        assert set(measured.statuses) == {good}, measured.statuses
-        return Run(measured.statuses[good] / seconds, beside.percentile(0.99))
+        waits = {f"health {name}": beside.percentile(part) * 1000 for name, part in (("p50", 0.5), ("p99", 0.99))}
+        return Sample(measured.rate, {**measured.sample().parts, **waits})
 
     return run
 
@@ -133,7 +136,12 @@ def load(port: int, following: Callable[[], bytes], good: int, seconds: float) -
 def profile_changes(ids: list[str]) -> Callable[[], bytes]:
     """Requests that change somebody's profile, seldom the same person's at once."""
     around = itertools.cycle(ids)
-    return lambda: send("PATCH", f"/users/{next(around)}/profile", {"display_name": f"Name {next(numbers)}"})
+
+    def following() -> bytes:
+        document = {"display_name": f"Name {next(numbers)}"}
+        return request(f"/users/{next(around)}/profile", method="PATCH", document=document)
+
+    return following
 
 
 async def register_some(port: int, count: int) -> list[str]:
@@ -151,21 +159,20 @@ async def register_some(port: int, count: int) -> list[str]:
 def pgbench(address: PostgresAddress, folder: Path, seconds: float) -> Probe:
     """The registration's own SQL by pgbench, with CONNECTIONS clients."""
     script = folder / "register.sql"
-    script.write_text(_as_script(statements.REGISTER.sql))
-    account = unprivileged_account()
-    program = find_binaries(account) / "pgbench"
+    script.write_text(_as_script(statements.REGISTER.sql), encoding="utf-8")
+    program = find_binaries(unprivileged_account()) / "pgbench"
 
-    async def run() -> Run:
+    async def run() -> Sample:
         process = await asyncio.create_subprocess_exec(
             str(program), "-n", "-M", "prepared", "-c", str(CONNECTIONS), "-j", "1", "-T", str(max(1, int(seconds))),
             "-f", str(script), "-h", address.server, "-p", str(address.port), "-U", address.user, address.database,
             env={**os.environ, "PGPASSWORD": address.password.get_secret_value()},
             stdout=asyncio.subprocess.PIPE,
-            preexec_fn=lambda: os.sched_setaffinity(0, SERVER_CORE),
         )  # fmt: skip
+        pin(process.pid, SERVER_CORES)
         out, _ = await process.communicate()
         [line] = [line for line in out.decode().splitlines() if line.startswith("tps")]
-        return Run(float(line.split()[2]))
+        return Sample(float(line.split()[2]))
 
     return run
 
@@ -201,12 +208,12 @@ def direct(address: PostgresAddress, *, outbox: bool, seconds: float) -> Probe:
             sql = sql.replace(f"${statement.names.index(name) + 1}::", f"$#{position}::")
         sql = sql.replace("$#", "$")
 
-    async def run() -> Run:
+    async def run() -> Sample:
         pool = await asyncpg.create_pool(**address.connect_arguments, min_size=CONNECTIONS, max_size=CONNECTIONS)
         end = time.perf_counter() + seconds
         done = await asyncio.gather(*(_insert_until(pool, sql, end, outbox=outbox) for _ in range(CONNECTIONS)))
         await pool.close()
-        return Run(sum(done) / seconds)
+        return Sample(sum(done) / seconds)
 
     return run
 
@@ -224,8 +231,6 @@ async def _insert_until(pool: Any, sql: str, end: float, *, outbox: bool) -> int
 
 
 def _values() -> dict[str, Any]:
-    from chassis.clock import utc_now  # noqa: PLC0415 - used here alone
-
     name, identifier, now = f"direct{next(numbers)}x{os.getpid()}", new_id(), utc_now()
     return {
         "outbox_event_id": new_id(), "outbox_user_id": identifier, "outbox_version": 1,
@@ -241,8 +246,7 @@ def _values() -> dict[str, Any]:
 def bare_hashes(seconds: float) -> Probe:
     """Argon2id by threads alone, one a core, on the cores that the API may use."""
 
-    async def run() -> Run:
-        os.sched_setaffinity(0, SERVER_CORE | OTHER_CORE)
+    async def run() -> Sample:
         hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
         end = time.perf_counter() + seconds
 
@@ -253,30 +257,27 @@ def bare_hashes(seconds: float) -> Probe:
                 done += 1
             return done
 
-        done = await asyncio.gather(*(asyncio.to_thread(hash_until) for _ in SERVER_CORE | OTHER_CORE))
-        os.sched_setaffinity(0, OTHER_CORE)
-        return Run(sum(done) / seconds)
+        with pinned(ALL_CORES):
+            done = await asyncio.gather(*(asyncio.to_thread(hash_until) for _ in ALL_CORES))
+        return Sample(sum(done) / seconds)
 
     return run
 
 
-def imports(port: int) -> Probe:
-    """COPY_ROWS pre-hashed users through POST /users/import, two requests."""
+def imports(port: int, rows: int) -> Probe:
+    """Two requests of half of the rows each, of people with hashes."""
 
-    async def run() -> Run:
+    async def run() -> Sample:
+        bodies = [_import_body(rows // 2) for _ in range(2)]
         started = time.perf_counter()
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=120) as client:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
             for body in bodies:
-                answer = await client.post("/users/import", content=body, headers=headers)
+                headers = {"Content-Type": "application/x-ndjson"}
+                answer = await client.post("/users/import", content=body, headers=headers, timeout=IMPORT_SECONDS)
                 assert json.loads(answer.content.splitlines()[-1])["failed"] == 0
-        return Run(COPY_ROWS / (time.perf_counter() - started))
+        return Sample(rows / (time.perf_counter() - started))
 
-    async def prepared() -> Run:
-        bodies[:] = [_import_body(COPY_ROWS // 2) for _ in range(2)]
-        return await run()
-
-    headers, bodies = {"Content-Type": "application/x-ndjson"}, list[bytes]()
-    return prepared
+    return run
 
 
 def _import_body(count: int) -> bytes:
@@ -287,17 +288,17 @@ def _import_body(count: int) -> bytes:
     return "\n".join(lines).encode()
 
 
-def bare_copy(address: PostgresAddress) -> Probe:
+def bare_copy(address: PostgresAddress, rows: int) -> Probe:
     """The same rows by COPY into the same two tables."""
 
-    async def run() -> Run:
-        rows = [_values() for _ in range(COPY_ROWS)]
+    async def run() -> Sample:
+        made = [_values() for _ in range(rows)]
         tables = {
-            "users": [name for name in rows[0] if name.startswith("user_")],
-            "outbox": [name for name in rows[0] if name.startswith("outbox_")],
+            "users": [name for name in made[0] if name.startswith("user_")],
+            "outbox": [name for name in made[0] if name.startswith("outbox_")],
         }
         connection = await asyncpg.connect(**address.connect_arguments)
-        records = {table: [tuple(row[name] for name in names) for row in rows] for table, names in tables.items()}
+        records = {table: [tuple(row[name] for name in names) for row in made] for table, names in tables.items()}
         started = time.perf_counter()
         async with connection.transaction():
             for table, names in tables.items():
@@ -305,119 +306,6 @@ def bare_copy(address: PostgresAddress) -> Probe:
                 await connection.copy_records_to_table(table, records=records[table], columns=columns)
         seconds = time.perf_counter() - started
         await connection.close()
-        return Run(COPY_ROWS / seconds)
+        return Sample(rows / seconds)
 
     return run
-
-
-async def measure(probes: dict[str, Probe], rounds: int) -> dict[str, Run]:
-    """Every probe in every round; of each the run with the median rate."""
-    runs: dict[str, list[Run]] = {name: [] for name in probes}
-    for number in range(rounds):
-        for name, probe in probes.items():
-            run = await probe()
-            runs[name].append(run)
-            told = f"round {number + 1}: {name}: {run.rate:,.0f}/s, /health p99 {run.health_p99 * 1000:.1f} ms"
-            print(told, file=sys.stderr)
-    return {name: sorted(found, key=lambda run: run.rate)[len(found) // 2] for name, found in runs.items()}
-
-
-async def main(rounds: int, seconds: float) -> dict[str, float]:
-    """Everything; returns the ratios."""
-    folder = throwaway_folder()
-    async with AsyncExitStack() as stack:
-        stack.callback(shutil.rmtree, folder)
-        tuned = {"shared_buffers": "512MB", "max_wal_size": "4GB"}
-        postgres = await stack.enter_async_context(PostgresServer(folder / "postgres", settings=tuned))
-        await postgres.create_database(DATABASE)
-        where = postgres.address
-        address = PostgresAddress(
-            server=where.host, port=where.port, user=where.user, password=SecretStr(where.password), database=DATABASE
-        )
-        await asyncio.to_thread(migrate, address)
-        assert postgres.pid is not None
-        os.sched_setaffinity(postgres.pid, OTHER_CORE)
-        os.sched_setaffinity(0, OTHER_CORE)
-        return await compare(stack, address, folder, rounds, seconds)
-
-
-async def compare(
-    stack: AsyncExitStack, address: PostgresAddress, folder: Path, rounds: int, seconds: float
-) -> dict[str, float]:
-    """Measure all and give the ratios."""
-    environment = {
-        "COMMAND_POSTGRES_USER": address.user,
-        "COMMAND_POSTGRES_PASSWORD": address.password.get_secret_value(),
-        "COMMAND_POSTGRES_SERVER": address.server,
-        "COMMAND_POSTGRES_PORT": str(address.port),
-        "COMMAND_POSTGRES_DB": DATABASE,
-        "IDEMPOTENCY_SECRET": "a secret of thirty-two characters",
-        "GUIDE_DATABASE_URL": address.url.render_as_string(hide_password=False),
-    }
-    both = SERVER_CORE | OTHER_CORE
-    guide = await stack.enter_async_context(server("benchmarks.commands.guide:create_app", environment, SERVER_CORE))
-    muster = await stack.enter_async_context(server("benchmarks.commands.muster:create_app", environment, SERVER_CORE))
-    hashing = await stack.enter_async_context(server("cli.serve:command_app", environment, both))
-    ids = await register_some(muster, 500)
-    runs = await measure(
-        {
-            "guide": load(guide, registration("/users/"), 201, seconds),
-            "register": load(muster, registration("/users"), 201, seconds),
-            "change": load(muster, profile_changes(ids), 200, seconds),
-            "pgbench": pgbench(address, folder, seconds),
-            "with outbox": direct(address, outbox=True, seconds=seconds),
-            "without outbox": direct(address, outbox=False, seconds=seconds),
-            "bare hash": bare_hashes(seconds),
-            "register with hash": load(hashing, registration("/users"), 201, seconds),
-            "import": imports(hashing),
-            "copy": bare_copy(address),
-        },
-        rounds,
-    )
-    return {
-        "register / guide": runs["register"].rate / runs["guide"].rate,
-        "change of profile / guide": runs["change"].rate / runs["guide"].rate,
-        "register / pgbench": runs["register"].rate / runs["pgbench"].rate,
-        "/health p99 under registrations / guide's": runs["register"].health_p99 / runs["guide"].health_p99,
-        "register with Argon2id / bare hashes": runs["register with hash"].rate / runs["bare hash"].rate,
-        "/health p99 under Argon2id, ms": runs["register with hash"].health_p99 * 1000,
-        "import / COPY": runs["import"].rate / runs["copy"].rate,
-        "with the outbox row / without": runs["with outbox"].rate / runs["without outbox"].rate,
-    }
-
-
-#: What each ratio must reach ("at least") or stay under ("at most").
-BARS: dict[str, tuple[str, float]] = {
-    "register / guide": ("at least", 6),
-    "change of profile / guide": ("at least", 6),
-    "register / pgbench": ("at least", 0.35),
-    "/health p99 under registrations / guide's": ("at most", 0.25),
-    "register with Argon2id / bare hashes": ("at least", 0.9),
-    "/health p99 under Argon2id, ms": ("at most", 25),
-    "import / COPY": ("at least", 0.25),
-    "with the outbox row / without": ("at least", 0.9),
-}
-
-
-def report(ratios: dict[str, float]) -> bool:
-    """Show them beside their bars; says whether all are met."""
-    table = Table("ratio", "measured", "bar", "", title="Command API, one worker")
-    met = []
-    for name, ratio in ratios.items():
-        kind, bar = BARS[name]
-        met.append(ratio >= bar if kind == "at least" else ratio <= bar)
-        table.add_row(name, f"{ratio:.2f}", f"{kind} {bar}", "met" if met[-1] else "MISSED")
-    Console().print(table)
-    return all(met)
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=4.0)
-    parser.add_argument("--json", type=Path, help="write the ratios here, too")
-    given = parser.parse_args()
-    found = uvloop.run(main(given.rounds, given.seconds))
-    if given.json:
-        given.json.write_text(json.dumps(found, indent=2))
-    sys.exit(0 if report(found) else 1)

@@ -1,0 +1,120 @@
+"""`python -m benchmarks NAME… | all`: run benchmarks, show what they gave, write it down.
+
+One after the other, each with a time limit of its own. One that fails is reported and the next one runs. Exit codes: 0
+all ran, 1 one failed, or with `--strict` a bar is missed; a bar that is missed is otherwise a result like any other.
+"""
+
+import argparse
+import asyncio
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import structlog
+from rich.console import Console
+
+from benchmarks import machine, plan
+from benchmarks.catalogue import BENCHMARKS, Benchmark
+from benchmarks.plan import Plan
+from benchmarks.reporting import terminal
+from benchmarks.reporting.document import Report
+from benchmarks.reporting.write import write
+from benchmarks.result import Result
+from chassis.lifecycle import new_event_loop
+
+#: A benchmark that takes longer than this many times its budget hangs.
+GREATEST_OVERRUN: Final = 2.0
+#: Where results go unless told otherwise: not to docs/benchmarks, which `make bench` alone writes.
+DEFAULT_FOLDER: Final = Path(".local/benchmarks")
+PROFILE_FOLDER: Final = Path(".local/profiles")
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="+", choices=[*BENCHMARKS, "all"], metavar="NAME", help=", ".join(BENCHMARKS))
+    parser.add_argument("--rounds", type=int, help=f"rounds of every probe ({plan.ROUNDS})")
+    parser.add_argument("--seconds", type=float, help=f"length of one probe ({plan.SECONDS:g})")
+    parser.add_argument("--users", type=int, help=f"users in the tables ({plan.USERS:,})")
+    parser.add_argument("--quick", action="store_true", help="only see whether it works; nothing is claimed")
+    parser.add_argument("--into", type=Path, default=DEFAULT_FOLDER, help=f"where results go ({DEFAULT_FOLDER})")
+    parser.add_argument("--strict", action="store_true", help="exit 1 if a bar is missed")
+    parser.add_argument(
+        "--profile", action="store_true", help=f"flame graphs into {PROFILE_FOLDER}; nothing is claimed"
+    )
+    return parser.parse_args(arguments)
+
+
+def make_plan(options: argparse.Namespace, folder: Path, console: Console) -> Plan:
+    """The plan that the options ask for."""
+    quick = options.quick
+    return Plan(
+        rounds=options.rounds or (plan.QUICK_ROUNDS if quick else plan.ROUNDS),
+        seconds=options.seconds or (plan.QUICK_SECONDS if quick else plan.SECONDS),
+        users=options.users or (plan.QUICK_USERS if quick else plan.USERS),
+        quick=quick,
+        folder=folder,
+        say=lambda line: console.print(f"  {line}", style="dim", highlight=False),
+        profiles=PROFILE_FOLDER.absolute() if options.profile else None,
+    )
+
+
+def scratch_folder() -> Path:
+    """A folder that PostgreSQL's user can reach even when we are root."""
+    folder = Path(tempfile.mkdtemp(prefix="muster-bench-"))
+    folder.chmod(0o755)
+    return folder
+
+
+def run_one(benchmark: Benchmark, options: argparse.Namespace, console: Console) -> Report | None:
+    """Run one benchmark, show and write what it gave; None if it failed, which is told."""
+    console.rule(f"{benchmark.title} (at most {benchmark.budget_seconds:.0f} s)")
+    folder = scratch_folder()
+    began, started_at = time.monotonic(), datetime.now(UTC)
+    try:
+        wanted = make_plan(options, folder, console)
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            result: Result = runner.run(_limited(benchmark, wanted))
+    except Exception:  # noqa: BLE001 - whatever it is, it is told in full, and the next benchmark runs
+        console.print(f"{benchmark.title} failed after {time.monotonic() - began:.0f} s:", style="bold red")
+        console.print(traceback.format_exc(), markup=False, highlight=False)
+        return None
+    finally:
+        shutil.rmtree(folder)
+    report = Report(benchmark, wanted, result, machine.facts(), time.monotonic() - began, started_at)
+    terminal.show(report, console)
+    if not options.profile:
+        console.print(f"Written to {write(report, options.into)}", highlight=False)
+    return report
+
+
+async def _limited(benchmark: Benchmark, wanted: Plan) -> Result:
+    async with asyncio.timeout(benchmark.budget_seconds * GREATEST_OVERRUN):
+        return await benchmark.load()(wanted)
+
+
+def main(arguments: list[str]) -> int:
+    """Run what is asked for and give the exit code."""
+    options = parse(arguments)
+    # The parts of Muster that run inside a benchmark say only what is wrong.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
+    console = Console(highlight=False)
+    names = list(BENCHMARKS) if "all" in options.names else list(dict.fromkeys(options.names))
+    try:
+        reports = [run_one(BENCHMARKS[name], options, console) for name in names]
+    except KeyboardInterrupt:
+        return 130
+    if len(names) > 1:
+        terminal.summary([report for report in reports if report], console)
+    if None in reports:
+        return 1
+    return int(options.strict and not all(report.result.holds for report in reports if report))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

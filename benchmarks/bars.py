@@ -1,0 +1,46 @@
+"""Bars: what a figure must reach or stay under, and what may be said of it.
+
+The noise guard: where the reference's rounds lie further apart than a quarter of their median, or are too few, nothing
+is claimed, however good the figure looks.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from benchmarks.figures import Figure
+from benchmarks.plan import ROUNDS
+
+#: A reference whose rounds range over more than this part of their median says that the machine was not calm.
+GREATEST_VARIATION: Final = 0.25
+
+
+class Verdict(Enum):
+    """What is said of a bar; the value is the word in tables."""
+
+    HOLDS = "holds"
+    MISSED = "missed"
+    NOISY = "too noisy to claim"
+    NOT_CLAIMED = "not claimed: too few rounds"
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A limit that the median must reach (`at_least`) or stay under."""
+
+    limit: float
+    at_least: bool
+
+    def verdict(self, figure: Figure) -> Verdict:
+        """What may be said of the figure."""
+        if not figure.counted:
+            if figure.rounds < ROUNDS:
+                return Verdict.NOT_CLAIMED
+            if figure.variation > GREATEST_VARIATION:
+                return Verdict.NOISY
+        met = figure.median >= self.limit if self.at_least else figure.median <= self.limit
+        return Verdict.HOLDS if met else Verdict.MISSED
+
+    def __str__(self) -> str:
+        """`≥ 1.3`."""
+        return f"{'≥' if self.at_least else '≤'} {self.limit:g}"

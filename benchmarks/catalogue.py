@@ -1,0 +1,35 @@
+"""The benchmarks there are: the one table that the command line, the Makefile and the docs go by."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Final, cast
+
+from benchmarks.plan import Plan
+from benchmarks.result import Result
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """A benchmark: its folder, its name for people, and the seconds it may take on two cores."""
+
+    name: str
+    title: str
+    budget_seconds: float
+
+    def load(self) -> Callable[[Plan], Awaitable[Result]]:
+        """Import it: not before it is wanted, since each imports the half of Muster that it measures."""
+        module = import_module(f"benchmarks.{self.name.replace('-', '_')}.run")
+        return cast("Callable[[Plan], Awaitable[Result]]", module.run)
+
+
+#: Together fifteen minutes.
+BENCHMARKS: Final = {
+    benchmark.name: benchmark
+    for benchmark in (
+        Benchmark("commands", "Command API", 180),
+        Benchmark("relay", "Relay", 180),
+        Benchmark("projections", "Projections", 180),
+        Benchmark("query", "Query API", 180),
+    )
+}

@@ -1,0 +1,87 @@
+"""A benchmark's result with the circumstances in which it came about, and as a JSON document."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from benchmarks.bars import Verdict
+from benchmarks.catalogue import Benchmark
+from benchmarks.figures import Figure
+from benchmarks.plan import Plan
+from benchmarks.result import Claim, Result
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything there is to tell; `seconds` is what the whole benchmark took."""
+
+    benchmark: Benchmark
+    plan: Plan
+    result: Result
+    machine: dict[str, str]
+    seconds: float
+    started_at: datetime
+
+    @property
+    def command(self) -> str:
+        """What reproduces it."""
+        return f"make bench-{self.benchmark.name}"
+
+
+def said(claim: Claim) -> str:
+    """The verdict in words, with the reason where the bar is missed and one is known."""
+    words: str = claim.verdict.value
+    match claim.verdict:
+        case Verdict.NOISY:
+            return f"{words} (the reference varied by {claim.figure.variation:.0%})"
+        case Verdict.MISSED if claim.reason:
+            return f"{words}: {claim.reason}"
+        case _:
+            return words
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """The document; figures keep every round."""
+    result = report.result
+    return {
+        "benchmark": report.benchmark.name,
+        "title": result.title,
+        "command": report.command,
+        "started_at": report.started_at.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "seconds": round(report.seconds, 1),
+        "plan": {
+            "rounds": report.plan.rounds,
+            "seconds": report.plan.seconds,
+            "users": report.plan.users,
+            "quick": report.plan.quick,
+        },
+        "machine": report.machine,
+        "facts": result.facts,
+        "notes": result.notes,
+        "measurements": [
+            {"name": item.name, "unit": item.unit, "note": item.note, **_figure(item.figure)}
+            for item in result.measurements
+        ],
+        "bars": [
+            {
+                "name": claim.name,
+                "unit": claim.unit,
+                "bar": str(claim.bar),
+                "verdict": claim.verdict.name.lower(),
+                "said": said(claim),
+                **_figure(claim.figure),
+            }
+            for claim in result.claims
+        ],
+        "plots": [{"name": plot.name, "lines": plot.lines} for plot in result.plots],
+    }
+
+
+def _figure(figure: Figure) -> dict[str, Any]:
+    return {
+        "median": figure.median,
+        "low": figure.low,
+        "high": figure.high,
+        "rounds": list(figure.values),
+        "variation": round(figure.variation, 3),
+    }

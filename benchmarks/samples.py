@@ -1,0 +1,72 @@
+"""What a process used while a block ran: CPU, and the most memory; its descendants included."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Final
+
+import psutil
+
+#: How often memory is looked at: growth over seconds is what matters, and looking costs a millisecond.
+INTERVAL_SECONDS: Final = 0.1
+
+
+@dataclass(slots=True)
+class Usage:
+    """Filled when the block ends; `peak_bytes` is the greatest resident size seen."""
+
+    cpu_seconds: float = 0.0
+    peak_bytes: int = 0
+    seconds: float = 0.0
+
+    @property
+    def cores(self) -> float:
+        """CPU seconds per second."""
+        return self.cpu_seconds / self.seconds if self.seconds else 0.0
+
+
+@asynccontextmanager
+async def sampled(pid: int) -> AsyncIterator[Usage]:
+    """Watch a process and its descendants within the block; a descendant that ends within it takes its CPU along."""
+    usage, process = Usage(), psutil.Process(pid)
+    before, began = _cpu(process), time.perf_counter()
+    watcher = asyncio.create_task(_watch(process, usage))
+    try:
+        yield usage
+    finally:
+        watcher.cancel()
+        with suppress(psutil.NoSuchProcess):
+            usage.peak_bytes = max(usage.peak_bytes, _memory(process))
+            usage.cpu_seconds = max(0.0, _cpu(process) - before)
+        usage.seconds = time.perf_counter() - began
+
+
+async def _watch(process: psutil.Process, usage: Usage) -> None:
+    with suppress(psutil.NoSuchProcess):
+        while True:
+            usage.peak_bytes = max(usage.peak_bytes, _memory(process))
+            await asyncio.sleep(INTERVAL_SECONDS)
+
+
+def _cpu(process: psutil.Process) -> float:
+    total = 0.0
+    for member in _family(process):
+        with suppress(psutil.NoSuchProcess):
+            times = member.cpu_times()
+            total += times.user + times.system
+    return total
+
+
+def _memory(process: psutil.Process) -> int:
+    total = 0
+    for member in _family(process):
+        with suppress(psutil.NoSuchProcess):
+            total += member.memory_info().rss
+    return total
+
+
+def _family(process: psutil.Process) -> Iterator[psutil.Process]:
+    yield process
+    yield from process.children(recursive=True)

@@ -1,0 +1,54 @@
+"""What may be said of a figure: that it reaches its bar, misses it, or that nobody can tell."""
+
+import pytest
+
+from benchmarks.bars import Bar, Verdict
+from benchmarks.figures import Figure
+from benchmarks.result import Result
+
+CALM = (2.0, 2.0, 2.1, 2.0, 1.9)
+
+
+@pytest.mark.parametrize(
+    ("bar", "verdict"),
+    [
+        (Bar(2.0, at_least=True), Verdict.HOLDS),
+        (Bar(2.1, at_least=True), Verdict.MISSED),
+        (Bar(2.0, at_least=False), Verdict.HOLDS),
+        (Bar(1.9, at_least=False), Verdict.MISSED),
+    ],
+)
+def test_the_median_decides(bar: Bar, verdict: Verdict) -> None:
+    assert bar.verdict(Figure(CALM)) is verdict
+
+
+def test_nothing_is_claimed_while_the_reference_varies_by_more_than_a_quarter() -> None:
+    bar = Bar(1.0, at_least=True)
+
+    assert bar.verdict(Figure(CALM, variation=0.25)) is Verdict.HOLDS
+    assert bar.verdict(Figure(CALM, variation=0.26)) is Verdict.NOISY
+
+
+def test_nothing_is_claimed_of_fewer_than_five_rounds() -> None:
+    assert Bar(1.0, at_least=True).verdict(Figure(CALM[:4])) is Verdict.NOT_CLAIMED
+
+
+def test_a_count_is_claimed_as_it_is() -> None:
+    assert Bar(0, at_least=False).verdict(Figure.once(0)) is Verdict.HOLDS
+    assert Bar(0, at_least=False).verdict(Figure.once(1)) is Verdict.MISSED
+
+
+def test_a_result_holds_until_a_bar_is_missed() -> None:
+    result = Result("Something")
+    result.claim("calm", Figure(CALM), at_least=1)
+    result.claim("noisy", Figure(CALM, variation=1.0), at_least=100)
+    assert result.holds
+
+    result.claim("missed", Figure(CALM), at_least=100)
+    assert not result.holds
+
+
+@pytest.mark.parametrize("limits", [{}, {"at_least": 1.0, "at_most": 2.0}])
+def test_a_bar_has_one_side(limits: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="either at_least or at_most"):
+        Result("Something").claim("both", Figure(CALM), **limits)

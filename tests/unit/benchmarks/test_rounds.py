@@ -1,0 +1,63 @@
+"""Probes take turns, and ratios are taken within a round."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.plan import Plan
+from benchmarks.rounds import Probe, Rounds, Sample, interleave
+
+
+def make_plan(*, rounds: int = 2, quick: bool = False) -> Plan:
+    return Plan(rounds=rounds, seconds=1, users=1, quick=quick, folder=Path(), say=lambda _: None)
+
+
+def counting(name: str, calls: list[str]) -> Probe:
+    async def probe() -> Sample:
+        calls.append(name)
+        return Sample(float(len(calls)))
+
+    return probe
+
+
+async def test_probes_take_turns_and_the_warm_up_is_left_out() -> None:
+    calls: list[str] = []
+
+    rounds = await interleave(make_plan(), {"a": counting("a", calls), "b": counting("b", calls)}, unit="calls")
+
+    assert calls == ["a", "b"] * 3
+    assert rounds["a"].values == (3.0, 5.0)
+    assert rounds["b"].values == (4.0, 6.0)
+
+
+async def test_a_quick_run_does_not_warm_up() -> None:
+    calls: list[str] = []
+
+    await interleave(make_plan(rounds=1, quick=True), {"a": counting("a", calls)}, unit="calls")
+
+    assert calls == ["a"]
+
+
+def test_ratios_are_taken_within_a_round() -> None:
+    # The machine slows to a tenth; the ratio does not notice.
+    rounds = Rounds(
+        "/s",
+        {
+            "ours": [Sample(200), Sample(20), Sample(100)],
+            "theirs": [Sample(100), Sample(10), Sample(50)],
+        },
+    )
+
+    ratio = rounds.ratio("ours", "theirs")
+
+    assert ratio.values == (2.0, 2.0, 2.0)
+    assert ratio.variation == pytest.approx(1.8)  # which the noise guard does
+
+
+def test_a_ratio_of_parts_can_be_guarded_by_another_part() -> None:
+    parts = [{"p50": 1.0, "p99": 10.0}, {"p50": 1.1, "p99": 30.0}]
+    rounds = Rounds("/s", {"ours": [Sample(1, p) for p in parts], "theirs": [Sample(1, p) for p in parts]})
+
+    assert rounds.ratio("ours", "theirs", "p99", guard="p99").variation == pytest.approx(1.0)
+    assert rounds.ratio("ours", "theirs", "p99", guard="p50").variation == pytest.approx(0.1 / 1.05)
+    assert rounds.part("ours", "p99").values == (10.0, 30.0)
