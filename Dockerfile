@@ -1,0 +1,62 @@
+# One image for every process of Muster: `docker build -t muster .`, then `docker run muster serve command`, `relay`, …
+# docker-compose.yml runs them all; docs/how-to/run-in-containers.md explains both.
+
+# -- build: an environment with the locked packages and our wheel ------------------------------------------------------
+FROM python:3.14-slim AS build
+
+# Bytecode is made here because nothing can be written later; uv uses the image's interpreter and no other.
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_NO_CACHE_DIR=1 \
+    UV_COMPILE_BYTECODE=1 \
+    UV_LINK_MODE=copy \
+    UV_NO_CACHE=1 \
+    UV_NO_CONFIG=1 \
+    UV_PYTHON_DOWNLOADS=never
+
+# For networks with an index of their own: --build-arg PIP_INDEX_URL=… --build-arg UV_DEFAULT_INDEX=…
+ARG PIP_INDEX_URL
+ARG UV_DEFAULT_INDEX
+
+WORKDIR /build
+COPY requirements/bootstrap.txt requirements/service.txt requirements/
+# Wheels only: nothing is compiled, so no compiler is needed and nobody's setup.py runs.
+RUN python -m venv /build/tools \
+    && /build/tools/bin/pip install --require-hashes --only-binary :all: -r requirements/bootstrap.txt \
+    && /build/tools/bin/uv venv --python /usr/local/bin/python3 /opt/muster \
+    && /build/tools/bin/uv pip install --python /opt/muster --require-hashes --only-binary :all: -r requirements/service.txt
+
+# After the packages, which change less often than we do. .dockerignore lets through what the wheel is made of.
+COPY . .
+RUN /build/tools/bin/python -m hatchling build --target wheel --directory dist \
+    && /build/tools/bin/uv pip install --python /opt/muster --no-deps dist/*.whl
+
+# -- what runs ---------------------------------------------------------------------------------------------------------
+FROM python:3.14-slim
+
+LABEL org.opencontainers.image.title="Muster" \
+      org.opencontainers.image.description="Event-driven CQRS user service" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="0.1.0"
+
+# A number, so that an orchestrator can see that it is not root; it owns nothing and has no home.
+RUN groupadd --gid 10001 muster \
+    && useradd --no-log-init --uid 10001 --gid muster --no-create-home --home-dir /nonexistent \
+        --shell /usr/sbin/nologin muster
+
+COPY --from=build /opt/muster /opt/muster
+
+ENV PATH=/opt/muster/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+
+# An empty folder: a `.env` mounted here is read. Only /tmp is written, and only where an API has several workers.
+WORKDIR /srv/muster
+USER 10001:10001
+
+# Whichever process this is: the probe asks the port on which one listens (cli/probe.py).
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-m", "cli.probe"]
+
+# Without a shell, so that SIGTERM reaches the process.
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["muster"]
+CMD ["--help"]
