@@ -29,7 +29,7 @@ def answers(port: int) -> tuple[bool, str] | None:
     except ConnectionRefusedError:
         return None
     except (OSError, HTTPException) as error:
-        return False, f"port {port}: {error or type(error).__name__}"
+        return False, f"port {port}: {str(error) or type(error).__name__}"
     finally:
         connection.close()
 

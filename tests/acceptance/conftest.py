@@ -1,11 +1,13 @@
-"""One whole stack for all acceptance tests; each leaves it running."""
+"""One whole stack for a module's acceptance tests, and Muster installed from its wheel, once."""
 
 import asyncio
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.acceptance.installation import build_wheel, install
 from tests.acceptance.stack import Stack
 from tests.infrastructure import throwaway_folder
 
@@ -22,3 +24,21 @@ def stack() -> Iterator[Stack]:
         if stack.process is not None:
             asyncio.run(stack.stop())
         shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel."""
+    return build_wheel(tmp_path_factory.mktemp("dist"))
+
+
+@pytest.fixture(scope="session")
+def service(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the programs of an environment with the wheel and what a service needs, and nothing else."""
+    return install(wheel, "service.txt", tmp_path_factory.mktemp("service") / "environment")
+
+
+@pytest.fixture(scope="session")
+def local(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with what the local stack needs: what `uv tool install 'muster[local]'` makes."""
+    return install(wheel, "local.txt", tmp_path_factory.mktemp("local") / "environment")

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 
 from local_stack.ports import free_port
+from tests.settings_classes import is_ours
 from tests.waiting import until
 
 MUSTER = str(Path(sys.executable).with_name("muster"))
@@ -136,8 +137,7 @@ async def run_muster(*arguments: str, environment: dict[str, str], folder: Path)
 
 
 def clean_environment() -> dict[str, str]:
-    """Ours without any variable of Muster's: what a newcomer's shell has."""
-    prefixes = ("POSTGRES_", "COMMAND_", "QUERY_", "KAFKA_", "TOPIC_", "RELAY_", "PROJECTORS_", "MUSTER_", "TEST_")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
+    """Ours without any variable that a process of Muster reads: what a newcomer's shell has."""
+    kept = {name: value for name, value in os.environ.items() if not is_ours(name)}
     cache = os.environ.get("MUSTER_CACHE")
     return kept | ({"MUSTER_CACHE": cache} if cache else {})

@@ -1,13 +1,10 @@
 """The wheel, installed into a clean environment from the lock file, is all Muster needs, and its names are ours."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
-import pytest
+from tests.acceptance.installation import ROOT, run
 
-ROOT = Path(__file__).parents[2]
 PACKAGES = [
     "chassis",
     "cli",
@@ -19,42 +16,13 @@ PACKAGES = [
     "query_api",
     "read_model",
 ]
-INSTALL_SECONDS = 300
 
 
-def run(*command: str | Path, folder: Path) -> str:
-    """Run a command to its end and give what it printed."""
-    done = subprocess.run(
-        [str(part) for part in command],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=INSTALL_SECONDS,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+def test_the_command_works(service: Path, tmp_path: Path) -> None:
+    assert "up" in run(service / "muster", "--help", folder=tmp_path)
 
 
-@pytest.fixture(scope="module")
-def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the programs of an environment with the wheel and its locked dependencies, and nothing else."""
-    folder = tmp_path_factory.mktemp("clean")
-    uv = Path(sys.executable).with_name("uv")
-    run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder / "dist", folder=ROOT)
-    [wheel] = (folder / "dist").iterdir()
-    run(uv, "venv", "-q", "--python", sys.executable, folder / "venv", folder=folder)
-    install = (uv, "pip", "install", "-q", "--python", folder / "venv")
-    run(*install, "--require-hashes", "-r", ROOT / "requirements" / "service.txt", folder=folder)
-    run(*install, "--no-deps", wheel, folder=folder)
-    return folder / "venv" / "bin"
-
-
-def test_the_command_works(clean: Path, tmp_path: Path) -> None:
-    assert "up" in run(clean / "muster", "--help", folder=tmp_path)
-
-
-def test_every_package_is_there_and_is_ours(clean: Path, tmp_path: Path) -> None:
+def test_every_package_is_there_and_is_ours(service: Path, tmp_path: Path) -> None:
     """A distribution named Events installs a top-level `events` too: none may have come along."""
     program = (
         "import importlib, json\nfrom importlib.metadata import packages_distributions\n"
@@ -64,12 +32,12 @@ def test_every_package_is_there_and_is_ours(clean: Path, tmp_path: Path) -> None
         "print(json.dumps({name: owners[name] for name in names}))"
     )
 
-    owners = json.loads(run(clean / "python", "-c", program, folder=tmp_path))
+    owners = json.loads(run(service / "python", "-c", program, folder=tmp_path))
 
     assert owners == {name: ["muster"] for name in PACKAGES}
 
 
-def test_the_migrations_and_pinned_jars_came_along(clean: Path, tmp_path: Path) -> None:
+def test_the_migrations_and_pinned_jars_came_along(service: Path, tmp_path: Path) -> None:
     program = (
         "from importlib.resources import files\n"
         "print(*[item.name for place in ('command_api', 'projectors')"
@@ -77,16 +45,16 @@ def test_the_migrations_and_pinned_jars_came_along(clean: Path, tmp_path: Path) 
         "print((files('local_stack') / 'kafka_jars.txt').read_text()[:100])"
     )
 
-    printed = run(clean / "python", "-c", program, folder=tmp_path)
+    printed = run(service / "python", "-c", program, folder=tmp_path)
 
     assert printed.count("0001_") == 2
     assert printed.strip()
 
 
-def test_no_tests_and_no_benchmarks_came_along(clean: Path, tmp_path: Path) -> None:
+def test_no_tests_and_no_benchmarks_came_along(service: Path, tmp_path: Path) -> None:
     program = "import importlib.util as u; print([n for n in ('tests', 'benchmarks') if u.find_spec(n)])"
 
-    assert run(clean / "python", "-c", program, folder=tmp_path).strip() == "[]"
+    assert run(service / "python", "-c", program, folder=tmp_path).strip() == "[]"
 
 
 def test_the_lock_files_name_no_host_and_hash_everything() -> None:

@@ -8,6 +8,8 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parents[3]
+#: A complete .env: the three secrets that nobody else can make.
+SECRETS = {"POSTGRES_PASSWORD": "a-password", "IDEMPOTENCY_SECRET": "x" * 32, "CURSOR_KEYS": "k1:" + "A" * 43}
 #: `${NAME}`, `${NAME:-default}` and `${NAME:?message}`; a default may hold another reference.
 REFERENCE = re.compile(r"\$\{([A-Z_]+)(?::([-?])((?:[^{}]|\{[^{}]*\})*))?\}")
 

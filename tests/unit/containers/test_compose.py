@@ -17,7 +17,7 @@ from outbox.settings import RelaySettings
 from projectors.settings import ProjectorSettings
 from query_api.settings import QueryApiSettings
 from tests.infrastructure import KAFKA_IMAGE, POSTGRES_IMAGE
-from tests.unit.containers.files import REFERENCE, ROOT, compose, environment_of, project, resolve, service
+from tests.unit.containers.files import REFERENCE, ROOT, SECRETS, compose, environment_of, project, resolve, service
 
 #: What each container's process reads.
 READS: dict[str, tuple[type[Settings], ...]] = {
@@ -27,8 +27,6 @@ READS: dict[str, tuple[type[Settings], ...]] = {
     "relay": (RelaySettings,),
     "projectors": (ProjectorSettings,),
 }
-#: A complete .env: the three secrets that nobody else can make.
-SECRETS = {"POSTGRES_PASSWORD": "a-password", "IDEMPOTENCY_SECRET": "x" * 32, "CURSOR_KEYS": "k1:" + "A" * 43}
 #: Not for .env to decide: where servers are, how to reach them, on which port a process listens in its container.
 DECIDED = re.compile(r"KAFKA_(SECURITY|SASL|SSL)_|_HTTP_PORT$|_API_PORT$|^(COMMAND|QUERY)_POSTGRES_(?!DB$)")
 

@@ -1,9 +1,7 @@
 """The reference pages say what the code says: every setting, command, option, event and problem type, and no others."""
 
-import pkgutil
 import re
 from collections.abc import Iterator
-from importlib import import_module
 from typing import Any
 
 import pytest
@@ -26,6 +24,7 @@ from projectors.settings import ProjectorSettings
 from query_api import problems
 from query_api.app import create_app as create_query_app
 from query_api.settings import QueryApiSettings
+from tests.settings_classes import fields
 from tests.unit.docs.pages import REFERENCE, ROOT, code_words, command_modules, table_rows
 
 READERS: dict[str, type[Settings]] = {
@@ -36,29 +35,6 @@ READERS: dict[str, type[Settings]] = {
     "topics": TopicsSettings,
     "demo": DemoSettings,
 }
-PACKAGES = ("chassis", "cli", "command_api", "events", "outbox", "projectors", "query_api", "read_model")
-
-
-def _import_everything() -> None:
-    """So that every settings class is known; Alembic's environments run when they are imported and have none."""
-    for name in PACKAGES:
-        package = import_module(name)
-        for module in pkgutil.walk_packages(package.__path__, f"{name}."):
-            if ".migrations" not in module.name:
-                import_module(module.name)
-
-
-def _classes(kind: type[Settings] = Settings) -> Iterator[type[Settings]]:
-    for subclass in kind.__subclasses__():
-        if subclass.__module__.startswith(PACKAGES):
-            yield subclass
-            yield from _classes(subclass)
-
-
-def _fields() -> dict[str, FieldInfo]:
-    """Every setting there is, by its first name."""
-    _import_everything()
-    return {_aliases(field)[0]: field for kind in _classes() for field in kind.model_fields.values()}
 
 
 def _page() -> dict[str, list[str]]:
@@ -82,12 +58,12 @@ def _default(field: FieldInfo) -> str:
 
 
 def test_every_setting_is_on_its_page_and_no_other() -> None:
-    assert set(_page()) == set(_fields())
+    assert set(_page()) == set(fields())
 
 
 def test_the_page_gives_every_name_default_and_reader_of_a_setting() -> None:
     expected = {}
-    for name, field in _fields().items():
+    for name, field in fields().items():
         readers = [who for who, kind in READERS.items() if field_named(kind, name)]
         expected[name] = (_aliases(field), _default(field), ", ".join(readers))
 
@@ -103,7 +79,7 @@ def field_named(kind: type[Settings], name: str) -> bool:
 def test_the_example_environment_has_every_variable_with_its_default_and_no_secret() -> None:
     text = (ROOT / ".env.example").read_text(encoding="utf-8")
     entries = dict(re.findall(r"^#?([A-Z][A-Z0-9_]+)=(.*)$", text, flags=re.MULTILINE))
-    wanted = {alias: field for field in _fields().values() for alias in _aliases(field)}
+    wanted = {alias: field for field in fields().values() for alias in _aliases(field)}
 
     assert set(entries) == set(wanted)
     commented = dict(re.findall(r"^#([A-Z][A-Z0-9_]+)=(.*)$", text, flags=re.MULTILINE))

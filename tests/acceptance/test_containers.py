@@ -1,0 +1,171 @@
+"""What docker-compose.yml starts, started without Docker: the same commands, environment and packages, real servers.
+
+An engine puts walls around it (a read-only root, another user); here it is seen that the walls are in nobody's way,
+because nothing is written.
+"""
+
+import asyncio
+import os
+import signal
+import subprocess
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from local_stack.ports import LOCALHOST, free_port
+from local_stack.postgres import find_binaries
+from tests.acceptance.stack import READY_SECONDS, clean_environment
+from tests.conftest import drop_database, recreate_database
+from tests.infrastructure import Servers
+from tests.unit.containers.files import ROOT, SECRETS, environment_of
+from tests.unit.containers.files import service as described
+from tests.waiting import until
+
+#: Each kind of process, and the variable that moves its port: here they share one machine.
+PORTS = {
+    "command-api": "COMMAND_API",
+    "query-api": "QUERY_API",
+    "relay": "RELAY_HTTP",
+    "projectors": "PROJECTORS_HTTP",
+}
+NOWHERE = "1"  # a port on which nobody listens
+
+
+@dataclass(slots=True)
+class Composed:
+    """The containers of docker-compose.yml as processes."""
+
+    programs: Path
+    folder: Path
+    dotenv: dict[str, str]
+    servers: Servers
+    running: dict[str, tuple[asyncio.subprocess.Process, int]] = field(default_factory=dict)
+
+    def environment(self, name: str, port: int = 0) -> dict[str, str]:
+        """What the container is told, with this machine's addresses in place of the containers' network."""
+        told = environment_of(name, self.dotenv)
+        here = {
+            "POSTGRES_SERVER": self.servers.postgres.host,
+            "POSTGRES_PORT": str(self.servers.postgres.port),
+            "KAFKA_BOOTSTRAP_SERVERS": self.servers.kafka_bootstrap,
+        }
+        told |= {variable: value for variable, value in here.items() if variable in told}
+        if port:
+            told |= {f"{each}_PORT": NOWHERE for each in PORTS.values()}
+            told |= {f"{PORTS[name]}_PORT": str(port), f"{PORTS[name]}_HOST": LOCALHOST}
+        path = f"{self.programs}:{os.environ['PATH']}"
+        return clean_environment() | told | {"PATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def migrate(self) -> None:
+        """Run the container that the others wait for."""
+        words = [*described("migrate")["entrypoint"], *described("migrate")["command"]]
+        subprocess.run(words, env=self.environment("migrate"), cwd=self.folder, check=True, timeout=READY_SECONDS)
+
+    async def start(self, name: str) -> None:
+        """Start every replica of a container."""
+        for number in range(described(name).get("deploy", {}).get("replicas", 1)):
+            port = free_port()
+            process = await asyncio.create_subprocess_exec(
+                self.programs / "muster",
+                *described(name)["command"],
+                env=self.environment(name, port),
+                cwd=self.folder,
+                stderr=subprocess.DEVNULL,
+            )
+            self.running[f"{name}-{number}"] = process, port
+
+    async def is_healthy(self, instance: str) -> bool:
+        """Ask as the image's HEALTHCHECK does."""
+        name = instance.rpartition("-")[0]
+        probe = await asyncio.create_subprocess_exec(
+            self.programs / "python",
+            *("-m", "cli.probe"),
+            env=self.environment(name, self.running[instance][1]),
+            cwd=self.folder,
+            stdout=subprocess.DEVNULL,
+        )
+        return await probe.wait() == 0
+
+    async def stop(self) -> dict[str, int]:
+        """SIGTERM to all; gives each one's exit code. Compose would use SIGKILL after the grace period."""
+        for process, _ in self.running.values():
+            if process.returncode is None:
+                process.send_signal(signal.SIGTERM)
+        grace = int(described("command-api")["stop_grace_period"].removesuffix("s"))
+        async with asyncio.timeout(grace):
+            return {name: await process.wait() for name, (process, _) in self.running.items()}
+
+    def url(self, instance: str) -> str:
+        """Where one of them is."""
+        return f"http://{LOCALHOST}:{self.running[instance][1]}"
+
+
+@pytest.fixture
+async def composed(service: Path, servers: Servers, tmp_path: Path) -> AsyncIterator[Composed]:
+    """Both databases made, nothing running yet; all that runs is ended afterwards."""
+    unique = uuid4().hex[:12]
+    dotenv = SECRETS | {
+        "POSTGRES_USER": servers.postgres.user,
+        "POSTGRES_PASSWORD": servers.postgres.password,
+        "COMMAND_POSTGRES_DB": f"command_{unique}",
+        "QUERY_POSTGRES_DB": f"query_{unique}",
+        "EVENTS_TOPIC": f"users.events.{unique}",
+        "RELAY_TOPIC": f"outbox.relay.{unique}",
+        "RELAY_NAME": unique,
+        "PROJECTORS_GROUP": unique,
+        "WORKERS": "2",
+        # A hash that costs little: what it costs is not what is tested.
+        "ARGON2_MEMORY_KIB": "64",
+    }
+    await recreate_database(servers, dotenv["COMMAND_POSTGRES_DB"], "template1")
+    await asyncio.to_thread(create_query_database, servers, dotenv)
+    composed = Composed(service, tmp_path, dotenv, servers)
+    try:
+        yield composed
+    finally:
+        await composed.stop()
+        for name in ("COMMAND_POSTGRES_DB", "QUERY_POSTGRES_DB"):
+            await drop_database(servers, dotenv[name])
+
+
+def create_query_database(servers: Servers, dotenv: dict[str, str]) -> None:
+    """Run the script as the postgres image does, which connects by a socket that needs no password."""
+    server = servers.postgres
+    where = {"PGHOST": server.host, "PGPORT": str(server.port), "PGPASSWORD": server.password, "PGDATABASE": "postgres"}
+    told = environment_of("postgres", dotenv) | where | {"PATH": f"{find_binaries(None)}:{os.environ['PATH']}"}
+    subprocess.run(
+        ["sh", ROOT / "containers" / "create-query-database.sh"], env=told, check=True, timeout=READY_SECONDS
+    )
+
+
+def _files(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*") if path.is_file()}
+
+
+async def test_every_container_becomes_healthy_serves_and_ends_in_time_without_writing_a_file(
+    composed: Composed,
+) -> None:
+    before = _files(composed.programs.parent)
+    await asyncio.to_thread(composed.migrate)
+    for name in PORTS:
+        await composed.start(name)
+    for instance in composed.running:
+        await until(partial(composed.is_healthy, instance), within=READY_SECONDS, what=instance)
+
+    person = {"email": "ada@example.com", "username": "ada", "password": "correct horse"}
+    async with httpx.AsyncClient() as http:
+        made = await http.post(f"{composed.url('command-api-0')}/users", json=person)
+        assert made.status_code == 201, made.text
+        read = await http.get(
+            f"{composed.url('query-api-0')}/users/{made.json()['id']}",
+            headers={"Consistency-Token": made.headers["Consistency-Token"], "Prefer": "wait=10"},
+        )
+    assert read.json() == made.json()
+    assert await composed.stop() == dict.fromkeys(composed.running, 0)
+    assert _files(composed.programs.parent) == before
+    assert _files(composed.folder) == set()
