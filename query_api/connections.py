@@ -14,8 +14,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import asyncpg
 
@@ -54,8 +53,7 @@ class _StaleConnectionError(DatabaseUnavailableError):
     """The connection was no longer one; the statement was not answered."""
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
+class Statement(NamedTuple):
     """SQL and its values, and how it is to be run."""
 
     sql: str

@@ -8,30 +8,44 @@ request (ids, CORS, stray exceptions, the body limit) is around the queries, too
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from fastapi import FastAPI
-from starlette.routing import Match, Route
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+#: Starlette gives HEAD to whoever takes GET.
+_METHODS: Final = frozenset({"GET", "HEAD"})
 
 
 class Front:
-    """Serves the queries' routes itself and gives the rest to the framework."""
+    """Serves the queries' routes itself and gives the rest to the framework.
+
+    A route's own `matches` costs 5 to 10 microseconds, which is 5 % of a page; here a path without parameters is looked
+    up, and only what is left is matched by pattern.
+    """
 
     def __init__(self, routes: Sequence[Route], framework: ASGIApp) -> None:
-        """Try `routes` in their order; one that does not take the method is the framework's to refuse."""
-        self._routes = routes
+        """Serve GET and HEAD of `routes`; other methods are the framework's to refuse."""
+        assert all(frozenset(route.methods or ()) == _METHODS for route in routes)
+        self._whole = {route.path: route.app for route in routes if not route.param_convertors}
+        self._patterns = [(route.path_regex, route.app) for route in routes if route.param_convertors]
         self._framework = framework
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
-        if scope["type"] == "http":
-            for route in self._routes:
-                match, found = route.matches(scope)
-                if match is Match.FULL:
-                    scope.update(found)
-                    await route.app(scope, receive, send)
-                    return
-        await self._framework(scope, receive, send)
+        query = self._find(scope) if scope["type"] == "http" and scope["method"] in _METHODS else None
+        await (query or self._framework)(scope, receive, send)
+
+    def _find(self, scope: Scope) -> ASGIApp | None:
+        path = scope["path"]
+        query = self._whole.get(path)
+        if query is None:
+            for pattern, candidate in self._patterns:
+                if found := pattern.match(path):
+                    scope["path_params"] = found.groupdict()
+                    return candidate
+        return query
 
 
 def put_in_front(app: FastAPI, routes: Sequence[Route]) -> None:

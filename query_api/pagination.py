@@ -9,9 +9,8 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import quote
 from uuid import UUID
 
@@ -71,8 +70,7 @@ Filters = Mapping[str, FilterValue]
 _ID_BYTES: Final = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a page begins: after `position` in the list with this sort and these filters."""
 
     sort: str
@@ -130,23 +128,23 @@ def _understood(written: str | list[str]) -> FilterValue:
             return str(written)
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """The entries of one page, and where the next begins, if there is one."""
+class Page(NamedTuple):
+    """One page as JSON, and where the next begins, if there is one."""
 
-    documents: Sequence[bytes]
+    body: bytes
     next_cursor: str | None
-
-    @property
-    def body(self) -> bytes:
-        """The JSON of the page, around the documents as they are stored."""
-        data = b",".join(self.documents)
-        if self.next_cursor is None:
-            return b'{"data":[' + data + b'],"next_cursor":null,"has_more":false}'
-        return b"".join((b'{"data":[', data, b'],"next_cursor":"', self.next_cursor.encode(), b'","has_more":true}'))
 
     def link(self, path: str, limit: int) -> RawHeaders:
         """The Link header of a page that has a next one; the cursor says the rest."""
         if self.next_cursor is None:
             return []
         return [(b"link", f'<{quote(path)}?limit={limit}&cursor={self.next_cursor}>; rel="next"'.encode("ascii"))]
+
+
+def put_together(documents: Sequence[bytes], next_cursor: str | None) -> Page:
+    """The page around the documents as they are stored."""
+    data = b",".join(documents)
+    if next_cursor is None:
+        return Page(b'{"data":[' + data + b'],"next_cursor":null,"has_more":false}', None)
+    body = b"".join((b'{"data":[', data, b'],"next_cursor":"', next_cursor.encode(), b'","has_more":true}'))
+    return Page(body, next_cursor)

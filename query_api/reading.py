@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import asyncpg
 
@@ -20,6 +21,11 @@ _GRACE_SECONDS: Final = 1.0
 _CHECK_SECONDS: Final = 1.0
 
 Rows = Sequence[asyncpg.Record]
+T = TypeVar("T")
+
+
+class _LeftError(Exception):
+    """Whoever sent the statement was cancelled; those who joined it have no rows and ask themselves."""
 
 
 class Reader:
@@ -33,16 +39,21 @@ class Reader:
         self._connections = connections
         self._seconds = statement_ms / 1000 + _GRACE_SECONDS
         self._generation_gone = generation_gone
-        #: Who waits for the rows of each statement that queues.
-        self._queued: dict[Hashable, list[asyncio.Future[Rows]]] = {}
-        self._running: set[asyncio.Task[None]] = set()
+        #: Who waits for the rows of each statement that queues, beside whoever sends it.
+        self._queued: dict[Hashable, list[asyncio.Future[Any]]] = {}
 
     async def fetch(self, sql: str, arguments: Sequence[Any], *, plan_each_time: bool = False) -> Rows:
-        """The rows.
+        """The rows, as `fetch_as` finds them."""
+        return await self.fetch_as(_as_they_are, sql, arguments, plan_each_time=plan_each_time)
+
+    async def fetch_as(
+        self, understand: Callable[[Rows], T], sql: str, arguments: Sequence[Any], *, plan_each_time: bool = False
+    ) -> T:
+        """What `understand` makes of the rows; it may look at nothing but them and what the statement says.
 
         While statements queue for a connection, one that says the same as one in the queue is not queued beside it but
-        gets its rows: it was asked before that one is sent, so they are as fresh as its own would be. A first page that
-        everybody asks for at once is then read a few times, not once each.
+        gets what that one gives: it was asked before that one is sent, so it is as fresh as its own would be. A first
+        page that everybody asks for at once is then read and put together a few times, not once each.
 
         Raises:
             Problem: 503, `query-too-expensive` past the statement's time limit.
@@ -50,46 +61,38 @@ class Reader:
         """
         try:
             if self._connections.is_crowded:
-                return await self._fetch_shared(sql, arguments, plan_each_time=plan_each_time)
-            return await self._connections.fetch(Statement(sql, arguments, self._seconds, plan_each_time))
+                return await self._fetch_shared(understand, sql, arguments, plan_each_time=plan_each_time)
+            return understand(await self._connections.fetch(Statement(sql, arguments, self._seconds, plan_each_time)))
         except asyncpg.PostgresError as error:
             self._explain(error, TOO_EXPENSIVE)
             raise
 
-    async def _fetch_shared(self, sql: str, arguments: Sequence[Any], *, plan_each_time: bool) -> Rows:
+    async def _fetch_shared(
+        self, understand: Callable[[Rows], T], sql: str, arguments: Sequence[Any], *, plan_each_time: bool
+    ) -> T:
         key = (sql, *(tuple(value) if isinstance(value, list | set) else value for value in arguments))
-        waiting = self._queued.get(key)
-        if waiting is None:
-            waiting = self._queued[key] = []
-            started = partial(self._close, key, waiting)
-            statement = Statement(sql, arguments, self._seconds, plan_each_time, started)
-            # A task of its own, so that whoever leaves does not take the others' rows along.
-            task = asyncio.ensure_future(self._fetch_for(waiting, statement))
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
-        mine: asyncio.Future[Rows] = asyncio.get_running_loop().create_future()
-        waiting.append(mine)
-        return await mine
-
-    def _close(self, key: Hashable, waiting: list[asyncio.Future[Rows]]) -> None:
-        """Nobody joins these any more: the statement is about to be sent, or never will be."""
-        if self._queued.get(key) is waiting:
-            del self._queued[key]
-
-    async def _fetch_for(self, waiting: list[asyncio.Future[Rows]], statement: Statement) -> None:
+        while (others := self._queued.get(key)) is not None:
+            mine: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+            others.append(mine)
+            with suppress(_LeftError):
+                return await mine
+        others = self._queued[key] = []
+        statement = Statement(sql, arguments, self._seconds, plan_each_time, partial(self._close, key, others))
         try:
-            rows = await self._connections.fetch(statement)
-        except Exception as error:  # noqa: BLE001 - it is raised again, by everyone who waits for it
-            for one in waiting:
-                if not one.done():
-                    one.set_exception(error)
-        else:
-            for one in waiting:
-                if not one.done():
-                    one.set_result(rows)
-        finally:
-            if statement.started:
-                statement.started()
+            understood = understand(await self._connections.fetch(statement))
+        except BaseException as error:
+            self._close(key, others)
+            _fail(others, error if isinstance(error, Exception) else _LeftError())
+            raise
+        for one in others:
+            if not one.done():
+                one.set_result(understood)
+        return understood
+
+    def _close(self, key: Hashable, others: list[asyncio.Future[Any]]) -> None:
+        """Nobody joins these any more: the statement is about to be sent, or never will be."""
+        if self._queued.get(key) is others:
+            del self._queued[key]
 
     async def count(self, sql: str, arguments: Sequence[Any], *, limit_ms: int, too_slow: ProblemType) -> int:
         """One number, within a time limit of its own.
@@ -123,3 +126,13 @@ class Reader:
             raise unavailable("the read tables were just replaced; ask again") from error
         if isinstance(error, INFRASTRUCTURE_ERRORS):
             raise DatabaseUnavailableError(describe(error)) from error
+
+
+def _as_they_are(rows: Rows) -> Rows:
+    return rows
+
+
+def _fail(waiting: Iterable[asyncio.Future[Any]], error: Exception) -> None:
+    for one in waiting:
+        if not one.done():
+            one.set_exception(error)

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from chassis.problems import invalid_parameter
 from query_api.consistency import Wanted, read_when_fresh, wanted_versions
 from query_api.dependencies import Resources
 from query_api.exchange import NO_STORE, VARY, Answer, Exchange, RawHeaders
-from query_api.pagination import CURSOR, DEFAULT_LIMIT, LIMIT, SKIP, Filters, Page, Place, open_place, seal_place
+from query_api.pagination import (
+    CURSOR,
+    DEFAULT_LIMIT,
+    LIMIT,
+    SKIP,
+    Filters,
+    Page,
+    Place,
+    open_place,
+    put_together,
+    seal_place,
+)
 from query_api.parameters import Parameters
 from query_api.problems import COUNT_TOO_EXPENSIVE, invalid_cursor
 from query_api.reading import Rows
@@ -29,8 +40,7 @@ _ID_BYTES: Final = 16
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class ListRequest:
+class ListRequest(NamedTuple):
     """What the client asks for, read and checked."""
 
     limit: int
@@ -51,10 +61,9 @@ async def answer(exchange: Exchange, resources: Resources) -> Answer:
 
     async def attempt() -> Answer | None:
         view = resources.serving.view(PROJECTION)
-        rows = await _rows(resources, view, request, wanted)
-        if rows and rows[0][0] is None:
+        page = await _page(resources, view, request, wanted)
+        if page is None:
             return None
-        page = _page(resources, request, rows)
         counted = await _count(resources, view, request) if exchange.preferences.count_exact else []
         applied = exchange.applied(waited=bool(wanted), counted=bool(counted))
         as_of = (b"as-of", view.as_of)
@@ -71,21 +80,41 @@ def read_request(query: bytes, resources: Resources) -> ListRequest:
     Raises:
         Problem: 422, 400 `invalid-cursor` or `skip-too-deep`.
     """
-    values = PARAMETERS.read(query)
-    limit, skip = values.pop("limit", DEFAULT_LIMIT), values.pop("skip", None)
-    cursor, sort = values.pop("cursor", None), values.pop("sort", None)
-    filters = {name: _fixed(values[name]) for name in FILTER_NAMES if name in values} if values else {}
-    if cursor is None:
-        return ListRequest(limit, skip or 0, Place(sort or DEFAULT_SORT, filters, b""))
-    if skip is not None:
+    given = _read_short(query) if len(query) <= _SHORT_QUERY_BYTES else _read(query)
+    if given.cursor is None:
+        return ListRequest(given.limit, given.skip or 0, Place(given.sort or DEFAULT_SORT, given.filters, b""))
+    if given.skip is not None:
         raise invalid_parameter("skip", "cannot be used together with cursor")
-    place = open_place(resources.cursors, cursor, address=_ADDRESS)
-    if sort not in (None, place.sort):
+    place = open_place(resources.cursors, given.cursor, address=_ADDRESS)
+    if given.sort not in (None, place.sort):
         raise invalid_cursor(f"was made for sort={place.sort}")
-    for name, value in filters.items():
+    for name, value in given.filters.items():
         if place.filters.get(name) != value:
             raise invalid_cursor(f"was made for another {name}")
-    return ListRequest(limit, 0, place)
+    return ListRequest(given.limit, 0, place)
+
+
+class _Given(NamedTuple):
+    """The parameters as they were sent."""
+
+    limit: int
+    skip: int | None
+    cursor: str | None
+    sort: str | None
+    filters: Filters
+
+
+def _read(query: bytes) -> _Given:
+    values = PARAMETERS.read(query)
+    filters = {name: _fixed(values[name]) for name in FILTER_NAMES if name in values} if values else {}
+    return _Given(
+        values.get("limit", DEFAULT_LIMIT), values.get("skip"), values.get("cursor"), values.get("sort"), filters
+    )
+
+
+#: The first pages that clients ask for are few and always the same; without a cursor they are shorter than this.
+_SHORT_QUERY_BYTES: Final = 100
+_read_short = lru_cache(maxsize=512)(_read)
 
 
 def _fixed(value: Any) -> Any:
@@ -93,8 +122,8 @@ def _fixed(value: Any) -> Any:
     return tuple(sorted(set(value))) if isinstance(value, list) else value
 
 
-async def _rows(resources: Resources, view: View, request: ListRequest, wanted: Wanted) -> Rows:
-    """One row more than the page, where there are so many; a row of nulls where the tokens are not reached."""
+async def _page(resources: Resources, view: View, request: ListRequest, wanted: Wanted) -> Page | None:
+    """The page, read with one row more where there are so many; None where the tokens are not reached."""
     place = request.place
     names, values = conditions(request.filters)
     shape = Shape(view.generation, place.sort, names, bool(place.position), bool(request.skip), bool(wanted))
@@ -104,7 +133,13 @@ async def _rows(resources: Resources, view: View, request: ListRequest, wanted: 
         arguments.append(request.skip)
     if wanted:
         arguments += [list(wanted), list(wanted.values())]
-    return await resources.reader.fetch(statement.sql, arguments, plan_each_time=statement.plan_each_time)
+
+    def understand(rows: Rows) -> Page | None:
+        return None if rows and rows[0][0] is None else _understand(resources, request, rows)
+
+    return await resources.reader.fetch_as(
+        understand, statement.sql, arguments, plan_each_time=statement.plan_each_time
+    )
 
 
 async def _count(resources: Resources, view: View, request: ListRequest) -> RawHeaders:
@@ -142,9 +177,9 @@ def _position(place: Place) -> list[Any]:
     return [key.decode(), identifier]
 
 
-def _page(resources: Resources, request: ListRequest, rows: Rows) -> Page:
+def _understand(resources: Resources, request: ListRequest, rows: Rows) -> Page:
     if len(rows) <= request.limit:
-        return Page([row[0] for row in rows], None)
+        return put_together([row[0] for row in rows], None)
     shown = rows[: request.limit]
     place = Place(request.place.sort, request.filters, shown[-1][1])
-    return Page([row[0] for row in shown], seal_place(resources.cursors, place, address=_ADDRESS))
+    return put_together([row[0] for row in shown], seal_place(resources.cursors, place, address=_ADDRESS))

@@ -16,9 +16,8 @@ How a page is found, measured at 1,000,000 users and held by tests/integration/q
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from query_api.consistency import behind_sql
 from query_api.user_filters import CONDITIONS, SORTS, Sort
@@ -30,8 +29,7 @@ WALK_PAGES: Final = 100
 _KEPT_SHAPES: Final = 512
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
+class Shape(NamedTuple):
     """What decides the SQL text of a page."""
 
     generation: int
@@ -43,8 +41,7 @@ class Shape:
     tokens: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
+class Statement(NamedTuple):
     """SQL for asyncpg. Its parameters: the filters' values, [key and id], limit, [skip], [ids and versions]."""
 
     sql: str

@@ -12,7 +12,7 @@ from chassis.problems import NOT_FOUND, Problem
 from query_api.consistency import behind_sql, read_when_fresh, wanted_versions
 from query_api.dependencies import Resources
 from query_api.exchange import NO_STORE, VARY, Answer, Exchange, RawHeaders
-from query_api.pagination import CURSOR, DEFAULT_LIMIT, LIMIT, Page, Place, open_place, seal_place
+from query_api.pagination import CURSOR, DEFAULT_LIMIT, LIMIT, Page, Place, open_place, put_together, seal_place
 from query_api.parameters import Parameters, path_id
 from query_api.reading import Rows
 from query_api.serving import View
@@ -103,6 +103,6 @@ def _headers(exchange: Exchange, view: View, request: TimelineRequest, version: 
 def _page(resources: Resources, request: TimelineRequest, rows: Rows) -> Page:
     shown = [row[0] for row in rows[: request.limit]]
     if len(rows) <= request.limit:
-        return Page(shown, None)
+        return put_together(shown, None)
     position = int(rows[request.limit - 1][1]).to_bytes(_VERSION_BYTES, "big")
-    return Page(shown, seal_place(resources.cursors, Place(_ORDER, {}, position), address=request.address))
+    return put_together(shown, seal_place(resources.cursors, Place(_ORDER, {}, position), address=request.address))
