@@ -10,4 +10,7 @@ from unicodedata import normalize
 
 def text_key(text: str) -> str:
     """NFKC, casefolded (Unicode 16.0, section 3.13.3, toNFKC_Casefold but for default ignorables)."""
+    if text.isascii():
+        # The same, as tests hold it to, in a fraction of the time: projectors make two keys a user.
+        return text.lower()
     return normalize("NFKC", normalize("NFKC", text).casefold())

@@ -47,10 +47,13 @@ _REFUSALS: tuple[type[Exception], ...] = (
 _OUTAGES: tuple[type[Exception], ...] = (DatabaseUnavailableError, asyncpg.PostgresError, *KAFKA_ERRORS)
 
 
+Forget = Annotated[
+    bool, typer.Option("--without-carry-over", help="Give up what the topic no longer has, such as older entries.")
+]
 Pause = Annotated[bool, typer.Option("--pause-before-switch", help="Stop when caught up; the next call switches.")]
 
 
-def rebuild(name: str, *, pause_before_switch: bool, as_json: bool) -> None:
+def rebuild(name: str, *, pause_before_switch: bool, without_carry_over: bool, as_json: bool) -> None:
     """Build a new generation and let queries read it; goes on where a killed one stopped."""
     settings = load(ProjectorSettings)
     configure_logging("rebuild", "WARNING" if settings.log_level == "INFO" else settings.log_level)
@@ -58,7 +61,9 @@ def rebuild(name: str, *, pause_before_switch: bool, as_json: bool) -> None:
 
     async def main(stopping: asyncio.Event) -> int:
         async with open_database(settings.query_database, application="muster-rebuild") as database:
-            work = Rebuild(settings, database, name, stopping, screen.show)
+            work = Rebuild(
+                settings, database, name, stopping, screen.show, carries_over=not without_carry_over
+            )
             screen.stage = await work.run(pause_before_switch=pause_before_switch)
         return 1 if screen.stage is Stage.STOPPED else 0
 
@@ -78,8 +83,12 @@ def rebuild(name: str, *, pause_before_switch: bool, as_json: bool) -> None:
 
 
 def _command(name: str) -> Callable[..., None]:
-    def command(*, pause_before_switch: Pause = False, as_json: Json = False) -> None:
-        rebuild(name, pause_before_switch=pause_before_switch, as_json=as_json)
+    def command(
+        *, pause_before_switch: Pause = False, without_carry_over: Forget = False, as_json: Json = False
+    ) -> None:
+        rebuild(
+            name, pause_before_switch=pause_before_switch, without_carry_over=without_carry_over, as_json=as_json
+        )
 
     return command
 

@@ -89,6 +89,15 @@ def decode(type_: str, value: bytes) -> ChangeEvent:
         raise InvalidEventError(f"the value is no {type_}: {_first_line(error)}") from error
 
 
+def is_newest(type_: str) -> bool:
+    """Whether a type is in the catalogue, in the version that is published now."""
+    try:
+        kind, version = _lookup(type_)
+    except UnknownEventError:
+        return False
+    return version == kind.version
+
+
 def types() -> list[str]:
     """Every type that is published now, tombstone last."""
     return [f"{kind.name}.v{kind.version}" for kind in _CLASSES.values()] + [ERASED_TYPE]

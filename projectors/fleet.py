@@ -42,6 +42,8 @@ class Fleet:
         self._database = database
         self._names = list(PROJECTIONS) if names is None else names
         self._feeds: dict[tuple[str, int], tuple[Feed, asyncio.Task[None]]] = {}
+        #: The serving generations, among them those of shapes that this code does not know.
+        self._serving: dict[str, Generation] = {}
         self._unknown: set[tuple[str, int]] = set()
         self._followed = False
         self._turned = time.monotonic()
@@ -73,7 +75,8 @@ class Fleet:
         await wait_for_event(stopping, FOLLOW_SECONDS)
         for (name, number), (feed, task) in self._feeds.items():
             if task.done() and not stopping.is_set():
-                log.error("fleet.feed_ended", projection=name, generation=number, exc_info=task.exception())
+                error = None if task.cancelled() else task.exception()
+                log.error("fleet.feed_ended", projection=name, generation=number, exc_info=error)
                 return 1
             if feed.idle_seconds > self._settings.projectors_stall_seconds:
                 log.error("fleet.feed_hangs", projection=name, generation=number, seconds=round(feed.idle_seconds))
@@ -82,11 +85,15 @@ class Fleet:
 
     async def _follow(self) -> None:
         wanted: dict[tuple[str, int], Generation] = {}
+        serving: dict[str, Generation] = {}
         async with self._database.connection() as connection:
             for name in self._names:
                 for generation in await generations.read(connection, name):
+                    if generation.status == "serving":
+                        serving[name] = generation
                     if generation.status in FED and self._knows(generation):
                         wanted[name, generation.number] = generation
+        self._serving = serving
         await self._end([key for key in self._feeds if key not in wanted])
         for key, generation in wanted.items():
             if key in self._feeds:
@@ -130,14 +137,23 @@ class Fleet:
         """Raise NotReadyError unless every projection is fed, assigned and not far behind."""
         if not self._followed:
             raise NotReadyError("the query database has not said yet which generations there are")
-        served = {name for name, _ in self._feeds}
-        missing = [name for name in self._names if name not in served]
-        if missing:
-            raise NotReadyError(f"no generation to feed for {', '.join(missing)}: run `muster migrate query`")
+        fed = {name for name, _ in self._feeds}
+        for name in self._names:
+            if name not in fed:
+                raise NotReadyError(self._why_not_fed(name))
         for (name, number), feed in self.feeds.items():
             reason = feed.why_not_ready()
             if reason is not None:
                 raise NotReadyError(f"{name} generation {number} {reason}")
+
+    def _why_not_fed(self, name: str) -> str:
+        serving, shape = self._serving.get(name), PROJECTIONS[name].shape
+        if serving is None:
+            return f"no generation of {name} serves: run `muster migrate query`"
+        what = f"generation {serving.number} of {name} has shape {serving.shape}, this version feeds shape {shape}"
+        if serving.shape > shape:
+            return f"{what}: a newer version has taken over"
+        return f"{what}: run `muster rebuild {name}` from this version"
 
     async def check_live(self) -> None:
         """Raise NotReadyError when a loop has not turned for too long."""

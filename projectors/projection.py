@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
@@ -24,7 +24,7 @@ class Writer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CarryOver:
-    """How a new generation takes over from an old one of the same shape what compaction has removed from the log.
+    """How a new generation takes over from an old one what compaction has removed from the log.
 
     It runs once the new generation has read the whole log, so that it knows who exists.
     """
@@ -44,8 +44,10 @@ class Projection:
     #: Notified after a commit: the ids of the users whose rows moved.
     channel: str
     writer: Callable[[int], Writer]
-    #: From the numbers of an old and a new generation to what is taken over between them.
-    carry_over: Callable[[int, int], CarryOver]
+    #: By the shape of the old generation: from the numbers of an old and a new one to what is taken over. Every shape
+    #: that may still serve somewhere has its entry; None says that nothing of it can be taken over. A shape without an
+    #: entry is not known here, and a rebuild beside it refuses to lose what only it has.
+    carry_over: Mapping[int, Callable[[int, int], CarryOver] | None]
 
 
 def newest(changes: Iterable[Change]) -> dict[UUID, Change]:

@@ -30,6 +30,7 @@ from chassis.kafka import REQUEST_SECONDS, client_arguments
 from chassis.lifecycle import wait_for_event
 from projectors.catalogue import PROJECTIONS
 from projectors.consumer.feed import DATABASE_ERRORS, Feed
+from projectors.projection import CarryOver
 from projectors.settings import ProjectorSettings
 from read_model import generations
 from read_model.generations import Generation, NotCaughtUpError
@@ -40,6 +41,9 @@ log = structlog.get_logger("projectors.rebuild")
 LOOK_SECONDS: Final = 0.25
 #: The rate is that of the last so many seconds: long enough to be calm, short enough to be true.
 RATE_SECONDS: Final = 10.0
+#: Records of one transaction of a replay, where nobody waits for the first of them: a third fewer round trips and
+#: commits (measured: 1,000 take a fifth longer), and still megabytes of memory.
+REPLAY_BATCH_RECORDS: Final = 2500
 #: Users whose older entries are carried over in one transaction: the new generation stands still for milliseconds.
 CARRY_USERS: Final = 2000
 #: A switch that finds the new generation behind is tried again; behind this often, it is not being fed fast enough.
@@ -103,14 +107,22 @@ class Rebuild:
     """One rebuild of one projection."""
 
     def __init__(
-        self, settings: ProjectorSettings, database: Database, projection: str, stopping: asyncio.Event, report: Report
+        self,
+        settings: ProjectorSettings,
+        database: Database,
+        projection: str,
+        stopping: asyncio.Event,
+        report: Report,
+        *,
+        carries_over: bool = True,
     ) -> None:
-        """Bind; nothing is begun."""
+        """Bind; nothing is begun. Without `carries_over`, what the topic no longer has is given up."""
         self._settings = settings
         self._database = database
         self._projection = projection
         self._stopping = stopping
         self._report = report
+        self._carries_over = carries_over
         self._rate = _Rate([])
 
     async def run(self, *, pause_before_switch: bool) -> Stage:
@@ -122,6 +134,8 @@ class Rebuild:
             DatabaseUnavailableError, KafkaError, OSError: a server was away at the beginning or at the switch.
         """
         async with self._database.connection() as connection:
+            # Before anything is made: what cannot be taken over is known from the beginning.
+            self._plan(await generations.serving(connection, self._projection))
             generation, made = await generations.begin(connection, self._projection)
         log.info("rebuild.begun" if made else "rebuild.resumed", projection=self._projection, to=generation.number)
         goal = await end_positions(self._settings)
@@ -144,7 +158,9 @@ class Rebuild:
 
     @asynccontextmanager
     async def _feeding(self, generation: Generation) -> AsyncIterator[Feed]:
-        feed = Feed(self._settings, self._database, PROJECTIONS[self._projection], generation)
+        records = max(REPLAY_BATCH_RECORDS, self._settings.projectors_batch_records)
+        settings = self._settings.model_copy(update={"projectors_batch_records": records})
+        feed = Feed(settings, self._database, PROJECTIONS[self._projection], generation)
         task = asyncio.create_task(feed.run(), name=feed.group)
         try:
             yield feed
@@ -154,7 +170,7 @@ class Rebuild:
 
     async def _replay(self, feed: Feed, goal: Mapping[int, int]) -> bool:
         """Wait until every partition has been read as far as it went when this began; False when told to stop."""
-        while not await wait_for_event(self._stopping, LOOK_SECONDS):
+        while not self._stopping.is_set():
             if feed.refusal is not None:
                 raise RebuildError(f"{feed.refusal} Retire generation {feed.generation.number} first.")
             if feed.idle_seconds > self._settings.projectors_stall_seconds:
@@ -163,15 +179,15 @@ class Rebuild:
                 now = await self._positions(feed.generation)
             except DATABASE_ERRORS as error:
                 log.warning("rebuild.database_unavailable", error=describe(error))
-                continue
-            self._tell(Stage.REPLAY, feed.generation, now, goal)
-            if all(now.get(partition, 0) >= end for partition, end in goal.items()):
-                return True
+            else:
+                self._tell(Stage.REPLAY, feed.generation, now, goal)
+                if all(now.get(partition, 0) >= end for partition, end in goal.items()):
+                    return True
+            await wait_for_event(self._stopping, LOOK_SECONDS)
         return False
 
     async def _index(self, generation: Generation) -> None:
-        async with self._database.connection() as connection:
-            await generations.add_indexes(connection, generation)
+        await generations.add_indexes(self._database.connection, generation)
 
     async def _positions(self, generation: Generation) -> dict[int, int]:
         async with self._database.connection() as connection:
@@ -187,10 +203,11 @@ class Rebuild:
         """Take over what the log no longer has, some users at a time, the new generation standing still for each."""
         async with self._database.connection() as connection:
             old = await generations.serving(connection, self._projection)
-        if old.shape != new.shape:
-            log.warning("rebuild.nothing_carried_over", reason="the shapes differ", old=old.shape, new=new.shape)
+        plan = self._plan(old)
+        if plan is None:
+            log.warning("rebuild.nothing_carried_over", old_shape=old.shape, new_shape=new.shape)
             return
-        carry = PROJECTIONS[self._projection].carry_over(old.number, new.number)
+        carry = plan(old.number, new.number)
         start: UUID | None = UUID(int=0)
         while start is not None and not self._stopping.is_set():
             async with self._database.connection() as connection:
@@ -210,6 +227,23 @@ class Rebuild:
                     for statement in carry.statements:
                         await connection.execute(statement, start, end)
             start = end
+
+    def _plan(self, old: Generation) -> Callable[[int, int], CarryOver] | None:
+        """How to take over from this generation; None where nothing can, or shall, be.
+
+        Raises:
+            RebuildError: this code does not know its shape.
+        """
+        plans = PROJECTIONS[self._projection].carry_over
+        if not self._carries_over:
+            return None
+        if old.shape not in plans:
+            raise RebuildError(
+                f"generation {old.number} of {old.projection} has shape {old.shape}, and this version of the code does"
+                " not know how to take over from it what the topic no longer has: rebuild with the version that does,"
+                " or give it up with --without-carry-over"
+            )
+        return plans[old.shape]
 
     async def _switch(self, new: Generation) -> None:
         for attempt in range(1, SWITCH_ATTEMPTS + 1):

@@ -8,7 +8,7 @@ order of days, so that members wait for each other but never in a circle.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC
+from datetime import date
 from typing import Final
 
 from projectors.consumer.records import Change
@@ -60,13 +60,13 @@ class SignupsWriter:
     async def apply(self, connection: Connection, changes: Sequence[Change]) -> None:
         """One statement, whatever the batch."""
         latest = newest(changes)
-        users = [None if change.event is None else change.event.user for change in latest.values()]
+        users = [None if change.data is None else change.data["user"] for change in latest.values()]
         await connection.execute(
             self._apply,
             list(latest),
             [change.version for change in latest.values()],
-            [None if user is None else user.created_at.astimezone(UTC).date() for user in users],
-            [None if user is None else user.status for user in users],
+            [None if user is None else date.fromisoformat(user["created_at"][:10]) for user in users],
+            [None if user is None else user["status"] for user in users],
         )
 
 
@@ -76,4 +76,4 @@ def carry_over(old: int, new: int) -> CarryOver:
     return CarryOver(names["old_users"], [_CARRY_ERASED.format_map(names)])
 
 
-PROJECTION: Final = Projection(signups.PROJECTION, signups.SHAPE, signups.CHANNEL, SignupsWriter, carry_over)
+PROJECTION: Final = Projection(signups.PROJECTION, signups.SHAPE, signups.CHANNEL, SignupsWriter, {1: carry_over})

@@ -7,7 +7,7 @@ from the topic, a rebuild takes over from the generation before (`carry_over`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from pydantic_core import to_json
 
@@ -43,12 +43,17 @@ ON CONFLICT (id) DO UPDATE SET
 WHERE coalesce(t.erased_version, 0) < excluded.erased_version
 """
 
-# The new generation has read the whole log, so it knows everybody who exists: nobody else's entries come along.
+# The new generation has read the whole log, so it knows everybody who exists, if only by a record that is parked:
+# nobody else's entries come along.
 _CARRY_ENTRIES: Final = """
 INSERT INTO {entries} (user_id, version, document)
-SELECT e.user_id, e.version, e.document FROM {old_entries} e JOIN {users} u ON u.id = e.user_id
+SELECT e.user_id, e.version, e.document FROM {old_entries} e LEFT JOIN {users} u ON u.id = e.user_id
 WHERE e.user_id >= $1 AND ($2::uuid IS NULL OR e.user_id < $2)
-     AND e.version > coalesce(u.erased_version, 0)
+    AND e.version > coalesce(u.erased_version, 0)
+    AND (u.id IS NOT NULL OR EXISTS (
+        SELECT FROM parked_records p
+        WHERE p.projection = '{projection}' AND p.generation = {generation} AND p.user_id = e.user_id
+    ))
 ON CONFLICT DO NOTHING
 """
 
@@ -71,10 +76,10 @@ class TimelineWriter:
 
     async def apply(self, connection: Connection, changes: Sequence[Change]) -> None:
         """Erasures first: what was before one is not written at all, what is after it is no longer refused by it."""
-        erased = newest(change for change in changes if change.event is None)
+        erased = newest(change for change in changes if change.data is None)
         if erased:
             await connection.execute(self._erase, list(erased), [change.version for change in erased.values()])
-        entries = [change for change in changes if change.event is not None]
+        entries = [change for change in changes if change.data is not None]
         if entries:
             heads = newest(entries)
             await connection.execute(self._heads, list(heads), [change.version for change in heads.values()])
@@ -88,19 +93,20 @@ class TimelineWriter:
 
 def entry(change: Change) -> bytes:
     """One event as the query API sends it."""
-    event = change.event
-    assert event is not None
-    envelope = change.envelope
-    now: dict[str, Any] = event.user.model_dump(mode="json", include=set(event.previous)) if event.previous else {}
+    data = change.data
+    assert data is not None
+    envelope, user = change.envelope, data["user"]
     return to_json(
         {
             "event_id": str(envelope.event_id),
             "type": short_name(change.type),
             "version": change.version,
             "time": rfc3339(envelope.time),
-            "changes": {name: {"from": old, "to": now.get(name)} for name, old in event.previous.items()},
-            "reason": getattr(event, "reason", None),
-        }
+            "changes": {name: {"from": old, "to": user.get(name)} for name, old in data["previous"].items()},
+            "reason": data.get("reason"),
+        },
+        # A number beyond the range of JSON's readers; the command API lets none in.
+        inf_nan_mode="null",
     )
 
 
@@ -108,6 +114,8 @@ def carry_over(old: int, new: int) -> CarryOver:
     """Entries of users that exist, and the ids and last versions of the erased."""
     before, after = timeline.timeline_tables(old), timeline.timeline_tables(new)
     names = {
+        "projection": timeline.PROJECTION,
+        "generation": str(new),
         "entries": after.entries.name,
         "users": after.users.name,
         "old_entries": before.entries.name,
@@ -116,4 +124,4 @@ def carry_over(old: int, new: int) -> CarryOver:
     return CarryOver(names["old_users"], [_CARRY_ENTRIES.format_map(names), _CARRY_ERASED.format_map(names)])
 
 
-PROJECTION: Final = Projection(timeline.PROJECTION, timeline.SHAPE, timeline.CHANNEL, TimelineWriter, carry_over)
+PROJECTION: Final = Projection(timeline.PROJECTION, timeline.SHAPE, timeline.CHANNEL, TimelineWriter, {1: carry_over})

@@ -12,22 +12,28 @@ from json import JSONDecoder
 from typing import Final
 
 from chassis.text_keys import text_key
-from events.catalogue import event_type
+from events.catalogue import decode, is_newest
 from projectors.consumer.records import Change
 from projectors.projection import CarryOver, Projection, newest
 from read_model import users
 from read_model.generations import Connection
 
 _PREFIX: Final = b'{"user":'
+_NEXT: Final = b',"previous":'
 _SCANNER: Final = JSONDecoder()
 
+# Ids and times go as texts: PostgreSQL reads them in a fraction of what their encoding costs here.
 # What is not newer is left out before the conflict, which would lock its row and so write to its page; the condition
 # after it is for a row that another transaction has written meanwhile.
 _UPSERT: Final = """
 INSERT INTO {users} AS t (id, version, status, email_key, username_key, created_at, updated_at, document)
-SELECT i.* FROM unnest(
-    $1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[], $8::bytea[]
-) AS i (id, version, status, email_key, username_key, created_at, updated_at, document)
+SELECT i.* FROM (
+    SELECT id::uuid, version, status, email_key, username_key,
+        created_at::timestamptz, updated_at::timestamptz, document
+    FROM unnest(
+        $1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bytea[]
+    ) AS texts (id, version, status, email_key, username_key, created_at, updated_at, document)
+) AS i
 WHERE NOT EXISTS (SELECT FROM {erased} e WHERE e.id = i.id AND e.version >= i.version)
     AND NOT EXISTS (SELECT FROM {users} u WHERE u.id = i.id AND u.version >= i.version)
 ON CONFLICT (id) DO UPDATE SET
@@ -64,8 +70,8 @@ class UsersWriter:
     async def apply(self, connection: Connection, changes: Sequence[Change]) -> None:
         """One statement for the users that exist, one for those that were erased."""
         latest = newest(changes).values()
-        public = [change for change in latest if change.event is not None]
-        erased = [change for change in latest if change.event is None]
+        public = [change for change in latest if change.data is not None]
+        erased = [change for change in latest if change.data is None]
         if public:
             await connection.execute(self._upsert, *_columns(public))
         if erased:
@@ -75,15 +81,15 @@ class UsersWriter:
 
 
 def _columns(changes: Sequence[Change]) -> tuple[list[object], ...]:
-    users = [change.event.user for change in changes if change.event is not None]
+    users = [change.data["user"] for change in changes if change.data is not None]
     return (
-        [user.id for user in users],
-        [user.version for user in users],
-        [user.status for user in users],
-        [text_key(user.email) for user in users],
-        [text_key(user.username) for user in users],
-        [user.created_at for user in users],
-        [user.updated_at for user in users],
+        [user["id"] for user in users],
+        [user["version"] for user in users],
+        [user["status"] for user in users],
+        [text_key(user["email"]) for user in users],
+        [text_key(user["username"]) for user in users],
+        [user["created_at"] for user in users],
+        [user["updated_at"] for user in users],
         [document(change) for change in changes],
     )
 
@@ -91,18 +97,23 @@ def _columns(changes: Sequence[Change]) -> tuple[list[object], ...]:
 def document(change: Change) -> bytes:
     """The user as both APIs send it, byte for byte.
 
-    The event's value begins with these very bytes, and cutting them out takes a third of the time of writing them anew.
+    The event's value begins with these very bytes. Where nothing in it is escaped and `previous` is there once, that is
+    where they end; else a parser says so, in a third of the time of writing them anew.
     """
-    value, event = change.record.value, change.event
+    value = change.record.value
     assert value is not None
-    assert event is not None
-    if value.startswith(_PREFIX) and change.type == event_type(event):
+    if value.startswith(_PREFIX) and is_newest(change.type):
+        if value.count(b'"previous"') == value.count(b'"user"') == 1 and b"\\" not in value:
+            end = value.find(_NEXT)
+            if end > 0:
+                return value[len(_PREFIX) : end]
         text = value.decode()
         with suppress(ValueError, RecursionError):
             _, end = _SCANNER.raw_decode(text, len(_PREFIX))
-            return text[len(_PREFIX) : end].encode()
+            if text.startswith(_NEXT.decode(), end):
+                return text[len(_PREFIX) : end].encode()
     # Written by an older version of the code, or by nobody we know.
-    return event.user.model_dump_json().encode()
+    return decode(change.type, value).user.model_dump_json().encode()
 
 
 def carry_over(old: int, new: int) -> CarryOver:
@@ -111,4 +122,4 @@ def carry_over(old: int, new: int) -> CarryOver:
     return CarryOver(names["old_erased"], [_CARRY_ERASED.format_map(names)])
 
 
-PROJECTION: Final = Projection(users.PROJECTION, users.SHAPE, users.CHANNEL, UsersWriter, carry_over)
+PROJECTION: Final = Projection(users.PROJECTION, users.SHAPE, users.CHANNEL, UsersWriter, {1: carry_over})

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -23,6 +24,7 @@ from read_model import signups, timeline, users
 #: Notified, without payload, in the transaction that changes a generation's status.
 CHANNEL: Final = "muster_generations"
 
+Connect: TypeAlias = "Callable[[], AbstractAsyncContextManager[Connection]]"
 Connection: TypeAlias = "asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]"
 
 
@@ -62,6 +64,9 @@ SWITCH_SECONDS: Final = 5.0
 SWITCH_POLL_SECONDS: Final = 0.005
 #: Query processes follow a switch within a second, notified or not; after this long none reads the old tables.
 FOLLOWED_SECONDS: Final = 10
+#: How many indexes of one table are made at the same time. Each sorts on a core of its own; the rest of the machine is
+#: for who is being served.
+INDEX_CONNECTIONS: Final = 2
 #: An index over some hundred million rows, on a slow disk.
 INDEX_SECONDS: Final = 7200.0
 #: Dropping waits for the feed's transaction in flight, no longer.
@@ -269,13 +274,24 @@ async def _until_passed(connection: Connection, generation: Generation, goal: di
         await asyncio.sleep(SWITCH_POLL_SECONDS)
 
 
-async def add_indexes(connection: Connection, generation: Generation) -> None:
+async def add_indexes(connect: Connect, generation: Generation) -> None:
     """Give a generation that is being built the indexes that queries need; harmless to repeat.
 
     Its feed stands still meanwhile. Made at the end and at once, indexes cost a fraction of what each row would pay.
     """
     for table in tables_of(generation.projection, generation.number).sorted_tables:
-        for statement in [*indexes_of(table), f"ANALYZE {table.name}"]:
+        waiting = indexes_of(table)
+        workers = [_work_off(connect, waiting) for _ in range(min(INDEX_CONNECTIONS, len(waiting)))]
+        for error in await asyncio.gather(*workers, return_exceptions=True):
+            if error is not None:
+                raise error
+        await _work_off(connect, [f"ANALYZE {table.name}"])
+
+
+async def _work_off(connect: Connect, waiting: list[str]) -> None:
+    async with connect() as connection:
+        while waiting:
+            statement = waiting.pop()
             async with connection.transaction():
                 await connection.execute(_UNBOUND)
                 await connection.execute(statement, timeout=INDEX_SECONDS)

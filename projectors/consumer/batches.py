@@ -75,7 +75,9 @@ class _Outcome:
         """Set aside what has to be parked, and return what can be tried."""
         changes = []
         for item in items:
-            if isinstance(item, Poison):
+            if isinstance(item, Change) and item.data is not None and not self.blocked:
+                changes.append(item)
+            elif isinstance(item, Poison):
                 self.refuse(item.record, item.user_id, item.error)
             elif self._may_apply(item):
                 changes.append(item)
@@ -83,7 +85,7 @@ class _Outcome:
 
     def _may_apply(self, change: Change) -> bool:
         """Whether this change is tried; one that is not, waits behind the user's parked ones."""
-        if change.event is None:
+        if change.data is None:
             # The person goes, and with them everything that waited: nothing of theirs can block any more.
             self.blocked.discard(change.user_id)
             self.erased[change.user_id] = change.record.offset

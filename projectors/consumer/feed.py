@@ -17,6 +17,7 @@ import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import Context
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -275,7 +276,8 @@ class Feed:
             place = self._places.get(partition.partition)
             if place is None:
                 continue
-            new = [record for record in found if record.offset >= place.expected]
+            # Right after a seek an older answer may come; offsets grow.
+            new = found if found[0].offset >= place.expected else _from(found, place.expected)
             if not new:
                 continue
             position = await consumer.position(partition)
@@ -296,15 +298,20 @@ class Feed:
                 return
             for move in moves:
                 self._places[move.partition].expected = move.position
-            self._writing = asyncio.create_task(self._apply(consumer, batch, epoch))
+            # Not in the handler's context, in which FastStream keeps the message, and so all of its records.
+            self._writing = asyncio.create_task(self._apply(consumer, batch, epoch), context=Context())
         except Exception as error:  # noqa: BLE001 - FastStream would swallow it and read on behind these records
             self._log.exception("feed.batch_failed", records=len(records))
             self._break(error)
 
     async def _written(self) -> None:
         """Wait for the batch in flight; one at a time is, so batches commit in order."""
-        if self._writing is not None:
-            await self._writing
+        writing = self._writing
+        if writing is None:
+            return
+        # Not awaited itself: cancelling who waits, as a consumer's stop does, must not cancel the writing.
+        await asyncio.wait([writing])
+        if self._writing is writing:
             self._writing = None
 
     async def _apply(self, consumer: AIOKafkaConsumer, batch: Batch, epoch: int) -> None:
@@ -392,6 +399,8 @@ class Feed:
             return
         self._break_if_silent(consumer)
         now = time.monotonic()
+        # A rebuild waits for the last step of each partition, over the marker of the last transaction.
+        tick = 0.0 if self.generation.status == "building" else TICK_SECONDS
         moves = []
         for number, place in self._places.items():
             partition = TopicPartition(self._topic, number)
@@ -399,7 +408,7 @@ class Feed:
             position = await consumer.position(partition)
             seen_until = self._seen_until(place, position, None)
             newer = seen_until is not None and (place.seen_until is None or seen_until > place.seen_until)
-            if now - place.written >= TICK_SECONDS and (newer or position > place.position):
+            if now - place.written >= tick and (newer or position > place.position):
                 moves.append(Move(number, place.position, position, seen_until))
         if moves:
             epoch = self._epoch
@@ -452,6 +461,10 @@ class Feed:
     def _timed(self) -> Iterator[None]:
         with metrics.BATCH_SECONDS.labels(*self._labels).time():
             yield
+
+
+def _from(found: Sequence[ConsumerRecord[bytes, bytes]], position: int) -> Sequence[ConsumerRecord[bytes, bytes]]:
+    return [record for record in found if record.offset >= position]
 
 
 def group_of(settings: ProjectorSettings, generation: Generation) -> str:

@@ -2,6 +2,11 @@
 
 Nothing here raises: what is wrong with a record is an answer, not an accident, since a record that nobody can read will
 be delivered again and again until somebody parks it.
+
+The catalogue (events/catalogue.py) decides what can be read. A rebuild reads millions of records that all look the
+same, and making models of them took a third of its time; so what looks exactly as the relay writes it is taken as it
+is, after a look at every field, and everything else goes to the catalogue. tests/unit/projectors/test_records.py holds
+the short way to the long one.
 """
 
 from __future__ import annotations
@@ -9,19 +14,52 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, TypedDict
 from uuid import UUID
 
-from events.catalogue import ERASED_TYPE, ChangeEvent, InvalidEventError, UnknownEventError, decode
+from asyncpg.pgproto import pgproto
+from pydantic_core import from_json
+
+from events.catalogue import ERASED_TYPE, InvalidEventError, UnknownEventError, decode, is_newest
 from events.envelope import Envelope, EnvelopeError, read_envelope
 from events.topics import MAX_MESSAGE_BYTES
+from events.user_events import PublicUser, UserEvent
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 #: The command database counts versions in a bigint; so do the read tables.
 _MAX_VERSION: Final = 2**63 - 1
 _UUID_CHARACTERS: Final = 36
-_TIME: Final = re.compile(rb"\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])T(?:[01]\d|2[0-3])(?::[0-5]\d){2}\.\d{6}Z")
-_ID: Final = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_TIME: Final = r"\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])T(?:[01]\d|2[0-3])(?::[0-5]\d){2}\.\d{6}Z"
+_ONE_TIME: Final = re.compile(_TIME.encode(), re.ASCII)
+_TWO_TIMES: Final = re.compile(_TIME * 2, re.ASCII)
+_HEX_DIGITS: Final = b"0123456789abcdef"
+_EVENT_FIELDS: Final = frozenset(UserEvent.model_fields)
+_USER_FIELDS: Final = frozenset(PublicUser.model_fields)
+_STATUS: Final = frozenset({"active", "deactivated"})
+
+
+class PublicUserData(TypedDict):
+    """events.user_events.PublicUser as JSON has it: ids and times are texts in their one written form."""
+
+    id: str
+    email: str
+    username: str
+    email_verified: bool
+    display_name: str | None
+    attributes: dict[str, Any]
+    is_active: bool
+    status: str
+    version: int
+    created_at: str
+    updated_at: str
+
+
+class EventData(TypedDict, total=False):
+    """The value of a record, checked; `user` and `previous` are always there."""
+
+    user: PublicUserData
+    previous: dict[str, Any]
+    reason: str | None
 
 
 class Record(Protocol):
@@ -42,7 +80,7 @@ class Record(Protocol):
 
 
 class Change(NamedTuple):
-    """One event of one user; `event` is None where the person was erased."""
+    """One event of one user; `data` is None where the person was erased."""
 
     record: Record
     user_id: UUID
@@ -50,7 +88,7 @@ class Change(NamedTuple):
     version: int
     #: The CloudEvents type.
     type: str
-    event: ChangeEvent | None
+    data: EventData | None
 
     @property
     def envelope(self) -> Envelope:
@@ -84,7 +122,8 @@ def key_of(record: Record) -> UUID | None:
     if record.key is None or len(record.key) != _UUID_CHARACTERS:
         return None
     try:
-        return UUID(record.key.decode("ascii"))
+        # A uuid.UUID in every respect, made in a seventh of the time.
+        return pgproto.UUID(record.key.decode("ascii"))
     except ValueError:
         return None
 
@@ -107,32 +146,77 @@ def _read(record: Record, user_id: UUID) -> Change:
         if type_ != ERASED_TYPE:
             raise _InapplicableError(f"the value is null, but ce_type is {type_!r}")
         return Change(record, user_id, version, type_, None)
-    event = decode(type_, value)
-    if event.user.id != user_id or event.user.version != version:
-        raise _InapplicableError("the user in the value is not the one, or not the version, that the headers name")
+    data = _plain_data(type_, value, record.key) or _checked_data(type_, value, user_id)
+    if data["user"]["version"] != version:
+        raise _InapplicableError("the user in the value has not the version that the headers name")
     # The escape is rare and may itself be escaped, so its bytes alone prove nothing.
-    if b"\\u0000" in value and _has_nul(event.model_dump()):
+    if b"\\u0000" in value and _has_nul(data):
         raise _InapplicableError("a text has a NUL character")
-    return Change(record, user_id, version, type_, event)
+    return Change(record, user_id, version, type_, data)
 
 
 def _plain_headers(record: Record) -> tuple[str, int] | None:
     """Type and version of a record whose headers look as the relay writes them; None for all others.
 
-    A rebuild reads millions: decoding every header of each took a third of its time. What is not read here has been
-    looked at all the same, so that every projection parks the same records.
+    What is not read here has been looked at all the same, so that every projection parks the same records.
     """
     headers = dict(record.headers)
     if len(headers) != len(record.headers):
         return None
+    try:
+        readable = b"".join(headers.values()).isascii()  # type: ignore[arg-type]  # as the next line says
+    except TypeError:
+        return None  # a header without a value
     type_, sequence, time = headers.get("ce_type"), headers.get("ce_sequence"), headers.get("ce_time")
     event_id = headers.get("ce_id")
     if type_ is None or sequence is None or time is None or event_id is None or headers.get("ce_subject") != record.key:
         return None
-    if not (sequence.isdigit() and _TIME.fullmatch(time) and _ID.fullmatch(event_id) and type_.isascii()):
+    if not (readable and sequence.isdigit() and _ONE_TIME.fullmatch(time)):
+        return None
+    if len(event_id) != _UUID_CHARACTERS or event_id.translate(None, _HEX_DIGITS) != b"----":
         return None
     version = int(sequence)
     return (type_.decode(), version) if 0 < version <= _MAX_VERSION else None
+
+
+def _plain_data(type_: str, value: bytes, key: bytes | None) -> EventData | None:
+    """The data of an event that is written as the catalogue writes it; None for all others, also for what is wrong."""
+    if not is_newest(type_):
+        return None
+    try:
+        data = from_json(value, allow_inf_nan=False, cache_strings="keys")
+        user, previous = data["user"], data["previous"]
+        if data.keys() != _EVENT_FIELDS or user.keys() != _USER_FIELDS or type(previous) is not dict:
+            return None
+        plain = (
+            user["id"].encode() == key
+            and type(user["email"]) is type(user["username"]) is str
+            and (user["display_name"] is None or type(user["display_name"]) is str)
+            and type(user["email_verified"]) is type(user["is_active"]) is bool
+            and type(user["attributes"]) is dict
+            and type(user["version"]) is int
+            and user["status"] in _STATUS
+            and _TWO_TIMES.fullmatch(user["created_at"] + user["updated_at"])
+        )
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return None
+    return data if plain else None
+
+
+def _checked_data(type_: str, value: bytes, user_id: UUID) -> EventData:
+    """The data of any event that can be read, in the form that the newest version has.
+
+    Raises:
+        ValueError: it cannot, or is another user's; also where a number is NaN, which no JSON can say.
+    """
+    event = decode(type_, value)
+    if event.user.id != user_id:
+        raise _InapplicableError("the user in the value is not the one that the headers name")
+    from_json(value, allow_inf_nan=False)
+    data: EventData = event.model_dump(mode="json")  # type: ignore[assignment]  # what the model says
+    # As it came: written anew, what JSON has no form for, such as a number beyond its range, would be another.
+    data["previous"] = event.previous
+    return data
 
 
 def _checked_headers(record: Record, user_id: UUID) -> tuple[str, int]:

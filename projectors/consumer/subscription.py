@@ -133,12 +133,15 @@ def make_broker(settings: Kafka, *, topic: str, group: str, max_records: int, po
             consumer=subscriber.consumer,
         )
 
-    async def keep(message: KafkaAckableMessage) -> KafkaAckableMessage:
-        return message
+    async def unpack(message: KafkaAckableMessage) -> Records:
+        # Not the message: it keeps what this returns, and would be a cycle with all of its records in it.
+        records: Records = message.raw_message
+        return records
 
-    @subscriber(parser=parse, decoder=keep)
-    async def handle(message: KafkaAckableMessage) -> None:
-        await poller.handle(message.consumer, message.raw_message)
+    @subscriber(parser=parse, decoder=unpack)
+    async def handle(records: Records) -> None:
+        assert subscriber.consumer is not None
+        await poller.handle(subscriber.consumer, records)
 
     return broker
 

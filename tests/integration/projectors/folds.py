@@ -7,10 +7,17 @@ from datetime import UTC
 from typing import Any
 from uuid import UUID
 
+from events.catalogue import ChangeEvent, decode
 from projectors.consumer.records import Change, Record, read_record
 from read_model.generations import Connection
 
 Contents = dict[str, Any]
+
+
+def event_of(change: Change) -> ChangeEvent:
+    """The event as the catalogue reads it, which is not how projections do."""
+    assert change.record.value is not None
+    return decode(change.type, change.record.value)
 
 
 def fold_users(changes: Iterable[Change]) -> Contents:
@@ -18,11 +25,11 @@ def fold_users(changes: Iterable[Change]) -> Contents:
     documents: dict[UUID, Any] = {}
     erased: dict[UUID, int] = {}
     for change in changes:
-        if change.event is None:
+        if change.data is None:
             documents.pop(change.user_id, None)
             erased[change.user_id] = change.version
         else:
-            documents[change.user_id] = json.loads(change.event.user.model_dump_json())
+            documents[change.user_id] = json.loads(event_of(change).user.model_dump_json())
     return {"users": documents, "erased": erased}
 
 
@@ -31,12 +38,12 @@ def fold_timeline(changes: Iterable[Change]) -> Contents:
     entries: dict[UUID, list[Any]] = {}
     erased: dict[UUID, int] = {}
     for change in changes:
-        if change.event is None:
+        if change.data is None:
             entries.pop(change.user_id, None)
             erased[change.user_id] = change.version
         else:
             name = change.type.split(".")[2]
-            entry = (change.version, name, sorted(change.event.previous), change.envelope.event_id)
+            entry = (change.version, name, sorted(event_of(change).previous), change.envelope.event_id)
             entries.setdefault(change.user_id, []).append(entry)
     return {"entries": entries, "erased": erased}
 
@@ -45,10 +52,10 @@ def fold_signups(changes: Iterable[Change]) -> Contents:
     """Users a day and status."""
     users: dict[UUID, tuple[Any, str]] = {}
     for change in changes:
-        if change.event is None:
+        if change.data is None:
             users.pop(change.user_id, None)
         else:
-            user = change.event.user
+            user = event_of(change).user
             users[change.user_id] = (user.created_at.astimezone(UTC).date(), user.status)
     return dict(Counter(users.values()))
 

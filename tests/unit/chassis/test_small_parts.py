@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from unicodedata import normalize
 from uuid import UUID, uuid4
 
 import pytest
@@ -62,6 +63,11 @@ def test_names_that_people_take_for_the_same_have_one_key(one: str, other: str) 
 @given(st.text(max_size=60))
 def test_a_key_is_its_own_key(text: str) -> None:
     assert text_key(text_key(text)) == text_key(text)
+
+
+def test_the_short_way_to_a_key_gives_what_the_long_one_gives() -> None:
+    text = "".join(map(chr, range(128)))
+    assert text_key(text) == normalize("NFKC", normalize("NFKC", text).casefold())
 
 
 def test_ids_are_uuid7_and_grow() -> None:

@@ -1,5 +1,7 @@
 """The seam to FastStream that is not public: what we rely on is still there (the version is pinned because of it)."""
 
+import gc
+import weakref
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -89,6 +91,26 @@ async def test_an_assignment_is_paused_before_it_is_told() -> None:
         coroutine.send(None)
     assert consumer.paused == [TopicPartition("t", 0)]
     assert recorder.notes == [("assigned", consumer, partitions)]
+
+
+async def test_a_batch_that_was_handled_is_freed_without_the_collector() -> None:
+    """The collector is kept off the projectors' process: a cycle would keep megabytes of records a batch."""
+    broker = make_broker(SETTINGS, topic="t", group="g", max_records=7, poller=Recorder())
+    await broker.connect()
+    subscriber: Any = next(iter(broker.subscribers))
+    subscriber.consumer = Consumer()
+    subscriber._build_fastdepends_model()
+    recorder = subscriber._listener.poller
+    gc.disable()
+    try:
+        records: tuple[Any, ...] = (a_record(),)
+        freed = weakref.ref(records[0])
+        await subscriber.process_message(records)
+        recorder.handled.clear()
+        del records
+        assert freed() is None
+    finally:
+        gc.enable()
 
 
 def test_the_consumer_is_told_what_correctness_depends_on() -> None:
