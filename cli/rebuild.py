@@ -61,10 +61,8 @@ def rebuild(name: str, *, pause_before_switch: bool, without_carry_over: bool, a
 
     async def main(stopping: asyncio.Event) -> int:
         async with open_database(settings.query_database, application="muster-rebuild") as database:
-            work = Rebuild(
-                settings, database, name, stopping, screen.show, carries_over=not without_carry_over
-            )
-            screen.stage = await work.run(pause_before_switch=pause_before_switch)
+            work = Rebuild(settings, database, name, stopping, screen.show)
+            screen.stage = await work.run(pause_before_switch=pause_before_switch, carry_over=not without_carry_over)
         return 1 if screen.stage is Stage.STOPPED else 0
 
     spare_the_collector()
@@ -86,9 +84,7 @@ def _command(name: str) -> Callable[..., None]:
     def command(
         *, pause_before_switch: Pause = False, without_carry_over: Forget = False, as_json: Json = False
     ) -> None:
-        rebuild(
-            name, pause_before_switch=pause_before_switch, without_carry_over=without_carry_over, as_json=as_json
-        )
+        rebuild(name, pause_before_switch=pause_before_switch, without_carry_over=without_carry_over, as_json=as_json)
 
     return command
 

@@ -107,26 +107,20 @@ class Rebuild:
     """One rebuild of one projection."""
 
     def __init__(
-        self,
-        settings: ProjectorSettings,
-        database: Database,
-        projection: str,
-        stopping: asyncio.Event,
-        report: Report,
-        *,
-        carries_over: bool = True,
+        self, settings: ProjectorSettings, database: Database, projection: str, stopping: asyncio.Event, report: Report
     ) -> None:
-        """Bind; nothing is begun. Without `carries_over`, what the topic no longer has is given up."""
+        """Bind; nothing is begun."""
         self._settings = settings
         self._database = database
         self._projection = projection
         self._stopping = stopping
         self._report = report
-        self._carries_over = carries_over
         self._rate = _Rate([])
 
-    async def run(self, *, pause_before_switch: bool) -> Stage:
+    async def run(self, *, pause_before_switch: bool, carry_over: bool = True) -> Stage:
         """Build, switch, hand over; returns DONE, READY (paused before the switch) or STOPPED (`stopping` was set).
+
+        Without `carry_over`, what the topic no longer has is given up.
 
         Raises:
             RebuildError: it cannot go on.
@@ -135,7 +129,8 @@ class Rebuild:
         """
         async with self._database.connection() as connection:
             # Before anything is made: what cannot be taken over is known from the beginning.
-            self._plan(await generations.serving(connection, self._projection))
+            if carry_over:
+                self._plan(await generations.serving(connection, self._projection))
             generation, made = await generations.begin(connection, self._projection)
         log.info("rebuild.begun" if made else "rebuild.resumed", projection=self._projection, to=generation.number)
         goal = await end_positions(self._settings)
@@ -147,7 +142,8 @@ class Rebuild:
             goal = await end_positions(self._settings)
             if not await self._replay(feed, goal):
                 return Stage.STOPPED
-            await self._carry_over(generation)
+            if carry_over and not await self._carry_over(generation):
+                return Stage.STOPPED
             if pause_before_switch:
                 self._tell(Stage.READY, generation, goal, goal)
                 return Stage.READY
@@ -199,17 +195,23 @@ class Rebuild:
             )
         return {row["partition"]: row["position"] for row in rows}
 
-    async def _carry_over(self, new: Generation) -> None:
-        """Take over what the log no longer has, some users at a time, the new generation standing still for each."""
+    async def _carry_over(self, new: Generation) -> bool:
+        """Take over what the log no longer has, some users at a time, the new generation standing still for each.
+
+        Returns:
+            False when told to stop before the end.
+        """
         async with self._database.connection() as connection:
             old = await generations.serving(connection, self._projection)
         plan = self._plan(old)
         if plan is None:
             log.warning("rebuild.nothing_carried_over", old_shape=old.shape, new_shape=new.shape)
-            return
+            return True
         carry = plan(old.number, new.number)
         start: UUID | None = UUID(int=0)
-        while start is not None and not self._stopping.is_set():
+        while start is not None:
+            if self._stopping.is_set():
+                return False
             async with self._database.connection() as connection:
                 end: UUID | None = await connection.fetchval(
                     f"SELECT id FROM {carry.ids} WHERE id > $1 ORDER BY id OFFSET $2 LIMIT 1",  # noqa: S608 - our name
@@ -227,16 +229,15 @@ class Rebuild:
                     for statement in carry.statements:
                         await connection.execute(statement, start, end)
             start = end
+        return True
 
     def _plan(self, old: Generation) -> Callable[[int, int], CarryOver] | None:
-        """How to take over from this generation; None where nothing can, or shall, be.
+        """How to take over from this generation; None where nothing can be.
 
         Raises:
             RebuildError: this code does not know its shape.
         """
         plans = PROJECTIONS[self._projection].carry_over
-        if not self._carries_over:
-            return None
         if old.shape not in plans:
             raise RebuildError(
                 f"generation {old.number} of {old.projection} has shape {old.shape}, and this version of the code does"

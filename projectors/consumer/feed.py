@@ -335,7 +335,7 @@ class Feed:
         while not self._broken.is_set():
             self._turn()
             try:
-                parked = await self._writer.write(batch, notify=self.generation.status == "serving")
+                parked = await self._writer.write(batch, notify=self.generation.status != "building")
             except DATABASE_ERRORS as error:
                 if epoch != self._epoch or self._stopping.is_set():
                     return False

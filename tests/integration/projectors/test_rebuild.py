@@ -136,9 +136,10 @@ async def test_readers_under_load_see_no_failure_and_no_version_going_back(
 
 
 async def test_a_stopped_rebuild_goes_on_where_it_stopped(
-    settings: ProjectorSettings, database: Database, publisher: Publisher
+    settings: ProjectorSettings, database: Database, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow = settings.model_copy(update={"projectors_batch_records": 1})
+    monkeypatch.setattr(rebuilding, "REPLAY_BATCH_RECORDS", 1)
     stream = lives(200, 3000, seed=12)
     for start in range(0, len(stream), 500):
         await publisher.publish(stream[start : start + 500])

@@ -2,10 +2,11 @@
 
 import asyncio
 import time
+from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
 
 import httpx
+import pytest
 
 from chassis.consistency import ConsistencyToken
 from chassis.database import connect, disconnect
@@ -158,13 +159,69 @@ async def test_a_switch_that_nobody_announced_is_followed_within_the_poll(
     await until(empty, within=3, what="the poll finds the switch")
 
 
-async def test_a_generation_of_another_shape_is_not_ready(api: httpx.AsyncClient, read_side: ReadSide) -> None:
-    await read_side.connection.execute("UPDATE generations SET shape = shape + 1 WHERE projection = 'timeline'")
+@pytest.mark.parametrize(("step", "remedy"), [(-1, "rebuild timeline"), (1, "replace this process")])
+async def test_without_a_generation_of_its_shape_it_is_not_ready_and_says_what_to_do(
+    api: httpx.AsyncClient, read_side: ReadSide, step: int, remedy: str
+) -> None:
+    await read_side.connection.execute(
+        "UPDATE generations SET shape = shape + $1::int WHERE projection = 'timeline'", step
+    )
 
-    async def complaint() -> Any:
-        return "rebuild timeline" in (await api.get("/readyz")).json()["checks"]["generations"]
+    async def complaint() -> bool:
+        return remedy in str((await api.get("/readyz")).json()["checks"].get("generations"))
 
-    await until(complaint, within=3, what="readiness names the projection to rebuild")
+    await until(complaint, within=3, what="readiness says what to do")
+    answer = await api.get(f"/users/{person(1).id}/timeline")
+    assert answer.status_code == 503
+    assert remedy in answer.json()["detail"]
+
+
+async def test_when_another_shape_takes_over_its_own_is_read_on_and_a_rollback_is_followed(
+    api: httpx.AsyncClient, read_side: ReadSide
+) -> None:
+    """What processes of the old version do when the new one's tables are switched to, and the new ones at a rollback.
+
+    The table of the other shape is one that this version could not read: reading it would fail, not just be wrong.
+    """
+    ann, bob = person(1), person(2)
+    await read_side.register(ann)
+    await read_side.see(datetime.now(UTC))
+    await read_side.connection.execute("CREATE TABLE users_g2 (other text)")
+    await read_side.connection.execute(
+        "INSERT INTO generations (projection, generation, shape, status) VALUES ('users', 2, 99, 'building')"
+    )
+    over = asyncio.Event()
+    answers: list[list[str]] = []
+
+    async def read() -> None:
+        while not over.is_set():
+            answers.append(await listed(api))
+
+    async with asyncio.TaskGroup() as group:
+        reading = group.create_task(read())
+        await switch(read_side, notify=True)
+        await read_side.register(bob)
+
+        async def both() -> bool:
+            return len(answers[-1]) == 2 and (await api.get("/readyz")).status_code == 200
+
+        await until(both, within=3, what="the standby to be read, with what is written after the switch")
+        await read_side.see(datetime.now(UTC) - timedelta(seconds=60))
+
+        async def unready() -> bool:
+            return "fed no more" in str((await api.get("/readyz")).json()["checks"].get("generations"))
+
+        await until(unready, within=3, what="it to be not ready once nobody feeds what it reads")
+        await switch(read_side, notify=True, to=1)
+
+        async def ready() -> bool:
+            return (await api.get("/readyz")).status_code == 200
+
+        await until(ready, within=3, what="the rollback to be followed")
+        over.set()
+        await reading
+    assert answers == sorted(answers, key=len)
+    assert {len(answer) for answer in answers} == {1, 2}
 
 
 async def make_generation(read_side: ReadSide, number: int, *, status: str) -> None:
@@ -177,9 +234,9 @@ async def make_generation(read_side: ReadSide, number: int, *, status: str) -> N
     )
 
 
-async def switch(read_side: ReadSide, *, notify: bool) -> None:
+async def switch(read_side: ReadSide, *, notify: bool, to: int = 2) -> None:
     async with read_side.connection.transaction():
-        for status, number in (("standby", 1), ("serving", 2)):
+        for status, number in (("standby", 3 - to), ("serving", to)):
             await read_side.connection.execute(
                 "UPDATE generations SET status = $1 WHERE projection = 'users' AND generation = $2", status, number
             )

@@ -1,0 +1,192 @@
+"""A read table changes its shape: what the new generation takes over from the old one, and who feeds which."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Sequence
+
+import pytest
+from sqlalchemy import Column, MetaData, Text
+
+from chassis.database import Database
+from chassis.health import NotReadyError
+from chassis.identifiers import new_id
+from events.user_events import PublicUser, UserErased, UserProfileChanged
+from projectors import timeline
+from projectors.catalogue import PROJECTIONS
+from projectors.consumer.records import Change
+from projectors.fleet import Fleet
+from projectors.projection import CarryOver, Projection
+from projectors.rebuild import Rebuild, RebuildError, Stage
+from projectors.settings import ProjectorSettings
+from projectors.timeline import TimelineWriter
+from read_model import generations
+from read_model.generations import SCHEMAS, Connection, Schema
+from read_model.timeline import timeline_tables
+from tests.integration.projectors.conftest import running
+from tests.integration.projectors.stream import Publisher, new_user, record
+from tests.waiting import until
+
+NAME = "timeline"
+_CARRY = """
+INSERT INTO {new} (user_id, version, document, type)
+SELECT e.user_id, e.version, e.document, convert_from(e.document, 'UTF8')::json ->> 'type'
+FROM {old} e JOIN {new}_users u ON u.id = e.user_id
+WHERE e.user_id >= $1 AND ($2::uuid IS NULL OR e.user_id < $2) AND e.version > coalesce(u.erased_version, 0)
+ON CONFLICT DO NOTHING
+"""
+
+
+def typed_tables(number: int) -> MetaData:
+    """The next shape: each entry's type has a column of its own."""
+    tables = timeline_tables(number)
+    tables.entries.append_column(Column("type", Text, nullable=False, server_default=""))
+    return tables.metadata
+
+
+class TypedWriter(TimelineWriter):
+    """Writes the next shape."""
+
+    def __init__(self, generation: int) -> None:
+        super().__init__(generation)
+        self._name = f"timeline_g{generation}"
+
+    async def apply(self, connection: Connection, changes: Sequence[Change]) -> None:
+        await super().apply(connection, changes)
+        await connection.execute(
+            f"UPDATE {self._name} SET type = convert_from(document, 'UTF8')::json ->> 'type' WHERE type = ''"
+        )
+
+
+def from_untyped(old: int, new: int) -> CarryOver:
+    """What a change of shape declares: its own copy out of the tables of the old one."""
+    return CarryOver(f"timeline_g{old}_users", [_CARRY.format(old=f"timeline_g{old}", new=f"timeline_g{new}")])
+
+
+@pytest.fixture
+def next_shape(monkeypatch: pytest.MonkeyPatch) -> Projection:
+    """This process becomes one of a newer version, which knows how to take over from shape 1."""
+    projection = Projection(NAME, 2, timeline.PROJECTION.channel, TypedWriter, {1: from_untyped, 2: from_untyped})
+    monkeypatch.setitem(PROJECTIONS, NAME, projection)
+    monkeypatch.setitem(SCHEMAS, NAME, Schema(NAME, 2, typed_tables))
+    return projection
+
+
+async def rebuild(settings: ProjectorSettings, database: Database, *, carry_over: bool = True) -> Stage:
+    work = Rebuild(settings, database, NAME, asyncio.Event(), lambda _: None)
+    return await work.run(pause_before_switch=True, carry_over=carry_over)
+
+
+async def history(database: Database) -> tuple[PublicUser, PublicUser]:
+    """Two users of whom the topic has only the end: one exists, one is erased by now."""
+    known, gone = new_user(1), new_user(2)
+    async with database.connection() as connection:
+        for user in (known, gone):
+            await connection.execute("INSERT INTO timeline_g1_users VALUES ($1, 2)", user.id)
+            for version, kind in ((1, "registered"), (2, "email_changed")):
+                document = json.dumps({"version": version, "type": kind}).encode()
+                await connection.execute("INSERT INTO timeline_g1 VALUES ($1, $2, $3)", user.id, version, document)
+    return known, gone
+
+
+async def test_a_generation_of_another_shape_takes_over_by_the_copy_that_the_change_declares(
+    settings: ProjectorSettings, database: Database, publisher: Publisher, next_shape: Projection
+) -> None:
+    assert next_shape.shape == 2
+    known, gone = await history(database)
+    latest = known.model_copy(update={"version": 3, "display_name": "x"})
+    await publisher.publish(
+        [
+            record(UserProfileChanged(user=latest, previous={"display_name": None})),
+            record(UserErased(gone.id, 3)),
+        ]
+    )
+    assert await rebuild(settings, database) is Stage.READY
+    async with database.connection() as connection:
+        rows = await connection.fetch("SELECT user_id, version, type FROM timeline_g2 ORDER BY version")
+    assert [tuple(row) for row in rows] == [
+        (latest.id, 1, "registered"),
+        (latest.id, 2, "email_changed"),
+        (latest.id, 3, "profile_changed"),
+    ]
+
+
+async def test_entries_of_a_user_whose_record_is_parked_come_along(
+    settings: ProjectorSettings, database: Database, publisher: Publisher
+) -> None:
+    """They exist, though nothing of theirs could be applied yet: once it is, the entries are there."""
+    known, gone = await history(database)
+    await publisher.publish([record(UserProfileChanged(user=known.model_copy(update={"version": 3})))])
+    broken = record(UserProfileChanged(user=gone.model_copy(update={"version": 4})))
+    broken = type(broken)(broken.key, b"{", broken.headers)
+    await publisher.publish([broken])
+    assert await rebuild(settings, database) is Stage.READY
+    async with database.connection() as connection:
+        assert await connection.fetchval("SELECT count(*) FROM parked_records WHERE generation = 2") == 1
+        rows = await connection.fetch("SELECT version FROM timeline_g2 WHERE user_id = $1", gone.id)
+    assert sorted(row["version"] for row in rows) == [1, 2]
+
+
+async def test_a_rebuild_beside_a_shape_it_does_not_know_is_refused_unless_the_loss_is_accepted(
+    settings: ProjectorSettings, database: Database
+) -> None:
+    async with database.connection() as connection:
+        await connection.execute("UPDATE generations SET shape = 7 WHERE projection = $1", NAME)
+    with pytest.raises(RebuildError, match="--without-carry-over"):
+        await rebuild(settings, database)
+    async with database.connection() as connection:
+        assert len(await generations.read(connection, NAME)) == 1
+    assert await rebuild(settings, database, carry_over=False) is Stage.READY
+
+
+async def test_a_rebuild_that_is_stopped_while_it_carries_over_does_not_switch(
+    settings: ProjectorSettings, database: Database, publisher: Publisher
+) -> None:
+    await history(database)
+    await publisher.publish([record(UserErased(new_id(), 3))])
+    stopping = asyncio.Event()
+    work = Rebuild(settings, database, NAME, stopping, lambda _: None)
+    original = work._index
+
+    async def index(generation: generations.Generation) -> None:
+        await original(generation)
+        # After the last look at the log: from here on there is nothing but the carry-over.
+        work._replay = _at_the_end(stopping)  # type: ignore[method-assign,assignment]
+
+    work._index = index  # type: ignore[method-assign]
+    assert await work.run(pause_before_switch=False) is Stage.STOPPED
+    async with database.connection() as connection:
+        assert [one.status for one in await generations.read(connection, NAME)] == ["serving", "building"]
+
+
+def _at_the_end(stopping: asyncio.Event) -> Callable[..., Awaitable[bool]]:
+    async def replay(*_: object) -> bool:
+        stopping.set()
+        return True
+
+    return replay
+
+
+@pytest.mark.parametrize(("shape", "remedy"), [(0, "run `muster rebuild timeline`"), (2, "newer version")])
+async def test_projectors_that_do_not_know_the_serving_shape_say_what_to_do(
+    settings: ProjectorSettings, database: Database, shape: int, remedy: str
+) -> None:
+    async with database.connection() as connection:
+        await connection.execute("UPDATE generations SET shape = $2 WHERE projection = $1", NAME, shape)
+    fleet = Fleet(settings, database, [NAME])
+
+    async def says() -> bool:
+        try:
+            await fleet.check_ready()
+        except NotReadyError as error:
+            return remedy in str(error)
+        return False
+
+    async with running(fleet.run):
+        await until(says, within=10, what=remedy)
+
+
+@pytest.mark.parametrize("name", sorted(PROJECTIONS))
+def test_every_shape_there_has_been_is_taken_over_from_or_expressly_not(name: str) -> None:
+    projection = PROJECTIONS[name]
+    assert set(projection.carry_over) >= set(range(1, projection.shape + 1))
+    assert projection.carry_over[projection.shape] is not None
