@@ -9,7 +9,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cli.doctor_checks import Finding, examine
+from cli.doctor_budget import Instances
+from cli.doctor_checks import examine
+from cli.findings import Finding
 from cli.output import print_json
 
 _SIGNS = {"ok": "[green]ok[/green]", "warning": "[yellow]warning[/yellow]", "failed": "[red]failed[/red]"}
@@ -17,10 +19,15 @@ _SIGNS = {"ok": "[green]ok[/green]", "warning": "[yellow]warning[/yellow]", "fai
 
 def doctor(
     *,
+    command_apis: Annotated[int, typer.Option(min=1, help="Command APIs that run, each with WORKERS workers.")] = 1,
+    query_apis: Annotated[int, typer.Option(min=1, help="Query APIs that run, each with WORKERS workers.")] = 1,
+    relays: Annotated[int, typer.Option(min=1, help="Relays that run, those that stand by included.")] = 1,
+    projectors: Annotated[int, typer.Option(min=1, help="Projectors processes that run.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
 ) -> None:
     """Check settings, servers, durability, migrations, topics, connection budget and clocks; exit 1 if any fails."""
-    findings = asyncio.run(examine())
+    instances = Instances(command_apis=command_apis, query_apis=query_apis, relays=relays, projectors=projectors)
+    findings = asyncio.run(examine(instances))
     if as_json:
         print_json([finding.as_dict() for finding in findings])
     else:

@@ -1,0 +1,198 @@
+"""`muster doctor` against real servers: right is ok, wrong has a remedy, and one fault hides no other."""
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import asyncpg
+import pytest
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from chassis.kafka import admin
+from chassis.settings import Kafka, PostgresAddress, Topics
+from cli.doctor_budget import Instances
+from cli.doctor_checks import examine
+from cli.findings import Finding
+from tests.conftest import drop_database, recreate_database
+from tests.infrastructure import Servers
+
+
+@dataclass(frozen=True, slots=True)
+class Doctor:
+    """The doctor in an environment that the test can spoil."""
+
+    environment: pytest.MonkeyPatch
+
+    async def examine(self, **instances: int) -> dict[str, list[Finding]]:
+        """Every finding by its check; whatever is not ok says what to do."""
+        findings = await examine(Instances(**instances))
+        assert all(finding.remedy for finding in findings if finding.result != "ok"), findings
+        by_check: dict[str, list[Finding]] = {}
+        for finding in findings:
+            by_check.setdefault(finding.check, []).append(finding)
+        return by_check
+
+
+@pytest.fixture
+def databases(command_database: PostgresAddress, query_database: PostgresAddress) -> dict[str, PostgresAddress]:
+    """Both."""
+    return {"COMMAND": command_database, "QUERY": query_database}
+
+
+@pytest.fixture
+def doctor(
+    databases: dict[str, PostgresAddress], kafka: Kafka, topics: Topics, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Doctor:
+    """Everything in place."""
+    monkeypatch.chdir(tmp_path)
+    for name, address in databases.items():
+        monkeypatch.setenv(f"{name}_POSTGRES_SERVER", address.server)
+        monkeypatch.setenv(f"{name}_POSTGRES_PORT", str(address.port))
+        monkeypatch.setenv(f"{name}_POSTGRES_USER", address.user)
+        monkeypatch.setenv(f"{name}_POSTGRES_PASSWORD", address.password.get_secret_value())
+        monkeypatch.setenv(f"{name}_POSTGRES_DB", address.database)
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", kafka.kafka_bootstrap_servers)
+    monkeypatch.setenv("EVENTS_TOPIC", topics.events_topic)
+    monkeypatch.setenv("RELAY_TOPIC", topics.relay_topic)
+    monkeypatch.setenv("IDEMPOTENCY_SECRET", "x" * 32)
+    monkeypatch.setenv("CURSOR_KEYS", "k1:" + "A" * 43)
+    return Doctor(monkeypatch)
+
+
+async def _durable(address: PostgresAddress) -> bool:
+    """The test servers may be fast instead."""
+    connection = await asyncpg.connect(**address.connect_arguments)
+    try:
+        return bool(await connection.fetchval("SELECT current_setting('fsync') = 'on'"))
+    finally:
+        await connection.close()
+
+
+async def test_a_whole_installation_is_ok_but_for_the_servers_own_durability(
+    doctor: Doctor, command_database: PostgresAddress
+) -> None:
+    findings = await doctor.examine()
+
+    durability = [finding for check in ("command durability", "query durability") for finding in findings.pop(check)]
+    assert {finding.result for found in findings.values() for finding in found} == {"ok"}
+    if await _durable(command_database):
+        assert {finding.result for finding in durability} == {"ok"}
+    else:
+        assert {finding.result for finding in durability} == {"failed"}
+        assert any("fsync is off" in finding.found for finding in durability)
+
+
+async def test_missing_settings_of_one_process_do_not_keep_the_others_from_being_examined(doctor: Doctor) -> None:
+    doctor.environment.delenv("CURSOR_KEYS")
+    doctor.environment.setenv("IDEMPOTENCY_SECRET", "short")
+
+    findings = await doctor.examine()
+
+    [query], [command] = findings["settings: query API"], findings["settings: command API"]
+    assert "CURSOR_KEYS is missing" in query.found
+    assert "IDEMPOTENCY_SECRET is wrong" in command.found
+    assert "short" not in command.found
+    assert [finding.result for finding in findings["command migrations"] + findings["query migrations"]] == ["ok", "ok"]
+
+
+async def test_servers_that_are_away_fail_alone(doctor: Doctor) -> None:
+    doctor.environment.setenv("COMMAND_POSTGRES_PORT", "1")
+    doctor.environment.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+
+    findings = await doctor.examine()
+
+    assert [finding.result for finding in findings["command database"]] == ["failed"]
+    assert [finding.result for finding in findings["Kafka"]] == ["failed"]
+    assert [finding.result for finding in findings["query database"]] == ["ok"]
+    assert [finding.result for finding in findings["query connections"]] == ["ok"]
+
+
+@pytest.mark.parametrize("side", ["command", "query"])
+async def test_a_database_without_tables_says_which_command_makes_them(
+    doctor: Doctor, servers: Servers, side: str
+) -> None:
+    name = f"empty_{uuid4().hex[:12]}"
+    await recreate_database(servers, name, "template1")
+    doctor.environment.setenv(f"{side.upper()}_POSTGRES_DB", name)
+    try:
+        findings = await doctor.examine()
+    finally:
+        await drop_database(servers, name)
+
+    [finding] = findings[f"{side} migrations"]
+    assert (finding.result, finding.remedy) == ("failed", f"muster migrate {side}")
+
+
+async def test_topics_that_are_missing_or_otherwise_divided_or_configured_are_told(
+    doctor: Doctor, kafka: Kafka, topics: Topics
+) -> None:
+    wrong = ConfigResource(ConfigResourceType.TOPIC, topics.events_topic, configs={"cleanup.policy": "delete"})
+    async with admin(kafka) as client:
+        await client.alter_configs([wrong])
+    doctor.environment.setenv("RELAY_TOPIC", "no.such.topic")
+
+    findings = await doctor.examine()
+
+    [events], [relay] = findings[f"topic {topics.events_topic}"], findings["topic no.such.topic"]
+    assert events.result == relay.result == "failed"
+    assert "cleanup.policy=delete (should be compact)" in events.found
+    assert (relay.found, relay.remedy) == ("is not there", "muster topics")
+
+    doctor.environment.setenv("TOPIC_PARTITIONS", "6")
+    [events] = (await doctor.examine())[f"topic {topics.events_topic}"]
+    assert "12 partitions, not 6" in events.found
+    assert "TOPIC_PARTITIONS=12" in events.remedy
+
+
+async def test_more_copies_wanted_than_there_are_is_told(doctor: Doctor, topics: Topics) -> None:
+    doctor.environment.setenv("TOPIC_REPLICATION_FACTOR", "3")
+
+    [finding] = (await doctor.examine())[f"durability of {topics.events_topic}"]
+
+    assert finding.result == "warning"
+    assert "1 copies, not 3" in finding.found
+
+
+async def test_the_budget_counts_all_processes_on_one_server(doctor: Doctor) -> None:
+    doctor.environment.setenv("WORKERS", "256")
+
+    [finding] = (await doctor.examine(projectors=2))["connections"]
+
+    assert finding.result == "failed"
+    for who in ("command API", "query API", "relay", "projectors 60"):
+        assert who in finding.found
+    assert "WORKERS" in finding.remedy
+
+
+async def test_a_role_that_may_not_create_tables_cannot_rebuild(
+    doctor: Doctor, servers: Servers, query_database: PostgresAddress
+) -> None:
+    role = f"reader_{uuid4().hex[:12]}"
+    connection = await asyncpg.connect(**query_database.connect_arguments)
+    try:
+        await connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'p' CONNECTION LIMIT 7")
+        doctor.environment.setenv("QUERY_POSTGRES_USER", role)
+        doctor.environment.setenv("QUERY_POSTGRES_PASSWORD", "p")
+        doctor.environment.setenv("QUERY_POSTGRES_POOL_SIZE", "1")
+        await connection.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
+        findings = await doctor.examine()
+    finally:
+        await connection.execute(f"DROP OWNED BY {role}")
+        await connection.execute(f"DROP ROLE {role}")
+        await connection.close()
+
+    [created] = findings["query database"]
+    [connections] = findings["connections"]
+    assert "GRANT CREATE" in created.remedy
+    assert "of the 7 that this role may open" in connections.found
+
+
+async def test_nothing_is_changed_by_looking(doctor: Doctor, command_database: PostgresAddress) -> None:
+    connection = await asyncpg.connect(**command_database.connect_arguments)
+    try:
+        before = await connection.fetchval("SELECT count(*) FROM pg_class")
+        await asyncio.gather(doctor.examine(), doctor.examine())
+        assert await connection.fetchval("SELECT count(*) FROM pg_class") == before
+    finally:
+        await connection.close()
