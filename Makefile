@@ -43,7 +43,7 @@ storm: $(VENV)/.dev ## Kill relays, PostgreSQL and the broker a thousand times a
 	@$(BIN)/python -m tests.integration.outbox.storm $(ARGS)
 
 # Results go to docs/benchmarks from here alone; ARGS="--quick --into .local/benchmarks" to see whether it works.
-BENCHMARKS := commands relay projections query
+BENCHMARKS := commands relay projections query end-to-end cold-start
 MEASURE = $(BIN)/python -m benchmarks
 
 .PHONY: bench $(BENCHMARKS:%=bench-%)

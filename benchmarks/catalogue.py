@@ -31,5 +31,7 @@ BENCHMARKS: Final = {
         Benchmark("relay", "Relay", 180),
         Benchmark("projections", "Projections", 180),
         Benchmark("query", "Query API", 180),
+        Benchmark("end-to-end", "End to end", 120),
+        Benchmark("cold-start", "Cold start", 60),
     )
 }

@@ -21,7 +21,7 @@ _MS_BETWEEN: Final = 30_000
 _SPREAD: Final = 2_654_435_761
 _LOW_BITS: Final = 2**32
 
-#: $1 users; `n` counts them. One in fifty is deactivated, and names are spread over the alphabet.
+#: From $1 to $2; `n` counts them. One in fifty is deactivated, and names are spread over the alphabet.
 _PEOPLE: Final = f"""
     SELECT n, (lpad(to_hex({_FIRST_MS} + n::bigint * {_MS_BETWEEN}), 12, '0') || '70008000'
             || lpad(to_hex((n::bigint * {_SPREAD}) % {_LOW_BITS}), 12, '0'))::uuid AS id,
@@ -29,7 +29,7 @@ _PEOPLE: Final = f"""
         substr(md5(n::text), 1, 10) || n || '@example.com' AS email,
         substr(md5((n * 7::bigint)::text), 1, 8) || n AS username,
         timestamptz '2025-01-01Z' + make_interval(secs => n * 30) AS created_at
-    FROM generate_series(1, $1::int) n
+    FROM generate_series($1::int, $2::int) n
 """  # noqa: S608 - constants of this module
 _COMMAND: Final = f"""
 INSERT INTO users (id, version, event_id, status, email, email_key, email_verified, username, username_key,
@@ -59,18 +59,28 @@ def user_id(number: int) -> UUID:
     return UUID(f"{_FIRST_MS + number * _MS_BETWEEN:012x}70008000{low:012x}")
 
 
-async def fill_command(connection: asyncpg.Connection, users: int) -> None:
-    """Put the users into the command database."""
-    await connection.execute(_COMMAND.replace("$1::int", str(int(users))), timeout=FILL_SECONDS)
+async def fill_command(connection: asyncpg.Connection, users: int, *, first: int = 1) -> None:
+    """Put users into the command database, from the `first` on until there are so many."""
+    await connection.execute(_numbered(_COMMAND, first, users), timeout=FILL_SECONDS)
     await connection.execute("VACUUM ANALYZE users", timeout=FILL_SECONDS)
     await connection.execute("CHECKPOINT", timeout=FILL_SECONDS)
 
 
 async def fill_query(
-    connection: asyncpg.Connection, users: int, *, topic: str = "users.events", partitions: int = PARTITIONS
+    connection: asyncpg.Connection,
+    users: int,
+    *,
+    first: int = 1,
+    topic: str = "users.events",
+    partitions: int = PARTITIONS,
 ) -> None:
-    """Put the users into the `users` projection, its checkpoints at the beginning of the topic."""
-    await connection.execute(_QUERY.replace("$1::int", str(int(users))), timeout=FILL_SECONDS)
+    """Put users into the `users` projection; checkpoints that are missing stand at the beginning of the topic."""
+    await connection.execute(_numbered(_QUERY, first, users), timeout=FILL_SECONDS)
     await connection.execute(_CHECKPOINTS, partitions, topic, timeout=FILL_SECONDS)
     await connection.execute("VACUUM ANALYZE users_g1", timeout=FILL_SECONDS)
     await connection.execute("CHECKPOINT", timeout=FILL_SECONDS)
+
+
+def _numbered(statement: str, first: int, last: int) -> str:
+    """As text: with parameters PostgreSQL would not see how many rows it plans for."""
+    return statement.replace("$1::int", str(int(first))).replace("$2::int", str(int(last)))

@@ -1,21 +1,28 @@
 """What a benchmark gives: figures, bars with their verdicts, facts, plots; it says nothing about how they are shown."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.bars import Bar, Verdict
-from benchmarks.figures import Figure
+from benchmarks.figures import Figure, number
 from benchmarks.rounds import Rounds
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """A figure with its name and unit."""
+    """A figure with its name and unit; `further` ones of the same unit are told beside it."""
 
     name: str
     figure: Figure
     unit: str
     note: str = ""
+    further: Mapping[str, Figure] = field(default_factory=dict)
+
+    @property
+    def remark(self) -> str:
+        """The further figures, in words, and the note."""
+        parts = [f"{name} {number(figure.median)}" for name, figure in self.further.items()]
+        return " · ".join([*parts, self.note] if self.note else parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +73,11 @@ class Result:
         """State a size or a circumstance."""
         self.facts[name] = value
 
-    def measured(self, name: str, figure: Figure, unit: str, note: str = "") -> None:
+    def measured(
+        self, name: str, figure: Figure, unit: str, note: str = "", further: Mapping[str, Figure] | None = None
+    ) -> None:
         """Add a figure that no bar speaks of."""
-        self.measurements.append(Measurement(name, figure, unit, note))
+        self.measurements.append(Measurement(name, figure, unit, note, further or {}))
 
     def observed(self, name: str, figure: Figure, unit: str = "×", note: str = "") -> None:
         """Add a ratio that no bar speaks of."""

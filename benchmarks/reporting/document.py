@@ -59,7 +59,13 @@ def as_json(report: Report) -> dict[str, Any]:
         "facts": result.facts,
         "notes": result.notes,
         "measurements": [
-            {"name": item.name, "unit": item.unit, "note": item.note, **_figure(item.figure)}
+            {
+                "name": item.name,
+                "unit": item.unit,
+                "note": item.note,
+                **_figure(item.figure),
+                "further": {name: _figure(figure) for name, figure in item.further.items()},
+            }
             for item in result.measurements
         ],
         "bars": [

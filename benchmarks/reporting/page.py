@@ -25,7 +25,7 @@ def page(report: Report, pictures: list[tuple[str, Path]]) -> str:
         )
         parts += ["## Bars", _table(("", "median", "min – max", "bar", "verdict"), rows)]
     rows = (
-        (item.name, f"**{number(item.figure.median)}**", span(item.figure), item.unit, item.note)
+        (item.name, f"**{number(item.figure.median)}**", span(item.figure), item.unit, item.remark)
         for item in result.measurements
     )
     parts += ["## Measured", _table(("", "median", "min – max", "unit", ""), rows)]

@@ -19,7 +19,7 @@ def show(report: Report, console: Console) -> None:
         console.print(f"{name}: {value}")
     figures = Table("", "median", "min – max", "unit", "", title=f"{result.title}: measured")
     for item in result.measurements:
-        figures.add_row(item.name, number(item.figure.median), span(item.figure), item.unit, item.note)
+        figures.add_row(item.name, number(item.figure.median), span(item.figure), item.unit, item.remark)
     console.print(figures)
     if result.claims:
         bars = Table("", "median", "min – max", "bar", "", title=f"{result.title}: bars")

@@ -1,0 +1,173 @@
+"""The whole way of a command, at rest and near the peak, with few users and with many, beside Kafka alone.
+
+Everything runs as `make up` runs it, one process each, and shares all cores with the load: this is what one machine
+does. Users are added while the processes run, so growth is measured on one system.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from benchmarks.end_to_end.client import connected
+from benchmarks.end_to_end.growth import MOST_REBUILT, Growth
+from benchmarks.end_to_end.journeys import Journey, Travellers, watched
+from benchmarks.figures import number, percentile
+from benchmarks.plan import Plan
+from benchmarks.population import fill_command, fill_query
+from benchmarks.references.kafka.producer import Message, producing, send_and_wait
+from benchmarks.result import Result
+from benchmarks.rounds import Probe, Rounds, Sample, interleave
+from benchmarks.servers import Servers, open_servers
+from chassis.settings import Topics
+
+#: The rate of the bars.
+BAR_RATE: Final = 200.0
+#: Parts of the peak at which latencies are taken.
+LOADS: Final = (0.2, 0.5, 0.8)
+#: Enough that the machine is never idle, few enough that nobody queues for a connection.
+TRAVELLERS: Final = 64
+CONNECTIONS: Final = 256
+#: The peak only sets the rates: two rounds are enough.
+PEAK_ROUNDS: Final = 2
+#: Where growth is measured, up to the plan's number of users.
+SIZES: Final = (1_000, 10_000, 100_000, 1_000_000)
+#: As large as the event of a changed profile.
+VALUE: Final = b"x" * 450
+STAGES: Final = ("on the topic", "in the read table", "visible")
+PARTS: Final = ("relay", "Kafka", "projector", "query")
+PERCENTILES: Final = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
+
+
+async def run(plan: Plan) -> Result:
+    """Grow the system, and measure where it is small and where it is large."""
+    result, growth = Result("End to end"), Growth()
+    result.note(
+        "All processes share the machine with the load, as under `make up`. Somebody's profile is changed over HTTP; "
+        "milliseconds count from the answer to the command, which leaves after the commit, until a read_committed "
+        "consumer has the event (on the topic), the projector has announced its commit (in the read table), and a "
+        "query with the command's consistency token is answered (visible). Commands begin at fixed times, whatever "
+        "became of those before. The generator's CPU is part of the load."
+    )
+    sizes = [size for size in SIZES if size <= plan.users] or [plan.users]
+    async with open_servers(plan) as servers:
+        await grow(servers, 1, sizes[0])
+        async with system(servers) as running:
+            for previous, size in zip([0, *sizes], sizes, strict=False):
+                if previous:
+                    plan.say(f"adding users up to {size:,}")
+                    await grow(servers, previous + 1, size)
+                running.travellers.users = size
+                await growth.measure(plan, size, running.command_port, running.query_port)
+                if size in {sizes[0], sizes[-1]}:
+                    await latencies(plan, result, running.travellers, size)
+            await against_kafka(plan, result, servers, running.travellers)
+        for size in sizes:
+            if size <= MOST_REBUILT:
+                await growth.measure_rebuild(plan, size, servers)
+    growth.tell(result)
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A whole Muster, and those who travel through it."""
+
+    travellers: Travellers
+    command_port: int
+    query_port: int
+
+
+@asynccontextmanager
+async def system(servers: Servers) -> AsyncIterator[Running]:
+    """Both APIs, relay and projectors, one process each."""
+    async with AsyncExitStack() as stack:
+        command = await stack.enter_async_context(servers.app("cli.serve:command_app", hot=True))
+        query = await stack.enter_async_context(servers.app("cli.serve:query_app", hot=True))
+        await stack.enter_async_context(servers.muster("relay", hot=True))
+        await stack.enter_async_context(servers.muster("project", hot=True))
+        travellers = Travellers(
+            await stack.enter_async_context(connected(command.port, CONNECTIONS)),
+            await stack.enter_async_context(connected(query.port, CONNECTIONS)),
+            users=1,
+        )
+        await stack.enter_async_context(watched(servers, travellers))
+        yield Running(travellers, command.port, query.port)
+
+
+async def grow(servers: Servers, first: int, last: int) -> None:
+    """Add users on both sides."""
+    async with servers.session("command") as connection:
+        await fill_command(connection, last, first=first)
+    async with servers.session("query") as connection:
+        await fill_query(connection, last, first=first)
+
+
+async def latencies(plan: Plan, result: Result, travellers: Travellers, size: int) -> None:
+    """At parts of the peak, which is found first."""
+
+    async def peak() -> Sample:
+        return Sample(await travellers.at_peak(TRAVELLERS, plan.seconds))
+
+    name = f"peak, {size:,} users"
+    found = await interleave(plan, {name: peak}, unit="journeys/s", rounds=min(PEAK_ROUNDS, plan.rounds))
+    result.table(found)
+    rates = {f"{load:.0%} of the peak": found[name].median * load for load in LOADS}
+    probes = {
+        f"{load} ({number(rate)}/s), {size:,} users": at_rate(travellers, rate, plan.seconds / 2)
+        for load, rate in rates.items()
+    }
+    tell_stages(result, await interleave(plan, probes, unit="ms, visible", warm_up=False))
+
+
+def at_rate(travellers: Travellers, rate: float, seconds: float) -> Probe:
+    """Journeys at a rate; the figure is the median until visible."""
+
+    async def probe() -> Sample:
+        return summary(await travellers.at_rate(rate, seconds))
+
+    return probe
+
+
+def summary(journeys: Sequence[Journey]) -> Sample:
+    """Percentiles of every stage and part, in milliseconds."""
+    clocks = [journey.milliseconds() for journey in journeys]
+    parts = {
+        f"{stage} {name}": percentile([clock[stage] for clock in clocks], part)
+        for stage in (*STAGES, *PARTS)
+        for name, part in PERCENTILES.items()
+    }
+    return Sample(parts["visible p50"], {**parts, "p99": parts["visible p99"]})
+
+
+def tell_stages(result: Result, rounds: Rounds) -> None:
+    """One line a stage and load: the median, and what lies beyond."""
+    for load in rounds.samples:
+        for stage in STAGES:
+            further = {name: rounds.part(load, f"{stage} {name}") for name in ("p95", "p99", "max")}
+            result.measured(f"{stage}: {load}", rounds.part(load, f"{stage} p50"), "ms", further=further)
+
+
+async def against_kafka(plan: Plan, result: Result, servers: Servers, travellers: Travellers) -> None:
+    """The bars: a whole journey beside one record sent and acknowledged, at the same rate, in turns."""
+    # A topic like that of the events, which only the reference writes.
+    topic = (await servers.new_topics()).settings(Topics).events_topic
+    async with producing(servers.kafka_settings) as producer:
+
+        async def raw() -> Sample:
+            return await send_and_wait(producer, topic, Message(b"key", VALUE), rate=BAR_RATE, seconds=plan.seconds)
+
+        reference, subject = f"send_and_wait, {BAR_RATE:.0f}/s", f"visible, {BAR_RATE:.0f}/s"
+        rounds = await interleave(
+            plan, {reference: raw, subject: at_rate(travellers, BAR_RATE, plan.seconds)}, unit="ms"
+        )
+    result.measured(reference, rounds[reference], "ms", further={"p99": rounds.part(reference, "p99")})
+    further = {name: rounds.part(subject, f"visible {name}") for name in ("p95", "p99", "max")}
+    result.measured(subject, rounds[subject], "ms", further=further)
+    for part in PARTS:
+        name = f"{part}, of visible, {BAR_RATE:.0f}/s"
+        further = {name: rounds.part(subject, f"{part} {name}") for name in ("p95", "p99", "max")}
+        result.measured(name, rounds.part(subject, f"{part} p50"), "ms", further=further)
+    result.claim(f"visible p50 / send_and_wait p50, {BAR_RATE:.0f}/s", rounds.ratio(subject, reference), at_most=15)
+    tail = rounds.ratio(subject, reference, "p99")
+    result.claim(f"visible p99 / send_and_wait p99, {BAR_RATE:.0f}/s", tail, at_most=25)

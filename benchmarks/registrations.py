@@ -1,0 +1,58 @@
+"""Registrations on the topic as a relay would have published them, for whatever reads a topic."""
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Final
+
+from aiokafka import AIOKafkaProducer
+
+from benchmarks.population import user_id
+from benchmarks.references.kafka.producer import BATCH_BYTES, Message
+from chassis.identifiers import new_id
+from chassis.kafka import client_arguments
+from chassis.settings import Kafka
+from events.catalogue import encode, event_type
+from events.envelope import Envelope
+from events.user_events import PublicUser, UserRegistered
+
+#: As many as the relay puts into one transaction when it is behind.
+TRANSACTION_RECORDS: Final = 4000
+TRANSACTION_SECONDS: Final = 60.0
+
+
+def registrations(users: int) -> Iterator[Message]:
+    """The event of each user's registration, the users being those of population.py by id."""
+    now = datetime.now(UTC)
+    for number in range(1, users + 1):
+        user = PublicUser(
+            id=user_id(number), email=f"user{number}@example.com", username=f"User-{number}", email_verified=False,
+            display_name=None, attributes={}, is_active=True, status="active", version=1, created_at=now,
+            updated_at=now,
+        )  # fmt: skip
+        event = UserRegistered(user=user)
+        envelope = Envelope(
+            event_id=new_id(), type=event_type(event), user_id=user.id, version=1, time=now,
+            correlation_id="benchmark", causation_id="benchmark",
+        )  # fmt: skip
+        yield Message(str(user.id).encode(), encode(event), envelope.headers())
+
+
+async def publish(settings: Kafka, topic: str, messages: Iterable[Message]) -> int:
+    """Put the messages on a topic in transactions; gives their number."""
+    producer = AIOKafkaProducer(
+        **client_arguments(settings), transactional_id="benchmark", compression_type="lz4", max_batch_size=BATCH_BYTES
+    )
+    await producer.start()
+    count = 0
+    try:
+        following = iter(messages)
+        while portion := list(islice(following, TRANSACTION_RECORDS)):
+            async with asyncio.timeout(TRANSACTION_SECONDS), producer.transaction():
+                futures = [await producer.send(topic, m.value, key=m.key, headers=m.headers) for m in portion]
+                await asyncio.gather(*futures)
+            count += len(portion)
+    finally:
+        await producer.stop()
+    return count
