@@ -13,7 +13,7 @@ _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 #: What looks like a file of ours: a path that begins with a folder of the repository, or a document at its top.
 _PACKAGES = "chassis|cli|command_api|events|local_stack|outbox|projectors|query_api|read_model"
-_FOLDERS = f"{_PACKAGES}|containers|docs|requirements|tests"
+_FOLDERS = f"{_PACKAGES}|benchmarks|containers|docs|requirements|tests"
 _NAMED = re.compile(rf"`((?:{_FOLDERS})/[\w./-]+|[A-Z]+\.md)`")
 #: Where a path is a pattern or something the reader is to make, it has one of these in it.
 _PLACEHOLDERS = re.compile(r"NNNN|NAME|\*|…")
@@ -50,15 +50,18 @@ def test_every_file_that_is_named_is_there(page: Path) -> None:
     assert [name for name in named if not _PLACEHOLDERS.search(name) and not (ROOT / name).exists()] == []
 
 
+def _linked(index: Path) -> set[Path]:
+    """The pages that an index leads to; a README below it is an index of its own folder."""
+    links = [link for link in _LINK.findall(index.read_text(encoding="utf-8")) if not re.match(r"[a-z]+:", link)]
+    pages = {(index.parent / link.partition("#")[0]).resolve() for link in links}
+    below = [page for page in pages if page.name == "README.md" and index.parent in page.parent.parents]
+    return pages.union(*(_linked(page) for page in below))
+
+
 def test_every_page_below_docs_is_reached_from_its_index() -> None:
     index = ROOT / "docs" / "README.md"
-    linked = {
-        (index.parent / link.partition("#")[0]).resolve()
-        for link in _LINK.findall(index.read_text(encoding="utf-8"))
-        if not re.match(r"[a-z]+:", link)
-    }
 
-    assert [page for page in sorted((ROOT / "docs").rglob("*.md")) if page not in linked | {index}] == []
+    assert [page for page in sorted((ROOT / "docs").rglob("*.md")) if page not in _linked(index) | {index}] == []
 
 
 def test_every_decision_that_the_code_refers_to_is_written() -> None:
@@ -95,7 +98,9 @@ def test_every_muster_command_that_is_named_exists(page: Path) -> None:
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_make_target_that_is_named_exists(page: Path) -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    # `bench-%:` is a family, of which pages name members.
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^(?:\S+: )?([a-z]+)(?:-%)?:", makefile, flags=re.MULTILINE))
     named = set(re.findall(r"(?:^|`)make ([a-z]+)", page.read_text(encoding="utf-8"), flags=re.MULTILINE))
 
     assert named - targets == set()
