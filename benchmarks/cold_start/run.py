@@ -72,6 +72,6 @@ def tell(
     for name, taken in first_steps.items():
         result.measured(f"first start: {name}", Figure((taken,)), "s")
     for name in steps[0]:
-        taken = tuple(step.get(name, 0.0) for step in steps)
-        result.measured(f"second start: {name}", Figure(taken), "s")
+        every = tuple(step.get(name, 0.0) for step in steps)
+        result.measured(f"second start: {name}", Figure(every), "s")
     result.claim("second start", later, at_most=BAR_SECONDS, unit="s")

@@ -29,7 +29,7 @@ class Message:
     """What is sent."""
 
     key: bytes
-    value: bytes
+    value: bytes | None
     headers: Sequence[tuple[str, bytes]] = ()
 
 
