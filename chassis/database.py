@@ -1,6 +1,6 @@
-"""One PostgreSQL database as a process sees it: a bounded pool of asyncpg connections.
+"""One PostgreSQL database as a process sees it: a bounded number of asyncpg connections, lent one at a time.
 
-The pool opens connections when they are needed, so a process starts (not ready) while its database is down and recovers
+Connections are opened when they are needed, so a process starts (not ready) while its database is down and recovers
 by itself when the database comes back. A caller waits a bounded time for a connection; every failure that is not about
 the caller's data is a `DatabaseUnavailableError`.
 """
@@ -10,26 +10,34 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import Any, TypeAlias
 
 import asyncpg
-from asyncpg.pool import PoolConnectionProxy
 
+from chassis.connections import ACQUIRE_SECONDS, Connections, NoConnectionError
 from chassis.settings import PostgresAddress
 
-if TYPE_CHECKING:
-    _Connection = asyncpg.Connection[asyncpg.Record]
-else:  # only the stubs know the class as generic
-    _Connection = asyncpg.Connection
+__all__ = [
+    "ACQUIRE_SECONDS",
+    "COMMAND_SECONDS",
+    "CONNECT_SECONDS",
+    "INFRASTRUCTURE_ERRORS",
+    "SESSION_SETTINGS",
+    "Connection",
+    "Database",
+    "DatabaseUnavailableError",
+    "connect",
+    "describe",
+    "disconnect",
+]
 
-#: A request that cannot get a connection within a second is better told to come back than kept waiting.
-ACQUIRE_SECONDS = 1.0
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
 #: Opening a connection on one machine takes milliseconds; a host that drops packets must not hold a request.
 CONNECT_SECONDS = 5.0
 #: No statement of the APIs needs a fraction of this; a stuck one must give its connection back.
 COMMAND_SECONDS = 15.0
-#: Connections above what the load needs are closed after this long.
-IDLE_SECONDS = 300.0
 
 #: What a session of ours always sets. synchronous_commit: a role or database that turned it off would lose events that
 #: were already published (docs/decisions/0002). jit: our statements are short, compiling them costs more than it gains.
@@ -61,64 +69,44 @@ class DatabaseUnavailableError(Exception):
     """The database cannot serve this request now: down, starting, out of connections, or not answering in time."""
 
 
-class PlainConnection(_Connection):
-    """A connection whose sessions keep no state, so that giving it back costs no round trip."""
-
-    def get_reset_query(self) -> str:
-        """Nothing to reset: we set no session variables, temporary tables or listeners on pooled connections."""
-        return ""
-
-
 class Database:
-    """A pool of connections to one database; open it with `async with Database.open(...)`."""
+    """The connections to one database; open it with `async with Database.open(...)`."""
 
-    def __init__(self, address: PostgresAddress, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    def __init__(self, address: PostgresAddress, connections: Connections) -> None:
         """Use `open`, which also closes."""
         self.address = address
-        self._pool = pool
+        self._connections = connections
 
     @classmethod
     @asynccontextmanager
     async def open(
         cls, address: PostgresAddress, *, application: str, init: Init | None = None, **server_settings: str
     ) -> AsyncIterator[Database]:
-        """Make the pool; no connection is opened yet, so this succeeds while the server is down.
+        """Get ready to lend; no connection is opened yet, so this succeeds while the server is down.
 
         `init` runs once on each new connection, for what `server_settings` cannot say.
         """
-        pool = await asyncpg.create_pool(
-            **address.connect_arguments,
-            min_size=0,
-            max_size=address.pool_size + address.max_overflow,
-            max_inactive_connection_lifetime=IDLE_SECONDS,
-            timeout=CONNECT_SECONDS,
-            command_timeout=COMMAND_SECONDS,
-            connection_class=PlainConnection,
-            init=init,
-            server_settings={**SESSION_SETTINGS, "application_name": application, **server_settings},
-        )
-        try:
-            yield cls(address, pool)
-        finally:
-            await _close(pool)
 
-    @asynccontextmanager
-    async def connection(self) -> AsyncIterator[PoolConnectionProxy[asyncpg.Record]]:
-        """Lend one connection.
+        async def open_one() -> Connection:
+            async with asyncio.timeout(ACQUIRE_SECONDS):
+                connection = await connect(address, application=application, **server_settings)
+                if init:
+                    await _initialise(connection, init)
+                return connection
+
+        connections = Connections(open_one, most=address.pool_size + address.max_overflow)
+        try:
+            yield cls(address, connections)
+        finally:
+            await connections.close(disconnect)
+
+    def connection(self) -> _Lent:
+        """Lend one connection for an `async with` block.
 
         Raises:
             DatabaseUnavailableError: none could be had within ACQUIRE_SECONDS, or the server failed while it was used.
         """
-        try:
-            connection = await self._pool.acquire(timeout=ACQUIRE_SECONDS)
-        except INFRASTRUCTURE_ERRORS as error:
-            raise DatabaseUnavailableError(f"no connection to {self.address}: {describe(error)}") from error
-        try:
-            yield connection
-        except INFRASTRUCTURE_ERRORS as error:
-            raise DatabaseUnavailableError(f"{self.address} failed: {describe(error)}") from error
-        finally:
-            await self._pool.release(connection)
+        return _Lent(self.address, self._connections)
 
     async def check(self) -> None:
         """Ask the server for one row, for readiness.
@@ -157,8 +145,44 @@ def describe(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-async def _close(pool: asyncpg.Pool[asyncpg.Record]) -> None:
+async def _initialise(connection: Connection, init: Init) -> None:
     try:
-        await asyncio.wait_for(pool.close(), CONNECT_SECONDS)
-    except TimeoutError:
-        pool.terminate()
+        await init(connection)
+    except BaseException:
+        connection.terminate()
+        raise
+
+
+#: Why there is none; PostgreSQL can refuse a session in words of its own.
+_NO_CONNECTION: tuple[type[Exception], ...] = (NoConnectionError, asyncpg.PostgresError, *INFRASTRUCTURE_ERRORS)
+
+
+class _Lent:
+    """One connection for one block; a class, because a generator's context manager costs as much as the lending."""
+
+    __slots__ = ("_address", "_connection", "_connections")
+
+    def __init__(self, address: PostgresAddress, connections: Connections) -> None:
+        self._address = address
+        self._connections = connections
+        self._connection: Connection | None = None
+
+    async def __aenter__(self) -> Connection:
+        try:
+            self._connection = connection = await self._connections.lend()
+        except _NO_CONNECTION as error:
+            raise DatabaseUnavailableError(f"no connection to {self._address}: {describe(error)}") from error
+        return connection
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._connection is not None
+        if isinstance(error, INFRASTRUCTURE_ERRORS):
+            self._connections.discard(self._connection)
+            raise DatabaseUnavailableError(f"{self._address} failed: {describe(error)}") from error
+        # Who was cancelled may have left a statement running; who raised anything else has ended theirs.
+        if error is None or isinstance(error, Exception):
+            self._connections.give_back(self._connection)
+        else:
+            self._connections.discard(self._connection)

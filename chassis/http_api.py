@@ -17,9 +17,10 @@ from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import Scope
+from starlette.types import ASGIApp, Scope
 
 from chassis import __version__
 from chassis.health import Health
@@ -180,6 +181,22 @@ def _middleware(
     stack.append(Middleware(LastResort))
     stack.append(Middleware(BodyLimit, limit=description.body_limit))
     return stack
+
+
+def put_in_front(app: FastAPI, make: Callable[[ASGIApp], ASGIApp]) -> None:
+    """Serve what `make` makes ahead of the framework, which it is given for what it does not serve itself.
+
+    What is around every request (ids, CORS, stray exceptions, the body limit) is around it, too. Call it last: what is
+    added to the app's middleware or exception handlers afterwards has no effect.
+    """
+    around, app.user_middleware = app.user_middleware, []
+    framework = app.build_middleware_stack()
+    # Its answer to a stray exception is plain text; LastResort has a problem for it.
+    served = make(framework.app if isinstance(framework, ServerErrorMiddleware) else framework)
+    for middleware, arguments, options in reversed(around):
+        served = middleware(served, *arguments, **options)
+    app.user_middleware = around
+    app.middleware_stack = served
 
 
 def malformed_header(name: str, detail: str) -> Problem:

@@ -4,6 +4,7 @@ A log event is a fixed name with bound values, never a built sentence, so that i
 the HTTP request being served is on every line that is written while it is served.
 """
 
+import json
 import logging
 import os
 import sys
@@ -14,6 +15,9 @@ from typing import Any
 import structlog
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
+from pydantic_core import PydanticSerializationError, to_json
+
+from chassis.clock import utc_now
 
 #: The id of the request (or batch) being worked on, for logs, problems and the event's correlation id.
 request_id: ContextVar[str] = ContextVar("request_id", default="")
@@ -26,21 +30,15 @@ _METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 def configure_logging(process: str, level: str) -> None:
     """Send structlog's and the standard library's records to standard error, one JSON object a line."""
-    shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        _add_request_id,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
+    about = _About(process)
     rendered: list[structlog.typing.Processor] = [
         # Without local variables: they hold passwords and people's data.
         structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False)),
-        structlog.processors.JSONRenderer(),
+        structlog.processors.JSONRenderer(serializer=_one_line),
     ]
     # Our own lines do not go through the standard library's records: a line a command would cost a tenth of it.
     structlog.configure(
-        processors=[*shared, *rendered],
+        processors=[about, *rendered],
         logger_factory=_LineLogger,
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
         cache_logger_on_first_use=True,
@@ -48,7 +46,7 @@ def configure_logging(process: str, level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, about],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendered],
         )
     )
@@ -57,8 +55,6 @@ def configure_logging(process: str, level: str) -> None:
     root.setLevel(level)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
-    structlog.contextvars.clear_contextvars()
-    structlog.contextvars.bind_contextvars(process=process)
 
 
 class _LineLogger:
@@ -73,11 +69,32 @@ class _LineLogger:
     debug = info = warning = error = critical = exception = msg
 
 
-def _add_request_id(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    identifier = request_id.get()
-    if identifier:
-        event.setdefault("request_id", identifier)
-    return event
+class _About:
+    """Says on each line which process wrote it, when, how grave it is, and for which request.
+
+    One step for what structlog has five for: they took a twentieth of a command.
+    """
+
+    def __init__(self, process: str) -> None:
+        self._process = process
+
+    def __call__(self, logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        event["process"] = self._process
+        event["level"] = "error" if method == "exception" else method
+        event.setdefault("logger", getattr(logger, "name", ""))
+        identifier = request_id.get()
+        if identifier:
+            event.setdefault("request_id", identifier)
+        event["timestamp"] = utc_now().isoformat(timespec="microseconds").replace("+00:00", "Z")
+        return event
+
+
+def _one_line(event: Any, **_: Any) -> str:
+    """JSON, five times as fast as the standard library's, which is left what only it can write."""
+    try:
+        return to_json(event, fallback=repr, inf_nan_mode="constants").decode()
+    except PydanticSerializationError:  # half a surrogate pair, or bytes that are no text
+        return json.dumps(event, default=repr)
 
 
 def render_metrics() -> tuple[bytes, str]:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
 from fastapi import FastAPI
 
 from chassis.health import Health, NotReadyError
-from chassis.http_api import BODY_BYTES, ApiDescription, create_api
+from chassis.http_api import BODY_BYTES, ApiDescription, create_api, put_in_front
 from chassis.identifiers import new_id
 from chassis.settings import load
 from command_api import openapi
 from command_api.dependencies import Resources, open_resources
 from command_api.event_schemas import schema_route
+from command_api.front import Front
 from command_api.imports import lines as imports
 from command_api.imports import routes as import_routes
 from command_api.settings import CommandApiSettings
@@ -66,4 +68,5 @@ def create_app(settings: CommandApiSettings | None = None) -> FastAPI:
     app.router.routes.extend([*others, schema_route()])
     answer_with_problems(app)
     openapi.complete(app)
+    put_in_front(app, partial(Front, app, [*routes.commands()]))
     return app

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import Final
-from uuid import UUID
 
 #: W3C Trace Context, section 3.2.2: version, trace id, parent id, flags. Version 00 has nothing after them.
 _TRACEPARENT: Final = re.compile(r"(?!ff)([0-9a-f]{2})-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
@@ -17,7 +16,7 @@ _TRACEPARENT_CHARACTERS: Final = 128
 class Cause:
     """What an event's envelope says about where it came from."""
 
-    command_id: UUID
+    command_id: str
     correlation_id: str
     traceparent: str | None = None
 

@@ -18,7 +18,7 @@ from fastapi import Depends, Request
 from chassis.clock import utc_now
 from chassis.database import Database
 from chassis.http_api import malformed_header
-from chassis.identifiers import new_id
+from chassis.identifiers import new_id, new_id_text
 from chassis.telemetry import request_id
 from command_api.causes import Cause, valid_traceparent
 from command_api.idempotency import InvalidKeyError, Keys, Turns
@@ -96,31 +96,42 @@ async def command_context(request: Request, opened: Annotated[Resources, Depends
     Raises:
         Problem: 400, where If-Match or Idempotency-Key cannot be read.
     """
-    headers = request.headers
-    cause = Cause(
-        command_id=new_id(), correlation_id=request_id.get(), traceparent=valid_traceparent(headers.get("traceparent"))
+    key = _joined(request, "idempotency-key")
+    return make_context(
+        opened.keys,
+        traceparent=request.headers.get("traceparent"),
+        if_match=_joined(request, "if-match"),
+        key=key,
+        request=(request.method, _canonical_path(request), b"" if key is None else await request.body()),
     )
-    if_match = ", ".join(headers.getlist("if-match")) if "if-match" in headers else None
-    key_header = ", ".join(headers.getlist("idempotency-key")) if "idempotency-key" in headers else None
-    if if_match is None and key_header is None:
-        return CommandContext(cause=cause)
+
+
+def make_context(
+    keys: Keys, *, traceparent: str | None, if_match: str | None, key: str | None, request: tuple[str, str, bytes]
+) -> CommandContext:
+    """What these headers say; `request` is the method, the path with ids in one form, and the body.
+
+    Raises:
+        Problem: 400, where If-Match or Idempotency-Key cannot be read.
+    """
+    cause = Cause(command_id=new_id_text(), correlation_id=request_id.get(), traceparent=valid_traceparent(traceparent))
     try:
         precondition = None if if_match is None else Precondition.parse(if_match)
     except InvalidPreconditionError as error:
         raise malformed_header("If-Match", str(error)) from error
-    if key_header is None:
+    if key is None:
         return CommandContext(cause=cause, precondition=precondition)
+    method, path, body = request
     try:
-        key = opened.keys.make(
-            key_header,
-            method=request.method,
-            path=_canonical_path(request),
-            body=await request.body(),
-            if_match=if_match,
-        )
+        made = keys.make(key, method=method, path=path, body=body, if_match=if_match)
     except InvalidKeyError as error:
         raise malformed_header("Idempotency-Key", str(error)) from error
-    return CommandContext(cause=cause, precondition=precondition, key=key)
+    return CommandContext(cause=cause, precondition=precondition, key=made)
+
+
+def _joined(request: Request, name: str) -> str | None:
+    """A header that may come in several lines (RFC 9110, section 5.3)."""
+    return ", ".join(request.headers.getlist(name)) if name in request.headers else None
 
 
 def _canonical_path(request: Request) -> str:

@@ -101,7 +101,7 @@ class ImportHandlers:
             if under_way:
                 under_way.cancel()
         summary = {name: counts[name] for name in ("created", "unchanged", "failed")}
-        log.info("import.complete", command_id=str(cause.command_id), **summary)
+        log.info("import.complete", command_id=cause.command_id, **summary)
         yield _line({"complete": True, **summary})
 
     async def _commit(self, batch: Sequence[ReadLine], users: dict[int, NewUser]) -> list[Result]:
@@ -142,7 +142,7 @@ class ImportHandlers:
             version=event.user.version,
             time=now,
             correlation_id=cause.correlation_id,
-            causation_id=str(cause.command_id),
+            causation_id=cause.command_id,
             traceparent=cause.traceparent,
         )
         return NewUser(event, envelope, password_hash)

@@ -7,7 +7,6 @@ left out and explained by a second one.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -18,7 +17,7 @@ import asyncpg
 
 from chassis.database import Database, describe
 from chassis.text_keys import text_key
-from command_api.users.store import ContendedError, UnexpectedViolationError
+from command_api.users.store import ContendedError, UnexpectedViolationError, attributes_text
 from events.catalogue import encode
 from events.envelope import Envelope
 from events.user_events import UserRegistered
@@ -148,7 +147,7 @@ def _columns(users: Sequence[NewUser]) -> tuple[Any, ...]:
         [user.username for user in public],
         [text_key(user.username) for user in public],
         [user.display_name for user in public],
-        [_json(user.attributes) for user in public],
+        [attributes_text(user.attributes) for user in public],
         [user.password_hash for user in users],
         [encode(user.event) for user in users],
         first.time,
@@ -157,7 +156,3 @@ def _columns(users: Sequence[NewUser]) -> tuple[Any, ...]:
         first.causation_id,
         first.traceparent,
     )
-
-
-def _json(attributes: Any) -> str:
-    return json.dumps(attributes, ensure_ascii=False, separators=(",", ":"), allow_nan=False) if attributes else "{}"

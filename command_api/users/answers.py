@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from pydantic_core import to_json
+
 from chassis.consistency import ConsistencyToken
 from command_api.idempotency import Answer
 from command_api.preconditions import etag
@@ -26,7 +28,7 @@ def done(user_id: UUID, version: int) -> Answer:
 
 
 def _with_user(status: int, user: PublicUser, **more: str) -> Answer:
-    return Answer(status, {**_headers(user.id, user.version), **more}, user.model_dump_json().encode())
+    return Answer(status, {**_headers(user.id, user.version), **more}, to_json(user))
 
 
 def _headers(user_id: UUID, version: int) -> dict[str, str]:

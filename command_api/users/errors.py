@@ -154,6 +154,9 @@ _TYPES: Final[Mapping[type[Exception], ProblemType]] = {
     DatabaseUnavailableError: UNAVAILABLE,
 }
 
+#: The errors that have a problem.
+EXPLAINED: Final = tuple(_TYPES)
+
 _RETRY_AFTER: Final[Mapping[ProblemType, int]] = {
     CONFLICT: handlers.RETRY_AFTER_SECONDS,
     KEY_IN_USE: idempotency.RETRY_AFTER_SECONDS,
@@ -180,7 +183,7 @@ def problem_of(error: Exception) -> Problem:
 
 def answer_with_problems(app: FastAPI) -> None:
     """Have the app answer every error of the table with its problem."""
-    for error in _TYPES:
+    for error in EXPLAINED:
         app.add_exception_handler(error, _answer)
 
 

@@ -26,7 +26,7 @@ from command_api.users.decisions import decide
 from command_api.users.refusals import RefusedError, UserNotFoundError
 from command_api.users.state import Erased, Registered, State, Unregistered, evolve, version_of
 from command_api.users.store import AnswerToStore, Change, ContendedError, KeyTakenError, Loaded, UserStore
-from events.catalogue import Event, event_type
+from events.catalogue import Event, encode, encode_around, event_type
 from events.envelope import Envelope
 from events.user_events import UserErased
 from outbox.wakeup import Notifier
@@ -88,14 +88,17 @@ class UserHandlers:
             HashingBusyError, KeyInUseError, KeyReusedError, KeySubjectErasedError, ConflictError, OutcomeUnknownError,
             DatabaseUnavailableError: as their classes say; nothing was registered, but where the outcome is unknown.
         """
+        if context.key is None:
+            return await self._register(command, context)
         async with self.turns.take(context.key):
-            if answer := await self._replay(context.key):
-                return answer
-            password_hash = await self.passwords.hash(command.password)
-            state = Unregistered(self.new_id())
-            event = decide(state, command, self.clock())
-            assert event is not None, "a registration is always news"
-            return await self._commit_registration(state, event, password_hash, context)
+            return await self._replay(context.key) or await self._register(command, context)
+
+    async def _register(self, command: RegisterUser, context: CommandContext) -> Answer:
+        password_hash = await self.passwords.hash(command.password)
+        state = Unregistered(self.new_id())
+        event = decide(state, command, self.clock())
+        assert event is not None, "a registration is always news"
+        return await self._commit_registration(state, event, password_hash, context)
 
     async def _commit_registration(
         self, state: Unregistered, event: Event, password_hash: str, context: CommandContext
@@ -103,8 +106,9 @@ class UserHandlers:
         after = evolve(state, event)
         assert isinstance(after, Registered)
         answer = answers.registered(after.user, self.query_url)
+        change = self._change(event, answer.body, context.cause, password_hash)
         try:
-            await self.store.commit(self._change(event, context.cause, password_hash), _store(context, after, answer))
+            await self.store.commit(change, _store(context, after, answer))
         except (KeyTakenError, RefusedError):
             # A duplicate in another process may have been first; then this is its answer.
             if replayed := await self._replay(context.key):
@@ -125,18 +129,23 @@ class UserHandlers:
             HashingBusyError, KeyInUseError, KeyReusedError, KeySubjectErasedError, ConflictError, OutcomeUnknownError,
             DatabaseUnavailableError: as their classes say; nothing was changed, but where the outcome is unknown.
         """
+        if context.key is None:
+            return await self._change_user(user_id, command, context)
         async with self.turns.take(context.key):
-            new_hash: str | None = None
-            for attempt in range(ATTEMPTS):
-                loaded = await self.store.load(user_id, context.key)
-                if loaded.answer and context.key:
-                    return loaded.answer.replay(context.key)
-                event = self._decide(loaded.state, command, context.precondition)
-                if isinstance(command, ChangePassword):
-                    new_hash = await self._new_hash(command, loaded, new_hash)
-                if answer := await self._try_commit(loaded.state, event, command, context, new_hash):
-                    return answer
-                await asyncio.sleep(random.uniform(0, PAUSE_SECONDS * (attempt + 1)))  # noqa: S311 - spreads retries
+            return await self._change_user(user_id, command, context)
+
+    async def _change_user(self, user_id: UUID, command: ChangeCommand | EraseUser, context: CommandContext) -> Answer:
+        new_hash: str | None = None
+        for attempt in range(ATTEMPTS):
+            loaded = await self.store.load(user_id, context.key)
+            if loaded.answer and context.key:
+                return loaded.answer.replay(context.key)
+            event = self._decide(loaded.state, command, context.precondition)
+            if isinstance(command, ChangePassword):
+                new_hash = await self._new_hash(command, loaded, new_hash)
+            if answer := await self._try_commit(loaded.state, event, command, context, new_hash):
+                return answer
+            await asyncio.sleep(random.uniform(0, PAUSE_SECONDS * (attempt + 1)))  # noqa: S311 - spreads retries
         raise ConflictError
 
     def _decide(
@@ -173,7 +182,8 @@ class UserHandlers:
         store = _store(context, after, answer)
         try:
             if event is not None:
-                committed = await self.store.commit(self._change(event, context.cause, password_hash), store)
+                change = self._change(event, answer.body, context.cause, password_hash)
+                committed = await self.store.commit(change, store)
             else:
                 committed = store is None or await self.store.commit_answer(after, store)
         except KeyTakenError:
@@ -188,8 +198,10 @@ class UserHandlers:
         stored = await self.store.load_answer(key) if key else None
         return stored.replay(key) if stored and key else None
 
-    def _change(self, event: Event, cause: Cause, password_hash: str | None) -> Change:
+    def _change(self, event: Event, user: bytes | None, cause: Cause, password_hash: str | None) -> Change:
+        """The change that an event is; `user` is the JSON of the user after it, where the answer shows it."""
         user_id, version = _subject(event)
+        value = encode(event) if user is None or isinstance(event, UserErased) else encode_around(event, user)
         envelope = Envelope(
             event_id=self.new_id(),
             type=event_type(event),
@@ -197,10 +209,10 @@ class UserHandlers:
             version=version,
             time=self.clock() if isinstance(event, UserErased) else event.user.updated_at,
             correlation_id=cause.correlation_id,
-            causation_id=str(cause.command_id),
+            causation_id=cause.command_id,
             traceparent=cause.traceparent,
         )
-        return Change(event=event, envelope=envelope, password_hash=password_hash)
+        return Change(event=event, envelope=envelope, value=value, password_hash=password_hash)
 
     def _committed(self, event: Event, cause: Cause) -> None:
         self.notifier.notify()
@@ -210,7 +222,7 @@ class UserHandlers:
             event_type=event_type(event),
             user_id=str(user_id),
             version=version,
-            command_id=str(cause.command_id),
+            command_id=cause.command_id,
         )
 
 

@@ -6,9 +6,10 @@ from typing import Annotated, Any, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Body, Path, Response
+from fastapi.routing import APIRoute
 
+from chassis.http_api import StrictRoute
 from chassis.problems import ProblemType
-from command_api.command_route import CommandRoute
 from command_api.dependencies import Context, Handlers
 from command_api.idempotency import Answer
 from command_api.openapi import USER_EXAMPLE, empty_response, request, responses, user_response
@@ -36,7 +37,7 @@ from command_api.users.errors import (
 from events.user_events import PublicUser
 
 
-class MergePatchRoute(CommandRoute):
+class MergePatchRoute(StrictRoute):
     """A route that takes a merge patch, under its own media type or as plain JSON."""
 
     media_types = ("application/merge-patch+json", "application/json")
@@ -45,7 +46,7 @@ class MergePatchRoute(CommandRoute):
 PASSWORD_EXAMPLE: Final = "correct horse battery staple"  # noqa: S105 - an example
 UserId = Annotated[UUID, Path(description="The user's id.", examples=[USER_EXAMPLE["id"]])]
 
-router: Final = APIRouter(route_class=CommandRoute, tags=["users"])
+router: Final = APIRouter(route_class=StrictRoute, tags=["users"])
 patches: Final = APIRouter(route_class=MergePatchRoute, tags=["users"])
 
 
@@ -78,6 +79,11 @@ def _patches_user(**example: Any) -> dict[str, Any]:
     plain = described["openapi_extra"]["requestBody"]["content"]["application/json"]
     plain["schema"] = {"$ref": f"#/components/schemas/{ChangeProfile.__name__}"}
     return described
+
+
+def commands() -> list[APIRoute]:
+    """The routes of all commands."""
+    return [route for known in (router, patches) for route in known.routes if isinstance(route, APIRoute)]
 
 
 _CREATED: Final = user_response(201, "The new user.", "Location")
@@ -203,5 +209,19 @@ async def erase_user(user_id: UserId, context: Context, handlers: Handlers) -> R
 
 
 def _respond(answer: Answer) -> Response:
-    media_type = None if answer.body is None else "application/json"
-    return Response(answer.body, answer.status, headers=answer.headers, media_type=media_type)
+    return _Answered(answer)
+
+
+class _Answered(Response):
+    """An answer as it is: with nothing to work out, it costs a fifth of a response of the framework's."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.status_code = answer.status
+        self.background = None
+        self.body = answer.body or b""
+        self.raw_headers = [
+            (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers.items()
+        ]
+        if answer.body is not None:
+            length = (b"content-length", b"%d" % len(answer.body))
+            self.raw_headers += [length, (b"content-type", b"application/json")]

@@ -23,7 +23,8 @@ from command_api.users.refusals import EmailTakenError, RefusedError, UsernameTa
 from command_api.users.settlement import settle
 from command_api.users.state import Erased, Registered, State, Unregistered
 from command_api.users.tables import EMAIL_IS_UNIQUE, USERNAME_IS_UNIQUE
-from events.catalogue import ChangeEvent, encode
+from command_api.users.values import Attributes
+from events.catalogue import ChangeEvent
 from events.envelope import Envelope
 from events.user_events import PublicUser, UserErased, UserRegistered
 from outbox.append import append_arguments
@@ -79,10 +80,11 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What one command did, ready to be committed."""
+    """What one command did, ready to be committed; `value` is the event as it will be published."""
 
     event: ChangeEvent | UserErased
     envelope: Envelope
+    value: bytes | None
     password_hash: str | None = None
 
 
@@ -192,7 +194,7 @@ def _change_statement(change: Change, store: AnswerToStore | None) -> tuple[Stat
     user = change.event.user
     arguments = {
         **_user_arguments(user, change.envelope.event_id, change.password_hash),
-        **append_arguments(change.envelope, encode(change.event)),
+        **append_arguments(change.envelope, change.value),
     }
     if store:
         arguments |= store.arguments()
@@ -213,7 +215,7 @@ async def _erase(connection: Any, event: UserErased, envelope: Envelope, store: 
         "erased_id": event.user_id,
         "erased_version": event.version,
         "erased_erased_at": envelope.time,
-        **append_arguments(envelope, encode(event)),
+        **append_arguments(envelope, None),
         **(store.arguments() if store else {}),
     }
     async with connection.transaction():
@@ -238,11 +240,18 @@ def _user_arguments(user: PublicUser, event_id: UUID, password_hash: str | None)
         "user_username": user.username,
         "user_username_key": text_key(user.username),
         "user_display_name": user.display_name,
-        "user_attributes": json.dumps(user.attributes, ensure_ascii=False, separators=(",", ":"), allow_nan=False),
+        "user_attributes": attributes_text(user.attributes),
         "user_password_hash": password_hash,
         "user_created_at": user.created_at,
         "user_updated_at": user.updated_at,
     }
+
+
+def attributes_text(attributes: Attributes) -> str:
+    """The JSON that is stored: numbers stay as they are written, most users have none."""
+    if not attributes:
+        return "{}"
+    return json.dumps(attributes, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def _loaded(user_id: UUID, row: asyncpg.Record) -> Loaded:
@@ -262,7 +271,7 @@ def _user(row: asyncpg.Record) -> PublicUser:
         username=row["username"],
         email_verified=row["email_verified"],
         display_name=row["display_name"],
-        attributes=json.loads(row["attributes"]),
+        attributes=json.loads(row["attributes"]) if row["attributes"] != "{}" else {},
         is_active=row["status"] == "active",
         status=row["status"],
         version=row["version"],

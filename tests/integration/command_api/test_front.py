@@ -1,4 +1,4 @@
-"""The short way through the framework and FastAPI's own answer every request alike."""
+"""The front and FastAPI answer every request alike."""
 
 from collections.abc import AsyncIterator
 from typing import Any
