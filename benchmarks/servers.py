@@ -35,7 +35,16 @@ from projectors.migrate import migrate as migrate_query
 #: Room for a million users on both sides without checkpoints in the middle of a round.
 POSTGRES_SETTINGS: Final = {"shared_buffers": "1GB", "max_wal_size": "4GB"}
 #: One worker, no access log, uvicorn's fastest parts: for subject and reference alike.
-UVICORN: Final = ("--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning")
+UVICORN: Final = (
+    "--loop",
+    "uvloop",
+    "--http",
+    "httptools",
+    "--no-access-log",
+    "--log-level",
+    "warning",
+    "--no-proxy-headers",
+)
 #: The checkout: reference apps are imported from it.
 CHECKOUT: Final = Path(__file__).parents[1]
 CONNECT_SECONDS: Final = 10.0

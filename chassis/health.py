@@ -18,6 +18,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chassis import __version__
 from chassis.telemetry import render_metrics
@@ -55,6 +56,21 @@ class Health:
             return _json({"status": "ok" if status == 200 else "failed", "checks": results}, status)
 
         return probe
+
+
+class HealthFirst:
+    """Answers `GET /health` itself, without the framework's layers; everything else is `app`'s."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Wrap `app`."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] == "http" and scope["path"] == "/health" and scope["method"] == "GET":
+            await (await _health(Request(scope)))(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
 
 async def _run(check: Check) -> str:

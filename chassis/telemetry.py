@@ -34,7 +34,7 @@ def configure_logging(process: str, level: str) -> None:
     rendered: list[structlog.typing.Processor] = [
         # Without local variables: they hold passwords and people's data.
         structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False)),
-        structlog.processors.JSONRenderer(serializer=_one_line),
+        _one_line,
     ]
     # Our own lines do not go through the standard library's records: a line a command would cost a tenth of it.
     structlog.configure(
@@ -85,11 +85,11 @@ class _About:
         identifier = request_id.get()
         if identifier:
             event.setdefault("request_id", identifier)
-        event["timestamp"] = utc_now().isoformat(timespec="microseconds").replace("+00:00", "Z")
+        event["timestamp"] = f"{utc_now().isoformat(timespec='microseconds')[:-6]}Z"
         return event
 
 
-def _one_line(event: Any, **_: Any) -> str:
+def _one_line(_: Any, __: str, event: MutableMapping[str, Any]) -> str:
     """JSON, five times as fast as the standard library's, which is left what only it can write."""
     try:
         return to_json(event, fallback=repr, inf_nan_mode="constants").decode()

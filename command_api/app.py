@@ -11,7 +11,7 @@ from fastapi import FastAPI
 
 from chassis.health import Health, NotReadyError
 from chassis.http_api import BODY_BYTES, ApiDescription, create_api, put_in_front
-from chassis.identifiers import new_id
+from chassis.identifiers import new_id_text
 from chassis.settings import load
 from command_api import openapi
 from command_api.dependencies import Resources, open_resources
@@ -57,7 +57,7 @@ def create_app(settings: CommandApiSettings | None = None) -> FastAPI:
         lifespan=lifespan,
         health=Health(ready={"database": database_answers}),
         cors_origins=known.cors_origins,
-        make_request_id=lambda: str(new_id()),
+        make_request_id=new_id_text,
     )
     others = list(app.router.routes)
     app.router.routes.clear()
