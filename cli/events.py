@@ -1,4 +1,4 @@
-"""`muster events tail`: the published events as they come, as any read_committed subscriber sees them."""
+"""`muster events`: the published events as they come, as any read_committed subscriber sees them, and what they are."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from rich.console import Console
 from rich.text import Text
 
+from chassis import __version__
 from chassis.database import describe
 from chassis.kafka import INFRASTRUCTURE_ERRORS, REQUEST_SECONDS, client_arguments
 from chassis.settings import Kafka, Topics, load
-from cli.output import fail, say
+from cli.output import fail, print_json, say
+from events.asyncapi import document
 from events.catalogue import short_name
 from events.envelope import EnvelopeError, read_envelope
+from outbox.topics import wanted_topics
 
 app = typer.Typer(no_args_is_help=True, help="Look at the published events.", rich_markup_mode="rich")
 
@@ -55,6 +58,22 @@ def tail(
         raise typer.Exit(0) from None
     except INFRASTRUCTURE_ERRORS as error:
         fail(f"Kafka at {settings.kafka_bootstrap_servers} does not answer: {describe(error)}")
+
+
+@app.command()
+def asyncapi() -> None:
+    """Print the AsyncAPI 3.0 document of the topic: every event with its key, headers and value."""
+    settings = load(Topics)
+    [topic] = [topic for topic in wanted_topics(settings) if topic.name == settings.events_topic]
+    print_json(
+        document(
+            version=__version__,
+            topic=topic.name,
+            partitions=topic.partitions,
+            replicas=topic.replication_factor,
+            configs=topic.configs,
+        )
+    )
 
 
 async def _tail(
