@@ -18,7 +18,7 @@ from chassis.settings import Kafka, PostgresAddress, Topics
 from command_api.migrate import migrate as migrate_command
 from outbox.topics import wanted_topics
 from projectors.migrate import migrate as migrate_query
-from tests.infrastructure import Servers, SharedServers, throwaway_folder
+from tests.infrastructure import InfrastructureError, Servers, SharedServers, choose, throwaway_folder
 
 COMMAND_TEMPLATE = "muster_command_template"
 QUERY_TEMPLATE = "muster_query_template"
@@ -127,5 +127,8 @@ async def _administer(servers: Servers, statement: str) -> None:
 
 
 def pytest_report_header() -> str:
-    """Nothing is started before a test asks for it; what was used is said at the end."""
-    return "servers: the first of environment, Docker, local_stack (tests/infrastructure.py)"
+    """Say once which servers the tests use; nothing is started before a test asks for it."""
+    try:
+        return f"servers: {choose().words}"
+    except InfrastructureError as error:
+        return f"servers: {error}"

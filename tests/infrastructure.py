@@ -21,6 +21,7 @@ import threading
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -30,6 +31,10 @@ from local_stack.postgres import PostgresAddress, PostgresServer, postgres_answe
 
 POSTGRES_IMAGE = "postgres:18"
 KAFKA_IMAGE = "apache/kafka:4.3.1"
+
+#: How each kind is named, at the head of a run.
+DOCKER = f"Docker ({POSTGRES_IMAGE}, {KAFKA_IMAGE})"
+LOCAL = "local_stack (child processes)"
 
 DAEMON_SECONDS = 1  # a Docker daemon on this machine answers in 12 ms, or not at all
 READY_SECONDS = 90.0  # containers on a loaded CI machine
@@ -100,14 +105,15 @@ class SharedServers:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(seconds)
 
     async def _enter(self) -> Servers:
-        servers = named_servers() or await self._in_docker() or await self._local()
+        match choose():
+            case Choice(named=Servers() as servers):
+                pass
+            case Choice(docker=True):
+                servers = await asyncio.to_thread(self._start_containers)
+            case _:
+                servers = await self._local()
         await _until_both_answer(servers)
         return servers
-
-    async def _in_docker(self) -> Servers | None:
-        if not await asyncio.to_thread(docker_is_usable):
-            return None
-        return await asyncio.to_thread(self._start_containers)
 
     def _start_containers(self) -> Servers:
         password = secrets.token_urlsafe(16)
@@ -118,7 +124,7 @@ class SharedServers:
             container.start()
         [postgres_port], [kafka_port] = postgres.ports.values(), kafka.ports.values()
         return Servers(
-            f"Docker ({POSTGRES_IMAGE}, {KAFKA_IMAGE})",
+            DOCKER,
             PostgresAddress(LOCALHOST, _host_port(postgres_port), "muster", password),
             f"{LOCALHOST}:{_host_port(kafka_port)}",
         )
@@ -131,7 +137,7 @@ class SharedServers:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._stack.enter_async_context(postgres))
             group.create_task(self._stack.enter_async_context(kafka))
-        return Servers("local_stack (child processes)", postgres.address, kafka.bootstrap_servers)
+        return Servers(LOCAL, postgres.address, kafka.bootstrap_servers)
 
 
 def throwaway_folder() -> Path:
@@ -160,12 +166,35 @@ def named_servers() -> Servers | None:
     return Servers("named in the environment", PostgresAddress(host, int(port), user, password), bootstrap)
 
 
-def docker_is_usable() -> bool:
-    """Tell whether a daemon answers and has every image, testcontainers' own included; pulls only when told to."""
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which servers a run uses, and in words, with the reason where it is the last resort."""
+
+    words: str
+    named: Servers | None = None
+    docker: bool = False
+
+
+@cache
+def choose() -> Choice:
+    """Decide once a run; starts nothing.
+
+    Raises:
+        InfrastructureError: the environment names only some of what is needed.
+    """
+    if named := named_servers():
+        return Choice(named.kind, named=named)
+    if trouble := trouble_with_docker():
+        return Choice(f"{LOCAL}, because {trouble}")
+    return Choice(DOCKER, docker=True)
+
+
+def trouble_with_docker() -> str | None:
+    """Why Docker cannot be used: no daemon, or an image that only MUSTER_TEST_PULL=1 lets us pull; None if it can."""
     if not _docker_socket_answers():
-        return False
+        return "no Docker daemon answers"
     import docker  # type: ignore[import-untyped]  # noqa: PLC0415 - half a second to import
-    from docker.errors import DockerException  # type: ignore[import-untyped]  # noqa: PLC0415 - as above
+    from docker.errors import DockerException, ImageNotFound  # type: ignore[import-untyped]  # noqa: PLC0415 - as above
     from requests import RequestException  # noqa: PLC0415 - as above
     from testcontainers.core.config import testcontainers_config  # noqa: PLC0415 - as above
 
@@ -174,18 +203,21 @@ def docker_is_usable() -> bool:
         images.append(testcontainers_config.ryuk_image)
     try:
         client = docker.from_env(timeout=DAEMON_SECONDS)
-    except DockerException:
-        return False
+    except DockerException as error:
+        return f"Docker does not work: {error}"
     try:
         client.ping()
         if os.environ.get("MUSTER_TEST_PULL") == "1":
-            return True
+            return None
         for image in images:
-            client.images.get(image)
-    except (DockerException, RequestException):
-        return False
+            try:
+                client.images.get(image)
+            except ImageNotFound:
+                return f"Docker has no image {image} (MUSTER_TEST_PULL=1 lets the tests pull it)"
+    except (DockerException, RequestException) as error:
+        return f"Docker does not work: {error}"
     else:
-        return True
+        return None
     finally:
         client.close()
 
