@@ -5,13 +5,16 @@ more than the server.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, cast
 
 from local_stack.ports import LOCALHOST
 
+#: uvicorn closes a connection that was idle for 5 s.
+IDLE_SECONDS: Final = 3.0
 #: A request that is not answered by then never is: beyond the longest wait for consistency that is asked for.
 ANSWER_SECONDS: Final = 20.0
 
@@ -34,6 +37,7 @@ class _Connection(asyncio.Protocol):
         self.transport: asyncio.Transport
         self.buffer = bytearray()
         self.answer: asyncio.Future[Answer] | None = None
+        self.used = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are of no asyncio class.
@@ -56,13 +60,13 @@ class _Connection(asyncio.Protocol):
 
 
 class Client:
-    """Connections to one server; who finds none free waits for one."""
+    """Up to so many connections to one server; who finds none free waits for one."""
 
-    def __init__(self, connections: list[_Connection]) -> None:
-        """All of them are free."""
-        self._free: asyncio.LifoQueue[_Connection] = asyncio.LifoQueue()
-        for connection in connections:
-            self._free.put_nowait(connection)
+    def __init__(self, port: int, connections: int) -> None:
+        """None is open yet."""
+        self._port = port
+        self._free: list[_Connection] = []
+        self._places = asyncio.Semaphore(connections)
 
     async def ask(self, request: bytes) -> Answer:
         """Send a request and give its answer.
@@ -71,23 +75,44 @@ class Client:
             TimeoutError: none came within ANSWER_SECONDS.
             OSError: the connection broke.
         """
-        connection = await self._free.get()
-        connection.answer = asyncio.get_running_loop().create_future()
-        connection.transport.write(request)
-        async with asyncio.timeout(ANSWER_SECONDS):
-            answer = await connection.answer
-        # One whose answer did not come is not used again: it may still come.
-        self._free.put_nowait(connection)
+        async with self._places, asyncio.timeout(ANSWER_SECONDS):
+            connection = self._rested() or await self._open()
+            try:
+                connection.answer = asyncio.get_running_loop().create_future()
+                connection.transport.write(request)
+                answer = await connection.answer
+            except BaseException:
+                # Not used again: its answer may still come.
+                connection.transport.abort()
+                raise
+            connection.used = time.monotonic()
+            self._free.append(connection)
         return answer
 
-
-@asynccontextmanager
-async def connected(port: int, connections: int) -> AsyncIterator[Client]:
-    """A client of a server on this machine."""
-    loop = asyncio.get_running_loop()
-    opened = [(await loop.create_connection(_Connection, LOCALHOST, port))[1] for _ in range(connections)]
-    try:
-        yield Client(opened)
-    finally:
-        for connection in opened:
+    def _rested(self) -> _Connection | None:
+        """One that the server has not closed for being idle, nor is about to."""
+        while self._free:
+            connection = self._free.pop()
+            if not connection.transport.is_closing() and time.monotonic() - connection.used < IDLE_SECONDS:
+                return connection
             connection.transport.abort()
+        return None
+
+    async def _open(self) -> _Connection:
+        _, connection = await asyncio.get_running_loop().create_connection(_Connection, LOCALHOST, self._port)
+        return connection
+
+    def close(self) -> None:
+        """Close what is open."""
+        for connection in self._free:
+            connection.transport.abort()
+
+
+@contextmanager
+def connected(port: int, connections: int) -> Iterator[Client]:
+    """A client of a server on this machine."""
+    client = Client(port, connections)
+    try:
+        yield client
+    finally:
+        client.close()

@@ -87,8 +87,8 @@ async def system(servers: Servers) -> AsyncIterator[Running]:
         await stack.enter_async_context(servers.muster("relay", hot=True))
         await stack.enter_async_context(servers.muster("project", hot=True))
         travellers = Travellers(
-            await stack.enter_async_context(connected(command.port, CONNECTIONS)),
-            await stack.enter_async_context(connected(query.port, CONNECTIONS)),
+            stack.enter_context(connected(command.port, CONNECTIONS)),
+            stack.enter_context(connected(query.port, CONNECTIONS)),
             users=1,
         )
         await stack.enter_async_context(watched(servers, travellers))
