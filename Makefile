@@ -47,7 +47,7 @@ BENCHMARKS := commands relay projections query end-to-end cold-start
 MEASURE = $(BIN)/python -m benchmarks
 
 .PHONY: bench $(BENCHMARKS:%=bench-%)
-bench: $(VENV)/.bench ## Run every benchmark and write docs/benchmarks (fifteen minutes); bench-NAME runs one
+bench: $(VENV)/.bench ## Measure everything into docs/benchmarks (15 min); bench-NAME one, profile-NAME its flame graph
 	@$(MEASURE) all --into docs/benchmarks $(ARGS)
 
 $(BENCHMARKS:%=bench-%): bench-%: $(VENV)/.bench

@@ -21,6 +21,7 @@ from rich.console import Console
 from benchmarks import machine, plan
 from benchmarks.catalogue import BENCHMARKS, Benchmark
 from benchmarks.plan import Plan
+from benchmarks.quiet import Quiet, disturbance
 from benchmarks.reporting import terminal
 from benchmarks.reporting.document import Report
 from benchmarks.reporting.write import write
@@ -75,7 +76,7 @@ def run_one(benchmark: Benchmark, options: argparse.Namespace, console: Console)
     """Run one benchmark, show and write what it gave; None if it failed, which is told."""
     console.rule(f"{benchmark.title} (at most {benchmark.budget_seconds:.0f} s)")
     folder = scratch_folder()
-    began, started_at = time.monotonic(), datetime.now(UTC)
+    began, started_at, quiet = time.monotonic(), datetime.now(UTC), Quiet()
     try:
         wanted = make_plan(options, folder, console)
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
@@ -86,7 +87,10 @@ def run_one(benchmark: Benchmark, options: argparse.Namespace, console: Console)
         return None
     finally:
         shutil.rmtree(folder)
-    report = Report(benchmark, wanted, result, machine.facts(), time.monotonic() - began, started_at)
+    others = quiet.others()
+    result.disturb(disturbance(others))
+    circumstances = {**machine.facts(), "Used by others meanwhile": f"{others:.2g} cores"}
+    report = Report(benchmark, wanted, result, circumstances, time.monotonic() - began, started_at)
     terminal.show(report, console)
     if not options.profile:
         console.print(f"Written to {write(report, options.into)}", highlight=False)

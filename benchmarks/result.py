@@ -1,7 +1,7 @@
 """What a benchmark gives: figures, bars with their verdicts, facts, plots; it says nothing about how they are shown."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from benchmarks.bars import Bar, Verdict
 from benchmarks.figures import Figure, number
@@ -27,17 +27,23 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A figure against its bar; `reason` says why it is missed, where it is known."""
+    """A figure against its bar.
+
+    `reason` says why it is missed, where it is known; `disturbance` who else used the machine, where that was much.
+    """
 
     name: str
     figure: Figure
     unit: str
     bar: Bar
     reason: str = ""
+    disturbance: str = ""
 
     @property
     def verdict(self) -> Verdict:
-        """What may be said."""
+        """What may be said; of a count, whoever else used the machine."""
+        if self.disturbance and not self.figure.counted:
+            return Verdict.NOISY
         return self.bar.verdict(self.figure)
 
 
@@ -104,6 +110,10 @@ class Result:
         limit = at_most if at_least is None else at_least
         assert limit is not None
         self.claims.append(Claim(name, figure, unit, Bar(limit, at_least is not None), reason))
+
+    def disturb(self, disturbance: str) -> None:
+        """Forbid claims because the machine was not ours."""
+        self.claims = [replace(claim, disturbance=disturbance) for claim in self.claims]
 
     def plot(self, plot: Plot) -> None:
         """Add a plot."""

@@ -32,6 +32,8 @@ def said(claim: Claim) -> str:
     """The verdict in words, with the reason where the bar is missed and one is known."""
     words: str = claim.verdict.value
     match claim.verdict:
+        case Verdict.NOISY if claim.disturbance:
+            return f"{words} ({claim.disturbance})"
         case Verdict.NOISY:
             return f"{words} (the reference varied by {claim.figure.variation:.0%})"
         case Verdict.MISSED if claim.reason:

@@ -1,9 +1,14 @@
 """What may be said of a figure: that it reaches its bar, misses it, or that nobody can tell."""
 
+import time
+
 import pytest
 
 from benchmarks.bars import Bar, Verdict
+from benchmarks.cores import ALL_CORES
 from benchmarks.figures import Figure
+from benchmarks.quiet import Quiet, disturbance
+from benchmarks.reporting.document import said
 from benchmarks.result import Result
 
 CALM = (2.0, 2.0, 2.1, 2.0, 1.9)
@@ -36,6 +41,28 @@ def test_nothing_is_claimed_of_fewer_than_five_rounds() -> None:
 def test_a_count_is_claimed_as_it_is() -> None:
     assert Bar(0, at_least=False).verdict(Figure.once(0)) is Verdict.HOLDS
     assert Bar(0, at_least=False).verdict(Figure.once(1)) is Verdict.MISSED
+
+
+def test_nothing_but_a_count_is_claimed_while_others_use_the_machine() -> None:
+    result = Result("Something")
+    result.claim("time", Figure(CALM), at_least=1)
+    result.claim("count", Figure.once(0), at_most=0)
+
+    result.disturb("other processes used 0.9 cores")
+
+    assert [claim.verdict for claim in result.claims] == [Verdict.NOISY, Verdict.HOLDS]
+    assert said(result.claims[0]) == "too noisy to claim (other processes used 0.9 cores)"
+
+
+def test_others_are_told_from_what_we_use_ourselves() -> None:
+    quiet = Quiet()
+    end = time.process_time() + 0.2
+    while time.process_time() < end:
+        pass
+
+    assert quiet.others() < len(ALL_CORES)
+    assert disturbance(0.0) == ""
+    assert disturbance(len(ALL_CORES) * 0.5).startswith("other processes used")
 
 
 def test_a_result_holds_until_a_bar_is_missed() -> None:
