@@ -89,7 +89,7 @@ async def admin(settings: Kafka) -> AsyncIterator[AIOKafkaAdminClient]:
 
 
 async def ensure_topics(client: AIOKafkaAdminClient, topics: list[Topic]) -> list[str]:
-    """Create the topics that are missing and set the configuration of those that are there.
+    """Create the topics that are missing and set the configuration of those that are there and differ.
 
     Returns:
         The names of the topics that were created.
@@ -102,8 +102,9 @@ async def ensure_topics(client: AIOKafkaAdminClient, topics: list[Topic]) -> lis
     missing = [topic for topic in topics if topic.name not in existing]
     for topic in missing:
         await _create(client, topic)
+    configs = await topic_configs(client, list(existing)) if existing else {}
     for topic in topics:
-        if topic.name in existing:
+        if topic.name in existing and not topic.configs.items() <= configs[topic.name].items():
             await client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic.name, configs=topic.configs)])
     if missing:
         await _until_known(client, [topic.name for topic in missing])

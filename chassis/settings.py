@@ -13,18 +13,10 @@ from typing import Any, Literal, TypeVar
 from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from sqlalchemy import URL
+
+from chassis.settings_error import SettingsError
 
 S = TypeVar("S", bound="Settings")
-
-
-class SettingsError(Exception):
-    """Some variables are missing or wrong; `lines` has one sentence per variable, without any secret's value."""
-
-    def __init__(self, lines: list[str]) -> None:
-        """Keep the lines; the message joins them."""
-        self.lines = lines
-        super().__init__("\n".join(lines))
 
 
 #: What Kafka allows in a topic's name.
@@ -55,18 +47,6 @@ class PostgresAddress:
     database: str
     pool_size: int = 20
     max_overflow: int = 10
-
-    @property
-    def url(self) -> URL:
-        """The SQLAlchemy URL (`postgresql+asyncpg`), for Alembic; printing it hides the password."""
-        return URL.create(
-            "postgresql+asyncpg",
-            username=self.user,
-            password=self.password.get_secret_value(),
-            host=self.server,
-            port=self.port,
-            database=self.database,
-        )
 
     @property
     def connect_arguments(self) -> dict[str, Any]:

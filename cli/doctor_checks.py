@@ -10,7 +10,8 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, Final, TypeVar
 
-from chassis.settings import Settings, SettingsError, load
+from chassis.settings import Settings, load
+from chassis.settings_error import SettingsError
 from cli.doctor_budget import Instances, budget
 from cli.doctor_kafka import examine_kafka
 from cli.doctor_postgres import Server, examine_database

@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from chassis import __version__
-from chassis.settings import SettingsError
+from chassis.settings_error import SettingsError
 from cli.local_settings import use_local_stack
 from cli.output import explain_settings
 

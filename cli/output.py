@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from chassis.settings import SettingsError
+from chassis.settings_error import SettingsError
 
 
 def explain_settings(error: SettingsError) -> None:

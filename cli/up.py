@@ -18,7 +18,6 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from chassis.database import describe
 from cli.local_settings import DEFAULT_FOLDER, FOLDER_VARIABLE
 from cli.up_screen import Screen
 from cli.up_settings import Ports
@@ -27,6 +26,7 @@ from local_stack import stack_file
 from local_stack.errors import ChildFailedError, LocalStackError
 from local_stack.folder import end_orphans, owned_folder
 from local_stack.ports import LOCALHOST, require_free
+from local_stack.preloaded import Program
 
 # Sent by Ctrl-C, by whoever runs us, and by a terminal that is closed.
 END_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -61,20 +61,20 @@ def up(  # noqa: PLR0913, PLR0917 - each is an option of the command
     raise typer.Exit(exit_code(folder, ports, muster(), verbose=verbose))
 
 
-def exit_code(folder: Path, ports: Ports, program: list[str], *, verbose: bool) -> int:
-    """Run the stack, `program` being the command line of `muster`; say what went wrong and return the exit code."""
+def exit_code(folder: Path, ports: Ports, program: Program, *, verbose: bool) -> int:
+    """Run the stack, `program` being `muster`; say what went wrong and return the exit code."""
     console = Console(highlight=False)
     try:
         return asyncio.run(run(folder.absolute(), ports, console, program, verbose=verbose))
     except LocalStackError as error:
         Screen(console).trouble(str(error))
     except OSError as error:  # a full disk, a folder without permission: the system's own words say it best
-        Screen(console).trouble(f"{error.filename or 'The local stack'}: {error.strerror or describe(error)}.")
+        Screen(console).trouble(f"{error.filename or 'The local stack'}: {error.strerror or error}.")
     return 1
 
 
-async def run(folder: Path, ports: Ports, console: Console, program: list[str], *, verbose: bool) -> int:
-    """Run the stack, `program` being the command line of `muster`, and return the exit code."""
+async def run(folder: Path, ports: Ports, console: Console, program: Program, *, verbose: bool) -> int:
+    """Run the stack, `program` being `muster`, and return the exit code."""
     began = asyncio.get_running_loop().time()
     with owned_folder(folder), _interrupts() as interrupts:
         await asyncio.to_thread(_sweep, folder, console)
@@ -156,7 +156,7 @@ def _suggestions(stack: LocalStack) -> list[tuple[str, str]]:
     """Return three commands worth trying, each with what it does."""
     person = '{"email": "ada@example.com", "username": "ada", "password": "correct horse"}'
     command, query = f"http://{LOCALHOST}:{stack.ports.command}", f"http://{LOCALHOST}:{stack.ports.query}"
-    demo = "make demo" if Path("Makefile").exists() else shlex.join([*muster(), "demo"])
+    demo = "make demo" if Path("Makefile").exists() else shlex.join([*muster().command, "demo"])
     if stack.folder != DEFAULT_FOLDER.absolute():
         demo = f"{FOLDER_VARIABLE}={shlex.quote(str(stack.folder))} {demo}"
     return [

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from local_stack.folder import FOLDER_VARIABLE
 from local_stack.ports import LOCALHOST
@@ -28,6 +29,11 @@ SECRET_BYTES = 32
 _SERVER_PARTS = ("USER", "PASSWORD", "SERVER", "PORT", "DB")
 _OTHER_SERVERS = {f"{owner}POSTGRES_{part}" for owner in ("", "COMMAND_", "QUERY_") for part in _SERVER_PARTS}
 _OTHER_BROKERS = ("KAFKA_BOOTSTRAP_SERVERS", "KAFKA_SECURITY_PROTOCOL", "KAFKA_SASL_", "KAFKA_SSL_")
+
+
+SERVERS: Final = frozenset({"postgres", "kafka"})
+SERVICES: Final = frozenset({"command-api", "query-api", "relay", "projectors"})
+ALL_PARTS: Final = SERVERS | SERVICES
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,11 @@
 """The local stack itself: which processes it has, in which order they start and end, what is written down about them.
 
-    jars → Kafka ─────────────────────→ topics ─┐
-    PostgreSQL → databases → migrations ────────┴→ command API, query API, relay, projectors
+    jars → Kafka ─────────────────────→ topics ─┬→ relay, projectors
+    PostgreSQL → databases → migrations ────────┴→ command API, query API
+    imports, which all of ours share
 
-Two lanes side by side, then all of ours at once. They end in the order in which work flows: APIs drain, the relay
-publishes, projectors apply, then Kafka and PostgreSQL.
+Three lanes side by side; where nothing is to be migrated, migrations are one question to each database. They end in the
+order in which work flows: APIs drain, the relay publishes, projectors apply, then Kafka and PostgreSQL.
 """
 
 import asyncio
@@ -14,18 +15,28 @@ import sys
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 from cli.up_screen import Screen
-from cli.up_settings import COMMAND_DATABASE, QUERY_DATABASE, Ports, process_environment, stack_settings
+from cli.up_settings import (
+    ALL_PARTS,
+    COMMAND_DATABASE,
+    QUERY_DATABASE,
+    SERVICES,
+    Ports,
+    process_environment,
+    stack_settings,
+)
 from local_stack import stack_file
-from local_stack.child import Child, describe_exit, run_once
+from local_stack.child import Child, describe_exit, run_once, until_ended
 from local_stack.errors import ChildFailedError
 from local_stack.folder import FOLDER_VARIABLE
 from local_stack.http_process import HttpProcess
 from local_stack.kafka import KafkaServer
 from local_stack.kafka_jars import fetch_jars, jar_folder, missing_jars, pinned_jars
-from local_stack.logs import last_lines
+from local_stack.logs import last_lines, open_log
 from local_stack.postgres import PostgresServer
+from local_stack.preloaded import Preloaded, Program
 from local_stack.stack_file import ProcessEntry, Stack
 from local_stack.supervisor import Supervisor
 
@@ -33,17 +44,37 @@ from local_stack.supervisor import Supervisor
 ONE_SHOT_SECONDS = 600.0
 
 
-class LocalStack:
-    """Everything `muster up` runs, on one data folder."""
+#: What all of ours import, so that one import serves the first start of each of them.
+PRELOADED: Final = (
+    *("cli.serve", "command_api.app", "query_api.app", "cli.relay", "cli.project", "cli.migrate", "cli.topics"),
+    *("command_api.migrate", "projectors.migrate"),
+    # What uvicorn and asyncio choose by name when they begin.
+    *("uvicorn.protocols.http.httptools_impl", "uvicorn.lifespan.on", "uvicorn.loops.uvloop"),
+)
 
-    def __init__(self, folder: Path, ports: Ports, screen: Screen, *, program: list[str], started_at: datetime) -> None:
+
+class LocalStack:
+    """What `muster up` runs, on one data folder: all of it, or only some parts."""
+
+    def __init__(  # noqa: PLR0913 - each is a property of the stack
+        self,
+        folder: Path,
+        ports: Ports,
+        screen: Screen,
+        *,
+        program: Program,
+        started_at: datetime,
+        only: frozenset[str] = ALL_PARTS,
+    ) -> None:
         self.folder = folder
         self.ports = ports
         self._screen = screen
         self._program = program
         self._started_at = started_at
+        self._only = only
         self.logs = folder / "logs"
         self._settings: dict[str, str] = {}
+        self._preloaded: Preloaded | None = None
         self.postgres = PostgresServer(folder / "postgres", ports.postgres, log=self.logs / "postgres.log")
         self.kafka = KafkaServer(folder / "kafka", ports.kafka, log=self.logs / "kafka.log")
         self.processes: list[HttpProcess] = []
@@ -54,17 +85,21 @@ class LocalStack:
     @property
     def children(self) -> list[Child]:
         """All processes, servers first."""
-        return [self.postgres, self.kafka, *self.processes]
+        servers = (self.postgres, self.kafka)
+        return [*(server for server in servers if server.name in self._only), *self.processes]
 
     def plan(self) -> None:
         """Settle what every process is told; nothing is started."""
         self._settings = stack_settings(self.folder, self.ports, self.postgres.address)
-        self.processes = [
+        if self._program.modules and self._only & SERVICES:
+            self._preloaded = Preloaded(self._program, self._environment(), self.folder, self.logs / "imports.log")
+        every = [
             self._process("command-api", ("serve", "command", "--port", str(self.ports.command)), self.ports.command),
             self._process("query-api", ("serve", "query", "--port", str(self.ports.query)), self.ports.query),
             self._process("relay", ("relay",), self.ports.relay),
             self._process("projectors", ("project",), self.ports.projectors),
         ]
+        self.processes = [process for process in every if process.name in self._only]
 
     async def start(self) -> None:
         """Start everything and return when all of it is ready.
@@ -74,12 +109,17 @@ class LocalStack:
         """
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._kafka_lane())
-                group.create_task(self._postgres_lane())
+                if self._preloaded:
+                    group.create_task(self._imports(self._preloaded))
+                lanes = [group.create_task(lane()) for lane in (self._kafka_lane, self._postgres_lane)]
+                for lane in lanes:
+                    await lane
+                await self._start("Relay and projectors", "relay", "projectors")
         except* Exception as failures:  # noqa: BLE001 - the first one is what the person needs to see
             raise _first(failures) from None
-        with self._screen.step("Services"):
-            await self.supervisor.start(*self.processes)
+        finally:
+            if self._preloaded:
+                await self._preloaded.end()
 
     async def stop(self, hasten: asyncio.Event) -> None:
         """End everything in order; faster once `hasten` is set."""
@@ -114,19 +154,33 @@ class LocalStack:
         ]
         return [entry for entry in entries if entry is not None]
 
+    async def _imports(self, preloaded: Preloaded) -> None:
+        with self._screen.step("Imports"):
+            await preloaded.start()
+            await preloaded.loaded()
+
     async def _kafka_lane(self) -> None:
-        await self._fetch_jars()
-        with self._screen.step("Kafka"):
-            await self.supervisor.start(self.kafka)
-        await self._run("Topics", "topics")
+        if self.kafka.name in self._only:
+            await self._fetch_jars()
+            with self._screen.step("Kafka"):
+                await self.supervisor.start(self.kafka)
+            await self._run("Topics", "topics")
 
     async def _postgres_lane(self) -> None:
-        with self._screen.step("PostgreSQL"):
-            await self.supervisor.start(self.postgres)
-        with self._screen.step("Databases"):
-            for database in (COMMAND_DATABASE, QUERY_DATABASE):
-                await self.postgres.create_database(database)
-        await self._run("Migrations", "migrate", "all")
+        if self.postgres.name in self._only:
+            with self._screen.step("PostgreSQL"):
+                await self.supervisor.start(self.postgres)
+            with self._screen.step("Databases"):
+                for database in (COMMAND_DATABASE, QUERY_DATABASE):
+                    await self.postgres.create_database(database)
+            await self._run("Migrations", "migrate", "all")
+            await self._start("APIs", "command-api", "query-api")
+
+    async def _start(self, step: str, *names: str) -> None:
+        wanted = [process for process in self.processes if process.name in names]
+        if wanted:
+            with self._screen.step(step):
+                await self.supervisor.start(*wanted)
 
     async def _fetch_jars(self) -> None:
         jars = pinned_jars()
@@ -142,14 +196,7 @@ class LocalStack:
         log = self.logs / f"{arguments[0]}.log"
         with self._screen.step(step):
             try:
-                code = await run_once(
-                    [*self._program, *arguments],
-                    environment=self._environment(),
-                    folder=self.folder,
-                    account=None,
-                    log=log,
-                    within=ONE_SHOT_SECONDS,
-                )
+                code = await self._run_to_its_end(arguments, log)
             except TimeoutError:
                 what = f"did not end within {ONE_SHOT_SECONDS:.0f} s"
             else:
@@ -157,14 +204,31 @@ class LocalStack:
             if what:
                 raise ChildFailedError(f"muster {' '.join(arguments)}", what, log, last_lines(log, 20))
 
+    async def _run_to_its_end(self, arguments: tuple[str, ...], log: Path) -> int:
+        command = [*self._program.command, *arguments]
+        if self._preloaded:
+            with open_log(log) as output:
+                copy = await self._preloaded.copy(command, output.fileno())
+            if copy:
+                return await until_ended(copy, ONE_SHOT_SECONDS)
+        return await run_once(
+            command,
+            environment=self._environment(),
+            folder=self.folder,
+            account=None,
+            log=log,
+            within=ONE_SHOT_SECONDS,
+        )
+
     def _process(self, name: str, arguments: tuple[str, ...], port: int) -> HttpProcess:
         return HttpProcess(
             name,
-            [*self._program, *arguments],
+            [*self._program.command, *arguments],
             port=port,
             environment=self._environment(),
             folder=self.folder,
             log=self.logs / f"{name}.log",
+            preloaded=self._preloaded,
         )
 
     def _environment(self) -> Mapping[str, str]:
@@ -177,14 +241,18 @@ class LocalStack:
         return ProcessEntry(child.name, pid, port, url, str(child.log), child.command(), dict(settings))
 
 
-def muster() -> list[str]:
-    """Return the command line that runs `muster`, so that processes can be found by that name."""
+def muster() -> Program:
+    """Return the program `muster`, started by that name, so that processes can be found by it."""
+    return Program(_command(), "cli.main:main", PRELOADED)
+
+
+def _command() -> tuple[str, ...]:
     beside = Path(sys.executable).with_name("muster")
     if beside.is_file():
-        return [str(beside)]
+        return (str(beside),)
     if found := shutil.which("muster"):
-        return [found]
-    return [sys.executable, "-m", "cli.main"]
+        return (found,)
+    return (sys.executable, "-m", "cli.main")
 
 
 def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import psutil
 
@@ -48,6 +48,24 @@ class Account:
     gid: int
 
 
+class RunningProcess(Protocol):
+    """What a child needs of a process, however it came to be; asyncio's own is one."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+
+    @property
+    def returncode(self) -> int | None:
+        """How it ended; None while it runs."""
+
+    async def wait(self) -> int:
+        """Return the exit code once it has ended (negative: the signal that ended it)."""
+
+    def kill(self) -> None:
+        """End it at once."""
+
+
 class Child(ABC):
     """One process that can be started again and again; subclasses say what it runs and when it is ready."""
 
@@ -60,7 +78,7 @@ class Child(ABC):
         self.name = name
         self.log = log
         self.marks: dict[str, str] = {}  # variables added to its environment, by which its owner finds it again
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: RunningProcess | None = None
         self._log_start = 0  # where in the log the present run begins
 
     @abstractmethod
@@ -193,16 +211,19 @@ class Child(ABC):
     ) -> None:
         await self.stop()
 
-    async def _spawn(self) -> asyncio.subprocess.Process:
+    async def _spawn(self) -> RunningProcess:
         with open_log(self.log) as log:
-            return await spawn(
-                self.command(),
-                environment={**self.environment(), **self.marks},
-                folder=self.working_folder(),
-                account=self.account(),
-                death_signal=self.death_signal,
-                output=log.fileno(),
-            )
+            return await self._spawn_into(log.fileno())
+
+    async def _spawn_into(self, log: int) -> RunningProcess:
+        return await spawn(
+            self.command(),
+            environment={**self.environment(), **self.marks},
+            folder=self.working_folder(),
+            account=self.account(),
+            death_signal=self.death_signal,
+            output=log,
+        )
 
     async def _until_ready(self) -> None:
         process = self._process
@@ -246,8 +267,12 @@ async def spawn(  # noqa: PLR0913 - each is a property of the process
     account: Account | None,
     death_signal: signal.Signals,
     output: int,
-) -> asyncio.subprocess.Process:
-    """Start a command through the launcher, in a session of its own, its output going to one file descriptor."""
+    inherited: tuple[int, ...] = (),
+) -> RunningProcess:
+    """Start a command through the launcher, in a session of its own, its output going to one file descriptor.
+
+    `inherited` are further descriptors it keeps, under their numbers.
+    """
     uid, gid = (str(account.uid), str(account.gid)) if account else ("-", "-")
     launcher = [sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), str(int(death_signal)), uid, gid]
     return await asyncio.create_subprocess_exec(
@@ -259,6 +284,7 @@ async def spawn(  # noqa: PLR0913 - each is a property of the process
         env=dict(environment),
         cwd=folder,
         start_new_session=True,
+        pass_fds=inherited,
     )
 
 
@@ -285,6 +311,15 @@ async def run_once(  # noqa: PLR0913 - each is a property of the process
             death_signal=signal.SIGKILL,
             output=output.fileno(),
         )
+    return await until_ended(process, within)
+
+
+async def until_ended(process: RunningProcess, within: float) -> int:
+    """Return the exit code of a process that ends by itself; it never outlives this call.
+
+    Raises:
+        TimeoutError: it did not end within so many seconds, and was killed.
+    """
     try:
         return await asyncio.wait_for(process.wait(), within)
     finally:

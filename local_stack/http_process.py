@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
-from local_stack.child import Child
+from local_stack.child import Child, RunningProcess
 from local_stack.ports import LOCALHOST
+from local_stack.preloaded import Preloaded
 
 
 class HttpProcess(Child):
@@ -21,10 +22,12 @@ class HttpProcess(Child):
         folder: Path,
         log: Path,
         ready_path: str = "/readyz",
+        preloaded: Preloaded | None = None,
     ) -> None:
         super().__init__(name, log)
         self.port = port
         self._ready_path = ready_path
+        self._preloaded = preloaded
         self._command = command
         self._environment = environment
         self._folder = folder
@@ -45,6 +48,10 @@ class HttpProcess(Child):
     def working_folder(self) -> Path:
         """Return the folder it was given."""
         return self._folder
+
+    async def _spawn_into(self, log: int) -> RunningProcess:
+        copy = await self._preloaded.copy(self.command(), log) if self._preloaded else None
+        return copy or await super()._spawn_into(log)
 
     async def is_ready(self) -> bool:
         """Tell whether the path answers 200."""

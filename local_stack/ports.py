@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Mapping
+from contextlib import ExitStack
 
 import psutil
 
@@ -15,6 +16,15 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind((LOCALHOST, 0))
         return int(probe.getsockname()[1])
+
+
+def free_ports(count: int) -> list[int]:
+    """Return so many ports nobody listens on now, no two the same."""
+    with ExitStack() as probes:
+        sockets = [probes.enter_context(socket.socket()) for _ in range(count)]
+        for probe in sockets:
+            probe.bind((LOCALHOST, 0))
+        return [int(probe.getsockname()[1]) for probe in sockets]
 
 
 def is_free(port: int) -> bool:

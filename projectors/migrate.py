@@ -6,7 +6,7 @@ import asyncio
 from typing import Final
 
 from chassis.database import connect, disconnect
-from chassis.migrations import downgrade, upgrade
+from chassis.revisions import is_newest
 from chassis.settings import PostgresAddress
 from read_model.generations import drop_all, ensure_first
 
@@ -19,7 +19,7 @@ def migrate(address: PostgresAddress, revision: str = "head") -> list[str]:
 
     Not callable from inside an event loop. Generations are made at the newest revision only.
     """
-    steps = upgrade(LOCATION, address, revision)
+    steps = _upgrade(address, revision)
     if revision == "head":
         steps += asyncio.run(_first_generations(address))
     return steps
@@ -29,7 +29,17 @@ def revert(address: PostgresAddress, revision: str) -> list[str]:
     """Take the database back to an older revision; `base` drops every table, those of generations too."""
     if revision == "base":
         asyncio.run(_drop_generations(address))
+    from chassis.migrations import downgrade  # noqa: PLC0415 - as below
+
     return downgrade(LOCATION, address, revision)
+
+
+def _upgrade(address: PostgresAddress, revision: str) -> list[str]:
+    if revision == "head" and asyncio.run(is_newest(LOCATION, address)):
+        return []
+    from chassis.migrations import upgrade  # noqa: PLC0415 - most starts have nothing to migrate, and Alembic is slow
+
+    return upgrade(LOCATION, address, revision)
 
 
 async def _drop_generations(address: PostgresAddress) -> None:

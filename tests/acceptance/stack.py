@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from local_stack.ports import free_port
+from local_stack.ports import free_ports
 from tests.settings_classes import is_ours
 from tests.waiting import until
 
@@ -34,7 +34,7 @@ class Stack:
     @classmethod
     def on(cls, folder: Path) -> "Stack":
         """A stack on a folder and on free ports; not started."""
-        return cls(folder, {name: free_port() for name in PORT_OPTIONS})
+        return cls(folder, dict(zip(PORT_OPTIONS, free_ports(len(PORT_OPTIONS)), strict=True)))
 
     @property
     def options(self) -> list[str]:

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from local_stack.folder import orphans
-from local_stack.ports import LOCALHOST, free_port
+from local_stack.ports import LOCALHOST, free_ports
 from local_stack.stack_file import FILE_NAME, Stack, read
 from tests.waiting import until
 
@@ -62,7 +62,7 @@ class Up:
 async def started(
     folder: Path, ports: list[int] | None = None, extra: Mapping[str, str] | None = None
 ) -> AsyncIterator[Up]:
-    wanted = ports or [free_port() for _ in range(6)]
+    wanted = ports or free_ports(6)
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         str(PROGRAM),

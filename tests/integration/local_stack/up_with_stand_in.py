@@ -5,7 +5,9 @@ from pathlib import Path
 
 from cli.up import exit_code
 from cli.up_settings import Ports
+from local_stack.preloaded import Program
 
 if __name__ == "__main__":
-    stand_in = [sys.executable, str(Path(__file__).with_name("stand_in_muster.py"))]
+    command = (sys.executable, str(Path(__file__).with_name("stand_in_muster.py")))
+    stand_in = Program(command, "", ())
     sys.exit(exit_code(Path(sys.argv[1]), Ports(*map(int, sys.argv[2:8])), stand_in, verbose="-v" in sys.argv))

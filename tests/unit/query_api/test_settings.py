@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from chassis.settings import SettingsError, load
+from chassis.settings import load
+from chassis.settings_error import SettingsError
 from query_api.settings import QueryApiSettings, parse_keys
 
 POSTGRES = {
