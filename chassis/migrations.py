@@ -14,7 +14,7 @@ from alembic import command, context
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Connection, MetaData, Table, text
+from sqlalchemy import Connection, MetaData, Table, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -61,24 +61,12 @@ def current_and_head(location: str, address: PostgresAddress) -> tuple[str | Non
 
 
 async def _current(address: PostgresAddress) -> str | None:
-    engine = create_async_engine(database_url(address), poolclass=NullPool, connect_args={"timeout": CONNECT_SECONDS})
+    engine = create_async_engine(address.url, poolclass=NullPool, connect_args={"timeout": CONNECT_SECONDS})
     try:
         async with engine.connect() as connection:
             return await connection.run_sync(lambda plain: MigrationContext.configure(plain).get_current_revision())
     finally:
         await engine.dispose()
-
-
-def database_url(address: PostgresAddress) -> URL:
-    """The SQLAlchemy URL (`postgresql+asyncpg`) of a database; printing it hides the password."""
-    return URL.create(
-        "postgresql+asyncpg",
-        username=address.user,
-        password=address.password.get_secret_value(),
-        host=address.server,
-        port=address.port,
-        database=address.database,
-    )
 
 
 def _run(location: str, address: PostgresAddress, action: Callable[[Config], None]) -> list[str]:
@@ -113,7 +101,7 @@ def run_environment(metadata: MetaData, load_address: Callable[[], PostgresAddre
 
 async def _online(address: PostgresAddress, options: dict[str, Any]) -> None:
     engine = create_async_engine(
-        database_url(address),
+        address.url,
         poolclass=NullPool,
         connect_args={
             "timeout": CONNECT_SECONDS,

@@ -100,6 +100,7 @@ async def _until_the_end(stack: LocalStack, screen: Screen, interrupts: Interrup
             if await _ended_before(stop, stack.start()):
                 return 0
         seconds = asyncio.get_running_loop().time() - began
+        stack.ready(datetime.now(UTC))
         screen.ready(stack.entries(), seconds, stack.logs, _suggestions(stack))
         failure = asyncio.create_task(stack.supervisor.until_failure())
         await asyncio.wait({stop, failure}, return_when=asyncio.FIRST_COMPLETED)

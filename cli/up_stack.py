@@ -39,6 +39,7 @@ from local_stack.postgres import PostgresServer
 from local_stack.preloaded import Preloaded, Program
 from local_stack.stack_file import ProcessEntry, Stack
 from local_stack.supervisor import Supervisor
+from local_stack.watchdog import Watchdog
 
 # Migrations and topics of an empty stack take 2 s; a large local database may take minutes to migrate.
 ONE_SHOT_SECONDS = 600.0
@@ -74,6 +75,8 @@ class LocalStack:
         self._only = only
         self.logs = folder / "logs"
         self._settings: dict[str, str] = {}
+        self._ready_at: datetime | None = None
+        self._watchdog = Watchdog()
         self._preloaded: Preloaded | None = None
         self.postgres = PostgresServer(folder / "postgres", ports.postgres, log=self.logs / "postgres.log")
         self.kafka = KafkaServer(folder / "kafka", ports.kafka, log=self.logs / "kafka.log")
@@ -100,6 +103,8 @@ class LocalStack:
             self._process("projectors", ("project",), self.ports.projectors),
         ]
         self.processes = [process for process in every if process.name in self._only]
+        for child in self.children:
+            child.watchdog = self._watchdog
 
     async def start(self) -> None:
         """Start everything and return when all of it is ready.
@@ -107,6 +112,7 @@ class LocalStack:
         Raises:
             ChildFailedError, DownloadError, MissingPartError: something failed; `stop` ends the rest.
         """
+        await self._watchdog.start()
         try:
             async with asyncio.TaskGroup() as group:
                 if self._preloaded:
@@ -131,14 +137,21 @@ class LocalStack:
                 "Kafka's start-up is being kept for next time; this once, its end takes a while."
             )
         await self.supervisor.stop([apis, *middle, [self.kafka], [self.postgres]], hasten)
+        await self._watchdog.end()
         stack_file.remove(self.folder)
+
+    def ready(self, at: datetime) -> None:
+        """Write down that everything is ready."""
+        self._ready_at = at
+        self.write_down()
 
     def write_down(self) -> None:
         """Write what runs now to the stack file."""
         stack_file.write(
             Stack(
                 supervisor_pid=os.getpid(),
-                started_at=self._started_at.isoformat().replace("+00:00", "Z"),
+                started_at=_rfc3339(self._started_at),
+                ready_at=_rfc3339(self._ready_at) if self._ready_at else None,
                 folder=str(self.folder),
                 settings=self._settings,
                 processes=self.entries(),
@@ -239,6 +252,10 @@ class LocalStack:
         if pid is None:
             return None
         return ProcessEntry(child.name, pid, port, url, str(child.log), child.command(), dict(settings))
+
+
+def _rfc3339(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
 
 
 def muster() -> Program:

@@ -5,7 +5,8 @@ Every server and every process of the stack is a `Child`. Guarantees:
 - `start` returns when the child does its work, not when it merely exists; where it fails nothing is left running.
 - A child leads a session of its own, so Ctrl-C in the terminal reaches only the supervisor, which then stops the
   children in their order.
-- On Linux a child dies with the thread that started it (see launcher.py): `kill -9` of the supervisor leaves none.
+- A child dies with the supervisor, even by `kill -9`: on Linux at once, by the kernel, with the thread that started it
+  (launcher.py); everywhere through the watchdog it was given (watchdog.py).
 - `stop` ends it within `stop_within`, by `SIGKILL` at last, and takes whatever is left in its process group along.
 """
 
@@ -15,6 +16,7 @@ import signal
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -24,8 +26,12 @@ import psutil
 
 from local_stack.errors import ChildFailedError
 from local_stack.logs import last_lines, open_log, size_of
+from local_stack.watchdog import Watchdog
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
+
+# Only Linux signals a child when its parent dies.
+KERNEL_SENDS = sys.platform == "linux"
 
 # How often readiness is asked for: far below what a person notices, far above what a probe costs.
 PROBE_INTERVAL_SECONDS = 0.03
@@ -72,12 +78,14 @@ class Child(ABC):
     stop_signal: signal.Signals = signal.SIGTERM
     stop_within: float = 20.0  # seconds of grace before SIGKILL
     death_signal: signal.Signals = signal.SIGTERM  # what the child gets when the supervisor dies
+    asks_kernel: bool = KERNEL_SENDS  # whether the kernel sends it
     ready_within: float = 60.0  # seconds; generous, since a cold disk or a loaded machine is no failure
 
     def __init__(self, name: str, log: Path) -> None:
         self.name = name
         self.log = log
         self.marks: dict[str, str] = {}  # variables added to its environment, by which its owner finds it again
+        self.watchdog: Watchdog | None = None
         self._process: RunningProcess | None = None
         self._log_start = 0  # where in the log the present run begins
 
@@ -125,6 +133,8 @@ class Child(ABC):
         self._log_start = size_of(self.log)
         await self.prepare()
         self._process = await self._spawn()
+        if self.watchdog:
+            self.watchdog.watch(self._process.pid, self.death_signal)
         try:
             await self._until_ready()
         except BaseException:
@@ -221,7 +231,7 @@ class Child(ABC):
             environment={**self.environment(), **self.marks},
             folder=self.working_folder(),
             account=self.account(),
-            death_signal=self.death_signal,
+            death_signal=self.death_signal if self.asks_kernel else None,
             output=log,
         )
 
@@ -253,10 +263,10 @@ class Child(ABC):
             return []
 
     def _end_group(self, pid: int) -> None:
-        try:
+        with suppress(ProcessLookupError, PermissionError):  # nobody is left (macOS: only zombies are left)
             os.killpg(pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):  # nobody is left (macOS: only zombies are left)
-            return
+        if self.watchdog:
+            self.watchdog.forget(pid)
 
 
 async def spawn(  # noqa: PLR0913 - each is a property of the process
@@ -265,7 +275,7 @@ async def spawn(  # noqa: PLR0913 - each is a property of the process
     environment: Mapping[str, str],
     folder: Path,
     account: Account | None,
-    death_signal: signal.Signals,
+    death_signal: signal.Signals | None,
     output: int,
     inherited: tuple[int, ...] = (),
 ) -> RunningProcess:
@@ -274,7 +284,8 @@ async def spawn(  # noqa: PLR0913 - each is a property of the process
     `inherited` are further descriptors it keeps, under their numbers.
     """
     uid, gid = (str(account.uid), str(account.gid)) if account else ("-", "-")
-    launcher = [sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), str(int(death_signal)), uid, gid]
+    death = str(int(death_signal)) if death_signal else "-"
+    launcher = [sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), death, uid, gid]
     return await asyncio.create_subprocess_exec(
         *launcher,
         *command,
@@ -308,7 +319,7 @@ async def run_once(  # noqa: PLR0913 - each is a property of the process
             environment=environment,
             folder=folder,
             account=account,
-            death_signal=signal.SIGKILL,
+            death_signal=signal.SIGKILL if KERNEL_SENDS else None,
             output=output.fileno(),
         )
     return await until_ended(process, within)

@@ -5,6 +5,7 @@ The lock is the kernel's (`flock`): it ends with the process that holds it, howe
 
 import fcntl
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,10 @@ LOCK_FILE = "lock"
 # Every process of a stack carries its folder in this variable, and hands it on to its own children: that is how what
 # an earlier supervisor left is told from anything else on the machine.
 FOLDER_VARIABLE = "MUSTER_STACK_FOLDER"
+
+# Whoever only looks whether a folder is owned holds its lock for an instant; an owner tries again for so long.
+LOOK_SECONDS = 0.3
+LOOK_POLL_SECONDS = 0.01
 
 # An orphan is asked to end and gets this long; most have had their death signal and are on their way already.
 ORPHAN_SECONDS = 5.0
@@ -45,17 +50,40 @@ def owned_folder(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _lock(descriptor: int, folder: Path) -> None:
+def owner(folder: Path) -> int | None:
+    """Return the process that owns the folder now; None where nobody does, whatever pid is written down."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        holder = os.read(descriptor, 32).decode() or "unknown"
-        raise FolderInUseError(
-            f"A stack is already running on {folder} (process {holder}): stop it with Ctrl-C, "
-            "or start another one with --folder and ports of its own."
-        ) from error
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        descriptor = os.open(folder / LOCK_FILE, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return int(os.read(descriptor, 32) or b"0")
+    else:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    patience = time.monotonic() + LOOK_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() < patience:
+                time.sleep(LOOK_POLL_SECONDS)
+                continue
+            holder = os.read(descriptor, 32).decode() or "unknown"
+            raise FolderInUseError(
+                f"A stack is already running on {folder} (process {holder}): stop it with Ctrl-C or "
+                "`muster up --stop`, or start another one with --folder and ports of its own."
+            ) from error
+        pid = str(os.getpid()).encode()
+        os.pwrite(descriptor, pid, 0)  # never empty in between: somebody may be reading
+        os.ftruncate(descriptor, len(pid))
+        return
 
 
 def orphans(folder: Path) -> list[psutil.Process]:

@@ -13,8 +13,10 @@ import asyncio
 import base64
 import os
 import signal
+import time
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -86,6 +88,10 @@ REQUEST_MILLISECONDS = 2000  # one readiness probe's request
 STOP_SECONDS = 20.0
 # The first orderly end also writes the start-up cache: 5 s here, more on a loaded machine.
 TRAINING_STOP_SECONDS = 90.0
+# Long enough for a checkout that is only looked at now and then to find its cache again.
+UNUSED_SECONDS = 30 * 86_400.0
+# A run that learns is seldom longer than a day, and making one takes seconds.
+HALF_MADE_SECONDS = 7 * 86_400.0
 
 
 class KafkaServer(Child):
@@ -163,6 +169,7 @@ class KafkaServer(Child):
         await super().stop()
         if staged is not None and staged.exists():
             staged.replace(start_up_cache(self._class_path))
+            prune_caches(staged.parent, time.time())
 
     async def kill(self) -> None:
         """End it at once; a start-up cache that was being written is thrown away."""
@@ -184,6 +191,8 @@ class KafkaServer(Child):
         self._cache_options = []
         if cache.exists():
             self._cache_options = [f"-XX:AOTCache={cache}"]
+            with suppress(OSError):  # another user's cache: its owner tells its age
+                os.utime(cache)
         elif self._learn:
             self._staged_cache = cache.with_name(f"{cache.name}.{uuid.uuid4().hex}")
             self._cache_options = [f"-XX:AOTCacheOutput={self._staged_cache}"]
@@ -191,7 +200,9 @@ class KafkaServer(Child):
     async def _fence_former_self(self) -> None:
         use_cache = [] if self._staged_cache else self._cache_options  # learn from the broker, not from this
         java_command = [str(java()), *JVM_OPTIONS, *use_cache]
-        async with Fencing(self.folder, java_command, self.environment(), self._controller_port()):
+        fencing = Fencing(self.folder, java_command, self.environment(), self._controller_port())
+        fencing.watchdog = self.watchdog
+        async with fencing:
             pass
 
     async def _format(self) -> None:
@@ -235,6 +246,18 @@ def start_up_cache(class_path: list[Path]) -> Path:
         raise MissingPartError("The Java runtime for Kafka is not installed: pip install 'muster[local]'.") from error
     inputs = "\n".join([runtime, *JVM_OPTIONS, *map(str, class_path)])
     return jar_folder() / f"start-up-{KAFKA_VERSION}-{sha256(inputs.encode()).hexdigest()[:16]}.aot"
+
+
+def prune_caches(folder: Path, now: float) -> None:
+    """Remove start-up caches nobody has used for `UNUSED_SECONDS`, and what a killed run left of one half-made.
+
+    Each is 70 MB, and every change of the runtime, the jars or the JVM's options makes another.
+    """
+    for path in folder.glob("start-up-*.aot*"):
+        with suppress(FileNotFoundError):  # another stack was faster
+            age = now - path.stat().st_mtime
+            if age > (UNUSED_SECONDS if path.suffix == ".aot" else HALF_MADE_SECONDS):
+                path.unlink()
 
 
 async def kafka_answers(bootstrap_servers: str) -> bool:

@@ -2,10 +2,10 @@
 
     python -I -S launcher.py PARENT_PID DEATH_SIGNAL UID GID PROGRAM [ARGUMENT…]
 
-It drops from root to UID and GID where these are not `-`, asks Linux for DEATH_SIGNAL when the parent dies, and
-executes PROGRAM. A small program of its own rather than a `preexec_fn`, which can deadlock in a process with threads.
-The order matters: Linux forgets the death signal when the user changes, and a parent that died before we asked is
-found by comparing pids. Other systems have no such signal; the next start finds what was left there.
+It drops from root to UID and GID where these are not `-`, asks Linux for DEATH_SIGNAL when the parent dies where that
+is not `-`, and executes PROGRAM. A small program of its own rather than a `preexec_fn`, which can deadlock in a process
+with threads. The order matters: Linux forgets the death signal when the user changes, and a parent that died before we
+asked is found by comparing pids. Elsewhere the watchdog alone ends what is left (watchdog.py).
 
 Only the standard library, and only what starts fast: this runs before every child.
 """
@@ -17,15 +17,15 @@ import sys
 PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 
 
-def main(parent: int, death_signal: int, uid: str, gid: str, command: list[str]) -> None:
+def main(parent: int, death_signal: str, uid: str, gid: str, command: list[str]) -> None:
     """Replace this process with the command; returns only by raising."""
     if uid != "-":
         os.setgroups([])
         os.setgid(int(gid))
         os.setuid(int(uid))
-    if sys.platform == "linux":
+    if death_signal != "-":
         libc = ctypes.CDLL(None, use_errno=True)
-        if libc.prctl(PR_SET_PDEATHSIG, death_signal, 0, 0, 0) != 0:
+        if libc.prctl(PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0) != 0:
             raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
         if os.getppid() != parent:
             sys.exit("the parent died before this child began")
@@ -33,4 +33,4 @@ def main(parent: int, death_signal: int, uid: str, gid: str, command: list[str])
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4], sys.argv[5:])
+    main(int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4], sys.argv[5:])

@@ -1,14 +1,23 @@
 """TCP ports on 127.0.0.1: find a free one, or say who has the one that is wanted."""
 
+import errno
 import socket
 from collections.abc import Mapping
 from contextlib import ExitStack
 
 import psutil
 
-from local_stack.errors import PortTakenError
+from local_stack.errors import LocalStackError, PortTakenError
 
 LOCALHOST = "127.0.0.1"
+
+REACH_SECONDS = 2.0  # a connection within the machine takes microseconds
+
+# IPv6 alone is not enough: what `localhost` means differs between machines, so everything here says 127.0.0.1.
+NO_LOCALHOST = (
+    f"This machine has no address {LOCALHOST}, through which the processes of the stack talk to each other: bring the "
+    "loopback interface up with IPv4 (on Linux: ip link set lo up)."
+)
 
 
 def free_port() -> int:
@@ -27,33 +36,53 @@ def free_ports(count: int) -> list[int]:
         return [int(probe.getsockname()[1]) for probe in sockets]
 
 
-def is_free(port: int) -> bool:
-    """Tell whether a server could listen on the port; connections that are closing do not count."""
+def obstacle(port: int) -> OSError | None:
+    """Return why no server could listen on the port, None if one could; connections that are closing do not count."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOCALHOST, port))
-        except OSError:
-            return False
+        except OSError as error:
+            return error
+    return None
+
+
+def localhost_works() -> bool:
+    """Tell whether a process can reach another on 127.0.0.1."""
+    try:
+        with socket.create_server((LOCALHOST, 0)) as server:
+            socket.create_connection(server.getsockname(), timeout=REACH_SECONDS).close()
+    except OSError:
+        return False
     return True
 
 
 def require_free(wanted: Mapping[str, int]) -> None:
     """Check every port before anything is started.
 
-    `wanted` maps the option that moves a port to the port. All taken ports are named in one message.
+    `wanted` maps the option that moves a port to the port. All ports that cannot be had are named in one message.
 
     Raises:
-        PortTakenError: one of them is taken, or two options name the same port.
+        PortTakenError: one of them cannot be had, or two options name the same port.
+        LocalStackError: there is no 127.0.0.1 to listen on.
     """
+    if not localhost_works():
+        raise LocalStackError(NO_LOCALHOST)
     complaints = [*_doubles(wanted)]
-    complaints += [
-        f"Port {port} is taken by {holder(port)}: stop it, or choose another port with {option}."
-        for option, port in wanted.items()
-        if not is_free(port)
-    ]
+    for option, port in wanted.items():
+        error = obstacle(port)
+        if error is not None:
+            complaints.append(_complaint(option, port, error))
     if complaints:
         raise PortTakenError("\n".join(complaints))
+
+
+def _complaint(option: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"Port {port} is taken by {holder(port)}: stop it, or choose another port with {option}."
+    if error.errno == errno.EACCES:
+        return f"Port {port} is kept for root: choose one above 1023 with {option}."
+    return f"Port {port} cannot be listened on ({error.strerror}): choose another one with {option}."
 
 
 def holder(port: int) -> str:

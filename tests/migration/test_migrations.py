@@ -16,7 +16,7 @@ from sqlalchemy import Connection, MetaData
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from chassis.database import connect, disconnect
-from chassis.migrations import database_url, downgrade, upgrade
+from chassis.migrations import downgrade, upgrade
 from chassis.settings import PostgresAddress
 from command_api import migrate as command
 from command_api.schema import command_metadata
@@ -78,7 +78,7 @@ async def test_go_up_down_and_up_again(side: Side, empty_database: PostgresAddre
 
 async def test_lead_to_what_the_models_say(side: Side, empty_database: PostgresAddress) -> None:
     await asyncio.to_thread(side.migrate, empty_database, "head")
-    engine = create_async_engine(database_url(empty_database))
+    engine = create_async_engine(empty_database.url)
     try:
         async with engine.connect() as connection:
             differences = await connection.run_sync(_differences, side.metadata)

@@ -1,16 +1,18 @@
+import fcntl
 import os
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import psutil
 import pytest
 
 from local_stack.errors import FolderInUseError, LocalStackError
-from local_stack.folder import FOLDER_VARIABLE, end_orphans, owned_folder
+from local_stack.folder import FOLDER_VARIABLE, end_orphans, owned_folder, owner
 from local_stack.private_file import read_or_make
-from local_stack.stack_file import FILE_NAME, ProcessEntry, Stack, read, remove, write
+from local_stack.stack_file import ENVIRONMENT_FILE, FILE_NAME, ProcessEntry, Stack, read, remove, write
 
 
 def test_one_folder_has_one_owner_at_a_time(folder: Path) -> None:
@@ -52,34 +54,52 @@ def test_ends_only_the_processes_that_carry_the_folders_mark(folder: Path) -> No
             stranger.kill()
 
 
-def test_the_stack_file_is_private_and_read_back_whole(folder: Path) -> None:
+def stack_on(folder: Path, pid: int) -> Stack:
     entry = ProcessEntry("relay", 1, 8002, "http://127.0.0.1:8002", "relay.log", ["muster", "relay"], {"A": "1"})
-    stack = Stack(os.getpid(), "2026-11-22T00:00:00Z", str(folder), {"POSTGRES_PASSWORD": "secret"}, [entry])
+    started_at = "2026-11-22T00:00:00Z"
+    return Stack(pid, started_at, None, str(folder), {"POSTGRES_PASSWORD": "secret"}, [entry])
 
-    write(stack)
 
-    assert read(folder) == stack
-    assert stat.S_IMODE((folder / FILE_NAME).stat().st_mode) == 0o600
+def test_the_stack_file_is_private_and_read_back_whole(folder: Path) -> None:
+    stack = stack_on(folder, os.getpid())
+
+    with owned_folder(folder):
+        write(stack)
+
+        assert read(folder) == stack
     assert stack.environment == {"POSTGRES_PASSWORD": "secret"}
+    for name in (FILE_NAME, ENVIRONMENT_FILE):
+        assert stat.S_IMODE((folder / name).stat().st_mode) == 0o600
+    assert (folder / ENVIRONMENT_FILE).read_text() == "POSTGRES_PASSWORD=secret\n"
 
 
-def test_the_stack_file_of_a_dead_supervisor_is_no_stack(folder: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
-        dead.wait()
-    assert not psutil.pid_exists(dead.pid)
+def test_the_stack_file_of_a_dead_supervisor_is_no_stack_whatever_its_pid_belongs_to_now(folder: Path) -> None:
+    write(stack_on(folder, os.getpid()))
 
-    write(Stack(dead.pid, "2026-11-22T00:00:00Z", str(folder), {}))
-
+    assert psutil.pid_exists(os.getpid())
+    assert owner(folder) is None
     assert read(folder) is None
+
+
+def test_who_looks_whether_a_folder_is_owned_does_not_keep_its_owner_out(folder: Path) -> None:
+    (folder / "lock").write_text("1")
+    with (folder / "lock").open("rb") as look:
+        fcntl.flock(look, fcntl.LOCK_SH)
+        threading.Timer(0.05, lambda: fcntl.flock(look, fcntl.LOCK_UN)).start()
+
+        with owned_folder(folder):
+            assert owner(folder) == os.getpid()
 
 
 def test_there_is_no_stack_without_its_file(folder: Path) -> None:
-    write(Stack(os.getpid(), "2026-11-22T00:00:00Z", str(folder), {}))
+    with owned_folder(folder):
+        write(stack_on(folder, os.getpid()))
 
-    remove(folder)
-    remove(folder)
+        remove(folder)
+        remove(folder)
 
-    assert read(folder) is None
+        assert read(folder) is None
+        assert [path.name for path in folder.iterdir()] == ["lock"]
 
 
 def test_a_secret_is_made_once_and_only_its_owner_can_read_it(folder: Path) -> None:

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from chassis.migrations import database_url
 from chassis.settings import CommandPostgres, Http, Kafka, QueryPostgres, Settings, load
 from chassis.settings_error import SettingsError
 
@@ -60,11 +59,9 @@ def test_the_url_is_computed_for_asyncpg_and_hides_the_password(monkeypatch: pyt
 
     address = load(CommandPostgres).command_database
 
-    assert database_url(address).drivername == "postgresql+asyncpg"
-    assert (
-        database_url(address).render_as_string(hide_password=False).endswith("muster:hunter2%21@db.example.com:6432/c")
-    )
-    assert "hunter2" not in str(database_url(address)) + repr(address) + repr(load(CommandPostgres))
+    assert address.url.drivername == "postgresql+asyncpg"
+    assert address.url.render_as_string(hide_password=False).endswith("muster:hunter2%21@db.example.com:6432/c")
+    assert "hunter2" not in str(address.url) + repr(address) + repr(load(CommandPostgres))
 
 
 def test_the_pool_is_20_and_10_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:

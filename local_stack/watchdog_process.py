@@ -1,0 +1,59 @@
+"""Ends a supervisor's children when the supervisor dies, on any system; run as a file, never imported.
+
+    python -I -S watchdog_process.py   with the supervisor's end of a pipe as standard input
+
+The supervisor writes one line for each change: `+PID SIGNAL` for a child that runs, `-PID` for one that has ended. End
+of file means that the supervisor is gone, however it went: each child left gets its signal and, after GRACE_SECONDS,
+SIGKILL with its whole process group. A supervisor that ends in order writes `end` first.
+
+The kernel's death signal (launcher.py) is quicker, but only Linux has it and a child may ignore it.
+"""
+
+import os
+import signal
+import sys
+import time
+
+#: As long as an orderly end of the slowest of ours takes; the next start would wait for it no longer either.
+GRACE_SECONDS = 20.0
+POLL_SECONDS = 0.05
+
+
+def main() -> None:
+    """Follow the supervisor's lines to their end."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # it ends with the supervisor, not with the terminal
+    children: dict[int, int] = {}
+    for line in sys.stdin:
+        if line == "end\n":
+            return
+        pid, _, death_signal = line[1:].strip().partition(" ")
+        if line.startswith("+"):
+            children[int(pid)] = int(death_signal)
+        else:
+            children.pop(int(pid), None)
+    end(children, float(sys.argv[1]) if sys.argv[1:] else GRACE_SECONDS)
+
+
+def end(children: dict[int, int], grace: float) -> None:
+    """Ask all of them to end, and kill what is left of their groups once the grace is over."""
+    for pid, number in children.items():
+        _send(pid, number)
+    deadline = time.monotonic() + grace
+    while any(_send(pid, 0) for pid in children) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    for pid in children:
+        _send(pid, signal.SIGKILL)
+
+
+def _send(pid: int, number: int) -> bool:
+    """Signal a child's process group, which it leads; tell whether anybody was there."""
+    try:
+        os.killpg(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    main()
