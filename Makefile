@@ -30,6 +30,14 @@ help: ## List what can be made
 up: $(VENV)/.local ## Start the whole stack on this machine; Ctrl-C stops it (ARGS="-v" shows every log)
 	@if [ -t 0 ]; then set -m; fi; $(BIN)/muster up $(ARGS)
 
+.PHONY: logs
+logs: $(VENV)/.local ## Show what the stack's processes write, until Ctrl-C (ARGS="relay -n 100")
+	@$(BIN)/muster logs --follow $(ARGS)
+
+.PHONY: reset
+reset: $(VENV)/.local ## Delete the stack's data in .local, after asking
+	@$(BIN)/muster reset $(ARGS)
+
 .PHONY: demo
 demo: $(VENV)/.local ## Register a few users and watch them travel through Kafka; needs `make up` in another terminal
 	@$(BIN)/muster demo $(ARGS)
@@ -117,12 +125,18 @@ if [ -n "$$PIP_CERT" ]; then SSL_CERT_FILE="$${SSL_CERT_FILE:-$$PIP_CERT}"; expo
 here=$$PWD; cd / && "$$here/$(BIN)/uv" pip install --quiet --python "$$here/$(if $(1),$(1),$(BIN))/python"
 endef
 
+# After the installer's own words, which say what failed but not what a newcomer can do about it.
+define no_packages
+echo "The packages could not be installed: the first run needs the network. Check it (and HTTPS_PROXY), or name a mirror" \
+	"with PIP_INDEX_URL; then run make again, which goes on where it stopped." >&2; exit 1;
+endef
+
 $(VENV)/.place: FORCE
 	@$(find_python)
 
 $(VENV)/.bootstrap: $(LOCK)/bootstrap.txt $(VENV)/.place
 	@echo "Installing the installer …"
-	@$(BIN)/pip install --quiet --require-hashes -r $(LOCK)/bootstrap.txt
+	@$(BIN)/pip install --quiet --require-hashes -r $(LOCK)/bootstrap.txt || { $(no_packages) }
 	@touch $@
 
 $(VENV)/.editable: pyproject.toml $(VENV)/.bootstrap
@@ -131,12 +145,12 @@ $(VENV)/.editable: pyproject.toml $(VENV)/.bootstrap
 
 $(VENV)/.local: $(LOCK)/local.txt $(VENV)/.editable
 	@echo "Installing what the local stack needs …"
-	@$(call uv_install) --require-hashes -r "$$here/$(LOCK)/local.txt"
+	@$(call uv_install) --require-hashes -r "$$here/$(LOCK)/local.txt" || { $(no_packages) }
 	@touch $@
 
 $(VENV)/.dev: $(LOCK)/dev.txt $(VENV)/.editable
 	@echo "Installing what tests and checks need …"
-	@$(call uv_install) --require-hashes -r "$$here/$(LOCK)/dev.txt"
+	@$(call uv_install) --require-hashes -r "$$here/$(LOCK)/dev.txt" || { $(no_packages) }
 	@touch $@
 
 # Apart from the rest, because the generator of clients wants older releases than Muster does; and a client that works

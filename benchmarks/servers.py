@@ -148,7 +148,7 @@ class Servers:
     ) -> AsyncIterator[HttpProcess]:
         """`muster relay` or `muster project`, once it is ready."""
         port = free_port()
-        process = self._process(name, [*muster(), name, "--port", str(port)], port, variables or {}, "/readyz")
+        process = self._process(name, [*muster().command, name, "--port", str(port)], port, variables or {}, "/readyz")
         async with self._running(process, cores, hot=hot):
             yield process
 

@@ -25,6 +25,11 @@ _SERVERS: Final = (
 )
 
 
+def stack_folder(folder: Path | None = None) -> Path:
+    """The folder of the local stack: the one that is given, else that of the environment, else the default."""
+    return Path(folder or os.environ.get(FOLDER_VARIABLE) or DEFAULT_FOLDER).absolute()
+
+
 def use_local_stack() -> bool:
     """Take over the settings of the stack that runs here, where no server is named; says whether they were.
 
@@ -37,7 +42,7 @@ def use_local_stack() -> bool:
         from local_stack import stack_file  # noqa: PLC0415 - only where the extra is installed
     except ImportError:
         return False
-    stack = stack_file.read(Path(os.environ.get(FOLDER_VARIABLE) or DEFAULT_FOLDER).absolute())
+    stack = stack_file.read(stack_folder())
     if stack is None:
         return False
     os.environ.update(stack.environment)

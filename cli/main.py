@@ -37,6 +37,8 @@ _STACK: Final = True
 #: In the order of the help page.
 COMMANDS: Final = {
     "up": Lazy("cli.up:up", "Start PostgreSQL, Kafka, both APIs, relay and projectors here; Ctrl-C stops them."),
+    "logs": Lazy("cli.logs:logs", "Show what the processes of the local stack write."),
+    "reset": Lazy("cli.reset:reset", "Delete the local stack's data, after asking."),
     "demo": Lazy("cli.demo:demo", "Register users, show their events, and read each back with its token.", _STACK),
     "migrate": Lazy("cli.migrate:migrate", "Migrate a database; harmless to repeat, safe while services run.", _STACK),
     "topics": Lazy("cli.topics:topics", "Create the topics that are missing, check and configure the others.", _STACK),

@@ -51,10 +51,13 @@ Advance = Callable[[int], None]
 class Screen:
     """Writes to the terminal; also the supervisor's observer."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, age: float = 0.0) -> None:
+        """`age` is for how many seconds this process has existed already; the steps are counted from its beginning."""
         self.console = console
+        self._birth = time.monotonic() - age
+        self._began: dict[str, float] = {}
         self.on_change: Callable[[], None] = lambda: None  # called when a process is ready, the first time or again
-        self.durations: dict[str, float] = {}
+        self.durations: dict[str, float] = {"Program": age}
         self._colours: dict[str, str] = {}
         self._seen: set[Child] = set()
         self._progress = Progress(
@@ -66,6 +69,18 @@ class Screen:
             disable=not console.is_terminal,
         )
 
+    @property
+    def age(self) -> float:
+        """Seconds since this process began."""
+        return time.monotonic() - self._birth
+
+    def timings(self) -> list[dict[str, str | float]]:
+        """Return each step: its name, when it began, in seconds since this process did, and how long it took."""
+        return [
+            {"step": name, "began": round(self._began.get(name, 0.0), 3), "seconds": round(seconds, 3)}
+            for name, seconds in self.durations.items()
+        ]
+
     @contextmanager
     def steps(self) -> Iterator[None]:
         """Show steps for the time of the context."""
@@ -76,6 +91,7 @@ class Screen:
     def step(self, name: str, *, total: int | None = None) -> Iterator[Advance]:
         """Show one step from its beginning to its end; yields a function that moves the bar where there is a total."""
         began = time.monotonic()
+        self._began[name] = began - self._birth
         task = self._progress.add_task(name, total=total, measured=total is not None)
         yield lambda amount: self._progress.advance(task, amount)
         self.durations[name] = time.monotonic() - began
@@ -99,59 +115,55 @@ class Screen:
             f"[bold red]✗[/] {self._label(child)} {escape(what)}; starting it again in {restart_in:.1f} s."
         )
         for line in child.last_lines(LINES_AFTER_DEATH):
-            self.line(child, line)
+            self.line(child.name, line)
 
     def stopping(self, children: Sequence[Child]) -> None:
         """Children are asked to end."""
         self.console.print(f"Stopping {' and '.join(self._label(child) for child in children)} …")
 
-    def line(self, child: Child, text: str) -> None:
-        """Show one line of a child's log."""
-        self.console.print(f"{self._label(child)} [dim]│[/] {escape(text)}", soft_wrap=True, highlight=False)
+    def line(self, name: str, text: str) -> None:
+        """Show one line of a process's log."""
+        self.console.print(f"{self._coloured(name)} [dim]│[/] {escape(text)}", soft_wrap=True, highlight=False)
 
-    def failure(self, failure: ChildFailedError) -> None:
-        """Explain why the stack ends: the end of the log first, the reason last, where eyes are."""
+    def failure(self, failure: ChildFailedError, remedy: str = "") -> None:
+        """Explain why the stack ends: the end of the log first, the reason and what to do last, where eyes are."""
         for line in failure.last_lines:
             self.console.print(f"[dim]│[/] {escape(line)}", soft_wrap=True, highlight=False)
-        self.trouble(str(failure))
+        self.trouble(f"{failure}. {remedy}" if remedy else str(failure))
 
     def trouble(self, message: str) -> None:
         """Show one message that says what is wrong and what to do."""
         self.console.print(f"[bold red]✗[/] {escape(message)}", soft_wrap=True, highlight=False)
 
-    def ready(
-        self, entries: Sequence[ProcessEntry], seconds: float, logs: Path, commands: Sequence[tuple[str, str]]
-    ) -> None:
+    def ready(self, entries: Sequence[ProcessEntry], logs: Path, commands: Sequence[tuple[str, str]]) -> None:
         """Show what runs where, how long each step took, and what to try."""
-        table = Table("", "where", "process", title=f"Muster is ready after {seconds:.1f} s", title_style="bold")
+        table = Table("", "where", "process", title=f"Muster is ready after {self.age:.1f} s", title_style="bold")
         for entry in entries:
             table.add_row(entry.name, entry.url or f"127.0.0.1:{entry.port}", str(entry.pid))
         self.console.print(table)
         parts = (f"{name} {taken:.1f} s" for name, taken in self.durations.items())
-        self.console.print(f"[dim]{' · '.join(parts)}\nLogs are in {escape(str(logs))}[/]", highlight=False)
+        self.console.print(f"[dim]{' · '.join(parts)}[/]", soft_wrap=True, highlight=False)
+        self.console.print(f"[dim]Logs are in {escape(str(logs))}[/]", soft_wrap=True, highlight=False)
         self.console.print("\nTry, in another terminal:")
         for what, command in commands:
             self.console.print(f"  [dim]# {what}[/]\n  {escape(command)}", soft_wrap=True, highlight=False)
         self.console.print("\nCtrl-C stops everything; the data stays.")
 
-    async def follow(self, child: Child) -> None:
-        """Show a child's log as it grows, until cancelled."""
-        position = size_of(child.log)
+    async def follow(self, name: str, log: Path) -> None:
+        """Show a process's log as it grows, until cancelled."""
+        position = size_of(log)
         while True:
-            position = self._show_from(child, position)
+            lines, position = _complete_lines(log, position)
+            for line in lines:
+                self.line(name, line)
             await asyncio.sleep(FOLLOW_SECONDS)
 
-    def _show_from(self, child: Child, position: int) -> int:
-        lines, position = _complete_lines(child.log, position)
-        for line in lines:
-            self.line(child, line)
-        return position
-
     def _label(self, child: Child) -> str:
-        return f"[{self._colour(child)}]{child.name}[/]"
+        return self._coloured(child.name)
 
-    def _colour(self, child: Child) -> str:
-        return self._colours.setdefault(child.name, COLOURS[len(self._colours) % len(COLOURS)])
+    def _coloured(self, name: str) -> str:
+        colour = self._colours.setdefault(name, COLOURS[len(self._colours) % len(COLOURS)])
+        return f"[{colour}]{name}[/]"
 
 
 def _complete_lines(log: Path, position: int) -> tuple[list[str], int]:

@@ -31,9 +31,24 @@ _OTHER_SERVERS = {f"{owner}POSTGRES_{part}" for owner in ("", "COMMAND_", "QUERY
 _OTHER_BROKERS = ("KAFKA_BOOTSTRAP_SERVERS", "KAFKA_SECURITY_PROTOCOL", "KAFKA_SASL_", "KAFKA_SSL_")
 
 
-SERVERS: Final = frozenset({"postgres", "kafka"})
-SERVICES: Final = frozenset({"command-api", "query-api", "relay", "projectors"})
-ALL_PARTS: Final = SERVERS | SERVICES
+#: Each part of the stack and the servers without which it never becomes ready.
+_NEEDS: Final[dict[str, frozenset[str]]] = {
+    "postgres": frozenset(),
+    "kafka": frozenset(),
+    "command-api": frozenset({"postgres"}),
+    "query-api": frozenset({"postgres"}),
+    "relay": frozenset({"postgres", "kafka"}),
+    "projectors": frozenset({"postgres", "kafka"}),
+}
+#: In the order in which they are shown.
+PARTS: Final = tuple(_NEEDS)
+ALL_PARTS: Final = frozenset(PARTS)
+SERVICES: Final = frozenset(part for part, servers in _NEEDS.items() if servers)
+
+
+def needed_servers(part: str) -> frozenset[str]:
+    """Return the servers a part needs."""
+    return _NEEDS[part]
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ class LocalStack:
         self._screen = screen
         self._program = program
         self._started_at = started_at
-        self._only = only
+        self.only = only
         self.logs = folder / "logs"
         self._settings: dict[str, str] = {}
         self._ready_at: datetime | None = None
@@ -89,12 +89,12 @@ class LocalStack:
     def children(self) -> list[Child]:
         """All processes, servers first."""
         servers = (self.postgres, self.kafka)
-        return [*(server for server in servers if server.name in self._only), *self.processes]
+        return [*(server for server in servers if server.name in self.only), *self.processes]
 
     def plan(self) -> None:
         """Settle what every process is told; nothing is started."""
         self._settings = stack_settings(self.folder, self.ports, self.postgres.address)
-        if self._program.modules and self._only & SERVICES:
+        if self._program.modules and self.only & SERVICES:
             self._preloaded = Preloaded(self._program, self._environment(), self.folder, self.logs / "imports.log")
         every = [
             self._process("command-api", ("serve", "command", "--port", str(self.ports.command)), self.ports.command),
@@ -102,7 +102,7 @@ class LocalStack:
             self._process("relay", ("relay",), self.ports.relay),
             self._process("projectors", ("project",), self.ports.projectors),
         ]
-        self.processes = [process for process in every if process.name in self._only]
+        self.processes = [process for process in every if process.name in self.only]
         for child in self.children:
             child.watchdog = self._watchdog
 
@@ -173,14 +173,14 @@ class LocalStack:
             await preloaded.loaded()
 
     async def _kafka_lane(self) -> None:
-        if self.kafka.name in self._only:
+        if self.kafka.name in self.only:
             await self._fetch_jars()
             with self._screen.step("Kafka"):
                 await self.supervisor.start(self.kafka)
             await self._run("Topics", "topics")
 
     async def _postgres_lane(self) -> None:
-        if self.postgres.name in self._only:
+        if self.postgres.name in self.only:
             with self._screen.step("PostgreSQL"):
                 await self.supervisor.start(self.postgres)
             with self._screen.step("Databases"):

@@ -55,18 +55,23 @@ class HttpProcess(Child):
 
     async def is_ready(self) -> bool:
         """Tell whether the path answers 200."""
-        # Spoken by hand: a client of any library takes longer to make than this takes to ask, and minds proxies.
-        head = f"Host: {LOCALHOST}:{self.port}\r\nConnection: close"
-        request = f"GET {self._ready_path} HTTP/1.1\r\n{head}\r\n\r\n"
-        try:
-            reader, writer = await asyncio.open_connection(LOCALHOST, self.port)
-        except OSError:
-            return False
-        try:
-            writer.write(request.encode("ascii"))
-            status_line = await reader.readline()
-        except OSError:
-            return False
-        finally:
-            writer.close()
-        return status_line.split(b" ")[1:2] == [b"200"]
+        return await answers_ready(self.port, self._ready_path)
+
+
+async def answers_ready(port: int, path: str = "/readyz") -> bool:
+    """Tell whether a process on 127.0.0.1 answers 200 for the path."""
+    # Spoken by hand: a client of any library takes longer to make than this takes to ask, and minds proxies.
+    head = f"Host: {LOCALHOST}:{port}\r\nConnection: close"
+    request = f"GET {path} HTTP/1.1\r\n{head}\r\n\r\n"
+    try:
+        reader, writer = await asyncio.open_connection(LOCALHOST, port)
+    except OSError:
+        return False
+    try:
+        writer.write(request.encode("ascii"))
+        status_line = await reader.readline()
+    except OSError:
+        return False
+    finally:
+        writer.close()
+    return status_line.split(b" ")[1:2] == [b"200"]

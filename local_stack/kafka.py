@@ -9,7 +9,6 @@ The JDK's ahead-of-time cache halves the start: the first run that ends in order
 missing, stale or broken one changes nothing but the time.
 """
 
-import asyncio
 import base64
 import os
 import signal
@@ -30,7 +29,7 @@ from local_stack.child import Child, describe_exit, run_once
 from local_stack.errors import MissingPartError
 from local_stack.kafka_fencing import Fencing, ended_in_order
 from local_stack.kafka_jars import KAFKA_VERSION, fetch_jars, jar_folder, pinned_jars
-from local_stack.ports import LOCALHOST, free_port
+from local_stack.ports import LOCALHOST, free_port, listens
 
 # A broker with our few topics lives in 150 MB; the rest is head room for bursts. Serial collection has the smallest
 # footprint and starts fastest; its pauses on such a heap are a few milliseconds.
@@ -262,7 +261,7 @@ def prune_caches(folder: Path, now: float) -> None:
 
 async def kafka_answers(bootstrap_servers: str) -> bool:
     """Tell whether a broker answers a metadata request and counts a broker as alive; never raises for "no"."""
-    if not await _listens(bootstrap_servers):
+    if not await listens(int(bootstrap_servers.rpartition(":")[2])):
         return False  # the client would log an error for every attempt
     client = AIOKafkaClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=REQUEST_MILLISECONDS)
     try:
@@ -272,17 +271,3 @@ async def kafka_answers(bootstrap_servers: str) -> bool:
         return False
     finally:
         await client.close()
-
-
-async def _listens(bootstrap_servers: str) -> bool:
-    host, _, port = bootstrap_servers.split(",", maxsplit=1)[0].rpartition(":")
-    try:
-        _, writer = await asyncio.open_connection(host, int(port))
-    except OSError:
-        return False
-    writer.close()
-    try:
-        await writer.wait_closed()
-    except OSError:  # reset by a broker that is going down
-        return False
-    return True

@@ -1,9 +1,10 @@
 """TCP ports on 127.0.0.1: find a free one, or say who has the one that is wanted."""
 
+import asyncio
 import errno
 import socket
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import psutil
 
@@ -83,6 +84,18 @@ def _complaint(option: str, port: int, error: OSError) -> str:
     if error.errno == errno.EACCES:
         return f"Port {port} is kept for root: choose one above 1023 with {option}."
     return f"Port {port} cannot be listened on ({error.strerror}): choose another one with {option}."
+
+
+async def listens(port: int) -> bool:
+    """Tell whether somebody accepts connections on the port."""
+    try:
+        _, writer = await asyncio.open_connection(LOCALHOST, port)
+    except OSError:
+        return False
+    writer.close()
+    with suppress(OSError):  # reset by a server that is going down
+        await writer.wait_closed()
+    return True
 
 
 def holder(port: int) -> str:

@@ -26,6 +26,14 @@ def stack() -> Iterator[Stack]:
         shutil.rmtree(folder)
 
 
+@pytest.fixture
+def throwaway() -> Iterator[Path]:
+    """A folder that PostgreSQL's user can reach, unlike pytest's own where we are root."""
+    made = throwaway_folder()
+    yield made
+    shutil.rmtree(made)
+
+
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel."""

@@ -87,6 +87,12 @@ class Stack:
             os.killpg(self.process.pid, signal.SIGINT)
         return await asyncio.to_thread(self.process.wait, STOP_SECONDS)
 
+    async def kill(self) -> None:
+        """Kill the supervisor as a crash would, and nothing else."""
+        assert self.process is not None
+        self.process.kill()
+        await asyncio.to_thread(self.process.wait, STOP_SECONDS)
+
     def pid(self, name: str) -> int:
         """The process of that name, as stack.json says now."""
         return int(self._entry(name)["pid"])

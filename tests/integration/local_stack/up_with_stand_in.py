@@ -3,11 +3,12 @@
 import sys
 from pathlib import Path
 
-from cli.up import exit_code
+from cli.up_run import Wanted, exit_code
 from cli.up_settings import Ports
 from local_stack.preloaded import Program
 
 if __name__ == "__main__":
     command = (sys.executable, str(Path(__file__).with_name("stand_in_muster.py")))
     stand_in = Program(command, "", ())
-    sys.exit(exit_code(Path(sys.argv[1]), Ports(*map(int, sys.argv[2:8])), stand_in, verbose="-v" in sys.argv))
+    ports = Ports(*map(int, sys.argv[2:8]))
+    sys.exit(exit_code(Wanted(Path(sys.argv[1]), ports, verbose="-v" in sys.argv), stand_in))

@@ -1,0 +1,74 @@
+"""What a machine must be like before a stack is started on it, and what to do when a child dies of the machine."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from local_stack.errors import ChildFailedError, LocalStackError
+
+#: A new stack takes 70 MB, its first minutes as much again in write-ahead log; below this PostgreSQL dies in mid-start.
+FREE_BYTES: Final = 256 * 1024 * 1024
+#: No clock that is right says less: this version did not exist.
+RELEASED: Final = datetime(2026, 11, 1, tzinfo=UTC)
+#: A clock may be set back a little, by NTP or by hand; more mixes up the order of ids and what is fresh.
+SET_BACK: Final = timedelta(hours=1)
+
+_SET_IT: Final = "set it (on Linux: timedatectl set-ntp true), then start again"
+
+#: Words of the system in a child's last lines, and what they mean for the person at the terminal.
+_REMEDIES: Final = (
+    ("No space left on device", "The disk of {folder} is full: make room, or choose another folder with --folder."),
+    ("Disk quota exceeded", "Your quota on the disk of {folder} is used up: make room, or use another --folder."),
+    ("Read-only file system", "The disk of {folder} is read-only: choose another folder with --folder."),
+    (
+        "There is insufficient memory for the Java Runtime",
+        "Kafka needs 512 MB of memory that are not free: end something.",
+    ),
+    ("Cannot allocate memory", "The machine has no memory left: end something that uses much of it."),
+)
+
+
+def require_clock(folder: Path, now: datetime) -> None:
+    """See that the clock is not far off: ids and freshness are told by it, and certificates are checked with it.
+
+    Raises:
+        LocalStackError: it is before this version was made, or well before this stack last ran.
+    """
+    if now < RELEASED:
+        raise LocalStackError(
+            f"The clock of this machine says {now:%Y-%m-%d %H:%M} UTC, which is long past: {_SET_IT}."
+        )
+    last = _last_run(folder)
+    if last is not None and now < last - SET_BACK:
+        raise LocalStackError(
+            f"The clock of this machine says {now:%Y-%m-%d %H:%M} UTC, but the stack on {folder} last ran at "
+            f"{last:%Y-%m-%d %H:%M} UTC: {_SET_IT}. If it was wrong then, `muster reset` starts anew."
+        )
+
+
+def _last_run(folder: Path) -> datetime | None:
+    times = [log.stat().st_mtime for log in (folder / "logs").glob("*.log")]
+    return datetime.fromtimestamp(max(times), UTC) if times else None
+
+
+def require_space(folder: Path) -> None:
+    """See that there is room to start in.
+
+    Raises:
+        LocalStackError: there is not.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < FREE_BYTES:
+        raise LocalStackError(
+            f"Only {free // 1_000_000} MB are free on the disk of {folder}, and a stack needs "
+            f"{FREE_BYTES // 1_000_000}: make room, or choose another folder with --folder."
+        )
+
+
+def remedy(failure: ChildFailedError, folder: Path) -> str:
+    """Return what to do about a child that died of its machine; nothing where the machine is not to blame."""
+    text = "\n".join([failure.what, *failure.last_lines])
+    return next((advice.format(folder=folder) for words, advice in _REMEDIES if words in text), "")
