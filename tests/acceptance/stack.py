@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,10 +88,13 @@ class Stack:
             os.killpg(self.process.pid, signal.SIGINT)
         return await asyncio.to_thread(self.process.wait, STOP_SECONDS)
 
-    async def kill(self) -> None:
-        """Kill the supervisor as a crash would, and nothing else."""
+    async def kill(self, *others: int) -> None:
+        """Kill the supervisor as a crash would, and with it those other processes."""
         assert self.process is not None
         self.process.kill()
+        for pid in others:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         await asyncio.to_thread(self.process.wait, STOP_SECONDS)
 
     def pid(self, name: str) -> int:

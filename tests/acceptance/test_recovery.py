@@ -35,13 +35,6 @@ async def assert_all_are_there(stack: Stack, users: list[Registered]) -> None:
     assert [answer.json() for answer in answers] == [user.document for user in users]
 
 
-def kill(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
-
-
 @contextmanager
 def process_of(folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
     """A process that belongs to a stack on another folder."""
@@ -84,9 +77,7 @@ async def test_everything_killed_at_once_loses_nothing_that_was_acknowledged(sta
     pids = [stack.pid(part) for part in PARTS]
     users = await registered(stack)
 
-    assert stack.process is not None
-    for pid in (stack.process.pid, *pids):
-        kill(pid)
+    await stack.kill(*pids)
     await until_gone(pids)
     await stack.start()
 
