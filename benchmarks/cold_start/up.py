@@ -33,7 +33,7 @@ class Up(Child):
     def command(self) -> list[str]:
         """`muster up` with every port chosen."""
         ports = [word for name, port in self._ports.items() for word in (f"--{name}-port", str(port))]
-        return [*muster(), "up", "--folder", str(self.folder), *ports]
+        return [*muster().command, "up", "--folder", str(self.folder), *ports]
 
     def environment(self) -> Mapping[str, str]:
         """Ours, with lines long enough for the whole report."""
