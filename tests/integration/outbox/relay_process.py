@@ -1,6 +1,6 @@
 """A relay in a process of its own that kills itself (SIGKILL) at a named point, the n-th time it gets there.
 
-Usage: relay_process.py SETTINGS_JSON POINT COUNT ("never" as POINT lives on)
+Usage: relay_process.py SETTINGS_JSON POINT COUNT ("never" as POINT lives on). SIGUSR1 freezes it and its host.
 """
 
 import asyncio
@@ -9,6 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
+from local_stack.frozen_host import freeze_this_host
 from outbox.relay import Relay
 from outbox.settings import RelaySettings
 from tests.integration.outbox.settings_file import read_settings
@@ -30,7 +31,9 @@ class Killer:
 
 async def main(settings: RelaySettings, killer: Killer) -> None:
     stopping = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stopping.set)
+    loop.add_signal_handler(signal.SIGUSR1, freeze_this_host)
     await Relay(settings, reached=killer).run(stopping)
 
 

@@ -1,9 +1,6 @@
 """What goes wrong in and around the relay, and what a read_committed consumer sees of it: nothing."""
 
 import asyncio
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -12,26 +9,12 @@ import pytest
 from outbox.record import RelayStopError
 from outbox.relay import Relay
 from outbox.settings import RelaySettings
-from tests.integration.outbox.relaying import Fault, Gate, relaying, until_phase
+from tests.integration.outbox.relaying import Fault, Gate, relay_process, relaying, until_phase
 from tests.integration.outbox.settings_file import write_settings
 from tests.integration.outbox.traffic import Connection, append, append_many, consume, until_empty
 from tests.waiting import until
 
 POINTS = ["before_begin", "after_send", "before_commit", "before_delete", "after_delete"]
-
-
-@asynccontextmanager
-async def relay_process(settings: Path, point: str, count: int) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A relay process that kills itself at a point; ended at the latest with the block."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.integration.outbox.relay_process", str(settings), point, str(count)
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await asyncio.wait_for(process.wait(), 20)
 
 
 @pytest.mark.parametrize("point", POINTS)
@@ -67,24 +50,6 @@ async def test_kill_9_in_the_middle_of_5000_events_gives_each_exactly_once_and_i
     everything = await consume(settings, "read_uncommitted")
     aborted = len(everything.records) - total
     assert aborted > 0, "the kills must hit transactions that hold data"
-
-
-async def test_a_standby_takes_over_when_the_leader_is_killed(
-    connection: Connection, relay_settings: RelaySettings, tmp_path: Path
-) -> None:
-    write_settings(relay_settings, tmp_path / "settings.json")
-    user = uuid4()
-    async with relay_process(tmp_path / "settings.json", "never", 1) as leader:
-        await append(connection, user, 1)
-        await until_empty(connection)
-        async with relaying(relay_settings) as standby:
-            await until_phase(standby, "standby")
-            leader.kill()
-            await append(connection, user, 2)
-            await until_phase(standby, "leading")
-            await until_empty(connection)
-
-    assert (await consume(relay_settings)).versions() == {str(user): [1, 2]}
 
 
 async def test_a_relay_that_lost_its_lock_unnoticed_is_fenced_once_and_stands_by(
