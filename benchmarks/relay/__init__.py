@@ -1,1 +1,1 @@
-"""How fast the outbox is published, as ratios within one run: to sending the same records from memory."""
+"""The relay's promises: how fast a backlog drains, what a trickle waits, what both cost, and how long nobody leads."""

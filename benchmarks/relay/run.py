@@ -1,131 +1,134 @@
-"""How fast the relay drains a backlog, beside raw `send()` of the same records from memory.
+"""The relay's bars: draining a backlog, a trickle, memory and CPU, a held snapshot, take-over.
 
-The relay reads 50,000 events of about 350 bytes from PostgreSQL, publishes them exactly once and deletes them. The
-reference sends the same keys, headers and values with aiokafka's `send()`, idempotent and without transactions or any
-database. Both run alone on the same servers.
+Everything is a ratio to a reference that ran in the same rounds, or a count. The servers are durable (fsync on) and
+share the machine with subject and load, as they do for the reference.
 """
 
-import asyncio
-import time
-from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from typing import Final
-from uuid import UUID
 
-import asyncpg
-from aiokafka import AIOKafkaProducer
-
+from benchmarks.figures import Figure
 from benchmarks.plan import Plan
+from benchmarks.references.faststream_outbox import relay as faststream_outbox
+from benchmarks.relay import depth, draining, take_over, trickle
+from benchmarks.relay.backlog import VALUE, envelopes
 from benchmarks.result import Result
-from benchmarks.rounds import Probe, Sample, interleave
-from benchmarks.servers import open_servers
-from chassis.identifiers import new_id
-from chassis.kafka import client_arguments
-from events.envelope import Envelope
-from outbox.relay import Relay
-from outbox.settings import RelaySettings
+from benchmarks.rounds import interleave
+from benchmarks.servers import Servers, open_servers
 
-VALUE: Final = b'{"user":{"id":"0199d0c8-7d5c-7c5e-8a3f-0123456789ab"},"padding":"' + b"x" * 280 + b'"}'
 EVENTS: Final = 50_000
-QUICK_EVENTS: Final = 2_000
-USERS: Final = 5_000
-COLUMNS: Final = (
-    "event_id", "user_id", "version", "type", "time", "correlation_id", "causation_id", "traceparent", "value",
-)  # fmt: skip
+HELD_EVENTS: Final = 100_000
+MANY_EVENTS: Final = 1_000_000
+FEW_EVENTS: Final = 10_000
+#: Of the slower relay, at least as many as it relays in one probe.
+SLOW_EVENTS: Final = 10_000
+#: Idle long enough that a hundredth of a core is a tenth of a second.
+IDLE_SECONDS: Final = 10.0
+MEGABYTE: Final = 1024 * 1024
 
 
 async def run(plan: Plan) -> Result:
-    """Drain and send the same events in turns."""
+    """Everything, the most important first."""
     result = Result("Relay")
-    made = envelopes(QUICK_EVENTS if plan.quick else EVENTS)
-    result.fact("Backlog", f"{len(made):,} events of {len(VALUE)} bytes")
-    async with open_servers(plan) as servers, servers.session("command") as connection:
-        settings = servers.settings(RelaySettings)
-        probes: dict[str, Probe] = {
-            "send()": _probe(send, settings, connection, made),
-            "relay": _probe(drain, settings, connection, made),
-        }
-        rounds = await interleave(plan, probes, unit="events/s")
-    result.table(rounds)
-    result.measured("relay, CPU per event", rounds.part("relay", "cpu"), "ms")
-    result.claim("drain / send()", rounds.ratio("relay", "send()"), at_least=1.3)
+    result.fact("Events", f"{len(VALUE)} bytes of value, 11 headers")
+    result.note(
+        "Drains run inside the benchmark's process, the trickle and the million through `muster relay` in its own."
+    )
+    async with open_servers(plan) as servers:
+        await _drain(plan, servers, result)
+        await _hold_a_snapshot(plan, servers, result)
+        async with servers.muster("relay", hot=True):
+            await _trickle(plan, servers, result)
+        await _go_deep(plan, servers, result)
+        await _take_over(plan, servers, result)
     return result
 
 
-Subject = Callable[[RelaySettings, asyncpg.Connection, list[Envelope]], Awaitable[tuple[float, float]]]
+def _scaled(plan: Plan, events: int) -> int:
+    return max(1000, events // 50) if plan.quick else events
 
 
-def _probe(subject: Subject, settings: RelaySettings, connection: asyncpg.Connection, events: list[Envelope]) -> Probe:
-    async def probe() -> Sample:
-        seconds, cpu = await subject(settings, connection, events)
-        return Sample(len(events) / seconds, {"cpu": cpu / len(events) * 1000})
-
-    return probe
-
-
-def envelopes(events: int) -> list[Envelope]:
-    """The events, in the order in which they are appended."""
-    users: list[UUID] = [new_id() for _ in range(USERS)]
-    now = datetime.now(UTC)
-    return [
-        Envelope(
-            event_id=new_id(),
-            type="muster.user.profile_changed.v1",
-            user_id=users[number % USERS],
-            version=number // USERS + 1,
-            time=now,
-            correlation_id="benchmark",
-            causation_id="benchmark",
-        )
-        for number in range(events)
-    ]
-
-
-async def fill(connection: asyncpg.Connection, events: list[Envelope]) -> None:
-    """Append the backlog."""
-    rows = [
-        (e.event_id, e.user_id, e.version, e.type, e.time, e.correlation_id, e.causation_id, None, VALUE)
-        for e in events
-    ]
-    await connection.copy_records_to_table("outbox", records=rows, columns=COLUMNS)
-    await connection.execute("ANALYZE outbox")
-    await connection.execute("CHECKPOINT")
-
-
-async def drain(settings: RelaySettings, connection: asyncpg.Connection, events: list[Envelope]) -> tuple[float, float]:
-    """Let the relay publish the backlog; gives seconds and CPU seconds, its start not counted."""
-    began = asyncio.Event()
-
-    async def note(point: str) -> None:
-        if point == "before_begin":
-            began.set()
-
-    await fill(connection, events)
-    relay, stopping = Relay(settings, reached=note), asyncio.Event()
-    task = asyncio.create_task(relay.run(stopping))
-    await began.wait()
-    start, cpu = time.perf_counter(), time.process_time()
-    while await connection.fetchval("SELECT EXISTS (SELECT FROM outbox)"):
-        await asyncio.sleep(0.01)
-    seconds, used = time.perf_counter() - start, time.process_time() - cpu
-    stopping.set()
-    await task
-    return seconds, used
-
-
-async def send(settings: RelaySettings, _: asyncpg.Connection, events: list[Envelope]) -> tuple[float, float]:
-    """Send the same records from memory."""
-    producer = AIOKafkaProducer(
-        **client_arguments(settings), enable_idempotence=True, compression_type="lz4", max_batch_size=512 * 1024
+async def _drain(plan: Plan, servers: Servers, result: Result) -> None:
+    events = envelopes(_scaled(plan, EVENTS))
+    slow = events[: _scaled(plan, SLOW_EVENTS)]
+    rounds = await interleave(
+        plan,
+        {
+            "send()": draining.send_probe(servers, events),
+            "relay": draining.drain_probe(servers, events),
+            "faststream-outbox": faststream_outbox.probe(
+                servers, slow, VALUE, faststream_outbox.TUNED, min(1.5, plan.seconds)
+            ),
+        },
+        unit="events/s",
     )
-    await producer.start()
-    try:
-        records = [(str(e.user_id).encode(), e.headers()) for e in events]
-        start, cpu = time.perf_counter(), time.process_time()
-        futures = [
-            await producer.send(settings.events_topic, VALUE, key=key, headers=headers) for key, headers in records
-        ]
-        await asyncio.gather(*futures)
-        return time.perf_counter() - start, time.process_time() - cpu
-    finally:
-        await producer.stop()
+    defaults = faststream_outbox.probe(servers, slow, VALUE, faststream_outbox.DEFAULT, min(1.5, plan.seconds))
+    result.fact("Backlog", f"{len(events):,} events; faststream-outbox relays the first of them for 1.5 s")
+    result.table(rounds)
+    sample = await defaults()
+    result.measured("faststream-outbox, untuned", Figure((sample.value,)), "events/s", "once")
+    result.measured("send(), CPU per event", rounds.part("send()", "cpu"), "ms")
+    result.claim("drain / send()", rounds.ratio("relay", "send()"), at_least=1.3)
+    result.claim("drain / faststream-outbox, tuned", rounds.ratio("relay", "faststream-outbox"), at_least=30)
+    result.claim("CPU per event", Figure.once(rounds.part("relay", "cpu").median), at_most=0.012, unit="ms")
+    result.claim("statements per event", Figure.once(rounds.part("relay", "statements").high), at_most=0.005, unit="")
+
+
+async def _hold_a_snapshot(plan: Plan, servers: Servers, result: Result) -> None:
+    events = envelopes(_scaled(plan, HELD_EVENTS))
+    rounds = await interleave(
+        plan,
+        {
+            "relay, 100,000": draining.drain_probe(servers, events),
+            "relay, 100,000, snapshot held": draining.drain_probe(servers, events, held=True),
+        },
+        unit="events/s",
+        warm_up=False,
+    )
+    result.table(rounds)
+    ratio = rounds.ratio("relay, 100,000, snapshot held", "relay, 100,000")
+    result.claim("drain with a held snapshot / without", ratio, at_least=0.9)
+
+
+async def _trickle(plan: Plan, servers: Servers, result: Result) -> None:
+    events = envelopes(int(trickle.RATE * 1.5 * plan.seconds))
+    rounds = await interleave(
+        plan,
+        {
+            "send_and_wait, p50": trickle.send_probe(servers, events),
+            "commit to consumer, p50": trickle.relay_probe(servers, events),
+        },
+        unit="ms",
+    )
+    subject, reference = "commit to consumer, p50", "send_and_wait, p50"
+    result.fact("Trickle", f"{trickle.RATE} events/s, {len(events)} events a round")
+    result.table(rounds)
+    result.measured("send_and_wait, p99", rounds.part(reference, "p99"), "ms")
+    result.measured("commit to consumer, p99", rounds.part(subject, "p99"), "ms")
+    result.claim("trickle, commit to consumer / send_and_wait, p50", rounds.ratio(subject, reference), at_most=7)
+    # Of a p99 the middle tells whether the machine was calm.
+    tail = rounds.ratio(subject, reference, "p99")
+    result.claim("trickle, commit to consumer / send_and_wait, p99", tail, at_most=12)
+
+
+async def _go_deep(plan: Plan, servers: Servers, result: Result) -> None:
+    many, few = _scaled(plan, MANY_EVENTS), _scaled(plan, FEW_EVENTS)
+    shallow = await interleave(plan, {"a page, shallow": depth.page_probe(servers, few)}, unit="ms", warm_up=False)
+    deep = await interleave(plan, {"a page, deep": depth.page_probe(servers, many)}, unit="ms", warm_up=False)
+    result.measured(f"a page in front of {few:,} rows", shallow["a page, shallow"], "ms")
+    result.measured(f"a page in front of {many:,} rows", deep["a page, deep"], "ms")
+    usage = await depth.drain_in_its_process(servers, many)
+    plan.say(f"drained {many:,} in {usage.seconds:.1f} s")
+    idle = await depth.idle(servers, IDLE_SECONDS / 10 if plan.quick else IDLE_SECONDS)
+    result.fact("Depth", f"{many:,} events, drained in {usage.seconds:.0f} s")
+    memory = Figure.once(usage.peak_bytes / MEGABYTE)
+    result.claim(f"memory while draining {many:,}", memory, at_most=100, unit="MB")
+    result.claim("CPU of an idle relay", Figure.once(100 * idle.cores), at_most=2, unit="% of a core")
+
+
+async def _take_over(plan: Plan, servers: Servers, result: Result) -> None:
+    killed = await take_over.after_kill(servers, plan.rounds)
+    result.measured("take-over after kill -9", Figure(tuple(killed)), "s")
+    result.claim("take-over after kill -9, the slowest", Figure.once(max(killed)), at_most=2, unit="s")
+    if not plan.quick:
+        frozen = await take_over.after_freeze(servers)
+        result.claim("take-over after the host froze, once", Figure.once(frozen), at_most=10, unit="s")

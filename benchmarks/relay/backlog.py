@@ -1,0 +1,90 @@
+"""The events of this benchmark, and a backlog of them in the outbox."""
+
+from datetime import UTC, datetime
+from typing import Final
+from uuid import UUID
+
+import asyncpg
+
+from chassis.identifiers import new_id
+from events.envelope import Envelope
+
+VALUE: Final = b'{"user":{"id":"0199d0c8-7d5c-7c5e-8a3f-0123456789ab"},"padding":"' + b"x" * 280 + b'"}'
+USERS: Final = 5_000
+COLUMNS: Final = (
+    "event_id", "user_id", "version", "type", "time", "correlation_id", "causation_id", "traceparent", "value",
+)  # fmt: skip
+_APPEND: Final = f"""
+INSERT INTO outbox ({", ".join(COLUMNS)}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+"""  # noqa: S608 - constants of ours
+_FILL: Final = f"""
+INSERT INTO outbox ({", ".join(COLUMNS)})
+SELECT gen_random_uuid(), md5((number % {USERS})::text)::uuid, number / {USERS} + 1, 'muster.user.profile_changed.v1',
+    now(), 'benchmark', 'benchmark', NULL, $1
+FROM generate_series(0, $2::bigint - 1) AS number
+"""  # noqa: S608 - constants of ours
+
+Row = tuple[UUID, UUID, int, str, datetime, str, str, str | None, bytes]
+
+
+def envelopes(events: int) -> list[Envelope]:
+    """The events, in the order in which they are appended."""
+    users: list[UUID] = [new_id() for _ in range(USERS)]
+    now = datetime.now(UTC)
+    return [
+        Envelope(
+            event_id=new_id(),
+            type="muster.user.profile_changed.v1",
+            user_id=users[number % USERS],
+            version=number // USERS + 1,
+            time=now,
+            correlation_id="benchmark",
+            causation_id="benchmark",
+        )
+        for number in range(events)
+    ]
+
+
+def row(event: Envelope) -> Row:
+    """The event as the outbox's columns."""
+    return (
+        event.event_id,
+        event.user_id,
+        event.version,
+        event.type,
+        event.time,
+        event.correlation_id,
+        event.causation_id,
+        event.traceparent,
+        VALUE,
+    )
+
+
+async def append(connection: asyncpg.Connection, event: Envelope) -> None:
+    """Append and commit one event."""
+    await connection.execute(_APPEND, *row(event))
+
+
+async def fill(connection: asyncpg.Connection, events: list[Envelope]) -> None:
+    """Make these events the whole outbox."""
+    await connection.execute("TRUNCATE outbox")
+    await connection.copy_records_to_table("outbox", records=map(row, events), columns=COLUMNS)
+    await settle(connection)
+
+
+async def fill_many(connection: asyncpg.Connection, events: int) -> None:
+    """Make so many events the whole outbox, made by the server."""
+    await connection.execute("TRUNCATE outbox")
+    await append_many(connection, events)
+    await settle(connection)
+
+
+async def append_many(connection: asyncpg.Connection, events: int) -> None:
+    """Append so many events at once, made by the server."""
+    await connection.execute(_FILL, VALUE, events, timeout=300)
+
+
+async def settle(connection: asyncpg.Connection) -> None:
+    """Let nothing of the filling happen while it is measured."""
+    await connection.execute("ANALYZE outbox")
+    await connection.execute("CHECKPOINT", timeout=120)

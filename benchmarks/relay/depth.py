@@ -1,0 +1,66 @@
+"""What a large backlog costs: memory of a relay that drains a million, and a page in front of a million rows."""
+
+import asyncio
+import time
+from typing import Final
+
+from benchmarks.relay.backlog import fill_many
+from benchmarks.rounds import Probe, Sample
+from benchmarks.samples import Usage, sampled
+from benchmarks.servers import Servers
+from outbox.settings import RelaySettings
+from outbox.work_list import WorkList
+
+DRAIN_SECONDS: Final = 240.0
+#: Pages read for one sample.
+PAGES: Final = 5
+
+
+async def drain_in_its_process(servers: Servers, events: int) -> Usage:
+    """Fill the outbox, start `muster relay`, wait until nothing is left; what the process used from its start on."""
+    async with servers.session("command") as connection:
+        await fill_many(connection, events)
+        async with servers.muster("relay", hot=True) as relay:
+            assert relay.pid is not None
+            async with sampled(relay.pid) as usage, asyncio.timeout(DRAIN_SECONDS):
+                while await connection.fetchval("SELECT EXISTS (SELECT FROM outbox)"):
+                    await asyncio.sleep(0.1)
+        return usage
+
+
+def page_probe(servers: Servers, events: int) -> Probe:
+    """Milliseconds of one page in front of so many rows; nothing is published."""
+    filled = False
+
+    async def probe() -> Sample:
+        nonlocal filled
+        settings = servers.settings(RelaySettings)
+        if not filled:
+            async with servers.session("command") as connection:
+                await fill_many(connection, events)
+            filled = True
+        pages = await WorkList.open(
+            servers.command, page_rows=settings.relay_page_rows, page_bytes=settings.relay_page_bytes
+        )
+        try:
+            ids = [read.id for read in await pages.page()]
+            began = time.perf_counter()
+            for _ in range(PAGES):
+                await pages.page(flying=ids)
+            return Sample((time.perf_counter() - began) / PAGES * 1000)
+        finally:
+            await pages.close()
+
+    return probe
+
+
+async def idle(servers: Servers, seconds: float) -> Usage:
+    """What `muster relay` uses while nothing happens; its start is not counted."""
+    async with servers.session("command") as connection:
+        await connection.execute("TRUNCATE outbox")
+    async with servers.muster("relay") as relay:
+        assert relay.pid is not None
+        await asyncio.sleep(seconds / 5)
+        async with sampled(relay.pid) as usage:
+            await asyncio.sleep(seconds)
+    return usage

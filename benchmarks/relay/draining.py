@@ -1,0 +1,112 @@
+"""How fast a backlog drains: the relay, and raw `send()` of the same records from memory.
+
+The relay runs in this process and reads from PostgreSQL, publishes exactly once and deletes. The reference sends the
+same keys, headers and values with aiokafka's `send()`, idempotent, without transactions or any database.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from aiokafka import AIOKafkaProducer
+
+from benchmarks.relay.backlog import VALUE, fill
+from benchmarks.rounds import Probe, Sample
+from benchmarks.servers import Servers
+from chassis.kafka import client_arguments
+from events.envelope import Envelope
+from outbox import metrics
+from outbox.relay import Relay
+from outbox.settings import RelaySettings
+
+#: A backlog of this benchmark drains in seconds.
+DRAIN_SECONDS: Final = 60.0
+#: Statements outside a block are a transaction each, and so is every statement of ours.
+_TRANSACTIONS: Final = """
+SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()
+"""
+
+
+def drain_probe(servers: Servers, events: list[Envelope], *, held: bool = False) -> Probe:
+    """Let the relay publish the backlog; its start is not counted. `held`: while a snapshot keeps vacuum away."""
+
+    async def probe() -> Sample:
+        async with servers.session("command") as connection, _snapshot(servers, held=held):
+            await fill(connection, events)
+            # Server-side counters lag behind by a second unless a session says what it did.
+            await connection.execute("SELECT pg_stat_force_next_flush()")
+            before = await connection.fetchval(_TRANSACTIONS)
+            seconds, cpu = await _drain(servers.settings(RelaySettings), len(events))
+            statements = await connection.fetchval(_TRANSACTIONS) - before
+            return Sample(
+                len(events) / seconds, {"cpu": cpu / len(events) * 1000, "statements": statements / len(events)}
+            )
+
+    return probe
+
+
+@asynccontextmanager
+async def _snapshot(servers: Servers, *, held: bool) -> AsyncIterator[None]:
+    async with servers.session("command") as connection:
+        if held:
+            await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            await connection.execute("SELECT")
+        yield
+
+
+async def _drain(settings: RelaySettings, events: int) -> tuple[float, float]:
+    """Seconds and CPU seconds from the first transaction's begin to the last page's deletion."""
+    began, over = asyncio.Event(), asyncio.Event()
+    published = _published()
+
+    async def note(point: str) -> None:
+        if point == "before_begin":
+            began.set()
+        elif point == "after_delete":
+            asyncio.get_running_loop().call_soon(look)
+
+    def look() -> None:
+        if _published() - published >= events:
+            over.set()
+
+    stopping = asyncio.Event()
+    task = asyncio.create_task(Relay(settings, reached=note).run(stopping))
+    try:
+        async with asyncio.timeout(DRAIN_SECONDS):
+            await began.wait()
+            start, cpu = time.perf_counter(), time.process_time()
+            await over.wait()
+            return time.perf_counter() - start, time.process_time() - cpu
+    finally:
+        stopping.set()
+        await task
+
+
+def _published() -> float:
+    return sum(sample.value for family in metrics.PUBLISHED.collect() for sample in family.samples[:1])
+
+
+def send_probe(servers: Servers, events: list[Envelope]) -> Probe:
+    """Send the same records from memory."""
+
+    async def probe() -> Sample:
+        settings = servers.settings(RelaySettings)
+        producer = AIOKafkaProducer(
+            **client_arguments(settings), enable_idempotence=True, compression_type="lz4", max_batch_size=512 * 1024
+        )
+        await producer.start()
+        try:
+            records = [(str(e.user_id).encode(), e.headers()) for e in events]
+            start, cpu = time.perf_counter(), time.process_time()
+            futures = [
+                await producer.send(settings.events_topic, VALUE, key=key, headers=headers) for key, headers in records
+            ]
+            await asyncio.gather(*futures)
+            seconds, used = time.perf_counter() - start, time.process_time() - cpu
+            return Sample(len(events) / seconds, {"cpu": used / len(events) * 1000})
+        finally:
+            await producer.stop()
+
+    return probe

@@ -1,0 +1,21 @@
+"""A relay that SIGUSR1 freezes together with its host; its settings come from the environment."""
+
+import asyncio
+import signal
+
+from chassis.lifecycle import run
+from chassis.settings import load
+from local_stack.frozen_host import freeze_this_host
+from outbox.relay import Relay
+from outbox.settings import RelaySettings
+
+
+async def main(stopping: asyncio.Event) -> int:
+    """Relay until told to stop."""
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, freeze_this_host)
+    await Relay(load(RelaySettings)).run(stopping)
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,86 @@
+"""What an event waits when there is little to do: 200 events a second, on a machine that is idle otherwise.
+
+Subject: from the command's commit to a read_committed consumer, through `muster relay` in its own process. Reference:
+aiokafka's `send_and_wait` of the same record, one after the other at the same rate; it reaches the broker and no more.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from aiokafka import AIOKafkaProducer
+
+from benchmarks.figures import percentile
+from benchmarks.relay.backlog import VALUE, append
+from benchmarks.relay.watching import arriving
+from benchmarks.rounds import Probe, Sample
+from benchmarks.servers import Servers
+from chassis.kafka import client_arguments
+from events.envelope import Envelope
+from outbox.settings import RelaySettings
+from outbox.wakeup import Notifier
+
+RATE: Final = 200
+#: The last event of a probe arrives in milliseconds; one that does not is a failure, not a latency.
+ARRIVAL_SECONDS: Final = 10.0
+
+
+def relay_probe(servers: Servers, events: list[Envelope]) -> Probe:
+    """Seconds from commit to consumer; a relay must be running."""
+
+    async def probe() -> Sample:
+        settings = servers.settings(RelaySettings)
+        committed: dict[str, float] = {}
+        async with (
+            arriving(settings) as arrivals,
+            Notifier.open(servers.command) as notifier,
+            servers.session("command") as connection,
+        ):
+
+            async def one(event: Envelope) -> None:
+                await append(connection, event)
+                committed[str(event.event_id)] = time.perf_counter()
+                notifier.notify()
+
+            await _at_rate(events, one)
+            await arrivals.wait_for(set(committed), within=ARRIVAL_SECONDS)
+        return _sample([arrivals.times[event_id] - then for event_id, then in committed.items()])
+
+    return probe
+
+
+def send_probe(servers: Servers, events: list[Envelope]) -> Probe:
+    """Seconds of one `send_and_wait`."""
+
+    async def probe() -> Sample:
+        settings = servers.settings(RelaySettings)
+        producer = AIOKafkaProducer(**client_arguments(settings), enable_idempotence=True)
+        await producer.start()
+        latencies: list[float] = []
+        try:
+
+            async def one(event: Envelope) -> None:
+                key, headers = str(event.user_id).encode(), event.headers()
+                began = time.perf_counter()
+                await producer.send_and_wait(settings.events_topic, VALUE, key=key, headers=headers)
+                latencies.append(time.perf_counter() - began)
+
+            await _at_rate(events, one)
+        finally:
+            await producer.stop()
+        return _sample(latencies)
+
+    return probe
+
+
+async def _at_rate(events: list[Envelope], one: Callable[[Envelope], Awaitable[None]]) -> None:
+    start = time.perf_counter()
+    for number, event in enumerate(events):
+        await asyncio.sleep(max(0.0, start + number / RATE - time.perf_counter()))
+        await one(event)
+
+
+def _sample(latencies: list[float]) -> Sample:
+    milliseconds = [1000 * value for value in latencies]
+    return Sample(percentile(milliseconds, 0.5), {"p99": percentile(milliseconds, 0.99)})
