@@ -25,3 +25,11 @@ async def connection(command_database: PostgresAddress) -> AsyncIterator[Connect
     connection = await asyncpg.connect(**command_database.connect_arguments)
     yield connection
     await connection.close()
+
+
+@pytest.fixture
+async def other(command_database: PostgresAddress) -> AsyncIterator[Connection]:
+    """A second session."""
+    connection = await asyncpg.connect(**command_database.connect_arguments)
+    yield connection
+    await connection.close()

@@ -5,7 +5,8 @@ one standing by; each kills itself at a random failpoint a random number of page
 then PostgreSQL or the broker is killed too. In the end everything is published, and a read_committed consumer must hold
 versions 1 to n of every user, each once and in order, n being what the database says.
 
-`make storm` runs it with 1,000 kills and prints the table; CI runs it with a few.
+`make storm` runs it with 1,000 kills, takes the broker away for five minutes (outage.py), and prints both tables; CI
+runs it with a few.
 """
 
 import argparse
@@ -17,7 +18,8 @@ import shutil
 import signal
 import sys
 from collections import Counter
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from multiprocessing.context import ForkServerProcess
@@ -32,6 +34,7 @@ from chassis.database import INFRASTRUCTURE_ERRORS
 from outbox.relay import Relay
 from outbox.settings import RelaySettings
 from tests.infrastructure import throwaway_folder
+from tests.integration.outbox import outage
 from tests.integration.outbox.private_servers import Private, private_servers
 from tests.integration.outbox.relaying import relaying
 from tests.integration.outbox.traffic import Connection, consume, until_empty
@@ -180,10 +183,22 @@ async def _end_of(process: ForkServerProcess, over: asyncio.Event) -> bool:
 
 async def storm(kills: int, seed: int) -> Outcome:
     """A storm on servers of its own."""
+    async with _servers() as private:
+        return await Storm(private, kills, seed).run()
+
+
+async def long_outage(seconds: float) -> outage.Outcome:
+    """A broker's outage on servers of its own."""
+    async with _servers() as private:
+        return await outage.Outage(private, seconds).run()
+
+
+@asynccontextmanager
+async def _servers() -> AsyncIterator[Private]:
     folder = throwaway_folder()
     try:
         async with private_servers(folder) as private:
-            return await Storm(private, kills, seed).run()
+            yield private
     finally:
         shutil.rmtree(folder)
 
@@ -204,10 +219,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--outage", type=float, default=300, help="seconds that the broker is away; 0 for none")
     options = parser.parse_args()
+    console = Console()
     outcome = asyncio.run(storm(options.kills, options.seed))
-    show(outcome, Console())
-    return 1 if outcome.lost or outcome.repeated or outcome.inverted else 0
+    show(outcome, console)
+    kept = not (outcome.lost or outcome.repeated or outcome.inverted)
+    if options.outage:
+        away = asyncio.run(long_outage(options.outage))
+        outage.show(away, options.outage, console)
+        kept = kept and outage.holds(away)
+    return 0 if kept else 1
 
 
 if __name__ == "__main__":

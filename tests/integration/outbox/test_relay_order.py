@@ -1,25 +1,12 @@
 """The interleavings that break cursors: each is three sessions and no sleep."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
-import asyncpg
-import pytest
-
-from chassis.settings import PostgresAddress
 from outbox.settings import RelaySettings
 from tests.integration.outbox.relaying import Gate, relaying
 from tests.integration.outbox.traffic import Connection, append, consume, until_empty
 from tests.waiting import until
-
-
-@pytest.fixture
-async def other(command_database: PostgresAddress) -> AsyncIterator[Connection]:
-    """A second session."""
-    connection = await asyncpg.connect(**command_database.connect_arguments)
-    yield connection
-    await connection.close()
 
 
 async def until_gone(connection: Connection, number: int) -> None:

@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 
 from chassis.health import NotReadyError
+from tests.integration.outbox.outage import Outage
 from tests.integration.outbox.private_servers import Private, private_servers
 from tests.integration.outbox.relaying import relaying, until_phase
 from tests.integration.outbox.settings_file import write_settings
@@ -37,6 +38,14 @@ async def test_a_broker_that_is_killed_and_comes_back_costs_delay_only(private: 
 
     expected = {str(user): list(range(1, 21)) for user in users + later}
     assert (await consume(private.settings)).versions() == expected
+
+
+async def test_ten_seconds_without_a_broker_refuse_no_command_and_lose_no_event(private: Private) -> None:
+    outcome = await Outage(private, seconds=10).run()
+
+    assert (outcome.refused, outcome.lost, outcome.repeated) == (0, 0, 0)
+    assert outcome.gathered > 500, "commands must have gone on"
+    assert outcome.drain_rate >= 5 * outcome.arrival_rate
 
 
 async def test_an_idle_relay_notices_that_the_broker_is_gone_and_looks_what_hangs_when_it_is_back(

@@ -1,0 +1,122 @@
+"""A broker that is away while commands go on: none is refused, none of their events lost, and nobody needs to help.
+
+The real command API takes changes at a steady rate, the relay runs, the broker is killed and comes back after a while.
+CI waits ten seconds, `make storm` five minutes.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import httpx
+from rich.console import Console
+from rich.table import Table
+
+from tests.integration.command_api.processes import ApiProcess, api_process
+from tests.integration.outbox.private_servers import Private
+from tests.integration.outbox.relaying import relaying
+from tests.integration.outbox.traffic import consume, until_empty
+
+USERS: Final = 20
+#: Commands a second.
+RATE: Final = 100
+#: The relay's longest pause between two tries is 5 s; what has gathered goes out at tens of thousands a second.
+RECOVERY_SECONDS: Final = 60
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What the commands were answered, and what a read_committed consumer found afterwards."""
+
+    answers: Counter[int] = field(default_factory=Counter)
+    lost: int = 0
+    repeated: int = 0
+    gathered: int = 0
+    #: Events a second that came in, and that went out once the relay could publish again.
+    arrival_rate: float = 0.0
+    drain_rate: float = 0.0
+
+    @property
+    def refused(self) -> int:
+        """Commands that were not done."""
+        return sum(count for status, count in self.answers.items() if not 200 <= status < 300)
+
+
+class Outage:
+    """One outage of private servers' broker."""
+
+    def __init__(self, private: Private, seconds: float) -> None:
+        self._private = private
+        self._seconds = seconds
+        self._begins: list[float] = []
+
+    async def run(self) -> Outcome:
+        """Take the broker away for the seconds, bring it back, wait until all is published, and look."""
+        outcome, settings = Outcome(), self._private.settings
+        async with (
+            api_process(settings.command_database) as api,
+            relaying(settings, reached=self._note),
+            self._private.session() as session,
+        ):
+            urls = [await _register(api, number) for number in range(USERS)]
+            await until_empty(session)
+            await self._private.kafka.kill()
+            began = time.monotonic()
+            await _change(urls, self._seconds, outcome)
+            outcome.gathered = await session.fetchval("SELECT count(*) FROM outbox")
+            outcome.arrival_rate = outcome.gathered / (time.monotonic() - began)
+            self._begins.clear()
+            await self._private.kafka.start()
+            await until_empty(session, within=RECOVERY_SECONDS)
+            outcome.drain_rate = outcome.gathered / (time.monotonic() - self._begins[0])
+            wanted = {str(row["id"]): row["version"] for row in await session.fetch("SELECT id, version FROM users")}
+        seen = (await consume(settings)).versions()
+        for user, last in wanted.items():
+            outcome.lost += len(set(range(1, last + 1)) - set(seen.get(user, [])))
+            outcome.repeated += len(seen.get(user, [])) - len(set(seen.get(user, [])))
+        return outcome
+
+    async def _note(self, point: str) -> None:
+        if point == "before_begin":
+            self._begins.append(time.monotonic())
+
+
+async def _register(api: ApiProcess, number: int) -> str:
+    document = {"email": f"u{number}@example.com", "username": f"user{number}", "password": "correct horse battery"}
+    async with httpx.AsyncClient(base_url=api.url, trust_env=False) as client:
+        answer = await client.post("/users/", json=document)
+    assert answer.status_code == 201, answer.text
+    return f"{api.url}/users/{answer.json()['id']}/profile"
+
+
+async def _change(urls: list[str], seconds: float, outcome: Outcome) -> None:
+    """Change one user after the other at the rate; every answer is counted."""
+    async with httpx.AsyncClient(trust_env=False, timeout=20) as client, asyncio.TaskGroup() as group:
+        started = time.monotonic()
+        for number in range(int(seconds * RATE)):
+            await asyncio.sleep(max(0.0, started + number / RATE - time.monotonic()))
+            document = {"attributes": {"number": number}}
+            group.create_task(_send(client, urls[number % len(urls)], document, outcome))
+
+
+async def _send(client: httpx.AsyncClient, url: str, document: dict[str, Any], outcome: Outcome) -> None:
+    outcome.answers[(await client.patch(url, json=document)).status_code] += 1
+
+
+def show(outcome: Outcome, seconds: float, console: Console) -> None:
+    """Print the table."""
+    table = Table(title=f"A broker that was away for {seconds:g} s under commands")
+    for heading in ("commands", "refused", "gathered", "lost", "repeated", "arrival/s", "drain/s"):
+        table.add_column(heading, justify="right")
+    counts = (outcome.answers.total(), outcome.refused, outcome.gathered, outcome.lost, outcome.repeated)
+    rates = (outcome.arrival_rate, outcome.drain_rate)
+    table.add_row(*(f"{count:,}" for count in counts), *(f"{rate:,.0f}" for rate in rates))
+    console.print(table)
+
+
+def holds(outcome: Outcome) -> bool:
+    """Whether every promise was kept."""
+    clean = (outcome.refused, outcome.lost, outcome.repeated) == (0, 0, 0)
+    return clean and outcome.gathered > 0 and outcome.drain_rate >= 5 * outcome.arrival_rate

@@ -1,0 +1,72 @@
+"""Several installations on one Kafka are kept apart by RELAY_NAME, and notice where they are not."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from chassis.settings import Kafka, PostgresAddress, Topics
+from local_stack.ports import free_port
+from outbox.process import serve
+from outbox.record import RelayStopError
+from outbox.relay import Relay
+from outbox.settings import RelaySettings
+from tests.conftest import database_address, drop_database, recreate_database
+from tests.infrastructure import Servers
+from tests.integration.outbox.relaying import relaying, settings_for
+from tests.integration.outbox.traffic import Connection, append, consume, until_empty
+
+
+@pytest.fixture
+async def elsewhere(servers: Servers, templates: dict[str, str]) -> AsyncIterator[PostgresAddress]:
+    """Another installation's command database."""
+    name = f"command_{uuid4().hex[:12]}"
+    await recreate_database(servers, name, templates["command"])
+    yield database_address(servers, name)
+    await drop_database(servers, name)
+
+
+@pytest.fixture
+async def other_connection(elsewhere: PostgresAddress) -> AsyncIterator[Connection]:
+    connection = await asyncpg.connect(**elsewhere.connect_arguments)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+def other_settings(elsewhere: PostgresAddress, kafka: Kafka, topics: Topics) -> RelaySettings:
+    """A relay of the other installation, on the same topics."""
+    return settings_for(elsewhere, kafka, topics, relay_name=f"other-{topics.events_topic}", relay_standby_poll_ms=50)
+
+
+async def test_two_installations_with_two_names_publish_side_by_side_and_settle_their_own(
+    connection: Connection, relay_settings: RelaySettings, other_connection: Connection, other_settings: RelaySettings
+) -> None:
+    one, two = uuid4(), uuid4()
+    # Each starts three times: each time it reads the newest record of its own name.
+    for version in (1, 2, 3):
+        async with relaying(relay_settings), relaying(other_settings):
+            await append(connection, one, version)
+            await append(other_connection, two, version)
+            await until_empty(connection)
+            await until_empty(other_connection)
+
+    assert (await consume(relay_settings)).versions() == {str(one): [1, 2, 3], str(two): [1, 2, 3]}
+
+
+async def test_a_name_that_another_installation_uses_ends_the_process_with_the_ways_out(
+    connection: Connection, relay_settings: RelaySettings, other_connection: Connection, other_settings: RelaySettings
+) -> None:
+    async with relaying(relay_settings):
+        await append(connection, uuid4(), 1)
+        await until_empty(connection)
+    await append(other_connection, uuid4(), 1)
+    same = other_settings.model_copy(update={"relay_name": relay_settings.relay_name, "relay_http_port": free_port()})
+
+    with pytest.raises(RelayStopError, match=r"is about database .*RELAY_NAME of its own"):
+        await asyncio.wait_for(Relay(same).run(asyncio.Event()), 30)
+
+    assert await asyncio.wait_for(serve(same, asyncio.Event()), 30) == 1
+    assert await other_connection.fetchval("SELECT count(*) FROM outbox") == 1

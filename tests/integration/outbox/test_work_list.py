@@ -1,0 +1,59 @@
+"""A page costs about a page, however much stands behind it."""
+
+import json
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from outbox import work_list
+from tests.integration.outbox.traffic import Connection, append_many
+
+PAGE_ROWS = 500
+
+
+async def blocks_of_a_page(connection: Connection, *, floor: int = 0, flying: list[int] | None = None) -> int:
+    """How many blocks of the database the server touches to give one page."""
+    await connection.execute("ANALYZE outbox")
+    answer = await connection.fetchval(
+        f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {work_list._PAGE}",
+        floor,
+        PAGE_ROWS + len(flying or []),
+        flying or [],
+        4 * 1024 * 1024,
+        PAGE_ROWS,
+    )
+    plan: dict[str, Any] = json.loads(answer)[0]["Plan"]
+    assert plan["Actual Rows"] == PAGE_ROWS
+    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+
+
+@pytest.mark.parametrize("in_flight", [0, PAGE_ROWS])
+async def test_a_page_touches_no_more_blocks_in_front_of_a_hundred_times_as_many_rows(
+    connection: Connection, in_flight: int
+) -> None:
+    users = [uuid4() for _ in range(1000)]
+    await append_many(connection, users, 2)
+    flying = [row["id"] for row in await connection.fetch("SELECT id FROM outbox ORDER BY id LIMIT $1", in_flight)]
+    shallow = await blocks_of_a_page(connection, flying=flying)
+    await append_many(connection, users, 198)
+
+    deep = await blocks_of_a_page(connection, flying=flying)
+
+    assert await connection.fetchval("SELECT count(*) FROM outbox") == 200_000
+    assert deep <= shallow + 5, "the index is a level deeper, no more"
+
+
+async def test_a_page_above_the_floor_does_not_step_over_what_was_deleted_under_a_held_snapshot(
+    connection: Connection, other: Connection
+) -> None:
+    await append_many(connection, [uuid4() for _ in range(1000)], 52)
+    fresh = await blocks_of_a_page(connection)
+    async with other.transaction(isolation="repeatable_read", readonly=True):
+        await other.fetchval("SELECT count(*) FROM outbox")
+        floor = await connection.fetchval("SELECT id FROM outbox ORDER BY id OFFSET 49999 LIMIT 1")
+        await connection.execute("DELETE FROM outbox WHERE id <= $1", floor)
+        await connection.execute("VACUUM outbox")
+
+        assert await blocks_of_a_page(connection, floor=floor) <= fresh + 5
+        assert await blocks_of_a_page(connection, floor=0) > 10 * fresh
