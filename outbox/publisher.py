@@ -19,11 +19,11 @@ from typing import Any, Final
 
 import structlog
 from aiokafka import TopicPartition
-from aiokafka.partitioner import murmur2
 
 from chassis.database import describe
 from chassis.kafka import client_arguments
 from events.envelope import kafka_headers
+from outbox.partitioning import partition_of
 from outbox.producer import ConnectionLostError, Producer
 from outbox.settings import RelaySettings
 from outbox.work_list import Row
@@ -37,10 +37,12 @@ PUBLISH_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 5.0
 #: Bytes of one record batch before compression, below the topics' max.message.bytes (events/topics.py).
 BATCH_BYTES: Final = 512 * 1024
-#: Users whose partition is remembered; aiokafka's murmur2 is Python and costs a third of a send.
+#: Users whose partition is remembered: a hash in Python takes longer than finding it.
 _CACHED_USERS: Final = 65_536
 
 Reached = Callable[[str], Awaitable[None]]
+#: A partition and what goes there.
+Batches = tuple[int, list[Any]]
 
 
 async def nothing_happens(_: str) -> None:
@@ -103,8 +105,22 @@ class Publisher:
         except Exception as error:  # noqa: BLE001 - it is being thrown away; the next producer settles what it left
             log.info("outbox.producer_stop_failed", error=describe(error))
 
-    async def publish(self, rows: Sequence[Row], record: bytes) -> None:
-        """Publish the rows, in their order, and the record; all of it or, for read_committed readers, nothing.
+    async def prepare(self, rows: Sequence[Row]) -> list[Batches]:
+        """The rows as record batches, in their order per partition; others get their turn between two partitions.
+
+        It needs no transaction, so the next page can be prepared while the last one is in flight.
+        """
+        partitions: defaultdict[int, list[Row]] = defaultdict(list)
+        for row in rows:
+            partitions[self._partition_of(row["user_id"])].append(row)
+        prepared = []
+        for partition, its_rows in partitions.items():
+            prepared.append((partition, self._build(its_rows)))
+            await asyncio.sleep(0)
+        return prepared
+
+    async def publish(self, prepared: Iterable[Batches], record: bytes) -> None:
+        """Publish what was prepared, and the record; all of it or, for read_committed readers, nothing.
 
         Raises:
             Exception: the outcome is unknown until a new publisher is open and the relay's record is read.
@@ -114,7 +130,7 @@ class Publisher:
             await self._producer.begin_transaction()
             async with asyncio.TaskGroup() as sending:
                 sending.create_task(self._send_record(record))
-                for partition, batches in self._batches(rows):
+                for partition, batches in prepared:
                     sending.create_task(self._send(partition, batches))
             await self._reached("before_commit")
             await self._producer.commit_transaction()
@@ -159,34 +175,25 @@ class Publisher:
         for future in acknowledged:
             await future
 
-    def _batches(self, rows: Sequence[Row]) -> Iterable[tuple[int, list[Any]]]:
-        partitions: defaultdict[int, list[Row]] = defaultdict(list)
-        for row in rows:
-            partitions[self._partition_of(row.user_id)].append(row)
-        for partition, its_rows in partitions.items():
-            yield partition, self._build(its_rows)
-
     def _build(self, rows: Sequence[Row]) -> list[Any]:
         batches, now = [self._producer.create_batch()], int(time.time() * 1000)
         for row in rows:
-            key = row.user_id.encode()
+            key, value = row["user_id"].encode(), row["value"]
             headers = kafka_headers(
-                row.event_id.encode(),
-                row.type,
+                row["event_id"].encode(),
+                row["type"],
                 key,
-                row.version,
-                row.time,
-                row.correlation_id,
-                row.causation_id,
-                row.traceparent,
+                row["version"],
+                f"{row['time'].isoformat(timespec='microseconds')}Z".encode(),
+                row["correlation_id"],
+                row["causation_id"],
+                row["traceparent"],
             )
             # None says the batch is full; an empty one takes a record of any size.
-            if batches[-1].append(timestamp=now, key=key, value=row.value, headers=headers) is None:
+            if batches[-1].append(timestamp=now, key=key, value=value, headers=headers) is None:
                 batches.append(self._producer.create_batch())
-                batches[-1].append(timestamp=now, key=key, value=row.value, headers=headers)
+                batches[-1].append(timestamp=now, key=key, value=value, headers=headers)
         return batches
 
     def _compute_partition(self, user_id: str) -> int:
-        """Kafka's default partitioner for keyed records, so that other producers and joins agree."""
-        hashed: int = murmur2(user_id.encode()) & 0x7FFFFFFF
-        return hashed % self._settings.topic_partitions
+        return partition_of(user_id.encode(), self._settings.topic_partitions)

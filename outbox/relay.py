@@ -8,7 +8,7 @@ How it goes, and why nothing is lost, repeated or reordered for read_committed c
    is still in the outbox is deleted.
 4. *Publish.* A page of rows, in id order, and the record that names it go out in one Kafka transaction; then the rows
    are deleted; only then the next transaction begins. So at most one batch is ever in doubt, and step 3 knows which.
-   The next page is read while the transaction is in flight.
+   With a backlog the next page is read and prepared meanwhile; without, late, so that it takes along what has come.
 5. *On any error*, a lost connection among them, discard the producer, prove that the lock is still held, and go back to
    step 2; or to step 1 if it is not. Two relays that each "just reconnect" would fence each other for ever.
 
@@ -35,14 +35,14 @@ from events.user_events import rfc3339
 from outbox import metrics
 from outbox.hanging import Open, TransactionHangsError, watching
 from outbox.leadership import Leadership, LeadershipLostError
-from outbox.publisher import Publisher, Reached, nothing_happens
+from outbox.publisher import Batches, Publisher, Reached, nothing_happens
 from outbox.record import BatchRecord, RelayStopError, digest, encode
 from outbox.settings import RelaySettings
 from outbox.settlement import settle
 from outbox.state import RelayState
 from outbox.topics import check_topics
 from outbox.wakeup import Listener
-from outbox.work_list import Row, WorkList
+from outbox.work_list import WorkList
 
 log = structlog.get_logger("outbox.relay")
 
@@ -66,6 +66,18 @@ class _Session:
         self.publisher.check()
         if self.hangs.is_set():
             raise TransactionHangsError("a transaction hangs on a partition")
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """A page that is ready to be published, and what must be known of it afterwards."""
+
+    ids: list[int]
+    digest: str
+    appended_at: list[float]
+    #: Whether there was more than a page.
+    more: bool
+    prepared: list[Batches]
 
 
 class Relay:
@@ -162,51 +174,59 @@ class Relay:
     async def _drain(
         self, session: _Session, leadership: Leadership, listener: Listener, stopping: asyncio.Event
     ) -> None:
-        work_list = session.work_list
-        identity = await work_list.identity()
-        page = await work_list.page()
+        identity = await session.work_list.identity()
+        page = await self._read(session)
         while not (stopping.is_set() or leadership.lost.is_set()):
             self.state.beat()
             session.check()
-            if page:
-                page = await self._publish(page, work_list, session.publisher, identity)
+            if page.ids:
+                ahead = await self._publish(page, session, identity)
+                if ahead is None:
+                    # Read late, after the gap: what has come meanwhile goes out with it instead of after it.
+                    await self._leave_gap()
+                page = ahead or await self._read(session)
             else:
                 # Nothing to publish, or all of it published: only now is it sure that this relay can.
                 self._well()
                 await listener.wait(self._poll_seconds())
-                page = await work_list.page()
+                page = await self._read(session)
 
-    async def _publish(
-        self, page: Sequence[Row], work_list: WorkList, publisher: Publisher, identity: str
-    ) -> list[Row]:
-        """Publish one page and delete it; gives the page after it, read meanwhile."""
-        ids = [row.id for row in page]
-        record = self._record(page, identity)
-        await self._leave_gap()
-        async with asyncio.TaskGroup() as both:
-            ahead = both.create_task(work_list.page(flying=ids))
-            both.create_task(publisher.publish(page, record))
-        self._last_commit = self._last_event = time.monotonic()
-        await self._reached("before_delete")
-        await work_list.delete(ids)
-        await self._reached("after_delete")
-        self._count(page)
-        return ahead.result()
-
-    def _record(self, page: Sequence[Row], identity: str) -> bytes:
-        return encode(
-            BatchRecord(
-                ids=tuple(row.id for row in page),
-                digest=digest([row.event_id for row in page]),
-                system_identifier=identity,
-                time=rfc3339(self._now()),
-            )
+    async def _read(self, session: _Session, flying: Sequence[int] = ()) -> _Page:
+        """The next page, ready to be published."""
+        rows = await session.work_list.page(flying)
+        return _Page(
+            ids=[row["id"] for row in rows],
+            digest=digest([row["event_id"] for row in rows]),
+            appended_at=[row["appended_at"] for row in rows],
+            more=session.work_list.more,
+            prepared=await session.publisher.prepare(rows),
         )
 
-    def _count(self, page: Sequence[Row]) -> None:
+    async def _publish(self, page: _Page, session: _Session, identity: str) -> _Page | None:
+        """Publish one page and delete it; gives the page after it, read meanwhile, where there is a backlog."""
+        await self._leave_gap()
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._send_and_delete(page, session, identity))
+            ahead = both.create_task(self._read(session, page.ids)) if page.more else None
+        return ahead.result() if ahead else None
+
+    async def _send_and_delete(self, page: _Page, session: _Session, identity: str) -> None:
+        await session.publisher.publish(page.prepared, self._record(page, identity))
+        self._last_commit = self._last_event = time.monotonic()
+        await self._reached("before_delete")
+        await session.work_list.delete(page.ids)
+        await self._reached("after_delete")
+        self._count(page)
+
+    def _record(self, page: _Page, identity: str) -> bytes:
+        return encode(
+            BatchRecord(ids=tuple(page.ids), digest=page.digest, system_identifier=identity, time=rfc3339(self._now()))
+        )
+
+    def _count(self, page: _Page) -> None:
         now = self._now().timestamp()
-        metrics.PUBLISHED.inc(len(page))
-        metrics.PUBLISH_SECONDS.observe_all([now - row.appended_at for row in page])
+        metrics.PUBLISHED.inc(len(page.ids))
+        metrics.PUBLISH_SECONDS.observe_all([now - appended_at for appended_at in page.appended_at])
         self._well()
 
     def _well(self) -> None:

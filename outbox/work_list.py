@@ -7,10 +7,10 @@ last`: a row that commits late has a lower id and would be passed over.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import asyncpg
 import structlog
@@ -34,7 +34,8 @@ ROW_BYTES: Final = 512
 # The inner query is bounded before anything else happens, so the anti-join is over a page, not over the table; the
 # window adds up sizes from TOAST pointers and never reads a value that is cut off. The first row is always taken.
 _PAGE: Final = f"""
-SELECT id, event_id::text, user_id::text, version, type, time, correlation_id, causation_id, traceparent, value,
+SELECT id, event_id::text, user_id::text, version, type, time AT TIME ZONE 'UTC' AS time,
+    correlation_id, causation_id, traceparent, value,
     extract(epoch FROM appended_at)::float8 AS appended_at, total::bigint
 FROM (
     SELECT o.*, sum(coalesce(octet_length(value), 0) + {ROW_BYTES}) OVER (ORDER BY id) AS total
@@ -60,26 +61,10 @@ class WorkListError(Exception):
     """The outbox did not hold what the relay had read from it: somebody else deletes from it."""
 
 
-class Row(NamedTuple):
-    """One event of the work list: a tuple, because a page has thousands; columns as _PAGE selects them.
-
-    Ids come as text, which is how they are published: UUID objects would be made to be unmade.
-    """
-
-    id: int
-    event_id: str
-    user_id: str
-    version: int
-    type: str
-    time: datetime
-    correlation_id: str
-    causation_id: str
-    traceparent: str | None
-    value: bytes | None
-    #: Seconds since the epoch.
-    appended_at: float
-    #: Bytes of this and all rows before it on the page.
-    total: int
+#: One event of the work list, columns as _PAGE selects them: read by key, because a tuple of our own for each of
+#: thousands costs more than the publishing of it. Ids come as text, which is how they are published, times in UTC
+#: without saying so, `appended_at` as seconds since the epoch, `total` as bytes of this and all rows before it.
+Row = asyncpg.Record
 
 
 class WorkList:
@@ -91,6 +76,10 @@ class WorkList:
         self._page_rows = page_rows
         self._page_bytes = page_bytes
         self._floor = Floor()
+        #: Whether the last page was cut: then there is a backlog, and reading ahead pays.
+        self.more = False
+        # One statement at a time: a page may be read ahead while another is to be deleted.
+        self._turn = asyncio.Lock()
         self._floor_due = 0.0
         self._sweep_due = time.monotonic() + SWEEP_SECONDS
 
@@ -111,6 +100,10 @@ class WorkList:
 
     async def page(self, flying: Sequence[int] = ()) -> list[Row]:
         """The next rows in id order without those in flight; empty when there is nothing to publish."""
+        async with self._turn:
+            return await self._page(flying)
+
+    async def _page(self, flying: Sequence[int]) -> list[Row]:
         now = time.monotonic()
         if now >= self._sweep_due:
             await self._sweep(flying)
@@ -122,7 +115,8 @@ class WorkList:
         records = await self._read(self._floor.value, limit, flying)
         complete = len(records) < self._page_rows and not self._cut(records)
         self._floor.polled(records[-1]["id"] if records else None, complete=complete)
-        return [Row._make(record) for record in records]
+        self.more = not complete
+        return records
 
     async def find(self, ids: Sequence[int]) -> list[tuple[int, str]]:
         """Which of these ids are there, with their event ids, in id order."""
@@ -135,7 +129,8 @@ class WorkList:
         Raises:
             WorkListError: some were not there.
         """
-        answer = await self._connection.execute(_DELETE, list(ids), timeout=STATEMENT_SECONDS)
+        async with self._turn:
+            answer = await self._connection.execute(_DELETE, list(ids), timeout=STATEMENT_SECONDS)
         deleted = int(answer.removeprefix("DELETE "))
         if deleted != len(ids):
             raise WorkListError(f"{len(ids)} published events were to leave the outbox, {deleted} were there")

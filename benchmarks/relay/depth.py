@@ -43,7 +43,7 @@ def page_probe(servers: Servers, events: int) -> Probe:
             servers.command, page_rows=settings.relay_page_rows, page_bytes=settings.relay_page_bytes
         )
         try:
-            ids = [read.id for read in await pages.page()]
+            ids = [read["id"] for read in await pages.page()]
             began = time.perf_counter()
             for _ in range(PAGES):
                 await pages.page(flying=ids)

@@ -20,9 +20,10 @@ HELD_EVENTS: Final = 100_000
 MANY_EVENTS: Final = 1_000_000
 FEW_EVENTS: Final = 10_000
 #: Of the slower relay, at least as many as it relays in one probe.
-SLOW_EVENTS: Final = 10_000
+SLOW_EVENTS: Final = 8_000
+SLOW_SECONDS: Final = 1.0
 #: Idle long enough that a hundredth of a core is a tenth of a second.
-IDLE_SECONDS: Final = 10.0
+IDLE_SECONDS: Final = 8.0
 MEGABYTE: Final = 1024 * 1024
 
 
@@ -56,13 +57,13 @@ async def _drain(plan: Plan, servers: Servers, result: Result) -> None:
             "send()": draining.send_probe(servers, events),
             "relay": draining.drain_probe(servers, events),
             "faststream-outbox": faststream_outbox.probe(
-                servers, slow, VALUE, faststream_outbox.TUNED, min(1.5, plan.seconds)
+                servers, slow, VALUE, faststream_outbox.TUNED, min(SLOW_SECONDS, plan.seconds)
             ),
         },
         unit="events/s",
     )
-    defaults = faststream_outbox.probe(servers, slow, VALUE, faststream_outbox.DEFAULT, min(1.5, plan.seconds))
-    result.fact("Backlog", f"{len(events):,} events; faststream-outbox relays the first of them for 1.5 s")
+    defaults = faststream_outbox.probe(servers, slow, VALUE, faststream_outbox.DEFAULT, min(SLOW_SECONDS, plan.seconds))
+    result.fact("Backlog", f"{len(events):,} events; faststream-outbox relays the first of them for {SLOW_SECONDS:g} s")
     result.table(rounds)
     sample = await defaults()
     result.measured("faststream-outbox, untuned", Figure((sample.value,)), "events/s", "once")
@@ -90,7 +91,7 @@ async def _hold_a_snapshot(plan: Plan, servers: Servers, result: Result) -> None
 
 
 async def _trickle(plan: Plan, servers: Servers, result: Result) -> None:
-    events = envelopes(int(trickle.RATE * 1.5 * plan.seconds))
+    events = envelopes(int(trickle.RATE * plan.seconds))
     rounds = await interleave(
         plan,
         {

@@ -85,7 +85,7 @@ async def _relaying(
     source = OutboxBroker(engine, outbox_table=table, logger=None, apply_types=not tuning)
 
     @kafka.publisher(settings.events_topic)
-    @source.subscriber(QUEUE, decoder=_as_it_is, **tuning)
+    @source.subscriber(QUEUE, decoder=_as_it_is, **tuning)  # type: ignore[untyped-decorator]  # as mypy sees it
     async def relay(message: Any) -> KafkaResponse:
         return KafkaResponse(message.body, key=message.headers["ce_subject"].encode(), headers=message.headers)
 

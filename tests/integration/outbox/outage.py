@@ -86,7 +86,7 @@ class Outage:
 async def _register(api: ApiProcess, number: int) -> str:
     document = {"email": f"u{number}@example.com", "username": f"user{number}", "password": "correct horse battery"}
     async with httpx.AsyncClient(base_url=api.url, trust_env=False) as client:
-        answer = await client.post("/users/", json=document)
+        answer = await client.post("/users", json=document)
     assert answer.status_code == 201, answer.text
     return f"{api.url}/users/{answer.json()['id']}/profile"
 

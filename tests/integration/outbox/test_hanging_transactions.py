@@ -68,8 +68,8 @@ async def publish_without_marker(
     try:
         page = await work_list.page()
         record = BatchRecord(
-            ids=tuple(row.id for row in page),
-            digest=digest([row.event_id for row in page]),
+            ids=tuple(row["id"] for row in page),
+            digest=digest([row["event_id"] for row in page]),
             system_identifier=await work_list.identity(),
             time="now",
         )
@@ -85,7 +85,7 @@ async def publish_without_marker(
             producer._txn_manager.maybe_add_partition_to_txn(TopicPartition(ELSEWHERE, 0))
 
         producer.begin_transaction = begin_and_forget
-        await publisher.publish(page, encode(record))
+        await publisher.publish(await publisher.prepare(page), encode(record))
         if delete:
             await work_list.delete(record.ids)
     finally:
