@@ -46,6 +46,9 @@ POLL_SECONDS: Final = 0.1
 #: Markers are written within milliseconds after a commit was acknowledged.
 MARKER_SECONDS: Final = 3.0
 
+#: A new start, with a roll of the maintenance's, takes a second on a calm machine.
+START_SECONDS: Final = 10.0
+
 
 class TransactionHangsError(Exception):
     """While the relay worked, a transaction was found to hang: the way on is a new start, which mends it."""
@@ -58,7 +61,7 @@ def patience(settings: RelaySettings) -> float:
 
 def bound(settings: RelaySettings) -> float:
     """Seconds within which what hangs is mended while brokers answer: two looks to find it, one start to mend it."""
-    return 3 * patience(settings) + 2 * MARKER_SECONDS
+    return 3 * patience(settings) + 2 * MARKER_SECONDS + START_SECONDS
 
 
 async def mend(
