@@ -93,6 +93,10 @@ COMPILE = @$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 
 # Made anew when its interpreter has gone, or when the checkout has moved (scripts in it name their place).
 define find_python
+making='$(VENV).making'; \
+if maker=$$(cat "$$making/pid" 2>/dev/null) && kill -0 "$$maker" 2>/dev/null; then \
+	echo "Another make (process $$maker) is making $(VENV) here: let it finish, then run make again." >&2; exit 1; \
+fi; \
 if [ -x $(BIN)/python ] && $(BIN)/python -c '' 2>/dev/null \
 	&& { [ ! -f $(VENV)/.place ] || [ "$$(cat $(VENV)/.place)" = "$$PWD" ]; }; then \
 	[ -f $(VENV)/.place ] || printf %s "$$PWD" > $(VENV)/.place; exit 0; \
@@ -111,6 +115,7 @@ fi; \
 if [ -z "$$found" ]; then \
 	echo "Muster needs Python 3.11 or newer and found none: install one, or name it with make PYTHON=/path/to/python." >&2; exit 1; \
 fi; \
+mkdir -p "$$making" && echo $$$$ > "$$making/pid" && trap 'rm -rf "$$making"' EXIT; \
 echo "Making $(VENV) with $$("$$found" -V) …"; \
 rm -rf $(VENV) && "$$found" -m venv $(VENV) && printf %s "$$PWD" > $(VENV)/.place
 endef

@@ -76,6 +76,7 @@ class LocalStack:
         self.logs = folder / "logs"
         self._settings: dict[str, str] = {}
         self._ready_at: datetime | None = None
+        self._migrated = asyncio.Event()  # set also where there is nothing to migrate
         self._watchdog = Watchdog()
         self._preloaded: Preloaded | None = None
         self.postgres = PostgresServer(folder / "postgres", ports.postgres, log=self.logs / "postgres.log")
@@ -117,10 +118,8 @@ class LocalStack:
             async with asyncio.TaskGroup() as group:
                 if self._preloaded:
                     group.create_task(self._imports(self._preloaded))
-                lanes = [group.create_task(lane()) for lane in (self._kafka_lane, self._postgres_lane)]
-                for lane in lanes:
-                    await lane
-                await self._start("Relay and projectors", "relay", "projectors")
+                group.create_task(self._relay_lane(kafka=group.create_task(self._kafka_lane())))
+                group.create_task(self._postgres_lane())
         except* Exception as failures:  # noqa: BLE001 - the first one is what the person needs to see
             raise _first(failures) from None
         finally:
@@ -179,6 +178,11 @@ class LocalStack:
                 await self.supervisor.start(self.kafka)
             await self._run("Topics", "topics")
 
+    async def _relay_lane(self, kafka: asyncio.Task[None]) -> None:
+        await kafka
+        await self._migrated.wait()
+        await self._start("Relay and projectors", "relay", "projectors")
+
     async def _postgres_lane(self) -> None:
         if self.postgres.name in self.only:
             with self._screen.step("PostgreSQL"):
@@ -187,7 +191,8 @@ class LocalStack:
                 for database in (COMMAND_DATABASE, QUERY_DATABASE):
                     await self.postgres.create_database(database)
             await self._run("Migrations", "migrate", "all")
-            await self._start("APIs", "command-api", "query-api")
+        self._migrated.set()
+        await self._start("APIs", "command-api", "query-api")
 
     async def _start(self, step: str, *names: str) -> None:
         wanted = [process for process in self.processes if process.name in names]

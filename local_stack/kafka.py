@@ -22,9 +22,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import KafkaError
-
 from local_stack.child import Child, describe_exit, run_once
 from local_stack.errors import MissingPartError
 from local_stack.kafka_fencing import Fencing, ended_in_order
@@ -261,6 +258,10 @@ def prune_caches(folder: Path, now: float) -> None:
 
 async def kafka_answers(bootstrap_servers: str) -> bool:
     """Tell whether a broker answers a metadata request and counts a broker as alive; never raises for "no"."""
+    # Imported at the first question, when the broker already starts: with it the module's import takes twice as long.
+    from aiokafka.client import AIOKafkaClient  # noqa: PLC0415 - as above
+    from aiokafka.errors import KafkaError  # noqa: PLC0415 - as above
+
     if not await listens(int(bootstrap_servers.rpartition(":")[2])):
         return False  # the client would log an error for every attempt
     client = AIOKafkaClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=REQUEST_MILLISECONDS)

@@ -3,12 +3,13 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TOOLS = ["make", "sh", "cat", "rm", "touch", "awk"]
+TOOLS = ["make", "sh", "cat", "rm", "mkdir", "touch", "awk"]
 MAKE_SECONDS = 120
 
 TOO_OLD = "#!/bin/sh\nexit 1\n"
@@ -70,13 +71,12 @@ def test_make_up_without_a_python_it_can_use_is_one_sentence(
 
 
 def test_make_up_without_a_network_says_what_to_do_and_can_be_repeated(checkout: Path) -> None:
-    real = shutil.which("python3")
-    assert real is not None
+    real = Path(sys.executable).resolve()  # not the environment's: it knows where its packages are
     unreachable = "http://127.0.0.1:1/simple"
 
     done = make(
         checkout,
-        {"python3": f'#!/bin/sh\nexec "{os.path.realpath(real)}" "$@"\n'},
+        {"python3": f'#!/bin/sh\nexec "{real}" "$@"\n'},
         PIP_INDEX_URL=unreachable,
         PIP_RETRIES="0",
         PIP_CONFIG_FILE=os.devnull,
@@ -85,3 +85,27 @@ def test_make_up_without_a_network_says_what_to_do_and_can_be_repeated(checkout:
     assert done.returncode == 2
     assert "The packages could not be installed: the first run needs the network" in done.stderr
     assert not (checkout / ".venv" / ".bootstrap").exists()
+
+
+def test_two_first_makes_in_one_checkout_do_not_make_one_environment_twice(checkout: Path) -> None:
+    (checkout / ".venv.making").mkdir()
+    (checkout / ".venv.making" / "pid").write_text(f"{os.getpid()}\n")
+
+    done = make(checkout, {"python3": TOO_OLD})
+
+    sentence, _makes_own = done.stderr.splitlines()
+    assert sentence == (
+        f"Another make (process {os.getpid()}) is making .venv here: let it finish, then run make again."
+    )
+    assert not (checkout / ".venv").exists()
+
+
+def test_an_environment_half_made_by_a_killed_make_keeps_nobody_out(checkout: Path) -> None:
+    with subprocess.Popen(["true"]) as dead:
+        dead.wait()
+    (checkout / ".venv.making").mkdir()
+    (checkout / ".venv.making" / "pid").write_text(f"{dead.pid}\n")
+
+    done = make(checkout, {"python3": TOO_OLD})
+
+    assert "Muster needs Python 3.11 or newer" in done.stderr
