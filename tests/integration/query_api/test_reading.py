@@ -10,7 +10,7 @@ import pytest
 from chassis.problems import Problem
 from chassis.settings import PostgresAddress
 from query_api.connections import Connections
-from query_api.reading import Reader
+from query_api.reading import Reader, Rows
 from tests.integration.query_api.read_side import ReadSide
 
 COUNTER = "SELECT nextval('counter') AS number, $1::int[] AS given"
@@ -64,7 +64,33 @@ async def test_who_leaves_the_queue_takes_nobodys_rows_along(connections: Connec
     asked[0].cancel()
     connections.give_back(held)
 
-    assert [rows[0]["number"] for rows in await asyncio.gather(*asked[1:])] == [1, 1]
+    assert [rows[0]["number"] for rows in await asyncio.gather(*asked[1:])] == [1, 2]
+
+
+async def test_one_of_many_leaves_and_the_others_still_share(connections: Connections, reader: Reader) -> None:
+    held = await connections.lend()
+    asked = [asyncio.ensure_future(reader.fetch(COUNTER, [[1]])) for _ in range(3)]
+    await asyncio.sleep(0)
+    asked[1].cancel()
+    connections.give_back(held)
+
+    assert [(await asked[number])[0]["number"] for number in (0, 2)] == [1, 1]
+
+
+async def test_rows_are_understood_once_for_all_who_share_them(connections: Connections, reader: Reader) -> None:
+    understood: list[int] = []
+
+    def understand(rows: Rows) -> object:
+        understood.append(rows[0]["number"])
+        return understood
+
+    held = await connections.lend()
+    asked = [asyncio.ensure_future(reader.fetch_as(understand, COUNTER, [[1]])) for _ in range(3)]
+    await asyncio.sleep(0)
+    connections.give_back(held)
+
+    assert [await one is understood for one in asked] == [True] * 3
+    assert understood == [1]
 
 
 async def test_a_failure_is_told_to_all_and_kept_by_none(connections: Connections, reader: Reader) -> None:
