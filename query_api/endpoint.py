@@ -10,10 +10,11 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from chassis.database import DatabaseUnavailableError
-from chassis.problems import Problem, problem_response, unavailable
+from chassis.problems import NOT_FOUND, Problem, problem_response, unavailable
+from query_api.consistency import HEADER as CONSISTENCY_TOKEN
 from query_api.consistency import ClientLeftError
 from query_api.dependencies import Resources
-from query_api.exchange import Answer, Exchange
+from query_api.exchange import VARY, Answer, Exchange
 
 log = structlog.get_logger("query")
 
@@ -34,10 +35,15 @@ class Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         resources: Resources = scope["app"].state.resources
+        exchange = Exchange(scope, receive)
         try:
-            answer = await self._query(Exchange(scope, receive), resources)
+            answer = await self._query(exchange, resources)
         except Problem as problem:
             response = self._explain(problem, scope, resources)
+            if problem.type is NOT_FOUND:
+                # Nobody is there: that, too, is shown only once the tokens are reached.
+                applied = exchange.applied(waited=exchange.has(CONSISTENCY_TOKEN))
+                response.raw_headers.extend(applied)
         except DatabaseUnavailableError as error:
             log.warning("query.unavailable", reason=str(error))
             response = self._explain(unavailable("the read database does not answer now"), scope, resources)
@@ -50,6 +56,7 @@ class Endpoint:
 
     def _explain(self, problem: Problem, scope: Scope, resources: Resources) -> Response:
         response = problem_response(problem, instance=scope["path"])
+        response.raw_headers.append(VARY)
         as_of = resources.serving.as_of(self._projection)
         if as_of:
             response.headers["As-Of"] = as_of.decode("ascii")

@@ -184,7 +184,7 @@ def _problems(*types: ProblemType) -> Json:
 
 
 def _problem_response(types: Sequence[ProblemType]) -> Json:
-    headers = ("Cache-Control", "X-Request-Id", "Retry-After", "As-Of")
+    headers = ("Cache-Control", "X-Request-Id", "Retry-After", "As-Of", "Preference-Applied")
     return {
         "description": " ".join(f"{kind.title}." for kind in types),
         "headers": _headers(headers),

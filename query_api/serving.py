@@ -21,7 +21,7 @@ from typing import Final
 import asyncpg
 import structlog
 
-from chassis.clock import utc_now
+from chassis.clock import rfc3339, utc_now
 from chassis.database import DatabaseUnavailableError, describe
 from chassis.health import NotReadyError
 from chassis.lifecycle import wait_for_event
@@ -49,11 +49,6 @@ WHERE g.status IN ('serving', 'standby')
 GROUP BY g.projection, g.generation, g.shape, g.status, g.changed_at
 ORDER BY serves DESC, g.changed_at DESC
 """
-
-
-def rfc3339(time: datetime) -> str:
-    """RFC 3339, UTC, microseconds, `Z`: the one written form of a time."""
-    return time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The sorts and filters of the list of users, and the SQL that each becomes.
 
-Names and addresses are compared by their keys (chassis/text_keys.py), by code point: a prefix is a range of keys.
+Names and addresses are compared by their keys, by code point: a prefix is a range of keys.
 """
 
 from __future__ import annotations

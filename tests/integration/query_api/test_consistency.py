@@ -119,7 +119,9 @@ async def test_the_token_of_an_erased_user_is_met_by_the_erasure(
         await waiting(app, 1)
         await read_side.apply(erased(ann))
 
-    assert (await asked).status_code == (404 if "{id}" in route else 200)
+    answer = await asked
+    assert answer.status_code == (404 if "{id}" in route else 200)
+    assert answer.headers["preference-applied"].startswith("wait=")
 
 
 @pytest.mark.parametrize("route", ROUTES)

@@ -69,6 +69,9 @@ async def test_nothing_varies_or_is_kept_unsaid(api: httpx.AsyncClient, read_sid
         assert headers["vary"] == "Accept, Consistency-Token, Prefer"
         assert ("etag" in headers) == (route == "/users/{id}")
 
+        refused = (await api.get(route.replace("{id}", "nobody"), params={"nonsense": 1})).headers
+        assert (refused["cache-control"], refused["vary"]) == ("no-store", "Accept, Consistency-Token, Prefer")
+
 
 async def test_cors_is_closed_unless_opened(settings: QueryApiSettings) -> None:
     opened = settings.model_copy(update={"cors_allow_origins": "https://app.example.com"})

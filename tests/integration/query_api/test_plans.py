@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 from collections.abc import AsyncIterator, Iterator
 from itertools import combinations
 from typing import Any
@@ -16,6 +17,8 @@ from tests.infrastructure import Servers
 from tests.integration.query_api.read_side import Connection
 
 USERS = 100_000
+#: Of the combinations of up to five filters, with a position to go on from: too many to try all.
+SAMPLES = 400
 LIMIT = 10 + 1  # a page of ten, and the row that says whether there is another
 DATABASE = "query_plans"
 #: What a walk reads at most: those rows and, where only the active count, the deactivated between them.
@@ -101,6 +104,38 @@ async def test_no_page_reads_more_than_a_small_part_of_the_users(connection: Con
                 dear[chosen, sort] = (read, allowed)
 
     assert not dear
+
+
+async def test_more_filters_and_later_pages_read_no_more(connection: Connection) -> None:
+    values = await selections(connection)
+    chance = random.Random(7)
+    dear = {}
+    for _ in range(SAMPLES):
+        chosen = sample(chance, list(values), size=chance.randint(0, 5))
+        sort = chance.choice(list(SORTS))
+        arguments = [value for name in chosen for value in values[name]]
+        shape = Shape(1, sort, tuple(name.partition(":")[0] for name in chosen), after=True)
+        plan = await explain(connection, shape, [*arguments, *await somewhere(connection, sort, chance), LIMIT])
+        if (read := rows_read(plan)) > (allowed := allowance(shape, page_statement(shape).plan_each_time)):
+            dear[chosen, sort] = (read, allowed)
+
+    assert not dear
+
+
+def sample(chance: random.Random, names: list[str], *, size: int) -> tuple[str, ...]:
+    """Filters of different names, each with one of its values."""
+    chosen: dict[str, str] = {}
+    for name in chance.sample(names, len(names)):
+        chosen.setdefault(name.partition(":")[0].partition("=")[0], name)
+    return tuple(list(chosen.values())[:size])
+
+
+async def somewhere(connection: Connection, sort: str, chance: random.Random) -> list[Any]:
+    """A position in that order."""
+    column = SORTS[sort].column
+    row = await connection.fetchrow(f"SELECT {column}, id FROM users_g1 OFFSET $1 LIMIT 1", chance.randrange(USERS))
+    assert row is not None
+    return list(row)
 
 
 def allowance(shape: Shape, mixed: bool) -> int:

@@ -2,10 +2,12 @@
 
 import asyncio
 import random
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from unicodedata import normalize
 from uuid import UUID, uuid4
 
@@ -14,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Column, Integer, MetaData, Table, Text, bindparam, insert, select
 
+from chassis.clock import rfc3339
 from chassis.consistency import ConsistencyToken, InvalidTokenError
 from chassis.identifiers import new_id
 from chassis.lifecycle import Backoff, run
@@ -27,6 +30,16 @@ def test_a_token_reads_back(subject: UUID, version: int) -> None:
 
     assert ConsistencyToken.decode(token.encode()) == token
     assert token.encode().replace("-", "").replace("_", "").isalnum()
+
+
+@given(st.datetimes(timezones=st.timezones()))
+def test_a_time_is_written_in_utc_with_microseconds_and_reads_back(time: datetime) -> None:
+    try:
+        written = rfc3339(time)
+    except OverflowError:
+        return  # in UTC it would be before the first day or after the last
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", written)
+    assert datetime.fromisoformat(written) == time.astimezone(UTC)
 
 
 @given(st.text())
