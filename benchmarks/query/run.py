@@ -4,14 +4,16 @@ Servers take one core, PostgreSQL and the load generator the other.
 """
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Final
 
 from benchmarks.cores import OTHER_CORES, SERVER_CORES, pinned
 from benchmarks.load import Next, closed_loop, open_loop, request
 from benchmarks.plan import Plan
 from benchmarks.population import FIXED_HASH, fill_query, user_id
+from benchmarks.query.stall import stalls
 from benchmarks.result import Result
 from benchmarks.rounds import Probe, Rounds, Sample, interleave
 from benchmarks.servers import Servers, open_servers, pin_servers
@@ -22,6 +24,9 @@ from query_api.settings import QueryApiSettings
 #: Pages that differ; more than are in flight at once.
 CURSORS: Final = 500
 CONNECTIONS: Final = 32
+FIRST_PAGE: Final = request("/users?limit=50")
+GUIDE_PAGE: Final = request("/users/?skip=0&limit=50")
+WARM_SECONDS: Final = 2.0
 #: In an open loop: enough that none waits for a free one.
 OPEN_CONNECTIONS: Final = 256
 #: Users looked up by id, spread over all.
@@ -34,11 +39,19 @@ CREATE UNIQUE INDEX ON guide_users (email);
 CREATE UNIQUE INDEX ON guide_users (username);
 """  # noqa: S608 - a constant
 FILL_SECONDS: Final = 300
+#: Of one probe at most: there are many, and each answers thousands of requests in that time.
+PROBE_SECONDS: Final = 1.2
+#: Why the guide's deepest page is not as slow as its bar says.
+DEEP_REASON: Final = (
+    "the guide's query skips rows that lie in memory, in the order of the table, at some 30 ns each; a 400th of its"
+    " time is less than hello world takes to answer one lone request"
+)
 
 
 async def run(plan: Plan) -> Result:
     """Pages and single users at the peak, then latencies at half of it."""
     result = Result("Query API")
+    plan = replace(plan, seconds=min(plan.seconds, PROBE_SECONDS))
     result.note(
         "One worker on one core; PostgreSQL and the load generator have the others. 32 connections ask as fast as they "
         "are answered; latencies are those of an open loop, counted from when each request was due."
@@ -57,10 +70,19 @@ async def run(plan: Plan) -> Result:
         )
         muster = await stack.enter_async_context(servers.app("cli.serve:query_app", cores=SERVER_CORES, hot=True))
         shallow, deep = await cursors_at(servers, 0), await cursors_at(servers, plan.users * 9 // 10)
+        # Its pool fills slowly: 30 connections at once, each with its password and its types.
+        await closed_loop(guide.port, lambda: GUIDE_PAGE, connections=CONNECTIONS, seconds=WARM_SECONDS)
         peak = await interleave(plan, peaks(plan, guide.port, muster.port, shallow, deep), unit="requests/s")
         result.table(peak)
         claim_peaks(result, peak)
         await latencies(plan, result, peak, guide.port, muster.port)
+        each_page, each_user = pages(shallow), itertools.cycle([request(path) for path in detail_paths(plan.users)])
+        subjects: dict[str, tuple[Next, float]] = {
+            "list 50": (lambda: FIRST_PAGE, peak["list 50"].median),
+            "near pages": (lambda: next(each_page), peak["near pages"].median),
+            "by id": (lambda: next(each_user), peak["by id"].median),
+        }
+        await stalls(plan, result, servers, muster.port, subjects)
     return result
 
 
@@ -83,6 +105,11 @@ async def cursors_at(servers: Servers, depth: int) -> list[str]:
         )
     seal = CursorSeal(servers.settings(QueryApiSettings).cursor_key_ring)
     return [seal_place(seal, Place("-created_at", {}, row["position"]), address=b"users") for row in rows]
+
+
+def pages(cursors: list[str]) -> Iterator[bytes]:
+    """Requests for pages, no two alike."""
+    return itertools.cycle([request(f"/users?limit=50&cursor={cursor}") for cursor in cursors])
 
 
 def detail_paths(users: int) -> list[str]:
@@ -115,7 +142,10 @@ def peaks(plan: Plan, guide: int, muster: int, shallow: list[str], deep: list[st
         # No two alike, so that none shares another's rows while it queues.
         "near pages": closed(muster, [f"/users?limit=50&cursor={cursor}" for cursor in shallow]),
         "deep pages": closed(muster, [f"/users?limit=50&cursor={cursor}" for cursor in deep]),
-        "guide deep page": closed(guide, [f"/users/?skip={plan.users * 9 // 10}&limit=50"], 1),
+        # One after the other, so that the rate is the latency of one page turned round.
+        "hello, alone": closed(guide, ["/hello"], 1),
+        "deep page, alone": closed(muster, [f"/users?limit=50&cursor={cursor}" for cursor in deep], 1),
+        "guide deep page, alone": closed(guide, [f"/users/?skip={plan.users * 9 // 10}&limit=50"], 1),
     }
 
 
@@ -127,7 +157,9 @@ def claim_peaks(result: Result, peak: Rounds) -> None:
     result.claim("by id / guide", peak.ratio("by id", "guide by id"), at_least=7)
     result.claim("by id / hello", peak.ratio("by id", "hello"), at_least=0.8)
     result.claim("near pages / deep pages", peak.ratio("near pages", "deep pages"), at_most=1.2)
-    result.claim("deep pages / guide's deep page", peak.ratio("deep pages", "guide deep page"), at_least=400)
+    deep = peak.ratio("deep page, alone", "guide deep page, alone")
+    result.claim("guide's latency of a deep page / ours", deep, at_least=400, reason=DEEP_REASON)
+    result.observed("guide's latency of a deep page / hello's", peak.ratio("hello, alone", "guide deep page, alone"))
     result.observed("near pages, no two alike / guide", peak.ratio("near pages", "guide list 50"))
     result.observed("near pages, no two alike / hello", peak.ratio("near pages", "hello"))
 
@@ -135,8 +167,8 @@ def claim_peaks(result: Result, peak: Rounds) -> None:
 async def latencies(plan: Plan, result: Result, peak: Rounds, guide: int, muster: int) -> None:
     """p99 at half of the peak, beside that of hello world at the same rate."""
     details = itertools.cycle([request(path) for path in detail_paths(plan.users)])
-    page, hello = request("/users?limit=50"), request("/hello")
-    subjects: dict[str, Next] = {"list 50": lambda: page, "by id": lambda: next(details)}
+    hello = request("/hello")
+    subjects: dict[str, Next] = {"list 50": lambda: FIRST_PAGE, "by id": lambda: next(details)}
 
     def at_rate(port: int, following: Next, rate: float) -> Probe:
         async def probe() -> Sample:

@@ -1,0 +1,51 @@
+"""What a stall of PostgreSQL costs: all of its processes are frozen for a second while requests keep coming."""
+
+import asyncio
+from typing import Final
+
+from benchmarks.figures import Figure
+from benchmarks.load import Next, open_loop
+from benchmarks.plan import Plan
+from benchmarks.result import Result
+from benchmarks.servers import Servers
+
+STALL_SECONDS: Final = 1.0
+#: Requests are due from a while before the stall until what queued in it is answered.
+BEFORE_SECONDS, AFTER_SECONDS = 0.5, 1.0
+#: Far more than wait at the end of a stall: each waiting request holds one.
+CONNECTIONS: Final = 4096
+#: Of the peak. At half of it, half of the time after a stall goes into what has queued.
+PART_OF_PEAK: Final = 0.5
+
+
+async def stalls(
+    plan: Plan, result: Result, servers: Servers, port: int, subjects: dict[str, tuple[Next, float]]
+) -> None:
+    """Each subject at half of its peak: how many of its requests are refused or lost, and how long the longest took."""
+    for name, (following, peak) in subjects.items():
+        plan.say(f"stalling PostgreSQL under {name}")
+        stall = asyncio.create_task(_stall(servers))
+        rate, seconds = peak * PART_OF_PEAK, BEFORE_SECONDS + STALL_SECONDS + AFTER_SECONDS
+        measured = await open_loop(
+            port, following, rate=rate, connections=CONNECTIONS, seconds=seconds, good=frozenset({200, 503})
+        )
+        await stall
+        asked = len(measured.latencies) + measured.lost
+        dropped = measured.statuses.get(503, 0) + measured.lost
+        result.claim(
+            f"{name}: dropped of {asked:,} over a stall of {STALL_SECONDS:g} s",
+            Figure.once(dropped),
+            at_most=0,
+            unit="requests",
+        )
+        longest = Figure.once(measured.percentile(1.0))
+        result.measured(f"{name}: longest wait over a stall", longest, "s", note="from when it was due")
+
+
+async def _stall(servers: Servers) -> None:
+    await asyncio.sleep(BEFORE_SECONDS)
+    servers.postgres.pause()
+    try:
+        await asyncio.sleep(STALL_SECONDS)
+    finally:
+        servers.postgres.resume()
