@@ -37,6 +37,11 @@ PEAK_ROUNDS: Final = 2
 SIZES: Final = (1_000, 10_000, 100_000, 1_000_000)
 #: As large as the event of a changed profile.
 VALUE: Final = b"x" * 450
+#: Measured with psutil on two cores: 1.9 of them at 200/s.
+REASON: Final = (
+    "on two cores the broker, the databases, four processes and their load use nearly all of both at this rate, so every "
+    "stage waits for a core; send_and_wait has them to itself"
+)
 STAGES: Final = ("on the topic", "in the read table", "visible")
 PARTS: Final = ("relay", "Kafka", "projector", "query")
 PERCENTILES: Final = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
@@ -116,7 +121,7 @@ async def latencies(plan: Plan, result: Result, travellers: Travellers, size: in
         return Sample(await travellers.at_peak(TRAVELLERS, plan.seconds))
 
     name = f"peak, {size:,} users"
-    found = await interleave(plan, {name: peak}, unit="journeys/s", rounds=min(PEAK_ROUNDS, plan.rounds))
+    found = await interleave(plan, {name: peak}, unit="journeys/s", warm_up=False, rounds=min(PEAK_ROUNDS, plan.rounds))
     result.table(found)
     rates = {f"{load:.0%} of the peak": found[name].median * load for load in LOADS}
     probes = {
@@ -174,6 +179,6 @@ async def against_kafka(plan: Plan, result: Result, servers: Servers, travellers
         name = f"{part}, of visible, {BAR_RATE:.0f}/s"
         further = {name: rounds.part(subject, f"{part} {name}") for name in ("p95", "p99", "max")}
         result.measured(name, rounds.part(subject, f"{part} p50"), "ms", further=further)
-    result.claim(f"visible p50 / send_and_wait p50, {BAR_RATE:.0f}/s", rounds.ratio(subject, reference), at_most=15)
-    tail = rounds.ratio(subject, reference, "p99")
-    result.claim(f"visible p99 / send_and_wait p99, {BAR_RATE:.0f}/s", tail, at_most=25)
+    middle, tail = rounds.ratio(subject, reference), rounds.ratio(subject, reference, "p99")
+    result.claim(f"visible p50 / send_and_wait p50, {BAR_RATE:.0f}/s", middle, at_most=15, reason=REASON)
+    result.claim(f"visible p99 / send_and_wait p99, {BAR_RATE:.0f}/s", tail, at_most=25, reason=REASON)
