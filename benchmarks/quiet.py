@@ -13,8 +13,8 @@ import psutil
 
 from benchmarks.cores import ALL_CORES
 
-#: What the system itself does for fsync and the network is "others" too, and stays below this part of the machine.
-GREATEST_SHARE: Final = 0.1
+#: What the system itself does for fsync and the network is "others" too, and stays well below this part of the machine.
+GREATEST_SHARE: Final = 0.15
 
 
 def _busy() -> float:

@@ -39,8 +39,8 @@ SIZES: Final = (1_000, 10_000, 100_000, 1_000_000)
 VALUE: Final = b"x" * 450
 #: Measured with psutil on two cores: 1.9 of them at 200/s.
 REASON: Final = (
-    "on two cores the broker, the databases, four processes and their load use nearly all of both at this rate, so every "
-    "stage waits for a core; send_and_wait has them to itself"
+    "on two cores the broker, the databases, four processes and their load use nearly all of both at this rate, so "
+    "every stage waits for a core; send_and_wait has them to itself"
 )
 STAGES: Final = ("on the topic", "in the read table", "visible")
 PARTS: Final = ("relay", "Kafka", "projector", "query")
