@@ -81,6 +81,10 @@ lock: $(VENV)/.bootstrap ## Renew requirements/*.txt from pyproject.toml (LOCK_A
 	$(COMPILE) -c $(LOCK)/dev.txt $(LOCK)/bootstrap.in -o $(LOCK)/bootstrap.txt
 	$(COMPILE) $(LOCK)/client.in -o $(LOCK)/client.txt
 
+.PHONY: wheel
+wheel: $(VENV)/.bootstrap ## Build the wheel into dist/; its extra `local` brings the servers along
+	@$(BIN)/python -m hatchling build --target wheel --directory dist
+
 .PHONY: clean
 clean: ## Remove .venv and what tools cached; the local stack's data in .local stays
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

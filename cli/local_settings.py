@@ -9,9 +9,10 @@ import os
 from pathlib import Path
 from typing import Final
 
+import platformdirs
 from dotenv import dotenv_values
 
-#: Where `muster up` keeps the stack, unless MUSTER_FOLDER (or its --folder) says another place.
+#: Where `muster up` keeps the stack of a checkout, unless MUSTER_FOLDER (or its --folder) says another place.
 DEFAULT_FOLDER: Final = Path(".local")
 FOLDER_VARIABLE: Final = "MUSTER_FOLDER"
 
@@ -25,9 +26,16 @@ _SERVERS: Final = (
 )
 
 
+def default_folder() -> Path:
+    """`.local` here, in a checkout; where Muster is installed as a program, a folder among this user's data."""
+    if Path(__file__).parents[1].joinpath("pyproject.toml").is_file():
+        return DEFAULT_FOLDER
+    return platformdirs.user_data_path("muster", appauthor=False) / "stack"
+
+
 def stack_folder(folder: Path | None = None) -> Path:
     """The folder of the local stack: the one that is given, else that of the environment, else the default."""
-    return Path(folder or os.environ.get(FOLDER_VARIABLE) or DEFAULT_FOLDER).absolute()
+    return Path(folder or os.environ.get(FOLDER_VARIABLE) or default_folder()).absolute()
 
 
 def use_local_stack() -> bool:

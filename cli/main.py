@@ -125,7 +125,7 @@ def main() -> None:
     except SettingsError as error:
         explain_settings(error)
         if any(lazy.finds_stack for name, lazy in COMMANDS.items() if name in sys.argv[1:2]):
-            print("(No local stack runs in this folder either; `make up` starts one.)", file=sys.stderr)  # noqa: T201
+            print("(No local stack runs here either; `make up`, or `muster up`, starts one.)", file=sys.stderr)  # noqa: T201
         sys.exit(2)
 
 

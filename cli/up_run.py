@@ -21,7 +21,7 @@ from typing import Any, Final
 import psutil
 from rich.console import Console
 
-from cli.local_settings import DEFAULT_FOLDER, FOLDER_VARIABLE
+from cli.local_settings import FOLDER_VARIABLE, default_folder
 from cli.up_conditions import remedy, require_clock, require_space
 from cli.up_screen import Screen
 from cli.up_settings import ALL_PARTS, Ports
@@ -189,7 +189,7 @@ def suggestions(stack: LocalStack) -> list[tuple[str, str]]:
     person = '{"email": "ada@example.com", "username": "ada", "password": "correct horse"}'
     command, query = f"http://{LOCALHOST}:{stack.ports.command}", f"http://{LOCALHOST}:{stack.ports.query}"
     demo = "make demo" if Path("Makefile").exists() else shlex.join([*muster().command, "demo"])
-    if stack.folder != DEFAULT_FOLDER.absolute():
+    if stack.folder != default_folder().absolute():
         demo = f"{FOLDER_VARIABLE}={shlex.quote(str(stack.folder))} {demo}"
     if stack.only != ALL_PARTS:
         variables = shlex.quote(str(stack.folder / stack_file.ENVIRONMENT_FILE))

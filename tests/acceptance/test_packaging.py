@@ -65,3 +65,39 @@ def test_the_lock_files_name_no_host_and_hash_everything() -> None:
         assert "://" not in text, lock.name
         assert pinned, lock.name
         assert all("==" in line and line.endswith("\\") for line in pinned), lock.name
+
+
+def test_the_installed_apis_serve_every_page_that_needs_a_file(service: Path, tmp_path: Path) -> None:
+    program = """
+import asyncio, json
+import httpx
+from command_api.app import create_app as command
+from command_api.settings import CommandApiSettings
+from query_api.app import create_app as query
+from query_api.settings import QueryApiSettings
+
+PAGES = ["/docs", "/redoc", "/openapi.json", "/problems/", "/problems/validation-error", "/health"]
+SCHEMA = "/schemas/muster.user.registered.v1.json"
+
+async def main():
+    answers = {}
+    apps = {
+        "command": command(CommandApiSettings.model_construct(public_query_url="http://127.0.0.1:8001")),
+        "query": query(QueryApiSettings.model_construct()),
+    }
+    for name, app in apps.items():
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as http:
+            for page in PAGES + ([SCHEMA] if name == "command" else []):
+                answers[f"{name} {page}"] = (await http.get(page)).status_code
+            page = (await http.get("/docs")).text
+            for asset in [word for word in page.split('"') if word.endswith((".js", ".css", ".png"))]:
+                answers[f"{name} {asset}"] = (await http.get(asset)).status_code
+    print(json.dumps(answers))
+
+asyncio.run(main())
+"""
+
+    answers = json.loads(run(service / "python", "-c", program, folder=tmp_path).splitlines()[-1])
+
+    assert len(answers) > 15
+    assert {page: status for page, status in answers.items() if status != 200} == {}
