@@ -52,6 +52,9 @@ _SCRYPT: Final = re.compile(
 )
 
 
+_NO_BASE64: Final = "has a salt or a digest that is no base64"
+
+
 class UnacceptableHashError(ValueError):
     """The text is no hash of a form that is accepted, or one whose check would cost too much; says which."""
 
@@ -114,8 +117,16 @@ def _examine_scrypt(match: re.Match[str]) -> None:
 
 
 def _examine_bytes(match: re.Match[str]) -> None:
-    _within("bytes of salt", len(_decode(match["salt"])), *SALT_BYTES)
-    _within("bytes of digest", len(_decode(match["digest"])), *DIGEST_BYTES)
+    _within("bytes of salt", _length(match["salt"]), *SALT_BYTES)
+    _within("bytes of digest", _length(match["digest"]), *DIGEST_BYTES)
+
+
+def _length(text: str) -> int:
+    """How many bytes the base64 is, whose letters the pattern has seen to."""
+    letters = len(text.rstrip("="))
+    if letters % 4 == 1:
+        raise UnacceptableHashError(_NO_BASE64)
+    return letters * 3 // 4
 
 
 def _decode(text: str) -> bytes:
@@ -123,7 +134,7 @@ def _decode(text: str) -> bytes:
     try:
         return b64decode(bare + "=" * (-len(bare) % 4), validate=True)
     except binascii.Error as error:
-        raise UnacceptableHashError("has a salt or a digest that is no base64") from error
+        raise UnacceptableHashError(_NO_BASE64) from error
 
 
 def _scrypt_memory(match: re.Match[str]) -> int:

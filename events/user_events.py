@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal
 from uuid import UUID
 
@@ -24,7 +25,9 @@ def rfc3339(time: datetime) -> str:
     return f"{time.isoformat(timespec='microseconds')[:-6]}Z"
 
 
-Time = Annotated[datetime, PlainSerializer(rfc3339, return_type=str)]
+# A user who is new has one time twice, and so has everybody of a batch that is imported.
+_written = lru_cache(maxsize=16)(rfc3339)
+Time = Annotated[datetime, PlainSerializer(_written, return_type=str)]
 
 
 class PublicUser(BaseModel):

@@ -10,22 +10,20 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import structlog
 
 from chassis.problems import Problem
 from command_api.causes import Cause
-from command_api.imports.lines import ImportLine, ReadLine, read_lines
-from command_api.imports.store import ImportStore, NewUser, Outcome
+from command_api.imports.lines import ReadLine, read_lines
+from command_api.imports.store import Batch, ImportStore, NewUser, Outcome
 from command_api.passwords import RETRY_AFTER_SECONDS, Passwords
 from command_api.users.decisions import register
 from command_api.users.errors import BUSY, CONFLICT, EMAIL_TAKEN, USER_ERASED, USERNAME_TAKEN
 from command_api.users.state import Unregistered
 from command_api.users.store import ContendedError
-from events.catalogue import event_type
-from events.envelope import Envelope
 from outbox.wakeup import Notifier
 
 log = structlog.get_logger("import")
@@ -38,7 +36,13 @@ SLICE_LINES: Final = 25
 #: Imports at once in one process: each holds its whole body, and more would only share the same cores.
 IMPORTS_AT_ONCE: Final = 2
 
-Result = dict[str, Any]
+
+class Result(NamedTuple):
+    """What became of one line, and how that is answered."""
+
+    status: str
+    line: bytes
+
 
 _PROBLEMS: Final = {
     Outcome.EMAIL_TAKEN: EMAIL_TAKEN,
@@ -87,14 +91,16 @@ class ImportHandlers:
         """
         counts: Counter[str] = Counter()
         lines = read_lines(body)
-        under_way: asyncio.Task[list[Result]] | None = None
+        under_way: asyncio.Task[Iterator[Result]] | None = None
         try:
-            while batch := await _next_batch(lines):
-                users = await self._new_users(batch, cause)
-                if under_way:
-                    yield _told(await under_way, counts)
-                # While the database works on this batch the next one is read.
-                under_way = asyncio.create_task(self._commit(batch, users))
+            while read := await _next_batch(lines):
+                batch = await self._prepare(read, cause)
+                done = await under_way if under_way else None
+                # While the database works on this batch the one before is answered and the next one is read.
+                under_way = asyncio.create_task(self._commit(batch))
+                await asyncio.sleep(0)
+                if done:
+                    yield _told(done, counts)
             if under_way:
                 yield _told(await under_way, counts)
         finally:
@@ -104,48 +110,50 @@ class ImportHandlers:
         log.info("import.complete", command_id=cause.command_id, **summary)
         yield _line({"complete": True, **summary})
 
-    async def _commit(self, batch: Sequence[ReadLine], users: dict[int, NewUser]) -> list[Result]:
-        outcomes: dict[int, Outcome | Problem] = {line.number: line.problem for line in batch if line.problem}
-        for group in _distinct(users):
-            outcomes.update(await self._insert(group))
+    async def _prepare(self, read: Sequence[ReadLine], cause: Cause) -> _Prepared:
+        now = self.clock()
+        users = await self._new_users(read, now)
+        groups = [(group, Batch(list(group.values()), now, cause)) for group in _distinct(users)]
+        return _Prepared(read, users, groups)
+
+    async def _commit(self, batch: _Prepared) -> Iterator[Result]:
+        """Insert a batch; gives each line's result, made when it is asked for."""
+        outcomes: dict[int, Outcome | Problem] = {line.number: line.problem for line in batch.read if line.problem}
+        for group, prepared in batch.groups:
+            outcomes.update(await self._insert(group, prepared))
         if Outcome.CREATED in outcomes.values():
             self.notifier.notify()
-        return [_result(line.number, users.get(line.number), outcomes[line.number]) for line in batch]
+        return (_result(line.number, batch.users.get(line.number), outcomes[line.number]) for line in batch.read)
 
-    async def _insert(self, users: dict[int, NewUser]) -> dict[int, Outcome | Problem]:
+    async def _insert(self, group: dict[int, NewUser], batch: Batch) -> dict[int, Outcome | Problem]:
         try:
-            by_id = await self.store.insert(list(users.values()))
+            by_id = await self.store.insert(batch)
         except ContendedError:
             refused = Problem(CONFLICT, CONFLICT.meaning)
-            return dict.fromkeys(users, refused)
-        return {number: by_id[user.event.user.id] for number, user in users.items()}
+            return dict.fromkeys(group, refused)
+        return {number: by_id[user.event.user.id] for number, user in group.items()}
 
-    async def _new_users(self, batch: Sequence[ReadLine], cause: Cause) -> dict[int, NewUser]:
-        lines = {line.number: line.user for line in batch if line.user}
+    async def _new_users(self, read: Sequence[ReadLine], now: datetime) -> dict[int, NewUser]:
+        lines = {line.number: line.user for line in read if line.user}
         open_ = {number: line.password for number, line in lines.items() if line.password is not None}
         hashes = dict(zip(open_, await self.passwords.hash_all(list(open_.values())), strict=True))
-        now = self.clock()
         users: dict[int, NewUser] = {}
         for number, line in lines.items():
             password_hash = hashes[number] if line.password_hash is None else line.password_hash
-            users[number] = self._new_user(line, password_hash, now, cause)
+            event = register(Unregistered(line.id or self.new_id()), line, now)
+            users[number] = NewUser(event, self.new_id(), password_hash)
             if not len(users) % SLICE_LINES:
                 await asyncio.sleep(0)
         return users
 
-    def _new_user(self, line: ImportLine, password_hash: str, now: datetime, cause: Cause) -> NewUser:
-        event = register(Unregistered(line.id or self.new_id()), line, now)
-        envelope = Envelope(
-            event_id=self.new_id(),
-            type=event_type(event),
-            user_id=event.user.id,
-            version=event.user.version,
-            time=now,
-            correlation_id=cause.correlation_id,
-            causation_id=cause.command_id,
-            traceparent=cause.traceparent,
-        )
-        return NewUser(event, envelope, password_hash)
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A batch as it was read, and ready to be sent: in groups, because an id may come twice."""
+
+    read: Sequence[ReadLine]
+    users: dict[int, NewUser]
+    groups: list[tuple[dict[int, NewUser], Batch]]
 
 
 async def _next_batch(lines: Iterator[ReadLine]) -> list[ReadLine]:
@@ -156,9 +164,10 @@ async def _next_batch(lines: Iterator[ReadLine]) -> list[ReadLine]:
     return batch
 
 
-def _told(results: Sequence[Result], counts: Counter[str]) -> bytes:
-    counts.update(result["status"] for result in results)
-    return b"".join(map(_line, results))
+def _told(results: Iterator[Result], counts: Counter[str]) -> bytes:
+    told = list(results)
+    counts.update(result.status for result in told)
+    return b"".join(result.line for result in told)
 
 
 def _distinct(users: dict[int, NewUser]) -> Iterator[dict[int, NewUser]]:
@@ -176,16 +185,18 @@ def _distinct(users: dict[int, NewUser]) -> Iterator[dict[int, NewUser]]:
 
 
 def _result(number: int, user: NewUser | None, outcome: Outcome | Problem) -> Result:
-    result: Result = {"line": number}
     match outcome:
         case Outcome.CREATED | Outcome.UNCHANGED:
             assert user is not None
-            return result | {"status": outcome.value, "id": str(user.event.user.id)}
+            status = outcome.value
+            # By hand, because it is the answer to nearly every line.
+            return Result(status, f'{{"line":{number},"status":"{status}","id":"{user.event.user.id}"}}\n'.encode())
         case Outcome():
             kind = _PROBLEMS[outcome]
-            return result | {"status": "failed", "problem": _problem(Problem(kind, kind.meaning))}
+            problem = _problem(Problem(kind, kind.meaning))
         case Problem():
-            return result | {"status": "failed", "problem": _problem(outcome)}
+            problem = _problem(outcome)
+    return Result("failed", _line({"line": number, "status": "failed", "problem": problem}))
 
 
 def _problem(problem: Problem) -> dict[str, Any]:

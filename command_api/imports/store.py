@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 from typing import Any, Final
 from uuid import UUID
@@ -17,9 +18,9 @@ import asyncpg
 
 from chassis.database import Database, describe
 from chassis.text_keys import text_key
+from command_api.causes import Cause
 from command_api.users.store import ContendedError, UnexpectedViolationError, attributes_text
 from events.catalogue import encode
-from events.envelope import Envelope
 from events.user_events import UserRegistered
 
 #: Two imports of the same people can wait for each other crosswise; PostgreSQL ends one, which is tried again.
@@ -59,6 +60,9 @@ FROM unnest($1::uuid[], $2::text[], $3::text[]) AS given (id, email_key, usernam
 """
 
 
+_TYPE: Final = f"{UserRegistered.name}.v{UserRegistered.version}"
+
+
 class Outcome(Enum):
     """What became of one user of a batch."""
 
@@ -71,13 +75,22 @@ class Outcome(Enum):
     CONTENDED = "contended"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NewUser:
-    """One user to insert; the envelope's cause, time and type are the batch's."""
+    """One user to insert; the event's cause, time and type are the batch's."""
 
     event: UserRegistered
-    envelope: Envelope
+    event_id: UUID
     password_hash: str
+
+
+class Batch:
+    """Users who are new at one time, because of one command; ready to be sent, and so made ahead of its turn."""
+
+    def __init__(self, users: Sequence[NewUser], time: datetime, cause: Cause) -> None:
+        """Their ids must differ."""
+        self.users = users
+        self.columns = _columns(users, time, cause)
 
 
 class ImportStore:
@@ -87,8 +100,8 @@ class ImportStore:
         """Nothing is connected yet."""
         self._database = database
 
-    async def insert(self, users: Sequence[NewUser]) -> Mapping[UUID, Outcome]:
-        """Insert those who can be, all at once, and say what became of each; the ids must differ.
+    async def insert(self, batch: Batch) -> Mapping[UUID, Outcome]:
+        """Insert those who can be, all at once, and say what became of each.
 
         Raises:
             ContendedError: others held the same people for too long; nothing was written.
@@ -98,7 +111,7 @@ class ImportStore:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 async with self._database.connection() as connection:
-                    return await _insert(connection, users)
+                    return await _insert(connection, batch)
             except (asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError, _ErasedMeanwhileError) as error:
                 if attempt == ATTEMPTS:
                     raise ContendedError(describe(error)) from error
@@ -112,13 +125,13 @@ class _ErasedMeanwhileError(Exception):
     """A person was erased while the batch waited for their row: it must not come back."""
 
 
-async def _insert(connection: Any, users: Sequence[NewUser]) -> dict[UUID, Outcome]:
+async def _insert(connection: Any, batch: Batch) -> dict[UUID, Outcome]:
     async with connection.transaction():
-        created = {row["user_id"] for row in await connection.fetch(_INSERT, *_columns(users))}
+        created = {row["user_id"] for row in await connection.fetch(_INSERT, *batch.columns)}
         if await connection.fetchval(_ERASED_MEANWHILE, created):
             raise _ErasedMeanwhileError
     outcomes = dict.fromkeys(created, Outcome.CREATED)
-    left = [user.event.user for user in users if user.event.user.id not in created]
+    left = [user.event.user for user in batch.users if user.event.user.id not in created]
     if left:
         emails, names = [text_key(user.email) for user in left], [text_key(user.username) for user in left]
         rows = await connection.fetch(_EXPLAIN, [user.id for user in left], emails, names)
@@ -136,12 +149,11 @@ def _explain(row: Any) -> Outcome:
     return Outcome.USERNAME_TAKEN if row["has_username"] else Outcome.CONTENDED
 
 
-def _columns(users: Sequence[NewUser]) -> tuple[Any, ...]:
-    first = users[0].envelope
+def _columns(users: Sequence[NewUser], time: datetime, cause: Cause) -> tuple[Any, ...]:
     public = [user.event.user for user in users]
     return (
         [user.id for user in public],
-        [user.envelope.event_id for user in users],
+        [user.event_id for user in users],
         [user.email for user in public],
         [text_key(user.email) for user in public],
         [user.username for user in public],
@@ -150,9 +162,9 @@ def _columns(users: Sequence[NewUser]) -> tuple[Any, ...]:
         [attributes_text(user.attributes) for user in public],
         [user.password_hash for user in users],
         [encode(user.event) for user in users],
-        first.time,
-        first.type,
-        first.correlation_id,
-        first.causation_id,
-        first.traceparent,
+        time,
+        _TYPE,
+        cause.correlation_id,
+        cause.command_id,
+        cause.traceparent,
     )
