@@ -16,6 +16,7 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
 from chassis.telemetry import request_id
 
@@ -152,6 +153,7 @@ COMMON: tuple[ProblemType, ...] = (
     CORS_REFUSED,
     OTHER,
 )
+_METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 _BY_STATUS = {kind.status: kind for kind in reversed(COMMON)}
 
 
@@ -197,8 +199,19 @@ def answer_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     kind = _BY_STATUS.get(error.status_code, OTHER)
     detail = error.detail if kind in (OTHER, MALFORMED) else kind.meaning
-    problem = Problem(kind, detail, headers=error.headers or {})
+    headers = {"Allow": ", ".join(_allowed(request))} if error.status_code == 405 else error.headers or {}
+    problem = Problem(kind, detail, headers=headers)
     return problem_response(problem, instance=request.url.path, status=error.status_code)
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods of every route at this address: the framework names those of the first one only."""
+    routes = request.app.router.routes
+    return [
+        method
+        for method in _METHODS
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
 
 
 def answer_invalid_request(request: Request, error: Exception) -> Response:

@@ -17,17 +17,21 @@ import asyncpg
 import httpx
 from argon2 import PasswordHasher
 
+from benchmarks.commands.muster import STALL_PATH
 from benchmarks.cores import ALL_CORES, OTHER_CORES, SERVER_CORES, pin, pinned
+from benchmarks.figures import Figure
 from benchmarks.load import closed_loop, open_loop, request
 from benchmarks.plan import Plan
 from benchmarks.population import FIXED_HASH
 from benchmarks.result import Result
 from benchmarks.rounds import Probe, Rounds, Sample, interleave
+from benchmarks.samples import sampled
 from benchmarks.servers import Servers, open_servers, pin_servers
 from chassis.clock import utc_now
 from chassis.identifiers import new_id
 from chassis.settings import PostgresAddress
 from command_api.users import statements
+from local_stack.http_process import HttpProcess
 from local_stack.postgres import find_binaries
 from local_stack.unprivileged import unprivileged_account
 
@@ -64,16 +68,18 @@ async def run(plan: Plan) -> Result:
         muster = await stack.enter_async_context(
             servers.app("benchmarks.commands.muster:create_app", cores=SERVER_CORES, hot=True)
         )
-        hashing = await stack.enter_async_context(servers.app("cli.serve:command_app", cores=ALL_CORES))
+        hashing = await stack.enter_async_context(
+            servers.app("benchmarks.commands.muster:create_watched_app", cores=ALL_CORES)
+        )
         ids = await register_some(muster.port, USERS_TO_CHANGE)
-        runs = await interleave(plan, probes(plan, servers, guide.port, muster.port, hashing.port, ids), unit="/s")
+        runs = await interleave(plan, probes(plan, servers, guide.port, muster.port, hashing, ids), unit="/s")
     result.table(runs)
     claim(result, runs)
     return result
 
 
 def probes(  # noqa: PLR0913, PLR0917 - what is compared
-    plan: Plan, servers: Servers, guide: int, muster: int, hashing: int, ids: list[str]
+    plan: Plan, servers: Servers, guide: int, muster: int, hashing: HttpProcess, ids: list[str]
 ) -> dict[str, Probe]:
     """Subjects and references."""
     address, seconds = servers.command, plan.seconds
@@ -86,7 +92,7 @@ def probes(  # noqa: PLR0913, PLR0917 - what is compared
         "with outbox": direct(address, outbox=True, seconds=seconds),
         "without outbox": direct(address, outbox=False, seconds=seconds),
         "bare hash": bare_hashes(seconds),
-        "register with hash": load(hashing, registration("/users"), 201, seconds),
+        "register with hash": watched(hashing.port, load(hashing.port, registration("/users"), 201, seconds)),
         "import": imports(hashing, rows),
         "copy": bare_copy(address, rows),
     }
@@ -103,6 +109,11 @@ def claim(result: Result, runs: Rounds) -> None:
     result.claim("register with Argon2id / bare hashes", hashed, at_least=0.9)
     waited = runs.part("register with hash", "health p99")
     result.claim("/health p99 under Argon2id", waited, at_most=25, unit="ms")
+    stall = runs.part("register with hash", "stall")
+    result.claim("longest stall of the loop under Argon2id", stall, at_most=20, unit="ms")
+    memory = runs.part("import", "MB").values
+    growth = Figure.once(max(memory[1:], default=memory[0]) / memory[0])
+    result.claim("memory of the last imports / the first's", growth, at_most=1.1)
     result.claim("import / COPY", runs.ratio("import", "copy"), at_least=0.25)
     result.claim("with the outbox row / without", runs.ratio("with outbox", "without outbox"), at_least=0.9)
 
@@ -129,6 +140,19 @@ def load(port: int, following: Callable[[], bytes], good: int, seconds: float) -
         )
         waits = {f"health {name}": beside.percentile(part) * 1000 for name, part in (("p50", 0.5), ("p99", 0.99))}
         return Sample(measured.rate, {**measured.sample().parts, **waits})
+
+    return run
+
+
+def watched(port: int, inner: Probe) -> Probe:
+    """A probe, and how long the loop of the app that it asks was stalled at most meanwhile."""
+
+    async def run() -> Sample:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+            await client.get(STALL_PATH)
+            sample = await inner()
+            stall = float((await client.get(STALL_PATH)).text)
+        return Sample(sample.value, {**sample.parts, "stall": stall})
 
     return run
 
@@ -264,18 +288,21 @@ def bare_hashes(seconds: float) -> Probe:
     return run
 
 
-def imports(port: int, rows: int) -> Probe:
-    """Two requests of half of the rows each, of people with hashes."""
+def imports(app: HttpProcess, rows: int) -> Probe:
+    """Two requests of half of the rows each, of people with hashes; and the most memory it took."""
 
     async def run() -> Sample:
         bodies = [_import_body(rows // 2) for _ in range(2)]
-        started = time.perf_counter()
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+        assert app.pid is not None
+        client = httpx.AsyncClient(base_url=app.url, trust_env=False)
+        async with sampled(app.pid) as usage, client:
+            started = time.perf_counter()
             for body in bodies:
                 headers = {"Content-Type": "application/x-ndjson"}
                 answer = await client.post("/users/import", content=body, headers=headers, timeout=IMPORT_SECONDS)
                 assert json.loads(answer.content.splitlines()[-1])["failed"] == 0
-        return Sample(rows / (time.perf_counter() - started))
+            rate = rows / (time.perf_counter() - started)
+        return Sample(rate, {"MB": usage.peak_bytes / 1e6})
 
     return run
 

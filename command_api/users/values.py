@@ -1,6 +1,7 @@
 """The values of a user, each with its limits, and with messages that name the limit and the way out.
 
-A value is normalised once, here, before anything is decided. The limits are those of docs and OpenAPI (interface.md).
+A value is normalised once, here, before anything is decided. Clients see the limits in the
+OpenAPI document.
 """
 
 from __future__ import annotations

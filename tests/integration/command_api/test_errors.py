@@ -60,6 +60,25 @@ async def test_what_the_framework_refuses_is_a_problem_too(  # noqa: PLR0917 - a
     assert "Traceback" not in answer.text
 
 
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/users", "POST"),
+        ("/users/0192f0c1-7a3e-7c4e-9d53-0a6f1d1c2b3a", "DELETE"),
+        # POST /users/import is at the address of a user, too.
+        ("/users/import", "DELETE, POST"),
+        ("/health", "GET, HEAD"),
+    ],
+)
+async def test_405_names_the_methods_of_every_route_at_the_address(
+    api: httpx.AsyncClient, path: str, allowed: str
+) -> None:
+    refused = await api.request("OPTIONS", path)
+
+    problem(refused, 405, "method-not-allowed")
+    assert refused.headers["allow"] == allowed
+
+
 async def test_a_body_of_unknown_length_is_cut_off_at_the_limit(api: httpx.AsyncClient) -> None:
     async def endless() -> AsyncIterator[bytes]:
         for _ in range(BODY_BYTES // 1024 + 1):
