@@ -1,8 +1,8 @@
 """faststream-outbox as a relay to Kafka: its table with the same events, its subscriber, FastStream's publisher.
 
 The handler gives key, value and headers on as they are, without decoding, which is the least that a relay can do. At
-its best tuning means: what more workers, larger fetches, batched deletes and no validation of types gained together;
-twice or half of each was slower or the same.
+its best tuning means: many workers, large fetches, batched deletes, no validation of types and no log lines. A quarter
+of the workers was a third slower.
 """
 
 import asyncio
@@ -39,7 +39,10 @@ TUNED: Final[Mapping[str, Any]] = {
 
 
 def probe(servers: Servers, events: list[Envelope], value: bytes, tuning: Mapping[str, Any], seconds: float) -> Probe:
-    """Relay for so many seconds, from the first row that is gone on; the backlog must last as long."""
+    """Relay for so many seconds, from the moment that two of its fetches are gone on; the backlog must last as long.
+
+    Sooner, what it has published and not yet deleted would count as done within the time.
+    """
 
     async def once() -> Sample:
         engine = create_async_engine(servers.command.url, pool_size=40, max_overflow=20)
@@ -47,7 +50,7 @@ def probe(servers: Servers, events: list[Envelope], value: bytes, tuning: Mappin
             table = make_outbox_table(MetaData(), TABLE)
             await _fill(servers, engine, table, events, value)
             async with _relaying(servers, engine, table, tuning), servers.session("command") as connection:
-                return await _watch(connection, seconds)
+                return await _watch(connection, seconds, 2 * tuning.get("fetch_batch_size", 10))
         finally:
             await engine.dispose()
 
@@ -102,10 +105,10 @@ async def _as_it_is(message: Any) -> Any:
     return message
 
 
-async def _watch(connection: Any, seconds: float) -> Sample:
+async def _watch(connection: Any, seconds: float, fetched: int) -> Sample:
     full = left = await _left(connection)
     async with asyncio.timeout(START_SECONDS):
-        while left == full:
+        while left > full - fetched:
             await asyncio.sleep(LOOK_SECONDS)
             left = await _left(connection)
     before, began, cpu = left, time.perf_counter(), time.process_time()
