@@ -108,7 +108,7 @@ async def _as_it_is(message: Any) -> Any:
 async def _watch(connection: Any, seconds: float, fetched: int) -> Sample:
     full = left = await _left(connection)
     async with asyncio.timeout(START_SECONDS):
-        while left > full - fetched:
+        while left > full - min(fetched, full // 4):
             await asyncio.sleep(LOOK_SECONDS)
             left = await _left(connection)
     before, began, cpu = left, time.perf_counter(), time.process_time()
