@@ -20,7 +20,7 @@ class Watchdog:
     """Watches from `start` to `end`; children may come and go in between, and before."""
 
     def __init__(self, *, grace_seconds: float | None = None) -> None:
-        self._arguments = [] if grace_seconds is None else [str(grace_seconds)]
+        self._grace = "-" if grace_seconds is None else str(grace_seconds)
         self._children: dict[int, signal.Signals] = {}
         self._process: asyncio.subprocess.Process | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -60,18 +60,14 @@ class Watchdog:
             await self._process.wait()
 
     async def _spawn(self) -> None:
+        # As arguments, not as its first lines: it knows them even if we die before we could write.
+        known = [f"{pid}:{int(death_signal)}" for pid, death_signal in self._children.items()]
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-I",
-            "-S",
-            str(PROGRAM),
-            *self._arguments,
+            *(sys.executable, "-I", "-S", str(PROGRAM), self._grace, *known),
             stdin=asyncio.subprocess.PIPE,
             cwd="/",
             start_new_session=True,
         )
-        for pid, death_signal in self._children.items():
-            self._tell(f"+{pid} {int(death_signal)}\n")
 
     async def _keep(self) -> None:
         while True:

@@ -1,6 +1,8 @@
 """Ends a supervisor's children when the supervisor dies, on any system; run as a file, never imported.
 
-    python -I -S watchdog_process.py   with the supervisor's end of a pipe as standard input
+    python -I -S watchdog_process.py GRACE [PID:SIGNAL…]   with the end of the supervisor's pipe as standard input
+
+GRACE is in seconds, `-` for GRACE_SECONDS; the pairs are the children that run already.
 
 The supervisor writes one line for each change: `+PID SIGNAL` for a child that runs, `-PID` for one that has ended. End
 of file means that the supervisor is gone, however it went: each child left gets its signal and, after GRACE_SECONDS,
@@ -23,7 +25,8 @@ def main() -> None:
     """Follow the supervisor's lines to their end."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # it ends with the supervisor, not with the terminal
-    children: dict[int, int] = {}
+    grace, *known = sys.argv[1:]
+    children = {int(pid): int(death_signal) for pid, _, death_signal in (pair.partition(":") for pair in known)}
     for line in sys.stdin:
         if line == "end\n":
             return
@@ -32,7 +35,7 @@ def main() -> None:
             children[int(pid)] = int(death_signal)
         else:
             children.pop(int(pid), None)
-    end(children, float(sys.argv[1]) if sys.argv[1:] else GRACE_SECONDS)
+    end(children, GRACE_SECONDS if grace == "-" else float(grace))
 
 
 def end(children: dict[int, int], grace: float) -> None:
