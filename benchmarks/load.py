@@ -21,6 +21,10 @@ from local_stack.ports import LOCALHOST
 #: Requests that are not answered this long after the last was due are lost.
 LAST_ANSWER_SECONDS: Final = 10.0
 
+#: A closed loop is counted from then on at the latest: a server whose pool is smaller than the number of clients may
+#: keep one of them waiting for as long as the others ask.
+SETTLE_SECONDS: Final = 2.0
+
 Next = Callable[[], bytes]
 
 
@@ -95,22 +99,22 @@ def request(path: str, *headers: str, method: str = "GET", document: Any = None)
 async def closed_loop(
     port: int, following: Next, *, connections: int, seconds: float, good: Iterable[int] = (200,)
 ) -> Measured:
-    """Ask as fast as the answers come; counted from when every connection has had its first one.
+    """Ask as fast as the answers come; counted from when every connection has had its first one, or SETTLE_SECONDS on.
 
     Raises:
         BadAnswersError: one of them had another status than the `good` ones, or none came.
     """
     measured = Measured(seconds)
     over = asyncio.Event()
-    strangers = connections
+    strangers, latest = connections, time.perf_counter() + SETTLE_SECONDS
     cpu = end = 0.0
 
     def answered(connection: _Connection, status: int) -> None:
         nonlocal strangers, cpu, end
         now = time.perf_counter()
-        if strangers:
+        if not end:
             strangers -= not connection.due
-            if not strangers:
+            if not strangers or now >= latest:
                 cpu, end = time.process_time(), now + seconds
             connection.ask(following(), now)
             return
@@ -125,7 +129,7 @@ async def closed_loop(
     for connection in opened:
         connection.ask(following(), 0.0)
     with suppress(TimeoutError):
-        await asyncio.wait_for(over.wait(), seconds + LAST_ANSWER_SECONDS)
+        await asyncio.wait_for(over.wait(), SETTLE_SECONDS + seconds + LAST_ANSWER_SECONDS)
     return _finish(measured, opened, cpu, good)
 
 
