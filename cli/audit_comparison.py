@@ -8,13 +8,17 @@ until it either agrees or has been the same difference for a while. Nothing is w
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
+import asyncpg
+
 from chassis.database import Database
+from events.user_events import rfc3339
 from read_model import generations, users
 
 #: Users of one range: a digest takes some tens of milliseconds, and a difference fetches so many rows.
@@ -25,43 +29,71 @@ LOOK_SECONDS: Final = 1.0
 #: Differences that are kept; a restored backup can bring any number, and a report of more helps nobody.
 KEPT_DIFFERENCES: Final = 10_000
 
-_FIELDS: Final = (
-    "version",
-    "status",
+#: What both sides have in columns, and what the query side has in the document, which is what clients see.
+_COLUMNS: Final = ("version", "status", "email_key", "username_key", "created_at", "updated_at")
+_DOCUMENT: Final = (
+    "id",
     "email",
-    "email_key",
-    "email_verified",
     "username",
-    "username_key",
+    "email_verified",
     "display_name",
     "attributes",
+    "is_active",
+    "status",
+    "version",
     "created_at",
     "updated_at",
 )
 
-# Both sides as rows of (id, erased, version, fields…). jsonb gives attributes one form, whatever the spelling was.
+#: How differences are listed.
+_ORDER: Final = tuple(dict.fromkeys((*_DOCUMENT, *_COLUMNS)))
+
+# Both sides as rows of the same columns and the same fields of the document, for the digests. jsonb gives attributes
+# one form, whatever the spelling was.
 _COMMAND_SIDE: Final = """
+SELECT id, false AS erased, version, status, email_key, username_key, created_at, updated_at,
+    id AS d1, email, username, email_verified, display_name, attributes::jsonb AS attributes, status = 'active' AS d2,
+    status AS d3, version AS d4, created_at AS d5, updated_at AS d6
+FROM users WHERE {where}
+UNION ALL
+SELECT id, true, version, null, null, null, null, null,
+    null, null, null, null, null, null, null, null, null, null, null
+FROM erased_users WHERE {where}
+"""
+
+_QUERY_SIDE: Final = """
+SELECT u.id, false AS erased, u.version, u.status, u.email_key, u.username_key, u.created_at, u.updated_at,
+    d.id AS d1, d.email, d.username, d.email_verified, d.display_name, d.attributes, d.is_active AS d2,
+    d.status AS d3, d.version AS d4, d.created_at AS d5, d.updated_at AS d6
+FROM (SELECT * FROM {users} WHERE {where}) u, json_to_record(convert_from(u.document, 'UTF8')::json) AS d (
+    id uuid, email text, username text, email_verified boolean, display_name text, attributes jsonb, is_active boolean,
+    status text, version bigint, created_at timestamptz, updated_at timestamptz
+)
+UNION ALL
+SELECT id, true, version, null, null, null, null, null,
+    null, null, null, null, null, null, null, null, null, null, null
+FROM {erased} WHERE {where}
+"""
+
+_DIGEST: Final = """
+SELECT count(*) AS count, coalesce(sum(hashtextextended(side::text, 0)), 0) AS digest FROM ({side}) AS side
+"""
+
+# The rows themselves, once digests differ: documents are read here, where one that is no document can be told.
+_COMMAND_ROWS: Final = """
 SELECT id, false AS erased, version, status, email, email_key, email_verified, username, username_key, display_name,
-    attributes::jsonb AS attributes, created_at, updated_at
+    attributes::text AS attributes, created_at, updated_at
 FROM users WHERE {where}
 UNION ALL
 SELECT id, true, version, null, null, null, null, null, null, null, null, null, null
 FROM erased_users WHERE {where}
 """
 
-_QUERY_SIDE: Final = """
-SELECT u.id, false AS erased, u.version, u.status, d.email, u.email_key, d.email_verified, d.username, u.username_key,
-    d.display_name, d.attributes, u.created_at, u.updated_at
-FROM {users} u, json_to_record(convert_from(u.document, 'UTF8')::json) AS d (
-    email text, email_verified boolean, username text, display_name text, attributes jsonb
-) WHERE {where}
+_QUERY_ROWS: Final = """
+SELECT id, false AS erased, version, status, email_key, username_key, created_at, updated_at, document
+FROM {users} WHERE {where}
 UNION ALL
-SELECT id, true, version, null, null, null, null, null, null, null, null, null, null
-FROM {erased} WHERE {where}
-"""
-
-_DIGEST: Final = """
-SELECT count(*) AS count, coalesce(sum(hashtextextended(side::text, 0)::numeric), 0) AS digest FROM ({side}) AS side
+SELECT id, true, version, null, null, null, null, null, null FROM {erased} WHERE {where}
 """
 
 _RANGE: Final = "id > $1 AND ($2::uuid IS NULL OR id <= $2)"
@@ -119,14 +151,15 @@ class Comparison:
             start = end
 
     async def _range(self, start: UUID, end: UUID | None) -> tuple[int, list[Difference]]:
-        (count, *digests), other = await asyncio.gather(
+        ours, theirs = await asyncio.gather(
             self._digest(self._command, _COMMAND_SIDE, start, end), self._digest(self._query, _QUERY_SIDE, start, end)
         )
-        if (count, *digests) == other:
+        count = 0 if ours is None else ours[0]
+        if ours is not None and ours == theirs:
             return count, []
         command, query = await asyncio.gather(
-            self._rows(self._command, _COMMAND_SIDE, _RANGE, start, end),
-            self._rows(self._query, _QUERY_SIDE, _RANGE, start, end),
+            self._rows(self._command, _COMMAND_ROWS, _RANGE, start, end),
+            self._rows(self._query, _QUERY_ROWS, _RANGE, start, end),
         )
         suspects = [difference.user_id for difference in compare(command, query)]
         return count, await self._confirm(suspects)
@@ -140,19 +173,23 @@ class Comparison:
             if look:
                 await asyncio.sleep(LOOK_SECONDS)
             command, query = await asyncio.gather(
-                self._rows(self._command, _COMMAND_SIDE, _THESE, suspects),
-                self._rows(self._query, _QUERY_SIDE, _THESE, suspects),
+                self._rows(self._command, _COMMAND_ROWS, _THESE, suspects),
+                self._rows(self._query, _QUERY_ROWS, _THESE, suspects),
             )
             differences = compare(command, query)
             suspects = [difference.user_id for difference in differences]
         return differences
 
-    async def _digest(self, database: Database, side: str, *bounds: UUID | None) -> tuple[Any, ...]:
+    async def _digest(self, database: Database, side: str, *bounds: UUID | None) -> tuple[int, int] | None:
+        """The number of rows and their digest; None where a document is none, so that rows have to be looked at."""
         sql = _DIGEST.format(side=side.format(where=_RANGE, **self._names))
-        async with database.connection() as connection, connection.transaction(readonly=True):
-            row = await connection.fetchrow(sql, *bounds)
+        try:
+            async with database.connection() as connection, connection.transaction(readonly=True):
+                row = await connection.fetchrow(sql, *bounds)
+        except asyncpg.DataError:
+            return None
         assert row is not None
-        return tuple(row)
+        return row["count"], int(row["digest"])
 
     async def _rows(self, database: Database, side: str, where: str, *arguments: object) -> dict[UUID, Row]:
         async with database.connection() as connection, connection.transaction(readonly=True):
@@ -178,5 +215,45 @@ def _compare(user_id: UUID, command: Row | None, query: Row | None) -> Differenc
         return Difference(user_id, kind, ours, theirs, ())
     assert command is not None
     assert query is not None
-    fields = tuple(name for name in ("erased", *_FIELDS) if command[name] != query[name])
+    fields = _differing(command, query)
     return Difference(user_id, Kind.DIFFERENT, ours, theirs, fields) if fields else None
+
+
+def _differing(command: Row, query: Row) -> tuple[str, ...]:
+    """What differs between two rows of the same version; `document` where that is not the user's document at all."""
+    if command["erased"] or query["erased"]:
+        return ("erased",) if command["erased"] != query["erased"] else ()
+    found = {name for name in _COLUMNS if command[name] != query[name]}
+    document = _read(query["document"])
+    if document is None:
+        found.add("document")
+    else:
+        expected = _document(command)
+        found |= {name for name in _DOCUMENT if _canonical(document[name]) != _canonical(expected[name])}
+    return tuple(name for name in (*_ORDER, "document") if name in found)
+
+
+def _read(document: bytes) -> dict[str, Any] | None:
+    """The document, or None where it is no JSON or has not the fields of one."""
+    try:
+        read = json.loads(document)
+    except (ValueError, RecursionError):
+        return None
+    return read if isinstance(read, dict) and read.keys() == set(_DOCUMENT) else None
+
+
+def _document(command: Row) -> dict[str, Any]:
+    """What the document has to say."""
+    return {
+        **{name: command[name] for name in _DOCUMENT if name in command},
+        "id": str(command["id"]),
+        "attributes": json.loads(command["attributes"]),
+        "is_active": command["status"] == "active",
+        "created_at": rfc3339(command["created_at"]),
+        "updated_at": rfc3339(command["updated_at"]),
+    }
+
+
+def _canonical(value: Any) -> str:
+    """One form of equal JSON values; Python takes 1 and true for equal."""
+    return json.dumps(value, sort_keys=True)

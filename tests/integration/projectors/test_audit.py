@@ -99,6 +99,42 @@ async def test_each_way_to_differ_is_told_apart(command: Database, database: Dat
     )
 
 
+@pytest.mark.parametrize(
+    ("document", "fields"),
+    [
+        (b"", ("document",)),
+        (b"{", ("document",)),
+        (b"[1]", ("document",)),
+        (b"\xff{}", ("document",)),
+        (b"{}", ("document",)),
+        (b'{"email_verified": "perhaps"}', ("document",)),
+        (None, ("is_active", "status")),
+    ],
+    ids=["empty", "cut", "a list", "no text", "no fields", "a wrong type", "another status inside"],
+)
+async def test_a_document_that_is_not_the_users_is_a_difference_and_no_error(
+    command: Database, database: Database, document: bytes | None, fields: tuple[str, ...]
+) -> None:
+    users = [new_user(number) for number in range(20)]
+    await in_command(command, users)
+    await in_query(database, users)
+    other = users[3].model_copy(update={"status": "deactivated", "is_active": False}).model_dump_json().encode()
+    async with database.connection() as connection:
+        await connection.execute(
+            "UPDATE users_g1 SET document = $2 WHERE id = $1", users[3].id, other if document is None else document
+        )
+    compared, found = await differences(command, database)
+    assert compared == 20
+    assert found == [Difference(users[3].id, Kind.DIFFERENT, 1, 1, fields)]
+
+
+async def test_numbers_that_jsonb_would_rewrite_are_equal(command: Database, database: Database) -> None:
+    users = [new_user(1).model_copy(update={"attributes": {"n": 1e300, "m": 1.0, "k": 10**20}})]
+    await in_command(command, users)
+    await in_query(database, users)
+    assert await differences(command, database) == (1, [])
+
+
 async def test_what_arrives_meanwhile_is_no_difference(
     command: Database, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,198 @@
+"""`muster parked`, `rebuild`, `lag` and `audit` as an operator calls them: output, exit codes, words for trouble."""
+
+import json
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
+
+import pytest
+
+from chassis.database import Database
+from chassis.settings import Kafka, PostgresAddress, Topics
+from events.user_events import PublicUser, UserProfileChanged, UserRegistered
+from local_stack.ports import free_port
+from projectors.app import serve
+from projectors.lag import measure
+from projectors.settings import ProjectorSettings
+from tests.integration.muster_processes import Ended, environment, muster
+from tests.integration.projectors.conftest import make_settings, running
+from tests.integration.projectors.stream import FakeRecord, Publisher, new_user, record
+from tests.waiting import until
+
+
+@pytest.fixture
+def variables(
+    kafka: Kafka, topics: Topics, command_database: PostgresAddress, query_database: PostgresAddress
+) -> dict[str, str]:
+    """The environment of an operator."""
+    return environment(kafka, topics, command_database, query_database)
+
+
+@pytest.fixture
+def settings(kafka: Kafka, topics: Topics, query_database: PostgresAddress) -> ProjectorSettings:
+    return make_settings(kafka, topics, query_database)
+
+
+@pytest.fixture
+async def database(query_database: PostgresAddress) -> AsyncIterator[Database]:
+    async with Database.open(query_database, application="tests") as database:
+        yield database
+
+
+async def feed(
+    kafka: Kafka, settings: ProjectorSettings, database: Database, records: list[FakeRecord], *names: str
+) -> None:
+    """Publish, and apply to the serving generations of these projections."""
+    async with Publisher.open(kafka, settings.events_topic) as publisher:
+        await publisher.publish(records)
+    async with running(partial(serve, settings, projections=list(names))):
+
+        async def applied() -> bool:
+            found = [one for one in await measure(settings, database) if one.projection in names]
+            return all(one.records == 0 for one in found)
+
+        await until(applied, within=30, what="everything to be applied")
+
+
+def document(ended: Ended, code: int = 0) -> Any:
+    """The JSON that a command printed."""
+    assert ended.code == code, ended
+    return json.loads(ended.out)
+
+
+def broken(user: PublicUser) -> FakeRecord:
+    """A record of this user that nobody can read."""
+    good = record(UserRegistered(user=user))
+    return FakeRecord(good.key, b'{"user":', good.headers)
+
+
+async def test_parked_records_are_listed_shown_retried_and_discarded(
+    kafka: Kafka, settings: ProjectorSettings, database: Database, variables: dict[str, str]
+) -> None:
+    assert (await muster(variables, "parked", "list")).out == "Nothing is parked.\n"
+    ann = new_user(1)
+    changed = ann.model_copy(update={"version": 2, "display_name": "Ann"})
+    later = record(UserProfileChanged(user=changed, previous={"display_name": None}))
+    await feed(kafka, settings, database, [broken(ann), later], "users")
+
+    first, second = document(await muster(variables, "parked", "list", "--json"))
+    assert (first["user_id"], second["user_id"]) == (str(ann.id), str(ann.id))
+    assert "JSON" in first["error"]
+    assert second["error"] is None
+    listed = (await muster(variables, "parked", "list")).out
+    assert first["id"] in listed
+    assert "waits behind an earlier one" in listed
+    assert document(await muster(variables, "parked", "list", "--projection", "timeline", "--json")) == []
+
+    shown = document(await muster(variables, "parked", "show", first["id"], "--json"))
+    assert (shown["key"], shown["value"]) == (str(ann.id), '{"user":')
+    assert ["ce_type", "muster.user.registered.v1"] in shown["headers"]
+    assert "ce_type: muster.user.registered.v1" in (await muster(variables, "parked", "show", first["id"])).out
+
+    again = document(await muster(variables, "parked", "retry", "--json"), code=1)
+    assert again == {"applied": 0, "discarded": 0, "remaining": 2}
+    freed = document(await muster(variables, "parked", "discard", first["id"], "--json"))
+    assert freed == {"applied": 1, "discarded": 1, "remaining": 0}
+    assert (await muster(variables, "parked", "retry")).code == 0
+    async with database.connection() as connection:
+        assert await connection.fetchval("SELECT version FROM users_g1 WHERE id = $1", ann.id) == 2
+
+
+@pytest.mark.parametrize(
+    "arguments", [("show", "users/1/0/7"), ("discard", "users/1/0/7"), ("retry", "users/1/0/7"), ("show", "nonsense")]
+)
+async def test_an_id_under_which_nothing_is_parked_is_said(
+    variables: dict[str, str], arguments: tuple[str, ...]
+) -> None:
+    ended = await muster(variables, "parked", *arguments)
+    assert (ended.code, ended.out) == (1, "")
+    assert arguments[-1] in ended.err
+    assert "Traceback" not in ended.err
+
+
+async def test_a_rebuild_pauses_goes_on_is_rolled_back_and_retired(
+    kafka: Kafka, settings: ProjectorSettings, database: Database, variables: dict[str, str]
+) -> None:
+    await feed(kafka, settings, database, [record(UserRegistered(user=new_user(n))) for n in range(30)], "signups")
+    nothing = await muster(variables, "rebuild", "rollback", "signups")
+    assert nothing.code == 1
+    assert "nothing to go back to" in nothing.err
+
+    paused = await muster(variables, "rebuild", "signups", "--pause-before-switch")
+    assert paused.code == 0, paused.err
+    assert "has caught up" in paused.out
+    async with running(partial(serve, settings, projections=["signups"])):
+        done = document(await muster(variables, "rebuild", "signups", "--json"))
+        assert done == {"projection": "signups", "generation": 2, "result": "done"}
+        status = document(await muster(variables, "rebuild", "status", "--json"))
+        assert [one["status"] for one in status if one["projection"] == "signups"] == ["standby", "serving"]
+        shown = (await muster(variables, "rebuild", "status")).out
+        assert "standby" in shown
+        assert "serving" in shown
+        refused = await muster(variables, "rebuild", "retire", "signups")
+        assert refused.code == 1
+        assert "wait" in refused.err
+        back = document(await muster(variables, "rebuild", "rollback", "signups", "--json"))
+        assert back == {"projection": "signups", "from": 2, "to": 1}
+        async with database.connection() as connection:
+            await connection.execute("UPDATE generations SET changed_at = now() - interval '1 hour'")
+        gone = await muster(variables, "rebuild", "retire", "signups")
+        assert (gone.code, gone.out) == (0, "signups: retired generation 2\n")
+    unknown = await muster(variables, "rebuild", "nothing")
+    assert unknown.code == 2
+    assert (await muster(variables, "rebuild", "retire", "nothing")).code == 1
+
+
+async def test_lag_says_how_far_each_projection_is_behind(
+    kafka: Kafka, settings: ProjectorSettings, database: Database, variables: dict[str, str]
+) -> None:
+    await feed(kafka, settings, database, [record(UserRegistered(user=new_user(n))) for n in range(30)], "users")
+    found = document(await muster(variables, "lag", "--json"))
+    behind = {one["projection"]: one for one in found["projections"]}
+    assert behind["users"]["records"] == 0
+    assert behind["users"]["seconds"] >= 0
+    assert behind["timeline"]["records"] >= 30
+    assert behind["timeline"]["seconds"] is None
+    assert len(behind["users"]["partitions"]) == settings.topic_partitions
+    shown = (await muster(variables, "lag")).out
+    assert "timeline" in shown
+    assert "never" in shown
+
+
+async def test_an_audit_tells_what_differs_and_ends_with_1(
+    kafka: Kafka, settings: ProjectorSettings, database: Database, variables: dict[str, str]
+) -> None:
+    nothing = document(await muster(variables, "audit", "--json"))
+    assert nothing == {"compared": 0, "differences": {"behind": 0, "ahead": 0, "different": 0}, "users": []}
+    ann = new_user(1)
+    await feed(kafka, settings, database, [record(UserRegistered(user=ann))], "users")
+    found = document(await muster(variables, "audit", "--json"), code=1)
+    assert found["differences"] == {"behind": 0, "ahead": 1, "different": 0}
+    assert [(one["id"], one["command_version"], one["query_version"]) for one in found["users"]] == [
+        (str(ann.id), None, 1)
+    ]
+    shown = await muster(variables, "audit")
+    assert shown.code == 1
+    assert str(ann.id) in shown.out
+    assert "restored to an earlier time" in shown.out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("parked", "list"), ("rebuild", "users"), ("rebuild", "status"), ("lag",), ("audit",)],
+    ids=["parked list", "rebuild", "rebuild status", "lag", "audit"],
+)
+async def test_a_database_that_is_down_is_said_in_one_line(
+    variables: dict[str, str], arguments: tuple[str, ...]
+) -> None:
+    ended = await muster({**variables, "POSTGRES_PORT": str(free_port())}, *arguments)
+    assert (ended.code, ended.out) == (1, "")
+    assert len(ended.err.strip().splitlines()) == 1, ended.err
+
+
+@pytest.mark.parametrize("arguments", [("rebuild", "users"), ("rebuild", "status")], ids=["rebuild", "rebuild status"])
+async def test_a_broker_that_is_down_is_said_in_one_line(variables: dict[str, str], arguments: tuple[str, ...]) -> None:
+    ended = await muster({**variables, "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}"}, *arguments)
+    assert (ended.code, ended.out) == (1, "")
+    assert "Traceback" not in ended.err
+    assert "does not answer" in ended.err

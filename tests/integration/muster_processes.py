@@ -1,0 +1,93 @@
+"""`muster` as operators and supervisors run it: child processes with an environment of their own."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+
+from chassis.settings import Kafka, PostgresAddress, Topics
+from tests.waiting import until
+
+ROOT = Path(__file__).parents[2]
+#: Importing the web framework on a loaded machine.
+READY_SECONDS = 60
+RUN_SECONDS = 120
+STOP_SECONDS = 30
+#: Whatever the developer's own shell says of servers is not meant.
+_OURS = ("POSTGRES", "KAFKA", "TOPIC", "RELAY", "PROJECTORS", "QUERY", "COMMAND")
+
+
+class Ended(NamedTuple):
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+def environment(
+    kafka: Kafka, topics: Topics, command: PostgresAddress, query: PostgresAddress, **more: str
+) -> dict[str, str]:
+    """What every process of one test is told."""
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith(_OURS)},
+        "POSTGRES_SERVER": command.server,
+        "POSTGRES_PORT": str(command.port),
+        "POSTGRES_USER": command.user,
+        "POSTGRES_PASSWORD": command.password.get_secret_value(),
+        "COMMAND_POSTGRES_DB": command.database,
+        "QUERY_POSTGRES_DB": query.database,
+        "QUERY_POSTGRES_POOL_SIZE": "4",
+        "COMMAND_POSTGRES_POOL_SIZE": "4",
+        "KAFKA_BOOTSTRAP_SERVERS": kafka.kafka_bootstrap_servers,
+        "EVENTS_TOPIC": topics.events_topic,
+        "RELAY_TOPIC": topics.relay_topic,
+        "RELAY_NAME": topics.events_topic,
+        "PROJECTORS_GROUP": topics.events_topic,
+        "CURSOR_KEYS": "k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8",
+        "IDEMPOTENCY_SECRET": "0123456789abcdef0123456789abcdef",
+        "COLUMNS": "200",
+        **more,
+    }
+
+
+async def muster(variables: dict[str, str], *arguments: str) -> Ended:
+    """Run one command to its end."""
+    process = await _start(variables, *arguments)
+    out, err = await asyncio.wait_for(process.communicate(), RUN_SECONDS)
+    assert process.returncode is not None
+    return Ended(process.returncode, out.decode(), err.decode())
+
+
+@asynccontextmanager
+async def running(variables: dict[str, str], *arguments: str, port: int) -> AsyncIterator[None]:
+    """Run a process that serves until the block ends; it is ready when the block begins."""
+    process = await _start(variables, *arguments, quiet=True)
+    try:
+
+        async def ready() -> bool:
+            assert process.returncode is None, f"muster {' '.join(arguments)} ended"
+            async with httpx.AsyncClient(trust_env=False) as client:
+                try:
+                    return (await client.get(f"http://127.0.0.1:{port}/readyz")).status_code == 200
+                except httpx.TransportError:
+                    return False
+
+        await until(ready, within=READY_SECONDS, what=f"muster {' '.join(arguments)} is ready")
+        yield
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await asyncio.wait_for(process.wait(), STOP_SECONDS)
+
+
+async def _start(variables: dict[str, str], *arguments: str, quiet: bool = False) -> asyncio.subprocess.Process:
+    stream = asyncio.subprocess.DEVNULL if quiet else asyncio.subprocess.PIPE
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "cli.main", *arguments, cwd=ROOT, env=variables, stdout=stream, stderr=stream
+    )
