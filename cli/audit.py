@@ -46,9 +46,10 @@ class AuditSettings(CommandPostgres, QueryPostgres):
 def audit(*, as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False) -> None:
     """Compare every user on both sides and list each difference; exit code 1 when there are some."""
     settings = load(AuditSettings)
+    screen = Console(stderr=True)
     bar = Progress(
         SpinnerColumn(), TextColumn("{task.completed:,.0f} users compared"), TimeElapsedColumn(),
-        console=Console(stderr=True), disable=as_json,
+        console=screen, disable=as_json or not screen.is_terminal,
     )  # fmt: skip
     task = bar.add_task("audit", total=None)
     with bar:

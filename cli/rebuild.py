@@ -145,14 +145,15 @@ class _Screen:
     def __init__(self, *, visible: bool) -> None:
         self.stage = Stage.STOPPED
         self.generation = 0
+        screen = Console(stderr=True)
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]:,.0f} records/s"),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
-            disable=not visible,
+            console=screen,
+            disable=not (visible and screen.is_terminal),
         )
         self._task = self._bar.add_task("starting", total=None, rate=0.0)
 

@@ -23,6 +23,8 @@ USERS = 3000
 COMMANDS_PER_SECOND = 200
 READS_PER_SECOND = 500
 WRITERS, READERS = 8, 16
+#: Users that are written to, and read as often as all the others together.
+HOT = 200
 #: A read that hangs has failed.
 ANSWER_SECONDS = 5
 #: "Query processes follow within a second."
@@ -72,7 +74,7 @@ class Load:
 
     async def write(self, client: Client, rng: random.Random) -> None:
         body = json.dumps({"display_name": f"Name {rng.randrange(10**9)}"}).encode()
-        status, answer = await client.send("PATCH", f"/users/{rng.choice(self.ids)}/profile", body)
+        status, answer = await client.send("PATCH", f"/users/{rng.choice(self.ids[:HOT])}/profile", body)
         # 409: several writers met at one user, oftener than the command is retried inside.
         assert status in {200, 409}, answer
         self.commands += 1
@@ -84,7 +86,7 @@ class Load:
             found: list[dict[str, Any]] = json.loads(answer)["data"]
             assert len(found) == 20
         else:
-            wanted = rng.choice(self.ids)
+            wanted = rng.choice(self.ids[:HOT] if rng.random() < 0.5 else self.ids)
             # What any client has been shown by now: whoever asks from here on must see that, or later.
             least = self.seen.get(wanted, 1)
             status, answer = await client.send("GET", f"/users/{wanted}")

@@ -1,0 +1,110 @@
+"""What a rebuild of a million users keeps in memory, in a process of its own as `muster rebuild` is."""
+
+import asyncio
+import sys
+from datetime import UTC, datetime
+from typing import Final
+
+import psutil
+from aiokafka import AIOKafkaProducer
+
+from benchmarks.figures import Figure
+from benchmarks.plan import Plan
+from benchmarks.population import PARTITIONS, user_id
+from benchmarks.result import Plot, Result
+from benchmarks.servers import Servers
+from chassis.identifiers import new_id
+from chassis.kafka import client_arguments
+from chassis.settings import Kafka
+from events.catalogue import encode, event_type
+from events.envelope import kafka_headers
+from events.user_events import PublicUser, UserRegistered
+
+TRANSACTION_RECORDS: Final = 10_000
+LOOK_SECONDS: Final = 0.25
+#: A run that takes longer than this has more to tell than its memory.
+REBUILD_SECONDS: Final = 150.0
+_NAME: Final = b"@name@"
+
+
+async def measure_memory(plan: Plan, servers: Servers, result: Result) -> None:
+    """Publish `plan.users` registrations, rebuild, and note the resident size on the way."""
+    own = await (await servers.new_topics()).new_database("query")
+    plan.say(f"publishing {plan.users:,} users")
+    await _publish(own, plan.users)
+    plan.say(f"rebuilding {plan.users:,} users in a process of its own")
+    looks = await _rebuild(own)
+    sizes = {part: _size_at(looks, int(plan.users * part)) for part in (0.25, 0.5, 1.0)}
+    for part, size in sizes.items():
+        result.measured(f"memory of the rebuild at {int(plan.users * part):,} users", Figure.once(size), "MB")
+    result.claim(
+        f"memory at {plan.users:,} users / at a quarter of them", Figure.once(sizes[1.0] / sizes[0.25]), at_most=1.25
+    )
+    points = [(float(done), size) for done, size in looks]
+    result.plot(Plot("rebuild-memory", "Memory of a rebuild", "records", "MB", {"resident": points}))
+
+
+def _size_at(looks: list[tuple[int, float]], done: int) -> float:
+    """The greatest size seen until so many records were applied."""
+    return max([size for position, size in looks if position <= done * 1.01], default=looks[0][1])
+
+
+async def _rebuild(servers: Servers) -> list[tuple[int, float]]:
+    """(positions applied, resident MB), as time goes by."""
+    arguments = ("-m", "cli.main", "rebuild", "users", "--pause-before-switch", "--json")
+    quiet = asyncio.subprocess.DEVNULL
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *arguments, env=servers.environment, stdout=quiet, stderr=quiet
+    )
+    watched, looks = psutil.Process(process.pid), list[tuple[int, float]]()
+    try:
+        async with servers.session("query") as connection, asyncio.timeout(REBUILD_SECONDS):
+            while process.returncode is None:
+                done = await connection.fetchval(
+                    "SELECT coalesce(sum(position), 0)::bigint FROM checkpoints WHERE generation = 2"
+                )
+                if watched.is_running() and watched.status() != psutil.STATUS_ZOMBIE and done:
+                    looks.append((done, watched.memory_info().rss / 1e6))
+                await asyncio.sleep(LOOK_SECONDS)
+        assert process.returncode == 0, "the rebuild failed"
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return looks
+
+
+async def _publish(servers: Servers, users: int) -> None:
+    """Registrations made from one by exchanging ids and names: a million in a fraction of a minute."""
+    now = datetime.now(UTC)
+    sample = PublicUser(
+        id=user_id(1), email=f"{_NAME.decode()}@example.com", username=_NAME.decode(), email_verified=False,
+        display_name=None, attributes={}, is_active=True, status="active", version=1, created_at=now, updated_at=now,
+    )  # fmt: skip
+    event = UserRegistered(user=sample)
+    value, kind, first = encode(event), event_type(event), str(sample.id).encode()
+    assert value is not None
+    producer = AIOKafkaProducer(
+        **client_arguments(servers.settings(Kafka)), transactional_id="benchmark-memory", compression_type="lz4",
+        max_batch_size=512 * 1024,
+    )  # fmt: skip
+    await producer.start()
+    try:
+        for start in range(1, users + 1, TRANSACTION_RECORDS):
+            async with producer.transaction():
+                sent = []
+                for number in range(start, min(start + TRANSACTION_RECORDS, users + 1)):
+                    key = str(user_id(number)).encode()
+                    sent.append(
+                        await producer.send(
+                            servers.environment["EVENTS_TOPIC"],
+                            value.replace(first, key).replace(_NAME, b"user%d" % number),
+                            key=key,
+                            # Each user's events on one partition is what counts; the hash of a key is slow.
+                            partition=number % PARTITIONS,
+                            headers=kafka_headers(str(new_id()).encode(), kind, key, 1, now, "b", "b", None),
+                        )
+                    )
+                await asyncio.gather(*sent)
+    finally:
+        await producer.stop()
