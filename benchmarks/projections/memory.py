@@ -18,7 +18,7 @@ from chassis.kafka import client_arguments
 from chassis.settings import Kafka
 from events.catalogue import encode, event_type
 from events.envelope import kafka_headers
-from events.user_events import PublicUser, UserRegistered
+from events.user_events import PublicUser, UserRegistered, rfc3339
 
 TRANSACTION_RECORDS: Final = 10_000
 LOOK_SECONDS: Final = 0.25
@@ -82,6 +82,7 @@ async def _publish(servers: Servers, users: int) -> None:
         display_name=None, attributes={}, is_active=True, status="active", version=1, created_at=now, updated_at=now,
     )  # fmt: skip
     event = UserRegistered(user=sample)
+    stamp = rfc3339(now).encode()
     value, kind, first = encode(event), event_type(event), str(sample.id).encode()
     assert value is not None
     producer = AIOKafkaProducer(
@@ -102,7 +103,7 @@ async def _publish(servers: Servers, users: int) -> None:
                             key=key,
                             # Each user's events on one partition is what counts; the hash of a key is slow.
                             partition=number % PARTITIONS,
-                            headers=kafka_headers(str(new_id()).encode(), kind, key, 1, now, "b", "b", None),
+                            headers=kafka_headers(str(new_id()).encode(), kind, key, 1, stamp, "b", "b", None),
                         )
                     )
                 await asyncio.gather(*sent)
