@@ -23,7 +23,7 @@ LAST_ANSWER_SECONDS: Final = 10.0
 
 #: A closed loop is counted from then on at the latest: a server whose pool is smaller than the number of clients may
 #: keep one of them waiting for as long as the others ask.
-SETTLE_SECONDS: Final = 2.0
+SETTLE_SECONDS: Final = 0.5
 
 Next = Callable[[], bytes]
 
