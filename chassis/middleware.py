@@ -104,13 +104,23 @@ def _as_problem(error: Exception, scope: Scope) -> Problem:
 class Cors(CORSMiddleware):
     """Starlette's, but a refused preflight is a problem like every other refusal."""
 
-    def preflight_response(self, request_headers: Headers) -> Response:
-        """Answer a preflight request."""
-        answer = super().preflight_response(request_headers)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] == "http" and scope["method"] == "OPTIONS":
+            # Starlette hands `preflight_response` the headers alone.
+            headers = Headers(scope=scope)
+            if "origin" in headers and "access-control-request-method" in headers:
+                answer = self.preflight_response(headers)
+                await self._explained(answer, scope["path"])(scope, receive, send)
+                return
+        await super().__call__(scope, receive, send)
+
+    @staticmethod
+    def _explained(answer: Response, path: str) -> Response:
         if answer.status_code < 400:
             return answer
         detail = f"{bytes(answer.body).decode()}; CORS_ALLOW_ORIGINS says which origins may call"
-        refused = problem_response(Problem(CORS_REFUSED, detail), instance="")
+        refused = problem_response(Problem(CORS_REFUSED, detail), instance=path)
         refused.headers["Vary"] = answer.headers.get("Vary", "Origin")
         return refused
 

@@ -1,7 +1,8 @@
 """Logs and metrics: JSON lines with request ids on standard error, Prometheus figures for `/metrics`.
 
 A log event is a fixed name with bound values, never a built sentence, so that it can be searched for. The request id of
-the HTTP request being served is on every line that is written while it is served.
+the HTTP request being served is on every line that is written while it is served. What cannot be
+written stops nobody: `muster_log_lines_lost_total` counts it.
 """
 
 import json
@@ -13,7 +14,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import structlog
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from pydantic_core import PydanticSerializationError, to_json
 
@@ -26,6 +27,8 @@ request_id: ContextVar[str] = ContextVar("request_id", default="")
 _QUIET = ("aiokafka", "httpx", "httpcore", "asyncio", "uvicorn.access", "faststream")
 
 _METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+
+_LOST = Counter("muster_log_lines_lost_total", "Log lines that could not be written")
 
 
 def configure_logging(process: str, level: str) -> None:
@@ -64,7 +67,12 @@ class _LineLogger:
         self.name = name
 
     def msg(self, line: str) -> None:
-        sys.stderr.write(line + "\n")
+        try:
+            sys.stderr.write(line + "\n")
+        except (OSError, ValueError):
+            # A full disk, a reader that went away, a closed file: what was to be told has happened all the same, and a
+            # command that is committed must not be answered with an error.
+            _LOST.inc()
 
     debug = info = warning = error = critical = exception = msg
 

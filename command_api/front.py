@@ -9,6 +9,7 @@ endpoint; as soon as anything is out of the ordinary it gives the request, what 
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -29,6 +30,8 @@ _OF_A_USER: Final = "/users/{user_id}"
 #: The headers that mean something to a command.
 _READ: Final = frozenset({b"accept", b"content-type", b"if-match", b"idempotency-key", b"traceparent"})
 _ACCEPTED: Final = frozenset({None, "*/*", "application/json"})
+#: An id as everybody writes it. FastAPI takes a few more forms, and `UUID()` more than it.
+_ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 class Front:
@@ -38,11 +41,7 @@ class Front:
         """Serve `routes` of `app`, each at `/users` or below `/users/{user_id}`."""
         self._app = app
         self._framework = framework
-        self._commands = {
-            (method, route.path.removeprefix(_OF_A_USER)): _Command(route)
-            for route in routes
-            for method in route.methods or ()
-        }
+        self._commands = {(method, route.path): _Command(route) for route in routes for method in route.methods or ()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -50,8 +49,11 @@ class Front:
             await self._framework(scope, receive, send)
             return
         path: str = scope["path"]
-        user_id, slash, action = path.removeprefix(_USERS).partition("/") if path.startswith(_USERS) else ("", "", path)
-        command = self._commands.get((scope["method"], slash + action))
+        template, user_id = path, ""
+        if path.startswith(_USERS):
+            user_id, slash, action = path.removeprefix(_USERS).partition("/")
+            template = _OF_A_USER + slash + action
+        command = self._commands.get((scope["method"], template))
         messages: list[Message] = []
         arguments = await self._read(command, user_id, scope, receive, messages) if command else None
         if command is None or arguments is None:
@@ -74,11 +76,13 @@ class Front:
         headers = _headers(scope)
         if headers is None or headers.get(b"accept") not in _ACCEPTED:
             return None
+        if command.of_a_user and not _ID.fullmatch(user_id):
+            return None
         key = headers.get(b"idempotency-key")
         body = b""
         arguments: dict[str, Any] = {}
         try:
-            if user_id:
+            if command.of_a_user:
                 arguments["user_id"] = UUID(user_id)
             if command.body is not None and headers.get(b"content-type") not in command.media_types:
                 return None
@@ -108,6 +112,7 @@ class _Command:
         assert isinstance(route, StrictRoute), "its media types are read here"
         self.endpoint = route.endpoint
         self.template = route.path
+        self.of_a_user = route.path.startswith(_OF_A_USER)
         self.media_types: Sequence[str] = route.media_types
         annotation: Any = route.body_field and route.body_field.field_info.annotation
         self.body: TypeAdapter[Any] | None = TypeAdapter(annotation) if annotation else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -12,13 +13,13 @@ from starlette.routing import Route
 
 from chassis.clock import utc_now
 from chassis.health import Health
-from chassis.http_api import ApiDescription, create_api
+from chassis.http_api import ApiDescription, create_api, put_in_front
 from chassis.identifiers import new_id_text
 from chassis.settings import load
 from query_api import openapi, signups, user_detail, user_list, user_timeline
 from query_api.dependencies import Resources, open_resources
 from query_api.endpoint import Endpoint
-from query_api.front import put_in_front
+from query_api.front import Front
 from query_api.problems import PROBLEMS
 from query_api.settings import QueryApiSettings
 
@@ -61,7 +62,10 @@ def create_app(settings: QueryApiSettings | None = None, *, now: Callable[[], da
     )
     document = openapi.build(title=DESCRIPTION.title, summary=DESCRIPTION.summary)
     app.openapi = lambda: document  # type: ignore[method-assign] # FastAPI's documented way to bring one's own
-    put_in_front(app, [_route(query) for query in QUERIES])
+    queries = [_route(query) for query in QUERIES]
+    # The app's as well, for its list of routes and for 405.
+    app.router.routes[:0] = queries
+    put_in_front(app, partial(Front, queries))
     return app
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from fastapi import FastAPI
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -46,14 +45,3 @@ class Front:
                     scope["path_params"] = found.groupdict()
                     return candidate
         return query
-
-
-def put_in_front(app: FastAPI, routes: Sequence[Route]) -> None:
-    """Serve `routes` ahead of the framework; they are the app's as well, for its list of routes and for 405."""
-    app.router.routes[:0] = routes
-    around, app.user_middleware = app.user_middleware, []
-    served: ASGIApp = Front(routes, app.build_middleware_stack())
-    for middleware, arguments, options in reversed(around):
-        served = middleware(served, *arguments, **options)
-    app.user_middleware = around
-    app.middleware_stack = served

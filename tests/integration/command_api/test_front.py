@@ -1,7 +1,8 @@
 """The front and FastAPI answer every request alike."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -78,12 +79,60 @@ def _shown(document: dict[str, Any]) -> dict[str, str]:
     return {name: repr(value) for name, value in document.items() if name not in own}
 
 
-@pytest.mark.parametrize("form", ["{}", "urn:uuid:{}", "{{{}}}", "x{}"])
-async def test_ids_are_read_alike(api: httpx.AsyncClient, thorough: httpx.AsyncClient, form: str) -> None:
+def _with_an_arabic_digit(identifier: str) -> str:
+    return identifier.replace("0", "\N{ARABIC-INDIC DIGIT ZERO}", 1)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        str,
+        str.upper,
+        "urn:uuid:{}".format,
+        "{{{}}}".format,
+        "{{{}".format,
+        "x{}".format,
+        lambda identifier: identifier.replace("-", ""),
+        lambda identifier: "-".join(identifier.replace("-", "")),
+        lambda identifier: "0x" + identifier.replace("-", "")[2:],
+        lambda identifier: identifier.replace("-", "_"),
+        _with_an_arabic_digit,
+        lambda _: "",
+    ],
+)
+async def test_ids_are_read_alike(
+    api: httpx.AsyncClient, thorough: httpx.AsyncClient, form: Callable[[str], str]
+) -> None:
     user = await register(api, "ann")
-    url = f"/users/{form.format(user['id'])}/username"
+    url = f"/users/{quote(form(user['id']))}/username"
 
     answers = [await client.put(url, json={"username": "new"}) for client in (api, thorough)]
 
     assert answers[0].status_code == answers[1].status_code
     assert _shown(answers[0].json()) == _shown(answers[1].json())
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("DELETE", "/users/"),
+        ("POST", "/users/"),
+        ("POST", "/users//users"),
+        ("POST", "/users/x/users"),
+        ("PUT", "/users//email"),
+        ("POST", "/users//email/verify"),
+        ("POST", "/users/{user_id}/deactivate"),
+        ("POST", "/users/{user_id}"),
+    ],
+)
+async def test_paths_without_an_id_are_found_alike(
+    api: httpx.AsyncClient, thorough: httpx.AsyncClient, database: Connection, method: str, path: str
+) -> None:
+    document = {"email": "ann@example.com", "username": "ann", "password": "correct horse"}
+
+    answers = [await client.request(method, path, json=document) for client in (api, thorough)]
+
+    assert answers[0].status_code == answers[1].status_code
+    assert answers[0].status_code in {404, 405, 422}
+    assert _shown(answers[0].json()) == _shown(answers[1].json())
+    assert await database.fetchval("SELECT count(*) FROM users") == 0

@@ -3,6 +3,9 @@
 import httpx
 import pytest
 from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from query_api.app import create_app
 from query_api.problems import PROBLEMS
@@ -127,3 +130,19 @@ async def test_an_app_whose_database_is_down_starts_and_says_so() -> None:
         assert ready.status_code == 503
         assert "no connection to" in ready.json()["checks"]["database"]
         assert (await api.get("/livez")).status_code == 200
+
+
+async def test_a_bug_is_a_problem_too(settings: QueryApiSettings) -> None:
+    app = create_app(settings)
+
+    async def bug(_: Request) -> Response:
+        raise RuntimeError("secret internals")
+
+    app.router.routes.append(Route("/bug", bug))
+    async with serving(app) as api:
+        answer = await api.get("/bug")
+
+    assert answer.status_code == 500
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["type"] == "/problems/internal-error"
+    assert "secret" not in answer.text

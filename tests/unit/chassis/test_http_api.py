@@ -268,6 +268,7 @@ async def test_a_refused_preflight_is_a_problem_and_an_allowed_one_is_not() -> N
         allowed = await client.options("/things", headers={"origin": "https://app.example", **asks})
 
     assert problem(refused)["type"] == "/problems/cors-refused"
+    assert problem(refused)["instance"] == "/things"
     assert "access-control-allow-origin" not in refused.headers
     assert allowed.status_code == 200
 

@@ -1,0 +1,56 @@
+"""Logs show where an error came from, not what passed through, and get in nobody's way."""
+
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+from prometheus_client import REGISTRY
+
+from chassis.telemetry import configure_logging
+
+
+@pytest.fixture(autouse=True)
+def _restore() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    yield
+    root.handlers = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def test_a_traceback_shows_no_local_variables(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("test", "INFO")
+
+    def fail(password: str) -> None:
+        raise ValueError(len(password))
+
+    try:
+        fail("correct horse")
+    except ValueError:
+        structlog.get_logger("test").exception("test.failed")
+
+    line = capsys.readouterr().err
+    assert "test.failed" in line
+    assert "ValueError" in line
+    assert "correct horse" not in line
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+def test_a_line_that_cannot_be_written_is_counted_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost() -> float:
+        return REGISTRY.get_sample_value("muster_log_lines_lost_total") or 0
+
+    before = lost()
+    full = Path("/dev/full").open("w", buffering=1)  # noqa: SIM115 - closing it fails, too
+    monkeypatch.setattr(sys, "stderr", full)
+    configure_logging("test", "INFO")
+    structlog.get_logger("test").info("test.happened")
+    monkeypatch.undo()
+    with pytest.raises(OSError, match="space"):
+        full.close()
+
+    assert lost() == before + 1
