@@ -40,6 +40,8 @@ CREATE UNIQUE INDEX ON guide_users (username);
 FILL_SECONDS: Final = 300
 #: Of one probe at most: there are many, and each answers thousands of requests in that time.
 PROBE_SECONDS: Final = 1.2
+#: The guide's pool opens and closes what is beyond its twenty as it goes: for less than this nobody may be answered.
+GUIDE_SECONDS: Final = 1.0
 #: Why the guide's deepest page is not as slow as its bar says.
 DEEP_REASON: Final = (
     "the guide's query skips rows that lie in memory, in the order of the table, at some 30 ns each; a 400th of its"
@@ -124,7 +126,9 @@ def peaks(plan: Plan, guide: int, muster: int, shallow: list[str], deep: list[st
         requests = itertools.cycle([request(path) for path in paths])
 
         async def probe() -> Sample:
-            measured = await closed_loop(port, lambda: next(requests), connections=connections, seconds=plan.seconds)
+            least = GUIDE_SECONDS if port == guide else 0.0
+            seconds = max(plan.seconds, least)
+            measured = await closed_loop(port, lambda: next(requests), connections=connections, seconds=seconds)
             return measured.sample()
 
         return probe
