@@ -7,8 +7,7 @@ the caller's data is a `DatabaseUnavailableError`.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, TypeAlias
@@ -23,11 +22,13 @@ __all__ = [
     "COMMAND_SECONDS",
     "CONNECT_SECONDS",
     "INFRASTRUCTURE_ERRORS",
+    "NO_CONNECTION",
     "SESSION_SETTINGS",
     "Connection",
     "Database",
     "DatabaseUnavailableError",
     "connect",
+    "connections_to",
     "describe",
     "disconnect",
 ]
@@ -60,7 +61,8 @@ INFRASTRUCTURE_ERRORS: tuple[type[Exception], ...] = (
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.QueryCanceledError,
 )
-
+#: Why there is none; PostgreSQL can refuse a session in words of its own.
+NO_CONNECTION: tuple[type[Exception], ...] = (NoConnectionError, asyncpg.PostgresError, *INFRASTRUCTURE_ERRORS)
 
 Init = Callable[[Any], Coroutine[Any, Any, None]]
 
@@ -86,19 +88,11 @@ class Database:
 
         `init` runs once on each new connection, for what `server_settings` cannot say.
         """
-
-        async def open_one() -> Connection:
-            async with asyncio.timeout(ACQUIRE_SECONDS):
-                connection = await connect(address, application=application, **server_settings)
-                if init:
-                    await _initialise(connection, init)
-                return connection
-
-        connections = Connections(open_one, most=address.pool_size + address.max_overflow)
+        connections = connections_to(address, application=application, init=init, server_settings=server_settings)
         try:
             yield cls(address, connections)
         finally:
-            await connections.close(disconnect)
+            await connections.close()
 
     def connection(self) -> _Lent:
         """Lend one connection for an `async with` block.
@@ -116,6 +110,26 @@ class Database:
         """
         async with self.connection() as connection:
             await connection.fetchval("SELECT 1")
+
+
+def connections_to(
+    address: PostgresAddress,
+    *,
+    application: str,
+    server_settings: Mapping[str, str] | None = None,
+    init: Init | None = None,
+    crowd: int | None = None,
+) -> Connections:
+    """A stack for an address: its pool size is kept open, its overflow opened under load; close it in the end."""
+
+    async def open_one() -> Connection:
+        connection = await connect(address, application=application, **(server_settings or {}))
+        if init:
+            await _initialise(connection, init)
+        return connection
+
+    most = address.pool_size + address.max_overflow
+    return Connections(open_one, disconnect, most=most, keep=address.pool_size, crowd=crowd)
 
 
 async def connect(
@@ -153,10 +167,6 @@ async def _initialise(connection: Connection, init: Init) -> None:
         raise
 
 
-#: Why there is none; PostgreSQL can refuse a session in words of its own.
-_NO_CONNECTION: tuple[type[Exception], ...] = (NoConnectionError, asyncpg.PostgresError, *INFRASTRUCTURE_ERRORS)
-
-
 class _Lent:
     """One connection for one block; a class, because a generator's context manager costs as much as the lending."""
 
@@ -170,7 +180,7 @@ class _Lent:
     async def __aenter__(self) -> Connection:
         try:
             self._connection = connection = await self._connections.lend()
-        except _NO_CONNECTION as error:
+        except NO_CONNECTION as error:
             raise DatabaseUnavailableError(f"no connection to {self._address}: {describe(error)}") from error
         return connection
 

@@ -10,6 +10,7 @@ from typing import Final
 
 import structlog
 
+from chassis import lifecycle
 from chassis.database import Database
 from chassis.health import Health, serve_health
 from chassis.settings import PostgresAddress
@@ -64,8 +65,7 @@ def spare_the_collector() -> None:
     A batch is tens of thousands of objects that reference counting frees a moment later. With Python's defaults the
     collector walked through all of them, and through every module, several times a batch: a third of a rebuild's time.
     """
-    gc.collect()
-    gc.freeze()
+    lifecycle.spare_the_collector()
     gc.set_threshold(YOUNG_OBJECTS, 20, 100)
 
 

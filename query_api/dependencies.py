@@ -11,9 +11,9 @@ from typing import Final
 
 from chassis.clock import utc_now
 from query_api.arrivals import Arrivals
-from query_api.connections import Connections
 from query_api.cursors import CursorSeal
 from query_api.notifications import Callback, Listener
+from query_api.read_database import ReadDatabase
 from query_api.reading import Reader
 from query_api.serving import Serving
 from query_api.settings import QueryApiSettings
@@ -44,11 +44,11 @@ async def open_resources(
     address = settings.query_database
     async with AsyncExitStack() as stack:
         limit_ms = settings.query_statement_ms
-        connections = await stack.enter_async_context(
-            Connections.open(address, application=APPLICATION, statement_timeout=str(limit_ms))
+        database = await stack.enter_async_context(
+            ReadDatabase.open(address, application=APPLICATION, statement_timeout=str(limit_ms))
         )
-        serving = Serving(connections)
-        reader = Reader(connections, statement_ms=limit_ms, generation_gone=serving.changed)
+        serving = Serving(database)
+        reader = Reader(database, statement_ms=limit_ms, generation_gone=serving.changed)
         arrivals = Arrivals(limit=settings.query_waiters, hearing=lambda: listener.connected)
         listener = Listener(
             address,

@@ -12,8 +12,8 @@ import asyncpg
 
 from chassis.database import INFRASTRUCTURE_ERRORS, DatabaseUnavailableError, describe
 from chassis.problems import ProblemType, unavailable
-from query_api.connections import Connections, Statement
 from query_api.problems import TOO_EXPENSIVE, retry_later
+from query_api.read_database import ReadDatabase, Statement
 
 #: A server that enforces its own limit answers by then; one that does not is down.
 _GRACE_SECONDS: Final = 1.0
@@ -31,12 +31,12 @@ class _LeftError(Exception):
 class Reader:
     """Runs one statement on one connection at a time."""
 
-    def __init__(self, connections: Connections, *, statement_ms: int, generation_gone: Callable[[], None]) -> None:
+    def __init__(self, database: ReadDatabase, *, statement_ms: int, generation_gone: Callable[[], None]) -> None:
         """The connections carry `statement_ms` as their statement_timeout; here it bounds the wait for it.
 
         `generation_gone` is called when a statement names tables that are not there any more.
         """
-        self._connections = connections
+        self._database = database
         self._seconds = statement_ms / 1000 + _GRACE_SECONDS
         self._generation_gone = generation_gone
         #: Who waits for the rows of each statement that queues, beside whoever sends it.
@@ -60,9 +60,9 @@ class Reader:
             DatabaseUnavailableError: no connection, or it failed.
         """
         try:
-            if self._connections.is_crowded:
+            if self._database.is_crowded:
                 return await self._fetch_shared(understand, sql, arguments, plan_each_time=plan_each_time)
-            return understand(await self._connections.fetch(Statement(sql, arguments, self._seconds, plan_each_time)))
+            return understand(await self._database.fetch(Statement(sql, arguments, self._seconds, plan_each_time)))
         except asyncpg.PostgresError as error:
             self._explain(error, TOO_EXPENSIVE)
             raise
@@ -79,7 +79,7 @@ class Reader:
         others = self._queued[key] = []
         statement = Statement(sql, arguments, self._seconds, plan_each_time, partial(self._close, key, others))
         try:
-            understood = understand(await self._connections.fetch(statement))
+            understood = understand(await self._database.fetch(statement))
         except BaseException as error:
             self._close(key, others)
             _fail(others, error if isinstance(error, Exception) else _LeftError())
@@ -102,7 +102,7 @@ class Reader:
             DatabaseUnavailableError: no connection, or it failed.
         """
         try:
-            rows = await self._connections.fetch_limited(sql, arguments, limit_ms=limit_ms)
+            rows = await self._database.fetch_limited(sql, arguments, limit_ms=limit_ms)
         except asyncpg.PostgresError as error:
             self._explain(error, too_slow)
             raise
@@ -114,7 +114,7 @@ class Reader:
         Raises:
             DatabaseUnavailableError: it did not answer.
         """
-        await self._connections.fetch(Statement("SELECT 1", (), _CHECK_SECONDS))
+        await self._database.fetch(Statement("SELECT 1", (), _CHECK_SECONDS))
 
     def _explain(self, error: asyncpg.PostgresError, too_slow: ProblemType) -> None:
         """Raise what the client can do about it; return where it is our own mistake."""

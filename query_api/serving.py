@@ -26,7 +26,7 @@ from chassis.database import DatabaseUnavailableError, describe
 from chassis.health import NotReadyError
 from chassis.lifecycle import wait_for_event
 from chassis.problems import unavailable
-from query_api.connections import Connections, Statement
+from query_api.read_database import ReadDatabase, Statement
 from read_model.generations import SCHEMAS, Schema
 
 log = structlog.get_logger("serving")
@@ -68,9 +68,9 @@ class View:
 class Serving:
     """Follows the serving generations; ask `view` at the start of a request."""
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, database: ReadDatabase) -> None:
         """Know nothing yet; `follow` begins."""
-        self._connections = connections
+        self._database = database
         self._views: Mapping[str, View] = {}
         #: The shapes that serve, also where the code reads another.
         self._shapes: Mapping[str, int] = {}
@@ -144,14 +144,14 @@ class Serving:
     async def _fill_pool(self) -> None:
         """Open what is missing at the start and after an outage, before the requests need it."""
         try:
-            await self._connections.fill()
+            await self._database.fill()
         except DatabaseUnavailableError as error:
             # Nothing is lost yet: a request that finds no connection says so itself.
             log.debug("serving.pool_not_filled", reason=describe(error))
 
     async def _refresh(self) -> None:
         try:
-            rows = await self._connections.fetch(Statement(_VIEWS_SQL, (), _READ_SECONDS))
+            rows = await self._database.fetch(Statement(_VIEWS_SQL, (), _READ_SECONDS))
         except DatabaseUnavailableError as error:
             self._note_trouble(describe(error))
         except asyncpg.UndefinedTableError:

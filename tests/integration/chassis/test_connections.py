@@ -1,0 +1,237 @@
+"""The lending of connections: never too many, in the order of asking, and nothing lost whatever is cancelled."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import asyncpg
+import pytest
+
+from chassis.connections import ACQUIRE_SECONDS, Connections, NoConnectionError
+from chassis.database import connect, connections_to, disconnect
+from chassis.settings import PostgresAddress
+from tests.waiting import until
+
+SECONDS = 5.0
+APPLICATION = "lending"
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+
+@pytest.fixture
+async def two(query_database: PostgresAddress) -> AsyncIterator[Connections]:
+    async with lending(query_database, most=2) as connections:
+        yield connections
+
+
+@pytest.fixture
+async def server(query_database: PostgresAddress) -> AsyncIterator[Connection]:
+    """Somebody who looks at the server from outside."""
+    connection = await connect(query_database, application="test")
+    yield connection
+    await disconnect(connection)
+
+
+@asynccontextmanager
+async def lending(address: PostgresAddress, **limits: Any) -> AsyncIterator[Connections]:
+    connections = Connections(partial_open(address), disconnect, **{"keep": 1, **limits})
+    try:
+        yield connections
+    finally:
+        await connections.close()
+
+
+def partial_open(address: PostgresAddress) -> Callable[[], Awaitable[Connection]]:
+    return lambda: connect(address, application=APPLICATION)
+
+
+async def opened(server: Connection) -> int:
+    count = await server.fetchval(
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1 AND datname = current_database()",
+        APPLICATION,
+    )
+    return int(count)
+
+
+async def abandoned(server: Connection) -> int:
+    """Sessions that ended without the client's saying so."""
+    await server.execute("SELECT pg_stat_clear_snapshot()")
+    count = await server.fetchval("SELECT sessions_abandoned FROM pg_stat_database WHERE datname = current_database()")
+    return int(count)
+
+
+async def lend_all(connections: Connections, number: int) -> list[Connection]:
+    return [await connections.lend() for _ in range(number)]
+
+
+def give_all_back(connections: Connections, held: list[Connection]) -> None:
+    for connection in held:
+        connections.give_back(connection)
+
+
+async def test_the_one_used_last_is_lent_first(two: Connections) -> None:
+    held = await lend_all(two, 2)
+    give_all_back(two, held)
+
+    for _ in range(3):
+        connection = await two.lend()
+        assert connection is held[-1]
+        two.give_back(connection)
+
+
+async def test_who_waits_is_served_in_the_order_of_asking(two: Connections) -> None:
+    held = await lend_all(two, 2)
+    served: list[int] = []
+
+    async def ask(number: int) -> None:
+        connection = await two.lend()
+        served.append(number)
+        two.give_back(connection)
+
+    asking = [asyncio.ensure_future(ask(number)) for number in range(10)]
+    await asyncio.sleep(0)
+    two.give_back(held[0])
+    await asyncio.gather(*asking)
+    two.give_back(held[1])
+
+    assert served == list(range(10))
+
+
+async def test_who_waits_in_vain_is_refused_and_nothing_is_lost(two: Connections) -> None:
+    held = await lend_all(two, 2)
+
+    with pytest.raises(NoConnectionError, match="busy for 1 s"):
+        await two.lend()
+    give_all_back(two, held)
+    again = await lend_all(two, 2)
+    assert set(again) == set(held)
+    give_all_back(two, again)
+
+
+async def test_a_turn_that_comes_to_a_cancelled_waiter_goes_to_the_next(two: Connections) -> None:
+    held = await lend_all(two, 2)
+    first, second = asyncio.ensure_future(two.lend()), asyncio.ensure_future(two.lend())
+    await asyncio.sleep(0)
+
+    two.give_back(held[0])
+    first.cancel()
+
+    assert await asyncio.wait_for(second, SECONDS) is held[0]
+    assert first.cancelled()
+    give_all_back(two, held)
+
+
+async def test_a_place_that_comes_to_a_cancelled_waiter_goes_to_the_next(two: Connections, server: Connection) -> None:
+    held = await lend_all(two, 2)
+    first, second = asyncio.ensure_future(two.lend()), asyncio.ensure_future(two.lend())
+    await asyncio.sleep(0)
+
+    two.discard(held[0])
+    first.cancel()
+
+    opened_anew = await asyncio.wait_for(second, SECONDS)
+    assert opened_anew not in held
+    give_all_back(two, [held[1], opened_anew])
+    await until(lambda: so_many(server, 2), within=SECONDS, what="two are open")
+
+
+async def test_who_waits_and_then_opens_one_is_refused_in_the_same_second(query_database: PostgresAddress) -> None:
+    opening = 0
+
+    async def open_one() -> Connection:
+        nonlocal opening
+        opening += 1
+        if opening > 1:
+            await asyncio.Event().wait()
+        return await connect(query_database, application=APPLICATION)
+
+    connections = Connections(open_one, disconnect, most=1, keep=1)
+    held = await connections.lend()
+    asyncio.get_running_loop().call_later(0.6, connections.discard, held)
+    began = time.monotonic()
+
+    with pytest.raises(NoConnectionError, match="opened within 1 s"):
+        await connections.lend()
+
+    assert ACQUIRE_SECONDS - 0.1 < time.monotonic() - began < ACQUIRE_SECONDS + 0.4
+    assert connections.lent == 0
+    await connections.close()
+
+
+async def test_what_the_load_does_not_need_is_closed_in_order_down_to_what_is_kept(
+    query_database: PostgresAddress, server: Connection
+) -> None:
+    async with lending(query_database, most=6, keep=2, idle_seconds=0.2) as connections:
+        before = await abandoned(server)
+        give_all_back(connections, await lend_all(connections, 6))
+        assert await opened(server) == 6
+
+        await until(lambda: so_many(server, 2), within=SECONDS, what="the two to be kept are left")
+        # Several looks later they are still there, and can be lent.
+        rested = asyncio.get_running_loop().time() + 0.6
+        await until(lambda: later(rested), within=SECONDS, what="further looks")
+        assert await opened(server) == 2
+        assert await abandoned(server) == before
+        again = await lend_all(connections, 6)
+        assert await again[-1].fetchval("SELECT 1") == 1
+        give_all_back(connections, again)
+
+
+async def so_many(server: Connection, number: int) -> bool:
+    return await opened(server) == number
+
+
+async def later(moment: float) -> bool:
+    return asyncio.get_running_loop().time() > moment
+
+
+async def test_what_the_load_needs_is_not_closed(query_database: PostgresAddress, server: Connection) -> None:
+    async with lending(query_database, most=3, keep=1, idle_seconds=0.3) as connections:
+        give_all_back(connections, await lend_all(connections, 3))
+        over = asyncio.get_running_loop().time() + 0.9
+        while not await later(over):
+            held = await lend_all(connections, 2)
+            give_all_back(connections, held)
+            await asyncio.gather(*(connection.fetchval("SELECT pg_sleep(0.01)") for connection in held))
+
+        await until(lambda: so_many(server, 2), within=SECONDS, what="only the third is closed")
+
+
+async def test_a_crowd_waits_but_not_behind_slow_statements_and_comes_back_after_them(
+    query_database: PostgresAddress,
+) -> None:
+    """Twelve clients: two run at once, six while the statements are slow, and two again afterwards."""
+    async with lending(query_database, most=6, keep=6, crowd=2) as connections:
+        seconds, over = 0.3, asyncio.Event()
+
+        async def client() -> None:
+            while not over.is_set():
+                connection = await connections.lend()
+                await connection.fetchval("SELECT pg_sleep($1)", seconds)
+                connections.give_back(connection)
+
+        async def lent(number: int) -> bool:
+            return connections.lent == number
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(12):
+                group.create_task(client())
+            assert connections.lent <= 2
+            await until(lambda: lent(6), within=SECONDS, what="slow statements hold nobody up")
+            seconds = 0.001
+            await until(lambda: lent(2), within=SECONDS, what="the crowd is as small as before")
+            assert connections.is_crowded
+            over.set()
+    assert connections.lent == 0
+
+
+async def test_filling_opens_what_is_meant_to_last(query_database: PostgresAddress, server: Connection) -> None:
+    connections = connections_to(replace(query_database, pool_size=3, max_overflow=5), application=APPLICATION)
+    for _ in range(2):
+        await connections.fill()
+        assert await opened(server) == 3
+    await connections.close()
+    await until(lambda: so_many(server, 0), within=SECONDS, what="all are closed")
