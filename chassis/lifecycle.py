@@ -6,8 +6,9 @@ import asyncio
 import gc
 import random
 import signal
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import structlog
 
@@ -60,6 +61,21 @@ def spare_the_collector() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+@asynccontextmanager
+async def alongside(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run work beside the block and cancel it at the block's end.
+
+    What comes out is the block's own error or cancellation, never the work's: work that may fail tells of it itself.
+    """
+    tasks = [asyncio.ensure_future(each) for each in work]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def wait_for_event(event: asyncio.Event, seconds: float) -> bool:

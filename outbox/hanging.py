@@ -15,14 +15,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Final, Literal
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from chassis.database import describe
-from chassis.kafka import INFRASTRUCTURE_ERRORS, REQUEST_SECONDS
+from chassis.kafka import REQUEST_SECONDS
+from chassis.lifecycle import alongside
 from outbox.maintenance import roll_segments
 from outbox.publisher import Publisher
 from outbox.reading import Readers, newest_between, read_to
@@ -96,13 +97,8 @@ async def mend(
 async def watching(settings: RelaySettings, foreign: Mapping[TopicPartition, int]) -> AsyncIterator[asyncio.Event]:
     """Look now and then, until the block ends; the event is set when something hangs that is not `foreign`."""
     found = asyncio.Event()
-    task = asyncio.create_task(_watch(settings, foreign, found))
-    try:
+    async with alongside(_watch(settings, foreign, found)):
         yield found
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 async def hanging_partitions(
@@ -132,9 +128,9 @@ async def _watch(settings: RelaySettings, foreign: Mapping[TopicPartition, int],
     while not found.is_set():
         try:
             await _look(settings, foreign, found)
-        except INFRASTRUCTURE_ERRORS as error:
+        except Exception as error:  # noqa: BLE001 - told, and looked again after a pause: nobody else watches
             # The relay's own producer decides what an outage means.
-            log.info("relay.watch_failed", error=describe(error))
+            log.warning("relay.watch_failed", error=describe(error))
 
 
 async def _look(settings: RelaySettings, foreign: Mapping[TopicPartition, int], found: asyncio.Event) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Final
 
 import structlog
@@ -19,7 +19,7 @@ from aiokafka import AIOKafkaProducer
 from chassis.database import connect, describe, disconnect
 from chassis.idempotency import KEPT, PURGE_ROWS, purge
 from chassis.kafka import client_arguments
-from chassis.lifecycle import Backoff
+from chassis.lifecycle import Backoff, alongside
 from outbox import metrics
 from outbox.backlog import read_backlog
 from outbox.settings import RelaySettings
@@ -39,20 +39,18 @@ ROLL_KEY: Final = b"muster.maintenance"
 
 @asynccontextmanager
 async def maintaining(settings: RelaySettings) -> AsyncIterator[None]:
-    """Run every job in the background until the block ends."""
-    jobs = [
-        asyncio.create_task(_repeat("gauges", GAUGES_SECONDS, lambda: _measure(settings))),
-        asyncio.create_task(_repeat("purge", PURGE_SECONDS, lambda: _purge(settings))),
-        asyncio.create_task(_repeat("roll", roll_interval(settings), lambda: roll_segments(settings))),
-    ]
+    """Run every job in the background until the block ends; then the gauges are 0, as on any standby."""
     try:
-        yield
+        async with alongside(
+            _repeat("gauges", GAUGES_SECONDS, lambda: _measure(settings)),
+            _repeat("purge", PURGE_SECONDS, lambda: _purge(settings)),
+            _repeat("roll", roll_interval(settings), lambda: roll_segments(settings)),
+        ):
+            yield
     finally:
-        for job in jobs:
-            job.cancel()
-        for job in jobs:
-            with suppress(asyncio.CancelledError):
-                await job
+        # The last values would stand for ever, and an alarm on the greatest of all relays with them.
+        metrics.BACKLOG.set(0)
+        metrics.OLDEST.set(0)
 
 
 def roll_interval(settings: RelaySettings) -> float:

@@ -36,8 +36,12 @@ class PageHistogram(Collector):
         yield HistogramMetricFamily(self._name, self._documentation, buckets=buckets, sum_value=self._sum)
 
 
-BACKLOG = Gauge("muster_outbox_backlog_events", "Events committed and not yet published; an estimate above 10,000.")
-OLDEST = Gauge("muster_outbox_oldest_unpublished_seconds", "Age of the oldest event not yet published; 0 for none.")
+BACKLOG = Gauge(
+    "muster_outbox_backlog_events", "Events committed and not yet published; an estimate above 10,000; 0 on standby."
+)
+OLDEST = Gauge(
+    "muster_outbox_oldest_unpublished_seconds", "Age of the oldest event not yet published; 0 for none, and on standby."
+)
 PUBLISHED = Counter("muster_outbox_published_total", "Events published by this process.")
 #: Append to committed on Kafka; buckets in seconds, from the best a trickle can reach to a long outage.
 PUBLISH_SECONDS = PageHistogram(

@@ -73,11 +73,13 @@ class Publisher:
         """Start, and fence whoever published under this name before.
 
         Raises:
-            KafkaError, OSError, TimeoutError: no broker, or none that coordinates transactions yet.
+            KafkaError, OSError, TimeoutError: no broker, or none that coordinates transactions yet;
+                ConnectionLostError at once when a connection ends meanwhile.
         """
         publisher = cls(settings, reached=reached)
         try:
-            async with asyncio.timeout(START_SECONDS):
+            # aiokafka would ask for its producer id for ever, a lost connection or not.
+            async with publisher._in_time(START_SECONDS):
                 await publisher._producer.start()
         except BaseException:
             await publisher.close()
@@ -148,11 +150,11 @@ class Publisher:
             await (self._producer.commit_transaction() if commit else self._producer.abort_transaction())
 
     @asynccontextmanager
-    async def _in_time(self) -> AsyncIterator[None]:
-        """End the block after PUBLISH_SECONDS, and at once when a connection is lost."""
+    async def _in_time(self, seconds: float = PUBLISH_SECONDS) -> AsyncIterator[None]:
+        """End the block after the seconds, and at once when a connection is lost."""
         self.check()
         try:
-            async with asyncio.timeout(PUBLISH_SECONDS) as self._deadline:
+            async with asyncio.timeout(seconds) as self._deadline:
                 yield
         except TimeoutError:
             self.check()

@@ -157,7 +157,7 @@ class Relay:
             publisher = await Publisher.open(settings, reached=self._reached)
             self.state.beat()
             try:
-                await settle(work_list, publisher, settings, self._foreign)
+                await settle(work_list, publisher, settings, self._foreign, self.state.beat)
                 async with watching(settings, self._foreign) as hangs, _waking(listener, publisher.lost, hangs):
                     await self._drain(_Session(work_list, publisher, hangs), leadership, listener, stopping)
             finally:

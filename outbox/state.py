@@ -16,8 +16,9 @@ log = structlog.get_logger("outbox.relay")
 Phase = Literal["starting", "standby", "leading", "failing", "stopped"]
 
 #: A turn of the loop is a page at most; a loop that has not turned for this long hangs and should be restarted. It is
-#: longer than every deadline inside a turn together.
-LIVE_SECONDS: Final = 120.0
+#: longer than all that may happen between two beats, of which settling takes the longest: SETTLE_SECONDS
+#: (outbox/settlement.py), and twice REQUEST_SECONDS until its readers have stopped.
+LIVE_SECONDS: Final = 150.0
 
 
 class RelayState:

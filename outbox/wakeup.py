@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, Final
 
-import asyncpg
 import structlog
 
-from chassis.database import INFRASTRUCTURE_ERRORS, connect, describe, disconnect
-from chassis.lifecycle import Backoff, wait_for_event
+from chassis.database import connect, describe, disconnect
+from chassis.lifecycle import Backoff, alongside, wait_for_event
 from chassis.settings import PostgresAddress
 
 log = structlog.get_logger("outbox.wakeup")
@@ -29,8 +28,26 @@ RECONNECT_CAP_SECONDS: Final = 5.0
 #: How often a listener makes sure that somebody still listens to it.
 CHECK_SECONDS: Final = 30.0
 
-#: A session can be refused for other reasons than an outage (too few rights, say): to be told, and tried again.
-_ERRORS: Final[tuple[type[Exception], ...]] = (*INFRASTRUCTURE_ERRORS, asyncpg.PostgresError)
+
+class _Trouble:
+    """Tells of a failure once, not at every try: again when it has become another one, or was over meanwhile."""
+
+    def __init__(self, event: str) -> None:
+        """`event` names the line in the log."""
+        self._event = event
+        self._told: str | None = None
+
+    def failed(self, error: Exception) -> None:
+        """A try has failed."""
+        words = describe(error)
+        if words != self._told:
+            log.warning(self._event, error=words)
+        self._told = words
+
+    def over(self) -> bool:
+        """A try has succeeded; says whether the ones before it had not."""
+        was_told, self._told = self._told is not None, None
+        return was_told
 
 
 class Notifier:
@@ -40,20 +57,17 @@ class Notifier:
         """Use `open`."""
         self._address = address
         self._asked = asyncio.Event()
+        self._trouble = _Trouble("outbox.notify_failed")
 
     @classmethod
     @asynccontextmanager
     async def open(cls, address: PostgresAddress, *, enabled: bool = True) -> AsyncIterator[Notifier]:
         """Notify in the background until the block ends; with `enabled` off the relay lives by its poll."""
         notifier = cls(address)
-        task = asyncio.create_task(notifier._run()) if enabled else None
-        try:
+        async with AsyncExitStack() as stack:
+            if enabled:
+                await stack.enter_async_context(alongside(notifier._run()))
             yield notifier
-        finally:
-            if task:
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
 
     def notify(self) -> None:
         """Ask for a NOTIFY soon; returns at once and never fails."""
@@ -65,8 +79,8 @@ class Notifier:
             await self._asked.wait()
             try:
                 await self._notify_while_connected(backoff)
-            except _ERRORS as error:
-                log.warning("outbox.notify_failed", error=describe(error))
+            except Exception as error:  # noqa: BLE001 - told, and tried again; the relay's poll stands behind it
+                self._trouble.failed(error)
             await asyncio.sleep(backoff.next())
 
     async def _notify_while_connected(self, backoff: Backoff) -> None:
@@ -78,6 +92,8 @@ class Notifier:
                 self._asked.clear()
                 await connection.execute(f"NOTIFY {CHANNEL}")
                 backoff.reset()
+                if self._trouble.over():
+                    log.info("outbox.notifying_again", channel=CHANNEL)
                 await asyncio.sleep(DEBOUNCE_SECONDS)
         finally:
             await disconnect(connection)
@@ -90,19 +106,15 @@ class Listener:
         """Use `open`."""
         self._address = address
         self._heard = asyncio.Event()
+        self._trouble = _Trouble("outbox.listener_lost")
 
     @classmethod
     @asynccontextmanager
     async def open(cls, address: PostgresAddress) -> AsyncIterator[Listener]:
         """Listen until the block ends; a lost connection is noticed and made again."""
         listener = cls(address)
-        task = asyncio.create_task(listener._run())
-        try:
+        async with alongside(listener._run()):
             yield listener
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
 
     def wake(self) -> None:
         """End the current or next `wait`, as a notification would."""
@@ -119,8 +131,8 @@ class Listener:
         while True:
             try:
                 await self._listen(backoff)
-            except _ERRORS as error:
-                log.warning("outbox.listener_lost", error=describe(error))
+            except Exception as error:  # noqa: BLE001 - told, and tried again; the poll stands behind it
+                self._trouble.failed(error)
             await asyncio.sleep(backoff.next())
 
     async def _listen(self, backoff: Backoff) -> None:
@@ -130,6 +142,7 @@ class Listener:
             connection.add_termination_listener(lambda _: lost.set())
             await connection.add_listener(CHANNEL, self._on_notify)
             log.info("outbox.listening", channel=CHANNEL)
+            self._trouble.over()
             backoff.reset()
             # What was notified while nobody listened is found by looking once.
             self.wake()

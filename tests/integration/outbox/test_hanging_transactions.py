@@ -13,11 +13,12 @@ import pytest
 import pytest_asyncio
 from aiokafka import AIOKafkaProducer, TopicPartition
 from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 
 from chassis.kafka import Topic, admin, client_arguments, ensure_topics
 from chassis.settings import Kafka, PostgresAddress, Topics
 from local_stack.kafka import KafkaServer
-from outbox.hanging import bound, hanging_partitions, patience
+from outbox.hanging import bound, hanging_partitions, patience, watching
 from outbox.publisher import Publisher
 from outbox.reading import Readers
 from outbox.record import BatchRecord, digest, encode
@@ -248,3 +249,17 @@ async def test_nothing_hangs_on_a_healthy_broker(connection: Connection, relay_s
         await until_empty(connection)
 
     assert await hanging(relay_settings) == []
+
+
+async def test_a_look_that_fails_in_an_unexpected_way_is_told_and_the_block_keeps_its_own_error(
+    relay_settings: RelaySettings,
+) -> None:
+    broken = relay_settings.model_copy(update={"topic_partitions": None, "relay_transaction_timeout_ms": 0})
+    with capture_logs() as lines, pytest.raises(ValueError, match="the block's own"):  # noqa: PT012 - a context of ours
+        async with watching(broken, {}):
+
+            async def told_twice() -> bool:
+                return [line["event"] for line in lines].count("relay.watch_failed") > 1
+
+            await until(told_twice, within=20, what="two looks that failed")
+            raise ValueError("the block's own")
