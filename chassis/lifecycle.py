@@ -78,6 +78,17 @@ async def alongside(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def end(task: asyncio.Task[Any]) -> None:
+    """Cancel a task and wait until it has ended; raises what it failed with.
+
+    Unlike awaiting the task, this tells its cancellation from the caller's own, which comes through.
+    """
+    task.cancel()
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.result()
+
+
 async def wait_for_event(event: asyncio.Event, seconds: float) -> bool:
     """Wait until `event` is set or the seconds have passed; says whether it is set."""
     # Not wait_for: before Python 3.12 it forgets a cancellation that comes together with the event.

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 from uuid import UUID
 
 from chassis.consistency import ConsistencyToken, InvalidTokenError
 from chassis.http_api import malformed_header
+from chassis.lifecycle import end, wait_for_event
 from chassis.problems import Problem
-from query_api.arrivals import Arrivals
+from query_api.arrivals import Arrivals, Waiter
 from query_api.exchange import Exchange
 from query_api.problems import NOT_YET_VISIBLE, retry_later
 
@@ -71,37 +71,31 @@ async def read_when_fresh(
     result = await attempt()
     if result is not None:
         return result
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + exchange.preferences.wait_seconds
-    left = asyncio.ensure_future(exchange.client_left())
-    try:
-        with arrivals.waiter(projection, wanted) as moved:
+    deadline = asyncio.get_running_loop().time() + exchange.preferences.wait_seconds
+    with arrivals.waiter(projection, wanted) as waiter:
+        left = asyncio.ensure_future(exchange.client_left())
+        left.add_done_callback(lambda _: waiter.moved.set())
+        try:
             while True:
-                moved.clear()
+                waiter.moved.clear()
                 # Looked at again after joining: what moved in between has notified nobody.
                 result = await attempt()
                 if result is not None:
                     return result
-                remaining = deadline - loop.time()
-                if remaining <= 0:
-                    raise _not_yet_visible(exchange)
-                await _next_move(moved, left, min(remaining, arrivals.poll_seconds))
-    finally:
-        left.cancel()
-        with suppress(asyncio.CancelledError):
-            await left
+                await _next_move(waiter, left, deadline, exchange)
+        finally:
+            await end(left)
 
 
-async def _next_move(moved: asyncio.Event, left: asyncio.Future[None], seconds: float) -> None:
-    moving = asyncio.ensure_future(moved.wait())
-    either: set[asyncio.Future[Any]] = {moving, left}
-    try:
-        await asyncio.wait(either, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        moving.cancel()
+async def _next_move(waiter: Waiter, left: asyncio.Future[None], deadline: float, exchange: Exchange) -> None:
+    remaining = deadline - asyncio.get_running_loop().time()
+    if remaining <= 0:
+        raise _not_yet_visible(exchange)
+    await wait_for_event(waiter.moved, remaining)
     if left.done():
         left.result()
         raise ClientLeftError
+    waiter.raise_failure()
 
 
 def _not_yet_visible(exchange: Exchange) -> Exception:

@@ -12,6 +12,7 @@ from typing import Final
 from chassis.clock import utc_now
 from query_api.arrivals import Arrivals
 from query_api.cursors import CursorSeal
+from query_api.looks import Looks
 from query_api.notifications import Callback, Listener
 from query_api.read_database import ReadDatabase
 from query_api.reading import Reader
@@ -49,7 +50,9 @@ async def open_resources(
         )
         serving = Serving(database)
         reader = Reader(database, statement_ms=limit_ms, generation_gone=serving.changed)
-        arrivals = Arrivals(limit=settings.query_waiters, hearing=lambda: listener.connected)
+        arrivals = await stack.enter_async_context(
+            Arrivals.open(Looks(reader, serving).look, limit=settings.query_waiters, hearing=lambda: listener.connected)
+        )
         listener = Listener(
             address,
             _callbacks(serving, arrivals),

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import asyncpg
 import structlog
 
 from chassis.database import INFRASTRUCTURE_ERRORS, connect, describe, disconnect
-from chassis.lifecycle import Backoff, wait_for_event
+from chassis.lifecycle import Backoff, end, wait_for_event
 from chassis.settings import PostgresAddress
 
 log = structlog.get_logger("notifications")
@@ -39,6 +39,8 @@ class Listener:
         self._callbacks = callbacks
         self._application = application
         self.connected = False
+        #: Whether the log's last word is that notifications do not arrive.
+        self._interrupted = False
 
     @asynccontextmanager
     async def listen(self) -> AsyncIterator[None]:
@@ -47,18 +49,21 @@ class Listener:
         try:
             yield
         finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            await end(task)
 
     async def _keep_listening(self) -> None:
         backoff = Backoff(first=_FIRST_RETRY_SECONDS, cap=_LONGEST_RETRY_SECONDS)
         while True:
+            reason = "the server closed the connection"
             try:
                 await self._listen_once(backoff)
             except _FAILURES as error:
-                log.info("notifications.interrupted", reason=describe(error))
+                reason = describe(error)
             self.connected = False
+            # Once per change: an outage of an hour is not worth 3,600 lines.
+            if not self._interrupted:
+                log.warning("notifications.interrupted", reason=reason)
+            self._interrupted = True
             await asyncio.sleep(backoff.next())
 
     async def _listen_once(self, backoff: Backoff) -> None:
@@ -70,6 +75,9 @@ class Listener:
                 await connection.add_listener(channel, self._notified)
             self.connected = True
             backoff.reset()
+            if self._interrupted:
+                log.info("notifications.resumed")
+            self._interrupted = False
             self._tell_all()
             while not await wait_for_event(lost, PROBE_SECONDS):
                 await connection.fetchval("SELECT 1", timeout=_PROBE_ANSWER_SECONDS)

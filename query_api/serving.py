@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -24,7 +24,7 @@ import structlog
 from chassis.clock import rfc3339, utc_now
 from chassis.database import DatabaseUnavailableError, describe
 from chassis.health import NotReadyError
-from chassis.lifecycle import wait_for_event
+from chassis.lifecycle import end, wait_for_event
 from chassis.problems import unavailable
 from query_api.read_database import ReadDatabase, Statement
 from read_model.generations import SCHEMAS, Schema
@@ -130,9 +130,7 @@ class Serving:
         try:
             yield
         finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            await end(task)
 
     async def _follow(self) -> None:
         while True:

@@ -100,6 +100,8 @@ class Feed:
         self._log = log.bind(projection=generation.projection, generation=generation.number)
         self._labels = (generation.projection, str(generation.number))
         self._backoff = Backoff(first=FIRST_RETRY_SECONDS, cap=RETRY_CAP_SECONDS)
+        #: Whether the log's last word is that the database does not answer.
+        self._unavailable = False
         self._stopping = asyncio.Event()
         self._broken = asyncio.Event()
         self._joined = False
@@ -341,7 +343,7 @@ class Feed:
                     return False
                 await self._retry_later(error)
             else:
-                self._backoff.reset()
+                self._database_works()
                 metrics.APPLIED.labels(*self._labels).inc(len(batch.items))
                 metrics.PARKED.labels(*self._labels).inc(parked)
                 if parked:
@@ -352,8 +354,17 @@ class Feed:
     async def _retry_later(self, error: Exception) -> None:
         metrics.RETRIES.labels(*self._labels).inc()
         delay = self._backoff.next()
-        self._log.warning("feed.database_unavailable", error=describe(error), retry_in=round(delay, 2))
+        # Once per change, not per try.
+        if not self._unavailable:
+            self._log.warning("feed.database_unavailable", error=describe(error))
+        self._unavailable = True
         await wait_for_event(self._stopping, delay)
+
+    def _database_works(self) -> None:
+        self._backoff.reset()
+        if self._unavailable:
+            self._log.info("feed.database_available")
+        self._unavailable = False
 
     async def _refuse(self, error: TooLateError) -> None:
         """Stay out of it, and say why, until an operator has decided."""
@@ -389,7 +400,7 @@ class Feed:
         self._unplaced -= set(partitions)
         self.refusal = None
         self._placed = time.time()
-        self._backoff.reset()
+        self._database_works()
         return True
 
     async def _rest(self, consumer: AIOKafkaConsumer) -> None:
@@ -413,6 +424,7 @@ class Feed:
         if moves:
             epoch = self._epoch
             await self._writer.write(Batch((), moves))
+            self._database_works()
             if epoch == self._epoch:
                 self._moved(moves)
                 await self._show_offsets(consumer)

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from chassis.database import Database
 from chassis.settings import Kafka, PostgresAddress
@@ -129,14 +130,18 @@ async def test_a_broker_that_is_killed_and_comes_back_costs_delay_only(private: 
         await private.users_reach(12, within=60)
 
 
-async def test_postgresql_that_is_killed_and_recovers_costs_delay_only(private: Private) -> None:
-    async with running(partial(serve, private.settings)):
-        await private.register(5)
-        await private.users_reach(5, within=30)
-        await private.postgres.kill()
-        await private.register(7)
-        await private.postgres.start()
-        await private.users_reach(12, within=60)
+async def test_postgresql_that_is_killed_and_recovers_costs_delay_and_two_lines_only(private: Private) -> None:
+    with capture_logs() as lines:
+        async with running(partial(serve, private.settings, projections=["users"])):
+            await private.register(5)
+            await private.users_reach(5, within=30)
+            await private.postgres.kill()
+            await private.register(7)
+            await until(lambda: retried(private, 5), within=30, what="several tries")
+            await private.postgres.start()
+            await private.users_reach(12, within=60)
+    told = [line["event"] for line in lines if line["event"].startswith("feed.database_")]
+    assert told == ["feed.database_unavailable", "feed.database_available"]
 
 
 async def test_a_broker_that_hangs_makes_a_new_consumer_and_goes_on_when_it_wakes(
@@ -167,6 +172,12 @@ async def throwaway() -> AsyncIterator[Path]:
 
 async def answered(private: Private) -> bool:
     return (await private.probe("/health"))[0] == 200
+
+
+async def retried(private: Private, times: int) -> bool:
+    _, text = await private.probe("/metrics")
+    lines = [line for line in text.splitlines() if line.startswith("muster_projector_retries_total{")]
+    return sum(float(line.rpartition(" ")[2]) for line in lines) >= times
 
 
 async def restarted(private: Private) -> bool:

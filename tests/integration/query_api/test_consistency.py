@@ -8,6 +8,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from chassis.connections import Connections
 from chassis.settings import PostgresAddress
 from projectors import signups, timeline, users
 from query_api.app import create_app
@@ -227,23 +228,62 @@ async def test_one_waiter_too_many_is_told_to_come_back(query_database: Postgres
         assert (await first).status_code == 504
 
 
-async def test_waiting_asks_the_database_a_few_times_a_second_at_most(
-    api: httpx.AsyncClient, read_side: ReadSide
+async def test_two_hundred_who_wait_ask_the_database_no_more_than_one_would(
+    api: httpx.AsyncClient, app: FastAPI, read_side: ReadSide
 ) -> None:
-    ann = person()
-    fetches = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()"
-    await read_side.connection.execute("SELECT pg_stat_force_next_flush()")
-    before = await read_side.connection.fetchval(fetches)
+    people = [person(number) for number in range(200)]
+    sent: list[str] = []
 
-    await ask(api, "/users", ann.id, token(ann.id, 1), wait=3)
+    async with asyncio.TaskGroup() as group:
+        asked = [group.create_task(ask(api, "/users", user.id, token(user.id, 1), wait=10)) for user in people]
+        await waiting(app, len(asked))
+        await until(lambda: all_idle(app), within=5, what="each has looked for itself")
+        for connection in connections(app)._open:
+            connection.add_query_logger(lambda query: sent.append(query.query))
+        over = asyncio.get_running_loop().time() + 2
+        await until(lambda: later(over), within=5, what="two seconds of waiting")
+        waited = list(sent)
+        # Notifications that name nobody make looks, and wake nobody in vain.
+        for _ in range(20):
+            await read_side.connection.execute("SELECT pg_notify($1, '')", users.PROJECTION.channel)
+        await read_side.register(*people[:100])
+        await asyncio.gather(*asked[:100])
+        assert resources(app).arrivals.waiting == 100
+        assert len(sent) < len(waited) + 200
+        await read_side.register(*people[100:])
 
-    async def counted() -> int:
-        await read_side.connection.execute("SELECT pg_stat_clear_snapshot()")
-        after = await read_side.connection.fetchval(fetches)
-        return int(after - before)
+    assert {(await one).status_code for one in asked} == {200}
+    # Two looks a second for all of them, and one at the generations.
+    assert 2 <= len(waited) <= 8, waited
 
-    # Three seconds: two looks a second by the waiter, one by whoever follows the generations, and the counting itself.
-    assert await counted() < 20
+
+def connections(app: FastAPI) -> Connections:
+    return resources(app).reader._database.connections
+
+
+async def all_idle(app: FastAPI) -> bool:
+    return connections(app).lent == 0
+
+
+async def later(moment: float) -> bool:
+    return asyncio.get_running_loop().time() > moment
+
+
+@pytest.mark.parametrize("route", ROUTES)
+async def test_deaf_processes_look_for_all_who_wait_at_once(
+    query_database: PostgresAddress, read_side: ReadSide, route: str
+) -> None:
+    """As on a hot standby, where nobody can listen: no notification, yet all are woken soon."""
+    people = [person(number) for number in range(20)]
+    app = create_app(make_settings(query_database))
+    async with serving(app) as api, asyncio.TaskGroup() as group:
+        resources(app).arrivals._hearing = lambda: False
+        asked = [group.create_task(ask(api, route, user.id, token(user.id, 1))) for user in people]
+        await waiting(app, len(asked))
+        await read_side.register(*people, notify=False)
+        applied = time.monotonic()
+        assert {(await one).status_code for one in asked} == {200}
+        assert time.monotonic() - applied < 0.4
 
 
 async def test_a_client_that_leaves_ends_its_wait(app: FastAPI, api: httpx.AsyncClient) -> None:

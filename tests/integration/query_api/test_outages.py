@@ -8,6 +8,7 @@ from functools import partial
 import httpx
 import pytest
 
+from chassis.connections import ACQUIRE_SECONDS
 from chassis.consistency import ConsistencyToken
 from chassis.database import connect, disconnect
 from chassis.settings import PostgresAddress
@@ -80,23 +81,33 @@ async def token_is_waited_for(api: httpx.AsyncClient, address: PostgresAddress) 
     await disconnect(connection)
 
 
-async def test_an_exhausted_pool_is_503_within_a_second_and_heals(
+async def test_an_exhausted_pool_is_503_after_a_second_and_heals(
     query_database: PostgresAddress, read_side: ReadSide
 ) -> None:
-    app = create_app(make_settings(query_database, QUERY_POSTGRES_POOL_SIZE=1, QUERY_STATEMENT_MS=5000))
+    app = create_app(make_settings(query_database, QUERY_POSTGRES_POOL_SIZE=1, QUERY_STATEMENT_MS=10_000))
+    paths = ("/users", "/stats/signups", f"/users/{person().id}", f"/users/{person().id}")
     async with serving(app) as api:
+        rounds = []
         async with read_side.connection.transaction():
             await read_side.connection.execute("LOCK TABLE users_g1 IN ACCESS EXCLUSIVE MODE")
             stuck = asyncio.ensure_future(api.get("/users"))
             await until(lambda: blocked(read_side), within=5, what="the one connection is taken")
-            began = time.monotonic()
-            paths = ("/users", "/stats/signups", f"/users/{person().id}", f"/users/{person().id}")
-            refused = await asyncio.gather(*map(api.get, paths))
-            assert time.monotonic() - began < 1.5
-        assert [answer.status_code for answer in refused] == [503] * 4
-        assert {answer.headers["retry-after"] for answer in refused} == {"1"}
+            for _ in range(3):
+                rounds += [await asyncio.gather(*(refused(api, path) for path in paths))]
         assert (await stuck).status_code == 200
         assert (await api.get("/users")).status_code == 200
+    slowest = [max(seconds) for seconds in rounds]
+    # What it takes where nothing else holds the machine up.
+    assert min(slowest) < ACQUIRE_SECONDS + 0.1, slowest
+    assert max(slowest) < ACQUIRE_SECONDS + 1.0, slowest
+
+
+async def refused(api: httpx.AsyncClient, path: str) -> float:
+    """How many seconds the refusal took."""
+    began = time.monotonic()
+    answer = await api.get(path)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    return time.monotonic() - began
 
 
 async def blocked(read_side: ReadSide) -> bool:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from unicodedata import normalize
 from uuid import UUID, uuid4
@@ -19,7 +20,7 @@ from sqlalchemy import Column, Integer, MetaData, Table, Text, bindparam, insert
 from chassis.clock import rfc3339
 from chassis.consistency import ConsistencyToken, InvalidTokenError
 from chassis.identifiers import new_id
-from chassis.lifecycle import Backoff, run
+from chassis.lifecycle import Backoff, end, run
 from chassis.statements import compile_statement
 from chassis.text_keys import text_key
 
@@ -175,3 +176,46 @@ def test_run_gives_the_exit_code() -> None:
         return 3
 
     assert run(main) == 3
+
+
+async def test_ending_a_task_waits_for_it_and_raises_what_it_failed_with() -> None:
+    ended: list[str] = []
+
+    async def work(error: Exception | None) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("ended")
+            if error:
+                raise error
+
+    for error in (None, ZeroDivisionError()):
+        task = asyncio.ensure_future(work(error))
+        await asyncio.sleep(0)
+        with pytest.raises(ZeroDivisionError) if error else nullcontext():
+            await end(task)
+    assert ended == ["ended", "ended"]
+
+
+async def test_who_is_cancelled_while_ending_a_task_is_cancelled() -> None:
+    slow = asyncio.Event()
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await slow.wait()
+
+    async def ending() -> None:
+        await end(task)
+        raise AssertionError("went on as if nobody had cancelled it")
+
+    task = asyncio.ensure_future(work())
+    await asyncio.sleep(0)
+    caller = asyncio.ensure_future(ending())
+    await asyncio.sleep(0)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    slow.set()
+    await end(task)
