@@ -125,13 +125,14 @@ rm -rf $(VENV) && "$$found" -m venv $(VENV) && printf %s "$$PWD" > $(VENV)/.plac
 endef
 
 # uv does not read pip's configuration; a mirror or certificate named there is meant for it too. It runs from elsewhere
-# because it would apply [tool.uv] of pyproject.toml, whose constraints are for locking and have no hashes.
+# because it would apply [tool.uv] of pyproject.toml, whose constraints are for locking and have no hashes. It compiles
+# what it installs: in a shell with PYTHONDONTWRITEBYTECODE every start would compile it anew, 1.6 s of processor time.
 define uv_install
 index=$$($(BIN)/pip config get global.index-url 2>/dev/null || true); \
 UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$index}}"; \
 if [ -n "$$UV_DEFAULT_INDEX" ]; then export UV_DEFAULT_INDEX; else unset UV_DEFAULT_INDEX; fi; \
 if [ -n "$$PIP_CERT" ]; then SSL_CERT_FILE="$${SSL_CERT_FILE:-$$PIP_CERT}"; export SSL_CERT_FILE; fi; \
-here=$$PWD; cd / && "$$here/$(BIN)/uv" pip install --quiet --python "$$here/$(if $(1),$(1),$(BIN))/python"
+here=$$PWD; cd / && "$$here/$(BIN)/uv" pip install --quiet --compile-bytecode --python "$$here/$(if $(1),$(1),$(BIN))/python"
 endef
 
 # After the installer's own words, which say what failed but not what a newcomer can do about it.

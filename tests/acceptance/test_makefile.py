@@ -109,3 +109,21 @@ def test_an_environment_half_made_by_a_killed_make_keeps_nobody_out(checkout: Pa
     done = make(checkout, {"python3": TOO_OLD})
 
     assert "Muster needs Python 3.11 or newer" in done.stderr
+
+
+def test_what_is_installed_is_compiled_so_that_no_start_has_to(checkout: Path) -> None:
+    """Where the shell forbids Python to write bytecode, nobody else would."""
+    environment = {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        ["make", "--dry-run", "up"],
+        cwd=checkout,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=MAKE_SECONDS,
+    )
+
+    installs = [line for line in done.stdout.splitlines() if '/uv" pip install' in line]
+    assert len(installs) == 2  # Muster itself, and what the local stack needs
+    assert all("--compile-bytecode" in line for line in installs)
