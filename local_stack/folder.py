@@ -39,6 +39,11 @@ def owned_folder(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
+    except (FileExistsError, NotADirectoryError) as error:
+        file = next(path for path in (folder, *folder.parents) if path.exists())
+        raise LocalStackError(
+            f"The data folder {folder} cannot be made, since {file} is a file: choose another with --folder."
+        ) from error
     except OSError as error:
         raise LocalStackError(
             f"The data folder {folder} cannot be written ({error.strerror}): choose another with --folder."

@@ -30,11 +30,13 @@ def test_a_lock_file_left_by_a_killed_owner_does_not_matter(folder: Path) -> Non
         assert (folder / "lock").read_text() == str(os.getpid())
 
 
-def test_refuses_a_folder_that_cannot_be_made(folder: Path) -> None:
-    (folder / "file").touch()
+@pytest.mark.parametrize("place", [".", "data", "data/below"])
+def test_refuses_a_folder_where_there_is_a_file_and_names_it(folder: Path, place: str) -> None:
+    file = folder / "file"
+    file.touch()
 
-    with pytest.raises(LocalStackError, match="--folder"):
-        owned_folder(folder / "file" / "data").__enter__()
+    with pytest.raises(LocalStackError, match=f"since {file} is a file: choose another with --folder"):
+        owned_folder(file / place).__enter__()
 
 
 def test_ends_only_the_processes_that_carry_the_folders_mark(folder: Path) -> None:
