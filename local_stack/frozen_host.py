@@ -1,7 +1,8 @@
 """A process that vanishes as if its host had frozen, for tests and benchmarks of what notices that.
 
 A stopped process is not enough: its kernel goes on acknowledging what its peers send, keepalives included. So every
-TCP socket is given a filter that drops all that arrives, before TCP sees it, and then the process stops. Linux only.
+TCP socket is given a filter that drops all that arrives, before TCP sees it, and then the process stops; woken by
+SIGCONT, it hears again, as a host that has thawed. Linux only.
 """
 
 from __future__ import annotations
@@ -16,26 +17,32 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-#: Linux' number, which Python does not name.
+#: Linux' numbers, which Python does not name.
 _SO_ATTACH_FILTER: Final = 26
+_SO_DETACH_FILTER: Final = 27
 #: One instruction of classic BPF: return 0, which keeps nothing of the packet.
 _DROP: Final = struct.pack("HBBI", 0x06, 0, 0, 0)
 
 
 def freeze_this_host() -> None:
-    """Answer nobody any more, and stop; only SIGKILL ends it, and SIGCONT wakes it to connections that are dead."""
+    """Answer nobody any more, and stop; returns when SIGCONT has woken it, to connections that its peers gave up."""
     program = ctypes.create_string_buffer(_DROP)
-    described = struct.pack("HP", len(_DROP) // 8, ctypes.addressof(program))
+    _filter(_SO_ATTACH_FILTER, struct.pack("HP", len(_DROP) // 8, ctypes.addressof(program)))
+    os.kill(os.getpid(), signal.SIGSTOP)
+    _filter(_SO_DETACH_FILTER, bytes(4))
+
+
+def _filter(option: int, value: bytes) -> None:
+    """Set the option on every TCP socket of this process."""
     for entry in Path("/proc/self/fd").iterdir():
         # The folder's own descriptor is gone by the time it is looked at.
         with suppress(OSError):
-            _deafen(int(entry.name), described)
-    os.kill(os.getpid(), signal.SIGSTOP)
+            _set(int(entry.name), option, value)
 
 
-def _deafen(descriptor: int, described: bytes) -> None:
+def _set(descriptor: int, option: int, value: bytes) -> None:
     if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
         return
     with socket.socket(fileno=os.dup(descriptor)) as duplicate:
         if duplicate.family in (socket.AF_INET, socket.AF_INET6):
-            duplicate.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, described)
+            duplicate.setsockopt(socket.SOL_SOCKET, option, value)
