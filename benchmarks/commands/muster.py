@@ -3,20 +3,20 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, Final
 
 from fastapi import FastAPI
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from benchmarks.population import FIXED_HASH
 from cli.serve import command_app
 
-#: Where a watched app tells the longest stall since it was last asked, in milliseconds.
-STALL_PATH: Final = "/longest-stall"
+#: Where a watched app begins to watch its loop (POST), and ends and tells the longest stall in milliseconds (DELETE).
+WATCH_PATH: Final = "/watch"
 #: How often the loop is to come by; a thousandth of the time it is allowed to be late is its own cost.
 WATCH_SECONDS: Final = 0.002
 
@@ -49,31 +49,36 @@ def create_app() -> FastAPI:
 
 
 def create_watched_app() -> FastAPI:
-    """The app as it is served, and a task that notes how late the loop comes by."""
+    """The app as it is served, with a watch over its loop that runs only while it is wanted."""
     app = command_app()
-    inner = app.router.lifespan_context
-    longest = [0.0]
-
-    async def tell(_: Request) -> PlainTextResponse:
-        told, longest[0] = longest[0], 0.0
-        return PlainTextResponse(f"{told * 1000:.3f}")
-
-    @asynccontextmanager
-    async def lifespan(served: FastAPI) -> AsyncIterator[Any]:
-        async with inner(served) as state:
-            watch = asyncio.create_task(_watch(longest))
-            yield state
-            watch.cancel()
-            with suppress(asyncio.CancelledError):
-                await watch
-
-    app.router.lifespan_context = lifespan
-    app.router.routes.append(Route(STALL_PATH, tell))
+    watch = _Watch()
+    app.router.routes += [
+        Route(WATCH_PATH, watch.begin, methods=["POST"]),
+        Route(WATCH_PATH, watch.end, methods=["DELETE"]),
+    ]
     return app
 
 
-async def _watch(longest: list[float]) -> None:
-    while True:
-        due = time.perf_counter() + WATCH_SECONDS
-        await asyncio.sleep(WATCH_SECONDS)
-        longest[0] = max(longest[0], time.perf_counter() - due)
+class _Watch:
+    """A task that notes how late the loop comes by."""
+
+    def __init__(self) -> None:
+        self._task: asyncio.Task[None] | None = None
+        self._longest = 0.0
+
+    async def begin(self, _: Request) -> Response:
+        self._longest = 0.0
+        self._task = asyncio.create_task(self._run())
+        return Response(status_code=204)
+
+    async def end(self, _: Request) -> Response:
+        assert self._task is not None
+        self._task.cancel()
+        self._task = None
+        return PlainTextResponse(f"{self._longest * 1000:.3f}")
+
+    async def _run(self) -> None:
+        while True:
+            due = time.perf_counter() + WATCH_SECONDS
+            await asyncio.sleep(WATCH_SECONDS)
+            self._longest = max(self._longest, time.perf_counter() - due)

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,12 +18,14 @@ import asyncpg
 import httpx
 from argon2 import PasswordHasher
 
-from benchmarks.commands.muster import STALL_PATH
-from benchmarks.cores import ALL_CORES, OTHER_CORES, SERVER_CORES, pin, pinned
+from benchmarks.commands.muster import WATCH_PATH
+from benchmarks.cores import ALL_CORES, OTHER_CORES, SERVER_CORES, pinned
 from benchmarks.figures import Figure
 from benchmarks.load import closed_loop, open_loop, request
 from benchmarks.plan import Plan
 from benchmarks.population import FIXED_HASH
+from benchmarks.references.sql.direct import direct
+from benchmarks.references.sql.pgbench import pgbench
 from benchmarks.result import Result
 from benchmarks.rounds import Probe, Rounds, Sample, interleave
 from benchmarks.samples import sampled
@@ -32,8 +35,6 @@ from chassis.identifiers import new_id
 from chassis.settings import PostgresAddress
 from command_api.users import statements
 from local_stack.http_process import HttpProcess
-from local_stack.postgres import find_binaries
-from local_stack.unprivileged import unprivileged_account
 
 CONNECTIONS: Final = 16
 #: Beside the load, as a probe of an orchestrator that is far too eager.
@@ -69,7 +70,12 @@ async def run(plan: Plan) -> Result:
             servers.app("benchmarks.commands.muster:create_app", cores=SERVER_CORES, hot=True)
         )
         hashing = await stack.enter_async_context(
-            servers.app("benchmarks.commands.muster:create_watched_app", cores=ALL_CORES)
+            servers.app(
+                "benchmarks.commands.muster:create_watched_app",
+                cores=ALL_CORES,
+                # Named, because the app counts cores when it starts, before it is given all of them.
+                variables={"HASHING_THREADS": str(len(ALL_CORES))},
+            )
         )
         ids = await register_some(muster.port, USERS_TO_CHANGE)
         runs = await interleave(plan, probes(plan, servers, guide.port, muster.port, hashing, ids), unit="/s")
@@ -88,9 +94,9 @@ def probes(  # noqa: PLR0913, PLR0917 - what is compared
         "guide": load(guide, registration("/users/"), 201, seconds),
         "register": load(muster, registration("/users"), 201, seconds),
         "change": load(muster, profile_changes(ids), 200, seconds),
-        "pgbench": pgbench(address, plan.folder, seconds),
-        "with outbox": direct(address, outbox=True, seconds=seconds),
-        "without outbox": direct(address, outbox=False, seconds=seconds),
+        "pgbench": by_pgbench(address, plan.folder, seconds),
+        "with outbox": by_driver(address, outbox=True, seconds=seconds),
+        "without outbox": by_driver(address, outbox=False, seconds=seconds),
         "bare hash": bare_hashes(seconds),
         "register with hash": watched(hashing.port, load(hashing.port, registration("/users"), 201, seconds)),
         "import": imports(hashing, rows),
@@ -149,9 +155,9 @@ def watched(port: int, inner: Probe) -> Probe:
 
     async def run() -> Sample:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
-            await client.get(STALL_PATH)
+            await client.post(WATCH_PATH)
             sample = await inner()
-            stall = float((await client.get(STALL_PATH)).text)
+            stall = float((await client.delete(WATCH_PATH)).text)
         return Sample(sample.value, {**sample.parts, "stall": stall})
 
     return run
@@ -180,25 +186,11 @@ async def register_some(port: int, count: int) -> list[str]:
     return ids
 
 
-def pgbench(address: PostgresAddress, folder: Path, seconds: float) -> Probe:
-    """The registration's own SQL by pgbench, with CONNECTIONS clients."""
+def by_pgbench(address: PostgresAddress, folder: Path, seconds: float) -> Probe:
+    """The registration's own SQL by pgbench, on the core that the API has otherwise."""
     script = folder / "register.sql"
     script.write_text(_as_script(statements.REGISTER.sql), encoding="utf-8")
-    program = find_binaries(unprivileged_account()) / "pgbench"
-
-    async def run() -> Sample:
-        process = await asyncio.create_subprocess_exec(
-            str(program), "-n", "-M", "prepared", "-c", str(CONNECTIONS), "-j", "1", "-T", str(max(1, int(seconds))),
-            "-f", str(script), "-h", address.server, "-p", str(address.port), "-U", address.user, address.database,
-            env={**os.environ, "PGPASSWORD": address.password.get_secret_value()},
-            stdout=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        pin(process.pid, SERVER_CORES)
-        out, _ = await process.communicate()
-        [line] = [line for line in out.decode().splitlines() if line.startswith("tps")]
-        return Sample(float(line.split()[2]))
-
-    return run
+    return partial(pgbench, address, script, clients=CONNECTIONS, seconds=seconds, cores=SERVER_CORES)
 
 
 def _as_script(sql: str) -> str:
@@ -221,37 +213,22 @@ def _as_script(sql: str) -> str:
     return "\\set n random(1, 9000000000000000)\n" + " ".join(sql.split()) + ";\n"
 
 
-def direct(address: PostgresAddress, *, outbox: bool, seconds: float) -> Probe:
+def by_driver(address: PostgresAddress, *, outbox: bool, seconds: float) -> Probe:
     """The registration's statement by asyncpg alone, with its outbox row and without."""
     statement = statements.REGISTER
-    sql = statement.sql
+    sql, names = statement.sql, list(statement.names)
     if not outbox:
         start, end = sql.index("INSERT INTO users"), sql.index(" RETURNING users.id")
-        sql, used = sql[start:end], [name for name in statement.names if name.startswith("user_")]
-        for position, name in enumerate(used, start=1):
+        sql, names = sql[start:end], [name for name in names if name.startswith("user_")]
+        for position, name in enumerate(names, start=1):
             sql = sql.replace(f"${statement.names.index(name) + 1}::", f"$#{position}::")
         sql = sql.replace("$#", "$")
 
-    async def run() -> Sample:
-        pool = await asyncpg.create_pool(**address.connect_arguments, min_size=CONNECTIONS, max_size=CONNECTIONS)
-        end = time.perf_counter() + seconds
-        done = await asyncio.gather(*(_insert_until(pool, sql, end, outbox=outbox) for _ in range(CONNECTIONS)))
-        await pool.close()
-        return Sample(sum(done) / seconds)
+    def arguments() -> list[Any]:
+        values = _values()
+        return [values[name] for name in names]
 
-    return run
-
-
-async def _insert_until(pool: Any, sql: str, end: float, *, outbox: bool) -> int:
-    done = 0
-    async with pool.acquire() as connection:
-        while time.perf_counter() < end:
-            values = _values()
-            names = statements.REGISTER.names
-            chosen = names if outbox else [name for name in names if name.startswith("user_")]
-            await connection.execute(sql, *(values[name] for name in chosen))
-            done += 1
-    return done
+    return partial(direct, address, sql, arguments, clients=CONNECTIONS, seconds=seconds)
 
 
 def _values() -> dict[str, Any]:
