@@ -17,6 +17,7 @@ import typer
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
+from chassis.http_protocol import HttpProtocol
 from chassis.lifecycle import spare_the_collector
 from chassis.settings import Http, load
 from chassis.telemetry import configure_logging
@@ -83,24 +84,15 @@ def query_app() -> FastAPI:
     return app
 
 
-def _override(prefix: str, host: str | None, port: int | None) -> None:
-    """Options become environment variables, so that worker processes see them too."""
-    if host is not None:
-        os.environ[f"{prefix}_HOST"] = host
-    if port is not None:
-        os.environ[f"{prefix}_PORT"] = str(port)
-
-
-def _serve(factory: str, settings: Http, host: str, port: int) -> None:
-    listening = _bind(host, port)
-    configure_logging("supervisor", settings.log_level)
-    config = uvicorn.Config(
+def server_config(factory: str, *, host: str, port: int, workers: int) -> uvicorn.Config:
+    """How uvicorn serves either API."""
+    return uvicorn.Config(
         factory,
         factory=True,
         host=host,
         port=port,
-        workers=settings.workers,
-        http="httptools",
+        workers=workers,
+        http=HttpProtocol,
         ws="none",
         log_config=None,
         access_log=False,
@@ -112,6 +104,20 @@ def _serve(factory: str, settings: Http, host: str, port: int) -> None:
         timeout_graceful_shutdown=GRACE_SECONDS,
         timeout_worker_healthcheck=WORKER_SECONDS,
     )
+
+
+def _override(prefix: str, host: str | None, port: int | None) -> None:
+    """Options become environment variables, so that worker processes see them too."""
+    if host is not None:
+        os.environ[f"{prefix}_HOST"] = host
+    if port is not None:
+        os.environ[f"{prefix}_PORT"] = str(port)
+
+
+def _serve(factory: str, settings: Http, host: str, port: int) -> None:
+    listening = _bind(host, port)
+    configure_logging("supervisor", settings.log_level)
+    config = server_config(factory, host=host, port=port, workers=settings.workers)
     if settings.workers == 1:
         uvicorn.Server(config).run(sockets=[listening])
         return
