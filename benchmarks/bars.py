@@ -26,21 +26,27 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A limit that the median must reach (`at_least`) or stay under."""
+    """A limit that the median must reach (`at_least`) or stay under.
+
+    `every_round`: that the worst of the rounds must keep. Then their spread forbids no claim, it is what is judged.
+    """
 
     limit: float
     at_least: bool
+    every_round: bool = False
 
     def verdict(self, figure: Figure) -> Verdict:
         """What may be said of the figure."""
         if not figure.counted:
             if figure.rounds < ROUNDS:
                 return Verdict.NOT_CLAIMED
-            if figure.variation > GREATEST_VARIATION:
+            if figure.variation > GREATEST_VARIATION and not self.every_round:
                 return Verdict.NOISY
-        met = figure.median >= self.limit if self.at_least else figure.median <= self.limit
+        worst = figure.low if self.at_least else figure.high
+        judged = worst if self.every_round else figure.median
+        met = judged >= self.limit if self.at_least else judged <= self.limit
         return Verdict.HOLDS if met else Verdict.MISSED
 
     def __str__(self) -> str:
-        """`≥ 1.3`."""
-        return f"{'≥' if self.at_least else '≤'} {self.limit:g}"
+        """`≥ 1.3`, or `≥ 1.3 in every round`."""
+        return f"{'≥' if self.at_least else '≤'} {self.limit:g}{' in every round' if self.every_round else ''}"

@@ -21,7 +21,7 @@ class Figure:
 
     @classmethod
     def once(cls, value: float) -> Self:
-        """A count or a size, which has no rounds."""
+        """A count or a size, which has no rounds; never a time, nor a ratio of what a machine's pace decides."""
         return cls((value,), counted=True)
 
     @property

@@ -103,13 +103,14 @@ class Result:
         at_most: float | None = None,
         unit: str = "×",
         reason: str = "",
+        every_round: bool = False,
     ) -> None:
-        """Hold a figure to a bar: `at_least` or `at_most`, one of the two."""
+        """Hold a figure to a bar: `at_least` or `at_most`, one of the two; its median, or the worst of `every_round`."""
         if (at_least is None) == (at_most is None):
             raise ValueError(f"{name}: a bar is either at_least or at_most")
         limit = at_most if at_least is None else at_least
         assert limit is not None
-        self.claims.append(Claim(name, figure, unit, Bar(limit, at_least is not None), reason))
+        self.claims.append(Claim(name, figure, unit, Bar(limit, at_least is not None, every_round), reason))
 
     def disturb(self, disturbance: str) -> None:
         """Forbid claims because the machine was not ours."""

@@ -166,7 +166,8 @@ async def against_kafka(plan: Plan, result: Result, servers: Servers, travellers
     async with producing(servers.kafka_settings) as producer:
 
         async def raw() -> Sample:
-            return await send_and_wait(producer, topic, Message(b"key", VALUE), rate=BAR_RATE, seconds=plan.seconds)
+            messages = [Message(b"key", VALUE)] * int(BAR_RATE * plan.seconds)
+            return await send_and_wait(producer, topic, messages, rate=BAR_RATE)
 
         reference, subject = f"send_and_wait, {BAR_RATE:.0f}/s", f"visible, {BAR_RATE:.0f}/s"
         rounds = await interleave(

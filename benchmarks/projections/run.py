@@ -12,8 +12,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 import asyncpg
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.structs import TopicPartition
+from aiokafka import AIOKafkaProducer
 from sqlalchemy.dialects.postgresql import dialect
 from sqlalchemy.schema import CreateTable
 
@@ -21,6 +20,7 @@ from benchmarks.figures import Figure
 from benchmarks.plan import Plan
 from benchmarks.population import fill_command, fill_query, user_id
 from benchmarks.projections.memory import measure_memory
+from benchmarks.references.kafka.consumer import consume
 from benchmarks.result import Result
 from benchmarks.rounds import Probe, Sample, interleave
 from benchmarks.servers import Servers, open_servers
@@ -34,7 +34,7 @@ from events.envelope import Envelope
 from events.user_events import PublicUser, UserProfileChanged, UserRegistered
 from projectors.app import open_database, spare_the_collector
 from projectors.catalogue import PROJECTIONS
-from projectors.rebuild import Rebuild, Stage, end_positions
+from projectors.rebuild import Rebuild, Stage
 from projectors.settings import ProjectorSettings
 from read_model import generations
 
@@ -71,7 +71,7 @@ async def _rebuilds(plan: Plan, servers: Servers, result: Result, events: int) -
     settings = servers.settings(ProjectorSettings)
 
     async def consumption() -> Sample:
-        return Sample(events / await consume(settings))
+        return await consume(settings, settings.events_topic, records=events)
 
     rounds = await interleave(
         plan,
@@ -107,7 +107,7 @@ async def _delivered_again(servers: Servers, result: Result, events: int) -> Non
         written = "SELECT count(*) FROM users_g2 WHERE xmin::text::bigint >= $1 OR xmax::text::bigint >= $1"
         rows = await connection.fetchval(written, newest)
         rows += abs(before - await connection.fetchval("SELECT count(*) FROM users_g2"))
-    result.measured("all of it delivered again", Figure.once(rate), "events/s")
+    result.measured("all of it delivered again", Figure((rate,)), "events/s", "once")
     result.claim("rows written by a second delivery of the topic", Figure.once(float(rows)), at_most=0, unit="rows")
 
 
@@ -200,25 +200,6 @@ async def _send(producer: AIOKafkaProducer, topic: str, events: list[ChangeEvent
             key, value = str(user.id).encode(), encode(event)
             futures.append(await producer.send(topic, value, key=key, headers=envelope.headers()))
         await asyncio.gather(*futures)
-
-
-async def consume(settings: ProjectorSettings, batch: int = 1000) -> float:
-    """Seconds that aiokafka alone takes to read the topic."""
-    ends = await end_positions(settings)
-    consumer = AIOKafkaConsumer(
-        **client_arguments(settings), isolation_level="read_committed", auto_offset_reset="earliest"
-    )
-    await consumer.start()
-    try:
-        partitions = [TopicPartition(settings.events_topic, number) for number in ends]
-        consumer.assign(partitions)
-        began = time.perf_counter()
-        while True:
-            await consumer.getmany(timeout_ms=100, max_records=batch)
-            if all([await consumer.position(one) >= ends[one.partition] for one in partitions]):
-                return time.perf_counter() - began
-    finally:
-        await consumer.stop()
 
 
 async def rebuild(settings: ProjectorSettings, database: Database, name: str) -> float:

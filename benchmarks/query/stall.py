@@ -38,8 +38,8 @@ async def stalls(
             at_most=0,
             unit="requests",
         )
-        longest = Figure.once(measured.percentile(1.0))
-        result.measured(f"{name}: longest wait over a stall", longest, "s", note="from when it was due")
+        longest = Figure((measured.percentile(1.0),))
+        result.measured(f"{name}: longest wait over a stall", longest, "s", note="once, from when it was due")
 
 
 async def _stall(servers: Servers) -> None:

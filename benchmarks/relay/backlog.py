@@ -6,6 +6,7 @@ from uuid import UUID
 
 import asyncpg
 
+from benchmarks.references.kafka.producer import Message
 from chassis.identifiers import new_id
 from events.envelope import Envelope
 
@@ -43,6 +44,11 @@ def envelopes(events: int) -> list[Envelope]:
         )
         for number in range(events)
     ]
+
+
+def messages(events: list[Envelope]) -> list[Message]:
+    """The events as the records that a relay makes of them."""
+    return [Message(str(event.user_id).encode(), VALUE, event.headers()) for event in events]
 
 
 def row(event: Envelope) -> Row:

@@ -54,13 +54,17 @@ def page_probe(servers: Servers, events: int) -> Probe:
     return probe
 
 
-async def idle(servers: Servers, seconds: float) -> Usage:
-    """What `muster relay` uses while nothing happens; its start is not counted."""
+async def idle(servers: Servers, rounds: int, seconds: float) -> list[float]:
+    """Cores that `muster relay` uses while nothing happens, for each round of so many seconds; not while it starts."""
     async with servers.session("command") as connection:
         await connection.execute("TRUNCATE outbox")
     async with servers.muster("relay") as relay:
         assert relay.pid is not None
-        await asyncio.sleep(seconds / 5)
-        async with sampled(relay.pid) as usage:
-            await asyncio.sleep(seconds)
-    return usage
+        await asyncio.sleep(seconds / 2)
+        return [await _used(relay.pid, seconds) for _ in range(rounds)]
+
+
+async def _used(pid: int, seconds: float) -> float:
+    async with sampled(pid) as usage:
+        await asyncio.sleep(seconds)
+    return usage.cores

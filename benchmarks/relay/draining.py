@@ -1,8 +1,4 @@
-"""How fast a backlog drains: the relay, and raw `send()` of the same records from memory.
-
-The relay runs in this process and reads from PostgreSQL, publishes exactly once and deletes. The reference sends the
-same keys, headers and values with aiokafka's `send()`, idempotent, without transactions or any database.
-"""
+"""How fast a backlog drains: the relay runs in this process, reads from PostgreSQL, publishes exactly once, deletes."""
 
 import asyncio
 import time
@@ -10,12 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from aiokafka import AIOKafkaProducer
-
-from benchmarks.relay.backlog import VALUE, fill
+from benchmarks.relay.backlog import fill
 from benchmarks.rounds import Probe, Sample
 from benchmarks.servers import Servers
-from chassis.kafka import client_arguments
 from events.envelope import Envelope
 from outbox import metrics
 from outbox.relay import Relay
@@ -86,27 +79,3 @@ async def _drain(settings: RelaySettings, events: int) -> tuple[float, float]:
 
 def _published() -> float:
     return sum(sample.value for family in metrics.PUBLISHED.collect() for sample in family.samples[:1])
-
-
-def send_probe(servers: Servers, events: list[Envelope]) -> Probe:
-    """Send the same records from memory."""
-
-    async def probe() -> Sample:
-        settings = servers.settings(RelaySettings)
-        producer = AIOKafkaProducer(
-            **client_arguments(settings), enable_idempotence=True, compression_type="lz4", max_batch_size=512 * 1024
-        )
-        await producer.start()
-        try:
-            records = [(str(e.user_id).encode(), e.headers()) for e in events]
-            start, cpu = time.perf_counter(), time.process_time()
-            futures = [
-                await producer.send(settings.events_topic, VALUE, key=key, headers=headers) for key, headers in records
-            ]
-            await asyncio.gather(*futures)
-            seconds, used = time.perf_counter() - start, time.process_time() - cpu
-            return Sample(len(events) / seconds, {"cpu": used / len(events) * 1000})
-        finally:
-            await producer.stop()
-
-    return probe

@@ -1,7 +1,8 @@
 """What an event waits when there is little to do: 200 events a second, on a machine that is idle otherwise.
 
-Subject: from the command's commit to a read_committed consumer, through `muster relay` in its own process. Reference:
-aiokafka's `send_and_wait` of the same record, one after the other at the same rate; it reaches the broker and no more.
+Subject: from the command's commit to a read_committed consumer, through `muster relay` in its own process; commits are
+due at fixed times, whatever became of the events before. Reference: aiokafka's `send_and_wait` of the same records, from
+when each was due, none waiting for the one before; it reaches the broker and no more.
 """
 
 import asyncio
@@ -9,14 +10,12 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from aiokafka import AIOKafkaProducer
-
 from benchmarks.figures import percentile
-from benchmarks.relay.backlog import VALUE, append
+from benchmarks.references.kafka.producer import producing, send_and_wait
+from benchmarks.relay.backlog import append, messages
 from benchmarks.relay.watching import arriving
 from benchmarks.rounds import Probe, Sample
 from benchmarks.servers import Servers
-from chassis.kafka import client_arguments
 from events.envelope import Envelope
 from outbox.settings import RelaySettings
 from outbox.wakeup import Notifier
@@ -51,25 +50,13 @@ def relay_probe(servers: Servers, events: list[Envelope]) -> Probe:
 
 
 def send_probe(servers: Servers, events: list[Envelope]) -> Probe:
-    """Seconds of one `send_and_wait`."""
+    """Seconds from when a record was due until it is acknowledged."""
+    sent = messages(events)
 
     async def probe() -> Sample:
         settings = servers.settings(RelaySettings)
-        producer = AIOKafkaProducer(**client_arguments(settings), enable_idempotence=True)
-        await producer.start()
-        latencies: list[float] = []
-        try:
-
-            async def one(event: Envelope) -> None:
-                key, headers = str(event.user_id).encode(), event.headers()
-                began = time.perf_counter()
-                await producer.send_and_wait(settings.events_topic, VALUE, key=key, headers=headers)
-                latencies.append(time.perf_counter() - began)
-
-            await _at_rate(events, one)
-        finally:
-            await producer.stop()
-        return _sample(latencies)
+        async with producing(settings) as producer:
+            return await send_and_wait(producer, settings.events_topic, sent, rate=RATE)
 
     return probe
 

@@ -2,7 +2,7 @@
 
 Run by uvicorn with its factory; GUIDE_DATABASE_URL names the database, and the lifespan makes the table where it is
 missing. A registration looks for the address, inserts, reads the row back; its password hash is a fixed string, as in
-the design it is compared with. `/hello` is the least a FastAPI route can do.
+the design it is compared with.
 """
 
 import os
@@ -119,10 +119,6 @@ def _add_routes(app: FastAPI, sessions: async_sessionmaker[AsyncSession]) -> Non
         await db.flush()
         await db.refresh(created)
         return created  # type: ignore[return-value] # as above
-
-    @app.get("/hello")
-    async def hello() -> dict[str, str]:
-        return {"message": "hello"}
 
     @app.get("/health")
     async def health() -> dict[str, str]:

@@ -89,22 +89,23 @@ async def _send_partition(
     return futures
 
 
-async def send_and_wait(
-    producer: AIOKafkaProducer, topic: str, message: Message, *, rate: float, seconds: float
-) -> Sample:
-    """Median milliseconds from when a message was due until it is acknowledged, at so many a second; with `p99`."""
+async def send_and_wait(producer: AIOKafkaProducer, topic: str, messages: Sequence[Message], *, rate: float) -> Sample:
+    """Median milliseconds from when a message was due until it is acknowledged, at so many a second; with `p99`.
+
+    None waits for the one before it.
+    """
     latencies: list[float] = []
 
-    async def one(due: float) -> None:
+    async def one(message: Message, due: float) -> None:
         await producer.send_and_wait(topic, message.value, key=message.key, headers=message.headers)
         latencies.append((time.perf_counter() - due) * 1000)
 
     start = time.perf_counter()
-    async with asyncio.timeout(seconds + SEND_SECONDS), asyncio.TaskGroup() as group:
-        for number in range(int(rate * seconds)):
+    async with asyncio.timeout(len(messages) / rate + SEND_SECONDS), asyncio.TaskGroup() as group:
+        for number, message in enumerate(messages):
             due = start + number / rate
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            group.create_task(one(due))
+            group.create_task(one(message, due))
     return Sample(percentile(latencies, 0.5), {"p99": percentile(latencies, 0.99)})
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -22,10 +23,16 @@ class PgbenchError(Exception):
     """pgbench did not do it; the message is its own."""
 
 
-async def pgbench(
-    address: PostgresAddress, script: Path, *, clients: int, seconds: float, cores: frozenset[int] = ALL_CORES
+async def pgbench(  # noqa: PLR0913 - a run has these parts
+    address: PostgresAddress,
+    script: Path,
+    *,
+    clients: int,
+    seconds: float,
+    cores: frozenset[int] = ALL_CORES,
+    variables: Mapping[str, int] | None = None,
 ) -> Sample:
-    """Transactions a second of a script, with prepared statements.
+    """Transactions a second of a script, with prepared statements; each client begins with these variables.
 
     Raises:
         PgbenchError: it failed.
@@ -34,6 +41,7 @@ async def pgbench(
     process = await asyncio.create_subprocess_exec(
         str(find_binaries(unprivileged_account()) / "pgbench"),
         *("-n", "-M", "prepared", "-c", str(clients), "-j", "1", "-T", str(whole), "-f", str(script)),
+        *(f"-D{name}={value}" for name, value in (variables or {}).items()),
         *("-h", address.server, "-p", str(address.port), "-U", address.user, address.database),
         env={**os.environ, "PGPASSWORD": address.password.get_secret_value()},
         stdout=asyncio.subprocess.PIPE,
