@@ -89,6 +89,8 @@ def run_one(benchmark: Benchmark, options: argparse.Namespace, console: Console)
         shutil.rmtree(folder)
     others = quiet.others()
     result.disturb(disturbance(others))
+    if wanted.quick:
+        result.withhold()
     circumstances = {**machine.facts(), "Used by others meanwhile": f"{others:.2g} cores"}
     report = Report(benchmark, wanted, result, circumstances, time.monotonic() - began, started_at)
     terminal.show(report, console)

@@ -29,7 +29,8 @@ class Measurement:
 class Claim:
     """A figure against its bar.
 
-    `reason` says why it is missed, where it is known; `disturbance` who else used the machine, where that was much.
+    `reason` says why it is missed, where it is known; `disturbance` who else used the machine, where that was much;
+    `withheld` that nothing at all is said of it.
     """
 
     name: str
@@ -38,10 +39,13 @@ class Claim:
     bar: Bar
     reason: str = ""
     disturbance: str = ""
+    withheld: bool = False
 
     @property
     def verdict(self) -> Verdict:
         """What may be said; of a count, whoever else used the machine."""
+        if self.withheld:
+            return Verdict.NOT_CLAIMED
         if self.disturbance and not self.figure.counted:
             return Verdict.NOISY
         return self.bar.verdict(self.figure)
@@ -105,7 +109,7 @@ class Result:
         reason: str = "",
         every_round: bool = False,
     ) -> None:
-        """Hold a figure to a bar: `at_least` or `at_most`, one of the two; its median, or the worst of `every_round`."""
+        """Hold a figure to a bar, `at_least` or `at_most`: its median, or with `every_round` the worst of them all."""
         if (at_least is None) == (at_most is None):
             raise ValueError(f"{name}: a bar is either at_least or at_most")
         limit = at_most if at_least is None else at_least
@@ -115,6 +119,10 @@ class Result:
     def disturb(self, disturbance: str) -> None:
         """Forbid claims because the machine was not ours."""
         self.claims = [replace(claim, disturbance=disturbance) for claim in self.claims]
+
+    def withhold(self) -> None:
+        """Claim nothing: a quick run is too short for times, and too small for counts and sizes."""
+        self.claims = [replace(claim, withheld=True) for claim in self.claims]
 
     def plot(self, plot: Plot) -> None:
         """Add a plot."""

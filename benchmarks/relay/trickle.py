@@ -1,8 +1,8 @@
 """What an event waits when there is little to do: 200 events a second, on a machine that is idle otherwise.
 
 Subject: from the command's commit to a read_committed consumer, through `muster relay` in its own process; commits are
-due at fixed times, whatever became of the events before. Reference: aiokafka's `send_and_wait` of the same records, from
-when each was due, none waiting for the one before; it reaches the broker and no more.
+due at fixed times, whatever became of the events before. Reference: aiokafka's `send_and_wait` of the same records,
+each from when it was due, none waiting for the one before; it reaches the broker and no more.
 """
 
 import asyncio

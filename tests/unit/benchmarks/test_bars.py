@@ -38,6 +38,17 @@ def test_nothing_is_claimed_of_fewer_than_five_rounds() -> None:
     assert Bar(1.0, at_least=True).verdict(Figure(CALM[:4])) is Verdict.NOT_CLAIMED
 
 
+def test_a_bar_for_every_round_judges_the_worst_whatever_the_spread() -> None:
+    figure = Figure((1.0, 1.0, 1.1, 1.0, 1.9), variation=0.9)
+
+    assert Bar(1.9, at_least=False, every_round=True).verdict(figure) is Verdict.HOLDS
+    assert Bar(1.8, at_least=False, every_round=True).verdict(figure) is Verdict.MISSED
+    assert Bar(1.0, at_least=True, every_round=True).verdict(figure) is Verdict.HOLDS
+    assert Bar(1.1, at_least=True, every_round=True).verdict(figure) is Verdict.MISSED
+    assert Bar(9.0, at_least=False, every_round=True).verdict(Figure((1.0,))) is Verdict.NOT_CLAIMED
+    assert str(Bar(2, at_least=False, every_round=True)) == "≤ 2 in every round"
+
+
 def test_a_count_is_claimed_as_it_is() -> None:
     assert Bar(0, at_least=False).verdict(Figure.once(0)) is Verdict.HOLDS
     assert Bar(0, at_least=False).verdict(Figure.once(1)) is Verdict.MISSED
@@ -52,6 +63,16 @@ def test_nothing_but_a_count_is_claimed_while_others_use_the_machine() -> None:
 
     assert [claim.verdict for claim in result.claims] == [Verdict.NOISY, Verdict.HOLDS]
     assert said(result.claims[0]) == "too noisy to claim (other processes used 0.9 cores)"
+
+
+def test_a_quick_run_claims_not_even_a_count() -> None:
+    result = Result("Something")
+    result.claim("time", Figure(CALM), at_least=1)
+    result.claim("count", Figure.once(0), at_most=0)
+
+    result.withhold()
+
+    assert [claim.verdict for claim in result.claims] == [Verdict.NOT_CLAIMED, Verdict.NOT_CLAIMED]
 
 
 def test_others_are_told_from_what_we_use_ourselves() -> None:
