@@ -17,7 +17,7 @@ from typing import Any, Final, TypeAlias
 import asyncpg
 from sqlalchemy import MetaData, Table
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.schema import CreateIndex, CreateTable, DropTable
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from read_model import signups, timeline, users
 
@@ -40,7 +40,10 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """What a projection's generation is made of, as this version of the code knows it."""
+    """What a projection's generation is made of, as this version of the code knows it.
+
+    Its tables are named `<projection>_g<number>`, or that, an underscore and more: by this they are found again.
+    """
 
     projection: str
     shape: int
@@ -76,6 +79,12 @@ LOCK_TIMEOUT: Final = "5s"
 # Whichever of them this server knows.
 _UNBOUND: Final = """
 SELECT set_config(name, '0', true) FROM pg_settings WHERE name IN ('statement_timeout', 'transaction_timeout')
+"""
+
+# By name, not by what this version of the code would make: a generation of another shape may have other tables.
+_TABLES: Final = """
+SELECT c.oid::regclass::text AS name FROM pg_class c
+WHERE c.relkind IN ('r', 'p') AND pg_table_is_visible(c.oid) AND (c.relname = $1 OR starts_with(c.relname, $1 || '_'))
 """
 
 _POSITIONS: Final = """
@@ -209,8 +218,7 @@ async def retire(connection: Connection, generation: Generation) -> None:
         owner = (generation.projection, generation.number)
         await connection.execute("DELETE FROM checkpoints WHERE projection = $1 AND generation = $2", *owner)
         await connection.execute("DELETE FROM parked_records WHERE projection = $1 AND generation = $2", *owner)
-        for table in reversed(tables_of(*owner).sorted_tables):
-            await connection.execute(_ddl(DropTable(table, if_exists=True)))
+        await _drop_tables(connection, *owner)
         await connection.execute(f"NOTIFY {CHANNEL}")
 
 
@@ -220,10 +228,17 @@ async def drop_all(connection: Connection) -> None:
         await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
         rows = await connection.fetch("SELECT projection, generation FROM generations")
         for row in rows:
-            for table in reversed(tables_of(row["projection"], row["generation"]).sorted_tables):
-                await connection.execute(_ddl(DropTable(table, if_exists=True)))
+            await _drop_tables(connection, row["projection"], row["generation"])
         await connection.execute("DELETE FROM checkpoints")
         await connection.execute("DELETE FROM generations")
+
+
+async def _drop_tables(connection: Connection, projection: str, number: int) -> None:
+    """Drop whatever carries the generation's name, also tables that only another version of the code knows."""
+    names = [row["name"] for row in await connection.fetch(_TABLES, f"{projection}_g{number}")]
+    if names:
+        # At once: they may refer to one another.
+        await connection.execute(f"DROP TABLE {', '.join(names)}")
 
 
 async def _lock(connection: Connection, generation: Generation, status: str) -> float:
@@ -320,5 +335,5 @@ async def _create(connection: Connection, schema: Schema, number: int, status: s
     return Generation(schema.projection, number, schema.shape, status)
 
 
-def _ddl(element: CreateTable | CreateIndex | DropTable) -> str:
+def _ddl(element: CreateTable | CreateIndex) -> str:
     return str(element.compile(dialect=postgresql.dialect()))  # type: ignore[no-untyped-call]

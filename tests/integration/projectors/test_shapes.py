@@ -166,6 +166,41 @@ def _at_the_end(stopping: asyncio.Event) -> Callable[..., Awaitable[bool]]:
     return replay
 
 
+async def test_a_retired_generation_of_another_shape_leaves_none_of_the_tables_that_only_it_had(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generations, "FOLLOWED_SECONDS", 0)
+    async with database.connection() as connection:
+        await add_foreign_tables(connection)
+        await connection.execute("UPDATE generations SET shape = 0, status = 'standby' WHERE projection = $1", NAME)
+        [old] = await generations.read(connection, NAME)
+        await generations.retire(connection, old)
+        assert await tables_like(connection, "timeline%") == ["timeline_g10"]
+        assert await tables_like(connection, "users%") == ["users_g1", "users_g1_erased"]
+
+
+async def test_going_back_to_before_generations_leaves_none_of_their_tables(database: Database) -> None:
+    async with database.connection() as connection:
+        await add_foreign_tables(connection)
+        await connection.execute("DROP TABLE timeline_g10")
+        await generations.drop_all(connection)
+        assert not await tables_like(connection, "%\\_g%")
+
+
+async def add_foreign_tables(connection: Connection) -> None:
+    """Tables of generation 1 that this version of the code knows nothing of, and one of another generation."""
+    await connection.execute("CREATE TABLE timeline_g1_notes (user_id uuid REFERENCES timeline_g1_users)")
+    await connection.execute('CREATE TABLE "timeline_g1_Odd name" (id int)')
+    await connection.execute("CREATE TABLE timeline_g10 (id int)")
+
+
+async def tables_like(connection: Connection, pattern: str) -> list[str]:
+    rows = await connection.fetch(
+        "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename LIKE $1 ORDER BY 1", pattern
+    )
+    return [row["tablename"] for row in rows]
+
+
 @pytest.mark.parametrize(("shape", "remedy"), [(0, "run `muster rebuild timeline`"), (2, "newer version")])
 async def test_projectors_that_do_not_know_the_serving_shape_say_what_to_do(
     settings: ProjectorSettings, database: Database, shape: int, remedy: str
