@@ -29,7 +29,10 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 #: The command database counts versions in a bigint; so do the read tables.
 _MAX_VERSION: Final = 2**63 - 1
 _UUID_CHARACTERS: Final = 36
-_TIME: Final = r"\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])T(?:[01]\d|2[0-3])(?::[0-5]\d){2}\.\d{6}Z"
+#: The relay writes so many; what is longer is no bigint, or padded by somebody else.
+_VERSION_DIGITS: Final = 20
+# There is no year 0.
+_TIME: Final = r"(?!0000)\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])T(?:[01]\d|2[0-3])(?::[0-5]\d){2}\.\d{6}Z"
 _ONE_TIME: Final = re.compile(_TIME.encode(), re.ASCII)
 _TWO_TIMES: Final = re.compile(_TIME * 2, re.ASCII)
 _HEX_DIGITS: Final = b"0123456789abcdef"
@@ -171,7 +174,7 @@ def _plain_headers(record: Record) -> tuple[str, int] | None:
     event_id = headers.get("ce_id")
     if type_ is None or sequence is None or time is None or event_id is None or headers.get("ce_subject") != record.key:
         return None
-    if not (readable and sequence.isdigit() and _ONE_TIME.fullmatch(time)):
+    if not (readable and sequence.isdigit() and len(sequence) <= _VERSION_DIGITS and _ONE_TIME.fullmatch(time)):
         return None
     if len(event_id) != _UUID_CHARACTERS or event_id.translate(None, _HEX_DIGITS) != b"----":
         return None

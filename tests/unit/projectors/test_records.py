@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from events.user_events import UserDeactivated, UserErased, UserProfileChanged, UserRegistered
+from events.user_events import PublicUser, UserDeactivated, UserErased, UserProfileChanged, UserRegistered
 from projectors.consumer import records
 from projectors.consumer.records import Change, Poison, read_record
 from projectors.users import document
@@ -24,6 +24,8 @@ TEXTS = [
     "2026-11-31T12:00:00.000000Z",
     "2026-W44-7T12:00:00.000000Z",
     "2026-11-29T12:00:00.000000Z",
+    "0000-11-28T12:00:00.000000Z",
+    "0001-01-01T00:00:00.000000Z",
     "1.0",
     "1",
     "true",
@@ -35,17 +37,19 @@ REGISTERED = record(UserRegistered(user=USER))
 
 
 def long_way(item: FakeRecord) -> Change | Poison:
-    """What the catalogue alone says of the value."""
-    original = records._plain_data
-    records._plain_data = lambda *_: None
-    try:
+    """What the catalogue and the envelope alone say of the record."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(records, "_plain_headers", lambda *_: None)
+        patch.setattr(records, "_plain_data", lambda *_: None)
         return read_record(item)
-    finally:
-        records._plain_data = original
 
 
 def with_value(value: bytes) -> FakeRecord:
     return replace(REGISTERED, value=value)
+
+
+def with_headers(at: int, *instead: tuple[str, bytes | None]) -> FakeRecord:
+    return replace(REGISTERED, headers=[*REGISTERED.headers[:at], *instead, *REGISTERED.headers[at + 1 :]])
 
 
 def test_whatever_the_relay_publishes_takes_the_short_way_and_says_the_same() -> None:
@@ -78,6 +82,36 @@ def test_a_value_with_any_field_altered_is_read_as_the_catalogue_reads_it(data: 
 def test_a_value_with_any_bytes_altered_is_read_as_the_catalogue_reads_it(some: bytes, at: int, cut: int) -> None:
     assert REGISTERED.value is not None
     item = with_value(REGISTERED.value[:at] + some + REGISTERED.value[at + cut :])
+    assert same(read_record(item), long_way(item))
+
+
+@pytest.mark.parametrize("name", PublicUser.model_fields)
+def test_a_field_with_an_awkward_text_is_read_as_the_catalogue_reads_it(name: str) -> None:
+    assert REGISTERED.value is not None
+    value = json.loads(REGISTERED.value)
+    for text in TEXTS:
+        value["user"][name] = text
+        item = with_value(json.dumps(value, separators=(",", ":")).encode())
+        assert same(read_record(item), long_way(item)), text
+
+
+@pytest.mark.parametrize("name", [name for name, _ in REGISTERED.headers])
+def test_a_header_with_an_awkward_text_is_read_as_the_envelope_reads_it(name: str) -> None:
+    at = [name for name, _ in REGISTERED.headers].index(name)
+    texts = [*TEXTS, "0", "-1", str(2**63 - 1), str(2**63), "9" * 5000, "0" * 30 + "1", "muster.user.registered.v2"]
+    for value in [None, b"\xff", *(text.encode() for text in texts)]:
+        item = with_headers(at, (name, value))
+        assert same(read_record(item), long_way(item)), value
+
+
+@given(data=st.data())
+def test_headers_altered_in_any_way_are_read_as_the_envelope_reads_them(data: st.DataObject) -> None:
+    at = data.draw(st.integers(0, len(REGISTERED.headers) - 1))
+    name, old = REGISTERED.headers[at]
+    assert old is not None
+    cut, end = sorted(data.draw(st.tuples(st.integers(0, len(old)), st.integers(0, len(old)))))
+    new = (data.draw(st.sampled_from([name, "ce_another"])), old[:cut] + data.draw(st.binary(max_size=3)) + old[end:])
+    item = with_headers(at, *data.draw(st.sampled_from([(), (new,), (new, (name, old)), ((name, old), new)])))
     assert same(read_record(item), long_way(item))
 
 
@@ -148,3 +182,25 @@ def test_the_document_of_a_value_written_otherwise_is_written_anew() -> None:
         change = read_record(with_value(other.encode()))
         assert isinstance(change, Change)
         assert document(change) == USER.model_dump_json().encode()
+
+
+@pytest.mark.parametrize("key", ['"user"', '"us\\u0065r"', '"user" '])
+def test_of_a_user_that_is_there_twice_the_document_shows_the_one_that_counts(key: str) -> None:
+    assert REGISTERED.value is not None
+    first = USER.model_copy(update={"email": "first@example.com"}).model_dump_json()
+    text = f'{{"user":{first},"previous":{{}},{key}:{USER.model_dump_json()}}}'
+    change = read_record(with_value(text.encode()))
+    assert isinstance(change, Change)
+    assert change.data is not None
+    assert change.data["user"]["email"] == USER.email
+    assert document(change) == USER.model_dump_json().encode()
+
+
+def test_the_document_ends_where_the_user_does_whatever_is_behind() -> None:
+    user = USER.model_copy(update={"attributes": {"a": {}, "previous": 1}})
+    written = user.model_dump_json()
+    item = record(UserDeactivated(user=user))
+    for rest in ("", ',"reason":"x","previous":{}', ',"reason":null', ',"previous":{"updated_at":"x"},"reason":"x"'):
+        change = read_record(replace(item, value=f'{{"user":{written}{rest}}}'.encode()))
+        assert isinstance(change, Change)
+        assert document(change) == written.encode()
