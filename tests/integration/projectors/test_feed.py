@@ -146,6 +146,16 @@ async def test_a_loop_that_hangs_ends_the_process_with_code_1(
     assert await asyncio.wait_for(serve(impatient, asyncio.Event(), ["users"]), 30) == 1
 
 
+async def test_a_feed_that_is_cancelled_from_within_ends_the_process_with_code_1(
+    settings: ProjectorSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def give_up(_: Feed) -> None:
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(Feed, "run", give_up)
+    assert await asyncio.wait_for(serve(settings, asyncio.Event(), ["users"]), 30) == 1
+
+
 async def test_a_name_that_is_no_projection_is_refused(settings: ProjectorSettings) -> None:
     with pytest.raises(UnknownProjectionError, match="users"):
         await serve(settings, asyncio.Event(), ["nothing"])
