@@ -95,7 +95,9 @@ class Database:
             await connections.close()
 
     def connection(self) -> _Lent:
-        """Lend one connection for an `async with` block.
+        """Lend one connection for an `async with` block, which lets its statements' errors out, at least as causes.
+
+        A connection is not lent again whose statement failed for another reason than the statement, or was cancelled.
 
         Raises:
             DatabaseUnavailableError: none could be had within ACQUIRE_SECONDS, or the server failed while it was used.
@@ -191,8 +193,17 @@ class _Lent:
         if isinstance(error, INFRASTRUCTURE_ERRORS):
             self._connections.discard(self._connection)
             raise DatabaseUnavailableError(f"{self._address} failed: {describe(error)}") from error
-        # Who was cancelled may have left a statement running; who raised anything else has ended theirs.
-        if error is None or isinstance(error, Exception):
+        if error is None or not _leaves_in_doubt(error):
             self._connections.give_back(self._connection)
         else:
             self._connections.discard(self._connection)
+
+
+def _leaves_in_doubt(error: BaseException) -> bool:
+    """Whether a statement may still run: its task was cancelled, or it failed, whatever the block made of that."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if not isinstance(cause, Exception) or isinstance(cause, (DatabaseUnavailableError, *INFRASTRUCTURE_ERRORS)):
+            return True
+        cause = cause.__cause__
+    return False

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import asyncpg
 
-from chassis.database import INFRASTRUCTURE_ERRORS, Database, DatabaseUnavailableError, describe
+from chassis.database import Database, DatabaseUnavailableError, describe
 from chassis.idempotency import KEY_IS_UNIQUE
 from chassis.statements import Statement
 from chassis.text_keys import text_key
@@ -150,21 +150,25 @@ class UserStore:
             OutcomeUnknownError: the reply was lost, and what became of the commit cannot be told.
             DatabaseUnavailableError: it cannot be asked now; nothing was written.
         """
-        async with self._database.connection() as connection:
-            backend = connection.get_server_pid()
-            try:
+        backend: int | None = None
+        try:
+            async with self._database.connection() as connection:
+                backend = connection.get_server_pid()
                 if isinstance(change.event, UserErased):
                     return await _erase(connection, change.event, change.envelope, store)
                 statement, arguments = _change_statement(change, store)
                 return await connection.fetchval(statement.sql, *statement.args(**arguments)) is not None
-            except asyncpg.IntegrityConstraintViolationError as error:
-                raise _refusal(error) from None
-            except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
-                raise ContendedError(describe(error)) from error
-            except INFRASTRUCTURE_ERRORS as error:
-                if await settle(self._database.address, change.envelope, backend):
-                    return True
-                raise DatabaseUnavailableError(f"not committed: {describe(error)}") from error
+        except asyncpg.IntegrityConstraintViolationError as error:
+            raise _refusal(error) from None
+        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
+            raise ContendedError(describe(error)) from error
+        except DatabaseUnavailableError as error:
+            if backend is None:
+                raise
+            # Settled only now, with the connection discarded: it is in doubt, and its place is somebody else's.
+            if await settle(self._database.address, change.envelope, backend):
+                return True
+            raise DatabaseUnavailableError(f"not committed: {describe(error)}") from error
 
     async def commit_answer(self, state: State, store: AnswerToStore) -> bool:
         """Store the answer of a command that changed nothing; False where the user is not in this state any more.

@@ -20,17 +20,23 @@ class LossyProxy:
         self.refusing = False
         self._requests_left: int | None = None
         self._forward_last = True
+        self._goes_silent = False
         self._pairs: set[asyncio.Task[None]] = set()
 
     def lose_reply(self, number: int) -> None:
         """Lose the reply to the request of this number from now on, the first being 1; it does reach the server."""
         self.lost.clear()
-        self._requests_left, self._forward_last = number, True
+        self._requests_left, self._forward_last, self._goes_silent = number, True, False
 
     def lose_request(self, number: int) -> None:
         """Lose the request of this number: it never reaches the server."""
         self.lost.clear()
-        self._requests_left, self._forward_last = number, False
+        self._requests_left, self._forward_last, self._goes_silent = number, False, False
+
+    def go_silent(self, number: int, *, forward: bool) -> None:
+        """From the request of this number on let nothing through its connection any more, and leave it open."""
+        (self.lose_reply if forward else self.lose_request)(number)
+        self._goes_silent = True
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator["LossyProxy"]:
@@ -72,6 +78,10 @@ class LossyProxy:
                     break
             if losing.is_set():
                 self.lost.set()
+                if self._goes_silent:
+                    while await reader.read(CHUNK):
+                        pass
+                    return
                 # Half-closed: the server does not notice, as it does not notice a client that vanished.
                 writer.transport.abort()
                 if self._forward_last:

@@ -6,13 +6,23 @@ from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import httpx
 import pytest
 from pydantic import SecretStr
 
-from chassis.database import connect, disconnect
+from chassis.clock import utc_now
+from chassis.connections import Connections
+from chassis.database import Database, DatabaseUnavailableError, connect, disconnect
+from chassis.identifiers import new_id
 from chassis.settings import PostgresAddress
 from command_api.app import create_app
+from command_api.users import decisions
+from command_api.users.commands import RegisterUser
+from command_api.users.state import Unregistered
+from command_api.users.store import Change, UserStore
+from events.catalogue import encode, event_type
+from events.envelope import Envelope
 from local_stack.postgres import PostgresServer
 from tests.infrastructure import throwaway_folder
 from tests.integration.command_api.conftest import (
@@ -27,6 +37,8 @@ from tests.integration.command_api.lossy_proxy import LossyProxy
 from tests.waiting import until
 
 WARM = "warm"
+#: How long a statement may go unanswered here; the driver's own wait for a cancelled one is as long again.
+SILENCE_SECONDS = 1.0
 
 
 @pytest.fixture
@@ -185,6 +197,71 @@ async def test_a_retry_with_the_same_key_learns_an_unknown_outcome(api: httpx.As
 
     problem(unknown, 503, "outcome-unknown")
     assert (retried.status_code, retried.headers["idempotent-replayed"]) == (201, "true")
+
+
+@pytest.mark.parametrize("forward", [True, False])
+async def test_after_a_silence_the_next_command_has_another_connection(
+    proxy: LossyProxy, logs: list[Any], forward: bool
+) -> None:
+    """A network that drops packets: the driver would wait for its own cancellation on the connection used last."""
+
+    async def open_impatient() -> Connection:
+        return await asyncpg.connect(**proxy.address.connect_arguments, command_timeout=SILENCE_SECONDS)
+
+    connections = Connections(open_impatient, disconnect, most=2, keep=2)
+    store = UserStore(Database(proxy.address, connections))
+    try:
+        await connections.fill()
+        assert await store.commit(_registration(WARM), None)
+        proxy.go_silent(1, forward=forward)
+        if forward:
+            assert await store.commit(_registration("ann"), None)
+        else:
+            with pytest.raises(DatabaseUnavailableError, match="not committed"):
+                await store.commit(_registration("ann"), None)
+        assert connections.lent == 0
+        async with asyncio.timeout(SILENCE_SECONDS):
+            assert await store.commit(_registration("bob"), None)
+    finally:
+        await connections.close()
+
+    assert len([entry for entry in logs if entry["event"] == "command.reply_lost"]) == 1
+
+
+def _registration(name: str) -> Change:
+    event = decisions.register(Unregistered(new_id()), RegisterUser(**registration(name)), utc_now())
+    envelope = Envelope(
+        event_id=new_id(),
+        type=event_type(event),
+        user_id=event.user.id,
+        version=1,
+        time=event.user.updated_at,
+        correlation_id="test",
+        causation_id="test",
+        traceparent=None,
+    )
+    return Change(event=event, envelope=envelope, value=encode(event), password_hash="hash")
+
+
+@pytest.mark.parametrize("kind", [DatabaseUnavailableError, TimeoutError])
+async def test_a_connection_whose_failure_was_given_another_name_is_not_lent_again(
+    command_database: PostgresAddress, kind: type[Exception]
+) -> None:
+    async with Database.open(command_database, application="test") as opened:
+        with pytest.raises(KindlyNamedError):
+            async with opened.connection() as before:
+                raise KindlyNamedError from kind()
+        async with opened.connection() as after:
+            assert after is not before
+        with pytest.raises(KindlyNamedError):
+            async with opened.connection():
+                raise KindlyNamedError from ValueError()
+        async with opened.connection() as again:
+            assert again is after
+
+
+class KindlyNamedError(Exception):
+    pass
 
 
 async def _until_version(database: Connection, version: int) -> None:
