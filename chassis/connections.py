@@ -28,6 +28,7 @@ IDLE_SECONDS: Final = 300.0
 _IDLE_LOOKS: Final = 5
 #: A crowd of statements that all take longer than this holds the next one up no more: it runs beside them.
 CROWD_SECONDS: Final = 0.05
+_CLOSED: Final = "they were closed"
 
 
 class NoConnectionError(Exception):
@@ -82,7 +83,7 @@ class Connections:
         """A connection; hand it to `give_back` or `discard` afterwards.
 
         Raises:
-            NoConnectionError: none was to be had in time.
+            NoConnectionError: none was to be had in time, or at all because of `close`.
             Exception: whatever `open_one` raises.
         """
         if self._taken - len(self._idle) >= self._crowd:
@@ -123,8 +124,15 @@ class Connections:
             self.give_back(await self._connect(asyncio.get_running_loop().time() + ACQUIRE_SECONDS))
 
     async def close(self) -> None:
-        """Close in order what is idle, and cut off what is still lent: its statement has outlived its task."""
+        """Close in order what is idle, and cut off what is still lent: its statement has outlived its task.
+
+        Who waits is refused, and nothing is opened from then on.
+        """
         self._closed = True
+        while self._waiting:
+            turn = self._waiting.popleft().turn
+            if not turn.done():
+                turn.set_exception(NoConnectionError(_CLOSED))
         if self._looking:
             self._looking.cancel()
         if self._letting_go:
@@ -137,6 +145,7 @@ class Connections:
     async def _connect(self, deadline: float) -> Connection:
         """Open one in a place that is already taken for it."""
         try:
+            self._refuse_if_closed()
             async with asyncio.timeout_at(deadline):
                 connection = await self._open_one()
         except BaseException as error:
@@ -145,7 +154,14 @@ class Connections:
                 raise NoConnectionError(f"none could be opened within {ACQUIRE_SECONDS:g} s") from error
             raise
         self._open.add(connection)
+        if self._closed:
+            self.discard(connection)
+            raise NoConnectionError(_CLOSED)
         return connection
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise NoConnectionError(_CLOSED)
 
     def _pop(self) -> Connection | None:
         """The idle connection used last, if there is one that still stands."""

@@ -235,3 +235,41 @@ async def test_filling_opens_what_is_meant_to_last(query_database: PostgresAddre
         assert await opened(server) == 3
     await connections.close()
     await until(lambda: so_many(server, 0), within=SECONDS, what="all are closed")
+
+
+async def test_after_the_close_who_waits_or_asks_is_refused_and_nothing_is_opened(
+    query_database: PostgresAddress, server: Connection
+) -> None:
+    async with lending(query_database, most=1) as connections:
+        held = await connections.lend()
+        waiting = asyncio.ensure_future(connections.lend())
+        await asyncio.sleep(0)
+
+        await connections.close()
+        with pytest.raises(NoConnectionError, match="closed"):
+            await asyncio.wait_for(waiting, ACQUIRE_SECONDS / 2)
+        late = asyncio.ensure_future(connections.lend())
+        await asyncio.sleep(0)
+        connections.discard(held)
+        with pytest.raises(NoConnectionError, match="closed"):
+            await late
+        with pytest.raises(NoConnectionError, match="closed"):
+            await connections.lend()
+
+        assert connections.lent == 0
+        await until(lambda: so_many(server, 0), within=SECONDS, what="none is open")
+
+
+async def test_one_that_is_opened_during_the_close_does_not_stay(
+    query_database: PostgresAddress, server: Connection
+) -> None:
+    async with lending(query_database, most=1) as connections:
+        opening = asyncio.ensure_future(connections.lend())
+        await asyncio.sleep(0)
+
+        await connections.close()
+
+        with pytest.raises(NoConnectionError, match="closed"):
+            await opening
+        assert connections.lent == 0
+        await until(lambda: so_many(server, 0), within=SECONDS, what="none is open")
