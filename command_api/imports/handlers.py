@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -83,32 +83,49 @@ class ImportHandlers:
         finally:
             self.running.discard(place)
 
-    async def run(self, body: bytes, cause: Cause) -> AsyncIterator[bytes]:
+    async def run(self, body: bytes, cause: Cause) -> AsyncGenerator[bytes]:
         """Import the lines of a body: gives one result a line as NDJSON, a batch at a time, and the summary last.
 
         Raises:
             DatabaseUnavailableError: it went away; every batch whose results were given is there.
         """
         counts: Counter[str] = Counter()
-        lines = read_lines(body)
-        under_way: asyncio.Task[Iterator[Result]] | None = None
-        try:
-            while read := await _next_batch(lines):
-                batch = await self._prepare(read, cause)
-                done = await under_way if under_way else None
-                # While the database works on this batch the one before is answered and the next one is read.
-                under_way = asyncio.create_task(self._commit(batch))
-                await asyncio.sleep(0)
-                if done:
-                    yield _told(done, counts)
-            if under_way:
-                yield _told(await under_way, counts)
-        finally:
-            if under_way:
-                under_way.cancel()
+        async with aclosing(self._batches(read_lines(body), cause)) as batches:
+            async for done in batches:
+                yield _told(done, counts)
         summary = {name: counts[name] for name in ("created", "unchanged", "failed")}
         log.info("import.complete", command_id=cause.command_id, **summary)
         yield _line({"complete": True, **summary})
+
+    async def _batches(self, lines: Iterator[ReadLine], cause: Cause) -> AsyncGenerator[Iterator[Result]]:
+        """Commit batch after batch; gives the results of each at the latest when the next one is not ready to be sent.
+
+        While the database works on a batch the one before is answered, and the next one read and its passwords hashed.
+        """
+        done: Iterator[Result] | None = None
+        committing: asyncio.Task[Iterator[Result]] | None = None
+        preparing = asyncio.create_task(self._prepare_next(lines, cause))
+        try:
+            while batch := await preparing:
+                committing = asyncio.create_task(self._commit(batch))
+                preparing = asyncio.create_task(self._prepare_next(lines, cause))
+                if done:
+                    await asyncio.sleep(0)  # this batch is sent first
+                    yield done
+                done = await committing
+                if not _has_succeeded(preparing):
+                    # Hashing takes seconds, and what is committed is told even if the next batch cannot be read.
+                    yield done
+                    done = None
+            if done:
+                yield done
+        finally:
+            await _end(preparing, committing)
+
+    async def _prepare_next(self, lines: Iterator[ReadLine], cause: Cause) -> _Prepared | None:
+        """The next batch, None after the last."""
+        read = await _next_batch(lines)
+        return await self._prepare(read, cause) if read else None
 
     async def _prepare(self, read: Sequence[ReadLine], cause: Cause) -> _Prepared:
         now = self.clock()
@@ -162,6 +179,18 @@ async def _next_batch(lines: Iterator[ReadLine]) -> list[ReadLine]:
         batch += some
         await asyncio.sleep(0)
     return batch
+
+
+def _has_succeeded(task: asyncio.Task[Any]) -> bool:
+    return task.done() and not task.cancelled() and task.exception() is None
+
+
+async def _end(*tasks: asyncio.Task[Any] | None) -> None:
+    """Cancel those that still run and see all to their end; what went wrong in them was told, or comes too late."""
+    left = [task for task in tasks if task]
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
 
 
 def _told(results: Iterator[Result], counts: Counter[str]) -> bytes:

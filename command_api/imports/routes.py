@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
@@ -103,8 +104,8 @@ async def import_users(request: Request, context: Context, imports: Imports) -> 
 
 
 async def _results(imports: ImportHandlers, body: bytes, context: CommandContext) -> AsyncIterator[bytes]:
-    async with imports.slot():
-        async for chunk in imports.run(body, context.cause):
+    async with imports.slot(), aclosing(imports.run(body, context.cause)) as results:
+        async for chunk in results:
             yield chunk
 
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import bcrypt
@@ -10,10 +11,14 @@ import httpx
 import pytest
 from argon2 import PasswordHasher
 from fastapi import FastAPI
+from pydantic import SecretStr
 
 from chassis.identifiers import new_id
+from command_api.causes import Cause
+from command_api.imports.handlers import ImportHandlers
 from command_api.imports.lines import BYTES
 from tests.integration.command_api.conftest import Connection, problem, register, registration, until_somebody_waits
+from tests.waiting import until
 
 HASH = PasswordHasher(memory_cost=8, time_cost=1, parallelism=1).hash("correct horse")
 HEADERS = {"Content-Type": "application/x-ndjson"}
@@ -209,6 +214,90 @@ async def test_fifty_thousand_lines_with_one_in_a_hundred_bad(api: httpx.AsyncCl
     assert total == {"created": 49_500, "unchanged": 0, "failed": 500}
     assert await database.fetchval("SELECT count(*) FROM users") == 49_500
     assert await database.fetchval("SELECT count(DISTINCT event_id) FROM outbox") == 49_500
+
+
+class Hasher:
+    """Hashes the passwords of the second batch, 501 to 1,000, only when it may, or fails to."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.batches = 0
+        self.may_go_on = asyncio.Event()
+        self.was_cancelled = False
+
+    async def hash_all(self, given: Sequence[SecretStr]) -> list[str]:
+        self.batches += 1
+        if self.batches == 2:
+            try:
+                await self.may_go_on.wait()
+            except asyncio.CancelledError:
+                self.was_cancelled = True
+                raise
+            if self.error:
+                raise self.error
+        return [HASH] * len(given)
+
+
+TWO_BATCHES = body_of(registration(f"user{number}") for number in range(1000))
+
+
+def importing(app: FastAPI, hasher: Hasher) -> AsyncGenerator[bytes]:
+    imports: ImportHandlers = replace(app.state.resources.imports, passwords=hasher)
+    return imports.run(TWO_BATCHES, Cause(command_id="test", correlation_id="test"))
+
+
+async def first_part(results: AsyncGenerator[bytes]) -> list[dict[str, Any]]:
+    async with asyncio.timeout(10):
+        return [json.loads(item) for item in (await anext(results)).splitlines()]
+
+
+@pytest.mark.usefixtures("api")
+async def test_a_batch_is_answered_while_the_next_one_is_hashed(app: FastAPI, database: Connection) -> None:
+    hasher = Hasher()
+    results = importing(app, hasher)
+
+    first = await first_part(results)
+    there = await database.fetchval("SELECT count(*) FROM users")
+    hasher.may_go_on.set()
+    rest = [json.loads(item) for part in [part async for part in results] for item in part.splitlines()]
+
+    assert [result["line"] for result in first] == list(range(1, 501))
+    assert there == 500
+    assert [result["line"] for result in rest[:-1]] == list(range(501, 1001))
+    assert rest[-1] == {"complete": True, "created": 1000, "unchanged": 0, "failed": 0}
+
+
+@pytest.mark.usefixtures("api")
+async def test_a_batch_is_answered_though_the_next_one_cannot_be_prepared(app: FastAPI, database: Connection) -> None:
+    hasher = Hasher(MemoryError("no room for a hash"))
+    hasher.may_go_on.set()
+    results = importing(app, hasher)
+
+    first = await first_part(results)
+    with pytest.raises(MemoryError, match="no room"):
+        await anext(results)
+
+    assert [result["status"] for result in first] == ["created"] * 500
+    assert await database.fetchval("SELECT count(*) FROM users") == 500
+
+
+@pytest.mark.usefixtures("api")
+async def test_an_import_that_nobody_listens_to_any_more_hashes_no_further(app: FastAPI) -> None:
+    hasher = Hasher()
+    results = importing(app, hasher)
+    await first_part(results)
+    await until(has_begun(hasher), within=5, what="the second batch is being hashed")
+
+    await results.aclose()
+
+    assert hasher.was_cancelled
+
+
+def has_begun(hasher: Hasher) -> Callable[[], Awaitable[bool]]:
+    async def begun() -> bool:
+        return hasher.batches == 2
+
+    return begun
 
 
 async def test_too_many_lines_or_bytes_are_refused_whole(api: httpx.AsyncClient, database: Connection) -> None:
