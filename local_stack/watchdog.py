@@ -61,13 +61,26 @@ class Watchdog:
 
     async def _spawn(self) -> None:
         # As arguments, not as its first lines: it knows them even if we die before we could write.
-        known = [f"{pid}:{int(death_signal)}" for pid, death_signal in self._children.items()]
+        known = dict(self._children)
         self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-S", str(PROGRAM), self._grace, *known),
+            *(
+                sys.executable,
+                "-I",
+                "-S",
+                str(PROGRAM),
+                self._grace,
+                *(f"{pid}:{int(number)}" for pid, number in known.items()),
+            ),
             stdin=asyncio.subprocess.PIPE,
             cwd="/",
             start_new_session=True,
         )
+        # Children that came or went while its process was made.
+        for pid in known.keys() - self._children.keys():
+            self._tell(f"-{pid}\n")
+        for pid, number in self._children.items():
+            if known.get(pid) != number:
+                self._tell(f"+{pid} {int(number)}\n")
 
     async def _keep(self) -> None:
         while True:

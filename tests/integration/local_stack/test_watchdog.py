@@ -43,6 +43,11 @@ async def supervised(folder: Path, script: str) -> AsyncIterator[tuple[asyncio.s
         await supervisor.wait()
 
 
+def sleeper() -> "subprocess.Popen[bytes]":
+    """A process that leads a group, as a child does, and ends when it is told to."""
+    return subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"], start_new_session=True)
+
+
 def _kill(pid: int) -> None:
     try:
         os.kill(pid, signal.SIGKILL)
@@ -83,6 +88,30 @@ async def test_a_killed_watchdog_is_replaced_and_knows_the_children(folder: Path
         await supervisor.wait()
 
         await until(lambda: _gone(child), within=END_SECONDS, what="the child's end")
+
+
+async def test_children_that_come_and_go_while_its_process_is_made_are_known_to_it() -> None:
+    watchdog = Watchdog(grace_seconds=GRACE_SECONDS)
+    with sleeper() as came, sleeper() as went:
+        watchdog.watch(went.pid, signal.SIGTERM)
+
+        async def meanwhile() -> None:
+            watchdog.watch(came.pid, signal.SIGTERM)
+            watchdog.forget(went.pid)
+
+        try:
+            await asyncio.gather(watchdog._spawn(), meanwhile())
+            process = watchdog._process
+            assert process is not None
+            assert process.stdin is not None
+            process.stdin.close()  # as the end of its supervisor would
+            await asyncio.wait_for(process.wait(), END_SECONDS)
+
+            assert await asyncio.to_thread(came.wait, END_SECONDS) == -signal.SIGTERM
+            assert went.poll() is None
+        finally:
+            came.kill()
+            went.kill()
 
 
 async def test_ends_in_order_without_touching_what_still_runs(folder: Path) -> None:
