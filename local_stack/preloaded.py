@@ -28,6 +28,7 @@ PR_SET_CHILD_SUBREAPER = 36  # from linux/prctl.h
 # The imports take 2 s; on a machine so loaded that they take longer than this, ordinary starts would fail as well.
 LOADED_SECONDS = 60.0
 COPY_SECONDS = 10.0  # a fork takes milliseconds
+ANSWER_BYTES = 64  # one word or one number
 END_SECONDS = 5.0  # it ends as soon as its socket is closed
 
 # Where a copy writes its own command line over the host's: room for the arguments that come after the program.
@@ -76,7 +77,15 @@ class CopiedProcess:
 class Preloaded:
     """The host and the way to its copies; `start` returns at once, the first `copy` waits for the imports."""
 
-    def __init__(self, program: Program, environment: Mapping[str, str], folder: Path, log: Path) -> None:
+    def __init__(
+        self,
+        program: Program,
+        environment: Mapping[str, str],
+        folder: Path,
+        log: Path,
+        *,
+        copy_seconds: float = COPY_SECONDS,
+    ) -> None:
         self._program = program
         self._environment = environment
         self._folder = folder
@@ -85,6 +94,8 @@ class Preloaded:
         self._socket: socket.socket | None = None
         self._loaded: asyncio.Task[bool] | None = None
         self._turn = asyncio.Lock()
+        self._copy_seconds = copy_seconds
+        self._late: asyncio.Task[None] | None = None  # ends what a host that was given up still makes
 
     async def start(self) -> None:
         """Start the host where this system can; its imports go on while others work."""
@@ -122,16 +133,29 @@ class Preloaded:
         arguments = list(command[len(self._program.command) :])
         if list(command) != [*self._program.command, *arguments] or not await self.loaded():
             return None
+        request = json.dumps({"command": list(command), "arguments": arguments}).encode()
         async with self._turn:
-            if self._socket is None:
-                return None
-            request = json.dumps({"command": list(command), "arguments": arguments}).encode()
-            try:
-                socket.send_fds(self._socket, [request], [output])
-                answer = await self._answer(COPY_SECONDS)
-            except (OSError, TimeoutError):
-                return None
-        return CopiedProcess(int(answer)) if answer else None
+            return await self._ask(self._socket, request, output) if self._socket else None
+
+    async def _ask(self, control: socket.socket, request: bytes, output: int) -> CopiedProcess | None:
+        """Ask for one copy; a host whose answer was not waited for to its end is asked nothing more."""
+        try:
+            socket.send_fds(control, [request], [output])
+        except OSError:
+            return None
+        answer = asyncio.create_task(_receive(control))
+        try:
+            await asyncio.wait({answer}, timeout=self._copy_seconds)
+        finally:
+            if not answer.done():
+                self._give_up(control, answer)
+        return CopiedProcess(int(answer.result())) if answer.done() and answer.result() else None
+
+    def _give_up(self, control: socket.socket, answer: asyncio.Task[bytes]) -> None:
+        """Ask this host no more: what it still answers would be taken for the answer to the next request."""
+        self._socket = None
+        control.shutdown(socket.SHUT_WR)  # it ends once it has read this
+        self._late = asyncio.create_task(_end_late(control, answer))
 
     async def end(self) -> None:
         """End the host; the copies go on. Harmless when there is none."""
@@ -149,23 +173,43 @@ class Preloaded:
                 self._host.kill()
                 await self._host.wait()
             self._host = None
+            if self._late is not None:
+                await asyncio.wait({self._late}, timeout=END_SECONDS)  # with the host its end of the socket is gone
+                self._late.cancel()
+                self._late = None
             _set_subreaper(wanted=False)
 
     async def _has_loaded(self) -> bool:
-        try:
-            return bool(await self._answer(LOADED_SECONDS))
-        except (OSError, TimeoutError):
-            return False
-
-    async def _answer(self, seconds: float) -> bytes:
-        """Return the host's next message; empty when it has gone."""
         assert self._socket is not None
-        return await asyncio.wait_for(asyncio.get_running_loop().sock_recv(self._socket, 64), seconds)
+        try:
+            return bool(await asyncio.wait_for(_receive(self._socket), LOADED_SECONDS))
+        except TimeoutError:
+            return False
 
     def _command(self, descriptor: int) -> list[str]:
         title = " " * (len(" ".join([sys.executable, *self._program.command])) + TITLE_ROOM)
         host = [sys.executable, "-P", "-m", "local_stack.preloaded_host"]
         return [*host, str(descriptor), str(os.getpid()), self._program.entry, ",".join(self._program.modules), title]
+
+
+async def _receive(control: socket.socket) -> bytes:
+    """Return the host's next message; empty when it has gone."""
+    try:
+        return await asyncio.get_running_loop().sock_recv(control, ANSWER_BYTES)
+    except OSError:
+        return b""
+
+
+async def _end_late(control: socket.socket, answer: asyncio.Task[bytes]) -> None:
+    """Kill the copies that nobody waits for any more, until the host has gone."""
+    try:
+        while pid := await answer:
+            late = CopiedProcess(int(pid))
+            late.kill()
+            await late.wait()
+            answer = asyncio.create_task(_receive(control))
+    finally:
+        control.close()
 
 
 def _possible() -> bool:

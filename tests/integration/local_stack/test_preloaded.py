@@ -148,6 +148,40 @@ async def test_a_host_that_is_killed_leaves_the_ordinary_way(folder: Path, prelo
     assert await preloaded.copy([*PROGRAM.command, "stay"], 1) is None
 
 
+@pytest.mark.parametrize("ends", ["too late", "cancelled"])
+async def test_a_host_whose_answer_nobody_waited_for_is_asked_no_more_and_its_late_copy_ends(
+    folder: Path, ends: str
+) -> None:
+    seconds = 0.2 if ends == "too late" else END_SECONDS
+    preloaded = Preloaded(
+        PROGRAM, {**os.environ, "PYTHONPATH": str(ROOT)}, folder, folder / "imports.log", copy_seconds=seconds
+    )
+    await preloaded.start()
+    assert await preloaded.loaded()
+    assert preloaded._host is not None
+    host = psutil.Process(preloaded._host.pid)
+    others = {process.pid for process in psutil.Process().children()}
+    host.suspend()
+
+    asking = asyncio.create_task(preloaded.copy([*PROGRAM.command, "stay"], 2))
+    if ends == "cancelled":
+
+        async def asked() -> bool:
+            return preloaded._turn.locked()
+
+        await until(asked, within=END_SECONDS, what="the request")
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+    else:
+        assert await asking is None
+    host.resume()
+
+    assert await preloaded.copy([*PROGRAM.command, "end", "3"], 2) is None
+    await preloaded.end()
+    assert {process.pid for process in psutil.Process().children()} <= others
+
+
 async def test_copies_die_with_a_supervisor_that_is_killed(folder: Path) -> None:
     supervisor = await asyncio.create_subprocess_exec(
         sys.executable, "-c", _SUPERVISOR, str(folder), stdout=subprocess.PIPE, cwd=ROOT
