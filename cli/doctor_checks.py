@@ -29,8 +29,8 @@ S = TypeVar("S", bound=Settings)
 EXAMINE_SECONDS: Final = 120.0
 
 
-async def examine(instances: Instances) -> list[Finding]:
-    """Every finding, in the order in which one would mend them."""
+async def examine(instances: Instances, *, within: float = EXAMINE_SECONDS) -> list[Finding]:
+    """Every finding, in the order in which one would mend them; a look that takes longer, in seconds, has failed."""
     findings: list[Finding] = []
     command = _settings("command API", CommandApiSettings, findings)
     query = _settings("query API", QueryApiSettings, findings)
@@ -38,21 +38,32 @@ async def examine(instances: Instances) -> list[Finding]:
     projectors = _settings("projectors", ProjectorSettings, findings)
 
     servers: dict[str, Server] = {}
-    looks: list[Coroutine[Any, Any, list[Finding]]] = []
+    looks: dict[str, Coroutine[Any, Any, list[Finding]]] = {}
     if command or relay:
         address = (command or relay).command_database  # type: ignore[union-attr] # one of them is there
-        looks.append(examine_database("command", address, command_migrate.LOCATION, servers, creates_tables=False))
+        looks["command database"] = examine_database(
+            "command", address, command_migrate.LOCATION, servers, creates_tables=False
+        )
     if query or projectors:
         address = (query or projectors).query_database  # type: ignore[union-attr] # one of them is there
-        looks.append(examine_database("query", address, query_migrate.LOCATION, servers, creates_tables=True))
+        looks["query database"] = examine_database(
+            "query", address, query_migrate.LOCATION, servers, creates_tables=True
+        )
     if relay:
-        looks.append(examine_kafka(relay))
-    async with asyncio.timeout(EXAMINE_SECONDS):
-        for found in await asyncio.gather(*looks):
-            findings.extend(found)
+        looks["Kafka"] = examine_kafka(relay)
+    for found in await asyncio.gather(*(_in_time(check, look, within) for check, look in looks.items())):
+        findings.extend(found)
     if command and query and projectors:
         findings.extend(budget(command, query, projectors, instances, servers))
     return findings
+
+
+async def _in_time(check: str, look: Coroutine[Any, Any, list[Finding]], within: float) -> list[Finding]:
+    try:
+        return await asyncio.wait_for(look, within)
+    except TimeoutError:
+        remedy = "see that the server answers, and how busy it is; then look again"
+        return [Finding(check, "failed", f"no end of looking within {within:.0f} s", remedy)]
 
 
 def _settings(name: str, kind: type[S], findings: list[Finding]) -> S | None:

@@ -1,5 +1,6 @@
 """The judgements of `muster doctor` that no single server can be brought to: clusters, clocks, budgets."""
 
+import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 
 from chassis.kafka import Topic
 from cli.doctor_budget import LEADER, OPERATORS, Instances, budget
+from cli.doctor_checks import _in_time
 from cli.doctor_kafka import Partition, judge_brokers, judge_copies
 from cli.doctor_postgres import Server, judge_clock
 from cli.findings import Finding
@@ -27,6 +29,16 @@ def test_a_clock_that_is_off_is_told_with_its_remedy(apart: float, result: str) 
 
     assert finding.result == result
     assert bool(finding.remedy) == (result != "ok")
+
+
+async def test_a_look_that_does_not_end_is_a_finding_and_no_traceback() -> None:
+    async def endless() -> list[Finding]:
+        await asyncio.Event().wait()
+        return []
+
+    [finding] = await _in_time("Kafka", endless(), 0.01)
+
+    assert (finding.check, finding.result, bool(finding.remedy)) == ("Kafka", "failed", True)
 
 
 def _budget(instances: Instances, servers: dict[str, Server], *, workers: int = 1) -> list[Finding]:
