@@ -19,10 +19,11 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.output import print_json
-from cli.up_run import TIMINGS_FILE, Wanted
+from cli.up_folder import TIMINGS_FILE, require_own
+from cli.up_run import WAY_OUT, Wanted, take
 from cli.up_settings import ALL_PARTS
 from local_stack import stack_file
-from local_stack.folder import owned_folder, owner
+from local_stack.folder import RESET, Holder, holder, holds, owned_folder, owner
 from local_stack.http_process import answers_ready
 from local_stack.logs import open_log, size_of
 from local_stack.ports import listens
@@ -33,6 +34,8 @@ from local_stack.stack_file import ProcessEntry, Stack
 LOOK_SECONDS: Final = 0.1
 #: A first end also keeps Kafka's start-up cache (90 s at most); the other parts have 20 to 30 s each.
 STOP_SECONDS: Final = 240.0
+#: Between taking a folder and writing down which process has it there are microseconds.
+SETTLE_SECONDS: Final = 1.0
 #: One question to one process of the stack.
 PROBE_SECONDS: Final = 3.0
 
@@ -41,8 +44,11 @@ LOG: Final = "up.log"
 
 def detach(wanted: Wanted, program: Program) -> int:
     """Start a stack behind and return once it is ready, or has said why not; Ctrl-C meanwhile ends it."""
+    console = Console(highlight=False)
+    require_own(wanted.folder, WAY_OUT)
     with owned_folder(wanted.folder):
-        pass  # refused here, a folder in use or without permission is one sentence on this terminal
+        # Refused here, a folder in use, without permission or of somebody else's is one sentence on this terminal.
+        take(wanted.folder, console, adopted=require_own(wanted.folder, WAY_OUT))
     log = wanted.folder / "logs" / LOG
     with open_log(log) as output:
         began = size_of(log)
@@ -56,10 +62,7 @@ def detach(wanted: Wanted, program: Program) -> int:
     try:
         stack = _until_ready(wanted.folder, process)
     except KeyboardInterrupt:
-        process.send_signal(signal.SIGINT)
-        process.wait(STOP_SECONDS)
-        return 1
-    console = Console(highlight=False)
+        return _end(process, log, console)
     if stack is None:
         with log.open("rb") as file:
             file.seek(began)
@@ -70,6 +73,24 @@ def detach(wanted: Wanted, program: Program) -> int:
         f"It runs on behind; `muster up --stop` ends it, `muster logs` shows what it says ({log}).", soft_wrap=True
     )
     return 0
+
+
+def _end(process: subprocess.Popen[bytes], log: Path, console: Console, within: float = STOP_SECONDS) -> int:
+    """End a start that was interrupted, and hasten it if it is interrupted again."""
+    deadline = time.monotonic() + within
+    while True:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except KeyboardInterrupt:
+            continue
+        except subprocess.TimeoutExpired:
+            console.print(_still_there(process.pid, log, within), soft_wrap=True)
+        return 1
+
+
+def _still_there(pid: int, log: Path, seconds: float) -> str:
+    return f"Process {pid} has not ended within {seconds:.0f} s: see {log}, then end it with `kill -9 {pid}`."
 
 
 def _until_ready(folder: Path, process: subprocess.Popen[bytes]) -> Stack | None:
@@ -91,19 +112,42 @@ def _options(wanted: Wanted) -> list[str]:
 def stop(folder: Path) -> int:
     """End the stack that runs on the folder as Ctrl-C would, and return once it has ended."""
     console = Console(highlight=False)
-    pid = owner(folder)
-    if not pid:
-        console.print(f"No stack runs on {folder}.", soft_wrap=True)
+    held = _settled_holder(folder)
+    if held is None or held.purpose == RESET:
+        resets = f"; `muster reset` (process {held.pid}) is at work there" if held else ""
+        console.print(f"No stack runs on {folder}{resets}.", soft_wrap=True)
         return 0
-    os.kill(pid, signal.SIGTERM)
+    pid = held.pid
+    if not holds(pid, folder):
+        console.print(
+            f"A stack runs on {folder}, but its process ({pid or 'unknown'}) cannot be seen from here: "
+            "end it where it was started.",
+            soft_wrap=True,
+        )
+        return 1
+    try:
+        os.kill(pid, signal.SIGTERM)
+    except ProcessLookupError:
+        pass  # it has ended just now
+    except PermissionError:
+        console.print(f"The stack on {folder} (process {pid}) is another user's: it was not ended.", soft_wrap=True)
+        return 1
     deadline = time.monotonic() + STOP_SECONDS
     while owner(folder) == pid:
         if time.monotonic() > deadline:
-            console.print(f"Process {pid} has not ended within {STOP_SECONDS:.0f} s: see {folder / 'logs' / LOG}.")
+            console.print(_still_there(pid, folder / "logs" / LOG, STOP_SECONDS), soft_wrap=True)
             return 1
         time.sleep(LOOK_SECONDS)
     console.print(f"The stack on {folder} (process {pid}) has ended; its data stays.", soft_wrap=True)
     return 0
+
+
+def _settled_holder(folder: Path) -> Holder | None:
+    """Return who owns the folder; one that has only just taken it gets an instant to say which process it is."""
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while (held := holder(folder)) and not holds(held.pid, folder) and time.monotonic() < deadline:
+        time.sleep(LOOK_SECONDS)
+    return held
 
 
 def status(folder: Path, *, as_json: bool) -> int:

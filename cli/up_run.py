@@ -23,12 +23,13 @@ from rich.console import Console
 
 from cli.local_settings import FOLDER_VARIABLE, default_folder
 from cli.up_conditions import remedy, require_clock, require_space
+from cli.up_folder import TIMINGS_FILE, mark, require_own
 from cli.up_screen import Screen
 from cli.up_settings import ALL_PARTS, Ports
 from cli.up_stack import LocalStack, muster
 from local_stack import stack_file
 from local_stack.errors import ChildFailedError, LocalStackError
-from local_stack.folder import end_orphans, owned_folder
+from local_stack.folder import Ownership, end_orphans, owned_folder
 from local_stack.ports import LOCALHOST, require_free
 from local_stack.preloaded import Program
 
@@ -38,8 +39,8 @@ END_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: Where /proc/PID/stat has the ticks from the machine's start to the process's, counted from the field after the name.
 STARTED_FIELD: Final = 19
 
-#: How long each step of the last start took, for whoever measures starts.
-TIMINGS_FILE: Final = "timings.json"
+#: What to do about a folder that is not a stack's.
+WAY_OUT: Final = "Choose another folder with --folder, or move that away."
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +94,15 @@ def process_age() -> float:
 async def run(wanted: Wanted, console: Console, program: Program, age: float) -> int:
     """Run the stack, `program` being `muster`, and return the exit code."""
     screen = Screen(console, age)
-    with owned_folder(wanted.folder), _interrupts() as interrupts:
-        await asyncio.to_thread(_sweep, wanted.folder, console)
+    require_own(wanted.folder, WAY_OUT)  # before the lock file is made in a folder that is not ours
+    with owned_folder(wanted.folder) as ownership, _interrupts() as interrupts:
+        adopted = require_own(wanted.folder, WAY_OUT)
+        await asyncio.to_thread(_sweep, wanted.folder, ownership, console)
         now = datetime.now(UTC)
         require_clock(wanted.folder, now)
         require_space(wanted.folder)
         require_free(wanted.ports_by_option())
+        take(wanted.folder, console, adopted=adopted)
         stack = LocalStack(wanted.folder, wanted.ports, screen, program=program, started_at=now, only=wanted.only)
         stack.plan()
         screen.on_change = stack.write_down
@@ -170,11 +174,20 @@ def _interrupts() -> Iterator[Interrupts]:
             loop.remove_signal_handler(number)
 
 
-def _sweep(folder: Path, console: Console) -> None:
-    """End what a killed run left; an orderly one removed its stack file."""
-    if (folder / stack_file.FILE_NAME).exists():
-        count = end_orphans(folder)
-        stack_file.remove(folder)
+def take(folder: Path, console: Console, *, adopted: bool) -> None:
+    """Mark the folder as a stack's; say so where an earlier version's data is in it."""
+    mark(folder)
+    if adopted:
+        console.print(f"{folder} has the data of an earlier version's stack, which is taken over.", soft_wrap=True)
+
+
+def _sweep(folder: Path, ownership: Ownership, console: Console) -> None:
+    """End what a killed run left; an orderly one removed its stack file and emptied its lock file."""
+    described = (folder / stack_file.FILE_NAME).exists()
+    count = end_orphans(folder) if described or ownership.unswept else 0
+    stack_file.remove(folder)
+    ownership.unswept = False
+    if described or count:
         ended = f"; {count} of its processes were still running and have been ended" if count else ""
         console.print(f"The last run on {folder} was killed{ended}. Its data is being recovered.", soft_wrap=True)
 

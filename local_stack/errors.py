@@ -18,6 +18,10 @@ class FolderInUseError(LocalStackError):
     """Another `muster up` owns the data folder."""
 
 
+class ForeignDataError(LocalStackError):
+    """Something stands where the stack keeps its data, and no stack made it."""
+
+
 class DownloadError(LocalStackError):
     """A file could not be fetched, or what arrived is not what was pinned."""
 

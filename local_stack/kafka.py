@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Final
 
 from local_stack.child import Child, describe_exit, run_once
-from local_stack.errors import MissingPartError
+from local_stack.errors import ForeignDataError, MissingPartError
 from local_stack.kafka_fencing import Fencing, ended_in_order
 from local_stack.kafka_jars import KAFKA_VERSION, fetch_jars, jar_folder, pinned_jars
 from local_stack.ports import LOCALHOST, free_port, listens
@@ -75,6 +75,9 @@ broker.session.timeout.ms=3000
 # 128 MB by default, a quarter of the heap; this still deduplicates half a million keys in one pass.
 log.cleaner.dedupe.buffer.size=16777216
 """
+
+# What formatting writes, in this order but for the file that says that it is done.
+HALF_FORMATTED: Final = ("__cluster_metadata-0", "bootstrap.checkpoint", "meta.properties.tmp")
 
 # Variables that would change the JVM behind our back.
 JVM_VARIABLES: Final = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "CLASSPATH")
@@ -137,6 +140,7 @@ class KafkaServer(Child):
         configuration += "".join(f"{name}={value}\n" for name, value in self._settings.items())
         (self.folder / "server.properties").write_text(configuration, encoding="ascii")
         if not (self.folder / "data" / "meta.properties").exists():
+            _require_room(self.folder / "data")
             await self._format()
         elif not ended_in_order(self.folder / "data"):
             await self._fence_former_self()
@@ -213,6 +217,17 @@ class KafkaServer(Child):
         )
         if code != 0:
             raise self.failed(f"could not be formatted ({describe_exit(code)})")
+
+
+def _require_room(data: Path) -> None:
+    """See that a new broker's data can be put there: nobody else's may be in it, and Kafka tidies what it finds."""
+    if os.path.lexists(data):
+        foreign = not data.is_dir() or any(path.name not in HALF_FORMATTED for path in data.iterdir())
+        if foreign:
+            raise ForeignDataError(
+                f"{data} is there and holds no Kafka data; nothing of it was touched. "
+                "Move it away, or choose another folder with --folder."
+            )
 
 
 def cluster_id() -> str:

@@ -8,7 +8,6 @@ trusted localhost port is open to every user of it. Data and password outlive th
 import asyncio
 import os
 import secrets
-import shutil
 import signal
 import tempfile
 from collections.abc import Mapping
@@ -24,11 +23,11 @@ import psutil
 from local_stack.child import Account, Child, describe_exit, run_once
 from local_stack.errors import MissingPartError
 from local_stack.ports import LOCALHOST, free_port
+from local_stack.postgres_data import has_cluster, new_cluster, remove_cluster
 from local_stack.private_file import read_or_make
 from local_stack.unprivileged import (
     anyone_can_reach,
     copy_once,
-    give_folder,
     is_temporary,
     reachable_cache,
     unprivileged_account,
@@ -103,11 +102,15 @@ class PostgresServer(Child):
         return self.folder / "data"
 
     async def prepare(self) -> None:
-        """Initialise the cluster where there is none, and clear what a crash left."""
+        """Initialise the cluster where there is none, and clear what a crash left.
+
+        Raises:
+            ForeignDataError: something else stands in its place; it was left alone.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         self._account = unprivileged_account()
         self._binaries = await asyncio.to_thread(find_binaries, self._account)
-        if not (self.data_folder / "PG_VERSION").exists():
+        if not await asyncio.to_thread(has_cluster, self.data_folder):
             await self._initialise()
         await asyncio.to_thread(end_orphan, self.data_folder.resolve())
 
@@ -146,34 +149,27 @@ class PostgresServer(Child):
     ) -> None:
         await super().__aexit__(kind, error, trace)
         if self.data_folder.is_symlink() and is_temporary(self.folder):
-            await asyncio.to_thread(shutil.rmtree, self.data_folder.resolve())
+            await asyncio.to_thread(remove_cluster, self.data_folder)
 
     def _password(self) -> str:
         return read_or_make(self.folder / "password", lambda: secrets.token_urlsafe(24))
 
     async def _initialise(self) -> None:
-        staging = self.folder / "data"
-        await asyncio.to_thread(self._clear_half_made, staging)
-        with tempfile.NamedTemporaryFile("w", prefix="muster-", encoding="ascii") as password_file:
+        with (
+            new_cluster(self.data_folder, self._account) as data,
+            tempfile.NamedTemporaryFile("w", prefix="muster-", encoding="ascii") as password_file,
+        ):
             password_file.write(self._password())
             password_file.flush()
             if self._account:
                 os.chown(password_file.name, self._account.uid, self._account.gid)
-            await self._run_initdb(Path(password_file.name))
+            await self._run_initdb(data, Path(password_file.name))
 
-    def _clear_half_made(self, data: Path) -> None:
-        """Remove what an interrupted initdb left: it has no PG_VERSION or initdb would have finished it."""
-        if data.is_dir():
-            shutil.rmtree(data.resolve())
-        data.unlink(missing_ok=True)
-        if self._account:
-            give_folder(data, self._account)
-
-    async def _run_initdb(self, password_file: Path) -> None:
+    async def _run_initdb(self, data: Path, password_file: Path) -> None:
         # The builtin provider gives the same order and case rules on every system; its C.UTF-8 needs no system locale.
         command = [
             str(self._binaries / "initdb"),
-            *("-D", str(self.data_folder.resolve()), "-U", USER, "-E", "UTF8", "--no-instructions"),
+            *("-D", str(data), "-U", USER, "-E", "UTF8", "--no-instructions"),
             *("--auth", "scram-sha-256", f"--pwfile={password_file}"),
             *("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"),
             *(["--no-sync"] if self._settings.get("fsync") == "off" else []),

@@ -6,6 +6,7 @@ binaries are copied once to a folder all can read, and data moves to a folder of
 
 import os
 import pwd
+import re
 import shutil
 import stat
 import tempfile
@@ -19,6 +20,10 @@ UNPRIVILEGED_USER = "nobody"  # exists on every Linux, owns nothing
 
 # Where root's data goes when the wanted folder is out of that user's reach (FHS: state of local programs).
 SYSTEM_DATA_FOLDER = Path("/var/lib/muster")
+
+# What `tempfile.mkdtemp` makes of the prefix; nobody else's folder is taken for one of ours.
+PLACE_PREFIX = "muster-"
+PLACE = re.compile(rf"{PLACE_PREFIX}[a-z0-9_]{{8}}")
 
 
 def unprivileged_account() -> Account | None:
@@ -92,13 +97,30 @@ def give_folder(folder: Path, account: Account) -> None:
     if not anyone_can_reach(folder.parent):
         base = Path(tempfile.gettempdir()) if is_temporary(folder) else SYSTEM_DATA_FOLDER
         base.mkdir(parents=True, exist_ok=True)
-        place = Path(tempfile.mkdtemp(prefix="muster-", dir=base))
+        place = Path(tempfile.mkdtemp(prefix=PLACE_PREFIX, dir=base))
         folder.unlink(missing_ok=True)  # a link whose target has gone
         folder.symlink_to(place)
     else:
         place.mkdir()
     place.chmod(0o700)
     os.chown(place, account.uid, account.gid)
+
+
+def given_place(link: Path) -> Path | None:
+    """Return where a link that `give_folder` made leads, be it there or gone; None for whatever else stands there.
+
+    Known by the place's name, and as long as it is there by its owner: the account we drop to.
+    """
+    account = unprivileged_account() if link.is_symlink() else None
+    if account is None:
+        return None
+    place = link.readlink()
+    if place.parent not in {SYSTEM_DATA_FOLDER, Path(tempfile.gettempdir())} or not PLACE.fullmatch(place.name):
+        return None
+    if not os.path.lexists(place):
+        return place
+    state = place.lstat()
+    return place if stat.S_ISDIR(state.st_mode) and state.st_uid == account.uid else None
 
 
 def is_temporary(folder: Path) -> bool:

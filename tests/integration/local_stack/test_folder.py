@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from local_stack.errors import FolderInUseError, LocalStackError
-from local_stack.folder import FOLDER_VARIABLE, end_orphans, owned_folder, owner
+from local_stack.folder import FOLDER_VARIABLE, end_orphans, holds, owned_folder, owner
 from local_stack.private_file import read_or_make
 from local_stack.stack_file import ENVIRONMENT_FILE, FILE_NAME, ProcessEntry, Stack, read, remove, write
 
@@ -28,6 +28,52 @@ def test_a_lock_file_left_by_a_killed_owner_does_not_matter(folder: Path) -> Non
 
     with owned_folder(folder):
         assert (folder / "lock").read_text() == str(os.getpid())
+
+
+def test_a_lock_file_that_was_deleted_while_another_waited_for_it_is_nobodys(folder: Path) -> None:
+    with (folder / "lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+
+        def delete_and_let_go() -> None:
+            (folder / "lock").unlink()
+            fcntl.flock(held, fcntl.LOCK_UN)
+
+        threading.Timer(0.05, delete_and_let_go).start()
+
+        with owned_folder(folder):
+            assert owner(folder) == os.getpid()
+            with pytest.raises(FolderInUseError):
+                owned_folder(folder).__enter__()
+
+
+def test_a_file_named_lock_that_is_somebodys_is_left_as_it_is(folder: Path) -> None:
+    (folder / "lock").write_text("my combination: 4711")
+
+    with pytest.raises(LocalStackError, match="is no stack's file: choose another folder with --folder"):
+        owned_folder(folder).__enter__()
+
+    assert (folder / "lock").read_text() == "my combination: 4711"
+
+
+def test_an_owner_that_was_killed_is_told_from_one_that_ended_in_order(folder: Path) -> None:
+    (folder / "lock").write_text("4711")
+
+    with owned_folder(folder) as first:
+        found = first.unswept  # and is not swept: the next one has to know as well
+    with owned_folder(folder) as second:
+        still = second.unswept
+        second.unswept = False
+    with owned_folder(folder) as third:
+        after = third.unswept
+
+    assert (found, still, after) == (True, True, False)
+
+
+def test_only_the_process_that_holds_the_lock_counts_as_its_holder(folder: Path) -> None:
+    with owned_folder(folder):
+        assert holds(os.getpid(), folder)
+
+    assert not holds(os.getpid(), folder)
 
 
 @pytest.mark.parametrize("place", [".", "data", "data/below"])

@@ -6,6 +6,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from local_stack.cache import CACHE_VARIABLE
+from local_stack.errors import ForeignDataError
 from local_stack.kafka import KafkaServer, kafka_answers, start_up_cache
 from local_stack.kafka_fencing import FENCED
 from local_stack.kafka_jars import fetch_jars, jar_folder, pinned_jars
@@ -23,6 +24,17 @@ async def test_keeps_its_records_through_kill_and_restart_and_paths_with_any_let
 
         assert await _consume(server) == b"acknowledged"
         assert FENCED in (server.folder / "recovery.log").read_text(), "it met its former self, and may lose markers"
+
+
+async def test_what_stands_where_its_data_should_be_is_refused_and_left_alone(folder: Path) -> None:
+    mine = folder / "data" / "photo.jpg"
+    mine.parent.mkdir()
+    mine.touch()
+
+    with pytest.raises(ForeignDataError, match="nothing of it was touched"):
+        await KafkaServer(folder, learn=False).start()
+
+    assert [path.name for path in mine.parent.iterdir()] == ["photo.jpg"]
 
 
 async def test_needs_no_recovery_after_an_orderly_end(folder: Path) -> None:

@@ -5,7 +5,9 @@ import asyncpg
 import psutil
 import pytest
 
+from local_stack.errors import ForeignDataError
 from local_stack.postgres import PostgresServer, end_orphan
+from local_stack.postgres_data import CLAIM
 from tests.waiting import until
 
 
@@ -69,6 +71,39 @@ async def test_runs_as_an_unprivileged_user_even_below_a_folder_that_user_cannot
 
     assert uid != 0
     assert not data.exists(), "what was moved out of a temporary folder goes with it"
+
+
+@pytest.mark.parametrize("place", ["folder", "link"])
+async def test_what_stands_where_its_data_should_be_is_refused_and_left_alone(folder: Path, place: str) -> None:
+    data = folder / "server" / "data"
+    mine = data if place == "folder" else folder / "mine"
+    mine.mkdir(parents=True)
+    (mine / "photo.jpg").touch()
+    if place == "link":
+        data.parent.mkdir()
+        data.symlink_to(mine)
+
+    with pytest.raises(ForeignDataError, match="nothing of it was touched"):
+        await PostgresServer(folder / "server", durable=False).start()
+
+    assert [path.name for path in mine.iterdir()] == ["photo.jpg"]
+    assert [path.name for path in data.parent.iterdir()] == ["data"]
+
+
+async def test_an_initialisation_that_was_killed_is_cleared_and_done_again(folder: Path) -> None:
+    half_made = folder / "server" / "initdb-0"
+    mine = folder / "server" / "initdb-mine"
+    for made in (half_made / "data", mine):
+        made.mkdir(parents=True)
+        (made / "PG_VERSION").write_text("18")
+    (half_made / CLAIM).touch()
+
+    async with PostgresServer(folder / "server", durable=False):
+        pass
+
+    assert not half_made.exists()
+    assert (mine / "PG_VERSION").exists()
+    assert {path.name for path in (folder / "server").iterdir()} <= {"data", "password", "postgres.log", mine.name}
 
 
 async def test_ends_an_orphan_that_still_works_on_its_data(folder: Path) -> None:
