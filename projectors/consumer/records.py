@@ -198,6 +198,7 @@ def _plain_data(type_: str, value: bytes, key: bytes | None) -> EventData | None
             and type(user["email_verified"]) is type(user["is_active"]) is bool
             and type(user["attributes"]) is dict
             and type(user["version"]) is int
+            and user["version"] > 0
             and user["status"] in _STATUS
             and _TWO_TIMES.fullmatch(user["created_at"] + user["updated_at"])
         )

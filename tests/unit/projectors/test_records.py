@@ -95,6 +95,14 @@ def test_a_field_with_an_awkward_text_is_read_as_the_catalogue_reads_it(name: st
         assert same(read_record(item), long_way(item)), text
 
 
+@pytest.mark.parametrize("version", [-1, 0, 2, 2**63, 2**64])
+def test_a_version_that_is_not_the_headers_is_read_as_the_catalogue_reads_it(version: int) -> None:
+    assert REGISTERED.value is not None
+    item = with_value(REGISTERED.value.replace(b'"version":1', b'"version":%d' % version))
+    assert isinstance(read_record(item), Poison)
+    assert same(read_record(item), long_way(item))
+
+
 @pytest.mark.parametrize("name", [name for name, _ in REGISTERED.headers])
 def test_a_header_with_an_awkward_text_is_read_as_the_envelope_reads_it(name: str) -> None:
     at = [name for name, _ in REGISTERED.headers].index(name)
