@@ -141,7 +141,7 @@ async def somewhere(connection: Connection, sort: str, chance: random.Random) ->
 def allowance(shape: Shape, mixed: bool) -> int:
     """Rows that a page may touch; active users have no index of their own, and here all but one in fifty are."""
     if mixed and opposed(shape):
-        # Many match, all of them at the other end: one pass over them, and the statement's time limit.
+        # Many match, all of them at the other end: one pass over the table (docs/decisions/0012 states the bound).
         return WALK + USERS
     if mixed:
         return WALK + USERS // 50
