@@ -74,4 +74,4 @@ def tell(
     for name in steps[0]:
         every = tuple(step.get(name, 0.0) for step in steps)
         result.measured(f"second start: {name}", Figure(every), "s")
-    result.claim("second start", later, at_most=BAR_SECONDS, unit="s")
+    result.claim("second start", later, at_most=BAR_SECONDS, unit="s", every_round=True)
