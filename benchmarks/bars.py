@@ -1,7 +1,7 @@
 """Bars: what a figure must reach or stay under, and what may be said of it.
 
-The noise guard: where the reference's rounds lie further apart than a quarter of their median, or are too few, nothing
-is claimed, however good the figure looks.
+The noise guard: where one of the reference's rounds is further than a quarter of their median away from it, or where
+they are too few, nothing is claimed, however good the figure looks.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from typing import Final
 from benchmarks.figures import Figure
 from benchmarks.plan import ROUNDS
 
-#: A reference whose rounds range over more than this part of their median says that the machine was not calm.
+#: A reference with a round further than this part of the median away from it says that the machine was not calm.
 GREATEST_VARIATION: Final = 0.25
 
 

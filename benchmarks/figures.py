@@ -46,9 +46,9 @@ class Figure:
 
 
 def variation_of(values: Sequence[float]) -> float:
-    """How far rounds lie apart: the range as a part of the median; infinite where the median is nothing."""
+    """How far the farthest round is from the median, as a part of it; infinite where the median is nothing."""
     middle = statistics.median(values)
-    return (max(values) - min(values)) / middle if middle else math.inf
+    return max(abs(value - middle) for value in values) / middle if middle else math.inf
 
 
 def percentile(values: Sequence[float], part: float) -> float:

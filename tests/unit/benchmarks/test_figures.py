@@ -13,8 +13,9 @@ def test_a_figure_is_the_median_of_its_rounds_with_their_range() -> None:
     assert (figure.median, figure.low, figure.high, figure.rounds) == (3.0, 1.0, 5.0, 5)
 
 
-def test_variation_is_the_range_as_a_part_of_the_median() -> None:
-    assert variation_of([90, 100, 115]) == pytest.approx(0.25)
+def test_variation_is_the_farthest_round_from_the_median_as_a_part_of_it() -> None:
+    assert variation_of([90, 100, 115]) == pytest.approx(0.15)
+    assert variation_of([70, 100, 115]) == pytest.approx(0.3)
 
 
 def test_rounds_around_nothing_vary_without_end() -> None:
