@@ -28,22 +28,29 @@ def pin(pid: int, cores: frozenset[int]) -> None:
         return
     process = psutil.Process(pid)
     for member in (process, *process.children(recursive=True)):
-        # Threads and children come and go.
-        with suppress(psutil.NoSuchProcess):
-            for thread in member.threads():
-                with suppress(ProcessLookupError):
-                    os.sched_setaffinity(thread.id, cores)
+        _pin(member, cores)
 
 
 @contextmanager
 def pinned(cores: frozenset[int]) -> Iterator[None]:
-    """Let this process use these cores only, within the block."""
+    """Let this process use these cores only, within the block; what it starts there begins on them.
+
+    Not its children that run already: they are the servers, each on the cores that it was given.
+    """
     if not hasattr(os, "sched_setaffinity"):
         yield
         return
-    before = os.sched_getaffinity(0)
-    pin(os.getpid(), cores)
+    process, before = psutil.Process(), frozenset(os.sched_getaffinity(0))
+    _pin(process, cores)
     try:
         yield
     finally:
-        pin(os.getpid(), frozenset(before))
+        _pin(process, before)
+
+
+def _pin(process: psutil.Process, cores: frozenset[int]) -> None:
+    # Threads and children come and go.
+    with suppress(psutil.NoSuchProcess):
+        for thread in process.threads():
+            with suppress(ProcessLookupError):
+                os.sched_setaffinity(thread.id, cores)
