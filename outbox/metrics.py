@@ -23,10 +23,17 @@ class PageHistogram(Collector):
 
     def observe_all(self, values: Sequence[float]) -> None:
         """Count every value; clocks that disagree may make one negative, which counts as zero."""
+        if not values:
+            return
         bounds, counts = self._bounds, self._counts
-        for value in values:
-            counts[bisect_left(bounds, value)] += 1
-        self._sum += sum(value for value in values if value > 0)
+        first, last = bisect_left(bounds, min(values)), bisect_left(bounds, max(values))
+        if first == last:
+            # A page of a backlog: its events have waited about as long.
+            counts[first] += len(values)
+        else:
+            for value in values:
+                counts[bisect_left(bounds, value)] += 1
+        self._sum += sum(values) if first else sum(value for value in values if value > 0)
 
     def collect(self) -> Iterable[HistogramMetricFamily]:
         """For the registry."""

@@ -15,16 +15,16 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from aiokafka import TopicPartition
 
 from chassis.database import describe
 from chassis.kafka import client_arguments
-from events.envelope import kafka_headers
 from outbox.partitioning import partition_of
 from outbox.producer import ConnectionLostError, Producer
+from outbox.record_batch import RecordBatch, encode_event, record_batches
 from outbox.settings import RelaySettings
 from outbox.work_list import Row
 
@@ -42,7 +42,7 @@ _CACHED_USERS: Final = 65_536
 
 Reached = Callable[[str], Awaitable[None]]
 #: A partition and what goes there.
-Batches = tuple[int, list[Any]]
+Batches = tuple[int, list[RecordBatch]]
 
 
 async def nothing_happens(_: str) -> None:
@@ -115,9 +115,9 @@ class Publisher:
         partitions: defaultdict[int, list[Row]] = defaultdict(list)
         for row in rows:
             partitions[self._partition_of(row["user_id"])].append(row)
-        prepared = []
+        prepared, now = [], int(time.time() * 1000)
         for partition, its_rows in partitions.items():
-            prepared.append((partition, self._build(its_rows)))
+            prepared.append((partition, list(record_batches(map(encode_event, its_rows), now, BATCH_BYTES))))
             await asyncio.sleep(0)
         return prepared
 
@@ -170,32 +170,12 @@ class Publisher:
         name = self._settings.relay_name.encode()
         await (await self._producer.send(self._settings.relay_topic, record, key=name, partition=0))
 
-    async def _send(self, partition: int, batches: Iterable[Any]) -> None:
+    async def _send(self, partition: int, batches: Iterable[RecordBatch]) -> None:
         topic = self._settings.events_topic
         acknowledged = [await self._producer.send_batch(batch, topic, partition=partition) for batch in batches]
         await self._reached("after_send")
         for future in acknowledged:
             await future
-
-    def _build(self, rows: Sequence[Row]) -> list[Any]:
-        batches, now = [self._producer.create_batch()], int(time.time() * 1000)
-        for row in rows:
-            key, value = row["user_id"].encode(), row["value"]
-            headers = kafka_headers(
-                row["event_id"].encode(),
-                row["type"],
-                key,
-                row["version"],
-                f"{row['time'].isoformat(timespec='microseconds')}Z".encode(),
-                row["correlation_id"],
-                row["causation_id"],
-                row["traceparent"],
-            )
-            # None says the batch is full; an empty one takes a record of any size.
-            if batches[-1].append(timestamp=now, key=key, value=value, headers=headers) is None:
-                batches.append(self._producer.create_batch())
-                batches[-1].append(timestamp=now, key=key, value=value, headers=headers)
-        return batches
 
     def _compute_partition(self, user_id: str) -> int:
         return partition_of(user_id.encode(), self._settings.topic_partitions)

@@ -33,12 +33,12 @@ ROW_BYTES: Final = 512
 
 # The inner query is bounded before anything else happens, so the anti-join is over a page, not over the table; the
 # window adds up sizes from TOAST pointers and never reads a value that is cut off. The first row is always taken.
+# date_part, not extract, which calculates in numeric; ROWS, for the default frame looks for peers: a third of the page.
 _PAGE: Final = f"""
 SELECT id, event_id::text, user_id::text, version, type, time AT TIME ZONE 'UTC' AS time,
-    correlation_id, causation_id, traceparent, value,
-    extract(epoch FROM appended_at)::float8 AS appended_at, total::bigint
+    correlation_id, causation_id, traceparent, value, date_part('epoch', appended_at) AS appended_at, total
 FROM (
-    SELECT o.*, sum(coalesce(octet_length(value), 0) + {ROW_BYTES}) OVER (ORDER BY id) AS total
+    SELECT o.*, sum(coalesce(octet_length(value), 0) + {ROW_BYTES}) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) AS total
     FROM (SELECT * FROM outbox WHERE id > $1 ORDER BY id LIMIT $2) AS o
     WHERE NOT EXISTS (SELECT FROM unnest($3::bigint[]) AS flying(id) WHERE flying.id = o.id)
 ) AS page
