@@ -4,9 +4,10 @@ asyncpg's own pool makes two tasks and a proxy each time it lends a connection: 
 may cost, a tenth of a command. Taking one from this stack is a list's pop. What it gives up is resetting: nothing may
 be set on a session outside a transaction, and a connection whose state is in doubt is not used again.
 
-Guarantees: at most `most` connections are open; who asks has one or is refused after ACQUIRE_SECONDS, the opening
-included; who waits is served in the order of asking; connections that the server closed are replaced; above `keep`,
-those that the load does not need are closed once they have rested.
+Guarantees: at most `most` connections are open; who asks has one or is refused after ACQUIRE_SECONDS of the server's
+time (server_time.py): an exhausted pool is told of within a second, and a stall of a second costs nobody an answer; who
+waits is served in the order of asking; connections that the server closed are replaced; above `keep`, those that the
+load does not need are closed once they have rested.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import asyncpg
+
+from chassis.server_time import Ask, ServerTime
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -28,6 +31,8 @@ IDLE_SECONDS: Final = 300.0
 _IDLE_LOOKS: Final = 5
 #: A crowd of statements that all take longer than this holds the next one up no more: it runs beside them.
 CROWD_SECONDS: Final = 0.05
+#: No timer is set for less: loops count milliseconds.
+_TICK_SECONDS: Final = 0.001
 _CLOSED: Final = "they were closed"
 
 
@@ -47,11 +52,12 @@ class Connections:
         keep: int,
         crowd: int | None = None,
         idle_seconds: float = IDLE_SECONDS,
+        sign_of_life: Ask | None = None,
     ) -> None:
         """Nothing is opened before it is needed, or `fill` is called.
 
-        While `crowd` are lent, who asks waits for one of them to come back, at most CROWD_SECONDS, rather than have
-        another.
+        While `crowd` have been lent within CROWD_SECONDS, who asks waits for one of them rather than have another.
+        `sign_of_life` asks the server for one; without it, a server that is silent counts as one that is busy.
         """
         self._open_one = open_one
         self._close_one = close_one
@@ -65,6 +71,12 @@ class Connections:
         self._waiting: deque[_Waiter] = deque()
         #: Open, being opened or closed, or promised to a waiter that will open one.
         self._taken = 0
+        #: When each was lent that may still belong to the crowd: those that come back slowly do not hold others up.
+        self._crowding: dict[object, float] = {}
+        self._time = ServerTime(sign_of_life)
+        #: When a statement was last seen to end, or the server to live.
+        self._heard = 0.0
+        self._watching: asyncio.TimerHandle | None = None
         self._closed = False
         self._looking: asyncio.TimerHandle | None = None
         self._letting_go: asyncio.Task[None] | None = None
@@ -77,7 +89,7 @@ class Connections:
     @property
     def is_crowded(self) -> bool:
         """Whether who asks now has to wait until another one is given back."""
-        return self._taken - len(self._idle) >= self._crowd
+        return bool(self._waiting) or not self._has_room()
 
     async def lend(self) -> Connection:
         """A connection; hand it to `give_back` or `discard` afterwards.
@@ -86,13 +98,13 @@ class Connections:
             NoConnectionError: none was to be had in time, or at all because of `close`.
             Exception: whatever `open_one` raises.
         """
-        if self._taken - len(self._idle) >= self._crowd:
+        if self._waiting or not self._has_room():
             return await self._wait()
-        connection = self._pop()
-        if connection is not None:
-            return connection
-        self._taken += 1
-        return await self._connect(asyncio.get_running_loop().time() + ACQUIRE_SECONDS)
+        connection = self._take()
+        if connection is None:
+            self._taken += 1
+            connection = await self._connect(object(), self._latest())
+        return connection
 
     def give_back(self, connection: Connection) -> None:
         """Return a connection that can be used again; one that is closed or in a transaction is discarded."""
@@ -101,6 +113,8 @@ class Connections:
             return
         loop = asyncio.get_running_loop()
         self._idle.append((connection, loop.time()))
+        self._crowding.pop(connection, None)
+        self._heard = self._time.now()
         if self._waiting:
             self._serve_next()
         if self._looking is None:
@@ -110,6 +124,7 @@ class Connections:
         """Return one whose state is unknown: it is cut off, and its place is free for a new one."""
         connection.terminate()
         self._open.discard(connection)
+        self._crowding.pop(connection, None)
         self._free_place()
 
     async def fill(self) -> None:
@@ -121,7 +136,7 @@ class Connections:
         """
         while self._taken < self._keep:
             self._taken += 1
-            self.give_back(await self._connect(asyncio.get_running_loop().time() + ACQUIRE_SECONDS))
+            self.give_back(await self._connect(object(), self._latest()))
 
     async def close(self) -> None:
         """Close in order what is idle, and cut off what is still lent: its statement has outlived its task.
@@ -133,8 +148,9 @@ class Connections:
             turn = self._waiting.popleft().turn
             if not turn.done():
                 turn.set_exception(NoConnectionError(_CLOSED))
-        if self._looking:
-            self._looking.cancel()
+        self._time.close()
+        for timer in filter(None, (self._looking, self._watching)):
+            timer.cancel()
         if self._letting_go:
             await asyncio.wait([self._letting_go])
         idle = [connection for connection, _ in self._idle]
@@ -142,18 +158,23 @@ class Connections:
             connection.terminate()
         await asyncio.gather(*map(self._close_one, idle))
 
-    async def _connect(self, deadline: float) -> Connection:
+    async def _connect(self, place: object, latest: float) -> Connection:
         """Open one in a place that is already taken for it."""
+        self._crowding[place] = self._time.now()
         try:
             self._refuse_if_closed()
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout_at(latest):
                 connection = await self._open_one()
         except BaseException as error:
             self._free_place()
             if isinstance(error, TimeoutError):
-                raise NoConnectionError(f"none could be opened within {ACQUIRE_SECONDS:g} s") from error
+                seconds = ACQUIRE_SECONDS + self._time.longest_stop
+                raise NoConnectionError(f"none could be opened within {seconds:g} s") from error
             raise
+        finally:
+            self._crowding.pop(place, None)
         self._open.add(connection)
+        self._crowding[connection] = self._time.now()
         if self._closed:
             self.discard(connection)
             raise NoConnectionError(_CLOSED)
@@ -163,49 +184,90 @@ class Connections:
         if self._closed:
             raise NoConnectionError(_CLOSED)
 
-    def _pop(self) -> Connection | None:
-        """The idle connection used last, if there is one that still stands."""
+    def _latest(self) -> float:
+        """The loop's time at which who asks now has the answer, be the server as silent as it may."""
+        return asyncio.get_running_loop().time() + ACQUIRE_SECONDS + self._time.longest_stop
+
+    def _has_room(self) -> bool:
+        return len(self._crowding) < self._crowd and self.lent < self._most
+
+    def _take(self) -> Connection | None:
+        """The idle connection used last, if there is one that still stands; it joins the crowd."""
         while self._idle:
             connection, _ = self._idle.pop()
             if not connection.is_closed():
+                self._crowding[connection] = self._time.now()
                 return connection
             self._open.discard(connection)
             self._taken -= 1
         return None
 
     async def _wait(self) -> Connection:
-        waiter = _Waiter(self, patient=self._crowd < self._most)
+        turn: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
+        waiter = _Waiter(turn, self._time.now() + ACQUIRE_SECONDS, self._latest())
         self._waiting.append(waiter)
-        turn = waiter.turn
+        self._watch()
         try:
             connection = await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self._pass_on(turn.result())
+                self._pass_on(turn)
             raise
-        finally:
-            waiter.timer.cancel()
-        return connection or await self._connect(waiter.deadline)
+        return connection or await self._connect(turn, waiter.latest)
 
     def _serve_next(self) -> None:
-        """Give those who wait what there is for them: in the crowd, or beyond it when they have waited enough."""
-        while self._waiting:
-            waiter = self._waiting[0]
-            if not waiter.turn.done():
-                if self.lent >= (self._crowd if waiter.patient else self._most):
-                    return
-                connection = self._pop()
-                if connection is None:
-                    self._taken += 1
-                waiter.turn.set_result(connection)
-            self._waiting.popleft()
+        """Give those who wait what there is for them."""
+        while self._waiting and self._has_room():
+            turn = self._waiting.popleft().turn
+            if turn.done():
+                continue
+            connection = self._take()
+            if connection is None:
+                self._taken += 1
+                self._crowding[turn] = self._time.now()
+            turn.set_result(connection)
 
-    def _refuse(self, waiter: _Waiter) -> None:
-        waiter.turn.set_exception(NoConnectionError(f"all {self._most} were busy for {ACQUIRE_SECONDS:g} s"))
+    def _watch(self) -> None:
+        """Look after those who wait when something may be due: a refusal, or that the crowd has become slow."""
+        if self._watching is None and self._waiting:
+            now, head = self._time.now(), self._waiting[0]
+            slow = next(iter(self._crowding.values()), now) + CROWD_SECONDS - now
+            seconds = min(head.until - now, slow if slow > 0 else CROWD_SECONDS)
+            self._watching = asyncio.get_running_loop().call_later(max(seconds, _TICK_SECONDS), self._look_after)
 
-    def _pass_on(self, connection: Connection | None) -> None:
+    def _look_after(self) -> None:
+        self._watching = None
+        now, latest = self._time.now(), asyncio.get_running_loop().time()
+        while self._waiting and self._waiting[0].is_over(now, latest):
+            turn = self._waiting.popleft().turn
+            if not turn.done():
+                turn.set_exception(NoConnectionError(f"all {self._most} were busy for {ACQUIRE_SECONDS:g} s"))
+        if self._waiting and now - self._heard < CROWD_SECONDS:
+            self._pass_by()
+        elif self._waiting:
+            self._time.doubt(self._lives)
+        self._watch()
+
+    def _lives(self, stood: float) -> None:
+        """The server has given a sign of life; after a stall those that it held up come back first."""
+        self._heard = self._time.now()
+        if stood < CROWD_SECONDS:
+            self._pass_by()
+
+    def _pass_by(self) -> None:
+        """Who waits may pass by the statements that take long: others, or a lock, hold them up."""
+        slow = self._time.now() - CROWD_SECONDS
+        for place, since in list(self._crowding.items()):
+            if since > slow:
+                break
+            del self._crowding[place]
+        self._serve_next()
+
+    def _pass_on(self, turn: asyncio.Future[Connection | None]) -> None:
         """What came to a waiter that had just left goes to the next."""
+        connection = turn.result()
         if connection is None:
+            del self._crowding[turn]
             self._free_place()
         else:
             self.give_back(connection)
@@ -236,31 +298,15 @@ class Connections:
                 self._free_place()
 
 
-class _Waiter:
-    """One request's turn, and the clock that runs while it waits."""
+class _Waiter(NamedTuple):
+    """One request's turn, and until when it waits for it."""
 
-    __slots__ = ("_connections", "deadline", "patient", "timer", "turn")
+    #: A connection, or None for "there is room: open one".
+    turn: asyncio.Future[Connection | None]
+    #: In the server's time, and in the loop's at the latest.
+    until: float
+    latest: float
 
-    def __init__(self, connections: Connections, *, patient: bool) -> None:
-        self._connections = connections
-        loop = asyncio.get_running_loop()
-        self.deadline = loop.time() + ACQUIRE_SECONDS
-        #: Whether it still waits rather than have one beyond the crowd.
-        self.patient = patient
-        #: A connection, or None for "there is room: open one".
-        self.turn: asyncio.Future[Connection | None] = loop.create_future()
-        self.timer = (
-            loop.call_later(CROWD_SECONDS, self._lose_patience)
-            if patient
-            else loop.call_at(self.deadline, self._give_up)
-        )
-
-    def _lose_patience(self) -> None:
-        self.patient = False
-        self._connections._serve_next()  # noqa: SLF001 - its other half
-        if not self.turn.done():
-            self.timer = asyncio.get_running_loop().call_at(self.deadline, self._give_up)
-
-    def _give_up(self) -> None:
-        if not self.turn.done():
-            self._connections._refuse(self)  # noqa: SLF001 - its other half
+    def is_over(self, now: float, latest: float) -> bool:
+        """Whether it has waited enough, or has left."""
+        return self.turn.done() or now >= self.until or latest >= self.latest

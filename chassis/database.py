@@ -7,8 +7,11 @@ the caller's data is a `DatabaseUnavailableError`.
 
 from __future__ import annotations
 
+import asyncio
+import struct
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any, TypeAlias
 
@@ -31,6 +34,7 @@ __all__ = [
     "connections_to",
     "describe",
     "disconnect",
+    "sign_of_life",
 ]
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -63,6 +67,9 @@ INFRASTRUCTURE_ERRORS: tuple[type[Exception], ...] = (
 )
 #: Why there is none; PostgreSQL can refuse a session in words of its own.
 NO_CONNECTION: tuple[type[Exception], ...] = (NoConnectionError, asyncpg.PostgresError, *INFRASTRUCTURE_ERRORS)
+
+#: SSLRequest: its length and its code (PostgreSQL's documentation, "Message Formats").
+_DO_YOU_SPEAK_TLS = struct.pack("!ii", 8, 80877103)
 
 Init = Callable[[Any], Coroutine[Any, Any, None]]
 
@@ -131,7 +138,31 @@ def connections_to(
         return connection
 
     most = address.pool_size + address.max_overflow
-    return Connections(open_one, disconnect, most=most, keep=address.pool_size, crowd=crowd)
+    return Connections(
+        open_one,
+        disconnect,
+        most=most,
+        keep=address.pool_size,
+        crowd=crowd,
+        sign_of_life=partial(sign_of_life, address),
+    )
+
+
+async def sign_of_life(address: PostgresAddress) -> None:
+    """Return once the server has answered anything at all.
+
+    Whether it speaks TLS it tells strangers, too, with one byte and before any session: a frozen one does not, one that
+    is merely busy, or out of connections, does.
+
+    Raises:
+        OSError: nobody listens there.
+    """
+    reader, writer = await asyncio.open_connection(address.server, address.port)
+    try:
+        writer.write(_DO_YOU_SPEAK_TLS)
+        await reader.read(1)
+    finally:
+        writer.close()
 
 
 async def connect(

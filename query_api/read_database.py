@@ -1,7 +1,8 @@
 """The query database as one query API process uses it: single statements, each on a connection lent for it alone.
 
-Guarantees: a statement that finds no connection is refused after ACQUIRE_SECONDS; one whose connection the server had
-ended while it was idle is sent again, once; one that is not answered within its time fails, and its connection is cut.
+Guarantees: a statement that finds no connection is refused after ACQUIRE_SECONDS of the server's time; one whose
+connection the server had ended while it was idle is sent again, once; one that is not answered within its time fails,
+and its connection is cut.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -11,7 +13,10 @@ import pytest
 from chassis.connections import ACQUIRE_SECONDS
 from chassis.consistency import ConsistencyToken
 from chassis.database import connect, disconnect
+from chassis.identifiers import new_id
+from chassis.server_time import STALL_SECONDS
 from chassis.settings import PostgresAddress
+from local_stack.postgres import PostgresServer
 from query_api.app import create_app
 from query_api.dependencies import APPLICATION
 from tests.integration.query_api.conftest import is_ready, make_settings, serving
@@ -52,6 +57,35 @@ async def test_recovers_by_itself_after_the_server_was_killed_and_after_it_hung(
             # None is refused: the connections were there before the stall.
             assert [(await one).status_code for one in hanging] == [200] * len(hanging)
             await token_is_waited_for(api, address)
+
+
+async def test_a_stall_of_a_second_refuses_nobody_and_a_longer_one_all_within_two() -> None:
+    """Far more requests than there are connections, no two alike; unlike behind a lock, waiting helps them."""
+    async with private_postgres() as (server, address):
+        paths = [f"/users?skip={number}" for number in range(200)] + ["/stats/signups", f"/users/{new_id()}/timeline"]
+        async with serving(create_app(make_settings(address))) as api:
+            await until(partial(full, address), within=5, what="the pool is full")
+            async with frozen(server):
+                asked = [asyncio.ensure_future(api.get(path)) for path in paths]
+                assert not (await asyncio.wait(asked, timeout=STALL_SECONDS))[0]
+            statuses = [(await one).status_code for one in asked]
+            assert statuses == [200] * (len(paths) - 1) + [404]
+
+            async with frozen(server):
+                busy = [asyncio.ensure_future(api.get(path)) for path in paths[:20]]
+                seconds = await asyncio.gather(*(refused(api, path) for path in paths[20:40]))
+            assert max(seconds) < ACQUIRE_SECONDS + STALL_SECONDS + 1.0
+            assert {(await one).status_code for one in busy} <= {200, 503}
+            await until(lambda: answers(api), within=5, what="it is served again")
+
+
+@asynccontextmanager
+async def frozen(server: PostgresServer) -> AsyncIterator[None]:
+    server.pause()
+    try:
+        yield
+    finally:
+        server.resume()
 
 
 async def full(address: PostgresAddress) -> bool:
