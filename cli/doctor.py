@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from cli.doctor_budget import Instances
 from cli.doctor_checks import examine
@@ -43,5 +44,6 @@ def _show(findings: list[Finding]) -> None:
     table.add_column("Found", overflow="fold")
     table.add_column("What to do", overflow="fold")
     for finding in findings:
-        table.add_row(_SIGNS[finding.result], finding.check, finding.found, finding.remedy)
+        # What is found is in a server's words: no markup.
+        table.add_row(_SIGNS[finding.result], *map(Text, (finding.check, finding.found, finding.remedy)))
     Console(highlight=False).print(table)

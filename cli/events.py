@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any
+from uuid import UUID
 
 import typer
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -20,13 +21,15 @@ from chassis import __version__
 from chassis.database import describe
 from chassis.kafka import INFRASTRUCTURE_ERRORS, REQUEST_SECONDS, client_arguments
 from chassis.settings import Kafka, Topics, load
-from cli.output import fail, print_json, say
+from cli.output import fail, legible, print_json, say
 from events.asyncapi import document
 from events.catalogue import short_name
 from events.envelope import EnvelopeError, read_envelope
 from outbox.topics import wanted_topics
 
-app = typer.Typer(no_args_is_help=True, help="Look at the published events.", rich_markup_mode="rich")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Look at the published events.", rich_markup_mode="rich"
+)
 
 
 @app.callback()
@@ -42,7 +45,7 @@ class TailSettings(Kafka, Topics):
 def tail(
     *,
     from_beginning: Annotated[bool, typer.Option("--from-beginning", help="Everything that is still there.")] = False,
-    user: Annotated[str | None, typer.Option(help="Only this user's events, by id.")] = None,
+    user: Annotated[UUID | None, typer.Option(help="Only this user's events, by id.", metavar="ID")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line: envelope and data.")] = False,
 ) -> None:
     """Show each event as it is published, until Ctrl-C."""
@@ -77,11 +80,11 @@ def asyncapi() -> None:
 
 
 async def _tail(
-    settings: TailSettings, user: str | None, show: Callable[[ConsumerRecord], None], *, from_beginning: bool
+    settings: TailSettings, user: UUID | None, show: Callable[[ConsumerRecord], None], *, from_beginning: bool
 ) -> None:
     async with following(settings, from_beginning=from_beginning) as consumer:
         async for record in consumer:
-            if user is None or record.key == user.encode():
+            if user is None or record.key == str(user).encode():
                 show(record)
 
 
@@ -114,8 +117,8 @@ def _line(record: ConsumerRecord) -> Text:
     try:
         envelope = read_envelope(record.headers)
     except EnvelopeError as error:
-        return line.append(f"no event of ours: {error}", "red")
-    line.append(short_name(envelope.type), "green")
+        return line.append(legible(f"no event of ours: {error}"), "red")
+    line.append(legible(short_name(envelope.type)), "green")
     line.append(f"  {envelope.user_id}  version {envelope.version}")
     return line
 
@@ -135,5 +138,5 @@ def _data(value: bytes | None) -> Any:
         return None
     try:
         return json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {"undecodable": value.decode(errors="replace")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 import typer
@@ -25,7 +26,24 @@ def fail(message: str, *, code: int = 1) -> NoReturn:
 
 def print_json(document: Any) -> None:
     """Print one JSON document, for --json."""
-    print(json.dumps(document, ensure_ascii=False, indent=2, default=str))  # noqa: T201 - the answer of a command
+    print(json.dumps(document, ensure_ascii=False, indent=2, default=_written))  # noqa: T201 - the answer of a command
+
+
+def legible(text: str) -> str:
+    """Foreign text as a terminal may have it: what is not printable, which a terminal might obey, is escaped."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def counted_partitions(number: int) -> str:
+    """The number with its noun."""
+    return "1 partition" if number == 1 else f"{number} partitions"
+
+
+def _written(value: object) -> str:
+    """Times in the one form in which everything of ours writes them."""
+    if isinstance(value, datetime):
+        return f"{value.astimezone(UTC).isoformat(timespec='microseconds')[:-6]}Z"
+    return str(value)
 
 
 def say(message: str) -> None:

@@ -10,11 +10,13 @@ import asyncpg
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from chassis.database import Database, DatabaseUnavailableError, describe
 from chassis.settings import QueryPostgres, load
-from cli.output import fail, print_json, say
+from cli.output import fail, legible, print_json, say
 from projectors import parked
+from projectors.catalogue import PROJECTIONS
 from projectors.parked import NoSuchRecordError, OtherShapeError, Outcome, ParkedRecord, RecordId
 
 T = TypeVar("T")
@@ -27,7 +29,15 @@ app = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="Report as JSON.")]
 Id = Annotated[str, typer.Argument(help="As `muster parked list` shows it, such as users/1/3/42.", metavar="ID")]
-Projection = Annotated[str | None, typer.Option("--projection", help="Only of this projection.")]
+
+
+def _known(name: str | None) -> str | None:
+    if name is not None and name not in PROJECTIONS:
+        raise typer.BadParameter(f"there is no projection named {name!r}; there are {', '.join(PROJECTIONS)}")
+    return name
+
+
+Projection = Annotated[str | None, typer.Option("--projection", help="Only of this projection.", callback=_known)]
 
 
 @app.command("list")
@@ -48,7 +58,13 @@ def list_(*, projection: Projection = None, as_json: Json = False) -> None:
     table = Table("id", "user", "parked at", "bytes", "why")
     for item in found:
         why = "waits behind an earlier one" if item.error is None else item.error
-        table.add_row(str(item.id), str(item.user_id or "(no key)"), f"{item.parked_at:%F %T}", str(item.bytes), why)
+        table.add_row(
+            str(item.id),
+            str(item.user_id or "(no key)"),
+            f"{item.parked_at:%F %T}",
+            str(item.bytes),
+            Text(legible(why)),
+        )
     Console().print(table)
     if len(found) == parked.LIST_RECORDS:
         say(f"Only the first {parked.LIST_RECORDS} are shown.")
@@ -66,9 +82,9 @@ def show(record: Id, *, as_json: Json = False) -> None:
         if name == "headers":
             say("headers:")
             for header, text in value:
-                say(f"  {header}: {text}")
+                say(f"  {legible(header)}: {_shown(text)}")
         else:
-            say(f"{name}: {value}")
+            say(f"{name}: {_shown(value)}")
 
 
 @app.command()
@@ -113,6 +129,10 @@ def _document(item: ParkedRecord) -> dict[str, Any]:
         "headers": [[name, _text(value)] for name, value in item.headers],
         "value": _text(item.value),
     }
+
+
+def _shown(value: object) -> str:
+    return "(none)" if value is None else legible(str(value))
 
 
 def _text(raw: bytes | None) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -35,7 +36,15 @@ app = typer.Typer(
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Report as JSON.")]
-Name = Annotated[str, typer.Argument(help="The projection.", metavar="NAME")]
+
+
+def _known(name: str) -> str:
+    if name not in PROJECTIONS:
+        raise typer.BadParameter(f"there is no projection named {name!r}; there are {', '.join(PROJECTIONS)}")
+    return name
+
+
+Name = Annotated[str, typer.Argument(help="The projection.", metavar="NAME", callback=_known)]
 
 _REFUSALS: tuple[type[Exception], ...] = (
     RebuildError,
@@ -57,6 +66,8 @@ def rebuild(name: str, *, pause_before_switch: bool, without_carry_over: bool, a
     """Build a new generation and let queries read it; goes on where a killed one stopped."""
     settings = load(ProjectorSettings)
     configure_logging("rebuild", "WARNING" if settings.log_level == "INFO" else settings.log_level)
+    # Handing over is a rebalance, of which it warns each time.
+    logging.getLogger("aiokafka").setLevel(logging.ERROR)
     screen = _Screen(visible=not as_json)
 
     async def main(stopping: asyncio.Event) -> int:

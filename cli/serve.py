@@ -34,7 +34,7 @@ WORKER_SECONDS: Final = 60
 #: Connections waiting to be accepted while every worker is busy.
 BACKLOG: Final = 2048
 
-app = typer.Typer(no_args_is_help=True, help="Serve one of the APIs.", rich_markup_mode="rich")
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Serve one of the APIs.", rich_markup_mode="rich")
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on; overrides the environment.")]
 Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Port to listen on; overrides the environment.")]

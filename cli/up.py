@@ -46,6 +46,8 @@ def up(  # noqa: PLR0913, PLR0917 - each is an option of the command
     """Start PostgreSQL, Kafka, both APIs, relay and projectors on this machine; Ctrl-C stops them."""
     if detach + stop + status > 1:
         fail("Use one of --detach, --stop and --status at a time.", code=2)
+    if as_json and not status:
+        fail("--json goes with --status: only that reports.", code=2)
     where = stack_folder(folder)
     if stop or status or detach:
         from cli import up_background  # noqa: PLC0415 - the foreground starts sooner without

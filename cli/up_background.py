@@ -20,7 +20,7 @@ from rich.table import Table
 
 from cli.output import print_json
 from cli.up_folder import TIMINGS_FILE, require_own
-from cli.up_run import WAY_OUT, Wanted, take
+from cli.up_run import WAY_OUT, Wanted, in_a_sentence, take
 from cli.up_settings import ALL_PARTS
 from local_stack import stack_file
 from local_stack.folder import RESET, Holder, holder, holds, owned_folder, owner
@@ -45,6 +45,10 @@ LOG: Final = "up.log"
 def detach(wanted: Wanted, program: Program) -> int:
     """Start a stack behind and return once it is ready, or has said why not; Ctrl-C meanwhile ends it."""
     console = Console(highlight=False)
+    return in_a_sentence(console, lambda: _detach(wanted, program, console))
+
+
+def _detach(wanted: Wanted, program: Program, console: Console) -> int:
     require_own(wanted.folder, WAY_OUT)
     with owned_folder(wanted.folder):
         # Refused here, a folder in use, without permission or of somebody else's is one sentence on this terminal.

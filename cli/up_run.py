@@ -11,7 +11,7 @@ import os
 import shlex
 import signal
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -72,8 +72,13 @@ class Interrupts:
 def exit_code(wanted: Wanted, program: Program) -> int:
     """Run the stack, `program` being `muster`; say what went wrong and return the exit code."""
     console = Console(highlight=False)
+    return in_a_sentence(console, lambda: asyncio.run(run(wanted, console, program, process_age())))
+
+
+def in_a_sentence(console: Console, work: Callable[[], int]) -> int:
+    """Return the exit code of `work`; what this machine does not let it do is one sentence, and 1."""
     try:
-        return asyncio.run(run(wanted, console, program, process_age()))
+        return work()
     except LocalStackError as error:
         Screen(console).trouble(str(error))
     except OSError as error:  # a full disk, a folder without permission: the system's own words say it best

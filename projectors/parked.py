@@ -25,6 +25,9 @@ from read_model.generations import Connection, Generation
 
 #: As many as a terminal can show; the rest is counted.
 LIST_RECORDS: Final = 500
+#: What the columns of an id hold: generation and partition an int, the offset a bigint.
+_INT: Final = 2**31
+_BIGINT: Final = 2**63
 
 
 class NoSuchRecordError(Exception):
@@ -60,6 +63,8 @@ class RecordId:
             generation, partition, offset = map(int, numbers)
         except ValueError as error:
             raise NoSuchRecordError(f"{text!r} is no id of a parked record, such as users/1/3/42") from error
+        if not (0 <= generation < _INT and 0 <= partition < _INT and 0 <= offset < _BIGINT):
+            raise NoSuchRecordError(f"nothing is parked under {text}")
         return cls(projection, generation, partition, offset)
 
 

@@ -11,6 +11,7 @@ import httpx
 import psutil
 import pytest
 
+from local_stack.folder import owned_folder
 from local_stack.ports import free_ports, obstacle
 from tests.acceptance.clients import read, register
 from tests.acceptance.stack import MUSTER, PORT_OPTIONS, Stack, clean_environment, run_muster
@@ -111,6 +112,13 @@ async def test_only_the_parts_that_were_named_run_on_ports_from_the_environment(
             await Stack(folder, ports).until_ready("query-api")
     finally:
         await muster("up", "--stop")
+
+
+async def test_a_second_stack_behind_on_one_folder_is_one_sentence(folder: Path) -> None:
+    with owned_folder(folder):
+        code, out, err = await run_muster("up", "--detach", environment=clean_environment(), folder=folder.parent)
+
+    assert (code, "A stack is already running on" in out, err) == (1, True, "")
 
 
 @pytest.mark.parametrize(

@@ -98,8 +98,30 @@ async def test_parked_records_are_listed_shown_retried_and_discarded(
         assert await connection.fetchval("SELECT version FROM users_g1 WHERE id = $1", ann.id) == 2
 
 
+async def test_what_others_wrote_to_the_topic_is_shown_and_neither_read_as_markup_nor_obeyed_by_the_terminal(
+    kafka: Kafka, settings: ProjectorSettings, database: Database, variables: dict[str, str]
+) -> None:
+    await feed(kafka, settings, database, [FakeRecord(b"[/red]", b"\x1b[2J", [("[bold]", b"\x07")])], "users")
+
+    [parked] = document(await muster(variables, "parked", "list", "--json"))
+    assert parked["parked_at"].endswith("Z")
+    listed = await muster(variables, "parked", "list")
+    assert (listed.code, "[/red]" in listed.out) == (0, True), listed
+    shown = await muster(variables, "parked", "show", parked["id"])
+    assert shown.out.endswith("key: [/red]\nheaders:\n  [bold]: \\x07\nvalue: \\x1b[2J\n")
+    assert "user_id: (none)" in shown.out
+
+
 @pytest.mark.parametrize(
-    "arguments", [("show", "users/1/0/7"), ("discard", "users/1/0/7"), ("retry", "users/1/0/7"), ("show", "nonsense")]
+    "arguments",
+    [
+        ("show", "users/1/0/7"),
+        ("show", "users/1/0/9223372036854775808"),
+        ("show", "users/2147483648/0/7"),
+        ("discard", "users/1/0/7"),
+        ("retry", "users/1/0/7"),
+        ("show", "nonsense"),
+    ],
 )
 async def test_an_id_under_which_nothing_is_parked_is_said(
     variables: dict[str, str], arguments: tuple[str, ...]
@@ -108,6 +130,7 @@ async def test_an_id_under_which_nothing_is_parked_is_said(
     assert (ended.code, ended.out) == (1, "")
     assert arguments[-1] in ended.err
     assert "Traceback" not in ended.err
+    assert "database" not in ended.err
 
 
 async def test_a_rebuild_pauses_goes_on_is_rolled_back_and_retired(
@@ -141,7 +164,7 @@ async def test_a_rebuild_pauses_goes_on_is_rolled_back_and_retired(
         assert (gone.code, gone.out) == (0, "signups: retired generation 2\n")
     unknown = await muster(variables, "rebuild", "nothing")
     assert unknown.code == 2
-    assert (await muster(variables, "rebuild", "retire", "nothing")).code == 1
+    assert (await muster(variables, "rebuild", "retire", "nothing")).code == 2
 
 
 async def test_lag_says_how_far_each_projection_is_behind(
