@@ -158,6 +158,9 @@ def create_api(
         redirect_slashes=False,
         telemetry={"operation_spans": False, "tracing": traced, "metrics": traced, "logs": traced},
     )
+    for route in app.routes:
+        if isinstance(route, APIRoute) and route.methods:
+            route.methods.add("HEAD")  # Starlette's own routes give it to whoever takes GET, these pages do not
     app.router.route_class = StrictRoute
     app.add_exception_handler(Problem, answer_problem)
     app.add_exception_handler(HTTPException, answer_http_exception)

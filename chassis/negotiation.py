@@ -1,10 +1,13 @@
-"""Content negotiation: what the client accepts (RFC 9110 section 12.5.1) and what it sends (section 8.3)."""
+"""Content negotiation: what the client accepts (RFC 9110 section 12.5.1) and what it sends (sections 8.3 and 8.4)."""
 
 from __future__ import annotations
 
 from starlette.requests import Request
 
 from chassis.problems import NOT_ACCEPTABLE, UNSUPPORTED_MEDIA_TYPE, Problem
+
+#: The coding that is none.
+_AS_IT_IS = "identity"
 
 
 def accepts(request: Request, media_type: str) -> None:
@@ -16,7 +19,14 @@ def accepts(request: Request, media_type: str) -> None:
 
 
 def require_media_type(request: Request, allowed: tuple[str, ...]) -> None:
-    """Raise a 415 where the body's media type is none of `allowed`; Accept-Patch or Accept then says what is."""
+    """Raise a 415 where the body's media type is none of `allowed`, or where the body is compressed.
+
+    Accept-Patch, Accept or Accept-Encoding then says what is taken.
+    """
+    coding = ",".join(request.headers.getlist("content-encoding")).strip().lower()
+    if coding not in {"", _AS_IT_IS}:
+        detail = f"Content-Encoding is {coding}; send the body as it is, without a coding"
+        raise Problem(UNSUPPORTED_MEDIA_TYPE, detail, headers={"Accept-Encoding": _AS_IT_IS})
     given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if given in allowed:
         return

@@ -100,9 +100,10 @@ PAYLOAD_TOO_LARGE = ProblemType(
 UNSUPPORTED_MEDIA_TYPE = ProblemType(
     "unsupported-media-type",
     415,
-    "The body has another media type than this route takes",
-    "The Content-Type header is missing or names a type that this route does not read.",
-    "Send the media type that detail names in Content-Type.",
+    "The body has another media type or coding than this route takes",
+    "The Content-Type header is missing or names a type that this route does not read, or Content-Encoding says that"
+    " the body is compressed.",
+    "Send the media type that detail names in Content-Type, uncompressed.",
 )
 VALIDATION = ProblemType(
     "validation-error",
@@ -154,6 +155,11 @@ COMMON: tuple[ProblemType, ...] = (
     OTHER,
 )
 _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
+#: FastAPI's words for a body of which it cannot make anything at all, and ours.
+_UNREADABLE = {
+    "There was an error parsing the body": "the body cannot be read as JSON in UTF-8: look at its encoding, how deep it"
+    " is nested, and how many digits its numbers have",
+}
 _BY_STATUS = {kind.status: kind for kind in reversed(COMMON)}
 
 
@@ -198,7 +204,7 @@ def answer_http_exception(request: Request, error: Exception) -> Response:
     """Exception handler for what Starlette and FastAPI raise themselves: 404, 405, 400 and the like."""
     assert isinstance(error, HTTPException)
     kind = _BY_STATUS.get(error.status_code, OTHER)
-    detail = error.detail if kind in (OTHER, MALFORMED) else kind.meaning
+    detail = _UNREADABLE.get(error.detail, error.detail) if kind in (OTHER, MALFORMED) else kind.meaning
     headers = {"Allow": ", ".join(_allowed(request))} if error.status_code == 405 else error.headers or {}
     problem = Problem(kind, detail, headers=headers)
     return problem_response(problem, instance=request.url.path, status=error.status_code)

@@ -7,6 +7,7 @@ registering anybody twice. What was answered is noted after every chunk; `--resu
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import os
@@ -76,10 +77,23 @@ class _GaveUpError(Exception):
     """The API did not take a chunk; the message says why."""
 
 
+def _http_url(text: str) -> str:
+    """An address that can be asked: any other would be tried again for a minute."""
+    try:
+        url = httpx.URL(text)
+    except httpx.InvalidURL as error:
+        raise typer.BadParameter(f"{text!r} is no URL: {error}") from error
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise typer.BadParameter(f"{text!r} is no http or https URL, such as http://127.0.0.1:8000")
+    return text
+
+
 def import_users(
     file: Annotated[str, typer.Argument(help="NDJSON, one user a line; - reads standard input.")],
     *,
-    url: Annotated[str, typer.Option(help="The command API.", envvar="PUBLIC_COMMAND_URL")] = "http://127.0.0.1:8000",
+    url: Annotated[
+        str, typer.Option(help="The command API.", envvar="PUBLIC_COMMAND_URL", callback=_http_url)
+    ] = "http://127.0.0.1:8000",
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the last import of this file stopped.")] = False,
     rejects: Annotated[Path | None, typer.Option(help="Where refused lines go (default: FILE.rejects.ndjson).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Report as JSON, without a progress bar.")] = False,
@@ -99,12 +113,18 @@ def import_users(
         bar = stack.enter_context(_bar(progressed, quiet=as_json))
         try:
             _run(Import(source, client, progressed, notes, rejected), bar)
-        except _GaveUpError as error:
+        except (_GaveUpError, OSError) as error:
             complete = False
-            print(error, file=sys.stderr)  # noqa: T201 - the answer of a command
+            print(_in_words(error), file=sys.stderr)  # noqa: T201 - the answer of a command
         else:
             complete = True
     _report(progressed, rejected, complete=complete, as_json=as_json, resumable=notes is not None)
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}."
+    return str(error)
 
 
 def _open(stack: ExitStack, path: Path) -> BinaryIO:
@@ -159,9 +179,14 @@ class Rejects:
     @classmethod
     def open(cls, path: Path, *, append: bool) -> Self:
         """Prepare to write to this path, after what is there or instead of it."""
+        if not path.parent.is_dir():
+            fail(f"Cannot write {path}: there is no folder {path.parent}.", code=2)
         if not append:
-            path.unlink(missing_ok=True)
-            path.with_name(path.name + ".reasons").unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+                path.with_name(path.name + ".reasons").unlink(missing_ok=True)
+            except OSError as error:
+                fail(f"Cannot write {path}: {error.strerror}.", code=2)
         return cls(path, append=append)
 
     def __enter__(self) -> Self:
@@ -224,6 +249,8 @@ class Import:
 
     def _outgoing(self, chunk: Chunk) -> Iterator[bytes]:
         for number, line in enumerate(chunk.lines, start=chunk.first_line):
+            if number == 1:
+                line = line.removeprefix(codecs.BOM_UTF8)  # noqa: PLW2901 - some editors begin a file with it
             # An empty line in the place of one that is too long keeps the numbers right.
             yield (b"" if number in chunk.too_long else with_id(line, number, self.progressed.mtime_ms)) + b"\n"
 
@@ -317,9 +344,10 @@ def with_id(line: bytes, number: int, time_ms: int) -> bytes:
     """The line with an id of its own, where it is a JSON object without one; any other line as it is."""
     try:
         document = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return line
-    if not isinstance(document, dict) or "id" in document or not document:
+    # A byte order mark or UTF-16 is read here, but is refused there: such a line stays as it is.
+    if not isinstance(document, dict) or "id" in document or not document or not line.lstrip().startswith(b"{"):
         return line
     rest = line.lstrip()[1:]
     return b'{"id":"%s",' % str(line_id(line, number, time_ms)).encode() + rest

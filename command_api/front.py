@@ -28,7 +28,9 @@ from command_api.users.errors import EXPLAINED, problem_of
 _USERS: Final = "/users/"
 _OF_A_USER: Final = "/users/{user_id}"
 #: The headers that mean something to a command.
-_READ: Final = frozenset({b"accept", b"content-type", b"if-match", b"idempotency-key", b"traceparent"})
+_READ: Final = frozenset(
+    {b"accept", b"content-encoding", b"content-type", b"if-match", b"idempotency-key", b"traceparent"}
+)
 _ACCEPTED: Final = frozenset({None, "*/*", "application/json"})
 #: An id as everybody writes it. FastAPI takes a few more forms, and `UUID()` more than it.
 _ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -74,7 +76,7 @@ class Front:
             Problem: 400, where If-Match or Idempotency-Key cannot be read.
         """
         headers = _headers(scope)
-        if headers is None or headers.get(b"accept") not in _ACCEPTED:
+        if headers is None or headers.get(b"accept") not in _ACCEPTED or b"content-encoding" in headers:
             return None
         if command.of_a_user and not _ID.fullmatch(user_id):
             return None

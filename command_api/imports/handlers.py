@@ -50,6 +50,7 @@ _PROBLEMS: Final = {
     Outcome.ERASED: USER_ERASED,
     Outcome.CONTENDED: CONFLICT,
 }
+_DETAILS: Final = {Outcome.ERASED: "the person with this id was erased; leave the id out to register them anew"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,7 +223,7 @@ def _result(number: int, user: NewUser | None, outcome: Outcome | Problem) -> Re
             return Result(status, f'{{"line":{number},"status":"{status}","id":"{user.event.user.id}"}}\n'.encode())
         case Outcome():
             kind = _PROBLEMS[outcome]
-            problem = _problem(Problem(kind, kind.meaning))
+            problem = _problem(Problem(kind, _DETAILS.get(outcome, kind.meaning)))
         case Problem():
             problem = _problem(outcome)
     return Result("failed", _line({"line": number, "status": "failed", "problem": problem}))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Final, Self
@@ -73,8 +75,8 @@ def read_lines(body: bytes) -> Iterator[ReadLine]:
 
 
 def _split(body: bytes) -> Iterator[bytes]:
-    """Line by line, without a list of them all beside the body."""
-    start = 0
+    """Line by line, without a list of them all beside the body; a byte order mark before the first is passed over."""
+    start = len(BOM_UTF8) if body.startswith(BOM_UTF8) else 0
     while start < len(body):
         end = body.find(b"\n", start)
         end = len(body) if end < 0 else end
@@ -88,12 +90,29 @@ def _read(number: int, line: bytes) -> ReadLine:
     try:
         return ReadLine(number, ImportLine.model_validate_json(line))
     except ValidationError as error:
+        if error.errors(include_url=False, include_input=False, include_context=False)[0]["type"] == "json_invalid":
+            return _read_as_elsewhere(number, line)
+        return ReadLine(number, problem=_problem(error))
+
+
+def _read_as_elsewhere(number: int, line: bytes) -> ReadLine:
+    """Read a line as POST /users reads its body, by Python's parser.
+
+    It takes half a surrogate pair, which is then refused as a value is, by its field.
+    """
+    try:
+        document = json.loads(line.decode())
+    except (ValueError, RecursionError):
+        return ReadLine(number, problem=Problem(MALFORMED, "is not JSON in UTF-8"))
+    try:
+        return ReadLine(number, ImportLine.model_validate(document))
+    except ValidationError as error:
         return ReadLine(number, problem=_problem(error))
 
 
 def _problem(error: ValidationError) -> Problem:
     entries = [
-        {**entry, "loc": ("body", *entry["loc"]), "ctx": {"error": "it is not JSON in UTF-8"}}
+        {**entry, "loc": ("body", *entry["loc"])}
         for entry in error.errors(include_url=False, include_input=False, include_context=False)
     ]
     return problem_from_validation(entries)

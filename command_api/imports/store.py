@@ -27,13 +27,15 @@ from events.user_events import UserRegistered
 ATTEMPTS: Final = 5
 PAUSE_SECONDS: Final = 0.05
 
-#: Columns of both tables, by parameter, with the arrays' types. Sorted by key, so that two imports wait in one order.
+#: Columns of both tables, by parameter, with the arrays' types. Sorted by key, so that two imports wait in one order,
+#: and then by line, so that of several with one address the first is there.
 _INSERT: Final = """
 WITH given AS MATERIALIZED (
     SELECT * FROM unnest(
         $1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
         $10::bytea[]
-    ) AS t (id, event_id, email, email_key, username, username_key, display_name, attributes, password_hash, value)
+    ) WITH ORDINALITY AS t (id, event_id, email, email_key, username, username_key, display_name, attributes,
+        password_hash, value, line)
 ), u AS (
     INSERT INTO users (id, version, event_id, status, email, email_key, email_verified, username, username_key,
         display_name, attributes, password_hash, created_at, updated_at)
@@ -41,7 +43,7 @@ WITH given AS MATERIALIZED (
         password_hash, $11, $11
     FROM given
     WHERE NOT EXISTS (SELECT FROM erased_users WHERE erased_users.id = given.id)
-    ORDER BY email_key
+    ORDER BY email_key, line
     ON CONFLICT DO NOTHING
     RETURNING id
 )

@@ -89,9 +89,10 @@ KEY_REUSED: Final = ProblemType(
 USER_ERASED: Final = ProblemType(
     "user-erased",
     410,
-    "What this key was answered is forgotten",
-    "The command was carried out, but the person it was about has been erased since, and its answer with them.",
-    "There is nothing left to do.",
+    "The person has been erased",
+    "The command with this Idempotency-Key was carried out, but the person it was about has been erased since, and its"
+    " answer with them. Or the id in a line of an import is an erased person's.",
+    "There is nothing left to do; to import the person anew, leave the id out.",
 )
 BUSY: Final = ProblemType(
     "busy",

@@ -5,6 +5,7 @@ import json
 import os
 import stat
 import sys
+from codecs import BOM_UTF8
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -180,7 +181,28 @@ def test_an_id_depends_on_the_line_and_sorts_by_its_number() -> None:
     assert line_id(b"{}", 1, 1_764_000_000_000) == ids[0]
 
 
+@pytest.mark.parametrize("where", ["nowhere/rejects", "."])
+async def test_rejects_that_cannot_be_written_are_told_before_anything_is_sent(tmp_path: Path, where: str) -> None:
+    file = tmp_path / "users.ndjson"
+    file.write_bytes(b"{}\n")
+
+    code, _, err = await run(str(file), "--rejects", str(tmp_path / where))
+
+    assert (code, err.startswith("Cannot write"), "Traceback" in err) == (2, True, False), err
+
+
+async def test_a_file_may_begin_with_a_byte_order_mark(api: ApiProcess, tmp_path: Path) -> None:
+    file = tmp_path / "users.ndjson"
+    file.write_bytes(BOM_UTF8 + f"{line('ann')}\n{line('bob')}\n".encode())
+
+    code, out, err = await run(str(file), "--url", api.url)
+    again = await run(str(file), "--url", api.url)
+
+    assert (code, out) == (0, "2 lines: 2 created, 0 there already, 0 refused.\n"), err
+    assert again[1] == "2 lines: 0 created, 2 there already, 0 refused.\n"
+
+
 def test_only_an_object_without_an_id_is_given_one() -> None:
     assert json.loads(with_id(b' {"a": 1}', 1, 0)) == {"id": str(line_id(b' {"a": 1}', 1, 0)), "a": 1}
-    for line_ in (b'{"id": "x"}', b"[1]", b"{", b"", b"{}"):
+    for line_ in (b'{"id": "x"}', b"[1]", b"{", b"", b"{}", BOM_UTF8 + b'{"a": 1}', b"[" * LINE_BYTES):
         assert with_id(line_, 1, 0) == line_

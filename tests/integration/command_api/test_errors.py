@@ -27,6 +27,7 @@ from tests.integration.command_api.conftest import (
 )
 
 JSON = {"Content-Type": "application/json"}
+BROTLI = {**JSON, "Content-Encoding": "br"}
 
 
 @pytest.mark.parametrize(
@@ -38,6 +39,7 @@ JSON = {"Content-Type": "application/json"}
         ("POST", "/users", {"content": b"x" * (BODY_BYTES + 1), "headers": JSON}, 413, "payload-too-large"),
         ("POST", "/users", {"content": b"<>", "headers": {"Content-Type": "text/xml"}}, 415, "unsupported-media-type"),
         ("POST", "/users", {"content": b"{}"}, 415, "unsupported-media-type"),
+        ("POST", "/users", {"content": b"", "headers": BROTLI}, 415, "unsupported-media-type"),
         ("POST", "/users", {"content": b"{", "headers": JSON}, 400, "malformed-request"),
         ("POST", "/users", {"content": b"\xff{}", "headers": JSON}, 400, "malformed-request"),
         ("POST", "/users", {"content": b"[" * 40_000, "headers": JSON}, 400, "malformed-request"),
@@ -58,6 +60,7 @@ async def test_what_the_framework_refuses_is_a_problem_too(  # noqa: PLR0917 - a
     document = problem(answer, status, slug)
     assert document["instance"] == path.partition("?")[0]
     assert "Traceback" not in answer.text
+    assert "There was an error" not in answer.text
 
 
 @pytest.mark.parametrize(
@@ -68,6 +71,7 @@ async def test_what_the_framework_refuses_is_a_problem_too(  # noqa: PLR0917 - a
         # POST /users/import is at the address of a user, too.
         ("/users/import", "DELETE, POST"),
         ("/health", "GET, HEAD"),
+        ("/docs", "GET, HEAD"),
     ],
 )
 async def test_405_names_the_methods_of_every_route_at_the_address(

@@ -37,6 +37,8 @@ REQUESTS: list[tuple[bytes, dict[str, str]]] = [
     (b'{"display_name":"X"}', {"Content-Type": "APPLICATION/JSON"}),
     (b'{"display_name":"X"}', {**JSON, "Accept": "application/json;q=0.5, */*;q=0.1"}),
     (b'{"display_name":"X"}', {**JSON, "Accept": "text/html"}),
+    (b'{"display_name":"X"}', {**JSON, "Content-Encoding": "gzip"}),
+    (b'{"display_name":"X"}', {**JSON, "Content-Encoding": "identity"}),
     (b'{"display_name":7}', JSON),
     (b'{"display_name":"X",}', JSON),
     (b'{"display_name":"X"} {}', JSON),

@@ -1,7 +1,9 @@
 """POST /users/import: each line by itself, harmless when repeated, and never half a batch."""
 
 import asyncio
+import gzip
 import json
+from codecs import BOM_UTF8
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -110,6 +112,8 @@ async def test_a_bad_line_fails_alone(api: httpx.AsyncClient, database: Connecti
         (b'{"email":"nul@example.com","username":"nul","password":"a\\u0000aaaaaaa"}', "validation-error"),
         (line("deep", attributes={"a": {"b": {"c": {"d": {"e": {}}}}}}), "validation-error"),
         (json.dumps(line("long", display_name="x" * 70_000)).encode(), "malformed-request"),
+        (json.dumps(line("half", display_name="\ud800")).encode(), "validation-error"),
+        (b"[" * 60_000, "malformed-request"),
     ]
 
     results = await send(api, line("first"), *(item for item, _ in bad), line("last"))
@@ -121,6 +125,21 @@ async def test_a_bad_line_fails_alone(api: httpx.AsyncClient, database: Connecti
     assert await database.fetchval("SELECT count(*) FROM outbox") == 3
     [wrong] = results[3]["problem"]["errors"]
     assert wrong["pointer"] == "#/username"
+
+
+async def test_of_several_lines_with_one_address_the_first_is_registered(api: httpx.AsyncClient) -> None:
+    lines = [line(f"user{number:02}", email=f"ann{number % 3}@example.com") for number in range(60)]
+
+    results = await send(api, *lines)
+
+    assert [result["line"] for result in results if result.get("status") == "created"] == [1, 2, 3]
+
+
+async def test_a_byte_order_mark_before_the_first_line_is_passed_over(api: httpx.AsyncClient) -> None:
+    results = await send(api, BOM_UTF8 + json.dumps(line("ann")).encode(), BOM_UTF8 + json.dumps(line("bob")).encode())
+
+    assert [result.get("status") for result in results] == ["created", "failed", None]
+    assert results[1]["problem"]["detail"] == "is not JSON in UTF-8"
 
 
 async def test_empty_lines_are_passed_over_but_counted(api: httpx.AsyncClient) -> None:
@@ -168,6 +187,7 @@ async def test_an_erased_person_does_not_come_back(api: httpx.AsyncClient, datab
     [result, _] = await send(api, line("ann", id=identifier))
 
     assert (result["status"], result["problem"]["type"]) == ("failed", "/problems/user-erased")
+    assert "leave the id out" in result["problem"]["detail"]
     assert await database.fetchval("SELECT count(*) FROM users") == 0
 
 
@@ -312,8 +332,13 @@ async def test_too_many_lines_or_bytes_are_refused_whole(api: httpx.AsyncClient,
 async def test_other_media_types_are_refused(api: httpx.AsyncClient) -> None:
     refused = await api.post("/users/import", json=[line("ann")])
     picky = await api.post("/users/import", content=b"", headers={**HEADERS, "Accept": "text/html"})
+    compressed = await api.post(
+        "/users/import", content=gzip.compress(body_of([line("ann")])), headers={**HEADERS, "Content-Encoding": "gzip"}
+    )
 
     problem(refused, 415, "unsupported-media-type")
+    problem(compressed, 415, "unsupported-media-type")
+    assert compressed.headers["accept-encoding"] == "identity"
     problem(picky, 406, "not-acceptable")
 
 

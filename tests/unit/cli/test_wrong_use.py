@@ -20,6 +20,8 @@ def run(*arguments: str) -> int | str | None:
         (["rebuild", "rollback", "user"], "no projection named 'user'"),
         (["rebuild", "retire", "user"], "no projection named 'user'"),
         (["events", "tail", "--user", "ada"], "--user"),
+        (["import", "nowhere.ndjson", "--url", "127.0.0.1:8000"], "no http or https URL"),
+        (["import", "nowhere.ndjson", "--url", "http://a:b"], "no URL"),
         (["up", "--json"], "--json goes with --status"),
     ],
 )
