@@ -1,8 +1,9 @@
-"""`muster` as operators and supervisors run it: child processes with an environment of their own."""
+"""`muster` as operators and supervisors run it: processes with an environment of their own (tests/forks.py)."""
 
 import asyncio
 import os
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,11 +11,12 @@ from typing import NamedTuple
 
 import httpx
 
+import cli.main
 from chassis.settings import Kafka, PostgresAddress, Topics
+from tests.forks import NOWHERE, Fork
 from tests.waiting import until
 
-ROOT = Path(__file__).parents[2]
-#: Importing the web framework on a loaded machine.
+#: On a loaded machine.
 READY_SECONDS = 60
 RUN_SECONDS = 120
 STOP_SECONDS = 30
@@ -56,38 +58,47 @@ def environment(
     }
 
 
-async def muster(variables: dict[str, str], *arguments: str) -> Ended:
-    """Run one command to its end."""
-    process = await _start(variables, *arguments)
-    out, err = await asyncio.wait_for(process.communicate(), RUN_SECONDS)
-    assert process.returncode is not None
-    return Ended(process.returncode, out.decode(), err.decode())
+async def muster(variables: dict[str, str], *arguments: str, given: bytes = b"") -> Ended:
+    """Run one command to its end; `given` is what it can read from standard input."""
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        given_file, out, err = (folder / name for name in ("given", "out", "err"))
+        given_file.write_bytes(given)
+        process = await Fork.start(main, *arguments, environment=variables, given=given_file, out=out, err=err)
+        try:
+            code = await asyncio.wait_for(process.wait(), RUN_SECONDS)
+        finally:
+            process.kill()
+        return Ended(code, out.read_text(), err.read_text())
 
 
 @asynccontextmanager
 async def running(variables: dict[str, str], *arguments: str, port: int) -> AsyncIterator[None]:
     """Run a process that serves until the block ends; it is ready when the block begins."""
-    process = await _start(variables, *arguments, quiet=True)
+    process = await Fork.start(main, *arguments, environment=variables, out=NOWHERE, err=NOWHERE)
     try:
 
         async def ready() -> bool:
             assert process.returncode is None, f"muster {' '.join(arguments)} ended"
-            async with httpx.AsyncClient(trust_env=False) as client:
-                try:
-                    return (await client.get(f"http://127.0.0.1:{port}/readyz")).status_code == 200
-                except httpx.TransportError:
-                    return False
+            return await answers_ready(port)
 
         await until(ready, within=READY_SECONDS, what=f"muster {' '.join(arguments)} is ready")
         yield
     finally:
-        if process.returncode is None:
-            process.terminate()
+        process.terminate()
         await asyncio.wait_for(process.wait(), STOP_SECONDS)
 
 
-async def _start(variables: dict[str, str], *arguments: str, quiet: bool = False) -> asyncio.subprocess.Process:
-    stream = asyncio.subprocess.DEVNULL if quiet else asyncio.subprocess.PIPE
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "cli.main", *arguments, cwd=ROOT, env=variables, stdout=stream, stderr=stream
-    )
+async def answers_ready(port: int) -> bool:
+    """Whether a process that listens there says that it is ready."""
+    async with httpx.AsyncClient(trust_env=False) as client:
+        try:
+            return (await client.get(f"http://127.0.0.1:{port}/readyz")).status_code == 200
+        except httpx.TransportError:
+            return False
+
+
+def main(*arguments: str) -> None:
+    """Be `muster` with these arguments."""
+    sys.argv = ["muster", *arguments]
+    cli.main.main()

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import stat
-import sys
 from codecs import BOM_UTF8
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -19,12 +18,11 @@ from chassis.settings import PostgresAddress
 from cli.import_users import CHUNK_LINES, LINE_BYTES, line_id, with_id
 from tests.integration.command_api.conftest import Connection
 from tests.integration.command_api.processes import ApiProcess, api_process
+from tests.integration.muster_processes import Ended, muster
 from tests.waiting import until
 
-ROOT = Path(__file__).parents[3]
 HASH = PasswordHasher(memory_cost=8, time_cost=1, parallelism=1).hash("correct horse")
 RUN_SECONDS = 60
-PROGRAM = "import typer; from cli.import_users import import_users; typer.run(import_users)"
 
 
 @pytest.fixture
@@ -46,18 +44,8 @@ def line(name: str, **more: Any) -> str:
     return json.dumps({"email": f"{name}@example.com", "username": name, "password_hash": HASH, **more})
 
 
-async def run(*arguments: str, given: bytes = b"") -> tuple[int, str, str]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", PROGRAM, *arguments),
-        cwd=ROOT,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "COLUMNS": "120"},
-    )
-    out, err = await asyncio.wait_for(process.communicate(given), RUN_SECONDS)
-    assert process.returncode is not None
-    return process.returncode, out.decode(), err.decode()
+async def run(*arguments: str, given: bytes = b"") -> Ended:
+    return await muster({**os.environ, "COLUMNS": "120"}, "import", *arguments, given=given)
 
 
 async def test_a_file_is_imported_and_importing_it_again_changes_nothing(

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import os
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,11 +15,9 @@ from local_stack.ports import free_port
 from outbox.leadership import instance
 from outbox.process import serve
 from outbox.settings import RelaySettings
+from tests.integration.muster_processes import environment, muster
 from tests.integration.outbox.relaying import settings_for
 from tests.integration.outbox.traffic import append_many, until_empty
-
-RUN_SECONDS = 60
-PROGRAM = "import typer; from cli.lag import lag; typer.run(lag)"
 
 
 @pytest.fixture
@@ -44,28 +40,12 @@ async def relay_with_port(settings: RelaySettings) -> AsyncIterator[None]:
 
 async def lag(settings: RelaySettings, query: PostgresAddress, *arguments: str) -> str:
     """What the command prints; it must succeed."""
-    command = settings.command_database
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", PROGRAM, *arguments),
-        stdout=asyncio.subprocess.PIPE,
-        env=os.environ
-        | {
-            "POSTGRES_SERVER": command.server,
-            "POSTGRES_PORT": str(command.port),
-            "POSTGRES_USER": command.user,
-            "POSTGRES_PASSWORD": command.password.get_secret_value(),
-            "COMMAND_POSTGRES_DB": command.database,
-            "QUERY_POSTGRES_DB": query.database,
-            "KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
-            "EVENTS_TOPIC": settings.events_topic,
-            "RELAY_TOPIC": settings.relay_topic,
-            "RELAY_HTTP_PORT": str(settings.relay_http_port),
-            "COLUMNS": "120",
-        },
+    variables = environment(
+        settings, settings, settings.command_database, query, RELAY_HTTP_PORT=str(settings.relay_http_port)
     )
-    out, _ = await asyncio.wait_for(process.communicate(), RUN_SECONDS)
-    assert process.returncode == 0
-    return out.decode()
+    ended = await muster(variables, "lag", *arguments)
+    assert ended.code == 0, ended.err
+    return ended.out
 
 
 async def test_shows_who_leads_and_what_the_relay_counted(

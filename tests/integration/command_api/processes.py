@@ -2,21 +2,20 @@
 
 import asyncio
 import os
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
-import httpx
+import uvicorn
 
 from chassis.settings import PostgresAddress
 from local_stack.ports import free_port
+from tests.forks import NOWHERE, Fork
 from tests.integration.command_api.conftest import SECRET
+from tests.integration.muster_processes import answers_ready
 from tests.waiting import until
 
-ROOT = Path(__file__).parents[3]
-#: Importing the web framework on a loaded machine.
+#: On a loaded machine.
 READY_SECONDS = 30
 STOP_SECONDS = 10
 
@@ -25,7 +24,7 @@ STOP_SECONDS = 10
 class ApiProcess:
     """A running command API."""
 
-    process: asyncio.subprocess.Process
+    process: Fork
     port: int
 
     @property
@@ -42,7 +41,6 @@ class ApiProcess:
 async def api_process(address: PostgresAddress, port: int = 0, **variables: str) -> AsyncIterator[ApiProcess]:
     """Serve until the block ends; ready when it begins."""
     port = port or free_port()
-    command = (sys.executable, "-m", "uvicorn", "--factory", "command_api.app:create_app", "--port", str(port))
     environment = {
         **{name: value for name, value in os.environ.items() if "POSTGRES" not in name},
         "COMMAND_POSTGRES_SERVER": address.server,
@@ -55,22 +53,21 @@ async def api_process(address: PostgresAddress, port: int = 0, **variables: str)
         "ARGON2_TIME_COST": "1",
         **variables,
     }
-    quiet = asyncio.subprocess.DEVNULL
-    process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, env=environment, stdout=quiet, stderr=quiet)
+    process = await Fork.start(serve, port, environment=environment, out=NOWHERE, err=NOWHERE)
     served = ApiProcess(process, port)
     try:
         await until(lambda: _ready(served), within=READY_SECONDS, what="the command API is ready")
         yield served
     finally:
-        if process.returncode is None:
-            process.terminate()
-            await asyncio.wait_for(process.wait(), STOP_SECONDS)
+        process.terminate()
+        await asyncio.wait_for(process.wait(), STOP_SECONDS)
 
 
 async def _ready(served: ApiProcess) -> bool:
     assert served.process.returncode is None, "the command API ended"
-    async with httpx.AsyncClient(trust_env=False) as client:
-        try:
-            return (await client.get(f"{served.url}/readyz")).status_code == 200
-        except httpx.TransportError:
-            return False
+    return await answers_ready(served.port)
+
+
+def serve(port: int) -> None:
+    """Be the command API on a port."""
+    uvicorn.run("command_api.app:create_app", factory=True, port=port)

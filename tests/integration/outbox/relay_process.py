@@ -1,18 +1,20 @@
 """A relay in a process of its own that kills itself (SIGKILL) at a named point, the n-th time it gets there.
 
-Usage: relay_process.py SETTINGS_JSON POINT COUNT ("never" as POINT lives on). SIGUSR1 freezes it and its host.
+SIGUSR1 freezes it and its host.
 """
 
 import asyncio
 import os
 import signal
-import sys
-from pathlib import Path
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from local_stack.frozen_host import freeze_this_host
 from outbox.relay import Relay
 from outbox.settings import RelaySettings
-from tests.integration.outbox.settings_file import read_settings
+from tests.forks import Fork
+
+STOP_SECONDS = 20
 
 
 class Killer:
@@ -29,7 +31,12 @@ class Killer:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
-async def main(settings: RelaySettings, killer: Killer) -> None:
+def relay(settings: RelaySettings, point: str, count: int) -> None:
+    """Be a relay until told to stop, or until the point."""
+    asyncio.run(_relay(settings, Killer(point, count)))
+
+
+async def _relay(settings: RelaySettings, killer: Killer) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stopping.set)
@@ -37,5 +44,12 @@ async def main(settings: RelaySettings, killer: Killer) -> None:
     await Relay(settings, reached=killer).run(stopping)
 
 
-if __name__ == "__main__":
-    asyncio.run(main(read_settings(Path(sys.argv[1])), Killer(sys.argv[2], int(sys.argv[3]))))
+@asynccontextmanager
+async def relay_process(settings: RelaySettings, point: str = "never", count: int = 1) -> AsyncIterator[Fork]:
+    """A relay process that kills itself at a point; ended at the latest with the block."""
+    process = await Fork.start(relay, settings, point, count)
+    try:
+        yield process
+    finally:
+        process.kill()
+        await asyncio.wait_for(process.wait(), STOP_SECONDS)

@@ -1,10 +1,8 @@
 """Running a relay inside a test, and holding it at a named point of its work."""
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from chassis.settings import Kafka, PostgresAddress, Topics
 from outbox.relay import Relay
@@ -74,17 +72,3 @@ async def until_phase(relay: Relay, phase: str) -> None:
         return relay.state.phase == phase
 
     await until(there, within=20, what=f"the relay to be {phase}")
-
-
-@asynccontextmanager
-async def relay_process(settings: Path, point: str, count: int) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A relay process that kills itself at a point; ended at the latest with the block."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.integration.outbox.relay_process", str(settings), point, str(count)
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await asyncio.wait_for(process.wait(), STOP_SECONDS)

@@ -11,18 +11,14 @@ runs it with a few.
 
 import argparse
 import asyncio
-import multiprocessing
-import os
 import random
 import shutil
-import signal
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
-from multiprocessing.context import ForkServerProcess
 from typing import Final
 from uuid import UUID, uuid4
 
@@ -31,11 +27,10 @@ from rich.console import Console
 from rich.table import Table
 
 from chassis.database import INFRASTRUCTURE_ERRORS
-from outbox.relay import Relay
-from outbox.settings import RelaySettings
 from tests.infrastructure import throwaway_folder
 from tests.integration.outbox import outage
 from tests.integration.outbox.private_servers import Private, private_servers
+from tests.integration.outbox.relay_process import relay_process
 from tests.integration.outbox.relaying import relaying
 from tests.integration.outbox.traffic import Connection, consume, until_empty
 
@@ -82,7 +77,6 @@ class Storm:
         self._rng = random.Random(seed)
         self._over = asyncio.Event()
         self._users = [uuid4() for _ in range(USERS)]
-        self._context = multiprocessing.get_context("forkserver")
 
     async def run(self) -> Outcome:
         """Blow, calm down, and look."""
@@ -132,9 +126,7 @@ class Storm:
     async def _relay(self) -> None:
         while not self._over.is_set():
             point, count = self._rng.choice(POINTS), self._rng.randint(1, 3)
-            process = self._context.Process(target=relay_until_killed, args=(self.private.settings, point, count))
-            process.start()
-            by_itself = await _end_of(process, self._over)
+            by_itself = await self._until_killed(point, count)
             self.outcome.kills[point if by_itself else "anywhere"] += 1
             self._left -= 1
             if self._left <= 0:
@@ -142,43 +134,23 @@ class Storm:
             elif self._left % SERVER_EVERY == 0:
                 await self._kill_a_server()
 
+    async def _until_killed(self, point: str, count: int) -> bool:
+        """Be a relay until it has killed itself, or the storm is over; says whether it did it itself."""
+        async with relay_process(self.private.settings, point, count) as process:
+            waits = [asyncio.create_task(wait) for wait in (process.wait(), self._over.wait())]
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+                return process.returncode is not None
+            finally:
+                for wait in waits:
+                    wait.cancel()
+
     async def _kill_a_server(self) -> None:
         servers = (self.private.postgres, self.private.kafka)
         server = min(servers, key=lambda server: self.outcome.kills[server.name])
         self.outcome.kills[server.name] += 1
         await server.kill()
         await server.start()
-
-
-def relay_until_killed(settings: RelaySettings, point: str, count: int) -> None:
-    """Be a relay that kills itself when it comes to the point for the count-th time."""
-    left = count
-
-    async def reached(name: str) -> None:
-        nonlocal left
-        left -= name == point
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    asyncio.run(Relay(settings, reached=reached).run(asyncio.Event()))
-
-
-async def _end_of(process: ForkServerProcess, over: asyncio.Event) -> bool:
-    """Wait until the process has killed itself, or kill it when the storm is over; says whether it did it itself."""
-    ended = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_reader(process.sentinel, ended.set)
-    waiting = [asyncio.create_task(event.wait()) for event in (ended, over)]
-    try:
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        return ended.is_set()
-    finally:
-        for task in waiting:
-            task.cancel()
-        loop.remove_reader(process.sentinel)
-        process.kill()
-        process.join()
-        process.close()
 
 
 async def storm(kills: int, seed: int) -> Outcome:

@@ -1,7 +1,6 @@
 """What goes wrong in and around the relay, and what a read_committed consumer sees of it: nothing."""
 
 import asyncio
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -9,8 +8,8 @@ import pytest
 from outbox.record import RelayStopError
 from outbox.relay import Relay
 from outbox.settings import RelaySettings
-from tests.integration.outbox.relaying import Fault, Gate, relay_process, relaying, until_phase
-from tests.integration.outbox.settings_file import write_settings
+from tests.integration.outbox.relay_process import relay_process
+from tests.integration.outbox.relaying import Fault, Gate, relaying, until_phase
 from tests.integration.outbox.traffic import Connection, append, append_many, consume, until_empty
 from tests.waiting import until
 
@@ -32,14 +31,13 @@ async def test_an_error_at_any_point_loses_and_repeats_nothing(
 
 
 async def test_kill_9_in_the_middle_of_5000_events_gives_each_exactly_once_and_in_order(
-    connection: Connection, relay_settings: RelaySettings, tmp_path: Path
+    connection: Connection, relay_settings: RelaySettings
 ) -> None:
     users = [uuid4() for _ in range(100)]
     settings = relay_settings.model_copy(update={"relay_page_rows": 250})
-    write_settings(settings, tmp_path / "settings.json")
     total = await append_many(connection, users, 50)
     for point in POINTS:
-        async with relay_process(tmp_path / "settings.json", point, 3) as process:
+        async with relay_process(settings, point, 3) as process:
             assert await asyncio.wait_for(process.wait(), 60) == -9
     assert await connection.fetchval("SELECT count(*) FROM outbox") > 0
     async with relaying(settings):

@@ -14,8 +14,9 @@ from uuid import uuid4
 
 from outbox.relay import Relay
 from outbox.settings import RelaySettings
-from tests.integration.outbox.relaying import relay_process, relaying, until_phase
-from tests.integration.outbox.settings_file import write_settings
+from tests.forks import Fork
+from tests.integration.outbox.relay_process import relay_process
+from tests.integration.outbox.relaying import relaying, until_phase
 from tests.integration.outbox.traffic import Connection, append, append_many, consume, until_empty
 from tests.waiting import until
 
@@ -34,12 +35,9 @@ SELECT EXISTS (
 
 
 @asynccontextmanager
-async def leader_and_standby(
-    settings: RelaySettings, connection: Connection, path: Path
-) -> AsyncIterator[tuple[asyncio.subprocess.Process, Relay]]:
+async def leader_and_standby(settings: RelaySettings, connection: Connection) -> AsyncIterator[tuple[Fork, Relay]]:
     """A leader that has published something, and a standby."""
-    write_settings(settings, path)
-    async with relay_process(path, "never", 1) as leader:
+    async with relay_process(settings) as leader:
         await append(connection, uuid4(), 1)
         await until_empty(connection)
         async with relaying(settings) as standby:
@@ -48,10 +46,10 @@ async def leader_and_standby(
 
 
 async def test_a_standby_takes_over_when_the_leader_is_killed(
-    connection: Connection, relay_settings: RelaySettings, tmp_path: Path
+    connection: Connection, relay_settings: RelaySettings
 ) -> None:
     user = uuid4()
-    async with leader_and_standby(relay_settings, connection, tmp_path / "settings.json") as (leader, standby):
+    async with leader_and_standby(relay_settings, connection) as (leader, standby):
         began = time.monotonic()
         leader.kill()
         await append(connection, user, 1)
@@ -64,11 +62,11 @@ async def test_a_standby_takes_over_when_the_leader_is_killed(
 
 
 async def test_a_standby_takes_over_when_the_leaders_host_freezes(
-    connection: Connection, relay_settings: RelaySettings, tmp_path: Path
+    connection: Connection, relay_settings: RelaySettings
 ) -> None:
     """No connection is closed and no packet answered: the server's keepalives alone can tell."""
     user = uuid4()
-    async with leader_and_standby(relay_settings, connection, tmp_path / "settings.json") as (leader, standby):
+    async with leader_and_standby(relay_settings, connection) as (leader, standby):
         leader.send_signal(signal.SIGUSR1)
         await until_stopped(leader.pid)
         began = time.monotonic()
@@ -82,12 +80,12 @@ async def test_a_standby_takes_over_when_the_leaders_host_freezes(
 
 
 async def test_a_leader_that_thaws_in_the_middle_of_its_work_stands_by_and_repeats_nothing(
-    connection: Connection, relay_settings: RelaySettings, tmp_path: Path
+    connection: Connection, relay_settings: RelaySettings
 ) -> None:
     """It sleeps until the server has given its lock away by itself, and wakes believing that it leads."""
     users = [uuid4() for _ in range(100)]
     settings = relay_settings.model_copy(update={"relay_page_rows": 50})
-    async with leader_and_standby(settings, connection, tmp_path / "settings.json") as (leader, standby):
+    async with leader_and_standby(settings, connection) as (leader, standby):
         await append_many(connection, users, 100)
         await until_fewer(connection, 10_000)
         leader.send_signal(signal.SIGUSR1)

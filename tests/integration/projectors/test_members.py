@@ -5,7 +5,6 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from pathlib import Path
 
 from chassis.database import Database
 from projectors import parked
@@ -16,7 +15,7 @@ from projectors.settings import ProjectorSettings
 from tests.integration.projectors.conftest import running
 from tests.integration.projectors.folds import CONTENTS, FOLDS, changes_of
 from tests.integration.projectors.stream import FakeRecord, Publisher, lives
-from tests.integration.projectors.victim import start_victim, write_settings
+from tests.integration.projectors.victim import start_victim
 from tests.waiting import until
 
 
@@ -70,32 +69,29 @@ async def test_one_then_three_then_one_member_under_load(
 
 
 async def test_a_member_killed_in_mid_batch_loses_and_repeats_nothing(
-    settings: ProjectorSettings, database: Database, publisher: Publisher, tmp_path: Path
+    settings: ProjectorSettings, database: Database, publisher: Publisher
 ) -> None:
     small = settings.model_copy(update={"projectors_batch_records": 50})
-    path = write_settings(small, tmp_path / "settings.json")
     stream = lives(200, 4000, seed=22)
     async with load(publisher, stream) as loading:
         for point, count in (("before_commit", 5), ("after_commit", 9)):
-            victim = await start_victim(path, point, count)
+            victim = await start_victim(small, point, count)
             try:
                 assert await asyncio.wait_for(victim.wait(), 60) == -signal.SIGKILL
             finally:
-                if victim.returncode is None:
-                    victim.kill()
-                    await victim.wait()
+                victim.kill()
+                await victim.wait()
         await loading
     async with running(partial(serve, small)):
         await tables_equal_the_fold(small, database, stream)
 
 
 async def test_a_frozen_member_that_wakes_up_after_its_partitions_went_changes_nothing(
-    settings: ProjectorSettings, database: Database, publisher: Publisher, tmp_path: Path
+    settings: ProjectorSettings, database: Database, publisher: Publisher
 ) -> None:
     small = settings.model_copy(update={"projectors_batch_records": 50})
-    path = write_settings(small, tmp_path / "settings.json")
     stream = lives(200, 3000, seed=23)
-    frozen = await start_victim(path, "never", 1)
+    frozen = await start_victim(small, "never")
     try:
         async with load(publisher, stream) as loading:
             await until(lambda: positions(database), within=60, what="the member to work")

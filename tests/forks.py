@@ -1,0 +1,105 @@
+"""Processes of a test's own, forked from a server that has imported what they need.
+
+Importing takes a process of ours a second of processor time, and tests start some hundred of them. A fork is what a
+start is otherwise: it has an environment, output, signals and an exit code of its own, and nothing that an import could
+have read or opened, since ours read and open nothing (`muster up` relies on that too: local_stack/preloaded.py). What a
+process is that was started the ordinary way is for tests/acceptance.
+"""
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from cli.up_stack import PRELOADED
+
+#: Commands that tests call by the dozen, beside what the stack's processes need.
+COMMANDS = ("cli.main", "cli.audit", "cli.import_users", "cli.lag", "cli.parked", "cli.rebuild")
+NOWHERE = Path(os.devnull)
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload([*PRELOADED, *COMMANDS])
+
+
+class Fork:
+    """A forked process; speaks like asyncio's own."""
+
+    def __init__(self, process: multiprocessing.context.ForkServerProcess) -> None:
+        assert process.pid is not None
+        self.pid = process.pid
+        self.returncode: int | None = None
+        self._process = process
+        self._ended = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(process.sentinel, self._collect)
+
+    @classmethod
+    async def start(
+        cls,
+        target: Callable[..., object],
+        *arguments: Any,
+        environment: Mapping[str, str] | None = None,
+        given: Path = NOWHERE,
+        out: Path | None = None,
+        err: Path | None = None,
+    ) -> Self:
+        """Run `target(*arguments)` in a process with these variables (ours, if None).
+
+        What it is given it reads from a file, and what it writes goes to files, or (None) where our own words go.
+        """
+        told = dict(os.environ if environment is None else environment)
+        process = _CONTEXT.Process(
+            target=_become, args=(target, arguments, told), kwargs={"given": given, "out": out, "err": err}
+        )
+        # The first one waits for the imports.
+        await asyncio.to_thread(process.start)
+        return cls(process)
+
+    async def wait(self) -> int:
+        """Give the exit code once it has ended (negative: the signal that ended it)."""
+        await self._ended.wait()
+        assert self.returncode is not None
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal; harmless when it has ended."""
+        if self.returncode is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.send_signal(signal.SIGKILL)
+
+    def _collect(self) -> None:
+        self._loop.remove_reader(self._process.sentinel)
+        self._process.join()
+        self.returncode = self._process.exitcode
+        self._process.close()
+        self._ended.set()
+
+
+def _become(
+    target: Callable[..., object],
+    arguments: tuple[Any, ...],
+    environment: Mapping[str, str],
+    *,
+    given: Path,
+    out: Path | None,
+    err: Path | None,
+) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.stdin = given.open(encoding="utf-8")
+    for path, descriptor in ((out, 1), (err, 2)):
+        if path is not None:
+            with path.open("wb") as file:
+                os.dup2(file.fileno(), descriptor)
+    target(*arguments)
