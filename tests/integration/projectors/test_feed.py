@@ -47,21 +47,22 @@ async def age_checkpoints(database: Database, age: timedelta) -> None:
 async def test_a_checkpoint_older_than_the_tombstones_refuses_and_says_to_rebuild(
     settings: ProjectorSettings, database: Database, publisher: Publisher
 ) -> None:
-    await publisher.publish([record(UserRegistered(user=new_user(number))) for number in range(20)])
+    # One, so that most partitions have nothing young before the checkpoint.
+    await publisher.publish([record(UserRegistered(user=new_user(0)))])
     async with running(partial(serve, settings, projections=["users"])):
-        await until(lambda: applied(database, 20), within=30, what="the users")
+        await until(lambda: applied(database, 1), within=30, what="the user")
     await age_checkpoints(database, timedelta(days=7, hours=1))
     # An old record behind the checkpoint, and after it perhaps tombstones that are forgotten by now.
     old = START - timedelta(days=100)
     await publisher.publish(
-        [record(UserRegistered(user=new_user(number))) for number in range(20, 100)],
+        [record(UserRegistered(user=new_user(number))) for number in range(1, 100)],
         timestamp=int(old.timestamp() * 1000),
     )
     fleet = Fleet(settings, database, ["users"])
     async with running(fleet.run):
         reason = await until(lambda: refusal(fleet), within=30, what="the refusal")
         assert "muster rebuild users" in reason
-        assert await applied(database, 20)
+        assert await applied(database, 1)
 
 
 async def refusal(fleet: Fleet) -> str:
