@@ -42,9 +42,10 @@ reset: $(VENV)/.local ## Delete the stack's data in .local, after asking
 demo: $(VENV)/.local ## Register a few users and watch them travel through Kafka; needs `make up` in another terminal
 	@$(BIN)/muster demo $(ARGS)
 
+# A test run starts a hundred processes of ours: in a shell that forbids bytecode each would compile all of it anew.
 .PHONY: test
 test: $(VENV)/.dev $(VENV)/.client ## Run every test against real servers
-	@$(BIN)/python -m pytest $(ARGS)
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest $(ARGS)
 
 .PHONY: storm
 storm: $(VENV)/.dev ## Kill relays, PostgreSQL and the broker a thousand times and count what a consumer misses

@@ -18,9 +18,12 @@ def build_wheel(folder: Path) -> Path:
 
 
 def install(wheel: Path, lock: str, folder: Path) -> Path:
-    """Make an environment of what a lock file pins and the wheel; gives the folder of its programs."""
+    """Make an environment of what a lock file pins and the wheel; gives the folder of its programs.
+
+    Compiled, as in the image: a dozen processes start from it, some of which may not write.
+    """
     run(UV, "venv", "-q", "--python", sys.executable, folder, folder=folder.parent)
-    command = (UV, "pip", "install", "-q", "--python", folder)
+    command = (UV, "pip", "install", "-q", "--compile-bytecode", "--python", folder)
     run(*command, "--require-hashes", "-r", ROOT / "requirements" / lock, folder=folder.parent)
     run(*command, "--no-deps", wheel, folder=folder.parent)
     return folder / "bin"
