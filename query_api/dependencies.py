@@ -14,6 +14,7 @@ from query_api.arrivals import Arrivals
 from query_api.cursors import CursorSeal
 from query_api.looks import Looks
 from query_api.notifications import Callback, Listener
+from query_api.page_reads import PageReads
 from query_api.read_database import ReadDatabase
 from query_api.reading import Reader
 from query_api.serving import Serving
@@ -33,6 +34,7 @@ class Resources:
     serving: Serving
     arrivals: Arrivals
     user_reads: UserReads
+    page_reads: PageReads
     cursors: CursorSeal
     now: Callable[[], datetime]
 
@@ -60,13 +62,15 @@ async def open_resources(
         )
         await stack.enter_async_context(listener.listen())
         await stack.enter_async_context(serving.follow())
+        cursors = CursorSeal(settings.cursor_key_ring)
         yield Resources(
             settings=settings,
             reader=reader,
             serving=serving,
             arrivals=arrivals,
             user_reads=UserReads(reader),
-            cursors=CursorSeal(settings.cursor_key_ring),
+            page_reads=PageReads(reader, cursors),
+            cursors=cursors,
             now=now,
         )
 

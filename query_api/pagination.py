@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Final, NamedTuple
 from urllib.parse import quote
 from uuid import UUID
@@ -91,6 +93,12 @@ def _said(place: Place) -> bytes:
     return json.dumps([place.sort, filters], separators=(",", ":")).encode()
 
 
+@lru_cache(maxsize=512)  # sorts and filters that clients page through at a time
+def _read_said(said: bytes) -> tuple[str, Filters]:
+    sort, filters = json.loads(said)
+    return sort, MappingProxyType({name: _understood(written) for name, written in filters.items()})
+
+
 def open_place(seal: CursorSeal, cursor: str, *, address: bytes) -> Place:
     """Read a cursor that was made for `address`.
 
@@ -103,8 +111,7 @@ def open_place(seal: CursorSeal, cursor: str, *, address: bytes) -> Place:
         said, _, position = seal.open(cursor, address=address).partition(b"\0")
     except UnreadableCursorError as error:
         raise invalid_cursor(str(error)) from error
-    sort, filters = json.loads(said)
-    return Place(sort, {name: _understood(written) for name, written in filters.items()}, position)
+    return Place(*_read_said(said), position)
 
 
 def _written(value: FilterValue) -> str | list[str]:
@@ -141,10 +148,9 @@ class Page(NamedTuple):
         return [(b"link", f'<{quote(path)}?limit={limit}&cursor={self.next_cursor}>; rel="next"'.encode("ascii"))]
 
 
-def put_together(documents: Sequence[bytes], next_cursor: str | None) -> Page:
-    """The page around the documents as they are stored."""
-    data = b",".join(documents)
+def put_together(documents: bytes, next_cursor: str | None) -> Page:
+    """The page around the documents as they are stored, with commas between them."""
     if next_cursor is None:
-        return Page(b'{"data":[' + data + b'],"next_cursor":null,"has_more":false}', None)
-    body = b"".join((b'{"data":[', data, b'],"next_cursor":"', next_cursor.encode(), b'","has_more":true}'))
+        return Page(b'{"data":[' + documents + b'],"next_cursor":null,"has_more":false}', None)
+    body = b"".join((b'{"data":[', documents, b'],"next_cursor":"', next_cursor.encode(), b'","has_more":true}'))
     return Page(body, next_cursor)

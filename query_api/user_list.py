@@ -2,42 +2,26 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
-from uuid import UUID
 
 from chassis.problems import invalid_parameter
 from query_api.consistency import Wanted, read_when_fresh, wanted_versions
 from query_api.dependencies import Resources
 from query_api.exchange import NO_STORE, VARY, Answer, Exchange, RawHeaders
-from query_api.pagination import (
-    CURSOR,
-    DEFAULT_LIMIT,
-    LIMIT,
-    SKIP,
-    Filters,
-    Page,
-    Place,
-    open_place,
-    put_together,
-    seal_place,
-)
+from query_api.page_reads import ADDRESS, Kind, position, understand
+from query_api.pagination import CURSOR, DEFAULT_LIMIT, LIMIT, SKIP, Filters, Page, Place, open_place
 from query_api.parameters import Parameters
 from query_api.problems import COUNT_TOO_EXPENSIVE, invalid_cursor
 from query_api.reading import Rows
 from query_api.serving import View
-from query_api.user_filters import DEFAULT_SORT, FILTER_NAMES, FILTERS, SORT, SORTS, after_prefix
-from query_api.user_statements import Shape, count_statement, page_statement
+from query_api.user_filters import DEFAULT_SORT, FILTER_NAMES, FILTERS, SORT, after_prefix
+from query_api.user_statements import Shape, count_statement, is_walked, page_statement
 from read_model import users
 
 PATH: Final = "/users"
 PROJECTION: Final = users.PROJECTION
 PARAMETERS: Final = Parameters((LIMIT, CURSOR, SKIP, SORT, *FILTERS))
-_ADDRESS: Final = b"users"
-_ID_BYTES: Final = 16
-#: What PostgreSQL counts its microseconds from.
-_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class ListRequest(NamedTuple):
@@ -85,7 +69,7 @@ def read_request(query: bytes, resources: Resources) -> ListRequest:
         return ListRequest(given.limit, given.skip or 0, Place(given.sort or DEFAULT_SORT, given.filters, b""))
     if given.skip is not None:
         raise invalid_parameter("skip", "cannot be used together with cursor")
-    place = open_place(resources.cursors, given.cursor, address=_ADDRESS)
+    place = open_place(resources.cursors, given.cursor, address=ADDRESS)
     if given.sort not in (None, place.sort):
         raise invalid_cursor(f"was made for sort={place.sort}")
     for name, value in given.filters.items():
@@ -127,19 +111,19 @@ async def _page(resources: Resources, view: View, request: ListRequest, wanted: 
     place = request.place
     names, values = conditions(request.filters)
     shape = Shape(view.generation, place.sort, names, bool(place.position), bool(request.skip), bool(wanted))
+    if is_walked(shape):
+        return await resources.page_reads.read(Kind(shape, tuple(values), request.limit), place)
     statement = page_statement(shape)
-    arguments = [*values, *_position(place), request.limit + 1]
+    arguments = [*values, *(position(place) if place.position else ()), request.limit + 1]
     if request.skip:
         arguments.append(request.skip)
     if wanted:
         arguments += [list(wanted), list(wanted.values())]
 
-    def understand(rows: Rows) -> Page | None:
-        return None if rows and rows[0][0] is None else _understand(resources, request, rows)
+    def page_of(rows: Rows) -> Page | None:
+        return None if rows and rows[0][0] is None else understand(resources.cursors, rows, request.limit, place)
 
-    return await resources.reader.fetch_as(
-        understand, statement.sql, arguments, plan_each_time=statement.plan_each_time
-    )
+    return await resources.reader.fetch_as(page_of, statement.sql, arguments, plan_each_time=statement.plan_each_time)
 
 
 async def _count(resources: Resources, view: View, request: ListRequest) -> RawHeaders:
@@ -166,20 +150,3 @@ def conditions(filters: Filters) -> tuple[tuple[str, ...], list[Any]]:
         if name.endswith("_prefix"):
             values.append(after_prefix(str(value)))
     return tuple(names), values
-
-
-def _position(place: Place) -> list[Any]:
-    if not place.position:
-        return []
-    identifier, key = UUID(bytes=place.position[:_ID_BYTES]), place.position[_ID_BYTES:]
-    if SORTS[place.sort].is_time:
-        return [_EPOCH + timedelta(microseconds=int.from_bytes(key, "big", signed=True)), identifier]
-    return [key.decode(), identifier]
-
-
-def _understand(resources: Resources, request: ListRequest, rows: Rows) -> Page:
-    if len(rows) <= request.limit:
-        return put_together([row[0] for row in rows], None)
-    shown = rows[: request.limit]
-    place = Place(request.place.sort, request.filters, shown[-1][1])
-    return put_together([row[0] for row in shown], seal_place(resources.cursors, place, address=_ADDRESS))

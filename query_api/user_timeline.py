@@ -101,7 +101,7 @@ def _headers(exchange: Exchange, view: View, request: TimelineRequest, version: 
 
 
 def _page(resources: Resources, request: TimelineRequest, rows: Rows) -> Page:
-    shown = [row[0] for row in rows[: request.limit]]
+    shown = b",".join([row[0] for row in rows[: request.limit]])
     if len(rows) <= request.limit:
         return put_together(shown, None)
     position = int(rows[request.limit - 1][1]).to_bytes(_VERSION_BYTES, "big")

@@ -11,7 +11,7 @@ import pytest
 
 from chassis.database import connect, disconnect
 from query_api.user_filters import SORTS, after_prefix
-from query_api.user_statements import WALK_PAGES, Shape, page_statement
+from query_api.user_statements import WALK_PAGES, Shape, page_statement, pages_statement
 from tests.conftest import database_address, drop_database, recreate_database
 from tests.infrastructure import Servers
 from tests.integration.query_api.read_side import Connection
@@ -166,6 +166,21 @@ async def test_a_page_at_depth_reads_no_more_than_the_first(connection: Connecti
     plan = await explain(connection, Shape(1, "-created_at", after=True), [last["created_at"], last["id"], LIMIT])
 
     assert rows_read(plan) == LIMIT
+
+
+@pytest.mark.parametrize("sort", SORTS)
+async def test_pages_read_together_read_no_more_than_alone(connection: Connection, sort: str) -> None:
+    chance, column = random.Random(5), SORTS[sort].column
+    for filters, allowed in (((), LIMIT), (("status=active",), 2 * LIMIT), (("status=deactivated",), LIMIT)):
+        places = [await somewhere(connection, sort, chance) for _ in range(8)]
+        keys, ids = ([str(place[part]) for place in places] for part in (0, 1))
+        kind = "timestamptz" if column.endswith("_at") else "text"
+        sql = pages_statement(Shape(1, sort, filters, after=True))
+        await connection.execute(f"SET plan_cache_mode = force_generic_plan; PREPARE pages AS {sql}")
+        execute = f"EXECUTE pages (ARRAY{keys}::{kind}[], ARRAY{ids}::uuid[], {LIMIT})"
+        [[text]] = await connection.fetch(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {execute}")
+        await connection.execute("DEALLOCATE pages")
+        assert rows_read(json.loads(text)[0]["Plan"]) <= len(places) * allowed, filters
 
 
 async def test_an_impossible_period_reads_nothing(connection: Connection) -> None:

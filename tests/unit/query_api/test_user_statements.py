@@ -2,7 +2,7 @@ import re
 from itertools import chain, combinations
 
 from query_api.user_filters import CONDITIONS, SORTS
-from query_api.user_statements import Shape, count_statement, page_statement
+from query_api.user_statements import Shape, count_statement, is_walked, page_statement, pages_statement
 
 
 def test_parameters_are_numbered_without_gaps_in_every_shape() -> None:
@@ -13,6 +13,10 @@ def test_parameters_are_numbered_without_gaps_in_every_shape() -> None:
                 sql = page_statement(Shape(1, sort, filters, after, skip, tokens)).sql
                 numbers = [int(number) for number in re.findall(r"\$(\d+)", sql)]
                 assert sorted(set(numbers)) == list(range(1, max(numbers) + 1)), sql
+            shape = Shape(1, sort, filters, after=True)
+            if is_walked(shape):
+                numbers = [int(number) for number in re.findall(r"\$(\d+)", pages_statement(shape))]
+                assert sorted(set(numbers)) == list(range(1, max(numbers) + 1))
         assert count_statement(1, filters).count("$") == sum(CONDITIONS[name].sql.count("{") for name in filters)
 
 
@@ -25,3 +29,12 @@ def test_only_competing_indexes_are_planned_anew() -> None:
     assert not planned("-created_at", "email", "updated_after")
     assert planned("-created_at", "updated_after")
     assert planned("username", "email_prefix")
+
+
+def test_only_pages_along_one_index_are_read_together() -> None:
+    assert is_walked(Shape(1, "-created_at", after=True))
+    assert is_walked(Shape(1, "-created_at", ("created_after", "status=active"), after=True))
+    assert not is_walked(Shape(1, "-created_at", ("email",), after=True))
+    assert not is_walked(Shape(1, "-created_at", ("updated_after",), after=True))
+    assert not is_walked(Shape(1, "-created_at", skip=True))
+    assert not is_walked(Shape(1, "-created_at", tokens=True))
