@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -133,6 +133,8 @@ class ApiDescription:
     summary: str
     problems: tuple[ProblemType, ...]
     body_limit: Callable[[Scope], int] = lambda _: BODY_BYTES
+    #: Headers that every answer to such a request carries, for the refusals that no route has explained.
+    headers: Callable[[Scope], Mapping[str, str]] = lambda _: {}
 
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[Any]]
@@ -184,7 +186,7 @@ def _middleware(
                 expose_headers=list(_EXPOSED),
             )
         )
-    stack.append(Middleware(LastResort))
+    stack.append(Middleware(LastResort, headers=description.headers))
     stack.append(Middleware(BodyLimit, limit=description.body_limit))
     return stack
 

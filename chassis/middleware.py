@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
 
 import structlog
@@ -71,9 +71,10 @@ class RequestContext:
 class LastResort:
     """Inside CORS, so that browsers can read it too: turns a problem or a stray exception into its answer."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        """Wrap `app`."""
+    def __init__(self, app: ASGIApp, *, headers: Callable[[Scope], Mapping[str, str]]) -> None:
+        """Wrap `app`; `headers` gives what its answers to a request carry in any case."""
         self.app = app
+        self.headers = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -91,7 +92,9 @@ class LastResort:
             # Once the answer has begun, its status is out: closing the connection is the only honest sign left.
             if begun:
                 raise
-            await problem_response(problem, instance=scope["path"])(scope, receive, send)
+            explained = problem_response(problem, instance=scope["path"])
+            explained.headers.update(self.headers(scope))
+            await explained(scope, receive, send)
 
 
 def _as_problem(error: Exception, scope: Scope) -> Problem:

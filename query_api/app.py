@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI
 from starlette.routing import Route
+from starlette.types import Scope
 
 from chassis.clock import utc_now
 from chassis.health import Health
@@ -23,14 +24,33 @@ from query_api.front import Front
 from query_api.problems import PROBLEMS
 from query_api.settings import QueryApiSettings
 
+#: The most frequent first: routes are tried in order.
+QUERIES = (user_list, user_detail, user_timeline, signups)
+
+
+def _route(query: Any) -> Route:
+    return Route(query.PATH, Endpoint(query.answer, projection=query.PROJECTION), methods=["GET"])
+
+
+_ROUTES: Final = [_route(query) for query in QUERIES]
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    """What an answer of a query carries, where its endpoint was not reached: a body too large, a bug."""
+    resources = _resources(scope["app"])
+    for route in _ROUTES:
+        if route.path_regex.match(scope["path"]):
+            assert isinstance(route.endpoint, Endpoint)
+            return route.endpoint.headers(resources)
+    return {}
+
+
 DESCRIPTION = ApiDescription(
     title="Muster query API",
     summary="Reads users: page by page, as fresh as you ask for, never silently stale.",
     problems=PROBLEMS,
+    headers=_headers,
 )
-
-#: The most frequent first: routes are tried in order.
-QUERIES = (user_list, user_detail, user_timeline, signups)
 
 
 def create_app(settings: QueryApiSettings | None = None, *, now: Callable[[], datetime] = utc_now) -> FastAPI:
@@ -62,17 +82,12 @@ def create_app(settings: QueryApiSettings | None = None, *, now: Callable[[], da
     )
     document = openapi.build(title=DESCRIPTION.title, summary=DESCRIPTION.summary)
     app.openapi = lambda: document  # type: ignore[method-assign] # FastAPI's documented way to bring one's own
-    queries = [_route(query) for query in QUERIES]
     # The app's as well, for its list of routes and for 405.
-    app.router.routes[:0] = queries
-    put_in_front(app, partial(Front, queries))
+    app.router.routes[:0] = _ROUTES
+    put_in_front(app, partial(Front, _ROUTES))
     return app
 
 
 def _resources(app: FastAPI) -> Resources:
     resources: Resources = app.state.resources
     return resources
-
-
-def _route(query: Any) -> Route:
-    return Route(query.PATH, Endpoint(query.answer, projection=query.PROJECTION), methods=["GET"])

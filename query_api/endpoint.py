@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from chassis.database import DatabaseUnavailableError
-from chassis.problems import NOT_FOUND, Problem, problem_response, unavailable
+from chassis.problems import METHOD_NOT_ALLOWED, NOT_FOUND, Problem, problem_response, unavailable
 from query_api.consistency import HEADER as CONSISTENCY_TOKEN
 from query_api.consistency import ClientLeftError
 from query_api.dependencies import Resources
@@ -20,6 +20,8 @@ log = structlog.get_logger("query")
 
 #: nginx's status for "the client left before the answer": nobody receives it, the metrics count it.
 CLIENT_LEFT: Final = 499
+
+_METHODS: Final = ("GET", "HEAD")
 
 Query = Callable[[Exchange, Resources], Awaitable[Answer]]
 
@@ -37,6 +39,8 @@ class Endpoint:
         resources: Resources = scope["app"].state.resources
         exchange = Exchange(scope, receive)
         try:
+            if scope["method"] not in _METHODS:
+                raise _not_allowed()
             answer = await self._query(exchange, resources)
         except Problem as problem:
             response = self._explain(problem, scope, resources)
@@ -54,10 +58,17 @@ class Endpoint:
             return
         await response(scope, receive, send)
 
+    def headers(self, resources: Resources) -> dict[str, str]:
+        """What every answer carries: how fresh the projection is, if it can be read at all."""
+        as_of = resources.serving.as_of(self._projection)
+        return {"As-Of": as_of.decode("ascii")} if as_of else {}
+
     def _explain(self, problem: Problem, scope: Scope, resources: Resources) -> Response:
         response = problem_response(problem, instance=scope["path"])
         response.raw_headers.append(VARY)
-        as_of = resources.serving.as_of(self._projection)
-        if as_of:
-            response.headers["As-Of"] = as_of.decode("ascii")
+        response.headers.update(self.headers(resources))
         return response
+
+
+def _not_allowed() -> Problem:
+    return Problem(METHOD_NOT_ALLOWED, METHOD_NOT_ALLOWED.meaning, headers={"Allow": ", ".join(_METHODS)})

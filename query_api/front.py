@@ -8,13 +8,9 @@ request (ids, CORS, stray exceptions, the body limit) is around the queries, too
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
-
-#: Starlette gives HEAD to whoever takes GET.
-_METHODS: Final = frozenset({"GET", "HEAD"})
 
 
 class Front:
@@ -25,15 +21,14 @@ class Front:
     """
 
     def __init__(self, routes: Sequence[Route], framework: ASGIApp) -> None:
-        """Serve GET and HEAD of `routes`; other methods are the framework's to refuse."""
-        assert all(frozenset(route.methods or ()) == _METHODS for route in routes)
+        """Serve `routes`, whatever the method: their endpoints refuse those that they do not take."""
         self._whole = {route.path: route.app for route in routes if not route.param_convertors}
         self._patterns = [(route.path_regex, route.app) for route in routes if route.param_convertors]
         self._framework = framework
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
-        query = self._find(scope) if scope["type"] == "http" and scope["method"] in _METHODS else None
+        query = self._find(scope) if scope["type"] == "http" else None
         await (query or self._framework)(scope, receive, send)
 
     def _find(self, scope: Scope) -> ASGIApp | None:

@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from chassis.http_api import BODY_BYTES
 from query_api.app import create_app
 from query_api.problems import PROBLEMS
 from query_api.settings import QueryApiSettings
@@ -30,11 +31,21 @@ async def test_head_answers_as_get_without_the_body(api: httpx.AsyncClient, read
 
 
 async def test_other_methods_are_405_and_say_which_are_allowed(api: httpx.AsyncClient) -> None:
+    assert (await api.post("/health")).status_code == 405
     for route in ROUTES:
         for method in ("POST", "PUT", "PATCH", "DELETE", "OPTIONS"):
             answer = await api.request(method, route.replace("{id}", str(person().id)))
             assert (answer.status_code, answer.json()["type"]) == (405, "/problems/method-not-allowed")
             assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD"}
+
+
+async def test_whatever_is_refused_says_how_fresh_the_tables_are(api: httpx.AsyncClient) -> None:
+    for route in ROUTES:
+        path = route.replace("{id}", str(person().id))
+        large = await api.request("GET", path, content=b"x" * (BODY_BYTES + 1))
+        refusals = [large, await api.post(path), await api.get(path, headers={"Accept": "text/html"})]
+        assert [answer.status_code for answer in refusals] == [413, 405, 406]
+        assert all("as-of" in answer.headers for answer in refusals), path
 
 
 @pytest.mark.parametrize("accept", ["text/html", "application/xml, text/*", "application/json;q=0"])
