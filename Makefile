@@ -47,6 +47,10 @@ demo: $(VENV)/.local ## Register a few users and watch them travel through Kafka
 test: $(VENV)/.dev $(VENV)/.client ## Run every test against real servers
 	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest $(ARGS)
 
+.PHONY: plans
+plans: $(VENV)/.dev ## Ask PostgreSQL how many rows each combination of filters and sort reads among a million users
+	@PLAN_USERS=1000000 $(BIN)/python -m pytest -q -s tests/integration/query_api/test_plans.py $(ARGS)
+
 .PHONY: storm
 storm: $(VENV)/.dev ## Kill relays, PostgreSQL and the broker a thousand times and count what a consumer misses
 	@$(BIN)/python -m tests.integration.outbox.storm $(ARGS)

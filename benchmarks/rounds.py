@@ -4,8 +4,9 @@ Ratios are taken within a round and only then summarised, so a slow drift of the
 """
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 
 from benchmarks.figures import Figure, number, variation_of
 from benchmarks.plan import Plan
@@ -71,3 +72,22 @@ async def interleave(
             if turn:
                 samples[name].append(sample)
     return Rounds(unit, samples)
+
+
+def pooled(rounds: Rounds, slices: int) -> Rounds:
+    """Rounds made of so many turns each, with the mean of their figures: for rates over equal times.
+
+    A machine that is slow for a second then slows a slice of a probe down, and of its reference's as well, not a round.
+    """
+    return Rounds(
+        rounds.unit,
+        {
+            name: [_mean(samples[start : start + slices]) for start in range(0, len(samples), slices)]
+            for name, samples in rounds.samples.items()
+        },
+    )
+
+
+def _mean(samples: Sequence[Sample]) -> Sample:
+    parts = {name: fmean(sample.parts[name] for sample in samples) for name in samples[0].parts}
+    return Sample(fmean(sample.value for sample in samples), parts)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.plan import Plan
-from benchmarks.rounds import Probe, Rounds, Sample, interleave
+from benchmarks.rounds import Probe, Rounds, Sample, interleave, pooled
 
 
 def make_plan(*, rounds: int = 2, quick: bool = False) -> Plan:
@@ -61,3 +61,12 @@ def test_a_ratio_of_parts_can_be_guarded_by_another_part() -> None:
     assert rounds.ratio("ours", "theirs", "p99", guard="p99").variation == pytest.approx(0.5)
     assert rounds.ratio("ours", "theirs", "p99", guard="p50").variation == pytest.approx(0.05 / 1.05)
     assert rounds.part("ours", "p99").values == (10.0, 30.0)
+
+
+def test_turns_are_pooled_to_rounds_by_their_means() -> None:
+    samples = [Sample(float(value), {"p50": value / 10}) for value in (10, 30, 20, 40)]
+
+    rounds = pooled(Rounds("/s", {"ours": samples}), 2)
+
+    assert rounds["ours"].values == (20.0, 30.0)
+    assert rounds.part("ours", "p50").values == (2.0, 3.0)
