@@ -6,6 +6,8 @@ Each test gets databases and topics of its own, so tests do not see each other's
 import asyncio
 import shutil
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from uuid import uuid4
 
@@ -75,22 +77,66 @@ def templates(servers: Servers) -> dict[str, str]:
     return {"command": COMMAND_TEMPLATE, "query": QUERY_TEMPLATE}
 
 
+class Copies:
+    """Copies of a template, one always made ahead: no test waits for its own, nor for the end of the one before."""
+
+    def __init__(self, servers: Servers, template: str) -> None:
+        self._servers = servers
+        self._template = template
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix=f"copies-of-{template}")
+        self._next = self._worker.submit(self._make)
+        self._dropped: list[Future[None]] = []
+
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[PostgresAddress]:
+        """A database of the block's own."""
+        made, self._next = self._next, self._worker.submit(self._make)
+        address = await asyncio.wrap_future(made)
+        yield address
+        self._dropped.append(self._worker.submit(self._drop, address))
+
+    def close(self) -> None:
+        """Leave none behind; raises what went wrong with any."""
+        self._dropped.append(self._worker.submit(self._drop, self._next.result()))
+        for dropped in self._dropped:
+            dropped.result()
+        self._worker.shutdown()
+
+    def _make(self) -> PostgresAddress:
+        name = f"{self._template}_{uuid4().hex[:12]}"
+        asyncio.run(create_database(self._servers, name, self._template))
+        return database_address(self._servers, name)
+
+    def _drop(self, address: PostgresAddress) -> None:
+        asyncio.run(drop_database(self._servers, address.database))
+
+
+@pytest.fixture(scope="session")
+def command_databases(servers: Servers, templates: dict[str, str]) -> Iterator[Copies]:
+    """Empty command databases, as many as a test wants."""
+    with closing(Copies(servers, templates["command"])) as copies:
+        yield copies
+
+
+@pytest.fixture(scope="session")
+def query_databases(servers: Servers, templates: dict[str, str]) -> Iterator[Copies]:
+    """Empty query databases, every projection's first generation serving."""
+    with closing(Copies(servers, templates["query"])) as copies:
+        yield copies
+
+
 @pytest.fixture
-async def command_database(servers: Servers, templates: dict[str, str]) -> AsyncIterator[PostgresAddress]:
+async def command_database(command_databases: Copies) -> AsyncIterator[PostgresAddress]:
     """An empty command database."""
-    name = f"command_{uuid4().hex[:12]}"
-    await recreate_database(servers, name, templates["command"])
-    yield database_address(servers, name)
-    await drop_database(servers, name)
+    async with command_databases.one() as address:
+        yield address
 
 
 @pytest.fixture
-async def query_database(servers: Servers, templates: dict[str, str]) -> AsyncIterator[PostgresAddress]:
+async def query_database(query_databases: Copies) -> AsyncIterator[PostgresAddress]:
     """An empty query database, every projection's first generation serving."""
-    name = f"query_{uuid4().hex[:12]}"
-    await recreate_database(servers, name, templates["query"])
-    yield database_address(servers, name)
-    await drop_database(servers, name)
+    async with query_databases.one() as address:
+        yield address
 
 
 def database_address(servers: Servers, name: str) -> PostgresAddress:
@@ -110,6 +156,11 @@ def database_address(servers: Servers, name: str) -> PostgresAddress:
 async def recreate_database(servers: Servers, name: str, template: str) -> None:
     """Make a database as a copy of another."""
     await drop_database(servers, name)
+    await create_database(servers, name, template)
+
+
+async def create_database(servers: Servers, name: str, template: str) -> None:
+    """Make a database that is not there yet as a copy of another."""
     await _administer(servers, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
 
 

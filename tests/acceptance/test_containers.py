@@ -20,7 +20,7 @@ import pytest
 from local_stack.ports import LOCALHOST, free_port
 from local_stack.postgres import find_binaries
 from tests.acceptance.stack import READY_SECONDS, clean_environment
-from tests.conftest import drop_database, recreate_database
+from tests.conftest import create_database, drop_database
 from tests.infrastructure import Servers
 from tests.unit.containers.files import ROOT, SECRETS, environment_of
 from tests.unit.containers.files import service as described
@@ -122,7 +122,7 @@ async def composed(service: Path, servers: Servers, tmp_path: Path) -> AsyncIter
         # A hash that costs little: what it costs is not what is tested.
         "ARGON2_MEMORY_KIB": "64",
     }
-    await recreate_database(servers, dotenv["COMMAND_POSTGRES_DB"], "template1")
+    await create_database(servers, dotenv["COMMAND_POSTGRES_DB"], "template1")
     await asyncio.to_thread(create_query_database, servers, dotenv)
     composed = Composed(service, tmp_path, dotenv, servers)
     try:

@@ -6,13 +6,13 @@ from uuid import uuid4
 import pytest
 
 from chassis.settings import PostgresAddress
-from tests.conftest import database_address, drop_database, recreate_database
+from tests.conftest import create_database, database_address, drop_database
 from tests.infrastructure import Servers
 
 
 @pytest.fixture
 async def empty_database(servers: Servers) -> AsyncIterator[PostgresAddress]:
     name = f"empty_{uuid4().hex[:12]}"
-    await recreate_database(servers, name, "template1")
+    await create_database(servers, name, "template1")
     yield database_address(servers, name)
     await drop_database(servers, name)

@@ -14,7 +14,7 @@ from chassis.settings import Kafka, PostgresAddress, Topics
 from cli.doctor_budget import Instances
 from cli.doctor_checks import examine
 from cli.findings import Finding
-from tests.conftest import drop_database, recreate_database
+from tests.conftest import create_database, drop_database
 from tests.infrastructure import Servers
 
 
@@ -113,7 +113,7 @@ async def test_a_database_without_tables_says_which_command_makes_them(
     doctor: Doctor, servers: Servers, side: str
 ) -> None:
     name = f"empty_{uuid4().hex[:12]}"
-    await recreate_database(servers, name, "template1")
+    await create_database(servers, name, "template1")
     doctor.environment.setenv(f"{side.upper()}_POSTGRES_DB", name)
     try:
         findings = await doctor.examine()

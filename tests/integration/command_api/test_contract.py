@@ -15,7 +15,7 @@ import schemathesis
 from hypothesis import strategies as st
 
 from command_api.app import create_app
-from tests.conftest import database_address, drop_database, recreate_database
+from tests.conftest import create_database, database_address, drop_database
 from tests.infrastructure import Servers
 from tests.integration.command_api.conftest import make_settings
 
@@ -52,7 +52,7 @@ def serialize_lines(_: Any, value: Any) -> bytes:
 def schema(servers: Servers, templates: dict[str, str]) -> Iterator[Any]:
     """The schema of an app on a database of its own."""
     name = f"contract_{uuid4().hex[:12]}"
-    asyncio.run(recreate_database(servers, name, templates["command"]))
+    asyncio.run(create_database(servers, name, templates["command"]))
     app = create_app(make_settings(database_address(servers, name), OUTBOX_NOTIFY=False))
     yield schemathesis.openapi.from_asgi("/openapi.json", app, config=schemathesis.Config.from_dict(CONFIG))
     asyncio.run(drop_database(servers, name))

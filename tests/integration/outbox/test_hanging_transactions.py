@@ -6,9 +6,12 @@ the bug leaves it: complete for the coordinator, open on a partition that it was
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 import pytest_asyncio
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -16,7 +19,7 @@ from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from chassis.kafka import Topic, admin, client_arguments, ensure_topics
-from chassis.settings import Kafka, PostgresAddress, Topics
+from chassis.settings import Kafka, Topics
 from local_stack.kafka import KafkaServer
 from outbox.hanging import bound, hanging_partitions, patience, watching
 from outbox.publisher import Publisher
@@ -25,6 +28,7 @@ from outbox.record import BatchRecord, digest, encode
 from outbox.settings import RelaySettings
 from outbox.topics import wanted_topics
 from outbox.work_list import WorkList
+from tests.conftest import Copies
 from tests.infrastructure import throwaway_folder
 from tests.integration.outbox.relaying import relaying, settings_for
 from tests.integration.outbox.test_forgetting import user_on
@@ -46,18 +50,33 @@ async def believing_broker() -> AsyncIterator[Kafka]:
     shutil.rmtree(folder)
 
 
-@pytest.fixture
-async def careless(command_database: PostgresAddress, believing_broker: Kafka) -> RelaySettings:
-    """A relay's settings for that broker, with topics and a name of this test's own."""
+@asynccontextmanager
+async def careless_relay(databases: Copies, broker: Kafka) -> AsyncIterator[tuple[Connection, RelaySettings]]:
+    """A session on a command database and a relay's settings for both servers, with topics and a name of their own."""
     unique = uuid4().hex[:12]
     topics = Topics.model_construct(
         events_topic=f"users.events.{unique}", relay_topic=f"outbox.relay.{unique}", topic_partitions=PARTITIONS
     )
-    async with admin(believing_broker) as client:
-        await ensure_topics(client, [*wanted_topics(topics), Topic(ELSEWHERE, 1, {})])
-    return settings_for(
-        command_database, believing_broker, topics, relay_name=f"relay-{unique}", relay_transaction_timeout_ms=1000
-    )
+    async with databases.one() as database:
+        async with admin(broker) as client:
+            await ensure_topics(client, [*wanted_topics(topics), Topic(ELSEWHERE, 1, {})])
+        session = await asyncpg.connect(**database.connect_arguments)
+        try:
+            yield (
+                session,
+                settings_for(database, broker, topics, relay_name=f"relay-{unique}", relay_transaction_timeout_ms=1000),
+            )
+        finally:
+            await session.close()
+
+
+@pytest.fixture
+async def careless(
+    command_databases: Copies, believing_broker: Kafka
+) -> AsyncIterator[tuple[Connection, RelaySettings]]:
+    """The same for one test."""
+    async with careless_relay(command_databases, believing_broker) as made:
+        yield made
 
 
 async def publish_without_marker(
@@ -132,11 +151,10 @@ async def appended(connection: Connection) -> list[UUID]:
     return users
 
 
-@pytest.mark.parametrize("commit", [True, False], ids=["committed", "aborted"])
-@pytest.mark.parametrize("relay_topic_hangs", [True, False])
-async def test_a_batch_with_a_missing_marker_gets_the_outcome_it_had(
+async def with_a_missing_marker(
     connection: Connection, careless: RelaySettings, *, commit: bool, relay_topic_hangs: bool
 ) -> None:
+    """It gets the outcome it had."""
     users = await appended(connection)
     unmarked = [events_partition(careless, 1)]
     if relay_topic_hangs:
@@ -154,10 +172,7 @@ async def test_a_batch_with_a_missing_marker_gets_the_outcome_it_had(
     assert await hanging(careless) == []
 
 
-@pytest.mark.parametrize("commit", [True, False], ids=["committed", "aborted"])
-async def test_a_batch_of_one_event_on_the_hanging_partition_gets_the_outcome_of_its_record(
-    connection: Connection, careless: RelaySettings, *, commit: bool
-) -> None:
+async def of_one_event(connection: Connection, careless: RelaySettings, *, commit: bool) -> None:
     """No events partition can tell; the relay's own topic does."""
     user = user_on(1)
     await append(connection, user, 1)
@@ -170,9 +185,8 @@ async def test_a_batch_of_one_event_on_the_hanging_partition_gets_the_outcome_of
     assert (await consume(careless)).versions() == {str(user): [1, 2]}
 
 
-async def test_a_batch_that_was_deleted_is_committed_even_where_no_marker_tells(
-    connection: Connection, careless: RelaySettings
-) -> None:
+async def that_was_deleted(connection: Connection, careless: RelaySettings) -> None:
+    """It is committed even where no marker tells."""
     users = await appended(connection)
     await publish_without_marker(careless, everywhere(careless), commit=True, delete=True)
     async with relaying(careless):
@@ -182,9 +196,8 @@ async def test_a_batch_that_was_deleted_is_committed_even_where_no_marker_tells(
     assert (await consume(careless)).versions() == {str(users[0]): [1, 2], str(users[1]): [1], str(users[2]): [1]}
 
 
-async def test_a_batch_without_any_marker_that_is_still_in_the_outbox_is_published_again(
-    connection: Connection, careless: RelaySettings
-) -> None:
+async def without_any_marker(connection: Connection, careless: RelaySettings) -> None:
+    """While it is still in the outbox it is published again."""
     users = await appended(connection)
     await publish_without_marker(careless, everywhere(careless), commit=True, delete=False)
     async with relaying(careless):
@@ -193,49 +206,79 @@ async def test_a_batch_without_any_marker_that_is_still_in_the_outbox_is_publish
     assert (await consume(careless)).versions() == {str(user): [1] for user in users}
 
 
+BATCHES: dict[str, Callable[[Connection, RelaySettings], Awaitable[None]]] = {
+    "with a missing marker, committed": partial(with_a_missing_marker, commit=True, relay_topic_hangs=False),
+    "with a missing marker, aborted": partial(with_a_missing_marker, commit=False, relay_topic_hangs=False),
+    "the relay's topic hangs, committed": partial(with_a_missing_marker, commit=True, relay_topic_hangs=True),
+    "the relay's topic hangs, aborted": partial(with_a_missing_marker, commit=False, relay_topic_hangs=True),
+    "of one event, committed": partial(of_one_event, commit=True),
+    "of one event, aborted": partial(of_one_event, commit=False),
+    "that was deleted": that_was_deleted,
+    "without any marker": without_any_marker,
+}
+
+
+async def test_a_batch_that_hangs_gets_the_outcome_it_had(command_databases: Copies, believing_broker: Kafka) -> None:
+    """All at once, each with a relay of its own: nearly all of it is waiting for what hangs to be seen as such."""
+
+    async def case(name: str) -> None:
+        try:
+            async with careless_relay(command_databases, believing_broker) as (connection, settings):
+                await BATCHES[name](connection, settings)
+        except Exception as error:
+            error.add_note(f"a batch {name}")
+            raise
+
+    async with asyncio.TaskGroup() as group:
+        for name in BATCHES:
+            group.create_task(case(name))
+
+
 async def test_what_comes_to_hang_while_the_relay_works_is_mended_within_the_bound(
-    connection: Connection, careless: RelaySettings
+    careless: tuple[Connection, RelaySettings],
 ) -> None:
     """The relay is idle, and hears of nothing: it looks by itself."""
+    connection, settings = careless
     user = user_on(1)
-    async with relaying(careless) as relay:
+    async with relaying(settings) as relay:
         await append(connection, user, 1)
         await until_empty(connection)
-        await abort_without_marker(careless, f"muster.maintenance.{careless.relay_name}", events_partition(careless, 1))
+        await abort_without_marker(settings, f"muster.maintenance.{settings.relay_name}", events_partition(settings, 1))
         before = restarts()
 
         async def mended() -> bool:
             return restarts() > before and relay.state.phase == "leading"
 
-        await until(mended, within=bound(careless), what="the relay to look and mend")
+        await until(mended, within=bound(settings), what="the relay to look and mend")
         await append(connection, user, 2)
         await until_empty(connection)
 
-    assert (await consume(careless)).versions() == {str(user): [1, 2]}
-    assert await hanging(careless) == []
+    assert (await consume(settings)).versions() == {str(user): [1, 2]}
+    assert await hanging(settings) == []
 
 
 async def test_a_foreign_transaction_that_hangs_holds_the_relay_up_once_only(
-    connection: Connection, careless: RelaySettings
+    careless: tuple[Connection, RelaySettings],
 ) -> None:
     """Nobody but its own producer can end it: to start again and again for its sake would be an outage."""
-    await abort_without_marker(careless, "somebody-else", events_partition(careless, 1))
+    connection, settings = careless
+    await abort_without_marker(settings, "somebody-else", events_partition(settings, 1))
     user = user_on(0)
-    async with relaying(careless):
+    async with relaying(settings):
         await append(connection, user, 1)
         await until_empty(connection)
         before = restarts()
-        looked_twice = asyncio.get_running_loop().time() + 3 * patience(careless)
+        looked_twice = asyncio.get_running_loop().time() + 3 * patience(settings)
 
         async def long_enough() -> bool:
             return asyncio.get_running_loop().time() > looked_twice
 
-        await until(long_enough, within=bound(careless), what="the relay to have looked twice")
+        await until(long_enough, within=bound(settings), what="the relay to have looked twice")
         await append(connection, user, 2)
         await until_empty(connection)
 
         assert restarts() == before
-    assert await hanging(careless) == [events_partition(careless, 1)]
+    assert await hanging(settings) == [events_partition(settings, 1)]
 
 
 def restarts() -> float:

@@ -19,20 +19,17 @@ from outbox.process import serve
 from outbox.record import RelayStopError
 from outbox.relay import Relay
 from outbox.settings import RelaySettings
-from tests.conftest import database_address, drop_database, recreate_database
-from tests.infrastructure import Servers
+from tests.conftest import Copies
 from tests.integration.muster_processes import environment, muster
 from tests.integration.outbox.relaying import relaying, settings_for
 from tests.integration.outbox.traffic import Connection, append, consume, until_empty
 
 
 @pytest.fixture
-async def elsewhere(servers: Servers, templates: dict[str, str]) -> AsyncIterator[PostgresAddress]:
+async def elsewhere(command_databases: Copies) -> AsyncIterator[PostgresAddress]:
     """Another installation's command database."""
-    name = f"command_{uuid4().hex[:12]}"
-    await recreate_database(servers, name, templates["command"])
-    yield database_address(servers, name)
-    await drop_database(servers, name)
+    async with command_databases.one() as address:
+        yield address
 
 
 @pytest.fixture
