@@ -121,8 +121,10 @@ class Publisher:
             await asyncio.sleep(0)
         return prepared
 
-    async def publish(self, prepared: Iterable[Batches], record: bytes) -> None:
+    async def publish(self, prepared: Iterable[Batches], record: bytes, settled: asyncio.Event | None = None) -> None:
         """Publish what was prepared, and the record; all of it or, for read_committed readers, nothing.
+
+        It is sent at once and committed not before `settled` is set.
 
         Raises:
             Exception: the outcome is unknown until a new publisher is open and the relay's record is read.
@@ -135,6 +137,8 @@ class Publisher:
                 for partition, batches in prepared:
                     sending.create_task(self._send(partition, batches))
             await self._reached("before_commit")
+            if settled is not None:
+                await settled.wait()
             await self._producer.commit_transaction()
 
     async def end_transaction_on(self, partitions: Sequence[TopicPartition], *, commit: bool) -> None:

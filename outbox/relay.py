@@ -7,8 +7,9 @@ How it goes, and why nothing is lost, repeated or reordered for read_committed c
 3. *Settle.* What hangs is mended (outbox/hanging.py); the newest record names the last batch in Kafka, and what of it
    is still in the outbox is deleted.
 4. *Publish.* A page of rows, in id order, and the record that names it go out in one Kafka transaction; then the rows
-   are deleted; only then the next transaction begins. So at most one batch is ever in doubt, and step 3 knows which.
-   With a backlog the next page is read and prepared meanwhile; without, late, so that it takes along what has come.
+   are deleted; only then the next one may commit. So at most one batch is ever in doubt, and step 3 knows which.
+   With a backlog a page is read and prepared while the one before it is in flight, and sent while that one's rows are
+   being deleted; without, it is read late, so that it takes along what has come.
 5. *On any error*, a lost connection among them, discard the producer, prove that the lock is still held, and go back to
    step 2; or to step 1 if it is not. Two relays that each "just reconnect" would fence each other for ever.
 
@@ -60,6 +61,10 @@ class _Session:
     work_list: WorkList
     publisher: Publisher
     hangs: asyncio.Event
+    #: Where rows are deleted; one that fails ends the session.
+    deletions: asyncio.TaskGroup
+    #: Set while the rows of all that is committed are deleted: only then a batch may be committed or a page be read.
+    settled: asyncio.Event
 
     def check(self) -> None:
         """Raise if this session must end; asked between two transactions, so that a new start has nothing to abort."""
@@ -158,8 +163,14 @@ class Relay:
             self.state.beat()
             try:
                 await settle(work_list, publisher, settings, self._foreign, self.state.beat)
-                async with watching(settings, self._foreign) as hangs, _waking(listener, publisher.lost, hangs):
-                    await self._drain(_Session(work_list, publisher, hangs), leadership, listener, stopping)
+                async with (
+                    watching(settings, self._foreign) as hangs,
+                    _waking(listener, publisher.lost, hangs),
+                    asyncio.TaskGroup() as deletions,
+                ):
+                    session = _Session(work_list, publisher, hangs, deletions, asyncio.Event())
+                    session.settled.set()
+                    await self._drain(session, leadership, listener, stopping)
             finally:
                 await publisher.close()
         finally:
@@ -193,6 +204,7 @@ class Relay:
 
     async def _read(self, session: _Session, flying: Sequence[int] = ()) -> _Page:
         """The next page, ready to be published."""
+        await session.settled.wait()
         rows = await session.work_list.page(flying)
         return _Page(
             ids=[row["id"] for row in rows],
@@ -203,19 +215,24 @@ class Relay:
         )
 
     async def _publish(self, page: _Page, session: _Session, identity: str) -> _Page | None:
-        """Publish one page and delete it; gives the page after it, read meanwhile, where there is a backlog."""
+        """Publish one page and have it deleted; gives the page after it, read meanwhile, where there is a backlog."""
         await self._leave_gap()
         async with asyncio.TaskGroup() as both:
-            both.create_task(self._send_and_delete(page, session, identity))
+            both.create_task(self._send(page, session, identity))
             ahead = both.create_task(self._read(session, page.ids)) if page.more else None
         return ahead.result() if ahead else None
 
-    async def _send_and_delete(self, page: _Page, session: _Session, identity: str) -> None:
-        await session.publisher.publish(page.prepared, self._record(page, identity))
+    async def _send(self, page: _Page, session: _Session, identity: str) -> None:
+        await session.publisher.publish(page.prepared, self._record(page, identity), session.settled)
+        session.settled.clear()
         self._last_commit = self._last_event = time.monotonic()
+        session.deletions.create_task(self._delete(page, session))
+
+    async def _delete(self, page: _Page, session: _Session) -> None:
         await self._reached("before_delete")
         await session.work_list.delete(page.ids)
         await self._reached("after_delete")
+        session.settled.set()
         self._count(page)
 
     def _record(self, page: _Page, identity: str) -> bytes:

@@ -1,6 +1,6 @@
 """Settling what a predecessor left in doubt: in Kafka, but perhaps not yet deleted from the outbox.
 
-At most one batch ever is: the next transaction begins only after the last one's rows are deleted. Once a new producer
+At most one batch ever is: the next transaction commits only after the last one's rows are deleted. Once a new producer
 has fenced the old one its transaction is either committed or aborted, and the newest readable record tells which.
 """
 

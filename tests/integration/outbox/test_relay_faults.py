@@ -50,6 +50,32 @@ async def test_kill_9_in_the_middle_of_5000_events_gives_each_exactly_once_and_i
     assert aborted > 0, "the kills must hit transactions that hold data"
 
 
+async def test_a_page_is_sent_while_the_one_before_is_deleted_and_committed_only_after_that(
+    connection: Connection, relay_settings: RelaySettings
+) -> None:
+    """Its relay fails with one page committed and not deleted, and the next one sent: one is settled, one aborted."""
+    users, commits = [uuid4() for _ in range(10)], 0
+    second_sent, failed = asyncio.Event(), asyncio.Event()
+    await append_many(connection, users, 3)
+
+    async def fail(point: str) -> None:
+        nonlocal commits
+        commits += point == "before_commit"
+        if commits == 2:
+            second_sent.set()
+        if point == "before_delete" and not failed.is_set():
+            await second_sent.wait()
+            failed.set()
+            raise ConnectionResetError
+
+    async with relaying(relay_settings.model_copy(update={"relay_page_rows": 10}), reached=fail):
+        await until_empty(connection)
+
+    assert (await consume(relay_settings)).versions() == {str(user): [1, 2, 3] for user in users}
+    everything = await consume(relay_settings, "read_uncommitted")
+    assert len(everything.records) == 30 + 10, "the second page was sent, aborted and sent again"
+
+
 async def test_a_relay_that_lost_its_lock_unnoticed_is_fenced_once_and_stands_by(
     connection: Connection, relay_settings: RelaySettings
 ) -> None:
