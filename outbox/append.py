@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import CTE, Insert, Select, bindparam, insert, select
 
 from events.envelope import Envelope
+from outbox.headers import encode_headers
 from outbox.table import outbox
 
 #: What a caller gives; id and appended_at are the database's.
@@ -32,11 +33,6 @@ def append_arguments(envelope: Envelope, value: bytes | None) -> dict[str, Any]:
     return {
         "outbox_event_id": envelope.event_id,
         "outbox_user_id": envelope.user_id,
-        "outbox_version": envelope.version,
-        "outbox_type": envelope.type,
-        "outbox_time": envelope.time,
-        "outbox_correlation_id": envelope.correlation_id,
-        "outbox_causation_id": envelope.causation_id,
-        "outbox_traceparent": envelope.traceparent,
         "outbox_value": value,
+        "outbox_headers": encode_headers(envelope),
     }

@@ -1,8 +1,8 @@
 """Record batches as brokers store them (Kafka's message format 2), made of whole events at once.
 
 aiokafka's builder takes every header of every record apart and compresses at a level that no other client uses: it was
-half of what the relay did. Here the bytes that all events of a type share are laid down once, an event is
-their join with its own values, and a batch is compressed while the one before it is in flight. `RecordBatch` is what
+half of what the relay did. Here an event is a join of its key, its value and headers that are laid down already
+(outbox/headers.py), and a batch is compressed while the one before it is in flight. `RecordBatch` is what
 `AIOKafkaProducer.send_batch` asks of a batch, so sending, sequence numbers and retries stay aiokafka's.
 
 Source: the Kafka protocol guide's "Record Batch" and "Record".
@@ -18,7 +18,7 @@ from aiokafka.codec import lz4_encode
 from aiokafka.record.default_records import DefaultRecordBase
 from aiokafka.record.util import calc_crc32c
 
-from events.envelope import kafka_headers
+from outbox.headers import varint
 
 _HEADER: Final = DefaultRecordBase.HEADER_STRUCT
 _HEADER_BYTES: Final[int] = _HEADER.size
@@ -33,12 +33,6 @@ _MAGIC: Final = 2
 LZ4_LEVEL: Final = 1
 #: Length, attributes and deltas before a record, at most.
 _PREFIX_BYTES: Final = 12
-#: Headers whose values differ from event to event; what stands around them is the type's.
-_FIXED: Final = frozenset({"ce_id", "ce_subject", "ce_time", "ce_sequence"})
-_OWN: Final = _FIXED | {"ce_correlationid", "ce_causationid", "traceparent"}
-#: As long as every id and every time is; `_FIXED` values have their lengths laid down too.
-_ID: Final = b"0" * len("0199d0c8-7d5c-7c5e-8a3f-0123456789ab")
-_TIME: Final = b"0" * len("2026-11-22T10:00:00.000000Z")
 #: A value that is not there: the length -1. The event is a tombstone.
 _NULL: Final = b"\x01"
 
@@ -98,69 +92,10 @@ def record_batches(records: Iterable[bytes], timestamp_ms: int, most_bytes: int)
 
 
 def encode_event(event: Any) -> bytes:
-    """Key, value and headers of an event, a row of the work list: a record but for its place in the batch.
-
-    Headers are put together as text in which a character stands for a byte, and encoded once.
-    """
-    user_id, value = event["user_id"], event["value"]
-    correlation, causation = _bytewise(event["correlation_id"]), _bytewise(event["causation_id"])
-    traceparent = _bytewise(event["traceparent"] or "")
-    to_id, to_subject, to_time, to_sequence, to_correlation, to_causation, rest = _between(
-        event["type"], traced=bool(traceparent)
-    )
-    headers = (
-        f"{to_id}{event['event_id']}{to_subject}{user_id}{to_time}{event['time'].isoformat('T', 'microseconds')}Z"
-        f"{to_sequence}{event['version']:020d}{to_correlation}{_length(len(correlation))}{correlation}"
-        f"{to_causation}{_length(len(causation))}{causation}{rest}"
-    )
-    if traceparent:
-        headers = f"{headers}{_length(len(traceparent))}{traceparent}"
-    key = user_id.encode()
+    """Key, value and headers of an event, a row of the work list: a record but for its place in the batch."""
+    key, value = event["user_id"].encode(), event["value"]
     size = _NULL if value is None else varint(len(value))
-    return b"".join((varint(len(key)), key, size, value or b"", headers.encode("latin-1")))
-
-
-@lru_cache(maxsize=8192)
-def varint(number: int) -> bytes:
-    """A number as Kafka writes it: zigzag, seven bits a byte, the lowest first. Remembered: most are lengths."""
-    rest = number << 1 ^ number >> 63
-    written = bytearray()
-    while rest > 0x7F:
-        written.append(rest & 0x7F | 0x80)
-        rest >>= 7
-    written.append(rest)
-    return bytes(written)
-
-
-@lru_cache(maxsize=64)
-def _between(type_: str, *, traced: bool) -> tuple[str, ...]:
-    """What stands before each of an event's own values, in the order of `kafka_headers`, and after the last."""
-    headers = kafka_headers(_ID, type_, _ID, 0, _TIME, "", "", "." if traced else None)
-    between, constant = [], varint(len(headers))
-    for name, value in headers:
-        constant += _sized(name.encode())
-        if name in _OWN:
-            between.append(constant + varint(len(value)) if name in _FIXED else constant)
-            constant = b""
-        else:
-            constant += _sized(value)
-    if not traced:
-        between.append(constant)
-    return tuple(each.decode("latin-1") for each in between)
-
-
-def _bytewise(text: str) -> str:
-    """The text's UTF-8, a character for each byte."""
-    return text if text.isascii() else text.encode().decode("latin-1")
-
-
-@lru_cache(maxsize=1024)
-def _length(number: int) -> str:
-    return varint(number).decode("latin-1")
-
-
-def _sized(value: bytes) -> bytes:
-    return varint(len(value)) + value
+    return b"".join((varint(len(key)), key, size, value or b"", event["headers"]))
 
 
 @lru_cache(maxsize=16_384)

@@ -1,8 +1,9 @@
 """The outbox table: a work list of events that are committed and not yet published.
 
-A row is one event's envelope and data; the relay publishes it and deletes it. There is no cursor, so nothing can be
-skipped: a transaction that commits late is simply seen later. `id` is taken under the lock on the user's row, and CACHE
-1 keeps sessions from taking ids ahead, so per user id order is commit order. Moved by command_api/migrations.
+A row is one event, its data and its envelope, this one as it goes out (outbox/headers.py); the relay publishes it and
+deletes it. There is no cursor, so nothing can be skipped: a transaction that commits late is simply seen later. `id` is
+taken under the lock on the user's row, and CACHE 1 keeps sessions from taking ids ahead, so per user id order is commit
+order. Moved by command_api/migrations.
 """
 
 from sqlalchemy import (
@@ -14,7 +15,6 @@ from sqlalchemy import (
     MetaData,
     PrimaryKeyConstraint,
     Table,
-    Text,
     Uuid,
     func,
 )
@@ -27,13 +27,8 @@ outbox = Table(
     Column("id", BigInteger, Identity(always=True, cache=1), nullable=False),
     Column("event_id", Uuid, nullable=False),
     Column("user_id", Uuid, nullable=False),
-    Column("version", BigInteger, nullable=False),
-    Column("type", Text, nullable=False),
-    Column("time", DateTime(timezone=True), nullable=False),
-    Column("correlation_id", Text, nullable=False),
-    Column("causation_id", Text, nullable=False),
-    Column("traceparent", Text),
     Column("value", LargeBinary, comment="null is a tombstone"),
+    Column("headers", LargeBinary, nullable=False, comment="the envelope, as a Kafka record holds headers"),
     Column("appended_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     PrimaryKeyConstraint("id", name="outbox_pkey"),
     # Every row is inserted once and deleted once: vacuum by the thousand, not by a share of a table that is mostly

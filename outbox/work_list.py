@@ -28,21 +28,21 @@ STATEMENT_SECONDS: Final = 15.0
 FLOOR_SECONDS: Final = 0.1
 #: How often the whole table is swept for rows below the floor, which cannot be there.
 SWEEP_SECONDS: Final = 60.0
-#: What a row costs in memory and on the wire beside its value, roughly: headers, key, Python objects.
-ROW_BYTES: Final = 512
+#: What a row costs in memory and on the wire beside its value and headers, roughly: key, ids, Python objects.
+ROW_BYTES: Final = 256
 
 # The inner query is bounded before anything else happens, so the anti-join is over a page, not over the table; the
 # window adds up sizes from TOAST pointers and never reads a value that is cut off. The first row is always taken.
 # date_part, not extract, which calculates in numeric; ROWS, for the default frame looks for peers: a third of the page.
 _PAGE: Final = f"""
-SELECT id, event_id::text, user_id::text, version, type, time AT TIME ZONE 'UTC' AS time,
-    correlation_id, causation_id, traceparent, value, date_part('epoch', appended_at) AS appended_at, total
+SELECT id, event_id::text, user_id::text, value, headers, date_part('epoch', appended_at) AS appended_at, total
 FROM (
-    SELECT o.*, sum(coalesce(octet_length(value), 0) + {ROW_BYTES}) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) AS total
+    SELECT o.*, sum(coalesce(octet_length(value), 0) + octet_length(headers) + {ROW_BYTES})
+        OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) AS total
     FROM (SELECT * FROM outbox WHERE id > $1 ORDER BY id LIMIT $2) AS o
     WHERE NOT EXISTS (SELECT FROM unnest($3::bigint[]) AS flying(id) WHERE flying.id = o.id)
 ) AS page
-WHERE total - coalesce(octet_length(value), 0) - {ROW_BYTES} < $4
+WHERE total - coalesce(octet_length(value), 0) - octet_length(headers) - {ROW_BYTES} < $4
 ORDER BY id
 LIMIT $5
 """  # noqa: S608 - a constant of ours
@@ -62,8 +62,8 @@ class WorkListError(Exception):
 
 
 #: One event of the work list, columns as _PAGE selects them: read by key, because a tuple of our own for each of
-#: thousands costs more than the publishing of it. Ids come as text, which is how they are published, times in UTC
-#: without saying so, `appended_at` as seconds since the epoch, `total` as bytes of this and all rows before it.
+#: thousands costs more than the publishing of it. Ids come as text, which is how they are published, `appended_at` as
+#: seconds since the epoch, `total` as bytes of this and all rows before it.
 Row = asyncpg.Record
 
 

@@ -9,23 +9,20 @@ import asyncpg
 from benchmarks.references.kafka.producer import Message
 from chassis.identifiers import new_id
 from events.envelope import Envelope
+from outbox.headers import encode_headers
 
 VALUE: Final = b'{"user":{"id":"0199d0c8-7d5c-7c5e-8a3f-0123456789ab"},"padding":"' + b"x" * 280 + b'"}'
 USERS: Final = 5_000
-COLUMNS: Final = (
-    "event_id", "user_id", "version", "type", "time", "correlation_id", "causation_id", "traceparent", "value",
-)  # fmt: skip
+COLUMNS: Final = ("event_id", "user_id", "value", "headers")
 _APPEND: Final = f"""
-INSERT INTO outbox ({", ".join(COLUMNS)}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+INSERT INTO outbox ({", ".join(COLUMNS)}) VALUES ($1, $2, $3, $4)
 """  # noqa: S608 - constants of ours
 _FILL: Final = f"""
 INSERT INTO outbox ({", ".join(COLUMNS)})
-SELECT gen_random_uuid(), md5((number % {USERS})::text)::uuid, number / {USERS} + 1, 'muster.user.profile_changed.v1',
-    now(), 'benchmark', 'benchmark', NULL, $1
-FROM generate_series(0, $2::bigint - 1) AS number
+SELECT gen_random_uuid(), md5((number % {USERS})::text)::uuid, $1, $3 FROM generate_series(0, $2::bigint - 1) AS number
 """  # noqa: S608 - constants of ours
 
-Row = tuple[UUID, UUID, int, str, datetime, str, str, str | None, bytes]
+Row = tuple[UUID, UUID, bytes, bytes]
 
 
 def envelopes(events: int) -> list[Envelope]:
@@ -53,17 +50,7 @@ def messages(events: list[Envelope]) -> list[Message]:
 
 def row(event: Envelope) -> Row:
     """The event as the outbox's columns."""
-    return (
-        event.event_id,
-        event.user_id,
-        event.version,
-        event.type,
-        event.time,
-        event.correlation_id,
-        event.causation_id,
-        event.traceparent,
-        VALUE,
-    )
+    return event.event_id, event.user_id, VALUE, encode_headers(event)
 
 
 async def append(connection: asyncpg.Connection, event: Envelope) -> None:
@@ -86,8 +73,9 @@ async def fill_many(connection: asyncpg.Connection, events: int) -> None:
 
 
 async def append_many(connection: asyncpg.Connection, events: int) -> None:
-    """Append so many events at once, made by the server."""
-    await connection.execute(_FILL, VALUE, events, timeout=300)
+    """Append so many events at once, made by the server; their headers are one event's."""
+    (specimen,) = envelopes(1)
+    await connection.execute(_FILL, VALUE, events, encode_headers(specimen), timeout=300)
 
 
 async def settle(connection: asyncpg.Connection) -> None:

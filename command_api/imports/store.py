@@ -21,7 +21,9 @@ from chassis.text_keys import text_key
 from command_api.causes import Cause
 from command_api.users.store import ContendedError, UnexpectedViolationError, attributes_text
 from events.catalogue import encode
+from events.envelope import Envelope
 from events.user_events import UserRegistered
+from outbox.headers import encode_headers
 
 #: Two imports of the same people can wait for each other crosswise; PostgreSQL ends one, which is tried again.
 ATTEMPTS: Final = 5
@@ -40,15 +42,15 @@ WITH given AS MATERIALIZED (
     INSERT INTO users (id, version, event_id, status, email, email_key, email_verified, username, username_key,
         display_name, attributes, password_hash, created_at, updated_at)
     SELECT id, 1, event_id, 'active', email, email_key, false, username, username_key, display_name, attributes::json,
-        password_hash, $11, $11
+        password_hash, $12, $12
     FROM given
     WHERE NOT EXISTS (SELECT FROM erased_users WHERE erased_users.id = given.id)
     ORDER BY email_key, line
     ON CONFLICT DO NOTHING
     RETURNING id
 )
-INSERT INTO outbox (event_id, user_id, version, type, time, correlation_id, causation_id, traceparent, value)
-SELECT given.event_id, u.id, 1, $12, $11, $13, $14, $15, given.value FROM u JOIN given ON given.id = u.id
+INSERT INTO outbox (event_id, user_id, value, headers)
+SELECT given.event_id, u.id, given.value, given.headers FROM u JOIN given ON given.id = u.id
 RETURNING user_id
 """
 #: In a statement of its own, which sees an erasure that committed while the insert waited for its row.
@@ -164,9 +166,19 @@ def _columns(users: Sequence[NewUser], time: datetime, cause: Cause) -> tuple[An
         [attributes_text(user.attributes) for user in public],
         [user.password_hash for user in users],
         [encode(user.event) for user in users],
+        [encode_headers(_envelope(user, time, cause)) for user in users],
         time,
-        _TYPE,
-        cause.correlation_id,
-        cause.command_id,
-        cause.traceparent,
+    )
+
+
+def _envelope(user: NewUser, time: datetime, cause: Cause) -> Envelope:
+    return Envelope(
+        event_id=user.event_id,
+        type=_TYPE,
+        user_id=user.event.user.id,
+        version=1,
+        time=time,
+        correlation_id=cause.correlation_id,
+        causation_id=cause.command_id,
+        traceparent=cause.traceparent,
     )

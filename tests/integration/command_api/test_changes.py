@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from chassis.consistency import ConsistencyToken
+from tests.envelopes import envelope_of
 from tests.integration.command_api.conftest import Connection, problem, register
 
 
@@ -52,7 +53,7 @@ async def test_a_change_is_answered_stored_and_appended(
     assert answer.headers["etag"] == '"2"'
     assert ConsistencyToken.decode(answer.headers["consistency-token"]) == ConsistencyToken(UUID(ann["id"]), 2)
     assert answer.content == b"" if silent else answer.json() == published["user"]
-    assert appended["type"] == f"muster.user.{change.event}.v1"
+    assert envelope_of(appended["headers"]).type == f"muster.user.{change.event}.v1"
     assert (row["version"], row["event_id"]) == (2, appended["event_id"])
     assert published.get("reason") == (change.body or {}).get("reason")
     assert {name: row[name] for name in ("email", "username", "display_name", "status", "email_verified")} == {
@@ -219,8 +220,8 @@ async def test_twenty_clients_change_one_user_without_losing_a_change(
     assert sorted(answer.json()["version"] for answer in answers) == list(range(2, 22))
     final = json.loads(await database.fetchval("SELECT attributes FROM users"))
     assert final == {f"k{number}": number for number in range(20)}
-    appended = await database.fetch("SELECT version FROM outbox ORDER BY id")
-    assert [row["version"] for row in appended] == list(range(1, 22)), "ids are in version order"
+    appended = await database.fetch("SELECT headers FROM outbox ORDER BY id")
+    assert [envelope_of(row["headers"]).version for row in appended] == list(range(1, 22)), "ids are in version order"
 
 
 async def test_of_twenty_clients_with_the_same_if_match_one_wins(

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from chassis.consistency import ConsistencyToken
+from tests.envelopes import envelope_of
 from tests.integration.command_api.conftest import Connection, problem, register, registration, until_somebody_waits
 
 CANARY = "canary"
@@ -22,7 +23,8 @@ async def test_an_erasure_leaves_the_id_and_the_version_and_appends_a_tombstone(
     assert ConsistencyToken.decode(answer.headers["consistency-token"]).version == 2
     tombstone = await database.fetchrow("SELECT * FROM outbox ORDER BY id DESC LIMIT 1")
     assert tombstone is not None
-    assert (tombstone["type"], tombstone["version"]) == ("muster.user.erased.v1", 2)
+    envelope = envelope_of(tombstone["headers"])
+    assert (envelope.type, envelope.version) == ("muster.user.erased.v1", 2)
     assert tombstone["value"] is None
     assert await database.fetchval("SELECT count(*) FROM users") == 0
     erased = await database.fetchrow("SELECT id, version FROM erased_users")

@@ -19,6 +19,7 @@ from chassis.identifiers import new_id
 from command_api.causes import Cause
 from command_api.imports.handlers import ImportHandlers
 from command_api.imports.lines import BYTES
+from tests.envelopes import envelope_of
 from tests.integration.command_api.conftest import Connection, problem, register, registration, until_somebody_waits
 from tests.waiting import until
 
@@ -53,7 +54,9 @@ async def test_each_line_is_answered_in_order_and_the_summary_comes_last(
     assert row is not None
     assert event is not None
     assert (row["password_hash"], row["email_key"], row["event_id"]) == (HASH, "bob@example.com", event["event_id"])
-    assert event["type"] == "muster.user.registered.v1"
+    envelope = envelope_of(event["headers"])
+    assert (envelope.type, envelope.version) == ("muster.user.registered.v1", 1)
+    assert (envelope.event_id, envelope.user_id) == (event["event_id"], event["user_id"])
     published = json.loads(event["value"])
     assert published["user"]["attributes"] == json.loads(row["attributes"]) == {"a": 1}
     assert published["user"]["id"] == results[1]["id"]

@@ -16,6 +16,7 @@ from command_api.causes import Cause
 from command_api.users.commands import RegisterUser
 from command_api.users.handlers import CommandContext
 from command_api.users.store import UnexpectedViolationError
+from tests.envelopes import envelope_of
 from tests.integration.command_api.conftest import Connection, problem, register, registration
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -52,11 +53,13 @@ async def test_appends_the_event_with_the_request_as_its_cause(api: httpx.AsyncC
     event = await database.fetchrow("SELECT * FROM outbox")
 
     assert event is not None
-    assert event["type"] == "muster.user.registered.v1"
-    assert (str(event["user_id"]), event["version"]) == (user["id"], 1)
-    assert event["correlation_id"] == "checkout-4711"
-    assert UUID(event["causation_id"]).version == 7
-    assert event["traceparent"] == TRACE
+    envelope = envelope_of(event["headers"])
+    assert envelope.type == "muster.user.registered.v1"
+    assert (str(event["user_id"]), envelope.version) == (user["id"], 1)
+    assert (envelope.event_id, envelope.user_id) == (event["event_id"], event["user_id"])
+    assert envelope.correlation_id == "checkout-4711"
+    assert UUID(envelope.causation_id).version == 7
+    assert envelope.traceparent == TRACE
     assert json.loads(event["value"]) == {"user": user, "previous": {}}
 
 
@@ -68,7 +71,7 @@ async def test_an_invalid_traceparent_does_not_travel_on(
 ) -> None:
     await api.post("/users", json=registration("ann"), headers={"traceparent": header})
 
-    assert await database.fetchval("SELECT traceparent FROM outbox") is None
+    assert envelope_of(await database.fetchval("SELECT headers FROM outbox")).traceparent is None
 
 
 async def test_keeps_the_password_as_argon2id_and_nowhere_else(api: httpx.AsyncClient, database: Connection) -> None:

@@ -32,7 +32,7 @@ from tests.integration.outbox import outage
 from tests.integration.outbox.private_servers import Private, private_servers
 from tests.integration.outbox.relay_process import relay_process
 from tests.integration.outbox.relaying import relaying
-from tests.integration.outbox.traffic import Connection, consume, until_empty
+from tests.integration.outbox.traffic import Connection, append, consume, until_empty
 
 WRITERS: Final = 24
 USERS: Final = 200
@@ -46,12 +46,7 @@ DRAIN_SECONDS: Final = 120
 _DATABASE_ERRORS: Final[tuple[type[Exception], ...]] = (*INFRASTRUCTURE_ERRORS, asyncpg.PostgresError)
 
 _TABLE: Final = "CREATE TABLE subject (id uuid PRIMARY KEY, version bigint NOT NULL)"
-_CHANGE: Final = """
-WITH u AS (UPDATE subject SET version = version + 1 WHERE id = $1 RETURNING id, version)
-INSERT INTO outbox (event_id, user_id, version, type, time, correlation_id, causation_id, value)
-SELECT gen_random_uuid(), id, version, 'muster.user.profile_changed.v1', now(), 'c', 'd', repeat('x', $2)::bytea
-FROM u
-"""
+_CHANGE: Final = "UPDATE subject SET version = version + 1 WHERE id = $1 RETURNING version"
 
 
 @dataclass(slots=True)
@@ -118,7 +113,8 @@ class Storm:
         await transaction.start()
         if self._rng.random() < 0.3:
             await session.execute("SELECT pg_current_xact_id()")
-        await session.execute(_CHANGE, user, self._rng.choice((10, 350, 350, 5000)))
+        version = await session.fetchval(_CHANGE, user)
+        await append(session, user, version, b"x" * self._rng.choice((10, 350, 350, 5000)))
         # The transaction holds its row and its id for a while, so that others commit before it.
         await session.execute("SELECT pg_sleep($1)", self._rng.choice((0.02, 0.05, 0.1, 0.2)))
         await (transaction.rollback() if self._rng.random() < 0.2 else transaction.commit())

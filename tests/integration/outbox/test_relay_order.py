@@ -3,9 +3,10 @@
 import asyncio
 from uuid import UUID, uuid4
 
+from outbox.headers import encode_headers
 from outbox.settings import RelaySettings
 from tests.integration.outbox.relaying import Gate, relaying
-from tests.integration.outbox.traffic import Connection, append, consume, until_empty
+from tests.integration.outbox.traffic import Connection, append, consume, envelope, until_empty
 from tests.waiting import until
 
 
@@ -148,14 +149,16 @@ async def _insert_user(connection: Connection) -> UUID:
 
 
 async def _change(connection: Connection, user: UUID, version: int) -> None:
+    event = envelope(user, version)
     await connection.execute(
         """
         WITH u AS (UPDATE subject SET version = $2 WHERE id = $1 RETURNING id)
-        INSERT INTO outbox (event_id, user_id, version, type, time, correlation_id, causation_id, value)
-        SELECT gen_random_uuid(), u.id, $2, 'muster.user.profile_changed.v1', now(), 'c', 'd', '{}' FROM u
+        INSERT INTO outbox (event_id, user_id, value, headers) SELECT $3, u.id, '{}', $4 FROM u
         """,
         user,
         version,
+        event.event_id,
+        encode_headers(event),
     )
 
 

@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from chassis.identifiers import new_id
 from chassis.kafka import client_arguments
 from events.envelope import Envelope
+from outbox.headers import encode_headers
 from outbox.settings import RelaySettings
 from tests.waiting import until
 
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 else:  # generic in the stubs alone
     Connection = asyncpg.Connection
 
-COLUMNS = "event_id, user_id, version, type, time, correlation_id, causation_id, traceparent, value"
-APPEND = f"INSERT INTO outbox ({COLUMNS}) SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9 RETURNING id"
+COLUMNS = "event_id, user_id, value, headers"
+APPEND = f"INSERT INTO outbox ({COLUMNS}) SELECT $1, $2, $3, $4 RETURNING id"
 
 
 def envelope(user_id: UUID, version: int) -> Envelope:
@@ -41,29 +42,14 @@ def envelope(user_id: UUID, version: int) -> Envelope:
 async def append(connection: Connection, user_id: UUID, version: int, value: bytes | None = b"{}") -> int:
     """Append one event in the session's current transaction; gives its outbox id."""
     event = envelope(user_id, version)
-    number: int = await connection.fetchval(
-        APPEND,
-        event.event_id,
-        user_id,
-        version,
-        event.type,
-        event.time,
-        event.correlation_id,
-        event.causation_id,
-        None,
-        value,
-    )
+    number: int = await connection.fetchval(APPEND, event.event_id, user_id, value, encode_headers(event))
     return number
 
 
 async def append_many(connection: Connection, users: list[UUID], versions: int) -> int:
     """Append `versions` events for each user, in version order; gives how many that are."""
-    now = datetime.now(UTC)
-    rows = [
-        (new_id(), user, version, "muster.user.profile_changed.v1", now, "test", "test", None, b"{}")
-        for version in range(1, versions + 1)
-        for user in users
-    ]
+    events = [envelope(user, version) for version in range(1, versions + 1) for user in users]
+    rows = [(event.event_id, event.user_id, b"{}", encode_headers(event)) for event in events]
     await connection.copy_records_to_table("outbox", records=rows, columns=COLUMNS.split(", "))
     return len(rows)
 

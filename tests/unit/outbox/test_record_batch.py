@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.envelope import Envelope, Headers
-from outbox.record_batch import RecordBatch, encode_event, record_batches, varint
+from outbox.headers import encode_headers, varint
+from outbox.record_batch import RecordBatch, encode_event, record_batches
 
 NOW_MS = 1_795_341_600_123
 #: What a bigint can hold.
@@ -40,15 +41,9 @@ values = st.none() | st.binary(max_size=300)
 def row(envelope: Envelope, value: bytes | None) -> dict[str, Any]:
     """The event as the work list gives it."""
     return {
-        "event_id": str(envelope.event_id),
         "user_id": str(envelope.user_id),
-        "version": envelope.version,
-        "type": envelope.type,
-        "time": envelope.time.replace(tzinfo=None),
-        "correlation_id": envelope.correlation_id,
-        "causation_id": envelope.causation_id,
-        "traceparent": envelope.traceparent,
         "value": value,
+        "headers": encode_headers(envelope),
     }
 
 
