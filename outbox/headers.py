@@ -3,7 +3,7 @@
 A command has a hundred times longer for it than the relay, which publishes in pages of thousands. The bytes that all
 events of a type share are made once; the rest is put together as text in which a character stands for a byte.
 
-Source: the Kafka protocol guide's "Record" and "Record Header".
+See docs/decisions/0014. Source: the Kafka protocol guide's "Record" and "Record Header".
 """
 
 from __future__ import annotations
