@@ -35,9 +35,9 @@ _INSERT: Final = """
 WITH given AS MATERIALIZED (
     SELECT * FROM unnest(
         $1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
-        $10::bytea[]
+        $10::bytea[], $11::bytea[]
     ) WITH ORDINALITY AS t (id, event_id, email, email_key, username, username_key, display_name, attributes,
-        password_hash, value, line)
+        password_hash, value, headers, line)
 ), u AS (
     INSERT INTO users (id, version, event_id, status, email, email_key, email_verified, username, username_key,
         display_name, attributes, password_hash, created_at, updated_at)
