@@ -16,10 +16,9 @@ DRAIN_SECONDS: Final = 240.0
 PAGES: Final = 5
 
 
-async def drain_in_its_process(servers: Servers, events: int) -> Usage:
-    """Fill the outbox, start `muster relay`, wait until nothing is left; what the process used from its start on."""
+async def drain_in_its_process(servers: Servers) -> Usage:
+    """Start `muster relay`, wait until nothing is left in the outbox; what the process used from its start on."""
     async with servers.session("command") as connection:
-        await fill_many(connection, events)
         async with servers.muster("relay", hot=True) as relay:
             assert relay.pid is not None
             async with sampled(relay.pid) as usage, asyncio.timeout(DRAIN_SECONDS):
