@@ -1,4 +1,4 @@
-"""A batch becomes rows: checkpoints, rows and parked records in one transaction, then a notice to those who wait.
+"""A batch becomes rows: checkpoints, rows, parked records and a notice to those who wait, in one transaction.
 
 The whole batch is tried at once. Only when some record turns out to be inapplicable is the transaction begun again and
 the batch halved inside savepoints until that record is found, so that a clean batch pays nothing for the possibility.
@@ -16,7 +16,7 @@ import asyncpg
 
 from chassis.database import Database
 from projectors.consumer import checkpoints, parking
-from projectors.consumer.checkpoints import Move
+from projectors.consumer.checkpoints import Move, Notice
 from projectors.consumer.parking import Parked
 from projectors.consumer.records import Change, Poison, Record, read_record
 from projectors.projection import Projection, Writer
@@ -127,17 +127,15 @@ class BatchWriter:
             CheckpointMovedError: somebody else owns one of the partitions now.
             DatabaseUnavailableError, asyncpg.PostgresError: not now; the same batch may be written again.
         """
+        notice = self._notice(batch) if notify else None
         try:
-            parked = await self._attempt(batch, careful=False)
+            return await self._attempt(batch, notice, careful=False)
         except _InapplicableError:
-            parked = await self._attempt(batch, careful=True)
-        if notify:
-            await self._notify(batch)
-        return parked
+            return await self._attempt(batch, notice, careful=True)
 
-    async def _attempt(self, batch: Batch, *, careful: bool) -> int:
+    async def _attempt(self, batch: Batch, notice: Notice | None, *, careful: bool) -> int:
         async with self._database.connection() as connection, connection.transaction():
-            any_parked = await checkpoints.move(connection, self.generation, self.topic, batch.moves)
+            any_parked = await checkpoints.move(connection, self.generation, self.topic, batch.moves, notice)
             outcome = _Outcome(await self._blocked(connection, batch) if any_parked else set())
             if careful:
                 await self._apply_carefully(connection, batch.items, outcome)
@@ -192,11 +190,9 @@ class BatchWriter:
                 cause = error.__cause__
                 outcome.refuse(change.record, change.user_id, f"{type(cause).__name__}: {cause}")
 
-    async def _notify(self, batch: Batch) -> None:
-        """Tell the query processes, after the commit: a NOTIFY inside it would take a cluster-wide lock through it."""
+    def _notice(self, batch: Batch) -> Notice | None:
+        """Whose rows move; None where nobody's do."""
         users = {item.user_id for item in batch.items if item.user_id is not None}
         if not users:
-            return
-        payload = " ".join(map(str, users)) if len(users) <= NOTICE_USERS else ""
-        async with self._database.connection() as connection:
-            await connection.execute("SELECT pg_notify($1, $2)", self._channel, payload)
+            return None
+        return Notice(self._channel, " ".join(map(str, users)) if len(users) <= NOTICE_USERS else "")

@@ -4,6 +4,9 @@ A checkpoint moves in the transaction that writes the rows, only forward, and on
 read or wrote. So whoever else owned the partition for a moment, rows and checkpoint agree: of two members that apply
 the same records one commits and the other rolls back and reads the checkpoint again. The move is the transaction's
 first statement, and its row locks are what a switch of generations and a retry of parked records wait for.
+
+Rows and checkpoint are lost together or not at all, and the topic has what was lost: so the commit does not wait for
+the disk. After a crash of the server the feed finds its checkpoints moved back, reads them and goes on from there.
 """
 
 from __future__ import annotations
@@ -34,6 +37,14 @@ class Move:
     seen_until: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What those who wait are told once the transaction has committed."""
+
+    channel: str
+    payload: str
+
+
 class CheckpointMovedError(Exception):
     """Another member has moved a checkpoint, or the generation is gone: nothing was written, read checkpoints again."""
 
@@ -51,7 +62,8 @@ WHERE projection = $1 AND generation = $2 AND topic = $3 AND partition = ANY($4:
 """
 
 # Locked in one order, so that two members whose batches overlap in several partitions never deadlock. The condition is
-# repeated: a row that changed while its lock was waited for is judged again by what it says now.
+# repeated: a row that changed while its lock was waited for is judged again by what it says now. The notice goes out
+# with the commit; the lock of the whole cluster that this takes is held for as long as a commit that waits for no disk.
 _MOVE: Final = """
 WITH moves AS MATERIALIZED (
     SELECT * FROM unnest($4::int[], $5::bigint[], $6::bigint[], $7::timestamptz[])
@@ -70,7 +82,9 @@ WITH moves AS MATERIALIZED (
     RETURNING 1
 )
 SELECT (SELECT count(*) FROM moved) AS moved,
-    EXISTS (SELECT FROM parked_records WHERE projection = $1 AND generation = $2 AND user_id IS NOT NULL) AS parked
+    EXISTS (SELECT FROM parked_records WHERE projection = $1 AND generation = $2 AND user_id IS NOT NULL) AS parked,
+    set_config('synchronous_commit', 'off', true),
+    (SELECT pg_notify($8, $9) WHERE $8 IS NOT NULL)
 """
 
 
@@ -86,8 +100,10 @@ async def read(
     return {row["partition"]: Checkpoint(row["position"], row["seen_until"]) for row in rows}
 
 
-async def move(connection: Connection, generation: Generation, topic: str, moves: Sequence[Move]) -> bool:
-    """Move these checkpoints, first of all in the caller's transaction.
+async def move(
+    connection: Connection, generation: Generation, topic: str, moves: Sequence[Move], notice: Notice | None = None
+) -> bool:
+    """Move these checkpoints, first of all in the caller's transaction, which will not wait for the disk.
 
     Returns:
         Whether this generation has parked records of users. Yes may be outdated by the time it is read; no is not, for
@@ -105,6 +121,8 @@ async def move(connection: Connection, generation: Generation, topic: str, moves
         [move.expected for move in moves],
         [move.position for move in moves],
         [move.seen_until for move in moves],
+        notice and notice.channel,
+        notice and notice.payload,
     )
     if row is None or row["moved"] != len(moves):
         raise CheckpointMovedError(f"a checkpoint of {generation} is not where this member left it")

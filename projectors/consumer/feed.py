@@ -220,8 +220,9 @@ class Feed:
         self._unplaced = set(partitions)
         self._log.info("feed.assigned", partitions=sorted(partition.partition for partition in partitions))
 
-    def _lose_places(self) -> None:
-        """Read the checkpoints again: somebody else has moved them."""
+    def _lose_places(self, error: CheckpointMovedError) -> None:
+        """Read the checkpoints again: somebody else has moved them, or a crash of the server."""
+        self._log.info("feed.checkpoint_moved", reason=describe(error))
         self._epoch += 1
         self._unplaced |= {TopicPartition(self._topic, number) for number in self._places}
         self._clear_places()
@@ -249,8 +250,8 @@ class Feed:
             self._break(error)
         except DATABASE_ERRORS as error:
             await self._retry_later(error)
-        except CheckpointMovedError:
-            self._lose_places()
+        except CheckpointMovedError as error:
+            self._lose_places(error)
         except TooLateError as error:
             await self._refuse(error)
         except Exception as error:  # noqa: BLE001 - FastStream would swallow it and go on; a new consumer is surer
@@ -321,9 +322,8 @@ class Feed:
             with self._timed():
                 applied = await self._write(batch, epoch)
         except CheckpointMovedError as error:
-            self._log.info("feed.checkpoint_moved", reason=describe(error))
             if epoch == self._epoch:
-                self._lose_places()
+                self._lose_places(error)
         except Exception as error:  # noqa: BLE001 - whatever it is, nothing may be read on behind these records
             self._log.exception("feed.batch_failed", records=len(batch.items))
             self._break(error)

@@ -144,6 +144,24 @@ async def test_postgresql_that_is_killed_and_recovers_costs_delay_and_two_lines_
     assert told == ["feed.database_unavailable", "feed.database_available"]
 
 
+async def test_what_postgresql_loses_in_a_crash_is_read_from_the_topic_again(private: Private) -> None:
+    async with private.database() as database, database.connection() as connection:
+        # The log is not written by itself any more: what is committed from now on is lost.
+        await connection.execute("ALTER SYSTEM SET wal_writer_delay = '10s'")
+        await connection.execute("ALTER SYSTEM SET wal_writer_flush_after = '1GB'")
+        await connection.execute("SELECT pg_reload_conf()")
+    with capture_logs() as lines:
+        async with running(partial(serve, private.settings, projections=["users"])):
+            for count in (5, 10):
+                await private.register(5)
+                await private.users_reach(count, within=30)
+            await private.postgres.kill()
+            await private.register(2)
+            await private.postgres.start()
+            await private.users_reach(12, within=60)
+    assert "feed.checkpoint_moved" in [line["event"] for line in lines]
+
+
 async def test_a_broker_that_hangs_makes_a_new_consumer_and_goes_on_when_it_wakes(
     private: Private, monkeypatch: pytest.MonkeyPatch
 ) -> None:
