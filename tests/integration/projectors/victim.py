@@ -9,7 +9,7 @@ from chassis.lifecycle import run
 from chassis.telemetry import configure_logging
 from projectors.app import serve
 from projectors.consumer import parking
-from projectors.consumer.batches import BatchWriter
+from projectors.consumer.feed import Feed
 from projectors.settings import ProjectorSettings
 from tests.forks import Fork
 
@@ -36,7 +36,8 @@ def project(settings: ProjectorSettings, point: str, count: int) -> None:
             # The last thing in a batch's transaction.
             parking.park = dying_after(count, parking.park)
         case "after_commit":
-            BatchWriter._notify = dying_after(count, BatchWriter._notify)  # type: ignore[method-assign]
+            # The first thing after it.
+            Feed._show_offsets = dying_after(count, Feed._show_offsets)  # type: ignore[method-assign]
         case _:
             assert point == "never"
     sys.exit(run(lambda stopping: serve(settings, stopping)))
