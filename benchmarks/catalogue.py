@@ -29,9 +29,9 @@ BENCHMARKS: Final = {
     for benchmark in (
         Benchmark("commands", "Command API", 180),
         Benchmark("relay", "Relay", 180),
-        Benchmark("projections", "Projections", 180),
+        Benchmark("projections", "Projections", 170),
         Benchmark("query", "Query API", 180),
-        Benchmark("end-to-end", "End to end", 150),
+        Benchmark("end-to-end", "End to end", 180),
         Benchmark("cold-start", "Cold start", 60),
     )
 }

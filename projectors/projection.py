@@ -48,6 +48,9 @@ class Projection:
     #: that may still serve somewhere has its entry; None says that nothing of it can be taken over. A shape without an
     #: entry is not known here, and a rebuild beside it refuses to lose what only it has.
     carry_over: Mapping[int, Callable[[int, int], CarryOver] | None]
+    #: How long the broker may collect records while they keep coming, in milliseconds. A batch costs the broker, this
+    #: process and PostgreSQL far more than a record does; the first record after a pause never waits.
+    patience_ms: int
 
 
 def newest(changes: Iterable[Change]) -> dict[UUID, Change]:

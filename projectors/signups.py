@@ -16,6 +16,8 @@ from projectors.projection import CarryOver, Projection, newest
 from read_model import signups
 from read_model.generations import Connection
 
+#: Sums of days, looked at by people.
+PATIENCE_MS: Final = 30
 # Who may write a user's row holds that user's checkpoint, so what `before` reads cannot change under it.
 _APPLY: Final = """
 WITH input AS MATERIALIZED (
@@ -76,4 +78,6 @@ def carry_over(old: int, new: int) -> CarryOver:
     return CarryOver(names["old_users"], [_CARRY_ERASED.format_map(names)])
 
 
-PROJECTION: Final = Projection(signups.PROJECTION, signups.SHAPE, signups.CHANNEL, SignupsWriter, {1: carry_over})
+PROJECTION: Final = Projection(
+    signups.PROJECTION, signups.SHAPE, signups.CHANNEL, SignupsWriter, {1: carry_over}, PATIENCE_MS
+)

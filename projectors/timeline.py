@@ -18,6 +18,8 @@ from projectors.projection import CarryOver, Projection, newest
 from read_model import timeline
 from read_model.generations import Connection
 
+#: Histories are looked at afterwards, by people.
+PATIENCE_MS: Final = 30
 _HEADS: Final = """
 INSERT INTO {users} AS t (id, version) SELECT i.* FROM unnest($1::uuid[], $2::bigint[]) AS i (id, version)
 WHERE NOT EXISTS (SELECT FROM {users} u WHERE u.id = i.id AND u.version >= i.version)
@@ -124,4 +126,6 @@ def carry_over(old: int, new: int) -> CarryOver:
     return CarryOver(names["old_users"], [_CARRY_ENTRIES.format_map(names), _CARRY_ERASED.format_map(names)])
 
 
-PROJECTION: Final = Projection(timeline.PROJECTION, timeline.SHAPE, timeline.CHANNEL, TimelineWriter, {1: carry_over})
+PROJECTION: Final = Projection(
+    timeline.PROJECTION, timeline.SHAPE, timeline.CHANNEL, TimelineWriter, {1: carry_over}, PATIENCE_MS
+)

@@ -9,22 +9,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from json import JSONDecoder
+from operator import itemgetter
 from typing import Final
 
-from chassis.text_keys import text_key
+from chassis.text_keys import text_keys
 from events.catalogue import decode, is_newest
 from projectors.consumer.records import Change
 from projectors.projection import CarryOver, Projection, newest
 from read_model import users
 from read_model.generations import Connection
 
+#: Somebody waits for what was just changed; this is half of what a command and its way here take by themselves.
+PATIENCE_MS: Final = 10
 _PREFIX: Final = b'{"user":'
 _NEXT: Final = b',"previous":'
-#: The user's last field, up to the quote before its time; the time's length; its end and the user's, and what is next.
-_LAST: Final = b'"updated_at":"'
+_USER: Final = b'"user"'
+#: The user's last field, also up to the quote before its time; the time's length; its end and the user's, and the next.
+_LAST: Final = b'"updated_at"'
+_LAST_TEXT: Final = _LAST + b':"'
 _TIME_CHARACTERS: Final = len("2026-11-29T12:00:00.000000Z")
 _END: Final = b'Z"}' + _NEXT
 _SCANNER: Final = JSONDecoder()
+_written: Final = itemgetter("id", "version", "status", "email", "username", "created_at", "updated_at")
 
 # Ids and times go as texts: PostgreSQL reads them in a fraction of what their encoding costs here.
 # What is not newer is left out before the conflict, which would lock its row and so write to its page; the condition
@@ -84,16 +90,17 @@ class UsersWriter:
             )
 
 
-def _columns(changes: Sequence[Change]) -> tuple[list[object], ...]:
-    users = [change.data["user"] for change in changes if change.data is not None]
+def _columns(changes: Sequence[Change]) -> tuple[Sequence[object], ...]:
+    users = [_written(change.data["user"]) for change in changes if change.data is not None]
+    ids, versions, statuses, emails, usernames, created, updated = zip(*users, strict=True)
     return (
-        [user["id"] for user in users],
-        [user["version"] for user in users],
-        [user["status"] for user in users],
-        [text_key(user["email"]) for user in users],
-        [text_key(user["username"]) for user in users],
-        [user["created_at"] for user in users],
-        [user["updated_at"] for user in users],
+        ids,
+        versions,
+        statuses,
+        text_keys(emails),
+        text_keys(usernames),
+        created,
+        updated,
         [document(change) for change in changes],
     )
 
@@ -108,9 +115,10 @@ def document(change: Change) -> bytes:
     value = change.record.value
     assert value is not None
     if value.startswith(_PREFIX) and is_newest(change.type):
-        if value.count(b'"updated_at"') == value.count(b'"user"') == 1 and b"\\" not in value:
-            end = value.find(_LAST) + len(_LAST) + _TIME_CHARACTERS + len(b'"}')
-            if value.startswith(_END, end - len(b'Z"}')):
+        last = value.find(_LAST)
+        if value.find(_LAST, last + 1) == value.find(_USER, len(_PREFIX)) == -1 and b"\\" not in value:
+            end = last + len(_LAST_TEXT) + _TIME_CHARACTERS + len(b'"}')
+            if value.startswith(_LAST_TEXT, last) and value.startswith(_END, end - len(b'Z"}')):
                 return value[len(_PREFIX) : end]
         text = value.decode()
         with suppress(ValueError, RecursionError):
@@ -127,4 +135,4 @@ def carry_over(old: int, new: int) -> CarryOver:
     return CarryOver(names["old_erased"], [_CARRY_ERASED.format_map(names)])
 
 
-PROJECTION: Final = Projection(users.PROJECTION, users.SHAPE, users.CHANNEL, UsersWriter, {1: carry_over})
+PROJECTION: Final = Projection(users.PROJECTION, users.SHAPE, users.CHANNEL, UsersWriter, {1: carry_over}, PATIENCE_MS)

@@ -23,7 +23,7 @@ from read_model import users
 
 #: One client asks for so long in each round: a page takes a millisecond.
 SECONDS: Final = 0.25
-#: A million would take longer than all the rest; how it goes on shows by then.
+#: A million would take longer than all the rest, and is timed among the projections; how it goes on shows by then.
 MOST_REBUILT: Final = 100_000
 REBUILD_SECONDS: Final = 120.0
 

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from benchmarks.end_to_end.auditing import measure_audit
 from benchmarks.end_to_end.client import connected
 from benchmarks.end_to_end.growth import MOST_REBUILT, Growth
 from benchmarks.end_to_end.journeys import Journey, Travellers, watched
@@ -73,6 +74,7 @@ async def run(plan: Plan) -> Result:
                 if size in {sizes[0], sizes[-1]}:
                     await latencies(plan, result, running.travellers, size)
             await against_kafka(plan, result, servers, running.travellers)
+        await measure_audit(plan, result, servers, sizes[-1])
         for size in sizes:
             if size <= MOST_REBUILT:
                 await growth.measure_rebuild(plan, size, servers)

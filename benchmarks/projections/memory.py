@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import time
 from datetime import UTC, datetime
 from typing import Final
 
@@ -33,7 +34,10 @@ async def measure_memory(plan: Plan, servers: Servers, result: Result) -> None:
     plan.say(f"publishing {plan.users:,} users")
     await _publish(own, plan.users)
     plan.say(f"rebuilding {plan.users:,} users in a process of its own")
+    began = time.perf_counter()
     looks = await _rebuild(own)
+    seconds = time.perf_counter() - began
+    result.measured(f"rebuild of {plan.users:,} users, with the start of its process", Figure((seconds,)), "s", "once")
     sizes = {part: _size_at(looks, int(plan.users * part)) for part in (0.25, 0.5, 1.0)}
     for part, size in sizes.items():
         result.measured(f"memory of the rebuild at {int(plan.users * part):,} users", Figure.once(size), "MB")

@@ -38,7 +38,7 @@ from projectors.consumer.batches import Batch, BatchWriter
 from projectors.consumer.checkpoints import CheckpointMovedError, Move
 from projectors.consumer.freshness import Freshness
 from projectors.consumer.resumption import TooLateError, refuse_if_too_late, topic_limits
-from projectors.consumer.subscription import Records, make_broker, stop_broker
+from projectors.consumer.subscription import Records, make_broker, set_patience, stop_broker
 from projectors.projection import Projection
 from projectors.settings import ProjectorSettings
 from read_model.generations import Generation
@@ -99,6 +99,9 @@ class Feed:
         self._writer = BatchWriter(database, projection, generation, self._topic)
         self._log = log.bind(projection=generation.projection, generation=generation.number)
         self._labels = (generation.projection, str(generation.number))
+        #: In seconds; and when the newest records came, by the monotonic clock.
+        self._patience = projection.patience_ms / 1000
+        self._came = 0.0
         self._backoff = Backoff(first=FIRST_RETRY_SECONDS, cap=RETRY_CAP_SECONDS)
         #: Whether the log's last word is that the database does not answer.
         self._unavailable = False
@@ -266,9 +269,18 @@ class Feed:
             fetched = await consumer.getmany(timeout_ms=POLL_MS, max_records=self._settings.projectors_batch_records)
         self._turn()
         records, self._moves = await self._take(consumer, fetched)
+        self._adapt(consumer, came=bool(fetched))
         if not records:
             await self._rest(consumer)
         return records
+
+    def _adapt(self, consumer: AIOKafkaConsumer, *, came: bool) -> None:
+        """Wait for more than one record while they keep coming; not for the first, and not in a replay."""
+        now = time.monotonic()
+        patient = came and now - self._came < 2 * self._patience and self.generation.status != "building"
+        set_patience(consumer, int(self._patience * 1000) if patient else 0)
+        if came:
+            self._came = now
 
     async def _take(
         self, consumer: AIOKafkaConsumer, fetched: Mapping[TopicPartition, list[ConsumerRecord[bytes, bytes]]]

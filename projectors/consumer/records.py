@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Any, Final, NamedTuple, Protocol, TypedDict
 from uuid import UUID
 
@@ -21,7 +22,7 @@ from asyncpg.pgproto import pgproto
 from pydantic_core import from_json
 
 from events.catalogue import ERASED_TYPE, InvalidEventError, UnknownEventError, decode, is_newest
-from events.envelope import Envelope, EnvelopeError, read_envelope
+from events.envelope import Envelope, EnvelopeError, kafka_headers, read_envelope
 from events.topics import MAX_MESSAGE_BYTES
 from events.user_events import PublicUser, UserEvent
 
@@ -29,15 +30,20 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 #: The command database counts versions in a bigint; so do the read tables.
 _MAX_VERSION: Final = 2**63 - 1
 _UUID_CHARACTERS: Final = 36
-#: The relay writes so many; what is longer is no bigint, or padded by somebody else.
-_VERSION_DIGITS: Final = 20
 # There is no year 0.
 _TIME: Final = r"(?!0000)\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])T(?:[01]\d|2[0-3])(?::[0-5]\d){2}\.\d{6}Z"
-_ONE_TIME: Final = re.compile(_TIME.encode(), re.ASCII)
 _TWO_TIMES: Final = re.compile(_TIME * 2, re.ASCII)
-_HEX_DIGITS: Final = b"0123456789abcdef"
+_TIME_CHARACTERS: Final = len("2026-11-29T12:00:00.000000Z")
+_UUID: Final = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+#: Id, time and version of an event, one behind the other. A version has 20 digits at most; what is longer is no bigint,
+#: or padded by somebody else.
+_IDENTITY: Final = re.compile(rf"{_UUID}{_TIME}\d{{1,20}}".encode(), re.ASCII)
+#: The headers' names as the relay writes them, without and with a trace.
+_UNTRACED: Final = tuple(name for name, _ in kafka_headers(b"", ERASED_TYPE, b"", 0, b"", "", "", None))
+_NAMES: Final = (_UNTRACED, (*_UNTRACED, "traceparent"))
 _EVENT_FIELDS: Final = frozenset(UserEvent.model_fields)
-_USER_FIELDS: Final = frozenset(PublicUser.model_fields)
+_USER_FIELDS: Final = tuple(PublicUser.model_fields)
+_fields: Final = itemgetter(*_USER_FIELDS)
 _STATUS: Final = frozenset({"active", "deactivated"})
 
 
@@ -163,20 +169,18 @@ def _plain_headers(record: Record) -> tuple[str, int] | None:
 
     What is not read here has been looked at all the same, so that every projection parks the same records.
     """
-    headers = dict(record.headers)
-    if len(headers) != len(record.headers):
-        return None
     try:
-        readable = b"".join(headers.values()).isascii()  # type: ignore[arg-type]  # as the next line says
-    except TypeError:
-        return None  # a header without a value
-    type_, sequence, time = headers.get("ce_type"), headers.get("ce_sequence"), headers.get("ce_time")
-    event_id = headers.get("ce_id")
-    if type_ is None or sequence is None or time is None or event_id is None or headers.get("ce_subject") != record.key:
+        names, values = zip(*record.headers, strict=True)
+        if not b"".join(values).isascii():
+            return None
+    except (TypeError, ValueError):
+        return None  # there are none, or one is without a value
+    if names not in _NAMES:
         return None
-    if not (readable and sequence.isdigit() and len(sequence) <= _VERSION_DIGITS and _ONE_TIME.fullmatch(time)):
+    _, event_id, _, type_, subject, time, sequence = values[:7]
+    if subject != record.key or len(event_id) != _UUID_CHARACTERS or len(time) != _TIME_CHARACTERS:
         return None
-    if len(event_id) != _UUID_CHARACTERS or event_id.translate(None, _HEX_DIGITS) != b"----":
+    if not _IDENTITY.fullmatch(event_id + time + sequence):
         return None
     version = int(sequence)
     return (type_.decode(), version) if 0 < version <= _MAX_VERSION else None
@@ -189,18 +193,19 @@ def _plain_data(type_: str, value: bytes, key: bytes | None) -> EventData | None
     try:
         data = from_json(value, allow_inf_nan=False, cache_strings="keys")
         user, previous = data["user"], data["previous"]
-        if data.keys() != _EVENT_FIELDS or user.keys() != _USER_FIELDS or type(previous) is not dict:
+        if data.keys() != _EVENT_FIELDS or len(user) != len(_USER_FIELDS) or type(previous) is not dict:
             return None
+        id_, email, username, verified, name, attributes, active, status, version, created, updated = _fields(user)
         plain = (
-            user["id"].encode() == key
-            and type(user["email"]) is type(user["username"]) is str
-            and (user["display_name"] is None or type(user["display_name"]) is str)
-            and type(user["email_verified"]) is type(user["is_active"]) is bool
-            and type(user["attributes"]) is dict
-            and type(user["version"]) is int
-            and user["version"] > 0
-            and user["status"] in _STATUS
-            and _TWO_TIMES.fullmatch(user["created_at"] + user["updated_at"])
+            id_.encode() == key
+            and type(email) is type(username) is str
+            and (name is None or type(name) is str)
+            and type(verified) is type(active) is bool
+            and type(attributes) is dict
+            and type(version) is int
+            and version > 0
+            and status in _STATUS
+            and _TWO_TIMES.fullmatch(created + updated)
         )
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return None

@@ -26,6 +26,8 @@ Records = tuple[ConsumerRecord[bytes, bytes], ...]
 #: How long the broker holds an answer back while there is nothing new. Also how often a quiet partition tells us so,
 #: and thus how fine `As-Of` is; a fetch covers every partition of a broker, so two a second cost nothing.
 FETCH_WAIT_MS: Final = 500
+#: While a projection has patience, the broker answers as soon as it has this much for us: a full batch is more.
+PATIENT_BYTES: Final = 64 * 1024
 #: A member that was killed is missed after this long, and its partitions go to another: the least that brokers allow by
 #: default (group.min.session.timeout.ms).
 SESSION_TIMEOUT_MS: Final = 6_000
@@ -144,6 +146,15 @@ def make_broker(settings: Kafka, *, topic: str, group: str, max_records: int, po
         await poller.handle(subscriber.consumer, records)
 
     return broker
+
+
+def set_patience(consumer: AIOKafkaConsumer, milliseconds: int) -> None:
+    """From the next fetch on, let the broker collect records for so long; with 0 it answers at the first one."""
+    # Not public: aiokafka can be told only once, and one answer for each partition of a transaction, or a request every
+    # few milliseconds while there is nothing, would be what it costs.
+    fetcher = consumer._fetcher  # noqa: SLF001 - as said
+    fetcher._fetch_max_wait_ms = milliseconds or FETCH_WAIT_MS  # noqa: SLF001 - as said
+    fetcher._fetch_min_bytes = PATIENT_BYTES if milliseconds else 1  # noqa: SLF001 - as said
 
 
 async def stop_broker(broker: KafkaBroker) -> None:

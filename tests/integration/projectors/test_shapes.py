@@ -65,7 +65,7 @@ def from_untyped(old: int, new: int) -> CarryOver:
 @pytest.fixture
 def next_shape(monkeypatch: pytest.MonkeyPatch) -> Projection:
     """This process becomes one of a newer version, which knows how to take over from shape 1."""
-    projection = Projection(NAME, 2, timeline.PROJECTION.channel, TypedWriter, {1: from_untyped, 2: from_untyped})
+    projection = Projection(NAME, 2, timeline.PROJECTION.channel, TypedWriter, {1: from_untyped, 2: from_untyped}, 10)
     monkeypatch.setitem(PROJECTIONS, NAME, projection)
     monkeypatch.setitem(SCHEMAS, NAME, Schema(NAME, 2, typed_tables))
     return projection

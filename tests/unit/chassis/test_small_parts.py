@@ -13,7 +13,7 @@ from unicodedata import normalize
 from uuid import UUID, uuid4
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sqlalchemy import Column, Integer, MetaData, Table, Text, bindparam, insert, select
 
@@ -22,7 +22,7 @@ from chassis.consistency import ConsistencyToken, InvalidTokenError
 from chassis.identifiers import new_id
 from chassis.lifecycle import Backoff, end, run
 from chassis.statements import compile_statement
-from chassis.text_keys import text_key
+from chassis.text_keys import text_key, text_keys
 
 
 @given(st.uuids(), st.integers(1, 2**63 - 1))
@@ -77,6 +77,13 @@ def test_names_that_people_take_for_the_same_have_one_key(one: str, other: str) 
 @given(st.text(max_size=60))
 def test_a_key_is_its_own_key(text: str) -> None:
     assert text_key(text_key(text)) == text_key(text)
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\0")), min_size=1))
+@example(["A", "", "b"])
+@example(["", "İ"])
+def test_keys_of_many_texts_are_those_of_each(texts: list[str]) -> None:
+    assert text_keys(texts) == [text_key(text) for text in texts]
 
 
 def test_the_short_way_to_a_key_gives_what_the_long_one_gives() -> None:

@@ -7,12 +7,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.client import AIOKafkaClient
+from aiokafka.consumer.fetcher import Fetcher
+from aiokafka.consumer.subscription_state import SubscriptionState
 from faststream import AckPolicy
 from faststream.kafka.subscriber.usecase import BatchSubscriber
 
 from chassis.settings import Kafka
-from projectors.consumer.subscription import make_broker
+from projectors.consumer.subscription import FETCH_WAIT_MS, PATIENT_BYTES, make_broker, set_patience
 
 SETTINGS = Kafka.model_construct(kafka_bootstrap_servers="127.0.0.1:9092")
 
@@ -121,3 +124,22 @@ def test_the_consumer_is_told_what_correctness_depends_on() -> None:
     assert arguments["isolation_level"] == "read_committed"
     assert arguments["enable_auto_commit"] is False
     assert (subscriber.group_id, subscriber.max_records) == ("g", 7)
+
+
+async def test_patience_is_what_the_next_fetch_asks_for() -> None:
+    partition, subscription = TopicPartition("t", 0), SubscriptionState()
+    subscription.assign_from_user({partition})
+    assignment = subscription.subscription.assignment
+    assignment.state_value(partition).seek(0)
+    fetcher = Fetcher(AIOKafkaClient(bootstrap_servers="127.0.0.1:9"), subscription)
+    fetcher._preferred_read_replica[partition] = (1, float("inf"))
+    fetcher._client.cluster.broker_metadata = lambda _: "it"
+    consumer = AIOKafkaConsumer(bootstrap_servers="127.0.0.1:9")
+    consumer._fetcher = fetcher
+    try:
+        for milliseconds, wanted in ((30, (30, PATIENT_BYTES)), (0, (FETCH_WAIT_MS, 1))):
+            set_patience(consumer, milliseconds)
+            [(_, request)], *_ = fetcher._get_actions_per_node(assignment)
+            assert (request._max_wait_ms, request._min_bytes) == wanted
+    finally:
+        await fetcher.close()

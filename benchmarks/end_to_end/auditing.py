@@ -1,0 +1,53 @@
+"""How long an audit of both sides takes, beside reading every row of both tables: the least that it could do."""
+
+import time
+from typing import Final
+
+import asyncpg
+
+from benchmarks.plan import Plan
+from benchmarks.result import Result
+from benchmarks.rounds import Sample, interleave
+from benchmarks.servers import Servers
+from chassis.database import Database
+from cli.audit_comparison import Comparison
+
+#: Reads every value of a table, which is what an audit cannot do without.
+SCAN: Final = "SELECT sum(length(t::text)) FROM {table} AS t"
+SCAN_SECONDS: Final = 120.0
+#: Both take seconds at a million users: their own length makes them steady.
+ROUNDS: Final = 1
+
+
+async def measure_audit(plan: Plan, result: Result, servers: Servers, users: int) -> None:
+    """Audit what the journeys have left; nothing may differ.
+
+    Raises:
+        AssertionError: something did.
+    """
+
+    async def scans() -> Sample:
+        async with servers.session("command") as command, servers.session("query") as query:
+            began = time.perf_counter()
+            await _scan(command, "users")
+            await _scan(query, "users_g1")
+            return Sample(time.perf_counter() - began)
+
+    async def audit() -> Sample:
+        began = time.perf_counter()
+        async with (
+            Database.open(servers.command, application="benchmark") as ours,
+            Database.open(servers.query, application="benchmark") as theirs,
+        ):
+            async for _, differences in (await Comparison.with_serving(ours, theirs)).walk():
+                assert not differences, differences
+        return Sample(time.perf_counter() - began)
+
+    reference, subject = f"two table scans, {users:,} users", f"audit, {users:,} users"
+    rounds = await interleave(plan, {reference: scans, subject: audit}, unit="s", warm_up=False, rounds=ROUNDS)
+    result.table(rounds)
+    result.observed("audit / two table scans", rounds.ratio(subject, reference), note="once")
+
+
+async def _scan(connection: asyncpg.Connection, table: str) -> None:
+    await connection.fetchval(SCAN.format(table=table), timeout=SCAN_SECONDS)
