@@ -133,15 +133,15 @@ async def _forget(servers: Servers, made: Servers) -> None:
 def stream(users: int) -> Iterator[ChangeEvent]:
     """Registrations, and a change of every fourth user."""
     rng, now = random.Random(1), datetime.now(UTC)
-    for number in range(1, users + 1):
+    for one in range(1, users + 1):
         user = PublicUser(
-            id=user_id(number), email=f"user{number}@example.com", username=f"User-{number}", email_verified=False,
+            id=user_id(one), email=f"user{one}@example.com", username=f"User-{one}", email_verified=False,
             display_name=None, attributes={}, is_active=True, status="active", version=1, created_at=now,
             updated_at=now,
         )  # fmt: skip
         yield UserRegistered(user=user)
         if rng.random() < 0.25:
-            after = user.model_copy(update={"version": 2, "display_name": f"User number {number}"})
+            after = user.model_copy(update={"version": 2, "display_name": f"User number {one}"})
             yield UserProfileChanged(user=after, previous={"display_name": None})
 
 

@@ -135,6 +135,7 @@ async def test_patience_is_what_the_next_fetch_asks_for() -> None:
     fetcher._preferred_read_replica[partition] = (1, float("inf"))
     fetcher._client.cluster.broker_metadata = lambda _: "it"
     consumer = AIOKafkaConsumer(bootstrap_servers="127.0.0.1:9")
+    assert consumer._fetcher is None
     consumer._fetcher = fetcher
     try:
         for milliseconds, wanted in ((30, (30, PATIENT_BYTES)), (0, (FETCH_WAIT_MS, 1))):
@@ -142,4 +143,4 @@ async def test_patience_is_what_the_next_fetch_asks_for() -> None:
             [(_, request)], *_ = fetcher._get_actions_per_node(assignment)
             assert (request._max_wait_ms, request._min_bytes) == wanted
     finally:
-        await fetcher.close()
+        await consumer.stop()
