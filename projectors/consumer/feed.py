@@ -269,14 +269,13 @@ class Feed:
             fetched = await consumer.getmany(timeout_ms=POLL_MS, max_records=self._settings.projectors_batch_records)
         self._turn()
         records, self._moves = await self._take(consumer, fetched)
-        self._adapt(consumer, came=bool(fetched))
+        self._adapt(consumer, self._turned, came=bool(fetched))
         if not records:
             await self._rest(consumer)
         return records
 
-    def _adapt(self, consumer: AIOKafkaConsumer, *, came: bool) -> None:
+    def _adapt(self, consumer: AIOKafkaConsumer, now: float, *, came: bool) -> None:
         """Wait for more than one record while they keep coming; not for the first, and not in a replay."""
-        now = time.monotonic()
         patient = came and now - self._came < 2 * self._patience and self.generation.status != "building"
         set_patience(consumer, int(self._patience * 1000) if patient else 0)
         if came:

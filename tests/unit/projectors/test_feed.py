@@ -10,7 +10,6 @@ from pydantic import SecretStr
 from chassis.database import Database
 from chassis.settings import PostgresAddress
 from projectors.catalogue import PROJECTIONS
-from projectors.consumer import feed as feeds
 from projectors.consumer.feed import Feed
 from projectors.consumer.subscription import FETCH_WAIT_MS
 from projectors.settings import ProjectorSettings
@@ -43,17 +42,14 @@ async def test_a_batch_begun_by_one_who_waited_is_waited_for_by_the_others_too()
 
 
 @pytest.mark.parametrize(("status", "patience"), [("serving", 10), ("standby", 10), ("building", FETCH_WAIT_MS)])
-async def test_the_broker_collects_records_only_while_they_keep_coming(
-    monkeypatch: pytest.MonkeyPatch, status: str, patience: int
-) -> None:
+async def test_the_broker_collects_records_only_while_they_keep_coming(status: str, patience: int) -> None:
     async with Database.open(ADDRESS, application="tests") as database:  # nothing connects
         feed = Feed(SETTINGS, database, PROJECTIONS["users"], Generation("users", 1, 1, status))
     fetcher = SimpleNamespace(_fetch_max_wait_ms=0, _fetch_min_bytes=0)
     consumer: Any = SimpleNamespace(_fetcher=fetcher)
 
     def waits_after(now: float, *, came: bool) -> int:
-        monkeypatch.setattr(feeds.time, "monotonic", lambda: now)
-        feed._adapt(consumer, came=came)
+        feed._adapt(consumer, now, came=came)
         return int(fetcher._fetch_max_wait_ms)
 
     assert waits_after(100.0, came=True) == FETCH_WAIT_MS
