@@ -12,19 +12,20 @@ import asyncpg
 import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from chassis.database import Database, DatabaseUnavailableError, describe
 from chassis.settings import CommandPostgres, QueryPostgres, load
 from cli.audit_comparison import KEPT_DIFFERENCES, Comparison, Difference, Kind
-from cli.output import fail, print_json, say
+from cli.output import counted, fail, print_json, say
+from cli.tables import print_table, table
 from read_model.generations import NoGenerationError
 
 _OUTAGES: tuple[type[Exception], ...] = (DatabaseUnavailableError, asyncpg.PostgresError)
 
 #: What an operator does about each kind.
 _REMEDIES = {
-    Kind.BEHIND: "not applied yet: see `muster lag` and `muster parked list`",
+    Kind.BEHIND: "not applied yet: see `muster lag` and `muster parked list`; if neither says why,"
+    " rebuild with `muster rebuild users`",
     Kind.AHEAD: "the command database was restored to an earlier time: see the how-to on restored backups",
     Kind.DIFFERENT: "same version, other content: rebuild with `muster rebuild users`",
 }
@@ -83,14 +84,14 @@ async def _audit(settings: AuditSettings, report: Callable[[int], None]) -> _Res
 
 def _print(result: _Result) -> None:
     if result.kept:
-        table = Table("user", "query side is", "command version", "query version", "fields")
+        listed = table("user", "query side is", "command version", "query version", "fields", whole="user")
         for one in result.kept:
-            table.add_row(
+            listed.add_row(
                 str(one.user_id), one.kind, _version(one.command_version), _version(one.query_version),
                 ", ".join(one.fields),
             )  # fmt: skip
-        Console().print(table)
-    say(f"{result.compared:,} users compared, {result.kinds.total():,} differences")
+        print_table(listed)
+    say(f"{counted(result.compared, 'user')} compared, {counted(result.kinds.total(), 'difference')}")
     for kind, count in sorted(result.kinds.items()):
         say(f"{count:,} {kind}: {_REMEDIES[kind]}")
 

@@ -6,14 +6,13 @@ import asyncio
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from cli.doctor_budget import Instances
 from cli.doctor_checks import examine
 from cli.findings import Finding
 from cli.output import print_json
+from cli.tables import print_table, table
 
 _SIGNS = {"ok": "[green]ok[/green]", "warning": "[yellow]warning[/yellow]", "failed": "[red]failed[/red]"}
 
@@ -38,12 +37,8 @@ def doctor(
 
 
 def _show(findings: list[Finding]) -> None:
-    table = Table(show_lines=False)
-    table.add_column("")
-    table.add_column("Check")
-    table.add_column("Found", overflow="fold")
-    table.add_column("What to do", overflow="fold")
+    listed = table("", "Check", "Found", "What to do")
     for finding in findings:
         # What is found is in a server's words: no markup.
-        table.add_row(_SIGNS[finding.result], *map(Text, (finding.check, finding.found, finding.remedy)))
-    Console(highlight=False).print(table)
+        listed.add_row(_SIGNS[finding.result], *map(Text, (finding.check, finding.found, finding.remedy)))
+    print_table(listed)

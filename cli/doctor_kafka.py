@@ -13,7 +13,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from chassis.database import describe
 from chassis.kafka import INFRASTRUCTURE_ERRORS, REQUEST_SECONDS, Topic, admin, partition_counts, topic_configs
 from cli.findings import Finding, judge
-from cli.output import counted_partitions
+from cli.output import counted
 from outbox.settings import RelaySettings
 from outbox.topics import wanted_topics
 
@@ -90,13 +90,15 @@ def judge_topic(topic: Topic, existing: dict[str, int], found: dict[str, str]) -
         return [Finding(check, "failed", "is not there", "muster topics")]
     if existing[topic.name] != topic.partitions:
         remedy = f"set TOPIC_PARTITIONS={existing[topic.name]}; the count of a topic in use never changes"
-        return [Finding(check, "failed", f"{counted_partitions(existing[topic.name])}, not {topic.partitions}", remedy)]
+        return [
+            Finding(check, "failed", f"{counted(existing[topic.name], 'partition')}, not {topic.partitions}", remedy)
+        ]
     wrong = [
         f"{key}={found.get(key)} (should be {value})" for key, value in topic.configs.items() if found.get(key) != value
     ]
     if wrong:
         return [Finding(check, "failed", ", ".join(wrong), "muster topics")]
-    return [Finding(check, "ok", f"{counted_partitions(topic.partitions)}, configured as the settings say")]
+    return [Finding(check, "ok", f"{counted(topic.partitions, 'partition')}, configured as the settings say")]
 
 
 def judge_copies(topic: Topic, partitions: Sequence[Partition], brokers: int) -> list[Finding]:

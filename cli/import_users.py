@@ -113,6 +113,9 @@ def import_users(
         bar = stack.enter_context(_bar(progressed, quiet=as_json))
         try:
             _run(Import(source, client, progressed, notes, rejected), bar)
+        except KeyboardInterrupt:
+            complete = False
+            print("Interrupted.", file=sys.stderr)  # noqa: T201 - the answer of a command
         except (_GaveUpError, OSError) as error:
             complete = False
             print(_in_words(error), file=sys.stderr)  # noqa: T201 - the answer of a command

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import asyncpg
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from chassis.database import Database, DatabaseUnavailableError, describe
@@ -16,6 +15,7 @@ from chassis.kafka import INFRASTRUCTURE_ERRORS as KAFKA_ERRORS
 from chassis.settings import CommandPostgres, load
 from cli import lag_relay
 from cli.output import fail, print_json, say
+from cli.tables import print_table, table
 from outbox.backlog import Backlog, read_backlog
 from outbox.leadership import Leader, read_leader
 from outbox.settings import RelayAddress
@@ -58,7 +58,7 @@ def lag(
     say(f"relays: {where}")
     for line in lag_relay.lines(found.relay):
         say(line)
-    Console().print(_table(found.projections, partitions=partitions))
+    print_table(_table(found.projections, partitions=partitions))
 
 
 async def _measure(settings: LagSettings) -> _Findings:
@@ -82,12 +82,12 @@ def _whole(found: _Findings) -> dict[str, Any]:
 
 
 def _table(found: list[GenerationLag], *, partitions: bool) -> Table:
-    table = Table("projection", "generation", "status", "partition", "records", "seconds")
+    listed = table("projection", "generation", "status", "partition", "records", "seconds")
     for one in found:
-        table.add_row(one.projection, str(one.number), one.status, "all", f"{one.records:,}", _seconds(one.seconds))
+        listed.add_row(one.projection, str(one.number), one.status, "all", f"{one.records:,}", _seconds(one.seconds))
         for part in one.partitions if partitions else ():
-            table.add_row("", "", "", str(part.partition), f"{part.records:,}", _seconds(part.seconds))
-    return table
+            listed.add_row("", "", "", str(part.partition), f"{part.records:,}", _seconds(part.seconds))
+    return listed
 
 
 def _seconds(seconds: float | None) -> str:

@@ -34,9 +34,9 @@ def legible(text: str) -> str:
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
-def counted_partitions(number: int) -> str:
-    """The number with its noun."""
-    return "1 partition" if number == 1 else f"{number} partitions"
+def counted(number: int, noun: str) -> str:
+    """The number with its noun, such as `1 user` or `1,200 users`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _written(value: object) -> str:

@@ -8,13 +8,12 @@ from typing import Annotated, Any, TypeVar
 
 import asyncpg
 import typer
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from chassis.database import Database, DatabaseUnavailableError, describe
 from chassis.settings import QueryPostgres, load
 from cli.output import fail, legible, print_json, say
+from cli.tables import print_table, table
 from projectors import parked
 from projectors.catalogue import PROJECTIONS
 from projectors.parked import NoSuchRecordError, OtherShapeError, Outcome, ParkedRecord, RecordId
@@ -55,17 +54,17 @@ def list_(*, projection: Projection = None, as_json: Json = False) -> None:
     if not found:
         say("Nothing is parked.")
         return
-    table = Table("id", "user", "parked at", "bytes", "why")
+    listed = table("id", "user", "parked at", "bytes", "why", whole="id")
     for item in found:
         why = "waits behind an earlier one" if item.error is None else item.error
-        table.add_row(
+        listed.add_row(
             str(item.id),
             str(item.user_id or "(no key)"),
             f"{item.parked_at:%F %T}",
             str(item.bytes),
             Text(legible(why)),
         )
-    Console().print(table)
+    print_table(listed)
     if len(found) == parked.LIST_RECORDS:
         say(f"Only the first {parked.LIST_RECORDS} are shown.")
 

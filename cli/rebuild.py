@@ -11,7 +11,6 @@ import asyncpg
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from chassis.database import Database, DatabaseUnavailableError, describe
 from chassis.kafka import INFRASTRUCTURE_ERRORS as KAFKA_ERRORS
@@ -19,6 +18,7 @@ from chassis.lifecycle import run
 from chassis.settings import load
 from chassis.telemetry import configure_logging
 from cli.output import fail, print_json, say
+from cli.tables import print_table, table
 from projectors import rebuild as rebuilding
 from projectors.app import open_database, spare_the_collector
 from projectors.catalogue import PROJECTIONS
@@ -114,11 +114,11 @@ def status(*, as_json: Json = False) -> None:
     if as_json:
         print_json([_document(one) for one in found])
         return
-    table = Table("projection", "generation", "status", "shape", "records behind", "seen until")
+    listed = table("projection", "generation", "status", "shape", "records behind", "seen until")
     for one in found:
         seen = "never" if one.seen_until is None else f"{one.seen_until:%F %T}"
-        table.add_row(one.projection, str(one.number), one.status, str(one.shape), f"{one.records:,}", seen)
-    Console().print(table)
+        listed.add_row(one.projection, str(one.number), one.status, str(one.shape), f"{one.records:,}", seen)
+    print_table(listed)
 
 
 @app.command()

@@ -10,7 +10,7 @@ import typer
 from chassis.database import describe
 from chassis.kafka import INFRASTRUCTURE_ERRORS, Topic, TopicMismatchError, admin, ensure_topics
 from chassis.settings import Kafka, Logging, Topics, load
-from cli.output import counted_partitions, fail, print_json, say
+from cli.output import counted, fail, print_json, say
 from outbox.topics import wanted_topics
 
 
@@ -35,9 +35,8 @@ def topics(*, as_json: Annotated[bool, typer.Option("--json", help="Report as JS
         print_json([{"topic": t.name, "partitions": t.partitions, "created": t.name in created} for t in wanted])
         return
     for topic in wanted:
-        say(
-            f"{topic.name}: {counted_partitions(topic.partitions)}, {'created' if topic.name in created else 'checked'}"
-        )
+        done = "created" if topic.name in created else "checked"
+        say(f"{topic.name}: {counted(topic.partitions, 'partition')}, {done}")
 
 
 async def _ensure(settings: Kafka, wanted: list[Topic]) -> list[str]:

@@ -3,7 +3,9 @@
 import asyncio
 import json
 import os
+import signal
 import stat
+import sys
 from codecs import BOM_UTF8
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -167,6 +169,35 @@ def test_an_id_depends_on_the_line_and_sorts_by_its_number() -> None:
     assert ids == sorted(ids)
     assert line_id(b"{ }", 1, 1_764_000_000_000) != ids[0]
     assert line_id(b"{}", 1, 1_764_000_000_000) == ids[0]
+
+
+async def test_an_import_that_is_interrupted_says_how_to_go_on(tmp_path: Path) -> None:
+    file = tmp_path / "users.ndjson"
+    file.write_text(line("ann") + "\n")
+    asked, left = asyncio.Event(), asyncio.Event()
+
+    async def silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await reader.read()
+        writer.close()
+        left.set()
+
+    async with await asyncio.start_server(silence, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "cli.main", "import", str(file), "--url", url),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        await asyncio.wait_for(asked.wait(), RUN_SECONDS)
+        process.send_signal(signal.SIGINT)
+        out, err = await asyncio.wait_for(process.communicate(), RUN_SECONDS)
+        await asyncio.wait_for(left.wait(), RUN_SECONDS)
+
+    assert process.returncode == 1
+    assert out.decode().endswith("Go on with --resume.\n")
+    assert "Interrupted." in err.decode()
+    assert "Traceback" not in err.decode()
 
 
 @pytest.mark.parametrize("where", ["nowhere/rejects", "."])

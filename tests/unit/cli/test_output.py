@@ -5,7 +5,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from cli.output import legible, print_json
+from cli.output import counted, legible, print_json
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,10 @@ from cli.output import legible, print_json
 )
 def test_what_a_terminal_would_obey_is_escaped(text: str, shown: str) -> None:
     assert legible(text) == shown
+
+
+def test_a_noun_is_singular_after_one_alone() -> None:
+    assert [counted(number, "user") for number in (0, 1, 1200)] == ["0 users", "1 user", "1,200 users"]
 
 
 def test_times_are_written_as_everywhere(capsys: pytest.CaptureFixture[str]) -> None:
