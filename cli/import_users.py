@@ -27,7 +27,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from chassis.database import describe
 from chassis.lifecycle import Backoff
-from cli.output import fail, print_json, say
+from cli.output import counted, fail, print_json, say
 
 #: Lines of one request: a second or less of work for the API where passwords come hashed, so progress is seen.
 CHUNK_LINES: Final = 2000
@@ -397,8 +397,8 @@ def _report(progressed: Progressed, rejects: Rejects, *, complete: bool, as_json
         )
     else:
         say(
-            f"{progressed.line:,} lines: {progressed.created:,} created, {progressed.unchanged:,} there already,"
-            f" {progressed.failed:,} refused."
+            f"{counted(progressed.line, 'line')}: {progressed.created:,} created,"
+            f" {progressed.unchanged:,} there already, {progressed.failed:,} refused."
         )
         if progressed.failed:
             say(f"Refused lines: {rejects.path}; why: {rejects.reasons}")

@@ -14,7 +14,7 @@ from chassis.database import Database, DatabaseUnavailableError, describe
 from chassis.kafka import INFRASTRUCTURE_ERRORS as KAFKA_ERRORS
 from chassis.settings import CommandPostgres, load
 from cli import lag_relay
-from cli.output import fail, print_json, say
+from cli.output import counted, fail, print_json, say
 from cli.tables import print_table, table
 from outbox.backlog import Backlog, read_backlog
 from outbox.leadership import Leader, read_leader
@@ -53,7 +53,7 @@ def lag(
         return
     backlog, leader = found.backlog, found.leader
     about = "about " if backlog.estimated else ""
-    say(f"outbox: {about}{backlog.events:,} events to publish, the oldest {backlog.oldest_seconds:,.1f} s old")
+    say(f"outbox: {about}{counted(backlog.events, 'event')} to publish, the oldest {backlog.oldest_seconds:,.1f} s old")
     where = f"{leader.instance} leads, for {leader.seconds:,.0f} s" if leader else "none leads: nothing is published"
     say(f"relays: {where}")
     for line in lag_relay.lines(found.relay):

@@ -9,6 +9,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from chassis.database import describe
+from cli.output import counted
 from outbox.settings import RelayAddress
 
 #: A relay that lives answers in milliseconds; an operator does not wait for one that hangs.
@@ -79,12 +80,13 @@ def lines(figures: RelayFigures) -> list[str]:
     if figures.error is not None:
         return [f"relay at {figures.url}: does not answer ({figures.error})"]
     seconds = ", ".join(f"{name} {value:.3g} s" for name, value in figures.publish_seconds.items())
-    counted = (
-        f"{figures.published:,} events published, {figures.producers_recreated:,} producers recreated,"
-        f" {figures.rows_below_floor:,} rows below the floor"
+    done = (
+        f"{counted(figures.published, 'event')} published,"
+        f" {counted(figures.producers_recreated, 'producer')} recreated,"
+        f" {counted(figures.rows_below_floor, 'row')} below the floor"
     )
     return [
-        f"relay at {figures.url}: {'leads' if figures.leads else 'does not lead'}, {counted}",
+        f"relay at {figures.url}: {'leads' if figures.leads else 'does not lead'}, {done}",
         f"  from commit to Kafka: {seconds or 'nothing published yet'}",
     ]
 
