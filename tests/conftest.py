@@ -8,6 +8,7 @@ import shutil
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -18,6 +19,7 @@ from pydantic import SecretStr
 from chassis.kafka import admin, ensure_topics
 from chassis.settings import Kafka, PostgresAddress, Topics
 from command_api.migrate import migrate as migrate_command
+from local_stack.postgres import PostgresAddress as ServerAddress
 from outbox.topics import wanted_topics
 from projectors.migrate import migrate as migrate_query
 from tests.infrastructure import InfrastructureError, Servers, SharedServers, choose, throwaway_folder
@@ -141,15 +143,17 @@ async def query_database(query_databases: Copies) -> AsyncIterator[PostgresAddre
 
 def database_address(servers: Servers, name: str) -> PostgresAddress:
     """The address of one database on the shared server."""
-    server = servers.postgres
+    return replace(address_on(servers.postgres, name), pool_size=4, max_overflow=6)
+
+
+def address_on(server: ServerAddress, database: str) -> PostgresAddress:
+    """The address of one database on a server."""
     return PostgresAddress(
         server=server.host,
         port=server.port,
         user=server.user,
         password=SecretStr(server.password),
-        database=name,
-        pool_size=4,
-        max_overflow=6,
+        database=database,
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 from chassis.database import sign_of_life
 from chassis.server_time import STALL_SECONDS, ServerTime
 from chassis.settings import PostgresAddress
-from tests.integration.query_api.outage import nowhere
+from tests.private_servers import nowhere
 from tests.waiting import until
 
 SECONDS = 5.0

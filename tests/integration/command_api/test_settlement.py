@@ -1,7 +1,6 @@
 """The reply to a commit is lost: the rows tell what became of it, and where they cannot, the client is told so."""
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
@@ -9,7 +8,6 @@ from uuid import UUID
 import asyncpg
 import httpx
 import pytest
-from pydantic import SecretStr
 
 from chassis.clock import utc_now
 from chassis.connections import Connections
@@ -23,8 +21,6 @@ from command_api.users.state import Unregistered
 from command_api.users.store import Change, UserStore
 from events.catalogue import encode, event_type
 from events.envelope import Envelope
-from local_stack.postgres import PostgresServer
-from tests.infrastructure import throwaway_folder
 from tests.integration.command_api.conftest import (
     Connection,
     make_settings,
@@ -34,6 +30,7 @@ from tests.integration.command_api.conftest import (
     serving,
 )
 from tests.integration.command_api.lossy_proxy import LossyProxy
+from tests.private_servers import private_postgres
 from tests.waiting import until
 
 WARM = "warm"
@@ -273,33 +270,21 @@ async def _until_version(database: Connection, version: int) -> None:
 
 async def test_pg_xact_status_can_speak_of_somebody_elses_transaction_after_a_crash() -> None:
     """Why it is not asked: the id of a transaction that a crash ended is handed out again."""
-    folder = throwaway_folder()
-    try:
-        async with PostgresServer(folder / "postgres", durable=False) as server:
-            address = _address(server)
-            ours = await connect(address, application="test")
-            await ours.execute("BEGIN")
-            await ours.execute("CREATE TABLE never_committed ()")
-            xid = await ours.fetchval("SELECT pg_current_xact_id()::text")
-            await server.kill()
-            await server.start()
-            others = await connect(address, application="test")
-            try:
-                for number in range(20):
-                    await others.execute(f"CREATE TABLE others_{number} ()")
-                status = await others.fetchval("SELECT pg_xact_status($1::text::xid8)", xid)
-                exists = await others.fetchval("SELECT to_regclass('never_committed') IS NOT NULL")
-            finally:
-                await disconnect(others)
-                ours.terminate()
-    finally:
-        await asyncio.to_thread(shutil.rmtree, folder)
+    async with private_postgres() as (server, address):
+        ours = await connect(address, application="test")
+        await ours.execute("BEGIN")
+        await ours.execute("CREATE TABLE never_committed ()")
+        xid = await ours.fetchval("SELECT pg_current_xact_id()::text")
+        await server.kill()
+        await server.start()
+        others = await connect(address, application="test")
+        try:
+            for number in range(20):
+                await others.execute(f"CREATE TABLE others_{number} ()")
+            status = await others.fetchval("SELECT pg_xact_status($1::text::xid8)", xid)
+            exists = await others.fetchval("SELECT to_regclass('never_committed') IS NOT NULL")
+        finally:
+            await disconnect(others)
+            ours.terminate()
 
     assert (status, exists) == ("committed", False)
-
-
-def _address(server: PostgresServer) -> PostgresAddress:
-    where = server.address
-    return PostgresAddress(
-        server=where.host, port=where.port, user=where.user, password=SecretStr(where.password), database="postgres"
-    )

@@ -17,7 +17,7 @@ from rich.table import Table
 from tests.integration.command_api.processes import ApiProcess, api_process
 from tests.integration.outbox.private_servers import Private
 from tests.integration.outbox.relaying import relaying
-from tests.integration.outbox.traffic import consume, until_empty
+from tests.integration.outbox.traffic import Comparison, consume, until_empty
 
 USERS: Final = 20
 #: Commands a second.
@@ -72,10 +72,8 @@ class Outage:
             await until_empty(session, within=RECOVERY_SECONDS)
             outcome.drain_rate = outcome.gathered / (time.monotonic() - self._begins[0])
             wanted = {str(row["id"]): row["version"] for row in await session.fetch("SELECT id, version FROM users")}
-        seen = (await consume(settings)).versions()
-        for user, last in wanted.items():
-            outcome.lost += len(set(range(1, last + 1)) - set(seen.get(user, [])))
-            outcome.repeated += len(seen.get(user, [])) - len(set(seen.get(user, [])))
+        found = Comparison.of((await consume(settings)).versions(), wanted)
+        outcome.lost, outcome.repeated = found.lost, found.repeated
         return outcome
 
     async def _note(self, point: str) -> None:

@@ -12,13 +12,10 @@ runs it with a few.
 import argparse
 import asyncio
 import random
-import shutil
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Final
 from uuid import UUID, uuid4
 
@@ -27,12 +24,12 @@ from rich.console import Console
 from rich.table import Table
 
 from chassis.database import INFRASTRUCTURE_ERRORS
-from tests.infrastructure import throwaway_folder
 from tests.integration.outbox import outage
-from tests.integration.outbox.private_servers import Private, private_servers
+from tests.integration.outbox.private_servers import Private
 from tests.integration.outbox.relay_process import relay_process
 from tests.integration.outbox.relaying import relaying
-from tests.integration.outbox.traffic import Connection, append, consume, until_empty
+from tests.integration.outbox.traffic import Comparison, Connection, append, consume, until_empty
+from tests.private_servers import private_servers
 
 WRITERS: Final = 24
 USERS: Final = 200
@@ -92,12 +89,9 @@ class Storm:
     async def _look(self, wanted: dict[str, int]) -> None:
         seen = (await consume(self.private.settings)).versions()
         outcome = self.outcome
-        for user, last in wanted.items():
-            versions = seen.get(user, [])
-            outcome.events += last
-            outcome.lost += len(set(range(1, last + 1)) - set(versions))
-            outcome.repeated += len(versions) - len(set(versions))
-            outcome.inverted += sum(after < before for before, after in pairwise(versions))
+        found = Comparison.of(seen, wanted)
+        outcome.lost, outcome.repeated, outcome.inverted = found.lost, found.repeated, found.inverted
+        outcome.events = sum(wanted.values())
         raw = await consume(self.private.settings, "read_uncommitted")
         outcome.aborted = len(raw.records) - sum(map(len, seen.values()))
 
@@ -151,24 +145,14 @@ class Storm:
 
 async def storm(kills: int, seed: int) -> Outcome:
     """A storm on servers of its own."""
-    async with _servers() as private:
-        return await Storm(private, kills, seed).run()
+    async with private_servers(durable=True) as servers:
+        return await Storm(await Private.on(servers), kills, seed).run()
 
 
 async def long_outage(seconds: float) -> outage.Outcome:
     """A broker's outage on servers of its own."""
-    async with _servers() as private:
-        return await outage.Outage(private, seconds).run()
-
-
-@asynccontextmanager
-async def _servers() -> AsyncIterator[Private]:
-    folder = throwaway_folder()
-    try:
-        async with private_servers(folder) as private:
-            yield private
-    finally:
-        shutil.rmtree(folder)
+    async with private_servers(durable=True) as servers:
+        return await outage.Outage(await Private.on(servers), seconds).run()
 
 
 def show(outcome: Outcome, console: Console) -> None:

@@ -2,19 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import replace
-from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
 import pytest
-from pydantic import SecretStr
 
 from chassis.settings import Kafka, PostgresAddress, Topics
 from command_api.migrate import migrate
 from local_stack.ports import free_port
-from local_stack.postgres import PostgresServer
 from outbox.process import serve
 from outbox.record import RelayStopError
 from outbox.relay import Relay
@@ -23,6 +18,7 @@ from tests.conftest import Copies
 from tests.integration.muster_processes import environment, muster
 from tests.integration.outbox.relaying import relaying, settings_for
 from tests.integration.outbox.traffic import Connection, append, consume, until_empty
+from tests.private_servers import private_postgres
 
 
 @pytest.fixture
@@ -61,16 +57,17 @@ async def test_two_installations_with_two_names_publish_side_by_side_and_settle_
 
 
 async def test_a_record_of_another_cluster_ends_the_process_with_exit_code_1_and_both_identities(
-    connection: Connection, relay_settings: RelaySettings, server_folder: Path
+    connection: Connection, relay_settings: RelaySettings
 ) -> None:
     """The database was moved to a new server by a dump, say: same name, other system identifier."""
     async with relaying(relay_settings):
         await append(connection, uuid4(), 1)
         await until_empty(connection)
-    async with another_cluster(server_folder, relay_settings.command_database) as address:
+    async with private_postgres(migrate, relay_settings.command_database.database) as (_, address):
+        other = await asyncpg.connect(**address.connect_arguments)
+        await append(other, uuid4(), 1)
         variables = environment(relay_settings, relay_settings, address, address, RELAY_NAME=relay_settings.relay_name)
         ended = await muster(variables, "relay", "--port", str(free_port()))
-        other = await asyncpg.connect(**address.connect_arguments)
         left = await other.fetchval("SELECT count(*) FROM outbox")
         await other.close()
 
@@ -78,20 +75,6 @@ async def test_a_record_of_another_cluster_ends_the_process_with_exit_code_1_and
     told = next(line for line in (ended.out + ended.err).splitlines() if "relay.cannot_go_on" in line)
     assert await identity(connection) in told
     assert "RELAY_NAME" in told
-
-
-@asynccontextmanager
-async def another_cluster(folder: Path, like: PostgresAddress) -> AsyncIterator[PostgresAddress]:
-    """A server of its own with a command database of the same name, one event in its outbox."""
-    async with PostgresServer(folder / "postgres", durable=False) as server:
-        await server.create_database(like.database)
-        where = server.address
-        address = replace(like, server=where.host, port=where.port, user=where.user, password=SecretStr(where.password))
-        await asyncio.to_thread(migrate, address)
-        connection = await asyncpg.connect(**address.connect_arguments)
-        await append(connection, uuid4(), 1)
-        await connection.close()
-        yield address
 
 
 async def identity(connection: Connection) -> str:

@@ -1,23 +1,34 @@
-"""Servers that die or hang under the relay: private ones, so that no other test notices."""
+"""Servers that die or hang under the relay."""
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
+import pytest_asyncio
 
 from chassis.health import NotReadyError
 from tests.integration.outbox.outage import Outage
-from tests.integration.outbox.private_servers import Private, private_servers
+from tests.integration.outbox.private_servers import Private
 from tests.integration.outbox.relaying import relaying, until_phase
 from tests.integration.outbox.traffic import append, append_many, consume, until_empty
+from tests.private_servers import PrivateServers, private_servers
+
+# The servers are children of the loop that started them.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@pytest.fixture
-async def private(server_folder: Path) -> AsyncIterator[Private]:
-    """Servers of this test's own."""
-    async with private_servers(server_folder) as servers:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def servers_to_kill() -> AsyncIterator[PrivateServers]:
+    """Those of all tests of this file."""
+    async with private_servers(durable=True) as servers:
         yield servers
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def private(servers_to_kill: PrivateServers) -> Private:
+    """Both running, with a database and topics of this test's own."""
+    await servers_to_kill.start()
+    return await Private.on(servers_to_kill)
 
 
 async def test_a_broker_that_is_killed_and_comes_back_costs_delay_only(private: Private) -> None:

@@ -1,16 +1,12 @@
 """The storm, small enough for every run; `make storm` blows a thousand kills."""
 
-from pathlib import Path
-
-from tests.integration.outbox.private_servers import private_servers
-from tests.integration.outbox.storm import Storm
+from tests.integration.outbox.storm import storm
 
 KILLS = 22
 
 
-async def test_no_event_is_lost_repeated_or_inverted_in_a_storm(server_folder: Path) -> None:
-    async with private_servers(server_folder) as private:
-        outcome = await Storm(private, KILLS, seed=7).run()
+async def test_no_event_is_lost_repeated_or_inverted_in_a_storm() -> None:
+    outcome = await storm(KILLS, seed=7)
 
     assert (outcome.lost, outcome.repeated, outcome.inverted) == (0, 0, 0)
     assert outcome.events > 1000

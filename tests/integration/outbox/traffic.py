@@ -1,10 +1,11 @@
 """Appending to the outbox as commands do, and consuming the topic as a subscriber does."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Self
 from uuid import UUID
 
 import asyncpg
@@ -71,6 +72,25 @@ class Published:
     def event_ids(self) -> list[str]:
         """The events' ids."""
         return [dict(record.headers)["ce_id"].decode() for record in self.records]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What became of events: how many are missing, are there twice, or stand before an earlier one."""
+
+    lost: int
+    repeated: int
+    inverted: int
+
+    @classmethod
+    def of(cls, seen: Mapping[str, list[int]], wanted: Mapping[str, int]) -> Self:
+        """What was seen of each user beside versions 1 to the one that is wanted."""
+        versions = {user: seen.get(user, []) for user in wanted}
+        return cls(
+            lost=sum(len(set(range(1, last + 1)) - set(versions[user])) for user, last in wanted.items()),
+            repeated=sum(len(each) - len(set(each)) for each in versions.values()),
+            inverted=sum(after < before for each in versions.values() for before, after in pairwise(each)),
+        )
 
 
 async def consume(settings: RelaySettings, isolation_level: str = "read_committed") -> Published:

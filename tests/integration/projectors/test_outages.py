@@ -1,20 +1,17 @@
-"""Servers that die, hang or are not there yet: private ones, so that no other test notices."""
+"""Servers that die, hang or are not there yet."""
 
-import asyncio
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import httpx
 import pytest
-from pydantic import SecretStr
+import pytest_asyncio
 from structlog.testing import capture_logs
 
 from chassis.database import Database
-from chassis.settings import Kafka, PostgresAddress
+from chassis.settings import Kafka
 from events.user_events import UserRegistered
 from local_stack.kafka import KafkaServer
 from local_stack.ports import free_port
@@ -25,12 +22,13 @@ from projectors.consumer import feed
 from projectors.migrate import migrate
 from projectors.settings import ProjectorSettings
 from tests.conftest import make_topics
-from tests.infrastructure import throwaway_folder
 from tests.integration.projectors.conftest import make_settings, running
 from tests.integration.projectors.stream import Publisher, new_user, record
+from tests.private_servers import PrivateServers, make_database, private_servers
 from tests.waiting import until
 
-DATABASE = "muster_query"
+# The servers are children of the loop that started them.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,27 +80,21 @@ class Private:
         return (await self.probe("/readyz"))[0] == 200
 
 
-@pytest.fixture
-async def private() -> AsyncIterator[Private]:
-    """Servers, migrated, with topics."""
-    async with (
-        throwaway() as folder,
-        PostgresServer(folder / "postgres", durable=False) as postgres,
-        KafkaServer(folder / "kafka", learn=False) as kafka,
-    ):
-        await postgres.create_database(DATABASE)
-        server = postgres.address
-        address = PostgresAddress(
-            server=server.host,
-            port=server.port,
-            user=server.user,
-            password=SecretStr(server.password),
-            database=DATABASE,
-        )
-        await asyncio.to_thread(migrate, address)
-        brokers = Kafka.model_construct(kafka_bootstrap_servers=kafka.bootstrap_servers)
-        topics = await make_topics(brokers, partitions=3)
-        yield Private(postgres, kafka, make_settings(brokers, topics, address, projectors_http_port=free_port()))
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def servers_to_kill() -> AsyncIterator[PrivateServers]:
+    """Those of all tests of this file."""
+    async with private_servers() as servers:
+        yield servers
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def private(servers_to_kill: PrivateServers) -> Private:
+    """Both running, with a database and topics of this test's own."""
+    await servers_to_kill.start()
+    address = await make_database(servers_to_kill.postgres, migrate)
+    topics = await make_topics(servers_to_kill.brokers, partitions=3)
+    settings = make_settings(servers_to_kill.brokers, topics, address, projectors_http_port=free_port())
+    return Private(servers_to_kill.postgres, servers_to_kill.kafka, settings)
 
 
 async def test_starts_while_both_servers_are_down_and_is_ready_once_they_are_up(private: Private) -> None:
@@ -176,16 +168,6 @@ async def test_a_broker_that_hangs_makes_a_new_consumer_and_goes_on_when_it_wake
             private.kafka.resume()
         await private.register(7)
         await private.users_reach(12, within=90)
-
-
-@asynccontextmanager
-async def throwaway() -> AsyncIterator[Path]:
-    """A folder for servers, removed with the block."""
-    folder = throwaway_folder()
-    try:
-        yield folder
-    finally:
-        await asyncio.to_thread(shutil.rmtree, folder)
 
 
 async def answered(private: Private) -> bool:

@@ -9,8 +9,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import pytest
-
 from chassis.database import Database
 from chassis.lifecycle import wait_for_event
 from chassis.settings import Kafka, PostgresAddress, Topics
@@ -104,12 +102,6 @@ class Load:
             while not await wait_for_event(self.over, max(due - time.monotonic(), 0)):
                 await turn(client, rng)
                 due = max(due + seconds, time.monotonic())
-
-
-@pytest.fixture
-async def database(query_database: PostgresAddress) -> AsyncIterator[Database]:
-    async with Database.open(query_database, application="tests") as database:
-        yield database
 
 
 async def register(port: int) -> list[str]:

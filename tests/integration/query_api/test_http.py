@@ -130,7 +130,7 @@ async def test_health_ready_and_metrics_answer(api: httpx.AsyncClient) -> None:
 
 
 async def test_an_app_whose_database_is_down_starts_and_says_so() -> None:
-    from tests.integration.query_api.outage import nowhere  # noqa: PLC0415 - used here alone
+    from tests.private_servers import nowhere  # noqa: PLC0415 - used here alone
 
     app: FastAPI = create_app(make_settings(nowhere()))
     async with app.router.lifespan_context(app), client_of(app) as api:

@@ -10,8 +10,8 @@ import pytest
 from chassis.database import DatabaseUnavailableError
 from chassis.settings import PostgresAddress
 from query_api.read_database import ReadDatabase, Statement
-from tests.integration.query_api.outage import nowhere
 from tests.integration.query_api.read_side import ReadSide
+from tests.private_servers import nowhere
 from tests.waiting import until
 
 SECONDS = 5.0

@@ -15,7 +15,6 @@ from uuid import RFC_4122
 import pytest
 from argon2 import PasswordHasher
 
-from chassis.database import connect, disconnect
 from chassis.settings import PostgresAddress
 from cli.import_users import CHUNK_LINES, LINE_BYTES, line_id, with_id
 from tests.integration.command_api.conftest import Connection
@@ -31,15 +30,6 @@ RUN_SECONDS = 60
 async def api(command_database: PostgresAddress) -> AsyncIterator[ApiProcess]:
     async with api_process(command_database, OUTBOX_NOTIFY="false") as served:
         yield served
-
-
-@pytest.fixture
-async def database(command_database: PostgresAddress) -> AsyncIterator[Connection]:
-    connection = await connect(command_database, application="test")
-    try:
-        yield connection
-    finally:
-        await disconnect(connection)
 
 
 def line(name: str, **more: Any) -> str:

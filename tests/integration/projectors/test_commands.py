@@ -1,7 +1,6 @@
 """`muster parked`, `rebuild`, `lag` and `audit` as an operator calls them: output, exit codes, words for trouble."""
 
 import json
-from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
@@ -15,7 +14,7 @@ from projectors.app import serve
 from projectors.lag import measure
 from projectors.settings import ProjectorSettings
 from tests.integration.muster_processes import Ended, environment, muster
-from tests.integration.projectors.conftest import make_settings, running
+from tests.integration.projectors.conftest import running
 from tests.integration.projectors.stream import FakeRecord, Publisher, new_user, record
 from tests.waiting import until
 
@@ -26,17 +25,6 @@ def variables(
 ) -> dict[str, str]:
     """The environment of an operator."""
     return environment(kafka, topics, command_database, query_database)
-
-
-@pytest.fixture
-def settings(kafka: Kafka, topics: Topics, query_database: PostgresAddress) -> ProjectorSettings:
-    return make_settings(kafka, topics, query_database)
-
-
-@pytest.fixture
-async def database(query_database: PostgresAddress) -> AsyncIterator[Database]:
-    async with Database.open(query_database, application="tests") as database:
-        yield database
 
 
 async def feed(
