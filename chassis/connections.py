@@ -166,14 +166,14 @@ class Connections:
             async with asyncio.timeout_at(latest):
                 connection = await self._open_one()
         except BaseException as error:
+            self._crowding.pop(place, None)
             self._free_place()
             if isinstance(error, TimeoutError):
                 seconds = ACQUIRE_SECONDS + self._time.longest_stop
                 raise NoConnectionError(f"none could be opened within {seconds:g} s") from error
             raise
-        finally:
-            self._crowding.pop(place, None)
         self._open.add(connection)
+        self._crowding.pop(place, None)
         self._crowding[connection] = self._time.now()
         if self._closed:
             self.discard(connection)
@@ -206,7 +206,7 @@ class Connections:
         turn: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
         waiter = _Waiter(turn, self._time.now() + ACQUIRE_SECONDS, self._latest())
         self._waiting.append(waiter)
-        self._watch()
+        self._watch(again=_TICK_SECONDS)
         try:
             connection = await turn
         except asyncio.CancelledError:
@@ -227,12 +227,15 @@ class Connections:
                 self._crowding[turn] = self._time.now()
             turn.set_result(connection)
 
-    def _watch(self) -> None:
-        """Look after those who wait when something may be due: a refusal, or that the crowd has become slow."""
+    def _watch(self, again: float) -> None:
+        """Look after those who wait when something is due: a refusal, or that the crowd becomes slow.
+
+        Where it is slow already, `again` seconds from now.
+        """
         if self._watching is None and self._waiting:
             now, head = self._time.now(), self._waiting[0]
             slow = next(iter(self._crowding.values()), now) + CROWD_SECONDS - now
-            seconds = min(head.until - now, slow if slow > 0 else CROWD_SECONDS)
+            seconds = min(head.until - now, slow if slow > 0 else again)
             self._watching = asyncio.get_running_loop().call_later(max(seconds, _TICK_SECONDS), self._look_after)
 
     def _look_after(self) -> None:
@@ -246,7 +249,7 @@ class Connections:
             self._pass_by()
         elif self._waiting:
             self._time.doubt(self._lives)
-        self._watch()
+        self._watch(again=CROWD_SECONDS)
 
     def _lives(self, stood: float) -> None:
         """The server has given a sign of life; after a stall those that it held up come back first."""
@@ -267,7 +270,7 @@ class Connections:
         """What came to a waiter that had just left goes to the next."""
         connection = turn.result()
         if connection is None:
-            del self._crowding[turn]
+            self._crowding.pop(turn, None)
             self._free_place()
         else:
             self.give_back(connection)

@@ -63,11 +63,13 @@ class ServerTime:
         return min(asyncio.get_running_loop().time() - self._asked, STALL_SECONDS)
 
     async def _hear(self, ask: Ask, answered: Answered) -> None:
-        while not await _hears(ask):
-            pass
-        stood = self._standing()
-        self._stood += stood
-        self._asking = None
+        try:
+            while not await _hears(ask):
+                pass
+        finally:
+            stood = self._standing()
+            self._stood += stood
+            self._asking = None
         answered(stood)
 
 

@@ -12,11 +12,13 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Final, Generic, TypeVar
 
-from chassis.connections import CROWD_SECONDS
 from chassis.database import DatabaseUnavailableError
 
 #: Batches that run at once: two keep the server busy while this process works on the other's rows.
 LANES: Final = 2
+#: A batch that takes longer holds the next one up no more: from memory they take a millisecond or two, from a disk each
+#: page may take several.
+SLOW_SECONDS: Final = 0.01
 #: A batch that has queued this long is refused: a server that stalls for a second costs nobody an answer, one that
 #: stalls for longer is told of.
 QUEUE_SECONDS: Final = 2.0
@@ -106,7 +108,7 @@ class Gathering(Generic[Key, Asked, Given]):
             self._lanes[task] = loop.time()
             task.add_done_callback(self._finished)
         if self._queue and self._passing is None:
-            self._passing = loop.call_later(CROWD_SECONDS, self._pass_by)
+            self._passing = loop.call_later(SLOW_SECONDS, self._pass_by)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
@@ -116,7 +118,7 @@ class Gathering(Generic[Key, Asked, Given]):
     def _pass_by(self) -> None:
         """Give the lanes of those that take long to the next."""
         self._passing = None
-        slow = asyncio.get_running_loop().time() - CROWD_SECONDS
+        slow = asyncio.get_running_loop().time() - SLOW_SECONDS
         self._lanes = {task: since for task, since in self._lanes.items() if since > slow}
         self._dispatch()
 

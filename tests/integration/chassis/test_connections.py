@@ -228,6 +228,28 @@ async def test_a_crowd_waits_but_not_behind_slow_statements_and_comes_back_after
     assert connections.lent == 0
 
 
+async def test_a_place_whose_opening_failed_goes_to_the_next_at_once(query_database: PostgresAddress) -> None:
+    opening = 0
+
+    async def open_one() -> Connection:
+        nonlocal opening
+        opening += 1
+        await asyncio.sleep(0)
+        if opening == 1:
+            raise ConnectionRefusedError
+        return await connect(query_database, application=APPLICATION)
+
+    connections = Connections(open_one, disconnect, most=1, keep=1)
+    first, second = asyncio.ensure_future(connections.lend()), asyncio.ensure_future(connections.lend())
+
+    with pytest.raises(ConnectionRefusedError):
+        await first
+    await asyncio.sleep(0)
+    assert opening == 2, "it waits for no timer"
+    connections.give_back(await second)
+    await connections.close()
+
+
 async def test_filling_opens_what_is_meant_to_last(query_database: PostgresAddress, server: Connection) -> None:
     connections = connections_to(replace(query_database, pool_size=3, max_overflow=5), application=APPLICATION)
     for _ in range(2):

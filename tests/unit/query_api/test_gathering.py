@@ -60,11 +60,13 @@ async def test_batches_gather_while_the_lanes_are_taken_but_not_behind_slow_ones
     gathered = gathering(source, batch=2)
     asked = [asyncio.ensure_future(gathered.ask("a", number)) for number in range(2 * LANES + 4)]
 
-    async def begun(number: int) -> bool:
-        return len(source.batches) == number
+    async def all_begun() -> bool:
+        return len(source.batches) == LANES + 2
 
-    await until(lambda: begun(LANES), within=SECONDS, what="the lanes are taken")
-    await until(lambda: begun(LANES + 2), within=SECONDS, what="others pass by those that take long")
+    for _ in range(10):
+        await asyncio.sleep(0)  # turns of the loop, in no time
+    assert len(source.batches) == LANES
+    await until(all_begun, within=SECONDS, what="others pass by those that take long")
     source.open.set()
     assert await asyncio.gather(*asked) == [2 * number for number in range(2 * LANES + 4)]
 
