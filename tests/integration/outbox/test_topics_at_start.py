@@ -1,0 +1,71 @@
+"""What a relay looks at before it publishes: topics that are missing or take too little, and what nobody may change."""
+
+import asyncio
+from uuid import uuid4
+
+import pytest
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from chassis.kafka import admin, ensure_topics
+from outbox.record import RelayStopError
+from outbox.relay import Relay
+from outbox.settings import RelaySettings
+from outbox.topics import wanted_topics
+from tests.integration.outbox.relaying import relaying, until_phase
+from tests.integration.outbox.traffic import Connection, append, consume, until_empty
+
+
+async def mend_topics(settings: RelaySettings) -> None:
+    """What `muster topics` does."""
+    async with admin(settings) as client:
+        await ensure_topics(client, wanted_topics(settings))
+
+
+async def test_a_relay_waits_for_topics_that_are_missing_and_goes_on_when_they_are_there(
+    connection: Connection, relay_settings: RelaySettings
+) -> None:
+    user, unique = uuid4(), uuid4().hex[:12]
+    names = {"events_topic": f"users.events.{unique}", "relay_topic": f"outbox.relay.{unique}"}
+    settings = relay_settings.model_copy(update=names)
+    await append(connection, user, 1)
+    async with relaying(settings) as relay:
+        await until_phase(relay, "failing")
+        assert all(name in relay.state.reason for name in names.values())
+        assert "run `muster topics`" in relay.state.reason
+
+        await mend_topics(settings)
+        await until_empty(connection)
+
+    assert (await consume(settings)).versions() == {str(user): [1]}
+
+
+async def test_a_relay_waits_for_a_topic_that_takes_too_small_messages_and_goes_on_when_it_takes_all(
+    connection: Connection, relay_settings: RelaySettings
+) -> None:
+    user, topic = uuid4(), relay_settings.events_topic
+    async with admin(relay_settings) as client:
+        small = {"max.message.bytes": "1000"}
+        await client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=small)])
+    await append(connection, user, 1)
+    async with relaying(relay_settings) as relay:
+        await until_phase(relay, "failing")
+        assert f"{topic} takes messages of 1000 bytes" in relay.state.reason
+
+        await mend_topics(relay_settings)
+        await until_empty(connection)
+
+    assert (await consume(relay_settings)).versions() == {str(user): [1]}
+
+
+async def test_another_number_of_partitions_stops_the_relay_before_it_publishes(
+    connection: Connection, relay_settings: RelaySettings
+) -> None:
+    await append(connection, uuid4(), 1)
+    found = relay_settings.topic_partitions
+
+    with pytest.raises(RelayStopError, match=rf"has {found} partitions.*Set TOPIC_PARTITIONS={found}"):
+        await asyncio.wait_for(
+            Relay(relay_settings.model_copy(update={"topic_partitions": found + 1})).run(asyncio.Event()), 30
+        )
+
+    assert (await consume(relay_settings)).records == []
