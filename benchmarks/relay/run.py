@@ -25,13 +25,13 @@ FEW_EVENTS: Final = 10_000
 #: Of the slower relay, at least as many as it relays in one probe.
 SLOW_EVENTS: Final = 8_000
 SLOW_SECONDS: Final = 1.0
-#: One round of idling: the clock of a process ticks a hundred times a second, four ticks are a hundredth of a core.
-IDLE_SECONDS: Final = 4.0
+#: One round of idling: the clock of a process ticks a hundred times a second, three ticks are a hundredth of a core.
+IDLE_SECONDS: Final = 3.0
 MEGABYTE: Final = 1024 * 1024
 #: A broker compiles what it does often, one kind of request after the other: without this the second round of a fresh
 #: one is a third faster than the first, and the trickle gets faster for half a minute. Subject and reference gain.
 WARM_BATCHES: Final = 10
-WARM_TRICKLES: Final = 4
+WARM_TRICKLES: Final = 3
 
 
 async def run(plan: Plan) -> Result:
