@@ -134,7 +134,7 @@ async def _trickle(plan: Plan, servers: Servers, result: Result) -> None:
         "trickle, commit to consumer / send_and_wait, p50",
         rounds.ratio(subject, reference),
         at_most=7,
-        reason="A third of the time an event waits for the transaction before its own, which cannot begin sooner; a fifth"
+        reason="A third of the time an event waits for the transaction before its own, which cannot be sooner; a fifth"
         " passes until markers are written and fetched; the rest is three requests one after the other.",
     )
     # Of a p99 the middle tells whether the machine was calm.
