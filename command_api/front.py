@@ -26,7 +26,7 @@ from command_api.dependencies import make_context
 from command_api.users.errors import EXPLAINED, problem_of
 
 _USERS: Final = "/users/"
-_OF_A_USER: Final = "/users/{user_id}"
+_OF_A_USER: Final = "/users/{id}"
 #: The headers that mean something to a command.
 _READ: Final = frozenset(
     {b"accept", b"content-encoding", b"content-type", b"if-match", b"idempotency-key", b"traceparent"}
@@ -40,7 +40,7 @@ class Front:
     """Serves commands that are plain and right itself, and gives the rest to the framework."""
 
     def __init__(self, app: FastAPI, routes: Iterable[APIRoute], framework: ASGIApp) -> None:
-        """Serve `routes` of `app`, each at `/users` or below `/users/{user_id}`."""
+        """Serve `routes` of `app`, each at `/users` or below `/users/{id}`."""
         self._app = app
         self._framework = framework
         self._commands = {(method, route.path): _Command(route) for route in routes for method in route.methods or ()}
@@ -102,7 +102,7 @@ class Front:
             traceparent=headers.get(b"traceparent"),
             if_match=headers.get(b"if-match"),
             key=key,
-            request=(scope["method"], command.template.format(user_id=arguments.get("user_id")), body),
+            request=(scope["method"], command.template.format(id=arguments.get("user_id")), body),
         )
         return arguments
 

@@ -44,7 +44,7 @@ class MergePatchRoute(StrictRoute):
 
 
 PASSWORD_EXAMPLE: Final = "correct horse battery staple"  # noqa: S105 - an example
-UserId = Annotated[UUID, Path(description="The user's id.", examples=[USER_EXAMPLE["id"]])]
+UserId = Annotated[UUID, Path(alias="id", description="The user's id.", examples=[USER_EXAMPLE["id"]])]
 
 router: Final = APIRouter(route_class=StrictRoute, tags=["users"])
 patches: Final = APIRouter(route_class=MergePatchRoute, tags=["users"])
@@ -112,7 +112,7 @@ async def register_user(command: RegisterUser, context: Context, handlers: Handl
 
 
 @router.put(
-    "/users/{user_id}/email",
+    "/users/{id}/email",
     operation_id="change_email",
     summary="Change the e-mail address",
     **_shows_user(EMAIL_TAKEN, email="ann@example.org"),
@@ -123,7 +123,7 @@ async def change_email(user_id: UserId, command: ChangeEmail, context: Context, 
 
 
 @router.post(
-    "/users/{user_id}/email/verify",
+    "/users/{id}/email/verify",
     operation_id="verify_email",
     summary="Mark the e-mail address as verified",
     **_shows_user(EMAIL_NOT_CURRENT, email="ann@example.com"),
@@ -134,7 +134,7 @@ async def verify_email(user_id: UserId, command: VerifyEmail, context: Context, 
 
 
 @router.put(
-    "/users/{user_id}/username",
+    "/users/{id}/username",
     operation_id="change_username",
     summary="Change the username",
     **_shows_user(USERNAME_TAKEN, username="ann.example"),
@@ -145,7 +145,7 @@ async def change_username(user_id: UserId, command: ChangeUsername, context: Con
 
 
 @router.put(
-    "/users/{user_id}/password",
+    "/users/{id}/password",
     operation_id="change_password",
     summary="Change the password",
     **_shows_nothing("The password was changed.", WRONG_PASSWORD, USER_DEACTIVATED, BUSY, password=PASSWORD_EXAMPLE),
@@ -156,7 +156,7 @@ async def change_password(user_id: UserId, command: ChangePassword, context: Con
 
 
 @patches.patch(
-    "/users/{user_id}/profile",
+    "/users/{id}/profile",
     operation_id="change_profile",
     summary="Change the profile",
     **_patches_user(display_name="Ann", attributes={"plan": None}),
@@ -172,7 +172,7 @@ async def change_profile(
 
 
 @router.post(
-    "/users/{user_id}/deactivate",
+    "/users/{id}/deactivate",
     operation_id="deactivate_user",
     summary="Deactivate a user",
     **_shows_user(reason="asked by the user"),
@@ -185,7 +185,7 @@ async def deactivate_user(
 
 
 @router.post(
-    "/users/{user_id}/reactivate",
+    "/users/{id}/reactivate",
     operation_id="reactivate_user",
     summary="Reactivate a user",
     **_shows_user(reason="came back"),
@@ -198,7 +198,7 @@ async def reactivate_user(
 
 
 @router.delete(
-    "/users/{user_id}",
+    "/users/{id}",
     operation_id="erase_user",
     summary="Erase a person",
     **_shows_nothing("The person is forgotten."),

@@ -63,6 +63,12 @@ async def test_what_the_framework_refuses_is_a_problem_too(  # noqa: PLR0917 - a
     assert "There was an error" not in answer.text
 
 
+async def test_a_wrong_id_is_named_as_in_every_path(api: httpx.AsyncClient) -> None:
+    [wrong] = problem(await api.delete("/users/7"), 422, "validation-error")["errors"]
+
+    assert wrong["parameter"] == "id"
+
+
 @pytest.mark.parametrize(
     ("path", "allowed"),
     [

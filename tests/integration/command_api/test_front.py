@@ -123,8 +123,8 @@ async def test_ids_are_read_alike(
         ("POST", "/users/x/users"),
         ("PUT", "/users//email"),
         ("POST", "/users//email/verify"),
-        ("POST", "/users/{user_id}/deactivate"),
-        ("POST", "/users/{user_id}"),
+        ("POST", "/users/{id}/deactivate"),
+        ("POST", "/users/{id}"),
     ],
 )
 async def test_paths_without_an_id_are_found_alike(

@@ -10,14 +10,14 @@ from events.envelope import data_schema
 
 OPERATIONS = {
     ("post", "/users"): "register_user",
-    ("put", "/users/{user_id}/email"): "change_email",
-    ("post", "/users/{user_id}/email/verify"): "verify_email",
-    ("put", "/users/{user_id}/username"): "change_username",
-    ("put", "/users/{user_id}/password"): "change_password",
-    ("patch", "/users/{user_id}/profile"): "change_profile",
-    ("post", "/users/{user_id}/deactivate"): "deactivate_user",
-    ("post", "/users/{user_id}/reactivate"): "reactivate_user",
-    ("delete", "/users/{user_id}"): "erase_user",
+    ("put", "/users/{id}/email"): "change_email",
+    ("post", "/users/{id}/email/verify"): "verify_email",
+    ("put", "/users/{id}/username"): "change_username",
+    ("put", "/users/{id}/password"): "change_password",
+    ("patch", "/users/{id}/profile"): "change_profile",
+    ("post", "/users/{id}/deactivate"): "deactivate_user",
+    ("post", "/users/{id}/reactivate"): "reactivate_user",
+    ("delete", "/users/{id}"): "erase_user",
     ("post", "/users/import"): "import_users",
 }
 
@@ -86,7 +86,7 @@ async def test_commands_take_a_key_and_changes_a_version(document: dict[str, Any
 
 
 async def test_a_patch_may_be_sent_under_both_media_types(document: dict[str, Any]) -> None:
-    body = document["paths"]["/users/{user_id}/profile"]["patch"]["requestBody"]
+    body = document["paths"]["/users/{id}/profile"]["patch"]["requestBody"]
 
     assert set(body["content"]) == {"application/merge-patch+json", "application/json"}
 
