@@ -65,10 +65,11 @@ class Ports:
 async def run(plan: Plan) -> Result:
     """Pages and single users at the peak, then latencies at half of it."""
     result = Result("Query API")
+    seconds = min(plan.seconds, PROBE_SECONDS)
     result.note(
         "One worker on one core; PostgreSQL and the load generator have the others. 32 connections (20, its pool's "
-        "size, for the guide) ask as fast as they are answered; latencies are those of an open loop, counted from when"
-        " each request was due."
+        f"size, for the guide) ask as fast as they are answered, {seconds:g} s a round in {SLICES} turns; latencies are"
+        " those of an open loop, counted from when each request was due."
     )
     async with AsyncExitStack() as stack:
         servers = await stack.enter_async_context(open_servers(plan, kafka=False))
