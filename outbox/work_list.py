@@ -108,7 +108,8 @@ class WorkList:
         if now >= self._sweep_due:
             await self._sweep(flying)
             self._sweep_due = now + SWEEP_SECONDS
-        if now >= self._floor_due:
+        # Within a backlog at every page: under a held snapshot each row that was deleted since is looked at again.
+        if self.more or now >= self._floor_due:
             await self._observe()
             self._floor_due = now + FLOOR_SECONDS
         limit = self._page_rows + len(flying)
