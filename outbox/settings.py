@@ -25,7 +25,7 @@ class RelaySettings(CommandPostgres, TopicSettings, Logging, RelayAddress):
 
     #: Rows in one page, which is one Kafka transaction: large enough that commit and delete cost little per event.
     relay_page_rows: int = Field(4000, ge=1, le=10_000, validation_alias="RELAY_PAGE_ROWS", examples=[4000])
-    #: Bytes of values in one page: two pages are in memory at most, whatever the size of the backlog.
+    #: Bytes of values and headers in one page: two pages are in memory at most, whatever the size of the backlog.
     relay_page_bytes: int = Field(
         4 * 1024 * 1024, ge=1024, le=64 * 1024 * 1024, validation_alias="RELAY_PAGE_BYTES", examples=[4194304]
     )
