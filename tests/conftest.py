@@ -5,6 +5,7 @@ Each test gets databases and topics of its own, so tests do not see each other's
 
 import asyncio
 import shutil
+import signal
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing
@@ -179,6 +180,12 @@ async def _administer(servers: Servers, statement: str) -> None:
         await connection.execute(statement)
     finally:
         await connection.close()
+
+
+def pytest_configure() -> None:
+    """Hear Ctrl-C, and let our processes hear it: a shell makes what it runs in the background deaf to it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> str:
