@@ -37,7 +37,9 @@ class ServerTime:
 
     def now(self) -> float:
         """The time; it never goes back."""
-        return asyncio.get_running_loop().time() - self._stood - self._standing()
+        now = asyncio.get_running_loop().time()
+        # Asked several times a statement, and nearly always while no question is open.
+        return now - self._stood if self._asking is None else now - self._stood - self._standing()
 
     @property
     def longest_stop(self) -> float:

@@ -4,7 +4,9 @@ The hot paths keep typed columns without paying for the toolkit on every request
 SQL text with `$1` parameters, and asyncpg runs (and prepares) that text.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
@@ -18,22 +20,25 @@ class Statement:
     sql: str
     names: tuple[str, ...]
     constants: dict[str, Any]
+    #: The values of all names at once: a third of the time of one after the other.
+    pick: Callable[[dict[str, Any]], tuple[Any, ...]]
 
-    def args(self, **values: Any) -> list[Any]:
+    def args(self, **values: Any) -> tuple[Any, ...]:
         """The positional arguments for these named values.
 
         Raises:
             KeyError: a parameter was not given.
         """
-        given = self.constants | values
-        return [given[name] for name in self.names]
+        return self.pick(self.constants | values if self.constants else values)
 
 
 def compile_statement(statement: ClauseElement) -> Statement:
     """Compile a Core statement; values bound in it (literals) are kept and sent with every execution."""
     compiled: Any = statement.compile(dialect=asyncpg_dialect())  # type: ignore[no-untyped-call]
+    names = tuple(compiled.positiontup or ())
     return Statement(
         sql=str(compiled),
-        names=tuple(compiled.positiontup or ()),
+        names=names,
         constants={name: value for name, value in compiled.params.items() if value is not None},
+        pick=itemgetter(*names) if len(names) > 1 else lambda values: tuple(values[name] for name in names),
     )

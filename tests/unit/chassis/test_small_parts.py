@@ -115,9 +115,9 @@ def test_a_statement_knows_its_parameters_and_keeps_its_literals() -> None:
     inserting = compile_statement(insert(table).values(id=bindparam("b"), name=bindparam("a")))
     selecting = compile_statement(select(table.c.id).where(table.c.name == "fixed"))
 
-    assert inserting.args(a="x", b=1) == [1, "x"]
+    assert inserting.args(a="x", b=1) == (1, "x")
     assert "$1::INTEGER" in inserting.sql
-    assert selecting.args() == ["fixed"]
+    assert selecting.args() == ("fixed",)
     with pytest.raises(KeyError):
         inserting.args(a="x")
 
