@@ -15,6 +15,7 @@ import hmac
 import re
 from base64 import b64decode
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Final
 
 import bcrypt
@@ -92,11 +93,16 @@ def _within(name: str, value: int, least: int, most: int) -> None:
 
 
 def _examine_argon2(match: re.Match[str]) -> None:
-    parallelism = int(match["p"])
-    _within("parallelism", parallelism, 1, ARGON2_PARALLELISM)
-    _within("memory in KiB", int(match["m"]), 8 * parallelism, ARGON2_MEMORY_KIB)
-    _within("time cost", int(match["t"]), 1, ARGON2_TIME_COST)
+    _examine_argon2_cost(match["m"], match["t"], match["p"])
     _examine_bytes(match)
+
+
+# The hashes of an import have a handful of costs among them; errors are not kept.
+@lru_cache(maxsize=64)
+def _examine_argon2_cost(memory: str, time: str, parallelism: str) -> None:
+    _within("parallelism", int(parallelism), 1, ARGON2_PARALLELISM)
+    _within("memory in KiB", int(memory), 8 * int(parallelism), ARGON2_MEMORY_KIB)
+    _within("time cost", int(time), 1, ARGON2_TIME_COST)
 
 
 def _examine_bcrypt(match: re.Match[str]) -> None:

@@ -54,7 +54,7 @@ SELECT given.event_id, u.id, given.value, given.headers FROM u JOIN given ON giv
 RETURNING user_id
 """
 #: In a statement of its own, which sees an erasure that committed while the insert waited for its row.
-_ERASED_MEANWHILE: Final = "SELECT EXISTS (SELECT FROM erased_users WHERE id = ANY ($1::uuid[]))"
+_ERASED_MEANWHILE: Final = "SELECT EXISTS (SELECT FROM erased_users WHERE id = ANY ($1::text::uuid[]))"
 _EXPLAIN: Final = """
 SELECT given.id, EXISTS (SELECT FROM users WHERE id = given.id) AS is_there,
     EXISTS (SELECT FROM erased_users WHERE id = given.id) AS is_erased,
@@ -132,7 +132,8 @@ class _ErasedMeanwhileError(Exception):
 async def _insert(connection: Any, batch: Batch) -> dict[UUID, Outcome]:
     async with connection.transaction():
         created = {row["user_id"] for row in await connection.fetch(_INSERT, *batch.columns)}
-        if await connection.fetchval(_ERASED_MEANWHILE, created):
+        # As text: asyncpg asks of every element of an array whether it is an array itself.
+        if await connection.fetchval(_ERASED_MEANWHILE, f"{{{','.join(map(str, created))}}}"):
             raise _ErasedMeanwhileError
     outcomes = dict.fromkeys(created, Outcome.CREATED)
     left = [user.event.user for user in batch.users if user.event.user.id not in created]

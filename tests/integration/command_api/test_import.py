@@ -19,6 +19,7 @@ from chassis.identifiers import new_id
 from command_api.causes import Cause
 from command_api.imports.handlers import ImportHandlers
 from command_api.imports.lines import BYTES
+from events.catalogue import decode, encode
 from tests.envelopes import envelope_of
 from tests.integration.command_api.conftest import Connection, problem, register, registration, until_somebody_waits
 from tests.waiting import until
@@ -60,6 +61,24 @@ async def test_each_line_is_answered_in_order_and_the_summary_comes_last(
     published = json.loads(event["value"])
     assert published["user"]["attributes"] == json.loads(row["attributes"]) == {"a": 1}
     assert published["user"]["id"] == results[1]["id"]
+
+
+async def test_whatever_json_can_say_is_stored_and_published_as_it_came(
+    api: httpx.AsyncClient, database: Connection
+) -> None:
+    name = 'Tab\t "quoted" back\\slash \x1f Zoë 😀'
+    attributes = {"whole": 10**30, "float": 1e300, 'k"ey': [None, True, {"\u2028": "\x7f"}], "empty": {}}
+
+    await send(api, line("zoë", display_name=name, attributes=attributes), line("ann", display_name=None))
+
+    row = await database.fetchrow("SELECT * FROM users WHERE username = 'zoë'")
+    assert row is not None
+    assert (row["email"], row["display_name"], json.loads(row["attributes"])) == ("zoë@example.com", name, attributes)
+    value = await database.fetchval("SELECT value FROM outbox WHERE user_id = $1", row["id"])
+    user = json.loads(value)["user"]
+    assert (user["username"], user["display_name"], user["attributes"]) == ("zoë", name, attributes)
+    assert encode(decode("muster.user.registered.v1", value)) == value
+    assert await database.fetchval("SELECT display_name IS NULL FROM users WHERE username = 'ann'")
 
 
 async def test_an_imported_user_is_a_user_like_any_other(api: httpx.AsyncClient) -> None:
