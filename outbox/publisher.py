@@ -32,7 +32,7 @@ log = structlog.get_logger("outbox.publisher")
 
 #: Finding the coordinator and fencing a predecessor take a tenth of a second; a broker that starts takes seconds.
 START_SECONDS: Final = 20.0
-#: A page of 4 MiB takes well under a second; a transaction that takes longer is settled, not waited for.
+#: A page of 8 MiB takes well under a second; a transaction that takes longer is settled, not waited for.
 PUBLISH_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 5.0
 #: Bytes of one record batch before compression, below the topics' max.message.bytes (events/topics.py).

@@ -38,7 +38,7 @@ def digest(event_ids: Sequence[str]) -> str:
 
 
 def encode(record: BatchRecord) -> bytes:
-    """The record as JSON, ids as runs (`[[first, last], ...]`): a full page is one run, not 4,000 numbers."""
+    """The record as JSON, ids as runs (`[[first, last], ...]`): a full page is one run, not 8,000 numbers."""
     return json.dumps(
         {
             "format": FORMAT,

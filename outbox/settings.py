@@ -24,10 +24,10 @@ class RelaySettings(CommandPostgres, TopicSettings, Logging, RelayAddress):
     relay_name: str = Field("users", validation_alias="RELAY_NAME", pattern=_NAME, examples=["users"])
 
     #: Rows in one page, which is one Kafka transaction: large enough that commit and delete cost little per event.
-    relay_page_rows: int = Field(4000, ge=1, le=10_000, validation_alias="RELAY_PAGE_ROWS", examples=[4000])
+    relay_page_rows: int = Field(8000, ge=1, le=10_000, validation_alias="RELAY_PAGE_ROWS", examples=[8000])
     #: Bytes of values and headers in one page: two pages are in memory at most, whatever the size of the backlog.
     relay_page_bytes: int = Field(
-        4 * 1024 * 1024, ge=1024, le=64 * 1024 * 1024, validation_alias="RELAY_PAGE_BYTES", examples=[4194304]
+        8 * 1024 * 1024, ge=1024, le=64 * 1024 * 1024, validation_alias="RELAY_PAGE_BYTES", examples=[8388608]
     )
     #: Between two transactions: sooner the broker is still writing the last one's markers, and refuses (measured: they
     #: take 1 to 3 ms); longer, and events of a trickle wait for nothing.
