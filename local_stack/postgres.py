@@ -123,6 +123,8 @@ class PostgresServer(Child):
             "max_connections": str(MAX_CONNECTIONS),
             "timezone": "UTC",
             "log_timezone": "UTC",
+            # The detail of a taken address is the address, and the log outlives whose it was.
+            "log_error_verbosity": "terse",
             **self._settings,
         }
         arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]

@@ -59,6 +59,26 @@ async def test_is_durable_unless_told_otherwise_and_asks_for_a_password(folder: 
     assert set(settings.values()) == {"on"}
 
 
+async def test_its_log_tells_of_a_violated_constraint_but_not_of_the_value(folder: Path) -> None:
+    async with PostgresServer(folder / "server", durable=False) as server:
+        await server.create_database("tried")
+        await _fetch(server, "CREATE TABLE people (email text CONSTRAINT only_once UNIQUE)")
+        await _fetch(server, "INSERT INTO people VALUES ('ada@example.com')")
+        connection = await asyncpg.connect(server.address.dsn("tried"))
+        with pytest.raises(asyncpg.UniqueViolationError) as refusal:
+            await connection.execute("INSERT INTO people VALUES ($1)", "ada@example.com")
+        await connection.close()
+
+        async def logged() -> str:
+            text = server.log.read_text()
+            return text if "only_once" in text else ""
+
+        log: str = await until(logged, within=10, what="the violation in the log")
+
+    assert "ada@example.com" in str(refusal.value.detail), "what a more talkative log would show"
+    assert "ada@example.com" not in log
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root drops to another user")
 async def test_runs_as_an_unprivileged_user_even_below_a_folder_that_user_cannot_enter(folder: Path) -> None:
     private = folder / "private"
