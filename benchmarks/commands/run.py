@@ -53,8 +53,8 @@ _HASHING: Final = (
     "hashes have them for themselves. How much of them the app was given is among the figures."
 )
 _IMPORTING: Final = (
-    "Two stages overlap and take about as long as each other: in Python each line is checked, given ids, made an event "
-    "and answered; in PostgreSQL it is sought in three unique indexes before it is inserted. COPY does none of this."
+    "In Python each line is read, checked, given ids, made an event and answered: 44 µs of the one core that the app "
+    "has, and most of an import's time. COPY's rows are ready when it begins."
 )
 
 numbers = itertools.count(1)
