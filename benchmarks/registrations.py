@@ -17,7 +17,7 @@ from events.catalogue import encode, event_type
 from events.envelope import Envelope
 from events.user_events import PublicUser, UserRegistered
 
-#: As many as the relay puts into one transaction when it is behind.
+#: Half of what the relay puts into one transaction when it is behind: readers meet rather more markers than fewer.
 TRANSACTION_RECORDS: Final = 4000
 TRANSACTION_SECONDS: Final = 60.0
 

@@ -15,10 +15,12 @@ from tests.integration.outbox.relaying import relaying, until_phase
 from tests.integration.outbox.traffic import Connection, append, consume, until_empty
 
 
-async def mend_topics(settings: RelaySettings) -> None:
-    """What `muster topics` does."""
+async def published_once_mended(connection: Connection, settings: RelaySettings) -> dict[str, list[int]]:
+    """Do what `muster topics` does; the versions of each user on the topic once the outbox is empty."""
     async with admin(settings) as client:
         await ensure_topics(client, wanted_topics(settings))
+    await until_empty(connection)
+    return (await consume(settings)).versions()
 
 
 async def test_a_relay_waits_for_topics_that_are_missing_and_goes_on_when_they_are_there(
@@ -33,10 +35,7 @@ async def test_a_relay_waits_for_topics_that_are_missing_and_goes_on_when_they_a
         assert all(name in relay.state.reason for name in names.values())
         assert "run `muster topics`" in relay.state.reason
 
-        await mend_topics(settings)
-        await until_empty(connection)
-
-    assert (await consume(settings)).versions() == {str(user): [1]}
+        assert await published_once_mended(connection, settings) == {str(user): [1]}
 
 
 async def test_a_relay_waits_for_a_topic_that_takes_too_small_messages_and_goes_on_when_it_takes_all(
@@ -51,10 +50,7 @@ async def test_a_relay_waits_for_a_topic_that_takes_too_small_messages_and_goes_
         await until_phase(relay, "failing")
         assert f"{topic} takes messages of 1000 bytes" in relay.state.reason
 
-        await mend_topics(relay_settings)
-        await until_empty(connection)
-
-    assert (await consume(relay_settings)).versions() == {str(user): [1]}
+        assert await published_once_mended(connection, relay_settings) == {str(user): [1]}
 
 
 async def test_another_number_of_partitions_stops_the_relay_before_it_publishes(
