@@ -6,6 +6,7 @@ of what changed. None means that there is nothing to do: the command succeeds, n
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, TypeVar, assert_never
 
@@ -27,6 +28,7 @@ from command_api.users.commands import (
 from command_api.users.refusals import (
     AttributesRefusedError,
     EmailNotCurrentError,
+    RefusedError,
     UserIsDeactivatedError,
     UserNotFoundError,
 )
@@ -101,9 +103,11 @@ def erase(state: State) -> UserErased | None:
 
 def change(user: PublicUser, command: ChangeCommand, now: datetime) -> ChangeEvent | None:
     """The event of a change of somebody who is there; a deactivated user can only be reactivated."""
-    event = _change(user, command, now)
-    if event is None or user.is_active or isinstance(command, ReactivateUser):
-        return event
+    if user.is_active or isinstance(command, ReactivateUser):
+        return _change(user, command, now)
+    with suppress(RefusedError):  # whatever else is wrong with it, reactivating comes first
+        if _change(user, command, now) is None:
+            return None
     raise UserIsDeactivatedError
 
 

@@ -1,7 +1,8 @@
 """Whether a commit whose reply was lost has happened.
 
 The rows themselves are the evidence: a committed change is the user's row with this event's id, or the event still in
-the outbox, or the stored answer. Each was written in the very transaction that is asked about, with ids made for it.
+the outbox. Each was written in the very transaction that is asked about, with ids made for it. (A stored answer is no
+evidence: a duplicate of the request in another process may have stored it.)
 `pg_xact_status` is not asked: a change is one statement, so its transaction's id never reached us; and after a crash
 PostgreSQL hands out again the ids of transactions that left no flushed commit, so that the status of such an id can be
 somebody else's (tests/integration/command_api/test_settlement.py shows it).

@@ -205,7 +205,13 @@ def test_what_is_so_already_needs_no_event(state: State, command: Command) -> No
 
 
 @pytest.mark.parametrize(
-    "command", [command for command in CHANGES if not isinstance(command, ReactivateUser | DeactivateUser)]
+    "command",
+    [
+        *(command for command in CHANGES if not isinstance(command, ReactivateUser | DeactivateUser)),
+        # What an active user's state would refuse in words of its own.
+        VerifyEmail(email="old@example.com"),
+        ChangeProfile.model_construct({"attributes"}, attributes={"more": "x" * 16_384}),
+    ],
 )
 def test_a_deactivated_user_refuses_every_other_change(command: Command) -> None:
     with pytest.raises(UserIsDeactivatedError):
