@@ -8,19 +8,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-import asyncpg
 import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from chassis.database import Database, DatabaseUnavailableError, describe
+from chassis.database import Database
 from chassis.settings import CommandPostgres, QueryPostgres, load
 from cli.audit_comparison import KEPT_DIFFERENCES, Comparison, Difference, Kind
+from cli.outages import DATABASE_OUTAGES, explain_outage
 from cli.output import counted, fail, print_json, say
 from cli.tables import print_table, table
 from read_model.generations import NoGenerationError
-
-_OUTAGES: tuple[type[Exception], ...] = (DatabaseUnavailableError, asyncpg.PostgresError)
 
 #: What an operator does about each kind.
 _REMEDIES = {
@@ -58,8 +56,8 @@ def audit(*, as_json: Annotated[bool, typer.Option("--json", help="Report as JSO
             result = asyncio.run(_audit(settings, lambda compared: bar.update(task, completed=compared)))
         except NoGenerationError as error:
             fail(str(error))
-        except _OUTAGES as error:
-            fail(f"A database does not answer: {describe(error)}")
+        except DATABASE_OUTAGES as error:
+            explain_outage(error)
     if as_json:
         print_json(_document(result))
     else:

@@ -21,7 +21,7 @@ from chassis.database import Database
 from events.user_events import rfc3339
 from read_model import generations, users
 
-#: Users of one range: a digest takes some tens of milliseconds, and a difference fetches so many rows.
+#: Users of one range, on each side at most: a digest takes some tens of milliseconds, a difference fetches its rows.
 RANGE_USERS: Final = 5000
 #: An event takes milliseconds from commit to row; after this many looks, a second apart, a difference is one.
 LOOKS: Final = 4
@@ -98,7 +98,10 @@ SELECT id, true, version, null, null, null, null, null, null FROM {erased} WHERE
 
 _RANGE: Final = "id > $1 AND ($2::uuid IS NULL OR id <= $2)"
 _THESE: Final = "id = ANY($1::uuid[])"
-_BOUNDARY: Final = "SELECT id FROM users WHERE id > $1 ORDER BY id OFFSET $2 LIMIT 1"
+_BOUNDARY: Final = """
+SELECT id FROM (SELECT id FROM {users} UNION ALL SELECT id FROM {erased}) AS known
+WHERE id > $1 ORDER BY id OFFSET $2 LIMIT 1
+"""
 
 
 class Kind(StrEnum):
@@ -145,10 +148,25 @@ class Comparison:
         """Range by range: the number of users compared, and the differences that stayed."""
         start: UUID | None = UUID(int=0)
         while start is not None:
-            async with self._command.connection() as connection:
-                end: UUID | None = await connection.fetchval(_BOUNDARY, start, RANGE_USERS - 1)
+            end = await self._end(start)
             yield await self._range(start, end)
             start = end
+
+    async def _end(self, start: UUID) -> UUID | None:
+        """Where the range that begins behind `start` ends, None at the end of both sides.
+
+        On neither side it has more than RANGE_USERS: after a restored backup one side alone has all of the newest.
+        """
+        ends = await asyncio.gather(
+            self._boundary(self._command, start, users="users", erased="erased_users"),
+            self._boundary(self._query, start, **self._names),
+        )
+        return min(filter(None, ends), default=None)
+
+    async def _boundary(self, database: Database, start: UUID, **names: str) -> UUID | None:
+        async with database.connection() as connection:
+            end: UUID | None = await connection.fetchval(_BOUNDARY.format(**names), start, RANGE_USERS - 1)
+        return end
 
     async def _range(self, start: UUID, end: UUID | None) -> tuple[int, list[Difference]]:
         ours, theirs = await asyncio.gather(

@@ -6,23 +6,20 @@ import asyncio
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
-import asyncpg
 import typer
 from rich.table import Table
 
-from chassis.database import Database, DatabaseUnavailableError, describe
-from chassis.kafka import INFRASTRUCTURE_ERRORS as KAFKA_ERRORS
+from chassis.database import Database
 from chassis.settings import CommandPostgres, load
 from cli import lag_relay
-from cli.output import counted, fail, print_json, say
+from cli.outages import OUTAGES, explain_outage
+from cli.output import counted, print_json, say
 from cli.tables import print_table, table
 from outbox.backlog import Backlog, read_backlog
 from outbox.leadership import Leader, read_leader
 from outbox.settings import RelayAddress
 from projectors.lag import GenerationLag, measure
 from projectors.settings import ProjectorSettings
-
-_OUTAGES: tuple[type[Exception], ...] = (DatabaseUnavailableError, asyncpg.PostgresError, *KAFKA_ERRORS)
 
 
 class LagSettings(CommandPostgres, RelayAddress, ProjectorSettings):
@@ -46,8 +43,8 @@ def lag(
     settings = load(LagSettings)
     try:
         found = asyncio.run(_measure(settings))
-    except _OUTAGES as error:
-        fail(f"A server does not answer: {describe(error)}")
+    except OUTAGES as error:
+        explain_outage(error)
     if as_json:
         print_json(_whole(found))
         return

@@ -119,7 +119,7 @@ def root(*, version: Annotated[bool, typer.Option("--version", help="Print the v
 def main() -> None:
     """Entry point of the `muster` script."""
     # Libraries that log before (or without) a service's logging is set up speak to nobody: errors are told by us.
-    logging.lastResort = None
+    logging.getLogger().addHandler(logging.NullHandler())
     try:
         app()
     except SettingsError as error:

@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeVar
 
-import asyncpg
 import typer
 from rich.text import Text
 
-from chassis.database import Database, DatabaseUnavailableError, describe
+from chassis.database import Database
 from chassis.settings import QueryPostgres, load
+from cli.outages import DATABASE_OUTAGES, explain_outage
 from cli.output import fail, legible, print_json, say
 from cli.tables import print_table, table
 from projectors import parked
@@ -150,5 +150,5 @@ def _with_database(work: Callable[[Database], Awaitable[T]]) -> T:
         return asyncio.run(run())
     except (NoSuchRecordError, OtherShapeError) as error:
         fail(str(error))
-    except (DatabaseUnavailableError, asyncpg.PostgresError) as error:
-        fail(f"The query database does not do it: {describe(error)}")
+    except DATABASE_OUTAGES as error:
+        explain_outage(error)

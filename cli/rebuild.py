@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, TypeVar
 
-import asyncpg
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from chassis.database import Database, DatabaseUnavailableError, describe
-from chassis.kafka import INFRASTRUCTURE_ERRORS as KAFKA_ERRORS
+from chassis.database import Database
 from chassis.lifecycle import run
 from chassis.settings import load
 from chassis.telemetry import configure_logging
+from cli.outages import OUTAGES, explain_outage
 from cli.output import fail, print_json, say
 from cli.tables import print_table, table
 from projectors import rebuild as rebuilding
@@ -53,7 +52,6 @@ _REFUSALS: tuple[type[Exception], ...] = (
     NotCaughtUpError,
     InUseError,
 )
-_OUTAGES: tuple[type[Exception], ...] = (DatabaseUnavailableError, asyncpg.PostgresError, *KAFKA_ERRORS)
 
 
 Forget = Annotated[
@@ -82,8 +80,8 @@ def rebuild(name: str, *, pause_before_switch: bool, without_carry_over: bool, a
             code = run(main)
         except _REFUSALS as error:
             fail(str(error))
-        except _OUTAGES as error:
-            _outage(error)
+        except OUTAGES as error:
+            explain_outage(error)
     if as_json:
         print_json({"projection": name, "generation": screen.generation, "result": screen.stage.name.lower()})
     else:
@@ -218,9 +216,5 @@ def _with_database(settings: ProjectorSettings, work: Callable[[Database], Await
         return asyncio.run(main())
     except _REFUSALS as error:
         fail(str(error))
-    except _OUTAGES as error:
-        _outage(error)
-
-
-def _outage(error: Exception) -> NoReturn:
-    fail(f"A server does not answer: {describe(error)}")
+    except OUTAGES as error:
+        explain_outage(error)

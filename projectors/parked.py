@@ -133,11 +133,12 @@ WHERE projection = $1 AND generation = $2 AND partition = $3 AND record_offset =
 
 # A record without a user is a queue of its own.
 _QUEUES: Final = """
-SELECT DISTINCT projection, generation, user_id,
+SELECT projection, generation, user_id,
     CASE WHEN user_id IS NULL THEN partition END AS partition,
-    CASE WHEN user_id IS NULL THEN record_offset END AS record_offset
+    CASE WHEN user_id IS NULL THEN record_offset END AS record_offset,
+    count(*) AS records
 FROM parked_records WHERE $1::text IS NULL OR projection = $1
-ORDER BY projection, generation, user_id, partition, record_offset
+GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
 """
 
 _LOCK: Final = """
@@ -203,16 +204,17 @@ async def retry(database: Database, record: RecordId) -> Outcome:
 
 
 async def retry_all(database: Database, projection: str | None = None) -> Outcome:
-    """Apply every queue of one projection, or of all; queues of generations of other shapes stay."""
+    """Apply every queue of one projection, or of all; queues of generations of other shapes stay, and are counted."""
     async with database.connection() as connection:
         rows = await connection.fetch(_QUEUES, projection)
     total = Outcome(0, 0, 0)
     for row in rows:
         try:
             outcome = await _retry_queue(database, row)
-        except (NoSuchRecordError, OtherShapeError):
-            # Somebody else has worked it off meanwhile, or has to.
-            continue
+        except NoSuchRecordError:
+            continue  # somebody else has worked it off meanwhile
+        except OtherShapeError:
+            outcome = Outcome(0, 0, row["records"])
         total = Outcome(total.applied + outcome.applied, 0, total.remaining + outcome.remaining)
     return total
 

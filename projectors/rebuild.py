@@ -24,6 +24,7 @@ from uuid import UUID
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import UnknownTopicOrPartitionError
 
 from chassis.database import Database, describe
 from chassis.kafka import REQUEST_SECONDS, client_arguments
@@ -128,12 +129,12 @@ class Rebuild:
             DatabaseUnavailableError, KafkaError, OSError: a server was away at the beginning or at the switch.
         """
         async with self._database.connection() as connection:
-            # Before anything is made: what cannot be taken over is known from the beginning.
+            # Before anything is made: what cannot be taken over is known from the beginning, and so is an outage.
             if carry_over:
                 self._plan(await generations.serving(connection, self._projection))
+            goal = await end_positions(self._settings)
             generation, made = await generations.begin(connection, self._projection)
         log.info("rebuild.begun" if made else "rebuild.resumed", projection=self._projection, to=generation.number)
-        goal = await end_positions(self._settings)
         async with self._feeding(generation) as feed:
             if not await self._replay(feed, goal):
                 return Stage.STOPPED
@@ -317,11 +318,15 @@ async def end_positions(settings: ProjectorSettings) -> dict[int, int]:
     """Where each partition of the events topic ends for read_committed readers.
 
     Raises:
+        UnknownTopicOrPartitionError: there is no such topic.
         KafkaError, OSError, TimeoutError: no broker answered.
     """
     consumer = AIOKafkaConsumer(**client_arguments(settings), isolation_level="read_committed", group_id=None)
     try:
         await asyncio.wait_for(consumer.start(), REQUEST_SECONDS)
+        # Asked for its ends, a topic that is not there would be looked for until the time is over.
+        if settings.events_topic not in await asyncio.wait_for(consumer.topics(), REQUEST_SECONDS):
+            raise UnknownTopicOrPartitionError(settings.events_topic)
         partitions = [TopicPartition(settings.events_topic, number) for number in range(settings.topic_partitions)]
         ends = await asyncio.wait_for(consumer.end_offsets(partitions), REQUEST_SECONDS)
         return {partition.partition: end for partition, end in ends.items()}

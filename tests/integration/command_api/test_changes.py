@@ -7,10 +7,14 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from argon2 import PasswordHasher
 
 from chassis.consistency import ConsistencyToken
 from tests.envelopes import envelope_of
-from tests.integration.command_api.conftest import Connection, problem, register
+from tests.integration.command_api.conftest import Connection, problem, register, until_somebody_waits
+
+#: Of a password that nobody has sent.
+HASH = PasswordHasher(memory_cost=8, time_cost=1, parallelism=1).hash("meanwhile")
 
 
 class Change(NamedTuple):
@@ -163,6 +167,21 @@ async def test_the_password_is_checked_where_the_current_one_is_given(
     value = json.loads(await database.fetchval("SELECT value FROM outbox ORDER BY id DESC LIMIT 1"))
     assert value["previous"] == {}
     assert "argon2" not in json.dumps(value)
+
+
+async def test_a_password_that_changes_after_it_was_checked_is_checked_again(
+    api: httpx.AsyncClient, database: Connection, ann: dict[str, Any]
+) -> None:
+    url = f"/users/{ann['id']}/password"
+    body = {"password": "another password", "current_password": "ann's password"}
+    async with database.transaction():
+        await database.execute("SELECT FROM users FOR UPDATE")
+        change = asyncio.create_task(api.put(url, json=body))
+        await until_somebody_waits(database)
+        await database.execute("UPDATE users SET version = 2, event_id = gen_random_uuid(), password_hash = $1", HASH)
+
+    problem(await change, 403, "wrong-password")
+    assert await database.fetchval("SELECT password_hash FROM users") == HASH
 
 
 async def test_a_password_is_the_same_in_whatever_normal_form(api: httpx.AsyncClient, ann: dict[str, Any]) -> None:

@@ -11,9 +11,16 @@ import pytest
 from fastapi import FastAPI
 
 from chassis.idempotency import purge
+from command_api import idempotency
 from command_api.app import create_app
 from command_api.settings import CommandApiSettings
-from tests.integration.command_api.conftest import Connection, problem, registration, serving
+from tests.integration.command_api.conftest import (
+    Connection,
+    problem,
+    registration,
+    serving,
+    until_somebody_waits,
+)
 
 KEY = {"Idempotency-Key": "8e03978e-40d5-43e8-bc93-6894a57f9324"}
 SHOWN = ("etag", "location", "consistency-token", "content-type")
@@ -218,6 +225,27 @@ async def test_concurrent_retries_of_a_change_run_once(
     assert {answer.status_code for answer in answers} == {204}
     assert {answer.headers["etag"] for answer in answers} == {'"2"'}
     assert await database.fetchval("SELECT count(*) FROM outbox") == 2
+
+
+async def test_a_duplicate_that_waits_for_the_first_in_vain_is_told_to_come_back(
+    api: httpx.AsyncClient, database: Connection, ann: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(idempotency, "WAIT_SECONDS", 0.1)
+
+    async def rename() -> httpx.Response:
+        return await api.put(f"/users/{ann['id']}/username", json={"username": "new"}, headers=KEY)
+
+    async with database.transaction():
+        await database.execute("SELECT FROM users FOR UPDATE")
+        first = asyncio.create_task(rename())
+        await until_somebody_waits(database)
+        duplicate = await rename()
+
+    problem(duplicate, 409, "idempotency-key-in-use")
+    assert duplicate.headers["retry-after"] == "1"
+    assert (await first).status_code == 200
+    later = await rename()
+    assert (later.content, later.headers["idempotent-replayed"]) == ((await first).content, "true")
 
 
 async def test_old_answers_are_purged_oldest_first_in_batches(api: httpx.AsyncClient, database: Connection) -> None:

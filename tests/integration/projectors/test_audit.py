@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -71,6 +72,30 @@ async def test_equal_sides_have_no_difference(command: Database, database: Datab
     await in_command(command, users, [gone])
     await in_query(database, users, [gone])
     assert await differences(command, database) == (31, [])
+
+
+@pytest.mark.parametrize("side", ["command", "query"])
+async def test_no_range_is_larger_on_either_side_however_much_only_one_of_them_knows(
+    command: Database, database: Database, side: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users, gone = [new_user(number) for number in range(40)], [(new_id(), 2) for _ in range(20)]
+    if side == "command":
+        await in_command(command, users, gone)
+    else:
+        await in_query(database, users, gone)
+    fetched: list[int] = []
+    original = Comparison._rows
+
+    async def rows(comparison: Comparison, *arguments: Any) -> dict[UUID, Any]:
+        found = await original(comparison, *arguments)
+        fetched.append(len(found))
+        return found
+
+    monkeypatch.setattr(Comparison, "_rows", rows)
+    monkeypatch.setattr(auditing, "LOOKS", 1)
+    _, found = await differences(command, database)
+    assert len(found) == 60
+    assert max(fetched) == auditing.RANGE_USERS
 
 
 async def test_each_way_to_differ_is_told_apart(command: Database, database: Database) -> None:

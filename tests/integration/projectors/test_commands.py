@@ -202,6 +202,35 @@ async def test_a_database_that_is_down_is_said_in_one_line(
     assert len(ended.err.strip().splitlines()) == 1, ended.err
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [("parked", "list"), ("rebuild", "users"), ("rebuild", "status"), ("lag",), ("audit",)],
+    ids=["parked list", "rebuild", "rebuild status", "lag", "audit"],
+)
+async def test_a_database_that_is_not_migrated_is_said_with_the_remedy(
+    variables: dict[str, str], arguments: tuple[str, ...]
+) -> None:
+    ended = await muster({**variables, "QUERY_POSTGRES_DB": "postgres"}, *arguments)
+    assert (ended.code, ended.out) == (1, "")
+    assert len(ended.err.strip().splitlines()) == 1, ended.err
+    assert "is not migrated" in ended.err
+    assert "`muster migrate all`" in ended.err
+
+
+@pytest.mark.parametrize(
+    "arguments", [("rebuild", "users"), ("rebuild", "status"), ("lag",)], ids=["rebuild", "rebuild status", "lag"]
+)
+async def test_a_topic_that_is_not_there_is_said_with_the_remedy_and_nothing_is_built(
+    variables: dict[str, str], database: Database, arguments: tuple[str, ...]
+) -> None:
+    ended = await muster({**variables, "EVENTS_TOPIC": "nothing"}, *arguments)
+    assert (ended.code, ended.out) == (1, "")
+    assert len(ended.err.strip().splitlines()) == 1, ended.err
+    assert "`muster topics`" in ended.err
+    async with database.connection() as connection:
+        assert await connection.fetchval("SELECT count(*) FROM generations WHERE status = 'building'") == 0
+
+
 @pytest.mark.parametrize("arguments", [("rebuild", "users"), ("rebuild", "status")], ids=["rebuild", "rebuild status"])
 async def test_a_broker_that_is_down_is_said_in_one_line(variables: dict[str, str], arguments: tuple[str, ...]) -> None:
     ended = await muster({**variables, "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}"}, *arguments)

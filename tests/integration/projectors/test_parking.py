@@ -18,7 +18,7 @@ from chassis.settings import Kafka
 from events.user_events import PublicUser, UserErased, UserProfileChanged, UserRegistered, UserUsernameChanged
 from projectors import parked
 from projectors.app import serve
-from projectors.parked import NoSuchRecordError, RecordId, Summary
+from projectors.parked import NoSuchRecordError, OtherShapeError, RecordId, Summary
 from projectors.settings import ProjectorSettings
 from tests.integration.projectors.conftest import running
 from tests.integration.projectors.stream import FakeRecord, Publisher, new_user, record
@@ -196,6 +196,21 @@ async def test_a_retry_applies_what_can_be_applied_now(
         outcome = await parked.retry_all(database)
         assert (outcome.applied, outcome.remaining) == (2, 0)
     assert await has_name(database, "second")
+
+
+async def test_what_only_another_version_of_the_code_can_retry_remains_and_is_counted(
+    settings: ProjectorSettings, database: Database, publisher: Publisher
+) -> None:
+    user = new_user(1)
+    async with running(partial(serve, settings, projections=["users"])):
+        await publisher.publish([poison("future version", user), renamed(user, "second")])
+        await until(lambda: parked_there(database, 2), within=20, what="the queue")
+    async with database.connection() as connection:
+        await connection.execute("UPDATE generations SET shape = 99 WHERE projection = 'users'")
+    outcome = await parked.retry_all(database)
+    assert (outcome.applied, outcome.remaining) == (0, 2)
+    with pytest.raises(OtherShapeError, match="shape 99"):
+        await parked.retry(database, (await parked.summaries(database))[0].id)
 
 
 async def test_a_database_outage_parks_nothing(
