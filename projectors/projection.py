@@ -4,15 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Final, NamedTuple, Protocol
 from uuid import UUID
 
 from projectors.consumer.records import Change
 from read_model.generations import Connection
 
 
+class Rows(NamedTuple):
+    """A batch as one INSERT, which is made part of the checkpoints' move."""
+
+    #: Its parameters are numbered from $1, it begins with no WITH, and it writes only IF_MOVED.
+    statement: str
+    arguments: Sequence[Any]
+
+
+#: The condition of a statement that is part of a move.
+IF_MOVED: Final = "EXISTS (SELECT FROM moved)"
+
+
 class Writer(Protocol):
     """A projection bound to the tables of one generation."""
+
+    def rows(self, changes: Sequence[Change]) -> Rows | None:
+        """What `apply` would do, for users none of whom was erased; None where that is not one statement.
+
+        It saves three round trips of four: worth having where somebody waits for the rows.
+        """
 
     async def apply(self, connection: Connection, changes: Sequence[Change]) -> None:
         """Write a batch: any users, each user's changes in the order of their versions, duplicates and gaps possible.

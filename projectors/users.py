@@ -15,7 +15,7 @@ from typing import Final
 from chassis.text_keys import text_keys
 from events.catalogue import decode, is_newest
 from projectors.consumer.records import Change
-from projectors.projection import CarryOver, Projection, newest
+from projectors.projection import IF_MOVED, CarryOver, Projection, Rows, newest
 from read_model import users
 from read_model.generations import Connection
 
@@ -48,6 +48,7 @@ SELECT i.* FROM (
 ) AS i
 WHERE NOT EXISTS (SELECT FROM {erased} e WHERE e.id = i.id AND e.version >= i.version)
     AND NOT EXISTS (SELECT FROM {users} u WHERE u.id = i.id AND u.version >= i.version)
+    AND {condition}
 ON CONFLICT (id) DO UPDATE SET
     version = excluded.version, status = excluded.status,
     email_key = excluded.email_key, username_key = excluded.username_key,
@@ -76,8 +77,13 @@ class UsersWriter:
         """Name the tables of this generation."""
         tables = users.users_tables(generation)
         names = {"users": tables.users.name, "erased": tables.erased.name}
-        self._upsert = _UPSERT.format_map(names)
+        self._upsert = _UPSERT.format_map({**names, "condition": "true"})
+        self._upsert_if_moved = _UPSERT.format_map({**names, "condition": IF_MOVED})
         self._erase = _ERASE.format_map(names)
+
+    def rows(self, changes: Sequence[Change]) -> Rows:
+        """Always: the newest of each user."""
+        return Rows(self._upsert_if_moved, _columns([*newest(changes).values()]))
 
     async def apply(self, connection: Connection, changes: Sequence[Change]) -> None:
         """One statement for the users that exist, one for those that were erased."""

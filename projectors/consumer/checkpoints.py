@@ -11,11 +11,14 @@ the disk. After a crash of the server the feed finds its checkpoints moved back,
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from functools import lru_cache
+from typing import Any, Final
 
+from projectors.projection import Rows
 from read_model.generations import Connection, Generation
 
 
@@ -64,7 +67,7 @@ WHERE projection = $1 AND generation = $2 AND topic = $3 AND partition = ANY($4:
 # Locked in one order, so that two members whose batches overlap in several partitions never deadlock. The condition is
 # repeated: a row that changed while its lock was waited for is judged again by what it says now. The notice goes out
 # with the commit; the lock of the whole cluster that this takes is held for as long as a commit that waits for no disk.
-_MOVE: Final = """
+_MOVED: Final = """
 WITH moves AS MATERIALIZED (
     SELECT * FROM unnest($4::int[], $5::bigint[], $6::bigint[], $7::timestamptz[])
         AS m (partition, expected, position, seen_until)
@@ -79,13 +82,25 @@ WITH moves AS MATERIALIZED (
     FROM held
     WHERE c.projection = $1 AND c.generation = $2 AND c.topic = $3
         AND c.partition = held.partition AND c.position = held.expected
-    RETURNING 1
-)
-SELECT (SELECT count(*) FROM moved) AS moved,
-    EXISTS (SELECT FROM parked_records WHERE projection = $1 AND generation = $2 AND user_id IS NOT NULL) AS parked,
+"""
+_ANY_PARKED: Final = """
+EXISTS (SELECT FROM parked_records WHERE projection = $1 AND generation = $2 AND user_id IS NOT NULL)
+"""
+_MOVE: Final = f"""
+{_MOVED} RETURNING 1)
+SELECT (SELECT count(*) FROM moved) AS moved, {_ANY_PARKED} AS parked,
     set_config('synchronous_commit', 'off', true),
     (SELECT pg_notify($8, $9) WHERE $8 IS NOT NULL)
-"""
+"""  # noqa: S608 - constants of ours
+_MOVE_AND_WRITE: Final = f"""
+{_MOVED} AND (SELECT count(*) FROM held) = (SELECT count(*) FROM moves) AND NOT {_ANY_PARKED} RETURNING 1),
+written AS (%s)
+SELECT EXISTS (SELECT FROM moved) AS moved, set_config('synchronous_commit', 'off', true),
+    (SELECT pg_notify($8, $9) WHERE EXISTS (SELECT FROM moved))
+"""  # noqa: S608 - constants of ours
+#: The parameters of a move; those of what is written with it come behind them.
+_PARAMETERS: Final = 9
+_PARAMETER: Final = re.compile(r"\$(\d+)")
 
 
 async def read(
@@ -112,8 +127,38 @@ async def move(
     Raises:
         CheckpointMovedError: one of them is not where it was expected; roll back.
     """
-    row = await connection.fetchrow(
-        _MOVE,
+    row = await connection.fetchrow(_MOVE, *_arguments(generation, topic, moves, notice))
+    if row is None or row["moved"] != len(moves):
+        raise CheckpointMovedError(f"a checkpoint of {generation} is not where this member left it")
+    return bool(row["parked"])
+
+
+async def move_and_write(  # noqa: PLR0913 - as `move`, and what is written
+    connection: Connection, generation: Generation, topic: str, moves: Sequence[Move], *, notice: Notice, rows: Rows
+) -> bool:
+    """Move these checkpoints and write these rows in one statement, a transaction by itself; or do neither.
+
+    It sees the tables as they were before it waited for the checkpoints' locks, and that is enough: of those who hold
+    them, a member that writes rows moves the checkpoints, and a retry of parked records is seen to have some. Only a
+    carry-over does neither, so this is not for a generation that is being built.
+
+    Returns:
+        False when a checkpoint is not where it was expected, or the generation has parked records of users.
+    """
+    moved: bool = await connection.fetchval(
+        _together(rows.statement), *_arguments(generation, topic, moves, notice), *rows.arguments
+    )
+    return moved
+
+
+@lru_cache
+def _together(statement: str) -> str:
+    """The text is made once: a connection knows its prepared statements by their texts."""
+    return _MOVE_AND_WRITE % _PARAMETER.sub(lambda found: f"${int(found[1]) + _PARAMETERS}", statement)
+
+
+def _arguments(generation: Generation, topic: str, moves: Sequence[Move], notice: Notice | None) -> tuple[Any, ...]:
+    return (
         generation.projection,
         generation.number,
         topic,
@@ -124,6 +169,3 @@ async def move(
         notice and notice.channel,
         notice and notice.payload,
     )
-    if row is None or row["moved"] != len(moves):
-        raise CheckpointMovedError(f"a checkpoint of {generation} is not where this member left it")
-    return bool(row["parked"])

@@ -1,22 +1,30 @@
 """Every projection ends up the same however often, in whatever portions, and by whomever the stream is applied."""
 
+import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chassis.database import Database
+from chassis.settings import PostgresAddress
+from events.user_events import UserRegistered
+from projectors import parked
 from projectors.catalogue import PROJECTIONS
 from projectors.consumer import checkpoints
 from projectors.consumer.batches import Batch, BatchWriter
 from projectors.consumer.checkpoints import CheckpointMovedError, Move
 from read_model import generations
-from read_model.generations import Generation
+from read_model.generations import Connection, Generation
 from tests.integration.projectors.folds import CONTENTS, FOLDS, Contents, changes_of
-from tests.integration.projectors.stream import FakeRecord, lives
+from tests.integration.projectors.stream import FakeRecord, Life, lives, new_user, record
+from tests.waiting import until
 
 TOPIC = "users.events"
 NAMES = sorted(PROJECTIONS)
@@ -150,3 +158,81 @@ async def test_any_life_in_any_portions_gives_what_a_naive_fold_gives(
         # Each portion begins with the end of the one before, as after a restart.
         await member.apply(stream[max(0, start - 3) : start + portion])
     assert await contents(database, name) == FOLDS[name](changes_of(stream))
+
+
+async def test_a_batch_of_users_that_exist_is_one_statement(query_database: PostgresAddress) -> None:
+    sent: list[str] = []
+
+    async def note_statements(connection: Connection) -> None:
+        connection.add_query_logger(lambda query: sent.append(query.query))
+
+    async with Database.open(query_database, application="tests", init=note_statements) as database:
+        member = Member(database, "users")
+        await member.place([0])
+        await member.apply([registered(1), registered(2)])
+        assert await position(database) == 3
+        assert len((await contents(database, "users"))["users"]) == 2
+    writing = [query for query in sent if any(word in query for word in ("BEGIN", "INSERT", "UPDATE"))]
+    assert ["INSERT INTO checkpoints" in query for query in writing] == [True, False], (
+        "more than one behind the placing"
+    )
+
+
+async def test_a_batch_goes_on_where_its_checkpoint_was_only_held(database: Database) -> None:
+    member = Member(database, "users")
+    await member.place([0])
+    async with held_up(database, member.apply([registered(1)])) as holder:
+        await holder.execute("UPDATE checkpoints SET seen_until = now() WHERE partition = 0")
+    assert len((await contents(database, "users"))["users"]) == 1
+    assert await position(database) == 2
+
+
+async def test_a_batch_writes_nothing_where_its_checkpoint_moved_while_it_waited(database: Database) -> None:
+    member = Member(database, "users")
+    await member.place([0])
+    with pytest.raises(CheckpointMovedError):
+        async with held_up(database, member.apply([registered(1)])) as holder:
+            await holder.execute("UPDATE checkpoints SET position = 1 WHERE partition = 0")
+    assert (await contents(database, "users"))["users"] == {}
+    assert await position(database) == 1
+
+
+async def test_a_batch_that_waited_for_a_retry_sees_what_the_retry_did(database: Database) -> None:
+    life = Life.begin(1, random.Random(1))
+    while len(life.records) < 3:
+        life.step()
+    first, second, third = (replace(item, offset=offset) for offset, item in enumerate(life.records))
+    member = Member(database, "users")
+    await member.place([0])
+    await member.apply([first, replace(second, value=b"{")])
+    async with held_up(database, member.apply([third])) as holder:
+        await holder.execute("DELETE FROM parked_records")
+        await PROJECTIONS["users"].writer(1).apply(holder, changes_of([second]))
+    assert await contents(database, "users") == FOLDS["users"](changes_of([first, second, third]))
+    assert await parked.summaries(database) == []
+
+
+@asynccontextmanager
+async def held_up(database: Database, writing: Coroutine[Any, Any, None]) -> AsyncIterator[Connection]:
+    """Something waits to write while the block, in a transaction, has the checkpoints; both have ended afterwards."""
+    async with database.connection() as connection:
+        async with connection.transaction():
+            await connection.execute("SELECT FROM checkpoints FOR UPDATE")
+            task = asyncio.ensure_future(writing)
+            await until(lambda: waits_for_a_lock(connection), within=10, what="the batch at the lock")
+            yield connection
+        await task
+
+
+async def waits_for_a_lock(connection: Connection) -> bool:
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    return bool(await connection.fetchval(waiting))
+
+
+def registered(offset: int) -> FakeRecord:
+    return replace(record(UserRegistered(user=new_user(offset))), offset=offset)
+
+
+async def position(database: Database) -> int:
+    async with database.connection() as connection:
+        return int(await connection.fetchval("SELECT position FROM checkpoints WHERE partition = 0"))
