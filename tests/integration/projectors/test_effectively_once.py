@@ -205,7 +205,10 @@ async def test_a_batch_that_waited_for_a_retry_sees_what_the_retry_did(database:
     member = Member(database, "users")
     await member.place([0])
     await member.apply([first, replace(second, value=b"{")])
-    async with held_up(database, member.apply([third])) as holder:
+    # One that has not yet met what is parked.
+    another = Member(database, "users")
+    await another.place([0])
+    async with held_up(database, another.apply([third])) as holder:
         await holder.execute("DELETE FROM parked_records")
         await PROJECTIONS["users"].writer(1).apply(holder, changes_of([second]))
     assert await contents(database, "users") == FOLDS["users"](changes_of([first, second, third]))
@@ -225,8 +228,7 @@ async def held_up(database: Database, writing: Coroutine[Any, Any, None]) -> Asy
 
 
 async def waits_for_a_lock(connection: Connection) -> bool:
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    return bool(await connection.fetchval(waiting))
+    return bool(await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
 
 
 def registered(offset: int) -> FakeRecord:
