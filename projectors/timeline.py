@@ -18,7 +18,7 @@ from projectors.projection import CarryOver, Projection, newest
 from read_model import timeline
 from read_model.generations import Connection
 
-#: Histories are looked at afterwards, by people. One batch in a tenth of a second is a third of the work of one in 30 ms.
+#: Histories are looked at afterwards, by people; a batch in a tenth of a second is a third of the work of one in 30 ms.
 PATIENCE_MS: Final = 100
 _HEADS: Final = """
 INSERT INTO {users} AS t (id, version) SELECT i.* FROM unnest($1::uuid[], $2::bigint[]) AS i (id, version)
