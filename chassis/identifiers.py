@@ -3,12 +3,16 @@
 from uuid import UUID
 
 import uuid_utils
-from uuid_utils.compat import uuid7
+from asyncpg.pgproto import pgproto
 
 
 def new_id() -> UUID:
-    """A new UUIDv7, monotonic within this process."""
-    return uuid7()
+    """A new UUIDv7, monotonic within this process.
+
+    It is a uuid.UUID in every respect, but of the driver's class: made, written, hashed and sent in a fraction of the
+    time.
+    """
+    return pgproto.UUID(uuid_utils.uuid7().bytes)
 
 
 def new_id_text() -> str:

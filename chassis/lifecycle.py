@@ -53,14 +53,19 @@ async def _until_told(main: Main) -> int:
         return 130
 
 
-def spare_the_collector() -> None:
+def spare_the_collector(young_objects: int | None = None) -> None:
     """Keep the cyclic garbage collector off everything that is loaded by now; for the entry points of processes.
 
     Those are half a million objects, nearly all of them code that stays. To look through them takes 60 milliseconds in
     which nothing is answered, and under load the collector did so every other second.
+
+    A process that works in batches says how many objects may be new before it looks through them (Python's own number
+    is 700): it would find a batch, again and again, that reference counting frees a moment later.
     """
     gc.collect()
     gc.freeze()
+    if young_objects:
+        gc.set_threshold(young_objects, 20, 100)
 
 
 @asynccontextmanager

@@ -43,6 +43,10 @@ _ARGON2: Final = re.compile(
     rf"\$argon2(?:id|i|d)\$v=19\$m=(?P<m>\d{{1,7}}),t=(?P<t>\d{{1,3}}),p=(?P<p>\d{{1,3}})"
     rf"\$(?P<salt>{_BASE64})\$(?P<digest>{_BASE64})"
 )
+#: As nearly every Argon2 hash is made: 16 bytes of salt and 32 of digest, which need no counting.
+_USUAL_ARGON2: Final = re.compile(
+    r"\$argon2id\$v=19\$m=(\d{1,7}),t=(\d{1,3}),p=(\d{1,3})\$[A-Za-z0-9+/.]{22}\$[A-Za-z0-9+/.]{43}"
+)
 _BCRYPT: Final = re.compile(r"\$2[aby]\$(?P<cost>\d\d)\$[./A-Za-z0-9]{53}")
 _PBKDF2: Final = re.compile(
     rf"\$pbkdf2(?:-(?P<function>sha1|sha256|sha512))?\$(?:i=)?(?P<i>\d{{1,8}})(?:,l=\d+)?"
@@ -90,6 +94,10 @@ def verify(password: str, password_hash: str) -> bool:
 def _within(name: str, value: int, least: int, most: int) -> None:
     if not least <= value <= most:
         raise UnacceptableHashError(f"has {name} {value}; {least} to {most} is accepted")
+
+
+def _examine_usual_argon2(match: re.Match[str]) -> None:
+    _examine_argon2_cost(*match.groups())
 
 
 def _examine_argon2(match: re.Match[str]) -> None:
@@ -183,6 +191,7 @@ def _matches_scrypt(password: str, match: re.Match[str]) -> bool:
 
 
 _EXAMINERS: Final[Mapping[re.Pattern[str], Callable[[re.Match[str]], None]]] = {
+    _USUAL_ARGON2: _examine_usual_argon2,
     _ARGON2: _examine_argon2,
     _BCRYPT: _examine_bcrypt,
     _PBKDF2: _examine_pbkdf2,

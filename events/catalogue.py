@@ -43,6 +43,7 @@ Event = ChangeEvent | UserErased
 #: The type of a tombstone: its value is null, its headers name the person's id and last version.
 ERASED_TYPE: Final = f"{UserErased.name}.v1"
 
+_REASONED: Final = (UserDeactivated, UserReactivated)
 _TYPE = re.compile(r"(?P<name>muster\.user\.[a-z_]+)\.v(?P<version>[1-9]\d{0,3})")
 _CLASSES: Final[dict[str, type[ChangeEvent]]] = {kind.name: kind for kind in get_args(ChangeEvent)}
 
@@ -74,7 +75,7 @@ def encode(event: Event) -> bytes | None:
 def encode_around(event: ChangeEvent, user: bytes) -> bytes:
     """As `encode`, where the JSON of the event's user is at hand: that is most of the event, and of the work."""
     parts = [b'{"user":', user, b',"previous":', to_json(event.previous) if event.previous else b"{}"]
-    reason = event.reason if isinstance(event, UserDeactivated | UserReactivated) else None
+    reason = event.reason if isinstance(event, _REASONED) else None
     if reason is not None:
         parts += [b',"reason":', to_json(reason)]
     return b"".join([*parts, b"}"])

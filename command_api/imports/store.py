@@ -19,13 +19,13 @@ from uuid import UUID
 import asyncpg
 
 from chassis.database import Database, describe
-from chassis.text_keys import text_key
+from chassis.text_keys import text_keys
 from command_api.causes import Cause
 from command_api.users.store import ContendedError, UnexpectedViolationError, attributes_text
 from events.catalogue import encode
 from events.envelope import Envelope
 from events.user_events import UserRegistered
-from outbox.headers import encode_headers
+from outbox.headers import headers_like
 
 #: Two imports of the same people can wait for each other crosswise; PostgreSQL ends one, which is tried again.
 ATTEMPTS: Final = 5
@@ -104,10 +104,18 @@ class Batch:
         self.users = users
         self.time = time
         # Sorted by key, and then by line, as the statement sorts them.
-        made = [(_user_row(user, time), _event_row(user, time, cause)) for user in users]
-        made.sort(key=_email_key)
-        self.user_rows = [row for row, _ in made]
-        self.event_rows = [row for _, row in made]
+        keys = zip(
+            text_keys([user.event.user.email for user in users]),
+            text_keys([user.event.user.username for user in users]),
+            strict=True,
+        )
+        made = sorted(zip(keys, users, strict=True), key=_email_key)
+        headers = headers_like(_envelope(users[0], time, cause))
+        self.user_rows = [_user_row(user, *keys, time) for keys, user in made]
+        self.event_rows = [
+            (user.event_id, user.event.user.id, encode(user.event), headers(user.event_id, user.event.user.id))
+            for _, user in made
+        ]
 
 
 class ImportStore:
@@ -151,7 +159,7 @@ async def _insert(connection: Any, batch: Batch) -> dict[UUID, Outcome]:
     outcomes = dict.fromkeys(created, Outcome.CREATED)
     left = [user.event.user for user in batch.users if user.event.user.id not in created]
     if left:
-        emails, names = [text_key(user.email) for user in left], [text_key(user.username) for user in left]
+        emails, names = text_keys([user.email for user in left]), text_keys([user.username for user in left])
         rows = await connection.fetch(_EXPLAIN, [user.id for user in left], emails, names)
         outcomes.update({row["id"]: _explain(row) for row in rows})
     return outcomes
@@ -185,24 +193,17 @@ def _explain(row: Any) -> Outcome:
     return Outcome.USERNAME_TAKEN if row["has_username"] else Outcome.CONTENDED
 
 
-def _user_row(user: NewUser, time: datetime) -> tuple[Any, ...]:
+def _user_row(user: NewUser, email_key: str, username_key: str, time: datetime) -> tuple[Any, ...]:
     """In the order of _USERS."""
     public = user.event.user
     return (
-        public.id, 1, user.event_id, "active", public.email, text_key(public.email), False, public.username,
-        text_key(public.username), public.display_name, attributes_text(public.attributes), user.password_hash, time,
-        time,
+        public.id, 1, user.event_id, "active", public.email, email_key, False, public.username, username_key,
+        public.display_name, attributes_text(public.attributes), user.password_hash, time, time,
     )  # fmt: skip
 
 
-def _event_row(user: NewUser, time: datetime, cause: Cause) -> tuple[Any, ...]:
-    """In the order of _OUTBOX."""
-    headers = encode_headers(_envelope(user, time, cause))
-    return user.event_id, user.event.user.id, encode(user.event), headers
-
-
-def _email_key(made: tuple[tuple[Any, ...], tuple[Any, ...]]) -> str:
-    key: str = made[0][_USERS.index("email_key")]
+def _email_key(keyed: tuple[tuple[str, str], NewUser]) -> str:
+    (key, _), _ = keyed
     return key
 
 

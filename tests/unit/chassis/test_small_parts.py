@@ -98,6 +98,14 @@ def test_ids_are_uuid7_and_grow() -> None:
     assert {made.version for made in ids} == {7}
 
 
+def test_an_id_is_like_any_other_uuid() -> None:
+    made = new_id()
+    other = UUID(str(made))
+
+    assert isinstance(made, UUID)
+    assert (made, hash(made), made.bytes, repr(made)) == (other, hash(other), other.bytes, repr(other))
+
+
 def test_delays_grow_to_their_cap_and_begin_again_after_a_success() -> None:
     backoff = Backoff(first=0.1, cap=5.0, rng=random.Random(1))
     delays = [backoff.next() for _ in range(200)]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.envelope import Envelope, Headers
-from outbox.headers import encode_headers, varint
+from outbox.headers import encode_headers, headers_like, varint
 from outbox.record_batch import RecordBatch, encode_event, record_batches
 
 NOW_MS = 1_795_341_600_123
@@ -75,6 +76,24 @@ def test_key_value_and_headers_are_read_as_the_envelope_says_whatever_is_in_it(
     batch = RecordBatch([encode_event(row(envelope, value)) for envelope, value in events], NOW_MS)
 
     assert read([batch]) == [(str(envelope.user_id).encode(), value, envelope.headers()) for envelope, value in events]
+
+
+@given(specimen=envelopes, event_id=st.uuids(), user_id=st.uuids())
+def test_headers_like_those_of_another_event_differ_by_the_ids_alone(
+    specimen: Envelope, event_id: UUID, user_id: UUID
+) -> None:
+    other = replace(specimen, event_id=event_id, user_id=user_id)
+
+    assert headers_like(specimen)(event_id, user_id) == encode_headers(other)
+
+
+@given(envelopes)
+def test_headers_are_alike_where_every_id_of_the_specimen_is_the_same(envelope: Envelope) -> None:
+    same = replace(envelope, event_id=envelope.user_id, correlation_id=str(envelope.user_id))
+
+    assert headers_like(same)(envelope.event_id, envelope.user_id) == encode_headers(
+        replace(same, event_id=envelope.event_id)
+    )
 
 
 def test_a_batch_says_what_it_is_and_its_checksum_is_right() -> None:
