@@ -7,13 +7,10 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from chassis.database import Database
-from projectors import parked
 from projectors.app import serve
-from projectors.catalogue import PROJECTIONS
-from projectors.lag import measure
 from projectors.settings import ProjectorSettings
 from tests.integration.projectors.conftest import running
-from tests.integration.projectors.folds import CONTENTS, FOLDS, changes_of
+from tests.integration.projectors.equality import positions, tables_equal_the_fold
 from tests.integration.projectors.stream import FakeRecord, Publisher, lives
 from tests.integration.projectors.victim import start_victim
 from tests.waiting import until
@@ -34,24 +31,6 @@ async def load(publisher: Publisher, stream: list[FakeRecord], portion: int = 20
         yield task
     finally:
         await task
-
-
-async def tables_equal_the_fold(settings: ProjectorSettings, database: Database, stream: list[FakeRecord]) -> None:
-    async def caught_up() -> bool:
-        return all(one.records == 0 for one in await measure(settings, database))
-
-    await until(caught_up, within=60, what="every projection to have read everything")
-    changes = changes_of(stream)
-    for name in PROJECTIONS:
-        async with database.connection() as connection:
-            assert await CONTENTS[name](connection) == FOLDS[name](changes), name
-    assert await parked.summaries(database) == []
-
-
-async def positions(database: Database) -> int:
-    async with database.connection() as connection:
-        total = await connection.fetchval("SELECT coalesce(sum(position), 0) FROM checkpoints")
-    return int(total)
 
 
 async def test_one_then_three_then_one_member_under_load(

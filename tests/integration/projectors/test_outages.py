@@ -18,12 +18,14 @@ from local_stack.ports import free_port
 from local_stack.postgres import PostgresServer
 from projectors import parked
 from projectors.app import serve
+from projectors.catalogue import PROJECTIONS
 from projectors.consumer import feed
 from projectors.migrate import migrate
 from projectors.settings import ProjectorSettings
 from tests.conftest import make_topics
 from tests.integration.projectors.conftest import make_settings, running
-from tests.integration.projectors.stream import Publisher, new_user, record
+from tests.integration.projectors.equality import positions, tables_equal_the_fold
+from tests.integration.projectors.stream import Publisher, lives, new_user, record
 from tests.private_servers import PrivateServers, make_database, private_servers
 from tests.waiting import until
 
@@ -134,6 +136,32 @@ async def test_postgresql_that_is_killed_and_recovers_costs_delay_and_two_lines_
             await private.users_reach(12, within=60)
     told = [line["event"] for line in lines if line["event"].startswith("feed.database_")]
     assert told == ["feed.database_unavailable", "feed.database_available"]
+
+
+async def test_servers_killed_while_everything_is_read_leave_tables_equal_to_the_fold(
+    private: Private,
+) -> None:
+    small = private.settings.model_copy(update={"projectors_batch_records": 20})
+    stream = lives(300, 6000, seed=25)
+    brokers = Kafka.model_construct(kafka_bootstrap_servers=private.kafka.bootstrap_servers)
+    async with Publisher.open(brokers, small.events_topic) as publisher:
+        for start in range(0, len(stream), 500):
+            await publisher.publish(stream[start : start + 500])
+
+    async def read_by(count: int) -> bool:
+        async with private.database() as database:
+            return await positions(database) > count
+
+    async with running(partial(serve, small)):
+        await until(lambda: read_by(1000), within=60, what="everybody to read")
+        await private.kafka.kill()
+        await private.kafka.start()
+        await until(lambda: read_by(6000), within=60, what="everybody to read on")
+        await private.postgres.kill()
+        await private.postgres.start()
+        async with private.database() as database:
+            assert await positions(database) < len(stream) * len(PROJECTIONS), "they are still reading"
+            await tables_equal_the_fold(small, database, stream)
 
 
 async def test_what_postgresql_loses_in_a_crash_is_read_from_the_topic_again(private: Private) -> None:

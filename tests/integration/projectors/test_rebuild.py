@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import signal
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -22,6 +23,7 @@ from read_model.generations import Generation, InUseError, NoGenerationError, No
 from tests.integration.projectors.conftest import running
 from tests.integration.projectors.folds import CONTENTS, FOLDS, changes_of
 from tests.integration.projectors.stream import Publisher, lives, new_user, record
+from tests.integration.projectors.victim import start_rebuilding_victim
 from tests.waiting import until
 
 
@@ -152,6 +154,39 @@ async def test_a_stopped_rebuild_goes_on_where_it_stopped(
     assert looks[0].done >= stopped_at
     assert await statuses(database, "users") == ["serving", "building"]
     assert await contents(database, "users", 2) == FOLDS["users"](changes_of(stream))
+
+
+async def test_a_rebuild_that_is_killed_again_and_again_goes_on_and_ends_in_the_same_tables(
+    settings: ProjectorSettings, database: Database, publisher: Publisher
+) -> None:
+    name = "timeline"  # which takes over the most
+    small = settings.model_copy(update={"projectors_batch_records": 25})
+    stream = lives(60, 600, seed=14)
+    await publisher.publish(stream)
+    async with running(partial(serve, settings, projections=[name])):
+        await until(lambda: is_ready(settings, database, name), within=30, what="the first generation")
+        done = 0
+        for point, count in (("before_commit", 4), ("after_commit", 4), ("index", 1), ("switch", 1), ("hand_over", 1)):
+            victim = await start_rebuilding_victim(small, name, point, count)
+            try:
+                assert await asyncio.wait_for(victim.wait(), 60) == -signal.SIGKILL, point
+            finally:
+                victim.kill()
+            before, done = done, await replayed(database, name)
+            assert done > 0, point
+            assert done >= before, f"{point}: what was replayed before is not replayed again"
+        assert await statuses(database, name) == ["standby", "serving"]
+        more = lives(20, 60, seed=15)
+        await publisher.publish(more)
+        await until(lambda: is_ready(settings, database, name), within=30, what="the projectors to feed both")
+    for number in (1, 2):
+        assert await contents(database, name, number) == FOLDS[name](changes_of([*stream, *more]))
+
+
+async def replayed(database: Database, name: str) -> int:
+    async with database.connection() as connection:
+        query = "SELECT sum(position)::bigint FROM checkpoints WHERE projection = $1 AND generation = 2"
+        return int(await connection.fetchval(query, name) or 0)
 
 
 async def test_the_timeline_takes_over_what_compaction_removed_but_not_the_erased(

@@ -1,5 +1,6 @@
-"""A projectors process of its own, which kills itself (SIGKILL) at a point, the n-th time it gets there."""
+"""A process of its own that feeds or rebuilds, and kills itself (SIGKILL) at a point, the n-th time it gets there."""
 
+import asyncio
 import os
 import signal
 import sys
@@ -7,10 +8,13 @@ from typing import Any
 
 from chassis.lifecycle import run
 from chassis.telemetry import configure_logging
-from projectors.app import serve
+from projectors import rebuild as rebuilding
+from projectors.app import open_database, serve
 from projectors.consumer import parking
 from projectors.consumer.feed import Feed
+from projectors.rebuild import Rebuild
 from projectors.settings import ProjectorSettings
+from read_model import generations
 from tests.forks import Fork
 
 
@@ -28,9 +32,8 @@ def dying_after(count: int, original: Any) -> Any:
     return call
 
 
-def project(settings: ProjectorSettings, point: str, count: int) -> None:
-    """Serve until told to stop, or until the point."""
-    configure_logging("victim", "WARNING")
+def die_at(point: str, count: int) -> None:
+    """Put death in place."""
     match point:
         case "before_commit":
             # The last thing in a batch's transaction.
@@ -38,11 +41,42 @@ def project(settings: ProjectorSettings, point: str, count: int) -> None:
         case "after_commit":
             # The first thing after it.
             Feed._show_offsets = dying_after(count, Feed._show_offsets)  # type: ignore[method-assign]
+        case "index":
+            generations.add_indexes = dying_after(count, generations.add_indexes)
+        case "switch":
+            generations.switch = dying_after(count, generations.switch)
+        case "hand_over":
+            Rebuild._hand_over = dying_after(count, Rebuild._hand_over)  # type: ignore[method-assign]
         case _:
             assert point == "never"
+
+
+def project(settings: ProjectorSettings, point: str, count: int) -> None:
+    """Serve until told to stop, or until the point."""
+    configure_logging("victim", "WARNING")
+    die_at(point, count)
     sys.exit(run(lambda stopping: serve(settings, stopping)))
 
 
+def rebuild(settings: ProjectorSettings, name: str, point: str, count: int) -> None:
+    """Rebuild to the end, or to the point."""
+    configure_logging("victim", "WARNING")
+    rebuilding.REPLAY_BATCH_RECORDS = 1  # type: ignore[misc] # in this process, which dies
+    die_at(point, count)
+
+    async def main(stopping: asyncio.Event) -> int:
+        async with open_database(settings.query_database, application="victim") as database:
+            await Rebuild(settings, database, name, stopping, lambda _: None).run(pause_before_switch=False)
+        return 0
+
+    sys.exit(run(main))
+
+
 async def start_victim(settings: ProjectorSettings, point: str, count: int = 1) -> Fork:
-    """Start one: it dies `before_commit`, `after_commit` or `never`."""
+    """Start one that feeds: it dies `before_commit`, `after_commit` or `never`."""
     return await Fork.start(project, settings, point, count)
+
+
+async def start_rebuilding_victim(settings: ProjectorSettings, name: str, point: str, count: int) -> Fork:
+    """Start one that rebuilds: it dies `before_commit`, `after_commit`, or before `index`, `switch` or `hand_over`."""
+    return await Fork.start(rebuild, settings, name, point, count)
