@@ -259,10 +259,12 @@ def json_pointer(path: Sequence[str | int]) -> str:
 
 
 def _sentence(entry: Any) -> str:
-    """Pydantic's message, with a way out for the two that offer none."""
+    """Pydantic's message, with a way out for those that offer none, or speak of Python."""
     match entry["type"]:
         case "missing":
             return "is required; add it"
+        case "model_attributes_type" | "model_type" | "dict_type":
+            return "must be a JSON object"
         case "extra_forbidden":
             return "is not a known field; remove it"
         case _:

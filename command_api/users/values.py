@@ -178,7 +178,7 @@ def _username(text: str) -> str:
         return text  # the short way for names as most people have them
     name = normalize("NFC", printable(text))
     if not least <= len(name) <= most:
-        raise ValueError(f"has {len(name)} characters; choose {least} to {most}")
+        raise ValueError(f"must have {least} to {most} characters; this has {len(name)}")
     if any(category(character)[0] in "CZ" for character in name):
         raise ValueError("has a space, a control or another invisible character; leave it out")
     return name
@@ -188,7 +188,7 @@ def _password(secret: SecretStr) -> SecretStr:
     text = printable(secret.get_secret_value())
     least, most = PASSWORD_CHARACTERS
     if not least <= len(text) <= most:
-        raise ValueError(f"has {len(text)} characters; choose {least} to {most}, any characters count")
+        raise ValueError(f"must have {least} to {most} characters, whichever; this has {len(text)}")
     return secret
 
 

@@ -105,6 +105,25 @@ async def test_every_wrong_field_is_named_with_its_limit(api: httpx.AsyncClient)
     assert "8 to 1024" in errors["#/password"]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "content"),
+    [
+        ("POST", "/users", b"[]"),
+        ("PATCH", "/users/0192f0c1-7a3e-7c4e-9d53-0a6f1d1c2b3a/profile", b'{"attributes": [1]}'),
+        ("POST", "/users/import", b"[1]"),
+        ("POST", "/users/import", b'["\\ud800"]'),
+    ],
+)
+async def test_what_is_no_object_is_said_in_the_words_of_json(
+    api: httpx.AsyncClient, method: str, path: str, content: bytes
+) -> None:
+    headers = {"Content-Type": "application/x-ndjson"} if "import" in path else JSON
+    answer = await api.request(method, path, content=content, headers=headers)
+
+    assert "must be a JSON object" in answer.text
+    assert "dict" not in answer.text
+
+
 async def test_every_problem_type_has_a_page_that_says_what_to_do(api: httpx.AsyncClient) -> None:
     index = (await api.get("/problems/")).text
     for kind in (*COMMON, *PROBLEMS):

@@ -8,10 +8,12 @@ import pytest
 from pydantic import SecretStr
 
 from chassis.database import Database
+from chassis.health import NotReadyError
 from chassis.settings import PostgresAddress
 from projectors.catalogue import PROJECTIONS
 from projectors.consumer.feed import Feed
 from projectors.consumer.subscription import FETCH_WAIT_MS
+from projectors.fleet import Fleet
 from projectors.settings import ProjectorSettings
 from read_model.generations import Generation
 
@@ -59,6 +61,23 @@ async def test_the_broker_collects_records_only_while_they_keep_coming(status: s
     assert waits_after(100.060, came=True) == patience
     assert waits_after(100.065, came=False) == FETCH_WAIT_MS
     assert fetcher._fetch_min_bytes == 1
+
+
+async def test_a_loop_that_has_not_turned_for_long_is_no_longer_alive() -> None:
+    impatient = SETTINGS.model_copy(update={"projectors_stall_seconds": 120.0})
+    async with Database.open(ADDRESS, application="tests") as database:  # nothing connects
+        fleet = Fleet(impatient, database, ["users"])
+        feed = Feed(impatient, database, PROJECTIONS["users"], Generation("users", 1, 1, "serving"))
+    task = asyncio.create_task(asyncio.sleep(0))
+    fleet._feeds["users", 1] = feed, task
+    await fleet.check_live()
+    feed._turned -= 121
+    with pytest.raises(NotReadyError, match="users generation 1 has not polled for 121 s"):
+        await fleet.check_live()
+    fleet._turned -= 121
+    with pytest.raises(NotReadyError, match="not looked after its feeds"):
+        await fleet.check_live()
+    await task
 
 
 async def wait_for(event: asyncio.Event) -> None:
