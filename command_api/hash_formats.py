@@ -39,25 +39,38 @@ DIGEST_BYTES: Final = (16, 64)
 HASH_CHARACTERS: Final = 512
 
 _BASE64: Final = r"[A-Za-z0-9+/.]+={0,2}"
+#: Argon2's own library takes it without padding, and numbers without leading zeros.
+_BARE_BASE64: Final = r"[A-Za-z0-9+/]+"
 _ARGON2: Final = re.compile(
-    rf"\$argon2(?:id|i|d)\$v=19\$m=(?P<m>\d{{1,7}}),t=(?P<t>\d{{1,3}}),p=(?P<p>\d{{1,3}})"
-    rf"\$(?P<salt>{_BASE64})\$(?P<digest>{_BASE64})"
+    r"\$argon2(?:id|i|d)\$v=19\$m=(?P<m>[1-9]\d{0,6}),t=(?P<t>[1-9]\d{0,2}),p=(?P<p>[1-9]\d{0,2})"
+    rf"\$(?P<salt>{_BARE_BASE64})\$(?P<digest>{_BARE_BASE64})",
+    re.ASCII,
 )
 #: As nearly every Argon2 hash is made: 16 bytes of salt and 32 of digest, which need no counting.
 _USUAL_ARGON2: Final = re.compile(
-    r"\$argon2id\$v=19\$m=(\d{1,7}),t=(\d{1,3}),p=(\d{1,3})\$[A-Za-z0-9+/.]{22}\$[A-Za-z0-9+/.]{43}"
+    r"\$argon2id\$v=19\$m=([1-9]\d{0,6}),t=([1-9]\d{0,2}),p=([1-9]\d{0,2})"
+    r"\$[A-Za-z0-9+/]{21}[AQgw]\$[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]",
+    re.ASCII,
 )
-_BCRYPT: Final = re.compile(r"\$2[aby]\$(?P<cost>\d\d)\$[./A-Za-z0-9]{53}")
+_BCRYPT: Final = re.compile(
+    r"\$2[aby]\$(?P<cost>\d\d)\$[./A-Za-z0-9]{21}(?P<last>[./A-Za-z0-9])[./A-Za-z0-9]{31}", re.ASCII
+)
 _PBKDF2: Final = re.compile(
     rf"\$pbkdf2(?:-(?P<function>sha1|sha256|sha512))?\$(?:i=)?(?P<i>\d{{1,8}})(?:,l=\d+)?"
-    rf"\$(?P<salt>{_BASE64})\$(?P<digest>{_BASE64})"
+    rf"\$(?P<salt>{_BASE64})\$(?P<digest>{_BASE64})",
+    re.ASCII,
 )
 _SCRYPT: Final = re.compile(
-    rf"\$scrypt\$ln=(?P<ln>\d{{1,2}}),r=(?P<r>\d{{1,3}}),p=(?P<p>\d{{1,3}})\$(?P<salt>{_BASE64})\$(?P<digest>{_BASE64})"
+    rf"\$scrypt\$ln=(?P<ln>\d{{1,2}}),r=(?P<r>\d{{1,3}}),p=(?P<p>\d{{1,3}})\$(?P<salt>{_BASE64})\$(?P<digest>{_BASE64})",
+    re.ASCII,
 )
 
 
 _NO_BASE64: Final = "has a salt or a digest that is no base64"
+#: Bits that the last letter has beyond the last byte are 0, else the libraries of Argon2 and bcrypt do not read it: the
+#: letters that it may be, for Argon2 by the number of letters modulo 4.
+_LAST_OF_ARGON2: Final = {0: None, 2: "AQgw", 3: "AEIMQUYcgkosw048"}
+_LAST_OF_BCRYPT: Final = ".Oeu"
 
 
 class UnacceptableHashError(ValueError):
@@ -103,6 +116,10 @@ def _examine_usual_argon2(match: re.Match[str]) -> None:
 def _examine_argon2(match: re.Match[str]) -> None:
     _examine_argon2_cost(match["m"], match["t"], match["p"])
     _examine_bytes(match)
+    for text in (match["salt"], match["digest"]):
+        allowed = _LAST_OF_ARGON2[len(text) % 4]
+        if allowed and text[-1] not in allowed:
+            raise UnacceptableHashError(_NO_BASE64)
 
 
 # The hashes of an import have a handful of costs among them; errors are not kept.
@@ -115,6 +132,8 @@ def _examine_argon2_cost(memory: str, time: str, parallelism: str) -> None:
 
 def _examine_bcrypt(match: re.Match[str]) -> None:
     _within("cost", int(match["cost"]), *BCRYPT_COST)
+    if match["last"] not in _LAST_OF_BCRYPT:
+        raise UnacceptableHashError(_NO_BASE64)
 
 
 def _examine_pbkdf2(match: re.Match[str]) -> None:
@@ -124,8 +143,9 @@ def _examine_pbkdf2(match: re.Match[str]) -> None:
 
 def _examine_scrypt(match: re.Match[str]) -> None:
     _within("p", int(match["p"]), 1, SCRYPT_PARALLELISM)
-    _within("ln", int(match["ln"]), 1, 24)
     _within("r", int(match["r"]), 1, 64)
+    # Below 16 r (RFC 7914, section 2).
+    _within("ln", int(match["ln"]), 1, min(24, 16 * int(match["r"]) - 1))
     _within("memory in bytes", _scrypt_memory(match), 1, SCRYPT_MEMORY_BYTES)
     _examine_bytes(match)
 

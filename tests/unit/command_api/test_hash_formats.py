@@ -5,6 +5,8 @@ from base64 import b64encode
 
 import pytest
 from argon2 import PasswordHasher, Type
+from hypothesis import given
+from hypothesis import strategies as st
 
 from command_api.hash_formats import UnacceptableHashError, check, verify
 
@@ -50,7 +52,7 @@ def test_an_accepted_hash_knows_its_password_and_no_other(password_hash: str) ->
 
 @pytest.mark.parametrize("version", ["2a", "2b", "2y"])
 def test_bcrypt_is_accepted(version: str) -> None:
-    password_hash = f"${version}$12$" + "a" * 53
+    password_hash = f"${version}$12$" + "a" * 21 + "O" + "a" * 31
 
     assert check(password_hash) == password_hash
 
@@ -71,6 +73,11 @@ TOO_MUCH = {
     f"$argon2id$v=19$m=65536,t=2,p=1${b64(b'short')}${DIGEST}": "salt",
     f"$argon2id$v=19$m=65536,t=2,p=1${b64(SALT)}${b64(b'short')}": "digest",
     f"$argon2id$v=19$m=65536,t=2,p=1$a${DIGEST}": "base64",
+    # What the libraries that check hashes do not read.
+    f"$argon2id$v=19$m=65536,t=2,p=1${b64(SALT)[:-1]}x${DIGEST}": "base64",
+    f"$argon2id$v=19$m=65536,t=2,p=1${b64(SALT)}${DIGEST[:-1]}1": "base64",
+    "$2b$12$" + "a" * 53: "base64",
+    f"$scrypt$ln=16,r=1,p=1${b64(SALT)}${DIGEST}": "ln 16; 1 to 15",
 }
 
 
@@ -82,8 +89,49 @@ def test_a_hash_whose_check_would_cost_too_much_is_refused(password_hash: str, w
 
 @pytest.mark.parametrize(
     "text",
-    ["", "password", "5f4dcc3b5aa765d61d8327deb882cf99", "$1$salt$hash", "$argon2id$v=16$m=8,t=1,p=1$a$b", "$" * 600],
+    [
+        "",
+        "password",
+        "5f4dcc3b5aa765d61d8327deb882cf99",
+        "$1$salt$hash",
+        "$argon2id$v=16$m=8,t=1,p=1$a$b",
+        f"$argon2id$v=19$m=008,t=1,p=1${b64(SALT)}${DIGEST}",
+        f"$argon2id$v=19$m=8,t=1,p=1${b64(SALT)}==${DIGEST}",
+        f"$argon2id$v=19$m=\u0668,t=1,p=1${b64(SALT)}${DIGEST}",
+        "$2b$0\u0664$" + "a" * 21 + "O" + "a" * 31,
+        "$" * 600,
+    ],
 )
 def test_what_is_no_hash_of_a_known_form_is_refused(text: str) -> None:
     with pytest.raises(UnacceptableHashError, match="PHC or modular crypt form"):
         check(text)
+
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/.="
+PARAMETERS = st.one_of(
+    st.builds("$argon2{}$v=19$m={},t={},p={}".format, st.sampled_from(["d", "i", "id"]), *[st.integers(0, 64)] * 3),
+    st.builds("$2b${:02d}".format, st.integers(3, 5)),
+    st.builds("$pbkdf2{}${}".format, st.sampled_from(["", "-sha256", "-sha1"]), st.integers(0, 20)),
+    st.builds("$scrypt$ln={},r={},p={}".format, st.integers(0, 9), st.integers(0, 3), st.integers(0, 3)),
+)
+
+
+@given(
+    parameters=PARAMETERS,
+    salt=st.text(LETTERS, min_size=1, max_size=30),
+    digest=st.text(LETTERS, min_size=20, max_size=60),
+    exact=st.booleans(),
+)
+def test_whatever_is_accepted_can_be_checked(parameters: str, salt: str, digest: str, exact: bool) -> None:
+    """Else the first who gives the current password would learn of it, by a 500."""
+    if parameters.startswith("$2b"):
+        text = f"{parameters}${(salt + digest).replace('+', 'A').replace('=', 'A')[:53]:.<53}"
+    elif exact:
+        text = f"{parameters}${b64(salt.encode())}${b64(digest.encode())}"
+    else:
+        text = f"{parameters}${salt}${digest}"
+    try:
+        check(text)
+    except UnacceptableHashError:
+        return
+    assert verify(PASSWORD, text) is False
