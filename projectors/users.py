@@ -19,8 +19,9 @@ from projectors.projection import IF_MOVED, CarryOver, Projection, Rows, newest
 from read_model import users
 from read_model.generations import Connection
 
-#: Somebody waits for what was just changed; this is half of what a command and its way here take by themselves.
-PATIENCE_MS: Final = 10
+#: Somebody waits for what was just changed: collected is only what a transaction of the relay brings to several
+#: partitions one after the other, within a millisecond or two.
+PATIENCE_MS: Final = 3
 _PREFIX: Final = b'{"user":'
 _NEXT: Final = b',"previous":'
 _USER: Final = b'"user"'
