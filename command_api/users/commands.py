@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from command_api.users.values import (
     AttributesPatch,
+    CurrentPassword,
     DisplayName,
     Email,
     Password,
@@ -58,7 +59,7 @@ class ChangePassword(_Command):
     """Another password: the user's own change where the current one is given, else an administrator's reset."""
 
     password: Password
-    current_password: Password | None = Field(
+    current_password: CurrentPassword | None = Field(
         default=None, description="Checked where it is given; wrong is answered 403."
     )
 

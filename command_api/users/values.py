@@ -184,12 +184,20 @@ def _username(text: str) -> str:
     return name
 
 
-def _password(secret: SecretStr) -> SecretStr:
-    text = printable(secret.get_secret_value())
-    least, most = PASSWORD_CHARACTERS
-    if not least <= len(text) <= most:
-        raise ValueError(f"must have {least} to {most} characters, whichever; this has {len(text)}")
-    return secret
+def _password(least: int, most: int) -> AfterValidator:
+    def check(secret: SecretStr) -> SecretStr:
+        length = len(printable(secret.get_secret_value()))
+        if not least <= length <= most:
+            raise ValueError(f"must have {least} to {most} characters, whichever; this has {length}")
+        return secret
+
+    return AfterValidator(check)
+
+
+def _password_schema(least: int, most: int) -> WithJsonSchema:
+    return WithJsonSchema(
+        {"type": "string", "format": "password", "writeOnly": True, "minLength": least, "maxLength": most}
+    )
 
 
 def _at_most(characters: int) -> AfterValidator:
@@ -230,20 +238,19 @@ Username = Annotated[
 ]
 Password = Annotated[
     SecretStr,
-    AfterValidator(_password),
-    WithJsonSchema(
-        {
-            "type": "string",
-            "format": "password",
-            "writeOnly": True,
-            "minLength": PASSWORD_CHARACTERS[0],
-            "maxLength": PASSWORD_CHARACTERS[1],
-        }
-    ),
+    _password(*PASSWORD_CHARACTERS),
+    _password_schema(*PASSWORD_CHARACTERS),
     Field(
         description="Any characters, spaces too; hashed as NFC, never truncated, never shown again.",
         examples=["correct horse battery staple"],
     ),
+]
+#: Whoever was imported with a hash may have a password that nobody could choose here.
+CurrentPassword = Annotated[
+    SecretStr,
+    _password(1, PASSWORD_CHARACTERS[1]),
+    _password_schema(1, PASSWORD_CHARACTERS[1]),
+    Field(examples=["correct horse battery staple"]),
 ]
 DisplayName = Annotated[
     str,

@@ -117,6 +117,21 @@ async def test_an_imported_bcrypt_hash_can_be_checked(api: httpx.AsyncClient) ->
     assert (wrong.status_code, right.status_code) == (403, 204)
 
 
+async def test_an_imported_password_may_be_shorter_than_any_that_can_be_chosen_here(api: httpx.AsyncClient) -> None:
+    hashed = bcrypt.hashpw(b"1234", bcrypt.gensalt(4)).decode()
+    [created, _] = await send(api, line("ann", password_hash=hashed))
+    url = f"/users/{created['id']}/password"
+
+    short = await api.put(url, json={"password": "4321", "current_password": "1234"})
+    empty = await api.put(url, json={"password": "another one", "current_password": ""})
+    right = await api.put(url, json={"password": "another one", "current_password": "1234"})
+
+    for refused, field in ((short, "password"), (empty, "current_password")):
+        [wrong] = problem(refused, 422, "validation-error")["errors"]
+        assert wrong["pointer"] == f"#/{field}"
+    assert right.status_code == 204
+
+
 async def test_a_bad_line_fails_alone(api: httpx.AsyncClient, database: Connection) -> None:
     await register(api, "taken")
     bad: list[tuple[dict[str, Any] | bytes, str]] = [
