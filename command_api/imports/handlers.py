@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,8 +17,8 @@ import structlog
 
 from chassis.problems import Problem
 from command_api.causes import Cause
-from command_api.imports.lines import ReadLine, read_lines
-from command_api.imports.store import Batch, ImportStore, NewUser, Outcome
+from command_api.imports.lines import ImportLine, ReadLine, read_lines
+from command_api.imports.store import Batch, ImportStore, Newcomers, NewUser, Outcome
 from command_api.passwords import RETRY_AFTER_SECONDS, Passwords
 from command_api.users.decisions import register
 from command_api.users.errors import BUSY, CONFLICT, EMAIL_TAKEN, USER_ERASED, USERNAME_TAKEN
@@ -31,7 +31,7 @@ log = structlog.get_logger("import")
 #: Lines of one transaction: large enough that a statement and a commit cost little per line, small enough that nobody
 #: waits long for a row of it.
 BATCH_LINES: Final = 500
-#: Lines that are read or made events of before others get their turn: one or two milliseconds of the loop.
+#: Lines that are read and made events of before others get their turn: one or two milliseconds of the loop.
 SLICE_LINES: Final = 25
 #: Imports at once in one process: each holds its whole body, and more would only share the same cores.
 IMPORTS_AT_ONCE: Final = 2
@@ -128,23 +128,49 @@ class ImportHandlers:
 
     async def _prepare_next(self, lines: Iterator[ReadLine], cause: Cause) -> _Prepared | None:
         """The next batch, None after the last."""
-        read = await _next_batch(lines)
-        return await self._prepare(read, cause) if read else None
+        numbers: list[int] = []
+        problems: dict[int, Problem] = {}
+        users: dict[int, NewUser] = {}
+        open_: dict[int, ImportLine] = {}
+        newcomers = Newcomers(self.clock(), cause)
+        for number, read in islice(lines, BATCH_LINES):
+            numbers.append(number)
+            if isinstance(read, Problem):
+                problems[number] = read
+            elif read.password_hash is None:
+                open_[number] = read
+            else:
+                # At once: what was read and decided is gone before the next line is.
+                users[number] = self._new_user(newcomers, read, read.password_hash)
+            if not len(numbers) % SLICE_LINES:
+                await asyncio.sleep(0)
+        users.update(await self._hashed(newcomers, open_))
+        groups = [(group, Batch(list(group.values()), newcomers.time)) for group in _distinct(users)]
+        return _Prepared(numbers, problems, users, groups) if numbers else None
 
-    async def _prepare(self, read: Sequence[ReadLine], cause: Cause) -> _Prepared:
-        now = self.clock()
-        users = await self._new_users(read, now)
-        groups = [(group, Batch(list(group.values()), now, cause)) for group in _distinct(users)]
-        return _Prepared(read, users, groups)
+    async def _hashed(self, newcomers: Newcomers, lines: dict[int, ImportLine]) -> dict[int, NewUser]:
+        """Those whose passwords are to be hashed."""
+        secrets = [line.password for line in lines.values() if line.password is not None]
+        hashes = await self.passwords.hash_all(secrets)
+        users: dict[int, NewUser] = {}
+        for (number, line), password_hash in zip(lines.items(), hashes, strict=True):
+            users[number] = self._new_user(newcomers, line, password_hash)
+            if not len(users) % SLICE_LINES:
+                await asyncio.sleep(0)
+        return users
+
+    def _new_user(self, newcomers: Newcomers, line: ImportLine, password_hash: str) -> NewUser:
+        event = register(Unregistered(line.id or self.new_id()), line, newcomers.time)
+        return newcomers.add(event, self.new_id(), password_hash)
 
     async def _commit(self, batch: _Prepared) -> Iterator[Result]:
         """Insert a batch; gives each line's result, made when it is asked for."""
-        outcomes: dict[int, Outcome | Problem] = {line.number: line.problem for line in batch.read if line.problem}
+        outcomes: dict[int, Outcome | Problem] = dict(batch.problems)
         for group, prepared in batch.groups:
             outcomes.update(await self._insert(group, prepared))
         if Outcome.CREATED in outcomes.values():
             self.notifier.notify()
-        return (_result(line.number, batch.users.get(line.number), outcomes[line.number]) for line in batch.read)
+        return (_result(number, batch.users.get(number), outcomes[number]) for number in batch.numbers)
 
     async def _insert(self, group: dict[int, NewUser], batch: Batch) -> dict[int, Outcome | Problem]:
         try:
@@ -152,37 +178,17 @@ class ImportHandlers:
         except ContendedError:
             refused = Problem(CONFLICT, CONFLICT.meaning)
             return dict.fromkeys(group, refused)
-        return {number: by_id[user.event.user.id] for number, user in group.items()}
-
-    async def _new_users(self, read: Sequence[ReadLine], now: datetime) -> dict[int, NewUser]:
-        lines = {line.number: line.user for line in read if line.user}
-        open_ = {number: line.password for number, line in lines.items() if line.password is not None}
-        hashes = dict(zip(open_, await self.passwords.hash_all(list(open_.values())), strict=True))
-        users: dict[int, NewUser] = {}
-        for number, line in lines.items():
-            password_hash = hashes[number] if line.password_hash is None else line.password_hash
-            event = register(Unregistered(line.id or self.new_id()), line, now)
-            users[number] = NewUser(event, self.new_id(), password_hash)
-            if not len(users) % SLICE_LINES:
-                await asyncio.sleep(0)
-        return users
+        return {number: by_id[user.id] for number, user in group.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """A batch as it was read, and ready to be sent: in groups, because an id may come twice."""
+    """A batch by the numbers of its lines, ready to be sent: in groups, because an id may come twice."""
 
-    read: Sequence[ReadLine]
+    numbers: list[int]
+    problems: dict[int, Problem]
     users: dict[int, NewUser]
     groups: list[tuple[dict[int, NewUser], Batch]]
-
-
-async def _next_batch(lines: Iterator[ReadLine]) -> list[ReadLine]:
-    batch: list[ReadLine] = []
-    while len(batch) < BATCH_LINES and (some := list(islice(lines, SLICE_LINES))):
-        batch += some
-        await asyncio.sleep(0)
-    return batch
 
 
 def _has_succeeded(task: asyncio.Task[Any]) -> bool:
@@ -205,13 +211,13 @@ def _told(results: Iterator[Result], counts: Counter[str]) -> bytes:
 
 def _distinct(users: dict[int, NewUser]) -> Iterator[dict[int, NewUser]]:
     """The users in groups without a repeated id: the second line with one must see what became of the first."""
-    left = users
+    left = dict(sorted(users.items()))
     while left:
         group: dict[int, NewUser] = {}
         taken: set[UUID] = set()
         for number, user in left.items():
-            if user.event.user.id not in taken:
-                taken.add(user.event.user.id)
+            if user.id not in taken:
+                taken.add(user.id)
                 group[number] = user
         yield group
         left = {number: user for number, user in left.items() if number not in group}
@@ -222,7 +228,7 @@ def _result(number: int, user: NewUser | None, outcome: Outcome | Problem) -> Re
         assert user is not None
         status = "created" if outcome is _CREATED else "unchanged"
         # By hand, because it is the answer to nearly every line.
-        return Result(status, f'{{"line":{number},"status":"{status}","id":"{user.event.user.id}"}}\n'.encode())
+        return Result(status, f'{{"line":{number},"status":"{status}","id":"{user.id}"}}\n'.encode())
     match outcome:
         case Outcome():
             kind = _PROBLEMS[outcome]

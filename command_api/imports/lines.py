@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from codecs import BOM_UTF8
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Annotated, Final, Self
+from typing import Annotated, Final, NamedTuple, Self
 from uuid import UUID
 
 from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema, model_validator
@@ -53,13 +52,11 @@ class ImportLine(RegistersUser):
         return self
 
 
-@dataclass(frozen=True, slots=True)
-class ReadLine:
+class ReadLine(NamedTuple):
     """A line by its number, the first being 1: the user it is, or what is wrong with it."""
 
     number: int
-    user: ImportLine | None = None
-    problem: Problem | None = None
+    read: ImportLine | Problem
 
 
 def count_lines(body: bytes) -> int:
@@ -86,13 +83,13 @@ def _split(body: bytes) -> Iterator[bytes]:
 
 def _read(number: int, line: bytes) -> ReadLine:
     if len(line) > LINE_BYTES:
-        return ReadLine(number, problem=Problem(MALFORMED, f"has {len(line)} bytes, {LINE_BYTES} at most"))
+        return ReadLine(number, Problem(MALFORMED, f"has {len(line)} bytes, {LINE_BYTES} at most"))
     try:
         return ReadLine(number, ImportLine.model_validate_json(line))
     except ValidationError as error:
         if error.errors(include_url=False, include_input=False, include_context=False)[0]["type"] == "json_invalid":
             return _read_as_elsewhere(number, line)
-        return ReadLine(number, problem=_problem(error))
+        return ReadLine(number, _problem(error))
 
 
 def _read_as_elsewhere(number: int, line: bytes) -> ReadLine:
@@ -103,11 +100,11 @@ def _read_as_elsewhere(number: int, line: bytes) -> ReadLine:
     try:
         document = json.loads(line.decode())
     except (ValueError, RecursionError):
-        return ReadLine(number, problem=Problem(MALFORMED, "is not JSON in UTF-8"))
+        return ReadLine(number, Problem(MALFORMED, "is not JSON in UTF-8"))
     try:
         return ReadLine(number, ImportLine.model_validate(document))
     except ValidationError as error:
-        return ReadLine(number, problem=_problem(error))
+        return ReadLine(number, _problem(error))
 
 
 def _problem(error: ValidationError) -> Problem:

@@ -19,7 +19,7 @@ from uuid import UUID
 import asyncpg
 
 from chassis.database import Database, describe
-from chassis.text_keys import text_keys
+from chassis.text_keys import text_key
 from command_api.causes import Cause
 from command_api.users.store import ContendedError, UnexpectedViolationError, attributes_text
 from events.catalogue import encode
@@ -73,6 +73,9 @@ FROM unnest($1::uuid[], $2::text[], $3::text[]) AS given (id, email_key, usernam
 
 
 _TYPE: Final = f"{UserRegistered.name}.v{UserRegistered.version}"
+_ANY_ID: Final = UUID(int=0)
+_EMAIL_KEY: Final = _USERS.index("email_key")
+_USERNAME_KEY: Final = _USERS.index("username_key")
 
 
 class Outcome(Enum):
@@ -89,33 +92,57 @@ class Outcome(Enum):
 
 @dataclass(slots=True)
 class NewUser:
-    """One user to insert; the event's cause, time and type are the batch's."""
+    """One user to insert: their row, in the order of _USERS, and their event's, in the order of _OUTBOX."""
 
-    event: UserRegistered
-    event_id: UUID
-    password_hash: str
+    id: UUID
+    row: tuple[Any, ...]
+    event_row: tuple[Any, ...]
+
+
+class Newcomers:
+    """Makes the rows of those who are new at one time, because of one command.
+
+    Each is made as soon as its line is read: what is large about a user, the event above all, is gone before the next.
+    """
+
+    def __init__(self, time: datetime, cause: Cause) -> None:
+        """Their events differ in data and ids alone."""
+        self.time = time
+        self._headers = headers_like(
+            Envelope(
+                event_id=_ANY_ID,
+                type=_TYPE,
+                user_id=_ANY_ID,
+                version=1,
+                time=time,
+                correlation_id=cause.correlation_id,
+                causation_id=cause.command_id,
+                traceparent=cause.traceparent,
+            )
+        )
+
+    def add(self, event: UserRegistered, event_id: UUID, password_hash: str) -> NewUser:
+        """The rows of one more."""
+        user, time = event.user, self.time
+        identifier, email, username = user.id, user.email, user.username
+        row = (
+            identifier, 1, event_id, "active", email, text_key(email), False, username, text_key(username),
+            user.display_name, attributes_text(user.attributes), password_hash, time, time,
+        )  # fmt: skip
+        return NewUser(identifier, row, (event_id, identifier, encode(event), self._headers(event_id, identifier)))
 
 
 class Batch:
-    """Users who are new at one time, because of one command; ready to be sent, and so made ahead of its turn."""
+    """Newcomers of one time, ready to be sent, and so made ahead of its turn."""
 
-    def __init__(self, users: Sequence[NewUser], time: datetime, cause: Cause) -> None:
+    def __init__(self, users: Sequence[NewUser], time: datetime) -> None:
         """Their ids must differ."""
         self.users = users
         self.time = time
         # Sorted by key, and then by line, as the statement sorts them.
-        keys = zip(
-            text_keys([user.event.user.email for user in users]),
-            text_keys([user.event.user.username for user in users]),
-            strict=True,
-        )
-        made = sorted(zip(keys, users, strict=True), key=_email_key)
-        headers = headers_like(_envelope(users[0], time, cause))
-        self.user_rows = [_user_row(user, *keys, time) for keys, user in made]
-        self.event_rows = [
-            (user.event_id, user.event.user.id, encode(user.event), headers(user.event_id, user.event.user.id))
-            for _, user in made
-        ]
+        in_order = sorted(users, key=_email_key)
+        self.user_rows = [user.row for user in in_order]
+        self.event_rows = [user.event_row for user in in_order]
 
 
 class ImportStore:
@@ -152,14 +179,14 @@ class _ErasedMeanwhileError(Exception):
 
 async def _insert(connection: Any, batch: Batch) -> dict[UUID, Outcome]:
     if await _copied(connection, batch):
-        return {user.event.user.id: Outcome.CREATED for user in batch.users}
+        return dict.fromkeys((user.id for user in batch.users), Outcome.CREATED)
     async with connection.transaction():
         created = {row["user_id"] for row in await connection.fetch(_INSERT, *_columns(batch))}
         await _refuse_erased(connection, created)
     outcomes = dict.fromkeys(created, Outcome.CREATED)
-    left = [user.event.user for user in batch.users if user.event.user.id not in created]
+    left = [user for user in batch.users if user.id not in created]
     if left:
-        emails, names = text_keys([user.email for user in left]), text_keys([user.username for user in left])
+        emails, names = [user.row[_EMAIL_KEY] for user in left], [user.row[_USERNAME_KEY] for user in left]
         rows = await connection.fetch(_EXPLAIN, [user.id for user in left], emails, names)
         outcomes.update({row["id"]: _explain(row) for row in rows})
     return outcomes
@@ -171,7 +198,7 @@ async def _copied(connection: Any, batch: Batch) -> bool:
         async with connection.transaction():
             await connection.copy_records_to_table("users", columns=_USERS, records=batch.user_rows)
             await connection.copy_records_to_table("outbox", columns=_OUTBOX, records=batch.event_rows)
-            await _refuse_erased(connection, (user.event.user.id for user in batch.users))
+            await _refuse_erased(connection, (user.id for user in batch.users))
     except (asyncpg.UniqueViolationError, _ErasedMeanwhileError):
         return False
     return True
@@ -193,17 +220,8 @@ def _explain(row: Any) -> Outcome:
     return Outcome.USERNAME_TAKEN if row["has_username"] else Outcome.CONTENDED
 
 
-def _user_row(user: NewUser, email_key: str, username_key: str, time: datetime) -> tuple[Any, ...]:
-    """In the order of _USERS."""
-    public = user.event.user
-    return (
-        public.id, 1, user.event_id, "active", public.email, email_key, False, public.username, username_key,
-        public.display_name, attributes_text(public.attributes), user.password_hash, time, time,
-    )  # fmt: skip
-
-
-def _email_key(keyed: tuple[tuple[str, str], NewUser]) -> str:
-    (key, _), _ = keyed
+def _email_key(user: NewUser) -> str:
+    key: str = user.row[_EMAIL_KEY]
     return key
 
 
@@ -218,17 +236,4 @@ def _columns(batch: Batch) -> tuple[Any, ...]:
         events["value"],
         events["headers"],
         batch.time,
-    )
-
-
-def _envelope(user: NewUser, time: datetime, cause: Cause) -> Envelope:
-    return Envelope(
-        event_id=user.event_id,
-        type=_TYPE,
-        user_id=user.event.user.id,
-        version=1,
-        time=time,
-        correlation_id=cause.correlation_id,
-        causation_id=cause.command_id,
-        traceparent=cause.traceparent,
     )

@@ -172,6 +172,14 @@ async def test_of_several_lines_with_one_address_the_first_is_registered(api: ht
     assert [result["line"] for result in results if result.get("status") == "created"] == [1, 2, 3]
 
 
+async def test_of_one_address_the_first_line_is_registered_though_its_password_is_hashed_last(
+    api: httpx.AsyncClient,
+) -> None:
+    results = await send(api, registration("ann"), line("bob", email="ann@example.com"), line("eve"))
+
+    assert [result["status"] for result in results[:3]] == ["created", "failed", "created"]
+
+
 async def test_a_byte_order_mark_before_the_first_line_is_passed_over(api: httpx.AsyncClient) -> None:
     results = await send(api, BOM_UTF8 + json.dumps(line("ann")).encode(), BOM_UTF8 + json.dumps(line("bob")).encode())
 
@@ -214,6 +222,17 @@ async def test_the_same_id_twice_in_one_import_is_unchanged_the_second_time(
     assert [result["status"] for result in results[:2]] == ["created", "unchanged"]
     assert await database.fetchval("SELECT username FROM users") == "ann"
     assert await database.fetchval("SELECT count(*) FROM outbox") == 1
+
+
+async def test_of_one_id_the_first_line_counts_though_its_password_is_hashed_last(
+    api: httpx.AsyncClient, database: Connection
+) -> None:
+    identifier = str(new_id())
+
+    results = await send(api, registration("ann") | {"id": identifier}, line("bob", id=identifier), line("eve"))
+
+    assert [result["status"] for result in results[:3]] == ["created", "unchanged", "created"]
+    assert [row["username"] for row in await database.fetch("SELECT username FROM users ORDER BY 1")] == ["ann", "eve"]
 
 
 async def test_an_erased_person_does_not_come_back(api: httpx.AsyncClient, database: Connection) -> None:
