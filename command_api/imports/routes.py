@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any, Final
@@ -30,6 +31,8 @@ from command_api.users.handlers import CommandContext
 
 PATH: Final = "/users/import"
 NDJSON: Final = "application/x-ndjson"
+#: The largest body over a line of 1 Mbit/s; one that comes slower would keep others waiting.
+BODY_SECONDS: Final = 150.0
 
 
 class NdjsonRoute(StrictRoute):
@@ -93,20 +96,31 @@ async def import_users(request: Request, context: Context, imports: Imports) -> 
     `id` (UUIDv7): where a user has it already the line changes nothing, so a repeated import is harmless.
     """
     require_media_type(request, (NDJSON,))
-    body = await read_body(request)
-    lines = count_lines(body)
-    if lines > LINES:
-        raise Problem(PAYLOAD_TOO_LARGE, f"the body has {lines} lines, {LINES} at most; send the rest by itself")
-    results = _results(imports, body, context)
+    results = _results(imports, request, context)
     # What goes wrong before the first batch is there can still be answered with its own status.
     first = await anext(results)
     return StreamingResponse(_rest(first, results), media_type=NDJSON)
 
 
-async def _results(imports: ImportHandlers, body: bytes, context: CommandContext) -> AsyncIterator[bytes]:
-    async with imports.slot(), aclosing(imports.run(body, context.cause)) as results:
-        async for chunk in results:
-            yield chunk
+async def _results(imports: ImportHandlers, request: Request, context: CommandContext) -> AsyncIterator[bytes]:
+    # Whoever is refused has not been read: bodies that wait would be memory without a limit.
+    async with imports.slot():
+        body = await _body(request)
+        async with aclosing(imports.run(body, context.cause)) as results:
+            async for chunk in results:
+                yield chunk
+
+
+async def _body(request: Request) -> bytes:
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            body = await read_body(request)
+    except TimeoutError:
+        raise Problem(MALFORMED, f"the body did not come within {BODY_SECONDS:g} s; send less at once") from None
+    lines = count_lines(body)
+    if lines > LINES:
+        raise Problem(PAYLOAD_TOO_LARGE, f"the body has {lines} lines, {LINES} at most; send the rest by itself")
+    return body
 
 
 async def _rest(first: bytes, results: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -4,7 +4,7 @@ import asyncio
 import gzip
 import json
 from codecs import BOM_UTF8
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from pydantic import SecretStr
 
 from chassis.identifiers import new_id
 from command_api.causes import Cause
+from command_api.imports import routes
 from command_api.imports.handlers import ImportHandlers
 from command_api.imports.lines import BYTES
 from events.catalogue import decode, encode
@@ -405,6 +406,35 @@ async def test_a_third_import_at_once_is_told_to_come_back(api: httpx.AsyncClien
 
     problem(answer, 503, "busy")
     assert answer.headers["retry-after"] == "1"
+
+
+async def test_an_import_that_is_refused_has_not_been_read(api: httpx.AsyncClient, app: FastAPI) -> None:
+    read = []
+
+    async def body() -> AsyncIterator[bytes]:
+        read.append(1)
+        yield body_of([line("ann")])
+
+    imports = app.state.resources.imports
+    async with imports.slot(), imports.slot():
+        problem(await api.post("/users/import", content=body(), headers=HEADERS), 503, "busy")
+
+    assert not read
+
+
+async def test_a_body_that_does_not_come_gives_its_place_away(
+    api: httpx.AsyncClient, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routes, "BODY_SECONDS", 0.1)
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"{}\n"
+        await asyncio.Event().wait()
+
+    refused = problem(await api.post("/users/import", content=body(), headers=HEADERS), 400, "malformed-request")
+
+    assert "within 0.1 s" in refused["detail"]
+    assert not app.state.resources.imports.running
 
 
 @pytest.mark.parametrize("event", ["import.complete"])
