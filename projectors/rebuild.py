@@ -38,8 +38,8 @@ from read_model.generations import Generation, NotCaughtUpError
 
 log = structlog.get_logger("projectors.rebuild")
 
-#: How often progress is looked at.
-LOOK_SECONDS: Final = 0.25
+#: How often progress is looked at, and so how late its end is seen; a look is one small query.
+LOOK_SECONDS: Final = 0.05
 #: The rate is that of the last so many seconds: long enough to be calm, short enough to be true.
 RATE_SECONDS: Final = 10.0
 #: Records of one transaction of a replay, where nobody waits for the first of them: a third fewer round trips and

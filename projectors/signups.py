@@ -66,13 +66,13 @@ class SignupsWriter:
     async def apply(self, connection: Connection, changes: Sequence[Change]) -> None:
         """One statement, whatever the batch."""
         latest = newest(changes)
-        users = [None if change.data is None else change.data["user"] for change in latest.values()]
+        users = [change.user for change in latest.values()]
         await connection.execute(
             self._apply,
             list(latest),
             [change.version for change in latest.values()],
-            [None if user is None else date.fromisoformat(user["created_at"][:10]) for user in users],
-            [None if user is None else user["status"] for user in users],
+            [None if user is None else date.fromisoformat(user.created_at[:10]) for user in users],
+            [None if user is None else user.status for user in users],
         )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from events.catalogue import short_name
 from events.user_events import rfc3339
@@ -82,10 +82,10 @@ class TimelineWriter:
 
     async def apply(self, connection: Connection, changes: Sequence[Change]) -> None:
         """Erasures first: what was before one is not written at all, what is after it is no longer refused by it."""
-        erased = newest(change for change in changes if change.data is None)
+        erased = newest(change for change in changes if change.user is None)
         if erased:
             await connection.execute(self._erase, list(erased), [change.version for change in erased.values()])
-        entries = [change for change in changes if change.data is not None]
+        entries = [change for change in changes if change.user is not None]
         if entries:
             heads = newest(entries)
             await connection.execute(self._heads, list(heads), [change.version for change in heads.values()])
@@ -99,17 +99,16 @@ class TimelineWriter:
 
 def entry(change: Change) -> bytes:
     """One event as the query API sends it."""
-    data = change.data
-    assert data is not None
-    envelope, user = change.envelope, data["user"]
+    envelope, previous = change.envelope, change.previous
+    user = from_json(change.document) if previous else {}
     return to_json(
         {
             "event_id": str(envelope.event_id),
             "type": short_name(change.type),
             "version": change.version,
             "time": rfc3339(envelope.time),
-            "changes": {name: {"from": old, "to": user.get(name)} for name, old in data["previous"].items()},
-            "reason": data.get("reason"),
+            "changes": {name: {"from": old, "to": user.get(name)} for name, old in previous.items()},
+            "reason": change.reason,
         },
         # A number beyond the range of JSON's readers; the command API lets none in.
         inf_nan_mode="null",

@@ -18,7 +18,8 @@ from chassis.database import Database
 from projectors.consumer import checkpoints, parking
 from projectors.consumer.checkpoints import Move, Notice
 from projectors.consumer.parking import Parked
-from projectors.consumer.records import Change, Poison, Record, read_record
+from projectors.consumer.records import Change, Poison, Record
+from projectors.consumer.slices import read_records
 from projectors.projection import Projection, Writer
 from read_model.generations import Connection, Generation
 
@@ -38,7 +39,7 @@ INAPPLICABLE_ERRORS: Final[tuple[type[Exception], ...]] = (
 #: A notice names its users while they fit into the 8,000 bytes that PostgreSQL allows; above that it says "many".
 NOTICE_USERS: Final = 200
 #: A millisecond of decoding: the batch in flight has several answers to wait for, and each needs a turn of the loop.
-SLICE_RECORDS: Final = 50
+SLICE_RECORDS: Final = 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +50,12 @@ class Batch:
     moves: Sequence[Move]
 
     @classmethod
-    async def of(cls, records: Iterable[Record], moves: Sequence[Move]) -> Batch:
+    async def of(cls, records: Sequence[Record], moves: Sequence[Move]) -> Batch:
         """Decode the records; never raises for what is in them. Gives way between slices, so that others can work."""
         items: list[Change | Poison] = []
-        for record in records:
-            items.append(read_record(record))
-            if len(items) % SLICE_RECORDS == 0:
-                await asyncio.sleep(0)
+        for start in range(0, len(records), SLICE_RECORDS):
+            items += read_records(records[start : start + SLICE_RECORDS])
+            await asyncio.sleep(0)
         return cls(items, moves)
 
 
@@ -75,7 +75,7 @@ class _Outcome:
         """Set aside what has to be parked, and return what can be tried."""
         changes = []
         for item in items:
-            if isinstance(item, Change) and item.data is not None and not self.blocked:
+            if isinstance(item, Change) and item.user is not None and not self.blocked:
                 changes.append(item)
             elif isinstance(item, Poison):
                 self.refuse(item.record, item.user_id, item.error)
@@ -85,7 +85,7 @@ class _Outcome:
 
     def _may_apply(self, change: Change) -> bool:
         """Whether this change is tried; one that is not, waits behind the user's parked ones."""
-        if change.data is None:
+        if change.user is None:
             # The person goes, and with them everything that waited: nothing of theirs can block any more.
             self.blocked.discard(change.user_id)
             self.erased[change.user_id] = change.record.offset
@@ -139,7 +139,7 @@ class BatchWriter:
 
     async def _write_at_once(self, batch: Batch, notice: Notice) -> bool:
         """Write the batch in one statement, which nearly every live one fits in; else write nothing, and say so."""
-        changes = [item for item in batch.items if isinstance(item, Change) and item.data is not None]
+        changes = [item for item in batch.items if isinstance(item, Change) and item.user is not None]
         if len(changes) < len(batch.items):
             return False
         async with self._database.connection() as connection:

@@ -38,7 +38,7 @@ from projectors.consumer.batches import Batch, BatchWriter
 from projectors.consumer.checkpoints import CheckpointMovedError, Move
 from projectors.consumer.freshness import Freshness
 from projectors.consumer.resumption import TooLateError, refuse_if_too_late, topic_limits
-from projectors.consumer.subscription import Records, make_broker, set_patience, stop_broker
+from projectors.consumer.subscription import Fetched, Records, fetch, make_broker, set_patience, stop_broker
 from projectors.projection import Projection
 from projectors.settings import ProjectorSettings
 from read_model.generations import Generation
@@ -47,6 +47,8 @@ log = structlog.get_logger("projectors.feed")
 
 #: One wait for records. New ones end it at once; it only bounds how soon an assignment or an idle step is noticed.
 POLL_MS: Final = 200
+#: The same for a rebuild, which waits for the last step of each partition, over the marker of the last transaction.
+BUILDING_POLL_MS: Final = 20
 #: A poll that does not come back although it was bounded waits for an assignment that does not come.
 POLL_DEADLINE_SECONDS: Final = 30.0
 #: The broker answers at least twice a second; aiokafka was seen to hear nothing ever again after a broker's restart.
@@ -129,6 +131,10 @@ class Feed:
     def places(self) -> Mapping[int, _Place]:
         """The partitions this process feeds now."""
         return self._places
+
+    @property
+    def _building(self) -> bool:
+        return self.generation.status == "building"
 
     def why_not_ready(self) -> str | None:
         """None once this member has its partitions, or is a spare, and is not far behind; later lag is no reason."""
@@ -266,7 +272,8 @@ class Feed:
         if self._unplaced and not await self._place(consumer):
             return ()
         async with asyncio.timeout(POLL_DEADLINE_SECONDS):
-            fetched = await consumer.getmany(timeout_ms=POLL_MS, max_records=self._settings.projectors_batch_records)
+            wait_ms = BUILDING_POLL_MS if self._building else POLL_MS
+            fetched = await fetch(consumer, wait_ms, self._settings.projectors_batch_records)
         self._turn()
         records, self._moves = await self._take(consumer, fetched)
         self._adapt(consumer, self._turned, came=bool(fetched))
@@ -276,14 +283,12 @@ class Feed:
 
     def _adapt(self, consumer: AIOKafkaConsumer, now: float, *, came: bool) -> None:
         """Wait for more than one record while they keep coming; not for the first, and not in a replay."""
-        patient = came and now - self._came < 2 * self._patience and self.generation.status != "building"
+        patient = came and now - self._came < 2 * self._patience and not self._building
         set_patience(consumer, int(self._patience * 1000) if patient else 0)
         if came:
             self._came = now
 
-    async def _take(
-        self, consumer: AIOKafkaConsumer, fetched: Mapping[TopicPartition, list[ConsumerRecord[bytes, bytes]]]
-    ) -> tuple[Records, list[Move]]:
+    async def _take(self, consumer: AIOKafkaConsumer, fetched: Fetched) -> tuple[Records, list[Move]]:
         records: list[ConsumerRecord[bytes, bytes]] = []
         moves = []
         for partition, found in fetched.items():
@@ -348,7 +353,7 @@ class Feed:
         while not self._broken.is_set():
             self._turn()
             try:
-                parked = await self._writer.write(batch, notify=self.generation.status != "building")
+                parked = await self._writer.write(batch, notify=not self._building)
             except DATABASE_ERRORS as error:
                 if epoch != self._epoch or self._stopping.is_set():
                     return False
@@ -421,8 +426,7 @@ class Feed:
             return
         self._break_if_silent(consumer)
         now = time.monotonic()
-        # A rebuild waits for the last step of each partition, over the marker of the last transaction.
-        tick = 0.0 if self.generation.status == "building" else TICK_SECONDS
+        tick = 0.0 if self._building else TICK_SECONDS
         moves = []
         for number, place in self._places.items():
             partition = TopicPartition(self._topic, number)

@@ -22,12 +22,15 @@ from chassis.kafka import REQUEST_SECONDS, client_arguments
 from chassis.settings import Kafka
 
 Records = tuple[ConsumerRecord[bytes, bytes], ...]
+Fetched = dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]]
 
 #: How long the broker holds an answer back while there is nothing new. Also how often a quiet partition tells us so,
 #: and thus how fine `As-Of` is; a fetch covers every partition of a broker, so two a second cost nothing.
 FETCH_WAIT_MS: Final = 500
 #: While a projection has patience, the broker answers as soon as it has this much for us: a full batch is more.
 PATIENT_BYTES: Final = 64 * 1024
+#: Unpacking so many takes a millisecond, in which nothing else happens here; a batch is many times that.
+UNPACKED_AT_ONCE: Final = 250
 #: A member that was killed is missed after this long, and its partitions go to another: the least that brokers allow by
 #: default (group.min.session.timeout.ms).
 SESSION_TIMEOUT_MS: Final = 6_000
@@ -146,6 +149,21 @@ def make_broker(settings: Kafka, *, topic: str, group: str, max_records: int, po
         await poller.handle(subscriber.consumer, records)
 
     return broker
+
+
+async def fetch(consumer: AIOKafkaConsumer, wait_ms: int, limit: int) -> Fetched:
+    """Wait for records and take what has come, `limit` at most; gives way while it unpacks them."""
+    fetched: Fetched = {}
+    missing, found = limit, await consumer.getmany(timeout_ms=wait_ms, max_records=min(limit, UNPACKED_AT_ONCE))
+    while found:
+        for partition, records in found.items():
+            fetched.setdefault(partition, []).extend(records)
+            missing -= len(records)
+        if missing <= 0 or sum(map(len, found.values())) < UNPACKED_AT_ONCE:
+            break
+        await asyncio.sleep(0)
+        found = await consumer.getmany(timeout_ms=0, max_records=min(missing, UNPACKED_AT_ONCE))
+    return fetched
 
 
 def set_patience(consumer: AIOKafkaConsumer, milliseconds: int) -> None:

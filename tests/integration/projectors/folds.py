@@ -25,7 +25,7 @@ def fold_users(changes: Iterable[Change]) -> Contents:
     documents: dict[UUID, Any] = {}
     erased: dict[UUID, int] = {}
     for change in changes:
-        if change.data is None:
+        if change.user is None:
             documents.pop(change.user_id, None)
             erased[change.user_id] = change.version
         else:
@@ -38,7 +38,7 @@ def fold_timeline(changes: Iterable[Change]) -> Contents:
     entries: dict[UUID, list[Any]] = {}
     erased: dict[UUID, int] = {}
     for change in changes:
-        if change.data is None:
+        if change.user is None:
             entries.pop(change.user_id, None)
             erased[change.user_id] = change.version
         else:
@@ -52,7 +52,7 @@ def fold_signups(changes: Iterable[Change]) -> Contents:
     """Users a day and status."""
     users: dict[UUID, tuple[Any, str]] = {}
     for change in changes:
-        if change.data is None:
+        if change.user is None:
             users.pop(change.user_id, None)
         else:
             user = event_of(change).user
