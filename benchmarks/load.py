@@ -106,15 +106,15 @@ async def closed_loop(
     """
     measured = Measured(seconds)
     over = asyncio.Event()
-    strangers, latest = connections, time.perf_counter() + SETTLE_SECONDS
+    strangers: set[_Connection] = set()
     cpu = end = 0.0
 
     def answered(connection: _Connection, status: int) -> None:
-        nonlocal strangers, cpu, end
+        nonlocal cpu, end
         now = time.perf_counter()
         if not end:
-            strangers -= not connection.due
-            if not strangers or now >= latest:
+            strangers.discard(connection)
+            if not strangers or now >= start + SETTLE_SECONDS:
                 cpu, end = time.process_time(), now + seconds
             connection.ask(following(), now)
             return
@@ -126,8 +126,10 @@ async def closed_loop(
         connection.ask(following(), now)
 
     opened = await _connect(port, connections, answered)
+    strangers.update(opened)
+    start = time.perf_counter()
     for connection in opened:
-        connection.ask(following(), 0.0)
+        connection.ask(following(), start)
     with suppress(TimeoutError):
         await asyncio.wait_for(over.wait(), SETTLE_SECONDS + seconds + LAST_ANSWER_SECONDS)
     return _finish(measured, opened, cpu, good)
