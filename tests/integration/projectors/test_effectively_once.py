@@ -5,6 +5,7 @@ import random
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -23,7 +24,7 @@ from projectors.consumer.checkpoints import CheckpointMovedError, Move
 from read_model import generations
 from read_model.generations import Connection, Generation
 from tests.integration.projectors.folds import CONTENTS, FOLDS, Contents, changes_of
-from tests.integration.projectors.stream import FakeRecord, Life, lives, new_user, record
+from tests.integration.projectors.stream import START, FakeRecord, Life, lives, new_user, record
 from tests.waiting import until
 
 TOPIC = "users.events"
@@ -141,6 +142,25 @@ async def test_of_two_owners_of_a_partition_one_commits(database: Database, name
         await second.apply(stream)
     await first.apply(stream)
     assert await contents(database, name) == FOLDS[name](changes_of(stream))
+
+
+async def test_counters_that_members_share_are_taken_in_the_order_of_days(database: Database) -> None:
+    """So that members wait for each other, but never in a circle: who waits for the first day holds no other."""
+    days = random.Random(6).sample(range(30), 30)
+    first, second = (
+        changes_of([record(UserRegistered(user=new_user(day, now=START + timedelta(days=day)))) for day in days])
+        for _ in range(2)
+    )
+    writer = PROJECTIONS["signups"].writer(1)
+    async with database.connection() as connection:
+        await writer.apply(connection, first)
+    async with database.connection() as holder, database.connection() as member, holder.transaction():
+        await holder.execute("SELECT FROM signups_g1 ORDER BY day LIMIT 1 FOR UPDATE")
+        applying = asyncio.create_task(writer.apply(member, second))
+        await until(lambda: waits_for_a_lock(holder), within=10, what="the member to wait for the first day")
+        free = await holder.fetch("SELECT FROM signups_g1 FOR UPDATE SKIP LOCKED")
+    await applying
+    assert len(free) == len(days)
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
