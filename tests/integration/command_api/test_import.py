@@ -294,7 +294,7 @@ async def test_fifty_thousand_lines_with_one_in_a_hundred_bad(api: httpx.AsyncCl
 
 
 class Hasher:
-    """Hashes the passwords of the second batch, 501 to 1,000, only when it may, or fails to."""
+    """Hashes the passwords of the second batch, of lines 501 to 1,000, only when it may, or fails to."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error
