@@ -18,12 +18,13 @@ from read_model.generations import Connection
 
 #: Sums of days, looked at by people: as for the timeline.
 PATIENCE_MS: Final = 100
-# Who may write a user's row holds that user's checkpoint, so what `before` reads cannot change under it.
+# Who may write a user's row holds that user's checkpoint, so what `input` reads cannot change under it. It looks users
+# up row by row: joined otherwise, all of a table that is not yet large would be read for every batch of a rebuild.
 _APPLY: Final = """
 WITH input AS MATERIALIZED (
     SELECT i.*, u.day AS old_day, u.status AS old_status
     FROM unnest($1::uuid[], $2::bigint[], $3::date[], $4::text[]) AS i (id, version, day, status)
-    LEFT JOIN {users} u ON u.id = i.id
+    LEFT JOIN LATERAL (SELECT * FROM {users} known WHERE known.id = i.id LIMIT 1) u ON true
     WHERE u.version IS NULL OR u.version < i.version
 ), written AS (
     INSERT INTO {users} AS t (id, version, day, status) SELECT id, version, day, status FROM input

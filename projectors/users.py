@@ -25,7 +25,8 @@ _written: Final = attrgetter("id", "version", "status", "email", "username", "cr
 # Every column goes as one text, and the documents as one behind the other: PostgreSQL takes them apart and reads them
 # in a fraction of what their encoding, value by value, costs here.
 # What is not newer is left out before the conflict, which would lock its row and so write to its page; the condition
-# after it is for a row that another transaction has written meanwhile.
+# after it is for a row that another transaction has written meanwhile. Versions are looked up row by row: as a join,
+# PostgreSQL would read all of a table that is not yet large, for every batch of a rebuild (three times the work).
 _UPSERT: Final = """
 INSERT INTO {users} AS t (id, version, status, email_key, username_key, created_at, updated_at, document)
 SELECT i.* FROM (
@@ -37,8 +38,8 @@ SELECT i.* FROM (
         string_to_array($9, ','), string_to_array($10, ',')
     ) AS texts (id, version, status, email_key, username_key, created_at, updated_at, start, length)
 ) AS i (id, version, status, email_key, username_key, created_at, updated_at, document)
-WHERE NOT EXISTS (SELECT FROM {erased} e WHERE e.id = i.id AND e.version >= i.version)
-    AND NOT EXISTS (SELECT FROM {users} u WHERE u.id = i.id AND u.version >= i.version)
+WHERE i.version > coalesce((SELECT e.version FROM {erased} e WHERE e.id = i.id), 0)
+    AND i.version > coalesce((SELECT u.version FROM {users} u WHERE u.id = i.id), 0)
     AND {condition}
 ON CONFLICT (id) DO UPDATE SET
     version = excluded.version, status = excluded.status,
