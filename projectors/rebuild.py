@@ -28,7 +28,7 @@ from aiokafka.errors import UnknownTopicOrPartitionError
 
 from chassis.database import Database, describe
 from chassis.kafka import REQUEST_SECONDS, client_arguments
-from chassis.lifecycle import wait_for_event
+from chassis.lifecycle import end, wait_for_event
 from projectors.catalogue import PROJECTIONS
 from projectors.consumer.feed import DATABASE_ERRORS, Feed
 from projectors.projection import CarryOver
@@ -139,7 +139,8 @@ class Rebuild:
             if not await self._replay(feed, goal):
                 return Stage.STOPPED
             self._tell(Stage.INDEX, generation, goal, goal)
-            await self._index(generation)
+            if not await self._index(generation):
+                return Stage.STOPPED
             goal = await end_positions(self._settings)
             if not await self._replay(feed, goal):
                 return Stage.STOPPED
@@ -183,8 +184,16 @@ class Rebuild:
             await wait_for_event(self._stopping, LOOK_SECONDS)
         return False
 
-    async def _index(self, generation: Generation) -> None:
-        await generations.add_indexes(self._database.connection, generation)
+    async def _index(self, generation: Generation) -> bool:
+        """Make the indexes; False when told to stop: those that were not finished are made by the next call."""
+        making = asyncio.create_task(generations.add_indexes(self._database.connection, generation))
+        told = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait((making, told), return_when=asyncio.FIRST_COMPLETED)
+            return making.done()
+        finally:
+            await end(told)
+            await end(making)
 
     async def _positions(self, generation: Generation) -> dict[int, int]:
         async with self._database.connection() as connection:

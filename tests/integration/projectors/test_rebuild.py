@@ -156,6 +156,31 @@ async def test_a_stopped_rebuild_goes_on_where_it_stopped(
     assert await contents(database, "users", 2) == FOLDS["users"](changes_of(stream))
 
 
+async def test_a_rebuild_that_is_stopped_while_it_makes_indexes_stops_at_once_and_makes_them_later(
+    settings: ProjectorSettings, database: Database, publisher: Publisher
+) -> None:
+    await publisher.publish(lives(5, 20, seed=16))
+    stopping = asyncio.Event()
+    work = Rebuild(settings, database, "users", stopping, lambda _: None)
+    async with database.connection() as connection:
+        await generations.begin(connection, "users")
+        async with connection.transaction():
+            # An index waits for everybody who may be writing.
+            await connection.execute("LOCK TABLE users_g2 IN ROW EXCLUSIVE MODE")
+            attempt = asyncio.create_task(work.run(pause_before_switch=True))
+            await until(lambda: waits_for_a_lock(connection), within=30, what="the index at the lock")
+            stopping.set()
+            assert await asyncio.wait_for(attempt, 10) is Stage.STOPPED
+        assert not await waits_for_a_lock(connection), "nothing was left behind that goes on making them"
+    stage, _ = await rebuild(settings, database, "users", pause=True)
+    assert stage is Stage.READY
+    assert await indexes(database, "users", 2) == await indexes(database, "users", 1)
+
+
+async def waits_for_a_lock(connection: generations.Connection) -> bool:
+    return bool(await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+
+
 async def test_a_rebuild_that_is_killed_again_and_again_goes_on_and_ends_in_the_same_tables(
     settings: ProjectorSettings, database: Database, publisher: Publisher
 ) -> None:

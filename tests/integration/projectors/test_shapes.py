@@ -147,10 +147,10 @@ async def test_a_rebuild_that_is_stopped_while_it_carries_over_does_not_switch(
     work = Rebuild(settings, database, NAME, stopping, lambda _: None)
     original = work._index
 
-    async def index(generation: generations.Generation) -> None:
-        await original(generation)
+    async def index(generation: generations.Generation) -> bool:
         # After the last look at the log: from here on there is nothing but the carry-over.
         work._replay = _at_the_end(stopping)  # type: ignore[method-assign,assignment]
+        return await original(generation)
 
     work._index = index  # type: ignore[method-assign]
     assert await work.run(pause_before_switch=False) is Stage.STOPPED
