@@ -40,10 +40,10 @@ PEAK_ROUNDS: Final = 2
 SIZES: Final = (1_000, 10_000, 100_000, 1_000_000)
 #: As large as the event of a changed profile.
 VALUE: Final = b"x" * 450
-#: Measured with psutil, 10 s at 200/s on an otherwise idle machine; the databases, the relay and the load are the rest.
+#: Measured with psutil, 3 s at 200/s, several times; the load is the rest.
 REASON: Final = (
-    "of two cores 1.9 are busy at this rate (the broker 0.6, the command API, the projectors and the query "
-    "API 0.2 each), so every stage waits for a core; send_and_wait has them to itself"
+    "of two cores 1.6 are busy at this rate (the broker 0.4, PostgreSQL 0.25, the command API, the relay, the "
+    "projectors and the query API 0.2 each), so every stage waits for a core; send_and_wait has them to itself"
 )
 STAGES: Final = ("on the topic", "in the read table", "visible")
 PARTS: Final = ("relay", "Kafka", "projector", "query")
