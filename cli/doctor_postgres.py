@@ -1,4 +1,4 @@
-"""What `muster doctor` looks at in one of the two databases: version, durability, clock, rights, migrations."""
+"""What `muster doctor` looks at in one of the two databases: version, durability, log, clock, rights, migrations."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ SELECT
     current_setting('full_page_writes') AS full_page_writes,
     current_setting('synchronous_commit') AS synchronous_commit,
     current_setting('synchronous_standby_names') AS synchronous_standbys,
+    current_setting('log_error_verbosity') AS verbosity,
     pg_postmaster_start_time() AS started,
     current_setting('port') AS port,
     current_setting('max_connections')::int AS max_connections,
@@ -77,6 +78,7 @@ async def examine_database(
         return [
             *_kind(name, address, row, creates_tables=creates_tables),
             *_durability(name, row),
+            *([_log(row["verbosity"])] if name == "command" else []),
             await _clock(name, connection),
             await asyncio.to_thread(_migrations, name, address, location),
         ]
@@ -125,6 +127,17 @@ def _durability(name: str, row: asyncpg.Record) -> list[Finding]:
     standbys = row["synchronous_standbys"] or "none"
     found = f"fsync, full_page_writes and synchronous_commit are on; synchronous standbys: {standbys}"
     return judge(check, troubles, found)
+
+
+def _log(verbosity: str) -> Finding:
+    """Whether the log keeps the addresses of people: a violated constraint's detail is the value that was taken."""
+    check, found = "command log", f"log_error_verbosity is {verbosity}"
+    if verbosity == "terse":
+        return Finding(check, "ok", found)
+    remedy = (
+        "set log_error_verbosity=terse in postgresql.conf: the log names who is registered, and outlives an erasure"
+    )
+    return Finding(check, "warning", found, remedy)
 
 
 async def _clock(name: str, connection: asyncpg.Connection[Any]) -> Finding:

@@ -69,9 +69,20 @@ async def _durable(address: PostgresAddress) -> bool:
         await connection.close()
 
 
+async def _set_verbosity(address: PostgresAddress, verbosity: str) -> None:
+    """For the sessions of this database that begin from now on."""
+    connection = await asyncpg.connect(**address.connect_arguments)
+    try:
+        await connection.execute(f"ALTER DATABASE \"{address.database}\" SET log_error_verbosity = '{verbosity}'")
+    finally:
+        await connection.close()
+
+
 async def test_a_whole_installation_is_ok_but_for_the_servers_own_durability(
     doctor: Doctor, command_database: PostgresAddress
 ) -> None:
+    await _set_verbosity(command_database, "terse")
+
     findings = await doctor.examine()
 
     durability = [finding for check in ("command durability", "query durability") for finding in findings.pop(check)]
@@ -81,6 +92,18 @@ async def test_a_whole_installation_is_ok_but_for_the_servers_own_durability(
     else:
         assert {finding.result for finding in durability} == {"failed"}
         assert any("fsync is off" in finding.found for finding in durability)
+
+
+@pytest.mark.parametrize("verbosity", ["default", "verbose"])
+async def test_a_log_that_names_people_is_told(
+    doctor: Doctor, command_database: PostgresAddress, verbosity: str
+) -> None:
+    await _set_verbosity(command_database, verbosity)
+
+    [finding] = (await doctor.examine())["command log"]
+
+    assert (finding.result, finding.found) == ("warning", f"log_error_verbosity is {verbosity}")
+    assert "log_error_verbosity=terse" in finding.remedy
 
 
 async def test_missing_settings_of_one_process_do_not_keep_the_others_from_being_examined(doctor: Doctor) -> None:
