@@ -5,6 +5,7 @@ Routes are strict: an unknown or repeated query parameter and a body of another 
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -82,7 +83,7 @@ class StrictRoute(APIRoute):
                 if body_required or has_body(request):
                     require_media_type(request, media_types)
                 # Here, because FastAPI turns whatever goes wrong while it reads a body, too large included, into a 400.
-                await read_body(request)
+                refuse_other_encodings(await read_body(request))
             return await handler(request)
 
         return strict
@@ -103,6 +104,16 @@ async def read_body(request: Request) -> bytes:
         return await request.body()
     except ClientDisconnect as error:
         raise Problem(MALFORMED, "the body ended before its end") from error
+
+
+def refuse_other_encodings(body: bytes) -> None:
+    """Raise a 400 where JSON came in UTF-16 or UTF-32: RFC 8259, section 8.1, rules them out, and Python reads them.
+
+    A byte order mark before UTF-8 is passed over, as the section allows.
+    """
+    encoding = json.detect_encoding(body)
+    if encoding not in {"utf-8", "utf-8-sig"}:
+        raise Problem(MALFORMED, f"the body looks like {encoding.upper()}; send JSON in UTF-8")
 
 
 def _is_list(annotation: object) -> bool:

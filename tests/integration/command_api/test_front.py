@@ -33,6 +33,7 @@ REQUESTS: list[tuple[bytes, dict[str, str]]] = [
     *((b'{"attributes":' + attributes + b"}", PATCH) for attributes in ATTRIBUTES),
     (b'  {"display_name" : "X"}\n', JSON),
     (b'\xef\xbb\xbf{"display_name":"X"}', JSON),
+    ('{"display_name":"X"}'.encode("utf-16-le"), JSON),
     (b'{"display_name":"X"}', {"Content-Type": "application/json; charset=utf-8"}),
     (b'{"display_name":"X"}', {"Content-Type": "APPLICATION/JSON"}),
     (b'{"display_name":"X"}', {**JSON, "Accept": "application/json;q=0.5, */*;q=0.1"}),
