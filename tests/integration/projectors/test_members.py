@@ -3,7 +3,7 @@
 import asyncio
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 from chassis.database import Database
@@ -38,12 +38,16 @@ async def test_one_then_three_then_one_member_under_load(
 ) -> None:
     small = settings.model_copy(update={"projectors_batch_records": 50})
     stream = lives(300, 6000, seed=21)
-    async with load(publisher, stream) as loading, running(partial(serve, small)):
-        await until(lambda: positions(database), within=30, what="the first member to work")
-        async with running(partial(serve, small)), running(partial(serve, small)):
+    half = len(stream) // 2
+    async with running(partial(serve, small)), AsyncExitStack() as others:
+        async with load(publisher, stream[:half]):
+            await until(lambda: positions(database), within=30, what="the first member to work")
+            for _ in range(2):
+                await others.enter_async_context(running(partial(serve, small)))
             before = await positions(database)
             await until(lambda: more_than(database, before + 1000), within=30, what="three members to work")
-        await loading
+        async with load(publisher, stream[half:]):
+            await others.aclose()
         await tables_equal_the_fold(small, database, stream)
 
 
