@@ -27,8 +27,8 @@ BAR_RATE: Final = 200.0
 #: Until the broker's machine code is made: its first transactions cost it several times what later ones do.
 WARM_UP_SECONDS: Final = 10.0
 QUICK_WARM_UP_SECONDS: Final = 0.5
-#: A round beside Kafka alone is so many turns, each of half a probe's time: the machine's pace changes within seconds.
-SLICES: Final = 4
+#: A round beside Kafka alone is the mean of so many turns, for the pace of the machine changes within seconds.
+SLICES: Final = 2
 #: Parts of the peak at which latencies are taken.
 LOADS: Final = (0.2, 0.5, 0.8)
 #: Enough that the machine is never idle, few enough that nobody queues for a connection.
@@ -172,12 +172,12 @@ async def against_kafka(plan: Plan, result: Result, servers: Servers, travellers
     async with producing(servers.kafka_settings) as producer:
 
         async def raw() -> Sample:
-            messages = [Message(b"key", VALUE)] * max(1, int(BAR_RATE * plan.seconds / 2))
+            messages = [Message(b"key", VALUE)] * int(BAR_RATE * plan.seconds)
             return await send_and_wait(producer, topic, messages, rate=BAR_RATE)
 
         reference, subject = f"send_and_wait, {BAR_RATE:.0f}/s", f"visible, {BAR_RATE:.0f}/s"
         turn = replace(plan, rounds=plan.rounds * SLICES)
-        probes = {reference: raw, subject: at_rate(travellers, BAR_RATE, plan.seconds / 2)}
+        probes = {reference: raw, subject: at_rate(travellers, BAR_RATE, plan.seconds)}
         rounds = pooled(await interleave(turn, probes, unit="ms"), SLICES)
     result.measured(reference, rounds[reference], "ms", further={"p99": rounds.part(reference, "p99")})
     further = {name: rounds.part(subject, f"visible {name}") for name in ("p95", "p99", "max")}
@@ -191,7 +191,9 @@ async def parts(plan: Plan, result: Result, servers: Servers, travellers: Travel
     """Where the time of a whole journey goes, at the rate of the bars."""
     name = f"visible while watched, {BAR_RATE:.0f}/s"
     async with watched(servers, travellers):
-        rounds = await interleave(plan, {name: at_rate(travellers, BAR_RATE, plan.seconds)}, unit="ms", warm_up=False)
+        rounds = await interleave(
+            plan, {name: at_rate(travellers, BAR_RATE, plan.seconds / 2)}, unit="ms", warm_up=False
+        )
     for part in ("visible", *PARTS):
         further = {percent: rounds.part(name, f"{part} {percent}") for percent in ("p95", "p99", "max")}
         title = name if part == "visible" else f"{part}, of visible while watched, {BAR_RATE:.0f}/s"
