@@ -54,8 +54,9 @@ class Batch:
         """Decode the records; never raises for what is in them. Gives way between slices, so that others can work."""
         items: list[Change | Poison] = []
         for start in range(0, len(records), SLICE_RECORDS):
+            if start:
+                await asyncio.sleep(0)
             items += read_records(records[start : start + SLICE_RECORDS])
-            await asyncio.sleep(0)
         return cls(items, moves)
 
 
