@@ -27,7 +27,7 @@ class Benchmark:
 BENCHMARKS: Final = {
     benchmark.name: benchmark
     for benchmark in (
-        Benchmark("commands", "Command API", 180),
+        Benchmark("commands", "Command API", 210),
         Benchmark("relay", "Relay", 180),
         Benchmark("projections", "Projections", 170),
         Benchmark("query", "Query API", 180),
