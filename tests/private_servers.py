@@ -6,7 +6,7 @@ a database and topics of its own.
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,10 +56,10 @@ async def private_servers(*, durable: bool = False) -> AsyncIterator[PrivateServ
 
 @asynccontextmanager
 async def private_postgres(
-    migrate: Migrate | None = None, database: str | None = None
+    migrate: Migrate | None = None, database: str | None = None, settings: Mapping[str, str] | None = None
 ) -> AsyncIterator[tuple[PostgresServer, PostgresAddress]]:
-    """A server until the block ends, and a database on it."""
-    async with _folder() as folder, PostgresServer(folder / "postgres", durable=False) as server:
+    """A server until the block ends, with these settings, and a database on it."""
+    async with _folder() as folder, PostgresServer(folder / "postgres", durable=False, settings=settings) as server:
         yield server, await make_database(server, migrate, database)
 
 
