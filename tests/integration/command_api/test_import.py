@@ -107,10 +107,15 @@ async def test_an_empty_hash_is_a_bad_line_like_any_other(api: httpx.AsyncClient
     assert results[3] == {"complete": True, "created": 2, "unchanged": 0, "failed": 1}
 
 
-async def test_an_imported_bcrypt_hash_can_be_checked(api: httpx.AsyncClient) -> None:
-    hashed = bcrypt.hashpw(b"correct horse", bcrypt.gensalt(4)).decode()
+async def import_with_bcrypt(api: httpx.AsyncClient, password: bytes) -> str:
+    """Import somebody who has this password, and give where it is changed."""
+    hashed = bcrypt.hashpw(password, bcrypt.gensalt(4)).decode()
     [created, _] = await send(api, line("ann", password_hash=hashed))
-    url = f"/users/{created['id']}/password"
+    return f"/users/{created['id']}/password"
+
+
+async def test_an_imported_bcrypt_hash_can_be_checked(api: httpx.AsyncClient) -> None:
+    url = await import_with_bcrypt(api, b"correct horse")
 
     wrong = await api.put(url, json={"password": "another one", "current_password": "wrong horse"})
     right = await api.put(url, json={"password": "another one", "current_password": "correct horse"})
@@ -119,9 +124,7 @@ async def test_an_imported_bcrypt_hash_can_be_checked(api: httpx.AsyncClient) ->
 
 
 async def test_an_imported_password_may_be_shorter_than_any_that_can_be_chosen_here(api: httpx.AsyncClient) -> None:
-    hashed = bcrypt.hashpw(b"1234", bcrypt.gensalt(4)).decode()
-    [created, _] = await send(api, line("ann", password_hash=hashed))
-    url = f"/users/{created['id']}/password"
+    url = await import_with_bcrypt(api, b"1234")
 
     short = await api.put(url, json={"password": "4321", "current_password": "1234"})
     empty = await api.put(url, json={"password": "another one", "current_password": ""})

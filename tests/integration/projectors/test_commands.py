@@ -189,11 +189,14 @@ async def test_an_audit_tells_what_differs_and_ends_with_1(
     assert "restored to an earlier time" in shown.out
 
 
-@pytest.mark.parametrize(
+each_command_that_reads_the_query_database = pytest.mark.parametrize(
     "arguments",
     [("parked", "list"), ("rebuild", "users"), ("rebuild", "status"), ("lag",), ("audit",)],
     ids=["parked list", "rebuild", "rebuild status", "lag", "audit"],
 )
+
+
+@each_command_that_reads_the_query_database
 async def test_a_database_that_is_down_is_said_in_one_line(
     variables: dict[str, str], arguments: tuple[str, ...]
 ) -> None:
@@ -202,11 +205,7 @@ async def test_a_database_that_is_down_is_said_in_one_line(
     assert len(ended.err.strip().splitlines()) == 1, ended.err
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [("parked", "list"), ("rebuild", "users"), ("rebuild", "status"), ("lag",), ("audit",)],
-    ids=["parked list", "rebuild", "rebuild status", "lag", "audit"],
-)
+@each_command_that_reads_the_query_database
 async def test_a_database_that_is_not_migrated_is_said_with_the_remedy(
     variables: dict[str, str], arguments: tuple[str, ...]
 ) -> None:
