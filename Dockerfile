@@ -53,8 +53,8 @@ ENV PATH=/opt/muster/bin:$PATH \
 WORKDIR /srv/muster
 USER 10001:10001
 
-# Whichever process this is: the probe asks the port on which one listens (cli/probe.py).
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-m", "cli.probe"]
+# Whichever process this is: the probe asks the port on which one listens (cli/processes/probe.py).
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-m", "cli.processes.probe"]
 
 # Without a shell, so that SIGTERM reaches the process.
 STOPSIGNAL SIGTERM

@@ -18,14 +18,14 @@ from typing import Final
 import structlog
 from rich.console import Console
 
-from benchmarks import machine, plan
 from benchmarks.catalogue import BENCHMARKS, Benchmark
-from benchmarks.plan import Plan
-from benchmarks.quiet import Quiet, disturbance
 from benchmarks.reporting import terminal
 from benchmarks.reporting.document import Report
+from benchmarks.reporting.result import Result
 from benchmarks.reporting.write import write
-from benchmarks.result import Result
+from benchmarks.running import machine, plan
+from benchmarks.running.plan import Plan
+from benchmarks.running.quiet import Quiet, disturbance
 from chassis.lifecycle import new_event_loop
 
 #: A benchmark that takes longer than this many times its budget hangs.

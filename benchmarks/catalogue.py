@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Final, cast
 
-from benchmarks.plan import Plan
-from benchmarks.result import Result
+from benchmarks.reporting.result import Result
+from benchmarks.running.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaProducer
 from benchmarks.population import user_id
 from benchmarks.references.kafka.producer import BATCH_BYTES, Message
 from chassis.identifiers import new_id
-from chassis.kafka import client_arguments
+from chassis.kafka.client import client_arguments
 from chassis.settings import Kafka
 from events.catalogue import encode, event_type
 from events.envelope import Envelope

@@ -19,7 +19,7 @@ from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
-from chassis.database import describe
+from chassis.postgres.database import describe
 from chassis.settings import load
 from cli.events import TailSettings, following
 from cli.output import fail, print_json

@@ -18,8 +18,8 @@ from rich.console import Console
 from rich.text import Text
 
 from chassis import __version__
-from chassis.database import describe
-from chassis.kafka import INFRASTRUCTURE_ERRORS, REQUEST_SECONDS, client_arguments
+from chassis.kafka.client import INFRASTRUCTURE_ERRORS, REQUEST_SECONDS, client_arguments
+from chassis.postgres.database import describe
 from chassis.settings import Kafka, Topics, load
 from cli.output import fail, legible, print_json, say
 from events.asyncapi import document

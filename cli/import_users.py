@@ -26,8 +26,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from chassis.database import describe
 from chassis.lifecycle import Backoff, spare_the_collector
+from chassis.postgres.database import describe
 from cli.output import counted, fail, print_json, say
 
 #: Lines of one request: a second or less of work for the API where passwords come hashed, so progress is seen.

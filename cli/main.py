@@ -36,22 +36,32 @@ _STACK: Final = True
 
 #: In the order of the help page.
 COMMANDS: Final = {
-    "up": Lazy("cli.up:up", "Start PostgreSQL, Kafka, both APIs, relay and projectors here; Ctrl-C stops them."),
-    "logs": Lazy("cli.logs:logs", "Show what the processes of the local stack write."),
-    "reset": Lazy("cli.reset:reset", "Delete the local stack's data, after asking."),
+    "up": Lazy("cli.stack.up:up", "Start PostgreSQL, Kafka, both APIs, relay and projectors here; Ctrl-C stops them."),
+    "logs": Lazy("cli.stack.logs:logs", "Show what the processes of the local stack write."),
+    "reset": Lazy("cli.stack.reset:reset", "Delete the local stack's data, after asking."),
     "demo": Lazy("cli.demo:demo", "Register users, show their events, and read each back with its token.", _STACK),
     "migrate": Lazy("cli.migrate:migrate", "Migrate a database; harmless to repeat, safe while services run.", _STACK),
     "topics": Lazy("cli.topics:topics", "Create the topics that are missing, check and configure the others.", _STACK),
-    "serve": Lazy("cli.serve:app", "Serve one of the APIs."),
-    "relay": Lazy("cli.relay:relay", "Publish the outbox to Kafka, each event exactly once; a second one stands by."),
-    "project": Lazy("cli.project:project", "Follow the events and keep the read tables right."),
+    "serve": Lazy("cli.processes.serve:app", "Serve one of the APIs."),
+    "relay": Lazy(
+        "cli.processes.relay:relay", "Publish the outbox to Kafka, each event exactly once; a second one stands by."
+    ),
+    "project": Lazy("cli.processes.project:project", "Follow the events and keep the read tables right."),
     "import": Lazy("cli.import_users:import_users", "Import users from a file, chunk by chunk; resumable.", _STACK),
     "events": Lazy("cli.events:app", "Look at the published events.", _STACK),
-    "lag": Lazy("cli.lag:lag", "Show how far outbox and projections are behind, in records and seconds.", _STACK),
-    "rebuild": Lazy("cli.rebuild:app", "Build a projection's tables anew beside those that serve, and switch.", _STACK),
-    "parked": Lazy("cli.parked:app", "Records that a projection could not apply, and what waits behind them.", _STACK),
-    "audit": Lazy("cli.audit:audit", "Compare every user on both sides; changes nothing.", _STACK),
-    "doctor": Lazy("cli.doctor:doctor", "Check everything that Muster depends on; exit 1 if anything fails.", _STACK),
+    "lag": Lazy(
+        "cli.operations.lag:lag", "Show how far outbox and projections are behind, in records and seconds.", _STACK
+    ),
+    "rebuild": Lazy(
+        "cli.operations.rebuild:app", "Build a projection's tables anew beside those that serve, and switch.", _STACK
+    ),
+    "parked": Lazy(
+        "cli.operations.parked:app", "Records that a projection could not apply, and what waits behind them.", _STACK
+    ),
+    "audit": Lazy("cli.operations.audit:audit", "Compare every user on both sides; changes nothing.", _STACK),
+    "doctor": Lazy(
+        "cli.doctor.doctor:doctor", "Check everything that Muster depends on; exit 1 if anything fails.", _STACK
+    ),
 }
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from sqlalchemy.exc import SQLAlchemyError
 
-from chassis.database import INFRASTRUCTURE_ERRORS, describe
+from chassis.postgres.database import INFRASTRUCTURE_ERRORS, describe
 from chassis.settings import CommandPostgres, PostgresAddress, QueryPostgres, load
 from cli.output import fail, print_json, say
 

@@ -7,8 +7,8 @@ from typing import Final, NoReturn
 import asyncpg
 from aiokafka.errors import UnknownTopicOrPartitionError
 
-from chassis.database import DatabaseUnavailableError, describe
-from chassis.kafka import INFRASTRUCTURE_ERRORS as KAFKA_ERRORS
+from chassis.kafka.client import INFRASTRUCTURE_ERRORS as KAFKA_ERRORS
+from chassis.postgres.database import DatabaseUnavailableError, describe
 from cli.output import fail
 
 DATABASE_OUTAGES: Final[tuple[type[Exception], ...]] = (DatabaseUnavailableError, asyncpg.PostgresError)

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from chassis.database import describe
-from chassis.kafka import INFRASTRUCTURE_ERRORS, Topic, TopicMismatchError, admin, ensure_topics
+from chassis.kafka.client import INFRASTRUCTURE_ERRORS, Topic, TopicMismatchError, admin, ensure_topics
+from chassis.postgres.database import describe
 from chassis.settings import Kafka, Logging, Topics, load
 from cli.output import counted, fail, print_json, say
 from outbox.topics import wanted_topics

@@ -9,19 +9,19 @@ from typing import Final
 
 from fastapi import FastAPI
 
-from chassis.health import Health, NotReadyError
-from chassis.http_api import BODY_BYTES, ApiDescription, create_api, put_in_front
+from chassis.http.api import BODY_BYTES, ApiDescription, create_api, put_in_front
+from chassis.http.health import Health, NotReadyError
 from chassis.identifiers import new_id_text
 from chassis.settings import load
-from command_api import openapi
-from command_api.dependencies import Resources, open_resources
-from command_api.event_schemas import schema_route
-from command_api.front import Front
+from command_api.http import imports as import_routes
+from command_api.http import openapi
+from command_api.http import users as routes
+from command_api.http.dependencies import Resources, open_resources
+from command_api.http.errors import PROBLEMS, answer_with_problems
+from command_api.http.event_schemas import schema_route
+from command_api.http.fast_path import Front
 from command_api.imports import lines as imports
-from command_api.imports import routes as import_routes
 from command_api.settings import CommandApiSettings
-from command_api.users import routes
-from command_api.users.errors import PROBLEMS, answer_with_problems
 
 DESCRIPTION: Final = ApiDescription(
     title="Muster command API",

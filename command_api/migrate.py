@@ -3,7 +3,7 @@
 import asyncio
 from typing import Final
 
-from chassis.revisions import is_newest
+from chassis.postgres.revisions import is_newest
 from chassis.settings import PostgresAddress
 
 #: A folder of this package, found in a checkout and in an installed wheel alike.
@@ -17,13 +17,13 @@ def migrate(address: PostgresAddress, revision: str = "head") -> list[str]:
     """
     if revision == "head" and asyncio.run(is_newest(LOCATION, address)):
         return []
-    from chassis.migrations import upgrade  # noqa: PLC0415 - most starts have nothing to migrate, and Alembic is slow
+    from chassis.postgres.migrations import upgrade  # noqa: PLC0415 - most starts have nothing to migrate, and Alembic is slow
 
     return upgrade(LOCATION, address, revision)
 
 
 def revert(address: PostgresAddress, revision: str) -> list[str]:
     """Take the database back to an older revision; `base` drops every table with all that is in it."""
-    from chassis.migrations import downgrade  # noqa: PLC0415 - as above
+    from chassis.postgres.migrations import downgrade  # noqa: PLC0415 - as above
 
     return downgrade(LOCATION, address, revision)

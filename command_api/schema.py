@@ -2,7 +2,7 @@
 
 from sqlalchemy import MetaData
 
-from chassis import idempotency
+from command_api.idempotency import records as idempotency
 from command_api.users import tables
 from outbox import table as outbox_table
 

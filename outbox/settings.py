@@ -37,7 +37,7 @@ class RelaySettings(CommandPostgres, TopicSettings, Logging, RelayAddress):
     #: The poll behind NOTIFY when nothing happens: an idle relay costs next to nothing.
     relay_idle_poll_ms: int = Field(1000, ge=1, le=60_000, validation_alias="RELAY_IDLE_POLL_MS", examples=[1000])
     #: An open transaction of a dead relay holds back read_committed readers at most this long; a relay that starts
-    #: waits as long for others' (outbox/settlement.py has a deadline above the greatest value).
+    #: waits as long for others' (outbox/relay/settlement.py has a deadline above the greatest value).
     relay_transaction_timeout_ms: int = Field(
         10_000, ge=1000, le=45_000, validation_alias="RELAY_TRANSACTION_TIMEOUT_MS", examples=[10000]
     )

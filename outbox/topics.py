@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chassis.kafka import Topic, admin, partition_counts, refuse_other_partition_counts, topic_configs
+from chassis.kafka.client import Topic, admin, partition_counts, refuse_other_partition_counts, topic_configs
 from chassis.settings import Kafka, Topics
 from events import topics
 

@@ -10,11 +10,11 @@ from typing import Final
 import structlog
 
 from chassis import lifecycle
-from chassis.database import Database
-from chassis.health import Health, serve_health
+from chassis.http.health import Health, serve_health
+from chassis.postgres.database import Database
 from chassis.settings import PostgresAddress
-from projectors.catalogue import PROJECTIONS
 from projectors.fleet import Fleet
+from projectors.projections.catalogue import PROJECTIONS
 from projectors.settings import ProjectorSettings
 from read_model.generations import Connection
 

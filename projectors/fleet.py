@@ -1,8 +1,8 @@
 """The feeds of one process: one for every generation that is to be fed and whose shape this version of the code knows.
 
 `generations` says what is fed: the serving generation, and those standing by for a rollback. A generation that is being
-built is fed by the rebuild itself (projectors/rebuild.py), so that a replay of everything slows down nobody's live
-feed.
+built is fed by the rebuild itself (projectors/operations/rebuild.py), so that a replay of everything slows down
+nobody's live feed.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from typing import Final
 
 import structlog
 
-from chassis.database import Database, describe
-from chassis.health import NotReadyError
+from chassis.http.health import NotReadyError
 from chassis.lifecycle import wait_for_event
-from projectors import metrics, parked
-from projectors.catalogue import PROJECTIONS
+from chassis.postgres.database import Database, describe
+from projectors import metrics
 from projectors.consumer.feed import DATABASE_ERRORS, Feed
+from projectors.operations import parked
+from projectors.projections.catalogue import PROJECTIONS
 from projectors.settings import ProjectorSettings
 from read_model import generations
 from read_model.generations import Generation

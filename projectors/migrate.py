@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from chassis.database import connect, disconnect
-from chassis.revisions import is_newest
+from chassis.postgres.database import connect, disconnect
+from chassis.postgres.revisions import is_newest
 from chassis.settings import PostgresAddress
 from read_model.generations import drop_all, ensure_first
 
@@ -29,7 +29,7 @@ def revert(address: PostgresAddress, revision: str) -> list[str]:
     """Take the database back to an older revision; `base` drops every table, those of generations too."""
     if revision == "base":
         asyncio.run(_drop_generations(address))
-    from chassis.migrations import downgrade  # noqa: PLC0415 - as below
+    from chassis.postgres.migrations import downgrade  # noqa: PLC0415 - as below
 
     return downgrade(LOCATION, address, revision)
 
@@ -37,7 +37,7 @@ def revert(address: PostgresAddress, revision: str) -> list[str]:
 def _upgrade(address: PostgresAddress, revision: str) -> list[str]:
     if revision == "head" and asyncio.run(is_newest(LOCATION, address)):
         return []
-    from chassis.migrations import upgrade  # noqa: PLC0415 - most starts have nothing to migrate, and Alembic is slow
+    from chassis.postgres.migrations import upgrade  # noqa: PLC0415 - most starts have nothing to migrate, and Alembic is slow
 
     return upgrade(LOCATION, address, revision)
 

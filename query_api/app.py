@@ -13,16 +13,20 @@ from starlette.routing import Route
 from starlette.types import Scope
 
 from chassis.clock import utc_now
-from chassis.health import Health
-from chassis.http_api import ApiDescription, create_api, put_in_front
+from chassis.http.api import ApiDescription, create_api, put_in_front
+from chassis.http.health import Health
 from chassis.identifiers import new_id_text
 from chassis.settings import load
-from query_api import openapi, signups, user_detail, user_list, user_timeline
+from query_api import openapi
 from query_api.dependencies import Resources, open_resources
 from query_api.endpoint import Endpoint
-from query_api.front import Front
-from query_api.problems import PROBLEMS
+from query_api.fast_path import Front
+from query_api.protocol.problems import PROBLEMS
 from query_api.settings import QueryApiSettings
+from query_api.users import detail as user_detail
+from query_api.users import listing as user_list
+from query_api.users import signups
+from query_api.users import timeline as user_timeline
 
 #: The most frequent first: routes are tried in order.
 QUERIES = (user_list, user_detail, user_timeline, signups)

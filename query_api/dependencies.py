@@ -10,16 +10,16 @@ from functools import partial
 from typing import Final
 
 from chassis.clock import utc_now
-from query_api.arrivals import Arrivals
-from query_api.cursors import CursorSeal
-from query_api.looks import Looks
-from query_api.notifications import Callback, Listener
-from query_api.page_reads import PageReads
-from query_api.read_database import ReadDatabase
-from query_api.reading import Reader
-from query_api.serving import Serving
+from query_api.protocol.cursors import CursorSeal
+from query_api.reading.database import ReadDatabase
+from query_api.reading.looks import Looks
+from query_api.reading.notifications import Callback, Listener
+from query_api.reading.reader import Reader
+from query_api.reading.serving import Serving
+from query_api.reading.waiters import Arrivals
 from query_api.settings import QueryApiSettings
-from query_api.user_reads import UserReads
+from query_api.users.detail_reads import UserReads
+from query_api.users.page_reads import PageReads
 from read_model import generations, signups, timeline, users
 
 APPLICATION: Final = "muster-query-api"

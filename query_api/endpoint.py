@@ -9,12 +9,12 @@ import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from chassis.database import DatabaseUnavailableError
-from chassis.problems import METHOD_NOT_ALLOWED, NOT_FOUND, Problem, problem_response, unavailable
-from query_api.consistency import HEADER as CONSISTENCY_TOKEN
-from query_api.consistency import ClientLeftError
+from chassis.http.problems import METHOD_NOT_ALLOWED, NOT_FOUND, Problem, problem_response, unavailable
+from chassis.postgres.database import DatabaseUnavailableError
 from query_api.dependencies import Resources
-from query_api.exchange import VARY, Answer, Exchange
+from query_api.protocol.exchange import VARY, Answer, Exchange
+from query_api.reading.consistency import HEADER as CONSISTENCY_TOKEN
+from query_api.reading.consistency import ClientLeftError
 
 log = structlog.get_logger("query")
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from chassis import __version__, problems
-from chassis.problems import MEDIA_TYPE, ProblemType
+from chassis import __version__
+from chassis.http import problems
+from chassis.http.problems import MEDIA_TYPE, ProblemType
 from query_api import openapi_schemas as parts
-from query_api import signups, user_detail, user_list, user_timeline
 from query_api.openapi_schemas import Json
-from query_api.parameters import Parameter
-from query_api.problems import (
+from query_api.protocol.parameters import Parameter
+from query_api.protocol.problems import (
     BUSY,
     COUNT_TOO_EXPENSIVE,
     INVALID_CURSOR,
@@ -23,6 +23,10 @@ from query_api.problems import (
     SKIP_TOO_DEEP,
     TOO_EXPENSIVE,
 )
+from query_api.users import detail as user_detail
+from query_api.users import listing as user_list
+from query_api.users import signups
+from query_api.users import timeline as user_timeline
 
 _EVERY_ROUTE: Final = (problems.NOT_ACCEPTABLE, problems.VALIDATION, problems.INTERNAL, problems.UNAVAILABLE)
 _EVERY_QUERY: Final = (problems.MALFORMED, problems.PAYLOAD_TOO_LARGE, NOT_YET_VISIBLE, BUSY, TOO_EXPENSIVE)

@@ -3,7 +3,7 @@
 from aiokafka.record.default_records import DefaultRecordBatch
 
 from events.envelope import Envelope, read_envelope
-from outbox.record_batch import RecordBatch
+from outbox.publishing.record_batch import RecordBatch
 
 #: Neither key nor value.
 NOTHING = b"\x01\x01"

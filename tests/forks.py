@@ -2,8 +2,8 @@
 
 Importing takes a process of ours a second of processor time, and tests start some hundred of them. A fork is what a
 start is otherwise: it has an environment, output, signals and an exit code of its own, and nothing that an import could
-have read or opened, since ours read and open nothing (`muster up` relies on that too: local_stack/preloaded.py). What a
-process is that was started the ordinary way is for tests/acceptance.
+have read or opened, since ours read and open nothing (`muster up` relies on that too:
+local_stack/processes/preloaded.py). What a process is that was started the ordinary way is for tests/acceptance.
 """
 
 import asyncio
@@ -15,10 +15,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from cli.up_stack import PRELOADED
+from cli.stack.processes import PRELOADED
 
 #: Commands that tests call by the dozen, beside what the stack's processes need.
-COMMANDS = ("cli.main", "cli.audit", "cli.import_users", "cli.lag", "cli.parked", "cli.rebuild")
+COMMANDS = (
+    "cli.main",
+    "cli.operations.audit",
+    "cli.import_users",
+    "cli.operations.lag",
+    "cli.operations.parked",
+    "cli.operations.rebuild",
+)
 NOWHERE = Path(os.devnull)
 
 _CONTEXT = multiprocessing.get_context("forkserver")

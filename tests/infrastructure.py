@@ -25,9 +25,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from local_stack.kafka import KafkaServer, kafka_answers
+from local_stack.kafka.broker import KafkaServer, kafka_answers
 from local_stack.ports import LOCALHOST, free_port
-from local_stack.postgres import PostgresAddress, PostgresServer, postgres_answers
+from local_stack.postgres.server import PostgresAddress, PostgresServer, postgres_answers
 
 POSTGRES_IMAGE = "postgres:18"
 KAFKA_IMAGE = "apache/kafka:4.3.1"

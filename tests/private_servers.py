@@ -15,9 +15,9 @@ from uuid import uuid4
 from pydantic import SecretStr
 
 from chassis.settings import Kafka, PostgresAddress
-from local_stack.kafka import KafkaServer
+from local_stack.kafka.broker import KafkaServer
 from local_stack.ports import LOCALHOST, free_port
-from local_stack.postgres import PostgresServer
+from local_stack.postgres.server import PostgresServer
 from tests.conftest import address_on
 from tests.infrastructure import throwaway_folder
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.cold_start.up import Up
-from benchmarks.figures import Figure, variation_of
-from benchmarks.plan import Plan
-from benchmarks.result import Result
+from benchmarks.reporting.figures import Figure, variation_of
+from benchmarks.reporting.result import Result
+from benchmarks.running.plan import Plan
 from local_stack.cache import cache_folder, shared_cache_folder
 
 BAR_SECONDS: Final = 6.0

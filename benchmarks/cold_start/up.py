@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from cli.up_stack import muster
-from local_stack.child import Child
+from cli.stack.processes import muster
 from local_stack.ports import free_port
+from local_stack.processes.child import Child
 
 #: The options of `muster up` that choose ports.
 PORTS: Final = ("postgres", "kafka", "command", "query", "relay", "projectors")

@@ -14,8 +14,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from benchmarks.population import FIXED_HASH
-from chassis.statements import Statement
-from cli.serve import command_app
+from chassis.postgres.statements import Statement
+from cli.processes.serve import command_app
 from command_api.users import statements
 
 #: Where a watched app begins to watch its loop (POST), and ends and tells the longest stall in milliseconds (DELETE).

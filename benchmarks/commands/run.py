@@ -20,22 +20,22 @@ import psutil
 from argon2 import PasswordHasher
 
 from benchmarks.commands.muster import WATCH_PATH, without_outbox
-from benchmarks.cores import ALL_CORES, OTHER_CORES, SERVER_CORES, pinned
-from benchmarks.figures import Figure
-from benchmarks.load import closed_loop, open_loop, request
-from benchmarks.plan import Plan
 from benchmarks.population import FIXED_HASH
 from benchmarks.references.sql.direct import direct
 from benchmarks.references.sql.pgbench import pgbench
-from benchmarks.result import Result
-from benchmarks.rounds import Probe, Rounds, Sample, interleave
-from benchmarks.samples import sampled
-from benchmarks.servers import Servers, open_servers, pin_servers
+from benchmarks.reporting.figures import Figure
+from benchmarks.reporting.result import Result
+from benchmarks.reporting.samples import sampled
+from benchmarks.running.cores import ALL_CORES, OTHER_CORES, SERVER_CORES, pinned
+from benchmarks.running.load import closed_loop, open_loop, request
+from benchmarks.running.plan import Plan
+from benchmarks.running.rounds import Probe, Rounds, Sample, interleave
+from benchmarks.running.servers import Servers, open_servers, pin_servers
 from chassis.clock import utc_now
 from chassis.identifiers import new_id
 from chassis.settings import PostgresAddress
 from command_api.users import statements
-from local_stack.http_process import HttpProcess
+from local_stack.processes.http_process import HttpProcess
 
 CONNECTIONS: Final = 16
 #: Beside the load, as a probe of an orchestrator that is far too eager.

@@ -5,13 +5,13 @@ from typing import Final
 
 import asyncpg
 
-from benchmarks.figures import Figure
-from benchmarks.plan import Plan
-from benchmarks.result import Result
-from benchmarks.rounds import Sample, interleave
-from benchmarks.servers import Servers
-from chassis.database import Database
-from cli.audit_comparison import Comparison
+from benchmarks.reporting.figures import Figure
+from benchmarks.reporting.result import Result
+from benchmarks.running.plan import Plan
+from benchmarks.running.rounds import Sample, interleave
+from benchmarks.running.servers import Servers
+from chassis.postgres.database import Database
+from cli.operations.audit_comparison import Comparison
 
 #: Reads every value of a table, which is what an audit cannot do without.
 SCAN: Final = "SELECT sum(length(t::text)) FROM {table} AS t"

@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from benchmarks.end_to_end.journeys import DEACTIVATED_EVERY, STRIDE
-from benchmarks.figures import Figure
-from benchmarks.load import closed_loop, request
-from benchmarks.plan import Plan
 from benchmarks.population import user_id
 from benchmarks.registrations import publish, registrations
-from benchmarks.result import Plot, Result
-from benchmarks.rounds import Probe, Sample, interleave
-from benchmarks.servers import Servers
-from chassis.database import Database
-from projectors.rebuild import Rebuild, Stage
+from benchmarks.reporting.figures import Figure
+from benchmarks.reporting.result import Plot, Result
+from benchmarks.running.load import closed_loop, request
+from benchmarks.running.plan import Plan
+from benchmarks.running.rounds import Probe, Sample, interleave
+from benchmarks.running.servers import Servers
+from chassis.postgres.database import Database
+from projectors.operations.rebuild import Rebuild, Stage
 from projectors.settings import ProjectorSettings
 from read_model import users
 

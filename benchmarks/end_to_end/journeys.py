@@ -18,10 +18,10 @@ import asyncpg
 from aiokafka import AIOKafkaConsumer
 
 from benchmarks.end_to_end.client import Client
-from benchmarks.load import request
 from benchmarks.population import user_id
-from benchmarks.servers import Servers
-from chassis.kafka import client_arguments
+from benchmarks.running.load import request
+from benchmarks.running.servers import Servers
+from chassis.kafka.client import client_arguments
 from chassis.settings import Topics
 from read_model.users import CHANNEL
 

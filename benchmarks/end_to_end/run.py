@@ -13,13 +13,13 @@ from benchmarks.end_to_end.auditing import measure_audit
 from benchmarks.end_to_end.client import connected
 from benchmarks.end_to_end.growth import MOST_REBUILT, Growth
 from benchmarks.end_to_end.journeys import Journey, Travellers, watched
-from benchmarks.figures import number, percentile
-from benchmarks.plan import Plan
 from benchmarks.population import fill_command, fill_query
 from benchmarks.references.kafka.producer import Message, producing, send_and_wait
-from benchmarks.result import Result
-from benchmarks.rounds import Probe, Rounds, Sample, interleave, pooled
-from benchmarks.servers import Servers, open_servers
+from benchmarks.reporting.figures import number, percentile
+from benchmarks.reporting.result import Result
+from benchmarks.running.plan import Plan
+from benchmarks.running.rounds import Probe, Rounds, Sample, interleave, pooled
+from benchmarks.running.servers import Servers, open_servers
 from chassis.settings import Topics
 
 #: The rate of the bars.
@@ -100,8 +100,8 @@ class Running:
 async def system(servers: Servers) -> AsyncIterator[Running]:
     """Both APIs, relay and projectors, one process each."""
     async with AsyncExitStack() as stack:
-        command = await stack.enter_async_context(servers.app("cli.serve:command_app", hot=True))
-        query = await stack.enter_async_context(servers.app("cli.serve:query_app", hot=True))
+        command = await stack.enter_async_context(servers.app("cli.processes.serve:command_app", hot=True))
+        query = await stack.enter_async_context(servers.app("cli.processes.serve:query_app", hot=True))
         await stack.enter_async_context(servers.muster("relay", hot=True))
         await stack.enter_async_context(servers.muster("project", hot=True))
         travellers = Travellers(

@@ -9,13 +9,13 @@ from typing import Final
 import psutil
 from aiokafka import AIOKafkaProducer
 
-from benchmarks.figures import Figure
-from benchmarks.plan import Plan
 from benchmarks.population import PARTITIONS, user_id
-from benchmarks.result import Plot, Result
-from benchmarks.servers import Servers
+from benchmarks.reporting.figures import Figure
+from benchmarks.reporting.result import Plot, Result
+from benchmarks.running.plan import Plan
+from benchmarks.running.servers import Servers
 from chassis.identifiers import new_id
-from chassis.kafka import client_arguments
+from chassis.kafka.client import client_arguments
 from chassis.settings import Kafka
 from events.catalogue import encode, event_type
 from events.envelope import kafka_headers

@@ -15,24 +15,24 @@ from aiokafka import AIOKafkaProducer
 from sqlalchemy.dialects.postgresql import dialect
 from sqlalchemy.schema import CreateTable
 
-from benchmarks.figures import Figure, number
-from benchmarks.plan import Plan
 from benchmarks.population import user_id
 from benchmarks.projections.memory import measure_memory
 from benchmarks.references.kafka.consumer import consume
-from benchmarks.result import Result
-from benchmarks.rounds import Probe, Sample, interleave
-from benchmarks.servers import Servers, open_servers
-from chassis.database import Database, connect
+from benchmarks.reporting.figures import Figure, number
+from benchmarks.reporting.result import Result
+from benchmarks.running.plan import Plan
+from benchmarks.running.rounds import Probe, Sample, interleave
+from benchmarks.running.servers import Servers, open_servers
 from chassis.identifiers import new_id
-from chassis.kafka import client_arguments
+from chassis.kafka.client import client_arguments
+from chassis.postgres.database import Database, connect
 from chassis.settings import PostgresAddress
 from events.catalogue import ChangeEvent, encode, event_type
 from events.envelope import Envelope
 from events.user_events import PublicUser, UserProfileChanged, UserRegistered
 from projectors.app import open_database, spare_the_collector
-from projectors.catalogue import PROJECTIONS
-from projectors.rebuild import Rebuild, Stage
+from projectors.operations.rebuild import Rebuild, Stage
+from projectors.projections.catalogue import PROJECTIONS
 from projectors.settings import ProjectorSettings
 from read_model import generations
 

@@ -9,16 +9,16 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import Final
 
-from benchmarks.cores import OTHER_CORES, SERVER_CORES, pinned
-from benchmarks.load import Next, closed_loop, open_loop, request
-from benchmarks.plan import Plan
 from benchmarks.population import FIXED_HASH, fill_query, user_id
 from benchmarks.query.stall import stalls
-from benchmarks.result import Result
-from benchmarks.rounds import Probe, Rounds, Sample, interleave, pooled
-from benchmarks.servers import Servers, open_servers, pin_servers
-from query_api.cursors import CursorSeal
-from query_api.pagination import Place, seal_place
+from benchmarks.reporting.result import Result
+from benchmarks.running.cores import OTHER_CORES, SERVER_CORES, pinned
+from benchmarks.running.load import Next, closed_loop, open_loop, request
+from benchmarks.running.plan import Plan
+from benchmarks.running.rounds import Probe, Rounds, Sample, interleave, pooled
+from benchmarks.running.servers import Servers, open_servers, pin_servers
+from query_api.protocol.cursors import CursorSeal
+from query_api.protocol.pagination import Place, seal_place
 from query_api.settings import QueryApiSettings
 
 #: Pages that differ; more than are in flight at once.
@@ -86,7 +86,9 @@ async def run(plan: Plan) -> Result:
         hello = await stack.enter_async_context(
             servers.app("benchmarks.references.hello.app:create_app", cores=SERVER_CORES, ready="/hello")
         )
-        muster = await stack.enter_async_context(servers.app("cli.serve:query_app", cores=SERVER_CORES, hot=True))
+        muster = await stack.enter_async_context(
+            servers.app("cli.processes.serve:query_app", cores=SERVER_CORES, hot=True)
+        )
         shallow, deep = await cursors_at(servers, 0), await cursors_at(servers, plan.users * 9 // 10)
         # Its first connections take seconds, each with its password and its types.
         await open_loop(guide.port, lambda: GUIDE_PAGE, rate=GUIDE_CONNECTIONS, connections=4, seconds=2)

@@ -3,11 +3,11 @@
 import asyncio
 from typing import Final
 
-from benchmarks.figures import Figure
-from benchmarks.load import Next, open_loop
-from benchmarks.plan import Plan
-from benchmarks.result import Result
-from benchmarks.servers import Servers
+from benchmarks.reporting.figures import Figure
+from benchmarks.reporting.result import Result
+from benchmarks.running.load import Next, open_loop
+from benchmarks.running.plan import Plan
+from benchmarks.running.servers import Servers
 
 STALL_SECONDS: Final = 1.0
 #: Requests are due from a while before the stall until what queued in it is answered.

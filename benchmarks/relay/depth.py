@@ -5,11 +5,11 @@ import time
 from typing import Final
 
 from benchmarks.relay.backlog import fill_many
-from benchmarks.rounds import Probe, Sample
-from benchmarks.samples import Usage, sampled
-from benchmarks.servers import Servers
+from benchmarks.reporting.samples import Usage, sampled
+from benchmarks.running.rounds import Probe, Sample
+from benchmarks.running.servers import Servers
+from outbox.relay.work_list import WorkList
 from outbox.settings import RelaySettings
-from outbox.work_list import WorkList
 
 DRAIN_SECONDS: Final = 240.0
 #: Pages read for one sample.

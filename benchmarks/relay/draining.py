@@ -7,11 +7,10 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from benchmarks.relay.backlog import fill
-from benchmarks.rounds import Probe, Sample
-from benchmarks.servers import Servers
+from benchmarks.running.rounds import Probe, Sample
+from benchmarks.running.servers import Servers
 from events.envelope import Envelope
-from outbox import metrics
-from outbox.relay import Relay
+from outbox.relay.loop import Relay, metrics
 from outbox.settings import RelaySettings
 
 #: A backlog of this benchmark drains in seconds.

@@ -5,8 +5,8 @@ import signal
 
 from chassis.lifecycle import run
 from chassis.settings import load
-from local_stack.frozen_host import freeze_this_host
-from outbox.relay import Relay
+from local_stack.processes.frozen_host import freeze_this_host
+from outbox.relay.loop import Relay
 from outbox.settings import RelaySettings
 
 

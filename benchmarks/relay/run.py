@@ -7,15 +7,15 @@ share the machine with subject and load, as they do for the reference.
 from functools import partial
 from typing import Final
 
-from benchmarks.figures import Figure
-from benchmarks.plan import Plan
 from benchmarks.references.faststream_outbox import relay as faststream_outbox
 from benchmarks.references.kafka.producer import send, send_batches
 from benchmarks.relay import depth, draining, take_over, trickle
 from benchmarks.relay.backlog import VALUE, envelopes, messages
-from benchmarks.result import Result
-from benchmarks.rounds import interleave
-from benchmarks.servers import Servers, open_servers
+from benchmarks.reporting.figures import Figure
+from benchmarks.reporting.result import Result
+from benchmarks.running.plan import Plan
+from benchmarks.running.rounds import interleave
+from benchmarks.running.servers import Servers, open_servers
 from outbox.settings import RelaySettings
 
 EVENTS: Final = 50_000

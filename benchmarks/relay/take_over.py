@@ -9,10 +9,10 @@ from typing import Final
 
 from benchmarks.relay.backlog import append, append_many, envelopes
 from benchmarks.relay.watching import arriving
-from benchmarks.servers import Servers
-from local_stack.http_process import HttpProcess
+from benchmarks.running.servers import Servers
+from local_stack.processes.http_process import HttpProcess
+from outbox.notifier import CHANNEL
 from outbox.settings import RelaySettings
-from outbox.wakeup import CHANNEL
 
 #: So much that the kill meets a transaction that holds data.
 BACKLOG: Final = 20_000

@@ -10,15 +10,15 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from benchmarks.figures import percentile
 from benchmarks.references.kafka.producer import producing, send_and_wait
 from benchmarks.relay.backlog import append, messages
 from benchmarks.relay.watching import arriving
-from benchmarks.rounds import Probe, Sample
-from benchmarks.servers import Servers
+from benchmarks.reporting.figures import percentile
+from benchmarks.running.rounds import Probe, Sample
+from benchmarks.running.servers import Servers
 from events.envelope import Envelope
+from outbox.notifier import Notifier
 from outbox.settings import RelaySettings
-from outbox.wakeup import Notifier
 
 RATE: Final = 200
 #: The last event of a probe arrives in milliseconds; one that does not is a failure, not a latency.

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from chassis.kafka import client_arguments
+from chassis.kafka.client import client_arguments
 from outbox.settings import RelaySettings
 
 

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from benchmarks.bars import Verdict
 from benchmarks.catalogue import Benchmark
-from benchmarks.figures import Figure
-from benchmarks.plan import Plan
-from benchmarks.result import Claim, Result
+from benchmarks.reporting.bars import Verdict
+from benchmarks.reporting.figures import Figure
+from benchmarks.reporting.result import Claim, Result
+from benchmarks.running.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from benchmarks.figures import number, span
 from benchmarks.reporting.document import Report, said
+from benchmarks.reporting.figures import number, span
 
 
 def page(report: Report, pictures: list[tuple[str, Path]]) -> str:

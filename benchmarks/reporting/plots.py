@@ -6,7 +6,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.result import Measurement, Plot, Result
+from benchmarks.reporting.result import Measurement, Plot, Result
 
 #: Inches: a plot is as wide as a page's text.
 WIDTH: Final = 8.0

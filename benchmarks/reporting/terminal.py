@@ -3,9 +3,9 @@
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.bars import Verdict
-from benchmarks.figures import number, span
+from benchmarks.reporting.bars import Verdict
 from benchmarks.reporting.document import Report, said
+from benchmarks.reporting.figures import number, span
 
 COLOURS = {Verdict.HOLDS: "green", Verdict.MISSED: "red"}
 

@@ -15,16 +15,16 @@ from uuid import UUID
 
 import structlog
 
-from chassis.problems import Problem
+from chassis.http.problems import Problem
 from command_api.causes import Cause
+from command_api.http.errors import BUSY, CONFLICT, EMAIL_TAKEN, USER_ERASED, USERNAME_TAKEN
 from command_api.imports.lines import ImportLine, ReadLine, read_lines
 from command_api.imports.store import Batch, ImportStore, Newcomers, NewUser, Outcome
-from command_api.passwords import RETRY_AFTER_SECONDS, Passwords
+from command_api.passwords.hashing import RETRY_AFTER_SECONDS, Passwords
 from command_api.users.decisions import register
-from command_api.users.errors import BUSY, CONFLICT, EMAIL_TAKEN, USER_ERASED, USERNAME_TAKEN
 from command_api.users.state import Unregistered
 from command_api.users.store import ContendedError
-from outbox.wakeup import Notifier
+from outbox.notifier import Notifier
 
 log = structlog.get_logger("import")
 

@@ -10,8 +10,8 @@ from uuid import UUID
 
 from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema, model_validator
 
-from chassis.problems import MALFORMED, Problem, problem_from_validation
-from command_api.hash_formats import HASH_CHARACTERS, check
+from chassis.http.problems import MALFORMED, Problem, problem_from_validation
+from command_api.passwords.formats import HASH_CHARACTERS, check
 from command_api.users.commands import RegistersUser
 from command_api.users.values import Password
 

@@ -18,7 +18,7 @@ from uuid import UUID
 
 import asyncpg
 
-from chassis.database import Database, describe
+from chassis.postgres.database import Database, describe
 from chassis.text_keys import text_key
 from command_api.causes import Cause
 from command_api.users.store import ContendedError, UnexpectedViolationError, attributes_text

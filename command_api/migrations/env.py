@@ -1,6 +1,6 @@
 """Alembic's environment of the command database (section [command] of alembic.ini)."""
 
-from chassis.migrations import run_environment
+from chassis.postgres.migrations import run_environment
 from chassis.settings import CommandPostgres, PostgresAddress, load
 from command_api.schema import command_metadata
 

@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic_core import to_json
 
 from chassis.consistency import ConsistencyToken
-from command_api.idempotency import Answer
+from command_api.idempotency.replay import Answer
 from command_api.preconditions import etag
 from events.user_events import PublicUser
 

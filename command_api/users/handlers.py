@@ -17,8 +17,8 @@ from uuid import UUID
 import structlog
 
 from command_api.causes import Cause
-from command_api.idempotency import Answer, IdempotencyKey, Turns
-from command_api.passwords import Passwords
+from command_api.idempotency.replay import Answer, IdempotencyKey, Turns
+from command_api.passwords.hashing import Passwords
 from command_api.preconditions import Precondition
 from command_api.users import answers
 from command_api.users.commands import ChangeCommand, ChangePassword, EraseUser, RegisterUser
@@ -29,7 +29,7 @@ from command_api.users.store import AnswerToStore, Change, ContendedError, KeyTa
 from events.catalogue import Event, encode, encode_around, event_type
 from events.envelope import Envelope
 from events.user_events import UserErased
-from outbox.wakeup import Notifier
+from outbox.notifier import Notifier
 
 log = structlog.get_logger("command")
 

@@ -17,8 +17,8 @@ from typing import Any, Final
 
 import structlog
 
-from chassis.database import INFRASTRUCTURE_ERRORS, connect, describe, disconnect
 from chassis.lifecycle import Backoff
+from chassis.postgres.database import INFRASTRUCTURE_ERRORS, connect, describe, disconnect
 from chassis.settings import PostgresAddress
 from events.catalogue import ERASED_TYPE
 from events.envelope import Envelope

@@ -10,8 +10,8 @@ from typing import Any, Final
 from sqlalchemy import CTE, Table, bindparam, delete, func, insert, literal_column, null, select, update
 from sqlalchemy.sql.dml import Insert
 
-from chassis.idempotency import idempotency_records
-from chassis.statements import Statement, compile_statement
+from chassis.postgres.statements import Statement, compile_statement
+from command_api.idempotency.records import idempotency_records
 from command_api.users.tables import erased_users, users
 from outbox.append import append_from
 

@@ -13,11 +13,11 @@ from uuid import UUID
 
 import asyncpg
 
-from chassis.database import Database, DatabaseUnavailableError, describe
-from chassis.idempotency import KEY_IS_UNIQUE
-from chassis.statements import Statement
+from chassis.postgres.database import Database, DatabaseUnavailableError, describe
+from chassis.postgres.statements import Statement
 from chassis.text_keys import text_key
-from command_api.idempotency import Answer, IdempotencyKey, StoredAnswer
+from command_api.idempotency.records import KEY_IS_UNIQUE
+from command_api.idempotency.replay import Answer, IdempotencyKey, StoredAnswer
 from command_api.users import statements
 from command_api.users.refusals import EmailTakenError, RefusedError, UsernameTakenError
 from command_api.users.settlement import settle

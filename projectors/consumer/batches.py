@@ -14,13 +14,13 @@ from uuid import UUID
 
 import asyncpg
 
-from chassis.database import Database
+from chassis.postgres.database import Database
 from projectors.consumer import checkpoints, parking
 from projectors.consumer.checkpoints import Move, Notice
 from projectors.consumer.parking import Parked
-from projectors.consumer.records import Change, Poison, Record
-from projectors.consumer.slices import read_records
-from projectors.projection import Projection, Writer
+from projectors.decoding.records import Change, Poison, Record
+from projectors.decoding.slices import read_records
+from projectors.projections.projection import Projection, Writer
 from read_model.generations import Connection, Generation
 
 #: Errors that are about a record's content: PostgreSQL refuses a value, or the projection's own code trips over it. All

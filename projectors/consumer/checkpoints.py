@@ -18,7 +18,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final
 
-from projectors.projection import Rows
+from projectors.projections.projection import Rows
 from read_model.generations import Connection, Generation
 
 

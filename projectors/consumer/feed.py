@@ -29,9 +29,9 @@ from aiokafka.errors import KafkaError
 from faststream.kafka import KafkaBroker
 
 from chassis.clock import utc_now
-from chassis.database import Database, DatabaseUnavailableError, describe
-from chassis.kafka import INFRASTRUCTURE_ERRORS as KAFKA_ERRORS
+from chassis.kafka.client import INFRASTRUCTURE_ERRORS as KAFKA_ERRORS
 from chassis.lifecycle import Backoff, wait_for_event
+from chassis.postgres.database import Database, DatabaseUnavailableError, describe
 from projectors import metrics
 from projectors.consumer import checkpoints
 from projectors.consumer.batches import Batch, BatchWriter
@@ -39,7 +39,7 @@ from projectors.consumer.checkpoints import CheckpointMovedError, Move
 from projectors.consumer.freshness import Freshness
 from projectors.consumer.resumption import TooLateError, refuse_if_too_late, topic_limits
 from projectors.consumer.subscription import Fetched, Records, fetch, make_broker, set_patience, stop_broker
-from projectors.projection import Projection
+from projectors.projections.projection import Projection
 from projectors.settings import ProjectorSettings
 from read_model.generations import Generation
 

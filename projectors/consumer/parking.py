@@ -2,7 +2,7 @@
 
 Only that user waits, in that generation only; everybody else flows on. A tombstone never waits: it takes the person's
 parked records away with everything else. What is parked is the record itself, byte for byte, so that a later version of
-the code can retry it (projectors/parked.py).
+the code can retry it (projectors/operations/parked.py).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from projectors.consumer.records import Record, time_of
+from projectors.decoding.records import Record, time_of
 from read_model.generations import Connection, Generation
 
 

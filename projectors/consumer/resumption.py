@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from chassis.clock import utc_now
-from chassis.kafka import REQUEST_SECONDS
+from chassis.kafka.client import REQUEST_SECONDS
 from projectors.consumer.checkpoints import Checkpoint
 from read_model.generations import Generation
 

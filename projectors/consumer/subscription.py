@@ -18,7 +18,7 @@ from faststream.kafka.message import KafkaAckableMessage
 from faststream.kafka.subscriber.usecase import BatchSubscriber
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
-from chassis.kafka import REQUEST_SECONDS, client_arguments
+from chassis.kafka.client import REQUEST_SECONDS, client_arguments
 from chassis.settings import Kafka
 
 Records = tuple[ConsumerRecord[bytes, bytes], ...]
@@ -194,7 +194,7 @@ async def stop_broker(broker: KafkaBroker) -> None:
 
 
 def _security(settings: Kafka) -> BaseSecurity:
-    """The settings in FastStream's terms; what they mean is decided in chassis/kafka.py alone."""
+    """The settings in FastStream's terms; what they mean is decided in chassis/kafka/client.py alone."""
     arguments = client_arguments(settings)
     protocol: str = arguments["security_protocol"]
     context, use_ssl = arguments.get("ssl_context"), protocol.endswith("SSL")

@@ -1,7 +1,7 @@
 """Alembic's environment of the query database (section [query] of alembic.ini)."""
 # ruff: noqa: INP001 - Alembic runs this file, nobody imports it
 
-from chassis.migrations import run_environment
+from chassis.postgres.migrations import run_environment
 from chassis.settings import PostgresAddress, QueryPostgres, load
 from read_model.tables import metadata
 

@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from local_stack.ports import LOCALHOST, free_port
-from local_stack.postgres import find_binaries
+from local_stack.postgres.server import find_binaries
 from tests.acceptance.stack import READY_SECONDS, clean_environment
 from tests.conftest import create_database, drop_database
 from tests.infrastructure import Servers
@@ -84,7 +84,7 @@ class Composed:
         name = instance.rpartition("-")[0]
         probe = await asyncio.create_subprocess_exec(
             self.programs / "python",
-            *("-m", "cli.probe"),
+            *("-m", "cli.processes.probe"),
             env=self.environment(name, self.running[instance][1]),
             cwd=self.folder,
             stdout=subprocess.DEVNULL,

@@ -17,12 +17,12 @@ import httpx
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from chassis.kafka import admin, client_arguments, ensure_topics
+from chassis.kafka.client import admin, client_arguments, ensure_topics
 from chassis.settings import Kafka, PostgresAddress, Topics
-from local_stack.http_process import HttpProcess
-from local_stack.kafka import KafkaServer
+from local_stack.kafka.broker import KafkaServer
 from local_stack.ports import free_port
-from local_stack.postgres import find_binaries
+from local_stack.postgres.server import find_binaries
+from local_stack.processes.http_process import HttpProcess
 from outbox.settings import RelaySettings
 from outbox.topics import wanted_topics
 from tests.acceptance.stack import MUSTER, clean_environment

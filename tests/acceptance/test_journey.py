@@ -9,7 +9,7 @@ import httpx
 import psutil
 import pytest
 
-from chassis.kafka import REQUEST_SECONDS
+from chassis.kafka.client import REQUEST_SECONDS
 from tests.acceptance.clients import Registered, read, register
 from tests.acceptance.stack import Stack
 from tests.waiting import until

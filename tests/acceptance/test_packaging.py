@@ -42,7 +42,7 @@ def test_the_migrations_and_pinned_jars_came_along(service: Path, tmp_path: Path
         "from importlib.resources import files\n"
         "print(*[item.name for place in ('command_api', 'projectors')"
         " for item in (files(place) / 'migrations' / 'versions').iterdir()])\n"
-        "print((files('local_stack') / 'kafka_jars.txt').read_text()[:100])"
+        "print((files('local_stack') / 'kafka' / 'jars.txt').read_text()[:100])"
     )
 
     printed = run(service / "python", "-c", program, folder=tmp_path)

@@ -17,7 +17,7 @@ import pytest
 
 from local_stack.cache import CACHE_VARIABLE
 from local_stack.folder import orphans
-from local_stack.kafka_jars import REPOSITORY_VARIABLE
+from local_stack.kafka.jars import REPOSITORY_VARIABLE
 from local_stack.ports import free_port
 from tests.acceptance.clients import read, register
 from tests.acceptance.stack import MUSTER, Stack, clean_environment, run_muster

@@ -15,8 +15,8 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, MetaData
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from chassis.database import connect, disconnect
-from chassis.migrations import downgrade, upgrade
+from chassis.postgres.database import connect, disconnect
+from chassis.postgres.migrations import downgrade, upgrade
 from chassis.settings import PostgresAddress
 from command_api import migrate as command
 from command_api.schema import command_metadata

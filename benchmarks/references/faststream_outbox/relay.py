@@ -17,8 +17,8 @@ from faststream_outbox import OutboxBroker, make_outbox_table
 from sqlalchemy import MetaData, Table
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from benchmarks.rounds import Probe, Sample
-from benchmarks.servers import Servers
+from benchmarks.running.rounds import Probe, Sample
+from benchmarks.running.servers import Servers
 from events.envelope import Envelope
 from outbox.settings import RelaySettings
 

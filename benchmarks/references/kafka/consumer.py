@@ -6,8 +6,8 @@ from typing import Final
 
 from aiokafka import AIOKafkaConsumer
 
-from benchmarks.rounds import Sample
-from chassis.kafka import client_arguments
+from benchmarks.running.rounds import Sample
+from chassis.kafka.client import client_arguments
 from chassis.settings import Kafka
 
 CONSUME_SECONDS: Final = 300.0

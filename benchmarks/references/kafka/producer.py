@@ -13,9 +13,9 @@ from typing import Final
 
 from aiokafka import AIOKafkaProducer
 
-from benchmarks.figures import percentile
-from benchmarks.rounds import Sample
-from chassis.kafka import client_arguments
+from benchmarks.reporting.figures import percentile
+from benchmarks.running.rounds import Sample
+from chassis.kafka.client import client_arguments
 from chassis.settings import Kafka
 
 #: As the relay's: a page of events is a few batches.

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from benchmarks.rounds import Sample
+from benchmarks.running.rounds import Sample
 from chassis.settings import PostgresAddress
 
 STATEMENT_SECONDS: Final = 10.0

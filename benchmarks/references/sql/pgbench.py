@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from benchmarks.cores import ALL_CORES, pin
-from benchmarks.rounds import Sample
+from benchmarks.running.cores import ALL_CORES, pin
+from benchmarks.running.rounds import Sample
 from chassis.settings import PostgresAddress
-from local_stack.postgres import find_binaries
-from local_stack.unprivileged import unprivileged_account
+from local_stack.postgres.server import find_binaries
+from local_stack.postgres.unprivileged import unprivileged_account
 
 #: pgbench measures whole seconds.
 LEAST_SECONDS: Final = 1

@@ -10,8 +10,8 @@ from typing import Any, TypeAlias
 import asyncpg
 import pytest
 
-from chassis.connections import ACQUIRE_SECONDS, Connections, NoConnectionError
-from chassis.database import connect, connections_to, disconnect
+from chassis.postgres.connections import ACQUIRE_SECONDS, Connections, NoConnectionError
+from chassis.postgres.database import connect, connections_to, disconnect
 from chassis.settings import PostgresAddress
 from tests.waiting import until
 

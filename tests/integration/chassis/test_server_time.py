@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from chassis.database import sign_of_life
-from chassis.server_time import STALL_SECONDS, ServerTime
+from chassis.postgres.database import sign_of_life
+from chassis.postgres.server_time import STALL_SECONDS, ServerTime
 from chassis.settings import PostgresAddress
 from tests.private_servers import nowhere
 from tests.waiting import until

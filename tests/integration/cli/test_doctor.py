@@ -9,11 +9,11 @@ import asyncpg
 import pytest
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from chassis.kafka import admin
+from chassis.kafka.client import admin
 from chassis.settings import Kafka, PostgresAddress, Topics
-from cli.doctor_budget import Instances
-from cli.doctor_checks import examine
-from cli.findings import Finding
+from cli.doctor.budget import Instances
+from cli.doctor.checks import examine
+from cli.doctor.findings import Finding
 from tests.conftest import create_database, drop_database
 from tests.infrastructure import Servers
 

@@ -12,8 +12,8 @@ import pytest
 
 from chassis.settings import Kafka, PostgresAddress, Topics
 from local_stack.ports import free_port
-from outbox.leadership import instance
-from outbox.process import serve
+from outbox.relay.leadership import instance
+from outbox.relay.process import serve
 from outbox.settings import RelaySettings
 from tests.integration.muster_processes import environment, muster
 from tests.integration.outbox.relaying import settings_for

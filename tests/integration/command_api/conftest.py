@@ -10,7 +10,7 @@ import pytest
 import structlog
 from fastapi import FastAPI
 
-from chassis.database import connect, disconnect
+from chassis.postgres.database import connect, disconnect
 from chassis.settings import PostgresAddress
 from command_api.app import create_app
 from command_api.settings import CommandApiSettings

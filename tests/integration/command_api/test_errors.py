@@ -10,12 +10,12 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from chassis.http_api import BODY_BYTES
-from chassis.problems import COMMON
+from chassis.http.api import BODY_BYTES
+from chassis.http.problems import COMMON
 from chassis.settings import PostgresAddress
 from command_api.app import create_app
-from command_api.dependencies import handlers
-from command_api.users.errors import PROBLEMS
+from command_api.http.dependencies import handlers
+from command_api.http.errors import PROBLEMS
 from local_stack.ports import free_port
 from tests.integration.command_api.conftest import (
     Connection,

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from command_api.app import create_app
-from command_api.dependencies import resources
+from command_api.http.dependencies import resources
 from command_api.settings import CommandApiSettings
 from tests.integration.command_api.conftest import Connection, register, serving
 

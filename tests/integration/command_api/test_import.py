@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from chassis.identifiers import new_id
 from command_api.causes import Cause
-from command_api.imports import routes
+from command_api.http import imports as routes
 from command_api.imports.handlers import ImportHandlers
 from command_api.imports.lines import BYTES
 from events.catalogue import decode, encode

@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from chassis.clock import utc_now
-from chassis.connections import Connections
-from chassis.database import Database, DatabaseUnavailableError, connect, disconnect
 from chassis.identifiers import new_id
+from chassis.postgres.connections import Connections
+from chassis.postgres.database import Database, DatabaseUnavailableError, connect, disconnect
 from chassis.settings import PostgresAddress
 from command_api.app import create_app
 from command_api.users import decisions

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from local_stack.child import Child
+from local_stack.processes.child import Child
 
 
 class Script(Child):

@@ -7,9 +7,9 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from local_stack.cache import CACHE_VARIABLE
 from local_stack.errors import ForeignDataError
-from local_stack.kafka import KafkaServer, kafka_answers, start_up_cache
-from local_stack.kafka_fencing import FENCED
-from local_stack.kafka_jars import fetch_jars, jar_folder, pinned_jars
+from local_stack.kafka.broker import KafkaServer, kafka_answers, start_up_cache
+from local_stack.kafka.fencing import FENCED
+from local_stack.kafka.jars import fetch_jars, jar_folder, pinned_jars
 
 KEPT = TopicPartition("kept", 0)
 

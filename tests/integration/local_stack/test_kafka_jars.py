@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from local_stack import kafka_jars
 from local_stack.errors import DownloadError
-from local_stack.kafka_jars import ATTEMPTS, REPOSITORY_VARIABLE, Jar, fetch_jars
+from local_stack.kafka import jars as kafka_jars
+from local_stack.kafka.jars import ATTEMPTS, REPOSITORY_VARIABLE, Jar, fetch_jars
 from local_stack.ports import LOCALHOST, free_port
 
 CONTENT = {"/org/example/one/1.0/one-1.0.jar": b"one" * 5000, "/org/example/two/2.0/two-2.0.jar": b"two"}

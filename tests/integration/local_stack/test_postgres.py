@@ -6,8 +6,8 @@ import psutil
 import pytest
 
 from local_stack.errors import ForeignDataError
-from local_stack.postgres import PostgresServer, end_orphan
-from local_stack.postgres_data import CLAIM
+from local_stack.postgres.data import CLAIM
+from local_stack.postgres.server import PostgresServer, end_orphan
 from tests.waiting import until
 
 

@@ -13,11 +13,11 @@ from typing import Any
 import psutil
 import pytest
 
-from local_stack.child import until_ended
-from local_stack.http_process import HttpProcess
 from local_stack.logs import open_log
 from local_stack.ports import free_port
-from local_stack.preloaded import CopiedProcess, Preloaded, Program
+from local_stack.processes.child import until_ended
+from local_stack.processes.http_process import HttpProcess
+from local_stack.processes.preloaded import CopiedProcess, Preloaded, Program
 from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="copies are made on Linux only")

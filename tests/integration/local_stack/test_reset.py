@@ -12,12 +12,12 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from cli.main import app
-from cli.up_background import _end
-from cli.up_folder import MARKER, mark, require_own
-from cli.up_run import _sweep
+from cli.stack.background import _end
+from cli.stack.folder import MARKER, mark, require_own
+from cli.stack.run import _sweep
 from local_stack.errors import ForeignDataError
 from local_stack.folder import FOLDER_VARIABLE, RESET, owned_folder
-from local_stack.unprivileged import PLACE_PREFIX
+from local_stack.postgres.unprivileged import PLACE_PREFIX
 
 ROOT = Path(__file__).parents[3]
 SECRETS = json.dumps({"IDEMPOTENCY_SECRET": "a", "CURSOR_KEYS": "k1:b"})

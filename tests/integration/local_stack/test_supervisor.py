@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from local_stack.child import Child
 from local_stack.errors import ChildFailedError
-from local_stack.supervisor import Patience, Supervisor
+from local_stack.processes.child import Child
+from local_stack.processes.supervisor import Patience, Supervisor
 from tests.integration.local_stack.scripts import BROKEN, STEADY, STUBBORN, Script
 from tests.waiting import until
 

@@ -172,8 +172,8 @@ async def test_ctrl_c_while_it_starts_leaves_nothing(folder: Path) -> None:
 async def test_settings_that_point_elsewhere_do_not_reach_the_processes(
     folder: Path, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
-    from cli.up_settings import Ports, process_environment, stack_settings  # noqa: PLC0415
-    from local_stack.postgres import PostgresAddress  # noqa: PLC0415
+    from cli.stack.settings import Ports, process_environment, stack_settings  # noqa: PLC0415
+    from local_stack.postgres.server import PostgresAddress  # noqa: PLC0415
 
     monkeypatch.setenv(variable, "elsewhere")
     monkeypatch.setenv("WORKERS", "4")

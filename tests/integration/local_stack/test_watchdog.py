@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from local_stack.watchdog import Watchdog
+from local_stack.processes.watchdog import Watchdog
 from tests.integration.local_stack.scripts import PARENT, STEADY, STUBBORN, Script
 from tests.waiting import until
 
@@ -138,7 +138,7 @@ async def _gone(process: psutil.Process) -> bool:
 _SUPERVISOR = """
 import asyncio, sys
 from pathlib import Path
-from local_stack.watchdog import Watchdog
+from local_stack.processes.watchdog import Watchdog
 from tests.integration.local_stack.test_watchdog import GRACE_SECONDS, Unsignalled
 
 async def main():

@@ -3,9 +3,9 @@
 import sys
 from pathlib import Path
 
-from cli.up_run import Wanted, exit_code
-from cli.up_settings import Ports
-from local_stack.preloaded import Program
+from cli.stack.run import Wanted, exit_code
+from cli.stack.settings import Ports
+from local_stack.processes.preloaded import Program
 
 if __name__ == "__main__":
     command = (sys.executable, str(Path(__file__).with_name("stand_in_muster.py")))

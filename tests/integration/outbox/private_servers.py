@@ -8,8 +8,8 @@ from typing import Self
 import asyncpg
 
 from command_api.migrate import migrate
-from local_stack.kafka import KafkaServer
-from local_stack.postgres import PostgresServer
+from local_stack.kafka.broker import KafkaServer
+from local_stack.postgres.server import PostgresServer
 from outbox.settings import RelaySettings
 from tests.conftest import make_topics
 from tests.integration.outbox.relaying import settings_for

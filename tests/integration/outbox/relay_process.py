@@ -9,8 +9,8 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from local_stack.frozen_host import freeze_this_host
-from outbox.relay import Relay
+from local_stack.processes.frozen_host import freeze_this_host
+from outbox.relay.loop import Relay
 from outbox.settings import RelaySettings
 from tests.forks import Fork
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from chassis.settings import Kafka, PostgresAddress, Topics
-from outbox.relay import Relay
+from outbox.relay.loop import Relay
 from outbox.settings import RelaySettings
 from tests.waiting import until
 

@@ -23,7 +23,7 @@ import asyncpg
 from rich.console import Console
 from rich.table import Table
 
-from chassis.database import INFRASTRUCTURE_ERRORS
+from chassis.postgres.database import INFRASTRUCTURE_ERRORS
 from tests.integration.outbox import outage
 from tests.integration.outbox.private_servers import Private
 from tests.integration.outbox.relay_process import relay_process

@@ -11,10 +11,10 @@ import pytest
 from aiokafka.partitioner import murmur2
 
 from chassis.identifiers import new_id
-from chassis.kafka import admin, ensure_topics
+from chassis.kafka.client import admin, ensure_topics
 from chassis.settings import Kafka, PostgresAddress, Topics
-from local_stack.kafka import KafkaServer
-from outbox.maintenance import maintaining
+from local_stack.kafka.broker import KafkaServer
+from outbox.relay.maintenance import maintaining
 from outbox.settings import RelaySettings
 from outbox.topics import wanted_topics
 from tests.integration.outbox.relaying import relaying, settings_for

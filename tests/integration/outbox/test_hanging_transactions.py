@@ -18,16 +18,16 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from chassis.kafka import Topic, admin, client_arguments, ensure_topics
+from chassis.kafka.client import Topic, admin, client_arguments, ensure_topics
 from chassis.settings import Kafka, Topics
-from local_stack.kafka import KafkaServer
-from outbox.hanging import bound, hanging_partitions, patience, watching
-from outbox.publisher import Publisher
-from outbox.reading import Readers
-from outbox.record import BatchRecord, digest, encode
+from local_stack.kafka.broker import KafkaServer
+from outbox.publishing.hanging import bound, hanging_partitions, patience, watching
+from outbox.publishing.publisher import Publisher
+from outbox.publishing.record import BatchRecord, digest, encode
+from outbox.publishing.topic_reading import Readers
+from outbox.relay.work_list import WorkList
 from outbox.settings import RelaySettings
 from outbox.topics import wanted_topics
-from outbox.work_list import WorkList
 from tests.conftest import Copies
 from tests.infrastructure import throwaway_folder
 from tests.integration.outbox.relaying import relaying, settings_for

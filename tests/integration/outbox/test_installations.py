@@ -10,9 +10,9 @@ import pytest
 from chassis.settings import Kafka, PostgresAddress, Topics
 from command_api.migrate import migrate
 from local_stack.ports import free_port
-from outbox.process import serve
-from outbox.record import RelayStopError
-from outbox.relay import Relay
+from outbox.publishing.record import RelayStopError
+from outbox.relay.loop import Relay
+from outbox.relay.process import serve
 from outbox.settings import RelaySettings
 from tests.conftest import Copies
 from tests.integration.muster_processes import environment, muster

@@ -5,9 +5,10 @@ from uuid import uuid4
 
 from prometheus_client import REGISTRY
 
-from chassis.kafka import admin, topic_configs
-from outbox.backlog import read_backlog
-from outbox.maintenance import maintaining, roll_interval, roll_segments
+from chassis.kafka.client import admin, topic_configs
+from command_api.idempotency.purge import PURGE
+from outbox.relay.backlog import read_backlog
+from outbox.relay.maintenance import maintaining, roll_interval, roll_segments
 from outbox.settings import RelaySettings
 from outbox.topics import wanted_topics
 from tests.integration.outbox.relaying import relaying
@@ -86,7 +87,7 @@ async def test_old_answers_are_purged_and_young_ones_kept(
             str(age).encode(),
             age,
         )
-    async with maintaining(relay_settings):
+    async with maintaining(relay_settings, [PURGE]):
 
         async def purged() -> bool:
             return bool(await connection.fetchval("SELECT count(*) FROM idempotency_records") == 1)

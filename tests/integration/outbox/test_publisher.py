@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from aiokafka.protocol.transaction import InitProducerIdRequest
 
-from outbox.producer import ConnectionLostError
-from outbox.publisher import Publisher
+from outbox.publishing.producer import ConnectionLostError
+from outbox.publishing.publisher import Publisher
 from outbox.settings import RelaySettings
 
 #: At once, with room for a busy machine; aiokafka alone would go on for START_SECONDS, 20 s.

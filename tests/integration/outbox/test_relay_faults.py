@@ -5,8 +5,8 @@ from uuid import uuid4
 
 import pytest
 
-from outbox.record import RelayStopError
-from outbox.relay import Relay
+from outbox.publishing.record import RelayStopError
+from outbox.relay.loop import Relay
 from outbox.settings import RelaySettings
 from tests.integration.outbox.relay_process import relay_process
 from tests.integration.outbox.relaying import Fault, Gate, relaying, until_phase

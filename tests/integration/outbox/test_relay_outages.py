@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 
-from chassis.health import NotReadyError
+from chassis.http.health import NotReadyError
 from tests.integration.outbox.outage import Outage
 from tests.integration.outbox.private_servers import Private
 from tests.integration.outbox.relaying import relaying, until_phase
@@ -56,7 +56,7 @@ async def test_ten_seconds_without_a_broker_refuse_no_command_and_lose_no_event(
 async def test_an_idle_relay_notices_that_the_broker_is_gone_and_looks_what_hangs_when_it_is_back(
     private: Private,
 ) -> None:
-    """Riding through would leave what a broker's death may have left hanging (outbox/hanging.py) until much later."""
+    """Riding through would leave what a broker's death may have left hanging (outbox/publishing/hanging.py)."""
     user = uuid4()
     async with private.session() as session, relaying(private.settings) as relay:
         await append(session, user, 1)

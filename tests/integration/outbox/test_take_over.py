@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from uuid import uuid4
 
-from outbox.relay import Relay
+from outbox.relay.loop import Relay
 from outbox.settings import RelaySettings
 from tests.forks import Fork
 from tests.integration.outbox.relay_process import relay_process

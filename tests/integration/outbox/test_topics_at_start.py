@@ -6,9 +6,9 @@ from uuid import uuid4
 import pytest
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from chassis.kafka import admin, ensure_topics
-from outbox.record import RelayStopError
-from outbox.relay import Relay
+from chassis.kafka.client import admin, ensure_topics
+from outbox.publishing.record import RelayStopError
+from outbox.relay.loop import Relay
 from outbox.settings import RelaySettings
 from outbox.topics import wanted_topics
 from tests.integration.outbox.relaying import relaying, until_phase

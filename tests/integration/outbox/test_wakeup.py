@@ -12,8 +12,8 @@ from structlog.testing import capture_logs
 
 from chassis.settings import PostgresAddress
 from local_stack.ports import free_port
+from outbox.notifier import CHANNEL, DEBOUNCE_SECONDS, Listener, Notifier
 from outbox.settings import RelaySettings
-from outbox.wakeup import CHANNEL, DEBOUNCE_SECONDS, Listener, Notifier
 from tests.integration.command_api.processes import api_process
 from tests.integration.outbox.relaying import relaying, until_phase
 from tests.integration.outbox.traffic import Connection, until_empty

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from outbox import work_list
+from outbox.relay import work_list
 from tests.integration.outbox.traffic import Connection, append_many
 
 PAGE_ROWS = 500

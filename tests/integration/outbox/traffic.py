@@ -12,7 +12,7 @@ import asyncpg
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from chassis.identifiers import new_id
-from chassis.kafka import client_arguments
+from chassis.kafka.client import client_arguments
 from events.envelope import Envelope
 from outbox.headers import encode_headers
 from outbox.settings import RelaySettings

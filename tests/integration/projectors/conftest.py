@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from chassis.database import Database
+from chassis.postgres.database import Database
 from chassis.settings import Kafka, PostgresAddress, Topics
 from projectors.settings import ProjectorSettings
 from tests.integration.projectors.stream import Publisher

@@ -1,9 +1,9 @@
 """Whether every read table has become what a fold of the stream says, whatever happened on the way."""
 
-from chassis.database import Database
-from projectors import parked
-from projectors.catalogue import PROJECTIONS
-from projectors.lag import measure
+from chassis.postgres.database import Database
+from projectors.operations import parked
+from projectors.operations.lag import measure
+from projectors.projections.catalogue import PROJECTIONS
 from projectors.settings import ProjectorSettings
 from tests.integration.projectors.folds import CONTENTS, FOLDS, changes_of
 from tests.integration.projectors.stream import FakeRecord

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from events.catalogue import ChangeEvent, decode
-from projectors.consumer.records import Change, Record, read_record
+from projectors.decoding.records import Change, Record, read_record
 from read_model.generations import Connection
 
 Contents = dict[str, Any]

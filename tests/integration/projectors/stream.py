@@ -11,7 +11,7 @@ from uuid import UUID
 from aiokafka import AIOKafkaProducer
 
 from chassis.identifiers import new_id
-from chassis.kafka import client_arguments
+from chassis.kafka.client import client_arguments
 from chassis.settings import Kafka
 from events.catalogue import ChangeEvent, Event, encode, event_type
 from events.envelope import Envelope

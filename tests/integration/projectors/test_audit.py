@@ -8,14 +8,14 @@ from uuid import UUID
 
 import pytest
 
-import cli.audit_comparison as auditing
-from chassis.database import Database
+import cli.operations.audit_comparison as auditing
 from chassis.identifiers import new_id
+from chassis.postgres.database import Database
 from chassis.settings import PostgresAddress
 from chassis.text_keys import text_key
-from cli.audit_comparison import Comparison, Difference, Kind
+from cli.operations.audit_comparison import Comparison, Difference, Kind
 from events.user_events import PublicUser, UserErased, UserRegistered
-from projectors.users import UsersWriter
+from projectors.projections.users import UsersWriter
 from tests.integration.projectors.folds import changes_of
 from tests.integration.projectors.stream import START, new_user, record
 

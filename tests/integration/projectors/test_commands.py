@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from chassis.database import Database
+from chassis.postgres.database import Database
 from chassis.settings import Kafka, PostgresAddress, Topics
 from events.user_events import PublicUser, UserProfileChanged, UserRegistered
 from local_stack.ports import free_port
 from projectors.app import serve
-from projectors.lag import measure
+from projectors.operations.lag import measure
 from projectors.settings import ProjectorSettings
 from tests.integration.muster_processes import Ended, environment, muster
 from tests.integration.projectors.conftest import running

@@ -13,14 +13,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chassis.database import Database
+from chassis.postgres.database import Database
 from chassis.settings import PostgresAddress
 from events.user_events import UserEmailChanged, UserRegistered
-from projectors import parked
-from projectors.catalogue import PROJECTIONS
 from projectors.consumer import checkpoints
 from projectors.consumer.batches import Batch, BatchWriter
 from projectors.consumer.checkpoints import CheckpointMovedError, Move
+from projectors.operations import parked
+from projectors.projections.catalogue import PROJECTIONS
 from read_model import generations
 from read_model.generations import Connection, Generation
 from tests.integration.projectors.folds import CONTENTS, FOLDS, Contents, changes_of

@@ -7,14 +7,14 @@ from functools import partial
 import pytest
 
 from chassis.clock import utc_now
-from chassis.database import Database
-from chassis.health import NotReadyError
+from chassis.http.health import NotReadyError
+from chassis.postgres.database import Database
 from chassis.settings import Kafka, PostgresAddress
 from events.user_events import UserRegistered
 from projectors.app import UnknownProjectionError, serve
 from projectors.consumer.feed import Feed
 from projectors.fleet import Fleet
-from projectors.lag import measure
+from projectors.operations.lag import measure
 from projectors.settings import ProjectorSettings
 from tests.conftest import make_topics
 from tests.integration.projectors.conftest import make_settings, running

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
-from chassis.database import Database
+from chassis.postgres.database import Database
 from projectors.app import serve
 from projectors.settings import ProjectorSettings
 from tests.integration.projectors.conftest import running

@@ -10,17 +10,17 @@ import pytest
 import pytest_asyncio
 from structlog.testing import capture_logs
 
-from chassis.database import Database
+from chassis.postgres.database import Database
 from chassis.settings import Kafka
 from events.user_events import UserRegistered
-from local_stack.kafka import KafkaServer
+from local_stack.kafka.broker import KafkaServer
 from local_stack.ports import free_port
-from local_stack.postgres import PostgresServer
-from projectors import parked
+from local_stack.postgres.server import PostgresServer
 from projectors.app import serve
-from projectors.catalogue import PROJECTIONS
 from projectors.consumer import feed
 from projectors.migrate import migrate
+from projectors.operations import parked
+from projectors.projections.catalogue import PROJECTIONS
 from projectors.settings import ProjectorSettings
 from tests.conftest import make_topics
 from tests.integration.projectors.conftest import make_settings, running

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from chassis.database import Database
-from chassis.kafka import admin
+from chassis.kafka.client import admin
+from chassis.postgres.database import Database
 from chassis.settings import Kafka
 from events.user_events import PublicUser, UserErased, UserProfileChanged, UserRegistered, UserUsernameChanged
-from projectors import parked
 from projectors.app import serve
-from projectors.parked import NoSuchRecordError, OtherShapeError, RecordId, Summary
+from projectors.operations import parked
+from projectors.operations.parked import NoSuchRecordError, OtherShapeError, RecordId, Summary
 from projectors.settings import ProjectorSettings
 from tests.integration.projectors.conftest import running
 from tests.integration.projectors.stream import FakeRecord, Publisher, new_user, record

@@ -9,14 +9,14 @@ from uuid import UUID
 
 import pytest
 
-from chassis.database import Database
 from chassis.identifiers import new_id
+from chassis.postgres.database import Database
 from events.user_events import UserProfileChanged, UserRegistered
-from projectors import rebuild as rebuilding
 from projectors.app import serve
-from projectors.catalogue import PROJECTIONS
-from projectors.lag import measure
-from projectors.rebuild import Progress, Rebuild, Stage
+from projectors.operations import rebuild as rebuilding
+from projectors.operations.lag import measure
+from projectors.operations.rebuild import Progress, Rebuild, Stage
+from projectors.projections.catalogue import PROJECTIONS
 from projectors.settings import ProjectorSettings
 from read_model import generations
 from read_model.generations import Generation, InUseError, NoGenerationError, NotCaughtUpError, OtherBuildError

@@ -9,8 +9,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from chassis.database import Database
 from chassis.lifecycle import wait_for_event
+from chassis.postgres.database import Database
 from chassis.settings import Kafka, PostgresAddress, Topics
 from local_stack.ports import free_port
 from read_model import generations

@@ -4,7 +4,7 @@ import json
 from functools import partial
 from typing import Any
 
-from chassis.database import Database
+from chassis.postgres.database import Database
 from events.user_events import UserErased, UserRegistered
 from projectors.app import serve
 from projectors.settings import ProjectorSettings

@@ -7,18 +7,18 @@ from collections.abc import Awaitable, Callable, Sequence
 import pytest
 from sqlalchemy import Column, MetaData, Text
 
-from chassis.database import Database
-from chassis.health import NotReadyError
+from chassis.http.health import NotReadyError
 from chassis.identifiers import new_id
+from chassis.postgres.database import Database
 from events.user_events import PublicUser, UserErased, UserProfileChanged
-from projectors import timeline
-from projectors.catalogue import PROJECTIONS
-from projectors.consumer.records import Change
+from projectors.decoding.records import Change
 from projectors.fleet import Fleet
-from projectors.projection import CarryOver, Projection
-from projectors.rebuild import Rebuild, RebuildError, Stage
+from projectors.operations.rebuild import Rebuild, RebuildError, Stage
+from projectors.projections import timeline
+from projectors.projections.catalogue import PROJECTIONS
+from projectors.projections.projection import CarryOver, Projection
+from projectors.projections.timeline import TimelineWriter
 from projectors.settings import ProjectorSettings
-from projectors.timeline import TimelineWriter
 from read_model import generations
 from read_model.generations import SCHEMAS, Connection, Schema
 from read_model.timeline import timeline_tables

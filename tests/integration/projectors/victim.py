@@ -8,11 +8,11 @@ from typing import Any
 
 from chassis.lifecycle import run
 from chassis.telemetry import configure_logging
-from projectors import rebuild as rebuilding
 from projectors.app import open_database, serve
 from projectors.consumer import parking
 from projectors.consumer.feed import Feed
-from projectors.rebuild import Rebuild
+from projectors.operations import rebuild as rebuilding
+from projectors.operations.rebuild import Rebuild
 from projectors.settings import ProjectorSettings
 from read_model import generations
 from tests.forks import Fork

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from chassis.database import connect, disconnect
+from chassis.postgres.database import connect, disconnect
 from chassis.settings import PostgresAddress
 from query_api.app import create_app
 from query_api.settings import QueryApiSettings

@@ -12,9 +12,9 @@ from chassis.consistency import ConsistencyToken
 from chassis.identifiers import new_id
 from events.catalogue import Event
 from events.user_events import PublicUser, UserEmailChanged, UserErased, UserRegistered
-from projectors import signups, timeline, users
-from projectors.consumer.records import Change, read_record
-from projectors.projection import Projection
+from projectors.decoding.records import Change, read_record
+from projectors.projections import signups, timeline, users
+from projectors.projections.projection import Projection
 from tests.integration.projectors.stream import record
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"

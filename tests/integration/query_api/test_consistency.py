@@ -8,12 +8,12 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from chassis.connections import Connections
+from chassis.postgres.connections import Connections
 from chassis.settings import PostgresAddress
-from projectors import signups, timeline, users
-from query_api import arrivals
+from projectors.projections import signups, timeline, users
 from query_api.app import create_app
 from query_api.dependencies import Resources
+from query_api.reading import waiters as arrivals
 from tests.integration.query_api.conftest import make_settings, serving
 from tests.integration.query_api.read_side import ReadSide, erased, moved, person, token
 from tests.waiting import until

@@ -7,9 +7,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from chassis.http_api import BODY_BYTES
+from chassis.http.api import BODY_BYTES
 from query_api.app import create_app
-from query_api.problems import PROBLEMS
+from query_api.protocol.problems import PROBLEMS
 from query_api.settings import QueryApiSettings
 from tests.integration.query_api.conftest import client_of, make_settings, serving
 from tests.integration.query_api.read_side import ReadSide, moved, person

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from chassis.settings import PostgresAddress
 from local_stack.ports import LOCALHOST
-from query_api.notifications import Listener
+from query_api.reading.notifications import Listener
 from tests.integration.query_api.read_side import ReadSide
 from tests.waiting import until
 

@@ -11,13 +11,13 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from chassis.connections import ACQUIRE_SECONDS
 from chassis.consistency import ConsistencyToken
-from chassis.database import connect, disconnect
 from chassis.identifiers import new_id
-from chassis.server_time import STALL_SECONDS
+from chassis.postgres.connections import ACQUIRE_SECONDS
+from chassis.postgres.database import connect, disconnect
+from chassis.postgres.server_time import STALL_SECONDS
 from chassis.settings import PostgresAddress
-from local_stack.postgres import PostgresServer
+from local_stack.postgres.server import PostgresServer
 from projectors.migrate import migrate
 from query_api.app import create_app
 from query_api.dependencies import APPLICATION
@@ -170,7 +170,7 @@ async def test_reads_follow_the_generation_that_serves(
     app: FastAPI, read_side: ReadSide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The notification must be what is followed.
-    monkeypatch.setattr("query_api.serving.POLL_SECONDS", 3600.0)
+    monkeypatch.setattr("query_api.reading.serving.POLL_SECONDS", 3600.0)
     ann, bob = person(1), person(2)
     await read_side.register(ann)
     await make_generation(read_side, 2, status="building")

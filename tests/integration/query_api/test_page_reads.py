@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from chassis.settings import PostgresAddress
-from query_api.cursors import CursorSeal
-from query_api.page_reads import BATCH_PAGES, Kind, PageReads
-from query_api.pagination import Page, Place, open_place
-from query_api.read_database import ReadDatabase
-from query_api.reading import Reader, Rows
-from query_api.user_filters import SORTS
-from query_api.user_statements import Shape
+from query_api.protocol.cursors import CursorSeal
+from query_api.protocol.pagination import Page, Place, open_place
+from query_api.reading.database import ReadDatabase
+from query_api.reading.reader import Reader, Rows
+from query_api.users.filters import SORTS
+from query_api.users.page_reads import BATCH_PAGES, Kind, PageReads
+from query_api.users.statements import Shape
 from tests.integration.query_api.read_side import START, ReadSide, moved, person, shuffled
 
 NAMES = ("ann", "Ärger", "zoë", "Żuk", "李雷", "ann2")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from chassis.text_keys import text_key
 from events.user_events import PublicUser, rfc3339
-from query_api.user_filters import SORTS
+from query_api.users.filters import SORTS
 from tests.integration.query_api.read_side import START, ReadSide, erased, moved, person
 
 Query: TypeAlias = dict[str, Any]

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from chassis.database import connect, disconnect
-from query_api.user_filters import SORTS, after_prefix
-from query_api.user_statements import WALK_PAGES, Shape, page_statement, pages_statement
+from chassis.postgres.database import connect, disconnect
+from query_api.users.filters import SORTS, after_prefix
+from query_api.users.statements import WALK_PAGES, Shape, page_statement, pages_statement
 from tests.conftest import database_address, drop_database, recreate_database
 from tests.infrastructure import Servers
 from tests.integration.query_api.read_side import Connection

@@ -7,9 +7,9 @@ from dataclasses import replace
 import asyncpg
 import pytest
 
-from chassis.database import DatabaseUnavailableError
+from chassis.postgres.database import DatabaseUnavailableError
 from chassis.settings import PostgresAddress
-from query_api.read_database import ReadDatabase, Statement
+from query_api.reading.database import ReadDatabase, Statement
 from tests.integration.query_api.read_side import ReadSide
 from tests.private_servers import nowhere
 from tests.waiting import until

@@ -7,10 +7,10 @@ from dataclasses import replace
 import asyncpg
 import pytest
 
-from chassis.problems import Problem
+from chassis.http.problems import Problem
 from chassis.settings import PostgresAddress
-from query_api.read_database import ReadDatabase
-from query_api.reading import Reader, Rows
+from query_api.reading.database import ReadDatabase
+from query_api.reading.reader import Reader, Rows
 from tests.integration.query_api.read_side import ReadSide
 
 COUNTER = "SELECT nextval('counter') AS number, $1::int[] AS given"

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from chassis.database import connect, disconnect
+from chassis.postgres.database import connect, disconnect
 from query_api.app import create_app
 from query_api.openapi_schemas import PATH_ID
 from tests.conftest import database_address, drop_database, recreate_database

@@ -1,6 +1,6 @@
 import httpx
 
-from query_api import user_reads
+from query_api.users import detail_reads as user_reads
 from tests.integration.query_api.read_side import ReadSide, erased, moved, person, token
 
 

@@ -4,12 +4,12 @@ import time
 
 import pytest
 
-from benchmarks.bars import Bar, Verdict
-from benchmarks.cores import ALL_CORES
-from benchmarks.figures import Figure
-from benchmarks.quiet import Quiet, disturbance
+from benchmarks.reporting.bars import Bar, Verdict
 from benchmarks.reporting.document import said
-from benchmarks.result import Result
+from benchmarks.reporting.figures import Figure
+from benchmarks.reporting.result import Result
+from benchmarks.running.cores import ALL_CORES
+from benchmarks.running.quiet import Quiet, disturbance
 
 CALM = (2.0, 2.0, 2.1, 2.0, 1.9)
 

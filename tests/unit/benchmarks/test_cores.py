@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from benchmarks.cores import ALL_CORES, SERVER_CORES, pin, pinned
+from benchmarks.running.cores import ALL_CORES, SERVER_CORES, pin, pinned
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "sched_setaffinity") or len(ALL_CORES) == 1, reason="nothing can be pinned here"

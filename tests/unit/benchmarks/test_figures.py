@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from benchmarks.figures import Figure, number, percentile, span, variation_of
+from benchmarks.reporting.figures import Figure, number, percentile, span, variation_of
 
 
 def test_a_figure_is_the_median_of_its_rounds_with_their_range() -> None:

@@ -8,12 +8,12 @@ import pytest
 from rich.console import Console
 
 from benchmarks.catalogue import BENCHMARKS
-from benchmarks.figures import Figure
-from benchmarks.plan import Plan
 from benchmarks.reporting import terminal
 from benchmarks.reporting.document import Report, as_json
+from benchmarks.reporting.figures import Figure
 from benchmarks.reporting.page import page
-from benchmarks.result import Result
+from benchmarks.reporting.result import Result
+from benchmarks.running.plan import Plan
 
 CALM = (2.0, 2.0, 2.1, 2.0, 1.9)
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.plan import Plan
-from benchmarks.rounds import Probe, Rounds, Sample, interleave, pooled
+from benchmarks.running.plan import Plan
+from benchmarks.running.rounds import Probe, Rounds, Sample, interleave, pooled
 
 
 def make_plan(*, rounds: int = 2, quick: bool = False) -> Plan:

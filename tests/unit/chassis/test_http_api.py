@@ -9,9 +9,9 @@ import pytest
 from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field
 
-from chassis.health import Health, NotReadyError
-from chassis.http_api import ApiDescription, create_api
-from chassis.problems import Problem, ProblemType, unavailable
+from chassis.http.api import ApiDescription, create_api
+from chassis.http.health import Health, NotReadyError
+from chassis.http.problems import Problem, ProblemType, unavailable
 
 TEAPOT = ProblemType("teapot", 418, "A teapot <b>", "It is a teapot.", "Ask a kettle.")
 

@@ -2,7 +2,7 @@ import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from chassis.revisions import newest_revision
+from chassis.postgres.revisions import newest_revision
 
 
 @pytest.mark.parametrize("location", ["command_api:migrations", "projectors:migrations"])

@@ -21,7 +21,7 @@ from chassis.clock import rfc3339
 from chassis.consistency import ConsistencyToken, InvalidTokenError
 from chassis.identifiers import new_id
 from chassis.lifecycle import Backoff, end, run
-from chassis.statements import compile_statement
+from chassis.postgres.statements import compile_statement
 from chassis.text_keys import text_key, text_keys
 
 

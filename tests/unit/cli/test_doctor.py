@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from chassis.kafka import Topic
-from cli.doctor_budget import LEADER, OPERATORS, Instances, budget
-from cli.doctor_checks import _in_time
-from cli.doctor_kafka import Partition, judge_brokers, judge_copies
-from cli.doctor_postgres import Server, judge_clock
-from cli.findings import Finding
+from chassis.kafka.client import Topic
+from cli.doctor.budget import LEADER, OPERATORS, Instances, budget
+from cli.doctor.checks import _in_time
+from cli.doctor.findings import Finding
+from cli.doctor.kafka import Partition, judge_brokers, judge_copies
+from cli.doctor.postgres import Server, judge_clock
 from command_api.settings import CommandApiSettings
 from projectors.settings import ProjectorSettings
 from query_api.settings import QueryApiSettings

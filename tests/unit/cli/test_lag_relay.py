@@ -2,7 +2,7 @@
 
 import pytest
 
-from cli.lag_relay import RelayFigures, document, lines, quantile
+from cli.operations.relay_status import RelayFigures, document, lines, quantile
 
 BUCKETS = [(0.01, 50.0), (0.02, 90.0), (0.1, 100.0), (float("inf"), 100.0)]
 

@@ -5,8 +5,8 @@ import socket
 
 import pytest
 
-from chassis.health import Health, NotReadyError, serve_health
-from cli.probe import PORTS, answers, main
+from chassis.http.health import Health, NotReadyError, serve_health
+from cli.processes.probe import PORTS, answers, main
 from local_stack.ports import LOCALHOST, free_port
 from tests.waiting import until
 

@@ -8,7 +8,7 @@ import pytest
 from starlette.applications import Starlette
 from uvicorn.server import ServerState
 
-from cli.serve import server_config
+from cli.processes.serve import server_config
 
 READ_SECONDS = 5
 

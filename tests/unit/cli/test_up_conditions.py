@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.up_conditions import RELEASED, SET_BACK, remedy, require_clock
+from cli.stack.conditions import RELEASED, SET_BACK, remedy, require_clock
 from local_stack.errors import ChildFailedError, LocalStackError
 
 NOW = datetime(2027, 3, 1, 12, 0, tzinfo=UTC)

@@ -8,7 +8,7 @@ from argon2 import PasswordHasher, Type
 from hypothesis import given
 from hypothesis import strategies as st
 
-from command_api.hash_formats import UnacceptableHashError, check, verify
+from command_api.passwords.formats import UnacceptableHashError, check, verify
 
 PASSWORD = "caf\u00e9 au lait"
 SALT = b"sixteen bytes !!"

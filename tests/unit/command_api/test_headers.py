@@ -3,7 +3,7 @@
 import pytest
 
 from command_api.causes import valid_traceparent
-from command_api.idempotency import (
+from command_api.idempotency.replay import (
     Answer,
     InvalidKeyError,
     KeyReusedError,

@@ -8,11 +8,11 @@ import pytest
 
 from chassis.settings import CommandPostgres, QueryPostgres, Settings, _aliases, load
 from cli.main import COMMANDS
-from cli.serve import GRACE_SECONDS
+from cli.processes.serve import GRACE_SECONDS
 from cli.topics import TopicsSettings
 from command_api.settings import CommandApiSettings
-from local_stack.kafka_jars import KAFKA_VERSION
-from local_stack.postgres import MAJOR
+from local_stack.kafka.jars import KAFKA_VERSION
+from local_stack.postgres.server import MAJOR
 from outbox.settings import RelaySettings
 from projectors.settings import ProjectorSettings
 from query_api.settings import QueryApiSettings

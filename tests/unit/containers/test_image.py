@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from chassis import __version__
-from cli.probe import PORTS
+from cli.processes.probe import PORTS
 from command_api.settings import CommandApiSettings
 from outbox.settings import RelaySettings
 from projectors.settings import ProjectorSettings
@@ -70,7 +70,7 @@ def test_the_health_check_asks_on_the_ports_that_the_settings_say() -> None:
         if re.search("_(API|HTTP)_PORT$", str(field.validation_alias))
     }
 
-    assert json.loads(check.partition("CMD ")[2]) == ["python", "-m", "cli.probe"]
+    assert json.loads(check.partition("CMD ")[2]) == ["python", "-m", "cli.processes.probe"]
     assert wanted == PORTS
 
 
@@ -95,6 +95,6 @@ def test_the_engine_is_sent_what_the_wheel_is_made_of_and_nothing_else() -> None
         "requirements"
     } == wanted
     assert _sent("chassis/settings.py", rules)
-    assert _sent("local_stack/kafka_jars.txt", rules)
+    assert _sent("local_stack/kafka/jars.txt", rules)
     for path in (".env", ".git/config", ".local/x", "requirements/dev.txt", "chassis/__pycache__/x.cpython-311.pyc"):
         assert not _sent(path, rules)

@@ -10,19 +10,19 @@ from fastapi import FastAPI
 from pydantic.fields import FieldInfo
 from typer.core import TyperGroup
 
-from chassis.problems import COMMON
+from chassis.http.problems import COMMON
 from chassis.settings import Settings, _aliases
 from cli.demo import DemoSettings
 from cli.main import COMMANDS, app
 from cli.topics import TopicsSettings
 from command_api.app import create_app as create_command_app
+from command_api.http import errors
 from command_api.settings import CommandApiSettings
-from command_api.users import errors
 from events import catalogue
 from outbox.settings import RelaySettings
 from projectors.settings import ProjectorSettings
-from query_api import problems
 from query_api.app import create_app as create_query_app
+from query_api.protocol import problems
 from query_api.settings import QueryApiSettings
 from tests.settings_classes import fields
 from tests.unit.docs.pages import REFERENCE, ROOT, code_words, command_modules, table_rows

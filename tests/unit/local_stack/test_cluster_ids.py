@@ -1,6 +1,6 @@
 import re
 
-from local_stack.kafka import cluster_id
+from local_stack.kafka.broker import cluster_id
 
 
 def test_a_cluster_id_never_reads_as_an_option() -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from local_stack.child import describe_exit
+from local_stack.processes.child import describe_exit
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-from local_stack.supervisor import DEATHS_WITHIN_SECONDS, Patience
+from local_stack.processes.supervisor import DEATHS_WITHIN_SECONDS, Patience
 
 
 def test_waits_twice_as_long_after_every_death_up_to_a_limit() -> None:

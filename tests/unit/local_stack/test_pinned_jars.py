@@ -1,6 +1,6 @@
 import re
 
-from local_stack.kafka_jars import KAFKA_VERSION, pinned_jars
+from local_stack.kafka.jars import KAFKA_VERSION, pinned_jars
 
 
 def test_pins_all_of_kafkas_jars_and_one_that_writes_its_log() -> None:

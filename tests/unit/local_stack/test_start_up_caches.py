@@ -1,7 +1,7 @@
 import os
 from pathlib import Path
 
-from local_stack.kafka import HALF_MADE_SECONDS, UNUSED_SECONDS, prune_caches
+from local_stack.kafka.broker import HALF_MADE_SECONDS, UNUSED_SECONDS, prune_caches
 
 NOW = 2_000_000_000.0
 

@@ -3,7 +3,7 @@
 import random
 from dataclasses import dataclass, field
 
-from outbox.floor import Floor
+from outbox.relay.floor import Floor
 
 
 def test_rises_once_every_transaction_of_that_time_has_ended_and_a_poll_has_looked() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client import REGISTRY
 
-from outbox.metrics import PageHistogram
+from outbox.relay.metrics import PageHistogram
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from aiokafka.partitioner import murmur2 as reference
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outbox.partitioning import murmur2, partition_of
+from outbox.publishing.partitioning import murmur2, partition_of
 
 
 @given(st.binary(max_size=200))

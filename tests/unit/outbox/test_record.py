@@ -4,7 +4,7 @@ from uuid import uuid4
 
 import pytest
 
-from outbox.record import BatchRecord, RelayStopError, decode, digest, encode, in_doubt
+from outbox.publishing.record import BatchRecord, RelayStopError, decode, digest, encode, in_doubt
 
 EVENTS = [(number, str(uuid4())) for number in (3, 4, 5, 9)]
 

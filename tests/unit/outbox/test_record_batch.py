@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from events.envelope import Envelope, Headers
 from outbox.headers import encode_headers, headers_like, varint
-from outbox.record_batch import RecordBatch, encode_event, record_batches
+from outbox.publishing.record_batch import RecordBatch, encode_event, record_batches
 
 NOW_MS = 1_795_341_600_123
 #: What a bigint can hold.

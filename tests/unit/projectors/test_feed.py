@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from chassis.database import Database
-from chassis.health import NotReadyError
+from chassis.http.health import NotReadyError
+from chassis.postgres.database import Database
 from chassis.settings import PostgresAddress
-from projectors.catalogue import PROJECTIONS
 from projectors.consumer.feed import Feed
 from projectors.consumer.subscription import FETCH_WAIT_MS
 from projectors.fleet import Fleet
+from projectors.projections.catalogue import PROJECTIONS
 from projectors.settings import ProjectorSettings
 from read_model.generations import Generation
 

@@ -10,9 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from events.user_events import PublicUser, UserDeactivated, UserErased, UserProfileChanged, UserRegistered
-from projectors.consumer import records, slices
-from projectors.consumer.records import Change, Poison, UserData, read_record
-from projectors.consumer.slices import read_records
+from projectors.decoding import records, slices
+from projectors.decoding.records import Change, Poison, UserData, read_record
+from projectors.decoding.slices import read_records
 from tests.integration.projectors.stream import FakeRecord, lives, new_user, record
 
 USER = new_user(7).model_copy(update={"attributes": {"a": [1, {"b": None}], "c": "x"}})

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 
 from chassis.identifiers import new_id
 from events.user_events import PublicUser, UserDeactivated, UserEmailChanged
-from projectors.consumer.records import Change, read_record
-from projectors.timeline import entry
+from projectors.decoding.records import Change, read_record
+from projectors.projections.timeline import entry
 from tests.integration.projectors.stream import record
 
 NOW = datetime(2026, 11, 22, 10, 30, 0, 5, tzinfo=UTC)

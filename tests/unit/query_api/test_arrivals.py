@@ -6,10 +6,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from chassis.database import DatabaseUnavailableError
-from chassis.problems import Problem
-from query_api.arrivals import DEAF_POLL_SECONDS, LOOK_IDS, POLL_SECONDS, Arrivals, Wanted
-from query_api.problems import TOO_EXPENSIVE
+from chassis.http.problems import Problem
+from chassis.postgres.database import DatabaseUnavailableError
+from query_api.protocol.problems import TOO_EXPENSIVE
+from query_api.reading.waiters import DEAF_POLL_SECONDS, LOOK_IDS, POLL_SECONDS, Arrivals, Wanted
 from tests.waiting import until
 
 ANN, BOB = uuid4(), uuid4()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from query_api.cursors import CursorSeal, UnreadableCursorError
+from query_api.protocol.cursors import CursorSeal, UnreadableCursorError
 
 KEY, OTHER_KEY = os.urandom(32), os.urandom(32)
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from chassis.database import DatabaseUnavailableError
-from query_api.gathering import LANES, QUEUE_SECONDS, Gathering
+from chassis.postgres.database import DatabaseUnavailableError
+from query_api.reading.coalescing import LANES, QUEUE_SECONDS, Gathering
 from tests.waiting import until
 
 SECONDS = 5.0

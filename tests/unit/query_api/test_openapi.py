@@ -8,11 +8,15 @@ import pytest
 from fastapi import FastAPI
 from starlette.routing import Route
 
-from chassis.problems import COMMON
-from query_api import openapi, signups, user_detail, user_list, user_timeline
+from chassis.http.problems import COMMON
+from query_api import openapi
 from query_api.app import QUERIES, create_app
-from query_api.problems import PROBLEMS
+from query_api.protocol.problems import PROBLEMS
 from query_api.settings import QueryApiSettings
+from query_api.users import detail as user_detail
+from query_api.users import listing as user_list
+from query_api.users import signups
+from query_api.users import timeline as user_timeline
 
 SETTINGS = QueryApiSettings(
     _env_file=None,

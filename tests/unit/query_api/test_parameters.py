@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chassis.problems import Problem
-from query_api import user_list
-from query_api.parameters import _pairs, read_date, read_id, read_time, whole_number
+from chassis.http.problems import Problem
+from query_api.protocol.parameters import _pairs, read_date, read_id, read_time, whole_number
+from query_api.users import listing as user_list
 
 READ = user_list.PARAMETERS.read
 

@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from chassis.problems import Problem
-from query_api.signups import period
+from chassis.http.problems import Problem
+from query_api.users.signups import period
 
 TODAY = date(2026, 11, 22)
 

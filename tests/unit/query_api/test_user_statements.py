@@ -1,8 +1,8 @@
 import re
 from itertools import chain, combinations
 
-from query_api.user_filters import CONDITIONS, SORTS
-from query_api.user_statements import Shape, count_statement, is_walked, page_statement, pages_statement
+from query_api.users.filters import CONDITIONS, SORTS
+from query_api.users.statements import Shape, count_statement, is_walked, page_statement, pages_statement
 
 
 def test_parameters_are_numbered_without_gaps_in_every_shape() -> None:

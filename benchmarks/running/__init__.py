@@ -1,0 +1,1 @@
+"""How benchmarks run: servers, load, cores, rounds in turns."""

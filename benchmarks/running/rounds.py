@@ -1,0 +1,93 @@
+"""Subject and reference in turns: A B A B …, so that what else the machine does meets both alike.
+
+Ratios are taken within a round and only then summarised, so a slow drift of the machine cancels out.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+
+from benchmarks.reporting.figures import Figure, number, variation_of
+from benchmarks.running.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One run of a probe: its figure, in the unit of its rounds, and further figures of the same run by name."""
+
+    value: float
+    parts: Mapping[str, float] = field(default_factory=dict)
+
+
+Probe = Callable[[], Awaitable[Sample]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """What every probe gave in every round."""
+
+    unit: str
+    samples: Mapping[str, list[Sample]]
+
+    def __getitem__(self, name: str) -> Figure:
+        """The figure of one probe, with its own variation."""
+        return self.part(name)
+
+    def part(self, name: str, part: str = "") -> Figure:
+        """A further figure of one probe; without `part` its main one."""
+        values = self._values(name, part)
+        return Figure(values, variation_of(values))
+
+    def ratio(self, subject: str, reference: str, part: str = "", *, guard: str = "") -> Figure:
+        """Subject by reference, round by round.
+
+        It carries the reference's variation in `guard` (its main figure without): a percentile far out always varies,
+        whether the machine was calm shows in the middle.
+        """
+        pairs = zip(self._values(subject, part), self._values(reference, part), strict=True)
+        return Figure(tuple(a / b for a, b in pairs), variation_of(self._values(reference, guard)))
+
+    def _values(self, name: str, part: str) -> tuple[float, ...]:
+        return tuple(sample.parts[part] if part else sample.value for sample in self.samples[name])
+
+
+async def interleave(
+    plan: Plan, probes: Mapping[str, Probe], *, unit: str, warm_up: bool = True, rounds: int | None = None
+) -> Rounds:
+    """Run every probe in every round, in the order given; a first round warms up and is left out.
+
+    A quick plan goes without warming up.
+    """
+    samples: dict[str, list[Sample]] = {name: [] for name in probes}
+    first = 0 if warm_up and not plan.quick else 1
+    last = rounds or plan.rounds
+    for turn in range(first, last + 1):
+        for name, probe in probes.items():
+            began = time.perf_counter()
+            sample = await probe()
+            seconds = time.perf_counter() - began
+            which = f"round {turn}/{last}" if turn else "warm-up"
+            plan.say(f"{which}: {name}: {number(sample.value)} {unit} ({seconds:.1f} s)")
+            if turn:
+                samples[name].append(sample)
+    return Rounds(unit, samples)
+
+
+def pooled(rounds: Rounds, slices: int) -> Rounds:
+    """Rounds made of so many turns each, with the mean of their figures: for rates over equal times.
+
+    A machine that is slow for a second then slows a slice of a probe down, and of its reference's as well, not a round.
+    """
+    return Rounds(
+        rounds.unit,
+        {
+            name: [_mean(samples[start : start + slices]) for start in range(0, len(samples), slices)]
+            for name, samples in rounds.samples.items()
+        },
+    )
+
+
+def _mean(samples: Sequence[Sample]) -> Sample:
+    parts = {name: fmean(sample.parts[name] for sample in samples) for name in samples[0].parts}
+    return Sample(fmean(sample.value for sample in samples), parts)

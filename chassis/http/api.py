@@ -1,0 +1,224 @@
+"""What both HTTP APIs are made of: one factory that gives an app its middleware, errors, health and offline docs.
+
+Routes are strict: an unknown or repeated query parameter and a body of another media type are errors, never ignored.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from fastapi_offline import FastAPIOffline
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Scope
+
+from chassis import __version__
+from chassis.http.health import Health, HealthFirst
+from chassis.http.middleware import BodyLimit, Cors, LastResort, RequestContext
+from chassis.http.negotiation import accepts, require_media_type
+from chassis.http.problem_pages import problem_routes
+from chassis.http.problems import (
+    COMMON,
+    MALFORMED,
+    VALIDATION,
+    FieldError,
+    Problem,
+    ProblemType,
+    answer_http_exception,
+    answer_invalid_request,
+    answer_problem,
+)
+
+#: A command or query body of ours is a few KiB (attributes at most 16); more is a mistake or an attack.
+BODY_BYTES = 64 * 1024
+
+_EXPOSED = (
+    "Location",
+    "Link",
+    "ETag",
+    "Consistency-Token",
+    "As-Of",
+    "Retry-After",
+    "X-Total-Count",
+    "Idempotent-Replayed",
+    "Preference-Applied",
+    "X-Request-Id",
+)
+
+
+class StrictRoute(APIRoute):
+    """A route that answers 406, 415 and 422 before anything is read, where the client meant something else."""
+
+    #: The media types a body may have, the preferred one first.
+    media_types: tuple[str, ...] = ("application/json",)
+    #: What the answer is, for Accept.
+    produces: str = "application/json"
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """FastAPI's handler behind the checks."""
+        handler = super().get_route_handler()
+        known = {parameter.alias for parameter in self.dependant.query_params}
+        repeatable = {
+            parameter.alias for parameter in self.dependant.query_params if _is_list(parameter.field_info.annotation)
+        }
+        media_types = self.media_types if self.body_field else ()
+        body_required = self.body_field is not None and self.body_field.field_info.is_required()
+
+        async def strict(request: Request) -> Response:
+            accepts(request, self.produces)
+            refuse_unknown_parameters(request, known=known, repeatable=repeatable)
+            if media_types:
+                if body_required or has_body(request):
+                    require_media_type(request, media_types)
+                # Here, because FastAPI turns whatever goes wrong while it reads a body, too large included, into a 400.
+                refuse_other_encodings(await read_body(request))
+            return await handler(request)
+
+        return strict
+
+
+def has_body(request: Request) -> bool:
+    """Whether the client sends a body (RFC 9112, section 6.3); one of length 0 is none."""
+    return "transfer-encoding" in request.headers or request.headers.get("content-length", "0") != "0"
+
+
+async def read_body(request: Request) -> bytes:
+    """The whole body, kept by the request for whoever reads it next.
+
+    Raises:
+        Problem: payload-too-large, or malformed-request where the client went away half-way.
+    """
+    try:
+        return await request.body()
+    except ClientDisconnect as error:
+        raise Problem(MALFORMED, "the body ended before its end") from error
+
+
+def refuse_other_encodings(body: bytes) -> None:
+    """Raise a 400 where JSON came in UTF-16 or UTF-32: RFC 8259, section 8.1, rules them out, and Python reads them.
+
+    A byte order mark before UTF-8 is passed over, as the section allows.
+    """
+    encoding = json.detect_encoding(body)
+    if encoding not in {"utf-8", "utf-8-sig"}:
+        raise Problem(MALFORMED, f"the body looks like {encoding.upper()}; send JSON in UTF-8")
+
+
+def _is_list(annotation: object) -> bool:
+    return getattr(annotation, "__origin__", None) is list
+
+
+def refuse_unknown_parameters(request: Request, *, known: set[str], repeatable: set[str]) -> None:
+    """Raise a 422 that names every unknown query parameter and every repeated single-valued one."""
+    if not request.url.query:
+        return
+    counts = Counter(name for name, _ in request.query_params.multi_items())
+    errors: list[FieldError] = []
+    for name, count in counts.items():
+        if name not in known:
+            allowed = ", ".join(sorted(known)) or "none"
+            errors.append({"detail": f"is not a known parameter; this route takes: {allowed}", "parameter": name})
+        elif count > 1 and name not in repeatable:
+            errors.append({"detail": f"is given {count} times; give it once", "parameter": name})
+    if errors:
+        raise Problem(VALIDATION, f"{errors[0]['parameter']}: {errors[0]['detail']}", errors=errors)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiDescription:
+    """What one API says of itself."""
+
+    title: str
+    summary: str
+    problems: tuple[ProblemType, ...]
+    body_limit: Callable[[Scope], int] = lambda _: BODY_BYTES
+    #: Headers that every answer to such a request carries, for the refusals that no route has explained.
+    headers: Callable[[Scope], Mapping[str, str]] = lambda _: {}
+
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[Any]]
+
+
+def create_api(
+    description: ApiDescription,
+    *,
+    lifespan: Lifespan,
+    health: Health,
+    cors_origins: Sequence[str],
+    make_request_id: Callable[[], str],
+) -> FastAPI:
+    """An app with everything but its own routes; nothing is opened before its lifespan begins."""
+    # Without it FastAPI asks each time whether somebody has installed OpenTelemetry by now: 3 % of a command.
+    traced = os.environ.get("FASTAPI_OTEL_AUTO_CONFIGURE", "").lower() == "true"
+    app = FastAPIOffline(
+        title=description.title,
+        summary=description.summary,
+        version=__version__,
+        lifespan=lifespan,
+        middleware=_middleware(description, cors_origins, make_request_id),
+        redirect_slashes=False,
+        telemetry={"operation_spans": False, "tracing": traced, "metrics": traced, "logs": traced},
+    )
+    for route in app.routes:
+        if isinstance(route, APIRoute) and route.methods:
+            route.methods.add("HEAD")  # Starlette's own routes give it to whoever takes GET, these pages do not
+    app.router.route_class = StrictRoute
+    app.add_exception_handler(Problem, answer_problem)
+    app.add_exception_handler(HTTPException, answer_http_exception)
+    app.add_exception_handler(RequestValidationError, answer_invalid_request)
+    app.router.routes.extend(health.routes())
+    app.router.routes.extend(problem_routes(COMMON + description.problems))
+    return app
+
+
+def _middleware(
+    description: ApiDescription, cors_origins: Sequence[str], make_request_id: Callable[[], str]
+) -> list[Middleware]:
+    stack = [Middleware(RequestContext, make_id=make_request_id)]
+    if cors_origins:
+        stack.append(
+            Middleware(
+                Cors,
+                allow_origins=list(cors_origins),
+                allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
+                allow_headers=["*"],
+                expose_headers=list(_EXPOSED),
+            )
+        )
+    stack.append(Middleware(LastResort, headers=description.headers))
+    stack.append(Middleware(BodyLimit, limit=description.body_limit))
+    return stack
+
+
+def put_in_front(app: FastAPI, make: Callable[[ASGIApp], ASGIApp]) -> None:
+    """Serve what `make` makes ahead of the framework, which it is given for what it does not serve itself.
+
+    What is around every request (ids, CORS, stray exceptions, the body limit) is around it, too, and /health is
+    answered ahead of both: it is asked most when there is least time. Call it last: what is added to the app's
+    middleware or exception handlers afterwards has no effect.
+    """
+    around, app.user_middleware = app.user_middleware, []
+    framework = app.build_middleware_stack()
+    # Its answer to a stray exception is plain text; LastResort has a problem for it.
+    served: ASGIApp = HealthFirst(make(framework.app if isinstance(framework, ServerErrorMiddleware) else framework))
+    for middleware, arguments, options in reversed(around):
+        served = middleware(served, *arguments, **options)
+    app.user_middleware = around
+    app.middleware_stack = served
+
+
+def malformed_header(name: str, detail: str) -> Problem:
+    """A 400 about one header."""
+    return Problem(MALFORMED, f"{name}: {detail}", errors=[{"detail": detail, "header": name}])

@@ -1,0 +1,272 @@
+"""Errors as RFC 9457 problem details, for every status that the framework or a service of ours can answer.
+
+A service declares its problem types next to these; each has a readable page under `/problems/`
+(chassis/http/problem_pages.py) that says what happened and what to do. Raising `Problem` anywhere below the middleware becomes that answer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypedDict
+from urllib.parse import quote
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import Match
+
+from chassis.telemetry import request_id
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class FieldError(TypedDict, total=False):
+    """One thing that is wrong with a request, and where: in the body (JSON pointer), a parameter or a header."""
+
+    detail: str
+    pointer: str
+    parameter: str
+    header: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemType:
+    """A kind of error: its slug under `/problems/`, status and title, and for its page what happened and what to do."""
+
+    slug: str
+    status: int
+    title: str
+    meaning: str
+    remedy: str
+
+    @property
+    def uri(self) -> str:
+        """The `type` member: a path that the API serves."""
+        return f"/problems/{self.slug}"
+
+
+@dataclass(eq=False)
+class Problem(Exception):  # noqa: N818 - RFC 9457 calls it a problem, and so does everybody who reads one
+    """An answer that is a problem: raise it where the error is known."""
+
+    type: ProblemType
+    detail: str
+    errors: Sequence[FieldError] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """The type's slug and the detail, for logs."""
+        return f"{self.type.slug}: {self.detail}"
+
+
+MALFORMED = ProblemType(
+    "malformed-request",
+    400,
+    "The request cannot be read",
+    "The body is not JSON, or a parameter or header that must be machine-readable is not.",
+    "Send what the OpenAPI document describes; a JSON body must be valid UTF-8 JSON.",
+)
+NOT_FOUND = ProblemType(
+    "not-found",
+    404,
+    "There is nothing here",
+    "No route or no resource has this address.",
+    "Check the path against /docs.",
+)
+METHOD_NOT_ALLOWED = ProblemType(
+    "method-not-allowed",
+    405,
+    "This address does not take that method",
+    "The resource exists, but not for this HTTP method.",
+    "Use one of the methods in the Allow header.",
+)
+NOT_ACCEPTABLE = ProblemType(
+    "not-acceptable",
+    406,
+    "None of the accepted media types can be served",
+    "The Accept header excludes application/json, which is what this resource is.",
+    "Accept application/json, or leave the header out.",
+)
+PAYLOAD_TOO_LARGE = ProblemType(
+    "payload-too-large",
+    413,
+    "The body is too large",
+    "The request body is larger than this route takes.",
+    "Send less at once; detail names the limit in bytes.",
+)
+UNSUPPORTED_MEDIA_TYPE = ProblemType(
+    "unsupported-media-type",
+    415,
+    "The body has another media type or coding than this route takes",
+    "The Content-Type header is missing or names a type that this route does not read, or Content-Encoding says that"
+    " the body is compressed.",
+    "Send the media type that detail names in Content-Type, uncompressed.",
+)
+VALIDATION = ProblemType(
+    "validation-error",
+    422,
+    "Some fields or parameters are wrong",
+    "The request can be read, but not every value in it is allowed; errors names each and its limit.",
+    "Correct what errors lists and send the request again; nothing was changed.",
+)
+INTERNAL = ProblemType(
+    "internal-error",
+    500,
+    "Something went wrong on our side",
+    "The service met an error that it does not know how to explain to you.",
+    "Try again; if it stays, report request_id to the operator, who finds the cause in the logs with it.",
+)
+UNAVAILABLE = ProblemType(
+    "unavailable",
+    503,
+    "The service cannot do this right now",
+    "A server it depends on is down, starting, or has no connection free.",
+    "Send the same request again after the seconds in Retry-After.",
+)
+CORS_REFUSED = ProblemType(
+    "cors-refused",
+    400,
+    "This page's origin may not call the API",
+    "A browser asked on behalf of a page whose origin, method or headers are not allowed here.",
+    "Ask the operator to name the page's origin in CORS_ALLOW_ORIGINS.",
+)
+OTHER = ProblemType(
+    "http-error",
+    400,
+    "The request was refused",
+    "The web framework refused the request before it reached a route; status says how.",
+    "See detail, and the OpenAPI document for what the route takes.",
+)
+
+COMMON: tuple[ProblemType, ...] = (
+    MALFORMED,
+    NOT_FOUND,
+    METHOD_NOT_ALLOWED,
+    NOT_ACCEPTABLE,
+    PAYLOAD_TOO_LARGE,
+    UNSUPPORTED_MEDIA_TYPE,
+    VALIDATION,
+    INTERNAL,
+    UNAVAILABLE,
+    CORS_REFUSED,
+    OTHER,
+)
+_METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
+#: FastAPI's words for a body of which it cannot make anything at all, and ours.
+_UNREADABLE = {
+    "There was an error parsing the body": "the body cannot be read as JSON in UTF-8: look at its encoding, how deep it"
+    " is nested, and how many digits its numbers have",
+}
+_BY_STATUS = {kind.status: kind for kind in reversed(COMMON)}
+
+
+def unavailable(detail: str, *, retry_after: int = 1) -> Problem:
+    """A 503 that says when to come back, in seconds."""
+    return Problem(UNAVAILABLE, detail, headers={"Retry-After": str(retry_after)})
+
+
+def invalid_parameter(name: str, detail: str) -> Problem:
+    """A 422 about one query or path parameter."""
+    return Problem(VALIDATION, f"{name}: {detail}", errors=[{"detail": detail, "parameter": name}])
+
+
+def problem_response(problem: Problem, *, instance: str, status: int | None = None) -> Response:
+    """Render a problem; `instance` is the path that was asked for."""
+    status = status or problem.type.status
+    document: dict[str, Any] = {
+        "type": problem.type.uri,
+        "title": problem.type.title,
+        "status": status,
+        "detail": problem.detail,
+        "instance": quote(instance, safe="/:@!$&'()*+,;=~"),
+        "request_id": request_id.get(),
+    }
+    if problem.errors:
+        document["errors"] = list(problem.errors)
+    return Response(
+        json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace"),
+        status_code=status,
+        media_type=MEDIA_TYPE,
+        headers={"Cache-Control": "no-store", **problem.headers},
+    )
+
+
+def answer_problem(request: Request, error: Exception) -> Response:
+    """Exception handler for `Problem`."""
+    assert isinstance(error, Problem)
+    return problem_response(error, instance=request.url.path)
+
+
+def answer_http_exception(request: Request, error: Exception) -> Response:
+    """Exception handler for what Starlette and FastAPI raise themselves: 404, 405, 400 and the like."""
+    assert isinstance(error, HTTPException)
+    kind = _BY_STATUS.get(error.status_code, OTHER)
+    detail = _UNREADABLE.get(error.detail, error.detail) if kind in (OTHER, MALFORMED) else kind.meaning
+    headers = {"Allow": ", ".join(_allowed(request))} if error.status_code == 405 else error.headers or {}
+    problem = Problem(kind, detail, headers=headers)
+    return problem_response(problem, instance=request.url.path, status=error.status_code)
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods of every route at this address: the framework names those of the first one only."""
+    routes = request.app.router.routes
+    return [
+        method
+        for method in _METHODS
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
+
+
+def answer_invalid_request(request: Request, error: Exception) -> Response:
+    """Exception handler for FastAPI's request validation: unreadable JSON is 400, wrong values are 422."""
+    assert isinstance(error, RequestValidationError)
+    problem = problem_from_validation(error.errors())
+    return problem_response(problem, instance=request.url.path)
+
+
+def problem_from_validation(errors: Sequence[Any]) -> Problem:
+    """A problem from pydantic's error list whose locations begin with `body`, `query`, `path` or `header`."""
+    for entry in errors:
+        if entry["type"] == "json_invalid":
+            reason = entry.get("ctx", {}).get("error", "not JSON")
+            return Problem(MALFORMED, f"the body is not valid JSON: {reason}")
+    details = [_field_error(entry) for entry in errors]
+    first = details[0]
+    where = first.get("pointer") or first.get("parameter") or first.get("header") or "body"
+    more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
+    return Problem(VALIDATION, f"{where}: {first['detail']}{more}", errors=details)
+
+
+def _field_error(entry: Any) -> FieldError:
+    place, *path = entry["loc"]
+    detail = _sentence(entry)
+    match place:
+        case "query" | "path":
+            return {"detail": detail, "parameter": ".".join(map(str, path))}
+        case "header":
+            return {"detail": detail, "header": ".".join(map(str, path))}
+        case _:
+            return {"detail": detail, "pointer": json_pointer(path)}
+
+
+def json_pointer(path: Sequence[str | int]) -> str:
+    """The path as a JSON pointer in fragment form (RFC 6901, as RFC 9457 section 3 shows it): `#/attributes/plan`."""
+    escaped = (str(part).replace("~", "~0").replace("/", "~1") for part in path)
+    return "#" + "".join(f"/{part}" for part in escaped)
+
+
+def _sentence(entry: Any) -> str:
+    """Pydantic's message, with a way out for those that offer none, or speak of Python."""
+    match entry["type"]:
+        case "missing":
+            return "is required; add it"
+        case "model_attributes_type" | "model_type" | "dict_type":
+            return "must be a JSON object"
+        case "extra_forbidden":
+            return "is not a known field; remove it"
+        case _:
+            message = str(entry["msg"]).removeprefix("Value error, ")
+            return message[:1].lower() + message[1:]

@@ -1,0 +1,1 @@
+"""Kafka as every process reaches it: client settings, topics, and the errors that mean "not now"."""

@@ -1,0 +1,1 @@
+"""PostgreSQL as every process reaches it: a pool, deadlines, statements, migrations."""

@@ -1,0 +1,240 @@
+"""One PostgreSQL database as a process sees it: a bounded number of asyncpg connections, lent one at a time.
+
+Connections are opened when they are needed, so a process starts (not ready) while its database is down and recovers
+by itself when the database comes back. A caller waits a bounded time for a connection; every failure that is not about
+the caller's data is a `DatabaseUnavailableError`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from types import TracebackType
+from typing import Any, TypeAlias
+
+import asyncpg
+
+from chassis.postgres.connections import ACQUIRE_SECONDS, Connections, NoConnectionError
+from chassis.settings import PostgresAddress
+
+__all__ = [
+    "ACQUIRE_SECONDS",
+    "COMMAND_SECONDS",
+    "CONNECT_SECONDS",
+    "INFRASTRUCTURE_ERRORS",
+    "NO_CONNECTION",
+    "SESSION_SETTINGS",
+    "Connection",
+    "Database",
+    "DatabaseUnavailableError",
+    "connect",
+    "connections_to",
+    "describe",
+    "disconnect",
+    "sign_of_life",
+]
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+#: Opening a connection on one machine takes milliseconds; a host that drops packets must not hold a request.
+CONNECT_SECONDS = 5.0
+#: No statement of the APIs needs a fraction of this; a stuck one must give its connection back.
+COMMAND_SECONDS = 15.0
+
+#: What a session of ours always sets. synchronous_commit: a role or database that turned it off would lose events that
+#: were already published (docs/decisions/0002). jit: our statements are short, compiling them costs more than it gains.
+SESSION_SETTINGS = {"synchronous_commit": "on", "timezone": "UTC", "jit": "off"}
+
+#: Errors that say the server, the network or the pool failed, not the statement.
+INFRASTRUCTURE_ERRORS: tuple[type[Exception], ...] = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.QueryCanceledError,
+)
+#: Why there is none; PostgreSQL can refuse a session in words of its own.
+NO_CONNECTION: tuple[type[Exception], ...] = (NoConnectionError, asyncpg.PostgresError, *INFRASTRUCTURE_ERRORS)
+
+#: SSLRequest: its length and its code (PostgreSQL's documentation, "Message Formats").
+_DO_YOU_SPEAK_TLS = struct.pack("!ii", 8, 80877103)
+
+Init = Callable[[Any], Coroutine[Any, Any, None]]
+
+
+class DatabaseUnavailableError(Exception):
+    """The database cannot serve this request now: down, starting, out of connections, or not answering in time."""
+
+
+class Database:
+    """The connections to one database; open it with `async with Database.open(...)`."""
+
+    def __init__(self, address: PostgresAddress, connections: Connections) -> None:
+        """Use `open`, which also closes."""
+        self.address = address
+        self._connections = connections
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, address: PostgresAddress, *, application: str, init: Init | None = None, **server_settings: str
+    ) -> AsyncIterator[Database]:
+        """Get ready to lend; no connection is opened yet, so this succeeds while the server is down.
+
+        `init` runs once on each new connection, for what `server_settings` cannot say.
+        """
+        connections = connections_to(address, application=application, init=init, server_settings=server_settings)
+        try:
+            yield cls(address, connections)
+        finally:
+            await connections.close()
+
+    def connection(self) -> _Lent:
+        """Lend one connection for an `async with` block, which lets its statements' errors out, at least as causes.
+
+        A connection is not lent again whose statement failed for another reason than the statement, or was cancelled.
+
+        Raises:
+            DatabaseUnavailableError: none could be had within ACQUIRE_SECONDS, or the server failed while it was used.
+        """
+        return _Lent(self.address, self._connections)
+
+    async def check(self) -> None:
+        """Ask the server for one row, for readiness.
+
+        Raises:
+            DatabaseUnavailableError: it did not answer.
+        """
+        async with self.connection() as connection:
+            await connection.fetchval("SELECT 1")
+
+
+def connections_to(
+    address: PostgresAddress,
+    *,
+    application: str,
+    server_settings: Mapping[str, str] | None = None,
+    init: Init | None = None,
+    crowd: int | None = None,
+) -> Connections:
+    """A stack for an address: its pool size is kept open, its overflow opened under load; close it in the end."""
+
+    async def open_one() -> Connection:
+        connection = await connect(address, application=application, **(server_settings or {}))
+        if init:
+            await _initialise(connection, init)
+        return connection
+
+    most = address.pool_size + address.max_overflow
+    return Connections(
+        open_one,
+        disconnect,
+        most=most,
+        keep=address.pool_size,
+        crowd=crowd,
+        sign_of_life=partial(sign_of_life, address),
+    )
+
+
+async def sign_of_life(address: PostgresAddress) -> None:
+    """Return once the server has answered anything at all.
+
+    Whether it speaks TLS it tells strangers, too, with one byte and before any session: a frozen one does not, one that
+    is merely busy, or out of connections, does.
+
+    Raises:
+        OSError: nobody listens there.
+    """
+    reader, writer = await asyncio.open_connection(address.server, address.port)
+    try:
+        writer.write(_DO_YOU_SPEAK_TLS)
+        await reader.read(1)
+    finally:
+        writer.close()
+
+
+async def connect(
+    address: PostgresAddress, *, application: str, **server_settings: str
+) -> asyncpg.Connection[asyncpg.Record]:
+    """Open one connection outside any pool, for listeners, locks and long-lived loops; the caller closes it."""
+    connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(
+        **address.connect_arguments,
+        timeout=CONNECT_SECONDS,
+        command_timeout=COMMAND_SECONDS,
+        server_settings={**SESSION_SETTINGS, "application_name": application, **server_settings},
+    )
+    return connection
+
+
+async def disconnect(connection: asyncpg.Connection[Any]) -> None:
+    """Close a connection of ours; one that does not close in time is cut off."""
+    try:
+        await connection.close(timeout=CONNECT_SECONDS)
+    except INFRASTRUCTURE_ERRORS:
+        # It is already broken: that is all a close could have achieved.
+        connection.terminate()
+
+
+def describe(error: BaseException) -> str:
+    """An error in one line: its class where it has no text (a TimeoutError says nothing)."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+async def _initialise(connection: Connection, init: Init) -> None:
+    try:
+        await init(connection)
+    except BaseException:
+        connection.terminate()
+        raise
+
+
+class _Lent:
+    """One connection for one block; a class, because a generator's context manager costs as much as the lending."""
+
+    __slots__ = ("_address", "_connection", "_connections")
+
+    def __init__(self, address: PostgresAddress, connections: Connections) -> None:
+        self._address = address
+        self._connections = connections
+        self._connection: Connection | None = None
+
+    async def __aenter__(self) -> Connection:
+        try:
+            self._connection = connection = await self._connections.lend()
+        except NO_CONNECTION as error:
+            raise DatabaseUnavailableError(f"no connection to {self._address}: {describe(error)}") from error
+        return connection
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._connection is not None
+        if isinstance(error, INFRASTRUCTURE_ERRORS):
+            self._connections.discard(self._connection)
+            raise DatabaseUnavailableError(f"{self._address} failed: {describe(error)}") from error
+        if error is None or not _leaves_in_doubt(error):
+            self._connections.give_back(self._connection)
+        else:
+            self._connections.discard(self._connection)
+
+
+def _leaves_in_doubt(error: BaseException) -> bool:
+    """Whether a statement may still run: its task was cancelled, or it failed, whatever the block made of that."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if not isinstance(cause, Exception) or isinstance(cause, (DatabaseUnavailableError, *INFRASTRUCTURE_ERRORS)):
+            return True
+        cause = cause.__cause__
+    return False

@@ -1,0 +1,140 @@
+"""Alembic as both databases use it: the same environment, run by `muster migrate` and by the alembic command alike.
+
+A migration is applied while the services run, so it waits only a short time for a lock: a statement queued behind a
+slow reader would make every other reader queue behind it. Two processes that migrate at once take turns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+from alembic import command, context
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, MetaData, Table, text
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from chassis.postgres.database import CONNECT_SECONDS, SESSION_SETTINGS
+from chassis.settings import PostgresAddress
+
+#: As long as a reader may be made to wait behind a migration that waits itself; the migration fails and is repeated.
+LOCK_TIMEOUT: Final = "3s"
+#: As long as one waits for another process that migrates this database; our migrations take seconds.
+TURN_TIMEOUT: Final = "60s"
+#: Any number that nothing else locks; held by the process that migrates, until its transaction ends.
+_TURN: Final = 7_461_902_113
+
+_ADDRESS: Final = "address"
+_APPLIED: Final = "applied"
+
+
+def upgrade(location: str, address: PostgresAddress, revision: str) -> list[str]:
+    """Bring a database to a revision, in one transaction a revision, and return the revisions that were applied.
+
+    `location` is where the migrations are, as Alembic writes a folder of a package (`projectors:migrations`), so they
+    are found in a checkout and in an installed wheel. Not callable from inside an event loop.
+
+    Raises:
+        Exception: whatever the driver says when the server is not there or a lock could not be had within LOCK_TIMEOUT.
+    """
+    return _run(location, address, lambda config: command.upgrade(config, revision))
+
+
+def downgrade(location: str, address: PostgresAddress, revision: str) -> list[str]:
+    """Take a database back to a revision; as `upgrade`."""
+    return _run(location, address, lambda config: command.downgrade(config, revision))
+
+
+def current_and_head(location: str, address: PostgresAddress) -> tuple[str | None, str | None]:
+    """The revision a database is at (None: never migrated) and the newest one there is; changes nothing.
+
+    Raises:
+        Exception: whatever the driver says when the server is not there.
+    """
+    config = Config()
+    config.set_main_option("script_location", location)
+    return asyncio.run(_current(address)), ScriptDirectory.from_config(config).get_current_head()
+
+
+async def _current(address: PostgresAddress) -> str | None:
+    engine = create_async_engine(address.url, poolclass=NullPool, connect_args={"timeout": CONNECT_SECONDS})
+    try:
+        async with engine.connect() as connection:
+            return await connection.run_sync(lambda plain: MigrationContext.configure(plain).get_current_revision())
+    finally:
+        await engine.dispose()
+
+
+def _run(location: str, address: PostgresAddress, action: Callable[[Config], None]) -> list[str]:
+    config = Config()
+    config.set_main_option("script_location", location)
+    applied: list[str] = []
+    config.attributes.update({_ADDRESS: address, _APPLIED: applied})
+    action(config)
+    return applied
+
+
+def run_environment(metadata: MetaData, load_address: Callable[[], PostgresAddress]) -> None:
+    """What an `env.py` does: connect (or print the SQL, with `--sql`) and run the migrations that were asked for.
+
+    The address is the one `upgrade` was given, else that of the settings. Tables that `metadata` does not know belong
+    to somebody else and are never compared.
+    """
+    options: dict[str, Any] = {
+        "target_metadata": metadata,
+        "include_object": _ours(metadata),
+        "compare_type": True,
+        "transaction_per_migration": True,
+    }
+    if context.is_offline_mode():
+        context.configure(dialect_name="postgresql", literal_binds=True, **options)
+        with context.begin_transaction():
+            context.run_migrations()
+        return
+    address = context.config.attributes.get(_ADDRESS) or load_address()
+    asyncio.run(_online(address, options))
+
+
+async def _online(address: PostgresAddress, options: dict[str, Any]) -> None:
+    engine = create_async_engine(
+        address.url,
+        poolclass=NullPool,
+        connect_args={
+            "timeout": CONNECT_SECONDS,
+            "server_settings": {**SESSION_SETTINGS, "application_name": "muster-migrate", "lock_timeout": TURN_TIMEOUT},
+        },
+    )
+    try:
+        async with engine.connect() as connection:
+            await connection.run_sync(_migrate, options)
+    finally:
+        await engine.dispose()
+
+
+def _migrate(connection: Connection, options: dict[str, Any]) -> None:
+    context.configure(connection=connection, on_version_apply=_note, **options)
+    # A session lock, because every revision is a transaction of its own; it ends with the connection.
+    connection.execute(text("SELECT pg_advisory_lock(:turn)"), {"turn": _TURN})
+    connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
+    connection.commit()
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def _note(ctx: Any, step: Any, heads: Any, run_args: Any) -> None:
+    del ctx, heads, run_args
+    context.config.attributes.setdefault(_APPLIED, []).append(str(step.up_revision_id or step.down_revision_ids))
+
+
+def _ours(metadata: MetaData) -> Callable[..., bool]:
+    def include(item: Any, name: str | None, kind: str, reflected: bool, compare_to: Any) -> bool:
+        del reflected, compare_to
+        table = item if isinstance(item, Table) else getattr(item, "table", None)
+        known = name if kind == "table" else getattr(table, "name", None)
+        return known in metadata.tables
+
+    return include

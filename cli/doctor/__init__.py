@@ -1,0 +1,1 @@
+"""`muster doctor`: one module for each thing that is looked at."""

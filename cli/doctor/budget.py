@@ -1,0 +1,85 @@
+"""The connection budget: what all processes together may open on one PostgreSQL server, against what it accepts.
+
+A pool that cannot grow shows up as slow answers under load, long after the installation looked healthy; so the limits
+are added up before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from chassis.settings import PostgresAddress
+from cli.doctor.findings import Finding
+from cli.doctor.postgres import Server
+from command_api.settings import CommandApiSettings
+from projectors.settings import ProjectorSettings
+from query_api.settings import QueryApiSettings
+
+#: Beside its pool a worker of the command API has a notifier (outbox/notifier.py), and one connection at a time to
+#: settle a commit whose reply was lost (command_api/users/settlement.py).
+COMMAND_WORKER_EXTRA: Final = 2
+#: Beside its pool a worker of the query API has a listener (query_api/reading/notifications.py).
+QUERY_WORKER_EXTRA: Final = 1
+#: The relay that leads has its lock, its listener, its work list, and two for maintenance; it has no pool.
+LEADER: Final = 5
+#: One that stands by has the connection with which it asks for the lock.
+STANDBY: Final = 1
+#: Migrations, a rebuild, an operator's commands and psql, at the same time.
+OPERATORS: Final = 10
+
+_REMEDY: Final = (
+    "lower WORKERS, POSTGRES_POOL_SIZE or POSTGRES_MAX_OVERFLOW, or raise max_connections to {wanted} or more"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instances:
+    """How many of each service run, all machines together; their workers are in the settings."""
+
+    command_apis: int = 1
+    query_apis: int = 1
+    relays: int = 1
+    projectors: int = 1
+
+
+def budget(
+    command: CommandApiSettings,
+    query: QueryApiSettings,
+    projectors: ProjectorSettings,
+    instances: Instances,
+    servers: Mapping[str, Server],
+) -> list[Finding]:
+    """One finding a server that was reached: both databases on one server share its connections."""
+    command_worker = _pool(command.command_database) + COMMAND_WORKER_EXTRA
+    query_worker = _pool(query.query_database) + QUERY_WORKER_EXTRA
+    uses = {
+        "command": [
+            ("command API", instances.command_apis * command.workers * command_worker),
+            ("relay", LEADER + (instances.relays - 1) * STANDBY),
+        ],
+        "query": [
+            ("query API", instances.query_apis * query.workers * query_worker),
+            ("projectors", instances.projectors * _pool(projectors.query_database)),
+        ],
+    }
+    reached = [name for name in uses if name in servers]
+    if len(reached) == len(uses) and servers["command"].is_same_as(servers["query"]):
+        server = min(servers.values(), key=lambda each: each.connections)
+        return [_compare("connections", server, uses["command"] + uses["query"])]
+    return [_compare(f"{name} connections", servers[name], uses[name]) for name in reached]
+
+
+def _compare(check: str, server: Server, uses: list[tuple[str, int]]) -> Finding:
+    parts = [*uses, ("operators", OPERATORS)]
+    wanted = sum(number for _, number in parts)
+    sums = " + ".join(f"{who} {number}" for who, number in parts)
+    found = f"{sums} = {wanted} of the {server.connections} that this role may open"
+    if wanted > server.connections:
+        return Finding(check, "failed", found, _REMEDY.format(wanted=wanted + server.reserved))
+    return Finding(check, "ok", found)
+
+
+def _pool(address: PostgresAddress) -> int:
+    return address.pool_size + address.max_overflow

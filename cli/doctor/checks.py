@@ -1,0 +1,77 @@
+"""The checks of `muster doctor`: each looks at one thing and says what it found and what to do.
+
+A check that cannot look (its server is down, its settings are missing) has failed itself; the others go on. Nothing is
+changed anywhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, Final, TypeVar
+
+from chassis.settings import Settings, load
+from chassis.settings_error import SettingsError
+from cli.doctor.budget import Instances, budget
+from cli.doctor.findings import Finding
+from cli.doctor.kafka import examine_kafka
+from cli.doctor.postgres import Server, examine_database
+from command_api import migrate as command_migrate
+from command_api.settings import CommandApiSettings
+from outbox.settings import RelaySettings
+from projectors import migrate as query_migrate
+from projectors.settings import ProjectorSettings
+from query_api.settings import QueryApiSettings
+
+S = TypeVar("S", bound=Settings)
+
+#: Every check has deadlines of its own; all of them together are done long before this.
+EXAMINE_SECONDS: Final = 120.0
+
+
+async def examine(instances: Instances, *, within: float = EXAMINE_SECONDS) -> list[Finding]:
+    """Every finding, in the order in which one would mend them; a look that takes longer, in seconds, has failed."""
+    findings: list[Finding] = []
+    command = _settings("command API", CommandApiSettings, findings)
+    query = _settings("query API", QueryApiSettings, findings)
+    relay = _settings("relay", RelaySettings, findings)
+    projectors = _settings("projectors", ProjectorSettings, findings)
+
+    servers: dict[str, Server] = {}
+    looks: dict[str, Coroutine[Any, Any, list[Finding]]] = {}
+    if command or relay:
+        address = (command or relay).command_database  # type: ignore[union-attr] # one of them is there
+        looks["command database"] = examine_database(
+            "command", address, command_migrate.LOCATION, servers, creates_tables=False
+        )
+    if query or projectors:
+        address = (query or projectors).query_database  # type: ignore[union-attr] # one of them is there
+        looks["query database"] = examine_database(
+            "query", address, query_migrate.LOCATION, servers, creates_tables=True
+        )
+    if relay:
+        looks["Kafka"] = examine_kafka(relay)
+    for found in await asyncio.gather(*(_in_time(check, look, within) for check, look in looks.items())):
+        findings.extend(found)
+    if command and query and projectors:
+        findings.extend(budget(command, query, projectors, instances, servers))
+    return findings
+
+
+async def _in_time(check: str, look: Coroutine[Any, Any, list[Finding]], within: float) -> list[Finding]:
+    try:
+        return await asyncio.wait_for(look, within)
+    except TimeoutError:
+        remedy = "see that the server answers, and how busy it is; then look again"
+        return [Finding(check, "failed", f"no end of looking within {within:.0f} s", remedy)]
+
+
+def _settings(name: str, kind: type[S], findings: list[Finding]) -> S | None:
+    try:
+        settings = load(kind)
+    except SettingsError as error:
+        remedy = "set them: .env.example lists every variable, docs/reference/settings.md explains it"
+        findings.append(Finding(f"settings: {name}", "failed", "; ".join(error.lines), remedy))
+        return None
+    findings.append(Finding(f"settings: {name}", "ok", "complete"))
+    return settings

@@ -1,0 +1,140 @@
+"""What `muster doctor` looks at in Kafka: brokers, topics and their configuration, copies, transactions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from chassis.kafka.client import INFRASTRUCTURE_ERRORS, REQUEST_SECONDS, Topic, admin, partition_counts, topic_configs
+from chassis.postgres.database import describe
+from cli.doctor.findings import Finding, judge
+from cli.output import counted
+from outbox.settings import RelaySettings
+from outbox.topics import wanted_topics
+
+#: From this many brokers on, one copy of each partition is a choice that somebody should have made knowingly.
+CLUSTER_BROKERS: Final = 3
+_TRANSACTION_LIMIT: Final = "transaction.max.timeout.ms"
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """One partition as the brokers see it: copies that there are, copies that are up to date, and a leader or none."""
+
+    number: int
+    copies: int
+    in_sync: int
+    has_leader: bool
+
+
+async def examine_kafka(settings: RelaySettings) -> list[Finding]:
+    """Look at the brokers and at both topics."""
+    where = settings.kafka_bootstrap_servers
+    wanted = wanted_topics(settings)
+    names = [topic.name for topic in wanted]
+    try:
+        async with admin(settings) as client:
+            cluster = await asyncio.wait_for(client.describe_cluster(), REQUEST_SECONDS)
+            limits = await _broker_configs(client, cluster["brokers"][0]["node_id"])
+            existing = await partition_counts(client, names)
+            configs = await topic_configs(client, list(existing))
+            partitions = await _partitions(client, list(existing))
+    except INFRASTRUCTURE_ERRORS as error:
+        remedy = "start Kafka there, or correct the KAFKA settings"
+        return [Finding("Kafka", "failed", f"{where}: {describe(error)}", remedy)]
+    brokers = len(cluster["brokers"])
+    findings = [judge_brokers(where, brokers, limits, settings.relay_transaction_timeout_ms)]
+    for topic in wanted:
+        findings += judge_topic(topic, existing, configs.get(topic.name, {}))
+        if topic.name in existing:
+            findings += judge_copies(topic, partitions[topic.name], brokers)
+    return findings
+
+
+async def _broker_configs(client: AIOKafkaAdminClient, node: int) -> dict[str, str]:
+    resource = ConfigResource(ConfigResourceType.BROKER, str(node), configs={_TRANSACTION_LIMIT: ""})
+    answers = await asyncio.wait_for(client.describe_configs([resource]), REQUEST_SECONDS)
+    return {entry[0]: entry[1] for answer in answers for *_, entries in answer.resources for entry in entries}
+
+
+async def _partitions(client: AIOKafkaAdminClient, names: list[str]) -> dict[str, list[Partition]]:
+    described: list[dict[str, Any]] = await asyncio.wait_for(client.describe_topics(names), REQUEST_SECONDS)
+    return {
+        topic["topic"]: [
+            Partition(each["partition"], len(each["replicas"]), len(each["isr"]), has_leader=each["leader"] >= 0)
+            for each in topic["partitions"]
+        ]
+        for topic in described
+    }
+
+
+def judge_brokers(where: str, brokers: int, limits: dict[str, str], asked_ms: int) -> Finding:
+    """Whether the brokers let the relay's transactions take as long as the relay asks for."""
+    limit = limits.get(_TRANSACTION_LIMIT)
+    if limit is not None and int(limit) < asked_ms:
+        found = f"{_TRANSACTION_LIMIT}={limit}, but RELAY_TRANSACTION_TIMEOUT_MS={asked_ms}"
+        remedy = "lower the setting or raise the brokers' limit: as it is, the relay cannot start"
+        return Finding("Kafka", "failed", found, remedy)
+    return Finding("Kafka", "ok", f"{where}, {brokers} broker{'s' if brokers != 1 else ''}")
+
+
+def judge_topic(topic: Topic, existing: dict[str, int], found: dict[str, str]) -> list[Finding]:
+    """Whether a topic is there, divided and configured as the settings say."""
+    check = f"topic {topic.name}"
+    if topic.name not in existing:
+        return [Finding(check, "failed", "is not there", "muster topics")]
+    if existing[topic.name] != topic.partitions:
+        remedy = f"set TOPIC_PARTITIONS={existing[topic.name]}; the count of a topic in use never changes"
+        return [
+            Finding(check, "failed", f"{counted(existing[topic.name], 'partition')}, not {topic.partitions}", remedy)
+        ]
+    wrong = [
+        f"{key}={found.get(key)} (should be {value})" for key, value in topic.configs.items() if found.get(key) != value
+    ]
+    if wrong:
+        return [Finding(check, "failed", ", ".join(wrong), "muster topics")]
+    return [Finding(check, "ok", f"{counted(topic.partitions, 'partition')}, configured as the settings say")]
+
+
+def judge_copies(topic: Topic, partitions: Sequence[Partition], brokers: int) -> list[Finding]:
+    """Whether what is acknowledged survives: our producers wait for all copies that are in sync (acks=all)."""
+    check = f"durability of {topic.name}"
+    least = int(topic.configs["min.insync.replicas"])
+    copies = min(partition.copies for partition in partitions)
+    troubles = []
+    if headless := [partition.number for partition in partitions if not partition.has_leader]:
+        remedy = "start the missing brokers: nothing can be written or read there"
+        troubles.append(Finding(check, "failed", f"no leader for partitions {_numbers(headless)}", remedy))
+    if behind := [each.number for each in partitions if each.has_leader and each.in_sync < least]:
+        remedy = "start the missing brokers: the relay's writes are refused until then"
+        troubles.append(
+            Finding(check, "failed", f"fewer than {least} copies in sync of partitions {_numbers(behind)}", remedy)
+        )
+    elif lagging := [each.number for each in partitions if each.has_leader and each.in_sync < each.copies]:
+        remedy = "see why a broker is away or slow"
+        troubles.append(
+            Finding(check, "warning", f"not every copy is in sync of partitions {_numbers(lagging)}", remedy)
+        )
+    if copies != topic.replication_factor:
+        remedy = f"set TOPIC_REPLICATION_FACTOR={copies}, or change the copies with kafka-reassign-partitions.sh"
+        found = f"{copies} copies, not {topic.replication_factor} as the settings say"
+        troubles.append(Finding(check, "warning", found, remedy))
+    if least > copies:
+        found = f"{copies} copies, of which {least} must be in sync"
+        troubles.append(Finding(check, "failed", found, "lower TOPIC_MIN_INSYNC_REPLICAS: nothing can be written"))
+    elif brokers >= CLUSTER_BROKERS and least < min(2, brokers):
+        remedy = "set TOPIC_REPLICATION_FACTOR=3 and TOPIC_MIN_INSYNC_REPLICAS=2: one lost broker loses events"
+        troubles.append(Finding(check, "warning", f"one copy is enough, on a cluster of {brokers} brokers", remedy))
+    elif copies > 1 and least == copies:
+        remedy = f"set TOPIC_MIN_INSYNC_REPLICAS={copies - 1}: as it is, one broker away stops the relay"
+        troubles.append(Finding(check, "warning", f"all {copies} copies must be in sync", remedy))
+    return judge(check, troubles, f"acks=all, {least} of {copies} copies in sync at least, no unclean election")
+
+
+def _numbers(partitions: Sequence[int]) -> str:
+    return ", ".join(map(str, partitions))

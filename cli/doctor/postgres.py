@@ -1,0 +1,163 @@
+"""What `muster doctor` looks at in one of the two databases: version, durability, log, clock, rights, migrations."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import asyncpg
+
+from chassis.postgres.database import INFRASTRUCTURE_ERRORS, connect, describe, disconnect
+from chassis.postgres.migrations import current_and_head
+from chassis.settings import PostgresAddress
+from cli.doctor.findings import Finding, Result, judge
+
+#: Clocks further apart than this make event times and As-Of confusing.
+CLOCK_WARNING_SECONDS: Final = 1.0
+CLOCK_FAILURE_SECONDS: Final = 30.0
+#: Version of PostgreSQL from which everything used here exists.
+POSTGRES_VERSION: Final = 160000
+
+#: One row: all that is asked of a server. A role's own limit counts where it is lower; -1 is none. What is reserved
+#: for superusers is not for us, unless we are one.
+_ASK: Final = """
+SELECT
+    current_setting('server_version') AS version,
+    current_setting('server_version_num')::int AS version_number,
+    current_setting('server_encoding') AS encoding,
+    pg_is_in_recovery() AS standby,
+    current_setting('fsync') AS fsync,
+    current_setting('full_page_writes') AS full_page_writes,
+    current_setting('synchronous_commit') AS synchronous_commit,
+    current_setting('synchronous_standby_names') AS synchronous_standbys,
+    current_setting('log_error_verbosity') AS verbosity,
+    pg_postmaster_start_time() AS started,
+    current_setting('port') AS port,
+    current_setting('max_connections')::int AS max_connections,
+    current_setting('superuser_reserved_connections')::int
+        + coalesce(current_setting('reserved_connections', true), '0')::int AS reserved,
+    role.rolsuper AS superuser,
+    role.rolconnlimit AS role_limit,
+    base.datconnlimit AS database_limit,
+    coalesce(has_schema_privilege(current_schema(), 'CREATE'), false) AS may_create
+FROM pg_roles AS role, pg_database AS base
+WHERE role.rolname = current_user AND base.datname = current_database()
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One running server, whichever name it was reached by, and the connections that our role may have there."""
+
+    started: datetime
+    port: str
+    connections: int
+    reserved: int
+
+    def is_same_as(self, other: Server) -> bool:
+        """Whether both are one process: two never start in the same microsecond on the same port."""
+        return (self.started, self.port) == (other.started, other.port)
+
+
+async def examine_database(
+    name: str, address: PostgresAddress, location: str, servers: dict[str, Server], *, creates_tables: bool
+) -> list[Finding]:
+    """Look at the command or the query database; notes its server under `name` where it was reached."""
+    try:
+        connection = await connect(address, application="muster doctor")
+    except INFRASTRUCTURE_ERRORS as error:
+        remedy = "start PostgreSQL there, create the database, or correct the POSTGRES settings"
+        return [Finding(f"{name} database", "failed", f"{address}: {describe(error)}", remedy)]
+    try:
+        row = await connection.fetchrow(_ASK)
+        assert row is not None
+        servers[name] = _server(row)
+        return [
+            *_kind(name, address, row, creates_tables=creates_tables),
+            *_durability(name, row),
+            *([_log(row["verbosity"])] if name == "command" else []),
+            await _clock(name, connection),
+            await asyncio.to_thread(_migrations, name, address, location),
+        ]
+    except INFRASTRUCTURE_ERRORS as error:
+        return [Finding(f"{name} database", "failed", f"{address}: {describe(error)}", "see PostgreSQL's log")]
+    finally:
+        await disconnect(connection)
+
+
+def _server(row: asyncpg.Record) -> Server:
+    reserved = 0 if row["superuser"] else row["reserved"]
+    limits = [row["max_connections"] - reserved, row["role_limit"], row["database_limit"]]
+    return Server(row["started"], row["port"], min(limit for limit in limits if limit >= 0), reserved)
+
+
+def _kind(name: str, address: PostgresAddress, row: asyncpg.Record, *, creates_tables: bool) -> list[Finding]:
+    check = f"{name} database"
+    troubles = []
+    if row["version_number"] < POSTGRES_VERSION:
+        troubles.append(Finding(check, "failed", f"PostgreSQL {row['version']}", "run PostgreSQL 16 or newer"))
+    if row["encoding"] != "UTF8":
+        remedy = "create the database anew with ENCODING 'UTF8': names in other scripts cannot be stored"
+        troubles.append(Finding(check, "failed", f"its encoding is {row['encoding']}", remedy))
+    if row["standby"]:
+        remedy = f"point the {name.upper()}_POSTGRES settings of whatever writes at the primary"
+        troubles.append(Finding(check, "failed", f"{address} is a standby and takes no writes", remedy))
+    if creates_tables and not row["may_create"]:
+        remedy = f'GRANT CREATE ON SCHEMA public TO "{address.user}": a rebuild makes tables of its own'
+        troubles.append(Finding(check, "failed", f"{address.user} may not create tables", remedy))
+    return judge(check, troubles, f"{address}, PostgreSQL {row['version']}")
+
+
+def _durability(name: str, row: asyncpg.Record) -> list[Finding]:
+    check = f"{name} durability"
+    remedy = "set {}=on in postgresql.conf: a crash loses or corrupts what was committed"
+    troubles = [
+        Finding(check, "failed", f"{setting} is off", remedy.format(setting))
+        for setting in ("fsync", "full_page_writes")
+        if row[setting] == "off"
+    ]
+    # Every session of ours sets it; here it is seen that the server lets us.
+    commit = row["synchronous_commit"]
+    if commit not in ("on", "remote_apply"):
+        remedy = "let sessions set it: events of commits that a crash loses would be published already"
+        troubles.append(Finding(check, "failed", f"synchronous_commit is {commit} although we ask for on", remedy))
+    standbys = row["synchronous_standbys"] or "none"
+    found = f"fsync, full_page_writes and synchronous_commit are on; synchronous standbys: {standbys}"
+    return judge(check, troubles, found)
+
+
+def _log(verbosity: str) -> Finding:
+    """Whether the log keeps the addresses of people: a violated constraint's detail is the value that was taken."""
+    check, found = "command log", f"log_error_verbosity is {verbosity}"
+    if verbosity == "terse":
+        return Finding(check, "ok", found)
+    remedy = (
+        "set log_error_verbosity=terse in postgresql.conf: the log names who is registered, and outlives an erasure"
+    )
+    return Finding(check, "warning", found, remedy)
+
+
+async def _clock(name: str, connection: asyncpg.Connection[Any]) -> Finding:
+    before = time.time()
+    there: datetime = await connection.fetchval("SELECT clock_timestamp()")
+    here = datetime.fromtimestamp((before + time.time()) / 2, UTC)
+    return judge_clock(f"{name} clock", abs((there - here).total_seconds()))
+
+
+def judge_clock(check: str, apart: float) -> Finding:
+    """What a difference of clocks, in seconds, means."""
+    result: Result = "ok" if apart < CLOCK_WARNING_SECONDS else "warning" if apart < CLOCK_FAILURE_SECONDS else "failed"
+    remedy = "" if result == "ok" else "synchronise this machine's clock and the server's with NTP"
+    return Finding(check, result, f"{apart:.3f} s apart", remedy)
+
+
+def _migrations(name: str, address: PostgresAddress, location: str) -> Finding:
+    check = f"{name} migrations"
+    current, head = current_and_head(location, address)
+    if current != head:
+        found = f"at {current or 'nothing'}, this version needs {head}"
+        return Finding(check, "failed", found, f"muster migrate {name}")
+    return Finding(check, "ok", f"at {head}")

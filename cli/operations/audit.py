@@ -1,0 +1,115 @@
+"""`muster audit`: does the query side say what the command side says? Reads both databases, changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from chassis.postgres.database import Database
+from chassis.settings import CommandPostgres, QueryPostgres, load
+from cli.operations.audit_comparison import KEPT_DIFFERENCES, Comparison, Difference, Kind
+from cli.outages import DATABASE_OUTAGES, explain_outage
+from cli.output import counted, fail, print_json, say
+from cli.tables import print_table, table
+from read_model.generations import NoGenerationError
+
+#: What an operator does about each kind.
+_REMEDIES = {
+    Kind.BEHIND: "not applied yet: see `muster lag` and `muster parked list`; if neither says why,"
+    " rebuild with `muster rebuild users`",
+    Kind.AHEAD: "the command database was restored to an earlier time: see the how-to on restored backups",
+    Kind.DIFFERENT: "same version, other content: rebuild with `muster rebuild users`",
+}
+
+
+@dataclass(slots=True)
+class _Result:
+    """What an audit has found."""
+
+    compared: int = 0
+    kinds: Counter[Kind] = field(default_factory=Counter)
+    kept: list[Difference] = field(default_factory=list)
+
+
+class AuditSettings(CommandPostgres, QueryPostgres):
+    """What this command is told: an operator's tool may know both databases."""
+
+
+def audit(*, as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False) -> None:
+    """Compare every user on both sides and list each difference; exit code 1 when there are some."""
+    settings = load(AuditSettings)
+    screen = Console(stderr=True)
+    bar = Progress(
+        SpinnerColumn(), TextColumn("{task.completed:,.0f} users compared"), TimeElapsedColumn(),
+        console=screen, disable=as_json or not screen.is_terminal,
+    )  # fmt: skip
+    task = bar.add_task("audit", total=None)
+    with bar:
+        try:
+            result = asyncio.run(_audit(settings, lambda compared: bar.update(task, completed=compared)))
+        except NoGenerationError as error:
+            fail(str(error))
+        except DATABASE_OUTAGES as error:
+            explain_outage(error)
+    if as_json:
+        print_json(_document(result))
+    else:
+        _print(result)
+    raise typer.Exit(1 if result.kinds else 0)
+
+
+async def _audit(settings: AuditSettings, report: Callable[[int], None]) -> _Result:
+    result = _Result()
+    async with (
+        Database.open(settings.command_database, application="muster-audit") as command,
+        Database.open(settings.query_database, application="muster-audit") as query,
+    ):
+        comparison = await Comparison.with_serving(command, query)
+        async for compared, differences in comparison.walk():
+            result.compared += compared
+            result.kinds.update(difference.kind for difference in differences)
+            result.kept += differences[: KEPT_DIFFERENCES - len(result.kept)]
+            report(result.compared)
+    return result
+
+
+def _print(result: _Result) -> None:
+    if result.kept:
+        listed = table("user", "query side is", "command version", "query version", "fields", whole="user")
+        for one in result.kept:
+            listed.add_row(
+                str(one.user_id), one.kind, _version(one.command_version), _version(one.query_version),
+                ", ".join(one.fields),
+            )  # fmt: skip
+        print_table(listed)
+    say(f"{counted(result.compared, 'user')} compared, {counted(result.kinds.total(), 'difference')}")
+    for kind, count in sorted(result.kinds.items()):
+        say(f"{count:,} {kind}: {_REMEDIES[kind]}")
+
+
+def _version(version: int | None) -> str:
+    return "unknown" if version is None else str(version)
+
+
+def _document(result: _Result) -> dict[str, Any]:
+    return {
+        "compared": result.compared,
+        "differences": {kind.value: result.kinds.get(kind, 0) for kind in Kind},
+        "users": [
+            {
+                "id": one.user_id,
+                "kind": one.kind,
+                "command_version": one.command_version,
+                "query_version": one.query_version,
+                "fields": one.fields,
+            }
+            for one in result.kept
+        ],
+    }

@@ -1,0 +1,104 @@
+"""`muster lag`: how far behind everything is, in records and in seconds."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from chassis.postgres.database import Database
+from chassis.settings import CommandPostgres, load
+from cli.operations import relay_status as lag_relay
+from cli.outages import OUTAGES, explain_outage
+from cli.output import counted, print_json, say
+from cli.tables import print_table, table
+from outbox.relay.backlog import Backlog, read_backlog
+from outbox.relay.leadership import Leader, read_leader
+from outbox.settings import RelayAddress
+from projectors.operations.lag import GenerationLag, measure
+from projectors.settings import ProjectorSettings
+
+
+class LagSettings(CommandPostgres, RelayAddress, ProjectorSettings):
+    """What this command is told: an operator's tool may know both databases."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Findings:
+    backlog: Backlog
+    leader: Leader | None
+    relay: lag_relay.RelayFigures
+    projections: list[GenerationLag]
+
+
+def lag(
+    *,
+    partitions: Annotated[bool, typer.Option("--partitions", help="Show every partition.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Report as JSON, with every partition.")] = False,
+) -> None:
+    """Show the outbox's backlog, what the relay does, and how far each generation of each projection is behind."""
+    settings = load(LagSettings)
+    try:
+        found = asyncio.run(_measure(settings))
+    except OUTAGES as error:
+        explain_outage(error)
+    if as_json:
+        print_json(_whole(found))
+        return
+    backlog, leader = found.backlog, found.leader
+    about = "about " if backlog.estimated else ""
+    say(f"outbox: {about}{counted(backlog.events, 'event')} to publish, the oldest {backlog.oldest_seconds:,.1f} s old")
+    where = f"{leader.instance} leads, for {leader.seconds:,.0f} s" if leader else "none leads: nothing is published"
+    say(f"relays: {where}")
+    for line in lag_relay.lines(found.relay):
+        say(line)
+    print_table(_table(found.projections, partitions=partitions))
+
+
+async def _measure(settings: LagSettings) -> _Findings:
+    async with (
+        Database.open(settings.command_database, application="muster-lag") as command,
+        Database.open(settings.query_database, application="muster-lag") as query,
+    ):
+        relay = await lag_relay.ask_relay(settings)
+        async with command.connection() as connection:
+            backlog, leader = await read_backlog(connection), await read_leader(connection)
+        return _Findings(backlog, leader, relay, await measure(settings, query))
+
+
+def _whole(found: _Findings) -> dict[str, Any]:
+    return {
+        "outbox": asdict(found.backlog),
+        "leader": asdict(found.leader) if found.leader else None,
+        "relay": lag_relay.document(found.relay),
+        "projections": [_document(one) for one in found.projections],
+    }
+
+
+def _table(found: list[GenerationLag], *, partitions: bool) -> Table:
+    listed = table("projection", "generation", "status", "partition", "records", "seconds")
+    for one in found:
+        listed.add_row(one.projection, str(one.number), one.status, "all", f"{one.records:,}", _seconds(one.seconds))
+        for part in one.partitions if partitions else ():
+            listed.add_row("", "", "", str(part.partition), f"{part.records:,}", _seconds(part.seconds))
+    return listed
+
+
+def _seconds(seconds: float | None) -> str:
+    return "never" if seconds is None else f"{seconds:,.1f}"
+
+
+def _document(one: GenerationLag) -> dict[str, Any]:
+    return {
+        "projection": one.projection,
+        "generation": one.number,
+        "status": one.status,
+        "records": one.records,
+        "seconds": one.seconds,
+        "partitions": [
+            {"partition": part.partition, "records": part.records, "seconds": part.seconds} for part in one.partitions
+        ],
+    }

@@ -1,0 +1,154 @@
+"""`muster parked list|show|retry|discard`: records that a projection could not apply, and what waits behind them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, TypeVar
+
+import typer
+from rich.text import Text
+
+from chassis.postgres.database import Database
+from chassis.settings import QueryPostgres, load
+from cli.outages import DATABASE_OUTAGES, explain_outage
+from cli.output import fail, legible, print_json, say
+from cli.tables import print_table, table
+from projectors.operations import parked
+from projectors.operations.parked import NoSuchRecordError, OtherShapeError, Outcome, ParkedRecord, RecordId
+from projectors.projections.catalogue import PROJECTIONS
+
+T = TypeVar("T")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Records that a projection could not apply, and what waits behind them.",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Report as JSON.")]
+Id = Annotated[str, typer.Argument(help="As `muster parked list` shows it, such as users/1/3/42.", metavar="ID")]
+
+
+def _known(name: str | None) -> str | None:
+    if name is not None and name not in PROJECTIONS:
+        raise typer.BadParameter(f"there is no projection named {name!r}; there are {', '.join(PROJECTIONS)}")
+    return name
+
+
+Projection = Annotated[str | None, typer.Option("--projection", help="Only of this projection.", callback=_known)]
+
+
+@app.command("list")
+def list_(*, projection: Projection = None, as_json: Json = False) -> None:
+    """List what is parked, in the order of the topic."""
+    found = _with_database(lambda database: parked.summaries(database, projection))
+    if as_json:
+        print_json(
+            [
+                {"id": str(s.id), "user_id": s.user_id, "error": s.error, "parked_at": s.parked_at, "bytes": s.bytes}
+                for s in found
+            ]
+        )
+        return
+    if not found:
+        say("Nothing is parked.")
+        return
+    listed = table("id", "user", "parked at", "bytes", "why", whole="id")
+    for item in found:
+        why = "waits behind an earlier one" if item.error is None else item.error
+        listed.add_row(
+            str(item.id),
+            str(item.user_id or "(no key)"),
+            f"{item.parked_at:%F %T}",
+            str(item.bytes),
+            Text(legible(why)),
+        )
+    print_table(listed)
+    if len(found) == parked.LIST_RECORDS:
+        say(f"Only the first {parked.LIST_RECORDS} are shown.")
+
+
+@app.command()
+def show(record: Id, *, as_json: Json = False) -> None:
+    """Show one parked record: key, headers, value, and why it is parked."""
+    item = _with_database(lambda database: parked.find(database, RecordId.parse(record)))
+    document = _document(item)
+    if as_json:
+        print_json(document)
+        return
+    for name, value in document.items():
+        if name == "headers":
+            say("headers:")
+            for header, text in value:
+                say(f"  {legible(header)}: {_shown(text)}")
+        else:
+            say(f"{name}: {_shown(value)}")
+
+
+@app.command()
+def retry(
+    record: Annotated[str | None, typer.Argument(help="Only this record's queue; without it, every queue.")] = None,
+    *,
+    projection: Projection = None,
+    as_json: Json = False,
+) -> None:
+    """Apply parked records in order, each user's until one fails again; exit code 1 when some remain."""
+    outcome = _with_database(
+        lambda database: (
+            parked.retry_all(database, projection) if record is None else parked.retry(database, RecordId.parse(record))
+        )
+    )
+    _report(outcome, as_json=as_json)
+    raise typer.Exit(1 if outcome.remaining else 0)
+
+
+@app.command()
+def discard(record: Id, *, as_json: Json = False) -> None:
+    """Remove one parked record for good, and apply what waited behind it."""
+    _report(_with_database(lambda database: parked.discard(database, RecordId.parse(record))), as_json=as_json)
+
+
+def _report(outcome: Outcome, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"applied": outcome.applied, "discarded": outcome.discarded, "remaining": outcome.remaining})
+        return
+    say(f"{outcome.applied} applied, {outcome.discarded} discarded, {outcome.remaining} still parked")
+
+
+def _document(item: ParkedRecord) -> dict[str, Any]:
+    return {
+        "id": str(item.id),
+        "topic": item.topic,
+        "user_id": item.user_id and str(item.user_id),
+        "error": item.error,
+        "recorded_at": item.recorded_at,
+        "parked_at": item.parked_at,
+        "key": _text(item.key),
+        "headers": [[name, _text(value)] for name, value in item.headers],
+        "value": _text(item.value),
+    }
+
+
+def _shown(value: object) -> str:
+    return "(none)" if value is None else legible(str(value))
+
+
+def _text(raw: bytes | None) -> str | None:
+    """The bytes as text where they are UTF-8; others are escaped."""
+    return None if raw is None else raw.decode("utf-8", "backslashreplace")
+
+
+def _with_database(work: Callable[[Database], Awaitable[T]]) -> T:
+    settings = load(QueryPostgres)
+
+    async def run() -> T:
+        async with Database.open(settings.query_database, application="muster-parked") as database:
+            return await work(database)
+
+    try:
+        return asyncio.run(run())
+    except (NoSuchRecordError, OtherShapeError) as error:
+        fail(str(error))
+    except DATABASE_OUTAGES as error:
+        explain_outage(error)

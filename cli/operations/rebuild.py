@@ -1,0 +1,220 @@
+"""`muster rebuild NAME|status|rollback|retire`: new generations of read tables, while the old ones serve."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, TypeVar
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from chassis.lifecycle import run
+from chassis.postgres.database import Database
+from chassis.settings import load
+from chassis.telemetry import configure_logging
+from cli.outages import OUTAGES, explain_outage
+from cli.output import fail, print_json, say
+from cli.tables import print_table, table
+from projectors.app import open_database, spare_the_collector
+from projectors.operations import rebuild as rebuilding
+from projectors.operations.lag import GenerationLag, measure
+from projectors.operations.rebuild import Rebuild, RebuildError, Stage
+from projectors.projections.catalogue import PROJECTIONS
+from projectors.settings import ProjectorSettings
+from read_model.generations import InUseError, NoGenerationError, NotCaughtUpError, OtherBuildError
+
+T = TypeVar("T")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Build a projection's tables anew beside those that serve, and switch.",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Report as JSON.")]
+
+
+def _known(name: str) -> str:
+    if name not in PROJECTIONS:
+        raise typer.BadParameter(f"there is no projection named {name!r}; there are {', '.join(PROJECTIONS)}")
+    return name
+
+
+Name = Annotated[str, typer.Argument(help="The projection.", metavar="NAME", callback=_known)]
+
+_REFUSALS: tuple[type[Exception], ...] = (
+    RebuildError,
+    NoGenerationError,
+    OtherBuildError,
+    NotCaughtUpError,
+    InUseError,
+)
+
+
+Forget = Annotated[
+    bool, typer.Option("--without-carry-over", help="Give up what the topic no longer has, such as older entries.")
+]
+Pause = Annotated[bool, typer.Option("--pause-before-switch", help="Stop when caught up; the next call switches.")]
+
+
+def rebuild(name: str, *, pause_before_switch: bool, without_carry_over: bool, as_json: bool) -> None:
+    """Build a new generation and let queries read it; goes on where a killed one stopped."""
+    settings = load(ProjectorSettings)
+    configure_logging("rebuild", "WARNING" if settings.log_level == "INFO" else settings.log_level)
+    # Handing over is a rebalance, of which it warns each time.
+    logging.getLogger("aiokafka").setLevel(logging.ERROR)
+    screen = _Screen(visible=not as_json)
+
+    async def main(stopping: asyncio.Event) -> int:
+        async with open_database(settings.query_database, application="muster-rebuild") as database:
+            work = Rebuild(settings, database, name, stopping, screen.show)
+            screen.stage = await work.run(pause_before_switch=pause_before_switch, carry_over=not without_carry_over)
+        return 1 if screen.stage is Stage.STOPPED else 0
+
+    spare_the_collector()
+    with screen:
+        try:
+            code = run(main)
+        except _REFUSALS as error:
+            fail(str(error))
+        except OUTAGES as error:
+            explain_outage(error)
+    if as_json:
+        print_json({"projection": name, "generation": screen.generation, "result": screen.stage.name.lower()})
+    else:
+        say(_outcome(name, screen))
+    raise typer.Exit(code)
+
+
+def _command(name: str) -> Callable[..., None]:
+    def command(
+        *, pause_before_switch: Pause = False, without_carry_over: Forget = False, as_json: Json = False
+    ) -> None:
+        rebuild(name, pause_before_switch=pause_before_switch, without_carry_over=without_carry_over, as_json=as_json)
+
+    return command
+
+
+for _name in PROJECTIONS:
+    app.command(_name, help=f"Build a new generation of {_name} and let queries read it; resumes a killed one.")(
+        _command(_name)
+    )
+
+
+@app.command()
+def status(*, as_json: Json = False) -> None:
+    """Show every generation: what serves, what is being built, what stands by, and how far each is."""
+    settings = load(ProjectorSettings)
+    found = _with_database(settings, lambda database: measure(settings, database))
+    if as_json:
+        print_json([_document(one) for one in found])
+        return
+    listed = table("projection", "generation", "status", "shape", "records behind", "seen until")
+    for one in found:
+        seen = "never" if one.seen_until is None else f"{one.seen_until:%F %T}"
+        listed.add_row(one.projection, str(one.number), one.status, str(one.shape), f"{one.records:,}", seen)
+    print_table(listed)
+
+
+@app.command()
+def rollback(name: Name, *, as_json: Json = False) -> None:
+    """Let queries read the generation before again; it has been fed all the time, so nobody sees anything older."""
+    settings = load(ProjectorSettings)
+    before, after = _with_database(settings, lambda database: rebuilding.roll_back(database, name))
+    if as_json:
+        print_json({"projection": name, "from": before.number, "to": after.number})
+        return
+    say(f"{name}: generation {after.number} serves again; {before.number} stands by")
+
+
+@app.command()
+def retire(
+    name: Name,
+    *,
+    generation: Annotated[
+        int | None, typer.Option(help="This one, also one that is being built; without it, all that stand by.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Drop the tables of generations that are not read any more; a rollback to them is then impossible."""
+    settings = load(ProjectorSettings)
+    retired = _with_database(settings, lambda database: rebuilding.retire(database, name, generation))
+    if as_json:
+        print_json({"projection": name, "retired": [one.number for one in retired]})
+        return
+    say(f"{name}: retired generation {', '.join(str(one.number) for one in retired)}")
+
+
+class _Screen:
+    """A bar with rate and time left, where somebody looks."""
+
+    def __init__(self, *, visible: bool) -> None:
+        self.stage = Stage.STOPPED
+        self.generation = 0
+        screen = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]:,.0f} records/s"),
+            TimeRemainingColumn(),
+            console=screen,
+            disable=not (visible and screen.is_terminal),
+        )
+        self._task = self._bar.add_task("starting", total=None, rate=0.0)
+
+    def show(self, progress: rebuilding.Progress) -> None:
+        self.generation = progress.generation
+        self._bar.update(
+            self._task,
+            description=f"generation {progress.generation}: {progress.stage}",
+            completed=progress.done,
+            total=progress.total,
+            rate=progress.rate,
+        )
+
+    def __enter__(self) -> None:
+        self._bar.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+
+def _outcome(name: str, screen: _Screen) -> str:
+    match screen.stage:
+        case Stage.DONE:
+            return (
+                f"{name}: generation {screen.generation} serves. The one before is fed on:"
+                f" `muster rebuild rollback {name}` goes back to it, `muster rebuild retire {name}` drops it."
+            )
+        case Stage.READY:
+            return f"{name}: generation {screen.generation} has caught up. `muster rebuild {name}` switches to it."
+        case _:
+            return f"{name}: stopped. `muster rebuild {name}` goes on with generation {screen.generation}."
+
+
+def _document(lag: GenerationLag) -> dict[str, Any]:
+    return {
+        "projection": lag.projection,
+        "generation": lag.number,
+        "status": lag.status,
+        "shape": lag.shape,
+        "records_behind": lag.records,
+        "seen_until": lag.seen_until,
+    }
+
+
+def _with_database(settings: ProjectorSettings, work: Callable[[Database], Awaitable[T]]) -> T:
+    async def main() -> T:
+        async with Database.open(settings.query_database, application="muster-rebuild") as database:
+            return await work(database)
+
+    try:
+        return asyncio.run(main())
+    except _REFUSALS as error:
+        fail(str(error))
+    except OUTAGES as error:
+        explain_outage(error)

@@ -1,0 +1,105 @@
+"""The relay's part of `muster lag`: what one relay process says about itself on its port."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from chassis.postgres.database import describe
+from cli.output import counted
+from outbox.settings import RelayAddress
+
+#: A relay that lives answers in milliseconds; an operator does not wait for one that hangs.
+ANSWER_SECONDS: Final = 2.0
+QUANTILES: Final = (0.5, 0.95, 0.99)
+
+
+@dataclass(frozen=True, slots=True)
+class RelayFigures:
+    """What the process counted since it started; `error` says why there is nothing, and then the rest means nothing."""
+
+    url: str
+    error: str | None = None
+    leads: bool = False
+    published: int = 0
+    producers_recreated: int = 0
+    rows_below_floor: int = 0
+    #: Seconds from the command's transaction to the commit on Kafka, by quantile; empty before the first event.
+    publish_seconds: dict[str, float] = field(default_factory=dict)
+
+
+async def ask_relay(settings: RelayAddress) -> RelayFigures:
+    """Read the relay's `/metrics`; a relay that does not answer is an answer too."""
+    url = f"http://{settings.relay_http_host}:{settings.relay_http_port}"
+    try:
+        async with httpx.AsyncClient(timeout=ANSWER_SECONDS, trust_env=False) as http:
+            answer = await http.get(f"{url}/metrics")
+            answer.raise_for_status()
+        return _read(url, answer.text)
+    except httpx.HTTPError as error:
+        return RelayFigures(url, error=describe(error))
+    except (KeyError, ValueError):
+        return RelayFigures(url, error="what answers there is no relay")
+
+
+def _read(url: str, text: str) -> RelayFigures:
+    values, buckets = {}, []
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.name == "muster_outbox_publish_seconds_bucket":
+                buckets.append((float(sample.labels["le"]), sample.value))
+            values[sample.name] = sample.value
+    return RelayFigures(
+        url,
+        leads=values["muster_outbox_leader"] == 1,
+        published=int(values["muster_outbox_published_total"]),
+        producers_recreated=int(values["muster_outbox_producer_recreated_total"]),
+        rows_below_floor=int(values["muster_outbox_below_floor_total"]),
+        publish_seconds={f"p{100 * q:g}": quantile(buckets, q) for q in QUANTILES if buckets and buckets[-1][1]},
+    )
+
+
+def quantile(buckets: list[tuple[float, float]], wanted: float) -> float:
+    """The quantile of a cumulative histogram, linear within a bucket; of what is above the last bound, that bound.
+
+    Source: Prometheus's documentation, `histogram_quantile`.
+    """
+    rank, below, lower = wanted * buckets[-1][1], 0.0, 0.0
+    for upper, count in buckets[:-1]:
+        if count >= rank:
+            return lower + (upper - lower) * (rank - below) / (count - below) if count > below else upper
+        below, lower = count, upper
+    return lower
+
+
+def lines(figures: RelayFigures) -> list[str]:
+    """For people."""
+    if figures.error is not None:
+        return [f"relay at {figures.url}: does not answer ({figures.error})"]
+    seconds = ", ".join(f"{name} {value:.3g} s" for name, value in figures.publish_seconds.items())
+    done = (
+        f"{counted(figures.published, 'event')} published,"
+        f" {counted(figures.producers_recreated, 'producer')} recreated,"
+        f" {counted(figures.rows_below_floor, 'row')} below the floor"
+    )
+    return [
+        f"relay at {figures.url}: {'leads' if figures.leads else 'does not lead'}, {done}",
+        f"  from commit to Kafka: {seconds or 'nothing published yet'}",
+    ]
+
+
+def document(figures: RelayFigures) -> dict[str, Any]:
+    """For programs; a relay that does not answer has its error and nulls."""
+    known = figures.error is None
+    return {
+        "url": figures.url,
+        "error": figures.error,
+        "leads": figures.leads if known else None,
+        "published": figures.published if known else None,
+        "producers_recreated": figures.producers_recreated if known else None,
+        "rows_below_floor": figures.rows_below_floor if known else None,
+        "publish_seconds": figures.publish_seconds if known else None,
+    }

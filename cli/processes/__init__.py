@@ -1,0 +1,1 @@
+"""The commands that are processes: both APIs, the relay, the projectors."""

@@ -1,0 +1,34 @@
+"""`muster relay`: publish the outbox to Kafka; of several, one is active and the others stand by."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from chassis.lifecycle import run
+from chassis.settings import load
+from chassis.telemetry import configure_logging
+from cli.output import fail
+from command_api.idempotency.purge import PURGE
+from outbox.relay.process import serve
+from outbox.settings import RelaySettings
+
+
+def relay(
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port of health and metrics; overrides RELAY_HTTP_PORT.")
+    ] = None,
+) -> None:
+    """Publish what commands have written to Kafka, each event exactly once; start a second one as hot standby."""
+    if port is not None:
+        os.environ["RELAY_HTTP_PORT"] = str(port)
+    settings = load(RelaySettings)
+    configure_logging("relay", settings.log_level)
+    try:
+        code = run(lambda stopping: serve(settings, stopping, [PURGE]))
+    except OSError as error:
+        where = f"{settings.relay_http_host}:{settings.relay_http_port}"
+        fail(f"Cannot listen on {where}: {error.strerror or error}. Choose another port with --port.")
+    raise typer.Exit(code)

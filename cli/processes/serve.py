@@ -1,0 +1,150 @@
+"""`muster serve command|query`: one of the APIs, by uvicorn with as many workers as the settings say.
+
+The port is bound before anything else, so a taken one is one sentence. With several workers each is a process of its
+own; they share the socket, and their metrics through files that end with the service.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from chassis.http.protocol import HttpProtocol
+from chassis.lifecycle import spare_the_collector
+from chassis.settings import Http, load
+from chassis.telemetry import configure_logging
+from cli.output import fail
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+#: Requests under way when the process is told to stop may finish within this many seconds.
+GRACE_SECONDS: Final = 10
+#: A worker that does not answer its parent for this long is replaced; it does not while it imports, which takes seconds
+#: on a loaded machine when all workers start at once.
+WORKER_SECONDS: Final = 60
+#: Connections waiting to be accepted while every worker is busy.
+BACKLOG: Final = 2048
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Serve one of the APIs.", rich_markup_mode="rich")
+
+#: Five batches of an import are alive at most, of 8,000 objects each; to look through so many takes two milliseconds.
+IMPORTED_OBJECTS: Final = 50_000
+
+Host = Annotated[str | None, typer.Option(help="Address to listen on; overrides the environment.")]
+Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Port to listen on; overrides the environment.")]
+
+
+@app.command()
+def command(host: Host = None, port: Port = None) -> None:
+    """Serve the command API (default 127.0.0.1:8000)."""
+    from command_api.settings import CommandApiSettings  # noqa: PLC0415 - one API does not import the other
+
+    _override("COMMAND_API", host, port)
+    settings = load(CommandApiSettings)
+    _serve("cli.processes.serve:command_app", settings, settings.command_api_host, settings.command_api_port)
+
+
+@app.command()
+def query(host: Host = None, port: Port = None) -> None:
+    """Serve the query API (default 127.0.0.1:8001)."""
+    from query_api.settings import QueryApiSettings  # noqa: PLC0415 - one API does not import the other
+
+    _override("QUERY_API", host, port)
+    settings = load(QueryApiSettings)
+    _serve("cli.processes.serve:query_app", settings, settings.query_api_host, settings.query_api_port)
+
+
+def command_app() -> FastAPI:
+    """The command API as a worker process makes it."""
+    from command_api.app import create_app  # noqa: PLC0415 - in the worker only
+    from command_api.settings import CommandApiSettings  # noqa: PLC0415 - in the worker only
+
+    settings = load(CommandApiSettings)
+    configure_logging("command-api", settings.log_level)
+    app = create_app(settings)
+    spare_the_collector(IMPORTED_OBJECTS)
+    return app
+
+
+def query_app() -> FastAPI:
+    """The query API as a worker process makes it."""
+    from query_api.app import create_app  # noqa: PLC0415 - in the worker only
+    from query_api.settings import QueryApiSettings  # noqa: PLC0415 - in the worker only
+
+    settings = load(QueryApiSettings)
+    configure_logging("query-api", settings.log_level)
+    app = create_app(settings)
+    spare_the_collector()
+    return app
+
+
+def server_config(factory: str, *, host: str, port: int, workers: int) -> uvicorn.Config:
+    """How uvicorn serves either API."""
+    return uvicorn.Config(
+        factory,
+        factory=True,
+        host=host,
+        port=port,
+        workers=workers,
+        http=HttpProtocol,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        # Nothing here depends on who the client is or which scheme it used.
+        proxy_headers=False,
+        date_header=True,
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+        timeout_worker_healthcheck=WORKER_SECONDS,
+    )
+
+
+def _override(prefix: str, host: str | None, port: int | None) -> None:
+    """Options become environment variables, so that worker processes see them too."""
+    if host is not None:
+        os.environ[f"{prefix}_HOST"] = host
+    if port is not None:
+        os.environ[f"{prefix}_PORT"] = str(port)
+
+
+def _serve(factory: str, settings: Http, host: str, port: int) -> None:
+    listening = _bind(host, port)
+    configure_logging("supervisor", settings.log_level)
+    config = server_config(factory, host=host, port=port, workers=settings.workers)
+    if settings.workers == 1:
+        uvicorn.Server(config).run(sockets=[listening])
+        return
+    with _shared_metrics():
+        Multiprocess(config, sockets=[listening]).run()
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind, protocol)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+    except OSError as error:
+        fail(
+            f"Cannot listen on {host}:{port}: {error.strerror or error}. Choose another address with --host or --port."
+        )
+    listening.set_inheritable(True)
+    return listening
+
+
+@contextmanager
+def _shared_metrics() -> Iterator[None]:
+    """A folder in which the workers keep their counters, so that /metrics of any worker shows the sum."""
+    with tempfile.TemporaryDirectory(prefix="muster-metrics-") as folder:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        yield

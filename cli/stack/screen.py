@@ -1,0 +1,179 @@
+"""What `muster up` shows: steps while they run and how long they took, what runs where, and what goes wrong.
+
+On a terminal steps have a spinner or a bar; elsewhere (a file, CI) each is one line when it is done.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from local_stack.errors import ChildFailedError
+from local_stack.logs import size_of
+from local_stack.processes.child import Child
+from local_stack.stack_file import ProcessEntry
+
+# Lines of a log shown when its process dies and is started again: the reason, without drowning the terminal.
+LINES_AFTER_DEATH = 5
+
+# How often logs are looked at with --verbose: as good as at once for a reader, nothing for the machine.
+FOLLOW_SECONDS = 0.2
+
+COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "bright_red", "bright_cyan", "bright_magenta")
+
+
+class _SecondsColumn(ProgressColumn):
+    """How long a step has taken, or took."""
+
+    def render(self, task: Task) -> Text:
+        seconds = task.finished_time if task.finished else task.elapsed
+        return Text(f"{seconds or 0:.1f} s", style="dim")
+
+
+class _BarColumn(BarColumn):
+    """A bar for steps whose end is known while they run; nothing for the others."""
+
+    def render(self, task: Task) -> ProgressBar | Text:  # type: ignore[override] # a column may show anything
+        return super().render(task) if task.fields["measured"] else Text()
+
+
+Advance = Callable[[int], None]
+
+
+class Screen:
+    """Writes to the terminal; also the supervisor's observer."""
+
+    def __init__(self, console: Console, age: float = 0.0) -> None:
+        """`age` is for how many seconds this process has existed already; the steps are counted from its beginning."""
+        self.console = console
+        self._birth = time.monotonic() - age
+        self._began: dict[str, float] = {}
+        self.on_change: Callable[[], None] = lambda: None  # called when a process is ready, the first time or again
+        self.durations: dict[str, float] = {"Program": age}
+        self._colours: dict[str, str] = {}
+        self._seen: set[Child] = set()
+        self._progress = Progress(
+            SpinnerColumn(finished_text="[green]✓[/]"),
+            TextColumn("{task.description}"),
+            _SecondsColumn(),
+            _BarColumn(bar_width=24),
+            console=console,
+            disable=not console.is_terminal,
+        )
+
+    @property
+    def age(self) -> float:
+        """Seconds since this process began."""
+        return time.monotonic() - self._birth
+
+    def timings(self) -> list[dict[str, str | float]]:
+        """Return each step: its name, when it began, in seconds since this process did, and how long it took."""
+        return [
+            {"step": name, "began": round(self._began.get(name, 0.0), 3), "seconds": round(seconds, 3)}
+            for name, seconds in self.durations.items()
+        ]
+
+    @contextmanager
+    def steps(self) -> Iterator[None]:
+        """Show steps for the time of the context."""
+        with self._progress:
+            yield
+
+    @contextmanager
+    def step(self, name: str, *, total: int | None = None) -> Iterator[Advance]:
+        """Show one step from its beginning to its end; yields a function that moves the bar where there is a total."""
+        began = time.monotonic()
+        self._began[name] = began - self._birth
+        task = self._progress.add_task(name, total=total, measured=total is not None)
+        yield lambda amount: self._progress.advance(task, amount)
+        self.durations[name] = time.monotonic() - began
+        self._finish(task, name)
+
+    def _finish(self, task: TaskID, name: str) -> None:
+        self._progress.update(task, total=1, completed=1, measured=False)
+        if not self.console.is_terminal:
+            self.console.print(f"✓ {name} {self.durations[name]:.1f} s")
+
+    def started(self, child: Child) -> None:
+        """A child is ready."""
+        if child in self._seen:
+            self.console.print(f"[green]✓[/] {self._label(child)} is back (process {child.pid}).")
+        self._seen.add(child)
+        self.on_change()
+
+    def died(self, child: Child, what: str, restart_in: float) -> None:
+        """A child ended unasked."""
+        self.console.print(
+            f"[bold red]✗[/] {self._label(child)} {escape(what)}; starting it again in {restart_in:.1f} s."
+        )
+        for line in child.last_lines(LINES_AFTER_DEATH):
+            self.line(child.name, line)
+
+    def stopping(self, children: Sequence[Child]) -> None:
+        """Children are asked to end."""
+        self.console.print(f"Stopping {' and '.join(self._label(child) for child in children)} …")
+
+    def line(self, name: str, text: str) -> None:
+        """Show one line of a process's log."""
+        self.console.print(f"{self._coloured(name)} [dim]│[/] {escape(text)}", soft_wrap=True, highlight=False)
+
+    def failure(self, failure: ChildFailedError, remedy: str = "") -> None:
+        """Explain why the stack ends: the end of the log first, the reason and what to do last, where eyes are."""
+        for line in failure.last_lines:
+            self.console.print(f"[dim]│[/] {escape(line)}", soft_wrap=True, highlight=False)
+        self.trouble(f"{failure}. {remedy}" if remedy else str(failure))
+
+    def trouble(self, message: str) -> None:
+        """Show one message that says what is wrong and what to do."""
+        self.console.print(f"[bold red]✗[/] {escape(message)}", soft_wrap=True, highlight=False)
+
+    def ready(self, entries: Sequence[ProcessEntry], logs: Path, commands: Sequence[tuple[str, str]]) -> None:
+        """Show what runs where, how long each step took, and what to try."""
+        table = Table("", "where", "process", title=f"Muster is ready after {self.age:.1f} s", title_style="bold")
+        for entry in entries:
+            table.add_row(entry.name, entry.url or f"127.0.0.1:{entry.port}", str(entry.pid))
+        self.console.print(table)
+        parts = (f"{name} {taken:.1f} s" for name, taken in self.durations.items())
+        self.console.print(f"[dim]{' · '.join(parts)}[/]", soft_wrap=True, highlight=False)
+        self.console.print(f"[dim]Logs are in {escape(str(logs))}[/]", soft_wrap=True, highlight=False)
+        self.console.print("\nTry, in another terminal:")
+        for what, command in commands:
+            self.console.print(f"  [dim]# {what}[/]\n  {escape(command)}", soft_wrap=True, highlight=False)
+        self.console.print("\nCtrl-C stops everything; the data stays.")
+
+    async def follow(self, name: str, log: Path) -> None:
+        """Show a process's log as it grows, until cancelled."""
+        position = size_of(log)
+        while True:
+            lines, position = _complete_lines(log, position)
+            for line in lines:
+                self.line(name, line)
+            await asyncio.sleep(FOLLOW_SECONDS)
+
+    def _label(self, child: Child) -> str:
+        return self._coloured(child.name)
+
+    def _coloured(self, name: str) -> str:
+        colour = self._colours.setdefault(name, COLOURS[len(self._colours) % len(COLOURS)])
+        return f"[{colour}]{name}[/]"
+
+
+def _complete_lines(log: Path, position: int) -> tuple[list[str], int]:
+    """Return the whole lines after the position and the position after them; starts over when the log was set aside."""
+    if size_of(log) < position:
+        position = 0
+    if not log.exists():
+        return [], 0
+    with log.open("rb") as file:
+        file.seek(position)
+        text = file.read()
+    end = text.rfind(b"\n") + 1
+    return text[:end].decode(errors="replace").splitlines(), position + end

@@ -1,0 +1,118 @@
+"""What the processes of the local stack are told: the settings that point them at its servers and at each other.
+
+A process gets the environment of the person at the terminal (so `WORKERS=4 make up` works) without what would point
+it at other servers, and runs in the data folder, where no `.env` of a checkout is found.
+"""
+
+import base64
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from local_stack.folder import FOLDER_VARIABLE
+from local_stack.ports import LOCALHOST
+from local_stack.postgres.server import PostgresAddress
+from local_stack.private_file import read_or_make
+
+COMMAND_DATABASE = "muster_command"
+QUERY_DATABASE = "muster_query"
+
+SECRETS_FILE = "secrets.json"
+
+# AES-256 for cursors, and as much for the HMAC of request fingerprints.
+SECRET_BYTES = 32
+
+_SERVER_PARTS = ("USER", "PASSWORD", "SERVER", "PORT", "DB")
+_OTHER_SERVERS = {f"{owner}POSTGRES_{part}" for owner in ("", "COMMAND_", "QUERY_") for part in _SERVER_PARTS}
+_OTHER_BROKERS = ("KAFKA_BOOTSTRAP_SERVERS", "KAFKA_SECURITY_PROTOCOL", "KAFKA_SASL_", "KAFKA_SSL_")
+
+
+#: Each part of the stack and the servers without which it never becomes ready.
+_NEEDS: Final[dict[str, frozenset[str]]] = {
+    "postgres": frozenset(),
+    "kafka": frozenset(),
+    "command-api": frozenset({"postgres"}),
+    "query-api": frozenset({"postgres"}),
+    "relay": frozenset({"postgres", "kafka"}),
+    "projectors": frozenset({"postgres", "kafka"}),
+}
+#: In the order in which they are shown.
+PARTS: Final = tuple(_NEEDS)
+ALL_PARTS: Final = frozenset(PARTS)
+SERVICES: Final = frozenset(part for part, servers in _NEEDS.items() if servers)
+
+
+def needed_servers(part: str) -> frozenset[str]:
+    """Return the servers a part needs."""
+    return _NEEDS[part]
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Where everything listens, on 127.0.0.1."""
+
+    postgres: int
+    kafka: int
+    command: int
+    query: int
+    relay: int
+    projectors: int
+
+    def by_option(self) -> dict[str, int]:
+        """Return each port by the option that moves it."""
+        return {
+            "--postgres-port": self.postgres,
+            "--kafka-port": self.kafka,
+            "--command-port": self.command,
+            "--query-port": self.query,
+            "--relay-port": self.relay,
+            "--projectors-port": self.projectors,
+        }
+
+
+def stack_settings(folder: Path, ports: Ports, postgres: PostgresAddress) -> dict[str, str]:
+    """Return the settings with which any Muster command uses this stack."""
+    return {
+        "POSTGRES_USER": postgres.user,
+        "POSTGRES_PASSWORD": postgres.password,
+        "POSTGRES_SERVER": postgres.host,
+        "POSTGRES_PORT": str(postgres.port),
+        "COMMAND_POSTGRES_DB": COMMAND_DATABASE,
+        "QUERY_POSTGRES_DB": QUERY_DATABASE,
+        "KAFKA_BOOTSTRAP_SERVERS": f"{LOCALHOST}:{ports.kafka}",
+        "PUBLIC_COMMAND_URL": f"http://{LOCALHOST}:{ports.command}",
+        "PUBLIC_QUERY_URL": f"http://{LOCALHOST}:{ports.query}",
+        "COMMAND_API_PORT": str(ports.command),
+        "QUERY_API_PORT": str(ports.query),
+        "RELAY_HTTP_PORT": str(ports.relay),
+        "PROJECTORS_HTTP_PORT": str(ports.projectors),
+        **_generated_secrets(folder),
+    }
+
+
+def process_environment(folder: Path, settings: Mapping[str, str]) -> dict[str, str]:
+    """Return the whole environment of one of our processes."""
+    inherited = {name: value for name, value in os.environ.items() if not _points_elsewhere(name)}
+    return {**inherited, **settings, FOLDER_VARIABLE: str(folder)}
+
+
+def _points_elsewhere(name: str) -> bool:
+    # PG… is read by asyncpg itself: a PGSSLMODE meant for another server would keep ours from being reached.
+    return name in _OTHER_SERVERS or name.startswith((*_OTHER_BROKERS, "PG"))
+
+
+def _generated_secrets(folder: Path) -> dict[str, str]:
+    """Return this stack's own secrets; made once, since old cursors and idempotency records depend on them."""
+    content: dict[str, str] = json.loads(read_or_make(folder / SECRETS_FILE, _make_secrets))
+    return content
+
+
+def _make_secrets() -> str:
+    cursor_key = base64.urlsafe_b64encode(secrets.token_bytes(SECRET_BYTES)).decode("ascii")
+    return json.dumps(
+        {"IDEMPOTENCY_SECRET": secrets.token_urlsafe(SECRET_BYTES), "CURSOR_KEYS": f"k1:{cursor_key}"}, indent=2
+    )

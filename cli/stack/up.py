@@ -1,0 +1,77 @@
+"""`muster up`: the whole of Muster on this machine, or only some of its parts; in the foreground or behind.
+
+The options are here; up_run.py runs a stack, up_background.py starts, stops and shows one that runs behind.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.local_settings import FOLDER_VARIABLE, stack_folder
+from cli.output import fail
+from cli.stack.processes import muster
+from cli.stack.run import Wanted, exit_code
+from cli.stack.settings import ALL_PARTS, PARTS, Ports, needed_servers
+
+Folder = Annotated[
+    Path | None, typer.Option(help="Where data, logs and stack.json are kept (.local).", envvar=FOLDER_VARIABLE)
+]
+Port = Annotated[int, typer.Option(min=1, max=65535, help="On 127.0.0.1.")]
+
+
+def _port(part: str, what: str) -> object:
+    return typer.Option(min=1, max=65535, help=f"Port of {what}.", envvar=f"MUSTER_{part}_PORT")
+
+
+def up(  # noqa: PLR0913, PLR0917 - each is an option of the command
+    folder: Folder = None,
+    postgres_port: Annotated[int, _port("POSTGRES", "PostgreSQL")] = 5433,
+    kafka_port: Annotated[int, _port("KAFKA", "Kafka")] = 9092,
+    command_port: Annotated[int, _port("COMMAND", "the command API")] = 8000,
+    query_port: Annotated[int, _port("QUERY", "the query API")] = 8001,
+    relay_port: Annotated[int, _port("RELAY", "the relay's health and metrics")] = 8002,
+    projectors_port: Annotated[int, _port("PROJECTORS", "the projectors' health and metrics")] = 8003,
+    only: Annotated[
+        str, typer.Option(metavar="PART,…", help=f"Run only some of: {', '.join(PARTS)}.", show_default=False)
+    ] = "",
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when it is ready; it runs on.")] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="End the stack that runs on the folder, in order.")] = False,
+    status: Annotated[bool, typer.Option("--status", help="Show what runs; exit 1 if not all of it is ready.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --status: report as JSON.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every log as it grows.")] = False,
+) -> None:
+    """Start PostgreSQL, Kafka, both APIs, relay and projectors on this machine; Ctrl-C stops them."""
+    if detach + stop + status > 1:
+        fail("Use one of --detach, --stop and --status at a time.", code=2)
+    if as_json and not status:
+        fail("--json goes with --status: only that reports.", code=2)
+    where = stack_folder(folder)
+    if stop or status or detach:
+        from cli.stack import background as up_background  # noqa: PLC0415 - the foreground starts sooner without
+
+        if stop:
+            raise typer.Exit(up_background.stop(where))
+        if status:
+            raise typer.Exit(up_background.status(where, as_json=as_json))
+    ports = Ports(postgres_port, kafka_port, command_port, query_port, relay_port, projectors_port)
+    wanted = Wanted(where, ports, _parts(only), verbose=verbose)
+    if detach:
+        raise typer.Exit(up_background.detach(wanted, muster()))
+    raise typer.Exit(exit_code(wanted, muster()))
+
+
+def _parts(only: str) -> frozenset[str]:
+    """Return the parts that were asked for; all of them where none was named."""
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    unknown = [name for name in names if name not in ALL_PARTS]
+    if unknown:
+        fail(f"There is no part {' and no part '.join(unknown)}: name some of {', '.join(PARTS)}.", code=2)
+    parts = frozenset(names) or ALL_PARTS
+    for part in PARTS:
+        missing = needed_servers(part) - parts if part in parts else frozenset[str]()
+        if missing:
+            fail(f"{part} needs {' and '.join(sorted(missing))}: name it in --only too.", code=2)
+    return parts

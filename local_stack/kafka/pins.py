@@ -1,0 +1,44 @@
+"""Regenerates jars.txt: `python -m local_stack.kafka.pins`, after changing Kafka's version.
+
+Resolves Kafka's runtime dependencies with jgo, adds a logging implementation, fetches every file and writes
+coordinate, size and SHA-256 in class path order. What it trusts is the repository at this moment: review the diff.
+"""
+
+import tempfile
+from pathlib import Path
+
+from jgo.maven import MavenContext
+
+from local_stack.kafka.jars import KAFKA_VERSION, PINS, sha256_of
+
+KAFKA = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}"
+
+# Kafka depends on a logging interface and on no implementation: without one a broker that cannot start dies in
+# silence. This one is 15 kB, writes to stderr and is set by system properties.
+LOGGING = "org.slf4j:slf4j-simple:1.7.36"
+
+HEADER = """\
+# Apache Kafka {version}: its {count} jars and one that writes its log. Coordinate, bytes, SHA-256; in class path order.
+# Made by `python -m local_stack.kafka.pins`.
+"""
+
+
+def main() -> None:
+    """Resolve, fetch, hash, write."""
+    with tempfile.TemporaryDirectory() as staging:
+        context = MavenContext(repo_cache=Path(staging))
+        inputs, transitive = context.resolver.resolve([context.create_dependency(KAFKA)])
+        runtime = [dependency for dependency in transitive if dependency.scope in {"compile", "runtime"}]
+        artifacts = [dependency.artifact for dependency in (*inputs, *runtime)]
+        header = HEADER.format(version=KAFKA_VERSION, count=len(artifacts))
+        artifacts.append(context.create_dependency(LOGGING).artifact)
+        rows = []
+        for artifact in artifacts:
+            path = artifact.resolve()
+            coordinate = f"{artifact.groupId}:{artifact.artifactId}:{artifact.version}"
+            rows.append(f"{coordinate} {path.stat().st_size} {sha256_of(path)}\n")
+    PINS.write_text(header + "".join(rows), encoding="ascii")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""From a page of outbox rows to one committed Kafka transaction."""

@@ -1,0 +1,1 @@
+"""The relay: one process publishes the outbox to Kafka, others stand by."""

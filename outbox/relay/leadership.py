@@ -1,0 +1,118 @@
+"""Leadership: one relay a database is active, because it holds a session advisory lock on a connection of its own.
+
+PostgreSQL gives the lock back the moment that connection ends: at once when the process dies, after the TCP keepalives
+below when its host freezes. No clocks are compared. A standby asks again and again rather than waiting inside the lock
+function: a statement that waits for hours holds a snapshot, and keeps vacuum from the very table the relay empties.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from dataclasses import dataclass
+from typing import Any, Final
+
+import asyncpg
+
+from chassis.postgres.database import connect, disconnect
+from chassis.settings import PostgresAddress
+
+#: The lock's key: advisory locks are per database, and so is the outbox. "must" and "outb" in ASCII.
+_CLASS: Final = 0x6D757374
+_OBJECT: Final = 0x6F757462
+#: The server notices a frozen host 2 + 4 x 1 s after its last word, and its lock is free: with the standby's poll and
+#: start a take-over takes well under 10 s. A network that is silent as long costs one take-over, and nothing else.
+KEEPALIVES: Final = {
+    "tcp_keepalives_idle": "2",
+    "tcp_keepalives_interval": "1",
+    "tcp_keepalives_count": "4",
+    "tcp_user_timeout": "6000",
+}
+#: A question about the lock is answered in a millisecond; a server that takes longer than this has lost it for us.
+LOCK_SECONDS: Final = 5.0
+
+_TRY: Final = "SELECT pg_try_advisory_lock($1, $2)"
+_HELD: Final = """
+SELECT EXISTS (
+    SELECT FROM pg_locks
+    WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND classid = $1 AND objid = $2 AND objsubid = 2 AND granted
+)
+"""
+_LEADER: Final = """
+SELECT application_name, client_addr::text AS address,
+    extract(epoch FROM clock_timestamp() - backend_start)::float8 AS seconds
+FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE locktype = 'advisory' AND classid = $1 AND objid = $2 AND objsubid = 2 AND granted
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+#: How the lock's session is named; the process that holds it follows.
+APPLICATION: Final = "muster relay lock"
+
+
+class LeadershipLostError(Exception):
+    """The lock is not, or not surely, held any more: another relay may be active."""
+
+
+class Leadership:
+    """The lock and its connection; closing gives both back."""
+
+    def __init__(self, connection: asyncpg.Connection[Any]) -> None:
+        """Use `connect`."""
+        self._connection = connection
+        self._lost = asyncio.Event()
+        connection.add_termination_listener(lambda _: self._lost.set())
+
+    @classmethod
+    async def open(cls, address: PostgresAddress) -> Leadership:
+        """A connection that may ask for the lock; it does not have it yet."""
+        return cls(await connect(address, application=f"{APPLICATION} {instance()}", **KEEPALIVES))
+
+    async def acquire(self) -> bool:
+        """Take the lock if it is free."""
+        got: bool = await self._connection.fetchval(_TRY, _CLASS, _OBJECT, timeout=LOCK_SECONDS)
+        return got
+
+    async def prove(self) -> None:
+        """Ask the server, on the lock's own connection, whether the lock is still held.
+
+        Raises:
+            LeadershipLostError: it is not, or nobody answers.
+        """
+        try:
+            held = await self._connection.fetchval(_HELD, _CLASS, _OBJECT, timeout=LOCK_SECONDS)
+        except Exception as error:
+            raise LeadershipLostError("the lock's connection does not answer") from error
+        if not held:
+            raise LeadershipLostError("the lock is gone")
+
+    @property
+    def lost(self) -> asyncio.Event:
+        """Set once the lock's connection has ended."""
+        return self._lost
+
+    async def close(self) -> None:
+        """Give the lock back, so that a standby need not wait for anything."""
+        await disconnect(self._connection)
+
+
+@dataclass(frozen=True, slots=True)
+class Leader:
+    """The relay that holds the lock: host and process id, its address, and seconds since it asked for the lock."""
+
+    instance: str
+    address: str | None
+    seconds: float
+
+
+async def read_leader(connection: Any) -> Leader | None:
+    """Who leads, as the database knows; None for nobody."""
+    row = await connection.fetchrow(_LEADER, _CLASS, _OBJECT, timeout=LOCK_SECONDS)
+    if row is None:
+        return None
+    return Leader(row["application_name"].removeprefix(APPLICATION).strip(), row["address"], row["seconds"])
+
+
+def instance() -> str:
+    """This process, for people who look for it: host and process id, at most as long as PostgreSQL keeps names."""
+    return f"{socket.gethostname()[:30]}:{os.getpid()}"

@@ -1,0 +1,36 @@
+"""The relay's process: the relay, its maintenance and its probes, until SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from chassis.http.health import Health, serve_health
+from outbox.publishing.record import RelayStopError
+from outbox.relay.loop import Relay
+from outbox.relay.maintenance import Job, maintaining
+from outbox.settings import RelaySettings
+
+log = structlog.get_logger("outbox.relay")
+
+
+async def serve(settings: RelaySettings, stopping: asyncio.Event, jobs: Sequence[Job] = ()) -> int:
+    """Relay until told to stop; while this relay leads, it runs `jobs` beside its own maintenance.
+
+    Returns:
+        The exit code: 0 after a stop, 1 where only an operator can say how to go on (the log says what and why).
+
+    Raises:
+        OSError: the port of the probes is taken.
+    """
+    relay = Relay(settings, while_leading=lambda: maintaining(settings, jobs))
+    health = Health(ready={"relay": relay.state.check_ready}, live={"relay": relay.state.check_live})
+    async with serve_health(health, host=settings.relay_http_host, port=settings.relay_http_port):
+        try:
+            await relay.run(stopping)
+        except RelayStopError as stop:
+            log.critical("relay.cannot_go_on", reason=str(stop))
+            return 1
+    return 0

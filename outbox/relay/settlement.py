@@ -1,0 +1,68 @@
+"""Settling what a predecessor left in doubt: in Kafka, but perhaps not yet deleted from the outbox.
+
+At most one batch ever is: the next transaction commits only after the last one's rows are deleted. Once a new producer
+has fenced the old one its transaction is either committed or aborted, and the newest readable record tells which.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+from aiokafka import TopicPartition
+
+from outbox.publishing.hanging import Open, mend
+from outbox.publishing.publisher import Publisher
+from outbox.publishing.record import decode, in_doubt
+from outbox.publishing.topic_reading import Readers, newest_between
+from outbox.relay.work_list import WorkList
+from outbox.settings import RelaySettings
+
+log = structlog.get_logger("outbox.settlement")
+
+#: All that Kafka is asked: others' open transactions, which end at their timeout (46 s at most, with a margin), two
+#: waits for markers of 3 s, a roll of 30 s, and 28 s for the reading. Shorter than LIVE_SECONDS in state.py.
+SETTLE_SECONDS: Final = 110.0
+
+
+async def settle(
+    work_list: WorkList, publisher: Publisher, settings: RelaySettings, foreign: Open, beat: Callable[[], None]
+) -> int:
+    """Mend what hangs, then delete the last published batch from the outbox if it is still there.
+
+    Call it only with the leadership held and the publisher freshly open; `foreign` is what `mend` keeps for next time.
+    `beat` is called after each step.
+
+    Returns:
+        How many rows were deleted.
+
+    Raises:
+        RelayStopError: record and outbox do not belong together.
+        KafkaError, OSError, TimeoutError: the record could not be read.
+    """
+    async with asyncio.timeout(SETTLE_SECONDS), Readers.open(settings) as readers:
+        await mend(work_list, publisher, readers, settings, foreign)
+        value = await _newest_record(readers, settings)
+    beat()
+    if value is None:
+        return 0
+    record = decode(value)
+    identity = await work_list.identity()
+    beat()
+    published = in_doubt(record, await work_list.find(record.ids), identity)
+    beat()
+    if published:
+        await work_list.delete(published)
+        beat()
+        log.info("relay.settled", events=len(published), first=published[0], last=published[-1])
+    return len(published)
+
+
+async def _newest_record(readers: Readers, settings: RelaySettings) -> bytes | None:
+    """The newest committed record of this relay, or None where it has never published."""
+    partition = TopicPartition(settings.relay_topic, 0)
+    # Only an uncommitted reader is told the true end; a committed one sees the end before open transactions.
+    end = (await readers.everything.end_offsets([partition]))[partition]
+    return await newest_between(readers.committed, partition, settings.relay_name.encode(), end)

@@ -1,0 +1,86 @@
+"""What the relay is doing, for probes, metrics and the log: one line a change of state, not one a try."""
+
+from __future__ import annotations
+
+import time
+from typing import Final, Literal
+
+import structlog
+
+from chassis.http.health import NotReadyError
+from chassis.postgres.database import describe
+from outbox.relay.metrics import LEADER
+
+log = structlog.get_logger("outbox.relay")
+
+Phase = Literal["starting", "standby", "leading", "failing", "stopped"]
+
+#: A turn of the loop is a page at most; a loop that has not turned for this long hangs and should be restarted. It is
+#: longer than all that may happen between two beats, of which settling takes the longest: SETTLE_SECONDS
+#: (outbox/relay/settlement.py), and twice REQUEST_SECONDS until its readers have stopped.
+LIVE_SECONDS: Final = 150.0
+
+
+class RelayState:
+    """The relay's phase, since when, and why it fails if it does."""
+
+    def __init__(self) -> None:
+        """Starting, and alive."""
+        self.phase: Phase = "starting"
+        self.reason = ""
+        self._beat = time.monotonic()
+
+    def beat(self) -> None:
+        """The loop has turned."""
+        self._beat = time.monotonic()
+
+    def standing_by(self) -> None:
+        """Another relay leads."""
+        self._change("standby")
+
+    def leading(self) -> None:
+        """This relay publishes."""
+        self._change("leading")
+
+    def failing(self, error: BaseException) -> None:
+        """Something is away; the relay keeps trying."""
+        self._change("failing", _root(error))
+
+    def stopped(self) -> None:
+        """The relay was told to end."""
+        self._change("stopped")
+
+    async def check_ready(self) -> None:
+        """Ready: it publishes, or another relay does and this one would take over.
+
+        Raises:
+            NotReadyError: neither is so.
+        """
+        if self.phase not in ("leading", "standby"):
+            raise NotReadyError(f"{self.phase}: {self.reason}" if self.reason else self.phase)
+
+    async def check_live(self) -> None:
+        """Live: the loop turns.
+
+        Raises:
+            NotReadyError: it has not for LIVE_SECONDS.
+        """
+        age = time.monotonic() - self._beat
+        if age > LIVE_SECONDS:
+            raise NotReadyError(f"the loop has not turned for {age:.0f} s")
+
+    def _change(self, phase: Phase, reason: str = "") -> None:
+        self.beat()
+        LEADER.set(phase == "leading")
+        if (phase, reason) == (self.phase, self.reason):
+            return
+        level = log.warning if phase == "failing" else log.info
+        level("relay.state_changed", phase=phase, before=self.phase, **({"reason": reason} if reason else {}))
+        self.phase, self.reason = phase, reason
+
+
+def _root(error: BaseException) -> str:
+    """The first cause in words: task groups wrap what happened inside them."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return describe(error)

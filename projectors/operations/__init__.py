@@ -1,0 +1,1 @@
+"""What an operator does with projections: rebuild, parked records, lag."""

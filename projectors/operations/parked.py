@@ -1,0 +1,319 @@
+"""What an operator does with parked records: look, retry in order, discard.
+
+A retry holds the checkpoint of the record's partition, as a feed's own transaction does, so nothing of the same user
+can slip past it: a user's records are applied in the order of the topic or stay parked in that order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+
+from chassis.postgres.database import Database
+from projectors.consumer.batches import INAPPLICABLE_ERRORS
+from projectors.consumer.parking import unpack_headers
+from projectors.decoding.records import Change, read_record
+from projectors.projections.catalogue import PROJECTIONS
+from projectors.projections.projection import Writer
+from read_model import generations
+from read_model.generations import Connection, Generation
+
+#: As many as a terminal can show; the rest is counted.
+LIST_RECORDS: Final = 500
+#: What the columns of an id hold: generation and partition an int, the offset a bigint.
+_INT: Final = 2**31
+_BIGINT: Final = 2**63
+
+
+class NoSuchRecordError(Exception):
+    """Nothing is parked under that id."""
+
+
+class OtherShapeError(Exception):
+    """The generation belongs to another version of the code, which must do this."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordId:
+    """Names a parked record: `users/1/3/42` is offset 42 of partition 3, in generation 1 of `users`."""
+
+    projection: str
+    generation: int
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        """The text form."""
+        return f"{self.projection}/{self.generation}/{self.partition}/{self.offset}"
+
+    @classmethod
+    def parse(cls, text: str) -> RecordId:
+        """Read the text form.
+
+        Raises:
+            NoSuchRecordError: it is not one.
+        """
+        projection, *numbers = text.split("/")
+        try:
+            generation, partition, offset = map(int, numbers)
+        except ValueError as error:
+            raise NoSuchRecordError(f"{text!r} is no id of a parked record, such as users/1/3/42") from error
+        if not (0 <= generation < _INT and 0 <= partition < _INT and 0 <= offset < _BIGINT):
+            raise NoSuchRecordError(f"nothing is parked under {text}")
+        return cls(projection, generation, partition, offset)
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedRecord:
+    """A parked record; readable like one from Kafka."""
+
+    id: RecordId
+    topic: str
+    user_id: UUID | None
+    error: str | None
+    key: bytes | None
+    headers: Sequence[tuple[str, bytes | None]]
+    value: bytes | None
+    recorded_at: datetime
+    parked_at: datetime
+
+    @property
+    def partition(self) -> int:
+        """Where it was."""
+        return self.id.partition
+
+    @property
+    def offset(self) -> int:
+        """Where it was."""
+        return self.id.offset
+
+    @property
+    def timestamp(self) -> int:
+        """The record's own, in milliseconds since 1970."""
+        return int(self.recorded_at.timestamp() * 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A parked record in one line."""
+
+    id: RecordId
+    user_id: UUID | None
+    #: None: it waits behind an earlier one.
+    error: str | None
+    parked_at: datetime
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a retry or a discard did."""
+
+    applied: int
+    discarded: int
+    remaining: int
+
+
+_SUMMARIES: Final = """
+SELECT projection, generation, partition, record_offset, user_id, error, parked_at,
+    coalesce(octet_length(value), 0) AS bytes
+FROM parked_records WHERE $1::text IS NULL OR projection = $1
+ORDER BY projection, generation, partition, record_offset LIMIT $2
+"""
+
+_ONE: Final = """
+SELECT * FROM parked_records
+WHERE projection = $1 AND generation = $2 AND partition = $3 AND record_offset = $4
+"""
+
+# A record without a user is a queue of its own.
+_QUEUES: Final = """
+SELECT projection, generation, user_id,
+    CASE WHEN user_id IS NULL THEN partition END AS partition,
+    CASE WHEN user_id IS NULL THEN record_offset END AS record_offset,
+    count(*) AS records
+FROM parked_records WHERE $1::text IS NULL OR projection = $1
+GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
+"""
+
+_LOCK: Final = """
+SELECT FROM checkpoints c WHERE projection = $1 AND generation = $2 AND EXISTS (
+    SELECT FROM parked_records p WHERE p.projection = $1 AND p.generation = $2 AND p.user_id = $3
+        AND p.topic = c.topic AND p.partition = c.partition
+) ORDER BY topic, partition FOR UPDATE
+"""
+
+_QUEUE: Final = """
+SELECT * FROM parked_records WHERE projection = $1 AND generation = $2 AND user_id = $3
+ORDER BY topic, partition, record_offset
+"""
+
+_SET_ERROR: Final = """
+UPDATE parked_records SET error = $5
+WHERE projection = $1 AND generation = $2 AND partition = $3 AND record_offset = $4
+"""
+
+_DELETE: Final = """
+DELETE FROM parked_records
+WHERE projection = $1 AND generation = $2 AND partition = $3 AND record_offset = $4
+"""
+
+_COUNTS: Final = "SELECT projection, generation, count(*) AS records FROM parked_records GROUP BY 1, 2"
+
+
+async def summaries(database: Database, projection: str | None = None) -> list[Summary]:
+    """The first LIST_RECORDS parked records, in the order of the topic."""
+    async with database.connection() as connection:
+        rows = await connection.fetch(_SUMMARIES, projection, LIST_RECORDS)
+    return [Summary(_id(row), row["user_id"], row["error"], row["parked_at"], row["bytes"]) for row in rows]
+
+
+async def counts(database: Database) -> dict[tuple[str, int], int]:
+    """How many are parked, by projection and generation; what has none is not there."""
+    async with database.connection() as connection:
+        rows = await connection.fetch(_COUNTS)
+    return {(row["projection"], row["generation"]): row["records"] for row in rows}
+
+
+async def find(database: Database, record: RecordId) -> ParkedRecord:
+    """One parked record.
+
+    Raises:
+        NoSuchRecordError: nothing is parked under that id.
+    """
+    async with database.connection() as connection:
+        row = await connection.fetchrow(_ONE, record.projection, record.generation, record.partition, record.offset)
+    if row is None:
+        raise NoSuchRecordError(f"nothing is parked under {record}")
+    return _parked(row)
+
+
+async def retry(database: Database, record: RecordId) -> Outcome:
+    """Apply this record's queue, from its first record on, until one fails again.
+
+    Raises:
+        NoSuchRecordError: nothing is parked under that id.
+        OtherShapeError: another version of the code has to do it.
+    """
+    return await _work_off(database, await find(database, record), discard=False)
+
+
+async def retry_all(database: Database, projection: str | None = None) -> Outcome:
+    """Apply every queue of one projection, or of all; queues of generations of other shapes stay, and are counted."""
+    async with database.connection() as connection:
+        rows = await connection.fetch(_QUEUES, projection)
+    total = Outcome(0, 0, 0)
+    for row in rows:
+        try:
+            outcome = await _retry_queue(database, row)
+        except NoSuchRecordError:
+            continue  # somebody else has worked it off meanwhile
+        except OtherShapeError:
+            outcome = Outcome(0, 0, row["records"])
+        total = Outcome(total.applied + outcome.applied, 0, total.remaining + outcome.remaining)
+    return total
+
+
+async def discard(database: Database, record: RecordId) -> Outcome:
+    """Remove one parked record, and apply what waited behind it, in one transaction.
+
+    Raises:
+        NoSuchRecordError: nothing is parked under that id.
+        OtherShapeError: another version of the code has to do it.
+    """
+    return await _work_off(database, await find(database, record), discard=True)
+
+
+async def _retry_queue(database: Database, row: asyncpg.Record) -> Outcome:
+    if row["user_id"] is None:
+        return await _work_off(database, await find(database, _id(row)), discard=False)
+    async with database.connection() as connection:
+        first = await connection.fetchrow(_QUEUE + " LIMIT 1", row["projection"], row["generation"], row["user_id"])
+    if first is None:
+        raise NoSuchRecordError("the queue is empty")
+    return await _work_off(database, _parked(first), discard=False)
+
+
+async def _work_off(database: Database, parked: ParkedRecord, *, discard: bool) -> Outcome:
+    owner = (parked.id.projection, parked.id.generation)
+    async with database.connection() as connection, connection.transaction():
+        writer = _writer(await _generation(connection, parked.id))
+        queue = [parked]
+        if parked.user_id is not None:
+            await connection.execute(_LOCK, *owner, parked.user_id)
+            queue = [_parked(row) for row in await connection.fetch(_QUEUE, *owner, parked.user_id)]
+        discarded = 0
+        if discard:
+            discarded = len(await connection.fetch(_DELETE + " RETURNING 1", *owner, *_where(parked)))
+            queue = [item for item in queue if item.id != parked.id]
+        applied = await _apply_in_order(connection, writer, queue)
+    if applied and parked.user_id is not None:
+        async with database.connection() as connection:
+            channel = PROJECTIONS[parked.id.projection].channel
+            await connection.execute("SELECT pg_notify($1, $2)", channel, str(parked.user_id))
+    return Outcome(applied, discarded, len(queue) - applied)
+
+
+async def _apply_in_order(connection: Connection, writer: Writer, queue: Sequence[ParkedRecord]) -> int:
+    for applied, item in enumerate(queue):
+        error = await _apply(connection, writer, item)
+        where = (item.id.projection, item.id.generation, *_where(item))
+        if error is not None:
+            await connection.execute(_SET_ERROR, *where, error)
+            return applied
+        await connection.execute(_DELETE, *where)
+    return len(queue)
+
+
+async def _apply(connection: Connection, writer: Writer, item: ParkedRecord) -> str | None:
+    """None when it was applied, else why not."""
+    change = read_record(item)
+    if not isinstance(change, Change):
+        return change.error
+    try:
+        async with connection.transaction():
+            await writer.apply(connection, [change])
+    except INAPPLICABLE_ERRORS as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+async def _generation(connection: Connection, record: RecordId) -> Generation:
+    for generation in await generations.read(connection, record.projection):
+        if generation.number == record.generation:
+            return generation
+    raise NoSuchRecordError(f"{record.projection} has no generation {record.generation}")
+
+
+def _writer(generation: Generation) -> Writer:
+    projection = PROJECTIONS.get(generation.projection)
+    if projection is None or projection.shape != generation.shape:
+        raise OtherShapeError(
+            f"generation {generation.number} of {generation.projection} has shape {generation.shape}, which this"
+            " version of the code does not write: use the version that feeds it"
+        )
+    return projection.writer(generation.number)
+
+
+def _where(parked: ParkedRecord) -> tuple[int, int]:
+    return parked.id.partition, parked.id.offset
+
+
+def _id(row: asyncpg.Record) -> RecordId:
+    return RecordId(row["projection"], row["generation"], row["partition"], row["record_offset"])
+
+
+def _parked(row: asyncpg.Record) -> ParkedRecord:
+    kept: dict[str, Any] = {name: row[name] for name in ("topic", "user_id", "error", "key", "value")}
+    return ParkedRecord(
+        id=_id(row),
+        headers=unpack_headers(row["headers"]),
+        recorded_at=row["recorded_at"],
+        parked_at=row["parked_at"],
+        **kept,
+    )

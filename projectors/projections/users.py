@@ -1,0 +1,124 @@
+"""The `users` projection: the current public user, as the query API sends it, beside what filters and sorts need.
+
+An event carries the whole user, so only the newest of a batch is written. The erased leave an id and a version behind:
+an older event that comes again must not bring a person back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from operator import attrgetter
+from typing import Final
+
+from chassis.text_keys import text_keys
+from projectors.decoding.records import Change
+from projectors.projections.projection import IF_MOVED, CarryOver, Projection, Rows, newest
+from read_model import users
+from read_model.generations import Connection
+
+#: Somebody waits for what was just changed: collected is only what a transaction of the relay brings to several
+#: partitions one after the other, within a millisecond or two.
+PATIENCE_MS: Final = 3
+_written: Final = attrgetter("id", "version", "status", "email", "username", "created_at", "updated_at")
+
+# Every column goes as one text, and the documents as one behind the other: PostgreSQL takes them apart and reads them
+# in a fraction of what their encoding, value by value, costs here.
+# What is not newer is left out before the conflict, which would lock its row and so write to its page; the condition
+# after it is for a row that another transaction has written meanwhile. Versions are looked up row by row: as a join,
+# PostgreSQL would read all of a table that is not yet large, for every batch of a rebuild (three times the work).
+_UPSERT: Final = """
+INSERT INTO {users} AS t (id, version, status, email_key, username_key, created_at, updated_at, document)
+SELECT i.* FROM (
+    SELECT id::uuid, version::bigint, status, email_key, username_key,
+        created_at::timestamptz, updated_at::timestamptz, substring($8::bytea FROM start::int FOR length::int)
+    FROM unnest(
+        string_to_array($1, ','), string_to_array($2, ','), string_to_array($3, ','),
+        $4::text::text[], $5::text::text[], string_to_array($6, ','), string_to_array($7, ','),
+        string_to_array($9, ','), string_to_array($10, ',')
+    ) AS texts (id, version, status, email_key, username_key, created_at, updated_at, start, length)
+) AS i (id, version, status, email_key, username_key, created_at, updated_at, document)
+WHERE i.version > coalesce((SELECT e.version FROM {erased} e WHERE e.id = i.id), 0)
+    AND i.version > coalesce((SELECT u.version FROM {users} u WHERE u.id = i.id), 0)
+    AND {condition}
+ON CONFLICT (id) DO UPDATE SET
+    version = excluded.version, status = excluded.status,
+    email_key = excluded.email_key, username_key = excluded.username_key,
+    created_at = excluded.created_at, updated_at = excluded.updated_at, document = excluded.document
+WHERE t.version < excluded.version
+"""
+
+_ERASE: Final = """
+WITH gone AS (SELECT * FROM unnest($1::uuid[], $2::bigint[]) AS i (id, version)),
+removed AS (DELETE FROM {users} t USING gone WHERE t.id = gone.id AND t.version <= gone.version)
+INSERT INTO {erased} AS e (id, version) SELECT id, version FROM gone
+WHERE NOT EXISTS (SELECT FROM {erased} known WHERE known.id = gone.id AND known.version >= gone.version)
+ON CONFLICT (id) DO UPDATE SET version = excluded.version WHERE e.version < excluded.version
+"""
+
+_CARRY_ERASED: Final = """
+INSERT INTO {erased} (id, version) SELECT id, version FROM {old_erased} WHERE id >= $1 AND ($2::uuid IS NULL OR id < $2)
+ON CONFLICT DO NOTHING
+"""
+
+
+class UsersWriter:
+    """Writes one generation of the users' tables."""
+
+    def __init__(self, generation: int) -> None:
+        """Name the tables of this generation."""
+        tables = users.users_tables(generation)
+        names = {"users": tables.users.name, "erased": tables.erased.name}
+        self._upsert = _UPSERT.format_map({**names, "condition": "true"})
+        self._upsert_if_moved = _UPSERT.format_map({**names, "condition": IF_MOVED})
+        self._erase = _ERASE.format_map(names)
+
+    def rows(self, changes: Sequence[Change]) -> Rows:
+        """Always: the newest of each user."""
+        return Rows(self._upsert_if_moved, _columns([*newest(changes).values()]))
+
+    async def apply(self, connection: Connection, changes: Sequence[Change]) -> None:
+        """One statement for the users that exist, one for those that were erased."""
+        latest = newest(changes).values()
+        public = [change for change in latest if change.user is not None]
+        erased = [change for change in latest if change.user is None]
+        if public:
+            await connection.execute(self._upsert, *_columns(public))
+        if erased:
+            await connection.execute(
+                self._erase, [change.user_id for change in erased], [change.version for change in erased]
+            )
+
+
+def _columns(changes: Sequence[Change]) -> tuple[str | bytes, ...]:
+    users = [_written(change.user) for change in changes]
+    ids, versions, statuses, emails, usernames, created, updated = zip(*users, strict=True)
+    documents = [change.document for change in changes]
+    lengths = list(map(len, documents))
+    return (
+        ",".join(ids),
+        ",".join(map(str, versions)),
+        ",".join(statuses),
+        _array(text_keys(emails)),
+        _array(text_keys(usernames)),
+        ",".join(created),
+        ",".join(updated),
+        b"".join(documents),
+        ",".join(map(str, accumulate(lengths[:-1], initial=1))),
+        ",".join(map(str, lengths)),
+    )
+
+
+def _array(texts: Sequence[str]) -> str:
+    """An array as PostgreSQL writes it, of texts that may have anything in them but a NUL."""
+    joined = "\0".join(texts).replace("\\", r"\\").replace('"', r"\"")
+    return '{"' + joined.replace("\0", '","') + '"}'
+
+
+def carry_over(old: int, new: int) -> CarryOver:
+    """The ids and last versions of the erased, of whom the log may know nothing any more."""
+    names = {"erased": users.users_tables(new).erased.name, "old_erased": users.users_tables(old).erased.name}
+    return CarryOver(names["old_erased"], [_CARRY_ERASED.format_map(names)])
+
+
+PROJECTION: Final = Projection(users.PROJECTION, users.SHAPE, users.CHANNEL, UsersWriter, {1: carry_over}, PATIENCE_MS)

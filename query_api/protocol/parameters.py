@@ -1,0 +1,179 @@
+"""Query parameters: each is declared once, and that declaration both reads it and describes it in the OpenAPI document.
+
+Strict: unknown parameters, repeated single-valued ones and wrong values are all named in one 422; nothing is ignored.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from typing import Any, Final
+from urllib.parse import parse_qsl
+from uuid import UUID
+
+from chassis.http.problems import MALFORMED, VALIDATION, FieldError, Problem, invalid_parameter
+
+_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+#: More pairs than any route has use for; parsing stops there.
+_MOST_PAIRS: Final = 1000
+
+Schema = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """One query parameter: how it is read (a ValueError says what is wrong), and how it is described."""
+
+    name: str
+    read: Callable[[str], Any]
+    schema: Schema
+    description: str
+    example: Any
+    #: How often it may come; more than once makes its value a list.
+    most: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """The parameters of one route."""
+
+    known: tuple[Parameter, ...]
+    by_name: Mapping[str, Parameter] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Index them."""
+        object.__setattr__(self, "by_name", {parameter.name: parameter for parameter in self.known})
+
+    def read(self, query: bytes) -> dict[str, Any]:
+        """The values by name, lists for repeatable ones; what was not sent is absent.
+
+        Raises:
+            Problem: 422 that lists every mistake; 400 where the query string is not UTF-8 text.
+        """
+        if not query:
+            return {}
+        given: dict[str, list[str]] = {}
+        for name, text in _pairs(query):
+            given.setdefault(name, []).append(text)
+        errors: list[FieldError] = []
+        values = {name: self._read_one(name, texts, errors) for name, texts in given.items()}
+        if errors:
+            more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+            raise Problem(VALIDATION, f"{errors[0]['parameter']}: {errors[0]['detail']}{more}", errors=errors)
+        return values
+
+    def _read_one(self, name: str, texts: Sequence[str], errors: list[FieldError]) -> Any:
+        parameter = self.by_name.get(name)
+        if parameter is None:
+            allowed = ", ".join(sorted(self.by_name)) or "none"
+            errors.append({"detail": f"is not a known parameter; this route takes: {allowed}", "parameter": name})
+            return None
+        if len(texts) > parameter.most:
+            allowed = "once" if parameter.most == 1 else f"at most {parameter.most} times"
+            errors.append({"detail": f"is given {len(texts)} times; give it {allowed}", "parameter": name})
+            return None
+        try:
+            values = [parameter.read(text) for text in texts]
+        except ValueError as error:
+            errors.append({"detail": str(error), "parameter": name})
+            return None
+        return values if parameter.most > 1 else values[0]
+
+
+def _pairs(query: bytes) -> list[tuple[str, str]]:
+    try:
+        if b"%" not in query and b"+" not in query and query.count(b"&") < _MOST_PAIRS:
+            # Nothing is encoded, as in most: the same pairs at a tenth of the cost.
+            pieces = (piece.partition("=") for piece in query.decode("ascii").split("&") if piece)
+            return [(name, value) for name, _, value in pieces]
+        return parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_MOST_PAIRS)
+    except UnicodeDecodeError as error:
+        raise Problem(MALFORMED, "the query string must be percent-encoded UTF-8") from error
+    except ValueError as error:
+        raise Problem(MALFORMED, f"the query string has more than {_MOST_PAIRS} parameters") from error
+
+
+def read_id(text: str) -> UUID:
+    """A UUID in its usual form."""
+    if not _UUID.fullmatch(text):
+        raise ValueError("must be a UUID such as 018f3c5a-7b1e-7cc2-9a51-0242ac120002")
+    return UUID(text)
+
+
+def path_id(text: str) -> UUID:
+    """The `id` of the path.
+
+    Raises:
+        Problem: 422, it is no UUID.
+    """
+    try:
+        return read_id(text)
+    except ValueError as error:
+        raise invalid_parameter("id", str(error)) from error
+
+
+def read_time(text: str) -> datetime:
+    """An RFC 3339 time; digits beyond microseconds are cut off."""
+    if not _TIME.fullmatch(text):
+        hint = "; write its + as %2B" if " " in text else ""
+        raise ValueError(f"must be an RFC 3339 time such as 2026-11-22T08:30:00Z{hint}")
+    try:
+        return datetime.fromisoformat(text.upper()).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise ValueError("must be a time that exists") from error
+
+
+def read_date(text: str) -> date:
+    """A full-date of RFC 3339."""
+    if not _DATE.fullmatch(text):
+        raise ValueError("must be a date such as 2026-11-22")
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise ValueError("must be a date that exists") from error
+
+
+def whole_number(*, least: int, most: int) -> Callable[[str], int]:
+    """A reader of whole numbers from `least`; more than `most` is read as `most`."""
+    width = len(str(most))
+
+    def read(text: str) -> int:
+        if not (text.isascii() and text.isdecimal()):
+            raise ValueError(f"must be a whole number from {least}")
+        digits = text.lstrip("0") or "0"
+        number = most if len(digits) > width else min(int(digits), most)
+        if number < least:
+            raise ValueError(f"must be at least {least}")
+        return number
+
+    return read
+
+
+def choice(*allowed: str) -> Callable[[str], str]:
+    """A reader of one of these texts."""
+
+    def read(text: str) -> str:
+        if text not in allowed:
+            raise ValueError(f"must be one of {', '.join(allowed)}")
+        return text
+
+    return read
+
+
+def text(*, longest: int, refuse_space: bool = False) -> Callable[[str], str]:
+    """A reader of text that could be a stored one: not empty, not longer than the longest, no NUL."""
+
+    def read(text: str) -> str:
+        if not 0 < len(text) <= longest:
+            raise ValueError(f"must have 1 to {longest} characters")
+        if "\0" in text:
+            raise ValueError("must not contain NUL")
+        if refuse_space and " " in text:
+            raise ValueError("must not contain a space; write + as %2B")
+        return text
+
+    return read

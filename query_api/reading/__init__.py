@@ -1,0 +1,1 @@
+"""Reading the query database: bounded, coalesced, fresh enough, from the generation that serves."""

@@ -1,0 +1,181 @@
+"""Which generation of each projection is read, and how fresh it is: followed once a second and at every notification.
+
+A request takes one `View` and uses it throughout. Its `as_of` was read before the request's rows are, so it never
+claims more than they show; and it costs no query of the request's own. A generation that takes over has passed every
+position of the one before it, so nobody reads backwards in time.
+
+A process reads only generations of the shape that its code knows. Where one of another shape has taken over, it goes on
+with the newest of its own that stands by, which the projectors of its own version still feed: processes of two versions
+answer side by side while one replaces the other, after a rollback too. It is ready for as long as that one is fed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+import asyncpg
+import structlog
+
+from chassis.clock import rfc3339, utc_now
+from chassis.http.health import NotReadyError
+from chassis.http.problems import unavailable
+from chassis.lifecycle import end, wait_for_event
+from chassis.postgres.database import DatabaseUnavailableError, describe
+from query_api.reading.database import ReadDatabase, Statement
+from read_model.generations import SCHEMAS, Schema
+
+log = structlog.get_logger("serving")
+
+#: As-Of may be this old, and a switch that nobody announced is noticed this late.
+POLL_SECONDS: Final = 1.0
+#: Two small tables; whatever takes longer is a database in trouble.
+_READ_SECONDS: Final = 2.0
+#: A generation that is fed notes every second how far it has seen; one that stands by and is older than this is not.
+STANDBY_SECONDS: Final = 10.0
+#: Before a projection has certified anything, nothing is certain since the beginning of time.
+_NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+# Of each projection the serving generation first, then those that stand by, the last to have served before others.
+_VIEWS_SQL: Final = """
+SELECT g.projection, g.generation, g.shape, g.status = 'serving' AS serves,
+       CASE WHEN count(*) = count(c.seen_until) THEN min(c.seen_until) END AS seen_until
+FROM generations g LEFT JOIN checkpoints c USING (projection, generation)
+WHERE g.status IN ('serving', 'standby')
+GROUP BY g.projection, g.generation, g.shape, g.status, g.changed_at
+ORDER BY serves DESC, g.changed_at DESC
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One projection as it is served now."""
+
+    generation: int
+    #: Version of the tables and documents; part of the ETag.
+    shape: int
+    #: Whether it serves; else one of another shape does.
+    serves: bool
+    seen_until: datetime
+    #: The time up to which everything that happened is in this generation, for the As-Of header.
+    as_of: bytes
+
+
+class Serving:
+    """Follows the serving generations; ask `view` at the start of a request."""
+
+    def __init__(self, database: ReadDatabase) -> None:
+        """Know nothing yet; `follow` begins."""
+        self._database = database
+        self._views: Mapping[str, View] = {}
+        #: The shapes that serve, also where the code reads another.
+        self._shapes: Mapping[str, int] = {}
+        self._trouble = "the generations have not been read yet"
+        self._changed = asyncio.Event()
+
+    def view(self, projection: str) -> View:
+        """The generation to read.
+
+        Raises:
+            Problem: 503, none is known: the database is down since the start, not migrated, or of another version.
+        """
+        view = self._views.get(projection)
+        if view is None:
+            raise unavailable(f"{projection} cannot be read yet: {self._why_unreadable(SCHEMAS[projection])}")
+        return view
+
+    def as_of(self, projection: str) -> bytes | None:
+        """How fresh the projection is, if it can be read at all."""
+        view = self._views.get(projection)
+        return view.as_of if view else None
+
+    def changed(self) -> None:
+        """Look again at once."""
+        self._changed.set()
+
+    async def check(self) -> None:
+        """Readiness: every projection has a generation that this version can read and somebody feeds.
+
+        Raises:
+            NotReadyError: one has not.
+        """
+        for schema in SCHEMAS.values():
+            view = self._views.get(schema.projection)
+            if view is None:
+                raise NotReadyError(self._why_unreadable(schema))
+            age = (utc_now() - view.seen_until).total_seconds()
+            if not view.serves and age > STANDBY_SECONDS:
+                raise NotReadyError(
+                    f"another version has taken over {schema.projection}, and generation {view.generation}, which this"
+                    " one reads, is fed no more: replace this process"
+                )
+
+    def _why_unreadable(self, schema: Schema) -> str:
+        shape = self._shapes.get(schema.projection)
+        if self._trouble or shape is None:
+            return self._trouble or f"no generation of {schema.projection} serves"
+        what = f"{schema.projection} serves shape {shape}, this version reads {schema.shape}"
+        if shape > schema.shape:
+            return f"{what}: a newer version has taken over, replace this process"
+        return f"{what}: run `muster rebuild {schema.projection}` from this version"
+
+    @asynccontextmanager
+    async def follow(self) -> AsyncIterator[None]:
+        """Follow until the block ends."""
+        task = asyncio.create_task(self._follow())
+        try:
+            yield
+        finally:
+            await end(task)
+
+    async def _follow(self) -> None:
+        while True:
+            self._changed.clear()
+            await self._refresh()
+            await self._fill_pool()
+            await wait_for_event(self._changed, POLL_SECONDS)
+
+    async def _fill_pool(self) -> None:
+        """Open what is missing at the start and after an outage, before the requests need it."""
+        try:
+            await self._database.fill()
+        except DatabaseUnavailableError as error:
+            # Nothing is lost yet: a request that finds no connection says so itself.
+            log.debug("serving.pool_not_filled", reason=describe(error))
+
+    async def _refresh(self) -> None:
+        try:
+            rows = await self._database.fetch(Statement(_VIEWS_SQL, (), _READ_SECONDS))
+        except DatabaseUnavailableError as error:
+            self._note_trouble(describe(error))
+        except asyncpg.UndefinedTableError:
+            self._note_trouble("the query database is not migrated: run `muster migrate query`")
+        except asyncpg.PostgresError as error:
+            # Whatever else the server refuses (rights, say) is the operator's to mend, while this process stays.
+            self._note_trouble(describe(error))
+        else:
+            self._note_trouble("")
+            self._shapes = {row["projection"]: row["shape"] for row in rows if row["serves"]}
+            self._views = _views(rows)
+
+    def _note_trouble(self, trouble: str) -> None:
+        # Once per change: an outage of an hour is not worth 3,600 lines.
+        if trouble and trouble != self._trouble:
+            log.warning("serving.unreadable", reason=trouble)
+        elif self._trouble and not trouble:
+            log.info("serving.readable")
+        self._trouble = trouble
+
+
+def _views(rows: Iterable[asyncpg.Record]) -> Mapping[str, View]:
+    views: dict[str, View] = {}
+    for row in rows:
+        projection, seen = row["projection"], row["seen_until"] or _NEVER
+        if projection in SCHEMAS and row["shape"] == SCHEMAS[projection].shape:
+            as_of = rfc3339(seen).encode("ascii")
+            views.setdefault(projection, View(row["generation"], row["shape"], row["serves"], seen, as_of))
+    return views

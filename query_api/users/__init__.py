@@ -1,0 +1,1 @@
+"""Queries about users: the list, one user, the timeline, sign-ups."""

@@ -1,0 +1,168 @@
+"""The sorts and filters of the list of users, and the SQL that each becomes.
+
+Names and addresses are compared by their keys, by code point: a prefix is a range of keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from chassis.text_keys import text_key
+from query_api.protocol.parameters import Parameter, choice, read_id, read_time, text
+
+#: Limits of the command API: nothing longer is stored.
+_LONGEST_EMAIL: Final = 254
+_LONGEST_USERNAME: Final = 50
+#: A page's worth: more is a bulk export, which the events are for.
+MOST_IDS: Final = 200
+
+_LAST_CODE_POINT: Final = 0x10FFFF
+_FIRST_SURROGATE: Final = 0xD800
+_LAST_SURROGATE: Final = 0xDFFF
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """An order: a column and, for ties, the id, both in one direction."""
+
+    column: str
+    descending: bool
+    #: How a position's sort key is written into the cursor and read back: as a time or as text.
+    is_time: bool
+
+
+SORTABLE: Final = {
+    "created_at": ("created_at", True),
+    "updated_at": ("updated_at", True),
+    "username": ("username_key", False),
+    "email": ("email_key", False),
+}
+SORTS: Final = {
+    sign + name: Sort(column, bool(sign), is_time) for name, (column, is_time) in SORTABLE.items() for sign in ("", "-")
+}
+DEFAULT_SORT: Final = "-created_at"
+
+
+def _key(read: Callable[[str], str]) -> Callable[[str], str]:
+    return lambda given: text_key(read(given))
+
+
+_EMAIL_SCHEMA: Final = {"type": "string", "minLength": 1, "maxLength": _LONGEST_EMAIL, "pattern": "^[^ \\u0000]+$"}
+_USERNAME_SCHEMA: Final = {"type": "string", "minLength": 1, "maxLength": _LONGEST_USERNAME, "pattern": "^[^\\u0000]+$"}
+_TIME_SCHEMA: Final = {"type": "string", "format": "date-time"}
+
+SORT: Final = Parameter(
+    name="sort",
+    read=choice(*SORTS),
+    # No default is declared: generated clients send it, and a cursor brings its own sort.
+    schema={"type": "string", "enum": list(SORTS)},
+    description=f"Order, `{DEFAULT_SORT}` where neither this nor a cursor says one; ties are broken by id. Names and"
+    " addresses sort by their keys, in code point order.",
+    example="username",
+)
+FILTERS: Final = (
+    Parameter(
+        name="status",
+        read=choice("active", "deactivated"),
+        schema={"type": "string", "enum": ["active", "deactivated"]},
+        description="Only users with this status.",
+        example="active",
+    ),
+    Parameter(
+        name="email",
+        read=_key(text(longest=_LONGEST_EMAIL, refuse_space=True)),
+        schema=_EMAIL_SCHEMA,
+        description="Only the user with this address, in whatever case.",
+        example="ann@example.com",
+    ),
+    Parameter(
+        name="username",
+        read=_key(text(longest=_LONGEST_USERNAME)),
+        schema=_USERNAME_SCHEMA,
+        description="Only the user with this name, in whatever case.",
+        example="ann",
+    ),
+    Parameter(
+        name="username_prefix",
+        read=_key(text(longest=_LONGEST_USERNAME)),
+        schema=_USERNAME_SCHEMA,
+        description="Only users whose name begins so, in whatever case.",
+        example="an",
+    ),
+    Parameter(
+        name="email_prefix",
+        read=_key(text(longest=_LONGEST_EMAIL, refuse_space=True)),
+        schema=_EMAIL_SCHEMA,
+        description="Only users whose address begins so, in whatever case.",
+        example="ann@",
+    ),
+    Parameter(
+        name="created_after",
+        read=read_time,
+        schema=_TIME_SCHEMA,
+        description="Only users created later than this.",
+        example="2026-11-01T00:00:00Z",
+    ),
+    Parameter(
+        name="created_before",
+        read=read_time,
+        schema=_TIME_SCHEMA,
+        description="Only users created earlier than this.",
+        example="2026-12-01T00:00:00Z",
+    ),
+    Parameter(
+        name="updated_after",
+        read=read_time,
+        schema=_TIME_SCHEMA,
+        description="Only users changed later than this.",
+        example="2026-11-22T08:30:00Z",
+    ),
+    Parameter(
+        name="id",
+        read=read_id,
+        schema={"type": "string", "format": "uuid"},
+        description=f"Only users with one of these ids; up to {MOST_IDS}.",
+        example="018f3c5a-7b1e-7cc2-9a51-0242ac120002",
+        most=MOST_IDS,
+    ),
+)
+FILTER_NAMES: Final = tuple(filter_.name for filter_ in FILTERS)
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What a filter becomes: SQL with its values as `{0}` and `{1}`, and the column it bounds."""
+
+    sql: str
+    column: str
+    #: At most as many rows match as the filter has values, so they are found first and sorted then.
+    exact: bool = False
+
+
+CONDITIONS: Final = {
+    "email": Condition("email_key = {0}", "email_key", exact=True),
+    "username": Condition("username_key = {0}", "username_key", exact=True),
+    "username_prefix": Condition("username_key >= {0} AND username_key < {1}", "username_key"),
+    "email_prefix": Condition("email_key >= {0} AND email_key < {1}", "email_key"),
+    "created_after": Condition("created_at > {0}", "created_at"),
+    "created_before": Condition("created_at < {0}", "created_at"),
+    "updated_after": Condition("updated_at > {0}", "updated_at"),
+    "id": Condition("id = ANY({0}::uuid[])", "id", exact=True),
+    # Written out, not sent as a value: only so can a plan that is kept use the index of that status.
+    "status=active": Condition("status = 'active'", "status"),
+    "status=deactivated": Condition("status = 'deactivated'", "status"),
+}
+
+
+def after_prefix(prefix: str) -> str:
+    """The least text, by code point, that is greater than every text with this prefix."""
+    for end in range(len(prefix), 0, -1):
+        following = ord(prefix[end - 1]) + 1
+        if _FIRST_SURROGATE <= following <= _LAST_SURROGATE:
+            following = _LAST_SURROGATE + 1
+        if following <= _LAST_CODE_POINT:
+            return prefix[: end - 1] + chr(following)
+    # Nothing is greater than a prefix of last code points; no user has such a name (it is no character).
+    return prefix + chr(_LAST_CODE_POINT)

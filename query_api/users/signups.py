@@ -1,0 +1,103 @@
+"""GET /stats/signups: how many of the users that exist registered on each UTC day, by status."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, date, timedelta
+from functools import lru_cache
+from typing import Any, Final
+
+from chassis.http.problems import invalid_parameter
+from query_api.dependencies import Resources
+from query_api.protocol.exchange import NO_STORE, VARY, Answer, Exchange
+from query_api.protocol.parameters import Parameter, Parameters, read_date
+from query_api.reading.consistency import behind_sql, read_when_fresh, wanted_versions
+from query_api.reading.reader import Rows
+from query_api.reading.serving import View
+from read_model import signups
+
+PATH: Final = "/stats/signups"
+PROJECTION: Final = signups.PROJECTION
+#: The default period, in days: today and the 29 days before it.
+DEFAULT_DAYS: Final = 30
+#: Days between the first and the last: three years with a leap day in them, some 50 KiB of answer.
+MOST_DAYS_BETWEEN: Final = 3 * 365 + 1
+
+FROM: Final = Parameter(
+    name="from",
+    read=read_date,
+    schema={"type": "string", "format": "date"},
+    description=f"First day, inclusive; by default {DEFAULT_DAYS - 1} days before `to`.",
+    example="2026-11-01",
+)
+TO: Final = Parameter(
+    name="to",
+    read=read_date,
+    schema={"type": "string", "format": "date"},
+    description="Last day, inclusive; by default today in UTC, and at most 3 years later than `from`.",
+    example="2026-11-22",
+)
+PARAMETERS: Final = Parameters((FROM, TO))
+
+
+async def answer(exchange: Exchange, resources: Resources) -> Answer:
+    """One entry a day of the period, oldest first, days without signups included."""
+    exchange.require_acceptable()
+    first, last = period(PARAMETERS.read(exchange.query), today=resources.now().astimezone(UTC).date())
+    wanted = wanted_versions(exchange)
+
+    async def attempt() -> Answer | None:
+        view = resources.serving.view(PROJECTION)
+        arguments = [first, last, list(wanted), list(wanted.values())]
+        rows = await resources.reader.fetch(_sql(view.generation), arguments)
+        return None if rows and rows[0][0] is None else _answer(exchange, view, rows, first, last)
+
+    return await read_when_fresh(
+        attempt, wanted=wanted, exchange=exchange, arrivals=resources.arrivals, projection=PROJECTION
+    )
+
+
+def period(values: Mapping[str, Any], *, today: date) -> tuple[date, date]:
+    """The first and the last day that are asked for.
+
+    Raises:
+        Problem: 422, the period is backwards or longer than MOST_DAYS_BETWEEN.
+    """
+    last: date = values.get("to", today)
+    first: date = values["from"] if "from" in values else _days_before(last, DEFAULT_DAYS - 1)
+    if first > last:
+        raise invalid_parameter("from", f"is later than to ({last})")
+    if (last - first).days > MOST_DAYS_BETWEEN:
+        raise invalid_parameter("from", f"is more than 3 years before to ({last})")
+    return first, last
+
+
+def _days_before(day: date, days: int) -> date:
+    """The day that many days earlier, or the first day there is."""
+    return date.fromordinal(max(day.toordinal() - days, date.min.toordinal()))
+
+
+@lru_cache(maxsize=8)  # generations that serve during one process's life
+def _sql(generation: int) -> str:
+    """The days that have counters; where the tokens are not reached, one row of nulls instead."""
+    tables = signups.signups_tables(generation)
+    return (
+        f"WITH behind AS MATERIALIZED (SELECT {behind_sql('$3', '$4', tables.users.name)} AS is_behind)"  # noqa: S608
+        " SELECT NULL::date AS day, NULL::bigint AS active, NULL::bigint AS deactivated FROM behind WHERE is_behind"
+        f" UNION ALL SELECT day, active, deactivated FROM {tables.days.name}"
+        " WHERE day BETWEEN $1 AND $2 AND NOT (SELECT is_behind FROM behind)"
+    )
+
+
+def _answer(exchange: Exchange, view: View, rows: Rows, first: date, last: date) -> Answer:
+    counted = {row[0]: (row[1], row[2]) for row in rows}
+    entries = (
+        '{{"day":"{}","active":{},"deactivated":{}}}'.format(day, *counted.get(day, (0, 0)))
+        for day in _days(first, last)
+    )
+    headers = [NO_STORE, VARY, (b"as-of", view.as_of), *exchange.applied(waited=exchange.has(b"consistency-token"))]
+    return Answer(f'{{"data":[{",".join(entries)}]}}'.encode("ascii"), headers)
+
+
+def _days(first: date, last: date) -> Iterator[date]:
+    return (first + timedelta(days=number) for number in range((last - first).days + 1))
