@@ -1,0 +1,30 @@
+"""An outage is one line in the log when it begins and one when it ends, not one a try: an hour of tries is 3,600 lines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class Outage:
+    """What somebody who tries again and again tells of it: something only when the reason changes, or is gone."""
+
+    def __init__(self, log: Any, failed: str, recovered: str | None = None) -> None:
+        """`failed` and `recovered` name the lines; without `recovered` the end is silent."""
+        self._log = log
+        self._failed = failed
+        self._recovered = recovered
+        #: Why the last try failed; empty while nothing is wrong.
+        self.reason = ""
+
+    def failed(self, reason: str) -> None:
+        """A try has failed: warn, unless the one before failed for the same reason."""
+        if reason != self.reason:
+            self._log.warning(self._failed, reason=reason)
+        self.reason = reason
+
+    def over(self) -> bool:
+        """A try has succeeded; say whether the one before had failed."""
+        was_failing, self.reason = bool(self.reason), ""
+        if was_failing and self._recovered:
+            self._log.info(self._recovered)
+        return was_failing
