@@ -1,4 +1,4 @@
-"""An outage is one line in the log when it begins and one when it ends, not one a try: an hour of tries is 3,600 lines."""
+"""An outage is one line in the log when it begins and one when it ends, not one a try."""
 
 from __future__ import annotations
 
