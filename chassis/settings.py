@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, create_model
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 S = TypeVar("S", bound="Settings")
 
-
 #: What Kafka allows in a topic's name.
 _TOPIC = r"^[A-Za-z0-9._-]{1,249}$"
 _DAY_MS = 86_400_000
+_ADDRESS_VARIABLES = ("user", "password", "server", "port", "db", "pool_size", "max_overflow")
 
 
 class Settings(BaseSettings):
@@ -81,82 +81,51 @@ class PostgresAddress:
         return f"{self.user}@{self.server}:{self.port}/{self.database}"
 
 
-def _either(prefix: str, name: str) -> AliasChoices:
-    return AliasChoices(f"{prefix}_{name}", name)
+def _variables(prefix: str) -> Any:
+    """A settings class of one database's variables, PREFIX_POSTGRES_USER and so on.
+
+    What several databases may share can also be given without the prefix.
+    """
+
+    def shared(name: str, default: Any = ..., **constraints: Any) -> Any:
+        return Field(default, validation_alias=AliasChoices(f"{prefix}_{name}", name), **constraints)
+
+    database = Field(validation_alias=f"{prefix}_POSTGRES_DB", min_length=1, examples=[f"muster_{prefix.lower()}"])
+    fields: dict[str, Any] = {
+        "user": (str, shared("POSTGRES_USER", min_length=1, examples=["muster"])),
+        "password": (SecretStr, shared("POSTGRES_PASSWORD", examples=["a-long-secret"])),
+        "server": (str, shared("POSTGRES_SERVER", min_length=1, examples=["127.0.0.1"])),
+        "port": (int, shared("POSTGRES_PORT", 5432, ge=1, le=65535, examples=[5432])),
+        "db": (str, database),
+        "pool_size": (int, shared("POSTGRES_POOL_SIZE", 20, ge=1, le=1000, examples=[20])),
+        "max_overflow": (int, shared("POSTGRES_MAX_OVERFLOW", 10, ge=0, le=1000, examples=[10])),
+    }
+    named = {f"{prefix.lower()}_postgres_{name}": field for name, field in fields.items()}
+    return create_model(f"{prefix.title()}Variables", __base__=Settings, __module__=__name__, **named)
 
 
-class CommandPostgres(Settings):
+def _address(settings: Settings, prefix: str) -> PostgresAddress:
+    """The address that the variables of a prefix spell."""
+    values = {name: getattr(settings, f"{prefix}_postgres_{name}") for name in _ADDRESS_VARIABLES}
+    return PostgresAddress(database=values.pop("db"), **values)
+
+
+class CommandPostgres(_variables("COMMAND"), Settings):  # type: ignore[misc] # made by a function, once for all prefixes
     """The command database: users, outbox, idempotency records."""
-
-    command_postgres_user: str = Field(
-        validation_alias=_either("COMMAND", "POSTGRES_USER"), min_length=1, examples=["muster"]
-    )
-    command_postgres_password: SecretStr = Field(
-        validation_alias=_either("COMMAND", "POSTGRES_PASSWORD"), examples=["a-long-secret"]
-    )
-    command_postgres_server: str = Field(
-        validation_alias=_either("COMMAND", "POSTGRES_SERVER"), min_length=1, examples=["127.0.0.1"]
-    )
-    command_postgres_port: int = Field(
-        5432, ge=1, le=65535, validation_alias=_either("COMMAND", "POSTGRES_PORT"), examples=[5432]
-    )
-    command_postgres_db: str = Field(validation_alias="COMMAND_POSTGRES_DB", min_length=1, examples=["muster_command"])
-    command_postgres_pool_size: int = Field(
-        20, ge=1, le=1000, validation_alias=_either("COMMAND", "POSTGRES_POOL_SIZE"), examples=[20]
-    )
-    command_postgres_max_overflow: int = Field(
-        10, ge=0, le=1000, validation_alias=_either("COMMAND", "POSTGRES_MAX_OVERFLOW"), examples=[10]
-    )
 
     @property
     def command_database(self) -> PostgresAddress:
-        """The address the variables spell."""
-        return PostgresAddress(
-            server=self.command_postgres_server,
-            port=self.command_postgres_port,
-            user=self.command_postgres_user,
-            password=self.command_postgres_password,
-            database=self.command_postgres_db,
-            pool_size=self.command_postgres_pool_size,
-            max_overflow=self.command_postgres_max_overflow,
-        )
+        """Where it is."""
+        return _address(self, "command")
 
 
-class QueryPostgres(Settings):
+class QueryPostgres(_variables("QUERY"), Settings):  # type: ignore[misc] # as above
     """The query database: read tables, generations, checkpoints, parked records."""
-
-    query_postgres_user: str = Field(
-        validation_alias=_either("QUERY", "POSTGRES_USER"), min_length=1, examples=["muster"]
-    )
-    query_postgres_password: SecretStr = Field(
-        validation_alias=_either("QUERY", "POSTGRES_PASSWORD"), examples=["a-long-secret"]
-    )
-    query_postgres_server: str = Field(
-        validation_alias=_either("QUERY", "POSTGRES_SERVER"), min_length=1, examples=["127.0.0.1"]
-    )
-    query_postgres_port: int = Field(
-        5432, ge=1, le=65535, validation_alias=_either("QUERY", "POSTGRES_PORT"), examples=[5432]
-    )
-    query_postgres_db: str = Field(validation_alias="QUERY_POSTGRES_DB", min_length=1, examples=["muster_query"])
-    query_postgres_pool_size: int = Field(
-        20, ge=1, le=1000, validation_alias=_either("QUERY", "POSTGRES_POOL_SIZE"), examples=[20]
-    )
-    query_postgres_max_overflow: int = Field(
-        10, ge=0, le=1000, validation_alias=_either("QUERY", "POSTGRES_MAX_OVERFLOW"), examples=[10]
-    )
 
     @property
     def query_database(self) -> PostgresAddress:
-        """The address the variables spell."""
-        return PostgresAddress(
-            server=self.query_postgres_server,
-            port=self.query_postgres_port,
-            user=self.query_postgres_user,
-            password=self.query_postgres_password,
-            database=self.query_postgres_db,
-            pool_size=self.query_postgres_pool_size,
-            max_overflow=self.query_postgres_max_overflow,
-        )
+        """Where it is."""
+        return _address(self, "query")
 
 
 class Kafka(Settings):

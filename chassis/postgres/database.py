@@ -1,27 +1,23 @@
-"""One PostgreSQL database as a process sees it: a bounded number of asyncpg connections, lent one at a time.
+"""One PostgreSQL database as a process sees it: how to connect, which errors mean "not now", and a pool.
 
-Connections are opened when they are needed, so a process starts (not ready) while its database is down and recovers
+Connections are opened when they are needed, so a process starts (not ready) while its database is down, and recovers
 by itself when the database comes back. A caller waits a bounded time for a connection; every failure that is not about
 the caller's data is a `DatabaseUnavailableError`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import struct
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
-from functools import partial
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import Any, Final
 
 import asyncpg
 
-from chassis.postgres.connections import ACQUIRE_SECONDS, Connections, NoConnectionError
+from chassis.postgres.pool import Connection, NoConnectionError, Pool
 from chassis.settings import PostgresAddress
 
 __all__ = [
-    "ACQUIRE_SECONDS",
     "COMMAND_SECONDS",
     "CONNECT_SECONDS",
     "INFRASTRUCTURE_ERRORS",
@@ -31,22 +27,19 @@ __all__ = [
     "Database",
     "DatabaseUnavailableError",
     "connect",
-    "connections_to",
     "describe",
     "disconnect",
-    "sign_of_life",
+    "make_pool",
 ]
 
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
-
 #: Opening a connection on one machine takes milliseconds; a host that drops packets must not hold a request.
-CONNECT_SECONDS = 5.0
+CONNECT_SECONDS: Final = 5.0
 #: No statement of the APIs needs a fraction of this; a stuck one must give its connection back.
-COMMAND_SECONDS = 15.0
+COMMAND_SECONDS: Final = 15.0
 
 #: What a session of ours always sets. synchronous_commit: a role or database that turned it off would lose events that
 #: were already published (docs/decisions/0002). jit: our statements are short, compiling them costs more than it gains.
-SESSION_SETTINGS = {"synchronous_commit": "on", "timezone": "UTC", "jit": "off"}
+SESSION_SETTINGS: Final = {"synchronous_commit": "on", "timezone": "UTC", "jit": "off"}
 
 #: Errors that say the server, the network or the pool failed, not the statement.
 INFRASTRUCTURE_ERRORS: tuple[type[Exception], ...] = (
@@ -65,12 +58,10 @@ INFRASTRUCTURE_ERRORS: tuple[type[Exception], ...] = (
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.QueryCanceledError,
 )
-#: Why there is none; PostgreSQL can refuse a session in words of its own.
+#: Why a pool has no connection to lend; PostgreSQL can refuse a session with any error.
 NO_CONNECTION: tuple[type[Exception], ...] = (NoConnectionError, asyncpg.PostgresError, *INFRASTRUCTURE_ERRORS)
 
-#: SSLRequest: its length and its code (PostgreSQL's documentation, "Message Formats").
-_DO_YOU_SPEAK_TLS = struct.pack("!ii", 8, 80877103)
-
+#: What is to be done once with each new connection.
 Init = Callable[[Any], Coroutine[Any, Any, None]]
 
 
@@ -81,10 +72,10 @@ class DatabaseUnavailableError(Exception):
 class Database:
     """The connections to one database; open it with `async with Database.open(...)`."""
 
-    def __init__(self, address: PostgresAddress, connections: Connections) -> None:
+    def __init__(self, address: PostgresAddress, pool: Pool) -> None:
         """Use `open`, which also closes."""
         self.address = address
-        self._connections = connections
+        self._pool = pool
 
     @classmethod
     @asynccontextmanager
@@ -95,21 +86,22 @@ class Database:
 
         `init` runs once on each new connection, for what `server_settings` cannot say.
         """
-        connections = connections_to(address, application=application, init=init, server_settings=server_settings)
+        pool = make_pool(address, application=application, init=init, server_settings=server_settings)
         try:
-            yield cls(address, connections)
+            yield cls(address, pool)
         finally:
-            await connections.close()
+            await pool.close()
 
     def connection(self) -> _Lent:
-        """Lend one connection for an `async with` block, which lets its statements' errors out, at least as causes.
+        """Lend one connection for an `async with` block.
 
-        A connection is not lent again whose statement failed for another reason than the statement, or was cancelled.
+        The block lets its statements' errors out, at least as causes. A connection is not lent again if its statement
+        was cancelled, or failed for another reason than the statement itself.
 
         Raises:
             DatabaseUnavailableError: none could be had within ACQUIRE_SECONDS, or the server failed while it was used.
         """
-        return _Lent(self.address, self._connections)
+        return _Lent(self.address, self._pool)
 
     async def check(self) -> None:
         """Ask the server for one row, for readiness.
@@ -121,15 +113,14 @@ class Database:
             await connection.fetchval("SELECT 1")
 
 
-def connections_to(
+def make_pool(
     address: PostgresAddress,
     *,
     application: str,
     server_settings: Mapping[str, str] | None = None,
     init: Init | None = None,
-    crowd: int | None = None,
-) -> Connections:
-    """A stack for an address: its pool size is kept open, its overflow opened under load; close it in the end."""
+) -> Pool:
+    """A pool that keeps the address's pool size open, and opens its overflow under load; the caller closes it."""
 
     async def open_one() -> Connection:
         connection = await connect(address, application=application, **(server_settings or {}))
@@ -138,38 +129,12 @@ def connections_to(
         return connection
 
     most = address.pool_size + address.max_overflow
-    return Connections(
-        open_one,
-        disconnect,
-        most=most,
-        keep=address.pool_size,
-        crowd=crowd,
-        sign_of_life=partial(sign_of_life, address),
-    )
+    return Pool(open_one, disconnect, most=most, keep=address.pool_size)
 
 
-async def sign_of_life(address: PostgresAddress) -> None:
-    """Return once the server has answered anything at all.
-
-    Whether it speaks TLS it tells strangers, too, with one byte and before any session: a frozen one does not, one that
-    is merely busy, or out of connections, does.
-
-    Raises:
-        OSError: nobody listens there.
-    """
-    reader, writer = await asyncio.open_connection(address.server, address.port)
-    try:
-        writer.write(_DO_YOU_SPEAK_TLS)
-        await reader.read(1)
-    finally:
-        writer.close()
-
-
-async def connect(
-    address: PostgresAddress, *, application: str, **server_settings: str
-) -> asyncpg.Connection[asyncpg.Record]:
+async def connect(address: PostgresAddress, *, application: str, **server_settings: str) -> Connection:
     """Open one connection outside any pool, for listeners, locks and long-lived loops; the caller closes it."""
-    connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(
+    connection: Connection = await asyncpg.connect(
         **address.connect_arguments,
         timeout=CONNECT_SECONDS,
         command_timeout=COMMAND_SECONDS,
@@ -183,7 +148,7 @@ async def disconnect(connection: asyncpg.Connection[Any]) -> None:
     try:
         await connection.close(timeout=CONNECT_SECONDS)
     except INFRASTRUCTURE_ERRORS:
-        # It is already broken: that is all a close could have achieved.
+        # It is broken already; a close could have achieved no more.
         connection.terminate()
 
 
@@ -203,16 +168,16 @@ async def _initialise(connection: Connection, init: Init) -> None:
 class _Lent:
     """One connection for one block; a class, because a generator's context manager costs as much as the lending."""
 
-    __slots__ = ("_address", "_connection", "_connections")
+    __slots__ = ("_address", "_connection", "_pool")
 
-    def __init__(self, address: PostgresAddress, connections: Connections) -> None:
+    def __init__(self, address: PostgresAddress, pool: Pool) -> None:
         self._address = address
-        self._connections = connections
+        self._pool = pool
         self._connection: Connection | None = None
 
     async def __aenter__(self) -> Connection:
         try:
-            self._connection = connection = await self._connections.lend()
+            self._connection = connection = await self._pool.lend()
         except NO_CONNECTION as error:
             raise DatabaseUnavailableError(f"no connection to {self._address}: {describe(error)}") from error
         return connection
@@ -222,16 +187,16 @@ class _Lent:
     ) -> None:
         assert self._connection is not None
         if isinstance(error, INFRASTRUCTURE_ERRORS):
-            self._connections.discard(self._connection)
+            self._pool.discard(self._connection)
             raise DatabaseUnavailableError(f"{self._address} failed: {describe(error)}") from error
         if error is None or not _leaves_in_doubt(error):
-            self._connections.give_back(self._connection)
+            self._pool.give_back(self._connection)
         else:
-            self._connections.discard(self._connection)
+            self._pool.discard(self._connection)
 
 
 def _leaves_in_doubt(error: BaseException) -> bool:
-    """Whether a statement may still run: its task was cancelled, or it failed, whatever the block made of that."""
+    """Whether a statement may still run: it was cancelled, or the server failed, whatever the block raised for that."""
     cause: BaseException | None = error
     while cause is not None:
         if not isinstance(cause, Exception) or isinstance(cause, (DatabaseUnavailableError, *INFRASTRUCTURE_ERRORS)):

@@ -9,27 +9,26 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import asyncpg
 
-from chassis.postgres.connections import Connection, Connections
 from chassis.postgres.database import (
     INFRASTRUCTURE_ERRORS,
     NO_CONNECTION,
+    Connection,
     DatabaseUnavailableError,
-    connections_to,
     describe,
+    make_pool,
 )
+from chassis.postgres.pool import Pool
 from chassis.settings import PostgresAddress
+from query_api.reading.admission import Admission
+from query_api.reading.server_time import sign_of_life
 
 #: A server that enforces its own limit answers by then; one that does not is down.
 _GRACE_SECONDS: Final = 1.0
-#: While so many statements run, a new one waits for one of them rather than run beside them: more at once only get into
-#: each other's way. A process can ask for 6,500 pages a second, eight connections can give 40,000; and with thirty, a
-#: page cost PostgreSQL 200 microseconds and this process 260, with eight 150 and 190 (p99 78 and 15 ms).
-CROWD: Final = 8
-
 #: What the server says when it ends a connection.
 _FAREWELLS = (asyncpg.PostgresConnectionError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError)
 
@@ -63,10 +62,11 @@ class Statement(NamedTuple):
 class ReadDatabase:
     """Runs one statement on one connection at a time."""
 
-    def __init__(self, address: PostgresAddress, connections: Connections) -> None:
+    def __init__(self, address: PostgresAddress, pool: Pool, admission: Admission) -> None:
         """Use `open`, which also closes."""
         self._address = address
-        self.connections = connections
+        self.pool = pool
+        self.admission = admission
 
     @classmethod
     @asynccontextmanager
@@ -74,16 +74,18 @@ class ReadDatabase:
         cls, address: PostgresAddress, *, application: str, **server_settings: str
     ) -> AsyncIterator[ReadDatabase]:
         """Get ready; no connection is opened yet, so this succeeds while the server is down."""
-        connections = connections_to(address, application=application, crowd=CROWD, server_settings=server_settings)
+        pool = make_pool(address, application=application, server_settings=server_settings)
+        admission = Admission(pool, partial(sign_of_life, address))
         try:
-            yield cls(address, connections)
+            yield cls(address, pool, admission)
         finally:
-            await connections.close()
+            admission.close()
+            await pool.close()
 
     @property
     def is_crowded(self) -> bool:
         """Whether a statement would now have to wait for another one's end."""
-        return self.connections.is_crowded
+        return self.admission.is_crowded
 
     async def fetch(self, statement: Statement) -> Sequence[asyncpg.Record]:
         """Run one statement.
@@ -108,7 +110,7 @@ class ReadDatabase:
         except BaseException as error:
             self._take_back_after(error, connection)
             raise
-        self.connections.give_back(connection)
+        self.admission.give_back(connection)
         return rows
 
     async def fetch_limited(self, sql: str, arguments: Sequence[Any], *, limit_ms: int) -> Sequence[asyncpg.Record]:
@@ -132,13 +134,13 @@ class ReadDatabase:
             DatabaseUnavailableError: one could not be opened.
         """
         try:
-            await self.connections.fill()
+            await self.pool.fill()
         except NO_CONNECTION as error:
             raise self._none(error) from error
 
     async def _lend(self) -> Connection:
         try:
-            return await self.connections.lend()
+            return await self.admission.lend()
         except NO_CONNECTION as error:
             raise self._none(error) from error
 
@@ -150,7 +152,7 @@ class ReadDatabase:
         except BaseException as error:
             self._take_back_after(error, connection)
             raise
-        self.connections.give_back(connection)
+        self.admission.give_back(connection)
 
     def _none(self, error: Exception) -> DatabaseUnavailableError:
         return DatabaseUnavailableError(f"no connection to {self._address}: {describe(error)}")
@@ -158,9 +160,9 @@ class ReadDatabase:
     def _take_back_after(self, error: BaseException, connection: Connection) -> None:
         """A statement that the server refused leaves the connection sound; anything else leaves it in doubt."""
         if isinstance(error, asyncpg.PostgresError) and not isinstance(error, _FAREWELLS):
-            self.connections.give_back(connection)
+            self.admission.give_back(connection)
             return
-        self.connections.discard(connection)
+        self.admission.discard(connection)
         if isinstance(error, INFRASTRUCTURE_ERRORS):
             kind = DatabaseUnavailableError if isinstance(error, TimeoutError) else _StaleConnectionError
             raise kind(f"{self._address} failed: {describe(error)}") from error

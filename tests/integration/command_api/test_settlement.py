@@ -11,8 +11,8 @@ import pytest
 
 from chassis.clock import utc_now
 from chassis.identifiers import new_id
-from chassis.postgres.connections import Connections
 from chassis.postgres.database import Database, DatabaseUnavailableError, connect, disconnect
+from chassis.postgres.pool import Pool
 from chassis.settings import PostgresAddress
 from command_api.app import create_app
 from command_api.users import decisions
@@ -205,10 +205,10 @@ async def test_after_a_silence_the_next_command_has_another_connection(
     async def open_impatient() -> Connection:
         return await asyncpg.connect(**proxy.address.connect_arguments, command_timeout=SILENCE_SECONDS)
 
-    connections = Connections(open_impatient, disconnect, most=2, keep=2)
-    store = UserStore(Database(proxy.address, connections))
+    pool = Pool(open_impatient, disconnect, most=2, keep=2)
+    store = UserStore(Database(proxy.address, pool))
     try:
-        await connections.fill()
+        await pool.fill()
         assert await store.commit(_registration(WARM), None)
         proxy.go_silent(1, forward=forward)
         if forward:
@@ -216,11 +216,11 @@ async def test_after_a_silence_the_next_command_has_another_connection(
         else:
             with pytest.raises(DatabaseUnavailableError, match="not committed"):
                 await store.commit(_registration("ann"), None)
-        assert connections.lent == 0
+        assert pool.lent == 0
         async with asyncio.timeout(SILENCE_SECONDS):
             assert await store.commit(_registration("bob"), None)
     finally:
-        await connections.close()
+        await pool.close()
 
     assert len([entry for entry in logs if entry["event"] == "command.reply_lost"]) == 1
 

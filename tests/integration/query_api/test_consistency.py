@@ -8,7 +8,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from chassis.postgres.connections import Connections
+from chassis.postgres.pool import Pool
 from chassis.settings import PostgresAddress
 from projectors.projections import signups, timeline, users
 from query_api.app import create_app
@@ -239,7 +239,7 @@ async def test_two_hundred_who_wait_ask_the_database_no_more_than_one_would(
         asked = [group.create_task(ask(api, "/users", user.id, token(user.id, 1), wait=10)) for user in people]
         await waiting(app, len(asked))
         await until(lambda: all_idle(app), within=5, what="each has looked for itself")
-        for connection in connections(app)._open:
+        for connection in pool(app)._open:
             connection.add_query_logger(lambda query: sent.append(query.query))
         over = asyncio.get_running_loop().time() + 2
         await until(lambda: later(over), within=5, what="two seconds of waiting")
@@ -258,12 +258,12 @@ async def test_two_hundred_who_wait_ask_the_database_no_more_than_one_would(
     assert 2 <= len(waited) <= 8, waited
 
 
-def connections(app: FastAPI) -> Connections:
-    return resources(app).reader._database.connections
+def pool(app: FastAPI) -> Pool:
+    return resources(app).reader._database.pool
 
 
 async def all_idle(app: FastAPI) -> bool:
-    return connections(app).lent == 0
+    return pool(app).lent == 0
 
 
 async def later(moment: float) -> bool:

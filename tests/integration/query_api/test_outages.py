@@ -13,14 +13,14 @@ from fastapi import FastAPI
 
 from chassis.consistency import ConsistencyToken
 from chassis.identifiers import new_id
-from chassis.postgres.connections import ACQUIRE_SECONDS
 from chassis.postgres.database import connect, disconnect
-from chassis.postgres.server_time import STALL_SECONDS
+from chassis.postgres.pool import ACQUIRE_SECONDS
 from chassis.settings import PostgresAddress
 from local_stack.postgres.server import PostgresServer
 from projectors.migrate import migrate
 from query_api.app import create_app
 from query_api.dependencies import APPLICATION
+from query_api.reading.server_time import STALL_SECONDS
 from tests.integration.query_api.conftest import is_ready, make_settings, serving
 from tests.integration.query_api.read_side import ReadSide, person
 from tests.private_servers import private_postgres

@@ -5,9 +5,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from chassis.postgres.database import sign_of_life
-from chassis.postgres.server_time import STALL_SECONDS, ServerTime
 from chassis.settings import PostgresAddress
+from query_api.reading.server_time import STALL_SECONDS, ServerTime, sign_of_life
 from tests.private_servers import nowhere
 from tests.waiting import until
 
@@ -89,14 +88,6 @@ async def test_a_refusal_is_an_answer(server: Server, time: ServerTime) -> None:
     await passed(0.01)
 
     assert len(stood) == 1
-
-
-async def test_whom_nobody_can_ask_is_taken_to_live() -> None:
-    clock = ServerTime(None)
-    stood: list[float] = []
-    clock.doubt(stood.append)
-
-    assert stood == [0.0]
 
 
 async def test_postgresql_gives_a_sign_of_life_without_a_session(query_database: PostgresAddress) -> None:
