@@ -22,9 +22,8 @@ from chassis.postgres.database import Database, describe
 from chassis.text_keys import text_key
 from command_api.causes import Cause
 from command_api.users.store import ContendedError, UnexpectedViolationError, attributes_text
-from events.catalogue import encode
 from events.envelope import Envelope
-from events.user_events import UserRegistered
+from events.user_events import USER_EVENTS, UserRegistered
 from outbox.headers import headers_like
 
 #: Two imports of the same people can wait for each other crosswise; PostgreSQL ends one, which is tried again.
@@ -72,7 +71,6 @@ FROM unnest($1::uuid[], $2::text[], $3::text[]) AS given (id, email_key, usernam
 """
 
 
-_TYPE: Final = f"{UserRegistered.name}.v{UserRegistered.version}"
 _ANY_ID: Final = UUID(int=0)
 _EMAIL_KEY: Final = _USERS.index("email_key")
 _USERNAME_KEY: Final = _USERS.index("username_key")
@@ -111,8 +109,9 @@ class Newcomers:
         self._headers = headers_like(
             Envelope(
                 event_id=_ANY_ID,
-                type=_TYPE,
-                user_id=_ANY_ID,
+                source=USER_EVENTS.source,
+                type=UserRegistered.type(),
+                subject_id=_ANY_ID,
                 version=1,
                 time=time,
                 correlation_id=cause.correlation_id,
@@ -129,7 +128,9 @@ class Newcomers:
             identifier, 1, event_id, "active", email, text_key(email), False, username, text_key(username),
             user.display_name, attributes_text(user.attributes), password_hash, time, time,
         )  # fmt: skip
-        return NewUser(identifier, row, (event_id, identifier, encode(event), self._headers(event_id, identifier)))
+        return NewUser(
+            identifier, row, (event_id, identifier, USER_EVENTS.encode(event), self._headers(event_id, identifier))
+        )
 
 
 class Batch:

@@ -32,7 +32,7 @@ import structlog
 from chassis.clock import utc_now
 from chassis.kafka.client import TopicMismatchError
 from chassis.lifecycle import Backoff, wait_for_event
-from events.user_events import rfc3339
+from events.times import rfc3339
 from outbox.notifier import Listener
 from outbox.publishing.hanging import Open, TransactionHangsError, watching
 from outbox.publishing.publisher import Batches, Publisher, Reached, nothing_happens
