@@ -30,8 +30,8 @@ from outbox.settings import RelaySettings
 from outbox.topics import wanted_topics
 from tests.conftest import Copies
 from tests.infrastructure import throwaway_folder
+from tests.integration.outbox.publishing.test_forgetting import user_on
 from tests.integration.outbox.relaying import relaying, settings_for
-from tests.integration.outbox.test_forgetting import user_on
 from tests.integration.outbox.traffic import Connection, append, consume, until_empty
 from tests.waiting import until
 
