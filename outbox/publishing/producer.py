@@ -1,4 +1,4 @@
-"""A transactional producer that sends nothing more once it has lost a broker's connection, and can be discarded at once.
+"""A transactional producer that sends nothing more once a broker's connection is lost, and can be discarded at once.
 
 aiokafka's own goes on: its sender retries for ever, in the background even after `stop()` was given up, and rides
 through a broker's restart without a word. Two things speak against that here. A broker that died may have left a
