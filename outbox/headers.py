@@ -71,16 +71,9 @@ def varint(number: int) -> bytes:
 def _constant_parts(source: str, type_: str, *, traced: bool) -> tuple[str, ...]:
     """The text before each value of `_VARIABLE`, in the order of the headers, and the text after the last."""
     specimen = Envelope(
-        event_id=_ANY_ID,
-        source=source,
-        type=type_,
-        subject_id=_ANY_ID,
-        version=0,
-        time=_ANY_TIME,
-        correlation_id="",
-        causation_id="",
-        traceparent="." if traced else None,
-    )
+        event_id=_ANY_ID, source=source, type=type_, subject_id=_ANY_ID, version=0, time=_ANY_TIME,
+        correlation_id="", causation_id="", traceparent="." if traced else None,
+    )  # fmt: skip
     headers = specimen.headers()
     parts, constant = [], varint(len(headers))
     for name, value in headers:
