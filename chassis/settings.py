@@ -159,7 +159,7 @@ class Kafka(Settings):
 
 
 class Topics(Settings):
-    """The topics' names and the policy that forgetting and order depend on; see events/topics.py for the reasons."""
+    """The topics' names and the policy that forgetting and order depend on; see outbox/topics.py for the reasons."""
 
     events_topic: str = Field(
         "users.events", validation_alias="EVENTS_TOPIC", pattern=_TOPIC, examples=["users.events"]

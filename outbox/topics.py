@@ -1,47 +1,58 @@
-"""The topics the relay writes, as the settings want them: created by `muster topics`, checked by relay and doctor."""
+"""The two topics that a relay writes: `muster topics` creates them, the relay and `muster doctor` check them.
+
+Order, forgetting and the last state for ever depend on their configuration. A topic of events is compacted. It keeps
+the whole history of every subject for `min.compaction.lag.ms` (7 days) and the last event of each for ever. The earlier
+events of an erased one are gone `max.compaction.lag.ms` (8 days) after the tombstone. The tombstone itself stays for
+`delete.retention.ms` (7 days): a consumer that was away longer may have missed it. Only closed segments are compacted;
+a segment closes at `segment.ms` or `segment.bytes`.
+"""
 
 from __future__ import annotations
 
 from chassis.kafka.client import Topic, admin, partition_counts, refuse_other_partition_counts, topic_configs
 from chassis.settings import Kafka, Topics
-from events import topics
+from events.topics import MAX_MESSAGE_BYTES
 
 
 class TopicsNotReadyError(Exception):
-    """A topic is missing or takes too little; `muster topics` mends it, and the relay waits until somebody has."""
+    """A topic is missing, or too small for the largest event; the relay waits until `muster topics` mends it."""
 
 
 class TopicSettings(Kafka, Topics):
-    """What it takes to look at the topics."""
+    """What it takes to check the topics."""
 
 
 def wanted_topics(settings: Topics) -> list[Topic]:
-    """The events topic and the relay's own topic, which has one partition because one relay at a time writes it."""
-    shared = {
-        "min_insync_replicas": settings.topic_min_insync_replicas,
-        "segment_ms": settings.topic_segment_ms,
-        "segment_bytes": settings.topic_segment_bytes,
+    """The events topic, and the relay's own topic, of which only the newest record of each relay counts."""
+    relay = {
+        "cleanup.policy": "compact",
+        "min.insync.replicas": str(settings.topic_min_insync_replicas),
+        "unclean.leader.election.enable": "false",
+        "segment.ms": str(settings.topic_segment_ms),
+        "segment.bytes": str(settings.topic_segment_bytes),
     }
-    events = topics.users_configs(
-        **shared,
-        min_compaction_lag_ms=settings.topic_min_compaction_lag_ms,
-        max_compaction_lag_ms=settings.topic_max_compaction_lag_ms,
-        delete_retention_ms=settings.topic_delete_retention_ms,
-    )
+    events = {
+        **relay,
+        "min.compaction.lag.ms": str(settings.topic_min_compaction_lag_ms),
+        "max.compaction.lag.ms": str(settings.topic_max_compaction_lag_ms),
+        "delete.retention.ms": str(settings.topic_delete_retention_ms),
+        "max.message.bytes": str(MAX_MESSAGE_BYTES),
+    }
     factor = settings.topic_replication_factor
     return [
         Topic(settings.events_topic, settings.topic_partitions, events, factor),
-        Topic(settings.relay_topic, 1, topics.relay_configs(**shared), factor),
+        # One partition, because one relay at a time writes it.
+        Topic(settings.relay_topic, 1, relay, factor),
     ]
 
 
 async def check_topics(settings: TopicSettings) -> None:
-    """See that both topics are there as the relay needs them.
+    """Check that both topics are there as the relay needs them.
 
     Raises:
         TopicMismatchError: the number of partitions differs, which nobody may change.
-        TopicsNotReadyError: one is missing, or takes smaller messages than the largest event there can be.
-        KafkaError, OSError, TimeoutError: nobody answers.
+        TopicsNotReadyError: one is missing, or the largest possible event is too large for it.
+        KafkaError, OSError, TimeoutError: no broker answers.
     """
     wanted = wanted_topics(settings)
     async with admin(settings) as client:
@@ -52,8 +63,8 @@ async def check_topics(settings: TopicSettings) -> None:
         refuse_other_partition_counts(wanted, existing)
         configs = await topic_configs(client, [settings.events_topic])
     taken = int(configs[settings.events_topic]["max.message.bytes"])
-    if taken < topics.MAX_MESSAGE_BYTES:
+    if taken < MAX_MESSAGE_BYTES:
         raise TopicsNotReadyError(
             f"{settings.events_topic} takes messages of {taken} bytes, the largest event can have"
-            f" {topics.MAX_MESSAGE_BYTES}: run `muster topics`"
+            f" {MAX_MESSAGE_BYTES}: run `muster topics`"
         )

@@ -18,7 +18,7 @@ from uuid import UUID
 import asyncpg
 
 from chassis.postgres.database import Database
-from events.user_events import rfc3339
+from events.times import rfc3339
 from read_model import generations, users
 
 #: Users of one range, on each side at most: a digest takes some tens of milliseconds, a difference fetches its rows.

@@ -22,9 +22,8 @@ from chassis.postgres.database import Database, describe
 from chassis.text_keys import text_key
 from command_api.causes import Cause
 from command_api.users.store import ContendedError, UnexpectedViolationError, attributes_text
-from events.catalogue import encode
 from events.envelope import Envelope
-from events.user_events import UserRegistered
+from events.user_events import USER_EVENTS, UserRegistered
 from outbox.headers import headers_like
 
 #: Two imports of the same people can wait for each other crosswise; PostgreSQL ends one, which is tried again.
@@ -35,7 +34,7 @@ _USERS: Final = (
     "id", "version", "event_id", "status", "email", "email_key", "email_verified", "username", "username_key",
     "display_name", "attributes", "password_hash", "created_at", "updated_at",
 )  # fmt: skip
-_OUTBOX: Final = ("event_id", "user_id", "value", "headers")
+_OUTBOX: Final = ("event_id", "subject_id", "value", "headers")
 
 #: Columns of both tables, by parameter, with the arrays' types. Sorted by key, so that two imports wait in one order,
 #: and then by line, so that of several with one address the first is there.
@@ -57,9 +56,9 @@ WITH given AS MATERIALIZED (
     ON CONFLICT DO NOTHING
     RETURNING id
 )
-INSERT INTO outbox (event_id, user_id, value, headers)
+INSERT INTO outbox (event_id, subject_id, value, headers)
 SELECT given.event_id, u.id, given.value, given.headers FROM u JOIN given ON given.id = u.id
-RETURNING user_id
+RETURNING subject_id
 """
 #: In a statement of its own, which sees an erasure that committed while the insert waited for its row.
 _ERASED_MEANWHILE: Final = "SELECT EXISTS (SELECT FROM erased_users WHERE id = ANY ($1::text::uuid[]))"
@@ -72,7 +71,6 @@ FROM unnest($1::uuid[], $2::text[], $3::text[]) AS given (id, email_key, usernam
 """
 
 
-_TYPE: Final = f"{UserRegistered.name}.v{UserRegistered.version}"
 _ANY_ID: Final = UUID(int=0)
 _EMAIL_KEY: Final = _USERS.index("email_key")
 _USERNAME_KEY: Final = _USERS.index("username_key")
@@ -111,8 +109,9 @@ class Newcomers:
         self._headers = headers_like(
             Envelope(
                 event_id=_ANY_ID,
-                type=_TYPE,
-                user_id=_ANY_ID,
+                source=USER_EVENTS.source,
+                type=UserRegistered.type(),
+                subject_id=_ANY_ID,
                 version=1,
                 time=time,
                 correlation_id=cause.correlation_id,
@@ -129,7 +128,9 @@ class Newcomers:
             identifier, 1, event_id, "active", email, text_key(email), False, username, text_key(username),
             user.display_name, attributes_text(user.attributes), password_hash, time, time,
         )  # fmt: skip
-        return NewUser(identifier, row, (event_id, identifier, encode(event), self._headers(event_id, identifier)))
+        return NewUser(
+            identifier, row, (event_id, identifier, USER_EVENTS.encode(event), self._headers(event_id, identifier))
+        )
 
 
 class Batch:
@@ -181,7 +182,7 @@ async def _insert(connection: Any, batch: Batch) -> dict[UUID, Outcome]:
     if await _copied(connection, batch):
         return dict.fromkeys((user.id for user in batch.users), Outcome.CREATED)
     async with connection.transaction():
-        created = {row["user_id"] for row in await connection.fetch(_INSERT, *_columns(batch))}
+        created = {row["subject_id"] for row in await connection.fetch(_INSERT, *_columns(batch))}
         await _refuse_erased(connection, created)
     outcomes = dict.fromkeys(created, Outcome.CREATED)
     left = [user for user in batch.users if user.id not in created]

@@ -26,9 +26,8 @@ from command_api.users.decisions import decide
 from command_api.users.refusals import RefusedError, UserNotFoundError
 from command_api.users.state import Erased, Registered, State, Unregistered, evolve, version_of
 from command_api.users.store import AnswerToStore, Change, ContendedError, KeyTakenError, Loaded, UserStore
-from events.catalogue import Event, encode, encode_around, event_type
 from events.envelope import Envelope
-from events.user_events import UserErased
+from events.user_events import USER_EVENTS, Event, UserErased, encode_with_user
 from outbox.notifier import Notifier
 
 log = structlog.get_logger("command")
@@ -201,11 +200,15 @@ class UserHandlers:
     def _change(self, event: Event, user: bytes | None, cause: Cause, password_hash: str | None) -> Change:
         """The change that an event is; `user` is the JSON of the user after it, where the answer shows it."""
         user_id, version = _subject(event)
-        value = encode(event) if user is None or isinstance(event, UserErased) else encode_around(event, user)
+        if user is None or isinstance(event, UserErased):
+            value = USER_EVENTS.encode(event)
+        else:
+            value = encode_with_user(event, user)
         envelope = Envelope(
             event_id=self.new_id(),
-            type=event_type(event),
-            user_id=user_id,
+            source=USER_EVENTS.source,
+            type=USER_EVENTS.event_type(event),
+            subject_id=user_id,
             version=version,
             time=self.clock() if isinstance(event, UserErased) else event.user.updated_at,
             correlation_id=cause.correlation_id,
@@ -219,7 +222,7 @@ class UserHandlers:
         user_id, version = _subject(event)
         log.info(
             "command.committed",
-            event_type=event_type(event),
+            event_type=USER_EVENTS.event_type(event),
             user_id=str(user_id),
             version=version,
             command_id=cause.command_id,

@@ -20,8 +20,8 @@ import structlog
 from chassis.lifecycle import Backoff
 from chassis.postgres.database import INFRASTRUCTURE_ERRORS, connect, describe, disconnect
 from chassis.settings import PostgresAddress
-from events.catalogue import ERASED_TYPE
 from events.envelope import Envelope
+from events.user_events import USER_EVENTS
 
 log = structlog.get_logger("command.settlement")
 
@@ -34,7 +34,7 @@ RETRY_CAP_SECONDS: Final = 0.5
 _STILL_RUNNING: Final = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1 AND xact_start IS NOT NULL)"
 _EVIDENCE: Final = """
 SELECT u.version, u.event_id = $2 AS is_ours, e.version AS erased_version,
-       EXISTS (SELECT FROM outbox WHERE event_id = $2 AND user_id = $1) AS in_outbox
+       EXISTS (SELECT FROM outbox WHERE event_id = $2 AND subject_id = $1) AS in_outbox
 FROM (SELECT $1::uuid AS id) AS asked
 LEFT JOIN users AS u ON u.id = asked.id
 LEFT JOIN erased_users AS e ON e.id = asked.id
@@ -51,7 +51,7 @@ async def settle(address: PostgresAddress, envelope: Envelope, backend: int) -> 
     Raises:
         OutcomeUnknownError: the database did not tell within SETTLE_SECONDS, or its rows have moved on since.
     """
-    bound = log.bind(user_id=str(envelope.user_id), command_id=envelope.causation_id)
+    bound = log.bind(user_id=str(envelope.subject_id), command_id=envelope.causation_id)
     try:
         async with asyncio.timeout(SETTLE_SECONDS):
             committed = await _until_told(address, envelope, backend)
@@ -79,7 +79,7 @@ async def _until_told(address: PostgresAddress, envelope: Envelope, backend: int
 
 
 async def _judge(connection: Any, envelope: Envelope) -> bool | None:
-    row = await connection.fetchrow(_EVIDENCE, envelope.user_id, envelope.event_id)
+    row = await connection.fetchrow(_EVIDENCE, envelope.subject_id, envelope.event_id)
     if row["is_ours"] or row["in_outbox"]:
         return True
     return judge(envelope, row["version"], row["erased_version"])
@@ -90,7 +90,7 @@ def judge(envelope: Envelope, version: int | None, erased_version: int | None) -
 
     A version belongs to one event alone, so another event at ours or a lower one means that ours was not committed.
     """
-    if erased_version is not None and envelope.type == ERASED_TYPE:
+    if erased_version is not None and envelope.type == USER_EVENTS.tombstone_type:
         return True  # by this erasure or another one: the person is forgotten, which is all that was asked for
     newest = version if erased_version is None else erased_version
     if newest is None or newest <= envelope.version:

@@ -24,9 +24,8 @@ from command_api.users.settlement import settle
 from command_api.users.state import Erased, Registered, State, Unregistered
 from command_api.users.tables import EMAIL_IS_UNIQUE, USERNAME_IS_UNIQUE
 from command_api.users.values import Attributes
-from events.catalogue import ChangeEvent
 from events.envelope import Envelope
-from events.user_events import PublicUser, UserErased, UserRegistered
+from events.user_events import ChangeEvent, PublicUser, UserErased, UserRegistered
 from outbox.append import append_arguments
 
 #: The one table from a constraint's name to what its violation means.

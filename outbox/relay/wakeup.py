@@ -12,7 +12,7 @@ from chassis.lifecycle import wait_for_event
 from chassis.outages import Outage
 from chassis.postgres.listening import Listener
 from chassis.settings import PostgresAddress
-from outbox.notifier import CHANNEL
+from outbox.notifier import OUTBOX_CHANNEL
 
 log = structlog.get_logger("outbox.wakeup")
 
@@ -31,7 +31,7 @@ class WakeUp:
         wakeup = cls()
         outage = Outage(log, "outbox.listener_lost", "outbox.listening")
         # What was missed is found by looking once, so it wakes as a notification does.
-        callbacks = {CHANNEL: lambda _: wakeup.wake()}
+        callbacks = {OUTBOX_CHANNEL: lambda _: wakeup.wake()}
         async with Listener(address, callbacks, application="muster relay listener", outage=outage).listen():
             yield wakeup
 

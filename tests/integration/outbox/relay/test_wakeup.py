@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from chassis.settings import PostgresAddress
 from local_stack.ports import free_port
-from outbox.notifier import CHANNEL, DEBOUNCE_SECONDS, Notifier
+from outbox.notifier import DEBOUNCE_SECONDS, OUTBOX_CHANNEL, Notifier
 from outbox.relay.wakeup import WakeUp
 from outbox.settings import RelaySettings
 from tests.integration.command_api.processes import api_process
@@ -133,8 +133,8 @@ async def hearing(connection: Connection) -> AsyncIterator[list[int]]:
     def hear(_: Any, pid: int, *__: Any) -> None:
         heard.append(pid)
 
-    await connection.add_listener(CHANNEL, hear)
+    await connection.add_listener(OUTBOX_CHANNEL, hear)
     try:
         yield heard
     finally:
-        await connection.remove_listener(CHANNEL, hear)
+        await connection.remove_listener(OUTBOX_CHANNEL, hear)
