@@ -53,7 +53,7 @@ plans: $(VENV)/.dev ## Ask PostgreSQL how many rows each combination of filters 
 
 .PHONY: storm
 storm: $(VENV)/.dev ## Kill relays, PostgreSQL and the broker a thousand times and count what a consumer misses
-	@$(BIN)/python -m tests.integration.outbox.storm $(ARGS)
+	@$(BIN)/python -m tests.integration.outbox.relay.storm $(ARGS)
 
 # Results go to docs/benchmarks from here alone; ARGS="--quick --into .local/benchmarks" to see whether it works.
 BENCHMARKS := commands relay projections query end-to-end cold-start

@@ -1,1 +1,5 @@
-"""The transactional outbox: events are appended inside the command's transaction and published by the relay."""
+"""The transactional outbox: a command appends its event in its own transaction, and the relay publishes it.
+
+What a command needs is here, as are the relay's settings; `relay` reads and empties the table, `publishing` writes to
+Kafka. Nothing here knows what an event is about.
+"""

@@ -1,157 +1,77 @@
-"""Waking the relay: a debounced NOTIFY after commit, and the relay's ear for it. A poll stands behind both.
+"""Waking the relay: a debounced NOTIFY after a commit, which outbox/relay/wakeup.py hears. A poll stands behind both.
 
-The NOTIFY goes out on a connection of its own and never inside a command's transaction, where it takes a lock for the
-whole cluster through the commit. It may be lost, late or missing altogether: then the relay's poll finds the event.
+The NOTIFY has a connection of its own and is never part of a command's transaction, where it would lock the whole
+cluster through the commit. It may be lost, late or missing altogether: then the relay's poll finds the event.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import Any, Final
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
 
 import structlog
 
-from chassis.lifecycle import Backoff, alongside, wait_for_event
+from chassis.lifecycle import Backoff, alongside
+from chassis.outages import Outage
 from chassis.postgres.database import connect, describe, disconnect
 from chassis.settings import PostgresAddress
 
 log = structlog.get_logger("outbox.wakeup")
 
-CHANNEL: Final = "muster_outbox"
-#: At most one NOTIFY in this many seconds and process: the relay leaves as long between its transactions.
+#: On which the relay is notified.
+OUTBOX_CHANNEL: Final = "muster_outbox"
+#: A process sends at most one NOTIFY in this many seconds; the relay pauses about as long between its transactions.
 DEBOUNCE_SECONDS: Final = 0.005
 #: While the database is away there is nothing to wake the relay for.
 RECONNECT_FIRST_SECONDS: Final = 0.1
 RECONNECT_CAP_SECONDS: Final = 5.0
-#: How often a listener makes sure that somebody still listens to it.
-CHECK_SECONDS: Final = 30.0
-
-
-class _Trouble:
-    """Tells of a failure once, not at every try: again when it has become another one, or was over meanwhile."""
-
-    def __init__(self, event: str) -> None:
-        """`event` names the line in the log."""
-        self._event = event
-        self._told: str | None = None
-
-    def failed(self, error: Exception) -> None:
-        """A try has failed."""
-        words = describe(error)
-        if words != self._told:
-            log.warning(self._event, error=words)
-        self._told = words
-
-    def over(self) -> bool:
-        """A try has succeeded; says whether the ones before it had not."""
-        was_told, self._told = self._told is not None, None
-        return was_told
 
 
 class Notifier:
-    """The command API's side: `notify()` after every commit, as often as one likes."""
+    """The command API's side: it calls `notify()` after every commit."""
 
     def __init__(self, address: PostgresAddress) -> None:
         """Use `open`."""
         self._address = address
         self._asked = asyncio.Event()
-        self._trouble = _Trouble("outbox.notify_failed")
+        self._outage = Outage(log.bind(channel=OUTBOX_CHANNEL), "outbox.notify_failed", "outbox.notifying_again")
 
     @classmethod
     @asynccontextmanager
     async def open(cls, address: PostgresAddress, *, enabled: bool = True) -> AsyncIterator[Notifier]:
-        """Notify in the background until the block ends; with `enabled` off the relay lives by its poll."""
+        """Notify in the background until the block ends; without `enabled` the relay depends on its poll."""
         notifier = cls(address)
         async with AsyncExitStack() as stack:
             if enabled:
-                await stack.enter_async_context(alongside(notifier._run()))
+                await stack.enter_async_context(alongside(notifier._keep_notifying()))
             yield notifier
 
     def notify(self) -> None:
         """Ask for a NOTIFY soon; returns at once and never fails."""
         self._asked.set()
 
-    async def _run(self) -> None:
+    async def _keep_notifying(self) -> None:
         backoff = Backoff(first=RECONNECT_FIRST_SECONDS, cap=RECONNECT_CAP_SECONDS)
         while True:
             await self._asked.wait()
             try:
                 await self._notify_while_connected(backoff)
-            except Exception as error:  # noqa: BLE001 - told, and tried again; the relay's poll stands behind it
-                self._trouble.failed(error)
+            except Exception as error:  # noqa: BLE001 - logged, and tried again; the relay's poll stands behind it
+                self._outage.failed(describe(error))
             await asyncio.sleep(backoff.next())
 
     async def _notify_while_connected(self, backoff: Backoff) -> None:
-        # The answer to a NOTIFY is worth nothing if the server dies: do not wait for its flush.
+        # A notification is worth nothing once the server has died, so its commit need not wait for the disk.
         connection = await connect(self._address, application="muster notifier", synchronous_commit="off")
         try:
             while True:
                 await self._asked.wait()
                 self._asked.clear()
-                await connection.execute(f"NOTIFY {CHANNEL}")
+                await connection.execute(f"NOTIFY {OUTBOX_CHANNEL}")
                 backoff.reset()
-                if self._trouble.over():
-                    log.info("outbox.notifying_again", channel=CHANNEL)
+                self._outage.over()
                 await asyncio.sleep(DEBOUNCE_SECONDS)
         finally:
             await disconnect(connection)
-
-
-class Listener:
-    """The relay's side: `wait(seconds)` returns when the outbox has probably grown, or the time is over."""
-
-    def __init__(self, address: PostgresAddress) -> None:
-        """Use `open`."""
-        self._address = address
-        self._heard = asyncio.Event()
-        self._trouble = _Trouble("outbox.listener_lost")
-
-    @classmethod
-    @asynccontextmanager
-    async def open(cls, address: PostgresAddress) -> AsyncIterator[Listener]:
-        """Listen until the block ends; a lost connection is noticed and made again."""
-        listener = cls(address)
-        async with alongside(listener._run()):
-            yield listener
-
-    def wake(self) -> None:
-        """End the current or next `wait`, as a notification would."""
-        self._heard.set()
-
-    async def wait(self, seconds: float) -> None:
-        """Return at the next notification, at once if one came since the last call, or after the seconds."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._heard.wait(), seconds)
-        self._heard.clear()
-
-    async def _run(self) -> None:
-        backoff = Backoff(first=RECONNECT_FIRST_SECONDS, cap=RECONNECT_CAP_SECONDS)
-        while True:
-            try:
-                await self._listen(backoff)
-            except Exception as error:  # noqa: BLE001 - told, and tried again; the poll stands behind it
-                self._trouble.failed(error)
-            await asyncio.sleep(backoff.next())
-
-    async def _listen(self, backoff: Backoff) -> None:
-        connection = await connect(self._address, application="muster relay listener")
-        lost = asyncio.Event()
-        try:
-            connection.add_termination_listener(lambda _: lost.set())
-            await connection.add_listener(CHANNEL, self._on_notify)
-            log.info("outbox.listening", channel=CHANNEL)
-            self._trouble.over()
-            backoff.reset()
-            # What was notified while nobody listened is found by looking once.
-            self.wake()
-            # A connection that was dropped without a word shows only when it is used.
-            while not await wait_for_event(lost, CHECK_SECONDS):
-                await connection.execute("SELECT 1")
-        finally:
-            await disconnect(connection)
-        raise ConnectionError("the server closed the listener's connection")
-
-    def _on_notify(self, *_: Any) -> None:
-        self._heard.set()

@@ -1,4 +1,4 @@
-"""The topics the relay writes, as the settings want them: created by `muster topics`, checked by relay and doctor."""
+"""The two topics that a relay writes: `muster topics` creates them, the relay and `muster doctor` check them."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from events import topics
 
 
 class TopicsNotReadyError(Exception):
-    """A topic is missing or takes too little; `muster topics` mends it, and the relay waits until somebody has."""
+    """A topic is missing, or too small for the largest event; the relay waits until `muster topics` mends it."""
 
 
 class TopicSettings(Kafka, Topics):
-    """What it takes to look at the topics."""
+    """What it takes to check the topics."""
 
 
 def wanted_topics(settings: Topics) -> list[Topic]:
-    """The events topic and the relay's own topic, which has one partition because one relay at a time writes it."""
+    """The events topic and the relay's own topic; that has one partition, because one relay at a time writes it."""
     shared = {
         "min_insync_replicas": settings.topic_min_insync_replicas,
         "segment_ms": settings.topic_segment_ms,
@@ -36,12 +36,12 @@ def wanted_topics(settings: Topics) -> list[Topic]:
 
 
 async def check_topics(settings: TopicSettings) -> None:
-    """See that both topics are there as the relay needs them.
+    """Check that both topics are there as the relay needs them.
 
     Raises:
         TopicMismatchError: the number of partitions differs, which nobody may change.
-        TopicsNotReadyError: one is missing, or takes smaller messages than the largest event there can be.
-        KafkaError, OSError, TimeoutError: nobody answers.
+        TopicsNotReadyError: one is missing, or the largest possible event is too large for it.
+        KafkaError, OSError, TimeoutError: no broker answers.
     """
     wanted = wanted_topics(settings)
     async with admin(settings) as client:

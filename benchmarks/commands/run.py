@@ -266,7 +266,7 @@ def _as_script(sql: str) -> str:
     """The statement with values that pgbench makes; the shape, the columns and their sizes stay."""
     name = "'pgbench' || :client_id || '-' || :n"
     values = {
-        "outbox_event_id": "uuidv7()", "outbox_user_id": "uuidv7()",
+        "outbox_event_id": "uuidv7()", "outbox_subject_id": "uuidv7()",
         "outbox_value": "convert_to(repeat('x', 330), 'UTF8')",
         "outbox_headers": "convert_to(repeat('x', 428), 'UTF8')", "user_id": "uuidv7()", "user_version": "1",
         "user_event_id": "uuidv7()", "user_status": "'active'",
@@ -291,7 +291,7 @@ def by_driver(address: PostgresAddress, *, outbox: bool, seconds: float) -> Prob
 def _values() -> dict[str, Any]:
     name, identifier, now = f"direct{next(numbers)}x{os.getpid()}", new_id(), utc_now()
     return {
-        "outbox_event_id": new_id(), "outbox_user_id": identifier, "outbox_value": b"x" * 330,
+        "outbox_event_id": new_id(), "outbox_subject_id": identifier, "outbox_value": b"x" * 330,
         "outbox_headers": b"x" * 428,
         "user_id": identifier, "user_version": 1, "user_event_id": new_id(), "user_status": "active",
         "user_email": f"{name}@example.com", "user_email_key": f"{name}@example.com", "user_email_verified": False,

@@ -13,7 +13,7 @@ from outbox.headers import encode_headers
 
 VALUE: Final = b'{"user":{"id":"0199d0c8-7d5c-7c5e-8a3f-0123456789ab"},"padding":"' + b"x" * 280 + b'"}'
 USERS: Final = 5_000
-COLUMNS: Final = ("event_id", "user_id", "value", "headers")
+COLUMNS: Final = ("event_id", "subject_id", "value", "headers")
 _APPEND: Final = f"""
 INSERT INTO outbox ({", ".join(COLUMNS)}) VALUES ($1, $2, $3, $4)
 """  # noqa: S608 - constants of ours

@@ -45,7 +45,7 @@ def page_probe(servers: Servers, events: int) -> Probe:
             ids = [read["id"] for read in await pages.page()]
             began = time.perf_counter()
             for _ in range(PAGES):
-                await pages.page(flying=ids)
+                await pages.page(in_flight=ids)
             return Sample((time.perf_counter() - began) / PAGES * 1000)
         finally:
             await pages.close()

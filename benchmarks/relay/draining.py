@@ -65,7 +65,7 @@ async def _drain(settings: RelaySettings, events: int) -> tuple[float, float]:
             over.set()
 
     stopping = asyncio.Event()
-    task = asyncio.create_task(Relay(settings, reached=note).run(stopping))
+    task = asyncio.create_task(Relay(settings, failpoint=note).run(stopping))
     try:
         async with asyncio.timeout(DRAIN_SECONDS):
             await began.wait()

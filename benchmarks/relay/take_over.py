@@ -11,7 +11,7 @@ from benchmarks.relay.backlog import append, append_many, envelopes
 from benchmarks.relay.watching import arriving
 from benchmarks.running.servers import Servers
 from local_stack.processes.http_process import HttpProcess
-from outbox.notifier import CHANNEL
+from outbox.notifier import OUTBOX_CHANNEL
 from outbox.settings import RelaySettings
 
 #: So much that the kill meets a transaction that holds data.
@@ -28,7 +28,7 @@ async def after_kill(servers: Servers, rounds: int) -> list[float]:
 async def _kill_one(servers: Servers, leader: HttpProcess) -> float:
     async with servers.session("command") as connection, arriving(servers.settings(RelaySettings)) as arrivals:
         await append_many(connection, BACKLOG)
-        await connection.execute(f"NOTIFY {CHANNEL}")
+        await connection.execute(f"NOTIFY {OUTBOX_CHANNEL}")
         async with asyncio.timeout(PATIENCE_SECONDS):
             while await connection.fetchval("SELECT count(*) FROM outbox") > BACKLOG * 3 // 4:
                 await asyncio.sleep(0.002)

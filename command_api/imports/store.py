@@ -34,7 +34,7 @@ _USERS: Final = (
     "id", "version", "event_id", "status", "email", "email_key", "email_verified", "username", "username_key",
     "display_name", "attributes", "password_hash", "created_at", "updated_at",
 )  # fmt: skip
-_OUTBOX: Final = ("event_id", "user_id", "value", "headers")
+_OUTBOX: Final = ("event_id", "subject_id", "value", "headers")
 
 #: Columns of both tables, by parameter, with the arrays' types. Sorted by key, so that two imports wait in one order,
 #: and then by line, so that of several with one address the first is there.
@@ -56,9 +56,9 @@ WITH given AS MATERIALIZED (
     ON CONFLICT DO NOTHING
     RETURNING id
 )
-INSERT INTO outbox (event_id, user_id, value, headers)
+INSERT INTO outbox (event_id, subject_id, value, headers)
 SELECT given.event_id, u.id, given.value, given.headers FROM u JOIN given ON given.id = u.id
-RETURNING user_id
+RETURNING subject_id
 """
 #: In a statement of its own, which sees an erasure that committed while the insert waited for its row.
 _ERASED_MEANWHILE: Final = "SELECT EXISTS (SELECT FROM erased_users WHERE id = ANY ($1::text::uuid[]))"
@@ -182,7 +182,7 @@ async def _insert(connection: Any, batch: Batch) -> dict[UUID, Outcome]:
     if await _copied(connection, batch):
         return dict.fromkeys((user.id for user in batch.users), Outcome.CREATED)
     async with connection.transaction():
-        created = {row["user_id"] for row in await connection.fetch(_INSERT, *_columns(batch))}
+        created = {row["subject_id"] for row in await connection.fetch(_INSERT, *_columns(batch))}
         await _refuse_erased(connection, created)
     outcomes = dict.fromkeys(created, Outcome.CREATED)
     left = [user for user in batch.users if user.id not in created]

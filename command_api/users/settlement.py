@@ -34,7 +34,7 @@ RETRY_CAP_SECONDS: Final = 0.5
 _STILL_RUNNING: Final = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1 AND xact_start IS NOT NULL)"
 _EVIDENCE: Final = """
 SELECT u.version, u.event_id = $2 AS is_ours, e.version AS erased_version,
-       EXISTS (SELECT FROM outbox WHERE event_id = $2 AND user_id = $1) AS in_outbox
+       EXISTS (SELECT FROM outbox WHERE event_id = $2 AND subject_id = $1) AS in_outbox
 FROM (SELECT $1::uuid AS id) AS asked
 LEFT JOIN users AS u ON u.id = asked.id
 LEFT JOIN erased_users AS e ON e.id = asked.id

@@ -1,1 +1,1 @@
-"""From a page of outbox rows to one committed Kafka transaction."""
+"""Writing to Kafka: a page of rows as record batches in one transaction, and what a broker may leave behind of one."""

@@ -1,6 +1,6 @@
-"""Which partition a user's events go to: Kafka's default partitioner, so that other producers and joins agree.
+"""The partition of a subject's events, by Kafka's default partitioner, so that other producers and joins agree.
 
-aiokafka's own murmur2 takes 13 microseconds a key, more than anything else that is done for an event; this one a third.
+aiokafka's own murmur2 takes 13 microseconds a key, more than all else that is done for an event; this one a third.
 
 Source: `Utils.murmur2` of Apache Kafka's clients; A. Appleby, MurmurHash2, public domain.
 """

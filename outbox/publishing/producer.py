@@ -1,9 +1,9 @@
-"""A transactional producer that never sends again once a broker's connection is lost, and can be discarded at once.
+"""A transactional producer that sends nothing more once it has lost a broker's connection, and can be discarded at once.
 
-aiokafka's own goes on: its sender tries again for ever, in the background even after `stop()` was given up, and rides
+aiokafka's own goes on: its sender retries for ever, in the background even after `stop()` was given up, and rides
 through a broker's restart without a word. Two things speak against that here. A broker that died may have left a
 transaction hanging (outbox/publishing/hanging.py), and whatever is sent before somebody has looked could decide its
-outcome wrongly. And a relay that may publish nothing is not ready, which an idle one learns from its connections alone.
+result wrongly. And a relay that cannot publish is not ready, which an idle one learns only from its connections.
 """
 
 from __future__ import annotations
@@ -13,22 +13,21 @@ from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.client import CoordinationType
 from aiokafka.conn import CloseReason
 from aiokafka.errors import KafkaConnectionError, KafkaError
-from aiokafka.producer.sender import BACKOFF_OVERRIDE, AddPartitionsToTxnHandler
 
 #: Ways in which a connection ends that say nothing about the broker.
 _HARMLESS: Final = frozenset({CloseReason.IDLE_DROP, CloseReason.SHUTDOWN})
-#: How soon a transaction is begun again that the broker refused because it is still writing the last one's markers:
-#: aiokafka waits 20 ms, which takes many times longer than they do.
-MARKERS_SECONDS: Final = 0.002
 #: A cancelled sender ends within its longest pause between two tries, 0.1 s.
 _SENDER_SECONDS: Final = 2.0
 
 
+class ConnectionLostError(KafkaConnectionError):  # type: ignore[misc]  # aiokafka has no types
+    """A connection to a broker ended: what hangs there must be looked for before anything else is sent."""
+
+
 class Producer(AIOKafkaProducer):  # type: ignore[misc]  # aiokafka has no types
-    """As aiokafka's, with `lost` and `discard`; both lean on internals named in docs/decisions/0004."""
+    """As aiokafka's, with `lost` and `discard`; both use the internals named in docs/decisions/0004."""
 
     def __init__(self, *, when_lost: Callable[[], None], **arguments: Any) -> None:
         """As aiokafka's; `when_lost` is called when `lost` is set."""
@@ -38,10 +37,9 @@ class Producer(AIOKafkaProducer):  # type: ignore[misc]  # aiokafka has no types
         self.lost = asyncio.Event()
         self._note_closed = self.client._on_connection_closed  # noqa: SLF001 - see above
         self.client._on_connection_closed = self._on_closed  # noqa: SLF001 - see above
-        self._sender._do_add_partitions_to_txn = self._add_partitions  # noqa: SLF001 - see above
 
     async def discard(self) -> None:
-        """Close every connection and end the sender, whatever it was at; what it left open the next one settles."""
+        """Close every connection and end the sender, whatever it does; the next producer settles what it left open."""
         self._refuse_requests()
         self._closed = True
         sender = self._sender.sender_task
@@ -50,17 +48,9 @@ class Producer(AIOKafkaProducer):  # type: ignore[misc]  # aiokafka has no types
             await asyncio.wait([sender], timeout=_SENDER_SECONDS)
         await self.client.close()
 
-    async def _add_partitions(self, partitions: Any) -> bool:
-        sender = self._sender
-        coordinator = await sender._find_coordinator(  # noqa: SLF001 - as aiokafka's own, with another handler
-            CoordinationType.TRANSACTION, self._txn_manager.transactional_id
-        )
-        added: bool = await _AddPartitions(sender, partitions).do(coordinator)
-        return added
-
     def _on_closed(self, connection: Any, reason: CloseReason | None) -> None:
         if reason not in _HARMLESS:
-            # At once, in the loop's very turn that sees the end: the sender may have a request up its sleeve.
+            # In the same turn of the loop that sees the end: the sender may be about to send a request.
             self._refuse_requests()
             self.lost.set()
             self._when_lost()
@@ -70,18 +60,5 @@ class Producer(AIOKafkaProducer):  # type: ignore[misc]  # aiokafka has no types
         self.client.send = _refuse
 
 
-class _AddPartitions(AddPartitionsToTxnHandler):  # type: ignore[misc]  # aiokafka has no types
-    """As aiokafka's, but not so patient while markers are being written."""
-
-    def handle_response(self, response: Any) -> float | None:
-        """Say how long to wait before the next try; None when the partitions were added."""
-        seconds: float | None = super().handle_response(response)
-        return MARKERS_SECONDS if seconds == BACKOFF_OVERRIDE else seconds
-
-
 async def _refuse(*_: Any, **__: Any) -> NoReturn:
     raise KafkaError("this producer was discarded")
-
-
-class ConnectionLostError(KafkaConnectionError):  # type: ignore[misc]  # aiokafka has no types
-    """A connection to a broker ended: what hangs there must be looked for before anything else is sent."""

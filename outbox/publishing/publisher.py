@@ -1,10 +1,13 @@
-"""Publishing one batch in one Kafka transaction, together with the record that names it.
+"""Publishing one page in one Kafka transaction, together with the record that names it.
 
-Rules learnt by trial: records go out as whole batches per partition, since `send()` costs a task per record and
-computes the partition anew each time; every future is awaited before the commit, which does not notice failed sends;
-and a producer that has failed once is never used again, because a fenced one may still seem to begin; nor is one that
-has lost a connection (outbox/publishing/producer.py). Starting a publisher fences its predecessor of the same name
-(KIP-98) and completes or aborts the transaction that it left open.
+Rules learnt by trial:
+
+- Records go out as whole batches per partition: `send()` costs a task per record and computes the partition anew.
+- Every future is awaited before the commit, because the commit does not notice failed sends.
+- A producer that has failed once is never used again, because a fenced one may still seem to begin a transaction; nor
+  is one that has lost a connection (outbox/publishing/producer.py).
+
+Starting a publisher fences the one before it with the same name (KIP-98) and ends the transaction that it left open.
 """
 
 from __future__ import annotations
@@ -25,41 +28,42 @@ from chassis.postgres.database import describe
 from outbox.publishing.partitioning import partition_of
 from outbox.publishing.producer import ConnectionLostError, Producer
 from outbox.publishing.record_batch import RecordBatch, encode_event, record_batches
-from outbox.relay.work_list import Row
 from outbox.settings import RelaySettings
+from outbox.table import OutboxRow
 
 log = structlog.get_logger("outbox.publisher")
 
 #: Finding the coordinator and fencing a predecessor take a tenth of a second; a broker that starts takes seconds.
 START_SECONDS: Final = 20.0
 #: A page of 8 MiB takes well under a second; a transaction that takes longer is settled, not waited for.
-PUBLISH_SECONDS: Final = 30.0
+TRANSACTION_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 5.0
 #: Bytes of one record batch before compression, below the topics' max.message.bytes (events/topics.py).
 BATCH_BYTES: Final = 512 * 1024
-#: Users whose partition is remembered: a hash in Python takes longer than finding it.
-_CACHED_USERS: Final = 65_536
+#: Subjects whose partition is cached: a hash in Python takes longer than a look-up.
+_CACHED_SUBJECTS: Final = 65_536
 
-Reached = Callable[[str], Awaitable[None]]
+#: Called at named points of the work: tests pass one that kills, waits or fails there.
+Failpoint = Callable[[str], Awaitable[None]]
 #: A partition and what goes there.
-Batches = tuple[int, list[RecordBatch]]
+PartitionBatches = tuple[int, list[RecordBatch]]
 
 
-async def nothing_happens(_: str) -> None:
-    """The failpoint of production: tests pass one that kills, waits or fails at a named point."""
+async def no_failpoint(_: str) -> None:
+    """The failpoint of production: nothing happens."""
 
 
 class Publisher:
     """A started transactional producer; after any error, close it and open another."""
 
-    def __init__(self, settings: RelaySettings, *, reached: Reached = nothing_happens) -> None:
+    def __init__(self, settings: RelaySettings, *, failpoint: Failpoint = no_failpoint) -> None:
         """Use `open`."""
         self._settings = settings
-        self._reached = reached
-        self._partition_of = lru_cache(_CACHED_USERS)(self._compute_partition)
+        self._failpoint = failpoint
+        self._partition_of = lru_cache(_CACHED_SUBJECTS)(self._compute_partition)
         self._deadline: asyncio.Timeout | None = None
         self._producer = Producer(
-            when_lost=self._give_up,
+            when_lost=self._expire,
             **client_arguments(settings),
             transactional_id=f"muster.relay.{settings.relay_name}",
             transaction_timeout_ms=settings.relay_transaction_timeout_ms,
@@ -69,17 +73,17 @@ class Publisher:
         )
 
     @classmethod
-    async def open(cls, settings: RelaySettings, *, reached: Reached = nothing_happens) -> Publisher:
+    async def open(cls, settings: RelaySettings, *, failpoint: Failpoint = no_failpoint) -> Publisher:
         """Start, and fence whoever published under this name before.
 
         Raises:
-            KafkaError, OSError, TimeoutError: no broker, or none that coordinates transactions yet;
+            KafkaError, OSError, TimeoutError: no broker answers, or none coordinates transactions yet;
                 ConnectionLostError at once when a connection ends meanwhile.
         """
-        publisher = cls(settings, reached=reached)
+        publisher = cls(settings, failpoint=failpoint)
         try:
-            # aiokafka would ask for its producer id for ever, a lost connection or not.
-            async with publisher._in_time(START_SECONDS):
+            # aiokafka by itself asks for its producer id for ever, even after the connection is lost.
+            async with publisher._within(START_SECONDS):
                 await publisher._producer.start()
         except BaseException:
             await publisher.close()
@@ -88,7 +92,7 @@ class Publisher:
 
     @property
     def lost(self) -> asyncio.Event:
-        """Set once a connection to a broker has ended: nothing can be published here any more."""
+        """Set once a connection to a broker has ended: this publisher can publish nothing any more."""
         return self._producer.lost
 
     def check(self) -> None:
@@ -101,60 +105,62 @@ class Publisher:
             raise ConnectionLostError("the connection to a broker was lost")
 
     async def close(self) -> None:
-        """Discard the producer; what it left open is settled by the next one."""
+        """Discard the producer; the next one settles what it left open."""
         try:
             await asyncio.wait_for(self._producer.discard(), STOP_SECONDS)
-        except Exception as error:  # noqa: BLE001 - it is being thrown away; the next producer settles what it left
+        except Exception as error:  # noqa: BLE001 - it is thrown away; the next producer settles what it left open
             log.info("outbox.producer_stop_failed", error=describe(error))
 
-    async def prepare(self, rows: Sequence[Row]) -> list[Batches]:
-        """The rows as record batches, in their order per partition; others get their turn between two partitions.
+    async def prepare(self, rows: Sequence[OutboxRow]) -> list[PartitionBatches]:
+        """The rows as record batches, in their order on each partition; other tasks run between two partitions.
 
         It needs no transaction, so the next page can be prepared while the last one is in flight.
         """
-        partitions: defaultdict[int, list[Row]] = defaultdict(list)
+        partitions: defaultdict[int, list[OutboxRow]] = defaultdict(list)
         for row in rows:
-            partitions[self._partition_of(row["user_id"])].append(row)
+            partitions[self._partition_of(row["subject_id"])].append(row)
         prepared, now = [], int(time.time() * 1000)
         for partition, its_rows in partitions.items():
             prepared.append((partition, list(record_batches(map(encode_event, its_rows), now, BATCH_BYTES))))
             await asyncio.sleep(0)
         return prepared
 
-    async def publish(self, prepared: Iterable[Batches], record: bytes, settled: asyncio.Event | None = None) -> None:
-        """Publish what was prepared, and the record; all of it or, for read_committed readers, nothing.
+    async def publish(
+        self, prepared: Iterable[PartitionBatches], record: bytes, settled: asyncio.Event | None = None
+    ) -> None:
+        """Publish a prepared page and its record: read_committed readers get all of it or nothing.
 
-        It is sent at once and committed not before `settled` is set.
+        It is sent at once, and committed once `settled` is set.
 
         Raises:
             Exception: the outcome is unknown until a new publisher is open and the relay's record is read.
         """
-        async with self._in_time():
-            await self._reached("before_begin")
+        async with self._within(TRANSACTION_SECONDS):
+            await self._failpoint("before_begin")
             await self._producer.begin_transaction()
             async with asyncio.TaskGroup() as sending:
                 sending.create_task(self._send_record(record))
                 for partition, batches in prepared:
                     sending.create_task(self._send(partition, batches))
-            await self._reached("before_commit")
+            await self._failpoint("before_commit")
             if settled is not None:
                 await settled.wait()
             await self._producer.commit_transaction()
 
     async def end_transaction_on(self, partitions: Sequence[TopicPartition], *, commit: bool) -> None:
-        """Write a marker and nothing else to these partitions: an empty transaction that claims them.
+        """Write a marker and nothing else to these partitions, by an empty transaction that claims them.
 
-        aiokafka claims a partition only by sending to it, so its transaction manager is asked directly; the version is
-        pinned (docs/decisions/0004) and a test holds it to this.
+        aiokafka claims a partition only when something is sent to it, so its transaction manager is asked directly
+        (docs/decisions/0004).
         """
-        async with self._in_time():
+        async with self._within(TRANSACTION_SECONDS):
             await self._producer.begin_transaction()
             for partition in partitions:
                 self._producer._txn_manager.maybe_add_partition_to_txn(partition)  # noqa: SLF001 - see above
             await (self._producer.commit_transaction() if commit else self._producer.abort_transaction())
 
     @asynccontextmanager
-    async def _in_time(self, seconds: float = PUBLISH_SECONDS) -> AsyncIterator[None]:
+    async def _within(self, seconds: float) -> AsyncIterator[None]:
         """End the block after the seconds, and at once when a connection is lost."""
         self.check()
         try:
@@ -166,7 +172,7 @@ class Publisher:
         finally:
             self._deadline = None
 
-    def _give_up(self) -> None:
+    def _expire(self) -> None:
         if self._deadline is not None and not self._deadline.expired():
             self._deadline.reschedule(asyncio.get_running_loop().time())
 
@@ -177,9 +183,9 @@ class Publisher:
     async def _send(self, partition: int, batches: Iterable[RecordBatch]) -> None:
         topic = self._settings.events_topic
         acknowledged = [await self._producer.send_batch(batch, topic, partition=partition) for batch in batches]
-        await self._reached("after_send")
+        await self._failpoint("after_send")
         for future in acknowledged:
             await future
 
-    def _compute_partition(self, user_id: str) -> int:
-        return partition_of(user_id.encode(), self._settings.topic_partitions)
+    def _compute_partition(self, subject_id: str) -> int:
+        return partition_of(subject_id.encode(), self._settings.topic_partitions)

@@ -1,4 +1,4 @@
-"""Reading the relay's own topic and the ends of partitions: short, bounded, in no consumer group."""
+"""Short, bounded reads in no consumer group: of the relay's own topic, and of the ends of partitions."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from chassis.kafka.client import REQUEST_SECONDS, client_arguments
 from outbox.settings import RelaySettings
 
-#: How far before the end the search for the newest record begins; it grows until a record is found. Every record is
-#: followed by its transaction's marker, and other installations may write to the same topic.
+#: How far before the end the search for the newest record begins; the step grows until a record is found. Markers stand
+#: between records, and other relays may write to the same topic.
 FIRST_STEP: Final = 64
 #: One wait for records, in milliseconds.
 _POLL_MS: Final = 200
@@ -22,47 +22,47 @@ _POLL_MS: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Readers:
-    """Two consumers of nothing yet: one sees what is committed, the other everything, aborted records included."""
+    """Two consumers without partitions: one sees what is committed, the other all records, aborted ones included."""
 
     committed: AIOKafkaConsumer
-    everything: AIOKafkaConsumer
+    uncommitted: AIOKafkaConsumer
 
     @classmethod
     @asynccontextmanager
     async def open(cls, settings: RelaySettings) -> AsyncIterator[Readers]:
-        """Start both; they are stopped at the end.
+        """Start both, and stop them at the end of the block.
 
         Raises:
             KafkaError, OSError, TimeoutError: no broker answered in time.
         """
         async with (
             _started(settings, "read_committed") as committed,
-            _started(settings, "read_uncommitted") as everything,
+            _started(settings, "read_uncommitted") as uncommitted,
         ):
-            yield cls(committed, everything)
+            yield cls(committed, uncommitted)
 
 
 @asynccontextmanager
 async def _started(
     settings: RelaySettings, isolation_level: Literal["read_committed", "read_uncommitted"]
 ) -> AsyncIterator[AIOKafkaConsumer]:
-    made = AIOKafkaConsumer(
+    consumer = AIOKafkaConsumer(
         **client_arguments(settings),
         isolation_level=isolation_level,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
     )
     try:
-        await asyncio.wait_for(made.start(), REQUEST_SECONDS)
-        yield made
+        await asyncio.wait_for(consumer.start(), REQUEST_SECONDS)
+        yield consumer
     finally:
-        await asyncio.wait_for(made.stop(), REQUEST_SECONDS)
+        await asyncio.wait_for(consumer.stop(), REQUEST_SECONDS)
 
 
-async def newest_between(
+async def newest_value(
     reader: AIOKafkaConsumer, partition: TopicPartition, key: bytes, end: int | None = None
 ) -> bytes | None:
-    """The value of the newest record with this key that the reader can see before `end` (None: the end as it is)."""
+    """The value of the newest record with this key that the reader can see before `end` (None: the current end)."""
     begin = (await reader.beginning_offsets([partition]))[partition]
     if end is None:
         end = (await reader.end_offsets([partition]))[partition]
@@ -70,7 +70,7 @@ async def newest_between(
     step = FIRST_STEP
     while True:
         start, found = max(begin, end - step), None
-        async for message in read_to(reader, partition, start, end):
+        async for message in read_until(reader, partition, start, end):
             if message.key == key:
                 found = message.value
         if found is not None or start == begin:
@@ -78,10 +78,10 @@ async def newest_between(
         step *= 4
 
 
-async def read_to(
+async def read_until(
     reader: AIOKafkaConsumer, partition: TopicPartition, start: int, end: int
 ) -> AsyncIterator[ConsumerRecord]:
-    """Every record from `start` to before `end`; ends are judged by position, since markers take offsets too."""
+    """Every record from `start` to before `end`; the position tells the end, since markers take offsets too."""
     reader.seek(partition, start)
     while await reader.position(partition) < end:
         for message in (await reader.getmany(partition, timeout_ms=_POLL_MS)).get(partition, ()):

@@ -1,1 +1,1 @@
-"""The relay: one process publishes the outbox to Kafka, others stand by."""
+"""Reading and emptying the outbox: one relay leads, publishes page by page, and deletes what is published."""

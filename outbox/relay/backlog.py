@@ -1,4 +1,4 @@
-"""How far the outbox is behind: what `/metrics` and `muster lag` show."""
+"""How far the relay is behind, as `/metrics` and `muster lag` show it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from chassis.postgres.database import COMMAND_SECONDS
 
-#: Counting reads rows; above this many the planner's estimate is told instead, so that looking never costs more.
+#: Counting reads rows. Above this many the planner's estimate is shown, so that counting never costs more.
 COUNTED: Final = 10_000
 
 _BACKLOG: Final = """
@@ -20,7 +20,7 @@ SELECT
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """Events committed and not yet published, and the age of the oldest in seconds (0 for none)."""
+    """Events that are committed and not yet published, and the age of the oldest in seconds (0 for none)."""
 
     events: int
     estimated: bool
@@ -28,7 +28,7 @@ class Backlog:
 
 
 async def read_backlog(connection: Any) -> Backlog:
-    """Look at the outbox; an estimate where there is more than COUNTED."""
+    """Count the outbox's rows; estimate them where there are more than COUNTED."""
     row = await connection.fetchrow(_BACKLOG, COUNTED + 1, timeout=COMMAND_SECONDS)
     many = row["counted"] > COUNTED
     events = max(row["counted"], row["estimated"]) if many else row["counted"]

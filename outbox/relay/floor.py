@@ -1,10 +1,14 @@
 """The floor: an outbox id below which no row can appear any more, so that polls need not step over dead rows.
 
 A reader that holds a snapshot keeps vacuum from removing what the relay deleted, and a poll from the beginning would
-read past all of it. Every transaction that appends has its xid before its outbox id (the user's row is written first),
-so: remember the greatest id seen and the next xid (`pg_snapshot_xmax`) of a later moment; once `pg_snapshot_xmin` has
-reached that xid, every transaction that could hold a lower id has ended. When a poll after that has returned all there
-is up to the id, the id is the floor. In memory only and per connection: xids mean nothing after a server crash.
+read past all of it. Every transaction that appends gets its xid before its outbox id, because it writes the subject's
+row first. So:
+
+1. Remember the greatest id seen, and the next xid (`pg_snapshot_xmax`) of a later moment.
+2. Once `pg_snapshot_xmin` has reached that xid, every transaction that could hold a lower id has ended.
+3. When a poll after that has returned everything up to the id, the id is the floor.
+
+It is kept in memory, for one connection: xids mean nothing after a server crash.
 
 Source: PostgreSQL's documentation, 9.28.8 "Transaction ID and Snapshot Information Functions".
 """
@@ -14,7 +18,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Floor:
-    """The floor of one connection; ask `value`, tell it of snapshots and polls in the order they happen."""
+    """The floor of one connection, `value`; tell it of snapshots and polls in the order in which they happen."""
 
     value: int = 0
     _greatest: int = 0
@@ -22,7 +26,7 @@ class Floor:
     _proven: int = 0
 
     def observe(self, xmin: int, xmax: int) -> None:
-        """A snapshot taken now, before the next poll."""
+        """A snapshot was taken now, before the next poll."""
         if self._candidate and xmin >= self._candidate[1]:
             self._proven = self._candidate[0]
             self._candidate = None
@@ -30,7 +34,7 @@ class Floor:
             self._candidate = (self._greatest, xmax)
 
     def polled(self, greatest: int | None, *, complete: bool) -> None:
-        """A poll's greatest id (None: it found nothing), and whether it returned all there was above the floor."""
+        """A poll found `greatest` (None for nothing); `complete` if it returned everything above the floor."""
         self._greatest = max(self._greatest, greatest or 0)
         if self._proven > self.value and (complete or (greatest or 0) >= self._proven):
             self.value = self._proven

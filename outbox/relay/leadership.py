@@ -1,8 +1,8 @@
-"""Leadership: one relay a database is active, because it holds a session advisory lock on a connection of its own.
+"""Leadership: for each database one relay is active; it holds a session advisory lock on a connection of its own.
 
-PostgreSQL gives the lock back the moment that connection ends: at once when the process dies, after the TCP keepalives
-below when its host freezes. No clocks are compared. A standby asks again and again rather than waiting inside the lock
-function: a statement that waits for hours holds a snapshot, and keeps vacuum from the very table the relay empties.
+PostgreSQL releases the lock when that connection ends: at once when the process dies, after the TCP keepalives below
+when its host freezes. No clocks are compared. A standby asks again and again and does not wait inside the lock
+function: a statement that waits for hours holds a snapshot, and keeps vacuum off the table that the relay empties.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ import asyncpg
 from chassis.postgres.database import connect, disconnect
 from chassis.settings import PostgresAddress
 
-#: The lock's key: advisory locks are per database, and so is the outbox. "must" and "outb" in ASCII.
+#: The lock's key, "must" and "outb" in ASCII. Advisory locks are per database, and so is the outbox.
 _CLASS: Final = 0x6D757374
 _OBJECT: Final = 0x6F757462
-#: The server notices a frozen host 2 + 4 x 1 s after its last word, and its lock is free: with the standby's poll and
-#: start a take-over takes well under 10 s. A network that is silent as long costs one take-over, and nothing else.
+#: The server notices a frozen host 2 + 4 x 1 s after its last packet, and releases its lock. With the standby's poll
+#: and start a take-over takes well under 10 s. A network that is silent for as long costs one take-over, nothing else.
 KEEPALIVES: Final = {
     "tcp_keepalives_idle": "2",
     "tcp_keepalives_interval": "1",
     "tcp_keepalives_count": "4",
     "tcp_user_timeout": "6000",
 }
-#: A question about the lock is answered in a millisecond; a server that takes longer than this has lost it for us.
+#: The server tells who holds the lock in a millisecond; one that takes longer than this counts as having lost it.
 LOCK_SECONDS: Final = 5.0
 
 _TRY: Final = "SELECT pg_try_advisory_lock($1, $2)"
@@ -46,27 +46,27 @@ FROM pg_locks JOIN pg_stat_activity USING (pid)
 WHERE locktype = 'advisory' AND classid = $1 AND objid = $2 AND objsubid = 2 AND granted
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
-#: How the lock's session is named; the process that holds it follows.
-APPLICATION: Final = "muster relay lock"
+#: The application name of the lock's session; the process that holds it follows.
+LOCK_APPLICATION: Final = "muster relay lock"
 
 
 class LeadershipLostError(Exception):
-    """The lock is not, or not surely, held any more: another relay may be active."""
+    """The lock is no longer held for certain: another relay may be active."""
 
 
 class Leadership:
-    """The lock and its connection; closing gives both back."""
+    """The lock and its connection; `close` releases both."""
 
     def __init__(self, connection: asyncpg.Connection[Any]) -> None:
-        """Use `connect`."""
+        """Use `open`."""
         self._connection = connection
         self._lost = asyncio.Event()
         connection.add_termination_listener(lambda _: self._lost.set())
 
     @classmethod
     async def open(cls, address: PostgresAddress) -> Leadership:
-        """A connection that may ask for the lock; it does not have it yet."""
-        return cls(await connect(address, application=f"{APPLICATION} {instance()}", **KEEPALIVES))
+        """Connect; the lock is not asked for yet."""
+        return cls(await connect(address, application=f"{LOCK_APPLICATION} {instance()}", **KEEPALIVES))
 
     async def acquire(self) -> bool:
         """Take the lock if it is free."""
@@ -92,13 +92,13 @@ class Leadership:
         return self._lost
 
     async def close(self) -> None:
-        """Give the lock back, so that a standby need not wait for anything."""
+        """Release the lock, so that a standby need not wait for anything."""
         await disconnect(self._connection)
 
 
 @dataclass(frozen=True, slots=True)
 class Leader:
-    """The relay that holds the lock: host and process id, its address, and seconds since it asked for the lock."""
+    """The relay that holds the lock: its host and process id, its address, and seconds since it connected."""
 
     instance: str
     address: str | None
@@ -106,13 +106,13 @@ class Leader:
 
 
 async def read_leader(connection: Any) -> Leader | None:
-    """Who leads, as the database knows; None for nobody."""
+    """The leader as the database knows it; None if nobody leads."""
     row = await connection.fetchrow(_LEADER, _CLASS, _OBJECT, timeout=LOCK_SECONDS)
     if row is None:
         return None
-    return Leader(row["application_name"].removeprefix(APPLICATION).strip(), row["address"], row["seconds"])
+    return Leader(row["application_name"].removeprefix(LOCK_APPLICATION).strip(), row["address"], row["seconds"])
 
 
 def instance() -> str:
-    """This process, for people who look for it: host and process id, at most as long as PostgreSQL keeps names."""
+    """This process for people who look for it: host and process id, cut to what PostgreSQL keeps of a name."""
     return f"{socket.gethostname()[:30]}:{os.getpid()}"

@@ -1,20 +1,20 @@
-"""The relay: publishes the outbox to Kafka, each event exactly once and each user's events in order.
+"""The relay: publishes the outbox to Kafka, each event exactly once and each subject's events in order.
 
-How it goes, and why nothing is lost, repeated or reordered for read_committed consumers:
+How it works, and why read_committed consumers find nothing lost, repeated or reordered:
 
-1. *Lead.* One relay a database holds the lock (outbox/relay/leadership.py); the others stand by.
-2. *Fence.* A new producer of the same transactional id ends whatever its predecessor left open.
-3. *Settle.* What hangs is mended (outbox/publishing/hanging.py); the newest record names the last batch in Kafka, and
-   what of it is still in the outbox is deleted.
+1. *Lead.* For each database one relay holds the lock (outbox/relay/leadership.py); the others stand by.
+2. *Fence.* A new producer with the same transactional id ends whatever its predecessor left open.
+3. *Settle.* Hanging transactions are mended (outbox/publishing/hanging.py). The newest record names the last page in
+   Kafka; what of it is still in the outbox is deleted (outbox/relay/settlement.py).
 4. *Publish.* A page of rows, in id order, and the record that names it go out in one Kafka transaction; then the rows
-   are deleted; only then the next one may commit. So at most one batch is ever in doubt, and step 3 knows which.
-   With a backlog a page is read and prepared while the one before it is in flight, and sent while that one's rows are
-   being deleted; without, it is read late, so that it takes along what has come.
-5. *On any error*, a lost connection among them, discard the producer, prove that the lock is still held, and go back to
+   are deleted; only then the next transaction may commit. So at most one page is ever in doubt, and step 3 knows which.
+   With a backlog, a page is read and prepared while the one before it is in flight, and sent while that one's rows are
+   being deleted. Without a backlog, it is read late, so that it takes along what has come meanwhile.
+5. *On any error*, a lost connection included, discard the producer, prove that the lock is still held, and go back to
    step 2; or to step 1 if it is not. Two relays that each "just reconnect" would fence each other for ever.
 
-It never skips an event, never parks one and never gives up: an outage of any length costs delay. The two exceptions are
-facts that only a person can resolve (RelayStopError): then the process ends with exit code 1 and says what they are.
+It never skips an event, never parks one and never gives up: an outage of any length costs delay. Only a person can
+resolve the facts of a RelayStopError: then the process ends with exit code 1 and says what they are.
 """
 
 from __future__ import annotations
@@ -27,44 +27,54 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-import structlog
-
 from chassis.clock import utc_now
 from chassis.kafka.client import TopicMismatchError
-from chassis.lifecycle import Backoff, wait_for_event
+from chassis.lifecycle import Backoff, alongside, wait_for_event
 from events.times import rfc3339
-from outbox.notifier import Listener
-from outbox.publishing.hanging import Open, TransactionHangsError, watching
-from outbox.publishing.publisher import Batches, Publisher, Reached, nothing_happens
-from outbox.publishing.record import BatchRecord, RelayStopError, digest, encode
+from outbox.publishing.hanging import StableOffsets, TransactionHangsError, watching
+from outbox.publishing.publisher import Failpoint, PartitionBatches, Publisher, no_failpoint
+from outbox.publishing.relay_record import RelayRecord, RelayStopError, digest, encode_relay_record
 from outbox.relay import metrics
 from outbox.relay.leadership import Leadership, LeadershipLostError
-from outbox.relay.settlement import settle
+from outbox.relay.settlement import settle_last_page
 from outbox.relay.state import RelayState
+from outbox.relay.wakeup import WakeUp
 from outbox.relay.work_list import WorkList
 from outbox.settings import RelaySettings
 from outbox.topics import check_topics
 
-log = structlog.get_logger("outbox.relay")
-
 #: Retries after an error: at once after a hiccup, every few seconds in an outage.
 RETRY_FIRST_SECONDS: Final = 0.1
 RETRY_CAP_SECONDS: Final = 5.0
-#: How long after the last event the poll stays hot.
+#: How long after the last event the relay polls at the hot rate.
 HOT_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
+class _Term:
+    """The time for which this relay leads."""
+
+    leadership: Leadership
+    wakeup: WakeUp
+    stopping: asyncio.Event
+
+    def is_over(self) -> bool:
+        """Whether the relay was told to stop, or does not lead any more."""
+        return self.stopping.is_set() or self.leadership.lost.is_set()
+
+
+@dataclass(frozen=True, slots=True)
 class _Session:
-    """What one start of the producer works with, until something is wrong with it."""
+    """What one start of the producer works with, until something goes wrong."""
 
     work_list: WorkList
     publisher: Publisher
     hangs: asyncio.Event
     #: Where rows are deleted; one that fails ends the session.
     deletions: asyncio.TaskGroup
-    #: Set while the rows of all that is committed are deleted: only then a batch may be committed or a page be read.
+    #: Set while the rows of all that is committed are deleted: only then a page may be committed or read.
     settled: asyncio.Event
+    identity: str
 
     def check(self) -> None:
         """Raise if this session must end; asked between two transactions, so that a new start has nothing to abort."""
@@ -82,11 +92,11 @@ class _Page:
     appended_at: list[float]
     #: Whether there was more than a page.
     more: bool
-    prepared: list[Batches]
+    prepared: list[PartitionBatches]
 
 
 class Relay:
-    """One relay process's work; `run` is called once."""
+    """The work of one relay process; `run` is called once."""
 
     def __init__(
         self,
@@ -94,28 +104,27 @@ class Relay:
         *,
         now: Callable[[], datetime] = utc_now,
         while_leading: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
-        reached: Reached = nothing_happens,
+        failpoint: Failpoint = no_failpoint,
     ) -> None:
-        """`now` dates the record, `while_leading` is entered for a term, `reached` is called at the failpoints."""
+        """`now` dates the record; `while_leading` is entered for each term."""
         self.state = RelayState()
         self._settings = settings
         self._now = now
         self._while_leading = while_leading
-        self._reached = reached
+        self._failpoint = failpoint
         self._backoff = Backoff(first=RETRY_FIRST_SECONDS, cap=RETRY_CAP_SECONDS)
-        self._foreign: Open = {}
+        self._foreign: StableOffsets = {}
         self._last_commit = 0.0
-        self._last_event = 0.0
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Lead or stand by until `stopping` is set; a batch that has begun is finished.
+        """Lead or stand by until `stopping` is set; a page that has begun is finished.
 
         Raises:
             RelayStopError: only an operator can say how to go on.
         """
         while not stopping.is_set():
             try:
-                await self._term(stopping)
+                await self._stand_by_and_lead(stopping)
             except RelayStopError:
                 raise
             except Exception as error:  # noqa: BLE001 - an outage of any kind costs delay, never an event
@@ -123,8 +132,7 @@ class Relay:
                 await wait_for_event(stopping, self._backoff.next())
         self.state.stopped()
 
-    async def _term(self, stopping: asyncio.Event) -> None:
-        """Stand by, lead, and return when told to stop."""
+    async def _stand_by_and_lead(self, stopping: asyncio.Event) -> None:
         leadership = await Leadership.open(self._settings.command_database)
         try:
             while not await leadership.acquire():
@@ -132,45 +140,46 @@ class Relay:
                 if await wait_for_event(stopping, self._settings.relay_standby_poll_ms / 1000):
                     return
             async with (
-                Listener.open(self._settings.command_database) as listener,
+                WakeUp.open(self._settings.command_database) as wakeup,
                 self._while_leading(),
-                _waking(listener, stopping, leadership.lost),
+                _waking_at(wakeup, stopping, leadership.lost),
             ):
-                await self._lead(leadership, listener, stopping)
+                await self._lead(_Term(leadership, wakeup, stopping))
         finally:
             await leadership.close()
 
-    async def _lead(self, leadership: Leadership, listener: Listener, stopping: asyncio.Event) -> None:
-        while not stopping.is_set():
-            await leadership.prove()
+    async def _lead(self, term: _Term) -> None:
+        while not term.stopping.is_set():
+            await term.leadership.prove()
             try:
-                await self._publish_until_told(leadership, listener, stopping)
+                await self._settle_and_publish(term)
             except (RelayStopError, LeadershipLostError):
                 raise
             except Exception as error:  # noqa: BLE001 - whatever failed, the way on is the same: steps 2 to 4
                 self.state.failing(error)
                 metrics.PRODUCER_RECREATED.inc()
-                await wait_for_event(stopping, self._backoff.next())
+                await wait_for_event(term.stopping, self._backoff.next())
 
-    async def _publish_until_told(self, leadership: Leadership, listener: Listener, stopping: asyncio.Event) -> None:
+    async def _settle_and_publish(self, term: _Term) -> None:
         settings = self._settings
         await self._check_topics()
         work_list = await WorkList.open(
             settings.command_database, page_rows=settings.relay_page_rows, page_bytes=settings.relay_page_bytes
         )
         try:
-            publisher = await Publisher.open(settings, reached=self._reached)
+            publisher = await Publisher.open(settings, failpoint=self._failpoint)
             self.state.beat()
             try:
-                await settle(work_list, publisher, settings, self._foreign, self.state.beat)
+                await settle_last_page(work_list, publisher, settings, self._foreign, self.state.beat)
                 async with (
                     watching(settings, self._foreign) as hangs,
-                    _waking(listener, publisher.lost, hangs),
+                    _waking_at(term.wakeup, publisher.lost, hangs),
                     asyncio.TaskGroup() as deletions,
                 ):
-                    session = _Session(work_list, publisher, hangs, deletions, asyncio.Event())
+                    identity = await work_list.identity()
+                    session = _Session(work_list, publisher, hangs, deletions, asyncio.Event(), identity)
                     session.settled.set()
-                    await self._drain(session, leadership, listener, stopping)
+                    await self._publish_pages(session, term)
             finally:
                 await publisher.close()
         finally:
@@ -182,30 +191,27 @@ class Relay:
         except TopicMismatchError as error:
             raise RelayStopError(str(error)) from error
 
-    async def _drain(
-        self, session: _Session, leadership: Leadership, listener: Listener, stopping: asyncio.Event
-    ) -> None:
-        identity = await session.work_list.identity()
+    async def _publish_pages(self, session: _Session, term: _Term) -> None:
         page = await self._read(session)
-        while not (stopping.is_set() or leadership.lost.is_set()):
+        while not term.is_over():
             self.state.beat()
             session.check()
             if page.ids:
-                ahead = await self._publish(page, session, identity)
+                ahead = await self._publish(page, session)
                 if ahead is None:
-                    # Read late, after the gap: what has come meanwhile goes out with it instead of after it.
+                    # Read after the gap: what has come meanwhile goes out with it instead of after it.
                     await self._leave_gap()
                 page = ahead or await self._read(session)
             else:
-                # Nothing to publish, or all of it published: only now is it sure that this relay can.
-                self._well()
-                await listener.wait(self._poll_seconds())
+                # All is published, or there was nothing to publish: only now is it certain that this relay can.
+                self._note_success()
+                await term.wakeup.wait(self._poll_seconds())
                 page = await self._read(session)
 
-    async def _read(self, session: _Session, flying: Sequence[int] = ()) -> _Page:
+    async def _read(self, session: _Session, in_flight: Sequence[int] = ()) -> _Page:
         """The next page, ready to be published."""
         await session.settled.wait()
-        rows = await session.work_list.page(flying)
+        rows = await session.work_list.page(in_flight)
         return _Page(
             ids=[row["id"] for row in rows],
             digest=digest([row["event_id"] for row in rows]),
@@ -214,39 +220,37 @@ class Relay:
             prepared=await session.publisher.prepare(rows),
         )
 
-    async def _publish(self, page: _Page, session: _Session, identity: str) -> _Page | None:
-        """Publish one page and have it deleted; gives the page after it, read meanwhile, where there is a backlog."""
+    async def _publish(self, page: _Page, session: _Session) -> _Page | None:
+        """Publish one page and have it deleted; in a backlog, return the next page, which is read meanwhile."""
         await self._leave_gap()
         async with asyncio.TaskGroup() as both:
-            both.create_task(self._send(page, session, identity))
+            both.create_task(self._send(page, session))
             ahead = both.create_task(self._read(session, page.ids)) if page.more else None
         return ahead.result() if ahead else None
 
-    async def _send(self, page: _Page, session: _Session, identity: str) -> None:
-        await session.publisher.publish(page.prepared, self._record(page, identity), session.settled)
+    async def _send(self, page: _Page, session: _Session) -> None:
+        record = RelayRecord(
+            ids=tuple(page.ids),
+            digest=page.digest,
+            system_identifier=session.identity,
+            time=rfc3339(self._now()),
+        )
+        await session.publisher.publish(page.prepared, encode_relay_record(record), session.settled)
         session.settled.clear()
-        self._last_commit = self._last_event = time.monotonic()
+        self._last_commit = time.monotonic()
         session.deletions.create_task(self._delete(page, session))
 
     async def _delete(self, page: _Page, session: _Session) -> None:
-        await self._reached("before_delete")
+        await self._failpoint("before_delete")
         await session.work_list.delete(page.ids)
-        await self._reached("after_delete")
+        await self._failpoint("after_delete")
         session.settled.set()
-        self._count(page)
-
-    def _record(self, page: _Page, identity: str) -> bytes:
-        return encode(
-            BatchRecord(ids=tuple(page.ids), digest=page.digest, system_identifier=identity, time=rfc3339(self._now()))
-        )
-
-    def _count(self, page: _Page) -> None:
         now = self._now().timestamp()
         metrics.PUBLISHED.inc(len(page.ids))
-        metrics.PUBLISH_SECONDS.observe_all([now - appended_at for appended_at in page.appended_at])
-        self._well()
+        metrics.PUBLISH_LATENCY.observe_all([now - appended_at for appended_at in page.appended_at])
+        self._note_success()
 
-    def _well(self) -> None:
+    def _note_success(self) -> None:
         self._backoff.reset()
         self.state.leading()
 
@@ -256,22 +260,17 @@ class Relay:
             await asyncio.sleep(rest)
 
     def _poll_seconds(self) -> float:
-        hot = time.monotonic() - self._last_event < HOT_SECONDS
+        hot = time.monotonic() - self._last_commit < HOT_SECONDS
         return (self._settings.relay_hot_poll_ms if hot else self._settings.relay_idle_poll_ms) / 1000
 
 
 @asynccontextmanager
-async def _waking(listener: Listener, *events: asyncio.Event) -> AsyncIterator[None]:
-    """End the listener's waits when one of the events is set."""
-    wakers = [asyncio.create_task(_wake_at(event, listener)) for event in events]
-    try:
+async def _waking_at(wakeup: WakeUp, *events: asyncio.Event) -> AsyncIterator[None]:
+    """End the relay's waits when one of the events is set."""
+    async with alongside(*(_wake_at(event, wakeup) for event in events)):
         yield
-    finally:
-        for waker in wakers:
-            waker.cancel()
-        await asyncio.gather(*wakers, return_exceptions=True)
 
 
-async def _wake_at(event: asyncio.Event, listener: Listener) -> None:
+async def _wake_at(event: asyncio.Event, wakeup: WakeUp) -> None:
     await event.wait()
-    listener.wake()
+    wakeup.wake()

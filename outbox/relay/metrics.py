@@ -1,4 +1,4 @@
-"""What the relay counts, for `/metrics` and `muster lag`."""
+"""The relay's metrics, for `/metrics` and `muster lag`."""
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 
 class PageHistogram(Collector):
-    """A histogram that takes a page of values at a time: prometheus_client's takes a lock and two calls for each."""
+    """A histogram that takes a page of values at once: prometheus_client's takes a lock and two calls for each."""
 
     def __init__(self, name: str, documentation: str, bounds: Sequence[float]) -> None:
         """Register under `name`; `bounds` are the buckets' upper bounds in seconds, ascending."""
@@ -22,13 +22,13 @@ class PageHistogram(Collector):
         REGISTRY.register(self)
 
     def observe_all(self, values: Sequence[float]) -> None:
-        """Count every value; clocks that disagree may make one negative, which counts as zero."""
+        """Count every value; a negative one, from clocks that disagree, counts as zero."""
         if not values:
             return
         bounds, counts = self._bounds, self._counts
         first, last = bisect_left(bounds, min(values)), bisect_left(bounds, max(values))
         if first == last:
-            # A page of a backlog: its events have waited about as long.
+            # Usual for a page of a backlog: all its events have waited about as long.
             counts[first] += len(values)
         else:
             for value in values:
@@ -43,19 +43,19 @@ class PageHistogram(Collector):
         yield HistogramMetricFamily(self._name, self._documentation, buckets=buckets, sum_value=self._sum)
 
 
-BACKLOG = Gauge(
+BACKLOG_EVENTS = Gauge(
     "muster_outbox_backlog_events", "Events committed and not yet published; an estimate above 10,000; 0 on standby."
 )
-OLDEST = Gauge(
+OLDEST_SECONDS = Gauge(
     "muster_outbox_oldest_unpublished_seconds", "Age of the oldest event not yet published; 0 for none, and on standby."
 )
 PUBLISHED = Counter("muster_outbox_published_total", "Events published by this process.")
-#: Append to committed on Kafka; buckets in seconds, from the best a trickle can reach to a long outage.
-PUBLISH_SECONDS = PageHistogram(
+#: Buckets in seconds, from the best that a trickle can reach to a long outage.
+PUBLISH_LATENCY = PageHistogram(
     "muster_outbox_publish_seconds",
     "From the command's transaction to the event's commit on Kafka.",
     (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0),
 )
-LEADER = Gauge("muster_outbox_leader", "1 while this process publishes, 0 on standby.")
+LEADING = Gauge("muster_outbox_leader", "1 while this process publishes, 0 on standby.")
 PRODUCER_RECREATED = Counter("muster_outbox_producer_recreated_total", "Producers discarded after an error.")
 BELOW_FLOOR = Counter("muster_outbox_below_floor_total", "Rows found below the floor; any is a bug.")

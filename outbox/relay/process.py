@@ -1,4 +1,4 @@
-"""The relay's process: the relay, its maintenance and its probes, until SIGTERM or SIGINT."""
+"""The relay's process: the relay, its maintenance and its probes, until it is told to stop."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import structlog
 
 from chassis.http.health import Health, serve_health
-from outbox.publishing.record import RelayStopError
+from outbox.publishing.relay_record import RelayStopError
 from outbox.relay.loop import Relay
 from outbox.relay.maintenance import Job, maintaining
 from outbox.settings import RelaySettings
@@ -17,10 +17,10 @@ log = structlog.get_logger("outbox.relay")
 
 
 async def serve(settings: RelaySettings, stopping: asyncio.Event, jobs: Sequence[Job] = ()) -> int:
-    """Relay until told to stop; while this relay leads, it runs `jobs` beside its own maintenance.
+    """Relay until `stopping` is set; while this relay leads, it runs `jobs` beside its own maintenance.
 
     Returns:
-        The exit code: 0 after a stop, 1 where only an operator can say how to go on (the log says what and why).
+        The exit code: 0 after a stop, 1 if only an operator can say how to go on (the log says what and why).
 
     Raises:
         OSError: the port of the probes is taken.

@@ -1,7 +1,8 @@
-"""Settling what a predecessor left in doubt: in Kafka, but perhaps not yet deleted from the outbox.
+"""Settling the last page of a predecessor: it may be in Kafka and not yet deleted from the outbox.
 
-At most one batch ever is: the next transaction commits only after the last one's rows are deleted. Once a new producer
-has fenced the old one its transaction is either committed or aborted, and the newest readable record tells which.
+At most one page ever is: the next transaction commits only after the last one's rows are deleted. Once a new producer
+has fenced the old one, the old one's transaction is either committed or aborted, and the newest readable record tells
+which.
 """
 
 from __future__ import annotations
@@ -13,27 +14,27 @@ from typing import Final
 import structlog
 from aiokafka import TopicPartition
 
-from outbox.publishing.hanging import Open, mend
+from outbox.publishing.hanging import Mender, StableOffsets
 from outbox.publishing.publisher import Publisher
-from outbox.publishing.record import decode, in_doubt
-from outbox.publishing.topic_reading import Readers, newest_between
+from outbox.publishing.relay_record import decode_relay_record, rows_in_doubt
+from outbox.publishing.topic_reading import Readers, newest_value
 from outbox.relay.work_list import WorkList
 from outbox.settings import RelaySettings
 
 log = structlog.get_logger("outbox.settlement")
 
-#: All that Kafka is asked: others' open transactions, which end at their timeout (46 s at most, with a margin), two
-#: waits for markers of 3 s, a roll of 30 s, and 28 s for the reading. Shorter than LIVE_SECONDS in state.py.
+#: All requests to Kafka: open transactions of others, which end at their timeout (46 s at most, with a margin), two
+#: waits for markers of 3 s, a roll of 30 s, and 28 s for reading. Shorter than LIVE_SECONDS in state.py.
 SETTLE_SECONDS: Final = 110.0
 
 
-async def settle(
-    work_list: WorkList, publisher: Publisher, settings: RelaySettings, foreign: Open, beat: Callable[[], None]
+async def settle_last_page(
+    work_list: WorkList, publisher: Publisher, settings: RelaySettings, foreign: StableOffsets, beat: Callable[[], None]
 ) -> int:
-    """Mend what hangs, then delete the last published batch from the outbox if it is still there.
+    """Mend what hangs, then delete the last published page from the outbox if it is still there.
 
-    Call it only with the leadership held and the publisher freshly open; `foreign` is what `mend` keeps for next time.
-    `beat` is called after each step.
+    Call it only with the leadership held and the publisher freshly open. `foreign` is kept for the next call
+    (`Mender.mend`), and `beat` is called after each step.
 
     Returns:
         How many rows were deleted.
@@ -43,15 +44,15 @@ async def settle(
         KafkaError, OSError, TimeoutError: the record could not be read.
     """
     async with asyncio.timeout(SETTLE_SECONDS), Readers.open(settings) as readers:
-        await mend(work_list, publisher, readers, settings, foreign)
+        await Mender(settings, publisher, readers, work_list.find).mend(foreign)
         value = await _newest_record(readers, settings)
     beat()
     if value is None:
         return 0
-    record = decode(value)
+    record = decode_relay_record(value)
     identity = await work_list.identity()
     beat()
-    published = in_doubt(record, await work_list.find(record.ids), identity)
+    published = rows_in_doubt(record, await work_list.find(record.ids), identity)
     beat()
     if published:
         await work_list.delete(published)
@@ -61,8 +62,8 @@ async def settle(
 
 
 async def _newest_record(readers: Readers, settings: RelaySettings) -> bytes | None:
-    """The newest committed record of this relay, or None where it has never published."""
+    """The newest committed record of this relay, or None if it has never published."""
     partition = TopicPartition(settings.relay_topic, 0)
-    # Only an uncommitted reader is told the true end; a committed one sees the end before open transactions.
-    end = (await readers.everything.end_offsets([partition]))[partition]
-    return await newest_between(readers.committed, partition, settings.relay_name.encode(), end)
+    # Only an uncommitted reader is told the true end; a committed one is told the end before open transactions.
+    end = (await readers.uncommitted.end_offsets([partition]))[partition]
+    return await newest_value(readers.committed, partition, settings.relay_name.encode(), end)

@@ -1,4 +1,4 @@
-"""What the relay is doing, for probes, metrics and the log: one line a change of state, not one a try."""
+"""What the relay is doing, for probes, metrics and the log: one line for a change of state, not for each try."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import structlog
 
 from chassis.http.health import NotReadyError
 from chassis.postgres.database import describe
-from outbox.relay.metrics import LEADER
+from outbox.relay.metrics import LEADING
 
 log = structlog.get_logger("outbox.relay")
 
 Phase = Literal["starting", "standby", "leading", "failing", "stopped"]
 
-#: A turn of the loop is a page at most; a loop that has not turned for this long hangs and should be restarted. It is
-#: longer than all that may happen between two beats, of which settling takes the longest: SETTLE_SECONDS
-#: (outbox/relay/settlement.py), and twice REQUEST_SECONDS until its readers have stopped.
+#: A loop that has not beaten for this long hangs and should be restarted. It is longer than whatever may happen between
+#: two beats. Settling takes the longest: SETTLE_SECONDS (outbox/relay/settlement.py), and twice REQUEST_SECONDS until
+#: its readers have stopped.
 LIVE_SECONDS: Final = 150.0
 
 
 class RelayState:
-    """The relay's phase, since when, and why it fails if it does."""
+    """The relay's phase, when its loop last turned, and why it fails if it does."""
 
     def __init__(self) -> None:
         """Starting, and alive."""
@@ -31,7 +31,7 @@ class RelayState:
         self._beat = time.monotonic()
 
     def beat(self) -> None:
-        """The loop has turned."""
+        """The loop turns."""
         self._beat = time.monotonic()
 
     def standing_by(self) -> None:
@@ -47,14 +47,14 @@ class RelayState:
         self._change("failing", _root(error))
 
     def stopped(self) -> None:
-        """The relay was told to end."""
+        """The relay has ended as it was told to."""
         self._change("stopped")
 
     async def check_ready(self) -> None:
-        """Ready: it publishes, or another relay does and this one would take over.
+        """Ready: this relay publishes, or another one does and this one would take over.
 
         Raises:
-            NotReadyError: neither is so.
+            NotReadyError: it starts, fails or has stopped.
         """
         if self.phase not in ("leading", "standby"):
             raise NotReadyError(f"{self.phase}: {self.reason}" if self.reason else self.phase)
@@ -71,7 +71,7 @@ class RelayState:
 
     def _change(self, phase: Phase, reason: str = "") -> None:
         self.beat()
-        LEADER.set(phase == "leading")
+        LEADING.set(phase == "leading")
         if (phase, reason) == (self.phase, self.reason):
             return
         level = log.warning if phase == "failing" else log.info
@@ -80,7 +80,7 @@ class RelayState:
 
 
 def _root(error: BaseException) -> str:
-    """The first cause in words: task groups wrap what happened inside them."""
+    """The first error in words: task groups wrap what happened inside them."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return describe(error)

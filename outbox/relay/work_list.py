@@ -1,8 +1,8 @@
-"""Reading and shrinking the outbox: pages in id order, deletion of what is published.
+"""Reading and shrinking the outbox: pages in id order, and deletion of what is published.
 
-One connection and one relay; every call has a deadline. A page is bounded in rows and in bytes, so a backlog of any
-size drains in bounded memory. A page read while a batch is in flight leaves out that batch by name, never by `id >
-last`: a row that commits late has a lower id and would be passed over.
+There is one connection and one relay, and every call has a deadline. A page is bounded in rows and in bytes, so a
+backlog of any size drains in bounded memory. A page that is read while another is in flight leaves out that page's rows
+by their ids, never by `id > last`: a row that commits late has a lower id and would be skipped.
 """
 
 from __future__ import annotations
@@ -19,28 +19,32 @@ from chassis.postgres.database import connect, disconnect
 from chassis.settings import PostgresAddress
 from outbox.relay.floor import Floor
 from outbox.relay.metrics import BELOW_FLOOR
+from outbox.table import OutboxRow
 
 log = structlog.get_logger("outbox.work_list")
 
 #: A page of thousands of rows takes tens of milliseconds; a server that stalls longer is treated as gone.
 STATEMENT_SECONDS: Final = 15.0
-#: How often the floor may move: each look at the snapshot is a round trip, and nothing is lost by a lower floor.
+#: How often the floor may move: each look at the snapshot is a round trip, and a lower floor loses nothing.
 FLOOR_SECONDS: Final = 0.1
-#: How often the whole table is swept for rows below the floor, which cannot be there.
+#: How often the whole table is searched for rows below the floor, where none can be.
 SWEEP_SECONDS: Final = 60.0
 #: What a row costs in memory and on the wire beside its value and headers, roughly: key, ids, Python objects.
 ROW_BYTES: Final = 256
 
-# The inner query is bounded before anything else happens, so the anti-join is over a page, not over the table; the
+# Ids come as text, which is how they are published; `appended_at` as seconds since the epoch; `total` is the bytes of
+# this row and all before it.
+# The inner query is bounded before anything else happens, so the anti-join is over a page, not over the table. The
 # window adds up sizes from TOAST pointers and never reads a value that is cut off. The first row is always taken.
-# date_part, not extract, which calculates in numeric; ROWS, for the default frame looks for peers: a third of the page.
+# date_part and not extract, which calculates in numeric. ROWS because the default frame looks for peers, which took a
+# third of the page's time.
 _PAGE: Final = f"""
-SELECT id, event_id::text, user_id::text, value, headers, date_part('epoch', appended_at) AS appended_at, total
+SELECT id, event_id::text, subject_id::text, value, headers, date_part('epoch', appended_at) AS appended_at, total
 FROM (
     SELECT o.*, sum(coalesce(octet_length(value), 0) + octet_length(headers) + {ROW_BYTES})
         OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) AS total
     FROM (SELECT * FROM outbox WHERE id > $1 ORDER BY id LIMIT $2) AS o
-    WHERE NOT EXISTS (SELECT FROM unnest($3::bigint[]) AS flying(id) WHERE flying.id = o.id)
+    WHERE NOT EXISTS (SELECT FROM unnest($3::bigint[]) AS in_flight(id) WHERE in_flight.id = o.id)
 ) AS page
 WHERE total - coalesce(octet_length(value), 0) - octet_length(headers) - {ROW_BYTES} < $4
 ORDER BY id
@@ -58,13 +62,7 @@ SELECT (SELECT system_identifier FROM pg_control_system())::text || '/' || curre
 
 
 class WorkListError(Exception):
-    """The outbox did not hold what the relay had read from it: somebody else deletes from it."""
-
-
-#: One event of the work list, columns as _PAGE selects them: read by key, because a tuple of our own for each of
-#: thousands costs more than the publishing of it. Ids come as text, which is how they are published, `appended_at` as
-#: seconds since the epoch, `total` as bytes of this and all rows before it.
-Row = asyncpg.Record
+    """The outbox no longer held what the relay had read from it: somebody else deletes from it."""
 
 
 class WorkList:
@@ -90,7 +88,7 @@ class WorkList:
         return cls(connection, page_rows=page_rows, page_bytes=page_bytes)
 
     async def close(self) -> None:
-        """Give the connection back to the server."""
+        """End the connection."""
         await disconnect(self._connection)
 
     async def identity(self) -> str:
@@ -98,31 +96,27 @@ class WorkList:
         identity: str = await self._connection.fetchval(_IDENTITY, timeout=STATEMENT_SECONDS)
         return identity
 
-    async def page(self, flying: Sequence[int] = ()) -> list[Row]:
-        """The next rows in id order without those in flight; empty when there is nothing to publish."""
+    async def page(self, in_flight: Sequence[int] = ()) -> list[OutboxRow]:
+        """The next rows in id order, without those in flight; empty when there is nothing to publish."""
         async with self._turn:
-            return await self._page(flying)
-
-    async def _page(self, flying: Sequence[int]) -> list[Row]:
-        now = time.monotonic()
-        if now >= self._sweep_due:
-            await self._sweep(flying)
-            self._sweep_due = now + SWEEP_SECONDS
-        # Within a backlog at every page: under a held snapshot each row that was deleted since is looked at again.
-        if self.more or now >= self._floor_due:
-            await self._observe()
-            self._floor_due = now + FLOOR_SECONDS
-        limit = self._page_rows + len(flying)
-        records = await self._read(self._floor.value, limit, flying)
-        complete = len(records) < self._page_rows and not self._cut(records)
-        self._floor.polled(records[-1]["id"] if records else None, complete=complete)
-        self.more = not complete
-        return records
+            now = time.monotonic()
+            if now >= self._sweep_due:
+                await self._sweep(in_flight)
+                self._sweep_due = now + SWEEP_SECONDS
+            # In a backlog at every page: under a held snapshot, each row deleted since is looked at again.
+            if self.more or now >= self._floor_due:
+                await self._observe()
+                self._floor_due = now + FLOOR_SECONDS
+            rows = await self._read(self._floor.value, in_flight)
+            complete = len(rows) < self._page_rows and not self._is_cut(rows)
+            self._floor.polled(rows[-1]["id"] if rows else None, complete=complete)
+            self.more = not complete
+            return rows
 
     async def find(self, ids: Sequence[int]) -> list[tuple[int, str]]:
         """Which of these ids are there, with their event ids, in id order."""
-        records = await self._connection.fetch(_FIND, list(ids), timeout=STATEMENT_SECONDS)
-        return [(record["id"], record["event_id"]) for record in records]
+        rows = await self._connection.fetch(_FIND, list(ids), timeout=STATEMENT_SECONDS)
+        return [(row["id"], row["event_id"]) for row in rows]
 
     async def delete(self, ids: Sequence[int]) -> None:
         """Delete published rows, all of them or (on an error) none.
@@ -131,29 +125,29 @@ class WorkList:
             WorkListError: some were not there.
         """
         async with self._turn:
-            answer = await self._connection.execute(_DELETE, list(ids), timeout=STATEMENT_SECONDS)
-        deleted = int(answer.removeprefix("DELETE "))
+            status = await self._connection.execute(_DELETE, list(ids), timeout=STATEMENT_SECONDS)
+        deleted = int(status.removeprefix("DELETE "))
         if deleted != len(ids):
             raise WorkListError(f"{len(ids)} published events were to leave the outbox, {deleted} were there")
 
-    async def _read(self, floor: int, limit: int, flying: Sequence[int]) -> list[asyncpg.Record]:
+    async def _read(self, floor: int, in_flight: Sequence[int]) -> list[OutboxRow]:
+        limit = self._page_rows + len(in_flight)
         return await self._connection.fetch(
-            _PAGE, floor, limit, list(flying), self._page_bytes, self._page_rows, timeout=STATEMENT_SECONDS
+            _PAGE, floor, limit, list(in_flight), self._page_bytes, self._page_rows, timeout=STATEMENT_SECONDS
         )
 
-    def _cut(self, records: list[asyncpg.Record]) -> bool:
-        return bool(records) and records[-1]["total"] >= self._page_bytes
+    def _is_cut(self, rows: list[OutboxRow]) -> bool:
+        return bool(rows) and rows[-1]["total"] >= self._page_bytes
 
     async def _observe(self) -> None:
         snapshot = await self._connection.fetchrow(_SNAPSHOT, timeout=STATEMENT_SECONDS)
         assert snapshot is not None
         self._floor.observe(snapshot["xmin"], snapshot["xmax"])
 
-    async def _sweep(self, flying: Sequence[int]) -> None:
+    async def _sweep(self, in_flight: Sequence[int]) -> None:
         """The safety net behind the floor: a row below it is counted as a bug, and published all the same."""
-        known = set(flying)
-        records = await self._read(0, self._page_rows + len(flying), flying)
-        below = [record["id"] for record in records if record["id"] <= self._floor.value and record["id"] not in known]
+        rows = await self._read(0, in_flight)
+        below = [row["id"] for row in rows if row["id"] <= self._floor.value]
         if below:
             BELOW_FLOOR.inc(len(below))
             log.error("outbox.rows_below_floor", ids=below[:10], count=len(below), floor=self._floor.value)

@@ -52,13 +52,13 @@ async def test_each_line_is_answered_in_order_and_the_summary_comes_last(
     assert [(result["line"], result["status"]) for result in results[:2]] == [(1, "created"), (2, "created")]
     assert results[2] == {"complete": True, "created": 2, "unchanged": 0, "failed": 0}
     row = await database.fetchrow("SELECT * FROM users WHERE username = 'bob'")
-    event = await database.fetchrow("SELECT * FROM outbox WHERE user_id = $1", results[1]["id"])
+    event = await database.fetchrow("SELECT * FROM outbox WHERE subject_id = $1", results[1]["id"])
     assert row is not None
     assert event is not None
     assert (row["password_hash"], row["email_key"], row["event_id"]) == (HASH, "bob@example.com", event["event_id"])
     envelope = envelope_of(event["headers"])
     assert (envelope.type, envelope.version) == ("muster.user.registered.v1", 1)
-    assert (envelope.event_id, envelope.subject_id) == (event["event_id"], event["user_id"])
+    assert (envelope.event_id, envelope.subject_id) == (event["event_id"], event["subject_id"])
     published = json.loads(event["value"])
     assert published["user"]["attributes"] == json.loads(row["attributes"]) == {"a": 1}
     assert published["user"]["id"] == results[1]["id"]
@@ -75,7 +75,7 @@ async def test_whatever_json_can_say_is_stored_and_published_as_it_came(
     row = await database.fetchrow("SELECT * FROM users WHERE username = 'zoë'")
     assert row is not None
     assert (row["email"], row["display_name"], json.loads(row["attributes"])) == ("zoë@example.com", name, attributes)
-    value = await database.fetchval("SELECT value FROM outbox WHERE user_id = $1", row["id"])
+    value = await database.fetchval("SELECT value FROM outbox WHERE subject_id = $1", row["id"])
     user = json.loads(value)["user"]
     assert (user["username"], user["display_name"], user["attributes"]) == ("zoë", name, attributes)
     assert USER_EVENTS.encode(USER_EVENTS.decode("muster.user.registered.v1", value)) == value

@@ -41,7 +41,7 @@ async def _relay(settings: RelaySettings, killer: Killer) -> None:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stopping.set)
     loop.add_signal_handler(signal.SIGUSR1, freeze_this_host)
-    await Relay(settings, reached=killer).run(stopping)
+    await Relay(settings, failpoint=killer).run(stopping)
 
 
 @asynccontextmanager

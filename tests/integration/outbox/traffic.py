@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 else:  # generic in the stubs alone
     Connection = asyncpg.Connection
 
-COLUMNS = "event_id, user_id, value, headers"
+COLUMNS = "event_id, subject_id, value, headers"
 APPEND = f"INSERT INTO outbox ({COLUMNS}) SELECT $1, $2, $3, $4 RETURNING id"
 
 

@@ -3,13 +3,13 @@
 import json
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
-from typing import get_args
+from typing import ClassVar, get_args
 from uuid import UUID, uuid4
 
 import pytest
 
 from chassis import clock
-from events.catalogue import InvalidEventError, UnknownEventError, short_name
+from events.catalogue import Catalogue, EventData, InvalidEventError, UnknownEventError, short_name
 from events.envelope import HEADER_NAMES, Envelope, EnvelopeError, read_envelope
 from events.times import rfc3339
 from events.user_events import (
@@ -120,6 +120,36 @@ def test_only_the_published_version_of_a_type_is_the_newest() -> None:
     assert USER_EVENTS.is_newest("muster.user.registered.v1")
     assert not USER_EVENTS.is_newest("muster.user.registered.v2")
     assert not USER_EVENTS.is_newest(USER_EVENTS.tombstone_type)
+
+
+class TeamFounded(EventData):
+    """A team of another kind of subject, whose event is in its second version."""
+
+    name: ClassVar[str] = "muster.team.founded"
+    version: ClassVar[int] = 2
+    title: str
+
+
+class TeamDissolved:
+    name: ClassVar[str] = "muster.team.dissolved"
+
+
+def test_another_kind_of_subject_has_a_catalogue_of_its_own_that_reads_old_versions() -> None:
+    teams = Catalogue[TeamFounded, TeamDissolved](
+        subject="team",
+        source="/muster/teams",
+        classes=[TeamFounded],
+        tombstone=TeamDissolved,
+        upcasters={("muster.team.founded", 1): lambda data: {"title": data["name"]}},
+    )
+
+    assert teams.types() == ["muster.team.founded.v2", "muster.team.dissolved.v1"]
+    assert teams.decode("muster.team.founded.v1", b'{"name":"Blue"}') == TeamFounded(title="Blue")
+    assert teams.decode("muster.team.founded.v2", b'{"title":"Blue"}') == TeamFounded(title="Blue")
+    assert teams.encode(TeamFounded(title="Blue")) == b'{"title":"Blue"}'
+    assert (teams.encode(TeamDissolved()), teams.event_type(TeamDissolved())) == (None, "muster.team.dissolved.v1")
+    with pytest.raises(UnknownEventError):
+        teams.decode("muster.user.registered.v1", b"{}")
 
 
 def test_short_names_are_those_of_the_timeline() -> None:

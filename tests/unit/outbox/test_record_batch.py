@@ -40,10 +40,10 @@ envelopes = st.builds(
 values = st.none() | st.binary(max_size=300)
 
 
-def row(envelope: Envelope, value: bytes | None) -> dict[str, Any]:
+def row(envelope: Envelope, value: bytes | None) -> Any:
     """The event as the work list gives it."""
     return {
-        "user_id": str(envelope.subject_id),
+        "subject_id": str(envelope.subject_id),
         "value": value,
         "headers": encode_headers(envelope),
     }

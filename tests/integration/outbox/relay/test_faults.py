@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from outbox.publishing.record import RelayStopError
+from outbox.publishing.relay_record import RelayStopError
 from outbox.relay.loop import Relay
 from outbox.settings import RelaySettings
 from tests.integration.outbox.relay_process import relay_process
@@ -23,7 +23,7 @@ async def test_an_error_at_any_point_loses_and_repeats_nothing(
     users = [uuid4() for _ in range(20)]
     await append_many(connection, users, 5)
     fault = Fault(point)
-    async with relaying(relay_settings, reached=fault):
+    async with relaying(relay_settings, failpoint=fault):
         await until_empty(connection)
 
     assert fault.raised.is_set()
@@ -68,7 +68,7 @@ async def test_a_page_is_sent_while_the_one_before_is_deleted_and_committed_only
             failed.set()
             raise ConnectionResetError
 
-    async with relaying(relay_settings.model_copy(update={"relay_page_rows": 10}), reached=fail):
+    async with relaying(relay_settings.model_copy(update={"relay_page_rows": 10}), failpoint=fail):
         await until_empty(connection)
 
     assert (await consume(relay_settings)).versions() == {str(user): [1, 2, 3] for user in users}
@@ -82,7 +82,7 @@ async def test_a_relay_that_lost_its_lock_unnoticed_is_fenced_once_and_stands_by
     """Two relays that each reconnect at once would fence each other for ever."""
     user = uuid4()
     gate = Gate("before_commit")
-    async with relaying(relay_settings, reached=gate) as first:
+    async with relaying(relay_settings, failpoint=gate) as first:
         await append(connection, user, 1)
         await gate.arrived.wait()
         await connection.execute(
@@ -145,7 +145,7 @@ async def test_a_backlog_goes_out_in_pages_bounded_by_bytes(
         if point == "after_delete":
             pages.append(await connection.fetchval("SELECT count(*) FROM outbox"))
 
-    async with relaying(settings, reached=count):
+    async with relaying(settings, failpoint=count):
         await until_empty_by(pages)
 
     assert pages == [9, 6, 3, 0]

@@ -4,13 +4,20 @@ from uuid import uuid4
 
 import pytest
 
-from outbox.publishing.record import BatchRecord, RelayStopError, decode, digest, encode, in_doubt
+from outbox.publishing.relay_record import (
+    RelayRecord,
+    RelayStopError,
+    decode_relay_record,
+    digest,
+    encode_relay_record,
+    rows_in_doubt,
+)
 
 EVENTS = [(number, str(uuid4())) for number in (3, 4, 5, 9)]
 
 
-def record(events: list[tuple[int, str]], database: str = "one") -> BatchRecord:
-    return BatchRecord(
+def record(events: list[tuple[int, str]], database: str = "one") -> RelayRecord:
+    return RelayRecord(
         ids=tuple(number for number, _ in events),
         digest=digest([event_id for _, event_id in events]),
         system_identifier=database,
@@ -19,45 +26,45 @@ def record(events: list[tuple[int, str]], database: str = "one") -> BatchRecord:
 
 
 def test_reads_back_what_it_wrote_and_writes_ids_as_runs() -> None:
-    written = encode(record(EVENTS))
+    written = encode_relay_record(record(EVENTS))
 
     assert b'"ids":[[3,5],[9,9]]' in written
-    assert decode(written) == record(EVENTS)
+    assert decode_relay_record(written) == record(EVENTS)
 
 
 def test_a_batch_that_is_still_in_the_outbox_is_to_be_deleted() -> None:
-    assert in_doubt(record(EVENTS), EVENTS, "one") == [3, 4, 5, 9]
+    assert rows_in_doubt(record(EVENTS), EVENTS, "one") == [3, 4, 5, 9]
 
 
 def test_a_batch_that_is_gone_leaves_nothing_to_do() -> None:
-    assert in_doubt(record(EVENTS), [], "one") == []
+    assert rows_in_doubt(record(EVENTS), [], "one") == []
 
 
 def test_other_events_under_the_same_ids_stop_the_relay() -> None:
     others = [(number, str(uuid4())) for number, _ in EVENTS]
 
     with pytest.raises(RelayStopError, match=r"4 events with ids 3 to 9.*muster audit.*RELAY_NAME"):
-        in_doubt(record(EVENTS), others, "one")
+        rows_in_doubt(record(EVENTS), others, "one")
 
 
 def test_a_part_of_a_batch_stops_the_relay() -> None:
     with pytest.raises(RelayStopError, match=r"holds 3 rows"):
-        in_doubt(record(EVENTS), EVENTS[:3], "one")
+        rows_in_doubt(record(EVENTS), EVENTS[:3], "one")
 
 
 def test_another_database_stops_the_relay() -> None:
     with pytest.raises(RelayStopError, match=r"about database one, this relay serves two"):
-        in_doubt(record(EVENTS), EVENTS, "two")
+        rows_in_doubt(record(EVENTS), EVENTS, "two")
 
 
 def test_an_unknown_format_stops_the_relay() -> None:
-    newer = encode(record(EVENTS)).replace(b'"format":1', b'"format":2')
+    newer = encode_relay_record(record(EVENTS)).replace(b'"format":1', b'"format":2')
 
     with pytest.raises(RelayStopError, match=r"format 2, this relay knows 1.*Run that version"):
-        decode(newer)
+        decode_relay_record(newer)
 
 
 @pytest.mark.parametrize("value", [b"", b"\xff", b"[]", b"{}", b'{"format":1,"ids":3}'])
 def test_a_foreign_record_stops_the_relay(value: bytes) -> None:
     with pytest.raises(RelayStopError, match="RELAY_TOPIC of its own"):
-        decode(value)
+        decode_relay_record(value)

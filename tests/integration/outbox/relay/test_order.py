@@ -112,7 +112,7 @@ async def test_a_late_commit_while_a_batch_is_in_flight_is_published(
     await transaction.start()
     await append(connection, late, 1)
     await append(other, flying, 1)
-    async with relaying(relay_settings, reached=gate):
+    async with relaying(relay_settings, failpoint=gate):
         await gate.arrived.wait()
         await append(other, next_one, 1)
         await transaction.commit()
@@ -153,7 +153,7 @@ async def _change(connection: Connection, user: UUID, version: int) -> None:
     await connection.execute(
         """
         WITH u AS (UPDATE subject SET version = $2 WHERE id = $1 RETURNING id)
-        INSERT INTO outbox (event_id, user_id, value, headers) SELECT $3, u.id, '{}', $4 FROM u
+        INSERT INTO outbox (event_id, subject_id, value, headers) SELECT $3, u.id, '{}', $4 FROM u
         """,
         user,
         version,

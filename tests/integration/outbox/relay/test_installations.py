@@ -10,7 +10,7 @@ import pytest
 from chassis.settings import Kafka, PostgresAddress, Topics
 from command_api.migrate import migrate
 from local_stack.ports import free_port
-from outbox.publishing.record import RelayStopError
+from outbox.publishing.relay_record import RelayStopError
 from outbox.relay.loop import Relay
 from outbox.relay.process import serve
 from outbox.settings import RelaySettings

@@ -21,17 +21,17 @@ from structlog.testing import capture_logs
 from chassis.kafka.client import Topic, admin, client_arguments, ensure_topics
 from chassis.settings import Kafka, Topics
 from local_stack.kafka.broker import KafkaServer
-from outbox.publishing.hanging import bound, hanging_partitions, patience, watching
+from outbox.publishing.hanging import hanging_after_seconds, hanging_partitions, mending_seconds, watching
 from outbox.publishing.publisher import Publisher
-from outbox.publishing.record import BatchRecord, digest, encode
+from outbox.publishing.relay_record import RelayRecord, digest, encode_relay_record
 from outbox.publishing.topic_reading import Readers
 from outbox.relay.work_list import WorkList
 from outbox.settings import RelaySettings
 from outbox.topics import wanted_topics
 from tests.conftest import Copies
 from tests.infrastructure import throwaway_folder
+from tests.integration.outbox.publishing.test_forgetting import user_on
 from tests.integration.outbox.relaying import relaying, settings_for
-from tests.integration.outbox.test_forgetting import user_on
 from tests.integration.outbox.traffic import Connection, append, consume, until_empty
 from tests.waiting import until
 
@@ -87,7 +87,7 @@ async def publish_without_marker(
     publisher = await Publisher.open(settings)
     try:
         page = await work_list.page()
-        record = BatchRecord(
+        record = RelayRecord(
             ids=tuple(row["id"] for row in page),
             digest=digest([row["event_id"] for row in page]),
             system_identifier=await work_list.identity(),
@@ -105,7 +105,7 @@ async def publish_without_marker(
             producer._txn_manager.maybe_add_partition_to_txn(TopicPartition(ELSEWHERE, 0))
 
         producer.begin_transaction = begin_and_forget
-        await publisher.publish(await publisher.prepare(page), encode(record))
+        await publisher.publish(await publisher.prepare(page), encode_relay_record(record))
         if delete:
             await work_list.delete(record.ids)
     finally:
@@ -249,7 +249,7 @@ async def test_what_comes_to_hang_while_the_relay_works_is_mended_within_the_bou
         async def mended() -> bool:
             return restarts() > before and relay.state.phase == "leading"
 
-        await until(mended, within=bound(settings), what="the relay to look and mend")
+        await until(mended, within=mending_seconds(settings), what="the relay to look and mend")
         await append(connection, user, 2)
         await until_empty(connection)
 
@@ -268,12 +268,12 @@ async def test_a_foreign_transaction_that_hangs_holds_the_relay_up_once_only(
         await append(connection, user, 1)
         await until_empty(connection)
         before = restarts()
-        looked_twice = asyncio.get_running_loop().time() + 3 * patience(settings)
+        looked_twice = asyncio.get_running_loop().time() + 3 * hanging_after_seconds(settings)
 
         async def long_enough() -> bool:
             return asyncio.get_running_loop().time() > looked_twice
 
-        await until(long_enough, within=bound(settings), what="the relay to have looked twice")
+        await until(long_enough, within=mending_seconds(settings), what="the relay to have looked twice")
         await append(connection, user, 2)
         await until_empty(connection)
 

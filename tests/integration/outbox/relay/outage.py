@@ -57,7 +57,7 @@ class Outage:
         outcome, settings = Outcome(), self._private.settings
         async with (
             api_process(settings.command_database) as api,
-            relaying(settings, reached=self._note),
+            relaying(settings, failpoint=self._note),
             self._private.session() as session,
         ):
             urls = [await _register(api, number) for number in range(USERS)]

@@ -24,8 +24,8 @@ from rich.console import Console
 from rich.table import Table
 
 from chassis.postgres.database import INFRASTRUCTURE_ERRORS
-from tests.integration.outbox import outage
 from tests.integration.outbox.private_servers import Private
+from tests.integration.outbox.relay import outage
 from tests.integration.outbox.relay_process import relay_process
 from tests.integration.outbox.relaying import relaying
 from tests.integration.outbox.traffic import Comparison, Connection, append, consume, until_empty

@@ -1,8 +1,8 @@
-"""The relay's record: which batch the last Kafka transaction held, written in that very transaction.
+"""The relay's record: which page of the outbox a Kafka transaction holds, written in that very transaction.
 
-It is on the relay's own compacted topic under the relay's name, so for a read_committed reader the newest record names
-the newest batch that is surely on the events topic. It describes itself: format, ids, a digest of the event ids, which
-database, when. A relay that starts settles with it what its predecessor left in doubt (outbox/relay/loop.py).
+It is on the relay's own compacted topic, with the relay's name as its key. So for a read_committed reader the newest
+record names the newest page that is surely on the events topic. A relay that starts uses it to settle what its
+predecessor left in doubt (outbox/relay/settlement.py).
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ FORMAT: Final = 1
 
 
 class RelayStopError(Exception):
-    """Going on could lose or repeat events: an operator must decide; the message names the facts and the ways out."""
+    """Going on could lose or repeat events, so an operator must decide; the message says the facts and the ways out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BatchRecord:
-    """One batch: the outbox ids in it and a digest of its event ids, in that order."""
+class RelayRecord:
+    """One page: its outbox ids, and a digest of its event ids in the same order."""
 
     ids: tuple[int, ...]
     digest: str
@@ -37,8 +37,8 @@ def digest(event_ids: Sequence[str]) -> str:
     return hashlib.sha256(",".join(event_ids).encode()).hexdigest()
 
 
-def encode(record: BatchRecord) -> bytes:
-    """The record as JSON, ids as runs (`[[first, last], ...]`): a full page is one run, not 8,000 numbers."""
+def encode_relay_record(record: RelayRecord) -> bytes:
+    """The record as JSON. Ids are runs (`[[first, last], ...]`): a full page is mostly one run, not 8,000 numbers."""
     return json.dumps(
         {
             "format": FORMAT,
@@ -51,11 +51,11 @@ def encode(record: BatchRecord) -> bytes:
     ).encode()
 
 
-def decode(value: bytes) -> BatchRecord:
+def decode_relay_record(value: bytes) -> RelayRecord:
     """Read a record.
 
     Raises:
-        RelayStopError: another program or another version of the relay wrote it.
+        RelayStopError: another program wrote it, or another version of the relay.
     """
     try:
         document: dict[str, Any] = json.loads(value)
@@ -64,7 +64,7 @@ def decode(value: bytes) -> BatchRecord:
                 f"the relay's record has format {document['format']!r}, this relay knows {FORMAT}: a newer relay wrote"
                 " it. Run that version, or let it publish everything and stop before going back."
             )
-        return BatchRecord(
+        return RelayRecord(
             ids=tuple(number for first, last in document["ids"] for number in range(first, last + 1)),
             digest=document["digest"],
             system_identifier=document["system_identifier"],
@@ -77,11 +77,11 @@ def decode(value: bytes) -> BatchRecord:
         ) from error
 
 
-def in_doubt(record: BatchRecord, found: Sequence[tuple[int, str]], system_identifier: str) -> list[int]:
-    """The ids that must be deleted before anything is published: the record's batch, if it is still in the outbox.
+def rows_in_doubt(record: RelayRecord, found: Sequence[tuple[int, str]], system_identifier: str) -> list[int]:
+    """The ids that must be deleted before anything is published: the record's page, if it is still in the outbox.
 
-    `found` is what the outbox holds of the record's ids, in id order. Deletion is one statement, so all or none of the
-    batch is there; anything else means that record and outbox do not belong together.
+    `found` is what the outbox holds of the record's ids, in id order. One statement deletes a page, so all of it is
+    there or nothing; anything else means that record and outbox do not belong together.
 
     Raises:
         RelayStopError: they do not.

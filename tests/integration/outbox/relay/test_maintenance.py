@@ -7,8 +7,9 @@ from prometheus_client import REGISTRY
 
 from chassis.kafka.client import admin, topic_configs
 from command_api.idempotency.purge import PURGE
+from outbox.publishing.segment_rolling import roll_segments
 from outbox.relay.backlog import read_backlog
-from outbox.relay.maintenance import maintaining, roll_interval, roll_segments
+from outbox.relay.maintenance import maintaining, roll_interval
 from outbox.settings import RelaySettings
 from outbox.topics import wanted_topics
 from tests.integration.outbox.relaying import relaying

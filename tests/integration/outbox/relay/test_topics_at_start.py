@@ -7,7 +7,7 @@ import pytest
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from chassis.kafka.client import admin, ensure_topics
-from outbox.publishing.record import RelayStopError
+from outbox.publishing.relay_record import RelayStopError
 from outbox.relay.loop import Relay
 from outbox.settings import RelaySettings
 from outbox.topics import wanted_topics
