@@ -1,4 +1,4 @@
-"""The projectors process: reads the topic, writes the read tables, and says how it is on its health port."""
+"""The projectors process: it reads topics, writes read tables, and tells its state on its health port."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ import structlog
 
 from chassis import lifecycle
 from chassis.http.health import Health, serve_health
-from chassis.postgres.database import Database
+from chassis.postgres.database import Connection, Database
 from chassis.settings import PostgresAddress
 from projectors.fleet import Fleet
 from projectors.projections.catalogue import PROJECTIONS
 from projectors.settings import ProjectorSettings
-from read_model.generations import Connection
 
 log = structlog.get_logger("projectors")
 
-#: A member that is frozen in mid-transaction holds its checkpoints' locks, and nobody else can take its partitions
-#: over: PostgreSQL ends its session. A healthy one is idle inside a transaction for milliseconds.
+#: A member that freezes in mid-transaction holds the locks of its checkpoints, so nobody else can take its partitions
+#: over until PostgreSQL ends its session. A healthy member is idle inside a transaction for milliseconds.
 FROZEN_TIMEOUT: Final = "5s"
-#: One that was frozen between the messages of one statement, as while asyncpg prepares it, does not count as idle, and
-#: no statement_timeout reaches it; this does (PostgreSQL 17 and later). Longer than the driver waits for a statement.
+#: A member that freezes between the messages of one statement, as while asyncpg prepares it, does not count as idle,
+#: and no statement_timeout reaches it. This does (PostgreSQL 17 and later). Longer than the driver waits for a
+#: statement.
 TRANSACTION_TIMEOUT: Final = "20s"
 
-#: Some batches' worth: cycles, which only errors leave here, are still found.
+#: As many as some batches have. The collector still finds cycles, which only errors leave here.
 YOUNG_OBJECTS: Final = 100_000
 
 
@@ -36,7 +36,7 @@ class UnknownProjectionError(Exception):
 
 
 def open_database(address: PostgresAddress, *, application: str) -> AbstractAsyncContextManager[Database]:
-    """The query database as whoever feeds a generation opens it."""
+    """Open the query database for feeding a generation."""
     return Database.open(
         address,
         application=application,

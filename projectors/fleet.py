@@ -1,7 +1,7 @@
 """The feeds of one process: one for every generation that is to be fed and whose shape this version of the code knows.
 
-`generations` says what is fed: the serving generation, and those standing by for a rollback. A generation that is being
-built is fed by the rebuild itself (projectors/operations/rebuild.py), so that a replay of everything slows down
+The table `generations` says what is fed: the generation that serves, and those that stand by for a rollback. One that
+is being built is fed by its rebuild (projectors/operations/rebuild.py), so that a replay of the whole topic slows down
 nobody's live feed.
 """
 
@@ -16,10 +16,11 @@ import structlog
 
 from chassis.http.health import NotReadyError
 from chassis.lifecycle import wait_for_event
+from chassis.outages import Outage
 from chassis.postgres.database import Database, describe
-from projectors import metrics
-from projectors.consumer.feed import DATABASE_ERRORS, Feed
-from projectors.operations import parked
+from projectors.consumer import metrics, parking
+from projectors.consumer.feed import Feed
+from projectors.consumer.writing import DATABASE_ERRORS
 from projectors.projections.catalogue import PROJECTIONS
 from projectors.settings import ProjectorSettings
 from read_model import generations
@@ -47,6 +48,7 @@ class Fleet:
         self._serving: dict[str, Generation] = {}
         self._unknown: set[tuple[str, int]] = set()
         self._followed = False
+        self._outage = Outage(log, "fleet.database_unavailable")
         self._turned = time.monotonic()
         self._counted = 0.0
 
@@ -66,8 +68,9 @@ class Fleet:
             self._turned = time.monotonic()
             try:
                 await self._follow()
+                self._outage.over()
             except DATABASE_ERRORS as error:
-                log.warning("fleet.database_unavailable", error=describe(error))
+                self._outage.failed(describe(error))
             code = await self._watch(stopping)
         await self._end(list(self._feeds))
         return code
@@ -98,9 +101,9 @@ class Fleet:
         await self._end([key for key in self._feeds if key not in wanted])
         for key, generation in wanted.items():
             if key in self._feeds:
-                self._feeds[key][0].generation = generation
+                self._feeds[key][0].follow(generation)
             else:
-                feed = Feed(self._settings, self._database, PROJECTIONS[generation.projection], generation)
+                feed = Feed(self._settings.feed, self._database, PROJECTIONS[generation.projection], generation)
                 self._feeds[key] = feed, asyncio.create_task(feed.run(), name=feed.group)
         self._followed = True
         await self._count_parked()
@@ -109,7 +112,8 @@ class Fleet:
         if time.monotonic() - self._counted < COUNT_SECONDS:
             return
         self._counted = time.monotonic()
-        found = await parked.counts(self._database)
+        async with self._database.connection() as connection:
+            found = await parking.counts(connection)
         for name, number in self._feeds:
             metrics.PARKED_NOW.labels(name, str(number)).set(found.get((name, number), 0))
 
@@ -137,7 +141,7 @@ class Fleet:
     async def check_ready(self) -> None:
         """Raise NotReadyError unless every projection is fed, assigned and not far behind."""
         if not self._followed:
-            raise NotReadyError("the query database has not said yet which generations there are")
+            raise NotReadyError("the query database has not yet told which generations there are")
         fed = {name for name, _ in self._feeds}
         for name in self._names:
             if name not in fed:
@@ -151,10 +155,10 @@ class Fleet:
         serving, shape = self._serving.get(name), PROJECTIONS[name].shape
         if serving is None:
             return f"no generation of {name} serves: run `muster migrate query`"
-        what = f"generation {serving.number} of {name} has shape {serving.shape}, this version feeds shape {shape}"
+        shapes = f"generation {serving.number} of {name} has shape {serving.shape}, this version feeds shape {shape}"
         if serving.shape > shape:
-            return f"{what}: a newer version has taken over"
-        return f"{what}: run `muster rebuild {name}` from this version"
+            return f"{shapes}: a newer version has taken over"
+        return f"{shapes}: run `muster rebuild {name}` from this version"
 
     async def check_live(self) -> None:
         """Raise NotReadyError when a loop has not turned for too long."""

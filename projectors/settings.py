@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from chassis.settings import Kafka, Logging, QueryPostgres, Topics
+from projectors.consumer.feed_settings import FeedSettings
 
 
 class ProjectorSettings(QueryPostgres, Kafka, Topics, Logging):
@@ -30,3 +31,14 @@ class ProjectorSettings(QueryPostgres, Kafka, Topics, Logging):
     projectors_stall_seconds: float = Field(
         120.0, ge=5, le=3600, validation_alias="PROJECTORS_STALL_SECONDS", examples=[120]
     )
+
+    @property
+    def feed(self) -> FeedSettings:
+        """What of it a feed is told."""
+        return FeedSettings(
+            kafka=self,
+            topics=self,
+            group=self.projectors_group,
+            batch_records=self.projectors_batch_records,
+            ready_lag_records=self.projectors_ready_lag_records,
+        )

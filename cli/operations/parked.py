@@ -15,7 +15,7 @@ from cli.outages import DATABASE_OUTAGES, explain_outage
 from cli.output import fail, legible, print_json, say
 from cli.tables import print_table, table
 from projectors.operations import parked
-from projectors.operations.parked import NoSuchRecordError, OtherShapeError, Outcome, ParkedRecord, RecordId
+from projectors.operations.parked import NoSuchRecordError, OtherShapeError, ParkedRecord, RecordId, WorkedOff
 from projectors.projections.catalogue import PROJECTIONS
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ def list_(*, projection: Projection = None, as_json: Json = False) -> None:
     if as_json:
         print_json(
             [
-                {"id": str(s.id), "user_id": s.user_id, "error": s.error, "parked_at": s.parked_at, "bytes": s.bytes}
+                {"id": str(s.id), "user_id": s.subject_id, "error": s.error, "parked_at": s.parked_at, "bytes": s.bytes}
                 for s in found
             ]
         )
@@ -59,7 +59,7 @@ def list_(*, projection: Projection = None, as_json: Json = False) -> None:
         why = "waits behind an earlier one" if item.error is None else item.error
         listed.add_row(
             str(item.id),
-            str(item.user_id or "(no key)"),
+            str(item.subject_id or "(no key)"),
             f"{item.parked_at:%F %T}",
             str(item.bytes),
             Text(legible(why)),
@@ -96,7 +96,9 @@ def retry(
     """Apply parked records in order, each user's until one fails again; exit code 1 when some remain."""
     outcome = _with_database(
         lambda database: (
-            parked.retry_all(database, projection) if record is None else parked.retry(database, RecordId.parse(record))
+            parked.retry_all(database, projection)
+            if record is None
+            else parked.retry_record(database, RecordId.parse(record))
         )
     )
     _report(outcome, as_json=as_json)
@@ -106,10 +108,10 @@ def retry(
 @app.command()
 def discard(record: Id, *, as_json: Json = False) -> None:
     """Remove one parked record for good, and apply what waited behind it."""
-    _report(_with_database(lambda database: parked.discard(database, RecordId.parse(record))), as_json=as_json)
+    _report(_with_database(lambda database: parked.discard_record(database, RecordId.parse(record))), as_json=as_json)
 
 
-def _report(outcome: Outcome, *, as_json: bool) -> None:
+def _report(outcome: WorkedOff, *, as_json: bool) -> None:
     if as_json:
         print_json({"applied": outcome.applied, "discarded": outcome.discarded, "remaining": outcome.remaining})
         return
@@ -120,7 +122,7 @@ def _document(item: ParkedRecord) -> dict[str, Any]:
     return {
         "id": str(item.id),
         "topic": item.topic,
-        "user_id": item.user_id and str(item.user_id),
+        "user_id": item.subject_id and str(item.subject_id),
         "error": item.error,
         "recorded_at": item.recorded_at,
         "parked_at": item.parked_at,

@@ -141,7 +141,7 @@ def retire(
 ) -> None:
     """Drop the tables of generations that are not read any more; a rollback to them is then impossible."""
     settings = load(ProjectorSettings)
-    retired = _with_database(settings, lambda database: rebuilding.retire(database, name, generation))
+    retired = _with_database(settings, lambda database: rebuilding.retire_generations(database, name, generation))
     if as_json:
         print_json({"projection": name, "retired": [one.number for one in retired]})
         return

@@ -1,1 +1,1 @@
-"""How records become rows: decoded, deduplicated by checkpoints, dispatched to a projection, parked where they fail."""
+"""How records become rows: fetched, deduplicated by checkpoints, handed to a projection, parked where they fail."""

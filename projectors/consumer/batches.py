@@ -1,12 +1,11 @@
 """A batch becomes rows: checkpoints, rows, parked records and a notice to those who wait, in one transaction.
 
-The whole batch is tried at once. Only when some record turns out to be inapplicable is the transaction begun again and
-the batch halved inside savepoints until that record is found, so that a clean batch pays nothing for the possibility.
+The whole batch is tried at once. Only when some record turns out to be inapplicable is the transaction begun again, and
+the batch halved inside savepoints until that record is found. So a clean batch pays nothing for the possibility.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -14,14 +13,13 @@ from uuid import UUID
 
 import asyncpg
 
-from chassis.postgres.database import Database
+from chassis.postgres.database import Connection, Database
 from projectors.consumer import checkpoints, parking
 from projectors.consumer.checkpoints import Move, Notice
 from projectors.consumer.parking import Parked
-from projectors.decoding.records import Change, Poison, Record
-from projectors.decoding.slices import read_records
+from projectors.decoding.records import DecodedEvent, Poison, Record
 from projectors.projections.projection import Projection, Writer
-from read_model.generations import Connection, Generation
+from read_model.generations import Generation
 
 #: Errors that are about a record's content: PostgreSQL refuses a value, or the projection's own code trips over it. All
 #: others are about the state of the database or the network, and are tried again.
@@ -36,28 +34,17 @@ INAPPLICABLE_ERRORS: Final[tuple[type[Exception], ...]] = (
     RecursionError,
 )
 
-#: A notice names its users while they fit into the 8,000 bytes that PostgreSQL allows; above that it says "many".
-NOTICE_USERS: Final = 200
-#: A millisecond of decoding: the batch in flight has several answers to wait for, and each needs a turn of the loop.
-SLICE_RECORDS: Final = 250
+#: A notice names its subjects while they fit into the 8,000 bytes that PostgreSQL allows. With more it names none: that
+#: says "many".
+NOTICE_SUBJECTS: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """Decoded records, in the order of each partition, and the steps their partitions take with them."""
+class DecodedBatch:
+    """Decoded records, in the order of each partition, and the steps that their partitions take with them."""
 
-    items: Sequence[Change | Poison]
+    items: Sequence[DecodedEvent | Poison]
     moves: Sequence[Move]
-
-    @classmethod
-    async def of(cls, records: Sequence[Record], moves: Sequence[Move]) -> Batch:
-        """Decode the records; never raises for what is in them. Gives way between slices, so that others can work."""
-        items: list[Change | Poison] = []
-        for start in range(0, len(records), SLICE_RECORDS):
-            if start:
-                await asyncio.sleep(0)
-            items += read_records(records[start : start + SLICE_RECORDS])
-        return cls(items, moves)
 
 
 class _InapplicableError(Exception):
@@ -65,48 +52,48 @@ class _InapplicableError(Exception):
 
 
 @dataclass(slots=True)
-class _Outcome:
-    """What one attempt does with the records."""
+class _Sorting:
+    """What one attempt does with the records: whom it lets wait, parks and erases."""
 
     blocked: set[UUID]
     parked: list[Parked] = field(default_factory=list)
     erased: dict[UUID, int] = field(default_factory=dict)
 
-    def sort(self, items: Iterable[Change | Poison]) -> list[Change]:
+    def applicable(self, items: Iterable[DecodedEvent | Poison]) -> list[DecodedEvent]:
         """Set aside what has to be parked, and return what can be tried."""
-        changes = []
+        events = []
         for item in items:
-            if isinstance(item, Change) and item.user is not None and not self.blocked:
-                changes.append(item)
+            if isinstance(item, DecodedEvent) and item.state is not None and not self.blocked:
+                events.append(item)
             elif isinstance(item, Poison):
-                self.refuse(item.record, item.user_id, item.error)
+                self.refuse(item.record, item.subject_id, item.error)
             elif self._may_apply(item):
-                changes.append(item)
-        return changes
+                events.append(item)
+        return events
 
-    def _may_apply(self, change: Change) -> bool:
-        """Whether this change is tried; one that is not, waits behind the user's parked ones."""
-        if change.user is None:
-            # The person goes, and with them everything that waited: nothing of theirs can block any more.
-            self.blocked.discard(change.user_id)
-            self.erased[change.user_id] = change.record.offset
-        elif change.user_id in self.blocked:
-            self.parked.append(Parked(change.record, change.user_id, None))
+    def _may_apply(self, event: DecodedEvent) -> bool:
+        """Whether this event is tried; if not, it waits behind the parked ones of its subject."""
+        if event.state is None:
+            # The erasure takes everything away that waited: nothing can block this subject any more.
+            self.blocked.discard(event.subject_id)
+            self.erased[event.subject_id] = event.record.offset
+        elif event.subject_id in self.blocked:
+            self.parked.append(Parked(event.record, event.subject_id, None))
             return False
         return True
 
-    def refuse(self, record: Record, user_id: UUID | None, error: str) -> None:
-        """Park a record, and from now on its user's later ones."""
-        self.parked.append(Parked(record, user_id, error))
-        if user_id is not None:
-            self.blocked.add(user_id)
+    def refuse(self, record: Record, subject_id: UUID | None, error: str) -> None:
+        """Park a record, and from now on its subject's later ones."""
+        self.parked.append(Parked(record, subject_id, error))
+        if subject_id is not None:
+            self.blocked.add(subject_id)
 
     def remaining(self) -> list[Parked]:
         """What is to be parked, without what a later tombstone took away."""
         return [
             item
             for item in self.parked
-            if item.user_id is None or item.record.offset > self.erased.get(item.user_id, -1)
+            if item.subject_id is None or item.record.offset > self.erased.get(item.subject_id, -1)
         ]
 
 
@@ -115,15 +102,15 @@ class BatchWriter:
 
     def __init__(self, database: Database, projection: Projection, generation: Generation, topic: str) -> None:
         """Bind the projection to the generation's tables."""
-        self.generation = generation
-        self.topic = topic
+        self._generation = generation
+        self._topic = topic
         self._database = database
         self._channel = projection.channel
         self._writer: Writer = projection.writer(generation.number)
         #: Whether the last batch met records that are parked: then the next one is not tried at once either.
         self._any_parked = False
 
-    async def write(self, batch: Batch, *, notify: bool = True) -> int:
+    async def write(self, batch: DecodedBatch, *, notify: bool = True) -> int:
         """Apply a batch and return the number of records that were parked. All of it is committed, or nothing.
 
         Raises:
@@ -138,82 +125,85 @@ class BatchWriter:
         except _InapplicableError:
             return await self._attempt(batch, notice, careful=True)
 
-    async def _write_at_once(self, batch: Batch, notice: Notice) -> bool:
-        """Write the batch in one statement, which nearly every live one fits in; else write nothing, and say so."""
-        changes = [item for item in batch.items if isinstance(item, Change) and item.user is not None]
-        if len(changes) < len(batch.items):
+    async def _write_at_once(self, batch: DecodedBatch, notice: Notice) -> bool:
+        """Write the batch in one statement, which suffices for nearly all of them; False when nothing was written."""
+        events = [item for item in batch.items if isinstance(item, DecodedEvent) and item.state is not None]
+        if len(events) < len(batch.items):
             return False
         async with self._database.connection() as connection:
             try:
-                rows = self._writer.rows(changes)
-                return rows is not None and await checkpoints.move_and_write(
-                    connection, self.generation, self.topic, batch.moves, notice=notice, rows=rows
+                insert = self._writer.as_insert(events)
+                return insert is not None and await checkpoints.move_and_write(
+                    connection, self._generation, self._topic, batch.moves, notice=notice, insert=insert
                 )
             except INAPPLICABLE_ERRORS:
-                # Which record it is, the long way finds out.
+                # The long way finds out which record it is.
                 return False
 
-    async def _attempt(self, batch: Batch, notice: Notice | None, *, careful: bool) -> int:
+    async def _attempt(self, batch: DecodedBatch, notice: Notice | None, *, careful: bool) -> int:
         async with self._database.connection() as connection, connection.transaction():
-            any_parked = await checkpoints.move(connection, self.generation, self.topic, batch.moves, notice)
+            any_parked = await checkpoints.move(connection, self._generation, self._topic, batch.moves, notice)
             self._any_parked = any_parked
-            outcome = _Outcome(await self._blocked(connection, batch) if any_parked else set())
+            sorting = _Sorting(await self._blocked(connection, batch) if any_parked else set())
             if careful:
-                await self._apply_carefully(connection, batch.items, outcome)
+                await self._apply_carefully(connection, batch.items, sorting)
             else:
-                await self._apply(connection, outcome.sort(batch.items))
-            if outcome.erased and any_parked:
-                await parking.forget(connection, self.generation, outcome.erased)
-            remaining = outcome.remaining()
-            await parking.park(connection, self.generation, self.topic, remaining)
+                await self._apply(connection, sorting.applicable(batch.items))
+            if sorting.erased and any_parked:
+                await parking.forget(connection, self._generation, sorting.erased)
+            remaining = sorting.remaining()
+            await parking.park(connection, self._generation, self._topic, remaining)
         return len(remaining)
 
-    async def _blocked(self, connection: Connection, batch: Batch) -> set[UUID]:
-        users = {item.user_id for item in batch.items if item.user_id is not None}
-        return await parking.blocked_users(connection, self.generation, users)
+    async def _blocked(self, connection: Connection, batch: DecodedBatch) -> set[UUID]:
+        return await parking.blocked(connection, self._generation, _subjects(batch))
 
-    async def _apply(self, connection: Connection, changes: Sequence[Change]) -> None:
-        if not changes:
+    async def _apply(self, connection: Connection, events: Sequence[DecodedEvent]) -> None:
+        if not events:
             return
         try:
-            await self._writer.apply(connection, changes)
+            await self._writer.apply(connection, events)
         except INAPPLICABLE_ERRORS as error:
             raise _InapplicableError from error
 
     async def _apply_carefully(
-        self, connection: Connection, items: Sequence[Change | Poison], outcome: _Outcome
+        self, connection: Connection, items: Sequence[DecodedEvent | Poison], sorting: _Sorting
     ) -> None:
-        """Try half by half, in order; a single change that fails is parked, and what follows of its user waits."""
-        if len(items) > 1 and not await self._tried(connection, items, outcome):
+        """Try half by half, in order; a single event that fails is parked, and later ones of its subject wait."""
+        if len(items) > 1 and not await self._tried(connection, items, sorting):
             middle = len(items) // 2
-            await self._apply_carefully(connection, items[:middle], outcome)
-            await self._apply_carefully(connection, items[middle:], outcome)
+            await self._apply_carefully(connection, items[:middle], sorting)
+            await self._apply_carefully(connection, items[middle:], sorting)
         elif len(items) == 1:
-            await self._apply_one(connection, items[0], outcome)
+            await self._apply_one(connection, items[0], sorting)
 
-    async def _tried(self, connection: Connection, items: Sequence[Change | Poison], outcome: _Outcome) -> bool:
-        trial = _Outcome(set(outcome.blocked), list(outcome.parked), dict(outcome.erased))
-        changes = trial.sort(items)
+    async def _tried(self, connection: Connection, items: Sequence[DecodedEvent | Poison], sorting: _Sorting) -> bool:
+        trial = _Sorting(set(sorting.blocked), list(sorting.parked), dict(sorting.erased))
+        events = trial.applicable(items)
         try:
             async with connection.transaction():
-                await self._apply(connection, changes)
+                await self._apply(connection, events)
         except _InapplicableError:
             return False
-        outcome.blocked, outcome.parked, outcome.erased = trial.blocked, trial.parked, trial.erased
+        sorting.blocked, sorting.parked, sorting.erased = trial.blocked, trial.parked, trial.erased
         return True
 
-    async def _apply_one(self, connection: Connection, item: Change | Poison, outcome: _Outcome) -> None:
-        for change in outcome.sort([item]):
+    async def _apply_one(self, connection: Connection, item: DecodedEvent | Poison, sorting: _Sorting) -> None:
+        for event in sorting.applicable([item]):
             try:
                 async with connection.transaction():
-                    await self._apply(connection, [change])
+                    await self._apply(connection, [event])
             except _InapplicableError as error:
                 cause = error.__cause__
-                outcome.refuse(change.record, change.user_id, f"{type(cause).__name__}: {cause}")
+                sorting.refuse(event.record, event.subject_id, f"{type(cause).__name__}: {cause}")
 
-    def _notice(self, batch: Batch) -> Notice | None:
-        """Whose rows move; None where nobody's do."""
-        users = {item.user_id for item in batch.items if item.user_id is not None}
-        if not users:
+    def _notice(self, batch: DecodedBatch) -> Notice | None:
+        """Whose rows move; None where no subject's do."""
+        subjects = _subjects(batch)
+        if not subjects:
             return None
-        return Notice(self._channel, " ".join(map(str, users)) if len(users) <= NOTICE_USERS else "")
+        return Notice(self._channel, " ".join(map(str, subjects)) if len(subjects) <= NOTICE_SUBJECTS else "")
+
+
+def _subjects(batch: DecodedBatch) -> set[UUID]:
+    return {item.subject_id for item in batch.items if item.subject_id is not None}

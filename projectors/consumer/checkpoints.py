@@ -1,12 +1,12 @@
 """Checkpoints: the next position of each partition, kept where the rows are.
 
-A checkpoint moves in the transaction that writes the rows, only forward, and only from the position this member last
-read or wrote. So whoever else owned the partition for a moment, rows and checkpoint agree: of two members that apply
-the same records one commits and the other rolls back and reads the checkpoint again. The move is the transaction's
-first statement, and its row locks are what a switch of generations and a retry of parked records wait for.
+A checkpoint moves in the transaction that writes the rows, only forward, and only from the position that this member
+last read or wrote. So rows and checkpoint agree, whoever else owned the partition for a moment: of two members that
+apply the same records, one commits, and the other rolls back and reads the checkpoint again. The move is the
+transaction's first statement, and a switch of generations and a retry of parked records wait for its row locks.
 
-Rows and checkpoint are lost together or not at all, and the topic has what was lost: so the commit does not wait for
-the disk. After a crash of the server the feed finds its checkpoints moved back, reads them and goes on from there.
+Rows and checkpoint are lost together or not at all, and the topic still has what was lost. So the commit does not wait
+for the disk. After a crash of the server the feed finds its checkpoints moved back, reads them and goes on from there.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final
 
-from projectors.projections.projection import Rows
-from read_model.generations import Connection, Generation
+from chassis.postgres.database import Connection
+from projectors.projections.projection import Insert
+from read_model.generations import Generation
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +65,9 @@ SELECT partition, position, seen_until FROM checkpoints
 WHERE projection = $1 AND generation = $2 AND topic = $3 AND partition = ANY($4::int[])
 """
 
-# Locked in one order, so that two members whose batches overlap in several partitions never deadlock. The condition is
-# repeated: a row that changed while its lock was waited for is judged again by what it says now. The notice goes out
-# with the commit; the lock of the whole cluster that this takes is held for as long as a commit that waits for no disk.
+# Rows are locked in one order, so that two members whose batches overlap in several partitions never deadlock. The
+# condition is repeated: a row that changed while its lock was waited for is judged again by its new values. The notice
+# goes out with the commit. It takes a lock of the whole cluster, but only for a commit that waits for no disk.
 _MOVED: Final = """
 WITH moves AS MATERIALIZED (
     SELECT * FROM unnest($4::int[], $5::bigint[], $6::bigint[], $7::timestamptz[])
@@ -121,8 +122,8 @@ async def move(
     """Move these checkpoints, first of all in the caller's transaction, which will not wait for the disk.
 
     Returns:
-        Whether this generation has parked records of users. Yes may be outdated by the time it is read; no is not, for
-        these partitions: only who moves their checkpoints can park a record of theirs.
+        Whether this generation has parked records that others wait behind. "Yes" may be outdated by the time it is
+        read. "No" is not, for these partitions: only who moves their checkpoints can park a record of theirs.
 
     Raises:
         CheckpointMovedError: one of them is not where it was expected; roll back.
@@ -134,26 +135,26 @@ async def move(
 
 
 async def move_and_write(  # noqa: PLR0913 - as `move`, and what is written
-    connection: Connection, generation: Generation, topic: str, moves: Sequence[Move], *, notice: Notice, rows: Rows
+    connection: Connection, generation: Generation, topic: str, moves: Sequence[Move], *, notice: Notice, insert: Insert
 ) -> bool:
     """Move these checkpoints and write these rows in one statement, a transaction by itself; or do neither.
 
-    It sees the tables as they were before it waited for the checkpoints' locks, and that is enough: of those who hold
-    them, a member that writes rows moves the checkpoints, and a retry of parked records is seen to have some. Only a
+    The statement sees the tables as they were before it waited for the checkpoints' locks. That is enough: another
+    member that held them has moved the checkpoints, and a retry of parked records leaves some to be seen. Only a
     carry-over does neither, so this is not for a generation that is being built.
 
     Returns:
-        False when a checkpoint is not where it was expected, or the generation has parked records of users.
+        False when a checkpoint is not where it was expected, or records are parked that others wait behind.
     """
     moved: bool = await connection.fetchval(
-        _together(rows.statement), *_arguments(generation, topic, moves, notice), *rows.arguments
+        _together(insert.statement), *_arguments(generation, topic, moves, notice), *insert.arguments
     )
     return moved
 
 
 @lru_cache
 def _together(statement: str) -> str:
-    """The text is made once: a connection knows its prepared statements by their texts."""
+    """Made once: a connection knows its prepared statements by their texts."""
     return _MOVE_AND_WRITE % _PARAMETER.sub(lambda found: f"${int(found[1]) + _PARAMETERS}", statement)
 
 

@@ -1,8 +1,11 @@
-"""Parking: a record that cannot be applied waits in the query database, and its user's later records behind it.
+"""Parking: a record that cannot be applied waits in the query database, and its subject's later records behind it.
 
-Only that user waits, in that generation only; everybody else flows on. A tombstone never waits: it takes the person's
-parked records away with everything else. What is parked is the record itself, byte for byte, so that a later version of
-the code can retry it (projectors/operations/parked.py).
+Only that subject waits, and only in that generation; all others flow on. A tombstone never waits: it takes the
+subject's parked records away with everything else. The record itself is parked, byte for byte, so that a later version
+of the code can retry it (projectors/operations/parked.py).
+
+The column `user_id` holds the id of any subject: renaming it would break the version before, which runs while the
+database is migrated.
 """
 
 from __future__ import annotations
@@ -14,8 +17,9 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
+from chassis.postgres.database import Connection
 from projectors.decoding.records import Record, time_of
-from read_model.generations import Connection, Generation
+from read_model.generations import Generation
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +27,7 @@ class Parked:
     """A record to park; `error` is None where it only waits behind an earlier one."""
 
     record: Record
-    user_id: UUID | None
+    subject_id: UUID | None
     error: str | None
 
 
@@ -39,12 +43,14 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 ON CONFLICT DO NOTHING
 """
 
+_COUNTS: Final = "SELECT projection, generation, count(*) AS records FROM parked_records GROUP BY 1, 2"
+
 _FORGET: Final = "DELETE FROM parked_records WHERE projection = $1 AND generation = $2 AND user_id = ANY($3::uuid[])"
 
 
-async def blocked_users(connection: Connection, generation: Generation, users: Iterable[UUID]) -> set[UUID]:
-    """Those of these users whose records have to wait."""
-    rows = await connection.fetch(_BLOCKED, generation.projection, generation.number, list(users))
+async def blocked(connection: Connection, generation: Generation, subjects: Iterable[UUID]) -> set[UUID]:
+    """Those of these subjects whose records have to wait."""
+    rows = await connection.fetch(_BLOCKED, generation.projection, generation.number, list(subjects))
     return {row["user_id"] for row in rows}
 
 
@@ -59,7 +65,7 @@ async def park(connection: Connection, generation: Generation, topic: str, parke
             topic,
             record.partition,
             record.offset,
-            item.user_id,
+            item.subject_id,
             None if item.error is None else item.error.replace("\0", "\\0"),
             record.key,
             pack_headers(record.headers),
@@ -68,9 +74,14 @@ async def park(connection: Connection, generation: Generation, topic: str, parke
         )
 
 
-async def forget(connection: Connection, generation: Generation, users: Iterable[UUID]) -> None:
-    """Remove everything parked of these users."""
-    await connection.execute(_FORGET, generation.projection, generation.number, list(users))
+async def forget(connection: Connection, generation: Generation, subjects: Iterable[UUID]) -> None:
+    """Remove everything parked of these subjects."""
+    await connection.execute(_FORGET, generation.projection, generation.number, list(subjects))
+
+
+async def counts(connection: Connection) -> dict[tuple[str, int], int]:
+    """How many records are parked, by projection and generation; what has none is not there."""
+    return {(row["projection"], row["generation"]): row["records"] for row in await connection.fetch(_COUNTS)}
 
 
 def pack_headers(headers: Sequence[tuple[str, bytes | None]]) -> bytes:

@@ -1,1 +1,1 @@
-"""From a Kafka record to a change of one user, or to the reason why it cannot be read."""
+"""From a Kafka record to an event of one subject, or to the reason why it cannot be read."""

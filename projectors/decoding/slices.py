@@ -1,10 +1,10 @@
-"""Decode a slice of records at once: the short way for what looks exactly as the relay writes it.
+"""Decode a slice of records at once: the fast path for records that are exactly as the relay writes them.
 
-A rebuild reads millions of records that all look the same, and one after the other they took most of its time. Here a
-slice is read column by column, so that what has to be said of every record is said in one call: of all ids, all times,
-all names of headers. A slice in which something does not look so is halved until that record is alone, and that goes to
-the catalogue (projectors/decoding/records.py). What becomes of a record never depends on its neighbours, and
-tests/unit/projectors/test_records.py holds this way to the catalogue's.
+A rebuild reads millions of records that are all alike, and to read them one after the other took most of its time. Here
+a slice is read column by column: one call checks all ids, one all times, one all names of headers. A slice in which
+something is otherwise is halved until that record is alone, and that one goes to the catalogue
+(projectors/decoding/records.py). What becomes of a record never depends on its neighbours, and
+tests/unit/projectors/decoding/test_records.py holds the fast path to the catalogue's.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from typing import Any, Final
 
 import msgspec
 from asyncpg.pgproto import pgproto
-from pydantic_core import from_json, to_json
+from pydantic_core import from_json
 
 from events.envelope import HEADER_NAMES
 from events.topics import MAX_MESSAGE_BYTES
-from events.user_events import USER_EVENTS
-from projectors.decoding.records import MAX_VERSION, Change, Poison, Record, UserData, read_record
+from projectors.decoding.records import MAX_VERSION, DecodedEvent, Poison, Record, RecordDecoder
+from projectors.decoding.states import state_of
+from projectors.decoding.subject import Subject
 
 #: As the relay writes them; a trace may follow.
 _HEADERS: Final = len(HEADER_NAMES)
@@ -37,129 +38,137 @@ _SEQUENCE_DIGITS: Final = 20
 #: Where a time has the tens of its minutes and seconds, and up to where it names an hour.
 _TENS: Final = (len("2026-11-29T12:"), len("2026-11-29T12:00:"))
 _HOUR: Final = slice(len("2026-11-29T12"))
-#: What is around a user and the user's old values.
-_BEFORE: Final = len(b'{"user":')
+#: What is behind the public document, beside the old values.
 _BEHIND: Final = len(b',"previous":}')
 
-
-class _Event(msgspec.Struct, gc=False):
-    """The value of a record."""
-
-    user: UserData
-    previous: msgspec.Raw
-
-
-_decode: Final = msgspec.json.Decoder(_Event).decode
 _encode_lines: Final = msgspec.json.Encoder().encode_lines
 _columns: Final = attrgetter("key", "value", "headers")
 
 
 class _NotPlainError(ValueError):
-    """Something does not look as the relay writes it, or is wrong; of which record is not known."""
+    """Something is not as the relay writes it, or is wrong; of which record is not known."""
 
 
-def read_records(records: Sequence[Record]) -> list[Change | Poison]:
-    """Decode records, in their order; never raises for what is in them."""
-    if not any(record.value is None for record in records):
-        return _read(records)
-    items: list[Change | Poison] = []
-    for erased, run in groupby(records, lambda record: record.value is None):
-        some = list(run)
-        items += map(read_record, some) if erased else _read(some)
-    return items
+class SliceDecoder:
+    """Decodes the records of one kind of subject, many at once."""
 
+    def __init__(self, subject: Subject) -> None:
+        """Derive from the subject what its events look like."""
+        self._one = RecordDecoder(subject)
+        self._is_newest = subject.catalogue.is_newest
+        state, noun = state_of(subject.document), subject.noun
+        members = [("state", state.struct), ("previous", msgspec.Raw)]
+        event = msgspec.defstruct("Event", members, rename={"state": noun}, gc=False)
+        self._decode = msgspec.json.Decoder(event).decode
+        self._before = len(b'{"%b":' % noun.encode())
+        self._times = [attrgetter(name) for name in state.times]
+        self._other_ids = [attrgetter(name) for name in state.ids if name != "id"]
+        self._free = [(attrgetter(name), is_as_written) for name, is_as_written in state.free.items()]
 
-def _read(records: Sequence[Record]) -> list[Change | Poison]:
-    try:
-        return _read_plain(records)
-    except (msgspec.DecodeError, ValueError, TypeError, RecursionError):
-        if len(records) == 1:
-            return [read_record(records[0])]
-    middle = len(records) // 2
-    return [*_read(records[:middle]), *_read(records[middle:])]
+    def read(self, records: Sequence[Record]) -> list[DecodedEvent | Poison]:
+        """Decode records, in their order; never raises for what is in them."""
+        if not any(record.value is None for record in records):
+            return self._read(records)
+        items: list[DecodedEvent | Poison] = []
+        for erased, run in groupby(records, lambda record: record.value is None):
+            some = list(run)
+            items += map(self._one.read, some) if erased else self._read(some)
+        return items
 
+    def _read(self, records: Sequence[Record]) -> list[DecodedEvent | Poison]:
+        try:
+            return self._read_plain(records)
+        except (msgspec.DecodeError, ValueError, TypeError, RecursionError):
+            if len(records) == 1:
+                return [self._one.read(records[0])]
+        middle = len(records) // 2
+        return [*self._read(records[:middle]), *self._read(records[middle:])]
 
-def _read_plain(records: Sequence[Record]) -> list[Change | Poison]:
-    """The changes of records that all look as the relay writes them.
+    def _read_plain(self, records: Sequence[Record]) -> list[DecodedEvent | Poison]:
+        """The events of records that are all as the relay writes them.
 
-    Raises:
-        msgspec.DecodeError, ValueError, TypeError, RecursionError: one of them does not.
-    """
-    keys, values, headers = zip(*map(_columns, records), strict=True)
-    types, versions = _read_headers(headers, keys)
-    ids = list(map(bytes.decode, keys))
-    users, documents, previous = _read_values(values, ids, versions)
-    return list(map(Change, records, map(pgproto.UUID, ids), versions, types, users, documents, previous))
+        Raises:
+            msgspec.DecodeError, ValueError, TypeError, RecursionError: one of them is not.
+        """
+        keys, values, headers = zip(*map(_columns, records), strict=True)
+        types, versions = self._read_headers(headers, keys)
+        ids = list(map(bytes.decode, keys))
+        states, documents, previous = self._read_values(values, ids, versions)
+        return list(map(DecodedEvent, records, map(pgproto.UUID, ids), versions, types, states, documents, previous))
 
+    def _read_headers(self, headers: Sequence[Any], keys: Sequence[bytes]) -> tuple[list[str], list[int]]:
+        """Types and versions.
 
-def _read_headers(headers: Sequence[Any], keys: Sequence[bytes]) -> tuple[list[str], list[int]]:
-    """Types and versions.
+        What nobody reads is looked at all the same, so that every projection parks the same records.
+        """
+        traces = list(chain.from_iterable(one[_HEADERS:] for one in headers if len(one) != _HEADERS))
+        if traces:
+            headers = [one[:_HEADERS] for one in headers]
+        names, values = zip(*chain(chain.from_iterable(headers), traces), strict=True)
+        _require(names == HEADER_NAMES * len(keys) + _TRACE * len(traces), b"".join(values).isascii())
+        end = len(keys) * _HEADERS
+        ids, types, subjects, times, sequences = (values[at:end:_HEADERS] for at in (1, 3, 4, 5, 6))
+        _require(
+            subjects == keys,
+            _are_ids(ids),
+            _are_ids(keys),
+            _are_times(map(bytes.decode, times)),
+            set(map(len, sequences)) == {_SEQUENCE_DIGITS},
+            b"".join(sequences).isdigit(),
+        )
+        versions = list(map(int, sequences))
+        names_of = {type_: type_.decode() for type_ in set(types)}
+        _require(min(versions) > 0, max(versions) <= MAX_VERSION, all(map(self._is_newest, names_of.values())))
+        return [names_of[type_] for type_ in types], versions
 
-    What is not read is looked at all the same, so that every projection parks the same records.
-    """
-    traces = list(chain.from_iterable(one[_HEADERS:] for one in headers if len(one) != _HEADERS))
-    if traces:
-        headers = [one[:_HEADERS] for one in headers]
-    names, values = zip(*chain(chain.from_iterable(headers), traces), strict=True)
-    _require(names == HEADER_NAMES * len(keys) + _TRACE * len(traces), b"".join(values).isascii())
-    end = len(keys) * _HEADERS
-    ids, types, subjects, times, sequences = (values[at:end:_HEADERS] for at in (1, 3, 4, 5, 6))
-    _require(
-        subjects == keys,
-        _are_ids(ids),
-        _are_ids(keys),
-        _are_times(map(bytes.decode, times)),
-        set(map(len, sequences)) == {_SEQUENCE_DIGITS},
-        b"".join(sequences).isdigit(),
-    )
-    versions = list(map(int, sequences))
-    names_of = {type_: type_.decode() for type_ in set(types)}
-    _require(min(versions) > 0, max(versions) <= MAX_VERSION, all(map(USER_EVENTS.is_newest, names_of.values())))
-    return [names_of[type_] for type_ in types], versions
-
-
-def _read_values(
-    values: Sequence[bytes], ids: list[str], versions: list[int]
-) -> tuple[list[UserData], list[bytes], list[dict[str, Any]]]:
-    """Users, their documents, and old values."""
-    events = list(map(_decode, values))
-    lines = b"\n".join((*values, b""))
-    # What was read, written again, is what came: nothing was overlooked, and the user's place is known.
-    _require(_encode_lines(events) == lines, b"\\u0000" not in lines, max(map(len, values)) <= MAX_MESSAGE_BYTES)
-    users = [event.user for event in events]
-    _require(
-        [user.id for user in users] == ids,
-        [user.version for user in users] == versions,
-        _are_times(chain.from_iterable((user.created_at, user.updated_at) for user in users)),
-        all(to_json(_object(text)) == text for text in {bytes(user.attributes) for user in users}),
-    )
-    previous = [bytes(event.previous) for event in events]
-    documents = [value[_BEFORE : -_BEHIND - len(old)] for value, old in zip(values, previous, strict=True)]
-    return users, documents, [_object(text) for text in previous]
+    def _read_values(
+        self, values: Sequence[bytes], ids: list[str], versions: list[int]
+    ) -> tuple[list[Any], list[bytes], list[dict[str, Any]]]:
+        """States, documents, and old values."""
+        events: list[Any] = list(map(self._decode, values))
+        lines = b"\n".join((*values, b""))
+        # What was read, written again, is what came: nothing was overlooked, and the document's place is known.
+        _require(_encode_lines(events) == lines, b"\\u0000" not in lines, max(map(len, values)) <= MAX_MESSAGE_BYTES)
+        states = [event.state for event in events]
+        _require(
+            [state.id for state in states] == ids,
+            [state.version for state in states] == versions,
+            _are_times(chain.from_iterable(map(time, states) for time in self._times)),
+            all(_are_ids(_texts(id_, states)) for id_ in self._other_ids),
+            all(all(map(is_as_written, {bytes(free(one)) for one in states})) for free, is_as_written in self._free),
+        )
+        previous = [bytes(event.previous) for event in events]
+        before = self._before
+        documents = [value[before : -_BEHIND - len(old)] for value, old in zip(values, previous, strict=True)]
+        return states, documents, [_object(text) for text in previous]
 
 
 def _object(text: bytes) -> dict[str, Any]:
     if text == b"{}":
         return {}
-    # As deep as it is in the value: how deep JSON may be is the same for both ways.
+    # As deep as it is in the value: how deep JSON may be is the same for slices and for the catalogue.
     found: dict[str, Any] = from_json(b"[[%b]]" % text, allow_inf_nan=False)[0][0]
     _require(type(found) is dict)
     return found
 
 
+def _texts(field: Any, states: Sequence[Any]) -> list[bytes]:
+    return [text.encode() for text in map(field, states) if text is not None]
+
+
 def _are_ids(texts: Sequence[bytes]) -> bool:
     """Whether each is an id in its one written form."""
-    return set(map(len, texts)) == {len(_ID)} and b"".join(texts).translate(_HEX_TO_0) == _ID * len(texts)
+    return set(map(len, texts)) <= {len(_ID)} and b"".join(texts).translate(_HEX_TO_0) == _ID * len(texts)
 
 
-def _are_times(texts: Iterable[str]) -> bool:
-    """Whether each is a time in its one written form."""
-    times = set(texts)
+def _are_times(texts: Iterable[str | None]) -> bool:
+    """Whether each is a time in its one written form, or none at all."""
+    times = [time for time in set(texts) if time is not None]
     joined = "".join(times).encode()
     return (
-        set(map(len, times)) == {len(_TIME)}
+        set(map(len, times)) <= {len(_TIME)}
         and joined.translate(_DIGITS_TO_0) == _TIME * len(times)
-        and all(max(joined[tens :: len(_TIME)]) <= ord("5") for tens in _TENS)
+        and all(max(joined[tens :: len(_TIME)], default=0) <= ord("5") for tens in _TENS)
         and all(map(_is_hour, {time[_HOUR] for time in times}))
     )
 

@@ -1,7 +1,7 @@
 """What an operator does with parked records: look, retry in order, discard.
 
-A retry holds the checkpoint of the record's partition, as a feed's own transaction does, so nothing of the same user
-can slip past it: a user's records are applied in the order of the topic or stay parked in that order.
+A retry holds the checkpoint of the record's partition, as a feed's own transaction does, so no record of the same
+subject can slip past it: a subject's records are applied in the order of the topic, or stay parked in that order.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from uuid import UUID
 
 import asyncpg
 
-from chassis.postgres.database import Database
+from chassis.postgres.database import Connection, Database
 from projectors.consumer.batches import INAPPLICABLE_ERRORS
 from projectors.consumer.parking import unpack_headers
-from projectors.decoding.records import Change, read_record
+from projectors.decoding.records import DecodedEvent, RecordDecoder
 from projectors.projections.catalogue import PROJECTIONS
-from projectors.projections.projection import Writer
+from projectors.projections.projection import Projection
 from read_model import generations
-from read_model.generations import Connection, Generation
+from read_model.generations import Generation
 
 #: As many as a terminal can show; the rest is counted.
 LIST_RECORDS: Final = 500
-#: What the columns of an id hold: generation and partition an int, the offset a bigint.
+#: Above what the columns of an id can hold: generation and partition an int, the offset a bigint.
 _INT: Final = 2**31
 _BIGINT: Final = 2**63
 
@@ -74,7 +74,7 @@ class ParkedRecord:
 
     id: RecordId
     topic: str
-    user_id: UUID | None
+    subject_id: UUID | None
     error: str | None
     key: bytes | None
     headers: Sequence[tuple[str, bytes | None]]
@@ -103,7 +103,7 @@ class Summary:
     """A parked record in one line."""
 
     id: RecordId
-    user_id: UUID | None
+    subject_id: UUID | None
     #: None: it waits behind an earlier one.
     error: str | None
     parked_at: datetime
@@ -111,8 +111,8 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a retry or a discard did."""
+class WorkedOff:
+    """What a retry or a discard did with a queue: how many records are gone from it, and how many are left."""
 
     applied: int
     discarded: int
@@ -131,7 +131,7 @@ SELECT * FROM parked_records
 WHERE projection = $1 AND generation = $2 AND partition = $3 AND record_offset = $4
 """
 
-# A record without a user is a queue of its own.
+# A record without a subject is a queue of its own.
 _QUEUES: Final = """
 SELECT projection, generation, user_id,
     CASE WHEN user_id IS NULL THEN partition END AS partition,
@@ -163,21 +163,12 @@ DELETE FROM parked_records
 WHERE projection = $1 AND generation = $2 AND partition = $3 AND record_offset = $4
 """
 
-_COUNTS: Final = "SELECT projection, generation, count(*) AS records FROM parked_records GROUP BY 1, 2"
-
 
 async def summaries(database: Database, projection: str | None = None) -> list[Summary]:
     """The first LIST_RECORDS parked records, in the order of the topic."""
     async with database.connection() as connection:
         rows = await connection.fetch(_SUMMARIES, projection, LIST_RECORDS)
     return [Summary(_id(row), row["user_id"], row["error"], row["parked_at"], row["bytes"]) for row in rows]
-
-
-async def counts(database: Database) -> dict[tuple[str, int], int]:
-    """How many are parked, by projection and generation; what has none is not there."""
-    async with database.connection() as connection:
-        rows = await connection.fetch(_COUNTS)
-    return {(row["projection"], row["generation"]): row["records"] for row in rows}
 
 
 async def find(database: Database, record: RecordId) -> ParkedRecord:
@@ -193,7 +184,7 @@ async def find(database: Database, record: RecordId) -> ParkedRecord:
     return _parked(row)
 
 
-async def retry(database: Database, record: RecordId) -> Outcome:
+async def retry_record(database: Database, record: RecordId) -> WorkedOff:
     """Apply this record's queue, from its first record on, until one fails again.
 
     Raises:
@@ -203,23 +194,23 @@ async def retry(database: Database, record: RecordId) -> Outcome:
     return await _work_off(database, await find(database, record), discard=False)
 
 
-async def retry_all(database: Database, projection: str | None = None) -> Outcome:
+async def retry_all(database: Database, projection: str | None = None) -> WorkedOff:
     """Apply every queue of one projection, or of all; queues of generations of other shapes stay, and are counted."""
     async with database.connection() as connection:
         rows = await connection.fetch(_QUEUES, projection)
-    total = Outcome(0, 0, 0)
+    total = WorkedOff(0, 0, 0)
     for row in rows:
         try:
             outcome = await _retry_queue(database, row)
         except NoSuchRecordError:
             continue  # somebody else has worked it off meanwhile
         except OtherShapeError:
-            outcome = Outcome(0, 0, row["records"])
-        total = Outcome(total.applied + outcome.applied, 0, total.remaining + outcome.remaining)
+            outcome = WorkedOff(0, 0, row["records"])
+        total = WorkedOff(total.applied + outcome.applied, 0, total.remaining + outcome.remaining)
     return total
 
 
-async def discard(database: Database, record: RecordId) -> Outcome:
+async def discard_record(database: Database, record: RecordId) -> WorkedOff:
     """Remove one parked record, and apply what waited behind it, in one transaction.
 
     Raises:
@@ -229,7 +220,7 @@ async def discard(database: Database, record: RecordId) -> Outcome:
     return await _work_off(database, await find(database, record), discard=True)
 
 
-async def _retry_queue(database: Database, row: asyncpg.Record) -> Outcome:
+async def _retry_queue(database: Database, row: asyncpg.Record) -> WorkedOff:
     if row["user_id"] is None:
         return await _work_off(database, await find(database, _id(row)), discard=False)
     async with database.connection() as connection:
@@ -239,29 +230,28 @@ async def _retry_queue(database: Database, row: asyncpg.Record) -> Outcome:
     return await _work_off(database, _parked(first), discard=False)
 
 
-async def _work_off(database: Database, parked: ParkedRecord, *, discard: bool) -> Outcome:
+async def _work_off(database: Database, parked: ParkedRecord, *, discard: bool) -> WorkedOff:
     owner = (parked.id.projection, parked.id.generation)
     async with database.connection() as connection, connection.transaction():
-        writer = _writer(await _generation(connection, parked.id))
+        projection = _projection(await _generation(connection, parked.id))
         queue = [parked]
-        if parked.user_id is not None:
-            await connection.execute(_LOCK, *owner, parked.user_id)
-            queue = [_parked(row) for row in await connection.fetch(_QUEUE, *owner, parked.user_id)]
+        if parked.subject_id is not None:
+            await connection.execute(_LOCK, *owner, parked.subject_id)
+            queue = [_parked(row) for row in await connection.fetch(_QUEUE, *owner, parked.subject_id)]
         discarded = 0
         if discard:
             discarded = len(await connection.fetch(_DELETE + " RETURNING 1", *owner, *_where(parked)))
             queue = [item for item in queue if item.id != parked.id]
-        applied = await _apply_in_order(connection, writer, queue)
-    if applied and parked.user_id is not None:
+        applied = await _apply_in_order(connection, projection, queue)
+    if applied and parked.subject_id is not None:
         async with database.connection() as connection:
-            channel = PROJECTIONS[parked.id.projection].channel
-            await connection.execute("SELECT pg_notify($1, $2)", channel, str(parked.user_id))
-    return Outcome(applied, discarded, len(queue) - applied)
+            await connection.execute("SELECT pg_notify($1, $2)", projection.channel, str(parked.subject_id))
+    return WorkedOff(applied, discarded, len(queue) - applied)
 
 
-async def _apply_in_order(connection: Connection, writer: Writer, queue: Sequence[ParkedRecord]) -> int:
+async def _apply_in_order(connection: Connection, projection: Projection, queue: Sequence[ParkedRecord]) -> int:
     for applied, item in enumerate(queue):
-        error = await _apply(connection, writer, item)
+        error = await _apply(connection, projection, item)
         where = (item.id.projection, item.id.generation, *_where(item))
         if error is not None:
             await connection.execute(_SET_ERROR, *where, error)
@@ -270,14 +260,14 @@ async def _apply_in_order(connection: Connection, writer: Writer, queue: Sequenc
     return len(queue)
 
 
-async def _apply(connection: Connection, writer: Writer, item: ParkedRecord) -> str | None:
+async def _apply(connection: Connection, projection: Projection, item: ParkedRecord) -> str | None:
     """None when it was applied, else why not."""
-    change = read_record(item)
-    if not isinstance(change, Change):
-        return change.error
+    event = RecordDecoder(projection.subject).read(item)
+    if not isinstance(event, DecodedEvent):
+        return event.error
     try:
         async with connection.transaction():
-            await writer.apply(connection, [change])
+            await projection.writer(item.id.generation).apply(connection, [event])
     except INAPPLICABLE_ERRORS as error:
         return f"{type(error).__name__}: {error}"
     return None
@@ -290,14 +280,14 @@ async def _generation(connection: Connection, record: RecordId) -> Generation:
     raise NoSuchRecordError(f"{record.projection} has no generation {record.generation}")
 
 
-def _writer(generation: Generation) -> Writer:
+def _projection(generation: Generation) -> Projection:
     projection = PROJECTIONS.get(generation.projection)
     if projection is None or projection.shape != generation.shape:
         raise OtherShapeError(
             f"generation {generation.number} of {generation.projection} has shape {generation.shape}, which this"
             " version of the code does not write: use the version that feeds it"
         )
-    return projection.writer(generation.number)
+    return projection
 
 
 def _where(parked: ParkedRecord) -> tuple[int, int]:
@@ -309,11 +299,10 @@ def _id(row: asyncpg.Record) -> RecordId:
 
 
 def _parked(row: asyncpg.Record) -> ParkedRecord:
-    kept: dict[str, Any] = {name: row[name] for name in ("topic", "user_id", "error", "key", "value")}
+    kept: dict[str, Any] = {name: row[name] for name in ("topic", "error", "key", "value", "recorded_at", "parked_at")}
     return ParkedRecord(
         id=_id(row),
+        subject_id=row["user_id"],
         headers=unpack_headers(row["headers"]),
-        recorded_at=row["recorded_at"],
-        parked_at=row["parked_at"],
         **kept,
     )

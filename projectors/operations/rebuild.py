@@ -1,14 +1,14 @@
-"""Rebuild a projection beside the one that serves, and switch without a reader noticing (blue/green).
+"""Rebuild a projection beside the generation that serves, and switch without a reader noticing (blue/green).
 
-1. *Begin.* A new generation: tables, checkpoints and consumer group of its own. One that was begun already is resumed.
-2. *Replay.* This process feeds it from position 0, so that the live feeds of the projectors are not slowed down. Then
-   it makes the indexes, and catches up with what came meanwhile.
+1. *Begin.* Make a new generation, with tables, checkpoints and a consumer group of its own; or resume one.
+2. *Replay.* Feed it from position 0, in this process, so that the projectors' live feeds are not slowed down. Then make
+   the indexes, and catch up with what came meanwhile.
 3. *Carry over* what compaction has removed from the log, once the whole log has been read.
 4. *Switch* in one transaction, when the new generation has passed the old one in every partition. Query processes
-   follow; the old generation is fed on, by the projectors, until it is retired, so a rollback is a switch back.
-5. *Hand over.* This process feeds the new generation until a projectors process has joined its group.
+   follow. The projectors feed the old generation until it is retired, so a rollback is a switch back.
+5. *Hand over.* Feed the new generation until a projectors process has joined its group.
 
-Killed anywhere, the next call goes on where this one stopped: positions are in the database.
+If this process is killed anywhere, the next call goes on where it stopped: positions are in the database.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
 import structlog
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import UnknownTopicOrPartitionError
 
-from chassis.kafka.client import REQUEST_SECONDS, client_arguments
 from chassis.lifecycle import end, wait_for_event
+from chassis.outages import Outage
 from chassis.postgres.database import Database, describe
-from projectors.consumer.feed import DATABASE_ERRORS, Feed
+from projectors.consumer.feed import Feed
+from projectors.consumer.writing import DATABASE_ERRORS
+from projectors.operations.topic_ends import end_positions
 from projectors.projections.catalogue import PROJECTIONS
 from projectors.projections.projection import CarryOver
 from projectors.settings import ProjectorSettings
@@ -42,11 +42,11 @@ log = structlog.get_logger("projectors.rebuild")
 LOOK_SECONDS: Final = 0.05
 #: The rate is that of the last so many seconds: long enough to be calm, short enough to be true.
 RATE_SECONDS: Final = 10.0
-#: Records of one transaction of a replay, where nobody waits for the first of them: a third fewer round trips and
-#: commits (measured: 1,000 take a fifth longer), and still megabytes of memory.
+#: Records of one transaction of a replay, where nobody waits for the first of them (measured: with 1,000 a replay takes
+#: a fifth longer). They still take only megabytes of memory.
 REPLAY_BATCH_RECORDS: Final = 2500
-#: Users whose older entries are carried over in one transaction: the new generation stands still for milliseconds.
-CARRY_USERS: Final = 2000
+#: Subjects whose rows are carried over in one transaction: the new generation stands still for milliseconds.
+CARRY_SUBJECTS: Final = 2000
 #: A switch that finds the new generation behind is tried again; behind this often, it is not being fed fast enough.
 SWITCH_ATTEMPTS: Final = 5
 #: Projectors look for generations every second, and joining a group takes a few more.
@@ -72,13 +72,13 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One look at a rebuild; positions, summed over partitions."""
+    """How far a rebuild is: positions, summed over partitions."""
 
     stage: Stage
     generation: int
     done: int
     total: int
-    #: Positions a second, of late.
+    #: Positions a second, over the last RATE_SECONDS.
     rate: float
 
     @property
@@ -117,6 +117,7 @@ class Rebuild:
         self._stopping = stopping
         self._report = report
         self._rate = _Rate([])
+        self._outage = Outage(log, "rebuild.database_unavailable")
 
     async def run(self, *, pause_before_switch: bool, carry_over: bool = True) -> Stage:
         """Build, switch, hand over; returns DONE, READY (paused before the switch) or STOPPED (`stopping` was set).
@@ -129,10 +130,10 @@ class Rebuild:
             DatabaseUnavailableError, KafkaError, OSError: a server was away at the beginning or at the switch.
         """
         async with self._database.connection() as connection:
-            # Before anything is made: what cannot be taken over is known from the beginning, and so is an outage.
+            # Before anything is made, so that a rebuild which cannot take over, or an outage, leaves nothing behind.
             if carry_over:
                 self._plan(await generations.serving(connection, self._projection))
-            goal = await end_positions(self._settings)
+            goal = await self._ends()
             generation, made = await generations.begin(connection, self._projection)
         log.info("rebuild.begun" if made else "rebuild.resumed", projection=self._projection, to=generation.number)
         async with self._feeding(generation) as feed:
@@ -141,7 +142,7 @@ class Rebuild:
             self._tell(Stage.INDEX, generation, goal, goal)
             if not await self._index(generation):
                 return Stage.STOPPED
-            goal = await end_positions(self._settings)
+            goal = await self._ends()
             if not await self._replay(feed, goal):
                 return Stage.STOPPED
             if carry_over and not await self._carry_over(generation):
@@ -154,10 +155,17 @@ class Rebuild:
         self._tell(Stage.DONE, generation, goal, goal)
         return Stage.DONE
 
+    @property
+    def _topic(self) -> str:
+        return PROJECTIONS[self._projection].subject.topic(self._settings)
+
+    async def _ends(self) -> dict[int, int]:
+        return await end_positions(self._settings, self._topic, self._settings.topic_partitions)
+
     @asynccontextmanager
     async def _feeding(self, generation: Generation) -> AsyncIterator[Feed]:
-        records = max(REPLAY_BATCH_RECORDS, self._settings.projectors_batch_records)
-        settings = self._settings.model_copy(update={"projectors_batch_records": records})
+        settings = self._settings.feed
+        settings = replace(settings, batch_records=max(REPLAY_BATCH_RECORDS, settings.batch_records))
         feed = Feed(settings, self._database, PROJECTIONS[self._projection], generation)
         task = asyncio.create_task(feed.run(), name=feed.group)
         try:
@@ -176,8 +184,9 @@ class Rebuild:
             try:
                 now = await self._positions(feed.generation)
             except DATABASE_ERRORS as error:
-                log.warning("rebuild.database_unavailable", error=describe(error))
+                self._outage.failed(describe(error))
             else:
+                self._outage.over()
                 self._tell(Stage.REPLAY, feed.generation, now, goal)
                 if all(now.get(partition, 0) >= end for partition, end in goal.items()):
                     return True
@@ -201,12 +210,12 @@ class Rebuild:
                 "SELECT partition, position FROM checkpoints WHERE projection = $1 AND generation = $2 AND topic = $3",
                 generation.projection,
                 generation.number,
-                self._settings.events_topic,
+                self._topic,
             )
         return {row["partition"]: row["position"] for row in rows}
 
     async def _carry_over(self, new: Generation) -> bool:
-        """Take over what the log no longer has, some users at a time, the new generation standing still for each.
+        """Take over what the log no longer has, some subjects at a time; the new generation stands still meanwhile.
 
         Returns:
             False when told to stop before the end.
@@ -226,7 +235,7 @@ class Rebuild:
                 end: UUID | None = await connection.fetchval(
                     f"SELECT id FROM {carry.ids} WHERE id > $1 ORDER BY id OFFSET $2 LIMIT 1",  # noqa: S608 - our name
                     start,
-                    CARRY_USERS,
+                    CARRY_SUBJECTS,
                 )
                 async with connection.transaction():
                     # A tombstone that the new generation is applying at this moment must not be missed, or undone.
@@ -271,10 +280,8 @@ class Rebuild:
                 return
 
     async def _hand_over(self, feed: Feed) -> None:
-        """Feed on until others have joined the group: it then has given us fewer partitions, or none."""
-        feed.generation = Generation(
-            feed.generation.projection, feed.generation.number, feed.generation.shape, "serving"
-        )
+        """Feed on until others have joined the group, which then leaves us fewer partitions, or none."""
+        feed.follow(replace(feed.generation, status="serving"))
         deadline = time.monotonic() + HANDOVER_SECONDS
         partitions = self._settings.topic_partitions
         while time.monotonic() < deadline and not await wait_for_event(self._stopping, LOOK_SECONDS):
@@ -305,8 +312,8 @@ async def roll_back(database: Database, projection: str) -> tuple[Generation, Ge
     return now, standing_by[-1]
 
 
-async def retire(database: Database, projection: str, number: int | None = None) -> list[Generation]:
-    """Drop one generation that neither serves nor, without a number, is being built: then all that stand by.
+async def retire_generations(database: Database, projection: str, number: int | None = None) -> list[Generation]:
+    """Drop the generation of this number, which must not serve; without a number, all that stand by.
 
     Raises:
         NoGenerationError: there is no such generation.
@@ -321,23 +328,3 @@ async def retire(database: Database, projection: str, number: int | None = None)
         for generation in chosen:
             await generations.retire(connection, generation)
     return chosen
-
-
-async def end_positions(settings: ProjectorSettings) -> dict[int, int]:
-    """Where each partition of the events topic ends for read_committed readers.
-
-    Raises:
-        UnknownTopicOrPartitionError: there is no such topic.
-        KafkaError, OSError, TimeoutError: no broker answered.
-    """
-    consumer = AIOKafkaConsumer(**client_arguments(settings), isolation_level="read_committed", group_id=None)
-    try:
-        await asyncio.wait_for(consumer.start(), REQUEST_SECONDS)
-        # Asked for its ends, a topic that is not there would be looked for until the time is over.
-        if settings.events_topic not in await asyncio.wait_for(consumer.topics(), REQUEST_SECONDS):
-            raise UnknownTopicOrPartitionError(settings.events_topic)
-        partitions = [TopicPartition(settings.events_topic, number) for number in range(settings.topic_partitions)]
-        ends = await asyncio.wait_for(consumer.end_offsets(partitions), REQUEST_SECONDS)
-        return {partition.partition: end for partition, end in ends.items()}
-    finally:
-        await consumer.stop()

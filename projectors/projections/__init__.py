@@ -1,1 +1,1 @@
-"""The projections: one module each, from a batch of changes to rows."""
+"""The projections: one module each, from a batch of events to rows."""

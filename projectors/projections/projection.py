@@ -1,4 +1,4 @@
-"""What a projection is: its name, the shape of its tables, and one function from a batch of changes to rows."""
+"""What a projection is: its subject, its name, the shape of its tables, and how a batch of events becomes rows."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
 from uuid import UUID
 
-from projectors.decoding.records import Change
-from read_model.generations import Connection
+from chassis.postgres.database import Connection
+from projectors.decoding.records import DecodedEvent
+from projectors.decoding.subject import Subject
 
 
-class Rows(NamedTuple):
+class Insert(NamedTuple):
     """A batch as one INSERT, which is made part of the checkpoints' move."""
 
     #: Its parameters are numbered from $1, it begins with no WITH, and it writes only IF_MOVED.
@@ -26,17 +27,17 @@ IF_MOVED: Final = "EXISTS (SELECT FROM moved)"
 class Writer(Protocol):
     """A projection bound to the tables of one generation."""
 
-    def rows(self, changes: Sequence[Change]) -> Rows | None:
-        """What `apply` would do, for users none of whom was erased; None where that is not one statement.
+    def as_insert(self, events: Sequence[DecodedEvent]) -> Insert | None:
+        """What `apply` would do, for subjects none of whom was erased; None where that is not one statement.
 
         It saves three round trips of four: worth having where somebody waits for the rows.
         """
 
-    async def apply(self, connection: Connection, changes: Sequence[Change]) -> None:
-        """Write a batch: any users, each user's changes in the order of their versions, duplicates and gaps possible.
+    async def apply(self, connection: Connection, events: Sequence[DecodedEvent]) -> None:
+        """Write a batch of any subjects: the events of each in the order of versions, duplicates and gaps possible.
 
-        A change that is not newer than what the tables know of its user changes nothing. Whatever is raised, the caller
-        rolls back; what is raised because of a change's content, and not of the database's state, parks it.
+        An event that is not newer than what the tables know of its subject changes nothing. Whatever is raised, the
+        caller rolls back. What is raised because of an event's content, and not of the database's state, parks it.
         """
 
 
@@ -49,7 +50,7 @@ class CarryOver:
 
     #: The table whose column `id` is walked through.
     ids: str
-    #: Each takes over the users with ids in [$1, $2), a $2 of null meaning no end; harmless to repeat.
+    #: Each takes over the subjects with ids in [$1, $2), a $2 of null meaning no end; harmless to repeat.
     statements: list[str]
 
 
@@ -57,9 +58,10 @@ class CarryOver:
 class Projection:
     """A projection of the current code; a generation of another shape is not fed by it."""
 
+    subject: Subject
     name: str
     shape: int
-    #: Notified after a commit: the ids of the users whose rows moved.
+    #: Notified after a commit: the ids of the subjects whose rows moved.
     channel: str
     writer: Callable[[int], Writer]
     #: By the shape of the old generation: from the numbers of an old and a new one to what is taken over. Every shape
@@ -71,11 +73,11 @@ class Projection:
     patience_ms: int
 
 
-def newest(changes: Iterable[Change]) -> dict[UUID, Change]:
-    """The newest change of each user; of two equal ones the first."""
-    found: dict[UUID, Change] = {}
-    for change in changes:
-        known = found.get(change.user_id)
-        if known is None or known.version < change.version:
-            found[change.user_id] = change
+def newest(events: Iterable[DecodedEvent]) -> dict[UUID, DecodedEvent]:
+    """The newest event of each subject; of two of one version the first."""
+    found: dict[UUID, DecodedEvent] = {}
+    for event in events:
+        known = found.get(event.subject_id)
+        if known is None or known.version < event.version:
+            found[event.subject_id] = event
     return found

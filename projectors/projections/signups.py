@@ -1,7 +1,7 @@
 """The `signups` projection: users that exist, by UTC day of registration and status.
 
-It counts states, not events: each user's row says on which counter the user is now, so replays and a compacted log give
-the same sums. Counters of a day are shared by all members: each batch adds its differences in one statement, in the
+It counts states, not events. Each user's row says on which counter the user is now, so a replay and a compacted log
+give the same sums. All members share the counters of a day: each batch adds its differences in one statement, in the
 order of days, so that members wait for each other but never in a circle.
 """
 
@@ -11,15 +11,17 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Final
 
-from projectors.decoding.records import Change
+from chassis.postgres.database import Connection
+from projectors.decoding.records import DecodedEvent
 from projectors.projections.projection import CarryOver, Projection, newest
+from projectors.projections.subjects import USERS
 from read_model import signups
-from read_model.generations import Connection
 
-#: Sums of days, looked at by people: as for the timeline.
+#: People look at sums of days, and later: as for the timeline.
 PATIENCE_MS: Final = 100
-# Who may write a user's row holds that user's checkpoint, so what `input` reads cannot change under it. It looks users
-# up row by row: joined otherwise, all of a table that is not yet large would be read for every batch of a rebuild.
+# Whoever writes a user's row holds that user's checkpoint, so what `input` reads cannot change meanwhile. `input` looks
+# users up row by row: with a plain join, PostgreSQL would read all of a table that is not yet large, for every batch of
+# a rebuild.
 _APPLY: Final = """
 WITH input AS MATERIALIZED (
     SELECT i.*, u.day AS old_day, u.status AS old_status
@@ -60,29 +62,29 @@ class SignupsWriter:
         tables = signups.signups_tables(generation)
         self._apply = _APPLY.format_map({"days": tables.days.name, "users": tables.users.name})
 
-    def rows(self, changes: Sequence[Change]) -> None:
+    def as_insert(self, events: Sequence[DecodedEvent]) -> None:
         """Never: nobody waits for these."""
-        del changes
+        del events
 
-    async def apply(self, connection: Connection, changes: Sequence[Change]) -> None:
+    async def apply(self, connection: Connection, events: Sequence[DecodedEvent]) -> None:
         """One statement, whatever the batch."""
-        latest = newest(changes)
-        users = [change.user for change in latest.values()]
+        latest = newest(events)
+        states = [event.state for event in latest.values()]
         await connection.execute(
             self._apply,
             list(latest),
-            [change.version for change in latest.values()],
-            [None if user is None else date.fromisoformat(user.created_at[:10]) for user in users],
-            [None if user is None else user.status for user in users],
+            [event.version for event in latest.values()],
+            [None if user is None else date.fromisoformat(user.created_at[:10]) for user in states],
+            [None if user is None else user.status for user in states],
         )
 
 
 def carry_over(old: int, new: int) -> CarryOver:
-    """The ids and last versions of the erased, of whom the log may know nothing any more."""
+    """Take over the ids and last versions of the erased: the log may no longer have them."""
     names = {"users": signups.signups_tables(new).users.name, "old_users": signups.signups_tables(old).users.name}
     return CarryOver(names["old_users"], [_CARRY_ERASED.format_map(names)])
 
 
 PROJECTION: Final = Projection(
-    signups.PROJECTION, signups.SHAPE, signups.CHANNEL, SignupsWriter, {1: carry_over}, PATIENCE_MS
+    USERS, signups.PROJECTION, signups.SHAPE, signups.CHANNEL, SignupsWriter, {1: carry_over}, PATIENCE_MS
 )

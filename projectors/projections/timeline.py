@@ -1,7 +1,7 @@
-"""The `timeline` projection: per user, what changed when, newest first for the query API.
+"""The `timeline` projection: what changed for each user, and when.
 
-Every event leaves an entry, so unlike the other projections this one needs the whole log: what compaction has removed
-from the topic, a rebuild takes over from the generation before (`carry_over`).
+Every event leaves an entry. So this projection, unlike the others, needs the whole log: a rebuild takes over from the
+generation before what compaction has removed from the topic (`carry_over`).
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ from typing import Final
 
 from pydantic_core import from_json, to_json
 
+from chassis.postgres.database import Connection
 from events.catalogue import short_name
 from events.times import rfc3339
-from projectors.decoding.records import Change
+from projectors.decoding.records import DecodedEvent
 from projectors.projections.projection import CarryOver, Projection, newest
+from projectors.projections.subjects import USERS
 from read_model import timeline
-from read_model.generations import Connection
 
-#: Histories are looked at afterwards, by people; a batch in a tenth of a second is a third of the work of one in 30 ms.
+#: People look at histories, and later. One batch in a tenth of a second is a third of the work of one every 30 ms.
 PATIENCE_MS: Final = 100
-# Versions are looked up row by row: as a join, PostgreSQL would read all of a table that is not yet large, for every
+# Versions are looked up row by row: with a join, PostgreSQL would read all of a table that is not yet large, for every
 # batch of a rebuild.
 _HEADS: Final = """
 INSERT INTO {users} AS t (id, version) SELECT i.* FROM unnest($1::uuid[], $2::bigint[]) AS i (id, version)
@@ -46,8 +47,8 @@ ON CONFLICT (id) DO UPDATE SET
 WHERE coalesce(t.erased_version, 0) < excluded.erased_version
 """
 
-# The new generation has read the whole log, so it knows everybody who exists, if only by a record that is parked:
-# nobody else's entries come along.
+# The new generation has read the whole log. So it knows every user who exists, if only by a parked record, and only
+# their entries are taken over.
 _CARRY_ENTRIES: Final = """
 INSERT INTO {entries} (user_id, version, document)
 SELECT e.user_id, e.version, e.document FROM {old_entries} e LEFT JOIN {users} u ON u.id = e.user_id
@@ -77,39 +78,39 @@ class TimelineWriter:
         names = {"entries": tables.entries.name, "users": tables.users.name}
         self._heads, self._entries, self._erase = (sql.format_map(names) for sql in (_HEADS, _ENTRIES, _ERASE))
 
-    def rows(self, changes: Sequence[Change]) -> None:
+    def as_insert(self, events: Sequence[DecodedEvent]) -> None:
         """Never: nobody waits for these."""
-        del changes
+        del events
 
-    async def apply(self, connection: Connection, changes: Sequence[Change]) -> None:
-        """Erasures first: what was before one is not written at all, what is after it is no longer refused by it."""
-        erased = newest(change for change in changes if change.user is None)
+    async def apply(self, connection: Connection, events: Sequence[DecodedEvent]) -> None:
+        """Erasures first: an event before one is then not written at all, and one behind it is no longer refused."""
+        erased = newest(event for event in events if event.state is None)
         if erased:
-            await connection.execute(self._erase, list(erased), [change.version for change in erased.values()])
-        entries = [change for change in changes if change.user is not None]
+            await connection.execute(self._erase, list(erased), [event.version for event in erased.values()])
+        entries = [event for event in events if event.state is not None]
         if entries:
             heads = newest(entries)
-            await connection.execute(self._heads, list(heads), [change.version for change in heads.values()])
+            await connection.execute(self._heads, list(heads), [event.version for event in heads.values()])
             await connection.execute(
                 self._entries,
-                [change.user_id for change in entries],
-                [change.version for change in entries],
-                [entry(change) for change in entries],
+                [event.subject_id for event in entries],
+                [event.version for event in entries],
+                [entry(event) for event in entries],
             )
 
 
-def entry(change: Change) -> bytes:
+def entry(event: DecodedEvent) -> bytes:
     """One event as the query API sends it."""
-    envelope, previous = change.envelope, change.previous
-    user = from_json(change.document) if previous else {}
+    envelope, previous = event.envelope, event.previous
+    user = from_json(event.document) if previous else {}
     return to_json(
         {
             "event_id": str(envelope.event_id),
-            "type": short_name(change.type),
-            "version": change.version,
+            "type": short_name(event.type),
+            "version": event.version,
             "time": rfc3339(envelope.time),
             "changes": {name: {"from": old, "to": user.get(name)} for name, old in previous.items()},
-            "reason": change.reason,
+            "reason": event.reason,
         },
         # A number beyond the range of JSON's readers; the command API lets none in.
         inf_nan_mode="null",
@@ -117,7 +118,7 @@ def entry(change: Change) -> bytes:
 
 
 def carry_over(old: int, new: int) -> CarryOver:
-    """Entries of users that exist, and the ids and last versions of the erased."""
+    """Take over the entries of users that exist, and the ids and last versions of the erased."""
     before, after = timeline.timeline_tables(old), timeline.timeline_tables(new)
     names = {
         "projection": timeline.PROJECTION,
@@ -131,5 +132,5 @@ def carry_over(old: int, new: int) -> CarryOver:
 
 
 PROJECTION: Final = Projection(
-    timeline.PROJECTION, timeline.SHAPE, timeline.CHANNEL, TimelineWriter, {1: carry_over}, PATIENCE_MS
+    USERS, timeline.PROJECTION, timeline.SHAPE, timeline.CHANNEL, TimelineWriter, {1: carry_over}, PATIENCE_MS
 )

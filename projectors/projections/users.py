@@ -1,7 +1,7 @@
 """The `users` projection: the current public user, as the query API sends it, beside what filters and sorts need.
 
-An event carries the whole user, so only the newest of a batch is written. The erased leave an id and a version behind:
-an older event that comes again must not bring a person back.
+An event carries the whole user, so only the newest of a batch is written. An id and a version stay of an erased user:
+an older event that comes again must not bring the person back.
 """
 
 from __future__ import annotations
@@ -11,22 +11,24 @@ from itertools import accumulate
 from operator import attrgetter
 from typing import Final
 
+from chassis.postgres.database import Connection
 from chassis.text_keys import text_keys
-from projectors.decoding.records import Change
-from projectors.projections.projection import IF_MOVED, CarryOver, Projection, Rows, newest
+from projectors.decoding.records import DecodedEvent
+from projectors.projections.projection import IF_MOVED, CarryOver, Insert, Projection, newest
+from projectors.projections.subjects import USERS
 from read_model import users
-from read_model.generations import Connection
 
-#: Somebody waits for what was just changed: collected is only what a transaction of the relay brings to several
-#: partitions one after the other, within a millisecond or two.
+#: Somebody waits for what was just changed. So the broker collects only what a transaction of the relay brings to
+#: several partitions, one after the other, within a millisecond or two.
 PATIENCE_MS: Final = 3
-_written: Final = attrgetter("id", "version", "status", "email", "username", "created_at", "updated_at")
+_row_values: Final = attrgetter("id", "version", "status", "email", "username", "created_at", "updated_at")
 
-# Every column goes as one text, and the documents as one behind the other: PostgreSQL takes them apart and reads them
-# in a fraction of what their encoding, value by value, costs here.
-# What is not newer is left out before the conflict, which would lock its row and so write to its page; the condition
-# after it is for a row that another transaction has written meanwhile. Versions are looked up row by row: as a join,
-# PostgreSQL would read all of a table that is not yet large, for every batch of a rebuild (three times the work).
+# Every column goes as one text, and all documents as one run of bytes: PostgreSQL takes them apart in a fraction of
+# the time that it takes here to encode them value by value.
+# What is not newer is left out before ON CONFLICT, which would lock its row and so write to its page. The condition
+# behind ON CONFLICT is for a row that another transaction has written meanwhile. Versions are looked up row by row: a
+# join would make PostgreSQL read all of a table that is not yet large, for every batch of a rebuild (three times the
+# work).
 _UPSERT: Final = """
 INSERT INTO {users} AS t (id, version, status, email_key, username_key, created_at, updated_at, document)
 SELECT i.* FROM (
@@ -73,27 +75,27 @@ class UsersWriter:
         self._upsert_if_moved = _UPSERT.format_map({**names, "condition": IF_MOVED})
         self._erase = _ERASE.format_map(names)
 
-    def rows(self, changes: Sequence[Change]) -> Rows:
-        """Always: the newest of each user."""
-        return Rows(self._upsert_if_moved, _columns([*newest(changes).values()]))
+    def as_insert(self, events: Sequence[DecodedEvent]) -> Insert:
+        """The newest event of each user."""
+        return Insert(self._upsert_if_moved, _columns([*newest(events).values()]))
 
-    async def apply(self, connection: Connection, changes: Sequence[Change]) -> None:
+    async def apply(self, connection: Connection, events: Sequence[DecodedEvent]) -> None:
         """One statement for the users that exist, one for those that were erased."""
-        latest = newest(changes).values()
-        public = [change for change in latest if change.user is not None]
-        erased = [change for change in latest if change.user is None]
-        if public:
-            await connection.execute(self._upsert, *_columns(public))
+        latest = newest(events).values()
+        existing = [event for event in latest if event.state is not None]
+        erased = [event for event in latest if event.state is None]
+        if existing:
+            await connection.execute(self._upsert, *_columns(existing))
         if erased:
             await connection.execute(
-                self._erase, [change.user_id for change in erased], [change.version for change in erased]
+                self._erase, [event.subject_id for event in erased], [event.version for event in erased]
             )
 
 
-def _columns(changes: Sequence[Change]) -> tuple[str | bytes, ...]:
-    users = [_written(change.user) for change in changes]
-    ids, versions, statuses, emails, usernames, created, updated = zip(*users, strict=True)
-    documents = [change.document for change in changes]
+def _columns(events: Sequence[DecodedEvent]) -> tuple[str | bytes, ...]:
+    rows = [_row_values(event.state) for event in events]
+    ids, versions, statuses, emails, usernames, created, updated = zip(*rows, strict=True)
+    documents = [event.document for event in events]
     lengths = list(map(len, documents))
     return (
         ",".join(ids),
@@ -110,15 +112,17 @@ def _columns(changes: Sequence[Change]) -> tuple[str | bytes, ...]:
 
 
 def _array(texts: Sequence[str]) -> str:
-    """An array as PostgreSQL writes it, of texts that may have anything in them but a NUL."""
+    """An array in PostgreSQL's text form; the texts may hold any character but NUL."""
     joined = "\0".join(texts).replace("\\", r"\\").replace('"', r"\"")
     return '{"' + joined.replace("\0", '","') + '"}'
 
 
 def carry_over(old: int, new: int) -> CarryOver:
-    """The ids and last versions of the erased, of whom the log may know nothing any more."""
+    """Take over the ids and last versions of the erased: the log may no longer have them."""
     names = {"erased": users.users_tables(new).erased.name, "old_erased": users.users_tables(old).erased.name}
     return CarryOver(names["old_erased"], [_CARRY_ERASED.format_map(names)])
 
 
-PROJECTION: Final = Projection(users.PROJECTION, users.SHAPE, users.CHANNEL, UsersWriter, {1: carry_over}, PATIENCE_MS)
+PROJECTION: Final = Projection(
+    USERS, users.PROJECTION, users.SHAPE, users.CHANNEL, UsersWriter, {1: carry_over}, PATIENCE_MS
+)

@@ -7,56 +7,57 @@ from datetime import UTC
 from typing import Any
 from uuid import UUID
 
+from chassis.postgres.database import Connection
 from events.user_events import USER_EVENTS, ChangeEvent
-from projectors.decoding.records import Change, Record, read_record
-from read_model.generations import Connection
+from projectors.decoding.records import DecodedEvent, Record, RecordDecoder
+from projectors.projections.subjects import USERS
 
 Contents = dict[str, Any]
 
 
-def event_of(change: Change) -> ChangeEvent:
+def event_of(change: DecodedEvent) -> ChangeEvent:
     """The event as the catalogue reads it, which is not how projections do."""
     assert change.record.value is not None
     return USER_EVENTS.decode(change.type, change.record.value)
 
 
-def fold_users(changes: Iterable[Change]) -> Contents:
+def fold_users(changes: Iterable[DecodedEvent]) -> Contents:
     """Documents and erased versions."""
     documents: dict[UUID, Any] = {}
     erased: dict[UUID, int] = {}
     for change in changes:
-        if change.user is None:
-            documents.pop(change.user_id, None)
-            erased[change.user_id] = change.version
+        if change.state is None:
+            documents.pop(change.subject_id, None)
+            erased[change.subject_id] = change.version
         else:
-            documents[change.user_id] = json.loads(event_of(change).user.model_dump_json())
+            documents[change.subject_id] = json.loads(event_of(change).user.model_dump_json())
     return {"users": documents, "erased": erased}
 
 
-def fold_timeline(changes: Iterable[Change]) -> Contents:
+def fold_timeline(changes: Iterable[DecodedEvent]) -> Contents:
     """(version, type, fields that changed) of each user, oldest first."""
     entries: dict[UUID, list[Any]] = {}
     erased: dict[UUID, int] = {}
     for change in changes:
-        if change.user is None:
-            entries.pop(change.user_id, None)
-            erased[change.user_id] = change.version
+        if change.state is None:
+            entries.pop(change.subject_id, None)
+            erased[change.subject_id] = change.version
         else:
             name = change.type.split(".")[2]
             entry = (change.version, name, sorted(event_of(change).previous), change.envelope.event_id)
-            entries.setdefault(change.user_id, []).append(entry)
+            entries.setdefault(change.subject_id, []).append(entry)
     return {"entries": entries, "erased": erased}
 
 
-def fold_signups(changes: Iterable[Change]) -> Contents:
+def fold_signups(changes: Iterable[DecodedEvent]) -> Contents:
     """Users a day and status."""
     users: dict[UUID, tuple[Any, str]] = {}
     for change in changes:
-        if change.user is None:
-            users.pop(change.user_id, None)
+        if change.state is None:
+            users.pop(change.subject_id, None)
         else:
             user = event_of(change).user
-            users[change.user_id] = (user.created_at.astimezone(UTC).date(), user.status)
+            users[change.subject_id] = (user.created_at.astimezone(UTC).date(), user.status)
     return dict(Counter(users.values()))
 
 
@@ -94,7 +95,7 @@ async def signups_contents(connection: Connection, number: int = 1) -> Contents:
     return contents
 
 
-FOLDS: dict[str, Callable[[Iterable[Change]], Contents]] = {
+FOLDS: dict[str, Callable[[Iterable[DecodedEvent]], Contents]] = {
     "users": fold_users,
     "timeline": fold_timeline,
     "signups": fold_signups,
@@ -102,8 +103,8 @@ FOLDS: dict[str, Callable[[Iterable[Change]], Contents]] = {
 CONTENTS = {"users": users_contents, "timeline": timeline_contents, "signups": signups_contents}
 
 
-def changes_of(records: Iterable[Record]) -> list[Change]:
+def changes_of(records: Iterable[Record]) -> list[DecodedEvent]:
     """The records decoded; all of them must be in order."""
-    changes = [read_record(record) for record in records]
-    assert all(isinstance(change, Change) for change in changes)
+    changes = list(map(RecordDecoder(USERS).read, records))
+    assert all(isinstance(change, DecodedEvent) for change in changes)
     return changes  # type: ignore[return-value]

@@ -10,7 +10,7 @@ from chassis.lifecycle import run
 from chassis.telemetry import configure_logging
 from projectors.app import open_database, serve
 from projectors.consumer import parking
-from projectors.consumer.feed import Feed
+from projectors.consumer.loop import Loop
 from projectors.operations import rebuild as rebuilding
 from projectors.operations.rebuild import Rebuild
 from projectors.settings import ProjectorSettings
@@ -40,7 +40,7 @@ def die_at(point: str, count: int) -> None:
             parking.park = dying_after(count, parking.park)
         case "after_commit":
             # The first thing after it.
-            Feed._show_offsets = dying_after(count, Feed._show_offsets)  # type: ignore[method-assign]
+            Loop._show_offsets = dying_after(count, Loop._show_offsets)  # type: ignore[method-assign]
         case "index":
             generations.add_indexes = dying_after(count, generations.add_indexes)
         case "switch":

@@ -11,9 +11,10 @@ import asyncpg
 from chassis.consistency import ConsistencyToken
 from chassis.identifiers import new_id
 from events.user_events import Event, PublicUser, UserEmailChanged, UserErased, UserRegistered
-from projectors.decoding.records import Change, read_record
+from projectors.decoding.records import DecodedEvent, RecordDecoder
 from projectors.projections import signups, timeline, users
 from projectors.projections.projection import Projection
+from projectors.projections.subjects import USERS
 from tests.integration.projectors.stream import record
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -32,9 +33,9 @@ class ReadSide:
         self, *events: Event, now: datetime = START, to: Iterable[Projection] = ALL, notify: bool = True
     ) -> None:
         """Apply a batch and commit; notify as projectors do, after it."""
-        changes = [read_record(record(event, now=now)) for event in events]
-        assert all(isinstance(change, Change) for change in changes), changes
-        ids = " ".join(str(change.user_id) for change in changes) if len(changes) <= 200 else ""
+        changes = [RecordDecoder(USERS).read(record(event, now=now)) for event in events]
+        assert all(isinstance(change, DecodedEvent) for change in changes), changes
+        ids = " ".join(str(change.subject_id) for change in changes) if len(changes) <= 200 else ""
         for projection in to:
             async with self.connection.transaction():
                 await projection.writer(1).apply(self.connection, changes)  # type: ignore[arg-type] # all are changes

@@ -3,15 +3,16 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import Column, MetaData, Text
 
 from chassis.http.health import NotReadyError
 from chassis.identifiers import new_id
-from chassis.postgres.database import Database
+from chassis.postgres.database import Connection, Database
 from events.user_events import PublicUser, UserErased, UserProfileChanged
-from projectors.decoding.records import Change
+from projectors.decoding.records import DecodedEvent
 from projectors.fleet import Fleet
 from projectors.operations.rebuild import Rebuild, RebuildError, Stage
 from projectors.projections import timeline
@@ -20,7 +21,7 @@ from projectors.projections.projection import CarryOver, Projection
 from projectors.projections.timeline import TimelineWriter
 from projectors.settings import ProjectorSettings
 from read_model import generations
-from read_model.generations import SCHEMAS, Connection, Schema
+from read_model.generations import SCHEMAS, Schema
 from read_model.timeline import timeline_tables
 from tests.integration.projectors.conftest import running
 from tests.integration.projectors.stream import Publisher, new_user, record
@@ -50,8 +51,8 @@ class TypedWriter(TimelineWriter):
         super().__init__(generation)
         self._name = f"timeline_g{generation}"
 
-    async def apply(self, connection: Connection, changes: Sequence[Change]) -> None:
-        await super().apply(connection, changes)
+    async def apply(self, connection: Connection, events: Sequence[DecodedEvent]) -> None:
+        await super().apply(connection, events)
         await connection.execute(
             f"UPDATE {self._name} SET type = convert_from(document, 'UTF8')::json ->> 'type' WHERE type = ''"
         )
@@ -65,7 +66,9 @@ def from_untyped(old: int, new: int) -> CarryOver:
 @pytest.fixture
 def next_shape(monkeypatch: pytest.MonkeyPatch) -> Projection:
     """This process becomes one of a newer version, which knows how to take over from shape 1."""
-    projection = Projection(NAME, 2, timeline.PROJECTION.channel, TypedWriter, {1: from_untyped, 2: from_untyped}, 10)
+    projection = replace(
+        timeline.PROJECTION, shape=2, writer=TypedWriter, carry_over={1: from_untyped, 2: from_untyped}
+    )
     monkeypatch.setitem(PROJECTIONS, NAME, projection)
     monkeypatch.setitem(SCHEMAS, NAME, Schema(NAME, 2, typed_tables))
     return projection

@@ -17,7 +17,7 @@ from local_stack.kafka.broker import KafkaServer
 from local_stack.ports import free_port
 from local_stack.postgres.server import PostgresServer
 from projectors.app import serve
-from projectors.consumer import feed
+from projectors.consumer import loop
 from projectors.migrate import migrate
 from projectors.operations import parked
 from projectors.projections.catalogue import PROJECTIONS
@@ -186,7 +186,7 @@ async def test_what_postgresql_loses_in_a_crash_is_read_from_the_topic_again(pri
 async def test_a_broker_that_hangs_makes_a_new_consumer_and_goes_on_when_it_wakes(
     private: Private, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed, "SILENCE_SECONDS", 2.0)
+    monkeypatch.setattr(loop, "BROKER_SILENCE_SECONDS", 2.0)
     async with running(partial(serve, private.settings, projections=["users"])):
         await private.register(5)
         await private.users_reach(5, within=30)

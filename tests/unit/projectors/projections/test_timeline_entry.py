@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 
 from chassis.identifiers import new_id
 from events.user_events import PublicUser, UserDeactivated, UserEmailChanged
-from projectors.decoding.records import Change, read_record
+from projectors.decoding.records import DecodedEvent, RecordDecoder
+from projectors.projections.subjects import USERS
 from projectors.projections.timeline import entry
 from tests.integration.projectors.stream import record
 
@@ -19,9 +20,9 @@ def public_user() -> PublicUser:
     )  # fmt: skip
 
 
-def change(event: UserEmailChanged | UserDeactivated) -> Change:
-    found = read_record(record(event, now=NOW))
-    assert isinstance(found, Change)
+def change(event: UserEmailChanged | UserDeactivated) -> DecodedEvent:
+    found = RecordDecoder(USERS).read(record(event, now=NOW))
+    assert isinstance(found, DecodedEvent)
     return found
 
 

@@ -13,6 +13,7 @@ from chassis.settings import Kafka, PostgresAddress
 from events.user_events import UserRegistered
 from projectors.app import UnknownProjectionError, serve
 from projectors.consumer.feed import Feed
+from projectors.consumer.loop import Loop
 from projectors.fleet import Fleet
 from projectors.operations.lag import measure
 from projectors.settings import ProjectorSettings
@@ -142,7 +143,7 @@ async def test_a_loop_that_hangs_ends_the_process_with_code_1(
     async def hang(*_: object) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(Feed, "_poll", hang)
+    monkeypatch.setattr(Loop, "_turn", hang)
     impatient = settings.model_copy(update={"projectors_stall_seconds": 1.0})
     assert await asyncio.wait_for(serve(impatient, asyncio.Event(), ["users"]), 30) == 1
 

@@ -13,16 +13,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chassis.postgres.database import Database
+from chassis.postgres.database import Connection, Database
 from chassis.settings import PostgresAddress
 from events.user_events import UserEmailChanged, UserRegistered
 from projectors.consumer import checkpoints
-from projectors.consumer.batches import Batch, BatchWriter
+from projectors.consumer.batches import BatchWriter, DecodedBatch
 from projectors.consumer.checkpoints import CheckpointMovedError, Move
+from projectors.decoding.slices import SliceDecoder
 from projectors.operations import parked
 from projectors.projections.catalogue import PROJECTIONS
+from projectors.projections.subjects import USERS
 from read_model import generations
-from read_model.generations import Connection, Generation
+from read_model.generations import Generation
 from tests.integration.projectors.folds import CONTENTS, FOLDS, Contents, changes_of
 from tests.integration.projectors.stream import START, FakeRecord, Life, lives, new_user, record
 from tests.waiting import until
@@ -55,7 +57,7 @@ class Member:
         ends = {record.partition: record.offset + 1 for record in new}
         moves = [Move(partition, self.places[partition], end, None) for partition, end in sorted(ends.items())]
         if moves:
-            await self.writer.write(await Batch.of(new, moves))
+            await self.writer.write(DecodedBatch(SliceDecoder(USERS).read(new), moves))
             self.places |= ends
 
 

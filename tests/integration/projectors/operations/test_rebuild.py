@@ -261,11 +261,11 @@ async def test_a_retired_generation_leaves_nothing_but_its_number(
     async with running(partial(serve, settings, projections=["users"])):
         await rebuild(settings, database, "users")
         with pytest.raises(InUseError):
-            await rebuilding.retire(database, "users", 2)
+            await rebuilding.retire_generations(database, "users", 2)
         with pytest.raises(InUseError):
-            await rebuilding.retire(database, "users")
+            await rebuilding.retire_generations(database, "users")
         monkeypatch.setattr(generations, "FOLLOWED_SECONDS", 0)
-        assert [one.number for one in await rebuilding.retire(database, "users")] == [1]
+        assert [one.number for one in await rebuilding.retire_generations(database, "users")] == [1]
     async with database.connection() as connection:
         assert await connection.fetchval("SELECT to_regclass('users_g1')") is None
         assert await connection.fetchval("SELECT count(*) FROM checkpoints WHERE generation = 1") == 0

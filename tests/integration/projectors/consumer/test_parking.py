@@ -103,7 +103,7 @@ async def test_every_kind_of_poison_is_parked_byte_for_byte_and_others_flow_on(
         # The bar is a second; a shared machine gets some slack.
         assert time.monotonic() - published < 5
         found = await until(lambda: parked_there(database, 2 * len(KINDS) + 4), within=20, what="all parked")
-    by_user = {summary.user_id: summary for summary in found if summary.error is not None}
+    by_user = {summary.subject_id: summary for summary in found if summary.error is not None}
     for kind, user in poisoned.items():
         original = poison(kind, user)
         kept = await parked.find(database, by_user[user.id].id)
@@ -111,8 +111,8 @@ async def test_every_kind_of_poison_is_parked_byte_for_byte_and_others_flow_on(
         if kind not in {"wrong key", "no headers"}:
             assert [name for name, _ in kept.headers] == [name for name, _ in original.headers], kind
     waiting = [summary for summary in found if summary.error is None]
-    assert {summary.user_id for summary in waiting} == {user.id for user in poisoned.values()}
-    assert sum(summary.user_id is None for summary in found) == 4
+    assert {summary.subject_id for summary in waiting} == {user.id for user in poisoned.values()}
+    assert sum(summary.subject_id is None for summary in found) == 4
 
 
 async def test_a_tombstone_removes_the_person_and_what_is_parked_of_them(
@@ -125,7 +125,7 @@ async def test_a_tombstone_removes_the_person_and_what_is_parked_of_them(
         await until(lambda: parked_there(database, 9), within=20, what="three parked for each projection")
         await publisher.publish([record(UserErased(user.id, 4))])
         found = await until(lambda: parked_only(database, 3), within=20, what="one parked for each projection")
-        assert {summary.user_id for summary in found} == {other.id}
+        assert {summary.subject_id for summary in found} == {other.id}
     async with database.connection() as connection:
         for table in ("users_g1", "timeline_g1"):
             assert await connection.fetchval(f"SELECT count(*) FROM {table}") == 0
@@ -157,7 +157,7 @@ async def test_what_the_database_refuses_is_found_in_its_batch_and_parked(
     async with running(partial(serve, settings, projections=["users"])):
         await until(lambda: users_there(database, len(others)), within=20, what="everybody else")
         found = await until(lambda: parked_there(database, 2), within=20, what="the parked")
-    assert [summary.user_id for summary in found] == [bad.id, bad.id]
+    assert [summary.subject_id for summary in found] == [bad.id, bad.id]
     assert found[0].error is not None
     assert "ProgramLimitExceeded" in found[0].error
     assert found[1].error is None
@@ -171,9 +171,9 @@ async def test_discarding_the_first_record_frees_the_queue_in_order(
     async with running(partial(serve, settings, projections=["users"])):
         await publisher.publish([poison("bad JSON", user), renamed(user, "second"), renamed(later, "third")])
         first, *_ = await until(lambda: parked_there(database, 3), within=20, what="the queue")
-        refused = await parked.retry(database, first.id)
+        refused = await parked.retry_record(database, first.id)
         assert (refused.applied, refused.remaining) == (0, 3)
-        outcome = await parked.discard(database, first.id)
+        outcome = await parked.discard_record(database, first.id)
         assert (outcome.applied, outcome.discarded, outcome.remaining) == (2, 1, 0)
         await publisher.publish([renamed(later.model_copy(update={"version": 3}), "fourth")])
         await until(lambda: has_name(database, "fourth"), within=20, what="the next event, not parked any more")
@@ -210,7 +210,7 @@ async def test_what_only_another_version_of_the_code_can_retry_remains_and_is_co
     outcome = await parked.retry_all(database)
     assert (outcome.applied, outcome.remaining) == (0, 2)
     with pytest.raises(OtherShapeError, match="shape 99"):
-        await parked.retry(database, (await parked.summaries(database))[0].id)
+        await parked.retry_record(database, (await parked.summaries(database))[0].id)
 
 
 async def test_a_database_outage_parks_nothing(

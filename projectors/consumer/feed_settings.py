@@ -1,0 +1,21 @@
+"""What a feed is told by the process that runs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from chassis.settings import Kafka, Topics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedSettings:
+    """The settings of every feed of a process; projectors/settings.py says where they come from."""
+
+    kafka: Kafka
+    topics: Topics
+    #: Begins the names of the consumer groups.
+    group: str
+    #: Records of one transaction.
+    batch_records: int
+    #: How far behind, in records a partition, a feed that has just started may be and still be ready.
+    ready_lag_records: int

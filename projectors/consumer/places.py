@@ -1,0 +1,179 @@
+"""Places: the partitions that a feed has been assigned, and where it is in each.
+
+Assignments come from the consumer's own task at any time; here they only leave a note. A partition has a place once the
+loop has read its checkpoint and sought there; records of one that has none are dropped, and the seek brings them again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+
+from chassis.clock import utc_now
+from projectors.consumer import metrics
+from projectors.consumer.checkpoints import Checkpoint, Move
+from projectors.consumer.fetching import Fetched
+from projectors.consumer.freshness import Freshness
+
+Records = list[ConsumerRecord[bytes, bytes]]
+
+
+@dataclass(slots=True)
+class Place:
+    """Where a feed is in one partition."""
+
+    #: The checkpoint in the database, and where it will be once the batch in flight is committed.
+    position: int
+    expected: int
+    #: The newest `seen_until` that is in the database, and when, by the monotonic clock, it was written.
+    seen_until: datetime | None
+    written: float = 0.0
+    #: The readable end, once the broker has said where that is.
+    end: int | None = None
+    freshness: Freshness = field(default_factory=Freshness)
+
+    @property
+    def lag(self) -> int | None:
+        """Positions to the readable end; None while that is not known."""
+        return None if self.end is None else max(self.end - self.position, 0)
+
+    def step(self, number: int, *, start: int, position: int, last_record: int | None = None) -> Move:
+        """A step to `position`; `last_record` is the timestamp of the last record before it."""
+        at_end = self.end is not None and position >= self.end
+        return Move(number, start, position, self.freshness.seen_until(at_end=at_end, last_record=last_record))
+
+
+class Places:
+    """The places of one feed."""
+
+    def __init__(self, topic: str, labels: tuple[str, str], log: Any) -> None:
+        """No partition is assigned yet; `labels` and `log` are the feed's."""
+        #: Grows with each change of what is assigned or placed: whoever began in another epoch leaves it be.
+        self.epoch = 0
+        #: Whether the group has given this member its partitions, of which there may be none.
+        self.joined = False
+        self.unplaced: set[TopicPartition] = set()
+        self._topic = topic
+        self._labels = labels
+        self._log = log
+        self._places: dict[int, Place] = {}
+
+    def __len__(self) -> int:
+        """How many partitions are fed now."""
+        return len(self._places)
+
+    def behind(self, limit: int) -> list[int]:
+        """The partitions that are, or may be, more than `limit` positions behind."""
+        return sorted(number for number, place in self._places.items() if place.lag is None or place.lag > limit)
+
+    def positions(self) -> dict[TopicPartition, int]:
+        """The checkpoints, as Kafka is shown them."""
+        return {self._partition(number): place.position for number, place in self._places.items()}
+
+    # -- What changes them -------------------------------------------------------------------------------------------
+
+    def revoked(self) -> None:
+        """Forget every place; a batch in flight may still commit, its checkpoints decide."""
+        self.epoch += 1
+        self.joined = False
+        self.unplaced = set()
+        self._clear()
+
+    def assigned(self, partitions: set[TopicPartition]) -> None:
+        """Note what the loop has to place."""
+        self.epoch += 1
+        self.joined = True
+        self.unplaced = set(partitions)
+        self._log.info("feed.assigned", partitions=sorted(partition.partition for partition in partitions))
+
+    def lost(self, reason: str) -> None:
+        """Place everything anew: somebody else has moved a checkpoint, or a crash of the database's server has."""
+        self._log.info("feed.checkpoint_moved", reason=reason)
+        self.epoch += 1
+        self.unplaced |= {self._partition(number) for number in self._places}
+        self._clear()
+
+    def placed(self, found: Mapping[int, Checkpoint], ends: Mapping[int, int]) -> None:
+        """These partitions are read from their checkpoints on."""
+        for number, checkpoint in found.items():
+            position = checkpoint.position
+            self._places[number] = Place(position, position, checkpoint.seen_until, end=ends[number])
+            self.unplaced.discard(self._partition(number))
+
+    def expect(self, moves: Sequence[Move]) -> None:
+        """The writing of these steps begins."""
+        for move in moves:
+            self._places[move.partition].expected = move.position
+
+    def moved(self, moves: Sequence[Move]) -> None:
+        """These steps are in the database."""
+        now = time.monotonic()
+        for move in moves:
+            place = self._places[move.partition]
+            place.position, place.written = move.position, now
+            place.expected = max(place.expected, move.position)
+            place.seen_until = max(filter(None, (place.seen_until, move.seen_until)), default=None)
+
+    # -- What the consumer says --------------------------------------------------------------------------------------
+
+    async def take(self, consumer: AIOKafkaConsumer, fetched: Fetched) -> tuple[Records, list[Move]]:
+        """The records that are next, and the steps that they are."""
+        records: Records = []
+        moves = []
+        for partition, found in fetched.items():
+            place = self._places.get(partition.partition)
+            if place is None:
+                continue
+            # Right after a seek an older answer may come; offsets grow.
+            new = found if found[0].offset >= place.expected else [one for one in found if one.offset >= place.expected]
+            if not new:
+                continue
+            position = await consumer.position(partition)
+            self._observe(consumer, partition.partition, place)
+            start, last_record = place.expected, new[-1].timestamp
+            moves.append(place.step(partition.partition, start=start, position=position, last_record=last_record))
+            records += new
+        return records, moves
+
+    async def quiet_moves(self, consumer: AIOKafkaConsumer, seconds: float) -> list[Move]:
+        """Steps without records, of partitions whose checkpoints have not moved for so long: how fresh they are.
+
+        They also pass what a consumer never sees, such as the marker of a transaction's end.
+        """
+        now = time.monotonic()
+        moves = []
+        for number, place in self._places.items():
+            self._observe(consumer, number, place)
+            move = place.step(number, start=place.position, position=await consumer.position(self._partition(number)))
+            fresher = move.seen_until is not None and (place.seen_until is None or move.seen_until > place.seen_until)
+            if now - place.written >= seconds and (fresher or move.position > place.position):
+                moves.append(move)
+        return moves
+
+    def last_answer(self, consumer: AIOKafkaConsumer) -> float:
+        """When the broker last answered for any of them, in seconds since 1970; 0 where it never did."""
+        answers: Iterable[int | None] = map(consumer.last_poll_timestamp, map(self._partition, self._places))
+        return max((answer / 1000 for answer in answers if answer is not None), default=0.0)
+
+    def _observe(self, consumer: AIOKafkaConsumer, number: int, place: Place) -> None:
+        partition = self._partition(number)
+        place.freshness.observe(consumer.last_poll_timestamp(partition))
+        place.end = consumer.last_stable_offset(partition) or place.end
+        metrics.LAG_RECORDS.labels(*self._labels, str(number)).set(place.lag or 0)
+        if place.seen_until is not None:
+            age = (utc_now() - place.seen_until).total_seconds()
+            metrics.LAG_SECONDS.labels(*self._labels, str(number)).set(max(age, 0.0))
+
+    def _clear(self) -> None:
+        for number in self._places:
+            for gauge in (metrics.LAG_RECORDS, metrics.LAG_SECONDS):
+                gauge.remove(*self._labels, str(number))
+        self._places = {}
+
+    def _partition(self, number: int) -> TopicPartition:
+        return TopicPartition(self._topic, number)

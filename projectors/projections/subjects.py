@@ -1,0 +1,11 @@
+"""The kinds of subjects whose events are projected."""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from typing import Final
+
+from events.user_events import USER_EVENTS
+from projectors.decoding.subject import Subject
+
+USERS: Final = Subject(USER_EVENTS, topic=attrgetter("events_topic"))
