@@ -13,9 +13,8 @@ from benchmarks.references.kafka.producer import BATCH_BYTES, Message
 from chassis.identifiers import new_id
 from chassis.kafka.client import client_arguments
 from chassis.settings import Kafka
-from events.catalogue import encode, event_type
 from events.envelope import Envelope
-from events.user_events import PublicUser, UserRegistered
+from events.user_events import USER_EVENTS, PublicUser, UserRegistered
 
 #: Half of what the relay puts into one transaction when it is behind: readers meet rather more markers than fewer.
 TRANSACTION_RECORDS: Final = 4000
@@ -33,10 +32,11 @@ def registrations(users: int) -> Iterator[Message]:
         )  # fmt: skip
         event = UserRegistered(user=user)
         envelope = Envelope(
-            event_id=new_id(), type=event_type(event), user_id=user.id, version=1, time=now,
+            event_id=new_id(), source=USER_EVENTS.source, type=USER_EVENTS.event_type(event),
+            subject_id=user.id, version=1, time=now,
             correlation_id="benchmark", causation_id="benchmark",
         )  # fmt: skip
-        yield Message(str(user.id).encode(), encode(event), envelope.headers())
+        yield Message(str(user.id).encode(), USER_EVENTS.encode(event), envelope.headers())
 
 
 async def publish(settings: Kafka, topic: str, messages: Iterable[Message]) -> int:

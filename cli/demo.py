@@ -155,7 +155,7 @@ async def _watch(consumer: AIOKafkaConsumer, arrivals: Arrivals, console: Consol
         envelope = read_envelope(record.headers)
         console.print(
             f"[cyan]{record.topic}[/cyan] {record.partition}:{record.offset}"
-            f"  [green]{short_name(envelope.type)}[/green]  {envelope.user_id}  version {envelope.version}"
+            f"  [green]{short_name(envelope.type)}[/green]  {envelope.subject_id}  version {envelope.version}"
         )
 
 

@@ -22,9 +22,10 @@ from chassis.kafka.client import INFRASTRUCTURE_ERRORS, REQUEST_SECONDS, client_
 from chassis.postgres.database import describe
 from chassis.settings import Kafka, Topics, load
 from cli.output import fail, legible, print_json, say
-from events.asyncapi import document
+from events.asyncapi import describe_topic
 from events.catalogue import short_name
 from events.envelope import EnvelopeError, read_envelope
+from events.user_events import USER_EVENTS
 from outbox.topics import wanted_topics
 
 app = typer.Typer(
@@ -69,7 +70,8 @@ def asyncapi() -> None:
     settings = load(Topics)
     [topic] = [topic for topic in wanted_topics(settings) if topic.name == settings.events_topic]
     print_json(
-        document(
+        describe_topic(
+            USER_EVENTS,
             version=__version__,
             topic=topic.name,
             partitions=topic.partitions,
@@ -119,7 +121,7 @@ def _line(record: ConsumerRecord) -> Text:
     except EnvelopeError as error:
         return line.append(legible(f"no event of ours: {error}"), "red")
     line.append(legible(short_name(envelope.type)), "green")
-    line.append(f"  {envelope.user_id}  version {envelope.version}")
+    line.append(f"  {envelope.subject_id}  version {envelope.version}")
     return line
 
 

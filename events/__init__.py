@@ -1,4 +1,5 @@
-"""What Muster publishes: the user events, their CloudEvents envelope, the catalogue of types, and the topics.
+"""What Muster publishes: events, their CloudEvents envelope, a catalogue for each kind of subject, and the topics.
 
-Subscribers in Python may import this package; it depends on pydantic and the standard library alone.
+Only `user_events` knows what a user is. Subscribers in Python may import this package: it depends on pydantic and the
+standard library alone.
 """

@@ -1,4 +1,4 @@
-"""The CloudEvents 1.0 envelope in its Kafka binding, binary mode: attributes in headers, data in the value.
+"""The CloudEvents 1.0 envelope in its Kafka binding, binary mode: attributes are headers, data is the value.
 
 Source: CloudEvents 1.0.2 and its Kafka Protocol Binding, sections 3.1 and 3.2. Nothing personal goes into headers:
 a tombstone has headers too, and outlives what it erases.
@@ -9,21 +9,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 from typing import Final
 from uuid import UUID
 
-from events.user_events import rfc3339
+from events.times import rfc3339
 
 SPEC_VERSION: Final = "1.0"
-SOURCE: Final = "/muster/users"
 DATA_CONTENT_TYPE: Final = "application/json"
+#: The headers that every event has, in their order; `traceparent` follows where the request brought one.
+HEADER_NAMES: Final = (
+    "ce_specversion", "ce_id", "ce_source", "ce_type", "ce_subject", "ce_time", "ce_sequence", "ce_correlationid",
+    "ce_causationid", "ce_dataschema", "content-type",
+)  # fmt: skip
 
 Headers = list[tuple[str, bytes]]
 
-_SPEC_VERSION: Final = ("ce_specversion", SPEC_VERSION.encode())
-_SOURCE: Final = ("ce_source", SOURCE.encode())
-_CONTENT_TYPE: Final = ("content-type", DATA_CONTENT_TYPE.encode())
+
+class EnvelopeError(ValueError):
+    """A record's headers are not those of an event of ours; the message names the header and what is wrong."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +34,10 @@ class Envelope:
     """The attributes of one event; all of them survive a republication unchanged."""
 
     event_id: UUID
+    source: str
     type: str
-    user_id: UUID
+    subject_id: UUID
+    #: The subject's version after the event.
     version: int
     time: datetime
     correlation_id: str
@@ -41,56 +46,24 @@ class Envelope:
 
     def headers(self) -> Headers:
         """The Kafka headers of this event, in a fixed order."""
-        return kafka_headers(
-            str(self.event_id).encode(),
+        values = (
+            SPEC_VERSION,
+            str(self.event_id),
+            self.source,
             self.type,
-            str(self.user_id).encode(),
-            self.version,
-            rfc3339(self.time).encode(),
+            str(self.subject_id),
+            rfc3339(self.time),
+            # Consumers compare it as text; 20 digits hold any version that a bigint can have.
+            f"{self.version:020d}",
             self.correlation_id,
             self.causation_id,
-            self.traceparent,
+            data_schema(self.type),
+            DATA_CONTENT_TYPE,
         )
-
-
-def kafka_headers(  # noqa: PLR0913, PLR0917 - the relay calls it for every event: one argument a header, none by name
-    event_id: bytes,
-    type_: str,
-    user_id: bytes,
-    version: int,
-    time: bytes,
-    correlation_id: str,
-    causation_id: str,
-    traceparent: str | None,
-) -> Headers:
-    """The Kafka headers of one event, in a fixed order; ids and time as text in ASCII."""
-    of_type, of_schema = _headers_of_type(type_)
-    headers = [
-        _SPEC_VERSION,
-        ("ce_id", event_id),
-        _SOURCE,
-        of_type,
-        ("ce_subject", user_id),
-        ("ce_time", time),
-        # Compared as text by consumers; 20 digits hold any version a bigint can have.
-        ("ce_sequence", b"%020d" % version),
-        ("ce_correlationid", correlation_id.encode()),
-        ("ce_causationid", causation_id.encode()),
-        of_schema,
-        _CONTENT_TYPE,
-    ]
-    if traceparent:
-        headers.append(("traceparent", traceparent.encode()))
-    return headers
-
-
-@lru_cache(maxsize=64)
-def _headers_of_type(type_: str) -> tuple[tuple[str, bytes], tuple[str, bytes]]:
-    return ("ce_type", type_.encode()), ("ce_dataschema", data_schema(type_).encode())
-
-
-class EnvelopeError(ValueError):
-    """A record's headers are not those of an event of ours; the message names the header and what is wrong."""
+        headers = list(zip(HEADER_NAMES, map(str.encode, values), strict=True))
+        if self.traceparent:
+            headers.append(("traceparent", self.traceparent.encode()))
+        return headers
 
 
 def data_schema(event_type: str) -> str:
@@ -108,12 +81,14 @@ def read_envelope(headers: Sequence[tuple[str, bytes | None]]) -> Envelope:
     try:
         return Envelope(
             event_id=UUID(values["ce_id"]),
-            type=values["ce_type"],
-            user_id=UUID(values["ce_subject"]),
-            version=int(values["ce_sequence"]),
-            time=datetime.fromisoformat(values["ce_time"]),
+            # Nobody decides anything by these three, so a record without them is still read.
+            source=values.get("ce_source", ""),
             correlation_id=values.get("ce_correlationid", ""),
             causation_id=values.get("ce_causationid", ""),
+            type=values["ce_type"],
+            subject_id=UUID(values["ce_subject"]),
+            version=int(values["ce_sequence"]),
+            time=datetime.fromisoformat(values["ce_time"]),
             traceparent=values.get("traceparent"),
         )
     except KeyError as error:

@@ -1,33 +1,25 @@
-"""The user events and the public user they carry.
+"""The user events, the public user that they carry, and their catalogue.
 
-Every event carries the user's whole public state after the change and the old values of what changed, so a projection
+Every event carries the user's whole public state after the change, and the old values of what changed. So a projection
 of current state needs no read, and the newest event of a user is that user's current state. Nothing secret is public:
 no password, no hash.
+
+A new event is a class here and a member of `ChangeEvent`; exhaustive matches find every place that forgot it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import lru_cache
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal, get_args
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, PlainSerializer
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic_core import to_json
+
+from events.catalogue import Catalogue, EventData
+from events.times import Time
 
 Status = Literal["active", "deactivated"]
-
-
-def rfc3339(time: datetime) -> str:
-    """The one written form of a time: RFC 3339, UTC, microseconds, `Z`."""
-    if time.tzinfo is not UTC:
-        time = time.astimezone(UTC)
-    return f"{time.isoformat(timespec='microseconds')[:-6]}Z"
-
-
-# A user who is new has one time twice, and so has everybody of a batch that is imported.
-_written = lru_cache(maxsize=16)(rfc3339)
-Time = Annotated[datetime, PlainSerializer(_written, return_type=str)]
 
 
 class PublicUser(BaseModel):
@@ -48,14 +40,8 @@ class PublicUser(BaseModel):
     updated_at: Time
 
 
-class UserEvent(BaseModel):
+class UserEvent(EventData):
     """What every event but the tombstone carries."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    #: The CloudEvents type without its version, and the version of the data below.
-    name: ClassVar[str]
-    version: ClassVar[int] = 1
 
     user: PublicUser
     #: Old values of the fields that changed, but version and updated_at; attributes as a whole.
@@ -123,3 +109,30 @@ class UserErased:
     name: ClassVar[str] = "muster.user.erased"
     user_id: UUID
     version: int
+
+
+#: Every event that carries a user.
+ChangeEvent = (
+    UserRegistered
+    | UserEmailChanged
+    | UserEmailVerified
+    | UserUsernameChanged
+    | UserPasswordChanged
+    | UserProfileChanged
+    | UserDeactivated
+    | UserReactivated
+)
+#: Every event.
+Event = ChangeEvent | UserErased
+
+USER_EVENTS: Final = Catalogue[ChangeEvent, UserErased](
+    subject="user", source="/muster/users", classes=get_args(ChangeEvent), tombstone=UserErased
+)
+
+
+def encode_with_user(event: ChangeEvent, user: bytes) -> bytes:
+    """As `USER_EVENTS.encode`, where the JSON of the event's user is at hand: most of the event, and of the work."""
+    parts = [b'{"user":', user, b',"previous":', to_json(event.previous) if event.previous else b"{}"]
+    if isinstance(event, _ReasonedEvent) and event.reason is not None:
+        parts += [b',"reason":', to_json(event.reason)]
+    return b"".join([*parts, b"}"])

@@ -32,7 +32,7 @@ def append_arguments(envelope: Envelope, value: bytes | None) -> dict[str, Any]:
     """The named arguments of `append_from` for one event."""
     return {
         "outbox_event_id": envelope.event_id,
-        "outbox_user_id": envelope.user_id,
+        "outbox_user_id": envelope.subject_id,
         "outbox_value": value,
         "outbox_headers": encode_headers(envelope),
     }

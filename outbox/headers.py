@@ -1,7 +1,7 @@
-"""An event's headers as a Kafka record holds them: laid down when the event is appended, sent as they are by the relay.
+"""An event's headers as a Kafka record holds them: encoded when the event is appended, sent unchanged by the relay.
 
 A command has a hundred times longer for it than the relay, which publishes in pages of thousands. The bytes that all
-events of a type share are made once; the rest is put together as text in which a character stands for a byte.
+events of a type share are made once. The rest is put together as Latin-1 text, in which one character is one byte.
 
 See docs/decisions/0014. Source: the Kafka protocol guide's "Record" and "Record Header".
 """
@@ -9,30 +9,31 @@ See docs/decisions/0014. Source: the Kafka protocol guide's "Record" and "Record
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
 from uuid import UUID
 
-from events.envelope import Envelope, kafka_headers
-from events.user_events import rfc3339
+from events.envelope import Envelope
+from events.times import rfc3339
 
-#: Headers whose values differ from event to event; what stands around them is the type's.
-_FIXED: Final = frozenset({"ce_id", "ce_subject", "ce_time", "ce_sequence"})
-_OWN: Final = _FIXED | {"ce_correlationid", "ce_causationid", "traceparent"}
-#: As long as every id and every time is; `_FIXED` values have their lengths laid down too.
-_ID: Final = b"0" * len("0199d0c8-7d5c-7c5e-8a3f-0123456789ab")
-_TIME: Final = b"0" * len("2026-11-22T10:00:00.000000Z")
+#: Headers whose values differ from event to event, but not in length; then those that differ in length too.
+_FIXED_LENGTH: Final = frozenset({"ce_id", "ce_subject", "ce_time", "ce_sequence"})
+_VARIABLE: Final = _FIXED_LENGTH | {"ce_correlationid", "ce_causationid", "traceparent"}
+#: Stand in where only the length of a value counts.
+_ANY_ID: Final = UUID(int=0)
+_ANY_TIME: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def encode_headers(envelope: Envelope) -> bytes:
-    """The number of the envelope's headers, and each with its name and value, in the order of `Envelope.headers`."""
-    correlation, causation = _bytewise(envelope.correlation_id), _bytewise(envelope.causation_id)
-    traceparent = _bytewise(envelope.traceparent or "")
-    to_id, to_subject, to_time, to_sequence, to_correlation, to_causation, rest = _between(
-        envelope.type, traced=bool(traceparent)
+    """The number of the envelope's headers, then each with its name and value, in the order of `Envelope.headers`."""
+    correlation, causation = _as_latin1(envelope.correlation_id), _as_latin1(envelope.causation_id)
+    traceparent = _as_latin1(envelope.traceparent or "")
+    to_id, to_subject, to_time, to_sequence, to_correlation, to_causation, rest = _constant_parts(
+        envelope.source, envelope.type, traced=bool(traceparent)
     )
     headers = (
-        f"{to_id}{envelope.event_id}{to_subject}{envelope.user_id}{to_time}{rfc3339(envelope.time)}"
+        f"{to_id}{envelope.event_id}{to_subject}{envelope.subject_id}{to_time}{rfc3339(envelope.time)}"
         f"{to_sequence}{envelope.version:020d}{to_correlation}{_length(len(correlation))}{correlation}"
         f"{to_causation}{_length(len(causation))}{causation}{rest}"
     )
@@ -42,49 +43,60 @@ def encode_headers(envelope: Envelope) -> bytes:
 
 
 def headers_like(specimen: Envelope) -> Callable[[UUID, UUID], bytes]:
-    """`encode_headers` for events that differ from this one in nothing but event id and user id, which it is given."""
+    """`encode_headers` for events that differ from the specimen only in event id and subject id, its two arguments."""
     encoded = encode_headers(specimen).decode("latin-1")
-    # Each is found where it stands first: nothing before them is a caller's.
+    # The first match is the right one: before the two ids there is nothing that a caller chose.
     to_id, _, rest = encoded.partition(str(specimen.event_id))
-    to_subject, _, rest = rest.partition(str(specimen.user_id))
+    to_subject, _, rest = rest.partition(str(specimen.subject_id))
 
-    def encode(event_id: UUID, user_id: UUID) -> bytes:
-        return f"{to_id}{event_id}{to_subject}{user_id}{rest}".encode("latin-1")
+    def encode(event_id: UUID, subject_id: UUID) -> bytes:
+        return f"{to_id}{event_id}{to_subject}{subject_id}{rest}".encode("latin-1")
 
     return encode
 
 
 @lru_cache(maxsize=8192)
 def varint(number: int) -> bytes:
-    """A number as Kafka writes it: zigzag, seven bits a byte, the lowest first. Remembered: most are lengths."""
+    """A number as Kafka writes it: zigzag, seven bits a byte, the lowest first. Cached: most numbers are lengths."""
     rest = number << 1 ^ number >> 63
-    written = bytearray()
+    encoded = bytearray()
     while rest > 0x7F:
-        written.append(rest & 0x7F | 0x80)
+        encoded.append(rest & 0x7F | 0x80)
         rest >>= 7
-    written.append(rest)
-    return bytes(written)
+    encoded.append(rest)
+    return bytes(encoded)
 
 
 @lru_cache(maxsize=64)
-def _between(type_: str, *, traced: bool) -> tuple[str, ...]:
-    """What stands before each of an event's own values, in the order of `kafka_headers`, and after the last."""
-    headers = kafka_headers(_ID, type_, _ID, 0, _TIME, "", "", "." if traced else None)
-    between, constant = [], varint(len(headers))
+def _constant_parts(source: str, type_: str, *, traced: bool) -> tuple[str, ...]:
+    """The text before each value of `_VARIABLE`, in the order of the headers, and the text after the last."""
+    specimen = Envelope(
+        event_id=_ANY_ID,
+        source=source,
+        type=type_,
+        subject_id=_ANY_ID,
+        version=0,
+        time=_ANY_TIME,
+        correlation_id="",
+        causation_id="",
+        traceparent="." if traced else None,
+    )
+    headers = specimen.headers()
+    parts, constant = [], varint(len(headers))
     for name, value in headers:
-        constant += _sized(name.encode())
-        if name in _OWN:
-            between.append(constant + varint(len(value)) if name in _FIXED else constant)
+        constant += _with_length(name.encode())
+        if name in _VARIABLE:
+            parts.append(constant + varint(len(value)) if name in _FIXED_LENGTH else constant)
             constant = b""
         else:
-            constant += _sized(value)
+            constant += _with_length(value)
     if not traced:
-        between.append(constant)
-    return tuple(each.decode("latin-1") for each in between)
+        parts.append(constant)
+    return tuple(part.decode("latin-1") for part in parts)
 
 
-def _bytewise(text: str) -> str:
-    """The text's UTF-8, a character for each byte."""
+def _as_latin1(text: str) -> str:
+    """The text's UTF-8 bytes as characters of Latin-1."""
     return text if text.isascii() else text.encode().decode("latin-1")
 
 
@@ -93,5 +105,5 @@ def _length(number: int) -> str:
     return varint(number).decode("latin-1")
 
 
-def _sized(value: bytes) -> bytes:
+def _with_length(value: bytes) -> bytes:
     return varint(len(value)) + value

@@ -1,4 +1,4 @@
-"""Waking the relay: a debounced NOTIFY after commit, and the relay's ear for it. A poll stands behind both.
+"""Waking the relay: a debounced NOTIFY after commit, which outbox/relay/wakeup.py hears. A poll stands behind both.
 
 The NOTIFY goes out on a connection of its own and never inside a command's transaction, where it takes a lock for the
 whole cluster through the commit. It may be lost, late or missing altogether: then the relay's poll finds the event.
@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import Any, Final
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
 
 import structlog
 
-from chassis.lifecycle import Backoff, alongside, wait_for_event
+from chassis.lifecycle import Backoff, alongside
 from chassis.postgres.database import connect, describe, disconnect
 from chassis.settings import PostgresAddress
 
@@ -25,8 +25,6 @@ DEBOUNCE_SECONDS: Final = 0.005
 #: While the database is away there is nothing to wake the relay for.
 RECONNECT_FIRST_SECONDS: Final = 0.1
 RECONNECT_CAP_SECONDS: Final = 5.0
-#: How often a listener makes sure that somebody still listens to it.
-CHECK_SECONDS: Final = 30.0
 
 
 class _Trouble:
@@ -97,61 +95,3 @@ class Notifier:
                 await asyncio.sleep(DEBOUNCE_SECONDS)
         finally:
             await disconnect(connection)
-
-
-class Listener:
-    """The relay's side: `wait(seconds)` returns when the outbox has probably grown, or the time is over."""
-
-    def __init__(self, address: PostgresAddress) -> None:
-        """Use `open`."""
-        self._address = address
-        self._heard = asyncio.Event()
-        self._trouble = _Trouble("outbox.listener_lost")
-
-    @classmethod
-    @asynccontextmanager
-    async def open(cls, address: PostgresAddress) -> AsyncIterator[Listener]:
-        """Listen until the block ends; a lost connection is noticed and made again."""
-        listener = cls(address)
-        async with alongside(listener._run()):
-            yield listener
-
-    def wake(self) -> None:
-        """End the current or next `wait`, as a notification would."""
-        self._heard.set()
-
-    async def wait(self, seconds: float) -> None:
-        """Return at the next notification, at once if one came since the last call, or after the seconds."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._heard.wait(), seconds)
-        self._heard.clear()
-
-    async def _run(self) -> None:
-        backoff = Backoff(first=RECONNECT_FIRST_SECONDS, cap=RECONNECT_CAP_SECONDS)
-        while True:
-            try:
-                await self._listen(backoff)
-            except Exception as error:  # noqa: BLE001 - told, and tried again; the poll stands behind it
-                self._trouble.failed(error)
-            await asyncio.sleep(backoff.next())
-
-    async def _listen(self, backoff: Backoff) -> None:
-        connection = await connect(self._address, application="muster relay listener")
-        lost = asyncio.Event()
-        try:
-            connection.add_termination_listener(lambda _: lost.set())
-            await connection.add_listener(CHANNEL, self._on_notify)
-            log.info("outbox.listening", channel=CHANNEL)
-            self._trouble.over()
-            backoff.reset()
-            # What was notified while nobody listened is found by looking once.
-            self.wake()
-            # A connection that was dropped without a word shows only when it is used.
-            while not await wait_for_event(lost, CHECK_SECONDS):
-                await connection.execute("SELECT 1")
-        finally:
-            await disconnect(connection)
-        raise ConnectionError("the server closed the listener's connection")
-
-    def _on_notify(self, *_: Any) -> None:
-        self._heard.set()

@@ -22,7 +22,7 @@ def wanted_topics(settings: Topics) -> list[Topic]:
         "segment_ms": settings.topic_segment_ms,
         "segment_bytes": settings.topic_segment_bytes,
     }
-    events = topics.users_configs(
+    events = topics.events_configs(
         **shared,
         min_compaction_lag_ms=settings.topic_min_compaction_lag_ms,
         max_compaction_lag_ms=settings.topic_max_compaction_lag_ms,

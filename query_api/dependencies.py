@@ -9,11 +9,14 @@ from datetime import datetime
 from functools import partial
 from typing import Final
 
+import structlog
+
 from chassis.clock import utc_now
+from chassis.outages import Outage
+from chassis.postgres.listening import Callback, Listener
 from query_api.protocol.cursors import CursorSeal
 from query_api.reading.database import ReadDatabase
 from query_api.reading.looks import Looks
-from query_api.reading.notifications import Callback, Listener
 from query_api.reading.reader import Reader
 from query_api.reading.serving import Serving
 from query_api.reading.waiters import Arrivals
@@ -21,6 +24,8 @@ from query_api.settings import QueryApiSettings
 from query_api.users.detail_reads import UserReads
 from query_api.users.page_reads import PageReads
 from read_model import generations, signups, timeline, users
+
+log = structlog.get_logger("notifications")
 
 APPLICATION: Final = "muster-query-api"
 
@@ -59,6 +64,7 @@ async def open_resources(
             address,
             _callbacks(serving, arrivals),
             application=f"{APPLICATION}-listener",
+            outage=Outage(log, "notifications.interrupted", "notifications.resumed"),
         )
         await stack.enter_async_context(listener.listen())
         await stack.enter_async_context(serving.follow())

@@ -17,9 +17,8 @@ from benchmarks.running.servers import Servers
 from chassis.identifiers import new_id
 from chassis.kafka.client import client_arguments
 from chassis.settings import Kafka
-from events.catalogue import encode, event_type
-from events.envelope import kafka_headers
-from events.user_events import PublicUser, UserRegistered, rfc3339
+from events.envelope import Envelope
+from events.user_events import USER_EVENTS, PublicUser, UserRegistered
 
 TRANSACTION_RECORDS: Final = 10_000
 LOOK_SECONDS: Final = 0.25
@@ -86,8 +85,7 @@ async def _publish(servers: Servers, users: int) -> None:
         display_name=None, attributes={}, is_active=True, status="active", version=1, created_at=now, updated_at=now,
     )  # fmt: skip
     event = UserRegistered(user=sample)
-    stamp = rfc3339(now).encode()
-    value, kind, first = encode(event), event_type(event), str(sample.id).encode()
+    value, first = USER_EVENTS.encode(event), str(sample.id).encode()
     assert value is not None
     producer = AIOKafkaProducer(
         **client_arguments(servers.settings(Kafka)), transactional_id="benchmark-memory", compression_type="lz4",
@@ -99,7 +97,11 @@ async def _publish(servers: Servers, users: int) -> None:
             async with producer.transaction():
                 sent = []
                 for number in range(start, min(start + TRANSACTION_RECORDS, users + 1)):
-                    key = str(user_id(number)).encode()
+                    envelope = Envelope(
+                        event_id=new_id(), source=USER_EVENTS.source, type=event.type(), subject_id=user_id(number),
+                        version=1, time=now, correlation_id="b", causation_id="b",
+                    )  # fmt: skip
+                    key = str(envelope.subject_id).encode()
                     sent.append(
                         await producer.send(
                             servers.environment["EVENTS_TOPIC"],
@@ -107,7 +109,7 @@ async def _publish(servers: Servers, users: int) -> None:
                             key=key,
                             # Each user's events on one partition is what counts; the hash of a key is slow.
                             partition=number % PARTITIONS,
-                            headers=kafka_headers(str(new_id()).encode(), kind, key, 1, stamp, "b", "b", None),
+                            headers=envelope.headers(),
                         )
                     )
                 await asyncio.gather(*sent)

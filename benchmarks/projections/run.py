@@ -27,9 +27,8 @@ from chassis.identifiers import new_id
 from chassis.kafka.client import client_arguments
 from chassis.postgres.database import Database, connect
 from chassis.settings import PostgresAddress
-from events.catalogue import ChangeEvent, encode, event_type
 from events.envelope import Envelope
-from events.user_events import PublicUser, UserProfileChanged, UserRegistered
+from events.user_events import USER_EVENTS, ChangeEvent, PublicUser, UserProfileChanged, UserRegistered
 from projectors.app import open_database, spare_the_collector
 from projectors.operations.rebuild import Rebuild, Stage
 from projectors.projections.catalogue import PROJECTIONS
@@ -172,10 +171,11 @@ async def _send(producer: AIOKafkaProducer, topic: str, events: list[ChangeEvent
         for event in events:
             user = event.user
             envelope = Envelope(
-                event_id=new_id(), type=event_type(event), user_id=user.id, version=user.version,
+                event_id=new_id(), source=USER_EVENTS.source, type=USER_EVENTS.event_type(event),
+                subject_id=user.id, version=user.version,
                 time=user.updated_at, correlation_id="benchmark", causation_id="benchmark",
             )  # fmt: skip
-            key, value = str(user.id).encode(), encode(event)
+            key, value = str(user.id).encode(), USER_EVENTS.encode(event)
             futures.append(await producer.send(topic, value, key=key, headers=envelope.headers()))
         await asyncio.gather(*futures)
 

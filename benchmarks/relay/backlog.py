@@ -33,7 +33,8 @@ def envelopes(events: int) -> list[Envelope]:
         Envelope(
             event_id=new_id(),
             type="muster.user.profile_changed.v1",
-            user_id=users[number % USERS],
+            source="/muster/users",
+            subject_id=users[number % USERS],
             version=number // USERS + 1,
             time=now,
             correlation_id="benchmark",
@@ -45,12 +46,12 @@ def envelopes(events: int) -> list[Envelope]:
 
 def messages(events: list[Envelope]) -> list[Message]:
     """The events as the records that a relay makes of them."""
-    return [Message(str(event.user_id).encode(), VALUE, event.headers()) for event in events]
+    return [Message(str(event.subject_id).encode(), VALUE, event.headers()) for event in events]
 
 
 def row(event: Envelope) -> Row:
     """The event as the outbox's columns."""
-    return event.event_id, event.user_id, VALUE, encode_headers(event)
+    return event.event_id, event.subject_id, VALUE, encode_headers(event)
 
 
 async def append(connection: asyncpg.Connection, event: Envelope) -> None:

@@ -10,7 +10,8 @@ from benchmarks.relay.backlog import fill
 from benchmarks.running.rounds import Probe, Sample
 from benchmarks.running.servers import Servers
 from events.envelope import Envelope
-from outbox.relay.loop import Relay, metrics
+from outbox.relay import metrics
+from outbox.relay.loop import Relay
 from outbox.settings import RelaySettings
 
 #: A backlog of this benchmark drains in seconds.

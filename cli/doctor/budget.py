@@ -20,7 +20,7 @@ from query_api.settings import QueryApiSettings
 #: Beside its pool a worker of the command API has a notifier (outbox/notifier.py), and one connection at a time to
 #: settle a commit whose reply was lost (command_api/users/settlement.py).
 COMMAND_WORKER_EXTRA: Final = 2
-#: Beside its pool a worker of the query API has a listener (query_api/reading/notifications.py).
+#: Beside its pool a worker of the query API has a listener (chassis/postgres/listening.py).
 QUERY_WORKER_EXTRA: Final = 1
 #: The relay that leads has its lock, its listener, its work list, and two for maintenance; it has no pool.
 LEADER: Final = 5

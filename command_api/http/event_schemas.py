@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any, get_args
+from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from events.catalogue import ERASED_TYPE, ChangeEvent
 from events.envelope import data_schema
-from events.user_events import UserErased
+from events.user_events import USER_EVENTS
 
 
 def schema_route() -> Route:
@@ -30,8 +29,11 @@ def schema_route() -> Route:
 
 def event_schemas() -> dict[str, dict[str, Any]]:
     """The schema of each type's data."""
-    kinds = {f"{kind.name}.v{kind.version}": kind for kind in get_args(ChangeEvent)}
-    schemas = {type_: kind.model_json_schema(mode="serialization") for type_, kind in kinds.items()}
-    schemas[ERASED_TYPE] = {"title": UserErased.__name__, "description": "A tombstone.", "type": "null"}
+    schemas = {type_: each.model_json_schema(mode="serialization") for type_, each in USER_EVENTS.classes.items()}
+    schemas[USER_EVENTS.tombstone_type] = {
+        "title": USER_EVENTS.tombstone.__name__,
+        "description": "A tombstone.",
+        "type": "null",
+    }
     dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
     return {type_: {**dialect, "$id": data_schema(type_), **schema} for type_, schema in schemas.items()}

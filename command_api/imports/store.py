@@ -22,9 +22,8 @@ from chassis.postgres.database import Connection, Database, describe
 from command_api.users.context import Cause
 from command_api.users.rows import COLUMNS, sql_type, user_row
 from command_api.users.store import ContendedError, UnexpectedViolationError
-from events.catalogue import encode
 from events.envelope import Envelope
-from events.user_events import UserRegistered
+from events.user_events import USER_EVENTS, UserRegistered
 from outbox.headers import headers_like
 
 #: Two imports of the same people can wait for each other crosswise. PostgreSQL ends one of them, which tries again.
@@ -73,7 +72,6 @@ SELECT given.id, EXISTS (SELECT FROM users WHERE id = given.id) AS is_there,
 FROM unnest($1::uuid[], $2::text[], $3::text[]) AS given (id, email_key, username_key)
 """
 
-_TYPE: Final = f"{UserRegistered.name}.v{UserRegistered.version}"
 _ANY_ID: Final = UUID(int=0)
 
 
@@ -111,8 +109,9 @@ class RowMaker:
         self._headers = headers_like(
             Envelope(
                 event_id=_ANY_ID,
-                type=_TYPE,
-                user_id=_ANY_ID,
+                source=USER_EVENTS.source,
+                type=UserRegistered.type(),
+                subject_id=_ANY_ID,
                 version=1,
                 time=time,
                 correlation_id=cause.correlation_id,
@@ -127,7 +126,7 @@ class RowMaker:
         return NewUser(
             user_id,
             user_row(event.user, event_id, password_hash),
-            (event_id, user_id, encode(event), self._headers(event_id, user_id)),
+            (event_id, user_id, USER_EVENTS.encode(event), self._headers(event_id, user_id)),
         )
 
 

@@ -36,8 +36,9 @@ from command_api.users.refusals import (
 )
 from command_api.users.state import Erased, Registered, State, Unregistered, version_of
 from command_api.users.values import Attributes, attributes_fault, encoded
-from events.catalogue import ChangeEvent, Event
 from events.user_events import (
+    ChangeEvent,
+    Event,
     PublicUser,
     UserDeactivated,
     UserEmailChanged,

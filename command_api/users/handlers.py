@@ -27,9 +27,8 @@ from command_api.users.decisions import decide
 from command_api.users.refusals import RefusedError, UserNotFoundError
 from command_api.users.state import Erased, Registered, State, Unregistered, evolve, subject, version_of
 from command_api.users.store import ContendedError, Loaded, PendingChange, UserStore
-from events.catalogue import Event, encode, encode_around, event_type
 from events.envelope import Envelope
-from events.user_events import UserErased
+from events.user_events import USER_EVENTS, Event, UserErased, encode_with_user
 from outbox.notifier import Notifier
 
 log = structlog.get_logger("command")
@@ -193,11 +192,15 @@ class UserHandlers:
 
     def _change(self, event: Event, user: bytes | None, cause: Cause, password_hash: str | None) -> PendingChange:
         """An event as it is committed; `user` is the JSON of the user after it, where the answer has it already."""
-        value = encode(event) if user is None or isinstance(event, UserErased) else encode_around(event, user)
+        if user is None or isinstance(event, UserErased):
+            value = USER_EVENTS.encode(event)
+        else:
+            value = encode_with_user(event, user)
         envelope = Envelope(
             event_id=self.new_id(),
-            type=event_type(event),
-            user_id=event.user_id if isinstance(event, UserErased) else event.user.id,
+            source=USER_EVENTS.source,
+            type=USER_EVENTS.event_type(event),
+            subject_id=event.user_id if isinstance(event, UserErased) else event.user.id,
             version=event.version if isinstance(event, UserErased) else event.user.version,
             time=self.clock() if isinstance(event, UserErased) else event.user.updated_at,
             correlation_id=cause.correlation_id,
@@ -211,7 +214,7 @@ class UserHandlers:
         log.info(
             "command.committed",
             event_type=envelope.type,
-            user_id=str(envelope.user_id),
+            user_id=str(envelope.subject_id),
             version=envelope.version,
             command_id=envelope.causation_id,
         )

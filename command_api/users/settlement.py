@@ -20,8 +20,8 @@ import structlog
 from chassis.lifecycle import Backoff
 from chassis.postgres.database import INFRASTRUCTURE_ERRORS, Connection, connect, describe, disconnect
 from chassis.settings import PostgresAddress
-from events.catalogue import ERASED_TYPE
 from events.envelope import Envelope
+from events.user_events import USER_EVENTS
 
 log = structlog.get_logger("command.settlement")
 
@@ -51,7 +51,7 @@ async def has_committed(address: PostgresAddress, envelope: Envelope, backend: i
     Raises:
         OutcomeUnknownError: the database did not answer within SETTLE_SECONDS, or later commands have changed its rows.
     """
-    bound = log.bind(user_id=str(envelope.user_id), command_id=envelope.causation_id)
+    bound = log.bind(user_id=str(envelope.subject_id), command_id=envelope.causation_id)
     try:
         async with asyncio.timeout(SETTLE_SECONDS):
             committed = await _ask_until_answered(address, envelope, backend)
@@ -79,7 +79,7 @@ async def _ask_until_answered(address: PostgresAddress, envelope: Envelope, back
 
 
 async def _evidence(connection: Connection, envelope: Envelope) -> bool | None:
-    row = await connection.fetchrow(_EVIDENCE, envelope.user_id, envelope.event_id)
+    row = await connection.fetchrow(_EVIDENCE, envelope.subject_id, envelope.event_id)
     assert row is not None, "outer joins from one row"
     if row["is_ours"] or row["in_outbox"]:
         return True
@@ -92,7 +92,7 @@ def infer_from_versions(envelope: Envelope, version: int | None, erased_version:
     Each version belongs to one event. So if the user is at our version by another event, or at a lower one, ours was
     not committed.
     """
-    if erased_version is not None and envelope.type == ERASED_TYPE:
+    if erased_version is not None and envelope.type == USER_EVENTS.tombstone_type:
         return True  # by this erasure or another one: the person is forgotten, as was asked
     newest = version if erased_version is None else erased_version
     if newest is None or newest <= envelope.version:

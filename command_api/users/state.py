@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import assert_never
 from uuid import UUID
 
-from events.catalogue import Event
 from events.user_events import (
+    Event,
     PublicUser,
     UserDeactivated,
     UserEmailChanged,

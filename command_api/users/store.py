@@ -30,9 +30,8 @@ from command_api.users.rows import COLUMNS, public_user, user_row
 from command_api.users.settlement import has_committed
 from command_api.users.state import Erased, Registered, State, Unregistered
 from command_api.users.tables import EMAIL_IS_UNIQUE, USERNAME_IS_UNIQUE
-from events.catalogue import ChangeEvent
 from events.envelope import Envelope
-from events.user_events import UserErased, UserRegistered
+from events.user_events import ChangeEvent, UserErased, UserRegistered
 from outbox.append import append_arguments
 
 #: The one table from a constraint's name to what its violation means.

@@ -32,8 +32,7 @@ import structlog
 from chassis.clock import utc_now
 from chassis.kafka.client import TopicMismatchError
 from chassis.lifecycle import Backoff, wait_for_event
-from events.user_events import rfc3339
-from outbox.notifier import Listener
+from events.times import rfc3339
 from outbox.publishing.hanging import Open, TransactionHangsError, watching
 from outbox.publishing.publisher import Batches, Publisher, Reached, nothing_happens
 from outbox.publishing.record import BatchRecord, RelayStopError, digest, encode
@@ -41,6 +40,7 @@ from outbox.relay import metrics
 from outbox.relay.leadership import Leadership, LeadershipLostError
 from outbox.relay.settlement import settle
 from outbox.relay.state import RelayState
+from outbox.relay.wakeup import WakeUp
 from outbox.relay.work_list import WorkList
 from outbox.settings import RelaySettings
 from outbox.topics import check_topics
@@ -132,19 +132,19 @@ class Relay:
                 if await wait_for_event(stopping, self._settings.relay_standby_poll_ms / 1000):
                     return
             async with (
-                Listener.open(self._settings.command_database) as listener,
+                WakeUp.open(self._settings.command_database) as wakeup,
                 self._while_leading(),
-                _waking(listener, stopping, leadership.lost),
+                _waking(wakeup, stopping, leadership.lost),
             ):
-                await self._lead(leadership, listener, stopping)
+                await self._lead(leadership, wakeup, stopping)
         finally:
             await leadership.close()
 
-    async def _lead(self, leadership: Leadership, listener: Listener, stopping: asyncio.Event) -> None:
+    async def _lead(self, leadership: Leadership, wakeup: WakeUp, stopping: asyncio.Event) -> None:
         while not stopping.is_set():
             await leadership.prove()
             try:
-                await self._publish_until_told(leadership, listener, stopping)
+                await self._publish_until_told(leadership, wakeup, stopping)
             except (RelayStopError, LeadershipLostError):
                 raise
             except Exception as error:  # noqa: BLE001 - whatever failed, the way on is the same: steps 2 to 4
@@ -152,7 +152,7 @@ class Relay:
                 metrics.PRODUCER_RECREATED.inc()
                 await wait_for_event(stopping, self._backoff.next())
 
-    async def _publish_until_told(self, leadership: Leadership, listener: Listener, stopping: asyncio.Event) -> None:
+    async def _publish_until_told(self, leadership: Leadership, wakeup: WakeUp, stopping: asyncio.Event) -> None:
         settings = self._settings
         await self._check_topics()
         work_list = await WorkList.open(
@@ -165,12 +165,12 @@ class Relay:
                 await settle(work_list, publisher, settings, self._foreign, self.state.beat)
                 async with (
                     watching(settings, self._foreign) as hangs,
-                    _waking(listener, publisher.lost, hangs),
+                    _waking(wakeup, publisher.lost, hangs),
                     asyncio.TaskGroup() as deletions,
                 ):
                     session = _Session(work_list, publisher, hangs, deletions, asyncio.Event())
                     session.settled.set()
-                    await self._drain(session, leadership, listener, stopping)
+                    await self._drain(session, leadership, wakeup, stopping)
             finally:
                 await publisher.close()
         finally:
@@ -182,9 +182,7 @@ class Relay:
         except TopicMismatchError as error:
             raise RelayStopError(str(error)) from error
 
-    async def _drain(
-        self, session: _Session, leadership: Leadership, listener: Listener, stopping: asyncio.Event
-    ) -> None:
+    async def _drain(self, session: _Session, leadership: Leadership, wakeup: WakeUp, stopping: asyncio.Event) -> None:
         identity = await session.work_list.identity()
         page = await self._read(session)
         while not (stopping.is_set() or leadership.lost.is_set()):
@@ -199,7 +197,7 @@ class Relay:
             else:
                 # Nothing to publish, or all of it published: only now is it sure that this relay can.
                 self._well()
-                await listener.wait(self._poll_seconds())
+                await wakeup.wait(self._poll_seconds())
                 page = await self._read(session)
 
     async def _read(self, session: _Session, flying: Sequence[int] = ()) -> _Page:
@@ -261,9 +259,9 @@ class Relay:
 
 
 @asynccontextmanager
-async def _waking(listener: Listener, *events: asyncio.Event) -> AsyncIterator[None]:
-    """End the listener's waits when one of the events is set."""
-    wakers = [asyncio.create_task(_wake_at(event, listener)) for event in events]
+async def _waking(wakeup: WakeUp, *events: asyncio.Event) -> AsyncIterator[None]:
+    """End the relay's waits when one of the events is set."""
+    wakers = [asyncio.create_task(_wake_at(event, wakeup)) for event in events]
     try:
         yield
     finally:
@@ -272,6 +270,6 @@ async def _waking(listener: Listener, *events: asyncio.Event) -> AsyncIterator[N
         await asyncio.gather(*wakers, return_exceptions=True)
 
 
-async def _wake_at(event: asyncio.Event, listener: Listener) -> None:
+async def _wake_at(event: asyncio.Event, wakeup: WakeUp) -> None:
     await event.wait()
-    listener.wake()
+    wakeup.wake()

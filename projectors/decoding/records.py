@@ -18,9 +18,10 @@ import msgspec
 from asyncpg.pgproto import pgproto
 from pydantic_core import from_json
 
-from events.catalogue import ERASED_TYPE, InvalidEventError, UnknownEventError, decode
+from events.catalogue import InvalidEventError, UnknownEventError
 from events.envelope import Envelope, EnvelopeError, read_envelope
 from events.topics import MAX_MESSAGE_BYTES
+from events.user_events import USER_EVENTS
 
 #: The command database counts versions in a bigint; so do the read tables.
 MAX_VERSION: Final = 2**63 - 1
@@ -133,10 +134,10 @@ def _read(record: Record, user_id: UUID) -> Change:
         raise _InapplicableError(f"the value has {len(value)} bytes; the topic allows {MAX_MESSAGE_BYTES}")
     type_, version = _headers(record, user_id)
     if value is None:
-        if type_ != ERASED_TYPE:
+        if type_ != USER_EVENTS.tombstone_type:
             raise _InapplicableError(f"the value is null, but ce_type is {type_!r}")
         return Change(record, user_id, version, type_)
-    event = decode(type_, value)
+    event = USER_EVENTS.decode(type_, value)
     if event.user.id != user_id:
         raise _InapplicableError("the user in the value is not the one that the headers name")
     # NaN can be read, but no JSON can say it.
@@ -153,8 +154,8 @@ def _read(record: Record, user_id: UUID) -> Change:
 def _headers(record: Record, user_id: UUID) -> tuple[str, int]:
     """Type and version, or an error that says what is wrong with the headers."""
     envelope = read_envelope(record.headers)
-    if envelope.user_id != user_id:
-        raise _InapplicableError(f"the key is {user_id}, ce_subject is {envelope.user_id}")
+    if envelope.subject_id != user_id:
+        raise _InapplicableError(f"the key is {user_id}, ce_subject is {envelope.subject_id}")
     if not 0 < envelope.version <= MAX_VERSION:
         raise _InapplicableError(f"ce_sequence is {envelope.version}, which is no version")
     return envelope.type, envelope.version

@@ -20,14 +20,13 @@ import msgspec
 from asyncpg.pgproto import pgproto
 from pydantic_core import from_json, to_json
 
-from events.catalogue import ERASED_TYPE, is_newest
-from events.envelope import kafka_headers
+from events.envelope import HEADER_NAMES
 from events.topics import MAX_MESSAGE_BYTES
+from events.user_events import USER_EVENTS
 from projectors.decoding.records import MAX_VERSION, Change, Poison, Record, UserData, read_record
 
-#: The headers' names as the relay writes them; a trace may follow.
-_NAMES: Final = tuple(name for name, _ in kafka_headers(b"", ERASED_TYPE, b"", 0, b"", "", "", None))
-_HEADERS: Final = len(_NAMES)
+#: As the relay writes them; a trace may follow.
+_HEADERS: Final = len(HEADER_NAMES)
 _TRACE: Final = ("traceparent",)
 #: What ids and times look like once every digit, or every hexadecimal one, is a 0.
 _ID: Final = b"00000000-0000-0000-0000-000000000000"
@@ -102,7 +101,7 @@ def _read_headers(headers: Sequence[Any], keys: Sequence[bytes]) -> tuple[list[s
     if traces:
         headers = [one[:_HEADERS] for one in headers]
     names, values = zip(*chain(chain.from_iterable(headers), traces), strict=True)
-    _require(names == _NAMES * len(keys) + _TRACE * len(traces), b"".join(values).isascii())
+    _require(names == HEADER_NAMES * len(keys) + _TRACE * len(traces), b"".join(values).isascii())
     end = len(keys) * _HEADERS
     ids, types, subjects, times, sequences = (values[at:end:_HEADERS] for at in (1, 3, 4, 5, 6))
     _require(
@@ -115,7 +114,7 @@ def _read_headers(headers: Sequence[Any], keys: Sequence[bytes]) -> tuple[list[s
     )
     versions = list(map(int, sequences))
     names_of = {type_: type_.decode() for type_ in set(types)}
-    _require(min(versions) > 0, max(versions) <= MAX_VERSION, all(map(is_newest, names_of.values())))
+    _require(min(versions) > 0, max(versions) <= MAX_VERSION, all(map(USER_EVENTS.is_newest, names_of.values())))
     return [names_of[type_] for type_ in types], versions
 
 

@@ -12,7 +12,7 @@ from typing import Final
 from pydantic_core import from_json, to_json
 
 from events.catalogue import short_name
-from events.user_events import rfc3339
+from events.times import rfc3339
 from projectors.decoding.records import Change
 from projectors.projections.projection import CarryOver, Projection, newest
 from read_model import timeline

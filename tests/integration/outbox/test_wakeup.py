@@ -12,7 +12,8 @@ from structlog.testing import capture_logs
 
 from chassis.settings import PostgresAddress
 from local_stack.ports import free_port
-from outbox.notifier import CHANNEL, DEBOUNCE_SECONDS, Listener, Notifier
+from outbox.notifier import CHANNEL, DEBOUNCE_SECONDS, Notifier
+from outbox.relay.wakeup import WakeUp
 from outbox.settings import RelaySettings
 from tests.integration.command_api.processes import api_process
 from tests.integration.outbox.relaying import relaying, until_phase
@@ -92,7 +93,7 @@ async def test_a_database_that_is_away_is_told_of_once_by_each_side(relay_settin
         server="127.0.0.1", port=free_port(), user="muster", password=SecretStr("none"), database="none"
     )
     with capture_logs() as lines:
-        async with Listener.open(nobody), Notifier.open(nobody) as notifier:
+        async with WakeUp.open(nobody), Notifier.open(nobody) as notifier:
             notifier.notify()
             began = time.monotonic()
 

@@ -32,7 +32,8 @@ def envelope(user_id: UUID, version: int) -> Envelope:
     return Envelope(
         event_id=new_id(),
         type="muster.user.profile_changed.v1",
-        user_id=user_id,
+        source="/muster/users",
+        subject_id=user_id,
         version=version,
         time=datetime.now(UTC),
         correlation_id="test",
@@ -50,7 +51,7 @@ async def append(connection: Connection, user_id: UUID, version: int, value: byt
 async def append_many(connection: Connection, users: list[UUID], versions: int) -> int:
     """Append `versions` events for each user, in version order; gives how many that are."""
     events = [envelope(user, version) for version in range(1, versions + 1) for user in users]
-    rows = [(event.event_id, event.user_id, b"{}", encode_headers(event)) for event in events]
+    rows = [(event.event_id, event.subject_id, b"{}", encode_headers(event)) for event in events]
     await connection.copy_records_to_table("outbox", records=rows, columns=COLUMNS.split(", "))
     return len(rows)
 

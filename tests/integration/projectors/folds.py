@@ -7,7 +7,7 @@ from datetime import UTC
 from typing import Any
 from uuid import UUID
 
-from events.catalogue import ChangeEvent, decode
+from events.user_events import USER_EVENTS, ChangeEvent
 from projectors.decoding.records import Change, Record, read_record
 from read_model.generations import Connection
 
@@ -17,7 +17,7 @@ Contents = dict[str, Any]
 def event_of(change: Change) -> ChangeEvent:
     """The event as the catalogue reads it, which is not how projections do."""
     assert change.record.value is not None
-    return decode(change.type, change.record.value)
+    return USER_EVENTS.decode(change.type, change.record.value)
 
 
 def fold_users(changes: Iterable[Change]) -> Contents:

@@ -13,9 +13,11 @@ from aiokafka import AIOKafkaProducer
 from chassis.identifiers import new_id
 from chassis.kafka.client import client_arguments
 from chassis.settings import Kafka
-from events.catalogue import ChangeEvent, Event, encode, event_type
 from events.envelope import Envelope
 from events.user_events import (
+    USER_EVENTS,
+    ChangeEvent,
+    Event,
     PublicUser,
     UserDeactivated,
     UserEmailChanged,
@@ -50,10 +52,11 @@ def record(event: Event, *, now: datetime = START) -> FakeRecord:
     else:
         user_id, version = event.user.id, event.user.version
     envelope = Envelope(
-        event_id=new_id(), type=event_type(event), user_id=user_id, version=version, time=now,
+        event_id=new_id(), source=USER_EVENTS.source, type=USER_EVENTS.event_type(event),
+        subject_id=user_id, version=version, time=now,
         correlation_id="test", causation_id="test",
     )  # fmt: skip
-    return FakeRecord(str(user_id).encode(), encode(event), envelope.headers())
+    return FakeRecord(str(user_id).encode(), USER_EVENTS.encode(event), envelope.headers())
 
 
 def new_user(number: int = 0, *, now: datetime = START, user_id: UUID | None = None) -> PublicUser:

@@ -10,8 +10,7 @@ import asyncpg
 
 from chassis.consistency import ConsistencyToken
 from chassis.identifiers import new_id
-from events.catalogue import Event
-from events.user_events import PublicUser, UserEmailChanged, UserErased, UserRegistered
+from events.user_events import Event, PublicUser, UserEmailChanged, UserErased, UserRegistered
 from projectors.decoding.records import Change, read_record
 from projectors.projections import signups, timeline, users
 from projectors.projections.projection import Projection

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chassis.text_keys import text_key
-from events.user_events import PublicUser, rfc3339
+from events.times import rfc3339
+from events.user_events import PublicUser
 from query_api.users.filters import SORTS
 from tests.integration.query_api.read_side import START, ReadSide, erased, moved, person
 

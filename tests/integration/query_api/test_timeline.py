@@ -2,7 +2,8 @@ from datetime import timedelta
 
 import httpx
 
-from events.user_events import UserDeactivated, UserRegistered, rfc3339
+from events.times import rfc3339
+from events.user_events import UserDeactivated, UserRegistered
 from tests.integration.query_api.read_side import START, ReadSide, erased, moved, person, token
 
 

@@ -8,7 +8,7 @@ import pytest
 from fastapi import FastAPI
 
 from chassis.settings import PostgresAddress
-from events.user_events import rfc3339
+from events.times import rfc3339
 from query_api.app import QUERIES, create_app
 from tests.integration.query_api.conftest import make_settings, serving
 from tests.integration.query_api.read_side import START, ReadSide, erased, moved, person, shuffled

@@ -18,7 +18,7 @@ from cli.topics import TopicsSettings
 from command_api.app import create_app as create_command_app
 from command_api.problems import COMMAND_PROBLEMS
 from command_api.settings import CommandApiSettings
-from events import catalogue
+from events.user_events import USER_EVENTS
 from outbox.settings import RelaySettings
 from projectors.settings import ProjectorSettings
 from query_api.app import create_app as create_query_app
@@ -145,7 +145,7 @@ def test_every_route_is_on_the_apis_page_and_no_other() -> None:
 def test_every_event_type_is_on_its_page_and_no_other() -> None:
     text = (REFERENCE / "events.md").read_text(encoding="utf-8")
 
-    assert set(re.findall(r"`(muster\.user\.[a-z_]+\.v\d+)`", text)) == set(catalogue.types())
+    assert set(re.findall(r"`(muster\.user\.[a-z_]+\.v\d+)`", text)) == set(USER_EVENTS.types())
 
 
 @pytest.mark.parametrize(

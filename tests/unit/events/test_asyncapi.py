@@ -13,9 +13,10 @@ import pytest
 from chassis import __version__
 from chassis.settings import Topics
 from cli.events import asyncapi
-from events.asyncapi import CHANNEL, OPERATION, document
-from events.catalogue import ERASED_TYPE, short_name, types
+from events.asyncapi import describe_topic
+from events.catalogue import short_name
 from events.envelope import Envelope
+from events.user_events import USER_EVENTS
 from outbox.topics import wanted_topics
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -25,7 +26,8 @@ GOLDEN = Path(__file__).parent / "golden"
 def described() -> dict[str, Any]:
     """The document of an installation with the defaults."""
     topic = wanted_topics(Topics(_env_file=None))[0]
-    return document(
+    return describe_topic(
+        USER_EVENTS,
         version="1.2.3",
         topic=topic.name,
         partitions=topic.partitions,
@@ -38,7 +40,8 @@ def _envelope(type_: str) -> Envelope:
     return Envelope(
         event_id=UUID("0199d0c8-7d5c-7c5e-8a3f-0123456789ac"),
         type=type_,
-        user_id=UUID("0199d0c8-7d5c-7c5e-8a3f-0123456789ab"),
+        source=USER_EVENTS.source,
+        subject_id=UUID("0199d0c8-7d5c-7c5e-8a3f-0123456789ab"),
         version=2,
         time=datetime(2026, 11, 22, 10, tzinfo=UTC),
         correlation_id="checkout-4711",
@@ -79,7 +82,7 @@ def test_it_is_an_asyncapi_3_document_whose_references_all_lead_somewhere(descri
 
 
 def test_it_names_the_topic_with_its_division_and_policy(described: dict[str, Any]) -> None:
-    channel = described["channels"][CHANNEL]
+    channel = described["channels"]["userEvents"]
     binding = channel["bindings"]["kafka"]
 
     assert channel["address"] == binding["topic"] == "users.events"
@@ -92,16 +95,16 @@ def test_it_names_the_topic_with_its_division_and_policy(described: dict[str, An
 
 
 def test_it_names_every_type_and_no_other_and_that_muster_sends_them(described: dict[str, Any]) -> None:
-    operation = described["operations"][OPERATION]
-    names = [short_name(type_) for type_ in types()]
+    operation = described["operations"]["publishUserEvents"]
+    names = [short_name(type_) for type_ in USER_EVENTS.types()]
 
-    assert [message["name"] for message in described["components"]["messages"].values()] == types()
-    assert list(described["channels"][CHANNEL]["messages"]) == names
+    assert [message["name"] for message in described["components"]["messages"].values()] == USER_EVENTS.types()
+    assert list(described["channels"]["userEvents"]["messages"]) == names
     assert operation["action"] == "send"
     assert [each["$ref"].rpartition("/")[2] for each in operation["messages"]] == names
 
 
-@pytest.mark.parametrize("type_", types())
+@pytest.mark.parametrize("type_", USER_EVENTS.types())
 def test_the_headers_are_those_that_are_written(described: dict[str, Any], type_: str) -> None:
     schema = _message(described, type_)["headers"]
     written = {name: value.decode() for name, value in _envelope(type_).headers()}
@@ -113,7 +116,7 @@ def test_the_headers_are_those_that_are_written(described: dict[str, Any], type_
         assert not _validator(described, schema).is_valid(written | spoilt)
 
 
-@pytest.mark.parametrize("type_", types())
+@pytest.mark.parametrize("type_", USER_EVENTS.types())
 def test_the_key_is_the_users_id(described: dict[str, Any], type_: str) -> None:
     key = _message(described, type_)["bindings"]["kafka"]["key"]
 
@@ -132,7 +135,7 @@ def test_what_is_published_is_what_is_described(described: dict[str, Any], path:
 
 
 def test_an_erasure_has_no_value(described: dict[str, Any]) -> None:
-    assert _message(described, ERASED_TYPE)["payload"] == {"type": "null"}
+    assert _message(described, USER_EVENTS.tombstone_type)["payload"] == {"type": "null"}
 
 
 def test_the_command_prints_it_for_the_topic_of_the_settings(
@@ -145,6 +148,6 @@ def test_the_command_prints_it_for_the_topic_of_the_settings(
     asyncapi()
 
     printed = json.loads(capsys.readouterr().out)
-    assert printed["channels"][CHANNEL]["address"] == "people"
-    assert printed["channels"][CHANNEL]["bindings"]["kafka"]["partitions"] == 24
+    assert printed["channels"]["userEvents"]["address"] == "people"
+    assert printed["channels"]["userEvents"]["bindings"]["kafka"]["partitions"] == 24
     assert printed["info"]["version"] == __version__

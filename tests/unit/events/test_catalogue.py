@@ -1,25 +1,26 @@
 """Every version ever published stays readable: one golden JSON each, written once and never changed."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import get_args
 from uuid import UUID, uuid4
 
 import pytest
 
-from events.catalogue import (
+from chassis import clock
+from events.catalogue import InvalidEventError, UnknownEventError, short_name
+from events.envelope import HEADER_NAMES, Envelope, EnvelopeError, read_envelope
+from events.times import rfc3339
+from events.user_events import (
+    USER_EVENTS,
     ChangeEvent,
-    InvalidEventError,
-    UnknownEventError,
-    decode,
-    encode,
-    event_type,
-    short_name,
-    types,
+    PublicUser,
+    UserDeactivated,
+    UserErased,
+    UserRegistered,
+    encode_with_user,
 )
-from events.envelope import Envelope, EnvelopeError, read_envelope
-from events.user_events import PublicUser, UserDeactivated, UserErased, UserRegistered, rfc3339
 
 GOLDEN = Path(__file__).parent / "golden"
 USER = PublicUser(
@@ -41,7 +42,7 @@ USER = PublicUser(
 def test_every_published_version_has_a_golden_json_that_is_still_read(kind: type[ChangeEvent]) -> None:
     for version in range(1, kind.version + 1):
         type_ = f"{kind.name}.v{version}"
-        event = decode(type_, (GOLDEN / f"{type_}.json").read_bytes())
+        event = USER_EVENTS.decode(type_, (GOLDEN / f"{type_}.json").read_bytes())
 
         assert isinstance(event, kind)
         assert event.user.id == USER.id
@@ -50,20 +51,20 @@ def test_every_published_version_has_a_golden_json_that_is_still_read(kind: type
 @pytest.mark.parametrize("kind", get_args(ChangeEvent), ids=lambda kind: kind.__name__)
 def test_the_newest_version_is_written_as_its_golden_json(kind: type[ChangeEvent]) -> None:
     golden = (GOLDEN / f"{kind.name}.v{kind.version}.json").read_bytes()
-    event = decode(f"{kind.name}.v{kind.version}", golden)
+    event = USER_EVENTS.decode(f"{kind.name}.v{kind.version}", golden)
 
-    written = encode(event)
+    written = USER_EVENTS.encode(event)
 
     assert written is not None
     assert json.loads(written) == json.loads(golden)
 
 
 def test_nothing_in_the_golden_folder_is_forgotten() -> None:
-    assert {path.stem for path in GOLDEN.iterdir()} == set(types()) - {"muster.user.erased.v1"}
+    assert {path.stem for path in GOLDEN.iterdir()} == set(USER_EVENTS.types()) - {"muster.user.erased.v1"}
 
 
 def test_times_have_microseconds_even_when_they_are_zero() -> None:
-    document = json.loads(encode(UserRegistered(user=USER)) or b"")
+    document = json.loads(USER_EVENTS.encode(UserRegistered(user=USER)) or b"")
 
     assert document["user"]["created_at"] == "2026-11-22T10:00:00.000000Z"
     assert document["user"]["updated_at"] == "2026-11-22T10:00:00.000005Z"
@@ -72,32 +73,53 @@ def test_times_have_microseconds_even_when_they_are_zero() -> None:
 def test_an_erasure_is_a_tombstone() -> None:
     erased = UserErased(user_id=USER.id, version=7)
 
-    assert encode(erased) is None
-    assert event_type(erased) == "muster.user.erased.v1"
+    assert USER_EVENTS.encode(erased) is None
+    assert USER_EVENTS.event_type(erased) == "muster.user.erased.v1"
 
 
 def test_a_reason_is_there_only_where_one_was_given() -> None:
     without, given = UserDeactivated(user=USER), UserDeactivated(user=USER, reason="left")
 
-    assert "reason" not in json.loads(encode(without) or b"")
-    assert json.loads(encode(given) or b"")["reason"] == "left"
+    assert "reason" not in json.loads(USER_EVENTS.encode(without) or b"")
+    assert json.loads(USER_EVENTS.encode(given) or b"")["reason"] == "left"
 
 
 @pytest.mark.parametrize("type_", ["muster.user.promoted.v1", "other.user.registered.v1", "muster.user.registered", ""])
 def test_an_unknown_type_is_named(type_: str) -> None:
     with pytest.raises(UnknownEventError, match="not in the catalogue"):
-        decode(type_, b"{}")
+        USER_EVENTS.decode(type_, b"{}")
 
 
 def test_a_newer_version_is_refused_with_what_is_known() -> None:
     with pytest.raises(UnknownEventError, match=r"version 2 of muster.user.registered is newer .* \(1\)"):
-        decode("muster.user.registered.v2", b"{}")
+        USER_EVENTS.decode("muster.user.registered.v2", b"{}")
 
 
 @pytest.mark.parametrize("value", [b"", b"{", b"[]", b"{}", b'{"user":{"id":"x"}}', b"\xff"])
 def test_data_that_is_not_of_its_type_is_refused_with_the_field(value: bytes) -> None:
     with pytest.raises(InvalidEventError, match=r"no muster\.user\.registered\.v1"):
-        decode("muster.user.registered.v1", value)
+        USER_EVENTS.decode("muster.user.registered.v1", value)
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.iterdir()), ids=lambda path: path.stem)
+def test_an_event_is_encoded_the_same_around_its_users_json(path: Path) -> None:
+    event = USER_EVENTS.decode(path.stem, path.read_bytes())
+
+    assert encode_with_user(event, event.user.model_dump_json().encode()) == USER_EVENTS.encode(event)
+
+
+@pytest.mark.parametrize(
+    "time",
+    [USER.created_at, USER.updated_at, datetime(2026, 11, 22, 10, 0, 0, 5, tzinfo=timezone(timedelta(hours=-3)))],
+)
+def test_the_chassis_and_the_events_write_a_time_alike(time: datetime) -> None:
+    assert rfc3339(time) == clock.rfc3339(time)
+
+
+def test_only_the_published_version_of_a_type_is_the_newest() -> None:
+    assert USER_EVENTS.is_newest("muster.user.registered.v1")
+    assert not USER_EVENTS.is_newest("muster.user.registered.v2")
+    assert not USER_EVENTS.is_newest(USER_EVENTS.tombstone_type)
 
 
 def test_short_names_are_those_of_the_timeline() -> None:
@@ -109,7 +131,8 @@ def envelope() -> Envelope:
     return Envelope(
         event_id=uuid4(),
         type="muster.user.registered.v1",
-        user_id=USER.id,
+        source=USER_EVENTS.source,
+        subject_id=USER.id,
         version=12,
         time=USER.created_at,
         correlation_id="request-1",
@@ -122,6 +145,10 @@ def test_an_envelope_reads_back_from_its_headers() -> None:
     made = envelope()
 
     assert read_envelope(made.headers()) == made
+
+
+def test_the_headers_of_every_event_have_their_names() -> None:
+    assert tuple(name for name, _ in envelope().headers()) == (*HEADER_NAMES, "traceparent")
 
 
 def test_headers_are_those_of_the_cloudevents_kafka_binding() -> None:

@@ -29,7 +29,8 @@ envelopes = st.builds(
     Envelope,
     event_id=st.uuids(),
     type=st.sampled_from(("muster.user.registered.v1", "muster.user.erased.v1", "muster.user.été.v2")),
-    user_id=st.uuids(),
+    source=st.sampled_from(["/muster/users", "/muster/teams"]),
+    subject_id=st.uuids(),
     version=st.integers(1, MOST),
     time=st.datetimes(timezones=st.just(UTC)),
     correlation_id=texts,
@@ -42,7 +43,7 @@ values = st.none() | st.binary(max_size=300)
 def row(envelope: Envelope, value: bytes | None) -> dict[str, Any]:
     """The event as the work list gives it."""
     return {
-        "user_id": str(envelope.user_id),
+        "user_id": str(envelope.subject_id),
         "value": value,
         "headers": encode_headers(envelope),
     }
@@ -56,11 +57,12 @@ def read(batches: Sequence[RecordBatch]) -> list[Read]:
     return [(record.key, record.value, record.headers) for batch in batches for record in decoder(batch)]
 
 
-def event(value: bytes | None = b"{}", user_id: UUID | None = None) -> bytes:
+def event(value: bytes | None = b"{}", subject_id: UUID | None = None) -> bytes:
     envelope = Envelope(
         event_id=uuid4(),
         type="muster.user.registered.v1",
-        user_id=user_id or uuid4(),
+        source="/muster/users",
+        subject_id=subject_id or uuid4(),
         version=1,
         time=datetime.now(UTC),
         correlation_id="c",
@@ -75,23 +77,25 @@ def test_key_value_and_headers_are_read_as_the_envelope_says_whatever_is_in_it(
 ) -> None:
     batch = RecordBatch([encode_event(row(envelope, value)) for envelope, value in events], NOW_MS)
 
-    assert read([batch]) == [(str(envelope.user_id).encode(), value, envelope.headers()) for envelope, value in events]
+    assert read([batch]) == [
+        (str(envelope.subject_id).encode(), value, envelope.headers()) for envelope, value in events
+    ]
 
 
-@given(specimen=envelopes, event_id=st.uuids(), user_id=st.uuids())
+@given(specimen=envelopes, event_id=st.uuids(), subject_id=st.uuids())
 def test_headers_like_those_of_another_event_differ_by_the_ids_alone(
-    specimen: Envelope, event_id: UUID, user_id: UUID
+    specimen: Envelope, event_id: UUID, subject_id: UUID
 ) -> None:
-    other = replace(specimen, event_id=event_id, user_id=user_id)
+    other = replace(specimen, event_id=event_id, subject_id=subject_id)
 
-    assert headers_like(specimen)(event_id, user_id) == encode_headers(other)
+    assert headers_like(specimen)(event_id, subject_id) == encode_headers(other)
 
 
 @given(envelopes)
 def test_headers_are_alike_where_every_id_of_the_specimen_is_the_same(envelope: Envelope) -> None:
-    same = replace(envelope, event_id=envelope.user_id, correlation_id=str(envelope.user_id))
+    same = replace(envelope, event_id=envelope.subject_id, correlation_id=str(envelope.subject_id))
 
-    assert headers_like(same)(envelope.event_id, envelope.user_id) == encode_headers(
+    assert headers_like(same)(envelope.event_id, envelope.subject_id) == encode_headers(
         replace(same, event_id=envelope.event_id)
     )
 

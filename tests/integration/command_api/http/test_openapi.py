@@ -5,8 +5,8 @@ from typing import Any
 import httpx
 import pytest
 
-from events.catalogue import types
 from events.envelope import data_schema
+from events.user_events import USER_EVENTS
 
 OPERATIONS = {
     ("post", "/users"): "register_user",
@@ -99,7 +99,7 @@ async def test_no_reference_leads_nowhere(document: dict[str, Any]) -> None:
 
 
 async def test_the_schema_of_every_event_is_served_where_its_envelope_says(api: httpx.AsyncClient) -> None:
-    for type_ in types():
+    for type_ in USER_EVENTS.types():
         answer = await api.get(data_schema(type_))
         assert answer.status_code == 200, type_
         assert answer.json()["$id"] == data_schema(type_)

@@ -20,7 +20,7 @@ from command_api.http import imports as routes
 from command_api.imports.handlers import ImportHandlers, ImportSummary, LineResult
 from command_api.imports.lines import IMPORT_BYTES
 from command_api.users.context import Cause
-from events.catalogue import decode, encode
+from events.user_events import USER_EVENTS
 from tests.envelopes import envelope_of
 from tests.integration.command_api.conftest import Connection, problem, register, registration, until_somebody_waits
 from tests.waiting import until
@@ -58,7 +58,7 @@ async def test_each_line_is_answered_in_order_and_the_summary_comes_last(
     assert (row["password_hash"], row["email_key"], row["event_id"]) == (HASH, "bob@example.com", event["event_id"])
     envelope = envelope_of(event["headers"])
     assert (envelope.type, envelope.version) == ("muster.user.registered.v1", 1)
-    assert (envelope.event_id, envelope.user_id) == (event["event_id"], event["user_id"])
+    assert (envelope.event_id, envelope.subject_id) == (event["event_id"], event["user_id"])
     published = json.loads(event["value"])
     assert published["user"]["attributes"] == json.loads(row["attributes"]) == {"a": 1}
     assert published["user"]["id"] == results[1]["id"]
@@ -78,7 +78,7 @@ async def test_whatever_json_can_say_is_stored_and_published_as_it_came(
     value = await database.fetchval("SELECT value FROM outbox WHERE user_id = $1", row["id"])
     user = json.loads(value)["user"]
     assert (user["username"], user["display_name"], user["attributes"]) == ("zoë", name, attributes)
-    assert encode(decode("muster.user.registered.v1", value)) == value
+    assert USER_EVENTS.encode(USER_EVENTS.decode("muster.user.registered.v1", value)) == value
     assert await database.fetchval("SELECT display_name IS NULL FROM users WHERE username = 'ann'")
 
 

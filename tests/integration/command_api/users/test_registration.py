@@ -55,7 +55,7 @@ async def test_appends_the_event_with_the_request_as_its_cause(api: httpx.AsyncC
     envelope = envelope_of(event["headers"])
     assert envelope.type == "muster.user.registered.v1"
     assert (str(event["user_id"]), envelope.version) == (user["id"], 1)
-    assert (envelope.event_id, envelope.user_id) == (event["event_id"], event["user_id"])
+    assert (envelope.event_id, envelope.subject_id) == (event["event_id"], event["user_id"])
     assert envelope.correlation_id == "checkout-4711"
     assert UUID(envelope.causation_id).version == 7
     assert envelope.traceparent == TRACE

@@ -19,8 +19,8 @@ from command_api.users import decisions
 from command_api.users.commands import RegisterUser
 from command_api.users.state import Unregistered
 from command_api.users.store import PendingChange, UserStore
-from events.catalogue import encode, event_type
 from events.envelope import Envelope
+from events.user_events import USER_EVENTS
 from tests.integration.command_api.conftest import (
     Connection,
     make_settings,
@@ -229,15 +229,16 @@ def _registration(name: str) -> PendingChange:
     event = decisions.register(Unregistered(new_id()), RegisterUser(**registration(name)), utc_now())
     envelope = Envelope(
         event_id=new_id(),
-        type=event_type(event),
-        user_id=event.user.id,
+        source=USER_EVENTS.source,
+        type=USER_EVENTS.event_type(event),
+        subject_id=event.user.id,
         version=1,
         time=event.user.updated_at,
         correlation_id="test",
         causation_id="test",
         traceparent=None,
     )
-    return PendingChange(event=event, envelope=envelope, value=encode(event), password_hash="hash")
+    return PendingChange(event=event, envelope=envelope, value=USER_EVENTS.encode(event), password_hash="hash")
 
 
 @pytest.mark.parametrize("kind", [DatabaseUnavailableError, TimeoutError])

@@ -7,12 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import structlog
 from structlog.testing import capture_logs
 
+from chassis.outages import Outage
+from chassis.postgres.database import connect, disconnect
+from chassis.postgres.listening import MISSED, Listener
 from chassis.settings import PostgresAddress
 from local_stack.ports import LOCALHOST
-from query_api.reading.notifications import Listener
-from tests.integration.query_api.read_side import ReadSide
 from tests.waiting import until
 
 CHANNEL = "things_moved"
@@ -25,7 +27,8 @@ def told() -> list[str]:
 
 
 def listener(address: PostgresAddress, told: list[str]) -> Listener:
-    return Listener(address, {CHANNEL: told.append}, application=APPLICATION)
+    outage = Outage(structlog.get_logger("test"), "listening.interrupted", "listening.resumed")
+    return Listener(address, {CHANNEL: told.append}, application=APPLICATION, outage=outage)
 
 
 def events(lines: list[MutableMapping[str, Any]]) -> list[str]:
@@ -33,21 +36,23 @@ def events(lines: list[MutableMapping[str, Any]]) -> list[str]:
 
 
 async def test_what_was_missed_is_told_of_and_the_interruption_is_one_line(
-    query_database: PostgresAddress, read_side: ReadSide, told: list[str]
+    query_database: PostgresAddress, told: list[str]
 ) -> None:
+    server = await connect(query_database, application="test")
+
     async def heard(payload: str) -> bool:
-        await read_side.connection.execute("SELECT pg_notify($1, $2)", CHANNEL, payload)
+        await server.execute("SELECT pg_notify($1, $2)", CHANNEL, payload)
         return payload in told
 
     # How often: what was sent before an interruption may still arrive after it, so what is told has no order.
     async def told_of_missing(times: int) -> bool:
-        return told.count("") == times
+        return told.count(MISSED) == times
 
     with capture_logs() as lines:
         async with listener(query_database, told).listen():
             await until(lambda: heard("first"), within=5, what="a notification")
             await until(lambda: told_of_missing(1), within=5, what="what came before it may be missing")
-            await read_side.connection.execute(
+            await server.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1"
                 " AND datname = current_database()",
                 APPLICATION,
@@ -55,7 +60,8 @@ async def test_what_was_missed_is_told_of_and_the_interruption_is_one_line(
             await until(lambda: heard("second"), within=5, what="a notification on a new connection")
             await until(lambda: told_of_missing(2), within=5, what="what came meanwhile may be missing")
 
-    assert events(lines) == ["notifications.interrupted", "notifications.resumed"]
+    await disconnect(server)
+    assert events(lines) == ["listening.interrupted", "listening.resumed"]
 
 
 async def test_however_often_it_tries_a_server_that_is_down_is_one_line(
@@ -68,7 +74,7 @@ async def test_however_often_it_tries_a_server_that_is_down_is_one_line(
         ):
             await until(lambda: so_many(tries, 4), within=10, what="four tries")
 
-    assert events(lines) == ["notifications.interrupted"]
+    assert events(lines) == ["listening.interrupted"]
     assert not told
 
 
