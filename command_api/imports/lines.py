@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from codecs import BOM_UTF8
 from collections.abc import Iterator
-from typing import Annotated, Final, NamedTuple, Self, TypeAlias
+from typing import Annotated, Final, Self, TypeAlias
 from uuid import UUID
 
 from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema, model_validator
@@ -59,11 +59,8 @@ class UnreadableLineError(ValueError):
 LineError: TypeAlias = UnreadableLineError | ValidationError
 
 
-class ReadLine(NamedTuple):
-    """A line by its number, the first being 1: the user it is, or what is wrong with it."""
-
-    number: int
-    read: ImportLine | LineError
+#: A line by its number, the first being 1: the user it is, or what is wrong with it.
+ReadLine: TypeAlias = tuple[int, ImportLine | LineError]
 
 
 def count_lines(body: bytes) -> int:
@@ -75,7 +72,7 @@ def read_lines(body: bytes) -> Iterator[ReadLine]:
     """Read each line that is not empty."""
     for number, line in enumerate(_split(body), start=1):
         if line.strip():
-            yield ReadLine(number, _read(line))
+            yield number, _read(line)
 
 
 def _split(body: bytes) -> Iterator[bytes]:

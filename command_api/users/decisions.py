@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import datetime
-from operator import attrgetter
 from typing import Any, Final, TypeVar, assert_never
 
 from pydantic import JsonValue
@@ -57,7 +56,6 @@ StatusChange = TypeVar("StatusChange", UserDeactivated, UserReactivated)
 
 #: The fields that a registration gives, as they are.
 _GIVEN: Final = tuple(RegistersUser.model_fields)
-_get_given: Final = attrgetter(*_GIVEN)
 
 
 def decide(state: State, command: Command, now: datetime) -> Event | None:
@@ -80,7 +78,8 @@ def decide(state: State, command: Command, now: datetime) -> Event | None:
 
 def register(state: Unregistered, command: RegistersUser, now: datetime) -> UserRegistered:
     """A new user with what the command gives: active, version 1, the address not verified."""
-    given = dict(zip(_GIVEN, _get_given(command), strict=True))
+    fields = vars(command)
+    given = {name: fields[name] for name in _GIVEN}
     given["attributes"] = command.attributes or {}
     user = PublicUser(
         id=state.id,

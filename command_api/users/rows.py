@@ -7,7 +7,7 @@ is. So a new field needs its two declarations and nothing here. What is differen
 from __future__ import annotations
 
 import json
-from operator import attrgetter, itemgetter
+from operator import itemgetter
 from typing import Any, Final
 from uuid import UUID
 
@@ -25,17 +25,18 @@ PUBLIC_COLUMNS: Final = (*_AS_IT_IS, "attributes")
 #: The values of a row, in the order of `user_row`.
 COLUMNS: Final = (*PUBLIC_COLUMNS, "email_key", "username_key", "event_id", "password_hash")
 
-_of_user: Final = attrgetter(*_AS_IT_IS)
-_of_row: Final = itemgetter(*_AS_IT_IS)
+#: The values of a user's fields, or of a row's columns, all at once.
+_values: Final = itemgetter(*_AS_IT_IS)
 
 
 def user_row(user: PublicUser, event_id: UUID, password_hash: str | None) -> tuple[Any, ...]:
     """The values of COLUMNS after the event."""
+    fields = vars(user)
     return (
-        *_of_user(user),
-        _attributes_text(user.attributes),
-        text_key(user.email),
-        text_key(user.username),
+        *_values(fields),
+        _attributes_text(fields["attributes"]),
+        text_key(fields["email"]),
+        text_key(fields["username"]),
         event_id,
         password_hash,
     )
@@ -45,7 +46,7 @@ def public_user(row: Any) -> PublicUser:
     """The user in a row that has PUBLIC_COLUMNS; not validated again, because it was when it was written."""
     text = row["attributes"]
     return PublicUser.model_construct(
-        **dict(zip(_AS_IT_IS, _of_row(row), strict=True)),
+        **dict(zip(_AS_IT_IS, _values(row), strict=True)),
         attributes={} if text == "{}" else json.loads(text),
         is_active=row["status"] == "active",
     )
