@@ -1,4 +1,4 @@
-"""Bring the command database to this version of the code."""
+"""Bring the command database to the revision that this version of the code needs."""
 
 import asyncio
 from typing import Final
@@ -6,24 +6,24 @@ from typing import Final
 from chassis.postgres.revisions import is_newest
 from chassis.settings import PostgresAddress
 
-#: A folder of this package, found in a checkout and in an installed wheel alike.
-LOCATION: Final = "command_api:migrations"
+#: A folder of this package, as Alembic finds it in a checkout and in an installed wheel alike.
+MIGRATIONS: Final = "command_api:migrations"
 
 
 def migrate(address: PostgresAddress, revision: str = "head") -> list[str]:
-    """Apply what is missing and return it, one line a step; harmless to repeat, and while the services run.
+    """Apply the missing steps and give them, one line each; harmless to repeat, and while the services run.
 
     Not callable from inside an event loop.
     """
-    if revision == "head" and asyncio.run(is_newest(LOCATION, address)):
+    if revision == "head" and asyncio.run(is_newest(MIGRATIONS, address)):
         return []
     from chassis.postgres.migrations import upgrade  # noqa: PLC0415 - most starts have nothing to migrate, and Alembic is slow
 
-    return upgrade(LOCATION, address, revision)
+    return upgrade(MIGRATIONS, address, revision)
 
 
 def revert(address: PostgresAddress, revision: str) -> list[str]:
     """Take the database back to an older revision; `base` drops every table with all that is in it."""
     from chassis.postgres.migrations import downgrade  # noqa: PLC0415 - as above
 
-    return downgrade(LOCATION, address, revision)
+    return downgrade(MIGRATIONS, address, revision)

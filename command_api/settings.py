@@ -1,4 +1,4 @@
-"""The command API's settings: its database, its secrets, and the cost of its passwords."""
+"""The command API's settings: its database, its secrets, and the cost of hashing passwords."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def _http_url(text: str) -> str:
 
 
 class CommandApiSettings(CommandPostgres, Http):
-    """Everything the command API's processes are told."""
+    """The settings of a command API process."""
 
-    #: Keys the fingerprints of requests: without it, passwords could be guessed from the table of stored answers.
+    #: Keys the HMACs of requests: with a plain hash, passwords could be guessed from the table of stored answers.
     idempotency_secret: SecretStr = Field(
         validation_alias="IDEMPOTENCY_SECRET", min_length=32, examples=["32-random-characters-or-many-more"]
     )
@@ -29,10 +29,10 @@ class CommandApiSettings(CommandPostgres, Http):
     )
     command_api_host: str = Field("127.0.0.1", validation_alias="COMMAND_API_HOST", examples=["127.0.0.1"])
     command_api_port: int = Field(8000, ge=1, le=65535, validation_alias="COMMAND_API_PORT", examples=[8000])
-    #: Off, the relay lives by its poll alone.
+    #: Where it is off, the relay finds events by its poll alone.
     outbox_notify: bool = Field(True, validation_alias="OUTBOX_NOTIFY", examples=["true"])
 
-    #: Argon2id as OWASP's Password Storage Cheat Sheet has it at the least: 17 ms on one core here.
+    #: The least that OWASP's Password Storage Cheat Sheet has for Argon2id: 17 ms on one core here.
     argon2_memory_kib: int = Field(
         19 * 1024, ge=8, le=256 * 1024, validation_alias="ARGON2_MEMORY_KIB", examples=[19 * 1024]
     )

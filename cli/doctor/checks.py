@@ -42,7 +42,7 @@ async def examine(instances: Instances, *, within: float = EXAMINE_SECONDS) -> l
     if command or relay:
         address = (command or relay).command_database  # type: ignore[union-attr] # one of them is there
         looks["command database"] = examine_database(
-            "command", address, command_migrate.LOCATION, servers, creates_tables=False
+            "command", address, command_migrate.MIGRATIONS, servers, creates_tables=False
         )
     if query or projectors:
         address = (query or projectors).query_database  # type: ignore[union-attr] # one of them is there

@@ -1,4 +1,4 @@
-"""`muster audit`: does the query side say what the command side says? Reads both databases, changes nothing."""
+"""`muster audit`: compares what both sides hold of every user. Reads both databases, and changes nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from chassis.postgres.database import Database
 from chassis.settings import CommandPostgres, QueryPostgres, load
-from cli.operations.audit_comparison import KEPT_DIFFERENCES, Comparison, Difference, Kind
+from cli.operations.audit_comparison import KEPT_DIFFERENCES, Comparison, Difference, DifferenceKind
 from cli.outages import DATABASE_OUTAGES, explain_outage
 from cli.output import counted, fail, print_json, say
 from cli.tables import print_table, table
@@ -22,10 +22,10 @@ from read_model.generations import NoGenerationError
 
 #: What an operator does about each kind.
 _REMEDIES = {
-    Kind.BEHIND: "not applied yet: see `muster lag` and `muster parked list`; if neither says why,"
+    DifferenceKind.BEHIND: "not applied yet: see `muster lag` and `muster parked list`; if neither says why,"
     " rebuild with `muster rebuild users`",
-    Kind.AHEAD: "the command database was restored to an earlier time: see the how-to on restored backups",
-    Kind.DIFFERENT: "same version, other content: rebuild with `muster rebuild users`",
+    DifferenceKind.AHEAD: "the command database was restored to an earlier time: see the how-to on restored backups",
+    DifferenceKind.DIFFERENT: "same version, other content: rebuild with `muster rebuild users`",
 }
 
 
@@ -34,12 +34,12 @@ class _Result:
     """What an audit has found."""
 
     compared: int = 0
-    kinds: Counter[Kind] = field(default_factory=Counter)
+    kinds: Counter[DifferenceKind] = field(default_factory=Counter)
     kept: list[Difference] = field(default_factory=list)
 
 
 class AuditSettings(CommandPostgres, QueryPostgres):
-    """What this command is told: an operator's tool may know both databases."""
+    """The settings of this command: an operator's tool may know both databases."""
 
 
 def audit(*, as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False) -> None:
@@ -101,7 +101,7 @@ def _version(version: int | None) -> str:
 def _document(result: _Result) -> dict[str, Any]:
     return {
         "compared": result.compared,
-        "differences": {kind.value: result.kinds.get(kind, 0) for kind in Kind},
+        "differences": {kind.value: result.kinds.get(kind, 0) for kind in DifferenceKind},
         "users": [
             {
                 "id": one.user_id,

@@ -1,8 +1,8 @@
 """The comparison behind `muster audit`: both databases walked in the order of ids, one digest a range on each side.
 
-A range whose digests agree is done with; only of others rows are fetched and compared. So a million users cost about
-two scans, memory stays flat, and no snapshot is held for long. Events flow meanwhile: what differs is looked at again
-until it either agrees or has been the same difference for a while. Nothing is written.
+Where the digests of a range agree, nothing of it is fetched; else its rows are fetched and compared. So a million users
+cost about two scans, memory stays flat, and no snapshot is held for long. Events flow meanwhile: users that differ are
+compared again until they agree, or have differed for some seconds. Nothing is written.
 """
 
 from __future__ import annotations
@@ -12,90 +12,69 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 import asyncpg
 
 from chassis.postgres.database import Database
-from events.times import rfc3339
+from command_api.users.rows import PUBLIC_COLUMNS, public_user, sql_type
+from events.user_events import PublicUser
 from read_model import generations, users
 
 #: Users of one range, on each side at most: a digest takes some tens of milliseconds, a difference fetches its rows.
 RANGE_USERS: Final = 5000
-#: An event takes milliseconds from commit to row; after this many looks, a second apart, a difference is one.
+#: How often users that differ are compared. An event takes milliseconds from commit to row.
 LOOKS: Final = 4
 LOOK_SECONDS: Final = 1.0
 #: Differences that are kept; a restored backup can bring any number, and a report of more helps nobody.
 KEPT_DIFFERENCES: Final = 10_000
 
-#: What both sides have in columns, and what the query side has in the document, which is what clients see.
-_COLUMNS: Final = ("version", "status", "email_key", "username_key", "created_at", "updated_at")
-_DOCUMENT: Final = (
-    "id",
-    "email",
-    "username",
-    "email_verified",
-    "display_name",
-    "attributes",
-    "is_active",
-    "status",
-    "version",
-    "created_at",
-    "updated_at",
+#: What both sides have in columns, beside id and version.
+_COLUMNS: Final = tuple(
+    column.name for column in users.users_tables(0).users.columns if column.name not in {"id", "version", "document"}
 )
+#: What the query side has in the document, which is what clients see.
+_FIELDS: Final = tuple(PublicUser.model_fields)
+#: Fields that the command side has not as a column: what they are there, and what they are of the document. jsonb gives
+#: attributes one form, whatever the spelling was.
+_EXPRESSIONS: Final = {"attributes": "attributes::jsonb", "is_active": "status = 'active'"}
+_TYPES: Final = {"attributes": "jsonb", "is_active": "boolean"}
 
-#: How differences are listed.
-_ORDER: Final = tuple(dict.fromkeys((*_DOCUMENT, *_COLUMNS)))
 
-# Both sides as rows of the same columns and the same fields of the document, for the digests. jsonb gives attributes
-# one form, whatever the spelling was.
-_COMMAND_SIDE: Final = """
-SELECT id, false AS erased, version, status, email_key, username_key, created_at, updated_at,
-    id AS d1, email, username, email_verified, display_name, attributes::jsonb AS attributes, status = 'active' AS d2,
-    status AS d3, version AS d4, created_at AS d5, updated_at AS d6
-FROM users WHERE {where}
+def _select(columns: Sequence[str], table: str, erased: str, *, document: str = "") -> str:
+    """Rows of users and of the erased, with these columns; `{where}` is filled in later."""
+    nulls = ", NULL" * len(columns)
+    return f"""
+SELECT u.id, false AS erased, u.version, {", ".join(columns)}
+FROM (SELECT * FROM {table} WHERE {{where}}) AS u{document}
 UNION ALL
-SELECT id, true, version, null, null, null, null, null,
-    null, null, null, null, null, null, null, null, null, null, null
-FROM erased_users WHERE {where}
-"""
+SELECT id, true, version{nulls} FROM {erased} WHERE {{where}}
+"""  # noqa: S608 - of names of columns and tables alone
 
-_QUERY_SIDE: Final = """
-SELECT u.id, false AS erased, u.version, u.status, u.email_key, u.username_key, u.created_at, u.updated_at,
-    d.id AS d1, d.email, d.username, d.email_verified, d.display_name, d.attributes, d.is_active AS d2,
-    d.status AS d3, d.version AS d4, d.created_at AS d5, d.updated_at AS d6
-FROM (SELECT * FROM {users} WHERE {where}) u, json_to_record(convert_from(u.document, 'UTF8')::json) AS d (
-    id uuid, email text, username text, email_verified boolean, display_name text, attributes jsonb, is_active boolean,
-    status text, version bigint, created_at timestamptz, updated_at timestamptz
+
+_DOCUMENT: Final = ", ".join(f"{name} {_TYPES.get(name) or sql_type(name)}" for name in _FIELDS)
+# Rows for the digests: those of both sides have the same columns, and the fields of the document behind them.
+_COMMAND_SIDE: Final = _select(
+    [*_COLUMNS, *(f"{_EXPRESSIONS.get(name, name)} AS document_{name}" for name in _FIELDS)], "users", "erased_users"
 )
-UNION ALL
-SELECT id, true, version, null, null, null, null, null,
-    null, null, null, null, null, null, null, null, null, null, null
-FROM {erased} WHERE {where}
-"""
+_QUERY_SIDE: Final = _select(
+    [*(f"u.{name}" for name in _COLUMNS), *(f"d.{name} AS document_{name}" for name in _FIELDS)],
+    "{users}",
+    "{erased}",
+    document=f", json_to_record(convert_from(u.document, 'UTF8')::json) AS d ({_DOCUMENT})",
+)
+# The rows themselves, once digests differ. Python reads the documents, and tells which of them is none.
+_COMMAND_ROWS: Final = _select(
+    [name for name in dict.fromkeys((*_COLUMNS, *PUBLIC_COLUMNS)) if name not in {"id", "version"}],
+    "users",
+    "erased_users",
+)
+_QUERY_ROWS: Final = _select([*_COLUMNS, "document"], "{users}", "{erased}")
 
 _DIGEST: Final = """
 SELECT count(*) AS count, coalesce(sum(hashtextextended(side::text, 0)), 0) AS digest FROM ({side}) AS side
 """
-
-# The rows themselves, once digests differ: documents are read here, where one that is no document can be told.
-_COMMAND_ROWS: Final = """
-SELECT id, false AS erased, version, status, email, email_key, email_verified, username, username_key, display_name,
-    attributes::text AS attributes, created_at, updated_at
-FROM users WHERE {where}
-UNION ALL
-SELECT id, true, version, null, null, null, null, null, null, null, null, null, null
-FROM erased_users WHERE {where}
-"""
-
-_QUERY_ROWS: Final = """
-SELECT id, false AS erased, version, status, email_key, username_key, created_at, updated_at, document
-FROM {users} WHERE {where}
-UNION ALL
-SELECT id, true, version, null, null, null, null, null, null FROM {erased} WHERE {where}
-"""
-
 _RANGE: Final = "id > $1 AND ($2::uuid IS NULL OR id <= $2)"
 _THESE: Final = "id = ANY($1::uuid[])"
 _BOUNDARY: Final = """
@@ -104,7 +83,7 @@ WHERE id > $1 ORDER BY id OFFSET $2 LIMIT 1
 """
 
 
-class Kind(StrEnum):
+class DifferenceKind(StrEnum):
     """How the query side differs."""
 
     BEHIND = "behind"
@@ -114,17 +93,17 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One user; a version of None means that side does not know the user."""
+    """One user who differs; a version is None where that side does not know the user."""
 
     user_id: UUID
-    kind: Kind
+    kind: DifferenceKind
     command_version: int | None
     query_version: int | None
-    #: What differs at the same version.
+    #: What differs where the versions are equal.
     fields: tuple[str, ...]
 
 
-Row = dict[str, Any]
+UserRow: TypeAlias = dict[str, Any]
 
 
 class Comparison:
@@ -153,9 +132,9 @@ class Comparison:
             start = end
 
     async def _end(self, start: UUID) -> UUID | None:
-        """Where the range that begins behind `start` ends, None at the end of both sides.
+        """Where the range that begins after `start` ends, None at the end of both sides.
 
-        On neither side it has more than RANGE_USERS: after a restored backup one side alone has all of the newest.
+        On neither side has it more than RANGE_USERS: after a restored backup one side alone has all of the newest.
         """
         ends = await asyncio.gather(
             self._boundary(self._command, start, users="users", erased="erased_users"),
@@ -183,7 +162,7 @@ class Comparison:
         return count, await self._confirm(suspects)
 
     async def _confirm(self, suspects: Sequence[UUID]) -> list[Difference]:
-        """Look again until they agree or have had time enough to."""
+        """Compare these users again until they agree, or have differed LOOKS times."""
         differences: list[Difference] = []
         for look in range(LOOKS):
             if not suspects:
@@ -199,7 +178,7 @@ class Comparison:
         return differences
 
     async def _digest(self, database: Database, side: str, *bounds: UUID | None) -> tuple[int, int] | None:
-        """The number of rows and their digest; None where a document is none, so that rows have to be looked at."""
+        """The number of rows and their digest; None where a document cannot be read, so that rows must be compared."""
         sql = _DIGEST.format(side=side.format(where=_RANGE, **self._names))
         try:
             async with database.connection() as connection, connection.transaction(readonly=True):
@@ -209,69 +188,57 @@ class Comparison:
         assert row is not None
         return row["count"], int(row["digest"])
 
-    async def _rows(self, database: Database, side: str, where: str, *arguments: object) -> dict[UUID, Row]:
+    async def _rows(self, database: Database, side: str, where: str, *arguments: object) -> dict[UUID, UserRow]:
         async with database.connection() as connection, connection.transaction(readonly=True):
             rows = await connection.fetch(side.format(where=where, **self._names), *arguments)
-        # Of a user and an erasure of the same id the newer one counts.
-        found: dict[UUID, Row] = {}
+        # Where an id is both a user's and an erased person's, the newer version counts.
+        found: dict[UUID, UserRow] = {}
         for row in sorted(map(dict, rows), key=lambda row: (row["version"], row["erased"])):
             found[row["id"]] = row
         return found
 
 
-def compare(command: dict[UUID, Row], query: dict[UUID, Row]) -> list[Difference]:
+def compare(command: dict[UUID, UserRow], query: dict[UUID, UserRow]) -> list[Difference]:
     """How the query side's rows differ from the command side's, in the order of ids."""
     found = (_compare(user_id, command.get(user_id), query.get(user_id)) for user_id in sorted({*command, *query}))
     return [difference for difference in found if difference is not None]
 
 
-def _compare(user_id: UUID, command: Row | None, query: Row | None) -> Difference | None:
+def _compare(user_id: UUID, command: UserRow | None, query: UserRow | None) -> Difference | None:
     ours = None if command is None else command["version"]
     theirs = None if query is None else query["version"]
     if ours != theirs:
-        kind = Kind.AHEAD if (theirs or 0) > (ours or 0) else Kind.BEHIND
+        kind = DifferenceKind.AHEAD if (theirs or 0) > (ours or 0) else DifferenceKind.BEHIND
         return Difference(user_id, kind, ours, theirs, ())
     assert command is not None
     assert query is not None
     fields = _differing(command, query)
-    return Difference(user_id, Kind.DIFFERENT, ours, theirs, fields) if fields else None
+    return Difference(user_id, DifferenceKind.DIFFERENT, ours, theirs, fields) if fields else None
 
 
-def _differing(command: Row, query: Row) -> tuple[str, ...]:
-    """What differs between two rows of the same version; `document` where that is not the user's document at all."""
+def _differing(command: UserRow, query: UserRow) -> tuple[str, ...]:
+    """What differs between two rows of the same version; `document` where that is no user's document at all."""
     if command["erased"] or query["erased"]:
         return ("erased",) if command["erased"] != query["erased"] else ()
     found = {name for name in _COLUMNS if command[name] != query[name]}
-    document = _read(query["document"])
+    document = _read_document(query["document"])
     if document is None:
         found.add("document")
     else:
-        expected = _document(command)
-        found |= {name for name in _DOCUMENT if _canonical(document[name]) != _canonical(expected[name])}
-    return tuple(name for name in (*_ORDER, "document") if name in found)
+        expected = public_user(command).model_dump(mode="json")
+        found |= {name for name in _FIELDS if _canonical(document[name]) != _canonical(expected[name])}
+    return tuple(name for name in dict.fromkeys((*_FIELDS, *_COLUMNS, "document")) if name in found)
 
 
-def _read(document: bytes) -> dict[str, Any] | None:
-    """The document, or None where it is no JSON or has not the fields of one."""
+def _read_document(document: bytes) -> dict[str, Any] | None:
+    """The document, or None where it is no JSON or has other fields."""
     try:
         read = json.loads(document)
     except (ValueError, RecursionError):
         return None
-    return read if isinstance(read, dict) and read.keys() == set(_DOCUMENT) else None
-
-
-def _document(command: Row) -> dict[str, Any]:
-    """What the document has to say."""
-    return {
-        **{name: command[name] for name in _DOCUMENT if name in command},
-        "id": str(command["id"]),
-        "attributes": json.loads(command["attributes"]),
-        "is_active": command["status"] == "active",
-        "created_at": rfc3339(command["created_at"]),
-        "updated_at": rfc3339(command["updated_at"]),
-    }
+    return read if isinstance(read, dict) and read.keys() == set(_FIELDS) else None
 
 
 def _canonical(value: Any) -> str:
-    """One form of equal JSON values; Python takes 1 and true for equal."""
+    """Equal JSON values as equal texts; to Python 1 and true are equal, too."""
     return json.dumps(value, sort_keys=True)

@@ -1,44 +1,43 @@
-"""What a route works with, handed to it by FastAPI; tests put theirs in place with `app.dependency_overrides`.
+"""What a route works with, handed to it by FastAPI; tests replace it through `app.dependency_overrides`.
 
-A command borrows one connection at a time and its transaction is committed, or rolled back, inside the handler: before
-the route has an answer to give. FastAPI runs a dependency's code after `yield` only when the answer has left, so a
-commit there would come too late: the client would hold a 201 for what was never stored.
+No dependency commits. FastAPI runs a dependency's code after `yield` only when the answer has left, so the client would
+hold a 201 for what was never stored. A handler commits, or rolls back, before the route has an answer to give.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Final
 from uuid import UUID
 
+from argon2 import PasswordHasher
 from fastapi import Depends, Request
 
 from chassis.clock import utc_now
-from chassis.http.api import malformed_header
-from chassis.identifiers import new_id, new_id_text
+from chassis.identifiers import new_id
 from chassis.postgres.database import Database
-from chassis.telemetry import request_id
-from command_api.causes import Cause, valid_traceparent
-from command_api.idempotency.replay import InvalidKeyError, Keys, Turns
+from command_api.http.headers import make_context
+from command_api.idempotency.keys import Keys
+from command_api.idempotency.replay import Turns
 from command_api.imports.handlers import ImportHandlers
 from command_api.imports.store import ImportStore
 from command_api.passwords.hashing import Passwords
-from command_api.preconditions import InvalidPreconditionError, Precondition
 from command_api.settings import CommandApiSettings
-from command_api.users.handlers import CommandContext, UserHandlers
+from command_api.users.context import CommandContext
+from command_api.users.handlers import UserHandlers
 from command_api.users.store import UserStore
 from outbox.notifier import Notifier
 
 APPLICATION: Final = "muster command API"
-#: Other commands hold a user's row for milliseconds. Who waits longer is better told to come back than kept waiting.
+#: Other commands hold a user's row for milliseconds. A client that would wait longer is told to come back.
 LOCK_TIMEOUT: Final = "2s"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Resources:
-    """Everything that is opened once a process."""
+class CommandResources:
+    """What is opened once in a process."""
 
     database: Database
     handlers: UserHandlers
@@ -47,16 +46,16 @@ class Resources:
 
 
 @asynccontextmanager
-async def open_resources(settings: CommandApiSettings) -> AsyncIterator[Resources]:
-    """Open them; this succeeds while the database is down, and what needs it works as soon as it is there."""
+async def open_resources(settings: CommandApiSettings) -> AsyncIterator[CommandResources]:
+    """Open them. This succeeds while the database is down; commands work as soon as it is there."""
     async with AsyncExitStack() as stack:
         address = settings.command_database
         database = await stack.enter_async_context(
             Database.open(address, application=APPLICATION, lock_timeout=LOCK_TIMEOUT)
         )
         notifier = await stack.enter_async_context(Notifier.open(address, enabled=settings.outbox_notify))
-        passwords = stack.enter_context(Passwords.open(settings))
-        yield Resources(
+        passwords = stack.enter_context(_passwords(settings))
+        yield CommandResources(
             database=database,
             handlers=UserHandlers(
                 store=UserStore(database),
@@ -74,23 +73,32 @@ async def open_resources(settings: CommandApiSettings) -> AsyncIterator[Resource
         )
 
 
-async def resources(request: Request) -> Resources:
+def _passwords(settings: CommandApiSettings) -> AbstractContextManager[Passwords]:
+    hasher = PasswordHasher(
+        time_cost=settings.argon2_time_cost,
+        memory_cost=settings.argon2_memory_kib,
+        parallelism=settings.argon2_parallelism,
+    )
+    return Passwords.open(hasher, threads=settings.hashing_concurrency, queue=settings.hashing_queue)
+
+
+async def resources(request: Request) -> CommandResources:
     """What the lifespan opened."""
-    opened: Resources = request.app.state.resources
+    opened: CommandResources = request.app.state.resources
     return opened
 
 
-async def handlers(opened: Annotated[Resources, Depends(resources)]) -> UserHandlers:
-    """The way of every command to its commit."""
+async def handlers(opened: Annotated[CommandResources, Depends(resources)]) -> UserHandlers:
+    """What carries commands to their commits."""
     return opened.handlers
 
 
-async def imports(opened: Annotated[Resources, Depends(resources)]) -> ImportHandlers:
-    """The way of every import."""
+async def imports(opened: Annotated[CommandResources, Depends(resources)]) -> ImportHandlers:
+    """What carries imports to their commits."""
     return opened.imports
 
 
-async def command_context(request: Request, opened: Annotated[Resources, Depends(resources)]) -> CommandContext:
+async def command_context(request: Request, opened: Annotated[CommandResources, Depends(resources)]) -> CommandContext:
     """What came with the command in its headers.
 
     Raises:
@@ -104,29 +112,6 @@ async def command_context(request: Request, opened: Annotated[Resources, Depends
         key=key,
         request=(request.method, _canonical_path(request), b"" if key is None else await request.body()),
     )
-
-
-def make_context(
-    keys: Keys, *, traceparent: str | None, if_match: str | None, key: str | None, request: tuple[str, str, bytes]
-) -> CommandContext:
-    """What these headers say; `request` is the method, the path with ids in one form, and the body.
-
-    Raises:
-        Problem: 400, where If-Match or Idempotency-Key cannot be read.
-    """
-    cause = Cause(command_id=new_id_text(), correlation_id=request_id.get(), traceparent=valid_traceparent(traceparent))
-    try:
-        precondition = None if if_match is None else Precondition.parse(if_match)
-    except InvalidPreconditionError as error:
-        raise malformed_header("If-Match", str(error)) from error
-    if key is None:
-        return CommandContext(cause=cause, precondition=precondition)
-    method, path, body = request
-    try:
-        made = keys.make(key, method=method, path=path, body=body, if_match=if_match)
-    except InvalidKeyError as error:
-        raise malformed_header("Idempotency-Key", str(error)) from error
-    return CommandContext(cause=cause, precondition=precondition, key=made)
 
 
 def _joined(request: Request, name: str) -> str | None:
@@ -144,7 +129,7 @@ def _canonical(value: str) -> str:
     try:
         return str(UUID(value))
     except ValueError:
-        return value  # refused with a 422 in a moment
+        return value  # the route refuses it with a 422 in a moment
 
 
 Handlers = Annotated[UserHandlers, Depends(handlers)]

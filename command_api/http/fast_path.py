@@ -1,10 +1,10 @@
-"""The short way of a command: found, read and answered ahead of the web framework, where nothing is wrong with it.
+"""The fast path of a command: a request with nothing wrong or unusual is read and answered ahead of the web framework.
 
-The routes say once what a command is (path, method, body, endpoint); FastAPI makes of them the document, the answers to
-what is wrong with a request, and the way for dependencies that a test has put in place of ours. A request without a
-mistake needs none of that, and the framework's layers, resolving a route's dependencies anew included, took a third of
-a command's whole time here. So the front reads path, body and headers with the very same models and calls the very same
-endpoint; as soon as anything is out of the ordinary it gives the request, what was read of it included, to FastAPI.
+The routes say once what a command is (path, method, body, endpoint). FastAPI makes of them the document, the answers to
+what is wrong with a request, and the path on which a test can replace dependencies. A request without a mistake needs
+none of that, and the framework's layers, which resolve a route's dependencies anew each time, took a third of a
+command's whole time here. So the fast path reads path, body and headers with the same models and calls the same
+endpoint. As soon as anything is unusual it gives the request to FastAPI, with what was read of it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chassis.http.api import StrictRoute
 from chassis.http.problems import problem_response
-from command_api.http.dependencies import make_context
 from command_api.http.errors import EXPLAINED, problem_of
+from command_api.http.headers import make_context
 
 _USERS: Final = "/users/"
 _OF_A_USER: Final = "/users/{id}"
@@ -32,12 +32,12 @@ _READ: Final = frozenset(
     {b"accept", b"content-encoding", b"content-type", b"if-match", b"idempotency-key", b"traceparent"}
 )
 _ACCEPTED: Final = frozenset({None, "*/*", "application/json"})
-#: An id as everybody writes it. FastAPI takes a few more forms, and `UUID()` more than it.
+#: An id in its usual form. FastAPI takes a few more forms, and `UUID()` still more.
 _ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
-class Front:
-    """Serves commands that are plain and right itself, and gives the rest to the framework."""
+class FastPath:
+    """Serves commands that are plain and valid, and gives all other requests to the framework."""
 
     def __init__(self, app: FastAPI, routes: Iterable[APIRoute], framework: ASGIApp) -> None:
         """Serve `routes` of `app`, each at `/users` or below `/users/{id}`."""
@@ -59,7 +59,7 @@ class Front:
         messages: list[Message] = []
         arguments = await self._read(command, user_id, scope, receive, messages) if command else None
         if command is None or arguments is None:
-            await self._framework(scope, _after(messages, receive), send)
+            await self._framework(scope, _replayed(messages, receive), send)
             return
         try:
             answer = await command.endpoint(**arguments)
@@ -70,7 +70,7 @@ class Front:
     async def _read(
         self, command: _Command, user_id: str, scope: Scope, receive: Receive, messages: list[Message]
     ) -> dict[str, Any] | None:
-        """The endpoint's arguments, None where the request is not plain and right; keeps what it receives.
+        """The endpoint's arguments, None where the request is unusual or wrong; adds what it receives to `messages`.
 
         Raises:
             Problem: 400, where If-Match or Idempotency-Key cannot be read.
@@ -89,11 +89,11 @@ class Front:
             if command.body is not None and headers.get(b"content-type") not in command.media_types:
                 return None
             if command.body is not None or key is not None:
-                body = await _whole(receive, messages)
+                body = await _read_body(receive, messages)
             if command.body is not None:
                 arguments["command"] = command.body.validate_json(body)
         except ValueError:
-            # A ValidationError is one: FastAPI says what is wrong.
+            # Pydantic's ValidationError is one, too. FastAPI finds it again and says what is wrong.
             return None
         opened = self._app.state.resources
         arguments["handlers"] = opened.handlers
@@ -111,7 +111,7 @@ class _Command:
     """What a route says of one command."""
 
     def __init__(self, route: APIRoute) -> None:
-        assert isinstance(route, StrictRoute), "its media types are read here"
+        assert isinstance(route, StrictRoute), "others have no media_types"
         self.endpoint = route.endpoint
         self.template = route.path
         self.of_a_user = route.path.startswith(_OF_A_USER)
@@ -120,7 +120,7 @@ class _Command:
         self.body: TypeAdapter[Any] | None = TypeAdapter(annotation) if annotation else None
 
 
-class _CutOffError(ValueError):
+class _DisconnectedError(ValueError):
     """The client left before the end of the body."""
 
 
@@ -135,13 +135,13 @@ def _headers(scope: Scope) -> dict[bytes, str] | None:
     return found
 
 
-async def _whole(receive: Receive, messages: list[Message]) -> bytes:
+async def _read_body(receive: Receive, messages: list[Message]) -> bytes:
     """The body; every message of it is kept in `messages`."""
     while True:
         message = await receive()
         messages.append(message)
         if message["type"] != "http.request":
-            raise _CutOffError
+            raise _DisconnectedError
         if not message.get("more_body", False):
             break
     if len(messages) == 1:
@@ -150,13 +150,13 @@ async def _whole(receive: Receive, messages: list[Message]) -> bytes:
     return b"".join(message.get("body", b"") for message in messages)
 
 
-def _after(messages: list[Message], receive: Receive) -> Receive:
-    """A `receive` that gives these messages again before any new one."""
+def _replayed(messages: list[Message], receive: Receive) -> Receive:
+    """A `receive` that gives these messages again, and then what is new."""
     if not messages:
         return receive
     waiting = deque(messages)
 
-    async def again() -> Message:
+    async def replay() -> Message:
         return waiting.popleft() if waiting else await receive()
 
-    return again
+    return replay

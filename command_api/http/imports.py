@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
+from pydantic import ValidationError
 from starlette.responses import StreamingResponse
 
 from chassis.http.api import StrictRoute, read_body
@@ -21,18 +23,32 @@ from chassis.http.problems import (
     UNSUPPORTED_MEDIA_TYPE,
     VALIDATION,
     Problem,
+    problem_from_validation,
 )
 from command_api.http.dependencies import Context, Imports
-from command_api.http.errors import BUSY
-from command_api.http.openapi import USER_EXAMPLE, headers, import_parameters, problem_responses
-from command_api.imports.handlers import ImportHandlers
-from command_api.imports.lines import BYTES, LINES, ImportLine, count_lines
-from command_api.users.handlers import CommandContext
+from command_api.http.openapi import EXAMPLE_ID, headers, import_parameters, problem_responses
+from command_api.imports.handlers import ImportHandlers, ImportSummary, LineResult
+from command_api.imports.lines import IMPORT_BYTES, LINES, ImportLine, LineError, UnreadableLineError, count_lines
+from command_api.imports.store import ImportOutcome
+from command_api.problems import CONFLICT, EMAIL_TAKEN, OVERLOADED, USER_ERASED, USERNAME_TAKEN
+from command_api.users.context import CommandContext
 
-PATH: Final = "/users/import"
+IMPORT_PATH: Final = "/users/import"
 NDJSON: Final = "application/x-ndjson"
-#: The largest body over a line of 1 Mbit/s; one that comes slower would keep others waiting.
+#: The largest body takes as long over a line of 1 Mbit/s; a slower one would keep other imports waiting.
 BODY_SECONDS: Final = 150.0
+
+# Looked up once: to read a member off its enum is a call in Python 3.11, and each line needs two of them.
+_CREATED: Final = ImportOutcome.CREATED
+_UNCHANGED: Final = ImportOutcome.UNCHANGED
+_PROBLEMS: Final = {
+    ImportOutcome.EMAIL_TAKEN: Problem(EMAIL_TAKEN, EMAIL_TAKEN.meaning),
+    ImportOutcome.USERNAME_TAKEN: Problem(USERNAME_TAKEN, USERNAME_TAKEN.meaning),
+    ImportOutcome.ERASED: Problem(
+        USER_ERASED, "the person with this id was erased; leave the id out to register them anew"
+    ),
+    ImportOutcome.CONTENDED: Problem(CONFLICT, CONFLICT.meaning),
+}
 
 
 class NdjsonRoute(StrictRoute):
@@ -45,8 +61,7 @@ router: Final = APIRouter(route_class=NdjsonRoute, tags=["users"])
 
 _IN_EXAMPLE: Final = '{"email":"ann@example.com","username":"ann","password":"correct horse battery staple"}\n'
 _OUT_EXAMPLE: Final = (
-    f'{{"line":1,"status":"created","id":"{USER_EXAMPLE["id"]}"}}\n'
-    '{"complete":true,"created":1,"unchanged":0,"failed":0}\n'
+    f'{{"line":1,"status":"created","id":"{EXAMPLE_ID}"}}\n{{"complete":true,"created":1,"unchanged":0,"failed":0}}\n'
 )
 _SUCCESS: Final[dict[int | str, dict[str, Any]]] = {
     200: {
@@ -55,7 +70,7 @@ _SUCCESS: Final[dict[int | str, dict[str, Any]]] = {
         "content": {NDJSON: {"schema": {"type": "string"}, "example": _OUT_EXAMPLE}},
     }
 }
-_PROBLEMS: Final = (
+_ANSWERED: Final = (
     MALFORMED,
     NOT_ACCEPTABLE,
     PAYLOAD_TOO_LARGE,
@@ -63,21 +78,21 @@ _PROBLEMS: Final = (
     VALIDATION,
     INTERNAL,
     UNAVAILABLE,
-    BUSY,
+    OVERLOADED,
 )
 
 
 @router.post(
-    PATH,
+    IMPORT_PATH,
     operation_id="import_users",
     summary="Import users by the thousand",
     response_class=Response,
-    responses=_SUCCESS | problem_responses(_PROBLEMS),
+    responses=_SUCCESS | problem_responses(_ANSWERED),
     openapi_extra={
         **import_parameters(),
         "requestBody": {
             "required": True,
-            "description": f"One user a line, at most {LINES} lines and {BYTES} bytes.",
+            "description": f"One user a line, at most {LINES} lines and {IMPORT_BYTES} bytes.",
             "content": {
                 NDJSON: {
                     # OpenAPI 3.1 has no word for the schema of a line; 3.2 calls it itemSchema.
@@ -97,18 +112,18 @@ async def import_users(request: Request, context: Context, imports: Imports) -> 
     """
     require_media_type(request, (NDJSON,))
     results = _results(imports, request, context)
-    # What goes wrong before the first batch is there can still be answered with its own status.
+    # An error before the first batch is committed can still be answered with its own status.
     first = await anext(results)
     return StreamingResponse(_rest(first, results), media_type=NDJSON)
 
 
 async def _results(imports: ImportHandlers, request: Request, context: CommandContext) -> AsyncIterator[bytes]:
-    # Whoever is refused has not been read: bodies that wait would be memory without a limit.
+    # The body is read only once there is a place for the import: bodies that wait would be memory without a limit.
     async with imports.slot():
         body = await _body(request)
-        async with aclosing(imports.run(body, context.cause)) as results:
-            async for chunk in results:
-                yield chunk
+        async with aclosing(imports.run(body, context.cause)) as parts:
+            async for part in parts:
+                yield encode(part)
 
 
 async def _body(request: Request) -> bytes:
@@ -127,3 +142,37 @@ async def _rest(first: bytes, results: AsyncIterator[bytes]) -> AsyncIterator[by
     yield first
     async for chunk in results:
         yield chunk
+
+
+def encode(part: list[LineResult] | ImportSummary) -> bytes:
+    """The lines of the answer for one batch, or the last line."""
+    if isinstance(part, ImportSummary):
+        return _line({"complete": True, **part._asdict()})
+    return b"".join(map(_encode_result, part))
+
+
+def _encode_result(result: LineResult) -> bytes:
+    number, outcome, user_id = result
+    if outcome is _CREATED or outcome is _UNCHANGED:
+        status = "created" if outcome is _CREATED else "unchanged"
+        # By hand, because it is the answer to nearly every line.
+        return f'{{"line":{number},"status":"{status}","id":"{user_id}"}}\n'.encode()
+    problem = _PROBLEMS[outcome] if isinstance(outcome, ImportOutcome) else _problem_of_line(outcome)
+    kind = problem.type
+    document = {"type": kind.uri, "title": kind.title, "status": kind.status, "detail": problem.detail}
+    if problem.errors:
+        document["errors"] = list(problem.errors)
+    return _line({"line": number, "status": "failed", "problem": document})
+
+
+def _problem_of_line(error: LineError) -> Problem:
+    match error:
+        case UnreadableLineError():
+            return Problem(MALFORMED, str(error))
+        case ValidationError():
+            entries = error.errors(include_url=False, include_input=False, include_context=False)
+            return problem_from_validation([{**entry, "loc": ("body", *entry["loc"])} for entry in entries])
+
+
+def _line(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace") + b"\n"

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says beyond what FastAPI finds out by itself: headers, errors, examples."""
+"""What the OpenAPI document says beyond what FastAPI derives from the routes: headers, errors, examples."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from chassis.http.problems import (
     VALIDATION,
     ProblemType,
 )
-from command_api.http.errors import CONFLICT, KEY_IN_USE, KEY_REUSED, OUTCOME_UNKNOWN, USER_ERASED
-from command_api.idempotency.replay import KEY_CHARACTERS
+from command_api.idempotency.keys import KEY_CHARACTERS
+from command_api.problems import CONFLICT, KEY_IN_USE, KEY_REUSED, OUTCOME_UNKNOWN, USER_ERASED
 
-_ID: Final = "0192f0c1-7a3e-7c4e-9d53-0a6f1d1c2b3a"
+EXAMPLE_ID: Final = "0192f0c1-7a3e-7c4e-9d53-0a6f1d1c2b3a"
 _TOKEN: Final = "AQGS8MF6PnxOnVMKbx0cKzoB"  # noqa: S105 - a consistency token, which guards nothing
 
-USER_EXAMPLE: Final = {
-    "id": _ID,
+NEW_USER_EXAMPLE: Final = {
+    "id": EXAMPLE_ID,
     "email": "ann@example.com",
     "username": "ann",
     "email_verified": False,
@@ -44,10 +44,10 @@ def _text(description: str, example: str, **schema: Any) -> dict[str, Any]:
     return {"description": description, "schema": {"type": "string", **schema}, "example": example}
 
 
-HEADERS: Final[dict[str, dict[str, Any]]] = {
+ANSWER_HEADERS: Final[dict[str, dict[str, Any]]] = {
     "ETag": _text("The user's version after the command, for If-Match.", '"1"', pattern='^"[1-9][0-9]*"$'),
     "Consistency-Token": _text("Send it to the query API to read what this command did.", _TOKEN),
-    "Location": _text("The user on the query API.", f"http://127.0.0.1:8001/users/{_ID}", format="uri"),
+    "Location": _text("The user on the query API.", f"http://127.0.0.1:8001/users/{EXAMPLE_ID}", format="uri"),
     "Idempotent-Replayed": _text("Present where this is the stored answer to an earlier request.", "true"),
     "Retry-After": _text("Seconds after which to try again.", "1", pattern="^[0-9]+$"),
     "X-Request-Id": _text("The request's id: yours, or one of ours.", "0192f0c1-7a3e-7c4e-9d53-0a6f1d1c2b3b"),
@@ -108,7 +108,7 @@ _IF_MATCH: Final = {
     "example": '"1"',
 }
 
-#: What every command can answer, whatever is wrong.
+#: The problems that any command can be answered with.
 _ANY_COMMAND: Final = (
     MALFORMED,
     NOT_ACCEPTABLE,
@@ -147,7 +147,7 @@ def user_response(status: int, description: str, *more: str) -> dict[int | str, 
         status: {
             "description": description,
             "headers": headers("ETag", "Consistency-Token", "Idempotent-Replayed", *more),
-            "content": {"application/json": {"example": {**USER_EXAMPLE}}},
+            "content": {"application/json": {"example": {**NEW_USER_EXAMPLE}}},
         }
     }
 
@@ -191,7 +191,7 @@ def _example(kind: ProblemType) -> dict[str, Any]:
 
 
 def request(*, if_match: bool, examples: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What a command takes beside its path, for `openapi_extra`: headers, and examples of its body by media type."""
+    """For `openapi_extra`, what a command takes beside its path: headers, and examples of its body by media type."""
     extra: dict[str, Any] = {"parameters": [_IDEMPOTENCY_KEY, *([_IF_MATCH] if if_match else []), _REQUEST_ID]}
     if examples:
         extra["requestBody"] = {"content": {name: {"example": example} for name, example in examples.items()}}
@@ -210,7 +210,7 @@ def complete(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         document = make()
         components = document.setdefault("components", {})
-        components["headers"] = HEADERS
+        components["headers"] = ANSWER_HEADERS
         components.setdefault("schemas", {})["Problem"] = PROBLEM_SCHEMA
         for leftover in ("HTTPValidationError", "ValidationError"):
             components["schemas"].pop(leftover, None)

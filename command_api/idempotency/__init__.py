@@ -1,1 +1,1 @@
-"""Idempotency-Key: stored answers, and their replay."""
+"""Idempotency-Key: reading it, storing an answer under it, replaying the answer, and deleting it after a day."""

@@ -1,4 +1,4 @@
-"""Delete stored answers that are no longer replayed: a job of the leading relay, of which there is exactly one."""
+"""Deletes stored answers after a day: a job that the leading relay, of which there is exactly one, is given to run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = structlog.get_logger("command.idempotency")
 
 #: How long an answer is replayed at least; after that the key is free again.
 KEPT: Final = timedelta(hours=24)
-#: Rows of one statement: short enough that its locks and its WAL disturb nobody.
+#: Rows of one statement, few enough that its locks and its WAL disturb nobody.
 BATCH_ROWS: Final = 1000
 #: Stored answers live a day; a minute more changes nothing.
 INTERVAL_SECONDS: Final = 60.0
@@ -28,11 +28,11 @@ DELETE FROM idempotency_records WHERE digest = ANY (ARRAY(
 
 
 async def purge(connection: Connection, batch: int = BATCH_ROWS) -> int:
-    """Delete every record older than KEPT, the oldest first, `batch` at a time; say how many were deleted.
+    """Delete every record older than KEPT, the oldest first, `batch` at a time; gives how many were deleted.
 
     Locked records are left for the next time.
     """
-    purged = deleted = await _delete(connection, batch)
+    purged, deleted = 0, batch
     while deleted == batch:
         deleted = await _delete(connection, batch)
         purged += deleted

@@ -1,1 +1,1 @@
-"""Importing users by the thousand: routes, handlers, lines and store, in an import's order."""
+"""Importing users by the thousand: the lines, the rows they become, and the handler of it all."""

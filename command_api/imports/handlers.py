@@ -1,10 +1,8 @@
-"""An import's way: batch by batch, each in one transaction, each answered as soon as it is committed."""
+"""Carries an import to its commits: batch by batch, each in one transaction, each answered once it is committed."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,12 +13,10 @@ from uuid import UUID
 
 import structlog
 
-from chassis.http.problems import Problem
-from command_api.causes import Cause
-from command_api.http.errors import BUSY, CONFLICT, EMAIL_TAKEN, USER_ERASED, USERNAME_TAKEN
-from command_api.imports.lines import ImportLine, ReadLine, read_lines
-from command_api.imports.store import Batch, ImportStore, Newcomers, NewUser, Outcome
-from command_api.passwords.hashing import RETRY_AFTER_SECONDS, Passwords
+from command_api.imports.lines import ImportLine, LineError, ReadLine, read_lines
+from command_api.imports.store import ImportBatch, ImportOutcome, ImportStore, NewUser, RowMaker
+from command_api.passwords.hashing import Passwords
+from command_api.users.context import Cause
 from command_api.users.decisions import register
 from command_api.users.state import Unregistered
 from command_api.users.store import ContendedError
@@ -28,39 +24,46 @@ from outbox.notifier import Notifier
 
 log = structlog.get_logger("import")
 
-#: Lines of one transaction: large enough that statements and a commit cost little per line, small enough that nobody
-#: waits long for a row of it.
+#: Lines of one transaction: many enough that statements and a commit cost little per line, few enough that nobody waits
+#: long for a row of it.
 BATCH_LINES: Final = 1000
-#: Fewer of them where passwords are to be hashed, which takes 9 seconds on one core: so often an import is heard of.
+#: Fewer of them where passwords are to be hashed: 500 hashes take 9 seconds on one core, and a client should hear of
+#: its import as often as that.
 BATCH_PASSWORDS: Final = 500
-#: Lines that are read and made events of before others get their turn: one or two milliseconds of the loop.
+#: Lines that are read and made events of before other requests get their turn: one or two milliseconds of the loop.
 SLICE_LINES: Final = 25
-#: Imports at once in one process: each holds its whole body, and more would only share the same cores.
+#: Imports at once in one process: each holds its whole body, and more of them would only share the same cores.
 IMPORTS_AT_ONCE: Final = 2
 
 
-class Result(NamedTuple):
-    """What became of one line, and how that is answered."""
-
-    status: str
-    line: bytes
+class ImportsBusyError(Exception):
+    """As many imports run in this process as it takes; the message is for the client."""
 
 
-# By names of their own: to read a member off its enum is a call in Python 3.11, and each line asks for two.
-_CREATED: Final = Outcome.CREATED
-_UNCHANGED: Final = Outcome.UNCHANGED
-_PROBLEMS: Final = {
-    Outcome.EMAIL_TAKEN: EMAIL_TAKEN,
-    Outcome.USERNAME_TAKEN: USERNAME_TAKEN,
-    Outcome.ERASED: USER_ERASED,
-    Outcome.CONTENDED: CONFLICT,
-}
-_DETAILS: Final = {Outcome.ERASED: "the person with this id was erased; leave the id out to register them anew"}
+class LineResult(NamedTuple):
+    """What became of one line; `user_id` is None where the line could not be read."""
+
+    number: int
+    outcome: ImportOutcome | LineError
+    user_id: UUID | None
+
+
+class ImportSummary(NamedTuple):
+    """What became of all lines."""
+
+    created: int = 0
+    unchanged: int = 0
+    failed: int = 0
+
+
+# Looked up once: to read a member off its enum is a call in Python 3.11, and each line needs two of them.
+_CREATED: Final = ImportOutcome.CREATED
+_UNCHANGED: Final = ImportOutcome.UNCHANGED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportHandlers:
-    """Clock and ids are given, so that tests can give their own."""
+    """Carries every import; tests bring their own clock and ids."""
 
     store: ImportStore
     passwords: Passwords
@@ -74,14 +77,10 @@ class ImportHandlers:
         """Hold one of the IMPORTS_AT_ONCE places.
 
         Raises:
-            Problem: busy; all are taken.
+            ImportsBusyError: all are taken.
         """
         if len(self.running) >= IMPORTS_AT_ONCE:
-            raise Problem(
-                BUSY,
-                f"{IMPORTS_AT_ONCE} imports run in this process; send yours when one has ended",
-                headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
-            )
+            raise ImportsBusyError(f"{IMPORTS_AT_ONCE} imports run in this process; send yours when one has ended")
         place = object()
         self.running.add(place)
         try:
@@ -89,27 +88,31 @@ class ImportHandlers:
         finally:
             self.running.discard(place)
 
-    async def run(self, body: bytes, cause: Cause) -> AsyncGenerator[bytes]:
-        """Import the lines of a body: gives one result a line as NDJSON, a batch at a time, and the summary last.
+    async def run(self, body: bytes, cause: Cause) -> AsyncGenerator[list[LineResult] | ImportSummary]:
+        """Import the lines of a body: gives the results of each batch once it is committed, and the summary last.
 
         Raises:
-            DatabaseUnavailableError: it went away; every batch whose results were given is there.
+            DatabaseUnavailableError: it went away; every batch whose results were given is stored.
         """
-        counts: Counter[str] = Counter()
+        created = unchanged = failed = 0
         async with aclosing(self._batches(read_lines(body), cause)) as batches:
-            async for done in batches:
-                yield _told(done, counts)
-        summary = {name: counts[name] for name in ("created", "unchanged", "failed")}
-        log.info("import.complete", command_id=cause.command_id, **summary)
-        yield _line({"complete": True, **summary})
+            async for results in batches:
+                news = sum(result.outcome is _CREATED for result in results)
+                same = sum(result.outcome is _UNCHANGED for result in results)
+                created, unchanged, failed = created + news, unchanged + same, failed + len(results) - news - same
+                yield results
+        summary = ImportSummary(created, unchanged, failed)
+        log.info("import.complete", command_id=cause.command_id, **summary._asdict())
+        yield summary
 
-    async def _batches(self, lines: Iterator[ReadLine], cause: Cause) -> AsyncGenerator[Iterator[Result]]:
-        """Commit batch after batch; gives the results of each at the latest when the next one is not ready to be sent.
+    async def _batches(self, lines: Iterator[ReadLine], cause: Cause) -> AsyncGenerator[list[LineResult]]:
+        """Commit batch after batch, and give the results of each.
 
-        While the database works on a batch the one before is answered, and the next one read and its passwords hashed.
+        While the database works on a batch, the one before is answered, and the next one is read and its passwords
+        hashed. A batch's results are given as soon as the next one is sent, or at once where that is not ready.
         """
-        done: Iterator[Result] | None = None
-        committing: asyncio.Task[Iterator[Result]] | None = None
+        done: list[LineResult] | None = None
+        committing: asyncio.Task[list[LineResult]] | None = None
         preparing = asyncio.create_task(self._prepare_next(lines, cause))
         try:
             while batch := await preparing:
@@ -120,7 +123,7 @@ class ImportHandlers:
                     yield done
                 done = await committing
                 if not _has_succeeded(preparing):
-                    # Hashing takes seconds, and what is committed is told even if the next batch cannot be read.
+                    # Hashing takes seconds, and even if the next batch cannot be read, the results of this one are due.
                     yield done
                     done = None
             if done:
@@ -131,68 +134,67 @@ class ImportHandlers:
     async def _prepare_next(self, lines: Iterator[ReadLine], cause: Cause) -> _Prepared | None:
         """The next batch, None after the last."""
         numbers: list[int] = []
-        problems: dict[int, Problem] = {}
+        errors: dict[int, LineError] = {}
         users: dict[int, NewUser] = {}
-        open_: dict[int, ImportLine] = {}
-        newcomers = Newcomers(self.clock(), cause)
+        to_hash: dict[int, ImportLine] = {}
+        rows = RowMaker(self.clock(), cause)
         for number, read in islice(lines, BATCH_LINES):
             numbers.append(number)
-            if isinstance(read, Problem):
-                problems[number] = read
+            if not isinstance(read, ImportLine):
+                errors[number] = read
             elif read.password_hash is None:
-                open_[number] = read
+                to_hash[number] = read
             else:
-                # At once: what was read and decided is gone before the next line is.
-                users[number] = self._new_user(newcomers, read, read.password_hash)
-            if len(open_) == BATCH_PASSWORDS:
+                users[number] = self._new_user(rows, read, read.password_hash)
+            if len(to_hash) == BATCH_PASSWORDS:
                 break
             if not len(numbers) % SLICE_LINES:
                 await asyncio.sleep(0)
-        users.update(await self._hashed(newcomers, open_))
-        groups = [(group, Batch(list(group.values()), newcomers.time)) for group in _distinct(users)]
-        return _Prepared(numbers, problems, users, groups) if numbers else None
+        users.update(await self._hash(rows, to_hash))
+        groups = [(group, ImportBatch(list(group.values()))) for group in _distinct(users)]
+        return _Prepared(numbers, errors, users, groups) if numbers else None
 
-    async def _hashed(self, newcomers: Newcomers, lines: dict[int, ImportLine]) -> dict[int, NewUser]:
-        """Those whose passwords are to be hashed."""
+    async def _hash(self, rows: RowMaker, lines: dict[int, ImportLine]) -> dict[int, NewUser]:
+        """The users whose passwords are to be hashed."""
         secrets = [line.password for line in lines.values() if line.password is not None]
         hashes = await self.passwords.hash_all(secrets)
         users: dict[int, NewUser] = {}
         for (number, line), password_hash in zip(lines.items(), hashes, strict=True):
-            users[number] = self._new_user(newcomers, line, password_hash)
+            users[number] = self._new_user(rows, line, password_hash)
             if not len(users) % SLICE_LINES:
                 await asyncio.sleep(0)
         return users
 
-    def _new_user(self, newcomers: Newcomers, line: ImportLine, password_hash: str) -> NewUser:
-        event = register(Unregistered(line.id or self.new_id()), line, newcomers.time)
-        return newcomers.add(event, self.new_id(), password_hash)
+    def _new_user(self, rows: RowMaker, line: ImportLine, password_hash: str) -> NewUser:
+        event = register(Unregistered(line.id or self.new_id()), line, rows.time)
+        return rows.make(event, self.new_id(), password_hash)
 
-    async def _commit(self, batch: _Prepared) -> Iterator[Result]:
-        """Insert a batch; gives each line's result, made when it is asked for."""
-        outcomes: dict[int, Outcome | Problem] = dict(batch.problems)
+    async def _commit(self, batch: _Prepared) -> list[LineResult]:
+        """Insert a batch, and give the result of each line."""
+        outcomes: dict[int, ImportOutcome | LineError] = dict(batch.errors)
         for group, prepared in batch.groups:
             outcomes.update(await self._insert(group, prepared))
-        if Outcome.CREATED in outcomes.values():
+        if _CREATED in outcomes.values():
             self.notifier.notify()
-        return (_result(number, batch.users.get(number), outcomes[number]) for number in batch.numbers)
+        ids = {number: user.id for number, user in batch.users.items()}
+        return [LineResult(number, outcomes[number], ids.get(number)) for number in batch.numbers]
 
-    async def _insert(self, group: dict[int, NewUser], batch: Batch) -> dict[int, Outcome | Problem]:
+    async def _insert(self, group: dict[int, NewUser], batch: ImportBatch) -> dict[int, ImportOutcome]:
         try:
             by_id = await self.store.insert(batch)
         except ContendedError:
-            refused = Problem(CONFLICT, CONFLICT.meaning)
-            return dict.fromkeys(group, refused)
+            return dict.fromkeys(group, ImportOutcome.CONTENDED)
         return {number: by_id[user.id] for number, user in group.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """A batch by the numbers of its lines, ready to be sent: in groups, because an id may come twice."""
+    """Lines by their numbers, ready to be sent: in groups, because an id may come twice."""
 
     numbers: list[int]
-    problems: dict[int, Problem]
+    errors: dict[int, LineError]
     users: dict[int, NewUser]
-    groups: list[tuple[dict[int, NewUser], Batch]]
+    groups: list[tuple[dict[int, NewUser], ImportBatch]]
 
 
 def _has_succeeded(task: asyncio.Task[Any]) -> bool:
@@ -200,21 +202,15 @@ def _has_succeeded(task: asyncio.Task[Any]) -> bool:
 
 
 async def _end(*tasks: asyncio.Task[Any] | None) -> None:
-    """Cancel those that still run and see all to their end; what went wrong in them was told, or comes too late."""
+    """Cancel those that still run and wait for all; their errors were raised before, or nobody waits for them."""
     left = [task for task in tasks if task]
     for task in left:
         task.cancel()
     await asyncio.gather(*left, return_exceptions=True)
 
 
-def _told(results: Iterator[Result], counts: Counter[str]) -> bytes:
-    told = list(results)
-    counts.update(result.status for result in told)
-    return b"".join(result.line for result in told)
-
-
 def _distinct(users: dict[int, NewUser]) -> Iterator[dict[int, NewUser]]:
-    """The users in groups without a repeated id: the second line with one must see what became of the first."""
+    """The users in groups without a repeated id: the second line with an id must meet what the first one stored."""
     left = dict(sorted(users.items()))
     while left:
         group: dict[int, NewUser] = {}
@@ -225,28 +221,3 @@ def _distinct(users: dict[int, NewUser]) -> Iterator[dict[int, NewUser]]:
                 group[number] = user
         yield group
         left = {number: user for number, user in left.items() if number not in group}
-
-
-def _result(number: int, user: NewUser | None, outcome: Outcome | Problem) -> Result:
-    if outcome is _CREATED or outcome is _UNCHANGED:
-        assert user is not None
-        status = "created" if outcome is _CREATED else "unchanged"
-        # By hand, because it is the answer to nearly every line.
-        return Result(status, f'{{"line":{number},"status":"{status}","id":"{user.id}"}}\n'.encode())
-    match outcome:
-        case Outcome():
-            kind = _PROBLEMS[outcome]
-            problem = _problem(Problem(kind, _DETAILS.get(outcome, kind.meaning)))
-        case Problem():
-            problem = _problem(outcome)
-    return Result("failed", _line({"line": number, "status": "failed", "problem": problem}))
-
-
-def _problem(problem: Problem) -> dict[str, Any]:
-    kind = problem.type
-    document: dict[str, Any] = {"type": kind.uri, "title": kind.title, "status": kind.status, "detail": problem.detail}
-    return document | ({"errors": list(problem.errors)} if problem.errors else {})
-
-
-def _line(document: dict[str, Any]) -> bytes:
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace") + b"\n"

@@ -5,20 +5,19 @@ from __future__ import annotations
 import json
 from codecs import BOM_UTF8
 from collections.abc import Iterator
-from typing import Annotated, Final, NamedTuple, Self
+from typing import Annotated, Final, Self, TypeAlias
 from uuid import UUID
 
 from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema, model_validator
 
-from chassis.http.problems import MALFORMED, Problem, problem_from_validation
 from command_api.passwords.formats import HASH_CHARACTERS, check
 from command_api.users.commands import RegistersUser
 from command_api.users.values import Password
 
-#: Lines of one request: an import of millions goes chunk by chunk, and each answer tells how far it got.
+#: Lines of one request: an import of millions is sent in many, and each answer tells how far it got.
 LINES: Final = 10_000
 #: Bytes of one request, held in memory until it is answered.
-BYTES: Final = 16 * 1024 * 1024
+IMPORT_BYTES: Final = 16 * 1024 * 1024
 #: As the body of POST /users.
 LINE_BYTES: Final = 64 * 1024
 
@@ -30,7 +29,7 @@ def _version_7(identifier: UUID) -> UUID:
 
 
 class ImportLine(RegistersUser):
-    """A user to register, perhaps with an id and a hash of their own."""
+    """A user to register, who may bring an id, and a hash in place of a password."""
 
     id: Annotated[
         UUID | None,
@@ -52,11 +51,16 @@ class ImportLine(RegistersUser):
         return self
 
 
-class ReadLine(NamedTuple):
-    """A line by its number, the first being 1: the user it is, or what is wrong with it."""
+class UnreadableLineError(ValueError):
+    """The line is no JSON in UTF-8, or too long; says which."""
 
-    number: int
-    read: ImportLine | Problem
+
+#: Why a line is no user: it cannot be read, or some of its values are wrong.
+LineError: TypeAlias = UnreadableLineError | ValidationError
+
+
+#: A line by its number, the first being 1: the user it is, or what is wrong with it.
+ReadLine: TypeAlias = tuple[int, ImportLine | LineError]
 
 
 def count_lines(body: bytes) -> int:
@@ -68,7 +72,7 @@ def read_lines(body: bytes) -> Iterator[ReadLine]:
     """Read each line that is not empty."""
     for number, line in enumerate(_split(body), start=1):
         if line.strip():
-            yield _read(number, line)
+            yield number, _read(line)
 
 
 def _split(body: bytes) -> Iterator[bytes]:
@@ -81,35 +85,27 @@ def _split(body: bytes) -> Iterator[bytes]:
         start = end + 1
 
 
-def _read(number: int, line: bytes) -> ReadLine:
+def _read(line: bytes) -> ImportLine | LineError:
     if len(line) > LINE_BYTES:
-        return ReadLine(number, Problem(MALFORMED, f"has {len(line)} bytes, {LINE_BYTES} at most"))
+        return UnreadableLineError(f"has {len(line)} bytes, {LINE_BYTES} at most")
     try:
-        return ReadLine(number, ImportLine.model_validate_json(line))
+        return ImportLine.model_validate_json(line)
     except ValidationError as error:
         if error.errors(include_url=False, include_input=False, include_context=False)[0]["type"] == "json_invalid":
-            return _read_as_elsewhere(number, line)
-        return ReadLine(number, _problem(error))
+            return _read_as_python_does(line)
+        return error
 
 
-def _read_as_elsewhere(number: int, line: bytes) -> ReadLine:
-    """Read a line as POST /users reads its body, by Python's parser.
+def _read_as_python_does(line: bytes) -> ImportLine | LineError:
+    """Read a line by Python's parser, as POST /users reads its body.
 
-    It takes half a surrogate pair, which is then refused as a value is, by its field.
+    It accepts half a surrogate pair, which the field's own check then refuses by name.
     """
     try:
         document = json.loads(line.decode())
     except (ValueError, RecursionError):
-        return ReadLine(number, Problem(MALFORMED, "is not JSON in UTF-8"))
+        return UnreadableLineError("is not JSON in UTF-8")
     try:
-        return ReadLine(number, ImportLine.model_validate(document))
+        return ImportLine.model_validate(document)
     except ValidationError as error:
-        return ReadLine(number, _problem(error))
-
-
-def _problem(error: ValidationError) -> Problem:
-    entries = [
-        {**entry, "loc": ("body", *entry["loc"])}
-        for entry in error.errors(include_url=False, include_input=False, include_context=False)
-    ]
-    return problem_from_validation(entries)
+        return error

@@ -1,10 +1,10 @@
 """Password hashes in the forms we accept: Argon2 (ours), and bcrypt, PBKDF2 and scrypt of imported users.
 
-Sources: the PHC string format (github.com/P-H-C/phc-string-format); bcrypt's modular crypt format ($2a$, $2b$, $2y$);
-passlib writes PBKDF2's rounds bare and base64 with `.` for `+`, which is read too.
+Sources: the PHC string format (github.com/P-H-C/phc-string-format), and bcrypt's modular crypt format ($2a$, $2b$,
+$2y$). What passlib writes is read too: PBKDF2's rounds without `i=`, and base64 with `.` for `+`.
 
-Parameters are bounded: a hash that takes minutes or gigabytes to check is an attack on whoever checks it. The bounds
-are those of one check in about a second on one core.
+Parameters are bounded, because a hash that takes minutes or gigabytes to check is an attack on whoever checks it. At
+the bounds one check takes about a second on one core.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ PBKDF2_ITERATIONS: Final = 2_000_000
 SCRYPT_MEMORY_BYTES: Final = 256 * 1024 * 1024
 SCRYPT_PARALLELISM: Final = 8
 SALT_BYTES: Final = (8, 64)
-#: Of what is compared: less is no hash, more is no hash function's output that we know.
+#: Fewer bytes are no safe digest; more are the output of no hash function that is accepted.
 DIGEST_BYTES: Final = (16, 64)
-#: The longest of ours is below 150.
+#: Ours have fewer than 150.
 HASH_CHARACTERS: Final = 512
 
 _BASE64: Final = r"[A-Za-z0-9+/.]+={0,2}"
-#: Argon2's own library takes it without padding, and numbers without leading zeros.
+#: Argon2's own library takes base64 without padding alone, and numbers without leading zeros.
 _BARE_BASE64: Final = r"[A-Za-z0-9+/]+"
 _ARGON2: Final = re.compile(
     r"\$argon2(?:id|i|d)\$v=19\$m=(?P<m>[1-9]\d{0,6}),t=(?P<t>[1-9]\d{0,2}),p=(?P<p>[1-9]\d{0,2})"
     rf"\$(?P<salt>{_BARE_BASE64})\$(?P<digest>{_BARE_BASE64})",
     re.ASCII,
 )
-#: As nearly every Argon2 hash is made: 16 bytes of salt and 32 of digest, which need no counting.
+#: Nearly every Argon2 hash has 16 bytes of salt and 32 of digest; of these the pattern alone checks the lengths.
 _USUAL_ARGON2: Final = re.compile(
     r"\$argon2id\$v=19\$m=([1-9]\d{0,6}),t=([1-9]\d{0,2}),p=([1-9]\d{0,2})"
     r"\$[A-Za-z0-9+/]{21}[AQgw]\$[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]",
@@ -67,8 +67,8 @@ _SCRYPT: Final = re.compile(
 
 
 _NO_BASE64: Final = "has a salt or a digest that is no base64"
-#: Bits that the last letter has beyond the last byte are 0, else the libraries of Argon2 and bcrypt do not read it: the
-#: letters that it may be, for Argon2 by the number of letters modulo 4.
+#: The letters that base64 may end in. The libraries of Argon2 and bcrypt refuse a last letter whose bits beyond the
+#: last byte are not 0. For Argon2 they depend on the number of letters modulo 4.
 _LAST_OF_ARGON2: Final = {0: None, 2: "AQgw", 3: "AEIMQUYcgkosw048"}
 _LAST_OF_BCRYPT: Final = ".Oeu"
 
@@ -78,7 +78,7 @@ class UnacceptableHashError(ValueError):
 
 
 def check(password_hash: str) -> str:
-    """The hash itself, where it is one that we accept.
+    """The hash itself, where it is of an accepted form and its check is not too expensive.
 
     Raises:
         UnacceptableHashError: it is not.
@@ -94,9 +94,9 @@ def check(password_hash: str) -> str:
 
 
 def verify(password: str, password_hash: str) -> bool:
-    """Whether the password is that of an accepted hash, which brings its own parameters.
+    """Whether this is the password of an accepted hash.
 
-    Takes as long as the hash wants: call it in a thread.
+    The hash's own parameters say how long that takes, so call it in a thread.
     """
     for form, matches in _VERIFIERS.items():
         if match := form.fullmatch(password_hash):
@@ -122,7 +122,7 @@ def _examine_argon2(match: re.Match[str]) -> None:
             raise UnacceptableHashError(_NO_BASE64)
 
 
-# The hashes of an import have a handful of costs among them; errors are not kept.
+# The hashes of an import share a handful of costs. Errors are not kept.
 @lru_cache(maxsize=64)
 def _examine_argon2_cost(memory: str, time: str, parallelism: str) -> None:
     _within("parallelism", int(parallelism), 1, ARGON2_PARALLELISM)
@@ -144,7 +144,7 @@ def _examine_pbkdf2(match: re.Match[str]) -> None:
 def _examine_scrypt(match: re.Match[str]) -> None:
     _within("p", int(match["p"]), 1, SCRYPT_PARALLELISM)
     _within("r", int(match["r"]), 1, 64)
-    # Below 16 r (RFC 7914, section 2).
+    # RFC 7914, section 2: N must be less than 2^(128 r / 8).
     _within("ln", int(match["ln"]), 1, min(24, 16 * int(match["r"]) - 1))
     _within("memory in bytes", _scrypt_memory(match), 1, SCRYPT_MEMORY_BYTES)
     _examine_bytes(match)
@@ -156,7 +156,7 @@ def _examine_bytes(match: re.Match[str]) -> None:
 
 
 def _length(text: str) -> int:
-    """How many bytes the base64 is, whose letters the pattern has seen to."""
+    """How many bytes the base64 stands for; the pattern has checked its letters."""
     letters = len(text.rstrip("="))
     if letters % 4 == 1:
         raise UnacceptableHashError(_NO_BASE64)
@@ -203,7 +203,7 @@ def _matches_scrypt(password: str, match: re.Match[str]) -> bool:
         n=2 ** int(match["ln"]),
         r=int(match["r"]),
         p=int(match["p"]),
-        # OpenSSL counts a little beside the table itself.
+        # OpenSSL counts a little more than the table.
         maxmem=_scrypt_memory(match) + 64 * 1024 * 1024,
         dklen=len(expected),
     )

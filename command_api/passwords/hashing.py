@@ -1,4 +1,4 @@
-"""Passwords: Argon2id in threads of their own, as many as there are cores, with a bounded queue before them.
+"""Hashing passwords: Argon2id in threads of their own, as many as there are cores, with a bounded queue before them.
 
 The event loop never hashes, and nobody holds a database connection or a lock while waiting for a hash. Hashing releases
 the interpreter's lock, so more threads than cores would only make every hash slower.
@@ -10,23 +10,19 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Final, TypeVar
+from typing import TypeVar
 from unicodedata import normalize
 
 from argon2 import PasswordHasher
 from pydantic import SecretStr
 
 from command_api.passwords.formats import verify
-from command_api.settings import CommandApiSettings
 
 T = TypeVar("T")
 
-#: Seconds after which a full queue is probably not full any more: it holds about half a second of work.
-RETRY_AFTER_SECONDS: Final = 1
-
 
 class HashingBusyError(Exception):
-    """More passwords wait to be hashed than this process takes; come back in RETRY_AFTER_SECONDS."""
+    """More passwords wait to be hashed than this process takes."""
 
 
 class Passwords:
@@ -42,14 +38,9 @@ class Passwords:
 
     @classmethod
     @contextmanager
-    def open(cls, settings: CommandApiSettings) -> Iterator[Passwords]:
-        """Threads and parameters as the settings say, until the block ends."""
-        hasher = PasswordHasher(
-            time_cost=settings.argon2_time_cost,
-            memory_cost=settings.argon2_memory_kib,
-            parallelism=settings.argon2_parallelism,
-        )
-        passwords = cls(hasher, threads=settings.hashing_concurrency, queue=settings.hashing_queue)
+    def open(cls, hasher: PasswordHasher, *, threads: int, queue: int) -> Iterator[Passwords]:
+        """Hash in `threads` until the block ends; up to `queue` more passwords may wait for one of them."""
+        passwords = cls(hasher, threads=threads, queue=queue)
         try:
             yield passwords
         finally:
@@ -74,9 +65,9 @@ class Passwords:
         return await self._run(lambda: verify(text, password_hash))
 
     async def hash_all(self, given: Sequence[SecretStr]) -> list[str]:
-        """The hashes of many, in order; never busy, and never more at once than there are threads.
+        """The hashes of many, in order; the queue does not limit them, and one runs a thread.
 
-        Others' hashes go in between, so that an import makes nobody wait for more than one of its own.
+        Others' hashes go in between, so that nobody waits for more than one hash of an import.
         """
         texts = iter(list(enumerate(map(_canonical, given))))
         hashes = [""] * len(given)

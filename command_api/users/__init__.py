@@ -1,1 +1,1 @@
-"""Users as the write side knows them: routes, commands, handlers, store, state, decisions, in a command's order."""
+"""Users as the write side knows them: commands, decisions, state, the store, and the handlers of it all."""

@@ -7,28 +7,32 @@ from uuid import UUID
 from pydantic_core import to_json
 
 from chassis.consistency import ConsistencyToken
-from command_api.idempotency.replay import Answer
-from command_api.preconditions import etag
+from command_api.idempotency.replay import CommandAnswer
 from events.user_events import PublicUser
 
 
-def registered(user: PublicUser, query_url: str) -> Answer:
+def registered(user: PublicUser, query_url: str) -> CommandAnswer:
     """201, with the user's address on the query API."""
     return _with_user(201, user, Location=f"{query_url}/users/{user.id}")
 
 
-def changed(user: PublicUser) -> Answer:
+def changed(user: PublicUser) -> CommandAnswer:
     """200, with the user after the command."""
     return _with_user(200, user)
 
 
-def done(user_id: UUID, version: int) -> Answer:
+def done(user_id: UUID, version: int) -> CommandAnswer:
     """204: there is nothing to show."""
-    return Answer(204, _headers(user_id, version))
+    return CommandAnswer(204, _headers(user_id, version))
 
 
-def _with_user(status: int, user: PublicUser, **more: str) -> Answer:
-    return Answer(status, {**_headers(user.id, user.version), **more}, to_json(user))
+def etag(version: int) -> str:
+    """The entity tag of a version."""
+    return f'"{version}"'
+
+
+def _with_user(status: int, user: PublicUser, **more: str) -> CommandAnswer:
+    return CommandAnswer(status, {**_headers(user.id, user.version), **more}, to_json(user))
 
 
 def _headers(user_id: UUID, version: int) -> dict[str, str]:

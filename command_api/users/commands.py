@@ -1,4 +1,4 @@
-"""The commands: what a client may ask for, already valid in itself. Each doubles as the body of its request."""
+"""The commands: what a client may ask for, each value checked. Each is the body of its request, too."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class _Command(BaseModel):
 
 
 class RegistersUser(_Command):
-    """What is known of a new user, whoever brings it."""
+    """The fields that a new user brings, registered or imported: fields of the public user, by the same names."""
 
     email: Email
     username: Username
@@ -44,7 +44,7 @@ class ChangeEmail(_Command):
 
 
 class VerifyEmail(_Command):
-    """The address that was verified; it must be the current one, so that a late answer verifies nothing else."""
+    """The address that was verified; it must be the current one, so that a late click cannot verify another one."""
 
     email: Email
 
@@ -56,7 +56,7 @@ class ChangeUsername(_Command):
 
 
 class ChangePassword(_Command):
-    """Another password: the user's own change where the current one is given, else an administrator's reset."""
+    """Another password: the user's own change where the current one is given, an administrator's reset where not."""
 
     password: Password
     current_password: CurrentPassword | None = Field(
@@ -65,7 +65,7 @@ class ChangePassword(_Command):
 
 
 class ChangeProfile(_Command):
-    """A merge patch (RFC 7396): what is absent stays, null removes."""
+    """A merge patch (RFC 7396) of fields of the public user: what is absent stays, null removes."""
 
     display_name: DisplayName | None = None
     attributes: AttributesPatch | None = None
@@ -85,10 +85,10 @@ class ReactivateUser(_Command):
 
 @dataclass(frozen=True, slots=True)
 class EraseUser:
-    """The person is forgotten: nothing personal stays, here or in any read table, and later in the topic."""
+    """The person is forgotten: nothing personal stays here, in any read table, or (some days later) in the topic."""
 
 
-#: What changes a user who is there.
+#: What changes a registered user.
 ChangeCommand = (
     ChangeEmail | VerifyEmail | ChangeUsername | ChangePassword | ChangeProfile | DeactivateUser | ReactivateUser
 )

@@ -1,14 +1,15 @@
 """The decisions: what a command does to a user, as a pure function of state, command and time.
 
-The state machine is `active <-> deactivated -> erased`. An event carries the user after the change and the old values
-of what changed. None means that there is nothing to do: the command succeeds, nothing is published.
+The state machine is `active <-> deactivated`, and from either `-> erased`. An event carries the user after the change
+and the old values of what changed. None means that there is nothing to do: the command succeeds, and nothing is
+published.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, TypeVar, assert_never
+from typing import Any, Final, TypeVar, assert_never
 
 from pydantic import JsonValue
 
@@ -51,6 +52,10 @@ from events.user_events import (
 )
 
 E = TypeVar("E", bound=UserEvent)
+StatusChange = TypeVar("StatusChange", UserDeactivated, UserReactivated)
+
+#: The fields that a registration gives, as they are.
+_GIVEN: Final = tuple(RegistersUser.model_fields)
 
 
 def decide(state: State, command: Command, now: datetime) -> Event | None:
@@ -72,25 +77,25 @@ def decide(state: State, command: Command, now: datetime) -> Event | None:
 
 
 def register(state: Unregistered, command: RegistersUser, now: datetime) -> UserRegistered:
-    """A new user: active, version 1, the address not verified."""
+    """A new user with what the command gives: active, version 1, the address not verified."""
+    fields = vars(command)
+    given = {name: fields[name] for name in _GIVEN}
+    given["attributes"] = command.attributes or {}
     user = PublicUser(
         id=state.id,
-        email=command.email,
-        username=command.username,
         email_verified=False,
-        display_name=command.display_name,
-        attributes=command.attributes or {},
         is_active=True,
         status="active",
         version=1,
         created_at=now,
         updated_at=now,
+        **given,
     )
     return UserRegistered(user=user)
 
 
 def erase(state: State) -> UserErased | None:
-    """Forget the person; somebody who was forgotten already needs nothing."""
+    """Forget the person; None where they were forgotten already."""
     match state:
         case Registered(user=user):
             return UserErased(user.id, version_of(state) + 1)
@@ -103,10 +108,10 @@ def erase(state: State) -> UserErased | None:
 
 
 def change(user: PublicUser, command: ChangeCommand, now: datetime) -> ChangeEvent | None:
-    """The event of a change of somebody who is there; a deactivated user can only be reactivated."""
+    """The event of a change of a registered user; one who is deactivated can only be reactivated."""
     if user.is_active or isinstance(command, ReactivateUser):
         return _change(user, command, now)
-    with suppress(RefusedError):  # whatever else is wrong with it, reactivating comes first
+    with suppress(RefusedError):  # whatever else is wrong with the command, the user must be reactivated first
         if _change(user, command, now) is None:
             return None
     raise UserIsDeactivatedError
@@ -135,7 +140,7 @@ def _change(user: PublicUser, command: ChangeCommand, now: datetime) -> ChangeEv
 
 
 def _replaced(kind: type[E], user: PublicUser, now: datetime, **after: Any) -> E | None:
-    """As `_changed`, where the first of the new values differs; else there is nothing to do."""
+    """As `_changed` where the first of the new values differs; else None, as there is nothing to do."""
     name, value = next(iter(after.items()))
     return None if getattr(user, name) == value else _changed(kind, user, now, **after)
 
@@ -149,8 +154,9 @@ def _verify(user: PublicUser, email: str, now: datetime) -> UserEmailVerified | 
 def _change_profile(user: PublicUser, patch: ChangeProfile, now: datetime) -> UserProfileChanged | None:
     given = patch.model_fields_set
     after: dict[str, Any] = {}
-    if "display_name" in given and patch.display_name != user.display_name:
-        after["display_name"] = patch.display_name
+    for name in ChangeProfile.model_fields:
+        if name in given and name != "attributes" and getattr(patch, name) != getattr(user, name):
+            after[name] = getattr(patch, name)
     if "attributes" in given:
         attributes = {} if patch.attributes is None else merge(user.attributes, patch.attributes)
         if fault := attributes_fault(attributes):
@@ -173,10 +179,9 @@ def merge(target: JsonValue, patch: Attributes) -> Attributes:
     return merged
 
 
-S = TypeVar("S", UserDeactivated, UserReactivated)
-
-
-def _set_status(kind: type[S], user: PublicUser, now: datetime, *, active: bool, reason: str | None) -> S | None:
+def _set_status(
+    kind: type[StatusChange], user: PublicUser, now: datetime, *, active: bool, reason: str | None
+) -> StatusChange | None:
     if user.is_active == active:
         return None
     status = "active" if active else "deactivated"
@@ -185,12 +190,10 @@ def _set_status(kind: type[S], user: PublicUser, now: datetime, *, active: bool,
 
 
 def _changed(kind: type[E], user: PublicUser, now: datetime, **after: Any) -> E:
-    """The event of a change: the user with the new values, and the old ones of those that differ.
-
-    A clock that was set back must not make a later version look older.
-    """
+    """The event of a change: the user with the new values, and the old values of the fields that differ."""
     previous = {name: getattr(user, name) for name, value in after.items() if getattr(user, name) != value}
     if "attributes" in after:
-        previous["attributes"] = user.attributes  # equal to Python where 1 became True
+        previous["attributes"] = user.attributes  # to Python they are equal where 1 became True
+    # Where the clock was set back, a later version must not look older.
     update = {**after, "version": user.version + 1, "updated_at": max(now, user.updated_at)}
     return kind(user=user.model_copy(update=update), previous=previous)

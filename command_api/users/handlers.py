@@ -1,6 +1,6 @@
-"""The handlers: carry a command from the request to its commit, and come back with the answer.
+"""The handlers: they carry a command from the request to its commit, and return the answer.
 
-Load, decide, commit; where somebody else changed the user in between, again from the start, a bounded number of times.
+Load, decide, commit. Where another command changed the user in between, this begins again, a bounded number of times.
 Nothing is answered before COMMIT. Passwords are hashed and checked while no connection and no lock is held.
 """
 
@@ -16,33 +16,32 @@ from uuid import UUID
 
 import structlog
 
-from command_api.causes import Cause
-from command_api.idempotency.replay import Answer, IdempotencyKey, Turns
+from command_api.idempotency.keys import IdempotencyKey
+from command_api.idempotency.records import AnswerToStore, KeyTakenError
+from command_api.idempotency.replay import CommandAnswer, Turns
 from command_api.passwords.hashing import Passwords
-from command_api.preconditions import Precondition
 from command_api.users import answers
 from command_api.users.commands import ChangeCommand, ChangePassword, EraseUser, RegisterUser
+from command_api.users.context import Cause, CommandContext, Precondition
 from command_api.users.decisions import decide
 from command_api.users.refusals import RefusedError, UserNotFoundError
-from command_api.users.state import Erased, Registered, State, Unregistered, evolve, version_of
-from command_api.users.store import AnswerToStore, Change, ContendedError, KeyTakenError, Loaded, UserStore
+from command_api.users.state import Erased, Registered, State, Unregistered, evolve, subject, version_of
+from command_api.users.store import ContendedError, Loaded, PendingChange, UserStore
 from events.envelope import Envelope
 from events.user_events import USER_EVENTS, Event, UserErased, encode_with_user
 from outbox.notifier import Notifier
 
 log = structlog.get_logger("command")
 
-#: Of writers that meet on one user one wins each round, so twenty of them are through after twenty rounds at most;
-#: the pauses between make that a matter of luck for hundreds.
-ATTEMPTS: Final = 20
-#: Pauses grow with the attempts and are random, so that writers who met do not meet again.
-PAUSE_SECONDS: Final = 0.002
-#: What a client whose command was never first is told to wait.
-RETRY_AFTER_SECONDS: Final = 1
+#: Of commands that meet on one user one commits in each round, so twenty of them need twenty rounds at most. Hundreds
+#: of them get through by the pauses, if they do.
+COMMIT_ATTEMPTS: Final = 20
+#: The longest pause after the first attempt. Pauses are random and grow, so that commands that met do not meet again.
+COMMIT_PAUSE_SECONDS: Final = 0.002
 
 
 class ConflictError(Exception):
-    """Others changed the user each time this command was about to; trying again may well succeed."""
+    """Other commands changed the user each time before this one could; a retry will probably succeed."""
 
 
 class StaleVersionError(Exception):
@@ -59,17 +58,8 @@ class WrongPasswordError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CommandContext:
-    """What came with a command: where it came from, the version it is meant for, and the key of its retries."""
-
-    cause: Cause
-    precondition: Precondition | None = None
-    key: IdempotencyKey | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class UserHandlers:
-    """Every command's way; clock and ids are given, so that tests can give their own."""
+    """Carries every command but imports; tests bring their own clock and ids."""
 
     store: UserStore
     passwords: Passwords
@@ -79,29 +69,29 @@ class UserHandlers:
     query_url: str
     turns: Turns
 
-    async def register(self, command: RegisterUser, context: CommandContext) -> Answer:
+    async def register(self, command: RegisterUser, context: CommandContext) -> CommandAnswer:
         """Register a new user.
 
         Raises:
             RefusedError: the address or the name is taken.
             HashingBusyError, KeyInUseError, KeyReusedError, KeySubjectErasedError, ConflictError, OutcomeUnknownError,
-            DatabaseUnavailableError: as their classes say; nothing was registered, but where the outcome is unknown.
+            DatabaseUnavailableError: as their classes say; nothing was registered, except where the outcome is unknown.
         """
         if context.key is None:
             return await self._register(command, context)
         async with self.turns.take(context.key):
             return await self._replay(context.key) or await self._register(command, context)
 
-    async def _register(self, command: RegisterUser, context: CommandContext) -> Answer:
+    async def _register(self, command: RegisterUser, context: CommandContext) -> CommandAnswer:
         password_hash = await self.passwords.hash(command.password)
         state = Unregistered(self.new_id())
         event = decide(state, command, self.clock())
-        assert event is not None, "a registration is always news"
+        assert event is not None, "a registration always leads to an event"
         return await self._commit_registration(state, event, password_hash, context)
 
     async def _commit_registration(
         self, state: Unregistered, event: Event, password_hash: str, context: CommandContext
-    ) -> Answer:
+    ) -> CommandAnswer:
         after = evolve(state, event)
         assert isinstance(after, Registered)
         answer = answers.registered(after.user, self.query_url)
@@ -109,33 +99,35 @@ class UserHandlers:
         try:
             await self.store.commit(change, _store(context, after, answer))
         except (KeyTakenError, RefusedError):
-            # A duplicate in another process may have been first; then this is its answer.
+            # A duplicate in another process may have committed first; then its answer is this one's, too.
             if replayed := await self._replay(context.key):
                 return replayed
             raise
         except ContendedError as error:
             raise ConflictError from error
-        self._committed(event, context.cause)
+        self._committed(change.envelope)
         return answer
 
-    async def change(self, user_id: UUID, command: ChangeCommand | EraseUser, context: CommandContext) -> Answer:
-        """Change or erase a user who is there.
+    async def change(self, user_id: UUID, command: ChangeCommand | EraseUser, context: CommandContext) -> CommandAnswer:
+        """Change or erase a user.
 
         Raises:
             RefusedError: the command cannot be carried out in the user's state.
             StaleVersionError: the user is not at the version that was asked for.
             WrongPasswordError: the current password is another one.
             HashingBusyError, KeyInUseError, KeyReusedError, KeySubjectErasedError, ConflictError, OutcomeUnknownError,
-            DatabaseUnavailableError: as their classes say; nothing was changed, but where the outcome is unknown.
+            DatabaseUnavailableError: as their classes say; nothing was changed, except where the outcome is unknown.
         """
         if context.key is None:
             return await self._change_user(user_id, command, context)
         async with self.turns.take(context.key):
             return await self._change_user(user_id, command, context)
 
-    async def _change_user(self, user_id: UUID, command: ChangeCommand | EraseUser, context: CommandContext) -> Answer:
+    async def _change_user(
+        self, user_id: UUID, command: ChangeCommand | EraseUser, context: CommandContext
+    ) -> CommandAnswer:
         new_hash: str | None = None
-        for attempt in range(ATTEMPTS):
+        for attempt in range(COMMIT_ATTEMPTS):
             loaded = await self.store.load(user_id, context.key)
             if loaded.answer and context.key:
                 return loaded.answer.replay(context.key)
@@ -144,7 +136,8 @@ class UserHandlers:
                 new_hash = await self._new_hash(command, loaded, new_hash)
             if answer := await self._try_commit(loaded.state, event, command, context, new_hash):
                 return answer
-            await asyncio.sleep(random.uniform(0, PAUSE_SECONDS * (attempt + 1)))  # noqa: S311 - spreads retries
+            pause = COMMIT_PAUSE_SECONDS * (attempt + 1)
+            await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - spreads retries
         raise ConflictError
 
     def _decide(
@@ -157,9 +150,9 @@ class UserHandlers:
         return decide(state, command, self.clock())
 
     async def _new_hash(self, command: ChangePassword, loaded: Loaded, made: str | None) -> str:
-        """The hash of the new password, made once however often the command is tried.
+        """The hash of the new password, made once for all attempts.
 
-        The commit is guarded by the version that was loaded, so the hash checked here is still the user's then.
+        The commit is guarded by the version that was loaded, so the hash that is checked here is still the user's then.
         """
         current = command.current_password
         assert loaded.password_hash is not None
@@ -174,14 +167,14 @@ class UserHandlers:
         command: ChangeCommand | EraseUser,
         context: CommandContext,
         password_hash: str | None,
-    ) -> Answer | None:
-        """Commit one attempt; None where it has to be made again."""
+    ) -> CommandAnswer | None:
+        """Commit, and give the answer; None where another attempt is needed."""
         after = state if event is None else evolve(state, event)
         answer = _answer(after, command)
         store = _store(context, after, answer)
+        change = None if event is None else self._change(event, answer.body, context.cause, password_hash)
         try:
-            if event is not None:
-                change = self._change(event, answer.body, context.cause, password_hash)
+            if change is not None:
                 committed = await self.store.commit(change, store)
             else:
                 committed = store is None or await self.store.commit_answer(after, store)
@@ -189,17 +182,16 @@ class UserHandlers:
             return None
         except ContendedError as error:
             raise ConflictError from error
-        if committed and event is not None:
-            self._committed(event, context.cause)
+        if committed and change is not None:
+            self._committed(change.envelope)
         return answer if committed else None
 
-    async def _replay(self, key: IdempotencyKey | None) -> Answer | None:
+    async def _replay(self, key: IdempotencyKey | None) -> CommandAnswer | None:
         stored = await self.store.load_answer(key) if key else None
         return stored.replay(key) if stored and key else None
 
-    def _change(self, event: Event, user: bytes | None, cause: Cause, password_hash: str | None) -> Change:
-        """The change that an event is; `user` is the JSON of the user after it, where the answer shows it."""
-        user_id, version = _subject(event)
+    def _change(self, event: Event, user: bytes | None, cause: Cause, password_hash: str | None) -> PendingChange:
+        """An event as it is committed; `user` is the JSON of the user after it, where the answer has it already."""
         if user is None or isinstance(event, UserErased):
             value = USER_EVENTS.encode(event)
         else:
@@ -208,32 +200,27 @@ class UserHandlers:
             event_id=self.new_id(),
             source=USER_EVENTS.source,
             type=USER_EVENTS.event_type(event),
-            subject_id=user_id,
-            version=version,
+            subject_id=event.user_id if isinstance(event, UserErased) else event.user.id,
+            version=event.version if isinstance(event, UserErased) else event.user.version,
             time=self.clock() if isinstance(event, UserErased) else event.user.updated_at,
             correlation_id=cause.correlation_id,
             causation_id=cause.command_id,
             traceparent=cause.traceparent,
         )
-        return Change(event=event, envelope=envelope, value=value, password_hash=password_hash)
+        return PendingChange(event=event, envelope=envelope, value=value, password_hash=password_hash)
 
-    def _committed(self, event: Event, cause: Cause) -> None:
+    def _committed(self, envelope: Envelope) -> None:
         self.notifier.notify()
-        user_id, version = _subject(event)
         log.info(
             "command.committed",
-            event_type=USER_EVENTS.event_type(event),
-            user_id=str(user_id),
-            version=version,
-            command_id=cause.command_id,
+            event_type=envelope.type,
+            user_id=str(envelope.subject_id),
+            version=envelope.version,
+            command_id=envelope.causation_id,
         )
 
 
-def _subject(event: Event) -> tuple[UUID, int]:
-    return (event.user_id, event.version) if isinstance(event, UserErased) else (event.user.id, event.user.version)
-
-
-def _answer(state: State, command: ChangeCommand | EraseUser) -> Answer:
+def _answer(state: State, command: ChangeCommand | EraseUser) -> CommandAnswer:
     match state, command:
         case Registered(user=user), ChangePassword():
             return answers.done(user.id, user.version)
@@ -245,8 +232,5 @@ def _answer(state: State, command: ChangeCommand | EraseUser) -> Answer:
             raise AssertionError("a command about nobody is refused")
 
 
-def _store(context: CommandContext, state: State, answer: Answer) -> AnswerToStore | None:
-    if context.key is None:
-        return None
-    subject_id = state.user.id if isinstance(state, Registered) else state.id
-    return AnswerToStore(context.key, subject_id, answer)
+def _store(context: CommandContext, state: State, answer: CommandAnswer) -> AnswerToStore | None:
+    return None if context.key is None else AnswerToStore(context.key, subject(state), answer)

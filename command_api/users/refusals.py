@@ -1,6 +1,7 @@
-"""The domain's refusals: why a well-formed command is not carried out; errors.py says what is answered.
+"""The domain's refusals: why a well-formed command is not carried out.
 
-A refusal changes nothing. Its message is shown to the client, so it tells what to do and repeats no one's data.
+A refusal changes nothing. Its message is shown to the client, so it says what to do and repeats nobody's data.
+command_api/http/errors.py has the problem type of each.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ class RefusedError(Exception):
 
 
 class UserNotFoundError(RefusedError):
-    """There is no such user, or it was erased."""
+    """There is no such user, or the person was erased."""
 
     def __init__(self) -> None:
-        """The same words for both: an erased user is nobody."""
+        """The same words for both, so that nobody learns who was erased."""
         super().__init__("there is no user with this id")
 
 

@@ -1,36 +1,36 @@
 """Whether a commit whose reply was lost has happened.
 
-The rows themselves are the evidence: a committed change is the user's row with this event's id, or the event still in
-the outbox. Each was written in the very transaction that is asked about, with ids made for it. (A stored answer is no
-evidence: a duplicate of the request in another process may have stored it.)
-`pg_xact_status` is not asked: a change is one statement, so its transaction's id never reached us; and after a crash
-PostgreSQL hands out again the ids of transactions that left no flushed commit, so that the status of such an id can be
-somebody else's (tests/integration/command_api/test_settlement.py shows it).
+The rows are the evidence. A committed change left the user's row with the id of its event, and the event in the outbox
+until the relay has published it. Both were written in the transaction in question, with ids made for it. A stored
+answer is no evidence: a duplicate of the request in another process may have stored it. `pg_xact_status` is none
+either. A change is one statement, so the id of its transaction never reached us; and after a crash PostgreSQL gives the
+ids of transactions that left no flushed commit to others (tests/integration/command_api/users/test_settlement.py shows
+it).
 
-The evidence counts only once the old backend has ended its transaction: it may still be about to commit.
+The rows are read only once the old backend has ended its transaction: until then it may still commit.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
 from chassis.lifecycle import Backoff
-from chassis.postgres.database import INFRASTRUCTURE_ERRORS, connect, describe, disconnect
+from chassis.postgres.database import INFRASTRUCTURE_ERRORS, Connection, connect, describe, disconnect
 from chassis.settings import PostgresAddress
 from events.envelope import Envelope
 from events.user_events import USER_EVENTS
 
 log = structlog.get_logger("command.settlement")
 
-#: A server that crashed is back within seconds on a small database; nobody waits longer for the answer to a command.
+#: A small database is back within seconds of a crash; no client waits longer for the answer to a command.
 SETTLE_SECONDS: Final = 5.0
 RETRY_FIRST_SECONDS: Final = 0.02
 RETRY_CAP_SECONDS: Final = 0.5
 
-#: A process id is not used again within seconds, so a transaction under this one is the one in question.
+#: The operating system does not use a process id again within seconds, so its transaction is the one in question.
 _STILL_RUNNING: Final = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1 AND xact_start IS NOT NULL)"
 _EVIDENCE: Final = """
 SELECT u.version, u.event_id = $2 AS is_ours, e.version AS erased_version,
@@ -42,19 +42,19 @@ LEFT JOIN erased_users AS e ON e.id = asked.id
 
 
 class OutcomeUnknownError(Exception):
-    """The reply to a commit was lost, and nothing tells whether it happened."""
+    """The reply to a commit was lost, and whether it happened could not be found out."""
 
 
-async def settle(address: PostgresAddress, envelope: Envelope, backend: int) -> bool:
-    """Whether the commit happened.
+async def has_committed(address: PostgresAddress, envelope: Envelope, backend: int) -> bool:
+    """Whether the commit of the event with this envelope happened; `backend` is the server process that was to do it.
 
     Raises:
-        OutcomeUnknownError: the database did not tell within SETTLE_SECONDS, or its rows have moved on since.
+        OutcomeUnknownError: the database did not answer within SETTLE_SECONDS, or later commands have changed its rows.
     """
     bound = log.bind(user_id=str(envelope.subject_id), command_id=envelope.causation_id)
     try:
         async with asyncio.timeout(SETTLE_SECONDS):
-            committed = await _until_told(address, envelope, backend)
+            committed = await _ask_until_answered(address, envelope, backend)
     except TimeoutError:
         committed = None
     bound.warning("command.reply_lost", committed=committed)
@@ -63,14 +63,14 @@ async def settle(address: PostgresAddress, envelope: Envelope, backend: int) -> 
     return committed
 
 
-async def _until_told(address: PostgresAddress, envelope: Envelope, backend: int) -> bool | None:
+async def _ask_until_answered(address: PostgresAddress, envelope: Envelope, backend: int) -> bool | None:
     backoff = Backoff(first=RETRY_FIRST_SECONDS, cap=RETRY_CAP_SECONDS)
     while True:
         try:
             connection = await connect(address, application="muster settlement")
             try:
                 if not await connection.fetchval(_STILL_RUNNING, backend):
-                    return await _judge(connection, envelope)
+                    return await _evidence(connection, envelope)
             finally:
                 await disconnect(connection)
         except INFRASTRUCTURE_ERRORS as error:
@@ -78,22 +78,25 @@ async def _until_told(address: PostgresAddress, envelope: Envelope, backend: int
         await asyncio.sleep(backoff.next())
 
 
-async def _judge(connection: Any, envelope: Envelope) -> bool | None:
+async def _evidence(connection: Connection, envelope: Envelope) -> bool | None:
     row = await connection.fetchrow(_EVIDENCE, envelope.subject_id, envelope.event_id)
+    assert row is not None, "outer joins from one row"
     if row["is_ours"] or row["in_outbox"]:
         return True
-    return judge(envelope, row["version"], row["erased_version"])
+    return infer_from_versions(envelope, row["version"], row["erased_version"])
 
 
-def judge(envelope: Envelope, version: int | None, erased_version: int | None) -> bool | None:
-    """What the user's version says where the event itself is not to be found; None where it says nothing.
+def infer_from_versions(envelope: Envelope, version: int | None, erased_version: int | None) -> bool | None:
+    """Whether it happened, from the user's versions, where the event itself is not found; None where they cannot tell.
 
-    A version belongs to one event alone, so another event at ours or a lower one means that ours was not committed.
+    Each version belongs to one event. So if the user is at our version by another event, or at a lower one, ours was
+    not committed.
     """
     if erased_version is not None and envelope.type == USER_EVENTS.tombstone_type:
-        return True  # by this erasure or another one: the person is forgotten, which is all that was asked for
+        return True  # by this erasure or another one: the person is forgotten, as was asked
     newest = version if erased_version is None else erased_version
     if newest is None or newest <= envelope.version:
         return False
-    # Later commands have covered the traces. A registration's id was made for it: where the user is, or was, it was.
+    # Later commands have overwritten the evidence. But a registration's id was made for it alone, so where there is or
+    # was such a user, the registration was committed.
     return True if envelope.version == 1 else None

@@ -30,7 +30,7 @@ class Unregistered:
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """A user who is there, active or deactivated."""
+    """A user, active or deactivated."""
 
     user: PublicUser
 

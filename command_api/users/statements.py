@@ -2,25 +2,41 @@
 
 A change is one statement, so one round trip and one transaction: write the user's row, guarded by the version that was
 loaded; from the row that was written append the event, and store the answer where the client sent a key. Where no row
-was written nothing is.
+was written, no event is appended and no answer stored.
 """
 
 from typing import Any, Final
 
-from sqlalchemy import CTE, Table, bindparam, delete, func, insert, literal_column, null, select, update
-from sqlalchemy.sql.dml import Insert
+from sqlalchemy import CTE, Table, bindparam, delete, func, insert, select, update
 
 from chassis.postgres.statements import Statement, compile_statement
-from command_api.idempotency.records import idempotency_records
+from command_api.idempotency.records import ANSWER_COLUMNS, DIGEST, idempotency_records, store_from
+from command_api.users.rows import PUBLIC_COLUMNS
 from command_api.users.tables import erased_users, users
 from outbox.append import append_from
 
-#: Parameters of a user's columns are `user_<column>`, those of a stored answer `answer_<column>`.
-_ANSWER_COLUMNS = [column for column in idempotency_records.columns if column.name != "created_at"]
+_USER_ID: Final = bindparam("user_id", type_=users.c.id.type)
+_EXPECTED_VERSION: Final = bindparam("expected_version", type_=users.c.version.type)
+#: What is loaded of a user: the public user and the password's hash.
+_LOADED: Final = [users.c[name] for name in (*PUBLIC_COLUMNS, "password_hash")]
 
 
 def _parameters(table: Table, prefix: str) -> dict[str, Any]:
+    """A parameter `<prefix>_<column>` for each column."""
     return {column.name: bindparam(f"{prefix}_{column.name}", type_=column.type) for column in table.columns}
+
+
+def _load_all() -> Statement:
+    """The user, the erasure and the stored answer, each where there is one."""
+    asked = select(_USER_ID.label("id")).subquery("asked")
+    found = (
+        asked.outerjoin(users, users.c.id == asked.c.id)
+        .outerjoin(erased_users, erased_users.c.id == asked.c.id)
+        .outerjoin(idempotency_records, idempotency_records.c.digest == DIGEST)
+    )
+    return compile_statement(
+        select(*_LOADED, erased_users.c.version.label("erased_version"), *ANSWER_COLUMNS).select_from(found)
+    )
 
 
 def _insert_user() -> CTE:
@@ -33,10 +49,9 @@ def _update_user() -> CTE:
     del values["created_at"]
     # Only a change of password brings a hash.
     values["password_hash"] = func.coalesce(values["password_hash"], users.c.password_hash)
-    expected = bindparam("expected_version", type_=users.c.version.type)
     return (
         update(users)
-        .where(users.c.id == identifier, users.c.version == expected)
+        .where(users.c.id == identifier, users.c.version == _EXPECTED_VERSION)
         .values(values)
         .returning(users.c.id)
         .cte("u")
@@ -47,33 +62,27 @@ def _insert_erased() -> CTE:
     return insert(erased_users).values(_parameters(erased_users, "erased")).returning(erased_users.c.id).cte("u")
 
 
-def _store_answer(source: CTE) -> Insert:
-    parameters = [bindparam(f"answer_{column.name}", type_=column.type) for column in _ANSWER_COLUMNS]
-    return insert(idempotency_records).from_select(_ANSWER_COLUMNS, select(*parameters).select_from(source))
-
-
 def _append(written: CTE) -> Statement:
     return compile_statement(append_from(written))
 
 
 def _append_and_store(written: CTE) -> Statement:
-    stored = _store_answer(written).returning(idempotency_records.c.digest).cte("r")
-    return compile_statement(append_from(written).add_cte(stored))
+    return compile_statement(append_from(written).add_cte(store_from(written).cte("r")))
 
 
 def _store_for(table: Table, *, lock: bool) -> Statement:
-    """Store the answer of a command that changes nothing, while what it is about is still as it was loaded.
+    """Store the answer of a command that changes nothing, while its subject is still as it was loaded.
 
     The lock keeps an erasure from overlooking the record: either it waits and then finds it, or this finds no user.
     """
     subject = select(table.c.id).where(
-        table.c.id == bindparam("answer_subject_id", type_=table.c.id.type),
-        table.c.version == bindparam("expected_version", type_=table.c.version.type),
+        table.c.id == bindparam("answer_subject_id", type_=table.c.id.type), table.c.version == _EXPECTED_VERSION
     )
-    source = (subject.with_for_update(read=True) if lock else subject).cte("u")
-    return compile_statement(_store_answer(source).returning(idempotency_records.c.digest))
+    return compile_statement(store_from((subject.with_for_update(read=True) if lock else subject).cte("u")))
 
 
+LOAD_USER: Final = compile_statement(select(*_LOADED).where(users.c.id == _USER_ID))
+LOAD_ALL: Final = _load_all()
 REGISTER: Final = _append(_insert_user())
 REGISTER_AND_STORE: Final = _append_and_store(_insert_user())
 CHANGE: Final = _append(_update_user())
@@ -82,18 +91,6 @@ STORE_FOR_USER: Final = _store_for(users, lock=True)
 STORE_FOR_ERASED: Final = _store_for(erased_users, lock=False)
 ERASE: Final = _append(_insert_erased())
 ERASE_AND_STORE: Final = _append_and_store(_insert_erased())
-
 DELETE_USER: Final = compile_statement(
-    delete(users)
-    .where(
-        users.c.id == bindparam("user_id", type_=users.c.id.type),
-        users.c.version == bindparam("expected_version", type_=users.c.version.type),
-    )
-    .returning(users.c.id)
-)
-#: What was answered about the erased is forgotten; that a key was used is not.
-FORGET_ANSWERS: Final = compile_statement(
-    update(idempotency_records)
-    .where(idempotency_records.c.subject_id == bindparam("user_id", type_=users.c.id.type))
-    .values(status=410, fingerprint=null(), headers=literal_column("'{}'"), body=null())
+    delete(users).where(users.c.id == _USER_ID, users.c.version == _EXPECTED_VERSION).returning(users.c.id)
 )

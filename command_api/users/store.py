@@ -1,56 +1,52 @@
 """The users in the command database: load one, and commit what a command did to it together with its event.
 
 A commit is all or nothing: the user's row, the outbox row, and the stored answer where the client sent a key. `commit`
-returns only after COMMIT. Where the reply to it is lost, the rows tell what became of it (settlement.py).
+returns only after COMMIT. Where the reply to it is lost, the rows tell whether it happened (settlement.py).
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
 
-from chassis.postgres.database import Database, DatabaseUnavailableError, describe
+from chassis.postgres.database import Connection, Database, DatabaseUnavailableError, describe
 from chassis.postgres.statements import Statement
-from chassis.text_keys import text_key
-from command_api.idempotency.records import KEY_IS_UNIQUE
-from command_api.idempotency.replay import Answer, IdempotencyKey, StoredAnswer
+from command_api.idempotency.keys import IdempotencyKey
+from command_api.idempotency.records import (
+    FORGET_ANSWERS,
+    KEY_IS_UNIQUE,
+    LOAD_ANSWER,
+    AnswerToStore,
+    KeyTakenError,
+    stored_answer,
+)
+from command_api.idempotency.replay import StoredAnswer
 from command_api.users import statements
-from command_api.users.refusals import EmailTakenError, RefusedError, UsernameTakenError
-from command_api.users.settlement import settle
+from command_api.users.refusals import EmailTakenError, UsernameTakenError
+from command_api.users.rows import COLUMNS, public_user, user_row
+from command_api.users.settlement import has_committed
 from command_api.users.state import Erased, Registered, State, Unregistered
 from command_api.users.tables import EMAIL_IS_UNIQUE, USERNAME_IS_UNIQUE
-from command_api.users.values import Attributes
 from events.envelope import Envelope
-from events.user_events import ChangeEvent, PublicUser, UserErased, UserRegistered
+from events.user_events import ChangeEvent, UserErased, UserRegistered
 from outbox.append import append_arguments
 
 #: The one table from a constraint's name to what its violation means.
-REFUSALS: Final[dict[str | None, type[RefusedError]]] = {
+_VIOLATIONS: Final[dict[str | None, type[Exception]]] = {
     EMAIL_IS_UNIQUE: EmailTakenError,
     USERNAME_IS_UNIQUE: UsernameTakenError,
+    KEY_IS_UNIQUE: KeyTakenError,
 }
-
-_LOAD_USER: Final = """
-SELECT id, version, status, email, email_verified, username, display_name, attributes, password_hash, created_at,
-       updated_at
-FROM users WHERE id = $1
-"""
-_LOAD_ALL: Final = """
-SELECT u.id, u.version, u.status, u.email, u.email_verified, u.username, u.display_name, u.attributes, u.password_hash,
-       u.created_at, u.updated_at, e.version AS erased_version,
-       r.status AS answer_status, r.fingerprint, r.headers, r.body
-FROM (SELECT $1::uuid AS id) AS asked
-LEFT JOIN users AS u ON u.id = asked.id
-LEFT JOIN erased_users AS e ON e.id = asked.id
-LEFT JOIN idempotency_records AS r ON r.digest = $2
-"""
-_LOAD_ANSWER: Final = (
-    "SELECT status AS answer_status, fingerprint, headers, body FROM idempotency_records WHERE digest = $1"
+#: The server's refusals that say something about the command; all others are outages or bugs.
+_REFUSALS: Final = (
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.DeadlockDetectedError,
 )
+_USER_PARAMETERS: Final = tuple(f"user_{column}" for column in COLUMNS)
 
 
 class ContendedError(Exception):
@@ -64,13 +60,9 @@ class UnexpectedViolationError(Exception):
     """
 
 
-class KeyTakenError(Exception):
-    """Another process has stored an answer for the same key a moment ago."""
-
-
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What the database knows: the user's state, their secret, and the answer that was stored for the key."""
+    """What the database knows: the user's state, the hash of their password, and the answer stored for the key."""
 
     state: State
     password_hash: str | None = None
@@ -78,33 +70,13 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class PendingChange:
     """What one command did, ready to be committed; `value` is the event as it will be published."""
 
     event: ChangeEvent | UserErased
     envelope: Envelope
     value: bytes | None
     password_hash: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerToStore:
-    """An answer and the key it is stored under."""
-
-    key: IdempotencyKey
-    subject_id: UUID
-    answer: Answer
-
-    def arguments(self) -> dict[str, Any]:
-        """The named arguments of the statements that store."""
-        return {
-            "answer_digest": self.key.digest,
-            "answer_fingerprint": self.key.fingerprint,
-            "answer_subject_id": self.subject_id,
-            "answer_status": self.answer.status,
-            "answer_headers": json.dumps(self.answer.headers),
-            "answer_body": self.answer.body,
-        }
 
 
 class UserStore:
@@ -122,10 +94,11 @@ class UserStore:
         """
         async with self._database.connection() as connection:
             if key is None:
-                row = await connection.fetchrow(_LOAD_USER, user_id)
+                row = await connection.fetchrow(statements.LOAD_USER.sql, user_id)
                 if row is not None:
-                    return Loaded(Registered(_user(row)), row["password_hash"])
-            row = await connection.fetchrow(_LOAD_ALL, user_id, key.digest if key else None)
+                    return Loaded(Registered(public_user(row)), row["password_hash"])
+            arguments = statements.LOAD_ALL.args(user_id=user_id, digest=key.digest if key else None)
+            row = await connection.fetchrow(statements.LOAD_ALL.sql, *arguments)
         assert row is not None, "outer joins from one row"
         return _loaded(user_id, row)
 
@@ -136,17 +109,17 @@ class UserStore:
             DatabaseUnavailableError: it cannot be asked now.
         """
         async with self._database.connection() as connection:
-            row = await connection.fetchrow(_LOAD_ANSWER, key.digest)
-        return None if row is None else _stored(row)
+            row = await connection.fetchrow(LOAD_ANSWER.sql, key.digest)
+        return None if row is None else stored_answer(row)
 
-    async def commit(self, change: Change, store: AnswerToStore | None) -> bool:
+    async def commit(self, change: PendingChange, store: AnswerToStore | None) -> bool:
         """Commit the change; False where the user is no longer at the version before it, and nothing was written.
 
         Raises:
             EmailTakenError, UsernameTakenError: another user has it.
             KeyTakenError: another process stored an answer for this key first.
             ContendedError: a lock could not be had; nothing was written.
-            OutcomeUnknownError: the reply was lost, and what became of the commit cannot be told.
+            OutcomeUnknownError: the reply was lost, and whether the commit happened cannot be told.
             DatabaseUnavailableError: it cannot be asked now; nothing was written.
         """
         backend: int | None = None
@@ -157,15 +130,13 @@ class UserStore:
                     return await _erase(connection, change.event, change.envelope, store)
                 statement, arguments = _change_statement(change, store)
                 return await connection.fetchval(statement.sql, *statement.args(**arguments)) is not None
-        except asyncpg.IntegrityConstraintViolationError as error:
-            raise _refusal(error) from None
-        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
-            raise ContendedError(describe(error)) from error
+        except _REFUSALS as error:
+            raise _meaning(error) from None
         except DatabaseUnavailableError as error:
             if backend is None:
                 raise
-            # Settled only now, with the connection discarded: it is in doubt, and its place is somebody else's.
-            if await settle(self._database.address, change.envelope, backend):
+            # The connection was discarded first, so that another may be opened in its place meanwhile.
+            if await has_committed(self._database.address, change.envelope, backend):
                 return True
             raise DatabaseUnavailableError(f"not committed: {describe(error)}") from error
 
@@ -183,20 +154,19 @@ class UserStore:
             case Unregistered():
                 raise AssertionError("a command about nobody is refused")
         arguments = statement.args(**store.arguments(), expected_version=version)
-        async with self._database.connection() as connection:
-            try:
+        try:
+            async with self._database.connection() as connection:
                 return await connection.fetchval(statement.sql, *arguments) is not None
-            except asyncpg.IntegrityConstraintViolationError as error:
-                raise _refusal(error) from None
-            except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
-                raise ContendedError(describe(error)) from error
+        except _REFUSALS as error:
+            raise _meaning(error) from None
 
 
-def _change_statement(change: Change, store: AnswerToStore | None) -> tuple[Statement, dict[str, Any]]:
+def _change_statement(change: PendingChange, store: AnswerToStore | None) -> tuple[Statement, dict[str, Any]]:
     assert not isinstance(change.event, UserErased)
     user = change.event.user
+    row = user_row(user, change.envelope.event_id, change.password_hash)
     arguments = {
-        **_user_arguments(user, change.envelope.event_id, change.password_hash),
+        **dict(zip(_USER_PARAMETERS, row, strict=True)),
         **append_arguments(change.envelope, change.value),
     }
     if store:
@@ -207,11 +177,11 @@ def _change_statement(change: Change, store: AnswerToStore | None) -> tuple[Stat
     return (statements.CHANGE_AND_STORE if store else statements.CHANGE), arguments
 
 
-async def _erase(connection: Any, event: UserErased, envelope: Envelope, store: AnswerToStore | None) -> bool:
+async def _erase(connection: Connection, event: UserErased, envelope: Envelope, store: AnswerToStore | None) -> bool:
     """Separate statements, because each must see what committed while the one before waited for its lock.
 
     A statement sees the rows as of its own beginning: a single one would overlook the answer that a concurrent command
-    stored while the lock on the user was waited for.
+    stored while it waited for the lock on the user.
     """
     append = statements.ERASE_AND_STORE if store else statements.ERASE
     arguments = {
@@ -226,72 +196,23 @@ async def _erase(connection: Any, event: UserErased, envelope: Envelope, store: 
         guard = delete.args(user_id=event.user_id, expected_version=event.version - 1)
         if await connection.fetchval(delete.sql, *guard) is None:
             return False
-        await connection.execute(statements.FORGET_ANSWERS.sql, *statements.FORGET_ANSWERS.args(user_id=event.user_id))
+        await connection.execute(FORGET_ANSWERS.sql, *FORGET_ANSWERS.args(subject_id=event.user_id))
         await connection.execute(append.sql, *append.args(**arguments))
     return True
 
 
-def _user_arguments(user: PublicUser, event_id: UUID, password_hash: str | None) -> dict[str, Any]:
-    return {
-        "user_id": user.id,
-        "user_version": user.version,
-        "user_event_id": event_id,
-        "user_status": user.status,
-        "user_email": user.email,
-        "user_email_key": text_key(user.email),
-        "user_email_verified": user.email_verified,
-        "user_username": user.username,
-        "user_username_key": text_key(user.username),
-        "user_display_name": user.display_name,
-        "user_attributes": attributes_text(user.attributes),
-        "user_password_hash": password_hash,
-        "user_created_at": user.created_at,
-        "user_updated_at": user.updated_at,
-    }
-
-
-def attributes_text(attributes: Attributes) -> str:
-    """The JSON that is stored: numbers stay as they are written, most users have none."""
-    if not attributes:
-        return "{}"
-    return json.dumps(attributes, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-
-
 def _loaded(user_id: UUID, row: asyncpg.Record) -> Loaded:
-    answer = _stored(row)
+    answer = stored_answer(row)
     if row["id"] is not None:
-        return Loaded(Registered(_user(row)), row["password_hash"], answer)
+        return Loaded(Registered(public_user(row)), row["password_hash"], answer)
     if row["erased_version"] is not None:
         return Loaded(Erased(user_id, row["erased_version"]), answer=answer)
     return Loaded(Unregistered(user_id), answer=answer)
 
 
-def _user(row: asyncpg.Record) -> PublicUser:
-    """The row as it was validated when it was written: validating again would only cost time."""
-    return PublicUser.model_construct(
-        id=row["id"],
-        email=row["email"],
-        username=row["username"],
-        email_verified=row["email_verified"],
-        display_name=row["display_name"],
-        attributes=json.loads(row["attributes"]) if row["attributes"] != "{}" else {},
-        is_active=row["status"] == "active",
-        status=row["status"],
-        version=row["version"],
-        created_at=row["created_at"],
-        updated_at=row["updated_at"],
-    )
-
-
-def _stored(row: asyncpg.Record) -> StoredAnswer | None:
-    if row["answer_status"] is None:
-        return None
-    return StoredAnswer(Answer(row["answer_status"], json.loads(row["headers"]), row["body"]), row["fingerprint"])
-
-
-def _refusal(error: asyncpg.IntegrityConstraintViolationError) -> Exception:
-    """What a violated constraint means."""
-    if error.constraint_name == KEY_IS_UNIQUE:
-        return KeyTakenError()
-    refusal = REFUSALS.get(error.constraint_name)
-    return refusal() if refusal else UnexpectedViolationError(error.constraint_name or type(error).__name__)
+def _meaning(error: asyncpg.PostgresError) -> Exception:
+    """What the server's refusal of a statement means for the command."""
+    if not isinstance(error, asyncpg.IntegrityConstraintViolationError):
+        return ContendedError(describe(error))
+    violated = _VIOLATIONS.get(error.constraint_name)
+    return violated() if violated else UnexpectedViolationError(error.constraint_name or type(error).__name__)

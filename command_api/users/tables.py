@@ -1,7 +1,8 @@
 """The users' tables of the command database: current state, and what stays of the erased.
 
-Keys are text_key() of the address or name: made in Python, compared by code point, unique. The constraints' names are
-what command_api/users/store.py maps to refusals.
+A field of the public user has the column of its name (command_api/users/rows.py). Keys are text_key() of the address or
+name: made in Python, compared by code point, unique. command_api/users/store.py maps the constraints' names to
+refusals.
 """
 
 from typing import Final
@@ -25,13 +26,13 @@ USERS_PRIMARY_KEY: Final = "users_pkey"
 EMAIL_IS_UNIQUE: Final = "users_email_key_unique"
 USERNAME_IS_UNIQUE: Final = "users_username_key_unique"
 
-metadata = MetaData()
+users_metadata = MetaData()
 
-#: `version` grows by one per event; `event_id` is the event that brought it, by which a lost reply is settled.
+#: `version` grows by one with each event; `event_id` is the newest, and proves its commit where the reply was lost.
 #: `attributes` is json, not jsonb: jsonb rewrites numbers (1e300 becomes an integer of 301 digits).
 users = Table(
     "users",
-    metadata,
+    users_metadata,
     Column("id", Uuid, nullable=False),
     Column("version", BigInteger, nullable=False),
     Column("event_id", Uuid, nullable=False),
@@ -58,7 +59,7 @@ users = Table(
 #: A bare id and its final version, so that retries of an erasure and tokens keep working. Nothing personal.
 erased_users = Table(
     "erased_users",
-    metadata,
+    users_metadata,
     Column("id", Uuid, nullable=False),
     Column("version", BigInteger, nullable=False),
     Column("erased_at", DateTime(timezone=True), nullable=False),

@@ -41,7 +41,7 @@ def _side(name: str, location: str, metadata: MetaData) -> Side:
 
 
 SIDES = {
-    "command": _side("command", command.LOCATION, command_metadata()),
+    "command": _side("command", command.MIGRATIONS, command_metadata()),
     "query": _side("query", query.LOCATION, query_tables.metadata),
 }
 

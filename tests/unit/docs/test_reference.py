@@ -16,7 +16,7 @@ from cli.demo import DemoSettings
 from cli.main import COMMANDS, app
 from cli.topics import TopicsSettings
 from command_api.app import create_app as create_command_app
-from command_api.http import errors
+from command_api.problems import COMMAND_PROBLEMS
 from command_api.settings import CommandApiSettings
 from events.user_events import USER_EVENTS
 from outbox.settings import RelaySettings
@@ -149,7 +149,7 @@ def test_every_event_type_is_on_its_page_and_no_other() -> None:
 
 
 @pytest.mark.parametrize(
-    ("heading", "types"), [("Command API", errors.PROBLEMS), ("Query API", problems.PROBLEMS), ("Both APIs", COMMON)]
+    ("heading", "types"), [("Command API", COMMAND_PROBLEMS), ("Query API", problems.PROBLEMS), ("Both APIs", COMMON)]
 )
 def test_every_problem_type_is_on_the_apis_page_with_its_status(heading: str, types: tuple[Any, ...]) -> None:
     text = (REFERENCE / "http-apis.md").read_text(encoding="utf-8")

@@ -12,8 +12,8 @@ import cli.operations.audit_comparison as auditing
 from chassis.identifiers import new_id
 from chassis.postgres.database import Database
 from chassis.settings import PostgresAddress
-from chassis.text_keys import text_key
-from cli.operations.audit_comparison import Comparison, Difference, Kind
+from cli.operations.audit_comparison import Comparison, Difference, DifferenceKind
+from command_api.users.rows import COLUMNS, user_row
 from events.user_events import PublicUser, UserErased, UserRegistered
 from projectors.projections.users import UsersWriter
 from tests.integration.projectors.folds import changes_of
@@ -36,14 +36,11 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 async def in_command(database: Database, users: Sequence[PublicUser], erased: Sequence[tuple[UUID, int]] = ()) -> None:
     async with database.connection() as connection:
         for user in users:
-            values = {name: value for name, value in user if name not in {"is_active", "attributes"}}
-            values |= {
-                "email_key": text_key(user.email), "username_key": text_key(user.username), "event_id": new_id(),
-                "password_hash": "x", "attributes": json.dumps(user.attributes, indent=1),
-            }  # fmt: skip
-            names = ", ".join(values)
-            marks = ", ".join(f"${number}" for number in range(1, len(values) + 1))
-            await connection.execute(f"INSERT INTO users ({names}) VALUES ({marks})", *values.values())
+            # Spaced, as nobody stores attributes, for the spelling of both sides may differ.
+            row = dict(zip(COLUMNS, user_row(user, new_id(), "x"), strict=True))
+            row["attributes"] = json.dumps(user.attributes, indent=1)
+            marks = ", ".join(f"${number}" for number in range(1, len(row) + 1))
+            await connection.execute(f"INSERT INTO users ({', '.join(row)}) VALUES ({marks})", *row.values())
         for user_id, version in erased:
             await connection.execute("INSERT INTO erased_users VALUES ($1, $2, now())", user_id, version)
 
@@ -112,13 +109,13 @@ async def test_each_way_to_differ_is_told_apart(command: Database, database: Dat
     assert compared == 39
     assert sorted(found, key=lambda one: one.user_id) == sorted(
         [
-            Difference(missing.id, Kind.BEHIND, 1, None, ()),
-            Difference(stale.id, Kind.BEHIND, 3, 1, ()),
-            Difference(ahead.id, Kind.AHEAD, 1, 3, ()),
-            Difference(unknown.id, Kind.AHEAD, None, 1, ()),
-            Difference(altered.id, Kind.DIFFERENT, 1, 1, ("display_name",)),
-            Difference(unerased.id, Kind.BEHIND, 2, 1, ()),
-            Difference(revived.id, Kind.AHEAD, 1, 2, ()),
+            Difference(missing.id, DifferenceKind.BEHIND, 1, None, ()),
+            Difference(stale.id, DifferenceKind.BEHIND, 3, 1, ()),
+            Difference(ahead.id, DifferenceKind.AHEAD, 1, 3, ()),
+            Difference(unknown.id, DifferenceKind.AHEAD, None, 1, ()),
+            Difference(altered.id, DifferenceKind.DIFFERENT, 1, 1, ("display_name",)),
+            Difference(unerased.id, DifferenceKind.BEHIND, 2, 1, ()),
+            Difference(revived.id, DifferenceKind.AHEAD, 1, 2, ()),
         ],
         key=lambda one: one.user_id,
     )
@@ -150,7 +147,7 @@ async def test_a_document_that_is_not_the_users_is_a_difference_and_no_error(
         )
     compared, found = await differences(command, database)
     assert compared == 20
-    assert found == [Difference(users[3].id, Kind.DIFFERENT, 1, 1, fields)]
+    assert found == [Difference(users[3].id, DifferenceKind.DIFFERENT, 1, 1, fields)]
 
 
 async def test_numbers_that_jsonb_would_rewrite_are_equal(command: Database, database: Database) -> None:

@@ -18,7 +18,7 @@ from command_api.app import create_app
 from command_api.users import decisions
 from command_api.users.commands import RegisterUser
 from command_api.users.state import Unregistered
-from command_api.users.store import Change, UserStore
+from command_api.users.store import PendingChange, UserStore
 from events.envelope import Envelope
 from events.user_events import USER_EVENTS
 from tests.integration.command_api.conftest import (
@@ -225,7 +225,7 @@ async def test_after_a_silence_the_next_command_has_another_connection(
     assert len([entry for entry in logs if entry["event"] == "command.reply_lost"]) == 1
 
 
-def _registration(name: str) -> Change:
+def _registration(name: str) -> PendingChange:
     event = decisions.register(Unregistered(new_id()), RegisterUser(**registration(name)), utc_now())
     envelope = Envelope(
         event_id=new_id(),
@@ -238,7 +238,7 @@ def _registration(name: str) -> Change:
         causation_id="test",
         traceparent=None,
     )
-    return Change(event=event, envelope=envelope, value=USER_EVENTS.encode(event), password_hash="hash")
+    return PendingChange(event=event, envelope=envelope, value=USER_EVENTS.encode(event), password_hash="hash")
 
 
 @pytest.mark.parametrize("kind", [DatabaseUnavailableError, TimeoutError])

@@ -12,9 +12,8 @@ from fastapi import FastAPI
 
 from chassis.consistency import ConsistencyToken
 from chassis.identifiers import new_id_text
-from command_api.causes import Cause
 from command_api.users.commands import RegisterUser
-from command_api.users.handlers import CommandContext
+from command_api.users.context import Cause, CommandContext
 from command_api.users.store import UnexpectedViolationError
 from tests.envelopes import envelope_of
 from tests.integration.command_api.conftest import Connection, problem, register, registration

@@ -15,7 +15,7 @@ from chassis.http.problems import COMMON
 from chassis.settings import PostgresAddress
 from command_api.app import create_app
 from command_api.http.dependencies import handlers
-from command_api.http.errors import PROBLEMS
+from command_api.problems import COMMAND_PROBLEMS
 from local_stack.ports import free_port
 from tests.integration.command_api.conftest import (
     Connection,
@@ -130,7 +130,7 @@ async def test_what_is_no_object_is_said_in_the_words_of_json(
 
 async def test_every_problem_type_has_a_page_that_says_what_to_do(api: httpx.AsyncClient) -> None:
     index = (await api.get("/problems/")).text
-    for kind in (*COMMON, *PROBLEMS):
+    for kind in (*COMMON, *COMMAND_PROBLEMS):
         page = await api.get(kind.uri)
         assert page.status_code == 200
         assert page.headers["content-type"].startswith("text/html")

@@ -16,10 +16,10 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from chassis.identifiers import new_id
-from command_api.causes import Cause
 from command_api.http import imports as routes
-from command_api.imports.handlers import ImportHandlers
-from command_api.imports.lines import BYTES
+from command_api.imports.handlers import ImportHandlers, ImportSummary, LineResult
+from command_api.imports.lines import IMPORT_BYTES
+from command_api.users.context import Cause
 from events.user_events import USER_EVENTS
 from tests.envelopes import envelope_of
 from tests.integration.command_api.conftest import Connection, problem, register, registration, until_somebody_waits
@@ -321,14 +321,18 @@ class Hasher:
 TWO_BATCHES = body_of(registration(f"user{number}") for number in range(1000))
 
 
-def importing(app: FastAPI, hasher: Hasher) -> AsyncGenerator[bytes]:
+def importing(app: FastAPI, hasher: Hasher) -> AsyncGenerator[list[LineResult] | ImportSummary]:
     imports: ImportHandlers = replace(app.state.resources.imports, passwords=hasher)
     return imports.run(TWO_BATCHES, Cause(command_id="test", correlation_id="test"))
 
 
-async def first_part(results: AsyncGenerator[bytes]) -> list[dict[str, Any]]:
+async def first_part(results: AsyncGenerator[list[LineResult] | ImportSummary]) -> list[dict[str, Any]]:
     async with asyncio.timeout(10):
-        return [json.loads(item) for item in (await anext(results)).splitlines()]
+        return as_sent(await anext(results))
+
+
+def as_sent(part: list[LineResult] | ImportSummary) -> list[dict[str, Any]]:
+    return [json.loads(item) for item in routes.encode(part).splitlines()]
 
 
 @pytest.mark.usefixtures("api")
@@ -339,7 +343,7 @@ async def test_a_batch_is_answered_while_the_next_one_is_hashed(app: FastAPI, da
     first = await first_part(results)
     there = await database.fetchval("SELECT count(*) FROM users")
     hasher.may_go_on.set()
-    rest = [json.loads(item) for part in [part async for part in results] for item in part.splitlines()]
+    rest = [item for part in [part async for part in results] for item in as_sent(part)]
 
     assert [result["line"] for result in first] == list(range(1, 501))
     assert there == 500
@@ -382,7 +386,7 @@ def has_begun(hasher: Hasher) -> Callable[[], Awaitable[bool]]:
 
 async def test_too_many_lines_or_bytes_are_refused_whole(api: httpx.AsyncClient, database: Connection) -> None:
     many = await api.post("/users/import", content=b"{}\n" * 10_001, headers=HEADERS)
-    much = await api.post("/users/import", content=b" " * (BYTES + 1), headers=HEADERS)
+    much = await api.post("/users/import", content=b" " * (IMPORT_BYTES + 1), headers=HEADERS)
 
     problem(many, 413, "payload-too-large")
     problem(much, 413, "payload-too-large")

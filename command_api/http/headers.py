@@ -1,0 +1,83 @@
+"""The headers of a command, read and checked: If-Match, Idempotency-Key, traceparent."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from chassis.http.api import malformed_header
+from chassis.identifiers import new_id_text
+from chassis.telemetry import request_id
+from command_api.idempotency.keys import InvalidKeyError, Keys
+from command_api.users.context import Cause, CommandContext, Precondition
+
+_ANY_VERSION: Final = "*"
+#: One entity tag and what separates it from the next (RFC 9110, section 8.8.3).
+_TAG: Final = re.compile(r'\s*(?P<weak>W/)?"(?P<opaque>[\x21\x23-\x7e\x80-\xff]*)"\s*(?:,|$)')
+#: `5`, or `5.` and anything: the query API adds the shape of its document to the version.
+_VERSION: Final = re.compile(r"(?P<version>[1-9]\d{0,18})(?:\..*)?")
+
+#: W3C Trace Context, section 3.2.2: version, trace id, parent id, flags. Version 00 has nothing after them.
+_TRACEPARENT: Final = re.compile(r"(?!ff)([0-9a-f]{2})-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
+#: Later versions may be longer; no caller needs more than this.
+_TRACEPARENT_CHARACTERS: Final = 128
+
+
+class InvalidPreconditionError(ValueError):
+    """The header is no list of entity tags."""
+
+
+def make_context(
+    keys: Keys, *, traceparent: str | None, if_match: str | None, key: str | None, request: tuple[str, str, bytes]
+) -> CommandContext:
+    """What these headers say; `request` is the method, the path with ids in one form, and the body.
+
+    Raises:
+        Problem: 400, where If-Match or Idempotency-Key cannot be read.
+    """
+    cause = Cause(command_id=new_id_text(), correlation_id=request_id.get(), traceparent=valid_traceparent(traceparent))
+    try:
+        precondition = None if if_match is None else parse_if_match(if_match)
+    except InvalidPreconditionError as error:
+        raise malformed_header("If-Match", str(error)) from error
+    if key is None:
+        return CommandContext(cause=cause, precondition=precondition)
+    method, path, body = request
+    try:
+        made = keys.make(key, method=method, path=path, body=body, if_match=if_match)
+    except InvalidKeyError as error:
+        raise malformed_header("Idempotency-Key", str(error)) from error
+    return CommandContext(cause=cause, precondition=precondition, key=made)
+
+
+def parse_if_match(header: str) -> Precondition:
+    """Read an If-Match header (RFC 9110, section 13.1.1); weak tags and tags that are not ours match nothing.
+
+    Raises:
+        InvalidPreconditionError: it is no list of entity tags.
+    """
+    if header.strip() == _ANY_VERSION:
+        return Precondition(None)
+    if not header.strip():
+        raise InvalidPreconditionError("is empty; leave it out, or give the ETag you saw")
+    versions = set()
+    position = 0
+    while position < len(header):
+        tag = _TAG.match(header, position)
+        if tag is None:
+            raise InvalidPreconditionError('must be entity tags in double quotes, such as "5", or *')
+        position = tag.end()
+        version = _VERSION.fullmatch(tag["opaque"])
+        if version and not tag["weak"]:
+            versions.add(int(version["version"]))
+    return Precondition(frozenset(versions))
+
+
+def valid_traceparent(header: str | None) -> str | None:
+    """The header where it is a valid `traceparent`, else None: a broken one must not travel on with the event."""
+    if header is None or len(header) > _TRACEPARENT_CHARACTERS:
+        return None
+    match = _TRACEPARENT.fullmatch(header)
+    if match is None or (match[1] == "00" and match[2]):
+        return None
+    return header

@@ -1,0 +1,39 @@
+"""What comes with a command beside its body: its cause, the version it is meant for, and the key of its retries.
+
+command_api/http/headers.py reads them from the request's headers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from command_api.idempotency.keys import IdempotencyKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """Why an event happened: the command (causation), the request (correlation) and the caller's trace."""
+
+    command_id: str
+    correlation_id: str
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Precondition:
+    """The versions to which the client would have its command applied; None stands for any."""
+
+    versions: frozenset[int] | None
+
+    def holds(self, version: int) -> bool:
+        """Whether this version is one of them."""
+        return self.versions is None or version in self.versions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandContext:
+    """What came with one command."""
+
+    cause: Cause
+    precondition: Precondition | None = None
+    key: IdempotencyKey | None = None
