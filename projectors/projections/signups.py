@@ -84,5 +84,5 @@ def carry_over(old: int, new: int) -> CarryOver:
 
 
 PROJECTION: Final = Projection(
-    signups.PROJECTION, signups.SHAPE, signups.CHANNEL, SignupsWriter, {1: carry_over}, PATIENCE_MS
+    signups.SCHEMA.name, signups.SCHEMA.shape, signups.SCHEMA.channel, SignupsWriter, {1: carry_over}, PATIENCE_MS
 )

@@ -121,4 +121,6 @@ def carry_over(old: int, new: int) -> CarryOver:
     return CarryOver(names["old_erased"], [_CARRY_ERASED.format_map(names)])
 
 
-PROJECTION: Final = Projection(users.PROJECTION, users.SHAPE, users.CHANNEL, UsersWriter, {1: carry_over}, PATIENCE_MS)
+PROJECTION: Final = Projection(
+    users.SCHEMA.name, users.SCHEMA.shape, users.SCHEMA.channel, UsersWriter, {1: carry_over}, PATIENCE_MS
+)

@@ -1,0 +1,43 @@
+"""What a projection declares of itself: its name, the shape of its tables, and where its readers are notified.
+
+Each projection makes one declaration, beside its tables; `catalogue.py` lists them. Projectors, the query API and the
+generations take every fact about a projection from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from sqlalchemy import MetaData, Table
+
+
+class GenerationTables(Protocol):
+    """The tables of one generation, named `<projection>_g<number>`, or that, an underscore and more.
+
+    A generation's tables are found again by these names.
+    """
+
+    @property
+    def metadata(self) -> MetaData:
+        """All of them."""
+
+    @property
+    def versions(self) -> tuple[Table, ...]:
+        """Where a user's version stands, in columns `id` and `version`: each user is in one of these tables."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectionSchema:
+    """A projection as this version of the code knows it."""
+
+    name: str
+    #: Grows with every change of the tables or of a stored document; a generation of another shape is rebuilt, not
+    #: altered.
+    shape: int
+    #: Projectors notify here after a commit: the ids of the users whose rows moved, separated by spaces, or nothing for
+    #: "many".
+    channel: str
+    #: From a generation's number to its tables.
+    tables: Callable[[int], GenerationTables]
