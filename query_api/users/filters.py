@@ -1,21 +1,23 @@
-"""The sorts and filters of the list of users, and the SQL that each becomes.
+"""The sorts and filters of the list of users, and the SQL condition of each filter.
 
-Names and addresses are compared by their keys, by code point: a prefix is a range of keys.
+Names and addresses are compared by their keys, by code point. So a prefix is a range of keys.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
 
 from chassis.text_keys import text_key
 from query_api.protocol.parameters import Parameter, choice, read_id, read_time, text
 
-#: Limits of the command API: nothing longer is stored.
+#: The command API's limits: nothing longer is stored.
 _LONGEST_EMAIL: Final = 254
 _LONGEST_USERNAME: Final = 50
-#: A page's worth: more is a bulk export, which the events are for.
+#: A page's worth. Whoever wants more wants an export: the events are for that.
 MOST_IDS: Final = 200
 
 _LAST_CODE_POINT: Final = 0x10FFFF
@@ -25,11 +27,11 @@ _LAST_SURROGATE: Final = 0xDFFF
 
 @dataclass(frozen=True, slots=True)
 class Sort:
-    """An order: a column and, for ties, the id, both in one direction."""
+    """An order: by a column, ties by id, both in one direction."""
 
     column: str
     descending: bool
-    #: How a position's sort key is written into the cursor and read back: as a time or as text.
+    #: Whether the column holds times; if not, it holds text.
     is_time: bool
 
 
@@ -131,13 +133,18 @@ FILTERS: Final = (
 FILTER_NAMES: Final = tuple(filter_.name for filter_ in FILTERS)
 
 
+FilterValue = str | datetime | tuple[UUID, ...]
+#: By name; the order is that of FILTERS.
+Filters = Mapping[str, FilterValue]
+
+
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What a filter becomes: SQL with its values as `{0}` and `{1}`, and the column it bounds."""
+    """A filter's SQL, with its values as `{0}` and `{1}`, and the column that it bounds."""
 
     sql: str
     column: str
-    #: At most as many rows match as the filter has values, so they are found first and sorted then.
+    #: Set if no more rows match than the filter has values: then they are found first and sorted afterwards.
     exact: bool = False
 
 
@@ -150,10 +157,25 @@ CONDITIONS: Final = {
     "created_before": Condition("created_at < {0}", "created_at"),
     "updated_after": Condition("updated_at > {0}", "updated_at"),
     "id": Condition("id = ANY({0}::uuid[])", "id", exact=True),
-    # Written out, not sent as a value: only so can a plan that is kept use the index of that status.
+    # Written out, not sent as a value: otherwise a prepared plan could not use the index of that status.
     "status=active": Condition("status = 'active'", "status"),
     "status=deactivated": Condition("status = 'deactivated'", "status"),
 }
+
+
+def conditions(filters: Filters) -> tuple[tuple[str, ...], list[Any]]:
+    """The names of the filters' CONDITIONS, and the conditions' values, both in the same order."""
+    names: list[str] = []
+    values: list[Any] = []
+    for name, value in filters.items():
+        if name == "status":
+            names.append(f"status={value}")
+            continue
+        names.append(name)
+        values.append(list(value) if isinstance(value, tuple) else value)
+        if name.endswith("_prefix"):
+            values.append(after_prefix(str(value)))
+    return tuple(names), values
 
 
 def after_prefix(prefix: str) -> str:
@@ -164,5 +186,5 @@ def after_prefix(prefix: str) -> str:
             following = _LAST_SURROGATE + 1
         if following <= _LAST_CODE_POINT:
             return prefix[: end - 1] + chr(following)
-    # Nothing is greater than a prefix of last code points; no user has such a name (it is no character).
+    # No text is greater than all with a prefix of last code points; no user has such a name (it is not a character).
     return prefix + chr(_LAST_CODE_POINT)
