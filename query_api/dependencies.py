@@ -18,7 +18,7 @@ from query_api.reading.database import ReadDatabase
 from query_api.reading.notifications import Callback, Listener
 from query_api.reading.reader import Reader
 from query_api.reading.serving import Serving
-from query_api.reading.versions import VersionReads
+from query_api.reading.versions import read_reached
 from query_api.reading.waiters import Waiters
 from query_api.settings import QueryApiSettings
 from query_api.users.detail import UserDetail
@@ -87,7 +87,7 @@ async def open_resources(
         reader = Reader(database, statement_ms=limit_ms, generation_gone=serving.changed)
         waiters = await stack.enter_async_context(
             Waiters.open(
-                VersionReads(reader, serving).reached,
+                partial(read_reached, reader, serving),
                 limit=settings.query_waiters,
                 notified=lambda: listener.connected,
             )

@@ -8,24 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from sqlalchemy import MetaData, Table
 
 
-class GenerationTables(Protocol):
-    """The tables of one generation, named `<projection>_g<number>`, or that, an underscore and more.
+@dataclass(frozen=True, slots=True)
+class GenerationTables:
+    """The tables of one generation; each projection adds its own by name.
 
-    A generation's tables are found again by these names.
+    They are named `<projection>_g<number>`, or that, an underscore and more: by these names they are found again.
     """
 
-    @property
-    def metadata(self) -> MetaData:
-        """All of them."""
-
-    @property
-    def versions(self) -> tuple[Table, ...]:
-        """Where a user's version stands, in columns `id` and `version`: each user is in one of these tables."""
+    metadata: MetaData
+    #: Where a user's version stands, in columns `id` and `version`: each user is in one of these tables.
+    versions: tuple[Table, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

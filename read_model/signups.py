@@ -9,21 +9,15 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Column, Date, MetaData, Table, Text, Uuid
 
-from read_model.schema import ProjectionSchema
+from read_model.schema import GenerationTables, ProjectionSchema
 
 
 @dataclass(frozen=True, slots=True)
-class SignupsTables:
+class SignupsTables(GenerationTables):
     """The tables of one generation."""
 
-    metadata: MetaData
     days: Table
     users: Table
-
-    @property
-    def versions(self) -> tuple[Table, ...]:
-        """Users; days have no versions."""
-        return (self.users,)
 
 
 def signups_tables(generation: int) -> SignupsTables:
@@ -45,7 +39,7 @@ def signups_tables(generation: int) -> SignupsTables:
         Column("day", Date, comment="null once the person was erased"),
         Column("status", Text, comment="null once the person was erased"),
     )
-    return SignupsTables(metadata, days, users)
+    return SignupsTables(metadata, (users,), days, users)
 
 
 SCHEMA: Final = ProjectionSchema(name="signups", shape=1, channel="muster_signups_moved", tables=signups_tables)

@@ -9,21 +9,15 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Column, LargeBinary, MetaData, PrimaryKeyConstraint, Table, Uuid
 
-from read_model.schema import ProjectionSchema
+from read_model.schema import GenerationTables, ProjectionSchema
 
 
 @dataclass(frozen=True, slots=True)
-class TimelineTables:
+class TimelineTables(GenerationTables):
     """The tables of one generation."""
 
-    metadata: MetaData
     entries: Table
     users: Table
-
-    @property
-    def versions(self) -> tuple[Table, ...]:
-        """Users; an entry's version is that of one event."""
-        return (self.users,)
 
 
 def timeline_tables(generation: int) -> TimelineTables:
@@ -45,7 +39,7 @@ def timeline_tables(generation: int) -> TimelineTables:
         Column("version", BigInteger, nullable=False, comment="the newest version that has been applied"),
         Column("erased_version", BigInteger, comment="set once the person was erased; equal to version while they are"),
     )
-    return TimelineTables(metadata, entries, users)
+    return TimelineTables(metadata, (users,), entries, users)
 
 
 SCHEMA: Final = ProjectionSchema(name="timeline", shape=1, channel="muster_timeline_moved", tables=timeline_tables)

@@ -10,21 +10,15 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Column, DateTime, Index, LargeBinary, MetaData, Table, Text, Uuid, text
 
-from read_model.schema import ProjectionSchema
+from read_model.schema import GenerationTables, ProjectionSchema
 
 
 @dataclass(frozen=True, slots=True)
-class UsersTables:
+class UsersTables(GenerationTables):
     """The tables of one generation."""
 
-    metadata: MetaData
     users: Table
     erased: Table
-
-    @property
-    def versions(self) -> tuple[Table, ...]:
-        """A user is in one of both."""
-        return (self.users, self.erased)
 
 
 def users_tables(generation: int) -> UsersTables:
@@ -53,7 +47,7 @@ def users_tables(generation: int) -> UsersTables:
         Column("id", Uuid, primary_key=True),
         Column("version", BigInteger, nullable=False),
     )
-    return UsersTables(metadata, users, erased)
+    return UsersTables(metadata, (users, erased), users, erased)
 
 
 def _indexes(table: str, column: str) -> tuple[Index, Index]:

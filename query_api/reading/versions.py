@@ -28,24 +28,18 @@ def behind_sql(tables: GenerationTables, ids: str, versions: str) -> str:
     return f"EXISTS (SELECT FROM unnest({ids}::uuid[], {versions}::bigint[]) AS wanted (id, version) WHERE {missing})"
 
 
-class VersionReads:
-    """Reads which of the wanted versions have been reached, for all waiters of a projection at once."""
+async def read_reached(
+    reader: Reader, serving: Serving, projection: str, wanted: WantedVersions
+) -> Iterable[tuple[UUID, int]]:
+    """The ids that have the wanted version or a later one in the generation that is read, each with the one it has.
 
-    def __init__(self, reader: Reader, serving: Serving) -> None:
-        """Read from the generations that `serving` names."""
-        self._reader = reader
-        self._serving = serving
-
-    async def reached(self, projection: str, wanted: WantedVersions) -> Iterable[tuple[UUID, int]]:
-        """The ids that have the wanted version or a later one, each with the version it has.
-
-        Raises:
-            DatabaseUnavailableError: there was no connection, or the statement failed.
-            Problem: 503, no generation can be read, or the statement took too long.
-        """
-        sql = _reached_sql(projection, self._serving.view(projection).generation)
-        rows = await self._reader.fetch(sql, [list(wanted), list(wanted.values())])
-        return [(row[0], row[1]) for row in rows]
+    Raises:
+        DatabaseUnavailableError: there was no connection, or the statement failed.
+        Problem: 503, no generation can be read, or the statement took too long.
+    """
+    sql = _reached_sql(projection, serving.view(projection).generation)
+    rows = await reader.fetch(sql, [list(wanted), list(wanted.values())])
+    return [(row[0], row[1]) for row in rows]
 
 
 @lru_cache(maxsize=16)  # projections, and generations that serve during one process's life

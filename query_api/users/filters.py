@@ -51,9 +51,22 @@ def _key(read: Callable[[str], str]) -> Callable[[str], str]:
     return lambda given: text_key(read(given))
 
 
-_EMAIL_SCHEMA: Final = {"type": "string", "minLength": 1, "maxLength": _LONGEST_EMAIL, "pattern": "^[^ \\u0000]+$"}
-_USERNAME_SCHEMA: Final = {"type": "string", "minLength": 1, "maxLength": _LONGEST_USERNAME, "pattern": "^[^\\u0000]+$"}
-_TIME_SCHEMA: Final = {"type": "string", "format": "date-time"}
+def _email(name: str, description: str, example: str) -> Parameter:
+    schema = {"type": "string", "minLength": 1, "maxLength": _LONGEST_EMAIL, "pattern": "^[^ \\u0000]+$"}
+    read = _key(text(longest=_LONGEST_EMAIL, refuse_space=True))
+    return Parameter(name=name, read=read, schema=schema, description=description, example=example)
+
+
+def _username(name: str, description: str, example: str) -> Parameter:
+    schema = {"type": "string", "minLength": 1, "maxLength": _LONGEST_USERNAME, "pattern": "^[^\\u0000]+$"}
+    read = _key(text(longest=_LONGEST_USERNAME))
+    return Parameter(name=name, read=read, schema=schema, description=description, example=example)
+
+
+def _time(name: str, description: str, example: str) -> Parameter:
+    schema = {"type": "string", "format": "date-time"}
+    return Parameter(name=name, read=read_time, schema=schema, description=description, example=example)
+
 
 SORT: Final = Parameter(
     name="sort",
@@ -72,55 +85,13 @@ FILTERS: Final = (
         description="Only users with this status.",
         example="active",
     ),
-    Parameter(
-        name="email",
-        read=_key(text(longest=_LONGEST_EMAIL, refuse_space=True)),
-        schema=_EMAIL_SCHEMA,
-        description="Only the user with this address, in whatever case.",
-        example="ann@example.com",
-    ),
-    Parameter(
-        name="username",
-        read=_key(text(longest=_LONGEST_USERNAME)),
-        schema=_USERNAME_SCHEMA,
-        description="Only the user with this name, in whatever case.",
-        example="ann",
-    ),
-    Parameter(
-        name="username_prefix",
-        read=_key(text(longest=_LONGEST_USERNAME)),
-        schema=_USERNAME_SCHEMA,
-        description="Only users whose name begins so, in whatever case.",
-        example="an",
-    ),
-    Parameter(
-        name="email_prefix",
-        read=_key(text(longest=_LONGEST_EMAIL, refuse_space=True)),
-        schema=_EMAIL_SCHEMA,
-        description="Only users whose address begins so, in whatever case.",
-        example="ann@",
-    ),
-    Parameter(
-        name="created_after",
-        read=read_time,
-        schema=_TIME_SCHEMA,
-        description="Only users created later than this.",
-        example="2026-11-01T00:00:00Z",
-    ),
-    Parameter(
-        name="created_before",
-        read=read_time,
-        schema=_TIME_SCHEMA,
-        description="Only users created earlier than this.",
-        example="2026-12-01T00:00:00Z",
-    ),
-    Parameter(
-        name="updated_after",
-        read=read_time,
-        schema=_TIME_SCHEMA,
-        description="Only users changed later than this.",
-        example="2026-11-22T08:30:00Z",
-    ),
+    _email("email", "Only the user with this address, in whatever case.", "ann@example.com"),
+    _username("username", "Only the user with this name, in whatever case.", "ann"),
+    _username("username_prefix", "Only users whose name begins so, in whatever case.", "an"),
+    _email("email_prefix", "Only users whose address begins so, in whatever case.", "ann@"),
+    _time("created_after", "Only users created later than this.", "2026-11-01T00:00:00Z"),
+    _time("created_before", "Only users created earlier than this.", "2026-12-01T00:00:00Z"),
+    _time("updated_after", "Only users changed later than this.", "2026-11-22T08:30:00Z"),
     Parameter(
         name="id",
         read=read_id,
