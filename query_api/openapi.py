@@ -13,7 +13,7 @@ from typing import Any, Final
 from chassis import __version__
 from chassis.http import problems
 from chassis.http.problems import MEDIA_TYPE, ProblemType
-from query_api.protocol.exchange import JSON
+from query_api.protocol.exchange import JSON_MEDIA_TYPE
 from query_api.protocol.parameters import Parameter
 from query_api.protocol.problems import (
     COUNT_TOO_EXPENSIVE,
@@ -369,7 +369,7 @@ def _answer(description: str, schema: str, example: Json, headers: Sequence[str]
     return {
         "description": description,
         "headers": _headers(headers),
-        "content": {JSON: {"schema": {"$ref": f"#/components/schemas/{schema}"}, "example": example}},
+        "content": {JSON_MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{schema}"}, "example": example}},
     }
 
 

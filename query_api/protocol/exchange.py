@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from chassis.http.negotiation import accepts
 from query_api.protocol.preferences import NOTHING_PREFERRED, Preferences, parse_preferences
 
-JSON: Final = "application/json"
+JSON_MEDIA_TYPE: Final = "application/json"
 CONSISTENCY_TOKEN: Final = b"consistency-token"
 _KNOWN_HEADERS: Final = frozenset({b"accept", CONSISTENCY_TOKEN, b"if-none-match", b"prefer"})
 
@@ -23,7 +23,7 @@ RawHeaders = list[tuple[bytes, bytes]]
 #: The headers that an answer depends on, beside its address.
 VARY: Final = (b"vary", b"Accept, Consistency-Token, Prefer")
 NO_STORE: Final = (b"cache-control", b"no-store")
-_JSON_TYPE: Final = (b"content-type", JSON.encode("ascii"))
+_JSON_TYPE: Final = (b"content-type", JSON_MEDIA_TYPE.encode("ascii"))
 
 
 class Exchange:
@@ -77,8 +77,8 @@ class Exchange:
     def require_acceptable(self) -> None:
         """Raise a 406 if the client does not accept JSON."""
         accept = self.header(b"accept")
-        if accept and accept not in ("*/*", JSON):
-            accepts(Request(self.scope), JSON)
+        if accept and accept not in ("*/*", JSON_MEDIA_TYPE):
+            accepts(Request(self.scope), JSON_MEDIA_TYPE)
 
     async def client_left(self) -> None:
         """Return when the client has closed the connection; a body, which no query has, is read and ignored."""

@@ -24,7 +24,7 @@ from chassis.postgres.database import (
 from chassis.settings import PostgresAddress
 
 #: A server that enforces its own limit answers within this time after it; one that does not is down.
-_GRACE_SECONDS: Final = 1.0
+GRACE_SECONDS: Final = 1.0
 #: While so many statements run, a new one waits for one of them rather than run beside them: more at once only get into
 #: each other's way. A process can ask for 6,500 pages a second, eight connections can give 40,000; and with thirty, a
 #: page cost PostgreSQL 200 microseconds and this process 260, with eight 150 and 190 (p99 78 and 15 ms).
@@ -121,7 +121,7 @@ class ReadDatabase:
             DatabaseUnavailableError: there was no connection for it, or it broke.
             asyncpg.PostgresError: the server refused the statement.
         """
-        seconds = limit_ms / 1000 + _GRACE_SECONDS
+        seconds = limit_ms / 1000 + GRACE_SECONDS
         async with self._lent() as connection, connection.transaction(readonly=True):
             await connection.execute(f"SET LOCAL statement_timeout = {limit_ms:d}", timeout=seconds)
             return await connection.fetch(sql, *arguments, timeout=seconds)

@@ -12,10 +12,8 @@ import asyncpg
 from chassis.http.problems import ProblemType, unavailable
 from chassis.postgres.database import INFRASTRUCTURE_ERRORS, DatabaseUnavailableError, describe
 from query_api.protocol.problems import TOO_EXPENSIVE, retry_later
-from query_api.reading.database import ReadDatabase, ReadStatement, Records
+from query_api.reading.database import GRACE_SECONDS, ReadDatabase, ReadStatement, Records
 
-#: A server that enforces its own limit answers by then; one that does not is down.
-_GRACE_SECONDS: Final = 1.0
 #: Readiness asks for one row.
 _CHECK_SECONDS: Final = 1.0
 
@@ -29,7 +27,7 @@ class Reader:
         `generation_gone` is called when a statement names tables that no longer exist.
         """
         self._database = database
-        self._seconds = statement_ms / 1000 + _GRACE_SECONDS
+        self._seconds = statement_ms / 1000 + GRACE_SECONDS
         self._generation_gone = generation_gone
         #: The statements that queue for a connection, by what they say.
         self._queued: dict[Hashable, asyncio.Task[Records]] = {}
