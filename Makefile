@@ -49,7 +49,7 @@ test: $(VENV)/.dev $(VENV)/.client ## Run every test against real servers
 
 .PHONY: plans
 plans: $(VENV)/.dev ## Ask PostgreSQL how many rows each combination of filters and sort reads among a million users
-	@PLAN_USERS=1000000 $(BIN)/python -m pytest -q -s tests/integration/query_api/test_plans.py $(ARGS)
+	@PLAN_USERS=1000000 $(BIN)/python -m pytest -q -s tests/integration/query_api/users/test_plans.py $(ARGS)
 
 .PHONY: storm
 storm: $(VENV)/.dev ## Kill relays, PostgreSQL and the broker a thousand times and count what a consumer misses

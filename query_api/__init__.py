@@ -1,1 +1,1 @@
-"""The query API: serves what projectors have written, page by page, and never silently stale."""
+"""The query API: serves what projectors have written, page by page, never silently stale."""

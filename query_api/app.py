@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from fastapi import FastAPI
 from starlette.routing import Route
-from starlette.types import Scope
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chassis.clock import utc_now
 from chassis.http.api import ApiDescription, create_api, put_in_front
@@ -18,29 +18,49 @@ from chassis.http.health import Health
 from chassis.identifiers import new_id_text
 from chassis.settings import load
 from query_api import openapi
-from query_api.dependencies import Resources, open_resources
+from query_api.dependencies import QUERIES, QueryResources, open_resources
 from query_api.endpoint import Endpoint
-from query_api.fast_path import Front
-from query_api.protocol.problems import PROBLEMS
+from query_api.protocol.problems import QUERY_PROBLEMS
 from query_api.settings import QueryApiSettings
-from query_api.users import detail as user_detail
-from query_api.users import listing as user_list
-from query_api.users import signups
-from query_api.users import timeline as user_timeline
 
-#: The most frequent first: routes are tried in order.
-QUERIES = (user_list, user_detail, user_timeline, signups)
+_ROUTES: Final = [Route(query.path, Endpoint(query), methods=["GET"]) for query in QUERIES]
 
 
-def _route(query: Any) -> Route:
-    return Route(query.PATH, Endpoint(query.answer, projection=query.PROJECTION), methods=["GET"])
+class QueryFastPath:
+    """Serves the queries ahead of the web framework's own layers, and gives every other request to the framework.
 
+    Those layers (error pages, exception handlers, exit stacks, the router) cost 20 microseconds a request, a seventh of
+    a page. A query needs none of them: its endpoint explains every refusal itself. What the app's description puts
+    around every request (ids, CORS, stray exceptions, the body limit) is around the queries, too.
 
-_ROUTES: Final = [_route(query) for query in QUERIES]
+    A route's own `matches` costs 5 to 10 microseconds, 5 % of a page. So a path without parameters is looked up, and
+    only other paths are matched by pattern.
+    """
+
+    def __init__(self, routes: Sequence[Route], framework: ASGIApp) -> None:
+        """Serve `routes`, whatever the method: their endpoints refuse the methods that they do not take."""
+        self._by_path = {route.path: route.app for route in routes if not route.param_convertors}
+        self._patterns = [(route.path_regex, route.app) for route in routes if route.param_convertors]
+        self._framework = framework
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        query = self._find(scope) if scope["type"] == "http" else None
+        await (query or self._framework)(scope, receive, send)
+
+    def _find(self, scope: Scope) -> ASGIApp | None:
+        path = scope["path"]
+        query = self._by_path.get(path)
+        if query is None:
+            for pattern, candidate in self._patterns:
+                if found := pattern.match(path):
+                    scope["path_params"] = found.groupdict()
+                    return candidate
+        return query
 
 
 def _headers(scope: Scope) -> dict[str, str]:
-    """What an answer of a query carries, where its endpoint was not reached: a body too large, a bug."""
+    """The headers of a query's answer that is made before its endpoint is reached: a body too large, a bug."""
     resources = _resources(scope["app"])
     for route in _ROUTES:
         if route.path_regex.match(scope["path"]):
@@ -49,10 +69,10 @@ def _headers(scope: Scope) -> dict[str, str]:
     return {}
 
 
-DESCRIPTION = ApiDescription(
+QUERY_API: Final = ApiDescription(
     title="Muster query API",
     summary="Reads users: page by page, as fresh as you ask for, never silently stale.",
-    problems=PROBLEMS,
+    problems=QUERY_PROBLEMS,
     headers=_headers,
 )
 
@@ -61,7 +81,7 @@ def create_app(settings: QueryApiSettings | None = None, *, now: Callable[[], da
     """Make the app; nothing is opened before its lifespan begins.
 
     Raises:
-        SettingsError: the environment does not say what is needed (only where `settings` is not given).
+        SettingsError: the environment lacks a setting (only if `settings` is not given).
     """
     known = settings or load(QueryApiSettings)
 
@@ -78,20 +98,20 @@ def create_app(settings: QueryApiSettings | None = None, *, now: Callable[[], da
         await _resources(app).serving.check()
 
     app = create_api(
-        DESCRIPTION,
+        QUERY_API,
         lifespan=lifespan,
         health=Health(ready={"database": database_answers, "generations": generations_serve}),
         cors_origins=known.cors_origins,
         make_request_id=new_id_text,
     )
-    document = openapi.build(title=DESCRIPTION.title, summary=DESCRIPTION.summary)
+    document = openapi.build(title=QUERY_API.title, summary=QUERY_API.summary)
     app.openapi = lambda: document  # type: ignore[method-assign] # FastAPI's documented way to bring one's own
-    # The app's as well, for its list of routes and for 405.
+    # The framework knows the routes as well, for its list of routes and for 405.
     app.router.routes[:0] = _ROUTES
-    put_in_front(app, partial(Front, _ROUTES))
+    put_in_front(app, partial(QueryFastPath, _ROUTES))
     return app
 
 
-def _resources(app: FastAPI) -> Resources:
-    resources: Resources = app.state.resources
+def _resources(app: FastAPI) -> QueryResources:
+    resources: QueryResources = app.state.resources
     return resources

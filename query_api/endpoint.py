@@ -1,8 +1,7 @@
-"""The ASGI side of a query: its exchange in, its answer or problem out, with As-Of on either."""
+"""The ASGI side of a query: its request in, its answer or problem out, with As-Of on either."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
@@ -11,41 +10,37 @@ from starlette.types import Receive, Scope, Send
 
 from chassis.http.problems import METHOD_NOT_ALLOWED, NOT_FOUND, Problem, problem_response, unavailable
 from chassis.postgres.database import DatabaseUnavailableError
-from query_api.dependencies import Resources
-from query_api.protocol.exchange import VARY, Answer, Exchange
-from query_api.reading.consistency import HEADER as CONSISTENCY_TOKEN
+from query_api.dependencies import Query, QueryResources
+from query_api.protocol.exchange import CONSISTENCY_TOKEN, VARY, Exchange
 from query_api.reading.consistency import ClientLeftError
 
 log = structlog.get_logger("query")
 
-#: nginx's status for "the client left before the answer": nobody receives it, the metrics count it.
+#: nginx's status for "the client left before the answer": nobody receives it, and the metrics count it.
 CLIENT_LEFT: Final = 499
 
 _METHODS: Final = ("GET", "HEAD")
-
-Query = Callable[[Exchange, Resources], Awaitable[Answer]]
 
 
 class Endpoint:
     """One query as an ASGI application, for a plain route: a FastAPI route would cost more than the query."""
 
-    def __init__(self, query: Query, *, projection: str) -> None:
-        """Serve `query`, which reads `projection`."""
+    def __init__(self, query: type[Query]) -> None:
+        """Serve this query."""
         self._query = query
-        self._projection = projection
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        resources: Resources = scope["app"].state.resources
+        resources: QueryResources = scope["app"].state.resources
         exchange = Exchange(scope, receive)
         try:
             if scope["method"] not in _METHODS:
                 raise _not_allowed()
-            answer = await self._query(exchange, resources)
+            answer = await resources.queries[self._query].answer(exchange)
         except Problem as problem:
             response = self._explain(problem, scope, resources)
             if problem.type is NOT_FOUND:
-                # Nobody is there: that, too, is shown only once the tokens are reached.
+                # That there is no such user is shown, too, only once the tokens are reached.
                 applied = exchange.applied(waited=exchange.has(CONSISTENCY_TOKEN))
                 response.raw_headers.extend(applied)
         except DatabaseUnavailableError as error:
@@ -58,12 +53,12 @@ class Endpoint:
             return
         await response(scope, receive, send)
 
-    def headers(self, resources: Resources) -> dict[str, str]:
-        """What every answer carries: how fresh the projection is, if it can be read at all."""
-        as_of = resources.serving.as_of(self._projection)
+    def headers(self, resources: QueryResources) -> dict[str, str]:
+        """The headers of every answer: how fresh the projection is, if it can be read at all."""
+        as_of = resources.serving.as_of(self._query.projection)
         return {"As-Of": as_of.decode("ascii")} if as_of else {}
 
-    def _explain(self, problem: Problem, scope: Scope, resources: Resources) -> Response:
+    def _explain(self, problem: Problem, scope: Scope, resources: QueryResources) -> Response:
         response = problem_response(problem, instance=scope["path"])
         response.raw_headers.append(VARY)
         response.headers.update(self.headers(resources))

@@ -1,35 +1,229 @@
 """The OpenAPI document of the query API: its routes are plain ASGI, so it is built here and not by the framework.
 
-Query parameters come from the declarations that read them (parameters.py), problems from their types; the rest is
-openapi_schemas.py. A test holds the document and the routes to each other.
+Query parameters describe themselves where they are declared, and problems in their types; everything else stands here:
+first schemas, headers and examples, then the operations that put them together. A test compares the document with the
+routes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from chassis import __version__
 from chassis.http import problems
 from chassis.http.problems import MEDIA_TYPE, ProblemType
-from query_api import openapi_schemas as parts
-from query_api.openapi_schemas import Json
+from query_api.protocol.exchange import JSON_MEDIA_TYPE
 from query_api.protocol.parameters import Parameter
 from query_api.protocol.problems import (
-    BUSY,
     COUNT_TOO_EXPENSIVE,
     INVALID_CURSOR,
     NOT_YET_VISIBLE,
     SKIP_TOO_DEEP,
     TOO_EXPENSIVE,
+    TOO_MANY_WAITERS,
 )
-from query_api.users import detail as user_detail
-from query_api.users import listing as user_list
-from query_api.users import signups
-from query_api.users import timeline as user_timeline
+from query_api.users.detail import UserDetail
+from query_api.users.listing import UserList
+from query_api.users.signups import Signups
+from query_api.users.timeline import UserTimeline
+
+Json = dict[str, Any]
+
+_EXAMPLE_ID: Final = "018f3c5a-7b1e-7cc2-9a51-0242ac120002"
+_TIME: Final[Json] = {"type": "string", "format": "date-time"}
+
+_USER_EXAMPLE: Final[Json] = {
+    "id": _EXAMPLE_ID,
+    "email": "ann@example.com",
+    "username": "ann",
+    "email_verified": True,
+    "display_name": "Ann Example",
+    "attributes": {"plan": "basic"},
+    "is_active": True,
+    "status": "active",
+    "version": 3,
+    "created_at": "2026-11-22T08:30:00.000000Z",
+    "updated_at": "2026-11-22T09:00:00.000000Z",
+}
+_ENTRY_EXAMPLE: Final[Json] = {
+    "event_id": "018f3c5a-7b1e-7cc2-9a51-0242ac120003",
+    "type": "email_changed",
+    "version": 3,
+    "time": "2026-11-22T09:00:00.000000Z",
+    "changes": {"email": {"from": "old@example.com", "to": "ann@example.com"}},
+    "reason": None,
+}
+_USERS_EXAMPLE: Final[Json] = {"data": [_USER_EXAMPLE], "next_cursor": "AQJrMc3Zb2k", "has_more": True}
+_TIMELINE_EXAMPLE: Final[Json] = {"data": [_ENTRY_EXAMPLE], "next_cursor": None, "has_more": False}
+_SIGNUPS_EXAMPLE: Final[Json] = {"data": [{"day": "2026-11-22", "active": 41, "deactivated": 1}]}
+
+
+def _object(properties: Json, *, optional: tuple[str, ...] = (), description: str = "") -> Json:
+    schema: Json = {
+        "type": "object",
+        "properties": properties,
+        "required": [name for name in properties if name not in optional],
+    }
+    return {**schema, "description": description} if description else schema
+
+
+def _list_of(name: str) -> Json:
+    return {"type": "array", "items": {"$ref": f"#/components/schemas/{name}"}}
+
+
+def _page_of(name: str) -> Json:
+    return _object(
+        {
+            "data": _list_of(name),
+            "next_cursor": {"type": ["string", "null"], "description": "Pass it as `cursor`; null on the last page."},
+            "has_more": {"type": "boolean"},
+        }
+    )
+
+
+_COMPONENT_SCHEMAS: Final[Json] = {
+    "User": _object(
+        {
+            "id": {"type": "string", "format": "uuid"},
+            "email": {"type": "string", "format": "email"},
+            "username": {"type": "string"},
+            "email_verified": {"type": "boolean"},
+            "display_name": {"type": ["string", "null"]},
+            "attributes": {"type": "object", "additionalProperties": True},
+            "is_active": {"type": "boolean"},
+            "status": {"type": "string", "enum": ["active", "deactivated"]},
+            "version": {"type": "integer", "minimum": 1, "description": "Grows by one with every change."},
+            "created_at": _TIME,
+            "updated_at": _TIME,
+        }
+    ),
+    "UserPage": _page_of("User"),
+    "TimelineEntry": _object(
+        {
+            "event_id": {"type": "string", "format": "uuid"},
+            "type": {"type": "string", "description": "What happened, such as `registered` or `email_changed`."},
+            "version": {"type": "integer", "minimum": 1},
+            "time": _TIME,
+            "changes": {
+                "type": "object",
+                "additionalProperties": {"$ref": "#/components/schemas/Change"},
+                "description": "The fields that changed, by name.",
+            },
+            "reason": {"type": ["string", "null"]},
+        }
+    ),
+    "Change": _object({"from": {"description": "The value before."}, "to": {"description": "The value after."}}),
+    "TimelinePage": _page_of("TimelineEntry"),
+    "SignupsDay": _object(
+        {
+            "day": {"type": "string", "format": "date"},
+            "active": {"type": "integer", "minimum": 0},
+            "deactivated": {"type": "integer", "minimum": 0},
+        }
+    ),
+    "Signups": _object({"data": _list_of("SignupsDay")}),
+    "Health": _object({"status": {"type": "string"}, "version": {"type": "string"}}),
+    "Checks": _object(
+        {
+            "status": {"type": "string", "enum": ["ok", "failed"]},
+            "checks": {"type": "object", "additionalProperties": {"type": "string"}},
+        }
+    ),
+    "Problem": _object(
+        {
+            "type": {"type": "string", "format": "uri-reference"},
+            "title": {"type": "string"},
+            "status": {"type": "integer"},
+            "detail": {"type": "string"},
+            "instance": {"type": "string", "format": "uri-reference"},
+            "request_id": {"type": "string"},
+            "errors": _list_of("FieldError"),
+        },
+        optional=("errors",),
+        description="RFC 9457. `type` is the address of a page that says what happened and what to do.",
+    ),
+    "FieldError": _object(
+        {
+            "detail": {"type": "string"},
+            "pointer": {"type": "string"},
+            "parameter": {"type": "string"},
+            "header": {"type": "string"},
+        },
+        optional=("pointer", "parameter", "header"),
+    ),
+}
+
+
+def _header(description: str, example: Any, schema: Json | None = None, *, always: bool = True) -> Json:
+    return {
+        "description": description,
+        "required": always,
+        "schema": schema or {"type": "string"},
+        "example": example,
+    }
+
+
+_COUNT: Final[Json] = {"type": "integer", "minimum": 0}
+
+_HEADERS: Final[Json] = {
+    "As-Of": _header(
+        "The time up to which everything that happened is certainly in this answer.",
+        "2026-11-22T09:00:00.000000Z",
+        _TIME,
+        always=False,
+    ),
+    "Cache-Control": _header("Who may keep the answer, and how.", "no-store"),
+    "Consistency-Token": _header("User and version that this answer shows.", "AQGPPFp7HnzCmlECQqwSAAID"),
+    "ETag": _header("Version of the user and of the document's shape.", '"3.1"'),
+    "Link": _header("The next page, where there is one.", '</users?limit=50&cursor=AQ>; rel="next"', always=False),
+    "Preference-Applied": _header("Which preferences were followed.", "wait=10", always=False),
+    "Retry-After": _header("Seconds after which to ask again.", 1, _COUNT, always=False),
+    "Vary": _header("The headers that this answer depends on.", "Accept, Consistency-Token, Prefer"),
+    "X-Request-Id": _header("The id of this request, as in the logs.", "018f3c5a-7b1e-7cc2-9a51-0242ac120004"),
+    "X-Total-Count": _header("How many users match, where `Prefer: count=exact` asked.", 1204, _COUNT, always=False),
+}
+
+
+def _request_header(name: str, description: str, example: str, schema: Json | None = None) -> Json:
+    return {
+        "name": name,
+        "in": "header",
+        "required": False,
+        "description": description,
+        "schema": schema or {"type": "string"},
+        "example": example,
+    }
+
+
+_REQUEST_HEADERS: Final[Json] = {
+    "Consistency-Token": _request_header(
+        "Consistency-Token",
+        "Answer only once these versions are visible: tokens from commands or queries, at most 20, comma-separated.",
+        "AQGPPFp7HnzCmlECQqwSAAID",
+    ),
+    "Prefer": _request_header(
+        "Prefer",
+        "`wait=<seconds>`: how long to wait for the Consistency-Token (1 by default, 10 at most)."
+        " `count=exact` (list only): count all matches into X-Total-Count.",
+        "wait=5",
+    ),
+    "If-None-Match": _request_header("If-None-Match", "ETags that the client has; 304 where one is current.", '"3.1"'),
+    "X-Request-Id": _request_header("X-Request-Id", "An id of the client's for this request.", "checkout-4711"),
+}
+
+PATH_ID: Final[Json] = {
+    "name": "id",
+    "in": "path",
+    "required": True,
+    "description": "The user's id.",
+    "schema": {"type": "string", "format": "uuid"},
+    "example": _EXAMPLE_ID,
+}
+
 
 _EVERY_ROUTE: Final = (problems.NOT_ACCEPTABLE, problems.VALIDATION, problems.INTERNAL, problems.UNAVAILABLE)
-_EVERY_QUERY: Final = (problems.MALFORMED, problems.PAYLOAD_TOO_LARGE, NOT_YET_VISIBLE, BUSY, TOO_EXPENSIVE)
+_EVERY_QUERY: Final = (problems.MALFORMED, problems.PAYLOAD_TOO_LARGE, NOT_YET_VISIBLE, TOO_MANY_WAITERS, TOO_EXPENSIVE)
 _ALWAYS: Final = ("As-Of", "Cache-Control", "Vary", "X-Request-Id", "Preference-Applied")
 
 
@@ -44,16 +238,16 @@ def build(*, title: str, summary: str) -> Json:
             {"name": "operations", "description": "Whether this process lives and works."},
         ],
         "paths": _paths(),
-        "components": {"schemas": parts.SCHEMAS, "headers": parts.HEADERS},
+        "components": {"schemas": _COMPONENT_SCHEMAS, "headers": _HEADERS},
     }
 
 
 def _paths() -> Json:
     return {
-        user_list.PATH: {"get": _list_users()},
-        user_detail.PATH: {"get": _get_user()},
-        user_timeline.PATH: {"get": _get_timeline()},
-        signups.PATH: {"get": _get_signups()},
+        UserList.path: {"get": _list_users()},
+        UserDetail.path: {"get": _get_user()},
+        UserTimeline.path: {"get": _get_timeline()},
+        Signups.path: {"get": _get_signups()},
         "/health": {"get": _probe("getHealth", "What runs here", "Health", {"status": "ok", "version": __version__})},
         "/livez": {"get": _probe("getLiveness", "Whether the process lives", "Checks", _CHECKS)},
         "/readyz": {"get": _probe("getReadiness", "Whether it can answer queries now", "Checks", _CHECKS)},
@@ -67,9 +261,9 @@ def _list_users() -> Json:
         "tags": ["users"],
         "summary": "Users, page by page",
         "description": "Filters combine with each other and with every sort. Follow `next_cursor` or the Link header.",
-        "parameters": [*map(_query_parameter, user_list.PARAMETERS.known), *_request_headers()],
+        "parameters": [*map(_query_parameter, UserList.parameters.known), *_request_headers()],
         "responses": {
-            "200": _answer("A page of users.", "UserPage", parts.USERS_EXAMPLE, (*_ALWAYS, "Link", "X-Total-Count")),
+            "200": _answer("A page of users.", "UserPage", _USERS_EXAMPLE, (*_ALWAYS, "Link", "X-Total-Count")),
             **_problems(*_EVERY_ROUTE, *_EVERY_QUERY, INVALID_CURSOR, SKIP_TOO_DEEP, COUNT_TOO_EXPENSIVE),
         },
     }
@@ -81,9 +275,9 @@ def _get_user() -> Json:
         "operationId": "getUser",
         "tags": ["users"],
         "summary": "One user",
-        "parameters": [parts.PATH_ID, parts.REQUEST_HEADERS["If-None-Match"], *_request_headers()],
+        "parameters": [PATH_ID, _REQUEST_HEADERS["If-None-Match"], *_request_headers()],
         "responses": {
-            "200": _answer("The user.", "User", parts.USER_EXAMPLE, shown),
+            "200": _answer("The user.", "User", _USER_EXAMPLE, shown),
             "304": {"description": "The client has the current version.", "headers": _headers(shown)},
             **_problems(*_EVERY_ROUTE, *_EVERY_QUERY, problems.NOT_FOUND),
         },
@@ -95,12 +289,12 @@ def _get_timeline() -> Json:
         "operationId": "getUserTimeline",
         "tags": ["users"],
         "summary": "What happened to a user, newest first",
-        "parameters": [parts.PATH_ID, *map(_query_parameter, user_timeline.PARAMETERS.known), *_request_headers()],
+        "parameters": [PATH_ID, *map(_query_parameter, UserTimeline.parameters.known), *_request_headers()],
         "responses": {
             "200": _answer(
                 "A page of entries.",
                 "TimelinePage",
-                parts.TIMELINE_EXAMPLE,
+                _TIMELINE_EXAMPLE,
                 (*_ALWAYS, "Link", "Consistency-Token"),
             ),
             **_problems(*_EVERY_ROUTE, *_EVERY_QUERY, problems.NOT_FOUND, INVALID_CURSOR),
@@ -113,9 +307,9 @@ def _get_signups() -> Json:
         "operationId": "getSignups",
         "tags": ["statistics"],
         "summary": "Users that exist, by UTC day of registration",
-        "parameters": [*map(_query_parameter, signups.PARAMETERS.known), *_request_headers()],
+        "parameters": [*map(_query_parameter, Signups.parameters.known), *_request_headers()],
         "responses": {
-            "200": _answer("One entry a day, oldest first.", "Signups", parts.SIGNUPS_EXAMPLE, _ALWAYS),
+            "200": _answer("One entry a day, oldest first.", "Signups", _SIGNUPS_EXAMPLE, _ALWAYS),
             **_problems(*_EVERY_ROUTE, *_EVERY_QUERY),
         },
     }
@@ -164,7 +358,7 @@ def _query_parameter(parameter: Parameter) -> Json:
 
 
 def _request_headers() -> list[Json]:
-    return [parts.REQUEST_HEADERS[name] for name in ("Consistency-Token", "Prefer", "X-Request-Id")]
+    return [_REQUEST_HEADERS[name] for name in ("Consistency-Token", "Prefer", "X-Request-Id")]
 
 
 def _headers(names: Sequence[str]) -> Json:
@@ -175,12 +369,12 @@ def _answer(description: str, schema: str, example: Json, headers: Sequence[str]
     return {
         "description": description,
         "headers": _headers(headers),
-        "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}, "example": example}},
+        "content": {JSON_MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{schema}"}, "example": example}},
     }
 
 
 def _problems(*types: ProblemType) -> Json:
-    """One response a status, with an example of every type that has it."""
+    """One response for each status, with an example of every type that has it."""
     by_status: dict[int, list[ProblemType]] = {}
     for kind in types:
         by_status.setdefault(kind.status, []).append(kind)

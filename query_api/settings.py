@@ -1,4 +1,4 @@
-"""What one query API process is told."""
+"""The settings of one query API process."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class QueryApiSettings(QueryPostgres, Http):
     query_api_host: str = Field("127.0.0.1", validation_alias="QUERY_API_HOST", min_length=1, examples=["127.0.0.1"])
     query_api_port: int = Field(8001, ge=0, le=65535, validation_alias="QUERY_API_PORT", examples=[8001])
     cursor_keys: SecretStr = Field(validation_alias="CURSOR_KEYS", examples=[_EXAMPLE_KEYS])
-    # A waiter holds a few KiB and no connection; a thousand of them are a client that waits wrongly.
+    # A waiting request holds a few KiB and no connection; more than a thousand are a fault of a client.
     query_waiters: int = Field(1000, ge=1, le=100_000, validation_alias="QUERY_WAITERS", examples=[1000])
-    # A page by an index takes a millisecond; a rare mix of filters may scan, but not for ever.
+    # A page by an index takes a millisecond; a rare mix of filters may scan, within this limit.
     query_statement_ms: int = Field(3000, ge=10, le=60_000, validation_alias="QUERY_STATEMENT_MS", examples=[3000])
     # Counting a million rows takes a tenth of a second.
     query_count_ms: int = Field(2000, ge=1, le=60_000, validation_alias="QUERY_COUNT_MS", examples=[2000])
@@ -46,7 +46,7 @@ def parse_keys(text: str) -> dict[str, bytes]:
     """Read `id:key` pairs separated by commas, in their order.
 
     Raises:
-        ValueError: a pair is malformed, an id comes twice or a key is not 32 bytes; no key is repeated in the message.
+        ValueError: a pair is malformed, an id comes twice or a key is not 32 bytes; the message holds no key.
     """
     keys: dict[str, bytes] = {}
     for number, pair in enumerate(text.split(","), start=1):

@@ -1,8 +1,9 @@
-"""Generations: which of a projection's tables queries read, and how new ones come to be.
+"""Generations: which of a projection's tables queries read, and how new ones are made.
 
-`generations` says it, one row a generation; changing the serving one is one UPDATE, announced on CHANNEL, and never DDL
-on a table that is being read. A generation is `building` until it has caught up, `serving` while queries read it,
-`standby` after another took over (fed on, for a rollback), and `retired` once its tables are gone.
+The table `generations` has one row for each generation. A switch to another generation is an UPDATE of two rows,
+announced on CHANNEL, and never DDL on a table that is being read. A generation is `building` until it has caught up,
+`serving` while queries read it, `standby` after another took over (it is still fed, for a rollback), and `retired` once
+its tables are gone.
 """
 
 from __future__ import annotations
@@ -12,20 +13,21 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
-import asyncpg
 from sqlalchemy import MetaData, Table
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from read_model import signups, timeline, users
+# Exported again for projectors, whose writers get their connection with a generation.
+from chassis.postgres.database import Connection as Connection  # noqa: PLC0414
+from read_model.catalogue import SCHEMAS
+from read_model.schema import ProjectionSchema
 
 #: Notified, without payload, in the transaction that changes a generation's status.
 CHANNEL: Final = "muster_generations"
 
 Connect: TypeAlias = "Callable[[], AbstractAsyncContextManager[Connection]]"
-Connection: TypeAlias = "asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,52 +40,29 @@ class Generation:
     status: str
 
 
-@dataclass(frozen=True, slots=True)
-class Schema:
-    """What a projection's generation is made of, as this version of the code knows it.
-
-    Its tables are named `<projection>_g<number>`, or that, an underscore and more: by this they are found again.
-    """
-
-    projection: str
-    shape: int
-
-    tables: Callable[[int], MetaData]
-
-
-SCHEMAS: Final[dict[str, Schema]] = {
-    schema.projection: schema
-    for schema in (
-        Schema(users.PROJECTION, users.SHAPE, lambda number: users.users_tables(number).metadata),
-        Schema(timeline.PROJECTION, timeline.SHAPE, lambda number: timeline.timeline_tables(number).metadata),
-        Schema(signups.PROJECTION, signups.SHAPE, lambda number: signups.signups_tables(number).metadata),
-    )
-}
-
-
-#: How long the old generation may be held still for a switch: its readers see nothing newer meanwhile.
+#: How long a switch may hold the old generation still: its readers see nothing newer meanwhile.
 SWITCH_SECONDS: Final = 5.0
 #: The new generation's batches commit every few milliseconds.
 SWITCH_POLL_SECONDS: Final = 0.005
-#: Query processes follow a switch within a second, notified or not; after this long none reads the old tables.
+#: Query processes follow a switch within a second, notified or not: after this time none reads the old tables.
 FOLLOWED_SECONDS: Final = 10
-#: How many indexes of one table are made at the same time. Each sorts on a core of its own; the rest of the machine is
-#: for who is being served.
+#: How many indexes of one table are made at the same time. Each sorts on a core of its own; the other cores serve
+#: clients.
 INDEX_CONNECTIONS: Final = 2
-#: An index over some hundred million rows, on a slow disk.
+#: Enough for an index over some hundred million rows on a slow disk.
 INDEX_SECONDS: Final = 7200.0
-#: Dropping waits for the feed's transaction in flight, no longer.
+#: Dropping tables waits for the feed's transaction in flight, no longer.
 LOCK_TIMEOUT: Final = "5s"
 
 
-# No limits, whichever of them this server knows, and no workers, which would take the cores that INDEX_CONNECTIONS
-# leaves to others; on two cores they cost a fifth of the time besides.
+# Lifts every time limit that this server knows, and takes no workers: they would use the cores that INDEX_CONNECTIONS
+# leaves to others, and on two cores they made an index take a fifth longer.
 _UNBOUND: Final = """
 SELECT set_config(name, '0', true) FROM pg_settings
 WHERE name IN ('statement_timeout', 'transaction_timeout', 'max_parallel_maintenance_workers')
 """
 
-# By name, not by what this version of the code would make: a generation of another shape may have other tables.
+# Finds tables by their names: a generation of another shape may have other tables than this version would make.
 _TABLES: Final = """
 SELECT c.oid::regclass::text AS name FROM pg_class c
 WHERE c.relkind IN ('r', 'p') AND pg_table_is_visible(c.oid) AND (c.relname = $1 OR starts_with(c.relname, $1 || '_'))
@@ -95,7 +74,7 @@ SELECT topic, partition, position FROM checkpoints WHERE projection = $1 AND gen
 
 
 class NoGenerationError(Exception):
-    """No such generation, or none that serves: the query database was not migrated, or somebody else was faster."""
+    """There is no such generation, or none that serves: not migrated yet, or changed meanwhile by somebody else."""
 
 
 class OtherBuildError(Exception):
@@ -114,7 +93,7 @@ def tables_of(projection: str, number: int) -> MetaData:
     """The tables of one generation."""
     if projection not in SCHEMAS:
         raise NoGenerationError(f"there is no projection named {projection!r}")
-    return SCHEMAS[projection].tables(number)
+    return SCHEMAS[projection].tables(number).metadata
 
 
 async def read(connection: Connection, projection: str) -> list[Generation]:
@@ -139,15 +118,15 @@ async def serving(connection: Connection, projection: str) -> Generation:
 
 
 async def ensure_first(connection: Connection) -> list[Generation]:
-    """Give every projection that has none its first generation, serving; harmless to repeat and to run twice at once.
+    """Give every projection without a generation its first one, serving; safe to repeat and to run concurrently.
 
     Returns:
         The generations that were made.
     """
     async with connection.transaction():
-        # Two migrations at once must not both find nothing.
+        # Of two migrations at once only one may find nothing.
         await connection.execute("LOCK TABLE generations IN SHARE ROW EXCLUSIVE MODE")
-        missing = [schema for schema in SCHEMAS.values() if not await read(connection, schema.projection)]
+        missing = [schema for schema in SCHEMAS.values() if not await read(connection, schema.name)]
         made = [await _create(connection, schema, 1, "serving") for schema in missing]
         if made:
             await connection.execute(f"NOTIFY {CHANNEL}")
@@ -155,7 +134,7 @@ async def ensure_first(connection: Connection) -> list[Generation]:
 
 
 async def begin(connection: Connection, projection: str) -> tuple[Generation, bool]:
-    """The generation that is being built, made now where there is none; the flag says whether it was made.
+    """The generation that is being built, made now if there is none; the flag says whether it was made.
 
     Raises:
         NoGenerationError: there is no such projection, or nothing of it serves yet.
@@ -182,11 +161,11 @@ async def begin(connection: Connection, projection: str) -> tuple[Generation, bo
 async def switch(connection: Connection, old: Generation, new: Generation) -> None:
     """Let queries read `new` instead of `old`, which stands by from then on.
 
-    The checkpoints of `old` are locked, so it stands still until this is over; `new` is fed on by others, and has to
-    reach them in every partition within SWITCH_SECONDS. So no reader of `new` sees anything older than `old` showed.
+    The checkpoints of `old` are locked, so it stands still until this is over. `new` is still fed and must pass those
+    checkpoints in every partition within SWITCH_SECONDS: no reader of `new` sees anything older than `old` showed.
 
     Raises:
-        NotCaughtUpError: it did not; nothing has changed.
+        NotCaughtUpError: `new` did not pass them in time; nothing has changed.
         NoGenerationError: `old` does not serve any more, or `new` is gone.
     """
     async with connection.transaction():
@@ -203,7 +182,7 @@ async def retire(connection: Connection, generation: Generation) -> None:
     """Drop a generation's tables, checkpoints and parked records; its row stays.
 
     Raises:
-        InUseError: it serves, or did so until a moment ago, when some query process may not have followed yet.
+        InUseError: it serves, or served until a moment ago, so that a query process may still read it.
         NoGenerationError: its status has changed.
     """
     if generation.status not in {"standby", "building"}:
@@ -225,7 +204,7 @@ async def retire(connection: Connection, generation: Generation) -> None:
 
 
 async def drop_all(connection: Connection) -> None:
-    """Drop every generation's tables, whatever its status: for taking the database back to before there were any."""
+    """Drop every generation's tables, whatever their status: for a migration back to before there were generations."""
     async with connection.transaction():
         await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
         rows = await connection.fetch("SELECT projection, generation FROM generations")
@@ -236,15 +215,15 @@ async def drop_all(connection: Connection) -> None:
 
 
 async def _drop_tables(connection: Connection, projection: str, number: int) -> None:
-    """Drop whatever carries the generation's name, also tables that only another version of the code knows."""
+    """Drop every table with the generation's name, also those that only another version of the code knows."""
     names = [row["name"] for row in await connection.fetch(_TABLES, f"{projection}_g{number}")]
     if names:
-        # At once: they may refer to one another.
+        # In one statement, since they may refer to one another.
         await connection.execute(f"DROP TABLE {', '.join(names)}")
 
 
 async def _lock(connection: Connection, generation: Generation, status: str) -> float:
-    """Hold the generation's row; gives the seconds since its status changed."""
+    """Lock the generation's row and return the seconds since its status changed."""
     row = await connection.fetchrow(
         "SELECT extract(epoch FROM clock_timestamp() - changed_at)::float8 AS age FROM generations"
         " WHERE projection = $1 AND generation = $2 AND status = $3 FOR NO KEY UPDATE",
@@ -292,9 +271,9 @@ async def _until_passed(connection: Connection, generation: Generation, goal: di
 
 
 async def add_indexes(connect: Connect, generation: Generation) -> None:
-    """Give a generation that is being built the indexes that queries need; harmless to repeat.
+    """Make the indexes of a generation that is being built; safe to repeat.
 
-    Its feed stands still meanwhile. Made at the end and at once, indexes cost a fraction of what each row would pay.
+    Its feed stands still meanwhile. Made at the end, an index costs a fraction of what maintaining it row by row would.
     """
     for table in tables_of(generation.projection, generation.number).sorted_tables:
         waiting = indexes_of(table)
@@ -321,20 +300,20 @@ def indexes_of(table: Table) -> list[str]:
     ]
 
 
-async def _create(connection: Connection, schema: Schema, number: int, status: str) -> Generation:
-    for table in tables_of(schema.projection, number).sorted_tables:
+async def _create(connection: Connection, schema: ProjectionSchema, number: int, status: str) -> Generation:
+    for table in schema.tables(number).metadata.sorted_tables:
         await connection.execute(_ddl(CreateTable(table)))
         if status == "serving":
             for statement in indexes_of(table):
                 await connection.execute(statement)
     await connection.execute(
         "INSERT INTO generations (projection, generation, shape, status) VALUES ($1, $2, $3, $4)",
-        schema.projection,
+        schema.name,
         number,
         schema.shape,
         status,
     )
-    return Generation(schema.projection, number, schema.shape, status)
+    return Generation(schema.name, number, schema.shape, status)
 
 
 def _ddl(element: CreateTable | CreateIndex) -> str:

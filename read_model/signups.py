@@ -1,7 +1,7 @@
 """The `signups` projection's tables: how many of the users that exist registered on each UTC day, by status.
 
-The counters are a sum over one row a user, so that a user who comes again is not counted again, one who is deactivated
-moves, and one who is erased is gone. A day without users may have no row, or a row of zeros.
+The counters are a sum over one row for each user: a user whose event is applied twice is counted once, a deactivated
+user moves to the other counter, and an erased user leaves both. A day without users may have no row, or a row of zeros.
 """
 
 from dataclasses import dataclass
@@ -9,18 +9,13 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Column, Date, MetaData, Table, Text, Uuid
 
-PROJECTION: Final = "signups"
-#: Grows with every change of these tables.
-SHAPE: Final = 1
-#: Projectors notify here after a commit: the ids of users whose rows moved, separated by spaces, or nothing for "many".
-CHANNEL: Final = "muster_signups_moved"
+from read_model.schema import GenerationTables, ProjectionSchema
 
 
 @dataclass(frozen=True, slots=True)
-class SignupsTables:
+class SignupsTables(GenerationTables):
     """The tables of one generation."""
 
-    metadata: MetaData
     days: Table
     users: Table
 
@@ -44,4 +39,7 @@ def signups_tables(generation: int) -> SignupsTables:
         Column("day", Date, comment="null once the person was erased"),
         Column("status", Text, comment="null once the person was erased"),
     )
-    return SignupsTables(metadata, days, users)
+    return SignupsTables(metadata, (users,), days, users)
+
+
+SCHEMA: Final = ProjectionSchema(name="signups", shape=1, channel="muster_signups_moved", tables=signups_tables)

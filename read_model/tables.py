@@ -1,7 +1,7 @@
 """The tables of the query database that no generation owns: generations, checkpoints, parked records.
 
-Alembic moves these (projectors/migrations). A generation's own tables are created beside the serving ones by
-read_model/generations.py, so that a rebuild changes nothing that is being read.
+Alembic migrates these (projectors/migrations). read_model/generations.py creates a generation's own tables beside the
+serving ones, so a rebuild changes nothing that is being read.
 """
 
 from sqlalchemy import (
@@ -27,7 +27,7 @@ metadata = MetaData()
 
 
 def _of_generation(name: str) -> ForeignKeyConstraint:
-    """What belongs to a generation goes with it."""
+    """Rows that belong to a generation are deleted with it."""
     return ForeignKeyConstraint(
         ["projection", "generation"],
         ["generations.projection", "generations.generation"],
@@ -36,8 +36,8 @@ def _of_generation(name: str) -> ForeignKeyConstraint:
     )
 
 
-#: One row a generation of a projection. `serving` is the one that queries read; at most one per projection. The row of
-#: a retired one stays, so that its number is never given again.
+#: One row for each generation of a projection. Queries read the `serving` one, of which a projection has at most one.
+#: The row of a retired generation stays, so that its number is never used again.
 generations = Table(
     "generations",
     metadata,
@@ -53,8 +53,8 @@ generations = Table(
     Index("generations_serving_key", "projection", unique=True, postgresql_where=text("status = 'serving'")),
 )
 
-#: The next position of each partition, moved in the transaction that writes the rows. `seen_until`: everything that was
-#: on this partition at that time has been applied.
+#: The next position of each partition, moved in the transaction that writes the rows. Everything that was on the
+#: partition at `seen_until` has been applied.
 checkpoints = Table(
     "checkpoints",
     metadata,
@@ -69,8 +69,8 @@ checkpoints = Table(
     _of_generation("checkpoints_generation_fkey"),
 )
 
-#: Records that a generation could not apply, byte for byte, and the same user's later ones, which wait behind. `error`
-#: is null for those that only wait. `user_id` is null where the record has no usable key: nothing waits behind it.
+#: Records that a generation could not apply, byte for byte, and later ones of the same user, which wait behind them.
+#: `error` is null for those that only wait. `user_id` is null if the record has no usable key: nothing waits behind it.
 parked_records = Table(
     "parked_records",
     metadata,

@@ -1,6 +1,6 @@
-"""The `timeline` projection's tables: one ready-to-send entry an event, and where each user stands.
+"""The `timeline` projection's tables: one ready-to-send entry for each event, and the version of each user.
 
-Entries are a set: one that comes late, or twice, ends up in its place all the same. The erased keep an id and a
+Entries are a set: one that arrives late, or twice, still ends up in its place. An erased user keeps an id and a
 version.
 """
 
@@ -9,19 +9,13 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Column, LargeBinary, MetaData, PrimaryKeyConstraint, Table, Uuid
 
-PROJECTION: Final = "timeline"
-#: Grows with every change of these tables or of an entry's document.
-SHAPE: Final = 1
-#: Projectors notify here after a commit: the ids of users whose timelines moved, separated by spaces, or nothing for
-#: "many".
-CHANNEL: Final = "muster_timeline_moved"
+from read_model.schema import GenerationTables, ProjectionSchema
 
 
 @dataclass(frozen=True, slots=True)
-class TimelineTables:
+class TimelineTables(GenerationTables):
     """The tables of one generation."""
 
-    metadata: MetaData
     entries: Table
     users: Table
 
@@ -45,4 +39,7 @@ def timeline_tables(generation: int) -> TimelineTables:
         Column("version", BigInteger, nullable=False, comment="the newest version that has been applied"),
         Column("erased_version", BigInteger, comment="set once the person was erased; equal to version while they are"),
     )
-    return TimelineTables(metadata, entries, users)
+    return TimelineTables(metadata, (users,), entries, users)
+
+
+SCHEMA: Final = ProjectionSchema(name="timeline", shape=1, channel="muster_timeline_moved", tables=timeline_tables)

@@ -1,8 +1,8 @@
-"""The `users` projection's tables: one row a user, with the document ready to send, and what stays of the erased.
+"""The `users` projection's tables: one row a user, with the document ready to send, and a row for each erased user.
 
-Columns beside the document are those that filters and sorts use. Keys are text_key() of the name or address and compare
-by code point. Neither key is unique here: two users' events come from two partitions, so the new owner of a freed
-address may arrive before the old one has left it.
+The columns beside the document are those that filters and sorts use. Keys are text_key() of the name or address and
+compare by code point. Neither key is unique here: the events of two users come from two partitions, so the new owner of
+a freed address may arrive before the old one has left it.
 """
 
 from dataclasses import dataclass
@@ -10,24 +10,19 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Column, DateTime, Index, LargeBinary, MetaData, Table, Text, Uuid, text
 
-PROJECTION: Final = "users"
-#: Grows with every change of these tables or of the document; a generation of another shape is rebuilt, not altered.
-SHAPE: Final = 1
-#: Projectors notify here after a commit: the ids whose rows moved, separated by spaces, or nothing for "many".
-CHANNEL: Final = "muster_users_moved"
+from read_model.schema import GenerationTables, ProjectionSchema
 
 
 @dataclass(frozen=True, slots=True)
-class UsersTables:
+class UsersTables(GenerationTables):
     """The tables of one generation."""
 
-    metadata: MetaData
     users: Table
     erased: Table
 
 
 def users_tables(generation: int) -> UsersTables:
-    """The definition of a generation's tables; names end in the generation's number."""
+    """The definition of a generation's tables, named after its number."""
     metadata = MetaData()
     name = f"users_g{generation}"
     users = Table(
@@ -52,16 +47,19 @@ def users_tables(generation: int) -> UsersTables:
         Column("id", Uuid, primary_key=True),
         Column("version", BigInteger, nullable=False),
     )
-    return UsersTables(metadata, users, erased)
+    return UsersTables(metadata, (users, erased), users, erased)
 
 
 def _indexes(table: str, column: str) -> tuple[Index, Index]:
-    """A sort's index, and a second one of the deactivated alone.
+    """A sort's index, and a second one of the deactivated users alone.
 
-    They are few, so that a page of them along the first would read most of the table (measured at 1,000,000 users with
-    2 % deactivated: 36,000 rows for a page of 50, against 51); and because they are few, it costs writers little.
+    Deactivated users are few. A page of them along the first index would read most of the table (measured at 1,000,000
+    users with 2 % deactivated: 36,000 rows for a page of 50, against 51), and the second index costs writers little.
     """
     return (
         Index(f"{table}_{column}_idx", column, "id"),
         Index(f"{table}_{column}_deactivated_idx", column, "id", postgresql_where=text("status = 'deactivated'")),
     )
+
+
+SCHEMA: Final = ProjectionSchema(name="users", shape=1, channel="muster_users_moved", tables=users_tables)

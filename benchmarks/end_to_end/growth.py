@@ -52,7 +52,7 @@ class Growth:
         await publish(settings, settings.events_topic, registrations(size))
         began = time.perf_counter()
         async with Database.open(settings.query_database, application="benchmark") as database:
-            work = Rebuild(settings, database, users.PROJECTION, asyncio.Event(), lambda _: None)
+            work = Rebuild(settings, database, users.SCHEMA.name, asyncio.Event(), lambda _: None)
             async with asyncio.timeout(REBUILD_SECONDS):
                 stage = await work.run(pause_before_switch=True)
         assert stage is Stage.READY, stage

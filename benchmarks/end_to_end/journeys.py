@@ -23,7 +23,7 @@ from benchmarks.running.load import request
 from benchmarks.running.servers import Servers
 from chassis.kafka.client import client_arguments
 from chassis.settings import Topics
-from read_model.users import CHANNEL
+from read_model.users import SCHEMA
 
 #: How long a query waits for its version; far beyond what is measured.
 WAIT_SECONDS: Final = 10
@@ -159,13 +159,13 @@ async def watched(servers: Servers, travellers: Travellers) -> AsyncIterator[Non
         def moved(_: Any, __: int, ___: str, payload: object) -> None:
             travellers.moved(str(payload), time.time())
 
-        await connection.add_listener(CHANNEL, moved)
+        await connection.add_listener(SCHEMA.channel, moved)
         yield
         await _stop_listening(connection, moved)
 
 
 async def _stop_listening(connection: asyncpg.Connection, moved: Any) -> None:
-    await connection.remove_listener(CHANNEL, moved)
+    await connection.remove_listener(SCHEMA.channel, moved)
 
 
 @asynccontextmanager

@@ -18,8 +18,8 @@ from benchmarks.running.plan import Plan
 from benchmarks.running.rounds import Probe, Rounds, Sample, interleave, pooled
 from benchmarks.running.servers import Servers, open_servers, pin_servers
 from query_api.protocol.cursors import CursorSeal
-from query_api.protocol.pagination import Place, seal_place
 from query_api.settings import QueryApiSettings
+from query_api.users.places import Place
 
 #: Pages that differ; more than are in flight at once.
 CURSORS: Final = 500
@@ -125,7 +125,8 @@ async def cursors_at(servers: Servers, depth: int) -> list[str]:
             CURSORS,
         )
     seal = CursorSeal(servers.settings(QueryApiSettings).cursor_key_ring)
-    return [seal_place(seal, Place("-created_at", {}, row["position"]), address=b"users") for row in rows]
+    newest_first = Place("-created_at", {}, b"")
+    return [newest_first.next_cursor(row["position"], seal) for row in rows]
 
 
 def pages(cursors: list[str]) -> Iterator[bytes]:

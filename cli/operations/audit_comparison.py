@@ -120,7 +120,7 @@ class Comparison:
     async def with_serving(cls, command: Database, query: Database) -> Comparison:
         """Compare with the generation that serves now."""
         async with query.connection() as connection:
-            generation = await generations.serving(connection, users.PROJECTION)
+            generation = await generations.serving(connection, users.SCHEMA.name)
         return cls(command, query, generation.number)
 
     async def walk(self) -> AsyncIterator[tuple[int, list[Difference]]]:

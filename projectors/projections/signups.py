@@ -86,5 +86,11 @@ def carry_over(old: int, new: int) -> CarryOver:
 
 
 PROJECTION: Final = Projection(
-    USERS, signups.PROJECTION, signups.SHAPE, signups.CHANNEL, SignupsWriter, {1: carry_over}, PATIENCE_MS
+    USERS,
+    signups.SCHEMA.name,
+    signups.SCHEMA.shape,
+    signups.SCHEMA.channel,
+    SignupsWriter,
+    {1: carry_over},
+    PATIENCE_MS,
 )

@@ -121,7 +121,7 @@ def carry_over(old: int, new: int) -> CarryOver:
     """Take over the entries of users that exist, and the ids and last versions of the erased."""
     before, after = timeline.timeline_tables(old), timeline.timeline_tables(new)
     names = {
-        "projection": timeline.PROJECTION,
+        "projection": timeline.SCHEMA.name,
         "generation": str(new),
         "entries": after.entries.name,
         "users": after.users.name,
@@ -132,5 +132,11 @@ def carry_over(old: int, new: int) -> CarryOver:
 
 
 PROJECTION: Final = Projection(
-    USERS, timeline.PROJECTION, timeline.SHAPE, timeline.CHANNEL, TimelineWriter, {1: carry_over}, PATIENCE_MS
+    USERS,
+    timeline.SCHEMA.name,
+    timeline.SCHEMA.shape,
+    timeline.SCHEMA.channel,
+    TimelineWriter,
+    {1: carry_over},
+    PATIENCE_MS,
 )

@@ -124,5 +124,5 @@ def carry_over(old: int, new: int) -> CarryOver:
 
 
 PROJECTION: Final = Projection(
-    USERS, users.PROJECTION, users.SHAPE, users.CHANNEL, UsersWriter, {1: carry_over}, PATIENCE_MS
+    USERS, users.SCHEMA.name, users.SCHEMA.shape, users.SCHEMA.channel, UsersWriter, {1: carry_over}, PATIENCE_MS
 )

@@ -1,7 +1,7 @@
-"""One request and its answer on the hot routes: plain ASGI, because a FastAPI route costs more than the query it runs.
+"""A query's request and its answer in plain ASGI, because a FastAPI route costs more than the query that it runs.
 
-The web framework's request and response build objects for what we read once; here the few headers we know are picked
-out in one pass, and the answer goes out as two messages.
+The framework's request and response build objects for what we read once. Here one pass picks out the few headers that
+queries know, and the answer goes out as two messages.
 """
 
 from __future__ import annotations
@@ -15,21 +15,22 @@ from starlette.types import Receive, Scope, Send
 from chassis.http.negotiation import accepts
 from query_api.protocol.preferences import NOTHING_PREFERRED, Preferences, parse_preferences
 
-MEDIA_TYPE: Final = "application/json"
-_KNOWN_HEADERS: Final = frozenset({b"accept", b"consistency-token", b"if-none-match", b"prefer"})
+JSON_MEDIA_TYPE: Final = "application/json"
+CONSISTENCY_TOKEN: Final = b"consistency-token"
+_KNOWN_HEADERS: Final = frozenset({b"accept", CONSISTENCY_TOKEN, b"if-none-match", b"prefer"})
 
 RawHeaders = list[tuple[bytes, bytes]]
-#: What an answer depends on beside its address.
+#: The headers that an answer depends on, beside its address.
 VARY: Final = (b"vary", b"Accept, Consistency-Token, Prefer")
 NO_STORE: Final = (b"cache-control", b"no-store")
-_JSON: Final = (b"content-type", b"application/json")
+_JSON_TYPE: Final = (b"content-type", JSON_MEDIA_TYPE.encode("ascii"))
 
 
 class Exchange:
-    """What the client asks, read only as far as somebody looks."""
+    """What the client asks; each part is read when somebody needs it."""
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
-        """Pick out the headers we know; one that comes twice is one list (RFC 9110, section 5.3)."""
+        """Pick out the headers that queries know; one sent twice is one list (RFC 9110, section 5.3)."""
         self.scope = scope
         self._receive = receive
         self._headers: dict[bytes, str] = {}
@@ -43,7 +44,7 @@ class Exchange:
         return self._headers.get(name, "")
 
     def has(self, name: bytes) -> bool:
-        """Whether the header was sent, be it empty."""
+        """Whether the header was sent, even if empty."""
         return name in self._headers
 
     @property
@@ -65,7 +66,7 @@ class Exchange:
         return parse_preferences(header) if header else NOTHING_PREFERRED
 
     def applied(self, *, waited: bool = False, counted: bool = False) -> RawHeaders:
-        """Preference-Applied, where a preference was (RFC 7240, section 3)."""
+        """The Preference-Applied header, empty if no preference was applied (RFC 7240, section 3)."""
         applied = []
         if waited and self.preferences.wait is not None:
             applied.append(b"wait=%d" % self.preferences.wait)
@@ -74,20 +75,20 @@ class Exchange:
         return [(b"preference-applied", b", ".join(applied))] if applied else []
 
     def require_acceptable(self) -> None:
-        """Raise a 406 where the client does not take JSON."""
+        """Raise a 406 if the client does not accept JSON."""
         accept = self.header(b"accept")
-        if accept and accept not in ("*/*", MEDIA_TYPE):
-            accepts(Request(self.scope), MEDIA_TYPE)
+        if accept and accept not in ("*/*", JSON_MEDIA_TYPE):
+            accepts(Request(self.scope), JSON_MEDIA_TYPE)
 
     async def client_left(self) -> None:
-        """Return when the client has closed the connection; a query's body, if any, is read and ignored."""
+        """Return when the client has closed the connection; a body, which no query has, is read and ignored."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
 
 @dataclass(slots=True)
-class Answer:
-    """A whole answer; type and length are added on the way out, and for HEAD the body stays behind."""
+class QueryAnswer:
+    """A whole answer; `send` adds type and length, and leaves out the body for HEAD."""
 
     body: bytes
     headers: RawHeaders
@@ -97,6 +98,6 @@ class Answer:
         """Send it."""
         headers = self.headers
         if self.status == 200:
-            headers += (_JSON, (b"content-length", b"%d" % len(self.body)))
+            headers += (_JSON_TYPE, (b"content-length", b"%d" % len(self.body)))
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else self.body})

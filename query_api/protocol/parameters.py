@@ -1,6 +1,6 @@
-"""Query parameters: each is declared once, and that declaration both reads it and describes it in the OpenAPI document.
+"""Query parameters: each is declared once, and the declaration both reads it and describes it in the OpenAPI document.
 
-Strict: unknown parameters, repeated single-valued ones and wrong values are all named in one 422; nothing is ignored.
+Reading is strict: one 422 names all unknown parameters, all repeated single-valued ones and all wrong values.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from chassis.http.problems import MALFORMED, VALIDATION, FieldError, Problem, in
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
-#: More pairs than any route has use for; parsing stops there.
+#: More parameters than any route can use; parsing stops there.
 _MOST_PAIRS: Final = 1000
 
-Schema = dict[str, Any]
+JsonSchema = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """One query parameter: how it is read (a ValueError says what is wrong), and how it is described."""
+    """One query parameter: how to read it (a ValueError says what is wrong), and its description."""
 
     name: str
     read: Callable[[str], Any]
-    schema: Schema
+    schema: JsonSchema
     description: str
     example: Any
-    #: How often it may come; more than once makes its value a list.
+    #: How often it may be sent; if more than once, its value is a list.
     most: int = 1
 
 
@@ -49,10 +49,10 @@ class Parameters:
         object.__setattr__(self, "by_name", {parameter.name: parameter for parameter in self.known})
 
     def read(self, query: bytes) -> dict[str, Any]:
-        """The values by name, lists for repeatable ones; what was not sent is absent.
+        """The values by name, lists for repeatable parameters; parameters that were not sent are absent.
 
         Raises:
-            Problem: 422 that lists every mistake; 400 where the query string is not UTF-8 text.
+            Problem: 422 that lists every mistake; 400 if the query string is not UTF-8 text.
         """
         if not query:
             return {}
@@ -87,7 +87,7 @@ class Parameters:
 def _pairs(query: bytes) -> list[tuple[str, str]]:
     try:
         if b"%" not in query and b"+" not in query and query.count(b"&") < _MOST_PAIRS:
-            # Nothing is encoded, as in most: the same pairs at a tenth of the cost.
+            # In most query strings nothing is encoded: then these are the same pairs, at a tenth of the cost.
             pieces = (piece.partition("=") for piece in query.decode("ascii").split("&") if piece)
             return [(name, value) for name, _, value in pieces]
         return parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_MOST_PAIRS)
@@ -108,7 +108,7 @@ def path_id(text: str) -> UUID:
     """The `id` of the path.
 
     Raises:
-        Problem: 422, it is no UUID.
+        Problem: 422, it is not a UUID.
     """
     try:
         return read_id(text)
@@ -165,7 +165,7 @@ def choice(*allowed: str) -> Callable[[str], str]:
 
 
 def text(*, longest: int, refuse_space: bool = False) -> Callable[[str], str]:
-    """A reader of text that could be a stored one: not empty, not longer than the longest, no NUL."""
+    """A reader of text that may be stored: not empty, not longer than `longest`, without NUL."""
 
     def read(text: str) -> str:
         if not 0 < len(text) <= longest:

@@ -1,4 +1,4 @@
-"""The query API's own problem types, beside those that every API shares."""
+"""The query API's own problem types, beside those that all APIs share (chassis/http/problems.py)."""
 
 from chassis.http.problems import FieldError, Problem, ProblemType
 
@@ -23,7 +23,7 @@ NOT_YET_VISIBLE = ProblemType(
     "The Consistency-Token names a version that the projection had not reached when the wait ended.",
     "Ask again after the seconds in Retry-After, with a longer wait in Prefer; a token of another system never comes.",
 )
-BUSY = ProblemType(
+TOO_MANY_WAITERS = ProblemType(
     "busy",
     503,
     "Too many requests are waiting",
@@ -45,7 +45,14 @@ COUNT_TOO_EXPENSIVE = ProblemType(
     "Leave the preference out (the page itself needs no count), or narrow the filters.",
 )
 
-PROBLEMS = (INVALID_CURSOR, SKIP_TOO_DEEP, NOT_YET_VISIBLE, BUSY, TOO_EXPENSIVE, COUNT_TOO_EXPENSIVE)
+QUERY_PROBLEMS = (
+    INVALID_CURSOR,
+    SKIP_TOO_DEEP,
+    NOT_YET_VISIBLE,
+    TOO_MANY_WAITERS,
+    TOO_EXPENSIVE,
+    COUNT_TOO_EXPENSIVE,
+)
 
 #: Seconds until a client may ask again: a projection is normally milliseconds behind.
 RETRY_SECONDS = "1"
@@ -58,5 +65,5 @@ def invalid_cursor(detail: str) -> Problem:
 
 
 def retry_later(kind: ProblemType, detail: str) -> Problem:
-    """A problem that passes, with the time to come back."""
+    """A problem that passes, with the time after which to ask again."""
     return Problem(kind, detail, headers={"Retry-After": RETRY_SECONDS})

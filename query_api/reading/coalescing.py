@@ -1,8 +1,8 @@
-"""Requests that ask for the like, gathered: all that come in one turn of the loop become one statement.
+"""Coalescing: reads with the same key that are asked for in one turn of the loop become one statement.
 
-A statement costs the client library and the server about as much before its first row as for fifty: under load the
-cost of each request falls by itself, and a lone one waits for nobody. Batches run on few connections and queue behind
-them, which gathers more the busier it is; one that takes long holds the next up no more.
+Before its first row, a statement costs the client library and the server about as much for one read as for fifty. So
+the cost of each read falls under load, and a lone read waits for nobody. Batches run in few lanes and queue behind
+them: the longer the queue, the more reads join each batch. A batch that takes long no longer holds up the next.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from chassis.postgres.database import DatabaseUnavailableError
 
 #: Batches that run at once: two keep the server busy while this process works on the other's rows.
 LANES: Final = 2
-#: A batch that takes longer holds the next one up no more: from memory they take a millisecond or two, from a disk each
-#: page may take several.
+#: A batch that takes longer gives up its lane. From memory a batch takes a millisecond or two, from a disk several for
+#: each page.
 SLOW_SECONDS: Final = 0.01
-#: A batch that has queued this long is refused: a server that stalls for a second costs nobody an answer, one that
-#: stalls for longer is told of.
+#: A batch that has queued for so long is refused: a server that stalls for a second then costs nobody an answer, and a
+#: longer stall is reported.
 QUEUE_SECONDS: Final = 2.0
 
 Key = TypeVar("Key", bound=Hashable)
@@ -28,8 +28,8 @@ Asked = TypeVar("Asked")
 Given = TypeVar("Given")
 
 
-class _Batch(Generic[Key, Asked, Given]):
-    """What is asked with one key, and who asks."""
+class _ReadBatch(Generic[Key, Asked, Given]):
+    """What is asked with one key, and the readers who ask."""
 
     __slots__ = ("asked", "expiry", "key", "readers", "size")
 
@@ -51,8 +51,8 @@ class _Batch(Generic[Key, Asked, Given]):
                 reader.set_exception(error)
 
 
-class Gathering(Generic[Key, Asked, Given]):
-    """Gathers what is asked with the same key, many askers at a time."""
+class Coalescer(Generic[Key, Asked, Given]):
+    """Reads for many askers at once what they ask with the same key."""
 
     def __init__(
         self, read: Callable[[Key, Sequence[Asked]], Awaitable[Sequence[Given]]], *, batch: int, queued: int
@@ -64,13 +64,13 @@ class Gathering(Generic[Key, Asked, Given]):
         self._read = read
         self._batch = batch
         self._queued = queued
-        self._queue: deque[_Batch[Key, Asked, Given]] = deque()
-        #: Those in the queue that others may join.
-        self._gathering: dict[Key, _Batch[Key, Asked, Given]] = {}
+        self._queue: deque[_ReadBatch[Key, Asked, Given]] = deque()
+        #: The batches in the queue that others may join.
+        self._open: dict[Key, _ReadBatch[Key, Asked, Given]] = {}
         self._running: set[asyncio.Task[None]] = set()
-        #: When each began that has a lane.
+        #: The tasks that have a lane, and when each began.
         self._lanes: dict[asyncio.Task[None], float] = {}
-        self._passing: asyncio.TimerHandle | None = None
+        self._overtaking: asyncio.TimerHandle | None = None
 
     async def ask(self, key: Key, asked: Asked, *, size: int = 1) -> Given:
         """What `read` gives for it.
@@ -79,20 +79,21 @@ class Gathering(Generic[Key, Asked, Given]):
             DatabaseUnavailableError: the queue is full, or was too slow.
             Exception: whatever `read` raises.
         """
-        batch = self._gathering.get(key) or self._open(key)
+        batch = self._open.get(key) or self._begin(key)
         reader: asyncio.Future[Given] = asyncio.get_running_loop().create_future()
         batch.asked.append(asked)
         batch.readers.append(reader)
         batch.size += size
         if batch.size >= self._batch:
-            del self._gathering[key]
+            del self._open[key]
         return await reader
 
-    def _open(self, key: Key) -> _Batch[Key, Asked, Given]:
+    def _begin(self, key: Key) -> _ReadBatch[Key, Asked, Given]:
+        """Put a batch into the queue, to be sent after this turn of the loop at the earliest."""
         if len(self._queue) >= self._queued:
             raise DatabaseUnavailableError(f"{self._queued} batches of reads are queued")
         loop = asyncio.get_running_loop()
-        batch = self._gathering[key] = _Batch(key)
+        batch = self._open[key] = _ReadBatch(key)
         batch.expiry = loop.call_later(QUEUE_SECONDS, self._expire, batch)
         self._queue.append(batch)
         loop.call_soon(self._dispatch)
@@ -102,49 +103,49 @@ class Gathering(Generic[Key, Asked, Given]):
         loop = asyncio.get_running_loop()
         while self._queue and len(self._lanes) < LANES:
             batch = self._queue.popleft()
-            self._settle(batch)
+            self._close(batch)
             task = asyncio.ensure_future(self._run(batch))
             self._running.add(task)
             self._lanes[task] = loop.time()
             task.add_done_callback(self._finished)
-        if self._queue and self._passing is None:
-            self._passing = loop.call_later(SLOW_SECONDS, self._pass_by)
+        if self._queue and self._overtaking is None:
+            self._overtaking = loop.call_later(SLOW_SECONDS, self._overtake)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
         self._lanes.pop(task, None)
         self._dispatch()
 
-    def _pass_by(self) -> None:
-        """Give the lanes of those that take long to the next."""
-        self._passing = None
+    def _overtake(self) -> None:
+        """Give the lanes of slow batches to the next ones."""
+        self._overtaking = None
         slow = asyncio.get_running_loop().time() - SLOW_SECONDS
         self._lanes = {task: since for task, since in self._lanes.items() if since > slow}
         self._dispatch()
 
-    def _settle(self, batch: _Batch[Key, Asked, Given]) -> None:
-        """It does not queue any more."""
+    def _close(self, batch: _ReadBatch[Key, Asked, Given]) -> None:
+        """The batch has left the queue: nobody joins it any more."""
         if batch.expiry:
             batch.expiry.cancel()
-        if self._gathering.get(batch.key) is batch:
-            del self._gathering[batch.key]
+        if self._open.get(batch.key) is batch:
+            del self._open[batch.key]
 
-    def _expire(self, batch: _Batch[Key, Asked, Given]) -> None:
+    def _expire(self, batch: _ReadBatch[Key, Asked, Given]) -> None:
         self._queue.remove(batch)
-        self._settle(batch)
+        self._close(batch)
         batch.fail(DatabaseUnavailableError(f"reads queued for {QUEUE_SECONDS:g} s"))
 
-    async def _run(self, batch: _Batch[Key, Asked, Given]) -> None:
+    async def _run(self, batch: _ReadBatch[Key, Asked, Given]) -> None:
         try:
             given = await self._read(batch.key, batch.asked)
         except DatabaseUnavailableError as error:
-            # Those behind have waited for the same connection, or soon would.
+            # The queued batches have waited for the same connection, or soon would.
             queued = list(self._queue)
             self._queue.clear()
             for waiting in (batch, *queued):
-                self._settle(waiting)
+                self._close(waiting)
                 waiting.fail(error)
-        except Exception as error:  # noqa: BLE001 - it is raised again, by everyone who waits for this batch
+        except Exception as error:  # noqa: BLE001 - every reader of this batch raises it again
             batch.fail(error)
         else:
             batch.answer(given)

@@ -1,7 +1,7 @@
 """Read-your-writes: answer only from what has reached the versions that the client's tokens name.
 
-The check is part of the statement that reads (or of the batch, which is one statement): what was checked is what is
-shown. Where it fails, the request waits without a connection until the projection has moved, and looks again.
+The check is part of the statement that reads (or of its batch, which is one statement too), so what was checked is what
+is shown. When the check fails, the request waits without a connection until the projection has moved, and reads again.
 """
 
 from __future__ import annotations
@@ -15,16 +15,15 @@ from chassis.consistency import ConsistencyToken, InvalidTokenError
 from chassis.http.api import malformed_header
 from chassis.http.problems import Problem
 from chassis.lifecycle import end, wait_for_event
-from query_api.protocol.exchange import Exchange
+from query_api.protocol.exchange import CONSISTENCY_TOKEN, Exchange
 from query_api.protocol.problems import NOT_YET_VISIBLE, retry_later
-from query_api.reading.waiters import Arrivals, Waiter
+from query_api.reading.serving import Serving, View
+from query_api.reading.versions import WantedVersions
+from query_api.reading.waiters import Waiter, Waiters
 
-#: Tokens a list takes: a page's worth of one's own recent commands, not a way to check a whole table.
+#: Tokens that a request may send: a page's worth of one's own recent commands, not a way to check a whole table.
 MOST_TOKENS: Final = 20
-HEADER: Final = b"consistency-token"
 
-#: The least version of each user that is fresh enough.
-Wanted = dict[UUID, int]
 T = TypeVar("T")
 
 
@@ -32,18 +31,55 @@ class ClientLeftError(Exception):
     """The client closed the connection while its request waited."""
 
 
-def wanted_versions(exchange: Exchange, *, most: int = MOST_TOKENS) -> Wanted:
-    """What the Consistency-Token header asks for; nothing where it is absent.
+class ConsistentReads:
+    """Reads of one process, each from the generation that serves and as fresh as its client wants."""
 
-    Raises:
-        Problem: 400, a token is malformed or there are more than `most`.
-    """
-    if not exchange.has(HEADER):
+    def __init__(self, serving: Serving, waiters: Waiters) -> None:
+        """Read the views of `serving`; wait among `waiters`."""
+        self._serving = serving
+        self._waiters = waiters
+
+    async def read_when_fresh(
+        self,
+        exchange: Exchange,
+        projection: str,
+        attempt: Callable[[View, WantedVersions], Awaitable[T | None]],
+    ) -> T:
+        """Attempt until there is a result: None means that the projection has not reached the wanted versions.
+
+        Raises:
+            Problem: 400, a token is malformed or there are more than MOST_TOKENS; 504, the client's wait is over; 503,
+                no generation can be read, or (`busy`) too many requests wait.
+            ClientLeftError: the client has closed the connection.
+        """
+        wanted = _wanted_versions(exchange)
+        result = await attempt(self._serving.view(projection), wanted)
+        if result is not None:
+            return result
+        deadline = asyncio.get_running_loop().time() + exchange.preferences.wait_seconds
+        with self._waiters.waiter(projection, wanted) as waiter:
+            left = asyncio.ensure_future(exchange.client_left())
+            left.add_done_callback(lambda _: waiter.moved.set())
+            try:
+                while True:
+                    waiter.moved.clear()
+                    # Read again right after joining: a move in between has notified nobody.
+                    result = await attempt(self._serving.view(projection), wanted)
+                    if result is not None:
+                        return result
+                    await _next_move(waiter, left, deadline, exchange)
+            finally:
+                await end(left)
+
+
+def _wanted_versions(exchange: Exchange) -> WantedVersions:
+    """The versions that the Consistency-Token header asks for; empty without the header."""
+    if not exchange.has(CONSISTENCY_TOKEN):
         return {}
-    texts = [text.strip() for text in exchange.header(HEADER).split(",")]
-    if len(texts) > most:
-        raise malformed_header("Consistency-Token", f"has {len(texts)} tokens; this route takes at most {most}")
-    wanted: Wanted = {}
+    texts = [text.strip() for text in exchange.header(CONSISTENCY_TOKEN).split(",")]
+    if len(texts) > MOST_TOKENS:
+        raise malformed_header("Consistency-Token", f"has {len(texts)} tokens; this route takes at most {MOST_TOKENS}")
+    wanted: dict[UUID, int] = {}
     for text in texts:
         try:
             token = ConsistencyToken.decode(text)
@@ -52,39 +88,6 @@ def wanted_versions(exchange: Exchange, *, most: int = MOST_TOKENS) -> Wanted:
             raise malformed_header("Consistency-Token", detail) from error
         wanted[token.subject_id] = max(token.version, wanted.get(token.subject_id, 0))
     return wanted
-
-
-async def read_when_fresh(
-    attempt: Callable[[], Awaitable[T | None]],
-    *,
-    wanted: Wanted,
-    exchange: Exchange,
-    arrivals: Arrivals,
-    projection: str,
-) -> T:
-    """Attempt until it gives something: None means that the projection has not reached the wanted versions.
-
-    Raises:
-        Problem: 504, the client's wait is over; 503 `busy`, too many wait.
-        ClientLeftError: nobody is there to be answered.
-    """
-    result = await attempt()
-    if result is not None:
-        return result
-    deadline = asyncio.get_running_loop().time() + exchange.preferences.wait_seconds
-    with arrivals.waiter(projection, wanted) as waiter:
-        left = asyncio.ensure_future(exchange.client_left())
-        left.add_done_callback(lambda _: waiter.moved.set())
-        try:
-            while True:
-                waiter.moved.clear()
-                # Looked at again after joining: what moved in between has notified nobody.
-                result = await attempt()
-                if result is not None:
-                    return result
-                await _next_move(waiter, left, deadline, exchange)
-        finally:
-            await end(left)
 
 
 async def _next_move(waiter: Waiter, left: asyncio.Future[None], deadline: float, exchange: Exchange) -> None:
@@ -103,12 +106,3 @@ def _not_yet_visible(exchange: Exchange) -> Exception:
     problem = retry_later(NOT_YET_VISIBLE, f"the read side did not reach the Consistency-Token within {seconds} s")
     applied = {name.decode(): value.decode() for name, value in exchange.applied(waited=True)}
     return Problem(problem.type, problem.detail, headers={**problem.headers, **applied})
-
-
-def behind_sql(ids: str, versions: str, *tables: str) -> str:
-    """SQL that is true while a wanted user has the wanted version, or a later one, in none of the tables."""
-    missing = " AND ".join(
-        f"NOT EXISTS (SELECT FROM {table} AS t WHERE t.id = wanted.id AND t.version >= wanted.version)"
-        for table in tables
-    )
-    return f"EXISTS (SELECT FROM unnest({ids}::uuid[], {versions}::bigint[]) AS wanted (id, version) WHERE {missing})"

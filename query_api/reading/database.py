@@ -1,8 +1,8 @@
 """The query database as one query API process uses it: single statements, each on a connection lent for it alone.
 
-Guarantees: a statement that finds no connection is refused after ACQUIRE_SECONDS of the server's time; one whose
-connection the server had ended while it was idle is sent again, once; one that is not answered within its time fails,
-and its connection is cut.
+Guarantees: a statement that finds no connection is refused after ACQUIRE_SECONDS of the server's time. A statement
+whose connection the server had ended while it was idle is sent again, once. A statement that is not answered within its
+time fails, and its connection is cut.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import asyncpg
 
@@ -27,34 +27,36 @@ from chassis.settings import PostgresAddress
 from query_api.reading.admission import Admission
 from query_api.reading.server_time import sign_of_life
 
-#: A server that enforces its own limit answers by then; one that does not is down.
-_GRACE_SECONDS: Final = 1.0
-#: What the server says when it ends a connection.
-_FAREWELLS = (asyncpg.PostgresConnectionError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError)
+#: A server that enforces its own limit answers within this time after it; one that does not is down.
+GRACE_SECONDS: Final = 1.0
+#: The errors with which the server ends a connection.
+_CONNECTION_ENDED = (asyncpg.PostgresConnectionError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError)
+
+Records: TypeAlias = Sequence[asyncpg.Record]
 
 
 class _StaleConnectionError(DatabaseUnavailableError):
-    """The connection was no longer one; the statement was not answered."""
+    """The connection had been ended before the statement was answered."""
 
 
-class Statement(NamedTuple):
-    """SQL and its values, and how it is to be run."""
+class ReadStatement(NamedTuple):
+    """SQL and its values, and how to run it."""
 
     sql: str
     arguments: Sequence[Any]
-    #: The whole of it, the server's own time limit included.
+    #: The most it may take altogether, the server's own time limit included.
     seconds: float
-    #: Which plan is best depends on the values.
+    #: Set where the best plan depends on the values.
     plan_each_time: bool = False
     #: Called when it has its connection and is about to be sent.
     started: Callable[[], object] | None = None
 
-    async def run(self, connection: Connection) -> Sequence[asyncpg.Record]:
+    async def run(self, connection: Connection) -> Records:
         """Send it and wait for its rows."""
         if not self.plan_each_time:
             return await connection.fetch(self.sql, *self.arguments, timeout=self.seconds)
-        # A nameless statement is parsed and planned for these very values. It costs a round trip more than a kept one,
-        # whose general plan was up to 100 times slower where indexes compete.
+        # An unnamed statement is parsed and planned for these very values. It costs a round trip more than a prepared
+        # one, whose general plan was up to 100 times slower where indexes compete.
         prepared = await connection.prepare(self.sql, name="", timeout=self.seconds)
         return await prepared.fetch(*self.arguments, timeout=self.seconds)
 
@@ -87,21 +89,21 @@ class ReadDatabase:
         """Whether a statement would now have to wait for another one's end."""
         return self.admission.is_crowded
 
-    async def fetch(self, statement: Statement) -> Sequence[asyncpg.Record]:
+    async def fetch(self, statement: ReadStatement) -> Records:
         """Run one statement.
 
         Raises:
             DatabaseUnavailableError: there was no connection for it, or it broke.
-            asyncpg.PostgresError: what the server said of the statement.
+            asyncpg.PostgresError: the server refused the statement.
         """
         try:
             return await self._fetch(statement)
         except _StaleConnectionError:
-            # The server ended that one while it was idle: a read may simply be sent again, once.
+            # The server had ended that connection while it was idle: a read may simply be sent again, once.
             return await self._fetch(statement)
 
-    async def _fetch(self, statement: Statement) -> Sequence[asyncpg.Record]:
-        # As in _lent, but without a context manager, which costs as much as the lending.
+    async def _fetch(self, statement: ReadStatement) -> Records:
+        # The same as _lent, without a context manager, which costs as much as the lending.
         connection = await self._lend()
         if statement.started:
             statement.started()
@@ -113,14 +115,14 @@ class ReadDatabase:
         self.admission.give_back(connection)
         return rows
 
-    async def fetch_limited(self, sql: str, arguments: Sequence[Any], *, limit_ms: int) -> Sequence[asyncpg.Record]:
+    async def fetch_limited(self, sql: str, arguments: Sequence[Any], *, limit_ms: int) -> Records:
         """Run one statement under a time limit of its own, which the server keeps.
 
         Raises:
             DatabaseUnavailableError: there was no connection for it, or it broke.
-            asyncpg.PostgresError: what the server said of the statement.
+            asyncpg.PostgresError: the server refused the statement.
         """
-        seconds = limit_ms / 1000 + _GRACE_SECONDS
+        seconds = limit_ms / 1000 + GRACE_SECONDS
         async with self._lent() as connection, connection.transaction(readonly=True):
             await connection.execute(f"SET LOCAL statement_timeout = {limit_ms:d}", timeout=seconds)
             return await connection.fetch(sql, *arguments, timeout=seconds)
@@ -128,7 +130,7 @@ class ReadDatabase:
     async def fill(self) -> None:
         """Open connections until there are as many as are meant to last.
 
-        One that must be opened while the server stalls is a request that is refused.
+        A connection that must be opened while the server stalls costs a request its answer.
 
         Raises:
             DatabaseUnavailableError: one could not be opened.
@@ -158,8 +160,8 @@ class ReadDatabase:
         return DatabaseUnavailableError(f"no connection to {self._address}: {describe(error)}")
 
     def _take_back_after(self, error: BaseException, connection: Connection) -> None:
-        """A statement that the server refused leaves the connection sound; anything else leaves it in doubt."""
-        if isinstance(error, asyncpg.PostgresError) and not isinstance(error, _FAREWELLS):
+        """Keep the connection if the server refused the statement; discard it after any other failure."""
+        if isinstance(error, asyncpg.PostgresError) and not isinstance(error, _CONNECTION_ENDED):
             self.admission.give_back(connection)
             return
         self.admission.discard(connection)

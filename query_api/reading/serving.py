@@ -1,18 +1,19 @@
-"""Which generation of each projection is read, and how fresh it is: followed once a second and at every notification.
+"""Which generation of each projection is read, and how fresh it is: read again every second and at each notification.
 
-A request takes one `View` and uses it throughout. Its `as_of` was read before the request's rows are, so it never
-claims more than they show; and it costs no query of the request's own. A generation that takes over has passed every
+A request takes one `View` and uses it throughout. The view's `as_of` was read before the request's rows, so it never
+claims more than they show, and it costs the request no query of its own. A generation that takes over has passed every
 position of the one before it, so nobody reads backwards in time.
 
-A process reads only generations of the shape that its code knows. Where one of another shape has taken over, it goes on
-with the newest of its own that stands by, which the projectors of its own version still feed: processes of two versions
-answer side by side while one replaces the other, after a rollback too. It is ready for as long as that one is fed.
+A process reads only generations of the shape that its code knows. After one of another shape has taken over, it goes on
+with the newest of its own shape that stands by, which the projectors of its own version still feed. So processes of two
+versions answer side by side while one replaces the other, also after a rollback. A process is ready for as long as the
+generation that it reads is fed.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,9 +26,11 @@ from chassis.clock import rfc3339, utc_now
 from chassis.http.health import NotReadyError
 from chassis.http.problems import unavailable
 from chassis.lifecycle import end, wait_for_event
+from chassis.outages import Outage
 from chassis.postgres.database import DatabaseUnavailableError, describe
-from query_api.reading.database import ReadDatabase, Statement
-from read_model.generations import SCHEMAS, Schema
+from query_api.reading.database import ReadDatabase, ReadStatement, Records
+from read_model.catalogue import SCHEMAS
+from read_model.schema import ProjectionSchema
 
 log = structlog.get_logger("serving")
 
@@ -35,12 +38,13 @@ log = structlog.get_logger("serving")
 POLL_SECONDS: Final = 1.0
 #: Two small tables; whatever takes longer is a database in trouble.
 _READ_SECONDS: Final = 2.0
-#: A generation that is fed notes every second how far it has seen; one that stands by and is older than this is not.
+#: A generation that is fed notes every second how far it has seen. One that stands by is taken as no longer fed when
+#: its note is older than this.
 STANDBY_SECONDS: Final = 10.0
-#: Before a projection has certified anything, nothing is certain since the beginning of time.
+#: The As-Of of a projection that has noted nothing yet.
 _NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
-# Of each projection the serving generation first, then those that stand by, the last to have served before others.
+# For each projection the serving generation first, then those that stand by, the one that served last first.
 _VIEWS_SQL: Final = """
 SELECT g.projection, g.generation, g.shape, g.status = 'serving' AS serves,
        CASE WHEN count(*) = count(c.seen_until) THEN min(c.seen_until) END AS seen_until
@@ -58,7 +62,7 @@ class View:
     generation: int
     #: Version of the tables and documents; part of the ETag.
     shape: int
-    #: Whether it serves; else one of another shape does.
+    #: Whether it is the serving generation; if not, one of another shape is.
     serves: bool
     seen_until: datetime
     #: The time up to which everything that happened is in this generation, for the As-Of header.
@@ -69,12 +73,13 @@ class Serving:
     """Follows the serving generations; ask `view` at the start of a request."""
 
     def __init__(self, database: ReadDatabase) -> None:
-        """Know nothing yet; `follow` begins."""
+        """Nothing is read before `follow`."""
         self._database = database
         self._views: Mapping[str, View] = {}
-        #: The shapes that serve, also where the code reads another.
+        #: The shapes that serve, also those that the code does not know.
         self._shapes: Mapping[str, int] = {}
-        self._trouble = "the generations have not been read yet"
+        self._outage = Outage(log, "serving.unreadable", "serving.readable")
+        self._outage.reason = "the generations have not been read yet"
         self._changed = asyncio.Event()
 
     def view(self, projection: str) -> View:
@@ -94,34 +99,34 @@ class Serving:
         return view.as_of if view else None
 
     def changed(self) -> None:
-        """Look again at once."""
+        """Read the generations again at once."""
         self._changed.set()
 
     async def check(self) -> None:
-        """Readiness: every projection has a generation that this version can read and somebody feeds.
+        """Readiness: every projection has a generation that this version can read and that somebody feeds.
 
         Raises:
-            NotReadyError: one has not.
+            NotReadyError: a projection has none.
         """
         for schema in SCHEMAS.values():
-            view = self._views.get(schema.projection)
+            view = self._views.get(schema.name)
             if view is None:
                 raise NotReadyError(self._why_unreadable(schema))
             age = (utc_now() - view.seen_until).total_seconds()
             if not view.serves and age > STANDBY_SECONDS:
                 raise NotReadyError(
-                    f"another version has taken over {schema.projection}, and generation {view.generation}, which this"
+                    f"another version has taken over {schema.name}, and generation {view.generation}, which this"
                     " one reads, is fed no more: replace this process"
                 )
 
-    def _why_unreadable(self, schema: Schema) -> str:
-        shape = self._shapes.get(schema.projection)
-        if self._trouble or shape is None:
-            return self._trouble or f"no generation of {schema.projection} serves"
-        what = f"{schema.projection} serves shape {shape}, this version reads {schema.shape}"
+    def _why_unreadable(self, schema: ProjectionSchema) -> str:
+        shape = self._shapes.get(schema.name)
+        if self._outage.reason or shape is None:
+            return self._outage.reason or f"no generation of {schema.name} serves"
+        what = f"{schema.name} serves shape {shape}, this version reads {schema.shape}"
         if shape > schema.shape:
             return f"{what}: a newer version has taken over, replace this process"
-        return f"{what}: run `muster rebuild {schema.projection}` from this version"
+        return f"{what}: run `muster rebuild {schema.name}` from this version"
 
     @asynccontextmanager
     async def follow(self) -> AsyncIterator[None]:
@@ -140,7 +145,7 @@ class Serving:
             await wait_for_event(self._changed, POLL_SECONDS)
 
     async def _fill_pool(self) -> None:
-        """Open what is missing at the start and after an outage, before the requests need it."""
+        """Open the connections that are missing, at the start and after an outage, before requests need them."""
         try:
             await self._database.fill()
         except DatabaseUnavailableError as error:
@@ -149,29 +154,21 @@ class Serving:
 
     async def _refresh(self) -> None:
         try:
-            rows = await self._database.fetch(Statement(_VIEWS_SQL, (), _READ_SECONDS))
+            rows = await self._database.fetch(ReadStatement(_VIEWS_SQL, (), _READ_SECONDS))
         except DatabaseUnavailableError as error:
-            self._note_trouble(describe(error))
+            self._outage.failed(describe(error))
         except asyncpg.UndefinedTableError:
-            self._note_trouble("the query database is not migrated: run `muster migrate query`")
+            self._outage.failed("the query database is not migrated: run `muster migrate query`")
         except asyncpg.PostgresError as error:
-            # Whatever else the server refuses (rights, say) is the operator's to mend, while this process stays.
-            self._note_trouble(describe(error))
+            # Whatever else the server refuses (missing rights, say) the operator can mend while this process goes on.
+            self._outage.failed(describe(error))
         else:
-            self._note_trouble("")
+            self._outage.over()
             self._shapes = {row["projection"]: row["shape"] for row in rows if row["serves"]}
             self._views = _views(rows)
 
-    def _note_trouble(self, trouble: str) -> None:
-        # Once per change: an outage of an hour is not worth 3,600 lines.
-        if trouble and trouble != self._trouble:
-            log.warning("serving.unreadable", reason=trouble)
-        elif self._trouble and not trouble:
-            log.info("serving.readable")
-        self._trouble = trouble
 
-
-def _views(rows: Iterable[asyncpg.Record]) -> Mapping[str, View]:
+def _views(rows: Records) -> Mapping[str, View]:
     views: dict[str, View] = {}
     for row in rows:
         projection, seen = row["projection"], row["seen_until"] or _NEVER

@@ -1,15 +1,15 @@
-"""Waiting for users' rows to move: a waiter holds a place in a table and an event, no connection, no timer, no task.
+"""Requests that wait for a version: a waiter is an entry in a table and an event, no connection, no timer, no task.
 
-Projectors notify after their commit; the ids in a notification wake who waits for them, and nobody else. Behind that
-stands one look for all who wait in a projection: a statement asks which of the wanted versions have come, and wakes
-only those who waited for them. Looks follow each other at an interval, because a notification may be lost with its
-connection, and sooner after a notification that does not say whose rows moved; there is one at a time.
+Projectors notify after their commit, and the ids in a notification wake the waiters for those ids. Notifications can be
+lost with their connection, so each projection that somebody waits for is also polled: one statement asks which of the
+wanted versions have been reached, for all its waiters, and wakes those for whom all have. Polls follow each other at an
+interval, earlier after a notification without ids; a projection has one poll at a time.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from math import inf
@@ -19,129 +19,134 @@ from uuid import UUID
 from chassis.http.problems import Problem
 from chassis.lifecycle import end
 from chassis.postgres.database import DatabaseUnavailableError
-from query_api.protocol.problems import BUSY, retry_later
+from query_api.protocol.problems import TOO_MANY_WAITERS, retry_later
+from query_api.reading.versions import WantedVersions
 
-#: Between looks while notifications arrive: only one lost with its connection needs this.
+#: Between polls while notifications arrive: then only a lost notification needs a poll.
 POLL_SECONDS: Final = 0.5
-#: Between looks while they do not: then the looks are all there is. Nor do notifications without ids make more of them.
-DEAF_POLL_SECONDS: Final = 0.05
-#: Users in one statement: a few milliseconds; as many as may wait by default, each for one.
-LOOK_IDS: Final = 1000
+#: Between polls while no notifications arrive, and the shortest time between two polls whatever is notified.
+SHORTEST_POLL_SECONDS: Final = 0.05
+#: Ids in one statement, which takes a few milliseconds: as many as may wait by default, each for one.
+POLL_IDS: Final = 1000
 
-#: The least version of each user that is fresh enough.
-Wanted = Mapping[UUID, int]
-#: Those of the wanted users of a projection that have the version, or a later one, and which.
-Look = Callable[[str, Wanted], Awaitable[Iterable[tuple[UUID, int]]]]
+#: The ids of a projection that have the wanted version or a later one, each with the version it has.
+ReadReached = Callable[[str, WantedVersions], Awaitable[Iterable[tuple[UUID, int]]]]
 
 
 class Waiter:
-    """Somebody who waits for users' versions in one projection."""
+    """One request that waits for versions in one projection."""
 
     __slots__ = ("_failure", "moved", "wanted")
 
-    def __init__(self, wanted: Wanted) -> None:
+    def __init__(self, wanted: WantedVersions) -> None:
         """Wait for all of these."""
         self.wanted = wanted
-        #: Set when it is worth reading again; clear it before reading.
+        #: Set when the request should read again; clear it before reading.
         self.moved = asyncio.Event()
         self._failure: Exception | None = None
 
     def fail(self, error: Exception) -> None:
-        """Nobody can say any more whether something moves."""
+        """Wake the request with an error: nobody can tell any more whether a version is reached."""
         self._failure = error
         self.moved.set()
 
     def raise_failure(self) -> None:
-        """Raise what it failed with, if it did."""
+        """Raise the error of `fail`, if there was one."""
         if self._failure:
             raise self._failure
 
 
-class Arrivals:
-    """Who waits for which user's rows, in which projection."""
+class Waiters:
+    """All waiters of a process, by projection."""
 
-    def __init__(self, look: Look, *, limit: int, hearing: Callable[[], bool]) -> None:
-        """At most `limit` wait at once; `hearing` says whether notifications arrive."""
-        self._look = look
+    def __init__(self, read_reached: ReadReached, *, limit: int, notified: Callable[[], bool]) -> None:
+        """At most `limit` wait at once; `notified` says whether notifications arrive now."""
+        self._read_reached = read_reached
         self._limit = limit
-        self._hearing = hearing
+        self._notified = notified
         self._waiting = 0
-        self._watches: dict[str, _Watch] = {}
+        self._projections: dict[str, _ProjectionWaiters] = {}
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, look: Look, *, limit: int, hearing: Callable[[], bool]) -> AsyncIterator[Arrivals]:
-        """Look until the block ends."""
-        arrivals = cls(look, limit=limit, hearing=hearing)
+    async def open(
+        cls, read_reached: ReadReached, *, limit: int, notified: Callable[[], bool]
+    ) -> AsyncIterator[Waiters]:
+        """Poll, where somebody waits, until the block ends."""
+        waiters = cls(read_reached, limit=limit, notified=notified)
         try:
-            yield arrivals
+            yield waiters
         finally:
-            for watch in arrivals._watches.values():
-                await watch.close()
+            for projection in waiters._projections.values():
+                await projection.close()
 
     @property
     def waiting(self) -> int:
-        """How many wait now."""
+        """How many requests wait now."""
         return self._waiting
 
     @contextmanager
-    def waiter(self, projection: str, wanted: Wanted) -> Iterator[Waiter]:
-        """A waiter, woken when one of the users is named by a notification, or all have been seen to have come.
+    def waiter(self, projection: str, wanted: WantedVersions) -> Iterator[Waiter]:
+        """A waiter, woken when a notification names one of the ids, or when a poll finds all versions reached.
 
         Raises:
-            Problem: 503 `busy`, as many as may are waiting.
+            Problem: 503 `busy`, as many requests wait as may.
         """
         if self._waiting >= self._limit:
-            raise retry_later(BUSY, f"{self._limit} requests are waiting in this process already")
-        watch = self._watches.get(projection)
-        if watch is None:
-            watch = self._watches[projection] = _Watch(partial(self._look, projection), self._hearing)
+            raise retry_later(TOO_MANY_WAITERS, f"{self._limit} requests are waiting in this process already")
+        others = self._projections.get(projection)
+        if others is None:
+            others = self._projections[projection] = _ProjectionWaiters(
+                partial(self._read_reached, projection), self._notified
+            )
         waiter = Waiter(wanted)
         self._waiting += 1
-        watch.join(waiter)
+        others.join(waiter)
         try:
             yield waiter
         finally:
             self._waiting -= 1
-            watch.leave(waiter)
+            others.leave(waiter)
 
-    def moved(self, projection: str, payload: str) -> None:
-        """A notification: ids separated by spaces, or nothing for "many"."""
-        watch = self._watches.get(projection)
-        if watch is None:
+    def notify(self, projection: str, payload: str) -> None:
+        """Take a notification: ids separated by spaces, or nothing for "many"."""
+        waiters = self._projections.get(projection)
+        if waiters is None:
             return
         try:
             ids = [UUID(text) for text in payload.split()]
         except ValueError:
             ids = []
         if ids:
-            watch.wake(ids)
+            waiters.wake(ids)
         else:
-            watch.hasten()
+            waiters.poll_soon()
 
 
-class _Watch:
-    """Those who wait in one projection, and the looks that are taken for them."""
+class _ProjectionWaiters:
+    """The waiters of one projection, and the polls on their behalf."""
 
     def __init__(
-        self, ask: Callable[[Wanted], Awaitable[Iterable[tuple[UUID, int]]]], hearing: Callable[[], bool]
+        self,
+        read_reached: Callable[[WantedVersions], Awaitable[Iterable[tuple[UUID, int]]]],
+        notified: Callable[[], bool],
     ) -> None:
-        self._ask = ask
-        self._hearing = hearing
+        self._read_reached = read_reached
+        self._notified = notified
         self._waiters: dict[UUID, set[Waiter]] = {}
         self._timer: asyncio.TimerHandle | None = None
-        #: The loop's time of the next look and of the end of the last one.
+        #: The loop's time of the next poll and of the end of the last one.
         self._due = inf
-        self._looked = -inf
-        self._looking: asyncio.Task[None] | None = None
-        #: A notification without ids came while a look was being taken.
+        self._polled = -inf
+        self._polling: asyncio.Task[None] | None = None
+        #: A notification without ids came during a poll.
         self._again = False
 
     def join(self, waiter: Waiter) -> None:
         for identifier in waiter.wanted:
             self._waiters.setdefault(identifier, set()).add(waiter)
-        if self._timer is None and self._looking is None:
-            self._plan(self._interval())
+        if self._timer is None and self._polling is None:
+            self._schedule(self._interval())
 
     def leave(self, waiter: Waiter) -> None:
         for identifier in waiter.wanted:
@@ -156,22 +161,23 @@ class _Watch:
             for waiter in self._waiters.get(identifier, ()):
                 waiter.moved.set()
 
-    def hasten(self) -> None:
-        """Look as soon as looks may follow each other."""
-        if self._looking:
+    def poll_soon(self) -> None:
+        """Poll as soon as polls may follow each other."""
+        if self._polling:
             self._again = True
         elif self._waiters:
-            self._plan(self._looked + DEAF_POLL_SECONDS - asyncio.get_running_loop().time())
+            self._schedule(self._polled + SHORTEST_POLL_SECONDS - asyncio.get_running_loop().time())
 
     async def close(self) -> None:
         self._cancel_timer()
-        if self._looking:
-            await end(self._looking)
+        if self._polling:
+            await end(self._polling)
 
     def _interval(self) -> float:
-        return POLL_SECONDS if self._hearing() else DEAF_POLL_SECONDS
+        return POLL_SECONDS if self._notified() else SHORTEST_POLL_SECONDS
 
-    def _plan(self, seconds: float) -> None:
+    def _schedule(self, seconds: float) -> None:
+        """Poll after so many seconds, unless a poll is due earlier."""
         loop = asyncio.get_running_loop()
         due = loop.time() + max(seconds, 0)
         if due < self._due:
@@ -188,38 +194,38 @@ class _Watch:
     def _begin(self) -> None:
         self._cancel_timer()
         self._again = False
-        self._looking = asyncio.ensure_future(self._look())
+        self._polling = asyncio.ensure_future(self._poll())
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         pause = 0.0
         try:
             self._wake_reached(await self._reached())
         except (DatabaseUnavailableError, Problem):
-            # They wait on, for it may come back in time; else the last reading of each says what is wrong.
+            # The database may come back in time; if not, the last read of each request says what is wrong.
             pause = POLL_SECONDS
-        except Exception as error:  # noqa: BLE001 - it is raised again, by everyone who waits
+        except Exception as error:  # noqa: BLE001 - every waiter raises it again
             for waiters in self._waiters.values():
                 for waiter in waiters:
                     waiter.fail(error)
-        self._looking = None
-        self._looked = asyncio.get_running_loop().time()
+        self._polling = None
+        self._polled = asyncio.get_running_loop().time()
         if self._waiters:
-            self._plan(max(pause, DEAF_POLL_SECONDS if self._again else self._interval()))
+            self._schedule(max(pause, SHORTEST_POLL_SECONDS if self._again else self._interval()))
 
-    async def _reached(self) -> Wanted:
-        """Of the wanted users those that have the least version that anybody waits for, with the one they have."""
+    async def _reached(self) -> WantedVersions:
+        """The ids that have reached the least version that anybody waits for, with the version each has."""
         least = [
             (identifier, min(waiter.wanted[identifier] for waiter in waiters))
             for identifier, waiters in self._waiters.items()
         ]
         found: dict[UUID, int] = {}
-        for start in range(0, len(least), LOOK_IDS):
-            for identifier, version in await self._ask(dict(least[start : start + LOOK_IDS])):
+        for start in range(0, len(least), POLL_IDS):
+            for identifier, version in await self._read_reached(dict(least[start : start + POLL_IDS])):
                 found[identifier] = max(version, found.get(identifier, 0))
         return found
 
-    def _wake_reached(self, found: Wanted) -> None:
+    def _wake_reached(self, found: WantedVersions) -> None:
         for identifier in found:
             for waiter in self._waiters.get(identifier, ()):
-                if all(found.get(user, 0) >= version for user, version in waiter.wanted.items()):
+                if all(found.get(wanted, 0) >= version for wanted, version in waiter.wanted.items()):
                     waiter.moved.set()

@@ -1,4 +1,4 @@
-"""Reads of single users, gathered: all that are asked for in one turn of the loop become one query.
+"""Reads of single users, coalesced: all that are asked for in one turn of the loop become one query.
 
 A query for thirty ids costs the client library and the server little more than one for a single id (measured: 81
 against 82 microseconds of Python, 160 against 117 of PostgreSQL).
@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 from uuid import UUID
 
-from query_api.reading.coalescing import Gathering
+from query_api.reading.coalescing import Coalescer
 from query_api.reading.reader import Reader
-from query_api.reading.serving import View
 from read_model.users import users_tables
 
 #: Ids in one query: enough to make the rest of its cost small, few enough to take well under a millisecond.
 BATCH_IDS: Final = 200
-#: Batches that may queue; with full ones that is 10,000 readers, a second of work.
+#: Batches that may queue; full ones are 10,000 readers, a second of work.
 QUEUED_BATCHES: Final = 50
 
 
@@ -29,41 +28,43 @@ class UserRow(NamedTuple):
     document: bytes | None
 
 
-Rows = Mapping[UUID, UserRow]
+UserRows: TypeAlias = Mapping[UUID, UserRow]
 
 
-class _Asked(NamedTuple):
+class _AskedUsers(NamedTuple):
     ids: Collection[UUID]
     with_erased: bool
 
 
 class UserReads:
-    """Reads users by id, many askers at a time."""
+    """Reads users by id for many askers at once."""
 
     def __init__(self, reader: Reader) -> None:
         """Nothing runs until somebody asks."""
         self._reader = reader
-        self._gathering: Gathering[int, _Asked, Rows] = Gathering(self._read, batch=BATCH_IDS, queued=QUEUED_BATCHES)
+        self._coalescer: Coalescer[int, _AskedUsers, UserRows] = Coalescer(
+            self._read_batch, batch=BATCH_IDS, queued=QUEUED_BATCHES
+        )
 
-    async def read(self, view: View, ids: Collection[UUID], *, with_erased: bool = False) -> Rows:
-        """The rows of those users that the generation has, all from one snapshot; the erased only if asked for.
+    async def read_users(self, generation: int, ids: Collection[UUID], *, with_erased: bool = False) -> UserRows:
+        """The rows of those users that the generation has, all from one snapshot; erased users only if asked for.
 
         The result may hold rows that others asked for.
 
         Raises:
-            DatabaseUnavailableError: no connection, or the query failed.
+            DatabaseUnavailableError: there was no connection, or the query failed.
             Problem: 503, the query took too long.
         """
-        return await self._gathering.ask(view.generation, _Asked(ids, with_erased), size=len(ids))
+        return await self._coalescer.ask(generation, _AskedUsers(ids, with_erased), size=len(ids))
 
-    async def _read(self, generation: int, asked: Sequence[_Asked]) -> Sequence[Rows]:
+    async def _read_batch(self, generation: int, asked: Sequence[_AskedUsers]) -> Sequence[UserRows]:
         sql = _sql(generation, with_erased=any(one.with_erased for one in asked))
         records = await self._reader.fetch(sql, [{identifier for one in asked for identifier in one.ids}])
         rows = {record[0]: UserRow(record[1], record[2]) for record in records}
         return [rows] * len(asked)
 
 
-@lru_cache(maxsize=16)  # generations that serve during one process's life, with and without the erased
+@lru_cache(maxsize=16)  # generations that serve during one process's life, with and without erased users
 def _sql(generation: int, *, with_erased: bool) -> str:
     tables = users_tables(generation)
     sql = f"SELECT id, version, document FROM {tables.users.name} WHERE id = ANY($1::uuid[])"  # noqa: S608 - our names

@@ -1,21 +1,23 @@
-"""The sorts and filters of the list of users, and the SQL that each becomes.
+"""The sorts and filters of the list of users, and the SQL condition of each filter.
 
-Names and addresses are compared by their keys, by code point: a prefix is a range of keys.
+Names and addresses are compared by their keys, by code point. So a prefix is a range of keys.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
 
 from chassis.text_keys import text_key
 from query_api.protocol.parameters import Parameter, choice, read_id, read_time, text
 
-#: Limits of the command API: nothing longer is stored.
+#: The command API's limits: nothing longer is stored.
 _LONGEST_EMAIL: Final = 254
 _LONGEST_USERNAME: Final = 50
-#: A page's worth: more is a bulk export, which the events are for.
+#: A page's worth. Whoever wants more wants an export: the events are for that.
 MOST_IDS: Final = 200
 
 _LAST_CODE_POINT: Final = 0x10FFFF
@@ -25,11 +27,11 @@ _LAST_SURROGATE: Final = 0xDFFF
 
 @dataclass(frozen=True, slots=True)
 class Sort:
-    """An order: a column and, for ties, the id, both in one direction."""
+    """An order: by a column, ties by id, both in one direction."""
 
     column: str
     descending: bool
-    #: How a position's sort key is written into the cursor and read back: as a time or as text.
+    #: Whether the column holds times; if not, it holds text.
     is_time: bool
 
 
@@ -49,9 +51,22 @@ def _key(read: Callable[[str], str]) -> Callable[[str], str]:
     return lambda given: text_key(read(given))
 
 
-_EMAIL_SCHEMA: Final = {"type": "string", "minLength": 1, "maxLength": _LONGEST_EMAIL, "pattern": "^[^ \\u0000]+$"}
-_USERNAME_SCHEMA: Final = {"type": "string", "minLength": 1, "maxLength": _LONGEST_USERNAME, "pattern": "^[^\\u0000]+$"}
-_TIME_SCHEMA: Final = {"type": "string", "format": "date-time"}
+def _email(name: str, description: str, example: str) -> Parameter:
+    schema = {"type": "string", "minLength": 1, "maxLength": _LONGEST_EMAIL, "pattern": "^[^ \\u0000]+$"}
+    read = _key(text(longest=_LONGEST_EMAIL, refuse_space=True))
+    return Parameter(name=name, read=read, schema=schema, description=description, example=example)
+
+
+def _username(name: str, description: str, example: str) -> Parameter:
+    schema = {"type": "string", "minLength": 1, "maxLength": _LONGEST_USERNAME, "pattern": "^[^\\u0000]+$"}
+    read = _key(text(longest=_LONGEST_USERNAME))
+    return Parameter(name=name, read=read, schema=schema, description=description, example=example)
+
+
+def _time(name: str, description: str, example: str) -> Parameter:
+    schema = {"type": "string", "format": "date-time"}
+    return Parameter(name=name, read=read_time, schema=schema, description=description, example=example)
+
 
 SORT: Final = Parameter(
     name="sort",
@@ -70,55 +85,13 @@ FILTERS: Final = (
         description="Only users with this status.",
         example="active",
     ),
-    Parameter(
-        name="email",
-        read=_key(text(longest=_LONGEST_EMAIL, refuse_space=True)),
-        schema=_EMAIL_SCHEMA,
-        description="Only the user with this address, in whatever case.",
-        example="ann@example.com",
-    ),
-    Parameter(
-        name="username",
-        read=_key(text(longest=_LONGEST_USERNAME)),
-        schema=_USERNAME_SCHEMA,
-        description="Only the user with this name, in whatever case.",
-        example="ann",
-    ),
-    Parameter(
-        name="username_prefix",
-        read=_key(text(longest=_LONGEST_USERNAME)),
-        schema=_USERNAME_SCHEMA,
-        description="Only users whose name begins so, in whatever case.",
-        example="an",
-    ),
-    Parameter(
-        name="email_prefix",
-        read=_key(text(longest=_LONGEST_EMAIL, refuse_space=True)),
-        schema=_EMAIL_SCHEMA,
-        description="Only users whose address begins so, in whatever case.",
-        example="ann@",
-    ),
-    Parameter(
-        name="created_after",
-        read=read_time,
-        schema=_TIME_SCHEMA,
-        description="Only users created later than this.",
-        example="2026-11-01T00:00:00Z",
-    ),
-    Parameter(
-        name="created_before",
-        read=read_time,
-        schema=_TIME_SCHEMA,
-        description="Only users created earlier than this.",
-        example="2026-12-01T00:00:00Z",
-    ),
-    Parameter(
-        name="updated_after",
-        read=read_time,
-        schema=_TIME_SCHEMA,
-        description="Only users changed later than this.",
-        example="2026-11-22T08:30:00Z",
-    ),
+    _email("email", "Only the user with this address, in whatever case.", "ann@example.com"),
+    _username("username", "Only the user with this name, in whatever case.", "ann"),
+    _username("username_prefix", "Only users whose name begins so, in whatever case.", "an"),
+    _email("email_prefix", "Only users whose address begins so, in whatever case.", "ann@"),
+    _time("created_after", "Only users created later than this.", "2026-11-01T00:00:00Z"),
+    _time("created_before", "Only users created earlier than this.", "2026-12-01T00:00:00Z"),
+    _time("updated_after", "Only users changed later than this.", "2026-11-22T08:30:00Z"),
     Parameter(
         name="id",
         read=read_id,
@@ -131,13 +104,18 @@ FILTERS: Final = (
 FILTER_NAMES: Final = tuple(filter_.name for filter_ in FILTERS)
 
 
+FilterValue = str | datetime | tuple[UUID, ...]
+#: By name; the order is that of FILTERS.
+Filters = Mapping[str, FilterValue]
+
+
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What a filter becomes: SQL with its values as `{0}` and `{1}`, and the column it bounds."""
+    """A filter's SQL, with its values as `{0}` and `{1}`, and the column that it bounds."""
 
     sql: str
     column: str
-    #: At most as many rows match as the filter has values, so they are found first and sorted then.
+    #: Set if no more rows match than the filter has values: then they are found first and sorted afterwards.
     exact: bool = False
 
 
@@ -150,10 +128,25 @@ CONDITIONS: Final = {
     "created_before": Condition("created_at < {0}", "created_at"),
     "updated_after": Condition("updated_at > {0}", "updated_at"),
     "id": Condition("id = ANY({0}::uuid[])", "id", exact=True),
-    # Written out, not sent as a value: only so can a plan that is kept use the index of that status.
+    # Written out, not sent as a value: otherwise a prepared plan could not use the index of that status.
     "status=active": Condition("status = 'active'", "status"),
     "status=deactivated": Condition("status = 'deactivated'", "status"),
 }
+
+
+def conditions(filters: Filters) -> tuple[tuple[str, ...], list[Any]]:
+    """The names of the filters' CONDITIONS, and the conditions' values, both in the same order."""
+    names: list[str] = []
+    values: list[Any] = []
+    for name, value in filters.items():
+        if name == "status":
+            names.append(f"status={value}")
+            continue
+        names.append(name)
+        values.append(list(value) if isinstance(value, tuple) else value)
+        if name.endswith("_prefix"):
+            values.append(after_prefix(str(value)))
+    return tuple(names), values
 
 
 def after_prefix(prefix: str) -> str:
@@ -164,5 +157,5 @@ def after_prefix(prefix: str) -> str:
             following = _LAST_SURROGATE + 1
         if following <= _LAST_CODE_POINT:
             return prefix[: end - 1] + chr(following)
-    # Nothing is greater than a prefix of last code points; no user has such a name (it is no character).
+    # No text is greater than all with a prefix of last code points; no user has such a name (it is not a character).
     return prefix + chr(_LAST_CODE_POINT)

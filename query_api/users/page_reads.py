@@ -1,93 +1,93 @@
-"""Pages along a sort's index, gathered: those that are asked for in one turn of the loop become one statement.
+"""Reads of pages of users; those along a sort's index are coalesced: one statement reads many of them.
 
-Pages of one kind (sort, filters, size) differ in where they begin only; the first of them is the same for all who ask.
-Eight pages in one statement cost this process half, and PostgreSQL less than half, of what they cost one by one.
+Coalesced pages have sort, filters and size in common, and differ only in where they begin; the first page is the same
+for all who ask. Read by one statement, eight pages cost this process half, and PostgreSQL less than half.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
-from uuid import UUID
 
 from query_api.protocol.cursors import CursorSeal
-from query_api.protocol.pagination import Page, Place, put_together, seal_place
-from query_api.reading.coalescing import Gathering
-from query_api.reading.reader import Reader, Rows
-from query_api.users.filters import SORTS
-from query_api.users.statements import Shape, page_statement, pages_statement
+from query_api.protocol.pagination import Page
+from query_api.reading.coalescing import Coalescer
+from query_api.reading.database import Records
+from query_api.reading.reader import Reader
+from query_api.reading.versions import WantedVersions
+from query_api.users.filters import conditions
+from query_api.users.places import Place
+from query_api.users.statements import PageShape, is_walked, page_sql, pages_sql
 
-#: What the cursors of lists of users are bound to.
-ADDRESS: Final = b"users"
 #: Pages in one statement: half a millisecond of PostgreSQL's time. With sixteen, thirty clients were two batches that
 #: went in step, and this process and PostgreSQL waited for each other in turns.
 BATCH_PAGES: Final = 8
 #: Batches that may queue: full ones are two seconds of work.
 QUEUED_BATCHES: Final = 1200
-_ID_BYTES: Final = 16
-#: What PostgreSQL counts its microseconds from.
-_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
 
-class Kind(NamedTuple):
-    """What pages have in common that can be read together."""
+class _PageKey(NamedTuple):
+    """What coalesced pages have in common."""
 
-    shape: Shape
-    #: Of the filters.
+    shape: PageShape
+    #: Of the conditions.
     values: tuple[Any, ...]
     limit: int
 
 
 class PageReads:
-    """Reads pages, many askers at a time."""
+    """Reads pages for many askers at once."""
 
     def __init__(self, reader: Reader, seal: CursorSeal) -> None:
         """Nothing runs until somebody asks."""
         self._reader = reader
         self._seal = seal
-        self._gathering: Gathering[Kind, Place, Page] = Gathering(self._read, batch=BATCH_PAGES, queued=QUEUED_BATCHES)
+        self._coalescer: Coalescer[_PageKey, Place, Page] = Coalescer(
+            self._read_batch, batch=BATCH_PAGES, queued=QUEUED_BATCHES
+        )
 
-    async def read(self, kind: Kind, place: Place) -> Page:
-        """The page of that kind at that place.
+    async def read_page(
+        self, generation: int, place: Place, *, limit: int, skip: int = 0, wanted: WantedVersions | None = None
+    ) -> Page | None:
+        """The page at that place; None if the generation has not reached the wanted versions.
 
         Raises:
-            DatabaseUnavailableError: no connection, or the query failed.
+            DatabaseUnavailableError: there was no connection, or the query failed.
             Problem: 503, the query took too long.
         """
-        # Nobody's own is left of a page that all share: it fills no batch.
-        return await self._gathering.ask(kind, place, size=1 if kind.shape.after else 0)
+        names, values = conditions(place.filters)
+        shape = PageShape(generation, place.sort, names, bool(place.position), bool(skip), bool(wanted))
+        if is_walked(shape):
+            # A first page that all share fills no batch.
+            return await self._coalescer.ask(_PageKey(shape, tuple(values), limit), place, size=1 if shape.after else 0)
+        arguments = [*values, *(place.after if shape.after else ()), limit + 1]
+        if skip:
+            arguments.append(skip)
+        if wanted:
+            arguments += [list(wanted), list(wanted.values())]
+        sql = page_sql(shape)
+        rows = await self._reader.fetch(sql.text, arguments, plan_each_time=sql.plan_each_time)
+        return None if rows and rows[0][0] is None else self._page(place, rows, limit)
 
-    async def _read(self, kind: Kind, places: Sequence[Place]) -> Sequence[Page]:
-        if not kind.shape.after:
-            rows = await self._reader.fetch(page_statement(kind.shape).sql, [*kind.values, kind.limit + 1])
-            return [understand(self._seal, rows, kind.limit, places[0])] * len(places)
+    async def _read_batch(self, key: _PageKey, places: Sequence[Place]) -> Sequence[Page]:
+        if not key.shape.after:
+            rows = await self._reader.fetch(page_sql(key.shape).text, [*key.values, key.limit + 1])
+            return [self._page(places[0], rows, key.limit)] * len(places)
         different = {place.position: place for place in places}
-        keys, ids = zip(*map(position, different.values()), strict=True)
-        rows = await self._reader.fetch(pages_statement(kind.shape), [*kind.values, keys, ids, kind.limit + 1])
-        pages = {place.position: self._page(place, *row) for row, place in zip(rows, different.values(), strict=True)}
+        keys, ids = zip(*(place.after for place in different.values()), strict=True)
+        rows = await self._reader.fetch(pages_sql(key.shape), [*key.values, keys, ids, key.limit + 1])
+        pages = {
+            place.position: self._joined_page(place, *row) for row, place in zip(rows, different.values(), strict=True)
+        }
         return [pages[place.position] for place in places]
 
-    def _page(self, place: Place, documents: bytes | None, beyond: int | None, last: bytes) -> Page:
+    def _page(self, place: Place, rows: Records, limit: int) -> Page:
+        """The page of rows of (document, position), one more than is shown if there are so many."""
+        documents = b",".join([row[0] for row in rows[:limit]])
+        return Page.of(documents, place.next_cursor(rows[limit - 1][1], self._seal) if len(rows) > limit else None)
+
+    def _joined_page(self, place: Place, documents: bytes | None, beyond: int | None, last: bytes) -> Page:
+        """The page of a row of `pages_sql`."""
         if documents is None or beyond is None:
-            return put_together(documents or b"", None)
-        return put_together(documents[: -beyond - len(b",")], _following(self._seal, place, last))
-
-
-def position(place: Place) -> tuple[datetime | str, UUID]:
-    """The sort key and the id after which a page begins."""
-    identifier, key = UUID(bytes=place.position[:_ID_BYTES]), place.position[_ID_BYTES:]
-    if SORTS[place.sort].is_time:
-        return _EPOCH + timedelta(microseconds=int.from_bytes(key, "big", signed=True)), identifier
-    return key.decode(), identifier
-
-
-def understand(seal: CursorSeal, rows: Rows, limit: int, place: Place) -> Page:
-    """The page from rows of (document, position), one more than shown where there are so many."""
-    shown = b",".join([row[0] for row in rows[:limit]])
-    return put_together(shown, _following(seal, place, rows[limit - 1][1]) if len(rows) > limit else None)
-
-
-def _following(seal: CursorSeal, place: Place, last: bytes) -> str:
-    """The cursor of the next page."""
-    return seal_place(seal, Place(place.sort, place.filters, last), address=ADDRESS)
+            return Page.of(documents or b"", None)
+        return Page.of(documents[: -beyond - len(b",")], place.next_cursor(last, self._seal))

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from datetime import UTC, date, timedelta
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from chassis.http.problems import invalid_parameter
-from query_api.dependencies import Resources
-from query_api.protocol.exchange import NO_STORE, VARY, Answer, Exchange
+from query_api.protocol.exchange import CONSISTENCY_TOKEN, NO_STORE, VARY, Exchange, QueryAnswer
 from query_api.protocol.parameters import Parameter, Parameters, read_date
-from query_api.reading.consistency import behind_sql, read_when_fresh, wanted_versions
-from query_api.reading.reader import Rows
+from query_api.reading.consistency import ConsistentReads
+from query_api.reading.database import Records
+from query_api.reading.reader import Reader
 from query_api.reading.serving import View
+from query_api.reading.versions import WantedVersions, behind_sql
 from read_model import signups
 
-PATH: Final = "/stats/signups"
-PROJECTION: Final = signups.PROJECTION
 #: The default period, in days: today and the 29 days before it.
 DEFAULT_DAYS: Final = 30
-#: Days between the first and the last: three years with a leap day in them, some 50 KiB of answer.
+#: Between the first day and the last: three years with a leap day in them, some 50 KiB of answer.
 MOST_DAYS_BETWEEN: Final = 3 * 365 + 1
 
 FROM: Final = Parameter(
@@ -37,28 +36,36 @@ TO: Final = Parameter(
     description="Last day, inclusive; by default today in UTC, and at most 3 years later than `from`.",
     example="2026-11-22",
 )
-PARAMETERS: Final = Parameters((FROM, TO))
 
 
-async def answer(exchange: Exchange, resources: Resources) -> Answer:
-    """One entry a day of the period, oldest first, days without signups included."""
-    exchange.require_acceptable()
-    first, last = period(PARAMETERS.read(exchange.query), today=resources.now().astimezone(UTC).date())
-    wanted = wanted_versions(exchange)
+class Signups:
+    """Sign-ups by day."""
 
-    async def attempt() -> Answer | None:
-        view = resources.serving.view(PROJECTION)
-        arguments = [first, last, list(wanted), list(wanted.values())]
-        rows = await resources.reader.fetch(_sql(view.generation), arguments)
-        return None if rows and rows[0][0] is None else _answer(exchange, view, rows, first, last)
+    path: ClassVar = "/stats/signups"
+    projection: ClassVar = signups.SCHEMA.name
+    parameters: ClassVar = Parameters((FROM, TO))
 
-    return await read_when_fresh(
-        attempt, wanted=wanted, exchange=exchange, arrivals=resources.arrivals, projection=PROJECTION
-    )
+    def __init__(self, consistent: ConsistentReads, reader: Reader, *, now: Callable[[], datetime]) -> None:
+        """`now` says which day is today."""
+        self._consistent = consistent
+        self._reader = reader
+        self._now = now
+
+    async def answer(self, exchange: Exchange) -> QueryAnswer:
+        """One entry for each day of the period, oldest first, also for days without sign-ups."""
+        exchange.require_acceptable()
+        first, last = period(self.parameters.read(exchange.query), today=self._now().astimezone(UTC).date())
+
+        async def attempt(view: View, wanted: WantedVersions) -> QueryAnswer | None:
+            arguments = [first, last, list(wanted), list(wanted.values())]
+            rows = await self._reader.fetch(_sql(view.generation), arguments)
+            return None if rows and rows[0][0] is None else _answer(exchange, view, rows, first, last)
+
+        return await self._consistent.read_when_fresh(exchange, self.projection, attempt)
 
 
 def period(values: Mapping[str, Any], *, today: date) -> tuple[date, date]:
-    """The first and the last day that are asked for.
+    """The first and the last day of the period that the client asks for.
 
     Raises:
         Problem: 422, the period is backwards or longer than MOST_DAYS_BETWEEN.
@@ -79,24 +86,24 @@ def _days_before(day: date, days: int) -> date:
 
 @lru_cache(maxsize=8)  # generations that serve during one process's life
 def _sql(generation: int) -> str:
-    """The days that have counters; where the tokens are not reached, one row of nulls instead."""
+    """The days that have counters; if the tokens are not reached, one row of nulls instead."""
     tables = signups.signups_tables(generation)
     return (
-        f"WITH behind AS MATERIALIZED (SELECT {behind_sql('$3', '$4', tables.users.name)} AS is_behind)"  # noqa: S608
+        f"WITH behind AS MATERIALIZED (SELECT {behind_sql(tables, '$3', '$4')} AS is_behind)"  # noqa: S608
         " SELECT NULL::date AS day, NULL::bigint AS active, NULL::bigint AS deactivated FROM behind WHERE is_behind"
         f" UNION ALL SELECT day, active, deactivated FROM {tables.days.name}"
         " WHERE day BETWEEN $1 AND $2 AND NOT (SELECT is_behind FROM behind)"
     )
 
 
-def _answer(exchange: Exchange, view: View, rows: Rows, first: date, last: date) -> Answer:
+def _answer(exchange: Exchange, view: View, rows: Records, first: date, last: date) -> QueryAnswer:
     counted = {row[0]: (row[1], row[2]) for row in rows}
     entries = (
         '{{"day":"{}","active":{},"deactivated":{}}}'.format(day, *counted.get(day, (0, 0)))
         for day in _days(first, last)
     )
-    headers = [NO_STORE, VARY, (b"as-of", view.as_of), *exchange.applied(waited=exchange.has(b"consistency-token"))]
-    return Answer(f'{{"data":[{",".join(entries)}]}}'.encode("ascii"), headers)
+    headers = [NO_STORE, VARY, (b"as-of", view.as_of), *exchange.applied(waited=exchange.has(CONSISTENCY_TOKEN))]
+    return QueryAnswer(f'{{"data":[{",".join(entries)}]}}'.encode("ascii"), headers)
 
 
 def _days(first: date, last: date) -> Iterator[date]:

@@ -1,18 +1,17 @@
-"""The SQL of the list of users, for each shape of request; the values always travel as parameters.
+"""The SQL of the list of users, for each shape of request; values always travel as parameters.
 
-How a page is found, measured at 1,000,000 users and held by tests/integration/query_api/test_plans.py:
+How a page is found, measured at 1,000,000 users and held by tests/integration/query_api/users/test_plans.py:
 
 - Filters on the sort's own column and on the status bound a walk along an index that is in the sort's order: the walk
-  reads the page and nothing else. (Active users have no index of their own: where they are one in ten, a page of them
-  reads ten pages.)
+  reads the page and nothing else. (Active users have no index of their own: if one user in ten is active, a page of
+  them reads ten pages.)
 - An exact filter (id, e-mail, username) leaves at most MOST_IDS rows: they are read, then sorted.
 - Filters on other columns compete with the sort. First a walk in the sort's order takes the rows that match, over at
-  most WALK_PAGES times the page. Where it did not find a whole page and did not come to its end either, matches are
-  rare: all of them are read by the filter's own index and sorted. Where filter and sort are independent of each other,
-  that is less than one user in WALK_PAGES; where they are opposed (created long ago, changed just now) it may be many,
-  and the statement's time limit is the bound. Of 1,032 sorts and pairs of filters the dearest page of ten reads 9,209
-  rows where they are not opposed (`make plans`); left to the planner, 12 of them read 900,000 rows or more (1.6 s) and
-  60 more than 14,000.
+  most WALK_PAGES times the page. If it found no whole page and did not reach its end, matches are rare: all of them are
+  read by the filter's own index and sorted. If filter and sort are independent of each other, these are less than one
+  user in WALK_PAGES. If they are opposed (created long ago, changed just now), these may be many, and the statement's
+  time limit is the bound. Of 1,032 sorts and pairs of filters, the most expensive page of ten that is not opposed reads
+  9,209 rows (`make plans`); left to the planner, 12 of them read 900,000 rows or more (1.6 s) and 60 more than 14,000.
 """
 
 from __future__ import annotations
@@ -20,18 +19,19 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from query_api.reading.consistency import behind_sql
+from query_api.reading.versions import behind_sql
 from query_api.users.filters import CONDITIONS, SORTS, Sort
+from query_api.users.places import position_sql
 from read_model.users import users_tables
 
-#: Pages' worth of rows that a walk may read: at 100, what it costs in vain (5 ms) and what it spares are alike.
+#: Pages' worth of rows that a walk may read: at 100, a walk in vain costs about what a useful one saves (5 ms).
 WALK_PAGES: Final = 100
 #: Shapes whose SQL is kept; far more than a deployment's clients use at once.
 _KEPT_SHAPES: Final = 512
 
 
-class Shape(NamedTuple):
-    """What decides the SQL text of a page."""
+class PageShape(NamedTuple):
+    """Everything that decides the SQL text of a page."""
 
     generation: int
     sort: str
@@ -42,46 +42,46 @@ class Shape(NamedTuple):
     tokens: bool = False
 
 
-class Statement(NamedTuple):
+class PageSql(NamedTuple):
     """SQL for asyncpg. Its parameters: the filters' values, [key and id], limit, [skip], [ids and versions]."""
 
-    sql: str
-    #: Which of several filters' indexes is best depends on the values: plan it anew each time.
+    text: str
+    #: Set if filters compete with the sort: which of their indexes is best depends on the values.
     plan_each_time: bool
 
 
 @lru_cache(maxsize=_KEPT_SHAPES)
-def page_statement(shape: Shape) -> Statement:
-    """A page: rows of (document, position), in order; where tokens are wanted and not reached, one row of nulls.
+def page_sql(shape: PageShape) -> PageSql:
+    """A page: rows of (document, position), in order; if tokens are wanted and not reached, one row of nulls.
 
-    The position is the id's 16 bytes and then the sort key's. (Tried: string_agg of the documents in SQL, as one value.
-    For a single page it saves 20 microseconds of Python and costs PostgreSQL 60; for many at once it pays.)
+    (Tried: string_agg of the documents in SQL, as one value. For a single page it saves 20 microseconds of Python and
+    costs PostgreSQL 60; for many at once it pays.)
     """
-    page = _Page(shape)
+    page = _PageParts(shape)
     sql = page.found_and_sorted() if page.is_exact else page.walked_or_sorted() if page.is_mixed else page.walked()
-    return Statement(page.unless_behind(sql) if shape.tokens else sql, plan_each_time=page.is_mixed)
+    return PageSql(page.unless_behind(sql) if shape.tokens else sql, plan_each_time=page.is_mixed)
 
 
 @lru_cache(maxsize=_KEPT_SHAPES)
-def is_walked(shape: Shape) -> bool:
-    """Whether a page of this shape is read along its sort's index, from a place on: then many can be read at once."""
-    page = _Page(shape)
+def is_walked(shape: PageShape) -> bool:
+    """Whether a page of this shape is read along its sort's index: then one statement can read many of them."""
+    page = _PageParts(shape)
     return not (page.is_exact or page.is_mixed or shape.skip or shape.tokens)
 
 
 @lru_cache(maxsize=_KEPT_SHAPES)
-def pages_statement(shape: Shape) -> str:
-    """Many pages of a shape that `is_walked`, each after a place of its own: a row for each, in the places' order.
+def pages_sql(shape: PageShape) -> str:
+    """Many pages of a shape that `is_walked`, each after a place of its own: one row for each, in the places' order.
 
-    A row is (documents, beyond, position): all documents with commas between them; the bytes of the last of them where
-    there are as many as the limit, which is one more than is shown; and the position of the one before it. Parameters:
-    the filters' values, the places' keys, their ids, limit.
+    A row is (documents, beyond, position). `documents` holds all documents with commas between them. The limit is one
+    more than is shown: if there are so many, `beyond` is the length in bytes of the last one, and `position` that of
+    the one before it. Parameters: the filters' values, the places' keys, their ids, limit.
     """
-    return _Page(shape, many=True).walked_from_each()
+    return _PageParts(shape, many=True).walked_from_each()
 
 
 @lru_cache(maxsize=_KEPT_SHAPES)
-def count_statement(generation: int, filters: tuple[str, ...]) -> str:
+def count_sql(generation: int, filters: tuple[str, ...]) -> str:
     """How many users match the filters."""
     numbers = _Numbers()
     where = [_condition(name, numbers) for name in filters]
@@ -89,7 +89,7 @@ def count_statement(generation: int, filters: tuple[str, ...]) -> str:
 
 
 class _Numbers:
-    """The `$n` of the parameters, in the order in which they are asked for."""
+    """The placeholders `$1`, `$2` and so on, each used once."""
 
     def __init__(self) -> None:
         self._last = 0
@@ -99,10 +99,10 @@ class _Numbers:
         return f"${self._last}"
 
 
-class _Page:
+class _PageParts:
     """The parts of one shape's statement."""
 
-    def __init__(self, shape: Shape, *, many: bool = False) -> None:
+    def __init__(self, shape: PageShape, *, many: bool = False) -> None:
         self._tables = users_tables(shape.generation)
         self._users = self._tables.users.name
         self._sort: Sort = SORTS[shape.sort]
@@ -139,7 +139,7 @@ class _Page:
             return f"(array_agg({value}{order}))[{self._limit}::int{number}]"
 
         walk = f"SELECT id, document, {column} FROM {self._users}{_where(self._bounds)}{order}{self._cut()}"  # noqa: S608
-        position = f"uuid_send({nth('id', ' - 1')}) || {self._written(nth(column, ' - 1'))}"
+        position = position_sql(self._sort, nth("id", " - 1"), nth(column, " - 1"))
         page = (
             f"SELECT string_agg(document, ','::bytea{order}) AS documents,"  # noqa: S608 - our names
             f" {nth('octet_length(document)', '')} AS beyond, {position} AS position FROM ({walk}) AS walk"
@@ -151,20 +151,20 @@ class _Page:
         )
 
     def found_and_sorted(self) -> str:
-        """By the filters' index, then sorted; OFFSET 0 keeps the planner from turning it round."""
+        """By the filters' index, then sorted; OFFSET 0 keeps the planner from walking the sort's index instead."""
         where = _where([*self._others, *self._bounds])
         found = f"SELECT id, document, {self._sort.column} FROM {self._users}{where} OFFSET 0"  # noqa: S608
         return f"SELECT {self._shown()} FROM ({found}) AS found{self._order()}{self._cut()}"  # noqa: S608
 
     def walked_or_sorted(self) -> str:
-        """Along the sort's index as far as is reasonable, else by the filters' index."""
+        """Along the sort's index over at most WALK_PAGES, else by the filters' index."""
         most = f"{WALK_PAGES} * ({self._limit}::bigint + {self._skip or 0}::bigint)"
         bounds, order = _where(self._bounds), self._order()
         walk = f"SELECT * FROM {self._users}{bounds}{order} LIMIT {most}"  # noqa: S608
         near = f"SELECT {self._shown()} FROM ({walk}) AS walk{_where(self._others)}{self._cut()}"  # noqa: S608
         where = _where([*self._others, *self._bounds])
         rare = f"SELECT id, document, {self._sort.column} FROM {self._users}{where} OFFSET 0"  # noqa: S608
-        # A walk that came to its end has found all there are: a last page is short, and no reason to look elsewhere.
+        # A walk that reached its end has found all matches: a last page is short, and need not be read in another way.
         ended = f"NOT EXISTS (SELECT FROM {self._users}{bounds}{order} OFFSET {most} LIMIT 1)"
         enough = f"SELECT CASE WHEN count(*) >= {self._limit} THEN true ELSE {ended} END AS is_so FROM near"  # noqa: S608
         return (
@@ -176,18 +176,14 @@ class _Page:
 
     def unless_behind(self, sql: str) -> str:
         """The check and the read in one statement, so that both see the same snapshot."""
-        erased = self._tables.erased.name
-        behind = behind_sql(self._numbers.next(), self._numbers.next(), self._users, erased)
+        behind = behind_sql(self._tables, self._numbers.next(), self._numbers.next())
         return (
             f"WITH behind AS MATERIALIZED (SELECT {behind} AS is_behind)"  # noqa: S608 - our names
             f" SELECT NULL AS document, NULL AS position FROM behind WHERE is_behind UNION ALL ({sql})"
         )
 
     def _shown(self) -> str:
-        return f"document, uuid_send(id) || {self._written(self._sort.column)} AS position"
-
-    def _written(self, key: str) -> str:
-        return f"timestamptz_send({key})" if self._sort.is_time else f"convert_to({key}, 'UTF8')"
+        return f"document, {position_sql(self._sort, 'id', self._sort.column)} AS position"
 
     def _order(self) -> str:
         direction = "DESC" if self._sort.descending else "ASC"
@@ -207,6 +203,6 @@ def _where(conditions: list[str]) -> str:
 
 
 def _not_empty(after: str, before: str) -> str:
-    """The period's ends compared with each other: else an impossible period is searched for to the end."""
+    """A comparison of the period's ends: without it, an impossible period would be searched to the end."""
     (*_, first), (*_, last) = after.split(), before.split()
     return f"{first}::timestamptz < {last}::timestamptz"

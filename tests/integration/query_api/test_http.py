@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from chassis.http.api import BODY_BYTES
 from query_api.app import create_app
-from query_api.protocol.problems import PROBLEMS
+from query_api.protocol.problems import QUERY_PROBLEMS
 from query_api.settings import QueryApiSettings
 from tests.integration.query_api.conftest import client_of, make_settings, serving
 from tests.integration.query_api.read_side import ReadSide, moved, person
@@ -113,7 +113,7 @@ async def test_the_documentation_needs_nothing_from_elsewhere(api: httpx.AsyncCl
 
 
 async def test_every_problem_type_has_a_page(api: httpx.AsyncClient) -> None:
-    for kind in PROBLEMS:
+    for kind in QUERY_PROBLEMS:
         page = await api.get(kind.uri)
         assert page.status_code == 200
         assert page.headers["content-type"].startswith("text/html")

@@ -11,7 +11,7 @@ import pytest
 
 from chassis.postgres.database import connect, disconnect
 from query_api.app import create_app
-from query_api.openapi_schemas import PATH_ID
+from query_api.openapi import PATH_ID
 from tests.conftest import database_address, drop_database, recreate_database
 from tests.infrastructure import Servers
 from tests.integration.query_api.conftest import make_settings

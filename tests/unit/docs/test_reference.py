@@ -149,7 +149,8 @@ def test_every_event_type_is_on_its_page_and_no_other() -> None:
 
 
 @pytest.mark.parametrize(
-    ("heading", "types"), [("Command API", COMMAND_PROBLEMS), ("Query API", problems.PROBLEMS), ("Both APIs", COMMON)]
+    ("heading", "types"),
+    [("Command API", COMMAND_PROBLEMS), ("Query API", problems.QUERY_PROBLEMS), ("Both APIs", COMMON)],
 )
 def test_every_problem_type_is_on_the_apis_page_with_its_status(heading: str, types: tuple[Any, ...]) -> None:
     text = (REFERENCE / "http-apis.md").read_text(encoding="utf-8")

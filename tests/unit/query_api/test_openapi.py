@@ -10,13 +10,11 @@ from starlette.routing import Route
 
 from chassis.http.problems import COMMON
 from query_api import openapi
-from query_api.app import QUERIES, create_app
-from query_api.protocol.problems import PROBLEMS
+from query_api.app import create_app
+from query_api.dependencies import QUERIES
+from query_api.protocol.problems import QUERY_PROBLEMS
 from query_api.settings import QueryApiSettings
-from query_api.users import detail as user_detail
-from query_api.users import listing as user_list
-from query_api.users import signups
-from query_api.users import timeline as user_timeline
+from query_api.users.detail import UserDetail
 
 SETTINGS = QueryApiSettings(
     _env_file=None,
@@ -54,17 +52,17 @@ def test_every_route_is_declared_and_nothing_else(app: FastAPI, document: dict[s
 
 @pytest.mark.parametrize("query", QUERIES)
 def test_every_parameter_that_is_read_is_declared(query: Any, document: dict[str, Any]) -> None:
-    declared = document["paths"][query.PATH]["get"]["parameters"]
+    declared = document["paths"][query.path]["get"]["parameters"]
 
-    assert [p["name"] for p in declared if p["in"] == "query"] == [p.name for p in query.PARAMETERS.known]
+    assert [p["name"] for p in declared if p["in"] == "query"] == [p.name for p in query.parameters.known]
     assert {"Consistency-Token", "Prefer", "X-Request-Id"} <= {p["name"] for p in declared if p["in"] == "header"}
-    assert [p["name"] for p in declared if p["in"] == "path"] == re.findall(r"{(\w+)}", query.PATH)
+    assert [p["name"] for p in declared if p["in"] == "path"] == re.findall(r"{(\w+)}", query.path)
     assert all("example" in p and p["description"] for p in declared)
 
 
-@pytest.mark.parametrize("query", [user_list, user_timeline, signups])
+@pytest.mark.parametrize("query", QUERIES)
 def test_the_example_of_a_parameter_can_be_read(query: Any) -> None:
-    for parameter in query.PARAMETERS.known:
+    for parameter in query.parameters.known:
         assert parameter.read(str(parameter.example)) is not None
 
 
@@ -77,7 +75,7 @@ def test_every_problem_type_is_declared_somewhere(document: dict[str, Any]) -> N
         for slug in response.get("content", {}).get("application/problem+json", {}).get("examples", {})
     }
 
-    assert declared == {kind.slug for kind in COMMON + PROBLEMS} - elsewhere
+    assert declared == {kind.slug for kind in COMMON + QUERY_PROBLEMS} - elsewhere
 
 
 def test_every_answer_has_headers_and_an_example(document: dict[str, Any]) -> None:
@@ -106,7 +104,7 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
 
 
 def test_the_detail_declares_what_a_client_needs_to_revalidate(document: dict[str, Any]) -> None:
-    operation = document["paths"][user_detail.PATH]["get"]
+    operation = document["paths"][UserDetail.path]["get"]
 
     assert "If-None-Match" in [p["name"] for p in operation["parameters"]]
     assert {"ETag", "Consistency-Token", "As-Of"} <= set(operation["responses"]["304"]["headers"])

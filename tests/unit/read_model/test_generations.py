@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from read_model.generations import SCHEMAS, indexes_of, tables_of
+from read_model.catalogue import SCHEMAS
+from read_model.generations import indexes_of, tables_of
 
 #: PostgreSQL cuts longer names off, so that two of them could become one.
 LONGEST_NAME = 63

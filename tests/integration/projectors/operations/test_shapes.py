@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import Column, MetaData, Text
+from sqlalchemy import Column, Text
 
 from chassis.http.health import NotReadyError
 from chassis.identifiers import new_id
@@ -21,8 +21,9 @@ from projectors.projections.projection import CarryOver, Projection
 from projectors.projections.timeline import TimelineWriter
 from projectors.settings import ProjectorSettings
 from read_model import generations
-from read_model.generations import SCHEMAS, Schema
-from read_model.timeline import timeline_tables
+from read_model.catalogue import SCHEMAS
+from read_model.schema import ProjectionSchema
+from read_model.timeline import TimelineTables, timeline_tables
 from tests.integration.projectors.conftest import running
 from tests.integration.projectors.stream import Publisher, new_user, record
 from tests.waiting import until
@@ -37,11 +38,11 @@ ON CONFLICT DO NOTHING
 """
 
 
-def typed_tables(number: int) -> MetaData:
+def typed_tables(number: int) -> TimelineTables:
     """The next shape: each entry's type has a column of its own."""
     tables = timeline_tables(number)
     tables.entries.append_column(Column("type", Text, nullable=False, server_default=""))
-    return tables.metadata
+    return tables
 
 
 class TypedWriter(TimelineWriter):
@@ -70,7 +71,9 @@ def next_shape(monkeypatch: pytest.MonkeyPatch) -> Projection:
         timeline.PROJECTION, shape=2, writer=TypedWriter, carry_over={1: from_untyped, 2: from_untyped}
     )
     monkeypatch.setitem(PROJECTIONS, NAME, projection)
-    monkeypatch.setitem(SCHEMAS, NAME, Schema(NAME, 2, typed_tables))
+    monkeypatch.setitem(
+        SCHEMAS, NAME, ProjectionSchema(name=NAME, shape=2, channel=timeline.PROJECTION.channel, tables=typed_tables)
+    )
     return projection
 
 

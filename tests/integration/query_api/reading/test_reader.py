@@ -10,7 +10,7 @@ import pytest
 from chassis.http.problems import Problem
 from chassis.settings import PostgresAddress
 from query_api.reading.database import ReadDatabase
-from query_api.reading.reader import Reader, Rows
+from query_api.reading.reader import Reader
 from tests.integration.query_api.read_side import ReadSide
 
 COUNTER = "SELECT nextval('counter') AS number, $1::int[] AS given"
@@ -57,14 +57,14 @@ async def test_one_that_is_asked_after_the_sending_is_read_anew(database: ReadDa
     assert ((await first)[0]["number"], (await second)[0]["number"]) == (1, 2)
 
 
-async def test_who_leaves_the_queue_takes_nobodys_rows_along(database: ReadDatabase, reader: Reader) -> None:
+async def test_when_the_first_leaves_the_queue_the_others_still_share(database: ReadDatabase, reader: Reader) -> None:
     held = await database.admission.lend()
     asked = [asyncio.ensure_future(reader.fetch(COUNTER, [[1]])) for _ in range(3)]
     await asyncio.sleep(0)
     asked[0].cancel()
     database.admission.give_back(held)
 
-    assert [rows[0]["number"] for rows in await asyncio.gather(*asked[1:])] == [1, 2]
+    assert [rows[0]["number"] for rows in await asyncio.gather(*asked[1:])] == [1, 1]
 
 
 async def test_one_of_many_leaves_and_the_others_still_share(database: ReadDatabase, reader: Reader) -> None:
@@ -75,22 +75,6 @@ async def test_one_of_many_leaves_and_the_others_still_share(database: ReadDatab
     database.admission.give_back(held)
 
     assert [(await asked[number])[0]["number"] for number in (0, 2)] == [1, 1]
-
-
-async def test_rows_are_understood_once_for_all_who_share_them(database: ReadDatabase, reader: Reader) -> None:
-    understood: list[int] = []
-
-    def understand(rows: Rows) -> object:
-        understood.append(rows[0]["number"])
-        return understood
-
-    held = await database.admission.lend()
-    asked = [asyncio.ensure_future(reader.fetch_as(understand, COUNTER, [[1]])) for _ in range(3)]
-    await asyncio.sleep(0)
-    database.admission.give_back(held)
-
-    assert [await one is understood for one in asked] == [True] * 3
-    assert understood == [1]
 
 
 async def test_a_failure_is_told_to_all_and_kept_by_none(database: ReadDatabase, reader: Reader) -> None:

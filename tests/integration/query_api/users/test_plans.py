@@ -13,7 +13,7 @@ import pytest
 
 from chassis.postgres.database import connect, disconnect
 from query_api.users.filters import SORTS, after_prefix
-from query_api.users.statements import WALK_PAGES, Shape, page_statement, pages_statement
+from query_api.users.statements import WALK_PAGES, PageShape, page_sql, pages_sql
 from tests.conftest import database_address, drop_database, recreate_database
 from tests.infrastructure import Servers
 from tests.integration.query_api.read_side import Connection
@@ -103,9 +103,9 @@ async def test_no_page_reads_more_than_a_small_part_of_the_users(connection: Con
     for chosen in combined(list(values)):
         for sort in SORTS:
             arguments = [value for name in chosen for value in values[name]]
-            shape = Shape(1, sort, tuple(name.partition(":")[0] for name in chosen))
+            shape = PageShape(1, sort, tuple(name.partition(":")[0] for name in chosen))
             plan = await explain(connection, shape, [*arguments, LIMIT])
-            allowed = allowance(shape, page_statement(shape).plan_each_time)
+            allowed = allowance(shape, page_sql(shape).plan_each_time)
             if (read := rows_read(plan)) > allowed:
                 dear[chosen, sort] = (read, allowed)
             kind = opposed(shape)
@@ -124,9 +124,9 @@ async def test_more_filters_and_later_pages_read_no_more(connection: Connection)
         chosen = sample(chance, list(values), size=chance.randint(0, 5))
         sort = chance.choice(list(SORTS))
         arguments = [value for name in chosen for value in values[name]]
-        shape = Shape(1, sort, tuple(name.partition(":")[0] for name in chosen), after=True)
+        shape = PageShape(1, sort, tuple(name.partition(":")[0] for name in chosen), after=True)
         plan = await explain(connection, shape, [*arguments, *await somewhere(connection, sort, chance), LIMIT])
-        if (read := rows_read(plan)) > (allowed := allowance(shape, page_statement(shape).plan_each_time)):
+        if (read := rows_read(plan)) > (allowed := allowance(shape, page_sql(shape).plan_each_time)):
             dear[chosen, sort] = (read, allowed)
 
     assert not dear
@@ -148,7 +148,7 @@ async def somewhere(connection: Connection, sort: str, chance: random.Random) ->
     return list(row)
 
 
-def allowance(shape: Shape, mixed: bool) -> int:
+def allowance(shape: PageShape, mixed: bool) -> int:
     """Rows that a page may touch; active users have no index of their own, and here all but one in fifty are."""
     if mixed and opposed(shape):
         # Many match, all of them at the other end: one pass over the table (docs/decisions/0012 states the bound).
@@ -161,7 +161,7 @@ def allowance(shape: Shape, mixed: bool) -> int:
     return 2 * LIMIT
 
 
-def opposed(shape: Shape) -> bool:
+def opposed(shape: PageShape) -> bool:
     """Whether it compares one time and sorts by the other: who was registered late was changed late."""
     sort = shape.sort.removeprefix("-")
     compared = {name.partition("_")[0] for name in shape.filters if name in PERIODS}
@@ -174,7 +174,7 @@ async def test_a_page_at_depth_reads_no_more_than_the_first(connection: Connecti
     )
     assert last is not None
 
-    plan = await explain(connection, Shape(1, "-created_at", after=True), [last["created_at"], last["id"], LIMIT])
+    plan = await explain(connection, PageShape(1, "-created_at", after=True), [last["created_at"], last["id"], LIMIT])
 
     assert rows_read(plan) == LIMIT
 
@@ -186,7 +186,7 @@ async def test_pages_read_together_read_no_more_than_alone(connection: Connectio
         places = [await somewhere(connection, sort, chance) for _ in range(8)]
         keys, ids = ([str(place[part]) for place in places] for part in (0, 1))
         kind = "timestamptz" if column.endswith("_at") else "text"
-        sql = pages_statement(Shape(1, sort, filters, after=True))
+        sql = pages_sql(PageShape(1, sort, filters, after=True))
         await connection.execute(f"SET plan_cache_mode = force_generic_plan; PREPARE pages AS {sql}")
         execute = f"EXECUTE pages (ARRAY{keys}::{kind}[], ARRAY{ids}::uuid[], {LIMIT})"
         [[text]] = await connection.fetch(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {execute}")
@@ -200,7 +200,9 @@ async def test_a_last_page_is_short_without_a_look_at_all_that_match(connection:
     assert place is not None
 
     plan = await explain(
-        connection, Shape(1, "-created_at", ("username_prefix",), after=True), ["a", after_prefix("a"), *place, LIMIT]
+        connection,
+        PageShape(1, "-created_at", ("username_prefix",), after=True),
+        ["a", after_prefix("a"), *place, LIMIT],
     )
 
     assert rows_read(plan) <= 2 * 100
@@ -209,14 +211,16 @@ async def test_a_last_page_is_short_without_a_look_at_all_that_match(connection:
 async def test_an_impossible_period_reads_nothing(connection: Connection) -> None:
     later, earlier = "2026-02-02T00:00:00Z", "2026-02-01T00:00:00Z"
     for sort in SORTS:
-        plan = await explain(connection, Shape(1, sort, ("created_after", "created_before")), [later, earlier, LIMIT])
+        plan = await explain(
+            connection, PageShape(1, sort, ("created_after", "created_before")), [later, earlier, LIMIT]
+        )
         assert rows_read(plan) == 0, sort
 
 
 async def test_behind_tokens_the_page_is_not_read_at_all(connection: Connection) -> None:
     nobody = ["018f3c5a-7b1e-7cc2-9a51-0242ac120002"]
     for filters, values in (((), []), (("updated_after",), ["2026-02-01T00:00:00Z"]), (("id",), [nobody])):
-        shape = Shape(1, "-created_at", filters, tokens=True)
+        shape = PageShape(1, "-created_at", filters, tokens=True)
         plan = await explain(connection, shape, [*values, LIMIT, nobody, Integers([1])])
         assert rows_read(plan) == 0, filters
 
@@ -225,11 +229,11 @@ class Integers(list[int]):
     """An array of bigint."""
 
 
-async def explain(connection: Connection, shape: Shape, arguments: list[Any]) -> dict[str, Any]:
+async def explain(connection: Connection, shape: PageShape, arguments: list[Any]) -> dict[str, Any]:
     """The plan that the API's own way of running the statement gets, with the rows it really touched."""
-    statement = page_statement(shape)
+    statement = page_sql(shape)
     mode = "force_custom_plan" if statement.plan_each_time else "force_generic_plan"
-    await connection.execute(f"SET plan_cache_mode = {mode}; PREPARE page AS {statement.sql}")
+    await connection.execute(f"SET plan_cache_mode = {mode}; PREPARE page AS {statement.text}")
     literals = ", ".join(map(literal, arguments))
     [[text]] = await connection.fetch(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) EXECUTE page ({literals})")
     await connection.execute("DEALLOCATE page")

@@ -10,12 +10,12 @@ import pytest
 
 from chassis.settings import PostgresAddress
 from query_api.protocol.cursors import CursorSeal
-from query_api.protocol.pagination import Page, Place, open_place
-from query_api.reading.database import ReadDatabase
-from query_api.reading.reader import Reader, Rows
-from query_api.users.filters import SORTS
-from query_api.users.page_reads import BATCH_PAGES, Kind, PageReads
-from query_api.users.statements import Shape
+from query_api.protocol.pagination import Page
+from query_api.reading.database import ReadDatabase, Records
+from query_api.reading.reader import Reader
+from query_api.users.filters import SORTS, Filters
+from query_api.users.page_reads import BATCH_PAGES, PageReads
+from query_api.users.places import Place, open_cursor
 from tests.integration.query_api.read_side import START, ReadSide, moved, person, shuffled
 
 NAMES = ("ann", "Ärger", "zoë", "Żuk", "李雷", "ann2")
@@ -26,7 +26,7 @@ class CountingReader(Reader):
 
     statements = 0
 
-    async def fetch(self, sql: str, arguments: Sequence[Any], *, plan_each_time: bool = False) -> Rows:
+    async def fetch(self, sql: str, arguments: Sequence[Any], *, plan_each_time: bool = False) -> Records:
         self.statements += 1
         return await super().fetch(sql, arguments, plan_each_time=plan_each_time)
 
@@ -49,9 +49,9 @@ def without_cursor(page: Page) -> tuple[bytes, bool]:
 
 
 @pytest.mark.parametrize("sort", SORTS)
-@pytest.mark.parametrize("filters", [(), ("status=active",)])
+@pytest.mark.parametrize("filters", [{}, {"status": "active"}])
 async def test_together_each_is_what_it_is_alone(
-    reader: CountingReader, seal: CursorSeal, read_side: ReadSide, sort: str, filters: tuple[str, ...]
+    reader: CountingReader, seal: CursorSeal, read_side: ReadSide, sort: str, filters: Filters
 ) -> None:
     people = [
         person(number, username=f"{name}{number}", status="deactivated" if number % 3 else "active")
@@ -62,17 +62,20 @@ async def test_together_each_is_what_it_is_alone(
         *(moved(user, f"{user.username}@example.com", at=START + timedelta(days=1)) for user in people[::4])
     )
     pages, limit = PageReads(reader, seal), 2
-    first = await pages.read(Kind(Shape(1, sort, filters), (), limit), Place(sort, {}, b""))
+
+    async def read(place: Place) -> Page:
+        page = await pages.read_page(1, place, limit=limit)
+        assert page
+        return page
+
     places = []
-    alone = [first]
+    alone = [await read(Place(sort, filters, b""))]
     while alone[-1].next_cursor:
-        places.append(open_place(seal, alone[-1].next_cursor, address=b"users"))
-        alone.append(await pages.read(Kind(Shape(1, sort, filters, after=True), (), limit), places[-1]))
+        places.append(open_cursor(alone[-1].next_cursor, seal))
+        alone.append(await read(places[-1]))
     before = reader.statements
 
-    together = await asyncio.gather(
-        *(pages.read(Kind(Shape(1, sort, filters, after=True), (), limit), place) for place in places * 2)
-    )
+    together = await asyncio.gather(*(read(place) for place in places * 2))
 
     assert reader.statements - before <= -(-2 * len(places) // BATCH_PAGES)
     assert [without_cursor(page) for page in together] == [without_cursor(page) for page in alone[1:]] * 2
@@ -84,10 +87,11 @@ async def test_a_first_page_that_all_ask_for_is_read_once(
     reader: CountingReader, seal: CursorSeal, read_side: ReadSide
 ) -> None:
     await read_side.register(*(person(number) for number in range(5)))
-    pages, kind = PageReads(reader, seal), Kind(Shape(1, "-created_at"), (), 2)
+    pages, first = PageReads(reader, seal), Place("-created_at", {}, b"")
 
-    answers = await asyncio.gather(*(pages.read(kind, Place("-created_at", {}, b"")) for _ in range(100)))
+    answers = await asyncio.gather(*(pages.read_page(1, first, limit=2) for _ in range(100)))
 
     assert reader.statements == 1
-    assert {page.body for page in answers} == {answers[0].body}
+    assert answers[0]
+    assert all(page is answers[0] for page in answers)
     assert answers[0].body.count(b'"username"') == 2

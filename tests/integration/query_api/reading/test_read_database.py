@@ -9,7 +9,7 @@ import pytest
 
 from chassis.postgres.database import DatabaseUnavailableError
 from chassis.settings import PostgresAddress
-from query_api.reading.database import ReadDatabase, Statement
+from query_api.reading.database import ReadDatabase, ReadStatement
 from tests.integration.query_api.read_side import ReadSide
 from tests.private_servers import nowhere
 from tests.waiting import until
@@ -32,7 +32,7 @@ async def opened(read_side: ReadSide) -> int:
 
 
 async def test_no_more_are_opened_than_allowed_and_all_are_served(two: ReadDatabase, read_side: ReadSide) -> None:
-    answers = await asyncio.gather(*(two.fetch(Statement("SELECT $1::int", [n], SECONDS)) for n in range(50)))
+    answers = await asyncio.gather(*(two.fetch(ReadStatement("SELECT $1::int", [n], SECONDS)) for n in range(50)))
 
     assert [rows[0][0] for rows in answers] == list(range(50))
     assert await opened(read_side) == 2
@@ -40,13 +40,13 @@ async def test_no_more_are_opened_than_allowed_and_all_are_served(two: ReadDatab
 
 async def test_a_cancelled_request_loses_no_connection(two: ReadDatabase, read_side: ReadSide) -> None:
     for _ in range(5):
-        slow = [asyncio.ensure_future(two.fetch(Statement("SELECT pg_sleep(60)", [], SECONDS))) for _ in range(4)]
+        slow = [asyncio.ensure_future(two.fetch(ReadStatement("SELECT pg_sleep(60)", [], SECONDS))) for _ in range(4)]
         await until(lambda: sleeping(read_side), within=5, what="two statements run, two requests wait")
         for task in slow:
             task.cancel()
         await asyncio.gather(*slow, return_exceptions=True)
 
-    answers = await asyncio.gather(*(two.fetch(Statement("SELECT 1", [], SECONDS)) for _ in range(10)))
+    answers = await asyncio.gather(*(two.fetch(ReadStatement("SELECT 1", [], SECONDS)) for _ in range(10)))
     assert len(answers) == 10
 
 
@@ -62,29 +62,29 @@ async def test_a_refused_statement_keeps_its_connection_and_a_timeout_does_not(
     two: ReadDatabase, read_side: ReadSide
 ) -> None:
     with pytest.raises(asyncpg.DivisionByZeroError):
-        await two.fetch(Statement("SELECT 1/0", [], SECONDS))
-    first = (await two.fetch(Statement("SELECT pg_backend_pid()", [], SECONDS)))[0][0]
+        await two.fetch(ReadStatement("SELECT 1/0", [], SECONDS))
+    first = (await two.fetch(ReadStatement("SELECT pg_backend_pid()", [], SECONDS)))[0][0]
     with pytest.raises(DatabaseUnavailableError):
-        await two.fetch(Statement("SELECT pg_sleep(60)", [], 0.05))
-    second = (await two.fetch(Statement("SELECT pg_backend_pid()", [], SECONDS)))[0][0]
+        await two.fetch(ReadStatement("SELECT pg_sleep(60)", [], 0.05))
+    second = (await two.fetch(ReadStatement("SELECT pg_backend_pid()", [], SECONDS)))[0][0]
 
     assert first != second
     assert await opened(read_side) <= 2
 
 
 async def test_a_connection_that_the_server_ended_is_replaced(two: ReadDatabase, read_side: ReadSide) -> None:
-    [[pid]] = await two.fetch(Statement("SELECT pg_backend_pid()", [], SECONDS))
+    [[pid]] = await two.fetch(ReadStatement("SELECT pg_backend_pid()", [], SECONDS))
     await read_side.connection.execute("SELECT pg_terminate_backend($1)", pid)
 
     async def gone() -> bool:
         return await opened(read_side) == 0
 
     await until(gone, within=5, what="the server ended it")
-    assert await two.fetch(Statement("SELECT 1", [], SECONDS))
+    assert await two.fetch(ReadStatement("SELECT 1", [], SECONDS))
 
 
 async def test_a_server_that_is_not_there_is_a_refusal_each_time() -> None:
     async with ReadDatabase.open(replace(nowhere(), pool_size=1, max_overflow=0), application="lending") as database:
         for _ in range(3):
             with pytest.raises(DatabaseUnavailableError, match="no connection to"):
-                await database.fetch(Statement("SELECT 1", [], SECONDS))
+                await database.fetch(ReadStatement("SELECT 1", [], SECONDS))

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from chassis.http.problems import Problem
 from query_api.protocol.parameters import _pairs, read_date, read_id, read_time, whole_number
-from query_api.users import listing as user_list
+from query_api.users.listing import UserList
 
-READ = user_list.PARAMETERS.read
+READ = UserList.parameters.read
 
 
 def refusal(query: str) -> Problem:

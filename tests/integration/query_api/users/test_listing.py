@@ -9,7 +9,8 @@ from fastapi import FastAPI
 
 from chassis.settings import PostgresAddress
 from events.times import rfc3339
-from query_api.app import QUERIES, create_app
+from query_api.app import create_app
+from query_api.dependencies import QUERIES
 from tests.integration.query_api.conftest import make_settings, serving
 from tests.integration.query_api.read_side import START, ReadSide, erased, moved, person, shuffled
 from tests.waiting import until
@@ -280,8 +281,8 @@ async def test_injections_are_values_and_nothing_else(api: httpx.AsyncClient, re
         assert await names(api, username=text) == [text]
         assert await names(api, username_prefix=text) == [text]
         for query in QUERIES:
-            path = query.PATH.replace("{id}", str(person().id))
-            for name in (*query.PARAMETERS.by_name, text):
+            path = query.path.replace("{id}", str(person().id))
+            for name in (*query.parameters.by_name, text):
                 answer = await api.get(f"{path}?{quote(name)}={quote(text)}")
                 assert answer.status_code in (200, 400, 422), (path, name, answer.text)
             for header in ("Consistency-Token", "Prefer", "If-None-Match", "Accept", "X-Request-Id"):

@@ -12,8 +12,8 @@ from chassis.postgres.pool import Pool
 from chassis.settings import PostgresAddress
 from projectors.projections import signups, timeline, users
 from query_api.app import create_app
-from query_api.dependencies import Resources
-from query_api.reading import waiters as arrivals
+from query_api.dependencies import QueryResources
+from query_api.reading import waiters
 from tests.integration.query_api.conftest import make_settings, serving
 from tests.integration.query_api.read_side import ReadSide, erased, moved, person, token
 from tests.waiting import until
@@ -36,14 +36,14 @@ async def ask(api: httpx.AsyncClient, route: str, user_id: UUID, *tokens: str, w
     return await api.get(route.replace("{id}", str(user_id)), headers=headers)
 
 
-def resources(app: FastAPI) -> Resources:
-    found: Resources = app.state.resources
+def resources(app: FastAPI) -> QueryResources:
+    found: QueryResources = app.state.resources
     return found
 
 
 async def waiting(app: FastAPI, number: int) -> None:
     async def so_many() -> bool:
-        return resources(app).arrivals.waiting == number
+        return resources(app).waiters.waiting == number
 
     await until(so_many, within=5, what=f"{number} requests wait")
 
@@ -65,7 +65,7 @@ async def test_what_is_there_already_is_answered_at_once(
 async def test_waits_for_the_version_and_is_woken_by_the_projector(
     api: httpx.AsyncClient, app: FastAPI, read_side: ReadSide, route: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(arrivals, "POLL_SECONDS", NEVER_SECONDS)
+    monkeypatch.setattr(waiters, "POLL_SECONDS", NEVER_SECONDS)
     ann = person()
     await read_side.register(ann)
 
@@ -212,7 +212,7 @@ async def test_waiters_hold_no_connection(query_database: PostgresAddress, read_
         assert (await api.get("/users")).status_code == 200
         await read_side.apply(moved(ann, "new@example.com"))
         assert {(await one).status_code for one in asked} == {200}
-        assert resources(app).arrivals.waiting == 0
+        assert resources(app).waiters.waiting == 0
 
 
 async def test_one_waiter_too_many_is_told_to_come_back(query_database: PostgresAddress) -> None:
@@ -244,17 +244,17 @@ async def test_two_hundred_who_wait_ask_the_database_no_more_than_one_would(
         over = asyncio.get_running_loop().time() + 2
         await until(lambda: later(over), within=5, what="two seconds of waiting")
         waited = list(sent)
-        # Notifications that name nobody make looks, and wake nobody in vain.
+        # Notifications that name nobody make polls, and wake nobody in vain.
         for _ in range(20):
             await read_side.connection.execute("SELECT pg_notify($1, '')", users.PROJECTION.channel)
         await read_side.register(*people[:100])
         await asyncio.gather(*asked[:100])
-        assert resources(app).arrivals.waiting == 100
+        assert resources(app).waiters.waiting == 100
         assert len(sent) < len(waited) + 200
         await read_side.register(*people[100:])
 
     assert {(await one).status_code for one in asked} == {200}
-    # Two looks a second for all of them, and one at the generations.
+    # Two polls a second for all of them, and one of the generations.
     assert 2 <= len(waited) <= 8, waited
 
 
@@ -275,11 +275,11 @@ async def test_deaf_processes_look_for_all_who_wait_at_once(
     query_database: PostgresAddress, read_side: ReadSide, route: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on a hot standby, where nobody can listen: no notification, yet all are woken soon."""
-    monkeypatch.setattr(arrivals, "POLL_SECONDS", NEVER_SECONDS)
+    monkeypatch.setattr(waiters, "POLL_SECONDS", NEVER_SECONDS)
     people = [person(number) for number in range(20)]
     app = create_app(make_settings(query_database))
     async with serving(app) as api, asyncio.TaskGroup() as group:
-        resources(app).arrivals._hearing = lambda: False
+        resources(app).waiters._notified = lambda: False
         asked = [group.create_task(ask(api, route, user.id, token(user.id, 1))) for user in people]
         await waiting(app, len(asked))
         await read_side.register(*people, notify=False)
@@ -295,7 +295,7 @@ async def test_a_client_that_leaves_ends_its_wait(app: FastAPI, api: httpx.Async
     sent = await asked
 
     assert sent == 499
-    assert resources(app).arrivals.waiting == 0
+    assert resources(app).waiters.waiting == 0
 
 
 async def raw_request(app: FastAPI, user_id: UUID, leave_when: asyncio.Event) -> int:

@@ -1,0 +1,51 @@
+"""Versions in the read tables: the SQL that compares them with the versions that clients want to see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import TypeAlias
+from uuid import UUID
+
+from query_api.reading.reader import Reader
+from query_api.reading.serving import Serving
+from read_model.catalogue import SCHEMAS
+from read_model.schema import GenerationTables
+
+#: By id, the least version that is fresh enough.
+WantedVersions: TypeAlias = Mapping[UUID, int]
+
+
+def behind_sql(tables: GenerationTables, ids: str, versions: str) -> str:
+    """SQL that is true while one of the ids has not the wanted version, or a later one, in any of the tables.
+
+    `ids` and `versions` are the placeholders of two arrays of the same length.
+    """
+    missing = " AND ".join(
+        f"NOT EXISTS (SELECT FROM {table.name} AS t WHERE t.id = wanted.id AND t.version >= wanted.version)"
+        for table in tables.versions
+    )
+    return f"EXISTS (SELECT FROM unnest({ids}::uuid[], {versions}::bigint[]) AS wanted (id, version) WHERE {missing})"
+
+
+async def read_reached(
+    reader: Reader, serving: Serving, projection: str, wanted: WantedVersions
+) -> Iterable[tuple[UUID, int]]:
+    """The ids that have the wanted version or a later one in the generation that is read, each with the one it has.
+
+    Raises:
+        DatabaseUnavailableError: there was no connection, or the statement failed.
+        Problem: 503, no generation can be read, or the statement took too long.
+    """
+    sql = _reached_sql(projection, serving.view(projection).generation)
+    rows = await reader.fetch(sql, [list(wanted), list(wanted.values())])
+    return [(row[0], row[1]) for row in rows]
+
+
+@lru_cache(maxsize=16)  # projections, and generations that serve during one process's life
+def _reached_sql(projection: str, generation: int) -> str:
+    return " UNION ALL ".join(
+        "SELECT t.id, t.version FROM unnest($1::uuid[], $2::bigint[]) AS wanted (id, version)"  # noqa: S608 - our names
+        f" JOIN {table.name} AS t ON t.id = wanted.id AND t.version >= wanted.version"
+        for table in SCHEMAS[projection].tables(generation).versions
+    )

@@ -1,0 +1,39 @@
+"""What a projection declares of itself: its name, the shape of its tables, and where its readers are notified.
+
+Each projection makes one declaration, beside its tables; `catalogue.py` lists them. Projectors, the query API and the
+generations take every fact about a projection from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import MetaData, Table
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationTables:
+    """The tables of one generation; each projection adds its own by name.
+
+    They are named `<projection>_g<number>`, or that, an underscore and more: by these names they are found again.
+    """
+
+    metadata: MetaData
+    #: Where a user's version stands, in columns `id` and `version`: each user is in one of these tables.
+    versions: tuple[Table, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectionSchema:
+    """A projection as this version of the code knows it."""
+
+    name: str
+    #: Grows with every change of the tables or of a stored document; a generation of another shape is rebuilt, not
+    #: altered.
+    shape: int
+    #: Projectors notify here after a commit: the ids of the users whose rows moved, separated by spaces, or nothing for
+    #: "many".
+    channel: str
+    #: From a generation's number to its tables.
+    tables: Callable[[int], GenerationTables]
