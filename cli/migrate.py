@@ -1,4 +1,4 @@
-"""`muster migrate command|query|all`: bring the databases' tables to what this version needs."""
+"""`muster migrate command|query|all`: brings the databases' tables to what this version needs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from chassis.postgres.database import INFRASTRUCTURE_ERRORS, describe
 from chassis.settings import CommandPostgres, PostgresAddress, QueryPostgres, load
-from cli.output import fail, print_json, say
+from cli.terminal.output import JsonOption, fail, print_json, say
 
 _ERRORS: tuple[type[Exception], ...] = (*INFRASTRUCTURE_ERRORS, SQLAlchemyError)
 
 
-class Database(StrEnum):
+class DatabaseChoice(StrEnum):
     """Which database to migrate."""
 
     command = "command"
@@ -24,15 +24,15 @@ class Database(StrEnum):
 
 
 def migrate(
-    database: Annotated[Database, typer.Argument(help="Which database.")],
+    database: Annotated[DatabaseChoice, typer.Argument(help="Which database.")],
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Migrate a database to the newest tables; harmless to repeat, and safe while the services run."""
     report: dict[str, list[str]] = {}
-    if database in (Database.command, Database.all):
+    if database in (DatabaseChoice.command, DatabaseChoice.all):
         report["command"] = _migrate_command(load(CommandPostgres).command_database)
-    if database in (Database.query, Database.all):
+    if database in (DatabaseChoice.query, DatabaseChoice.all):
         report["query"] = _migrate_query(load(QueryPostgres).query_database)
     if as_json:
         print_json(report)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from cli.stack.processes import muster
+from cli.stack.local_stack import muster
 from local_stack.ports import free_port
 from local_stack.processes.child import Child
 

@@ -22,7 +22,7 @@ from benchmarks.running.plan import Plan
 from benchmarks.running.profiles import recording
 from chassis.kafka.client import admin, ensure_topics
 from chassis.settings import Kafka, PostgresAddress, Settings, Topics
-from cli.stack.processes import muster
+from cli.stack.local_stack import muster
 from cli.stack.settings import COMMAND_DATABASE, QUERY_DATABASE, Ports, process_environment, stack_settings
 from command_api.migrate import migrate as migrate_command
 from local_stack.kafka.broker import KafkaServer

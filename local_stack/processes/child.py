@@ -223,17 +223,14 @@ class Child(ABC):
 
     async def _spawn(self) -> RunningProcess:
         with open_log(self.log) as log:
-            return await self._spawn_into(log.fileno())
-
-    async def _spawn_into(self, log: int) -> RunningProcess:
-        return await spawn(
-            self.command(),
-            environment={**self.environment(), **self.marks},
-            folder=self.working_folder(),
-            account=self.account(),
-            death_signal=self.death_signal if self.asks_kernel else None,
-            output=log,
-        )
+            return await spawn(
+                self.command(),
+                environment={**self.environment(), **self.marks},
+                folder=self.working_folder(),
+                account=self.account(),
+                death_signal=self.death_signal if self.asks_kernel else None,
+                output=log.fileno(),
+            )
 
     async def _until_ready(self) -> None:
         process = self._process
@@ -277,12 +274,8 @@ async def spawn(  # noqa: PLR0913 - each is a property of the process
     account: Account | None,
     death_signal: signal.Signals | None,
     output: int,
-    inherited: tuple[int, ...] = (),
 ) -> RunningProcess:
-    """Start a command through the launcher, in a session of its own, its output going to one file descriptor.
-
-    `inherited` are further descriptors it keeps, under their numbers.
-    """
+    """Start a command through the launcher, in a session of its own, with its output going to one file descriptor."""
     uid, gid = (str(account.uid), str(account.gid)) if account else ("-", "-")
     death = str(int(death_signal)) if death_signal else "-"
     launcher = [sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), death, uid, gid]
@@ -295,7 +288,6 @@ async def spawn(  # noqa: PLR0913 - each is a property of the process
         env=dict(environment),
         cwd=folder,
         start_new_session=True,
-        pass_fds=inherited,
     )
 
 

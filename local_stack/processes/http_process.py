@@ -49,9 +49,9 @@ class HttpProcess(Child):
         """Return the folder it was given."""
         return self._folder
 
-    async def _spawn_into(self, log: int) -> RunningProcess:
-        copy = await self._preloaded.copy(self.command(), log) if self._preloaded else None
-        return copy or await super()._spawn_into(log)
+    async def _spawn(self) -> RunningProcess:
+        copy = await self._preloaded.copy(self.command(), self.log) if self._preloaded else None
+        return copy or await super()._spawn()
 
     async def is_ready(self) -> bool:
         """Tell whether the path answers 200."""

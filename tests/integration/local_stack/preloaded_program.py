@@ -1,4 +1,4 @@
-"""A program for copies of a preloaded host: says what it is, then does what its argument says."""
+"""A program for copies of a preloaded process: says what it is, then does what its argument says."""
 
 import json
 import os
@@ -6,6 +6,7 @@ import random
 import signal
 import sys
 import uuid
+from pathlib import Path
 
 import uuid_utils
 
@@ -13,7 +14,7 @@ import uuid_utils
 def main() -> None:
     said = {
         "arguments": sys.argv[1:],
-        "parent": os.getppid(),
+        "folder": str(Path.cwd()),
         "session": os.getsid(0),
         "random": random.random(),
         "ids": [str(uuid.uuid4()), str(uuid_utils.uuid7())],

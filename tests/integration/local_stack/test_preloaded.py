@@ -1,4 +1,8 @@
-"""Copies of a process that has imported everything: children like those started the ordinary way, only sooner."""
+"""Copies of a process that has imported everything: children like those started the ordinary way, only sooner.
+
+A fork server belongs to a whole process and is started once, so each test has a supervisor of its own: it runs the
+test's lines and prints one JSON value.
+"""
 
 import asyncio
 import json
@@ -6,18 +10,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from local_stack.logs import open_log
-from local_stack.ports import free_port
-from local_stack.processes.child import until_ended
-from local_stack.processes.http_process import HttpProcess
-from local_stack.processes.preloaded import CopiedProcess, Preloaded, Program
+from local_stack.processes.preloaded import Preloaded, Program
 from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="copies are made on Linux only")
@@ -25,24 +25,36 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="copies are made
 ROOT = Path(__file__).parents[3]
 ENTRY = "tests.integration.local_stack.preloaded_program:main"
 PROGRAM = Program((sys.executable, "program"), ENTRY, ("uuid_utils", "json"))
-END_SECONDS = 20
+END_SECONDS = 30
+
+SUPERVISOR = """
+import asyncio, json, os, signal, sys
+import psutil
+from pathlib import Path
+from local_stack.ports import free_port
+from local_stack.processes.child import until_ended
+from local_stack.processes.http_process import HttpProcess
+from local_stack.processes.preloaded import ForkedProcess, Program
+from tests.integration.local_stack.test_preloaded import ENTRY, PROGRAM, copied, preloaded_with, said
+
+folder = Path(sys.argv[1])
+
+def tell(value):
+    print(json.dumps(value), flush=True)
+
+async def main():
+{lines}
+
+asyncio.run(main())
+"""
 
 
-def preloaded_with(folder: Path, program: Program) -> Preloaded:
+def preloaded_with(folder: Path, program: Program = PROGRAM) -> Preloaded:
     return Preloaded(program, {**os.environ, "PYTHONPATH": str(ROOT)}, folder, folder / "imports.log")
 
 
-@pytest.fixture
-async def preloaded(folder: Path) -> AsyncIterator[Preloaded]:
-    made = preloaded_with(folder, PROGRAM)
-    await made.start()
-    yield made
-    await made.end()
-
-
-async def copied(preloaded: Preloaded, log: Path, *arguments: str) -> CopiedProcess:
-    with open_log(log) as output:
-        copy = await preloaded.copy([*PROGRAM.command, *arguments], output.fileno())
+async def copied(preloaded: Preloaded, log: Path, *arguments: str) -> Any:
+    copy = await preloaded.copy([*PROGRAM.command, *arguments], log)
     assert copy is not None
     return copy
 
@@ -59,159 +71,166 @@ def _text(log: Path) -> str:
     return log.read_text() if log.exists() else ""
 
 
-async def test_a_copy_is_a_child_of_ours_in_a_session_of_its_own_with_its_own_name(
-    folder: Path, preloaded: Preloaded
-) -> None:
-    copy = await copied(preloaded, folder / "one.log", "stay", "with spaces")
-    words = await said(folder / "one.log")
-    process = psutil.Process(copy.pid)
-    line, name = " ".join(process.cmdline()), process.name()
+async def supervisor(folder: Path, lines: str) -> asyncio.subprocess.Process:
+    source = SUPERVISOR.format(lines=textwrap.indent(textwrap.dedent(lines), "    "))
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-c", source, str(folder), stdout=subprocess.PIPE, cwd=ROOT
+    )
 
-    os.kill(copy.pid, signal.SIGTERM)
+
+async def told(process: asyncio.subprocess.Process) -> Any:
+    assert process.stdout is not None
+    return json.loads(await asyncio.wait_for(process.stdout.readline(), END_SECONDS))
+
+
+async def run(folder: Path, lines: str) -> Any:
+    process = await supervisor(folder, lines)
+    answer = await told(process)
+    assert await asyncio.wait_for(process.wait(), END_SECONDS) == 0
+    return answer
+
+
+async def test_a_copy_has_a_session_an_environment_and_a_name_of_its_own(folder: Path) -> None:
+    words, session, line, name, mark, code = await run(
+        folder,
+        """
+        os.environ["MUSTER_TEST_MARK"] = "kept"
+        preloaded = preloaded_with(folder)
+        await preloaded.start()
+        copy = await copied(preloaded, folder / "one.log", "stay", "with spaces")
+        words, process = await said(folder / "one.log"), psutil.Process(copy.pid)
+        shown = [" ".join(process.cmdline()).rstrip(), process.name(), process.environ()["MUSTER_TEST_MARK"]]
+        os.kill(copy.pid, signal.SIGTERM)
+        tell([words, copy.pid, *shown, await copy.wait()])
+        """,
+    )
 
     assert words["arguments"] == ["stay", "with spaces"]
-    assert words["parent"] == os.getpid()
-    assert words["session"] == copy.pid
+    assert words["session"] == session
+    assert words["folder"] == str(folder)
     assert line == f"{sys.executable} {sys.executable} program stay with spaces"
     assert name == "program"
-    assert await asyncio.wait_for(copy.wait(), END_SECONDS) == -signal.SIGTERM
+    assert mark == "kept"
+    assert code == -signal.SIGTERM
 
 
-async def test_exit_codes_arrive(folder: Path, preloaded: Preloaded) -> None:
-    copies = [await copied(preloaded, folder / f"{code}.log", "end", str(code)) for code in (0, 3)]
+async def test_exit_codes_arrive(folder: Path) -> None:
+    codes = await run(
+        folder,
+        """
+        preloaded = preloaded_with(folder)
+        await preloaded.start()
+        copies = [await copied(preloaded, folder / f"{code}.log", "end", str(code)) for code in (0, 3)]
+        tell([await until_ended(copy, 20) for copy in copies])
+        """,
+    )
 
-    assert [await until_ended(copy, END_SECONDS) for copy in copies] == [0, 3]
-
-
-async def test_no_two_copies_draw_the_same_random_numbers(folder: Path, preloaded: Preloaded) -> None:
-    logs = [folder / f"{number}.log" for number in range(5)]
-    for log in logs:
-        await until_ended(await copied(preloaded, log, "linger"), END_SECONDS)
-
-    words = [await said(log) for log in logs]
-
-    assert len({each["random"] for each in words}) == len(logs)
-    assert len({made for each in words for made in each["ids"]}) == 2 * len(logs)
+    assert codes == [0, 3]
 
 
-async def test_copies_go_on_after_the_host_has_ended(folder: Path, preloaded: Preloaded) -> None:
-    copy = await copied(preloaded, folder / "one.log", "stay")
-    await said(folder / "one.log")
+async def test_no_two_copies_draw_the_same_random_numbers(folder: Path) -> None:
+    words = await run(
+        folder,
+        """
+        preloaded = preloaded_with(folder)
+        await preloaded.start()
+        logs = [folder / f"{number}.log" for number in range(5)]
+        for log in logs:
+            await until_ended(await copied(preloaded, log, "linger"), 20)
+        tell([await said(log) for log in logs])
+        """,
+    )
 
-    await preloaded.end()
+    assert len({each["random"] for each in words}) == 5
+    assert len({made for each in words for made in each["ids"]}) == 10
 
-    assert copy.returncode is None
-    assert await preloaded.copy([*PROGRAM.command, "stay"], 1) is None
-    copy.kill()
-    assert await asyncio.wait_for(copy.wait(), END_SECONDS) == -signal.SIGKILL
+
+async def test_after_the_end_copies_go_on_and_no_more_are_made(folder: Path) -> None:
+    running, another, code = await run(
+        folder,
+        """
+        preloaded = preloaded_with(folder)
+        await preloaded.start()
+        copy = await copied(preloaded, folder / "one.log", "stay")
+        await said(folder / "one.log")
+        await preloaded.end()
+        running, another = copy.returncode is None, await preloaded.copy([*PROGRAM.command, "stay"], folder / "two.log")
+        copy.kill()
+        tell([running, another, await copy.wait()])
+        """,
+    )
+
+    assert (running, another, code) == (True, None, -signal.SIGKILL)
 
 
 @pytest.mark.parametrize(
-    "program",
-    [
-        Program(PROGRAM.command, ENTRY, ("no_such_module",)),
-        Program(PROGRAM.command, ENTRY, ("tests.integration.local_stack.starts_a_thread",)),
-    ],
+    ("module", "reason"),
+    [("no_such_module", "no_such_module"), ("tests.integration.local_stack.starts_a_thread", "started a thread")],
     ids=["an import fails", "an import starts a thread"],
 )
-async def test_a_host_that_cannot_make_copies_says_so_in_its_log_and_leaves_the_ordinary_way(
-    folder: Path, program: Program
+async def test_a_server_that_cannot_make_copies_says_so_in_its_log_and_leaves_the_ordinary_way(
+    folder: Path, module: str, reason: str
 ) -> None:
-    preloaded = preloaded_with(folder, program)
-    await preloaded.start()
-    child = HttpProcess(
-        "web",
-        [*PROGRAM.command[:1], "-m", "http.server"],
-        port=free_port(),
-        environment=os.environ,
-        folder=folder,
-        log=folder / "web.log",
-        preloaded=preloaded,
+    forked = await run(
+        folder,
+        f"""
+        preloaded = preloaded_with(folder, Program(PROGRAM.command, ENTRY, ("{module}",)))
+        await preloaded.start()
+        child = HttpProcess(
+            "web", [PROGRAM.command[0], "-m", "http.server"], port=free_port(), environment=os.environ,
+            folder=folder, log=folder / "web.log", preloaded=preloaded,
+        )
+        loaded, process = await preloaded.loaded(), await child._spawn()
+        process.kill()
+        await process.wait()
+        tell([loaded, isinstance(process, ForkedProcess)])
+        """,
     )
 
-    with open_log(folder / "ordinary.log") as log:
-        ordinary = await child._spawn_into(log.fileno())
-    ordinary.kill()
-    await ordinary.wait()
-    await preloaded.end()
-
-    assert not isinstance(ordinary, CopiedProcess)
-    assert "no_such_module" in (folder / "imports.log").read_text() or "thread" in (folder / "imports.log").read_text()
+    assert forked == [False, False]
+    assert reason in (folder / "imports.log").read_text()
 
 
-async def test_a_host_that_is_killed_leaves_the_ordinary_way(folder: Path, preloaded: Preloaded) -> None:
-    assert await preloaded.loaded()
-    assert preloaded._host is not None
-    preloaded._host.kill()
-    await preloaded._host.wait()
-
-    assert await preloaded.copy([*PROGRAM.command, "stay"], 1) is None
-
-
-@pytest.mark.parametrize("ends", ["too late", "cancelled"])
-async def test_a_host_whose_answer_nobody_waited_for_is_asked_no_more_and_its_late_copy_ends(
-    folder: Path, ends: str
-) -> None:
-    seconds = 0.2 if ends == "too late" else END_SECONDS
-    preloaded = Preloaded(
-        PROGRAM, {**os.environ, "PYTHONPATH": str(ROOT)}, folder, folder / "imports.log", copy_seconds=seconds
+async def test_a_server_that_is_killed_ends_its_copies_and_leaves_the_ordinary_way(folder: Path) -> None:
+    another, left = await run(
+        folder,
+        """
+        preloaded = preloaded_with(folder)
+        await preloaded.start()
+        copy = await copied(preloaded, folder / "one.log", "stay")
+        await said(folder / "one.log")
+        child = psutil.Process(copy.pid)
+        server = child.parent()
+        server.kill()
+        server.wait(20)
+        await copy.wait()
+        child.wait(20)
+        tell([await preloaded.copy([*PROGRAM.command[:1], "other"], folder / "two.log"), child.is_running()])
+        """,
     )
-    await preloaded.start()
-    assert await preloaded.loaded()
-    assert preloaded._host is not None
-    host = psutil.Process(preloaded._host.pid)
-    others = {process.pid for process in psutil.Process().children()}
-    host.suspend()
 
-    asking = asyncio.create_task(preloaded.copy([*PROGRAM.command, "stay"], 2))
-    if ends == "cancelled":
-
-        async def asked() -> bool:
-            return preloaded._turn.locked()
-
-        await until(asked, within=END_SECONDS, what="the request")
-        asking.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await asking
-    else:
-        assert await asking is None
-    host.resume()
-
-    assert await preloaded.copy([*PROGRAM.command, "end", "3"], 2) is None
-    await preloaded.end()
-    assert {process.pid for process in psutil.Process().children()} <= others
+    assert (another, left) == (None, False)
 
 
 async def test_copies_die_with_a_supervisor_that_is_killed(folder: Path) -> None:
-    supervisor = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", _SUPERVISOR, str(folder), stdout=subprocess.PIPE, cwd=ROOT
+    process = await supervisor(
+        folder,
+        """
+        preloaded = preloaded_with(folder)
+        await preloaded.start()
+        copy = await copied(preloaded, folder / "one.log", "stay")
+        await said(folder / "one.log")
+        tell(copy.pid)
+        await copy.wait()
+        """,
     )
-    assert supervisor.stdout is not None
-    copy = psutil.Process(int(await asyncio.wait_for(supervisor.stdout.readline(), END_SECONDS)))
+    copy = psutil.Process(await told(process))
     assert copy.is_running()
 
-    supervisor.kill()
-    await supervisor.wait()
+    process.kill()
+    await process.wait()
 
     async def gone() -> bool:
         return not copy.is_running() or copy.status() == psutil.STATUS_ZOMBIE
 
     await until(gone, within=END_SECONDS, what="the copy's end")
-
-
-_SUPERVISOR = """
-import asyncio, sys
-from pathlib import Path
-from tests.integration.local_stack.test_preloaded import PROGRAM, copied, preloaded_with, said
-
-async def main():
-    folder = Path(sys.argv[1])
-    preloaded = preloaded_with(folder, PROGRAM)
-    await preloaded.start()
-    copy = await copied(preloaded, folder / "one.log", "stay")
-    await said(folder / "one.log")
-    print(copy.pid, flush=True)
-    await copy.wait()
-
-asyncio.run(main())
-"""

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from cli.stack.background import _end
-from cli.stack.folder import MARKER, mark, require_own
-from cli.stack.run import _sweep
+from cli.stack.contents import MARKER, mark, require_own
+from cli.stack.foreground import _sweep
 from local_stack.errors import ForeignDataError
 from local_stack.folder import FOLDER_VARIABLE, RESET, owned_folder
 from local_stack.postgres.unprivileged import PLACE_PREFIX

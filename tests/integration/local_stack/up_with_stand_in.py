@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from cli.stack.run import Wanted, exit_code
+from cli.stack.foreground import UpOptions, run_stack
 from cli.stack.settings import Ports
 from local_stack.processes.preloaded import Program
 
@@ -11,4 +11,4 @@ if __name__ == "__main__":
     command = (sys.executable, str(Path(__file__).with_name("stand_in_muster.py")))
     stand_in = Program(command, "", ())
     ports = Ports(*map(int, sys.argv[2:8]))
-    sys.exit(exit_code(Wanted(Path(sys.argv[1]), ports, verbose="-v" in sys.argv), stand_in))
+    sys.exit(run_stack(UpOptions(Path(sys.argv[1]), ports, verbose="-v" in sys.argv), stand_in))

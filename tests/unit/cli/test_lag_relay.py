@@ -2,7 +2,7 @@
 
 import pytest
 
-from cli.operations.relay_status import RelayFigures, document, lines, quantile
+from cli.operations.relay_figures import RelayFigures, quantile, relay_document, relay_lines
 
 BUCKETS = [(0.01, 50.0), (0.02, 90.0), (0.1, 100.0), (float("inf"), 100.0)]
 
@@ -25,6 +25,6 @@ def test_empty_buckets_are_passed_over() -> None:
 def test_a_relay_that_does_not_answer_is_one_line_and_nulls() -> None:
     figures = RelayFigures("http://127.0.0.1:8002", error="All connection attempts failed")
 
-    assert lines(figures) == ["relay at http://127.0.0.1:8002: does not answer (All connection attempts failed)"]
-    assert document(figures)["published"] is None
-    assert document(figures)["error"] == "All connection attempts failed"
+    assert relay_lines(figures) == ["relay at http://127.0.0.1:8002: does not answer (All connection attempts failed)"]
+    assert relay_document(figures)["published"] is None
+    assert relay_document(figures)["error"] == "All connection attempts failed"

@@ -1,4 +1,4 @@
-"""`muster doctor`: look at everything a running Muster depends on, and say what to do about what is wrong."""
+"""`muster doctor`: checks everything that a running Muster depends on, and says what to do where something fails."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from rich.text import Text
 from cli.doctor.budget import Instances
 from cli.doctor.checks import examine
 from cli.doctor.findings import Finding
-from cli.output import print_json
-from cli.tables import print_table, table
+from cli.terminal.output import JsonOption, print_json
+from cli.terminal.tables import print_table, table
 
 _SIGNS = {"ok": "[green]ok[/green]", "warning": "[yellow]warning[/yellow]", "failed": "[red]failed[/red]"}
 
@@ -23,7 +23,7 @@ def doctor(
     query_apis: Annotated[int, typer.Option(min=1, help="Query APIs that run, each with WORKERS workers.")] = 1,
     relays: Annotated[int, typer.Option(min=1, help="Relays that run, those that stand by included.")] = 1,
     projectors: Annotated[int, typer.Option(min=1, help="Projectors processes that run.")] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Check settings, servers, durability, migrations, topics, connection budget and clocks; exit 1 if any fails."""
     instances = Instances(command_apis=command_apis, query_apis=query_apis, relays=relays, projectors=projectors)
@@ -39,6 +39,6 @@ def doctor(
 def _show(findings: list[Finding]) -> None:
     listed = table("", "Check", "Found", "What to do")
     for finding in findings:
-        # What is found is in a server's words: no markup.
+        # A server's words may contain what rich would take for markup.
         listed.add_row(_SIGNS[finding.result], *map(Text, (finding.check, finding.found, finding.remedy)))
     print_table(listed)

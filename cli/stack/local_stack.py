@@ -1,11 +1,11 @@
-"""The local stack itself: which processes it has, in which order they start and end, what is written down about them.
+"""The local stack: its processes, the order in which they start and end, and what stack.json says of them.
 
     jars → Kafka ─────────────────────→ topics ─┬→ relay, projectors
     PostgreSQL → databases → migrations ────────┴→ command API, query API
     imports, which all of ours share
 
-Three lanes side by side; where nothing is to be migrated, migrations are one question to each database. They end in the
-order in which work flows: APIs drain, the relay publishes, projectors apply, then Kafka and PostgreSQL.
+Three lanes run side by side. Where nothing is to be migrated, migrations are one question to each database. Processes
+end in the order in which work flows: APIs drain, the relay publishes, projectors apply, then Kafka and PostgreSQL.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ from local_stack.errors import ChildFailedError
 from local_stack.folder import FOLDER_VARIABLE
 from local_stack.kafka.broker import KafkaServer
 from local_stack.kafka.jars import fetch_jars, jar_folder, missing_jars, pinned_jars
-from local_stack.logs import last_lines, open_log
+from local_stack.logs import last_lines
 from local_stack.postgres.server import PostgresServer
 from local_stack.processes.child import Child, describe_exit, run_once, until_ended
 from local_stack.processes.http_process import HttpProcess
@@ -45,7 +45,7 @@ from local_stack.stack_file import ProcessEntry, Stack
 ONE_SHOT_SECONDS = 600.0
 
 
-#: What all of ours import, so that one import serves the first start of each of them.
+#: What the processes of Muster import, so that one import serves the first start of each.
 PRELOADED: Final = (
     *(
         "cli.processes.serve",
@@ -57,7 +57,7 @@ PRELOADED: Final = (
         "cli.topics",
     ),
     *("command_api.migrate", "projectors.migrate"),
-    # What uvicorn and asyncio choose by name when they begin.
+    # uvicorn imports these by name when it starts.
     *("uvicorn.protocols.http.httptools_impl", "uvicorn.lifespan.on", "uvicorn.loops.uvloop"),
 )
 
@@ -101,7 +101,7 @@ class LocalStack:
         return [*(server for server in servers if server.name in self.only), *self.processes]
 
     def plan(self) -> None:
-        """Settle what every process is told; nothing is started."""
+        """Make the settings and every process; start nothing."""
         self._settings = stack_settings(self.folder, self.ports, self.postgres.address)
         if self._program.modules and self.only & SERVICES:
             self._preloaded = Preloaded(self._program, self._environment(), self.folder, self.logs / "imports.log")
@@ -128,8 +128,8 @@ class LocalStack:
                     group.create_task(self._imports(self._preloaded))
                 group.create_task(self._relay_lane(kafka=group.create_task(self._kafka_lane())))
                 group.create_task(self._postgres_lane())
-        except* Exception as failures:  # noqa: BLE001 - the first one is what the person needs to see
-            raise _first(failures) from None
+        except* Exception as failures:  # noqa: BLE001 - a person needs to see the first one
+            raise _first_error(failures) from None
         finally:
             if self._preloaded:
                 await self._preloaded.end()
@@ -141,19 +141,19 @@ class LocalStack:
         middle = [[by_name[name]] for name in ("relay", "projectors") if name in by_name]
         if self.kafka.learning:
             self._screen.console.print(
-                "Kafka's start-up is being kept for next time; this once, its end takes a while."
+                "Kafka writes its start-up cache for next time; this end takes some seconds longer, once."
             )
         await self.supervisor.stop([apis, *middle, [self.kafka], [self.postgres]], hasten)
         await self._watchdog.end()
         stack_file.remove(self.folder)
 
     def ready(self, at: datetime) -> None:
-        """Write down that everything is ready."""
+        """Write to stack.json that everything is ready."""
         self._ready_at = at
         self.write_down()
 
     def write_down(self) -> None:
-        """Write what runs now to the stack file."""
+        """Write what runs now to stack.json."""
         stack_file.write(
             Stack(
                 supervisor_pid=os.getpid(),
@@ -218,7 +218,7 @@ class LocalStack:
                 await fetch_jars(jars, jar_folder(), advance)
 
     async def _run(self, step: str, *arguments: str) -> None:
-        """Run one of our commands that ends by itself."""
+        """Run a command of Muster that ends by itself."""
         log = self.logs / f"{arguments[0]}.log"
         with self._screen.step(step):
             try:
@@ -232,11 +232,9 @@ class LocalStack:
 
     async def _run_to_its_end(self, arguments: tuple[str, ...], log: Path) -> int:
         command = [*self._program.command, *arguments]
-        if self._preloaded:
-            with open_log(log) as output:
-                copy = await self._preloaded.copy(command, output.fileno())
-            if copy:
-                return await until_ended(copy, ONE_SHOT_SECONDS)
+        copy = await self._preloaded.copy(command, log) if self._preloaded else None
+        if copy:
+            return await until_ended(copy, ONE_SHOT_SECONDS)
         return await run_once(
             command,
             environment=self._environment(),
@@ -272,7 +270,7 @@ def _rfc3339(moment: datetime) -> str:
 
 
 def muster() -> Program:
-    """Return the program `muster`, started by that name, so that processes can be found by it."""
+    """Return the program `muster`, under whose name its processes are found in a process list."""
     return Program(_command(), "cli.main:main", PRELOADED)
 
 
@@ -285,7 +283,7 @@ def _command() -> tuple[str, ...]:
     return (sys.executable, "-m", "cli.main")
 
 
-def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+def _first_error(failures: BaseExceptionGroup[BaseException]) -> BaseException:
     """Return the first single error of a tree of groups."""
     error = failures.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+    return _first_error(error) if isinstance(error, BaseExceptionGroup) else error

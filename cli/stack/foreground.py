@@ -1,8 +1,8 @@
-"""A stack in the foreground: checked, started, watched, ended.
+"""Runs a stack in the foreground: checks the machine, starts everything, watches it, ends it.
 
-Before anything is started the folder is locked, leftovers of a killed run are ended, and clock, disk and every port are
-checked, so a refusal leaves nothing half-started. Ctrl-C (or SIGTERM) ends everything in order and exits 0; a second
-one hastens. A stack that cannot start or keep running exits 1 with the reason.
+Before anything is started, the folder is locked, processes that a killed run left are ended, and clock, disk and every
+port are checked; so a refusal leaves nothing half-started. Ctrl-C (or SIGTERM) ends everything in order and exits 0; a
+second one makes it faster. A stack that cannot start, or cannot go on, exits 1 with the reason.
 """
 
 import asyncio
@@ -21,10 +21,10 @@ from typing import Any, Final
 import psutil
 from rich.console import Console
 
-from cli.local_settings import FOLDER_VARIABLE, default_folder
 from cli.stack.conditions import remedy, require_clock, require_space
-from cli.stack.folder import TIMINGS_FILE, mark, require_own
-from cli.stack.processes import LocalStack, muster
+from cli.stack.contents import TIMINGS_FILE, mark, require_own
+from cli.stack.discovery import FOLDER_VARIABLE, default_folder
+from cli.stack.local_stack import LocalStack, muster
 from cli.stack.screen import Screen
 from cli.stack.settings import ALL_PARTS, Ports
 from local_stack import stack_file
@@ -36,16 +36,16 @@ from local_stack.processes.preloaded import Program
 #: Sent by Ctrl-C, by whoever runs us, and by a terminal that is closed.
 END_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-#: Where /proc/PID/stat has the ticks from the machine's start to the process's, counted from the field after the name.
+#: The field of /proc/PID/stat that tells when the process started, in ticks since boot; counted from after its name.
 STARTED_FIELD: Final = 19
 
-#: What to do about a folder that is not a stack's.
-WAY_OUT: Final = "Choose another folder with --folder, or move that away."
+#: What to do where the folder is not a stack's.
+CHOOSE_ANOTHER: Final = "Choose another folder with --folder, or move that away."
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What the person at the terminal wants to run, and where."""
+class UpOptions:
+    """What to run, and where, as the person at the terminal asked for."""
 
     folder: Path
     ports: Ports
@@ -53,41 +53,41 @@ class Wanted:
     verbose: bool = False
 
     def ports_by_option(self) -> dict[str, int]:
-        """Return the ports of the parts that are to run, each by the option that moves it."""
+        """Return the ports of the parts that are to run, by the option that moves each."""
         return {option: port for option, port in self.ports.by_option().items() if _part_of(option) in self.only}
 
 
 @dataclass(frozen=True, slots=True)
 class Interrupts:
-    """What the person at the terminal has asked for."""
+    """Whether the person at the terminal has asked for the end, and for a quick one."""
 
     stop: asyncio.Event
     hasten: asyncio.Event
 
     def ask(self) -> None:
-        """The first time asks for an orderly end, the second for a quick one."""
+        """Ask for an orderly end; the second time for a quick one."""
         (self.hasten if self.stop.is_set() else self.stop).set()
 
 
-def exit_code(wanted: Wanted, program: Program) -> int:
-    """Run the stack, `program` being `muster`; say what went wrong and return the exit code."""
+def run_stack(options: UpOptions, program: Program) -> int:
+    """Run the stack, `program` being `muster`; print what went wrong and return the exit code."""
     console = Console(highlight=False)
-    return in_a_sentence(console, lambda: asyncio.run(run(wanted, console, program, process_age())))
+    return explaining_errors(console, lambda: asyncio.run(_run(options, console, program, process_age())))
 
 
-def in_a_sentence(console: Console, work: Callable[[], int]) -> int:
-    """Return the exit code of `work`; what this machine does not let it do is one sentence, and 1."""
+def explaining_errors(console: Console, work: Callable[[], int]) -> int:
+    """Return the exit code of `work`; where this machine keeps it from working, print why and return 1."""
     try:
         return work()
     except LocalStackError as error:
         Screen(console).trouble(str(error))
-    except OSError as error:  # a full disk, a folder without permission: the system's own words say it best
+    except OSError as error:  # a full disk, a folder without permission: the system's message says it best
         Screen(console).trouble(f"{error.filename or 'The local stack'}: {error.strerror or error}.")
     return 1
 
 
 def process_age() -> float:
-    """Return for how many seconds this process has existed: what its own imports took, so far."""
+    """Return for how many seconds this process has existed; nearly all of it went into its imports."""
     try:
         up = float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
         fields = Path("/proc/self/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
@@ -96,23 +96,22 @@ def process_age() -> float:
         return max(0.0, time.time() - psutil.Process().create_time())
 
 
-async def run(wanted: Wanted, console: Console, program: Program, age: float) -> int:
-    """Run the stack, `program` being `muster`, and return the exit code."""
+async def _run(options: UpOptions, console: Console, program: Program, age: float) -> int:
     screen = Screen(console, age)
-    require_own(wanted.folder, WAY_OUT)  # before the lock file is made in a folder that is not ours
-    with owned_folder(wanted.folder) as ownership, _interrupts() as interrupts:
-        adopted = require_own(wanted.folder, WAY_OUT)
-        await asyncio.to_thread(_sweep, wanted.folder, ownership, console)
+    require_own(options.folder, CHOOSE_ANOTHER)  # before a lock file is made in a folder that is not ours
+    with owned_folder(options.folder) as ownership, _interrupts() as interrupts:
+        unmarked = require_own(options.folder, CHOOSE_ANOTHER)
+        await asyncio.to_thread(_sweep, options.folder, ownership, console)
         now = datetime.now(UTC)
-        require_clock(wanted.folder, now)
-        require_space(wanted.folder)
-        require_free(wanted.ports_by_option())
-        take(wanted.folder, console, adopted=adopted)
-        stack = LocalStack(wanted.folder, wanted.ports, screen, program=program, started_at=now, only=wanted.only)
+        require_clock(options.folder, now)
+        require_space(options.folder)
+        require_free(options.ports_by_option())
+        mark_as_ours(options.folder, console, unmarked=unmarked)
+        stack = LocalStack(options.folder, options.ports, screen, program=program, started_at=now, only=options.only)
         stack.plan()
         screen.on_change = stack.write_down
         follow = [
-            asyncio.create_task(screen.follow(child.name, child.log)) for child in stack.children if wanted.verbose
+            asyncio.create_task(screen.follow(child.name, child.log)) for child in stack.children if options.verbose
         ]
         try:
             return await _until_the_end(stack, screen, interrupts)
@@ -123,7 +122,7 @@ async def run(wanted: Wanted, console: Console, program: Program, age: float) ->
 
 
 async def _until_the_end(stack: LocalStack, screen: Screen, interrupts: Interrupts) -> int:
-    """Start the stack, let it run, and return the exit code once it has to end."""
+    """Start the stack and return the exit code once it has to end."""
     stop = asyncio.create_task(interrupts.stop.wait())
     try:
         with screen.steps():
@@ -153,7 +152,7 @@ def _announce(stack: LocalStack, screen: Screen) -> None:
 
 
 async def _ended_before(stop: asyncio.Task[bool], start: Coroutine[Any, Any, None]) -> bool:
-    """Run the start, unless the end is asked for first; tell whether it was."""
+    """Run the start; cancel it and return True where the end is asked for first."""
     starting = asyncio.create_task(start)
     await asyncio.wait({stop, starting}, return_when=asyncio.FIRST_COMPLETED)
     if starting.done():
@@ -167,7 +166,7 @@ async def _ended_before(stop: asyncio.Task[bool], start: Coroutine[Any, Any, Non
 
 @contextmanager
 def _interrupts() -> Iterator[Interrupts]:
-    """Turn signals into requests for the time of the context."""
+    """Take the end signals as requests for the time of the context."""
     interrupts = Interrupts(asyncio.Event(), asyncio.Event())
     loop = asyncio.get_running_loop()
     for number in END_SIGNALS:
@@ -179,15 +178,15 @@ def _interrupts() -> Iterator[Interrupts]:
             loop.remove_signal_handler(number)
 
 
-def take(folder: Path, console: Console, *, adopted: bool) -> None:
-    """Mark the folder as a stack's; say so where an earlier version's data is in it."""
+def mark_as_ours(folder: Path, console: Console, *, unmarked: bool) -> None:
+    """Mark the folder as a stack's; print a line where it holds the data of a version that made no marks."""
     mark(folder)
-    if adopted:
-        console.print(f"{folder} has the data of an earlier version's stack, which is taken over.", soft_wrap=True)
+    if unmarked:
+        console.print(f"{folder} holds the stack of an earlier version, which is taken over.", soft_wrap=True)
 
 
 def _sweep(folder: Path, ownership: Ownership, console: Console) -> None:
-    """End what a killed run left; an orderly one removed its stack file and emptied its lock file."""
+    """End what a killed run left. An orderly run removed its stack file and emptied its lock file."""
     described = (folder / stack_file.FILE_NAME).exists()
     count = end_orphans(folder) if described or ownership.unswept else 0
     stack_file.remove(folder)
@@ -203,7 +202,7 @@ def _part_of(option: str) -> str:
 
 
 def suggestions(stack: LocalStack) -> list[tuple[str, str]]:
-    """Return commands worth trying with what runs, each with what it does."""
+    """Return commands worth trying with what runs, each after a description."""
     person = '{"email": "ada@example.com", "username": "ada", "password": "correct horse"}'
     command, query = f"http://{LOCALHOST}:{stack.ports.command}", f"http://{LOCALHOST}:{stack.ports.query}"
     demo = "make demo" if Path("Makefile").exists() else shlex.join([*muster().command, "demo"])

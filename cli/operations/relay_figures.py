@@ -1,4 +1,4 @@
-"""The relay's part of `muster lag`: what one relay process says about itself on its port."""
+"""The relay's part of `muster lag`: the figures that one relay process gives on its port."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from chassis.postgres.database import describe
-from cli.output import counted
+from cli.terminal.output import counted
 from outbox.settings import RelayAddress
 
-#: A relay that lives answers in milliseconds; an operator does not wait for one that hangs.
-ANSWER_SECONDS: Final = 2.0
+#: A healthy relay answers in milliseconds; an operator should not wait for one that hangs.
+METRICS_SECONDS: Final = 2.0
 QUANTILES: Final = (0.5, 0.95, 0.99)
 
 
 @dataclass(frozen=True, slots=True)
 class RelayFigures:
-    """What the process counted since it started; `error` says why there is nothing, and then the rest means nothing."""
+    """What the process counted since it started; where `error` is set, the rest means nothing."""
 
     url: str
     error: str | None = None
@@ -32,17 +32,17 @@ class RelayFigures:
 
 
 async def ask_relay(settings: RelayAddress) -> RelayFigures:
-    """Read the relay's `/metrics`; a relay that does not answer is an answer too."""
+    """Read the relay's `/metrics`; a relay that does not answer gives figures with an error."""
     url = f"http://{settings.relay_http_host}:{settings.relay_http_port}"
     try:
-        async with httpx.AsyncClient(timeout=ANSWER_SECONDS, trust_env=False) as http:
+        async with httpx.AsyncClient(timeout=METRICS_SECONDS, trust_env=False) as http:
             answer = await http.get(f"{url}/metrics")
             answer.raise_for_status()
         return _read(url, answer.text)
     except httpx.HTTPError as error:
         return RelayFigures(url, error=describe(error))
     except (KeyError, ValueError):
-        return RelayFigures(url, error="what answers there is no relay")
+        return RelayFigures(url, error="something answers there that is no relay")
 
 
 def _read(url: str, text: str) -> RelayFigures:
@@ -63,7 +63,7 @@ def _read(url: str, text: str) -> RelayFigures:
 
 
 def quantile(buckets: list[tuple[float, float]], wanted: float) -> float:
-    """The quantile of a cumulative histogram, linear within a bucket; of what is above the last bound, that bound.
+    """Return a quantile of a cumulative histogram, linear within a bucket, at most the last finite bound.
 
     Source: Prometheus's documentation, `histogram_quantile`.
     """
@@ -75,8 +75,8 @@ def quantile(buckets: list[tuple[float, float]], wanted: float) -> float:
     return lower
 
 
-def lines(figures: RelayFigures) -> list[str]:
-    """For people."""
+def relay_lines(figures: RelayFigures) -> list[str]:
+    """Return the figures as lines for people."""
     if figures.error is not None:
         return [f"relay at {figures.url}: does not answer ({figures.error})"]
     seconds = ", ".join(f"{name} {value:.3g} s" for name, value in figures.publish_seconds.items())
@@ -91,8 +91,8 @@ def lines(figures: RelayFigures) -> list[str]:
     ]
 
 
-def document(figures: RelayFigures) -> dict[str, Any]:
-    """For programs; a relay that does not answer has its error and nulls."""
+def relay_document(figures: RelayFigures) -> dict[str, Any]:
+    """Return the figures for --json; of a relay that does not answer, its error and nulls."""
     known = figures.error is None
     return {
         "url": figures.url,

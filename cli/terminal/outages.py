@@ -1,4 +1,4 @@
-"""What commands say when a server cannot do what they ask: which one it is, and what to do."""
+"""The message and exit code when a server fails a command: which server it was, and what to do."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from aiokafka.errors import UnknownTopicOrPartitionError
 
 from chassis.kafka.client import INFRASTRUCTURE_ERRORS as KAFKA_ERRORS
 from chassis.postgres.database import DatabaseUnavailableError, describe
-from cli.output import fail
+from cli.terminal.output import fail
 
 DATABASE_OUTAGES: Final[tuple[type[Exception], ...]] = (DatabaseUnavailableError, asyncpg.PostgresError)
 OUTAGES: Final[tuple[type[Exception], ...]] = (*DATABASE_OUTAGES, *KAFKA_ERRORS)
 
-#: What a database says that no migration, or an older one, has been at.
+#: Errors of a database that has not been migrated, or not to this version.
 _NOT_MIGRATED: Final = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError)
 
 
 def explain_outage(error: Exception) -> NoReturn:
-    """Say it in one line and end with exit code 1."""
+    """Print one line about the outage and end with exit code 1."""
     reason = describe(error)
     match error:
         case DatabaseUnavailableError():
@@ -27,7 +27,7 @@ def explain_outage(error: Exception) -> NoReturn:
         case asyncpg.PostgresError() if isinstance(error, _NOT_MIGRATED):
             fail(f"A database is not migrated ({reason}): run `muster migrate all`.")
         case asyncpg.PostgresError():
-            fail(f"PostgreSQL does not do it: {reason}")
+            fail(f"PostgreSQL refused: {reason}")
         case UnknownTopicOrPartitionError():
             fail(f"Kafka has no such topic ({reason}): run `muster topics`.")
         case TimeoutError():
