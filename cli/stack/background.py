@@ -23,7 +23,7 @@ from cli.stack.foreground import CHOOSE_ANOTHER, UpOptions, explaining_errors, m
 from cli.stack.settings import ALL_PARTS
 from cli.terminal.output import print_json
 from local_stack import stack_file
-from local_stack.folder import RESET, Holder, holder, holds, owned_folder, owner
+from local_stack.folder import RESET, Owner, has_lock_open, owned_folder, owner
 from local_stack.logs import open_log, size_of
 from local_stack.ports import listens
 from local_stack.processes.http_process import answers_ready
@@ -117,13 +117,13 @@ def _arguments(options: UpOptions) -> list[str]:
 def stop(folder: Path) -> int:
     """End the stack that runs on the folder as Ctrl-C would, and return once it has ended."""
     console = Console(highlight=False)
-    held = _written_owner(folder)
-    if held is None or held.purpose == RESET:
-        resets = f"; `muster reset` (process {held.pid}) is at work there" if held else ""
+    current = _written_owner(folder)
+    if current is None or current.purpose == RESET:
+        resets = f"; `muster reset` (process {current.pid}) is running there" if current else ""
         console.print(f"No stack runs on {folder}{resets}.", soft_wrap=True)
         return 0
-    pid = held.pid
-    if not holds(pid, folder):
+    pid = current.pid
+    if not has_lock_open(pid, folder):
         console.print(
             f"A stack runs on {folder}, but its process ({pid or 'unknown'}) cannot be reached from here: "
             "end it where it was started.",
@@ -138,7 +138,7 @@ def stop(folder: Path) -> int:
         console.print(f"The stack on {folder} (process {pid}) is another user's: it was not ended.", soft_wrap=True)
         return 1
     deadline = time.monotonic() + STACK_STOP_SECONDS
-    while owner(folder) == pid:
+    while (current := owner(folder)) and current.pid == pid:
         if time.monotonic() > deadline:
             console.print(_still_there(pid, folder / "logs" / LOG, STACK_STOP_SECONDS), soft_wrap=True)
             return 1
@@ -147,12 +147,12 @@ def stop(folder: Path) -> int:
     return 0
 
 
-def _written_owner(folder: Path) -> Holder | None:
+def _written_owner(folder: Path) -> Owner | None:
     """Return who owns the folder; an owner that has only just locked it gets time to write its pid."""
     deadline = time.monotonic() + OWNER_SECONDS
-    while (held := holder(folder)) and not holds(held.pid, folder) and time.monotonic() < deadline:
+    while (current := owner(folder)) and not has_lock_open(current.pid, folder) and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
-    return held
+    return current
 
 
 def show_status(folder: Path, *, as_json: bool) -> int:
@@ -187,7 +187,13 @@ async def _is_ready(entry: ProcessEntry) -> bool:
 def _report(folder: Path, stack: Stack | None, ready: dict[str, bool]) -> dict[str, Any]:
     """Return everything for --json but the settings, which hold passwords."""
     if stack is None:
-        return {"folder": str(folder), "running": False, "supervisor_pid": owner(folder), "processes": []}
+        current = owner(folder)
+        return {
+            "folder": str(folder),
+            "running": False,
+            "supervisor_pid": current.pid if current else None,
+            "processes": [],
+        }
     shown = ("name", "pid", "port", "url", "log")
     entries = [
         {name: asdict(entry)[name] for name in shown} | {"ready": ready[entry.name]} for entry in stack.processes

@@ -54,5 +54,5 @@ def use_local_stack() -> bool:
     stack = stack_file.read(stack_folder())
     if stack is None:
         return False
-    os.environ.update(stack.environment)
+    os.environ.update(stack.settings)
     return True

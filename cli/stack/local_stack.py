@@ -29,7 +29,7 @@ from cli.stack.settings import (
 )
 from local_stack import stack_file
 from local_stack.errors import ChildFailedError
-from local_stack.folder import FOLDER_VARIABLE
+from local_stack.folder import MARK_VARIABLE
 from local_stack.kafka.broker import KafkaServer
 from local_stack.kafka.jars import fetch_jars, jar_folder, missing_jars, pinned_jars
 from local_stack.logs import last_lines
@@ -92,7 +92,7 @@ class LocalStack:
         self.processes: list[HttpProcess] = []
         self.supervisor = Supervisor(screen)
         for server in (self.postgres, self.kafka):
-            server.marks[FOLDER_VARIABLE] = str(folder)
+            server.marks[MARK_VARIABLE] = str(folder)
 
     @property
     def children(self) -> list[Child]:

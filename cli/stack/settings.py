@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from local_stack.folder import FOLDER_VARIABLE
+from local_stack.folder import MARK_VARIABLE
 from local_stack.ports import LOCALHOST
-from local_stack.postgres.server import PostgresAddress
+from local_stack.postgres.server import ServerAddress
 from local_stack.private_file import read_or_make
 
 COMMAND_DATABASE = "muster_command"
@@ -73,7 +73,7 @@ class Ports:
         }
 
 
-def stack_settings(folder: Path, ports: Ports, postgres: PostgresAddress) -> dict[str, str]:
+def stack_settings(folder: Path, ports: Ports, postgres: ServerAddress) -> dict[str, str]:
     """Return the settings with which any Muster command uses this stack."""
     return {
         "POSTGRES_USER": postgres.user,
@@ -96,7 +96,7 @@ def stack_settings(folder: Path, ports: Ports, postgres: PostgresAddress) -> dic
 def process_environment(folder: Path, settings: Mapping[str, str]) -> dict[str, str]:
     """Return the whole environment of one of our processes."""
     inherited = {name: value for name, value in os.environ.items() if not _points_elsewhere(name)}
-    return {**inherited, **settings, FOLDER_VARIABLE: str(folder)}
+    return {**inherited, **settings, MARK_VARIABLE: str(folder)}
 
 
 def _points_elsewhere(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""A process that tells over HTTP whether it is ready."""
+"""A child process that tells over HTTP whether it is ready."""
 
 import asyncio
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from local_stack.processes.preloaded import Preloaded
 
 
 class HttpProcess(Child):
-    """A program that answers `GET /readyz` (or another path) with 200 once it does its work."""
+    """A program that answers `GET /readyz` (or another path) with 200 once it is ready."""
 
     def __init__(  # noqa: PLR0913 - each is a property of the process
         self,
@@ -60,7 +60,7 @@ class HttpProcess(Child):
 
 async def answers_ready(port: int, path: str = "/readyz") -> bool:
     """Tell whether a process on 127.0.0.1 answers 200 for the path."""
-    # Spoken by hand: a client of any library takes longer to make than this takes to ask, and minds proxies.
+    # Without a library: creating its client takes longer than the whole request, and it would honour proxies.
     head = f"Host: {LOCALHOST}:{port}\r\nConnection: close"
     request = f"GET {path} HTTP/1.1\r\n{head}\r\n\r\n"
     try:

@@ -22,8 +22,8 @@ from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="copies are made on Linux only")
 
-ROOT = Path(__file__).parents[3]
-ENTRY = "tests.integration.local_stack.preloaded_program:main"
+ROOT = Path(__file__).parents[4]
+ENTRY = "tests.integration.local_stack.processes.preloaded_program:main"
 PROGRAM = Program((sys.executable, "program"), ENTRY, ("uuid_utils", "json"))
 END_SECONDS = 30
 
@@ -35,7 +35,7 @@ from local_stack.ports import free_port
 from local_stack.processes.child import until_ended
 from local_stack.processes.http_process import HttpProcess
 from local_stack.processes.preloaded import ForkedProcess, Program
-from tests.integration.local_stack.test_preloaded import ENTRY, PROGRAM, copied, preloaded_with, said
+from tests.integration.local_stack.processes.test_preloaded import ENTRY, PROGRAM, copied, preloaded_with, said
 
 folder = Path(sys.argv[1])
 
@@ -165,7 +165,10 @@ async def test_after_the_end_copies_go_on_and_no_more_are_made(folder: Path) -> 
 
 @pytest.mark.parametrize(
     ("module", "reason"),
-    [("no_such_module", "no_such_module"), ("tests.integration.local_stack.starts_a_thread", "started a thread")],
+    [
+        ("no_such_module", "no_such_module"),
+        ("tests.integration.local_stack.processes.starts_a_thread", "started a thread"),
+    ],
     ids=["an import fails", "an import starts a thread"],
 )
 async def test_a_server_that_cannot_make_copies_says_so_in_its_log_and_leaves_the_ordinary_way(

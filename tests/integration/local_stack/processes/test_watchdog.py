@@ -13,10 +13,10 @@ import psutil
 import pytest
 
 from local_stack.processes.watchdog import Watchdog
-from tests.integration.local_stack.scripts import PARENT, STEADY, STUBBORN, Script
+from tests.integration.local_stack.processes.scripts import PARENT, STEADY, STUBBORN, Script
 from tests.waiting import until
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 GRACE_SECONDS = 0.5
 END_SECONDS = 10
 
@@ -139,7 +139,7 @@ _SUPERVISOR = """
 import asyncio, sys
 from pathlib import Path
 from local_stack.processes.watchdog import Watchdog
-from tests.integration.local_stack.test_watchdog import GRACE_SECONDS, Unsignalled
+from tests.integration.local_stack.processes.test_watchdog import GRACE_SECONDS, Unsignalled
 
 async def main():
     watchdog = Watchdog(grace_seconds=GRACE_SECONDS)

@@ -11,7 +11,7 @@ import pytest
 
 from local_stack.errors import DownloadError
 from local_stack.kafka import jars as kafka_jars
-from local_stack.kafka.jars import ATTEMPTS, REPOSITORY_VARIABLE, Jar, fetch_jars
+from local_stack.kafka.jars import FETCH_ATTEMPTS, REPOSITORY_VARIABLE, Jar, fetch_jars
 from local_stack.ports import LOCALHOST, free_port
 
 CONTENT = {"/org/example/one/1.0/one-1.0.jar": b"one" * 5000, "/org/example/two/2.0/two-2.0.jar": b"two"}
@@ -97,7 +97,7 @@ async def test_a_wrong_checksum_is_retried_then_explained_and_never_stored(
     with pytest.raises(DownloadError, match="arrived with SHA-256"):
         await fetch_jars([forged], folder)
 
-    assert repository.asked.total() == ATTEMPTS
+    assert repository.asked.total() == FETCH_ATTEMPTS
     assert files_in(folder) == []
 
 

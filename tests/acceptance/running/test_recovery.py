@@ -12,7 +12,7 @@ import httpx
 import psutil
 import pytest
 
-from local_stack.folder import FOLDER_VARIABLE
+from local_stack.folder import MARK_VARIABLE
 from tests.acceptance.clients import Registered, read, register
 from tests.acceptance.stack import Stack
 from tests.waiting import until
@@ -39,7 +39,7 @@ async def assert_all_are_there(stack: Stack, users: list[Registered]) -> None:
 def process_of(folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
     """A process that belongs to a stack on another folder."""
     command = [sys.executable, "-c", "import signal; signal.pause()"]
-    with subprocess.Popen(command, env=os.environ | {FOLDER_VARIABLE: str(folder)}) as process:
+    with subprocess.Popen(command, env=os.environ | {MARK_VARIABLE: str(folder)}) as process:
         try:
             yield process
         finally:

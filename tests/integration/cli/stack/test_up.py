@@ -19,7 +19,7 @@ from local_stack.stack_file import FILE_NAME, Stack, read
 from tests.waiting import until
 
 PROGRAM = Path(__file__).with_name("up_with_stand_in.py")
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 READY_SECONDS = 60
 END_SECONDS = 120  # the first orderly end on a machine also keeps Kafka's start-up cache
 
@@ -173,19 +173,17 @@ async def test_settings_that_point_elsewhere_do_not_reach_the_processes(
     folder: Path, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
     from cli.stack.settings import Ports, process_environment, stack_settings  # noqa: PLC0415
-    from local_stack.postgres.server import PostgresAddress  # noqa: PLC0415
+    from local_stack.postgres.server import ServerAddress  # noqa: PLC0415
 
     monkeypatch.setenv(variable, "elsewhere")
     monkeypatch.setenv("WORKERS", "4")
-    settings = stack_settings(folder, Ports(1, 2, 3, 4, 5, 6), PostgresAddress(LOCALHOST, 1, "muster", "secret"))
+    settings = stack_settings(folder, Ports(1, 2, 3, 4, 5, 6), ServerAddress(LOCALHOST, 1, "muster", "secret"))
 
     environment = process_environment(folder, settings)
 
     assert environment.get(variable) != "elsewhere"
     assert environment["WORKERS"] == "4"
-    assert settings == stack_settings(
-        folder, Ports(1, 2, 3, 4, 5, 6), PostgresAddress(LOCALHOST, 1, "muster", "secret")
-    )
+    assert settings == stack_settings(folder, Ports(1, 2, 3, 4, 5, 6), ServerAddress(LOCALHOST, 1, "muster", "secret"))
 
 
 def _kill(pid: int) -> None:

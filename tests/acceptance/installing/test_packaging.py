@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from tests.acceptance.installation import ROOT, run
+from tests.acceptance.installing.installation import ROOT, run
 
 PACKAGES = [
     "chassis",

@@ -9,7 +9,7 @@ import pytest
 from local_stack.errors import ChildFailedError
 from local_stack.processes.child import Child
 from local_stack.processes.supervisor import Patience, Supervisor
-from tests.integration.local_stack.scripts import BROKEN, STEADY, STUBBORN, Script
+from tests.integration.local_stack.processes.scripts import BROKEN, STEADY, STUBBORN, Script
 from tests.waiting import until
 
 

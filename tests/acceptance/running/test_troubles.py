@@ -138,7 +138,7 @@ async def test_two_stacks_in_one_folder(throwaway: Path) -> None:
         str(folder),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
     )
     try:
         assert holder.stdout is not None

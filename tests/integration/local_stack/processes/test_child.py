@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from local_stack.errors import ChildFailedError
-from tests.integration.local_stack.scripts import BROKEN, PARENT, STEADY, STUBBORN, Script
+from tests.integration.local_stack.processes.scripts import BROKEN, PARENT, STEADY, STUBBORN, Script
 from tests.waiting import until
 
 
@@ -117,7 +117,7 @@ async def test_does_not_get_the_terminals_signals(folder: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a parent-death signal")
 async def test_dies_with_a_supervisor_that_is_killed(folder: Path) -> None:
     supervisor = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", _SUPERVISOR, str(folder), stdout=subprocess.PIPE, cwd=Path(__file__).parents[3]
+        sys.executable, "-c", _SUPERVISOR, str(folder), stdout=subprocess.PIPE, cwd=Path(__file__).parents[4]
     )
     assert supervisor.stdout is not None
     child = psutil.Process(int(await asyncio.wait_for(supervisor.stdout.readline(), 20)))
@@ -132,7 +132,7 @@ async def test_dies_with_a_supervisor_that_is_killed(folder: Path) -> None:
 _SUPERVISOR = """
 import asyncio, sys
 from pathlib import Path
-from tests.integration.local_stack.scripts import STEADY, Script
+from tests.integration.local_stack.processes.scripts import STEADY, Script
 
 async def main():
     child = Script("steady", Path(sys.argv[1]), STEADY)

@@ -16,10 +16,10 @@ from cli.stack.background import _end
 from cli.stack.contents import MARKER, mark, require_own
 from cli.stack.foreground import _sweep
 from local_stack.errors import ForeignDataError
-from local_stack.folder import FOLDER_VARIABLE, RESET, owned_folder
+from local_stack.folder import MARK_VARIABLE, RESET, owned_folder
 from local_stack.postgres.unprivileged import PLACE_PREFIX
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 SECRETS = json.dumps({"IDEMPOTENCY_SECRET": "a", "CURSOR_KEYS": "k1:b"})
 
 
@@ -178,7 +178,7 @@ def test_what_a_run_left_that_was_killed_before_it_wrote_anything_down_is_ended(
     said = io.StringIO()
     pause = [sys.executable, "-c", "import signal; signal.pause()"]
     with (
-        subprocess.Popen(pause, env={**os.environ, FOLDER_VARIABLE: str(folder)}) as orphan,
+        subprocess.Popen(pause, env={**os.environ, MARK_VARIABLE: str(folder)}) as orphan,
         owned_folder(folder) as ownership,
     ):
         try:
@@ -216,4 +216,4 @@ def test_stop_ends_no_reset_that_waits_at_its_question(folder: Path) -> None:
             cwd=ROOT,
         ).stdout
 
-    assert said == f"No stack runs on {folder}; `muster reset` (process {os.getpid()}) is at work there.\n"
+    assert said == f"No stack runs on {folder}; `muster reset` (process {os.getpid()}) is running there.\n"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from local_stack.ports import free_port
-from tests.acceptance.installation import ROOT
+from tests.acceptance.installing.installation import ROOT
 from tests.acceptance.stack import PORT_OPTIONS, READY_SECONDS, STOP_SECONDS, clean_environment
 from tests.infrastructure import throwaway_folder
 from tests.waiting import until
