@@ -50,7 +50,8 @@ def lag(
         return
     backlog, leader = found.backlog, found.leader
     about = "about " if backlog.estimated else ""
-    say(f"outbox: {about}{counted(backlog.events, 'event')} to publish, the oldest {backlog.oldest_seconds:,.1f} s old")
+    oldest = f", the oldest {backlog.oldest_seconds:,.1f} s old" if backlog.events else ""
+    say(f"outbox: {about}{counted(backlog.events, 'event')} to publish{oldest}")
     where = f"{leader.instance} leads, for {leader.seconds:,.0f} s" if leader else "none leads: nothing is published"
     say(f"relays: {where}")
     for line in relay_lines(found.relay):

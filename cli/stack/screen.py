@@ -110,7 +110,7 @@ class Screen:
         self.on_change()
 
     def died(self, child: Child, what: str, restart_in: float) -> None:
-        """A child ended unasked."""
+        """A child ended unexpectedly."""
         self.console.print(
             f"[bold red]✗[/] {self._coloured(child.name)} {escape(what)}; starting it again in {restart_in:.1f} s."
         )

@@ -46,7 +46,7 @@ class Observer(Protocol):
         """A child is ready, for the first time or again."""
 
     def died(self, child: Child, what: str, restart_in: float) -> None:
-        """A child ended unasked, or did not become ready; it is started again in so many seconds."""
+        """A child ended unexpectedly, or did not become ready; it is started again in so many seconds."""
 
     def stopping(self, children: Sequence[Child]) -> None:
         """These children are asked to end."""
@@ -98,7 +98,7 @@ class Supervisor:
         """Start the child again after every death, until it has died too often."""
         deaths: deque[float] = deque(maxlen=self._patience.deaths)
         while True:
-            what = f"ended unasked ({describe_exit(await child.wait())})"
+            what = f"ended unexpectedly ({describe_exit(await child.wait())})"
             while what:
                 deaths.append(asyncio.get_running_loop().time())
                 if self._too_often(deaths):

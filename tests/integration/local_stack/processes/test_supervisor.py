@@ -66,7 +66,7 @@ async def test_restarts_a_child_that_is_killed(folder: Path, watched: Watched) -
     await until(lambda: _equal(watched.notes.starts, ["steady", "steady"]), within=10, what="the restart")
 
     assert child.pid not in {None, first}
-    assert watched.notes.deaths == [("steady", "ended unasked (signal SIGKILL)", 0.02)]
+    assert watched.notes.deaths == [("steady", "ended unexpectedly (signal SIGKILL)", 0.02)]
 
 
 async def test_gives_up_on_a_child_that_keeps_dying_and_shows_its_last_words(folder: Path, watched: Watched) -> None:
