@@ -150,7 +150,7 @@ $(VENV)/.place: FORCE
 	@$(find_python)
 
 $(VENV)/.bootstrap: $(LOCK)/bootstrap.txt $(VENV)/.place
-	@echo "Installing pip and uv …"
+	@echo "Installing uv …"
 	@$(BIN)/pip install --quiet --require-hashes -r $(LOCK)/bootstrap.txt || { $(no_packages) }
 	@touch $@
 

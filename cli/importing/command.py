@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from chassis.lifecycle import spare_the_collector
-from cli.importing.progress import ImportProgress, begin
+from cli.importing.progress import ImportProgress, starting_point
 from cli.importing.rejects import Rejects
 from cli.importing.sending import GaveUpError, Import, open_client
 from cli.terminal.output import counted, fail, print_json, say
@@ -60,7 +60,7 @@ def import_file(
     with ExitStack() as stack:
         source = sys.stdin.buffer if file == _STDIN else _open(stack, name)
         progress_file = None if file == _STDIN else name.with_name(name.name + ".import.json")
-        progress = begin(source, progress_file, resume=resume)
+        progress = starting_point(source, progress_file, resume=resume)
         refused = stack.enter_context(Rejects(rejects or name.with_name(name.name + ".rejects.ndjson"), append=resume))
         client = stack.enter_context(open_client(url))
         bar = stack.enter_context(_bar(progress, quiet=as_json))

@@ -41,7 +41,7 @@ class ImportProgress:
         staging.replace(path)
 
 
-def begin(source: BinaryIO, path: Path | None, *, resume: bool) -> ImportProgress:
+def starting_point(source: BinaryIO, path: Path | None, *, resume: bool) -> ImportProgress:
     """Return where to begin: at the start, or where the progress file says; the source is moved there."""
     if path is None:
         return ImportProgress(size=0, mtime_ms=int(time.time() * 1000))
