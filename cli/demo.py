@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Annotated, Final
 
@@ -69,7 +69,7 @@ def demo(
         where = settings.kafka_bootstrap_servers
         fail(f"Kafka at {where} does not answer ({describe(error)}). Is the stack running? Start it with `make up`.")
     if as_json:
-        print_json(_summary(journeys) | {"users": [_as_dict(journey) for journey in journeys]})
+        print_json(_summary(journeys) | {"users": [asdict(journey) for journey in journeys]})
     else:
         _show(console, journeys)
 
@@ -187,10 +187,6 @@ def _summary(journeys: list[Journey]) -> dict[str, object]:
         "commit_to_event_p50_ms": round(median(journey.event_ms for journey in journeys), 2),
         "commit_to_visible_p50_ms": round(median(journey.visible_ms for journey in journeys), 2),
     }
-
-
-def _as_dict(journey: Journey) -> dict[str, object]:
-    return {name: getattr(journey, name) for name in Journey.__slots__}
 
 
 def _server(error: httpx.HTTPError) -> str:

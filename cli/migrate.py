@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Annotated
 
@@ -30,10 +31,15 @@ def migrate(
 ) -> None:
     """Migrate a database to the newest tables; harmless to repeat, and safe while the services run."""
     report: dict[str, list[str]] = {}
+    # Alembic is imported only where it is used.
     if database in (DatabaseChoice.command, DatabaseChoice.all):
-        report["command"] = _migrate_command(load(CommandPostgres).command_database)
+        from command_api.migrate import migrate as migrate_command  # noqa: PLC0415 - as above
+
+        report["command"] = _run("command", migrate_command, load(CommandPostgres).command_database)
     if database in (DatabaseChoice.query, DatabaseChoice.all):
-        report["query"] = _migrate_query(load(QueryPostgres).query_database)
+        from projectors.migrate import migrate as migrate_query  # noqa: PLC0415 - as above
+
+        report["query"] = _run("query", migrate_query, load(QueryPostgres).query_database)
     if as_json:
         print_json(report)
         return
@@ -41,19 +47,8 @@ def migrate(
         say(f"{name}: " + (", ".join(steps) if steps else "up to date"))
 
 
-def _migrate_command(address: PostgresAddress) -> list[str]:
-    from command_api.migrate import migrate as run_migrations  # noqa: PLC0415 - Alembic only where it is used
-
+def _run(name: str, migrations: Callable[[PostgresAddress], list[str]], address: PostgresAddress) -> list[str]:
     try:
-        return run_migrations(address)
+        return migrations(address)
     except _ERRORS as error:
-        fail(f"The command database {address} could not be migrated: {describe(error)}")
-
-
-def _migrate_query(address: PostgresAddress) -> list[str]:
-    from projectors.migrate import migrate as run_migrations  # noqa: PLC0415 - Alembic only where it is used
-
-    try:
-        return run_migrations(address)
-    except _ERRORS as error:
-        fail(f"The query database {address} could not be migrated: {describe(error)}")
+        fail(f"The {name} database {address} could not be migrated: {describe(error)}")

@@ -99,7 +99,5 @@ def _document(one: GenerationLag) -> dict[str, Any]:
         "status": one.status,
         "records": one.records,
         "seconds": one.seconds,
-        "partitions": [
-            {"partition": part.partition, "records": part.records, "seconds": part.seconds} for part in one.partitions
-        ],
+        "partitions": [asdict(part) for part in one.partitions],
     }

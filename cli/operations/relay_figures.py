@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 import httpx
@@ -93,13 +93,5 @@ def relay_lines(figures: RelayFigures) -> list[str]:
 
 def relay_document(figures: RelayFigures) -> dict[str, Any]:
     """Return the figures for --json; of a relay that does not answer, its error and nulls."""
-    known = figures.error is None
-    return {
-        "url": figures.url,
-        "error": figures.error,
-        "leads": figures.leads if known else None,
-        "published": figures.published if known else None,
-        "producers_recreated": figures.producers_recreated if known else None,
-        "rows_below_floor": figures.rows_below_floor if known else None,
-        "publish_seconds": figures.publish_seconds if known else None,
-    }
+    document = asdict(figures)
+    return document if figures.error is None else dict.fromkeys(document) | {"url": figures.url, "error": figures.error}
