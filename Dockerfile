@@ -4,7 +4,7 @@
 # -- build: an environment with the locked packages and our wheel ------------------------------------------------------
 FROM python:3.14-slim AS build
 
-# Bytecode is made here because nothing can be written later; uv uses the image's interpreter and no other.
+# Bytecode is compiled here, because nothing can be written later; uv uses only the image's interpreter.
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1 \
     UV_COMPILE_BYTECODE=1 \
@@ -19,13 +19,13 @@ ARG UV_DEFAULT_INDEX
 
 WORKDIR /build
 COPY requirements/bootstrap.txt requirements/service.txt requirements/
-# Wheels only: nothing is compiled, so no compiler is needed and nobody's setup.py runs.
+# Only wheels: no compiler is needed, and no package's setup.py runs.
 RUN python -m venv /build/tools \
     && /build/tools/bin/pip install --require-hashes --only-binary :all: -r requirements/bootstrap.txt \
     && /build/tools/bin/uv venv --python /usr/local/bin/python3 /opt/muster \
     && /build/tools/bin/uv pip install --python /opt/muster --require-hashes --only-binary :all: -r requirements/service.txt
 
-# After the packages, which change less often than we do. .dockerignore lets through what the wheel is made of.
+# After the packages, which change less often than our code. .dockerignore lets only the wheel's content through.
 COPY . .
 RUN /build/tools/bin/python -m hatchling build --target wheel --directory dist \
     && /build/tools/bin/uv pip install --python /opt/muster --no-deps dist/*.whl
@@ -38,7 +38,7 @@ LABEL org.opencontainers.image.title="Muster" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="0.1.0"
 
-# A number, so that an orchestrator can see that it is not root; it owns nothing and has no home.
+# USER below is a number, so that an orchestrator can see that it is not root; the user owns nothing and has no home.
 RUN groupadd --gid 10001 muster \
     && useradd --no-log-init --uid 10001 --gid muster --no-create-home --home-dir /nonexistent \
         --shell /usr/sbin/nologin muster
@@ -49,11 +49,11 @@ ENV PATH=/opt/muster/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
 
-# An empty folder: a `.env` mounted here is read. Only /tmp is written, and only where an API has several workers.
+# An empty folder; a `.env` that is mounted here is read. Only an API with several workers writes, and only to /tmp.
 WORKDIR /srv/muster
 USER 10001:10001
 
-# Whichever process this is: the probe asks the port on which one listens (cli/processes/probe.py).
+# For any of the processes: the probe asks the port on which one listens (cli/processes/probe.py).
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-m", "cli.processes.probe"]
 
 # Without a shell, so that SIGTERM reaches the process.

@@ -12,12 +12,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOCK := requirements
 
-# The interpreter for .venv; without it the newest that is there is used.
+# The interpreter for .venv; by default the newest that is installed.
 PYTHON ?=
-# Passed on by the targets that run something: make up ARGS="--command-port 8080", make test ARGS="-k relay".
+# Options for the targets that run something: make up ARGS="--command-port 8080", make test ARGS="-k relay".
 ARGS ?=
 
-# Use the interpreter that is there, never download one.
+# Use an installed interpreter, never download one.
 export UV_PYTHON_DOWNLOADS := never
 export UV_NO_PROGRESS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -42,7 +42,7 @@ reset: $(VENV)/.local ## Delete the stack's data in .local, after asking
 demo: $(VENV)/.local ## Register a few users and watch them travel through Kafka; needs `make up` in another terminal
 	@$(BIN)/muster demo $(ARGS)
 
-# A test run starts a hundred processes of ours: in a shell that forbids bytecode each would compile all of it anew.
+# A test run starts a hundred processes of Muster; in a shell that forbids bytecode each would compile everything anew.
 .PHONY: test
 test: $(VENV)/.dev $(VENV)/.client ## Run every test against real servers
 	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest $(ARGS)
@@ -55,7 +55,7 @@ plans: $(VENV)/.dev ## Ask PostgreSQL how many rows each combination of filters 
 storm: $(VENV)/.dev ## Kill relays, PostgreSQL and the broker a thousand times and count what a consumer misses
 	@$(BIN)/python -m tests.integration.outbox.relay.storm $(ARGS)
 
-# Results go to docs/benchmarks from here alone; ARGS="--quick --into .local/benchmarks" to see whether it works.
+# Only these targets write to docs/benchmarks; ARGS="--quick --into .local/benchmarks" only tests the benchmarks.
 BENCHMARKS := commands relay projections query end-to-end cold-start
 MEASURE = $(BIN)/python -m benchmarks
 
@@ -100,7 +100,7 @@ COMPILE = @$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 
 # -- the virtual environment -------------------------------------------------------------------------------------------
 
-# Made anew when its interpreter has gone, or when the checkout has moved (scripts in it name their place).
+# It is made anew when its interpreter is gone, or when the checkout was moved, since its scripts name their place.
 define find_python
 making='$(VENV).making'; \
 if maker=$$(cat "$$making/pid" 2>/dev/null) && kill -0 "$$maker" 2>/dev/null; then \
@@ -129,9 +129,9 @@ echo "Making $(VENV) with $$("$$found" -V) …"; \
 rm -rf $(VENV) && "$$found" -m venv $(VENV) && printf %s "$$PWD" > $(VENV)/.place
 endef
 
-# uv does not read pip's configuration; a mirror or certificate named there is meant for it too. It runs from elsewhere
-# because it would apply [tool.uv] of pyproject.toml, whose constraints are for locking and have no hashes. It compiles
-# what it installs: in a shell with PYTHONDONTWRITEBYTECODE every start would compile it anew, 1.6 s of processor time.
+# uv does not read pip's configuration, but a mirror or certificate named there is meant for uv too. uv runs in another
+# folder: here it would apply [tool.uv] of pyproject.toml, whose constraints are for locking and have no hashes. It
+# compiles what it installs; otherwise, in a shell with PYTHONDONTWRITEBYTECODE, every start would take 1.6 s to do so.
 define uv_install
 index=$$($(BIN)/pip config get global.index-url 2>/dev/null || true); \
 UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$index}}"; \
@@ -140,7 +140,7 @@ if [ -n "$$PIP_CERT" ]; then SSL_CERT_FILE="$${SSL_CERT_FILE:-$$PIP_CERT}"; expo
 here=$$PWD; cd / && "$$here/$(BIN)/uv" pip install --quiet --compile-bytecode --python "$$here/$(if $(1),$(1),$(BIN))/python"
 endef
 
-# After the installer's own words, which say what failed but not what a newcomer can do about it.
+# Printed after the installer's own message, which says what failed but not what a newcomer can do about it.
 define no_packages
 echo "The packages could not be installed: the first run needs the network. Check it (and HTTPS_PROXY), or name a mirror" \
 	"with PIP_INDEX_URL; then run make again, which goes on where it stopped." >&2; exit 1;
@@ -150,7 +150,7 @@ $(VENV)/.place: FORCE
 	@$(find_python)
 
 $(VENV)/.bootstrap: $(LOCK)/bootstrap.txt $(VENV)/.place
-	@echo "Installing the installer …"
+	@echo "Installing uv …"
 	@$(BIN)/pip install --quiet --require-hashes -r $(LOCK)/bootstrap.txt || { $(no_packages) }
 	@touch $@
 

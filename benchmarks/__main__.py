@@ -1,4 +1,4 @@
-"""`python -m benchmarks NAME… | all`: run benchmarks, show what they gave, write it down.
+"""`python -m benchmarks NAME… | all`: runs benchmarks, shows their results, writes them to files.
 
 One after the other, each with a time limit of its own. One that fails is reported and the next one runs. Exit codes: 0
 all ran, 1 one failed, or with `--strict` a bar is missed; a bar that is missed is otherwise a result like any other.
@@ -28,15 +28,15 @@ from benchmarks.running.plan import Plan
 from benchmarks.running.quiet import Quiet, disturbance
 from chassis.lifecycle import new_event_loop
 
-#: A benchmark that takes longer than this many times its budget hangs.
+#: A benchmark that takes more than its budget times this is taken to hang.
 GREATEST_OVERRUN: Final = 2.0
-#: Where results go unless told otherwise: not to docs/benchmarks, which `make bench` alone writes.
+#: Where results go by default; only `make bench` writes to docs/benchmarks.
 DEFAULT_FOLDER: Final = Path(".local/benchmarks")
 PROFILE_FOLDER: Final = Path(".local/profiles")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="+", choices=[*BENCHMARKS, "all"], metavar="NAME", help=", ".join(BENCHMARKS))
     parser.add_argument("--rounds", type=int, help=f"rounds of every probe ({plan.ROUNDS})")
@@ -52,7 +52,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def make_plan(options: argparse.Namespace, folder: Path, console: Console) -> Plan:
-    """The plan that the options ask for."""
+    """Return the plan that the options ask for."""
     quick = options.quick
     return Plan(
         rounds=options.rounds or (plan.QUICK_ROUNDS if quick else plan.ROUNDS),
@@ -66,14 +66,14 @@ def make_plan(options: argparse.Namespace, folder: Path, console: Console) -> Pl
 
 
 def scratch_folder() -> Path:
-    """A folder that PostgreSQL's user can reach even when we are root."""
+    """Yield a folder that PostgreSQL's user can reach even where we are root."""
     folder = Path(tempfile.mkdtemp(prefix="muster-bench-"))
     folder.chmod(0o755)
     return folder
 
 
 def run_one(benchmark: Benchmark, options: argparse.Namespace, console: Console) -> Report | None:
-    """Run one benchmark, show and write what it gave; None if it failed, which is told."""
+    """Run one benchmark, show and write its result; print why and return None where it failed."""
     console.rule(f"{benchmark.title} (at most {benchmark.budget_seconds:.0f} s)")
     folder = scratch_folder()
     began, started_at, quiet = time.monotonic(), datetime.now(UTC), Quiet()
@@ -105,9 +105,9 @@ async def _limited(benchmark: Benchmark, wanted: Plan) -> Result:
 
 
 def main(arguments: list[str]) -> int:
-    """Run what is asked for and give the exit code."""
+    """Run the benchmarks that were asked for and return the exit code."""
     options = parse(arguments)
-    # The parts of Muster that run inside a benchmark say only what is wrong.
+    # The parts of Muster that run inside a benchmark log errors only.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     console = Console(highlight=False)
     names = list(BENCHMARKS) if "all" in options.names else list(dict.fromkeys(options.names))

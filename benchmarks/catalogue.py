@@ -1,4 +1,4 @@
-"""The benchmarks there are: the one table that the command line, the Makefile and the docs go by."""
+"""All benchmarks: the one table for the command line, the Makefile and the docs."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ class Benchmark:
     budget_seconds: float
 
     def load(self) -> Callable[[Plan], Awaitable[Result]]:
-        """Import it: not before it is wanted, since each imports the half of Muster that it measures."""
+        """Import the benchmark; only when it is wanted, since each imports half of Muster."""
         module = import_module(f"benchmarks.{self.name.replace('-', '_')}.run")
         return cast("Callable[[Plan], Awaitable[Result]]", module.run)
 
 
-#: Together sixteen minutes at most; none uses all that it may.
+#: Together at most sixteen minutes; none uses all of its time.
 BENCHMARKS: Final = {
     benchmark.name: benchmark
     for benchmark in (

@@ -21,7 +21,7 @@ _MS_BETWEEN: Final = 30_000
 _SPREAD: Final = 2_654_435_761
 _LOW_BITS: Final = 2**32
 
-#: From $1 to $2; `n` counts them. One in fifty is deactivated, and names are spread over the alphabet.
+#: Users from $1 to $2, numbered by `n`. One in fifty is deactivated, and names are spread over the alphabet.
 _PEOPLE: Final = f"""
     SELECT n, (lpad(to_hex({_FIRST_MS} + n::bigint * {_MS_BETWEEN}), 12, '0') || '70008000'
             || lpad(to_hex((n::bigint * {_SPREAD}) % {_LOW_BITS}), 12, '0'))::uuid AS id,
@@ -54,7 +54,7 @@ SELECT 'users', 1, $2::text, p, 0, now() FROM generate_series(0, $1::int - 1) p 
 
 
 def user_id(number: int) -> UUID:
-    """The id of the n-th user, counted from one."""
+    """Return the id of the n-th user, counted from one."""
     low = number * _SPREAD % _LOW_BITS
     return UUID(f"{_FIRST_MS + number * _MS_BETWEEN:012x}70008000{low:012x}")
 
@@ -74,7 +74,7 @@ async def fill_query(
     topic: str = "users.events",
     partitions: int = PARTITIONS,
 ) -> None:
-    """Put users into the `users` projection; checkpoints that are missing stand at the beginning of the topic."""
+    """Put users into the `users` projection; set missing checkpoints to the beginning of the topic."""
     await connection.execute(_numbered(_QUERY, first, users), timeout=FILL_SECONDS)
     await connection.execute(_CHECKPOINTS, partitions, topic, timeout=FILL_SECONDS)
     await connection.execute("VACUUM ANALYZE users_g1", timeout=FILL_SECONDS)
@@ -82,5 +82,5 @@ async def fill_query(
 
 
 def _numbered(statement: str, first: int, last: int) -> str:
-    """As text: with parameters PostgreSQL would not see how many rows it plans for."""
+    """Put the numbers into the SQL; with parameters PostgreSQL could not plan for the number of rows."""
     return statement.replace("$1::int", str(int(first))).replace("$2::int", str(int(last)))

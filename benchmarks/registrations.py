@@ -1,4 +1,4 @@
-"""Registrations on the topic as a relay would have published them, for whatever reads a topic."""
+"""Registrations on the topic as a relay would have published them, for benchmarks that read a topic."""
 
 import asyncio
 from collections.abc import Iterable, Iterator
@@ -16,13 +16,13 @@ from chassis.settings import Kafka
 from events.envelope import Envelope
 from events.user_events import USER_EVENTS, PublicUser, UserRegistered
 
-#: Half of what the relay puts into one transaction when it is behind: readers meet rather more markers than fewer.
+#: Half of what a relay with a backlog puts into one transaction, so that readers meet more markers and not fewer.
 TRANSACTION_RECORDS: Final = 4000
 TRANSACTION_SECONDS: Final = 60.0
 
 
 def registrations(users: int) -> Iterator[Message]:
-    """The event of each user's registration, the users being those of population.py by id."""
+    """Return the registration event of each user of population.py."""
     now = datetime.now(UTC)
     for number in range(1, users + 1):
         user = PublicUser(
@@ -40,7 +40,7 @@ def registrations(users: int) -> Iterator[Message]:
 
 
 async def publish(settings: Kafka, topic: str, messages: Iterable[Message]) -> int:
-    """Put the messages on a topic in transactions; gives their number."""
+    """Put the messages on a topic in transactions; return their number."""
     producer = AIOKafkaProducer(
         **client_arguments(settings), transactional_id="benchmark", compression_type="lz4", max_batch_size=BATCH_BYTES
     )

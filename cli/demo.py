@@ -1,4 +1,4 @@
-"""`muster demo`: register a few users over HTTP, watch their events, read them back, and say how long each took."""
+"""`muster demo`: registers users over HTTP, watches their events, reads them back, and shows how long each took."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Annotated, Final
 
@@ -22,17 +22,18 @@ from rich.table import Table
 from chassis.postgres.database import describe
 from chassis.settings import load
 from cli.events import TailSettings, following
-from cli.output import fail, print_json
+from cli.terminal.output import JsonOption, fail, print_json
 from events.catalogue import short_name
 from events.envelope import read_envelope
 
 #: How long an event or a read may take before the demo says that something is wrong.
 PATIENCE_SECONDS: Final = 30.0
+#: How long the query API may wait for the user to be there.
 WAIT_SECONDS: Final = 10
 
 
 class DemoSettings(TailSettings):
-    """Where the demo finds the parts."""
+    """Where the demo finds the command API and the topic."""
 
     public_command_url: str = Field(
         "http://127.0.0.1:8000", validation_alias="PUBLIC_COMMAND_URL", examples=["http://127.0.0.1:8000"]
@@ -41,7 +42,7 @@ class DemoSettings(TailSettings):
 
 @dataclass(frozen=True, slots=True)
 class Journey:
-    """One user's way through Muster; milliseconds from the answer to the command, which leaves after the commit."""
+    """One user's way through Muster; times are in milliseconds since the command's answer, so since its commit."""
 
     user_id: str
     username: str
@@ -55,7 +56,7 @@ class Journey:
 def demo(
     users: Annotated[int, typer.Option(min=1, max=1000, help="How many users to register.")] = 10,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Register users, show each event as it appears on the topic, and read each user back with its token."""
     settings = load(DemoSettings)
@@ -63,25 +64,25 @@ def demo(
     try:
         journeys = asyncio.run(_run(settings, users, console))
     except httpx.HTTPError as error:
-        fail(f"{_asked(error)} does not answer ({describe(error)}). Is the stack running? Start it with `make up`.")
+        fail(f"{_server(error)} does not answer ({describe(error)}). Is the stack running? Start it with `make up`.")
     except (KafkaError, OSError, TimeoutError) as error:
         where = settings.kafka_bootstrap_servers
         fail(f"Kafka at {where} does not answer ({describe(error)}). Is the stack running? Start it with `make up`.")
     if as_json:
-        print_json(_summary(journeys) | {"users": [_as_dict(journey) for journey in journeys]})
+        print_json(_summary(journeys) | {"users": [asdict(journey) for journey in journeys]})
     else:
         _show(console, journeys)
 
 
 async def _run(settings: DemoSettings, users: int, console: Console) -> list[Journey]:
-    async with httpx.AsyncClient(timeout=PATIENCE_SECONDS) as http, _watching(settings, console) as arrivals:
+    async with httpx.AsyncClient(timeout=PATIENCE_SECONDS) as http, _watching(settings, console) as events:
         run = secrets.token_hex(3)
-        # Once unmeasured: first requests open connections and warm caches, which is not what is shown.
-        await _journey(http, settings, arrivals, f"demo-{run}-warm-up")
-        return [await _journey(http, settings, arrivals, f"demo-{run}-{number:03}") for number in range(1, users + 1)]
+        # One is not measured: first requests open connections and warm caches.
+        await _journey(http, settings, events, f"demo-{run}-warm-up")
+        return [await _journey(http, settings, events, f"demo-{run}-{number:03}") for number in range(1, users + 1)]
 
 
-async def _journey(http: httpx.AsyncClient, settings: DemoSettings, arrivals: Arrivals, username: str) -> Journey:
+async def _journey(http: httpx.AsyncClient, settings: DemoSettings, events: FirstEvents, username: str) -> Journey:
     body = {"email": f"{username}@example.com", "username": username, "password": secrets.token_urlsafe(16)}
     answer = await http.post(f"{settings.public_command_url}/users", json=body)
     committed = time.perf_counter()
@@ -89,7 +90,7 @@ async def _journey(http: httpx.AsyncClient, settings: DemoSettings, arrivals: Ar
         fail(f"The command API answered {answer.status_code}: {answer.text}")
     user_id = answer.json()["id"]
     read, (record, arrived) = await asyncio.gather(
-        _read(http, answer.headers["Location"], answer.headers["Consistency-Token"]), arrivals.of(user_id)
+        _read(http, answer.headers["Location"], answer.headers["Consistency-Token"]), events.of(user_id)
     )
     return Journey(
         user_id,
@@ -111,24 +112,24 @@ async def _read(http: httpx.AsyncClient, location: str, token: str) -> float:
     return visible
 
 
-class Arrivals:
-    """When each user's first event came."""
+class FirstEvents:
+    """Each user's first event, and when it arrived."""
 
     def __init__(self) -> None:
-        """Nothing has come yet."""
+        """None has arrived yet."""
         self._futures: dict[str, asyncio.Future[tuple[ConsumerRecord, float]]] = {}
 
-    def came(self, record: ConsumerRecord) -> None:
-        """Note a record's arrival."""
+    def add(self, record: ConsumerRecord) -> None:
+        """Note a record that has just arrived."""
         future = self._future(record.key.decode())
         if not future.done():
             future.set_result((record, time.perf_counter()))
 
     async def of(self, user_id: str) -> tuple[ConsumerRecord, float]:
-        """The first record of this user and when it came.
+        """Wait for the first record of this user; return it with its time of arrival.
 
         Raises:
-            TimeoutError: none came within PATIENCE_SECONDS.
+            TimeoutError: none arrived within PATIENCE_SECONDS.
         """
         return await asyncio.wait_for(self._future(user_id), PATIENCE_SECONDS)
 
@@ -137,21 +138,21 @@ class Arrivals:
 
 
 @asynccontextmanager
-async def _watching(settings: DemoSettings, console: Console) -> AsyncIterator[Arrivals]:
-    arrivals = Arrivals()
+async def _watching(settings: DemoSettings, console: Console) -> AsyncIterator[FirstEvents]:
+    events = FirstEvents()
     async with following(settings, from_beginning=False) as consumer:
-        watching = asyncio.create_task(_watch(consumer, arrivals, console))
+        watching = asyncio.create_task(_watch(consumer, events, console))
         try:
-            yield arrivals
+            yield events
         finally:
             watching.cancel()
             with suppress(asyncio.CancelledError):
                 await watching
 
 
-async def _watch(consumer: AIOKafkaConsumer, arrivals: Arrivals, console: Console) -> None:
+async def _watch(consumer: AIOKafkaConsumer, events: FirstEvents, console: Console) -> None:
     async for record in consumer:
-        arrivals.came(record)
+        events.add(record)
         envelope = read_envelope(record.headers)
         console.print(
             f"[cyan]{record.topic}[/cyan] {record.partition}:{record.offset}"
@@ -188,11 +189,7 @@ def _summary(journeys: list[Journey]) -> dict[str, object]:
     }
 
 
-def _as_dict(journey: Journey) -> dict[str, object]:
-    return {name: getattr(journey, name) for name in Journey.__slots__}
-
-
-def _asked(error: httpx.HTTPError) -> str:
+def _server(error: httpx.HTTPError) -> str:
     try:
         return f"{error.request.url.scheme}://{error.request.url.netloc.decode()}"
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""`muster events`: the published events as they come, as any read_committed subscriber sees them, and what they are."""
+"""`muster events`: shows the published events as any read_committed subscriber sees them, and describes them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from chassis import __version__
 from chassis.kafka.client import INFRASTRUCTURE_ERRORS, REQUEST_SECONDS, client_arguments
 from chassis.postgres.database import describe
 from chassis.settings import Kafka, Topics, load
-from cli.output import fail, legible, print_json, say
+from cli.terminal.output import fail, legible, print_json, say
 from events.asyncapi import describe_topic
 from events.catalogue import short_name
 from events.envelope import EnvelopeError, read_envelope
@@ -39,7 +39,7 @@ def events() -> None:
 
 
 class TailSettings(Kafka, Topics):
-    """What this command is told."""
+    """The settings of this command."""
 
 
 @app.command()
@@ -92,7 +92,7 @@ async def _tail(
 
 @asynccontextmanager
 async def following(settings: TailSettings, *, from_beginning: bool) -> AsyncIterator[AIOKafkaConsumer]:
-    """A read_committed consumer of every partition, in no group, at the end (or the beginning) of the topic.
+    """Open a read_committed consumer of every partition, in no group, at the end (or the beginning) of the topic.
 
     Raises:
         KafkaError, OSError, TimeoutError: no broker answered in time.

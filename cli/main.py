@@ -1,7 +1,7 @@
-"""`muster`: one program for operators and for every process of ours.
+"""`muster`: one program for operators and for every process of Muster.
 
-A command's module is imported when the command is used: the relay does not pay for the web framework, nor does the help
-page for all of them. Exit codes: 0 done, 1 failed, 2 wrong use or settings.
+A command's module is imported when the command is used, so the relay does not pay for the web framework, nor the help
+page for everything. Exit codes: 0 done, 1 failed, 2 wrong use or settings.
 """
 
 from __future__ import annotations
@@ -17,77 +17,72 @@ from typer.core import TyperCommand, TyperGroup
 
 from chassis import __version__
 from chassis.settings_error import SettingsError
-from cli.local_settings import use_local_stack
-from cli.output import explain_settings
+from cli.stack.discovery import use_local_stack
+from cli.terminal.output import explain_settings
 
 
 @dataclass(frozen=True, slots=True)
 class Lazy:
-    """A command that is not imported yet: the function or group that it is, and its line on the help page."""
+    """A command that is not imported yet: where its function or group is, and its line on the help page."""
 
     target: str
     help: str
-    #: For operators: where no server is named, the stack that `muster up` runs here is meant.
-    finds_stack: bool = False
 
 
-#: `finds_stack`.
-_STACK: Final = True
+#: These start the local stack or are part of an installation. All others are an operator's: where no server is named,
+#: they use the stack that `muster up` runs here.
+NOT_OPERATORS: Final = frozenset({"up", "logs", "reset", "serve", "relay", "project"})
 
-#: In the order of the help page.
+#: Every command, in the order of the help page.
 COMMANDS: Final = {
     "up": Lazy("cli.stack.up:up", "Start PostgreSQL, Kafka, both APIs, relay and projectors here; Ctrl-C stops them."),
     "logs": Lazy("cli.stack.logs:logs", "Show what the processes of the local stack write."),
     "reset": Lazy("cli.stack.reset:reset", "Delete the local stack's data, after asking."),
-    "demo": Lazy("cli.demo:demo", "Register users, show their events, and read each back with its token.", _STACK),
-    "migrate": Lazy("cli.migrate:migrate", "Migrate a database; harmless to repeat, safe while services run.", _STACK),
-    "topics": Lazy("cli.topics:topics", "Create the topics that are missing, check and configure the others.", _STACK),
+    "demo": Lazy("cli.demo:demo", "Register users, show their events, and read each back with its token."),
+    "migrate": Lazy("cli.migrate:migrate", "Migrate a database; harmless to repeat, safe while services run."),
+    "topics": Lazy("cli.topics:topics", "Create the topics that are missing, check and configure the others."),
     "serve": Lazy("cli.processes.serve:app", "Serve one of the APIs."),
     "relay": Lazy(
         "cli.processes.relay:relay", "Publish the outbox to Kafka, each event exactly once; a second one stands by."
     ),
-    "project": Lazy("cli.processes.project:project", "Follow the events and keep the read tables right."),
-    "import": Lazy("cli.import_users:import_users", "Import users from a file, chunk by chunk; resumable.", _STACK),
-    "events": Lazy("cli.events:app", "Look at the published events.", _STACK),
-    "lag": Lazy(
-        "cli.operations.lag:lag", "Show how far outbox and projections are behind, in records and seconds.", _STACK
-    ),
+    "project": Lazy("cli.processes.project:project", "Follow the events and keep the read tables up to date."),
+    "import": Lazy("cli.importing.command:import_file", "Import users from a file, chunk by chunk; resumable."),
+    "events": Lazy("cli.events:app", "Look at the published events."),
+    "lag": Lazy("cli.operations.lag:lag", "Show how far outbox and projections are behind, in records and seconds."),
     "rebuild": Lazy(
-        "cli.operations.rebuild:app", "Build a projection's tables anew beside those that serve, and switch.", _STACK
+        "cli.operations.rebuild:app", "Build a projection's tables anew beside those that serve, and switch."
     ),
     "parked": Lazy(
-        "cli.operations.parked:app", "Records that a projection could not apply, and what waits behind them.", _STACK
+        "cli.operations.parked:app", "Records that a projection could not apply, and what waits behind them."
     ),
-    "audit": Lazy("cli.operations.audit:audit", "Compare every user on both sides; changes nothing.", _STACK),
-    "doctor": Lazy(
-        "cli.doctor.doctor:doctor", "Check everything that Muster depends on; exit 1 if anything fails.", _STACK
-    ),
+    "audit": Lazy("cli.operations.audit:audit", "Compare every user on both sides; changes nothing."),
+    "doctor": Lazy("cli.doctor.command:doctor", "Check everything that Muster depends on; exit 1 if anything fails."),
 }
 
 
 class LazyGroup(TyperGroup):
     """The root command, whose subcommands are imported on use."""
 
-    #: True while the help page is written: it needs the lines, not the commands.
+    #: True while the help page is written, which needs only their lines.
     _listing = False
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the signature is typer's
-        """Every command, in the order of COMMANDS."""
+        """Return the names of all commands, in the order of COMMANDS."""
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - the signature is typer's
-        """The command of that name, None where there is none."""
+        """Return the command of that name; None where there is none."""
         lazy = COMMANDS.get(cmd_name)
         if lazy is None:
             return None
         if self._listing:
             return TyperCommand(cmd_name, help=lazy.help)
-        if lazy.finds_stack:
+        if cmd_name not in NOT_OPERATORS:
             use_local_stack()
         return load_command(cmd_name, lazy)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """The help page."""
+        """Write the help page."""
         self._listing = True
         try:
             super().format_help(ctx, formatter)
@@ -96,7 +91,7 @@ class LazyGroup(TyperGroup):
 
 
 def load_command(name: str, lazy: Lazy) -> Any:
-    """Import a command and make it typer's."""
+    """Import a command; a plain function is made a typer command."""
     module, _, attribute = lazy.target.partition(":")
     found = getattr(import_module(module), attribute)
     if not isinstance(found, typer.Typer):
@@ -128,13 +123,13 @@ def root(*, version: Annotated[bool, typer.Option("--version", help="Print the v
 
 def main() -> None:
     """Entry point of the `muster` script."""
-    # Libraries that log before (or without) a service's logging is set up speak to nobody: errors are told by us.
+    # Otherwise what a library logs before logging is configured would be on the terminal, beside our own errors.
     logging.getLogger().addHandler(logging.NullHandler())
     try:
         app()
     except SettingsError as error:
         explain_settings(error)
-        if any(lazy.finds_stack for name, lazy in COMMANDS.items() if name in sys.argv[1:2]):
+        if {*sys.argv[1:2]} & (COMMANDS.keys() - NOT_OPERATORS):
             print("(No local stack runs here either; `make up`, or `muster up`, starts one.)", file=sys.stderr)  # noqa: T201
         sys.exit(2)
 

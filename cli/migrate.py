@@ -1,7 +1,8 @@
-"""`muster migrate command|query|all`: bring the databases' tables to what this version needs."""
+"""`muster migrate command|query|all`: brings the databases' tables to what this version needs."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Annotated
 
@@ -10,12 +11,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from chassis.postgres.database import INFRASTRUCTURE_ERRORS, describe
 from chassis.settings import CommandPostgres, PostgresAddress, QueryPostgres, load
-from cli.output import fail, print_json, say
+from cli.terminal.output import JsonOption, fail, print_json, say
 
 _ERRORS: tuple[type[Exception], ...] = (*INFRASTRUCTURE_ERRORS, SQLAlchemyError)
 
 
-class Database(StrEnum):
+class DatabaseChoice(StrEnum):
     """Which database to migrate."""
 
     command = "command"
@@ -24,16 +25,21 @@ class Database(StrEnum):
 
 
 def migrate(
-    database: Annotated[Database, typer.Argument(help="Which database.")],
+    database: Annotated[DatabaseChoice, typer.Argument(help="Which database.")],
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Migrate a database to the newest tables; harmless to repeat, and safe while the services run."""
     report: dict[str, list[str]] = {}
-    if database in (Database.command, Database.all):
-        report["command"] = _migrate_command(load(CommandPostgres).command_database)
-    if database in (Database.query, Database.all):
-        report["query"] = _migrate_query(load(QueryPostgres).query_database)
+    # Alembic is imported only where it is used.
+    if database in (DatabaseChoice.command, DatabaseChoice.all):
+        from command_api.migrate import migrate as migrate_command  # noqa: PLC0415 - as above
+
+        report["command"] = _run("command", migrate_command, load(CommandPostgres).command_database)
+    if database in (DatabaseChoice.query, DatabaseChoice.all):
+        from projectors.migrate import migrate as migrate_query  # noqa: PLC0415 - as above
+
+        report["query"] = _run("query", migrate_query, load(QueryPostgres).query_database)
     if as_json:
         print_json(report)
         return
@@ -41,19 +47,8 @@ def migrate(
         say(f"{name}: " + (", ".join(steps) if steps else "up to date"))
 
 
-def _migrate_command(address: PostgresAddress) -> list[str]:
-    from command_api.migrate import migrate as run_migrations  # noqa: PLC0415 - Alembic only where it is used
-
+def _run(name: str, migrations: Callable[[PostgresAddress], list[str]], address: PostgresAddress) -> list[str]:
     try:
-        return run_migrations(address)
+        return migrations(address)
     except _ERRORS as error:
-        fail(f"The command database {address} could not be migrated: {describe(error)}")
-
-
-def _migrate_query(address: PostgresAddress) -> list[str]:
-    from projectors.migrate import migrate as run_migrations  # noqa: PLC0415 - Alembic only where it is used
-
-    try:
-        return run_migrations(address)
-    except _ERRORS as error:
-        fail(f"The query database {address} could not be migrated: {describe(error)}")
+        fail(f"The {name} database {address} could not be migrated: {describe(error)}")

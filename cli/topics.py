@@ -1,24 +1,21 @@
-"""`muster topics`: create the topics, or check and set what they depend on."""
+"""`muster topics`: creates the topics that are missing, checks and configures the others."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
-
-import typer
 
 from chassis.kafka.client import INFRASTRUCTURE_ERRORS, Topic, TopicMismatchError, admin, ensure_topics
 from chassis.postgres.database import describe
 from chassis.settings import Kafka, Logging, Topics, load
-from cli.output import counted, fail, print_json, say
+from cli.terminal.output import JsonOption, counted, fail, print_json, say
 from outbox.topics import wanted_topics
 
 
 class TopicsSettings(Kafka, Topics, Logging):
-    """What this command is told."""
+    """The settings of this command."""
 
 
-def topics(*, as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False) -> None:
+def topics(*, as_json: JsonOption = False) -> None:
     """Create the topics that are missing and set the configuration of those that are there.
 
     The number of partitions never changes: where it differs from the settings this command refuses.
@@ -30,7 +27,7 @@ def topics(*, as_json: Annotated[bool, typer.Option("--json", help="Report as JS
     except TopicMismatchError as error:
         fail(str(error))
     except INFRASTRUCTURE_ERRORS as error:
-        fail(f"Kafka at {settings.kafka_bootstrap_servers} does not do it: {describe(error)}")
+        fail(f"Kafka at {settings.kafka_bootstrap_servers} did not do it: {describe(error)}")
     if as_json:
         print_json([{"topic": t.name, "partitions": t.partitions, "created": t.name in created} for t in wanted])
         return

@@ -1,4 +1,4 @@
-"""Where downloads and other things that can be made again are kept, once per user."""
+"""The folder for downloads and whatever else can be made again, one for each user."""
 
 import os
 from pathlib import Path
@@ -9,11 +9,11 @@ CACHE_VARIABLE = "MUSTER_CACHE"
 
 
 def cache_folder() -> Path:
-    """Return the folder: `MUSTER_CACHE` where it is set, else the platform's cache folder of this user."""
+    """Return `MUSTER_CACHE` where it is set, else this user's cache folder of the platform."""
     override = os.environ.get(CACHE_VARIABLE)
     return Path(override).absolute() if override else platformdirs.user_cache_path("muster", appauthor=False)
 
 
 def shared_cache_folder() -> Path:
-    """Return the platform's cache folder for all users, which root may write and anybody may read."""
+    """Return the platform's cache folder for all users: root may write there, and anybody may read."""
     return platformdirs.site_cache_path("muster", appauthor=False)

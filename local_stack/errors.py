@@ -1,6 +1,6 @@
-"""What can go wrong on somebody's machine, each with one sentence that says what to do.
+"""What can go wrong on a machine; every message is a sentence for the person at the terminal that says what to do.
 
-Messages are written for the person at the terminal: `muster up` prints them as they are, without a traceback.
+`muster up` prints them as they are, without a traceback.
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ class LocalStackError(Exception):
 
 
 class PortTakenError(LocalStackError):
-    """Somebody else listens on a port the stack needs."""
+    """Another process listens on a port that the stack needs."""
 
 
 class FolderInUseError(LocalStackError):
@@ -19,19 +19,19 @@ class FolderInUseError(LocalStackError):
 
 
 class ForeignDataError(LocalStackError):
-    """Something stands where the stack keeps its data, and no stack made it."""
+    """Something that no stack made is in the place of the stack's data."""
 
 
 class DownloadError(LocalStackError):
-    """A file could not be fetched, or what arrived is not what was pinned."""
+    """A file could not be fetched, or its hash is not the pinned one."""
 
 
 class MissingPartError(LocalStackError):
-    """A package, binary or user account the stack needs is not on this machine."""
+    """A package, binary or user account that the stack needs is not on this machine."""
 
 
 class ChildFailedError(LocalStackError):
-    """A child process ended, or did not become ready; `last_lines` are the end of its log."""
+    """A child process ended, or did not become ready; `last_lines` is the end of its log."""
 
     def __init__(self, name: str, what: str, log: Path, last_lines: list[str]) -> None:
         super().__init__(f"{name} {what}; its log is {log}")

@@ -1,8 +1,8 @@
-"""The data folder of a stack: owned by one process at a time, and swept of what a dead one left running.
+"""The data folder of a stack: it has one owner at a time, who ends what a killed owner left running.
 
-The lock is the kernel's (`flock`): it ends with the process that holds it, however that ended, so none is ever stale.
-The lock file says which process that is. It is empty after an orderly end: whatever else stands in it when the next
-owner comes was left by one that was killed.
+The lock is the kernel's (`flock`). It ends with the process that holds it, however that ends, so it is never stale. The
+lock file holds the owner's pid and is empty after an orderly end; a pid that a new owner finds there is that of an
+owner that was killed.
 """
 
 import fcntl
@@ -21,44 +21,44 @@ from local_stack.errors import FolderInUseError, LocalStackError
 
 LOCK_FILE = "lock"
 
-# What an owner does in the folder. A stack's word is left out of the lock file.
+# What an owner does in the folder. The lock file names only the second.
 STACK: Final = ""
 RESET: Final = "reset"
 
-# All that ever stands in a lock file of ours: a process, and what it does unless it runs a stack.
-WRITTEN: Final = re.compile(rb"|(\d{1,10})(?: (reset))?\n?")
-LOCK_BYTES = 64  # more than that; of somebody else's file enough is read to know it
+# The content of a lock file of ours: the owner's pid, and what it does unless it runs a stack.
+LOCK_CONTENT: Final = re.compile(rb"|(\d{1,10})(?: (reset))?\n?")
+LOCK_BYTES = 64  # longer than our content, so that a file of somebody else's is recognised
 
-# Every process of a stack carries its folder in this variable, and hands it on to its own children: that is how what
-# an earlier supervisor left is told from anything else on the machine.
-FOLDER_VARIABLE = "MUSTER_STACK_FOLDER"
+# Every process of a stack has its folder in this variable, and its children inherit it. By it the processes that a
+# killed supervisor left are told from all others on the machine.
+MARK_VARIABLE = "MUSTER_STACK_FOLDER"
 
-# Whoever only looks whether a folder is owned holds its lock for an instant; an owner tries again for so long.
-LOOK_SECONDS = 0.3
-LOOK_POLL_SECONDS = 0.01
+# A process that only asks who owns a folder holds its lock for an instant; a new owner tries again for so long.
+LOCK_SECONDS = 0.3
+LOCK_POLL_SECONDS = 0.01
 
-# An orphan is asked to end and gets this long; most have had their death signal and are on their way already.
+# Time for an orphan to end when asked; most have had their death signal already.
 ORPHAN_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
-    """Who owns a folder, as far as the lock file says."""
+class Owner:
+    """Who owns a folder, as the lock file says."""
 
-    pid: int  # 0 for the instant in which it has not said it yet
+    pid: int  # 0 for the instant before it is written
     purpose: str
 
 
 @dataclass(slots=True)
 class Ownership:
-    """What an owner has found: `unswept` until it has ended what an owner that was killed may have left."""
+    """What an owner has taken over; `unswept` until it has ended what a killed owner may have left."""
 
     unswept: bool
 
 
 @contextmanager
 def owned_folder(folder: Path, purpose: str = STACK) -> Iterator[Ownership]:
-    """Make the folder if need be and own it for the time of the context.
+    """Make the folder where it is missing, and own it for the time of the context.
 
     Raises:
         FolderInUseError: another process owns it.
@@ -74,14 +74,8 @@ def owned_folder(folder: Path, purpose: str = STACK) -> Iterator[Ownership]:
         os.close(descriptor)
 
 
-def owner(folder: Path) -> int | None:
-    """Return the process that owns the folder now; None where nobody does, whatever pid is written down."""
-    held = holder(folder)
-    return held.pid if held else None
-
-
-def holder(folder: Path) -> Holder | None:
-    """Return who owns the folder now and for what; None where nobody does."""
+def owner(folder: Path) -> Owner | None:
+    """Return who owns the folder now; None where nobody does, whatever pid the lock file has."""
     try:
         descriptor = os.open(folder / LOCK_FILE, os.O_RDONLY)
     except OSError:
@@ -89,15 +83,15 @@ def holder(folder: Path) -> Holder | None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return _read(descriptor) or Holder(0, STACK)
+        return _read(descriptor) or Owner(0, STACK)
     else:
         return None
     finally:
         os.close(descriptor)
 
 
-def holds(pid: int, folder: Path) -> bool:
-    """Tell whether that process has the folder's lock file open; one whose pid was left in the file has not."""
+def has_lock_open(pid: int, folder: Path) -> bool:
+    """Tell whether that process has the folder's lock file open; one that was given a killed owner's pid has not."""
     try:
         lock = (folder / LOCK_FILE).stat()
         for file in psutil.Process(pid).open_files():
@@ -111,7 +105,7 @@ def holds(pid: int, folder: Path) -> bool:
 
 def _own(folder: Path, purpose: str) -> tuple[int, bool]:
     """Open and lock the file; return its descriptor and whether the last owner was killed."""
-    patience = time.monotonic() + LOOK_SECONDS
+    patience = time.monotonic() + LOCK_SECONDS
     while True:
         descriptor = _open(folder)
         try:
@@ -121,7 +115,7 @@ def _own(folder: Path, purpose: str) -> tuple[int, bool]:
         except BaseException:
             os.close(descriptor)
             raise
-        os.close(descriptor)  # a reset deleted the file while we waited for it: what counts is the one there now
+        os.close(descriptor)  # a reset deleted the file while we waited: lock the new one
 
 
 def _open(folder: Path) -> int:
@@ -145,16 +139,16 @@ def _lock(descriptor: int, folder: Path, patience: float) -> None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             if time.monotonic() < patience:
-                time.sleep(LOOK_POLL_SECONDS)
+                time.sleep(LOCK_POLL_SECONDS)
                 continue
             raise FolderInUseError(_in_use(folder, _read(descriptor))) from error
         return
 
 
-def _in_use(folder: Path, held: Holder | None) -> str:
-    pid = held.pid if held and held.pid else "unknown"
-    if held and held.purpose == RESET:
-        return f"`muster reset` (process {pid}) is at work on {folder}: answer or end it first."
+def _in_use(folder: Path, current: Owner | None) -> str:
+    pid = current.pid if current and current.pid else "unknown"
+    if current and current.purpose == RESET:
+        return f"`muster reset` (process {pid}) is running on {folder}: answer its question or end it first."
     return (
         f"A stack is already running on {folder} (process {pid}): stop it with Ctrl-C or "
         "`muster up --stop`, or start another one with --folder and ports of its own."
@@ -162,7 +156,7 @@ def _in_use(folder: Path, held: Holder | None) -> str:
 
 
 def _is_in_place(descriptor: int, folder: Path) -> bool:
-    """Tell whether the open file is still the one that others will open."""
+    """Tell whether the open file is the one that others open, and not a deleted one."""
     try:
         there = (folder / LOCK_FILE).lstat()
     except FileNotFoundError:
@@ -172,28 +166,27 @@ def _is_in_place(descriptor: int, folder: Path) -> bool:
 
 
 def _write(descriptor: int, folder: Path, purpose: str) -> bool:
-    """Write down who owns the folder; return whether its last owner was killed."""
+    """Write who owns the folder; return whether its last owner was killed."""
     before = _read(descriptor)
     if before is None:
         raise LocalStackError(
             f"{folder / LOCK_FILE} is no stack's file: choose another folder with --folder, or move the file away."
         )
     text = f"{os.getpid()} {purpose}".strip().encode()
-    os.pwrite(descriptor, text, 0)  # never empty in between: somebody may be reading
+    os.pwrite(descriptor, text, 0)  # it is never empty in between, since somebody may be reading
     os.ftruncate(descriptor, len(text))
     return before.pid != 0
 
 
-def _read(descriptor: int) -> Holder | None:
-    """Return what the lock file says, pid 0 where it is empty; None where it is not a lock file of ours."""
-    found = WRITTEN.fullmatch(os.pread(descriptor, LOCK_BYTES, 0))
-    return Holder(int(found[1] or b"0"), (found[2] or b"").decode()) if found else None
+def _read(descriptor: int) -> Owner | None:
+    """Return what the lock file says, with pid 0 where it is empty; None where it is not a lock file of ours."""
+    found = LOCK_CONTENT.fullmatch(os.pread(descriptor, LOCK_BYTES, 0))
+    return Owner(int(found[1] or b"0"), (found[2] or b"").decode()) if found else None
 
 
 def orphans(folder: Path) -> list[psutil.Process]:
-    """Return the processes that carry this folder's mark; only the owner of the folder may call them orphans."""
-    wanted = str(folder)
-    return [process for process in psutil.process_iter() if _carries(process, wanted)]
+    """Return the processes with this folder's mark; for its owner they are orphans."""
+    return [process for process in psutil.process_iter() if _is_marked(process, str(folder))]
 
 
 def end_orphans(folder: Path) -> int:
@@ -208,9 +201,9 @@ def end_orphans(folder: Path) -> int:
     return len(found)
 
 
-def _carries(process: psutil.Process, folder: str) -> bool:
+def _is_marked(process: psutil.Process, folder: str) -> bool:
     try:
-        return process.pid != os.getpid() and process.environ().get(FOLDER_VARIABLE) == folder
+        return process.pid != os.getpid() and process.environ().get(MARK_VARIABLE) == folder
     except (psutil.Error, OSError):  # gone, or another user's
         return False
 

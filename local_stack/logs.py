@@ -1,11 +1,11 @@
-"""The log file of a child: opened for it, kept from growing without end, read back when it dies."""
+"""The log file of a child: opens it, keeps it from growing without end, reads its end when the child dies."""
 
 import os
 from pathlib import Path
 from typing import BinaryIO
 
-# A log above this is set aside (one generation is kept) when its process starts, so that a stack that is used for
-# months keeps at most twice this per process.
+# A log above this size is set aside when its process starts, and one of them is kept; so a process whose stack is used
+# for months has at most about twice this.
 LARGEST_LOG_BYTES = 10 * 1024 * 1024
 
 # Enough for the last lines of any log here; one JSON line of ours is well below 2 KiB.
@@ -13,7 +13,7 @@ TAIL_BYTES = 64 * 1024
 
 
 def open_log(path: Path) -> BinaryIO:
-    """Open the file to append to; what a child writes to it appears at once."""
+    """Open the file for appending, unbuffered by us; set an old one aside where it is large."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and path.stat().st_size > LARGEST_LOG_BYTES:
         path.replace(path.with_suffix(path.suffix + ".1"))
@@ -26,7 +26,7 @@ def size_of(path: Path) -> int:
 
 
 def last_lines(path: Path, count: int, *, after: int = 0) -> list[str]:
-    """Return at most `count` lines from the end, none from before the position `after`; none where there is no log."""
+    """Return at most `count` lines from the end, and only those after the position `after`."""
     if not path.exists():
         return []
     with path.open("rb") as log:

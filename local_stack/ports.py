@@ -1,4 +1,4 @@
-"""TCP ports on 127.0.0.1: find a free one, or say who has the one that is wanted."""
+"""TCP ports on 127.0.0.1: finds free ones, and tells who has one that is taken."""
 
 import asyncio
 import errno
@@ -12,9 +12,9 @@ from local_stack.errors import LocalStackError, PortTakenError
 
 LOCALHOST = "127.0.0.1"
 
-REACH_SECONDS = 2.0  # a connection within the machine takes microseconds
+CONNECT_SECONDS = 2.0  # a connection within the machine takes microseconds
 
-# IPv6 alone is not enough: what `localhost` means differs between machines, so everything here says 127.0.0.1.
+# Everything here says 127.0.0.1, since `localhost` means different addresses on different machines; so IPv4 is needed.
 NO_LOCALHOST = (
     f"This machine has no address {LOCALHOST}, through which the processes of the stack talk to each other: bring the "
     "loopback interface up with IPv4 (on Linux: ip link set lo up)."
@@ -22,14 +22,14 @@ NO_LOCALHOST = (
 
 
 def free_port() -> int:
-    """Return a port nobody listens on now; the kernel cycles, so it is unlikely to be handed out again soon."""
+    """Return a port on which nobody listens now; the kernel gives others first before it gives this one again."""
     with socket.socket() as probe:
         probe.bind((LOCALHOST, 0))
         return int(probe.getsockname()[1])
 
 
 def free_ports(count: int) -> list[int]:
-    """Return so many ports nobody listens on now, no two the same."""
+    """Return so many different ports on which nobody listens now."""
     with ExitStack() as probes:
         sockets = [probes.enter_context(socket.socket()) for _ in range(count)]
         for probe in sockets:
@@ -52,19 +52,19 @@ def localhost_works() -> bool:
     """Tell whether a process can reach another on 127.0.0.1."""
     try:
         with socket.create_server((LOCALHOST, 0)) as server:
-            socket.create_connection(server.getsockname(), timeout=REACH_SECONDS).close()
+            socket.create_connection(server.getsockname(), timeout=CONNECT_SECONDS).close()
     except OSError:
         return False
     return True
 
 
 def require_free(wanted: Mapping[str, int]) -> None:
-    """Check every port before anything is started.
+    """Refuse ports on which no server could listen; one message names all of them.
 
-    `wanted` maps the option that moves a port to the port. All ports that cannot be had are named in one message.
+    `wanted` maps the option that moves a port to the port.
 
     Raises:
-        PortTakenError: one of them cannot be had, or two options name the same port.
+        PortTakenError: one of them is taken or forbidden, or two options name the same port.
         LocalStackError: there is no 127.0.0.1 to listen on.
     """
     if not localhost_works():
@@ -80,14 +80,14 @@ def require_free(wanted: Mapping[str, int]) -> None:
 
 def _complaint(option: str, port: int, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"Port {port} is taken by {holder(port)}: stop it, or choose another port with {option}."
+        return f"Port {port} is taken by {listener_on(port)}: stop it, or choose another port with {option}."
     if error.errno == errno.EACCES:
         return f"Port {port} is kept for root: choose one above 1023 with {option}."
     return f"Port {port} cannot be listened on ({error.strerror}): choose another one with {option}."
 
 
 async def listens(port: int) -> bool:
-    """Tell whether somebody accepts connections on the port."""
+    """Tell whether a process accepts connections on the port."""
     try:
         _, writer = await asyncio.open_connection(LOCALHOST, port)
     except OSError:
@@ -98,8 +98,8 @@ async def listens(port: int) -> bool:
     return True
 
 
-def holder(port: int) -> str:
-    """Name the process that listens on the port, as far as this user may know."""
+def listener_on(port: int) -> str:
+    """Name the process that listens on the port, as far as this user may see it."""
     try:
         connections = psutil.net_connections(kind="tcp")
     except psutil.AccessDenied:  # macOS lets only root look
@@ -116,7 +116,7 @@ def _describe(pid: int) -> str:
         command = " ".join(psutil.Process(pid).cmdline())
     except psutil.Error:
         return f"process {pid}"
-    shown = 100  # characters: enough to recognise a command, short enough for one line
+    shown = 100  # characters: enough to recognise a command, and short enough for a line
     return f"process {pid} ({command[:shown]})"
 
 

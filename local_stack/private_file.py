@@ -1,4 +1,4 @@
-"""Small files that hold secrets: mode 600, complete or absent, made once."""
+"""Small files with secrets: mode 600, complete or absent, made once."""
 
 import os
 import tempfile
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace the file atomically; only its owner can read it, at no moment anybody else."""
+    """Replace the file atomically; at no moment can anybody but its owner read it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # mkstemp makes mode 600
     try:
@@ -22,7 +22,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 def read_or_make(path: Path, make: Callable[[], str]) -> str:
-    """Return the file's text; the first call makes it."""
+    """Return the file's text; make it where it is missing."""
     if not path.exists():
         write_private(path, make())
     return path.read_text(encoding="utf-8")

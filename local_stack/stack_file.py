@@ -1,14 +1,13 @@
-"""`stack.json`: what runs where, for every command that wants to find the local stack.
+"""`stack.json`: what runs where, for every command that looks for the local stack.
 
-Written with mode 600, since the settings hold passwords, and replaced atomically, so that a reader sees one state or
-the next. It is removed at an orderly end; after `kill -9` of the supervisor a reader recognises it by the folder, which
-nobody owns: the pid in it may long belong to another process.
+It has mode 600, since the settings hold passwords, and is replaced atomically, so that a reader sees one state or the
+next. An orderly end removes it. After `kill -9` of the supervisor a reader knows it to be stale because nobody owns the
+folder; the pid in it may belong to another process by then.
 
-Beside it `stack.env` has the settings alone, as an environment file, for an IDE that runs a process of its own.
+Beside it, `stack.env` has the settings alone as an environment file, for an IDE that runs a process by itself.
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from local_stack.private_file import write_private
 FILE_NAME = "stack.json"
 ENVIRONMENT_FILE = "stack.env"
 
-# Raised when the layout changes, so that another version's file is not misread.
+# Grows when the layout changes, so that another version's file is not misread.
 LAYOUT = 2
 
 
@@ -32,7 +31,7 @@ class ProcessEntry:
     url: str | None
     log: str
     command: list[str]
-    settings: dict[str, str]  # the variables it was started with beyond the common ones
+    settings: dict[str, str]  # the variables it was started with, beside those of the terminal
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +45,6 @@ class Stack:
     settings: dict[str, str]  # the environment that makes any Muster command use this stack
     processes: list[ProcessEntry] = field(default_factory=list)
 
-    @property
-    def environment(self) -> Mapping[str, str]:
-        """The settings as an environment mapping."""
-        return self.settings
-
 
 def write(stack: Stack) -> None:
     """Replace the files in the stack's folder."""
@@ -60,18 +54,19 @@ def write(stack: Stack) -> None:
 
 
 def read(folder: Path) -> Stack | None:
-    """Return the stack that runs on the folder; None where none does, or its supervisor has died."""
+    """Return the stack that runs on the folder; None where there is none, or its supervisor has died."""
     try:
         content = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
     except (FileNotFoundError, PermissionError, json.JSONDecodeError):
         return None
-    if content.pop("layout", None) != LAYOUT or owner(folder) != content["supervisor_pid"]:
+    current = owner(folder)
+    if content.pop("layout", None) != LAYOUT or current is None or current.pid != content["supervisor_pid"]:
         return None
     processes = [ProcessEntry(**entry) for entry in content.pop("processes")]
     return Stack(**content, processes=processes)
 
 
 def remove(folder: Path) -> None:
-    """Say that nothing runs any more."""
+    """Remove the files: nothing runs any more."""
     for name in (ENVIRONMENT_FILE, FILE_NAME):
         (folder / name).unlink(missing_ok=True)

@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from chassis.kafka.client import admin, ensure_topics
 from chassis.settings import Kafka, PostgresAddress, Topics
 from command_api.migrate import migrate as migrate_command
-from local_stack.postgres.server import PostgresAddress as ServerAddress
+from local_stack.postgres.server import ServerAddress
 from outbox.topics import wanted_topics
 from projectors.migrate import migrate as migrate_query
 from tests.infrastructure import InfrastructureError, Servers, SharedServers, choose, throwaway_folder

@@ -15,13 +15,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from cli.stack.processes import PRELOADED
+from cli.stack.local_stack import PRELOADED
+from local_stack.processes.preloaded import ForkedProcess
 
 #: Commands that tests call by the dozen, beside what the stack's processes need.
 COMMANDS = (
     "cli.main",
     "cli.operations.audit",
-    "cli.import_users",
+    "cli.importing.command",
     "cli.operations.lag",
     "cli.operations.parked",
     "cli.operations.rebuild",
@@ -32,17 +33,8 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload([*PRELOADED, *COMMANDS])
 
 
-class Fork:
-    """A forked process; speaks like asyncio's own."""
-
-    def __init__(self, process: multiprocessing.context.ForkServerProcess) -> None:
-        assert process.pid is not None
-        self.pid = process.pid
-        self.returncode: int | None = None
-        self._process = process
-        self._ended = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(process.sentinel, self._collect)
+class Fork(ForkedProcess):
+    """A forked process of a test's."""
 
     @classmethod
     async def start(
@@ -66,31 +58,9 @@ class Fork:
         await asyncio.to_thread(process.start)
         return cls(process)
 
-    async def wait(self) -> int:
-        """Give the exit code once it has ended (negative: the signal that ended it)."""
-        await self._ended.wait()
-        assert self.returncode is not None
-        return self.returncode
-
-    def send_signal(self, number: int) -> None:
-        """Send it a signal; harmless when it has ended."""
-        if self.returncode is None:
-            os.kill(self.pid, number)
-
     def terminate(self) -> None:
         """Ask it to end."""
         self.send_signal(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """End it at once."""
-        self.send_signal(signal.SIGKILL)
-
-    def _collect(self) -> None:
-        self._loop.remove_reader(self._process.sentinel)
-        self._process.join()
-        self.returncode = self._process.exitcode
-        self._process.close()
-        self._ended.set()
 
 
 def _become(

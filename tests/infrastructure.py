@@ -27,7 +27,7 @@ from typing import Any, Self, TypeVar
 
 from local_stack.kafka.broker import KafkaServer, kafka_answers
 from local_stack.ports import LOCALHOST, free_port
-from local_stack.postgres.server import PostgresAddress, PostgresServer, postgres_answers
+from local_stack.postgres.server import PostgresServer, ServerAddress, postgres_answers
 
 POSTGRES_IMAGE = "postgres:18"
 KAFKA_IMAGE = "apache/kafka:4.3.1"
@@ -49,7 +49,7 @@ class Servers:
     """The servers of this run; `kind` says where they come from, in words."""
 
     kind: str
-    postgres: PostgresAddress
+    postgres: ServerAddress
     kafka_bootstrap: str
 
 
@@ -125,7 +125,7 @@ class SharedServers:
         [postgres_port], [kafka_port] = postgres.ports.values(), kafka.ports.values()
         return Servers(
             DOCKER,
-            PostgresAddress(LOCALHOST, _host_port(postgres_port), "muster", password),
+            ServerAddress(LOCALHOST, _host_port(postgres_port), "muster", password),
             f"{LOCALHOST}:{_host_port(kafka_port)}",
         )
 
@@ -163,7 +163,7 @@ def named_servers() -> Servers | None:
     if missing:
         raise InfrastructureError(f"The environment names some test servers, but not {', '.join(missing)}.")
     host, port, user, password, bootstrap = (str(value) for value in values.values())
-    return Servers("named in the environment", PostgresAddress(host, int(port), user, password), bootstrap)
+    return Servers("named in the environment", ServerAddress(host, int(port), user, password), bootstrap)
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ async def run(plan: Plan) -> Result:
 
 
 def fresh_cache(target: Path) -> Path:
-    """This machine's cache, as it is before Kafka was ever started."""
+    """Copy this machine's cache without what Kafka's first start adds."""
     for source in (shared_cache_folder(), cache_folder()):
         if source.is_dir():
             shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True, ignore=shutil.ignore_patterns(ARCHIVES))
@@ -65,7 +65,7 @@ def tell(
     seconds: list[float],
     steps: list[dict[str, float]],
 ) -> None:
-    """Starts and their steps, then the bar."""
+    """Add starts, their steps and the bar to the result."""
     later = Figure(tuple(seconds), variation_of(seconds))
     result.measured("first start", Figure((first,)), "s")
     result.measured("second start", later, "s")

@@ -1,4 +1,4 @@
-"""The command API as it is served, but for what a bar needs: a fixed string for a hash, or a watch over the loop."""
+"""The command API as it is served, with one change that a bar needs: a fixed string for a hash, or a watched loop."""
 
 import asyncio
 import time
@@ -18,17 +18,17 @@ from chassis.postgres.statements import Statement
 from cli.processes.serve import command_app
 from command_api.users import statements
 
-#: Where a watched app begins to watch its loop (POST), and ends and tells the longest stall in milliseconds (DELETE).
+#: Path of a watched app: POST starts watching its loop; DELETE ends it and returns the longest stall in milliseconds.
 WATCH_PATH: Final = "/watch"
-#: How often the loop is to come by; a thousandth of the time it is allowed to be late is its own cost.
+#: Between two checks of the loop; a check costs a thousandth of the lateness that is allowed.
 WATCH_SECONDS: Final = 0.002
 
 
 class FixedHash:
-    """In the place of Passwords."""
+    """Takes the place of Passwords."""
 
     async def hash(self, _: Any) -> str:
-        """The same for everybody, at no cost."""
+        """Return the same string for everybody, at no cost."""
         return FIXED_HASH
 
 
@@ -52,14 +52,14 @@ def create_app() -> FastAPI:
 
 
 def create_app_without_outbox() -> FastAPI:
-    """As `create_app`, but registrations append no event: what the outbox costs is what this one is faster by."""
-    # In the process of this app alone, and before it is made; the store takes the statement from the module each time.
+    """Create the app without the outbox: registrations append no event, so the difference is the outbox's cost."""
+    # Before the app is made, and only in its process; the store takes the statement from the module each time.
     vars(statements)["REGISTER"] = without_outbox(statements.REGISTER)
     return create_app()
 
 
 def without_outbox(statement: Statement) -> Statement:
-    """A statement that inserts the user's row alone, of one that appends the event from it."""
+    """Return the statement without the part that appends the event."""
     start, end = statement.sql.index("INSERT INTO users"), statement.sql.index(" RETURNING users.id")
     sql = statement.sql[start:end] + " RETURNING users.id"
     names = tuple(name for name in statement.names if name.startswith("user_"))
@@ -69,7 +69,7 @@ def without_outbox(statement: Statement) -> Statement:
 
 
 def create_watched_app() -> FastAPI:
-    """The app as it is served, with a watch over its loop that runs only while it is wanted."""
+    """Create the app as it is served, with a watch over its loop that runs on request."""
     app = command_app()
     watch = _Watch()
     app.router.routes += [
@@ -80,7 +80,7 @@ def create_watched_app() -> FastAPI:
 
 
 class _Watch:
-    """A task that notes how late the loop comes by."""
+    """Notes how late the loop runs a task that is due."""
 
     def __init__(self) -> None:
         self._task: asyncio.Task[None] | None = None

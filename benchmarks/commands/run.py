@@ -38,20 +38,20 @@ from command_api.users import statements
 from local_stack.processes.http_process import HttpProcess
 
 CONNECTIONS: Final = 16
-#: Beside the load, as a probe of an orchestrator that is far too eager.
+#: /health requests beside the load, as from an orchestrator that probes far too often.
 HEALTH_RATE: Final = 50
 HEALTH_CONNECTIONS: Final = 8
-#: A hash takes 20 ms: two seconds of them are too few to tell a tenth.
+#: A hash takes 20 ms, so two seconds of them are too few to show a difference of a tenth.
 HASHING_TIMES: Final = 2
 COPY_ROWS: Final = 20_000
 USERS_TO_CHANGE: Final = 500
 IMPORT_SECONDS: Final = 120
 
-#: The app that hashes on its own core as every other does, and one that shares all with everybody.
+#: The app that hashes on its own core, and one that shares all cores with the rest.
 ON_ALL_CORES: Final = " on all cores"
 HASHING: Final = {"": SERVER_CORES, ON_ALL_CORES: ALL_CORES}
 
-#: Why a bar is missed, if it is.
+#: The reason if a bar is missed.
 _HASHING: Final = "The app reads, decides, writes and answers on the core that it hashes on."
 _IMPORTING: Final = (
     "In Python each line is read, checked, given ids, made an event and answered: 28 µs of the one core that the app "
@@ -62,7 +62,7 @@ numbers = itertools.count(1)
 
 
 async def run(plan: Plan) -> Result:
-    """Registrations, changes, hashes, imports."""
+    """Measure registrations, changes, hashes and imports."""
     result = Result("Command API")
     result.note(
         "One worker on one core, its hashing threads too; PostgreSQL and the load generator have the others. 16 clients"
@@ -103,8 +103,8 @@ async def run(plan: Plan) -> Result:
 
 
 def hashing_app(servers: Servers, cores: frozenset[int]) -> AbstractAsyncContextManager[HttpProcess]:
-    """The app as it is served, hashing by as many threads as it has cores."""
-    # Named, because the app counts cores when it starts, before it is given its own.
+    """Start the app as it is served, with as many hashing threads as it has cores."""
+    # Set by number, because the app counts cores when it starts, before it is pinned to its own.
     variables = {"HASHING_THREADS": str(len(cores))}
     return servers.app("benchmarks.commands.muster:create_watched_app", cores=cores, variables=variables)
 
@@ -118,7 +118,7 @@ def probes(  # noqa: PLR0913, PLR0917 - what is compared
     hashing: dict[str, HttpProcess],
     ids: list[str],
 ) -> dict[str, Probe]:
-    """Subjects and references."""
+    """Return the probes of subjects and references."""
     address, seconds = servers.command, plan.seconds
     rows = 1000 if plan.quick else COPY_ROWS
     return {
@@ -131,7 +131,7 @@ def probes(  # noqa: PLR0913, PLR0917 - what is compared
         "by driver without outbox": by_driver(address, outbox=False, seconds=seconds / 2),
         "bare hash": bare_hashes(SERVER_CORES, seconds * HASHING_TIMES),
         "register with hash": hashed(hashing[""], seconds * HASHING_TIMES),
-        # By itself: to watch the loop takes two hundredths of the core.
+        # In a probe of its own, because watching the loop takes two hundredths of the core.
         "watched with hash": watched(hashing[""], hashed(hashing[""], seconds)),
         f"bare hash{ON_ALL_CORES}": bare_hashes(ALL_CORES, seconds),
         f"register with hash{ON_ALL_CORES}": watched(hashing[ON_ALL_CORES], hashed(hashing[ON_ALL_CORES], seconds)),
@@ -141,7 +141,7 @@ def probes(  # noqa: PLR0913, PLR0917 - what is compared
 
 
 def claim(result: Result, runs: Rounds) -> None:
-    """The bars."""
+    """Add the bars to the result."""
     health = runs.ratio("register", "guide", "health p99", guard="health p50")
     result.claim("register / guide", runs.ratio("register", "guide"), at_least=6)
     result.claim("change of profile / guide", runs.ratio("change", "guide"), at_least=6)
@@ -164,7 +164,7 @@ def claim(result: Result, runs: Rounds) -> None:
 
 
 def observe_all_cores(result: Result, runs: Rounds) -> None:
-    """What hashing comes to where nobody has a core for themselves."""
+    """Add what hashing reaches where no process has a core of its own."""
     probe = f"register with hash{ON_ALL_CORES}"
     shared = runs.ratio(probe, f"bare hash{ON_ALL_CORES}")
     result.observed(f"register with Argon2id / bare hashes{ON_ALL_CORES}", shared)
@@ -174,7 +174,7 @@ def observe_all_cores(result: Result, runs: Rounds) -> None:
 
 
 def registration(path: str) -> Callable[[], bytes]:
-    """Requests that register somebody new each time."""
+    """Yield requests that each register a new user."""
 
     def following() -> bytes:
         name = f"user{next(numbers)}x{os.getpid()}"
@@ -185,7 +185,7 @@ def registration(path: str) -> Callable[[], bytes]:
 
 
 def load(port: int, following: Callable[[], bytes], good: int, seconds: float) -> Probe:
-    """CONNECTIONS clients as fast as they are answered, and /health beside them."""
+    """Ask with CONNECTIONS clients as fast as they are answered, and for /health beside them."""
 
     async def run() -> Sample:
         health = request("/health")
@@ -200,12 +200,12 @@ def load(port: int, following: Callable[[], bytes], good: int, seconds: float) -
 
 
 def hashed(app: HttpProcess, seconds: float) -> Probe:
-    """Registrations whose passwords are hashed."""
+    """Return a probe of registrations whose passwords are hashed."""
     return load(app.port, registration("/users"), 201, seconds)
 
 
 def watched(app: HttpProcess, inner: Probe) -> Probe:
-    """A probe; how long the loop of the app that it asks was stalled at most meanwhile, and the cores that it used."""
+    """Return a probe with the longest stall of the app's loop meanwhile, and the cores that it used."""
 
     async def run() -> Sample:
         process = psutil.Process(app.pid)
@@ -222,7 +222,7 @@ def watched(app: HttpProcess, inner: Probe) -> Probe:
 
 
 def profile_changes(ids: list[str]) -> Callable[[], bytes]:
-    """Requests that change somebody's profile, seldom the same person's at once."""
+    """Yield requests that change a profile, seldom the same user's at the same time."""
     around = itertools.cycle(ids)
 
     def following() -> bytes:
@@ -253,7 +253,7 @@ def by_pgbench(address: PostgresAddress, folder: Path, seconds: float) -> Probe:
     script.write_text(_as_script(statements.REGISTER.sql), encoding="utf-8")
 
     async def run() -> Sample:
-        # From the time on, so that no round meets the names of another: no client does ten in a millisecond.
+        # Numbers start from the time, so that no round repeats another's names: no client does ten in a millisecond.
         start = time.time_ns() // 100_000
         return await pgbench(
             address, script, clients=CONNECTIONS, seconds=seconds, cores=SERVER_CORES, variables={"n": start}
@@ -263,7 +263,7 @@ def by_pgbench(address: PostgresAddress, folder: Path, seconds: float) -> Probe:
 
 
 def _as_script(sql: str) -> str:
-    """The statement with values that pgbench makes; the shape, the columns and their sizes stay."""
+    """Return the statement with values that pgbench makes, of the same columns and sizes."""
     name = "'pgbench' || :client_id || '-' || :n"
     values = {
         "outbox_event_id": "uuidv7()", "outbox_subject_id": "uuidv7()",
@@ -281,7 +281,7 @@ def _as_script(sql: str) -> str:
 
 
 def by_driver(address: PostgresAddress, *, outbox: bool, seconds: float) -> Probe:
-    """The registration's statement by asyncpg alone, with its outbox row and without."""
+    """Return a probe of the registration's statement by asyncpg alone, with its outbox row or without."""
     statement = statements.REGISTER if outbox else without_outbox(statements.REGISTER)
     return partial(
         direct, address, statement.sql, lambda: statement.pick(_values()), clients=CONNECTIONS, seconds=seconds
@@ -301,7 +301,7 @@ def _values() -> dict[str, Any]:
 
 
 def bare_hashes(cores: frozenset[int], seconds: float) -> Probe:
-    """Argon2id by threads alone, one a core, on the cores that the app may use."""
+    """Return a probe of Argon2id in threads alone, one for each core that the app may use."""
 
     async def run() -> Sample:
         hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
@@ -317,14 +317,14 @@ def bare_hashes(cores: frozenset[int], seconds: float) -> Probe:
 
         with pinned(cores):
             done = await asyncio.gather(*(asyncio.to_thread(hash_until) for _ in cores))
-        # Each thread ends with the hash that it has begun.
+        # Each thread finishes the hash that it has begun.
         return Sample(sum(done) / (time.perf_counter() - start))
 
     return run
 
 
 def imports(app: HttpProcess, rows: int) -> Probe:
-    """Two requests of half of the rows each, of people with hashes; and the most memory it took."""
+    """Return a probe of an import: two requests of half of the rows each, with hashes; and the peak of memory."""
 
     async def run() -> Sample:
         bodies = [_import_body(rows // 2) for _ in range(2)]
@@ -351,7 +351,7 @@ def _import_body(count: int) -> bytes:
 
 
 def bare_copy(address: PostgresAddress, rows: int) -> Probe:
-    """The same rows by COPY into the same two tables, on all cores."""
+    """Return a probe of COPY of the same rows into the same two tables, on all cores."""
 
     async def run() -> Sample:
         made = [_values() for _ in range(rows)]

@@ -13,15 +13,15 @@ from benchmarks.running.servers import Servers
 from chassis.postgres.database import Database
 from cli.operations.audit_comparison import Comparison
 
-#: Reads every value of a table, which is what an audit cannot do without.
+#: Reads every value of a table: the least that an audit must do.
 SCAN: Final = "SELECT sum(length(t::text)) FROM {table} AS t"
 SCAN_SECONDS: Final = 120.0
-#: Both take seconds at a million users: their own length makes them steady.
+#: Both take seconds at a million users, long enough to be steady.
 ROUNDS: Final = 1
 
 
 async def measure_audit(plan: Plan, result: Result, servers: Servers, users: int) -> None:
-    """Audit what the journeys have left; nothing may differ."""
+    """Audit the users after the journeys; no difference is allowed."""
     found: list[float] = []
 
     async def scans() -> Sample:

@@ -15,19 +15,19 @@ from local_stack.ports import LOCALHOST
 
 #: uvicorn closes a connection that was idle for 5 s.
 IDLE_SECONDS: Final = 3.0
-#: A request that is not answered by then never is: beyond the longest wait for consistency that is asked for.
+#: Longer than the longest wait for consistency that is asked for; a request without an answer by then is lost.
 ANSWER_SECONDS: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A status, and the headers as bytes."""
+    """An answer's status, and its headers as bytes."""
 
     status: int
     head: bytes
 
     def header(self, name: bytes) -> bytes:
-        """The value of a header, named in small letters; empty where it is missing."""
+        """Return the value of a header, whose name is in lower case; empty where it is missing."""
         at = self.head.find(b"\r\n" + name + b": ")
         return self.head[at + len(name) + 4 : self.head.find(b"\r\n", at + 2)] if at >= 0 else b""
 
@@ -60,10 +60,10 @@ class _Connection(asyncio.Protocol):
 
 
 class Client:
-    """Up to so many connections to one server; who finds none free waits for one."""
+    """A limited number of connections to one server; a request that finds none free waits for one."""
 
     def __init__(self, port: int, connections: int) -> None:
-        """None is open yet."""
+        """No connection is open yet."""
         self._port = port
         self._free: list[_Connection] = []
         self._places = asyncio.Semaphore(connections)
@@ -82,7 +82,7 @@ class Client:
                 connection.transport.write(request)
                 answer = await connection.answer
             except BaseException:
-                # Not used again: its answer may still come.
+                # It is not used again, since its answer may still arrive.
                 connection.transport.abort()
                 raise
             connection.used = time.monotonic()
@@ -90,7 +90,7 @@ class Client:
         return answer
 
     def _rested(self) -> _Connection | None:
-        """One that the server has not closed for being idle, nor is about to."""
+        """Return a free connection that the server has not closed for being idle, and is not about to close."""
         while self._free:
             connection = self._free.pop()
             if not connection.transport.is_closing() and time.monotonic() - connection.used < IDLE_SECONDS:
@@ -103,14 +103,14 @@ class Client:
         return connection
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close all connections."""
         for connection in self._free:
             connection.transport.abort()
 
 
 @contextmanager
 def connected(port: int, connections: int) -> Iterator[Client]:
-    """A client of a server on this machine."""
+    """Yield a client of a server on this machine."""
     client = Client(port, connections)
     try:
         yield client

@@ -1,4 +1,4 @@
-"""What grows with the number of users, and what does not: a page, a command, a rebuild, each alone on the machine."""
+"""What grows with the number of users and what does not: a page, a command and a rebuild, each alone on the machine."""
 
 import asyncio
 import itertools
@@ -21,23 +21,23 @@ from projectors.operations.rebuild import Rebuild, Stage
 from projectors.settings import ProjectorSettings
 from read_model import users
 
-#: One client asks for so long in each round: a page takes a millisecond.
+#: Seconds for which one client asks in each round; a page takes a millisecond.
 SECONDS: Final = 0.25
-#: A million would take longer than all the rest, and is timed among the projections; how it goes on shows by then.
+#: A million would take longer than all the rest, and the projections' benchmark times it; the trend shows by then.
 MOST_REBUILT: Final = 100_000
 REBUILD_SECONDS: Final = 120.0
 
 
 @dataclass(slots=True)
 class Growth:
-    """Points of the three curves, by number of users."""
+    """The points of three curves over the number of users."""
 
     page: dict[int, Figure] = field(default_factory=dict)
     command: dict[int, Figure] = field(default_factory=dict)
     rebuild: dict[int, Figure] = field(default_factory=dict)
 
     async def measure(self, plan: Plan, size: int, command_port: int, query_port: int) -> None:
-        """A page and a command, as one client sees them."""
+        """Measure a page and a command, as one client sees them."""
         probes = {
             f"page of 50 of {size:,} users": _alone(query_port, lambda: request("/users?limit=50")),
             f"command on one of {size:,} users": _alone(command_port, _changes(size)),
@@ -61,7 +61,7 @@ class Growth:
         self.rebuild[size] = Figure((seconds,))
 
     def tell(self, result: Result) -> None:
-        """Figures and plots."""
+        """Add figures and plots to the result."""
         for size, figure in self.page.items():
             result.measured(f"page of 50, {size:,} users", figure, "ms")
         for size, figure in self.command.items():

@@ -25,25 +25,25 @@ from chassis.kafka.client import client_arguments
 from chassis.settings import Topics
 from read_model.users import SCHEMA
 
-#: How long a query waits for its version; far beyond what is measured.
+#: How long a query may wait for its version; far longer than what is measured.
 WAIT_SECONDS: Final = 10
-#: What is on its way when the last command has been sent may take this long.
+#: For changes that are under way when the last command has been sent.
 LAST_SECONDS: Final = 30.0
-#: From the first journeys, which all begin at once, until they have spread.
+#: The first journeys all begin at once; after this they have spread.
 RAMP_SECONDS: Final = 0.5
 #: Every fiftieth user is deactivated, and cannot be changed.
 DEACTIVATED_EVERY: Final = 50
-#: Coprime to any number of users used here: goes through all of them, far apart.
+#: Coprime to any number of users used here, so steps of this size reach all of them, far apart.
 STRIDE: Final = 7_919
 
 
 class JourneyError(Exception):
-    """A journey did not end as journeys do; what is measured would mean nothing."""
+    """A journey failed, so the measurement means nothing."""
 
 
 @dataclass(slots=True)
 class Journey:
-    """The clocks of one change, in seconds since the epoch; 0 where nothing was seen."""
+    """The times of one change, in seconds since the epoch; 0 where it was not seen."""
 
     due: float
     committed: float = 0.0
@@ -53,7 +53,7 @@ class Journey:
     visible: float = 0.0
 
     def milliseconds(self) -> dict[str, float]:
-        """The stages, each from where the one before ended, and the whole from the commit on."""
+        """Return the stages, each from the end of the one before, and the whole since the commit."""
         sent = max(self.committed, self.sent)
         topic = max(sent, self.topic)
         row = max(topic, self.row)
@@ -71,7 +71,7 @@ class Journey:
 
 @dataclass(slots=True)
 class Travellers:
-    """Makes journeys, and hears where each has got to."""
+    """Starts journeys, and is told where each has got to."""
 
     command: Client
     query: Client
@@ -80,7 +80,7 @@ class Travellers:
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def somebody(self) -> str:
-        """The next user to be changed; whoever is under way is passed over."""
+        """Return the next user to be changed; skip those whose change is under way."""
         while True:
             number = next(self._numbers) * STRIDE % self.users + 1
             found = str(user_id(number))
@@ -112,20 +112,20 @@ class Travellers:
         return journey
 
     def came(self, key: str, sent: float, now: float) -> None:
-        """An event has been read from the topic."""
+        """Note an event that was read from the topic."""
         journey = self.under_way.get(key)
         if journey and not journey.topic:
             journey.sent, journey.topic = sent, now
 
     def moved(self, payload: str, now: float) -> None:
-        """Rows have been announced; without names all that are on the topic."""
+        """Note rows that were announced; without names, all that are on the topic."""
         for key in payload.split(" ") if payload else list(self.under_way):
             journey = self.under_way.get(key)
             if journey and not journey.row and (payload or journey.topic):
                 journey.row = now
 
     async def at_rate(self, rate: float, seconds: float) -> Sequence[Journey]:
-        """Journeys that begin at fixed times, whatever became of those before."""
+        """Run journeys that begin at fixed times, whatever became of those before."""
         start, tasks = time.time(), []
         async with asyncio.timeout(seconds + LAST_SECONDS), asyncio.TaskGroup() as group:
             for number in range(max(1, int(rate * seconds))):
@@ -153,7 +153,7 @@ class Travellers:
 
 @asynccontextmanager
 async def watched(servers: Servers, travellers: Travellers) -> AsyncIterator[None]:
-    """Hear of topic and rows while the block lasts."""
+    """Listen to topic and rows for the time of the block."""
     async with _topic(servers, travellers), servers.session("query") as connection:
 
         def moved(_: Any, __: int, ___: str, payload: object) -> None:

@@ -24,23 +24,23 @@ from chassis.settings import Topics
 
 #: The rate of the bars.
 BAR_RATE: Final = 200.0
-#: Until the broker's machine code is made: its first transactions cost it several times what later ones do.
+#: Until the broker has compiled its code: its first transactions cost several times as much as later ones.
 WARM_UP_SECONDS: Final = 10.0
 QUICK_WARM_UP_SECONDS: Final = 0.5
-#: A round beside Kafka alone is the mean of so many turns, for the pace of the machine changes within seconds.
+#: A round beside Kafka alone is the mean of so many turns, since the machine's speed changes within seconds.
 SLICES: Final = 2
-#: Parts of the peak at which latencies are taken.
+#: Parts of the peak at which latencies are measured.
 LOADS: Final = (0.2, 0.5, 0.8)
 #: Enough that the machine is never idle, few enough that nobody queues for a connection.
 TRAVELLERS: Final = 64
 CONNECTIONS: Final = 256
-#: The peak only sets the rates: two rounds are enough.
+#: The peak only sets the rates, so two rounds are enough.
 PEAK_ROUNDS: Final = 2
 #: Where growth is measured, up to the plan's number of users.
 SIZES: Final = (1_000, 10_000, 100_000, 1_000_000)
 #: As large as the event of a changed profile.
 VALUE: Final = b"x" * 450
-#: Measured with psutil, 3 s at 200/s, several times; the load is the rest.
+#: Measured with psutil, several times for 3 s at 200/s; the load generator takes the rest.
 REASON: Final = (
     "of two cores 1.6 are busy at this rate (the broker 0.4, PostgreSQL 0.25, the command API, the relay, the "
     "projectors and the query API 0.2 each), so every stage waits for a core; send_and_wait has them to itself"
@@ -51,7 +51,7 @@ PERCENTILES: Final = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
 
 
 async def run(plan: Plan) -> Result:
-    """Grow the system, and measure where it is small and where it is large."""
+    """Measure with few users and with many, and how things grow in between."""
     result, growth = Result("End to end"), Growth()
     result.note(
         "All processes share the machine with the load, as under `make up`. Somebody's profile is changed over HTTP; "
@@ -89,7 +89,7 @@ async def run(plan: Plan) -> Result:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A whole Muster, and those who travel through it."""
+    """A whole Muster, and the journeys through it."""
 
     travellers: Travellers
     command_port: int
@@ -98,7 +98,7 @@ class Running:
 
 @asynccontextmanager
 async def system(servers: Servers) -> AsyncIterator[Running]:
-    """Both APIs, relay and projectors, one process each."""
+    """Start both APIs, relay and projectors, one process each."""
     async with AsyncExitStack() as stack:
         command = await stack.enter_async_context(servers.app("cli.processes.serve:command_app", hot=True))
         query = await stack.enter_async_context(servers.app("cli.processes.serve:query_app", hot=True))
@@ -121,7 +121,7 @@ async def grow(servers: Servers, first: int, last: int) -> None:
 
 
 async def latencies(plan: Plan, result: Result, travellers: Travellers, size: int) -> None:
-    """At parts of the peak, which is found first."""
+    """Find the peak, then measure at parts of it."""
 
     async def peak() -> Sample:
         return Sample(await travellers.at_peak(TRAVELLERS, plan.seconds))
@@ -138,7 +138,7 @@ async def latencies(plan: Plan, result: Result, travellers: Travellers, size: in
 
 
 def at_rate(travellers: Travellers, rate: float, seconds: float) -> Probe:
-    """Journeys at a rate; the figure is the median until visible."""
+    """Run journeys at a rate; the figure is the median time until visible."""
 
     async def probe() -> Sample:
         return summary(await travellers.at_rate(rate, seconds))
@@ -147,7 +147,7 @@ def at_rate(travellers: Travellers, rate: float, seconds: float) -> Probe:
 
 
 def summary(journeys: Sequence[Journey]) -> Sample:
-    """Percentiles of every stage and part, in milliseconds."""
+    """Return percentiles of every stage, in milliseconds."""
     clocks = [journey.milliseconds() for journey in journeys]
     parts = {
         f"{stage} {name}": percentile([clock[stage] for clock in clocks], part)
@@ -158,7 +158,7 @@ def summary(journeys: Sequence[Journey]) -> Sample:
 
 
 def tell_stages(result: Result, rounds: Rounds) -> None:
-    """One line a stage and load: the median, and what lies beyond."""
+    """Add a line for each stage and load: the median and the percentiles above."""
     for load in rounds.samples:
         for stage in STAGES:
             further = {name: rounds.part(load, f"{stage} {name}") for name in ("p95", "p99", "max")}
@@ -166,7 +166,7 @@ def tell_stages(result: Result, rounds: Rounds) -> None:
 
 
 async def against_kafka(plan: Plan, result: Result, servers: Servers, travellers: Travellers) -> None:
-    """The bars: a whole journey beside one record sent and acknowledged, at the same rate, in turns."""
+    """Measure the bars: a whole journey beside one acknowledged record, at the same rate, in turns."""
     # A topic like that of the events, which only the reference writes.
     topic = (await servers.new_topics()).settings(Topics).events_topic
     async with producing(servers.kafka_settings) as producer:
@@ -188,7 +188,7 @@ async def against_kafka(plan: Plan, result: Result, servers: Servers, travellers
 
 
 async def parts(plan: Plan, result: Result, servers: Servers, travellers: Travellers) -> None:
-    """Where the time of a whole journey goes, at the rate of the bars."""
+    """Add how the time of a whole journey is spent, at the rate of the bars."""
     name = f"visible while watched, {BAR_RATE:.0f}/s"
     async with watched(servers, travellers):
         rounds = await interleave(

@@ -1,4 +1,4 @@
-"""What a rebuild of a million users keeps in memory, in a process of its own as `muster rebuild` is."""
+"""The memory of a rebuild of a million users, in a process of its own like `muster rebuild`."""
 
 import asyncio
 import sys
@@ -22,7 +22,7 @@ from events.user_events import USER_EVENTS, PublicUser, UserRegistered
 
 TRANSACTION_RECORDS: Final = 10_000
 LOOK_SECONDS: Final = 0.25
-#: A run that takes longer than this has more to tell than its memory.
+#: A run that takes longer than this has another fault than its memory.
 REBUILD_SECONDS: Final = 150.0
 _NAME: Final = b"@name@"
 
@@ -48,12 +48,12 @@ async def measure_memory(plan: Plan, servers: Servers, result: Result) -> None:
 
 
 def _size_at(looks: list[tuple[int, float]], done: int) -> float:
-    """The greatest size seen until so many records were applied."""
+    """Return the greatest size until that many records were applied."""
     return max([size for position, size in looks if position <= done * 1.01], default=looks[0][1])
 
 
 async def _rebuild(servers: Servers) -> list[tuple[int, float]]:
-    """(positions applied, resident MB), as time goes by."""
+    """Yield (positions applied, resident MB) over time."""
     arguments = ("-m", "cli.main", "rebuild", "users", "--pause-before-switch", "--json")
     quiet = asyncio.subprocess.DEVNULL
     process = await asyncio.create_subprocess_exec(
@@ -78,7 +78,7 @@ async def _rebuild(servers: Servers) -> list[tuple[int, float]]:
 
 
 async def _publish(servers: Servers, users: int) -> None:
-    """Registrations made from one by exchanging ids and names: a million in a fraction of a minute."""
+    """Make registrations from one by exchanging ids and names, which is fast: a million in a fraction of a minute."""
     now = datetime.now(UTC)
     sample = PublicUser(
         id=user_id(1), email=f"{_NAME.decode()}@example.com", username=_NAME.decode(), email_verified=False,
@@ -107,7 +107,7 @@ async def _publish(servers: Servers, users: int) -> None:
                             servers.environment["EVENTS_TOPIC"],
                             value.replace(first, key).replace(_NAME, b"user%d" % number),
                             key=key,
-                            # Each user's events on one partition is what counts; the hash of a key is slow.
+                            # It only matters that a user's events share a partition; hashing keys would be slow.
                             partition=number % PARTITIONS,
                             headers=envelope.headers(),
                         )

@@ -40,12 +40,12 @@ from read_model import generations
 USERS: Final = 100_000
 TRANSACTION_RECORDS: Final = 2000
 COPY_SECONDS: Final = 300
-#: Once is over in a third of a second, in which the machine has other things to do as well.
+#: One consumption takes a third of a second, too short for a steady figure.
 PASSES: Final = 5
 
 
 async def run(plan: Plan) -> Result:
-    """Consume, rebuild, copy; deliver again; watch a million."""
+    """Measure consumption, rebuild and COPY, then redelivery, then the memory of a million."""
     result = Result("Projections")
     result.note("Raw consumption is aiokafka alone, getmany(max_records=1000), read_committed, one process.")
     result.note(
@@ -123,14 +123,14 @@ def _rebuilding(servers: Servers, name: str, events: int) -> Probe:
 
 
 async def _forget(servers: Servers, made: Servers) -> None:
-    """Leave PostgreSQL nothing to tidy up while the reference has its turn."""
+    """Vacuum and checkpoint, so that PostgreSQL does neither during the reference's turn."""
     async with servers.session("command") as connection:
         await connection.execute(f"DROP DATABASE {made.databases['query']} WITH (FORCE)")
         await connection.execute("CHECKPOINT", timeout=COPY_SECONDS)
 
 
 def stream(users: int) -> Iterator[ChangeEvent]:
-    """Registrations, and a change of every fourth user."""
+    """Return registrations, and a change of every fourth user."""
     rng, now = random.Random(1), datetime.now(UTC)
     for one in range(1, users + 1):
         user = PublicUser(
@@ -145,7 +145,7 @@ def stream(users: int) -> Iterator[ChangeEvent]:
 
 
 async def publish(servers: Servers, users: int) -> int:
-    """Fill the topic; gives the number of events."""
+    """Fill the topic; return the number of events."""
     settings, count = servers.settings(ProjectorSettings), 0
     producer = AIOKafkaProducer(
         **client_arguments(settings), transactional_id="benchmark", compression_type="lz4", max_batch_size=512 * 1024
@@ -181,7 +181,7 @@ async def _send(producer: AIOKafkaProducer, topic: str, events: list[ChangeEvent
 
 
 async def rebuild(settings: ProjectorSettings, database: Database, name: str) -> float:
-    """Seconds until the new generation has caught up."""
+    """Return the seconds until the new generation has caught up."""
     began = time.perf_counter()
     work = Rebuild(settings, database, name, asyncio.Event(), lambda _: None)
     assert await work.run(pause_before_switch=True) is Stage.READY
@@ -189,7 +189,7 @@ async def rebuild(settings: ProjectorSettings, database: Database, name: str) ->
 
 
 async def copy(address: PostgresAddress, name: str) -> tuple[int, float]:
-    """Rows, and the seconds that COPY takes to write them into tables of the same definition."""
+    """Return the rows, and the seconds that COPY takes to write them into tables of the same definition."""
     connection = await connect(address, application="benchmark")
     try:
         rows, seconds = 0, 0.0

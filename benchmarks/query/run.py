@@ -21,12 +21,12 @@ from query_api.protocol.cursors import CursorSeal
 from query_api.settings import QueryApiSettings
 from query_api.users.places import Place
 
-#: Pages that differ; more than are in flight at once.
+#: Number of different pages; more than are in flight at once.
 CURSORS: Final = 500
 CONNECTIONS: Final = 32
 FIRST_PAGE: Final = request("/users?limit=50")
 GUIDE_PAGE: Final = request("/users/?skip=0&limit=50")
-#: In an open loop: enough that none waits for a free one.
+#: Connections of an open loop: enough that no request waits for a free one.
 OPEN_CONNECTIONS: Final = 256
 #: Users looked up by id, spread over all.
 DETAILS: Final = 2000
@@ -38,15 +38,15 @@ CREATE UNIQUE INDEX ON guide_users (email);
 CREATE UNIQUE INDEX ON guide_users (username);
 """  # noqa: S608 - a constant
 FILL_SECONDS: Final = 300
-#: Of one probe at most: there are many, and each answers thousands of requests in that time.
+#: Seconds of one probe at most: there are many probes, and each answers thousands of requests in that time.
 PROBE_SECONDS: Final = 1.2
-#: A round of the peaks is so many turns, each a part of a probe's time: the machine's pace changes within seconds.
+#: A round of the peaks is so many turns, each with a part of the time: the machine's speed changes within seconds.
 SLICES: Final = 4
-#: Of the latencies, which are not divided: a percentile of few requests says little.
+#: Seconds of a latency probe, which is not divided: a percentile of few requests says little.
 LATENCY_SECONDS: Final = 1.0
-#: What the guide's pool keeps: beyond it, it opens and closes a connection for each request and is slower still.
+#: The size of the guide's pool; beyond it, it opens and closes a connection for each request and is slower still.
 GUIDE_CONNECTIONS: Final = 20
-#: Why pages that nobody shares are slower than one that all ask for.
+#: The reason why different pages are slower than one that all ask for.
 APART_REASON: Final = (
     "each page has a cursor to open, one to seal, and 17 KiB of its own to pass from PostgreSQL to the client; those"
     " who ask for one page at once share these"
@@ -55,7 +55,7 @@ APART_REASON: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Of the two references, and of Muster."""
+    """The servers of both references and of Muster."""
 
     hello: int
     guide: int
@@ -63,7 +63,7 @@ class Ports:
 
 
 async def run(plan: Plan) -> Result:
-    """Pages and single users at the peak, then latencies at half of it."""
+    """Measure pages and single users at the peak, then latencies at half of it."""
     result = Result("Query API")
     seconds = min(plan.seconds, PROBE_SECONDS)
     result.note(
@@ -90,7 +90,7 @@ async def run(plan: Plan) -> Result:
             servers.app("cli.processes.serve:query_app", cores=SERVER_CORES, hot=True)
         )
         shallow, deep = await cursors_at(servers, 0), await cursors_at(servers, plan.users * 9 // 10)
-        # Its first connections take seconds, each with its password and its types.
+        # Its first connections take seconds, since each checks a password and reads types.
         await open_loop(guide.port, lambda: GUIDE_PAGE, rate=GUIDE_CONNECTIONS, connections=4, seconds=2)
         ports = Ports(hello.port, guide.port, muster.port)
         peak = await measured_peaks(plan, ports, shallow, deep)
@@ -116,7 +116,7 @@ async def prepare(servers: Servers, users: int) -> None:
 
 
 async def cursors_at(servers: Servers, depth: int) -> list[str]:
-    """Cursors that lead to pages from that depth on, no two alike, sealed with the server's own key."""
+    """Return cursors of different pages from that depth on, sealed with the server's own key."""
     async with servers.session("query") as connection:
         rows = await connection.fetch(
             "SELECT uuid_send(id) || timestamptz_send(created_at) AS position FROM users_g1"
@@ -130,24 +130,24 @@ async def cursors_at(servers: Servers, depth: int) -> list[str]:
 
 
 def pages(cursors: list[str]) -> Iterator[bytes]:
-    """Requests for pages, no two alike."""
+    """Return requests for different pages."""
     return itertools.cycle([request(f"/users?limit=50&cursor={cursor}") for cursor in cursors])
 
 
 def detail_paths(users: int) -> list[str]:
-    """Single users, spread over all."""
+    """Return requests for single users, spread over all."""
     step = max(1, users // DETAILS)
     return [f"/users/{user_id(number)}" for number in range(1, users + 1, step)]
 
 
 async def measured_peaks(plan: Plan, ports: Ports, shallow: list[str], deep: list[str]) -> Rounds:
-    """Every probe a few times a round, each time in its turn."""
+    """Run every probe a few times in a round, each time in its turn."""
     turn = replace(plan, rounds=plan.rounds * SLICES, seconds=min(plan.seconds, PROBE_SECONDS) / SLICES)
     return pooled(await interleave(turn, peaks(turn, ports, shallow, deep), unit="requests/s"), SLICES)
 
 
 def peaks(plan: Plan, ports: Ports, shallow: list[str], deep: list[str]) -> dict[str, Probe]:
-    """Everything that is asked as fast as it is answered."""
+    """Return the probes that ask as fast as they are answered."""
 
     def closed(port: int, paths: Iterable[str], connections: int = CONNECTIONS) -> Probe:
         requests = itertools.cycle([request(path) for path in paths])
@@ -168,10 +168,10 @@ def peaks(plan: Plan, ports: Ports, shallow: list[str], deep: list[str]) -> dict
         "list 100": closed(muster, ["/users?limit=100"]),
         "guide by id": closed(guide, details, GUIDE_CONNECTIONS),
         "by id": closed(muster, details),
-        # No two alike, so that none shares another's rows while it queues.
+        # Different users, so that no request shares another's rows while it queues.
         "near pages": closed(muster, [f"/users?limit=50&cursor={cursor}" for cursor in shallow]),
         "deep pages": closed(muster, [f"/users?limit=50&cursor={cursor}" for cursor in deep]),
-        # One after the other, so that the rate is the latency of one page turned round.
+        # One after the other, so that the rate is the inverse of one page's latency.
         "hello, alone": closed(hello, ["/hello"], 1),
         "deep page, alone": closed(muster, [f"/users?limit=50&cursor={cursor}" for cursor in deep], 1),
         "guide deep page, alone": closed(guide, [f"/users/?skip={plan.users * 9 // 10}&limit=50"], 1),
@@ -179,8 +179,8 @@ def peaks(plan: Plan, ports: Ports, shallow: list[str], deep: list[str]) -> dict
 
 
 def claim_peaks(result: Result, peak: Rounds) -> None:
-    """The bars of throughput."""
-    # One page for all, whose rows those who ask at once share; and pages of which no two are alike, where none can.
+    """Add the bars of throughput."""
+    # One page for all, whose rows are shared by requests at the same time; and different pages, which cannot be shared.
     result.claim("list 50 / guide", peak.ratio("list 50", "guide list 50"), at_least=14)
     result.claim(
         "list 50, no two alike / guide", peak.ratio("near pages", "guide list 50"), at_least=14, reason=APART_REASON
@@ -197,7 +197,7 @@ def claim_peaks(result: Result, peak: Rounds) -> None:
 
 
 def _deep_reason(peak: Rounds) -> str:
-    """Why the guide's deepest page is not as slow as its bar says."""
+    """Return the reason why the guide's deepest page is less slow than its bar expects."""
     guide, ours, hello = (
         1000 / peak[name].median for name in ("guide deep page, alone", "deep page, alone", "hello, alone")
     )
@@ -208,7 +208,7 @@ def _deep_reason(peak: Rounds) -> str:
 
 
 async def latencies(plan: Plan, result: Result, peak: Rounds, ports: Ports) -> None:
-    """p99 at half of the peak, beside that of hello world at the same rate."""
+    """Add p99 at half of the peak, beside that of hello world at the same rate."""
     plan = replace(plan, seconds=min(plan.seconds, LATENCY_SECONDS))
     details = itertools.cycle([request(path) for path in detail_paths(plan.users)])
     hello = request("/hello")

@@ -1,4 +1,4 @@
-"""What a stall of PostgreSQL costs: all of its processes are frozen for a second while requests keep coming."""
+"""What a stall of PostgreSQL costs: all its processes are frozen for a second while requests keep arriving."""
 
 import asyncio
 from typing import Final
@@ -10,18 +10,18 @@ from benchmarks.running.plan import Plan
 from benchmarks.running.servers import Servers
 
 STALL_SECONDS: Final = 1.0
-#: Requests are due from a while before the stall until what queued in it is answered.
+#: Requests are sent from before the stall until those that queued in it are answered.
 BEFORE_SECONDS, AFTER_SECONDS = 0.5, 1.0
-#: Far more than wait at the end of a stall: each waiting request holds one.
+#: Connections: each waiting request holds one, and far fewer wait at the end of a stall.
 CONNECTIONS: Final = 4096
-#: Of the peak. At half of it, half of the time after a stall goes into what has queued.
+#: Part of the peak. At half of it, half of the capacity after a stall is left for what has queued.
 PART_OF_PEAK: Final = 0.5
 
 
 async def stalls(
     plan: Plan, result: Result, servers: Servers, port: int, subjects: dict[str, tuple[Next, float]]
 ) -> None:
-    """Each subject at half of its peak: how many of its requests are refused or lost, and how long the longest took."""
+    """Load each subject to half of its peak; add how many requests are refused or lost, and the longest answer."""
     for name, (following, peak) in subjects.items():
         plan.say(f"stalling PostgreSQL under {name}")
         stall = asyncio.create_task(_stall(servers))

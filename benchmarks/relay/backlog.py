@@ -26,7 +26,7 @@ Row = tuple[UUID, UUID, bytes, bytes]
 
 
 def envelopes(events: int) -> list[Envelope]:
-    """The events, in the order in which they are appended."""
+    """Return the events, in the order in which they are appended."""
     users: list[UUID] = [new_id() for _ in range(USERS)]
     now = datetime.now(UTC)
     return [
@@ -45,12 +45,12 @@ def envelopes(events: int) -> list[Envelope]:
 
 
 def messages(events: list[Envelope]) -> list[Message]:
-    """The events as the records that a relay makes of them."""
+    """Return the events as the records that a relay makes of them."""
     return [Message(str(event.subject_id).encode(), VALUE, event.headers()) for event in events]
 
 
 def row(event: Envelope) -> Row:
-    """The event as the outbox's columns."""
+    """Return the event as the outbox's columns."""
     return event.event_id, event.subject_id, VALUE, encode_headers(event)
 
 
@@ -60,7 +60,7 @@ async def append(connection: asyncpg.Connection, event: Envelope) -> None:
 
 
 async def fill(connection: asyncpg.Connection, events: list[Envelope]) -> None:
-    """Make these events the whole outbox."""
+    """Replace the outbox's content by these events."""
     await connection.execute("TRUNCATE outbox")
     await connection.copy_records_to_table("outbox", records=map(row, events), columns=COLUMNS)
     await settle(connection)
@@ -80,6 +80,6 @@ async def append_many(connection: asyncpg.Connection, events: int) -> None:
 
 
 async def settle(connection: asyncpg.Connection) -> None:
-    """Let nothing of the filling happen while it is measured."""
+    """Vacuum and checkpoint, so that neither happens during the measurement."""
     await connection.execute("ANALYZE outbox")
     await connection.execute("CHECKPOINT", timeout=120)

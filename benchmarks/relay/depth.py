@@ -1,4 +1,4 @@
-"""What a large backlog costs: memory of a relay that drains a million, and a page in front of a million rows."""
+"""What a large backlog costs: the memory of a relay that drains a million events, and a page before a million rows."""
 
 import asyncio
 import time
@@ -17,7 +17,7 @@ PAGES: Final = 5
 
 
 async def drain_in_its_process(servers: Servers) -> Usage:
-    """Start `muster relay`, wait until nothing is left in the outbox; what the process used from its start on."""
+    """Start `muster relay` and wait until the outbox is empty; return what the process used since its start."""
     async with servers.session("command") as connection:
         async with servers.muster("relay", hot=True) as relay:
             assert relay.pid is not None
@@ -54,7 +54,7 @@ def page_probe(servers: Servers, events: int) -> Probe:
 
 
 async def idle(servers: Servers, rounds: int, seconds: float) -> list[float]:
-    """Cores that `muster relay` uses while nothing happens, for each round of so many seconds; not while it starts."""
+    """Return the cores that an idle `muster relay` uses, in each round; its start does not count."""
     async with servers.session("command") as connection:
         await connection.execute("TRUNCATE outbox")
     async with servers.muster("relay") as relay:

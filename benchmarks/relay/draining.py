@@ -16,7 +16,7 @@ from outbox.settings import RelaySettings
 
 #: A backlog of this benchmark drains in seconds.
 DRAIN_SECONDS: Final = 60.0
-#: Statements outside a block are a transaction each, and so is every statement of ours.
+#: Each statement outside a block is a transaction, and all of ours are.
 _TRANSACTIONS: Final = """
 SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()
 """
@@ -28,7 +28,7 @@ def drain_probe(servers: Servers, events: list[Envelope], *, held: bool = False)
     async def probe() -> Sample:
         async with servers.session("command") as connection, _snapshot(servers, held=held):
             await fill(connection, events)
-            # Server-side counters lag behind by a second unless a session says what it did.
+            # The server's counters are a second late unless a session flushes its own.
             await connection.execute("SELECT pg_stat_force_next_flush()")
             before = await connection.fetchval(_TRANSACTIONS)
             seconds, cpu = await _drain(servers.settings(RelaySettings), len(events))
@@ -50,7 +50,7 @@ async def _snapshot(servers: Servers, *, held: bool) -> AsyncIterator[None]:
 
 
 async def _drain(settings: RelaySettings, events: int) -> tuple[float, float]:
-    """Seconds and CPU seconds from the first transaction's begin to the last page's deletion."""
+    """Return seconds and CPU seconds from the begin of the first transaction to the deletion of the last page."""
     began, over = asyncio.Event(), asyncio.Event()
     published = _published()
 

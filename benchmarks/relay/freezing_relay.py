@@ -1,4 +1,4 @@
-"""A relay that SIGUSR1 freezes together with its host; its settings come from the environment."""
+"""A relay that freezes on SIGUSR1 as if its host had frozen; its settings come from the environment."""
 
 import asyncio
 import signal
@@ -11,7 +11,7 @@ from outbox.settings import RelaySettings
 
 
 async def main(stopping: asyncio.Event) -> int:
-    """Relay until told to stop."""
+    """Run the relay until it is told to stop."""
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, freeze_this_host)
     await Relay(load(RelaySettings)).run(stopping)
     return 0

@@ -22,20 +22,21 @@ EVENTS: Final = 50_000
 HELD_EVENTS: Final = 100_000
 MANY_EVENTS: Final = 1_000_000
 FEW_EVENTS: Final = 10_000
-#: Of the slower relay, at least as many as it relays in one probe.
+#: Events for the slower relay: at least as many as it relays in one probe.
 SLOW_EVENTS: Final = 8_000
 SLOW_SECONDS: Final = 1.0
-#: One round of idling: the clock of a process ticks a hundred times a second, three ticks are a hundredth of a core.
+#: Seconds of one idle round: a process's clock ticks 100 times a second, so three ticks are a hundredth of a core.
 IDLE_SECONDS: Final = 3.0
 MEGABYTE: Final = 1024 * 1024
-#: A broker compiles what it does often, one kind of request after the other: without this the second round of a fresh
-#: one is a third faster than the first, and the trickle gets faster for half a minute. Subject and reference gain.
+#: A broker compiles what it does often, one kind of request after the other. Without a warm-up, the second round of a
+#: fresh broker is a third faster than the first, and the trickle gets faster for half a minute, for subject and
+#: reference alike.
 WARM_BATCHES: Final = 10
 WARM_TRICKLES: Final = 3
 
 
 async def run(plan: Plan) -> Result:
-    """Everything, the most important first."""
+    """Measure everything, the most important first."""
     result = Result("Relay")
     result.fact("Events", f"{len(VALUE)} bytes of value, 11 headers")
     result.note(
@@ -138,7 +139,7 @@ async def _trickle(plan: Plan, servers: Servers, result: Result) -> None:
         reason="A third of the time an event waits for the transaction before its own, which cannot be sooner; a fifth"
         " passes until markers are written and fetched; the rest is three requests one after the other.",
     )
-    # Of a p99 the middle tells whether the machine was calm.
+    # The median of the p99s tells whether the machine was calm.
     tail = rounds.ratio(subject, reference, "p99")
     result.claim("trickle, commit to consumer / send_and_wait, p99", tail, at_most=12)
 
@@ -164,6 +165,6 @@ async def _take_over(plan: Plan, servers: Servers, result: Result) -> None:
     killed = Figure(tuple(await take_over.after_kill(servers, plan.rounds)))
     result.claim("take-over after kill -9", killed, at_most=2, unit="s", every_round=True)
     if not plan.quick:
-        # Once: five rounds of it would take half a minute more. It shows; tests/integration hold it to the limit.
+        # Once, since five rounds would take half a minute more; tests/integration hold it to the limit.
         frozen = Figure((await take_over.after_freeze(servers),))
         result.claim("take-over after the host froze", frozen, at_most=10, unit="s", every_round=True)

@@ -1,4 +1,4 @@
-"""How long nobody publishes when the leader goes: killed in the middle of a transaction, or frozen with its host."""
+"""How long nobody publishes after the leader is killed in the middle of a transaction, or freezes with its host."""
 
 import asyncio
 import os
@@ -14,13 +14,13 @@ from local_stack.processes.http_process import HttpProcess
 from outbox.notifier import OUTBOX_CHANNEL
 from outbox.settings import RelaySettings
 
-#: So much that the kill meets a transaction that holds data.
+#: Enough events that the kill meets a transaction with data.
 BACKLOG: Final = 20_000
 PATIENCE_SECONDS: Final = 60.0
 
 
 async def after_kill(servers: Servers, rounds: int) -> list[float]:
-    """Seconds from `kill -9` of the leader to the arrival of an event that was committed then, for each round."""
+    """Return, for each round, the seconds from `kill -9` of the leader to the arrival of an event committed then."""
     async with servers.muster("relay") as one, servers.muster("relay") as other:
         return [await _kill_one(servers, (one, other)[turn % 2]) for turn in range(rounds)]
 
@@ -43,7 +43,7 @@ async def _kill_one(servers: Servers, leader: HttpProcess) -> float:
 
 
 async def after_freeze(servers: Servers) -> float:
-    """Seconds from the moment the leader's host answers nobody any more to the arrival of an event."""
+    """Return the seconds from the freeze of the leader's host to the arrival of an event."""
     settings = servers.settings(RelaySettings)
     environment = {**os.environ, **servers.environment}
     leader = await asyncio.create_subprocess_exec(

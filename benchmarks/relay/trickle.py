@@ -21,12 +21,12 @@ from outbox.notifier import Notifier
 from outbox.settings import RelaySettings
 
 RATE: Final = 200
-#: The last event of a probe arrives in milliseconds; one that does not is a failure, not a latency.
+#: The last event of a probe arrives in milliseconds; after this it is a failure and no latency.
 ARRIVAL_SECONDS: Final = 10.0
 
 
 def relay_probe(servers: Servers, events: list[Envelope]) -> Probe:
-    """Seconds from commit to consumer; a relay must be running."""
+    """Return the seconds from commit to consumer; a relay must be running."""
 
     async def probe() -> Sample:
         settings = servers.settings(RelaySettings)
@@ -50,7 +50,7 @@ def relay_probe(servers: Servers, events: list[Envelope]) -> Probe:
 
 
 def send_probe(servers: Servers, events: list[Envelope]) -> Probe:
-    """Seconds from when a record was due until it is acknowledged."""
+    """Return the seconds from when each record was due until it was acknowledged."""
     sent = messages(events)
 
     async def probe() -> Sample:

@@ -19,12 +19,12 @@ class Arrivals:
         self._more = asyncio.Event()
 
     def note(self, event_id: str) -> None:
-        """This event has arrived."""
+        """Note that this event has arrived."""
         self.times.setdefault(event_id, time.perf_counter())
         self._more.set()
 
     async def wait_for(self, event_ids: set[str], *, within: float) -> None:
-        """Until all of them have arrived.
+        """Wait until all of them have arrived.
 
         Raises:
             TimeoutError: they have not, within so many seconds.
@@ -37,7 +37,7 @@ class Arrivals:
 
 @asynccontextmanager
 async def arriving(settings: RelaySettings) -> AsyncIterator[Arrivals]:
-    """Watch the events topic from its end on."""
+    """Watch the events topic from its present end."""
     consumer = AIOKafkaConsumer(
         **client_arguments(settings), isolation_level="read_committed", enable_auto_commit=False
     )

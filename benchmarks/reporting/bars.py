@@ -11,12 +11,12 @@ from typing import Final
 from benchmarks.reporting.figures import Figure
 from benchmarks.running.plan import ROUNDS
 
-#: A reference with a round further than this part of the median away from it says that the machine was not calm.
+#: Where a round of the reference is further from its median than this part of it, the machine was not calm.
 GREATEST_VARIATION: Final = 0.25
 
 
 class Verdict(Enum):
-    """What is said of a bar; the value is the word in tables."""
+    """The verdict on a bar; the value is the word in tables."""
 
     HOLDS = "holds"
     MISSED = "missed"
@@ -36,7 +36,7 @@ class Bar:
     every_round: bool = False
 
     def verdict(self, figure: Figure) -> Verdict:
-        """What may be said of the figure."""
+        """Return the verdict on the figure."""
         if not figure.counted:
             if figure.rounds < ROUNDS:
                 return Verdict.NOT_CLAIMED

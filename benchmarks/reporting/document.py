@@ -1,4 +1,4 @@
-"""A benchmark's result with the circumstances in which it came about, and as a JSON document."""
+"""A benchmark's result with its circumstances, and as a JSON document."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +13,7 @@ from benchmarks.running.plan import Plan
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything there is to tell; `seconds` is what the whole benchmark took."""
+    """A result with everything that reproduces it; `seconds` is what the whole benchmark took."""
 
     benchmark: Benchmark
     plan: Plan
@@ -24,12 +24,12 @@ class Report:
 
     @property
     def command(self) -> str:
-        """What reproduces it."""
+        """Return the command that reproduces it."""
         return f"make bench-{self.benchmark.name}"
 
 
 def said(claim: Claim) -> str:
-    """The verdict in words, with the reason where the bar is missed and one is known."""
+    """Return the verdict in words, with the reason where the bar is missed and one is known."""
     words: str = claim.verdict.value
     match claim.verdict:
         case Verdict.NOISY if claim.disturbance:
@@ -43,7 +43,7 @@ def said(claim: Claim) -> str:
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """The document; figures keep every round."""
+    """Return the JSON document; figures keep every round."""
     result = report.result
     return {
         "benchmark": report.benchmark.name,

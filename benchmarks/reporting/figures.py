@@ -21,12 +21,12 @@ class Figure:
 
     @classmethod
     def once(cls, value: float) -> Self:
-        """A count or a size, which has no rounds; never a time, nor a ratio of what a machine's pace decides."""
+        """Return a count or a size, which needs no rounds; never for a time, or a ratio of times."""
         return cls((value,), counted=True)
 
     @property
     def median(self) -> float:
-        """The figure that is claimed."""
+        """The median, which is what is claimed."""
         return statistics.median(self.values)
 
     @property
@@ -46,13 +46,13 @@ class Figure:
 
 
 def variation_of(values: Sequence[float]) -> float:
-    """How far the farthest round is from the median, as a part of it; infinite where the median is nothing."""
+    """Return the farthest round's distance from the median, as a part of it; infinite where the median is 0."""
     middle = statistics.median(values)
     return max(abs(value - middle) for value in values) / middle if middle else math.inf
 
 
 def percentile(values: Sequence[float], part: float) -> float:
-    """The value below which that part of them lies (nearest rank); of none, not a number."""
+    """Return the percentile by nearest rank; NaN where there are no values."""
     if not values:
         return math.nan
     ordered = sorted(values)
@@ -60,12 +60,12 @@ def percentile(values: Sequence[float], part: float) -> float:
 
 
 def number(value: float) -> str:
-    """A value with three digits that count, and with all of its own before the point."""
+    """Return a value with three significant digits, and all digits before the point."""
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3g}"
 
 
 def span(figure: Figure) -> str:
-    """The range of the rounds; nothing where there is but one value."""
+    """Return the range of the rounds; empty where there is only one value."""
     return f"{number(figure.low)} – {number(figure.high)}" if figure.rounds > 1 else ""

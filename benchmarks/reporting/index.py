@@ -14,7 +14,7 @@ _HEAD: Final = (
 
 
 def renew(folder: Path) -> None:
-    """Write the table anew between its marks; a folder without README, or a README without marks, is left alone."""
+    """Replace the table between its marks; leave a folder without README, or a README without marks, alone."""
     readme = folder / "README.md"
     if not readme.exists():
         return

@@ -13,13 +13,13 @@ WIDTH: Final = 8.0
 BAR_HEIGHT: Final = 0.35
 LINE_HEIGHT: Final = 4.0
 
-#: Text stays text and ids do not change from run to run, so that a page's history shows what changed.
+#: Text stays text, and ids are the same in every run, so that a page's history shows only what changed.
 STYLE: Final = {"svg.fonttype": "none", "svg.hashsalt": "muster", "font.size": 9.0}
 
 
 def draw(result: Result, folder: Path, name: str) -> list[tuple[str, Path]]:
-    """Write every picture and give (title, file)."""
-    # A second to import, and no part of what is measured.
+    """Write every picture; return (title, file) of each."""
+    # It takes a second to import, and only this needs it.
     from matplotlib import rc_context  # noqa: PLC0415 - as above
 
     with rc_context(STYLE):
@@ -31,7 +31,7 @@ def draw(result: Result, folder: Path, name: str) -> list[tuple[str, Path]]:
 
 
 def _bars(title: str, items: list[Measurement], file: Path) -> tuple[str, Path]:
-    """One chart a unit, its bars with the range of their rounds."""
+    """Draw one chart for each unit, whose bars show the range of their rounds."""
     ordered = sorted(items, key=lambda item: item.unit)
     groups = [(unit, list(group)) for unit, group in groupby(ordered, key=lambda item: item.unit)]
     heights = [len(group) * BAR_HEIGHT + 0.8 for _, group in groups]
@@ -68,13 +68,13 @@ def _lines(plot: Plot, file: Path) -> tuple[str, Path]:
 def _canvas(height: float, rows: int, ratios: Sequence[float]) -> tuple[Any, list[Any]]:
     from matplotlib.figure import Figure  # noqa: PLC0415 - as above
 
-    # Not pyplot: it keeps every figure and looks for a screen.
+    # pyplot would keep every figure and look for a screen.
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     return figure, list(figure.subplots(rows, 1, squeeze=False, height_ratios=ratios)[:, 0])
 
 
 def _save(figure: Any, file: Path, title: str) -> tuple[str, Path]:
     figure.savefig(file, format="svg", metadata={"Date": None})
-    # matplotlib ends lines with blanks, which reviewers' tools complain of.
+    # matplotlib ends lines with blanks, which tools complain about.
     file.write_text(re.sub(r"[ \t]+$", "", file.read_text(encoding="utf-8"), flags=re.MULTILINE), encoding="utf-8")
     return title, file

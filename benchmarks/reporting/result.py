@@ -1,4 +1,4 @@
-"""What a benchmark gives: figures, bars with their verdicts, facts, plots; it says nothing about how they are shown."""
+"""A benchmark's result: figures, bars with their verdicts, facts and plots, whatever way they are shown."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,7 +10,7 @@ from benchmarks.running.rounds import Rounds
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """A figure with its name and unit; `further` ones of the same unit are told beside it."""
+    """A figure with its name and unit; `further` figures of the same unit are shown beside it."""
 
     name: str
     figure: Figure
@@ -20,7 +20,7 @@ class Measurement:
 
     @property
     def remark(self) -> str:
-        """The further figures, in words, and the note."""
+        """Return the further figures in words, and the note."""
         parts = [f"{name} {number(figure.median)}" for name, figure in self.further.items()]
         return " · ".join([*parts, self.note] if self.note else parts)
 
@@ -43,7 +43,7 @@ class Claim:
 
     @property
     def verdict(self) -> Verdict:
-        """What may be said; of a count, whoever else used the machine."""
+        """Return the verdict; that on a count holds whoever else used the machine."""
         if self.withheld:
             return Verdict.NOT_CLAIMED
         if self.disturbance and not self.figure.counted:
@@ -53,7 +53,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """Lines of (x, y) points by name; becomes an SVG of its own."""
+    """Lines of (x, y) points by name, for an SVG of its own."""
 
     name: str
     title: str
@@ -66,7 +66,7 @@ class Plot:
 
 @dataclass(slots=True)
 class Result:
-    """Filled by a benchmark in the order in which it is to be read."""
+    """Figures, bars and notes, which a benchmark adds in the order in which they are read."""
 
     title: str
     notes: list[str] = field(default_factory=list)
@@ -76,21 +76,21 @@ class Result:
     plots: list[Plot] = field(default_factory=list)
 
     def note(self, sentence: str) -> None:
-        """Say something about the method."""
+        """Add a note about the method."""
         self.notes.append(sentence)
 
     def fact(self, name: str, value: str) -> None:
-        """State a size or a circumstance."""
+        """Add a size or a circumstance."""
         self.facts[name] = value
 
     def measured(
         self, name: str, figure: Figure, unit: str, note: str = "", further: Mapping[str, Figure] | None = None
     ) -> None:
-        """Add a figure that no bar speaks of."""
+        """Add a figure without a bar."""
         self.measurements.append(Measurement(name, figure, unit, note, further or {}))
 
     def observed(self, name: str, figure: Figure, unit: str = "×", note: str = "") -> None:
-        """Add a ratio that no bar speaks of."""
+        """Add a ratio without a bar."""
         self.measured(name, figure, unit, note)
 
     def table(self, rounds: Rounds) -> None:
@@ -117,11 +117,11 @@ class Result:
         self.claims.append(Claim(name, figure, unit, Bar(limit, at_least is not None, every_round), reason))
 
     def disturb(self, disturbance: str) -> None:
-        """Forbid claims because the machine was not ours."""
+        """Forbid claims because others used the machine."""
         self.claims = [replace(claim, disturbance=disturbance) for claim in self.claims]
 
     def withhold(self) -> None:
-        """Claim nothing: a quick run is too short for times, and too small for counts and sizes."""
+        """Forbid claims because a quick run is too short for times, and too small for counts and sizes."""
         self.claims = [replace(claim, withheld=True) for claim in self.claims]
 
     def plot(self, plot: Plot) -> None:
@@ -130,5 +130,5 @@ class Result:
 
     @property
     def holds(self) -> bool:
-        """Whether no bar is missed; what is too noisy to claim is not missed."""
+        """Whether no bar is missed; one that is too noisy to judge is not missed."""
         return all(claim.verdict is not Verdict.MISSED for claim in self.claims)

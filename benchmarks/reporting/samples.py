@@ -1,4 +1,4 @@
-"""What a process used while a block ran: CPU, and the most memory; its descendants included."""
+"""CPU and peak memory of a process and its descendants while a block runs."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ from typing import Final
 
 import psutil
 
-#: How often memory is looked at: growth over seconds is what matters, and looking costs a millisecond.
+#: Between two samples of memory: only growth over seconds matters, and a sample costs a millisecond.
 INTERVAL_SECONDS: Final = 0.1
 
 

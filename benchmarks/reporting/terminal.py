@@ -11,7 +11,7 @@ COLOURS = {Verdict.HOLDS: "green", Verdict.MISSED: "red"}
 
 
 def show(report: Report, console: Console) -> None:
-    """Figures, then bars."""
+    """Print figures, then bars."""
     result = report.result
     for note in result.notes:
         console.print(note)
@@ -33,7 +33,7 @@ def show(report: Report, console: Console) -> None:
 
 
 def summary(reports: list[Report], console: Console) -> None:
-    """One line a benchmark."""
+    """Print one line for each benchmark."""
     table = Table("", "seconds", "bars that hold", "missed", "not claimed", title="All benchmarks")
     for report in reports:
         verdicts = [claim.verdict for claim in report.result.claims]

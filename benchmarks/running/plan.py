@@ -1,4 +1,4 @@
-"""What one run of a benchmark is told: how often, how long, how large, and where it may write."""
+"""The plan of one run: how often, how long, how large, and where it may write."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ ROUNDS: Final = 5
 #: One probe of one round: long enough for some hundred answers of the slowest subject, short enough that five rounds of
 #: ten probes take two minutes.
 SECONDS: Final = 2.0
-#: The size at which designs that read what they skip show it.
+#: The size at which it shows where a design reads the rows that it skips.
 USERS: Final = 1_000_000
 
-#: A quick run shows that everything works; it measures nothing.
+#: A quick run only shows that everything works.
 QUICK_ROUNDS: Final = 1
 QUICK_SECONDS: Final = 0.3
 QUICK_USERS: Final = 2_000

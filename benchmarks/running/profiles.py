@@ -17,7 +17,7 @@ from benchmarks.running.plan import Plan
 
 #: Times a second, as py-spy's own default: enough for a picture of a few seconds.
 SAMPLES_PER_SECOND: Final = 100
-#: Drawing the picture takes a second or two.
+#: For drawing the picture, which takes a second or two.
 WRITE_SECONDS: Final = 30.0
 
 

@@ -13,21 +13,21 @@ import psutil
 
 from benchmarks.running.cores import ALL_CORES
 
-#: What the system itself does for fsync and the network is "others" too, and stays well below this part of the machine.
+#: The system's own work for fsync and the network counts as others' too, and stays well below this part of the machine.
 GREATEST_SHARE: Final = 0.15
 
 
 def _busy() -> float:
-    """Seconds that all cores together have worked."""
+    """Return the seconds that all cores together have worked."""
     times = psutil.cpu_times()
     idle = times.idle + getattr(times, "iowait", 0.0)
-    # Guests' time is counted as users' time as well.
+    # Guests' time is part of users' time already.
     counted_twice = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
     return float(sum(times) - idle - counted_twice)
 
 
 def _ours() -> float:
-    """Seconds that this process and all its descendants that have ended have worked."""
+    """Return the seconds that this process and its ended descendants have worked."""
     total = 0.0
     for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):
         usage = resource.getrusage(who)
@@ -37,14 +37,14 @@ def _ours() -> float:
 
 @dataclass(slots=True)
 class Quiet:
-    """Begun before anything is started, asked when all of it has ended."""
+    """Counts from before anything is started until all of it has ended."""
 
     _began: float = field(default_factory=time.monotonic)
     _busy: float = field(default_factory=_busy)
     _ours: float = field(default_factory=_ours)
 
     def others(self) -> float:
-        """Cores that others have used, on average since the beginning."""
+        """Return the cores that others have used, on average since the beginning."""
         seconds = time.monotonic() - self._began
         return max(0.0, (_busy() - self._busy) - (_ours() - self._ours)) / seconds if seconds else 0.0
 

@@ -25,22 +25,22 @@ Probe = Callable[[], Awaitable[Sample]]
 
 @dataclass(frozen=True, slots=True)
 class Rounds:
-    """What every probe gave in every round."""
+    """The runs of every probe in every round."""
 
     unit: str
     samples: Mapping[str, list[Sample]]
 
     def __getitem__(self, name: str) -> Figure:
-        """The figure of one probe, with its own variation."""
+        """Return the figure of one probe, with its own variation."""
         return self.part(name)
 
     def part(self, name: str, part: str = "") -> Figure:
-        """A further figure of one probe; without `part` its main one."""
+        """Return a further figure of one probe, or without `part` its main one."""
         values = self._values(name, part)
         return Figure(values, variation_of(values))
 
     def ratio(self, subject: str, reference: str, part: str = "", *, guard: str = "") -> Figure:
-        """Subject by reference, round by round.
+        """Return subject divided by reference, round by round.
 
         It carries the reference's variation in `guard` (its main figure without): a percentile far out always varies,
         whether the machine was calm shows in the middle.

@@ -22,7 +22,7 @@ from benchmarks.running.plan import Plan
 from benchmarks.running.profiles import recording
 from chassis.kafka.client import admin, ensure_topics
 from chassis.settings import Kafka, PostgresAddress, Settings, Topics
-from cli.stack.processes import muster
+from cli.stack.local_stack import muster
 from cli.stack.settings import COMMAND_DATABASE, QUERY_DATABASE, Ports, process_environment, stack_settings
 from command_api.migrate import migrate as migrate_command
 from local_stack.kafka.broker import KafkaServer
@@ -32,9 +32,9 @@ from local_stack.processes.http_process import HttpProcess
 from outbox.topics import wanted_topics
 from projectors.migrate import migrate as migrate_query
 
-#: Room for a million users on both sides without checkpoints in the middle of a round.
+#: Room for a million users on both sides, so that no checkpoint happens during a round.
 POSTGRES_SETTINGS: Final = {"shared_buffers": "1GB", "max_wal_size": "4GB"}
-#: One worker, no access log, uvicorn's fastest parts: for subject and reference alike.
+#: One worker, no access log and uvicorn's fastest parts, for subject and reference alike.
 UVICORN: Final = (
     "--loop",
     "uvloop",
@@ -56,7 +56,7 @@ S = TypeVar("S", bound=Settings)
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """What is running, and how to reach it; `environment` is the whole one of any `muster` process."""
+    """The servers that run and how to reach them; `environment` is the whole one of any `muster` process."""
 
     plan: Plan
     postgres: PostgresServer
@@ -82,7 +82,7 @@ class Servers:
         return self.settings(Kafka)
 
     def settings(self, kind: type[S]) -> S:
-        """Any settings class, as a process with `environment` would load it."""
+        """Load a settings class as a process with `environment` would."""
         values: dict[str, Any] = dict(self.environment)
         return kind(_env_file=None, **values)
 
@@ -93,7 +93,7 @@ class Servers:
             "EVENTS_TOPIC": f"users.events.{unique}",
             "RELAY_TOPIC": f"outbox.relay.{unique}",
             "TOPIC_PARTITIONS": str(partitions),
-            # Names of groups and transactions go with them: nothing of an earlier round is resumed.
+            # Groups and transactions get new names too, so that nothing of an earlier round is resumed.
             "RELAY_NAME": f"users.{unique}",
             "PROJECTORS_GROUP": f"muster.{unique}",
         }
@@ -111,7 +111,7 @@ class Servers:
 
     @asynccontextmanager
     async def session(self, side: Side) -> AsyncIterator[asyncpg.Connection]:
-        """A connection to one of the databases."""
+        """Yield a connection to one of the databases."""
         arguments = self._address(side).connect_arguments
         connection = await asyncpg.connect(**arguments, timeout=CONNECT_SECONDS)
         try:
@@ -146,7 +146,7 @@ class Servers:
         variables: Mapping[str, str] | None = None,
         hot: bool = False,
     ) -> AsyncIterator[HttpProcess]:
-        """`muster relay` or `muster project`, once it is ready."""
+        """Run `muster relay` or `muster project`; yield once it is ready."""
         port = free_port()
         process = self._process(name, [*muster().command, name, "--port", str(port)], port, variables or {}, "/readyz")
         async with self._running(process, cores, hot=hot):
@@ -193,7 +193,7 @@ async def open_servers(
     postgres_settings: Mapping[str, str] | None = None,
     kafka_settings: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Servers]:
-    """PostgreSQL with both databases migrated, and Kafka with its topics unless it is not wanted."""
+    """Run PostgreSQL with both databases migrated and, if wanted, Kafka with its topics."""
     plan.say("starting the servers")
     folder = plan.folder / uuid4().hex[:8]
     async with AsyncExitStack() as stack:
@@ -202,7 +202,7 @@ async def open_servers(
         async with asyncio.TaskGroup() as group:
             for server in filter(None, (postgres, broker)):
                 group.create_task(stack.enter_async_context(server))
-        # Ports of processes are chosen when they are started.
+        # Ports of processes are chosen when the processes are started.
         ports = Ports(postgres.port, broker.port if broker else 1, 8000, 8001, 8002, 8003)
         environment = process_environment(plan.folder, stack_settings(folder, ports, postgres.address))
         servers = Servers(plan, postgres, broker, environment)

@@ -1,1 +1,1 @@
-"""`muster doctor`: one module for each thing that is looked at."""
+"""`muster doctor`: one module for each group of checks."""

@@ -1,7 +1,7 @@
-"""The connection budget: what all processes together may open on one PostgreSQL server, against what it accepts.
+"""The connection budget: all connections that Muster may open on a PostgreSQL server, against what it accepts.
 
-A pool that cannot grow shows up as slow answers under load, long after the installation looked healthy; so the limits
-are added up before.
+Where they do not fit, a pool cannot grow, which shows as slow answers under load long after the installation looked
+healthy. So the limits are added up beforehand.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from query_api.settings import QueryApiSettings
 COMMAND_WORKER_EXTRA: Final = 2
 #: Beside its pool a worker of the query API has a listener (chassis/postgres/listening.py).
 QUERY_WORKER_EXTRA: Final = 1
-#: The relay that leads has its lock, its listener, its work list, and two for maintenance; it has no pool.
-LEADER: Final = 5
-#: One that stands by has the connection with which it asks for the lock.
-STANDBY: Final = 1
+#: The relay that leads: lock, listener, work list, and two for maintenance; it has no pool.
+LEADER_CONNECTIONS: Final = 5
+#: A relay that stands by: the connection with which it asks for the lock.
+STANDBY_CONNECTIONS: Final = 1
 #: Migrations, a rebuild, an operator's commands and psql, at the same time.
-OPERATORS: Final = 10
+OPERATOR_CONNECTIONS: Final = 10
 
 _REMEDY: Final = (
     "lower WORKERS, POSTGRES_POOL_SIZE or POSTGRES_MAX_OVERFLOW, or raise max_connections to {wanted} or more"
@@ -36,7 +36,7 @@ _REMEDY: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instances:
-    """How many of each service run, all machines together; their workers are in the settings."""
+    """How many processes of each service run, on all machines together; the settings say their workers."""
 
     command_apis: int = 1
     query_apis: int = 1
@@ -51,13 +51,13 @@ def budget(
     instances: Instances,
     servers: Mapping[str, Server],
 ) -> list[Finding]:
-    """One finding a server that was reached: both databases on one server share its connections."""
+    """Return one finding for each server that was reached; two databases on one server share its connections."""
     command_worker = _pool(command.command_database) + COMMAND_WORKER_EXTRA
     query_worker = _pool(query.query_database) + QUERY_WORKER_EXTRA
     uses = {
         "command": [
             ("command API", instances.command_apis * command.workers * command_worker),
-            ("relay", LEADER + (instances.relays - 1) * STANDBY),
+            ("relay", LEADER_CONNECTIONS + (instances.relays - 1) * STANDBY_CONNECTIONS),
         ],
         "query": [
             ("query API", instances.query_apis * query.workers * query_worker),
@@ -72,7 +72,7 @@ def budget(
 
 
 def _compare(check: str, server: Server, uses: list[tuple[str, int]]) -> Finding:
-    parts = [*uses, ("operators", OPERATORS)]
+    parts = [*uses, ("operators", OPERATOR_CONNECTIONS)]
     wanted = sum(number for _, number in parts)
     sums = " + ".join(f"{who} {number}" for who, number in parts)
     found = f"{sums} = {wanted} of the {server.connections} that this role may open"

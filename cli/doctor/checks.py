@@ -1,7 +1,6 @@
-"""The checks of `muster doctor`: each looks at one thing and says what it found and what to do.
+"""Runs all checks of `muster doctor` and collects their findings; none of them changes anything.
 
-A check that cannot look (its server is down, its settings are missing) has failed itself; the others go on. Nothing is
-changed anywhere.
+A check that cannot run (its server is down, its settings are missing) counts as failed; the others still run.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ from query_api.settings import QueryApiSettings
 
 S = TypeVar("S", bound=Settings)
 
-#: Every check has deadlines of its own; all of them together are done long before this.
-EXAMINE_SECONDS: Final = 120.0
+#: Every call within a check has a deadline of its own; this one is for the unforeseen.
+CHECK_SECONDS: Final = 120.0
 
 
-async def examine(instances: Instances, *, within: float = EXAMINE_SECONDS) -> list[Finding]:
-    """Every finding, in the order in which one would mend them; a look that takes longer, in seconds, has failed."""
+async def examine(instances: Instances, *, within: float = CHECK_SECONDS) -> list[Finding]:
+    """Return every finding, in the order in which to mend them; a check of more than `within` seconds has failed."""
     findings: list[Finding] = []
     command = _settings("command API", CommandApiSettings, findings)
     query = _settings("query API", QueryApiSettings, findings)
@@ -38,32 +37,32 @@ async def examine(instances: Instances, *, within: float = EXAMINE_SECONDS) -> l
     projectors = _settings("projectors", ProjectorSettings, findings)
 
     servers: dict[str, Server] = {}
-    looks: dict[str, Coroutine[Any, Any, list[Finding]]] = {}
+    checks: dict[str, Coroutine[Any, Any, list[Finding]]] = {}
     if command or relay:
         address = (command or relay).command_database  # type: ignore[union-attr] # one of them is there
-        looks["command database"] = examine_database(
+        checks["command database"] = examine_database(
             "command", address, command_migrate.MIGRATIONS, servers, creates_tables=False
         )
     if query or projectors:
         address = (query or projectors).query_database  # type: ignore[union-attr] # one of them is there
-        looks["query database"] = examine_database(
+        checks["query database"] = examine_database(
             "query", address, query_migrate.LOCATION, servers, creates_tables=True
         )
     if relay:
-        looks["Kafka"] = examine_kafka(relay)
-    for found in await asyncio.gather(*(_in_time(check, look, within) for check, look in looks.items())):
+        checks["Kafka"] = examine_kafka(relay)
+    for found in await asyncio.gather(*(_in_time(name, check, within) for name, check in checks.items())):
         findings.extend(found)
     if command and query and projectors:
         findings.extend(budget(command, query, projectors, instances, servers))
     return findings
 
 
-async def _in_time(check: str, look: Coroutine[Any, Any, list[Finding]], within: float) -> list[Finding]:
+async def _in_time(name: str, check: Coroutine[Any, Any, list[Finding]], within: float) -> list[Finding]:
     try:
-        return await asyncio.wait_for(look, within)
+        return await asyncio.wait_for(check, within)
     except TimeoutError:
-        remedy = "see that the server answers, and how busy it is; then look again"
-        return [Finding(check, "failed", f"no end of looking within {within:.0f} s", remedy)]
+        remedy = "see whether the server answers and how busy it is, then try again"
+        return [Finding(name, "failed", f"the check did not end within {within:.0f} s", remedy)]
 
 
 def _settings(name: str, kind: type[S], findings: list[Finding]) -> S | None:

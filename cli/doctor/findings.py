@@ -1,4 +1,4 @@
-"""What `muster doctor` finds: one thing that was looked at, how it is, and what to do where it is not right."""
+"""A finding of `muster doctor`: what was checked, its result, and what to do where it is not ok."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-Result = Literal["ok", "warning", "failed"]
+CheckResult = Literal["ok", "warning", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found; whatever is not ok has a remedy."""
+    """The result of one check; whatever is not ok has a remedy."""
 
     check: str
-    result: Result
+    result: CheckResult
     found: str
     remedy: str = ""
 
     def as_dict(self) -> dict[str, str]:
-        """For --json."""
+        """Return the finding as `--json` prints it."""
         return asdict(self)
 
 
-def judge(check: str, troubles: Sequence[Finding], otherwise: str) -> list[Finding]:
-    """The troubles, or that there are none."""
-    return list(troubles) or [Finding(check, "ok", otherwise)]
+def troubles_or_ok(check: str, troubles: Sequence[Finding], ok: str) -> list[Finding]:
+    """Return the troubles; without any, one finding that the check is ok, with the text `ok`."""
+    return list(troubles) or [Finding(check, "ok", ok)]

@@ -1,4 +1,4 @@
-"""What `muster doctor` looks at in Kafka: brokers, topics and their configuration, copies, transactions."""
+"""The checks of Kafka: brokers, topics and their configuration, copies, transactions."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from chassis.kafka.client import INFRASTRUCTURE_ERRORS, REQUEST_SECONDS, Topic, admin, partition_counts, topic_configs
 from chassis.postgres.database import describe
-from cli.doctor.findings import Finding, judge
-from cli.output import counted
+from cli.doctor.findings import Finding, troubles_or_ok
+from cli.terminal.output import counted
 from outbox.settings import RelaySettings
 from outbox.topics import wanted_topics
 
-#: From this many brokers on, one copy of each partition is a choice that somebody should have made knowingly.
+#: From this many brokers on, a single copy of each partition is more likely an oversight than a choice.
 CLUSTER_BROKERS: Final = 3
 _TRANSACTION_LIMIT: Final = "transaction.max.timeout.ms"
 
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """One partition as the brokers see it: copies that there are, copies that are up to date, and a leader or none."""
+    """One partition as the brokers report it: its copies, those in sync, and whether it has a leader."""
 
     number: int
     copies: int
@@ -33,7 +33,7 @@ class Partition:
 
 
 async def examine_kafka(settings: RelaySettings) -> list[Finding]:
-    """Look at the brokers and at both topics."""
+    """Check the brokers and both topics."""
     where = settings.kafka_bootstrap_servers
     wanted = wanted_topics(settings)
     names = [topic.name for topic in wanted]
@@ -74,17 +74,17 @@ async def _partitions(client: AIOKafkaAdminClient, names: list[str]) -> dict[str
 
 
 def judge_brokers(where: str, brokers: int, limits: dict[str, str], asked_ms: int) -> Finding:
-    """Whether the brokers let the relay's transactions take as long as the relay asks for."""
+    """Check that the brokers allow transactions as long as the relay asks for."""
     limit = limits.get(_TRANSACTION_LIMIT)
     if limit is not None and int(limit) < asked_ms:
         found = f"{_TRANSACTION_LIMIT}={limit}, but RELAY_TRANSACTION_TIMEOUT_MS={asked_ms}"
         remedy = "lower the setting or raise the brokers' limit: as it is, the relay cannot start"
         return Finding("Kafka", "failed", found, remedy)
-    return Finding("Kafka", "ok", f"{where}, {brokers} broker{'s' if brokers != 1 else ''}")
+    return Finding("Kafka", "ok", f"{where}, {counted(brokers, 'broker')}")
 
 
 def judge_topic(topic: Topic, existing: dict[str, int], found: dict[str, str]) -> list[Finding]:
-    """Whether a topic is there, divided and configured as the settings say."""
+    """Check that a topic exists, with the partitions and configuration of the settings."""
     check = f"topic {topic.name}"
     if topic.name not in existing:
         return [Finding(check, "failed", "is not there", "muster topics")]
@@ -102,7 +102,7 @@ def judge_topic(topic: Topic, existing: dict[str, int], found: dict[str, str]) -
 
 
 def judge_copies(topic: Topic, partitions: Sequence[Partition], brokers: int) -> list[Finding]:
-    """Whether what is acknowledged survives: our producers wait for all copies that are in sync (acks=all)."""
+    """Check that acknowledged records survive: producers wait for all copies that are in sync (acks=all)."""
     check = f"durability of {topic.name}"
     least = int(topic.configs["min.insync.replicas"])
     copies = min(partition.copies for partition in partitions)
@@ -133,7 +133,9 @@ def judge_copies(topic: Topic, partitions: Sequence[Partition], brokers: int) ->
     elif copies > 1 and least == copies:
         remedy = f"set TOPIC_MIN_INSYNC_REPLICAS={copies - 1}: as it is, one broker away stops the relay"
         troubles.append(Finding(check, "warning", f"all {copies} copies must be in sync", remedy))
-    return judge(check, troubles, f"acks=all, {least} of {copies} copies in sync at least, no unclean election")
+    return troubles_or_ok(
+        check, troubles, f"acks=all, {least} of {copies} copies in sync at least, no unclean election"
+    )
 
 
 def _numbers(partitions: Sequence[int]) -> str:

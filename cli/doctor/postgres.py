@@ -1,4 +1,4 @@
-"""What `muster doctor` looks at in one of the two databases: version, durability, log, clock, rights, migrations."""
+"""The checks of one database: version, rights, durability, log, clock, migrations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import asyncpg
 from chassis.postgres.database import INFRASTRUCTURE_ERRORS, connect, describe, disconnect
 from chassis.postgres.migrations import current_and_head
 from chassis.settings import PostgresAddress
-from cli.doctor.findings import Finding, Result, judge
+from cli.doctor.findings import CheckResult, Finding, troubles_or_ok
 
 #: Clocks further apart than this make event times and As-Of confusing.
 CLOCK_WARNING_SECONDS: Final = 1.0
@@ -21,9 +21,9 @@ CLOCK_FAILURE_SECONDS: Final = 30.0
 #: Version of PostgreSQL from which everything used here exists.
 POSTGRES_VERSION: Final = 160000
 
-#: One row: all that is asked of a server. A role's own limit counts where it is lower; -1 is none. What is reserved
-#: for superusers is not for us, unless we are one.
-_ASK: Final = """
+#: One row with everything that the checks read. A role's or database's own connection limit counts where it is lower;
+#: -1 means none. Connections reserved for superusers do not count, unless our role is one.
+_SERVER_STATE: Final = """
 SELECT
     current_setting('server_version') AS version,
     current_setting('server_version_num')::int AS version_number,
@@ -50,7 +50,7 @@ WHERE role.rolname = current_user AND base.datname = current_database()
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One running server, whichever name it was reached by, and the connections that our role may have there."""
+    """One running server, and how many connections our role may have there."""
 
     started: datetime
     port: str
@@ -58,25 +58,25 @@ class Server:
     reserved: int
 
     def is_same_as(self, other: Server) -> bool:
-        """Whether both are one process: two never start in the same microsecond on the same port."""
+        """Tell whether both are one process, under whichever name: two never start in one microsecond on one port."""
         return (self.started, self.port) == (other.started, other.port)
 
 
 async def examine_database(
     name: str, address: PostgresAddress, location: str, servers: dict[str, Server], *, creates_tables: bool
 ) -> list[Finding]:
-    """Look at the command or the query database; notes its server under `name` where it was reached."""
+    """Check the command or the query database; put its server into `servers` under `name` where it was reached."""
     try:
         connection = await connect(address, application="muster doctor")
     except INFRASTRUCTURE_ERRORS as error:
         remedy = "start PostgreSQL there, create the database, or correct the POSTGRES settings"
         return [Finding(f"{name} database", "failed", f"{address}: {describe(error)}", remedy)]
     try:
-        row = await connection.fetchrow(_ASK)
+        row = await connection.fetchrow(_SERVER_STATE)
         assert row is not None
         servers[name] = _server(row)
         return [
-            *_kind(name, address, row, creates_tables=creates_tables),
+            *_identity(name, address, row, creates_tables=creates_tables),
             *_durability(name, row),
             *([_log(row["verbosity"])] if name == "command" else []),
             await _clock(name, connection),
@@ -94,7 +94,7 @@ def _server(row: asyncpg.Record) -> Server:
     return Server(row["started"], row["port"], min(limit for limit in limits if limit >= 0), reserved)
 
 
-def _kind(name: str, address: PostgresAddress, row: asyncpg.Record, *, creates_tables: bool) -> list[Finding]:
+def _identity(name: str, address: PostgresAddress, row: asyncpg.Record, *, creates_tables: bool) -> list[Finding]:
     check = f"{name} database"
     troubles = []
     if row["version_number"] < POSTGRES_VERSION:
@@ -108,7 +108,7 @@ def _kind(name: str, address: PostgresAddress, row: asyncpg.Record, *, creates_t
     if creates_tables and not row["may_create"]:
         remedy = f'GRANT CREATE ON SCHEMA public TO "{address.user}": a rebuild makes tables of its own'
         troubles.append(Finding(check, "failed", f"{address.user} may not create tables", remedy))
-    return judge(check, troubles, f"{address}, PostgreSQL {row['version']}")
+    return troubles_or_ok(check, troubles, f"{address}, PostgreSQL {row['version']}")
 
 
 def _durability(name: str, row: asyncpg.Record) -> list[Finding]:
@@ -119,18 +119,18 @@ def _durability(name: str, row: asyncpg.Record) -> list[Finding]:
         for setting in ("fsync", "full_page_writes")
         if row[setting] == "off"
     ]
-    # Every session of ours sets it; here it is seen that the server lets us.
+    # Every session of ours sets it to on; a server or role may override that.
     commit = row["synchronous_commit"]
     if commit not in ("on", "remote_apply"):
         remedy = "let sessions set it: events of commits that a crash loses would be published already"
         troubles.append(Finding(check, "failed", f"synchronous_commit is {commit} although we ask for on", remedy))
     standbys = row["synchronous_standbys"] or "none"
     found = f"fsync, full_page_writes and synchronous_commit are on; synchronous standbys: {standbys}"
-    return judge(check, troubles, found)
+    return troubles_or_ok(check, troubles, found)
 
 
 def _log(verbosity: str) -> Finding:
-    """Whether the log keeps the addresses of people: a violated constraint's detail is the value that was taken."""
+    """Check that the log names nobody: the detail of a violated constraint is the address that was taken."""
     check, found = "command log", f"log_error_verbosity is {verbosity}"
     if verbosity == "terse":
         return Finding(check, "ok", found)
@@ -148,8 +148,10 @@ async def _clock(name: str, connection: asyncpg.Connection[Any]) -> Finding:
 
 
 def judge_clock(check: str, apart: float) -> Finding:
-    """What a difference of clocks, in seconds, means."""
-    result: Result = "ok" if apart < CLOCK_WARNING_SECONDS else "warning" if apart < CLOCK_FAILURE_SECONDS else "failed"
+    """Return the finding for clocks that differ by `apart` seconds."""
+    result: CheckResult = (
+        "ok" if apart < CLOCK_WARNING_SECONDS else "warning" if apart < CLOCK_FAILURE_SECONDS else "failed"
+    )
     remedy = "" if result == "ok" else "synchronise this machine's clock and the server's with NTP"
     return Finding(check, result, f"{apart:.3f} s apart", remedy)
 

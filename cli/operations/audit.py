@@ -15,9 +15,9 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from chassis.postgres.database import Database
 from chassis.settings import CommandPostgres, QueryPostgres, load
 from cli.operations.audit_comparison import KEPT_DIFFERENCES, Comparison, Difference, DifferenceKind
-from cli.outages import DATABASE_OUTAGES, explain_outage
-from cli.output import counted, fail, print_json, say
-from cli.tables import print_table, table
+from cli.terminal.outages import DATABASE_OUTAGES, explain_outage
+from cli.terminal.output import counted, fail, print_json, say
+from cli.terminal.tables import print_table, table
 from read_model.generations import NoGenerationError
 
 #: What an operator does about each kind.

@@ -11,10 +11,10 @@ from rich.table import Table
 
 from chassis.postgres.database import Database
 from chassis.settings import CommandPostgres, load
-from cli.operations import relay_status as lag_relay
-from cli.outages import OUTAGES, explain_outage
-from cli.output import counted, print_json, say
-from cli.tables import print_table, table
+from cli.operations.relay_figures import RelayFigures, ask_relay, relay_document, relay_lines
+from cli.terminal.outages import OUTAGES, explain_outage
+from cli.terminal.output import counted, print_json, say
+from cli.terminal.tables import print_table, table
 from outbox.relay.backlog import Backlog, read_backlog
 from outbox.relay.leadership import Leader, read_leader
 from outbox.settings import RelayAddress
@@ -23,14 +23,14 @@ from projectors.settings import ProjectorSettings
 
 
 class LagSettings(CommandPostgres, RelayAddress, ProjectorSettings):
-    """What this command is told: an operator's tool may know both databases."""
+    """Both databases and the relay: an operator's tool may know them all."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Findings:
     backlog: Backlog
     leader: Leader | None
-    relay: lag_relay.RelayFigures
+    relay: RelayFigures
     projections: list[GenerationLag]
 
 
@@ -46,14 +46,15 @@ def lag(
     except OUTAGES as error:
         explain_outage(error)
     if as_json:
-        print_json(_whole(found))
+        print_json(_report(found))
         return
     backlog, leader = found.backlog, found.leader
     about = "about " if backlog.estimated else ""
-    say(f"outbox: {about}{counted(backlog.events, 'event')} to publish, the oldest {backlog.oldest_seconds:,.1f} s old")
+    oldest = f", the oldest {backlog.oldest_seconds:,.1f} s old" if backlog.events else ""
+    say(f"outbox: {about}{counted(backlog.events, 'event')} to publish{oldest}")
     where = f"{leader.instance} leads, for {leader.seconds:,.0f} s" if leader else "none leads: nothing is published"
     say(f"relays: {where}")
-    for line in lag_relay.lines(found.relay):
+    for line in relay_lines(found.relay):
         say(line)
     print_table(_table(found.projections, partitions=partitions))
 
@@ -63,17 +64,17 @@ async def _measure(settings: LagSettings) -> _Findings:
         Database.open(settings.command_database, application="muster-lag") as command,
         Database.open(settings.query_database, application="muster-lag") as query,
     ):
-        relay = await lag_relay.ask_relay(settings)
+        relay = await ask_relay(settings)
         async with command.connection() as connection:
             backlog, leader = await read_backlog(connection), await read_leader(connection)
         return _Findings(backlog, leader, relay, await measure(settings, query))
 
 
-def _whole(found: _Findings) -> dict[str, Any]:
+def _report(found: _Findings) -> dict[str, Any]:
     return {
         "outbox": asdict(found.backlog),
         "leader": asdict(found.leader) if found.leader else None,
-        "relay": lag_relay.document(found.relay),
+        "relay": relay_document(found.relay),
         "projections": [_document(one) for one in found.projections],
     }
 
@@ -98,7 +99,5 @@ def _document(one: GenerationLag) -> dict[str, Any]:
         "status": one.status,
         "records": one.records,
         "seconds": one.seconds,
-        "partitions": [
-            {"partition": part.partition, "records": part.records, "seconds": part.seconds} for part in one.partitions
-        ],
+        "partitions": [asdict(part) for part in one.partitions],
     }

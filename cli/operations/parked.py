@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeVar
 
@@ -11,12 +10,11 @@ from rich.text import Text
 
 from chassis.postgres.database import Database
 from chassis.settings import QueryPostgres, load
-from cli.outages import DATABASE_OUTAGES, explain_outage
-from cli.output import fail, legible, print_json, say
-from cli.tables import print_table, table
+from cli.operations.projections import known_projection, with_query_database
+from cli.terminal.output import JsonOption, legible, print_json, say
+from cli.terminal.tables import print_table, table
 from projectors.operations import parked
 from projectors.operations.parked import NoSuchRecordError, OtherShapeError, ParkedRecord, RecordId, WorkedOff
-from projectors.projections.catalogue import PROJECTIONS
 
 T = TypeVar("T")
 
@@ -26,21 +24,18 @@ app = typer.Typer(
     help="Records that a projection could not apply, and what waits behind them.",
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Report as JSON.")]
-Id = Annotated[str, typer.Argument(help="As `muster parked list` shows it, such as users/1/3/42.", metavar="ID")]
+RecordArgument = Annotated[
+    str, typer.Argument(help="As `muster parked list` shows it, such as users/1/3/42.", metavar="ID")
+]
 
 
-def _known(name: str | None) -> str | None:
-    if name is not None and name not in PROJECTIONS:
-        raise typer.BadParameter(f"there is no projection named {name!r}; there are {', '.join(PROJECTIONS)}")
-    return name
-
-
-Projection = Annotated[str | None, typer.Option("--projection", help="Only of this projection.", callback=_known)]
+ProjectionOption = Annotated[
+    str | None, typer.Option("--projection", help="Only of this projection.", callback=known_projection)
+]
 
 
 @app.command("list")
-def list_(*, projection: Projection = None, as_json: Json = False) -> None:
+def list_(*, projection: ProjectionOption = None, as_json: JsonOption = False) -> None:
     """List what is parked, in the order of the topic."""
     found = _with_database(lambda database: parked.summaries(database, projection))
     if as_json:
@@ -70,7 +65,7 @@ def list_(*, projection: Projection = None, as_json: Json = False) -> None:
 
 
 @app.command()
-def show(record: Id, *, as_json: Json = False) -> None:
+def show(record: RecordArgument, *, as_json: JsonOption = False) -> None:
     """Show one parked record: key, headers, value, and why it is parked."""
     item = _with_database(lambda database: parked.find(database, RecordId.parse(record)))
     document = _document(item)
@@ -90,8 +85,8 @@ def show(record: Id, *, as_json: Json = False) -> None:
 def retry(
     record: Annotated[str | None, typer.Argument(help="Only this record's queue; without it, every queue.")] = None,
     *,
-    projection: Projection = None,
-    as_json: Json = False,
+    projection: ProjectionOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Apply parked records in order, each user's until one fails again; exit code 1 when some remain."""
     outcome = _with_database(
@@ -106,7 +101,7 @@ def retry(
 
 
 @app.command()
-def discard(record: Id, *, as_json: Json = False) -> None:
+def discard(record: RecordArgument, *, as_json: JsonOption = False) -> None:
     """Remove one parked record for good, and apply what waited behind it."""
     _report(_with_database(lambda database: parked.discard_record(database, RecordId.parse(record))), as_json=as_json)
 
@@ -137,20 +132,11 @@ def _shown(value: object) -> str:
 
 
 def _text(raw: bytes | None) -> str | None:
-    """The bytes as text where they are UTF-8; others are escaped."""
+    """Decode UTF-8; other bytes are escaped."""
     return None if raw is None else raw.decode("utf-8", "backslashreplace")
 
 
 def _with_database(work: Callable[[Database], Awaitable[T]]) -> T:
-    settings = load(QueryPostgres)
-
-    async def run() -> T:
-        async with Database.open(settings.query_database, application="muster-parked") as database:
-            return await work(database)
-
-    try:
-        return asyncio.run(run())
-    except (NoSuchRecordError, OtherShapeError) as error:
-        fail(str(error))
-    except DATABASE_OUTAGES as error:
-        explain_outage(error)
+    address = load(QueryPostgres).query_database
+    refusals = (NoSuchRecordError, OtherShapeError)
+    return with_query_database(address, work, application="muster-parked", refusals=refusals)

@@ -15,9 +15,10 @@ from chassis.lifecycle import run
 from chassis.postgres.database import Database
 from chassis.settings import load
 from chassis.telemetry import configure_logging
-from cli.outages import OUTAGES, explain_outage
-from cli.output import fail, print_json, say
-from cli.tables import print_table, table
+from cli.operations.projections import known_projection, with_query_database
+from cli.terminal.outages import OUTAGES, explain_outage
+from cli.terminal.output import JsonOption, fail, print_json, say
+from cli.terminal.tables import print_table, table
 from projectors.app import open_database, spare_the_collector
 from projectors.operations import rebuild as rebuilding
 from projectors.operations.lag import GenerationLag, measure
@@ -34,16 +35,7 @@ app = typer.Typer(
     help="Build a projection's tables anew beside those that serve, and switch.",
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Report as JSON.")]
-
-
-def _known(name: str) -> str:
-    if name not in PROJECTIONS:
-        raise typer.BadParameter(f"there is no projection named {name!r}; there are {', '.join(PROJECTIONS)}")
-    return name
-
-
-Name = Annotated[str, typer.Argument(help="The projection.", metavar="NAME", callback=_known)]
+ProjectionArgument = Annotated[str, typer.Argument(help="The projection.", metavar="NAME", callback=known_projection)]
 
 _REFUSALS: tuple[type[Exception], ...] = (
     RebuildError,
@@ -54,28 +46,30 @@ _REFUSALS: tuple[type[Exception], ...] = (
 )
 
 
-Forget = Annotated[
+WithoutCarryOverOption = Annotated[
     bool, typer.Option("--without-carry-over", help="Give up what the topic no longer has, such as older entries.")
 ]
-Pause = Annotated[bool, typer.Option("--pause-before-switch", help="Stop when caught up; the next call switches.")]
+PauseOption = Annotated[
+    bool, typer.Option("--pause-before-switch", help="Stop when caught up; the next call switches.")
+]
 
 
 def rebuild(name: str, *, pause_before_switch: bool, without_carry_over: bool, as_json: bool) -> None:
-    """Build a new generation and let queries read it; goes on where a killed one stopped."""
+    """Build a new generation and let queries read it; continues a build that was killed."""
     settings = load(ProjectorSettings)
     configure_logging("rebuild", "WARNING" if settings.log_level == "INFO" else settings.log_level)
-    # Handing over is a rebalance, of which it warns each time.
+    # Handing over is a rebalance, and aiokafka warns of each.
     logging.getLogger("aiokafka").setLevel(logging.ERROR)
-    screen = _Screen(visible=not as_json)
+    bar = _ProgressBar(visible=not as_json)
 
     async def main(stopping: asyncio.Event) -> int:
         async with open_database(settings.query_database, application="muster-rebuild") as database:
-            work = Rebuild(settings, database, name, stopping, screen.show)
-            screen.stage = await work.run(pause_before_switch=pause_before_switch, carry_over=not without_carry_over)
-        return 1 if screen.stage is Stage.STOPPED else 0
+            work = Rebuild(settings, database, name, stopping, bar.show)
+            bar.stage = await work.run(pause_before_switch=pause_before_switch, carry_over=not without_carry_over)
+        return 1 if bar.stage is Stage.STOPPED else 0
 
     spare_the_collector()
-    with screen:
+    with bar:
         try:
             code = run(main)
         except _REFUSALS as error:
@@ -83,15 +77,18 @@ def rebuild(name: str, *, pause_before_switch: bool, without_carry_over: bool, a
         except OUTAGES as error:
             explain_outage(error)
     if as_json:
-        print_json({"projection": name, "generation": screen.generation, "result": screen.stage.name.lower()})
+        print_json({"projection": name, "generation": bar.generation, "result": bar.stage.name.lower()})
     else:
-        say(_outcome(name, screen))
+        say(_outcome(name, bar))
     raise typer.Exit(code)
 
 
 def _command(name: str) -> Callable[..., None]:
     def command(
-        *, pause_before_switch: Pause = False, without_carry_over: Forget = False, as_json: Json = False
+        *,
+        pause_before_switch: PauseOption = False,
+        without_carry_over: WithoutCarryOverOption = False,
+        as_json: JsonOption = False,
     ) -> None:
         rebuild(name, pause_before_switch=pause_before_switch, without_carry_over=without_carry_over, as_json=as_json)
 
@@ -105,7 +102,7 @@ for _name in PROJECTIONS:
 
 
 @app.command()
-def status(*, as_json: Json = False) -> None:
+def status(*, as_json: JsonOption = False) -> None:
     """Show every generation: what serves, what is being built, what stands by, and how far each is."""
     settings = load(ProjectorSettings)
     found = _with_database(settings, lambda database: measure(settings, database))
@@ -120,7 +117,7 @@ def status(*, as_json: Json = False) -> None:
 
 
 @app.command()
-def rollback(name: Name, *, as_json: Json = False) -> None:
+def rollback(name: ProjectionArgument, *, as_json: JsonOption = False) -> None:
     """Let queries read the generation before again; it has been fed all the time, so nobody sees anything older."""
     settings = load(ProjectorSettings)
     before, after = _with_database(settings, lambda database: rebuilding.roll_back(database, name))
@@ -132,12 +129,12 @@ def rollback(name: Name, *, as_json: Json = False) -> None:
 
 @app.command()
 def retire(
-    name: Name,
+    name: ProjectionArgument,
     *,
     generation: Annotated[
         int | None, typer.Option(help="This one, also one that is being built; without it, all that stand by.")
     ] = None,
-    as_json: Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Drop the tables of generations that are not read any more; a rollback to them is then impossible."""
     settings = load(ProjectorSettings)
@@ -148,21 +145,21 @@ def retire(
     say(f"{name}: retired generation {', '.join(str(one.number) for one in retired)}")
 
 
-class _Screen:
-    """A bar with rate and time left, where somebody looks."""
+class _ProgressBar:
+    """A bar with rate and time left, on a terminal only; keeps the last stage and generation."""
 
     def __init__(self, *, visible: bool) -> None:
         self.stage = Stage.STOPPED
         self.generation = 0
-        screen = Console(stderr=True)
+        console = Console(stderr=True)
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]:,.0f} records/s"),
             TimeRemainingColumn(),
-            console=screen,
-            disable=not (visible and screen.is_terminal),
+            console=console,
+            disable=not (visible and console.is_terminal),
         )
         self._task = self._bar.add_task("starting", total=None, rate=0.0)
 
@@ -183,17 +180,17 @@ class _Screen:
         self._bar.stop()
 
 
-def _outcome(name: str, screen: _Screen) -> str:
-    match screen.stage:
+def _outcome(name: str, bar: _ProgressBar) -> str:
+    match bar.stage:
         case Stage.DONE:
             return (
-                f"{name}: generation {screen.generation} serves. The one before is fed on:"
+                f"{name}: generation {bar.generation} serves. The one before is kept up to date:"
                 f" `muster rebuild rollback {name}` goes back to it, `muster rebuild retire {name}` drops it."
             )
         case Stage.READY:
-            return f"{name}: generation {screen.generation} has caught up. `muster rebuild {name}` switches to it."
+            return f"{name}: generation {bar.generation} has caught up. `muster rebuild {name}` switches to it."
         case _:
-            return f"{name}: stopped. `muster rebuild {name}` goes on with generation {screen.generation}."
+            return f"{name}: stopped. `muster rebuild {name}` goes on with generation {bar.generation}."
 
 
 def _document(lag: GenerationLag) -> dict[str, Any]:
@@ -208,13 +205,5 @@ def _document(lag: GenerationLag) -> dict[str, Any]:
 
 
 def _with_database(settings: ProjectorSettings, work: Callable[[Database], Awaitable[T]]) -> T:
-    async def main() -> T:
-        async with Database.open(settings.query_database, application="muster-rebuild") as database:
-            return await work(database)
-
-    try:
-        return asyncio.run(main())
-    except _REFUSALS as error:
-        fail(str(error))
-    except OUTAGES as error:
-        explain_outage(error)
+    address = settings.query_database
+    return with_query_database(address, work, application="muster-rebuild", refusals=_REFUSALS)

@@ -1,8 +1,8 @@
-"""`python -m cli.processes.probe [PORT…]`: is the process in this container ready? For the image's HEALTHCHECK.
+"""`python -m cli.processes.probe [PORT…]`: the image's HEALTHCHECK; tells whether the container's process is ready.
 
-The image has no curl and may run any of our processes, so every port on which one of them listens is tried; the one
-that answers is the one that runs. Exit code 0 if it is ready, 1 if it is not or nobody listens; what it said is printed
-and kept by the container engine.
+The image has no curl, and may run any process of Muster. So the probe asks every port on which one of them listens; the
+one that answers is the one that runs. The exit code is 0 if it is ready, and 1 if it is not or nobody listens. The
+answer is printed, and kept by the container engine.
 """
 
 from __future__ import annotations
@@ -12,16 +12,21 @@ import sys
 from http.client import HTTPConnection, HTTPException
 from typing import Final
 
-#: The variable that moves each process's port, and where it is without: asked here without the settings classes, since
-#: a probe that imports pydantic costs more than what it asks.
-PORTS: Final = {"COMMAND_API_PORT": 8000, "QUERY_API_PORT": 8001, "RELAY_HTTP_PORT": 8002, "PROJECTORS_HTTP_PORT": 8003}
-#: A process checks for at most 2 s (chassis/http/health.py); a container engine gives a probe five.
-SECONDS: Final = 4.0
+#: The variable of each process's port, and its default. The settings classes would tell both, but importing pydantic
+#: costs more than the whole probe.
+PORTS: Final = {
+    "COMMAND_API_PORT": 8000,
+    "QUERY_API_PORT": 8001,
+    "RELAY_HTTP_PORT": 8002,
+    "PROJECTORS_HTTP_PORT": 8003,
+}
+#: A process takes at most 2 s for its checks (chassis/http/health.py), and the engine gives the probe 5 s.
+ANSWER_SECONDS: Final = 4.0
 
 
-def answers(port: int) -> tuple[bool, str] | None:
-    """Whether the process behind a port of this machine is ready, and what it said; None if nobody listens there."""
-    connection = HTTPConnection("127.0.0.1", port, timeout=SECONDS)
+def ask(port: int) -> tuple[bool, str] | None:
+    """Return whether the process on this port is ready, and its answer; None if nobody listens there."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=ANSWER_SECONDS)
     try:
         connection.request("GET", "/readyz")
         answer = connection.getresponse()
@@ -35,11 +40,11 @@ def answers(port: int) -> tuple[bool, str] | None:
 
 
 def main(arguments: list[str]) -> int:
-    """Ask, print, and give the exit code."""
+    """Ask, print, and return the exit code."""
     ports = [int(word) for word in arguments] or [int(os.environ.get(name) or port) for name, port in PORTS.items()]
-    found = [answer for answer in map(answers, ports) if answer is not None]
-    for _, said in found:
-        print(said)  # noqa: T201 - the container engine keeps it
+    found = [answer for answer in map(ask, ports) if answer is not None]
+    for _, text in found:
+        print(text)  # noqa: T201 - the container engine keeps it
     if not found:
         print(f"nobody listens on {', '.join(map(str, ports))}")  # noqa: T201 - as above
     return 0 if found and all(ready for ready, _ in found) else 1

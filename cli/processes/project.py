@@ -1,4 +1,4 @@
-"""`muster project`: build the read tables; start as many as there are partitions, Kafka spreads them."""
+"""`muster project`: feeds the read tables; Kafka spreads the partitions over as many processes as there are."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from chassis.lifecycle import run
 from chassis.settings import load
 from chassis.telemetry import configure_logging
-from cli.output import fail
+from cli.terminal.output import fail
 from projectors.app import UnknownProjectionError, serve, spare_the_collector
 from projectors.settings import ProjectorSettings
 
@@ -21,7 +21,7 @@ def project(
         int | None, typer.Option(min=1, max=65535, help="Port of health and metrics; overrides PROJECTORS_HTTP_PORT.")
     ] = None,
 ) -> None:
-    """Follow the events and keep the read tables right."""
+    """Follow the events and keep the read tables up to date."""
     if port is not None:
         os.environ["PROJECTORS_HTTP_PORT"] = str(port)
     settings = load(ProjectorSettings)

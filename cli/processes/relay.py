@@ -1,4 +1,4 @@
-"""`muster relay`: publish the outbox to Kafka; of several, one is active and the others stand by."""
+"""`muster relay`: publishes the outbox to Kafka; of several relays one is active and the others stand by."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from chassis.lifecycle import run
 from chassis.settings import load
 from chassis.telemetry import configure_logging
-from cli.output import fail
+from cli.terminal.output import fail
 from command_api.idempotency.purge import PURGE
 from outbox.relay.process import serve
 from outbox.settings import RelaySettings
@@ -21,7 +21,7 @@ def relay(
         int | None, typer.Option(min=1, max=65535, help="Port of health and metrics; overrides RELAY_HTTP_PORT.")
     ] = None,
 ) -> None:
-    """Publish what commands have written to Kafka, each event exactly once; start a second one as hot standby."""
+    """Publish the outbox to Kafka, each event exactly once; a second relay is a hot standby."""
     if port is not None:
         os.environ["RELAY_HTTP_PORT"] = str(port)
     settings = load(RelaySettings)

@@ -1,7 +1,7 @@
-"""`muster serve command|query`: one of the APIs, by uvicorn with as many workers as the settings say.
+"""`muster serve command|query`: serves one of the APIs, by uvicorn with as many workers as the settings say.
 
-The port is bound before anything else, so a taken one is one sentence. With several workers each is a process of its
-own; they share the socket, and their metrics through files that end with the service.
+The port is bound before anything else, so that a taken one is told in one sentence. Each of several workers is a
+process of its own; they share the socket, and their metrics through files that are removed at the end.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from chassis.http.protocol import HttpProtocol
 from chassis.lifecycle import spare_the_collector
 from chassis.settings import Http, load
 from chassis.telemetry import configure_logging
-from cli.output import fail
+from cli.terminal.output import fail
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-#: Requests under way when the process is told to stop may finish within this many seconds.
-GRACE_SECONDS: Final = 10
-#: A worker that does not answer its parent for this long is replaced; it does not while it imports, which takes seconds
-#: on a loaded machine when all workers start at once.
+#: Time to finish for requests under way when the process is told to stop.
+REQUEST_GRACE_SECONDS: Final = 10
+#: A worker that does not answer its parent for this long is replaced. It does not answer while it imports, which takes
+#: seconds when all workers start at once on a loaded machine.
 WORKER_SECONDS: Final = 60
-#: Connections waiting to be accepted while every worker is busy.
-BACKLOG: Final = 2048
+#: Connections that may wait to be accepted while every worker is busy.
+ACCEPT_BACKLOG: Final = 2048
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Serve one of the APIs.", rich_markup_mode="rich")
 
-#: Five batches of an import are alive at most, of 8,000 objects each; to look through so many takes two milliseconds.
+#: At most five batches of an import are alive, of 8,000 objects each; the collector looks through so many in 2 ms.
 IMPORTED_OBJECTS: Final = 50_000
 
-Host = Annotated[str | None, typer.Option(help="Address to listen on; overrides the environment.")]
-Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Port to listen on; overrides the environment.")]
+HostOption = Annotated[str | None, typer.Option(help="Address to listen on; overrides the environment.")]
+PortOption = Annotated[int | None, typer.Option(min=1, max=65535, help="Port to listen on; overrides the environment.")]
 
 
 @app.command()
-def command(host: Host = None, port: Port = None) -> None:
+def command(host: HostOption = None, port: PortOption = None) -> None:
     """Serve the command API (default 127.0.0.1:8000)."""
     from command_api.settings import CommandApiSettings  # noqa: PLC0415 - one API does not import the other
 
@@ -54,7 +54,7 @@ def command(host: Host = None, port: Port = None) -> None:
 
 
 @app.command()
-def query(host: Host = None, port: Port = None) -> None:
+def query(host: HostOption = None, port: PortOption = None) -> None:
     """Serve the query API (default 127.0.0.1:8001)."""
     from query_api.settings import QueryApiSettings  # noqa: PLC0415 - one API does not import the other
 
@@ -64,7 +64,7 @@ def query(host: Host = None, port: Port = None) -> None:
 
 
 def command_app() -> FastAPI:
-    """The command API as a worker process makes it."""
+    """Create the command API, in a worker process."""
     from command_api.app import create_app  # noqa: PLC0415 - in the worker only
     from command_api.settings import CommandApiSettings  # noqa: PLC0415 - in the worker only
 
@@ -76,7 +76,7 @@ def command_app() -> FastAPI:
 
 
 def query_app() -> FastAPI:
-    """The query API as a worker process makes it."""
+    """Create the query API, in a worker process."""
     from query_api.app import create_app  # noqa: PLC0415 - in the worker only
     from query_api.settings import QueryApiSettings  # noqa: PLC0415 - in the worker only
 
@@ -88,7 +88,7 @@ def query_app() -> FastAPI:
 
 
 def server_config(factory: str, *, host: str, port: int, workers: int) -> uvicorn.Config:
-    """How uvicorn serves either API."""
+    """Return the settings with which uvicorn serves either API."""
     return uvicorn.Config(
         factory,
         factory=True,
@@ -103,14 +103,14 @@ def server_config(factory: str, *, host: str, port: int, workers: int) -> uvicor
         # Nothing here depends on who the client is or which scheme it used.
         proxy_headers=False,
         date_header=True,
-        backlog=BACKLOG,
-        timeout_graceful_shutdown=GRACE_SECONDS,
+        backlog=ACCEPT_BACKLOG,
+        timeout_graceful_shutdown=REQUEST_GRACE_SECONDS,
         timeout_worker_healthcheck=WORKER_SECONDS,
     )
 
 
 def _override(prefix: str, host: str | None, port: int | None) -> None:
-    """Options become environment variables, so that worker processes see them too."""
+    """Put the options into the environment, so that worker processes see them too."""
     if host is not None:
         os.environ[f"{prefix}_HOST"] = host
     if port is not None:
@@ -144,7 +144,7 @@ def _bind(host: str, port: int) -> socket.socket:
 
 @contextmanager
 def _shared_metrics() -> Iterator[None]:
-    """A folder in which the workers keep their counters, so that /metrics of any worker shows the sum."""
+    """Give the workers a folder for their counters, so that /metrics of any worker shows the sum."""
     with tempfile.TemporaryDirectory(prefix="muster-metrics-") as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         yield

@@ -1,7 +1,7 @@
-"""A stack that runs behind: started with --detach, shown with --status, ended with --stop.
+"""A stack in the background: started with --detach, shown with --status, ended with --stop.
 
-It is the same `muster up` in a session of its own; what it would show goes to `logs/up.log`. Who owns the folder is
-told by its lock, so --stop and --status never mean another process that has got the pid of a killed one.
+It is the same `muster up` in a session of its own; its output goes to `logs/up.log`. The folder's lock tells who owns
+it, so --stop and --status never mean another process that was given the pid of a killed one.
 """
 
 from __future__ import annotations
@@ -18,53 +18,53 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from cli.output import print_json
-from cli.stack.folder import TIMINGS_FILE, require_own
-from cli.stack.run import WAY_OUT, Wanted, in_a_sentence, take
+from cli.stack.contents import TIMINGS_FILE, require_own
+from cli.stack.foreground import CHOOSE_ANOTHER, UpOptions, explaining_errors, mark_as_ours
 from cli.stack.settings import ALL_PARTS
+from cli.terminal.output import print_json
 from local_stack import stack_file
-from local_stack.folder import RESET, Holder, holder, holds, owned_folder, owner
+from local_stack.folder import RESET, Owner, has_lock_open, owned_folder, owner
 from local_stack.logs import open_log, size_of
 from local_stack.ports import listens
 from local_stack.processes.http_process import answers_ready
 from local_stack.processes.preloaded import Program
 from local_stack.stack_file import ProcessEntry, Stack
 
-#: How often a stack that starts or ends is looked at.
-LOOK_SECONDS: Final = 0.1
-#: A first end also keeps Kafka's start-up cache (90 s at most); the other parts have 20 to 30 s each.
-STOP_SECONDS: Final = 240.0
-#: Between taking a folder and writing down which process has it there are microseconds.
-SETTLE_SECONDS: Final = 1.0
-#: One question to one process of the stack.
-PROBE_SECONDS: Final = 3.0
+#: Between two looks at a stack that starts or ends.
+POLL_SECONDS: Final = 0.1
+#: The first end on a machine also writes Kafka's start-up cache (90 s at most); the other parts take up to 30 s each.
+STACK_STOP_SECONDS: Final = 240.0
+#: Grace for an owner that has locked the folder but not written its pid yet, which takes microseconds.
+OWNER_SECONDS: Final = 1.0
+#: For one process of the stack to answer whether it is ready.
+READY_ANSWER_SECONDS: Final = 3.0
 
 LOG: Final = "up.log"
 
 
-def detach(wanted: Wanted, program: Program) -> int:
-    """Start a stack behind and return once it is ready, or has said why not; Ctrl-C meanwhile ends it."""
+def detach(options: UpOptions, program: Program) -> int:
+    """Start a stack in the background; return once it is ready or has failed. Ctrl-C meanwhile ends it."""
     console = Console(highlight=False)
-    return in_a_sentence(console, lambda: _detach(wanted, program, console))
+    return explaining_errors(console, lambda: _detach(options, program, console))
 
 
-def _detach(wanted: Wanted, program: Program, console: Console) -> int:
-    require_own(wanted.folder, WAY_OUT)
-    with owned_folder(wanted.folder):
-        # Refused here, a folder in use, without permission or of somebody else's is one sentence on this terminal.
-        take(wanted.folder, console, adopted=require_own(wanted.folder, WAY_OUT))
-    log = wanted.folder / "logs" / LOG
+def _detach(options: UpOptions, program: Program, console: Console) -> int:
+    require_own(options.folder, CHOOSE_ANOTHER)
+    with owned_folder(options.folder):
+        # Checked here already, so that a refusal is on this terminal and not in the log.
+        mark_as_ours(options.folder, console, unmarked=require_own(options.folder, CHOOSE_ANOTHER))
+    log = options.folder / "logs" / LOG
     with open_log(log) as output:
         began = size_of(log)
         process = subprocess.Popen(  # noqa: S603 - our own program
-            [*program.command, "up", *_options(wanted)],
+            [*program.command, "up", *_arguments(options)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             start_new_session=True,
         )
     try:
-        stack = _until_ready(wanted.folder, process)
+        stack = _until_ready(options.folder, process)
     except KeyboardInterrupt:
         return _end(process, log, console)
     if stack is None:
@@ -74,13 +74,14 @@ def _detach(wanted: Wanted, program: Program, console: Console) -> int:
         return process.returncode or 1
     _show(console, stack, dict.fromkeys([entry.name for entry in stack.processes], True))
     console.print(
-        f"It runs on behind; `muster up --stop` ends it, `muster logs` shows what it says ({log}).", soft_wrap=True
+        f"It runs in the background: `muster up --stop` ends it, `muster logs` shows its output ({log}).",
+        soft_wrap=True,
     )
     return 0
 
 
-def _end(process: subprocess.Popen[bytes], log: Path, console: Console, within: float = STOP_SECONDS) -> int:
-    """End a start that was interrupted, and hasten it if it is interrupted again."""
+def _end(process: subprocess.Popen[bytes], log: Path, console: Console, within: float = STACK_STOP_SECONDS) -> int:
+    """End a start that was interrupted; each further interrupt makes it faster."""
     deadline = time.monotonic() + within
     while True:
         process.send_signal(signal.SIGINT)
@@ -98,33 +99,33 @@ def _still_there(pid: int, log: Path, seconds: float) -> str:
 
 
 def _until_ready(folder: Path, process: subprocess.Popen[bytes]) -> Stack | None:
-    """Return the stack once it is ready; None when the process has ended before."""
+    """Return the stack once it is ready; None where the process ends before."""
     while process.poll() is None:
         stack = stack_file.read(folder)
         if stack and stack.ready_at and (folder / TIMINGS_FILE).exists():
             return stack
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
     return None
 
 
-def _options(wanted: Wanted) -> list[str]:
-    ports = [part for option, port in wanted.ports.by_option().items() for part in (option, str(port))]
-    only = [] if wanted.only == ALL_PARTS else ["--only", ",".join(sorted(wanted.only))]
-    return ["--folder", str(wanted.folder), *ports, *only, *(["--verbose"] if wanted.verbose else [])]
+def _arguments(options: UpOptions) -> list[str]:
+    ports = [part for option, port in options.ports.by_option().items() for part in (option, str(port))]
+    only = [] if options.only == ALL_PARTS else ["--only", ",".join(sorted(options.only))]
+    return ["--folder", str(options.folder), *ports, *only, *(["--verbose"] if options.verbose else [])]
 
 
 def stop(folder: Path) -> int:
     """End the stack that runs on the folder as Ctrl-C would, and return once it has ended."""
     console = Console(highlight=False)
-    held = _settled_holder(folder)
-    if held is None or held.purpose == RESET:
-        resets = f"; `muster reset` (process {held.pid}) is at work there" if held else ""
+    current = _written_owner(folder)
+    if current is None or current.purpose == RESET:
+        resets = f"; `muster reset` (process {current.pid}) is running there" if current else ""
         console.print(f"No stack runs on {folder}{resets}.", soft_wrap=True)
         return 0
-    pid = held.pid
-    if not holds(pid, folder):
+    pid = current.pid
+    if not has_lock_open(pid, folder):
         console.print(
-            f"A stack runs on {folder}, but its process ({pid or 'unknown'}) cannot be seen from here: "
+            f"A stack runs on {folder}, but its process ({pid or 'unknown'}) cannot be reached from here: "
             "end it where it was started.",
             soft_wrap=True,
         )
@@ -136,26 +137,26 @@ def stop(folder: Path) -> int:
     except PermissionError:
         console.print(f"The stack on {folder} (process {pid}) is another user's: it was not ended.", soft_wrap=True)
         return 1
-    deadline = time.monotonic() + STOP_SECONDS
-    while owner(folder) == pid:
+    deadline = time.monotonic() + STACK_STOP_SECONDS
+    while (current := owner(folder)) and current.pid == pid:
         if time.monotonic() > deadline:
-            console.print(_still_there(pid, folder / "logs" / LOG, STOP_SECONDS), soft_wrap=True)
+            console.print(_still_there(pid, folder / "logs" / LOG, STACK_STOP_SECONDS), soft_wrap=True)
             return 1
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
     console.print(f"The stack on {folder} (process {pid}) has ended; its data stays.", soft_wrap=True)
     return 0
 
 
-def _settled_holder(folder: Path) -> Holder | None:
-    """Return who owns the folder; one that has only just taken it gets an instant to say which process it is."""
-    deadline = time.monotonic() + SETTLE_SECONDS
-    while (held := holder(folder)) and not holds(held.pid, folder) and time.monotonic() < deadline:
-        time.sleep(LOOK_SECONDS)
-    return held
+def _written_owner(folder: Path) -> Owner | None:
+    """Return who owns the folder; an owner that has only just locked it gets time to write its pid."""
+    deadline = time.monotonic() + OWNER_SECONDS
+    while (current := owner(folder)) and not has_lock_open(current.pid, folder) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    return current
 
 
-def status(folder: Path, *, as_json: bool) -> int:
-    """Show what runs on the folder and whether it is ready; return 0 if all of it is."""
+def show_status(folder: Path, *, as_json: bool) -> int:
+    """Show what runs on the folder and whether it is ready; return 0 only if all of it is."""
     stack = stack_file.read(folder)
     ready = asyncio.run(_probe(stack.processes)) if stack else {}
     if as_json:
@@ -177,16 +178,22 @@ async def _is_ready(entry: ProcessEntry) -> bool:
     if entry.port is None:
         return True
     try:
-        async with asyncio.timeout(PROBE_SECONDS):
+        async with asyncio.timeout(READY_ANSWER_SECONDS):
             return await (answers_ready(entry.port) if entry.url else listens(entry.port))
     except TimeoutError:
         return False
 
 
 def _report(folder: Path, stack: Stack | None, ready: dict[str, bool]) -> dict[str, Any]:
-    """Everything but the settings, which hold passwords."""
+    """Return everything for --json but the settings, which hold passwords."""
     if stack is None:
-        return {"folder": str(folder), "running": False, "supervisor_pid": owner(folder), "processes": []}
+        current = owner(folder)
+        return {
+            "folder": str(folder),
+            "running": False,
+            "supervisor_pid": current.pid if current else None,
+            "processes": [],
+        }
     shown = ("name", "pid", "port", "url", "log")
     entries = [
         {name: asdict(entry)[name] for name in shown} | {"ready": ready[entry.name]} for entry in stack.processes

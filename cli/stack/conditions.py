@@ -1,4 +1,4 @@
-"""What a machine must be like before a stack is started on it, and what to do when a child dies of the machine."""
+"""Checks of the machine before a stack is started on it, and advice where a child died because of the machine."""
 
 from __future__ import annotations
 
@@ -9,43 +9,44 @@ from typing import Final
 
 from local_stack.errors import ChildFailedError, LocalStackError
 
-#: A new stack takes 70 MB, its first minutes as much again in write-ahead log; below this PostgreSQL dies in mid-start.
+#: A new stack takes 70 MB, and in its first minutes as much again for write-ahead log; with less than this PostgreSQL
+#: dies while it starts.
 FREE_BYTES: Final = 256 * 1024 * 1024
-#: No clock that is right says less: this version did not exist.
+#: This version did not exist before; a clock that says an earlier time is wrong.
 RELEASED: Final = datetime(2026, 11, 1, tzinfo=UTC)
-#: A clock may be set back a little, by NTP or by hand; more mixes up the order of ids and what is fresh.
+#: A clock may be set back a little, by NTP or by hand; more disturbs the order of ids and the freshness of reads.
 SET_BACK: Final = timedelta(hours=1)
 
-_SET_IT: Final = "set it (on Linux: timedatectl set-ntp true), then start again"
+_SET_THE_CLOCK: Final = "set it (on Linux: timedatectl set-ntp true), then start again"
 
-#: Words of the system in a child's last lines, and what they mean for the person at the terminal.
+#: Messages of the system in a child's last lines, and what to do about each.
 _REMEDIES: Final = (
     ("No space left on device", "The disk of {folder} is full: make room, or choose another folder with --folder."),
     ("Disk quota exceeded", "Your quota on the disk of {folder} is used up: make room, or use another --folder."),
     ("Read-only file system", "The disk of {folder} is read-only: choose another folder with --folder."),
     (
         "There is insufficient memory for the Java Runtime",
-        "Kafka needs 512 MB of memory that are not free: end something.",
+        "Kafka needs 512 MB of memory, and they are not free: end another program.",
     ),
-    ("Cannot allocate memory", "The machine has no memory left: end something that uses much of it."),
+    ("Cannot allocate memory", "The machine has no memory left: end a program that uses much of it."),
 )
 
 
 def require_clock(folder: Path, now: datetime) -> None:
-    """See that the clock is not far off: ids and freshness are told by it, and certificates are checked with it.
+    """Refuse a clock that is far off: ids, freshness and checks of certificates depend on it.
 
     Raises:
-        LocalStackError: it is before this version was made, or well before this stack last ran.
+        LocalStackError: it says a time before this version was made, or well before this stack last ran.
     """
     if now < RELEASED:
         raise LocalStackError(
-            f"The clock of this machine says {now:%Y-%m-%d %H:%M} UTC, which is long past: {_SET_IT}."
+            f"The clock of this machine says {now:%Y-%m-%d %H:%M} UTC, which is in the past: {_SET_THE_CLOCK}."
         )
     last = _last_run(folder)
     if last is not None and now < last - SET_BACK:
         raise LocalStackError(
             f"The clock of this machine says {now:%Y-%m-%d %H:%M} UTC, but the stack on {folder} last ran at "
-            f"{last:%Y-%m-%d %H:%M} UTC: {_SET_IT}. If it was wrong then, `muster reset` starts anew."
+            f"{last:%Y-%m-%d %H:%M} UTC: {_SET_THE_CLOCK}. If it was wrong then, `muster reset` starts anew."
         )
 
 
@@ -55,10 +56,10 @@ def _last_run(folder: Path) -> datetime | None:
 
 
 def require_space(folder: Path) -> None:
-    """See that there is room to start in.
+    """Refuse a disk that is too full to start on.
 
     Raises:
-        LocalStackError: there is not.
+        LocalStackError: it is.
     """
     free = shutil.disk_usage(folder).free
     if free < FREE_BYTES:
@@ -69,6 +70,6 @@ def require_space(folder: Path) -> None:
 
 
 def remedy(failure: ChildFailedError, folder: Path) -> str:
-    """Return what to do about a child that died of its machine; nothing where the machine is not to blame."""
+    """Return what to do about a child that died because of the machine; empty where the machine is not the cause."""
     text = "\n".join([failure.what, *failure.last_lines])
     return next((advice.format(folder=folder) for words, advice in _REMEDIES if words in text), "")

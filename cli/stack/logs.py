@@ -1,25 +1,25 @@
-"""`muster logs`: what the processes of the local stack wrote, and write."""
+"""`muster logs`: shows what the processes of the local stack write."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from cli.local_settings import FOLDER_VARIABLE, stack_folder
-from cli.output import fail
+from cli.stack.discovery import FolderOption, stack_folder
 from cli.stack.screen import Screen
+from cli.terminal.output import fail
 from local_stack.logs import last_lines
 
 
 def logs(
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Processes; all without.")] = None,
-    folder: Annotated[Path | None, typer.Option(help="The stack's folder (.local).", envvar=FOLDER_VARIABLE)] = None,
+    folder: FolderOption = None,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of each from before.")] = 20,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
 ) -> None:
@@ -38,11 +38,10 @@ def logs(
             screen.line(name, line)
     if follow:
         with suppress(KeyboardInterrupt):
-            asyncio.run(_all(screen.follow(name, log) for name, log in chosen.items()))
+            asyncio.run(_follow(screen, chosen))
 
 
-async def _all(follows: Any) -> None:
+async def _follow(screen: Screen, logs: Mapping[str, Path]) -> None:
     async with asyncio.TaskGroup() as group:
-        for each in follows:
-            work: Coroutine[Any, Any, None] = each
-            group.create_task(work)
+        for name, log in logs.items():
+            group.create_task(screen.follow(name, log))

@@ -1,8 +1,8 @@
-"""`muster reset`: delete the local stack's data, after asking; the next start is a first one.
+"""`muster reset`: deletes the local stack's data, after asking, so that the next start is a first one.
 
-Only what a stack has made is deleted, and only in a folder that is a stack's (up_folder.py): never the folder's other
-contents, never through a link of somebody else's, and never while a stack runs on it. All of it is looked at before the
-first deletion, so a refusal leaves everything as it was.
+It deletes only what a stack has made, and only in a stack's folder (contents.py): never other contents of the folder,
+never through a link that is not ours, and never while a stack runs on it. Everything is checked before the first
+deletion, so that a refusal leaves everything as it was.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from typing import Annotated, Final
 
 import typer
 
-from cli.local_settings import FOLDER_VARIABLE, stack_folder
-from cli.output import fail, say
-from cli.stack.folder import is_empty_of_stacks, made_by_stack, mark, require_own
+from cli.stack.contents import is_empty_of_stacks, made_by_stack, mark, require_own
+from cli.stack.discovery import FolderOption, stack_folder
+from cli.terminal.output import fail, say
 from local_stack.errors import LocalStackError
 from local_stack.folder import RESET, end_orphans, owned_folder
 from local_stack.postgres.data import remove_cluster, remove_half_made, require_removable
 from local_stack.postgres.server import end_orphan
 
-WAY_OUT: Final = "If it is to go, delete it by hand."
+DELETE_BY_HAND: Final = "If it is to go, delete it by hand."
 
 
 def reset(
-    folder: Annotated[Path | None, typer.Option(help="The stack's folder (.local).", envvar=FOLDER_VARIABLE)] = None,
+    folder: FolderOption = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Delete users, events, secrets and logs of the local stack, after asking; downloads are kept."""
@@ -36,10 +36,10 @@ def reset(
         say(f"There is no stack's data in {where}.")
         return
     try:
-        require_own(where, WAY_OUT)  # before the lock file is made in a folder that is not ours
+        require_own(where, DELETE_BY_HAND)  # before a lock file is made in a folder that is not ours
         with owned_folder(where, RESET) as ownership:
-            require_own(where, WAY_OUT)
-            _look(where)
+            require_own(where, DELETE_BY_HAND)
+            _require_deletable(where)
             _ask(where, yes=yes)
             end_orphans(where)
             ownership.unswept = False
@@ -51,8 +51,8 @@ def reset(
     say(f"The stack's data in {where} is deleted; the next start makes a new one.")
 
 
-def _look(folder: Path) -> None:
-    """See that all that would be deleted can be, without deleting anything."""
+def _require_deletable(folder: Path) -> None:
+    """Refuse if something that would be deleted must not be; delete nothing."""
     made_by_stack(folder)
     require_removable(folder / "postgres" / "data")
 
@@ -67,16 +67,16 @@ def _ask(folder: Path, *, yes: bool) -> None:
 
 
 def _delete(folder: Path) -> None:
-    """Delete what the stack has made; whatever else is in its folders stays, and they with it."""
-    mark(folder)  # interrupted from here on, it can be run again
-    _look(folder)  # once more: the question may have stood for long
+    """Delete what the stack has made; a folder with other contents stays."""
+    mark(folder)  # if it is interrupted from here on, it can be run again
+    _require_deletable(folder)  # once more: it may be long since the question was asked
     data = folder / "postgres" / "data"
     for path in made_by_stack(folder):
         if path == data:
             end_orphan(data.resolve())
             remove_cluster(data)
         elif path.parent == folder and path.is_dir():
-            with suppress(OSError):  # something of somebody else's is in it
+            with suppress(OSError):  # it has other contents
                 path.rmdir()
         elif path.parent == data.parent and path.is_dir():
             remove_half_made(path.parent)

@@ -1,6 +1,6 @@
-"""What `muster up` shows: steps while they run and how long they took, what runs where, and what goes wrong.
+"""What `muster up` shows: each step with its time, what runs where, and what goes wrong.
 
-On a terminal steps have a spinner or a bar; elsewhere (a file, CI) each is one line when it is done.
+On a terminal a step has a spinner or a bar; elsewhere (a file, CI) it is one line when it is done.
 """
 
 import asyncio
@@ -24,14 +24,14 @@ from local_stack.stack_file import ProcessEntry
 # Lines of a log shown when its process dies and is started again: the reason, without drowning the terminal.
 LINES_AFTER_DEATH = 5
 
-# How often logs are looked at with --verbose: as good as at once for a reader, nothing for the machine.
-FOLLOW_SECONDS = 0.2
+# Between two looks at the logs with --verbose: at once for a reader, and next to no work for the machine.
+LOG_POLL_SECONDS = 0.2
 
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "bright_red", "bright_cyan", "bright_magenta")
 
 
 class _SecondsColumn(ProgressColumn):
-    """How long a step has taken, or took."""
+    """How long a step has taken so far, or took."""
 
     def render(self, task: Task) -> Text:
         seconds = task.finished_time if task.finished else task.elapsed
@@ -39,7 +39,7 @@ class _SecondsColumn(ProgressColumn):
 
 
 class _BarColumn(BarColumn):
-    """A bar for steps whose end is known while they run; nothing for the others."""
+    """A bar for steps whose amount of work is known; nothing for the others."""
 
     def render(self, task: Task) -> ProgressBar | Text:  # type: ignore[override] # a column may show anything
         return super().render(task) if task.fields["measured"] else Text()
@@ -52,7 +52,7 @@ class Screen:
     """Writes to the terminal; also the supervisor's observer."""
 
     def __init__(self, console: Console, age: float = 0.0) -> None:
-        """`age` is for how many seconds this process has existed already; the steps are counted from its beginning."""
+        """`age`: for how many seconds this process has existed; steps are timed from its beginning."""
         self.console = console
         self._birth = time.monotonic() - age
         self._began: dict[str, float] = {}
@@ -75,7 +75,7 @@ class Screen:
         return time.monotonic() - self._birth
 
     def timings(self) -> list[dict[str, str | float]]:
-        """Return each step: its name, when it began, in seconds since this process did, and how long it took."""
+        """Return each step: its name, its beginning in seconds since this process began, and how long it took."""
         return [
             {"step": name, "began": round(self._began.get(name, 0.0), 3), "seconds": round(seconds, 3)}
             for name, seconds in self.durations.items()
@@ -89,7 +89,7 @@ class Screen:
 
     @contextmanager
     def step(self, name: str, *, total: int | None = None) -> Iterator[Advance]:
-        """Show one step from its beginning to its end; yields a function that moves the bar where there is a total."""
+        """Show one step for the time of the context; yield a function that moves the bar, where there is a total."""
         began = time.monotonic()
         self._began[name] = began - self._birth
         task = self._progress.add_task(name, total=total, measured=total is not None)
@@ -105,34 +105,34 @@ class Screen:
     def started(self, child: Child) -> None:
         """A child is ready."""
         if child in self._seen:
-            self.console.print(f"[green]✓[/] {self._label(child)} is back (process {child.pid}).")
+            self.console.print(f"[green]✓[/] {self._coloured(child.name)} is back (process {child.pid}).")
         self._seen.add(child)
         self.on_change()
 
     def died(self, child: Child, what: str, restart_in: float) -> None:
-        """A child ended unasked."""
+        """A child ended unexpectedly."""
         self.console.print(
-            f"[bold red]✗[/] {self._label(child)} {escape(what)}; starting it again in {restart_in:.1f} s."
+            f"[bold red]✗[/] {self._coloured(child.name)} {escape(what)}; starting it again in {restart_in:.1f} s."
         )
         for line in child.last_lines(LINES_AFTER_DEATH):
             self.line(child.name, line)
 
     def stopping(self, children: Sequence[Child]) -> None:
         """Children are asked to end."""
-        self.console.print(f"Stopping {' and '.join(self._label(child) for child in children)} …")
+        self.console.print(f"Stopping {' and '.join(self._coloured(child.name) for child in children)} …")
 
     def line(self, name: str, text: str) -> None:
         """Show one line of a process's log."""
         self.console.print(f"{self._coloured(name)} [dim]│[/] {escape(text)}", soft_wrap=True, highlight=False)
 
     def failure(self, failure: ChildFailedError, remedy: str = "") -> None:
-        """Explain why the stack ends: the end of the log first, the reason and what to do last, where eyes are."""
+        """Explain why the stack ends: first the end of the log; last, where a reader looks, reason and remedy."""
         for line in failure.last_lines:
             self.console.print(f"[dim]│[/] {escape(line)}", soft_wrap=True, highlight=False)
         self.trouble(f"{failure}. {remedy}" if remedy else str(failure))
 
     def trouble(self, message: str) -> None:
-        """Show one message that says what is wrong and what to do."""
+        """Show a message that says what is wrong and what to do."""
         self.console.print(f"[bold red]✗[/] {escape(message)}", soft_wrap=True, highlight=False)
 
     def ready(self, entries: Sequence[ProcessEntry], logs: Path, commands: Sequence[tuple[str, str]]) -> None:
@@ -156,10 +156,7 @@ class Screen:
             lines, position = _complete_lines(log, position)
             for line in lines:
                 self.line(name, line)
-            await asyncio.sleep(FOLLOW_SECONDS)
-
-    def _label(self, child: Child) -> str:
-        return self._coloured(child.name)
+            await asyncio.sleep(LOG_POLL_SECONDS)
 
     def _coloured(self, name: str) -> str:
         colour = self._colours.setdefault(name, COLOURS[len(self._colours) % len(COLOURS)])
@@ -167,7 +164,7 @@ class Screen:
 
 
 def _complete_lines(log: Path, position: int) -> tuple[list[str], int]:
-    """Return the whole lines after the position and the position after them; starts over when the log was set aside."""
+    """Return the whole lines after the position, and the position after them; starts over in a new log."""
     if size_of(log) < position:
         position = 0
     if not log.exists():

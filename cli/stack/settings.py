@@ -1,7 +1,7 @@
-"""What the processes of the local stack are told: the settings that point them at its servers and at each other.
+"""The parts of a local stack, their ports, and the settings that point its processes at its servers and each other.
 
-A process gets the environment of the person at the terminal (so `WORKERS=4 make up` works) without what would point
-it at other servers, and runs in the data folder, where no `.env` of a checkout is found.
+A process inherits the environment of the person at the terminal (so `WORKERS=4 make up` works), without the variables
+that would point it at other servers. It runs in the data folder, where it finds no `.env` of a checkout.
 """
 
 import base64
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from local_stack.folder import FOLDER_VARIABLE
+from local_stack.folder import MARK_VARIABLE
 from local_stack.ports import LOCALHOST
-from local_stack.postgres.server import PostgresAddress
+from local_stack.postgres.server import ServerAddress
 from local_stack.private_file import read_or_make
 
 COMMAND_DATABASE = "muster_command"
@@ -31,7 +31,7 @@ _OTHER_SERVERS = {f"{owner}POSTGRES_{part}" for owner in ("", "COMMAND_", "QUERY
 _OTHER_BROKERS = ("KAFKA_BOOTSTRAP_SERVERS", "KAFKA_SECURITY_PROTOCOL", "KAFKA_SASL_", "KAFKA_SSL_")
 
 
-#: Each part of the stack and the servers without which it never becomes ready.
+#: Each part of the stack, and the servers without which it never becomes ready; in the order in which they are shown.
 _NEEDS: Final[dict[str, frozenset[str]]] = {
     "postgres": frozenset(),
     "kafka": frozenset(),
@@ -40,7 +40,6 @@ _NEEDS: Final[dict[str, frozenset[str]]] = {
     "relay": frozenset({"postgres", "kafka"}),
     "projectors": frozenset({"postgres", "kafka"}),
 }
-#: In the order in which they are shown.
 PARTS: Final = tuple(_NEEDS)
 ALL_PARTS: Final = frozenset(PARTS)
 SERVICES: Final = frozenset(part for part, servers in _NEEDS.items() if servers)
@@ -74,7 +73,7 @@ class Ports:
         }
 
 
-def stack_settings(folder: Path, ports: Ports, postgres: PostgresAddress) -> dict[str, str]:
+def stack_settings(folder: Path, ports: Ports, postgres: ServerAddress) -> dict[str, str]:
     """Return the settings with which any Muster command uses this stack."""
     return {
         "POSTGRES_USER": postgres.user,
@@ -97,16 +96,16 @@ def stack_settings(folder: Path, ports: Ports, postgres: PostgresAddress) -> dic
 def process_environment(folder: Path, settings: Mapping[str, str]) -> dict[str, str]:
     """Return the whole environment of one of our processes."""
     inherited = {name: value for name, value in os.environ.items() if not _points_elsewhere(name)}
-    return {**inherited, **settings, FOLDER_VARIABLE: str(folder)}
+    return {**inherited, **settings, MARK_VARIABLE: str(folder)}
 
 
 def _points_elsewhere(name: str) -> bool:
-    # PG… is read by asyncpg itself: a PGSSLMODE meant for another server would keep ours from being reached.
+    # asyncpg itself reads PG…: a PGSSLMODE meant for another server would make ours unreachable.
     return name in _OTHER_SERVERS or name.startswith((*_OTHER_BROKERS, "PG"))
 
 
 def _generated_secrets(folder: Path) -> dict[str, str]:
-    """Return this stack's own secrets; made once, since old cursors and idempotency records depend on them."""
+    """Return this stack's own secrets; they are made once, since cursors and idempotency records depend on them."""
     content: dict[str, str] = json.loads(read_or_make(folder / SECRETS_FILE, _make_secrets))
     return content
 

@@ -1,25 +1,19 @@
-"""`muster up`: the whole of Muster on this machine, or only some of its parts; in the foreground or behind.
+"""`muster up`: the whole of Muster on this machine, or some of its parts, in the foreground or in the background.
 
-The options are here; up_run.py runs a stack, up_background.py starts, stops and shows one that runs behind.
+Here are the options; foreground.py runs a stack, background.py starts, stops and shows one in the background.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cli.local_settings import FOLDER_VARIABLE, stack_folder
-from cli.output import fail
-from cli.stack.processes import muster
-from cli.stack.run import Wanted, exit_code
+from cli.stack.discovery import FolderOption, stack_folder
+from cli.stack.foreground import UpOptions, run_stack
+from cli.stack.local_stack import muster
 from cli.stack.settings import ALL_PARTS, PARTS, Ports, needed_servers
-
-Folder = Annotated[
-    Path | None, typer.Option(help="Where data, logs and stack.json are kept (.local).", envvar=FOLDER_VARIABLE)
-]
-Port = Annotated[int, typer.Option(min=1, max=65535, help="On 127.0.0.1.")]
+from cli.terminal.output import fail
 
 
 def _port(part: str, what: str) -> object:
@@ -27,7 +21,7 @@ def _port(part: str, what: str) -> object:
 
 
 def up(  # noqa: PLR0913, PLR0917 - each is an option of the command
-    folder: Folder = None,
+    folder: FolderOption = None,
     postgres_port: Annotated[int, _port("POSTGRES", "PostgreSQL")] = 5433,
     kafka_port: Annotated[int, _port("KAFKA", "Kafka")] = 9092,
     command_port: Annotated[int, _port("COMMAND", "the command API")] = 8000,
@@ -50,17 +44,17 @@ def up(  # noqa: PLR0913, PLR0917 - each is an option of the command
         fail("--json goes with --status: only that reports.", code=2)
     where = stack_folder(folder)
     if stop or status or detach:
-        from cli.stack import background as up_background  # noqa: PLC0415 - the foreground starts sooner without
+        from cli.stack import background  # noqa: PLC0415 - the foreground starts sooner without
 
         if stop:
-            raise typer.Exit(up_background.stop(where))
+            raise typer.Exit(background.stop(where))
         if status:
-            raise typer.Exit(up_background.status(where, as_json=as_json))
+            raise typer.Exit(background.show_status(where, as_json=as_json))
     ports = Ports(postgres_port, kafka_port, command_port, query_port, relay_port, projectors_port)
-    wanted = Wanted(where, ports, _parts(only), verbose=verbose)
+    options = UpOptions(where, ports, _parts(only), verbose=verbose)
     if detach:
-        raise typer.Exit(up_background.detach(wanted, muster()))
-    raise typer.Exit(exit_code(wanted, muster()))
+        raise typer.Exit(background.detach(options, muster()))
+    raise typer.Exit(run_stack(options, muster()))
 
 
 def _parts(only: str) -> frozenset[str]:

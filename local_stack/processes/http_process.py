@@ -1,4 +1,4 @@
-"""A process that tells over HTTP whether it is ready."""
+"""A child process that tells over HTTP whether it is ready."""
 
 import asyncio
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from local_stack.processes.preloaded import Preloaded
 
 
 class HttpProcess(Child):
-    """A program that answers `GET /readyz` (or another path) with 200 once it does its work."""
+    """A program that answers `GET /readyz` (or another path) with 200 once it is ready."""
 
     def __init__(  # noqa: PLR0913 - each is a property of the process
         self,
@@ -49,9 +49,9 @@ class HttpProcess(Child):
         """Return the folder it was given."""
         return self._folder
 
-    async def _spawn_into(self, log: int) -> RunningProcess:
-        copy = await self._preloaded.copy(self.command(), log) if self._preloaded else None
-        return copy or await super()._spawn_into(log)
+    async def _spawn(self) -> RunningProcess:
+        copy = await self._preloaded.copy(self.command(), self.log) if self._preloaded else None
+        return copy or await super()._spawn()
 
     async def is_ready(self) -> bool:
         """Tell whether the path answers 200."""
@@ -60,7 +60,7 @@ class HttpProcess(Child):
 
 async def answers_ready(port: int, path: str = "/readyz") -> bool:
     """Tell whether a process on 127.0.0.1 answers 200 for the path."""
-    # Spoken by hand: a client of any library takes longer to make than this takes to ask, and minds proxies.
+    # Without a library: creating its client takes longer than the whole request, and it would honour proxies.
     head = f"Host: {LOCALHOST}:{port}\r\nConnection: close"
     request = f"GET {path} HTTP/1.1\r\n{head}\r\n\r\n"
     try:

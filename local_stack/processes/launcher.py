@@ -1,13 +1,14 @@
-"""Becomes another program that dies with its parent; run as a file, never imported.
+"""Becomes another program that ends with its parent; run as a file, never imported.
 
     python -I -S launcher.py PARENT_PID DEATH_SIGNAL UID GID PROGRAM [ARGUMENT…]
 
-It drops from root to UID and GID where these are not `-`, asks Linux for DEATH_SIGNAL when the parent dies where that
-is not `-`, and executes PROGRAM. A small program of its own rather than a `preexec_fn`, which can deadlock in a process
-with threads. The order matters: Linux forgets the death signal when the user changes, and a parent that died before we
-asked is found by comparing pids. Elsewhere the watchdog alone ends what is left (watchdog.py).
+Where they are not `-`, it drops from root to UID and GID, and asks Linux for DEATH_SIGNAL when the parent ends. Then it
+executes PROGRAM. It is a program and no `preexec_fn`, which can deadlock in a process with threads. The order matters:
+Linux forgets the death signal when the user changes. A parent that ended before we asked is found by comparing pids.
+On other systems the watchdog alone ends what is left (watchdog.py).
 
-Only the standard library, and only what starts fast: this runs before every child.
+It runs before every child, so it imports only what starts fast: the standard library, and nothing of ours. That is why
+it has its own copy of what death_signal.py does.
 """
 
 import ctypes
@@ -28,7 +29,7 @@ def main(parent: int, death_signal: str, uid: str, gid: str, command: list[str])
         if libc.prctl(PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0) != 0:
             raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
         if os.getppid() != parent:
-            sys.exit("the parent died before this child began")
+            sys.exit("the parent ended before this child began")
     os.execv(command[0], command)  # noqa: S606 - no shell is wanted
 
 

@@ -1,59 +1,66 @@
-"""One import for many processes: a host that has imported a program's modules makes copies of itself.
+"""One import for many processes: the standard library's fork server imports a program's modules and forks it.
 
 Importing what a process of ours needs takes a second or two of processor time, nearly all of it the same for all of
-them. The host (preloaded_host.py) does it once, while the servers start, and forks a copy for every command wanted;
-a copy is a child of the supervisor like any other: its own session, log, death signal and exit code, and a name in the
-process list. The host ends when the stack is up; what dies later is started the ordinary way.
+them. The server imports once, while PostgreSQL and Kafka start; then it forks a copy for every command wanted. A copy
+is like any other child: it has its own session, log, death signal and exit code, and its own name in the process list.
+Only the first start of each command is a copy. What dies later is started the ordinary way, and so runs the code that
+is there by then.
 
-Linux only: elsewhere a fork without exec is not safe (macOS) or not there. Everywhere else, and where the host fails,
-`copy` gives None and the caller starts the program the ordinary way, which takes longer and changes nothing else.
+Linux only: elsewhere a fork without exec is not safe (macOS) or not there. There, and where the server fails, `copy`
+gives None and the caller starts the program the ordinary way, which takes longer and changes nothing else.
 """
 
 import asyncio
-import ctypes
+import importlib
 import json
+import multiprocessing
 import os
-import socket
+import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-from local_stack.logs import open_log
-from local_stack.processes.child import RunningProcess, spawn
-from local_stack.processes.preloaded_host import DEATH_SIGNAL
+import setproctitle
 
-PR_SET_CHILD_SUBREAPER = 36  # from linux/prctl.h
+from local_stack.logs import open_log
+from local_stack.processes.death_signal import die_with_parent
 
 # The imports take 2 s; on a machine so loaded that they take longer than this, ordinary starts would fail as well.
 LOADED_SECONDS = 60.0
-COPY_SECONDS = 10.0  # a fork takes milliseconds
-ANSWER_BYTES = 64  # one word or one number
-END_SECONDS = 5.0  # it ends as soon as its socket is closed
 
-# Where a copy writes its own command line over the host's: room for the arguments that come after the program.
-TITLE_ROOM = 200
+# Tells the fork server, as JSON, its supervisor's pid, its log and the modules: it takes no arguments of ours.
+TOLD_VARIABLE = "MUSTER_FORK_SERVER"
+
+# Without it a new title would also overwrite the environment, by which the folder's owner finds orphans.
+KEEP_ENVIRONMENT = {"SPT_NOENV": "1"}
+
+_FORKING = multiprocessing.get_context("forkserver")
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What the host imports and what a copy calls."""
+    """What the server imports and what a copy calls."""
 
     command: tuple[str, ...]  # how the program is started the ordinary way
     entry: str  # "module:function", called without arguments once sys.argv is set
     modules: tuple[str, ...]
 
 
-class CopiedProcess:
-    """A copy, as its supervisor sees it; speaks like asyncio's own process."""
+class ForkedProcess:
+    """A process of the fork server's; it has what `Child` needs of asyncio's own."""
 
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
+    def __init__(self, process: ForkServerProcess) -> None:
+        assert process.pid is not None
+        self.pid = process.pid
         self.returncode: int | None = None
+        self._process = process
         self._loop = asyncio.get_running_loop()
         self._ended = asyncio.Event()
-        self._descriptor = os.pidfd_open(pid)
-        self._loop.add_reader(self._descriptor, self._collect)
+        self._loop.add_reader(process.sentinel, self._collect)
 
     async def wait(self) -> int:
         """Return the exit code once it has ended (negative: the signal that ended it)."""
@@ -61,169 +68,109 @@ class CopiedProcess:
         assert self.returncode is not None
         return self.returncode
 
+    def send_signal(self, number: int) -> None:
+        """Send it a signal; harmless when it has ended."""
+        if self.returncode is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
     def kill(self) -> None:
         """End it at once; harmless when it has ended."""
-        if self.returncode is None:
-            os.kill(self.pid, 9)
+        self.send_signal(signal.SIGKILL)
 
     def _collect(self) -> None:
-        self._loop.remove_reader(self._descriptor)
-        os.close(self._descriptor)
-        _, status = os.waitpid(self.pid, 0)  # the descriptor says that it has ended: this does not wait
-        self.returncode = os.waitstatus_to_exitcode(status)
+        self._loop.remove_reader(self._process.sentinel)
+        self._process.join()
+        self.returncode = self._process.exitcode
+        self._process.close()
         self._ended.set()
 
 
 class Preloaded:
-    """The host and the way to its copies; `start` returns at once, the first `copy` waits for the imports."""
+    """A program in the fork server, one in each supervisor; `start` returns at once, `copy` waits for the imports."""
 
-    def __init__(
-        self,
-        program: Program,
-        environment: Mapping[str, str],
-        folder: Path,
-        log: Path,
-        *,
-        copy_seconds: float = COPY_SECONDS,
-    ) -> None:
+    def __init__(self, program: Program, environment: Mapping[str, str], folder: Path, log: Path) -> None:
         self._program = program
         self._environment = environment
         self._folder = folder
         self._log = log
-        self._host: RunningProcess | None = None
-        self._socket: socket.socket | None = None
         self._loaded: asyncio.Task[bool] | None = None
-        self._turn = asyncio.Lock()
-        self._copy_seconds = copy_seconds
-        self._late: asyncio.Task[None] | None = None  # ends what a host that was given up still makes
 
     async def start(self) -> None:
-        """Start the host where this system can; its imports go on while others work."""
-        if not _possible():
+        """Start the server where this system can; its imports go on while others work."""
+        if sys.platform != "linux":
             return
-        # Copies lose their parent, the host, at birth: the kernel then gives them to us.
-        _set_subreaper(wanted=True)
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setblocking(False)
-        try:
-            with open_log(self._log) as log:
-                self._host = await spawn(
-                    self._command(theirs.fileno()),
-                    environment=self._environment,
-                    folder=self._folder,
-                    account=None,
-                    death_signal=DEATH_SIGNAL,
-                    output=log.fileno(),
-                    inherited=(theirs.fileno(),),
-                )
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        self._socket = ours
-        self._loaded = asyncio.create_task(self._has_loaded())
+        entry = self._program.entry.partition(":")[0]
+        told = {"supervisor": os.getpid(), "log": str(self._log), "modules": [entry, *self._program.modules]}
+        _FORKING.set_forkserver_preload(["local_stack.processes.fork_server"])
+        with _environment({**self._environment, **KEEP_ENVIRONMENT, TOLD_VARIABLE: json.dumps(told)}):
+            forkserver.ensure_running()
+        self._loaded = asyncio.create_task(_has_loaded())
 
     async def loaded(self) -> bool:
-        """Return once the imports are done; False where there is no host or it failed."""
+        """Return once the imports are done; False where there is no server or it failed."""
         return self._loaded is not None and await asyncio.shield(self._loaded)
 
-    async def copy(self, command: Sequence[str], output: int) -> CopiedProcess | None:
-        """Make a copy that goes on as this command of the program, writing to a descriptor; None if that cannot be."""
-        arguments = list(command[len(self._program.command) :])
-        if list(command) != [*self._program.command, *arguments] or not await self.loaded():
+    async def copy(self, command: Sequence[str], log: Path) -> ForkedProcess | None:
+        """Fork a process that goes on as this command of the program, writing to a log; None if that cannot be."""
+        count = len(self._program.command)
+        if tuple(command[:count]) != self._program.command or not await self.loaded():
             return None
-        request = json.dumps({"command": list(command), "arguments": arguments}).encode()
-        async with self._turn:
-            return await self._ask(self._socket, request, output) if self._socket else None
-
-    async def _ask(self, control: socket.socket, request: bytes, output: int) -> CopiedProcess | None:
-        """Ask for one copy; a host whose answer was not waited for to its end is asked nothing more."""
+        arguments = (self._program, list(command), dict(self._environment), self._folder, log)
+        process = _FORKING.Process(target=_become, args=arguments)
         try:
-            socket.send_fds(control, [request], [output])
-        except OSError:
+            process.start()  # some milliseconds, in which nothing can cancel it
+        except (EOFError, OSError):
             return None
-        answer = asyncio.create_task(_receive(control))
-        try:
-            await asyncio.wait({answer}, timeout=self._copy_seconds)
-        finally:
-            if not answer.done():
-                self._give_up(control, answer)
-        return CopiedProcess(int(answer.result())) if answer.done() and answer.result() else None
-
-    def _give_up(self, control: socket.socket, answer: asyncio.Task[bytes]) -> None:
-        """Ask this host no more: what it still answers would be taken for the answer to the next request."""
-        self._socket = None
-        control.shutdown(socket.SHUT_WR)  # it ends once it has read this
-        self._late = asyncio.create_task(_end_late(control, answer))
+        return ForkedProcess(process)
 
     async def end(self) -> None:
-        """End the host; the copies go on. Harmless when there is none."""
+        """Make no more copies. The server stays: it collects the exit codes of those that run, and dies with us."""
         if self._loaded is not None:
             self._loaded.cancel()
             await asyncio.gather(self._loaded, return_exceptions=True)
             self._loaded = None
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
-        if self._host is not None:
-            try:
-                await asyncio.wait_for(self._host.wait(), END_SECONDS)
-            except TimeoutError:
-                self._host.kill()
-                await self._host.wait()
-            self._host = None
-            if self._late is not None:
-                await asyncio.wait({self._late}, timeout=END_SECONDS)  # with the host its end of the socket is gone
-                self._late.cancel()
-                self._late = None
-            _set_subreaper(wanted=False)
-
-    async def _has_loaded(self) -> bool:
-        assert self._socket is not None
-        try:
-            return bool(await asyncio.wait_for(_receive(self._socket), LOADED_SECONDS))
-        except TimeoutError:
-            return False
-
-    def _command(self, descriptor: int) -> list[str]:
-        title = " " * (len(" ".join([sys.executable, *self._program.command])) + TITLE_ROOM)
-        host = [sys.executable, "-P", "-m", "local_stack.processes.preloaded_host"]
-        return [*host, str(descriptor), str(os.getpid()), self._program.entry, ",".join(self._program.modules), title]
 
 
-async def _receive(control: socket.socket) -> bytes:
-    """Return the host's next message; empty when it has gone."""
+async def _has_loaded() -> bool:
+    """Fork a process that does nothing: the server does so when its imports are done."""
+    process = _FORKING.Process(target=int, daemon=True)
     try:
-        return await asyncio.get_running_loop().sock_recv(control, ANSWER_BYTES)
-    except OSError:
-        return b""
-
-
-async def _end_late(control: socket.socket, answer: asyncio.Task[bytes]) -> None:
-    """Kill the copies that nobody waits for any more, until the host has gone."""
-    try:
-        while pid := await answer:
-            late = CopiedProcess(int(pid))
-            late.kill()
-            await late.wait()
-            answer = asyncio.create_task(_receive(control))
-    finally:
-        control.close()
-
-
-def _possible() -> bool:
-    """Tell whether this system has what copies need: pidfds (Linux 5.3), sub-reapers, death signals."""
-    if sys.platform != "linux":
-        return False
-    try:
-        os.close(os.pidfd_open(os.getpid()))
-    except OSError:
+        await asyncio.wait_for(asyncio.to_thread(process.start), LOADED_SECONDS)
+    except (EOFError, OSError, TimeoutError):
         return False
     return True
 
 
-def _set_subreaper(*, wanted: bool) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(PR_SET_CHILD_SUBREAPER, int(wanted), 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER) failed")
+def _become(program: Program, command: list[str], environment: dict[str, str], folder: Path, log: Path) -> None:
+    """Go on as the program, with everything a process has that was started for it alone."""
+    server = os.getsid(0)  # it leads the session that this process was born into
+    os.setsid()
+    with open_log(log) as output:
+        os.dup2(output.fileno(), 1)
+        os.dup2(output.fileno(), 2)
+    die_with_parent(server, signal.SIGTERM)
+    os.chdir(folder)
+    arguments = command[len(program.command) :]
+    script = command[-len(arguments) - 1]
+    # Before the environment changes: it is by the first one that setproctitle finds where the command line is.
+    setproctitle.setproctitle(" ".join([sys.executable, *command]))
+    setproctitle.setthreadtitle(Path(script).name)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = [script, *arguments]
+    module, _, function = program.entry.partition(":")
+    getattr(importlib.import_module(module), function)()
+
+
+@contextmanager
+def _environment(environment: Mapping[str, str]) -> Iterator[None]:
+    """Have what is started within the context inherit this environment; the fork server can be given none."""
+    ours = dict(os.environ)
+    try:
+        os.environ.clear()
+        os.environ.update(environment)
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(ours)

@@ -1,11 +1,11 @@
-"""Keeps a set of children running: restarts what dies, gives up on what keeps dying, stops all in order.
+"""Keeps a set of children running: restarts those that die, gives up on one that keeps dying, stops all in order.
 
-A death is an exit nobody asked for, and also a restart that does not become ready. After each the child is started
-again, later every time; after `DEATHS` of one child within `DEATHS_WITHIN_SECONDS` the supervisor reports it as a
-failure, because what dies that often will not be healed by starting it once more.
+A death is an exit that nobody asked for, or a restart that does not become ready. After each death the child is started
+again, after a longer pause each time. After `DEATHS` deaths of one child within `DEATHS_WITHIN_SECONDS` the supervisor
+reports a failure, since one more start would not help.
 
-The order of events: `start` (any number of times, several children side by side), `until_failure` to wait on, `stop`
-always, also after a start that failed half-way. `stop` leaves no child running.
+Use: `start`, any number of times, with several children at once; then wait on `until_failure`; `stop` always, also
+after a start that failed half-way. `stop` leaves no child running.
 """
 
 import asyncio
@@ -20,14 +20,14 @@ from local_stack.processes.child import Child, describe_exit
 DEATHS = 5
 DEATHS_WITHIN_SECONDS = 60.0
 
-# 0.2, 0.4, 0.8, 1.6 s: a hiccup costs nothing, and five instant deaths are over in 3 s, within any patience.
+# 0.2, 0.4, 0.8, 1.6 s: a hiccup costs nothing, and five instant deaths take only 3 s.
 FIRST_BACK_OFF_SECONDS = 0.2
 LONGEST_BACK_OFF_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How often a child may die, and how long to wait before starting it again."""
+    """How often a child may die, and how long to wait before each restart."""
 
     deaths: int = DEATHS
     within_seconds: float = DEATHS_WITHIN_SECONDS
@@ -40,13 +40,13 @@ class Patience:
 
 
 class Observer(Protocol):
-    """Is told what happens to the children, for the person at the terminal and for the stack file."""
+    """Hears what happens to the children, for the person at the terminal and for stack.json."""
 
     def started(self, child: Child) -> None:
         """A child is ready, for the first time or again."""
 
     def died(self, child: Child, what: str, restart_in: float) -> None:
-        """A child ended unasked, or did not become ready; it is started again in so many seconds."""
+        """A child ended unexpectedly, or did not become ready; it is started again in so many seconds."""
 
     def stopping(self, children: Sequence[Child]) -> None:
         """These children are asked to end."""
@@ -79,7 +79,7 @@ class Supervisor:
         return await self._failure_future()
 
     async def stop(self, order: Sequence[Sequence[Child]], hasten: asyncio.Event) -> None:
-        """End all, group after group, the members of a group side by side; once `hasten` is set, kill what is left."""
+        """End all, group after group, a group's members at the same time; once `hasten` is set, kill those left."""
         for watch in self._watches.values():
             watch.cancel()
         await asyncio.gather(*self._watches.values(), return_exceptions=True)
@@ -95,10 +95,10 @@ class Supervisor:
         self._watches[child] = asyncio.create_task(self._watch(child), name=f"watch-{child.name}")
 
     async def _watch(self, child: Child) -> None:
-        """Bring the child back after every death, until it has died too often."""
+        """Start the child again after every death, until it has died too often."""
         deaths: deque[float] = deque(maxlen=self._patience.deaths)
         while True:
-            what = f"ended unasked ({describe_exit(await child.wait())})"
+            what = f"ended unexpectedly ({describe_exit(await child.wait())})"
             while what:
                 deaths.append(asyncio.get_running_loop().time())
                 if self._too_often(deaths):
@@ -107,7 +107,7 @@ class Supervisor:
                 what = await self._bring_back(child, what, self._patience.back_off(len(deaths)))
 
     async def _bring_back(self, child: Child, what: str, back_off: float) -> str:
-        """Start the child again after a while; return why it failed, nothing if it is ready."""
+        """Start the child again after a while; return why that failed, or an empty string."""
         self._observer.died(child, what, back_off)
         await asyncio.sleep(back_off)
         try:
@@ -118,7 +118,7 @@ class Supervisor:
         return ""
 
     def _too_often(self, deaths: deque[float]) -> bool:
-        """Tell whether the recent deaths are as many as are bearable; forgets those long past."""
+        """Tell whether there were too many recent deaths; forget those that are not recent."""
         horizon = asyncio.get_running_loop().time() - self._patience.within_seconds
         while deaths and deaths[0] < horizon:
             deaths.popleft()
@@ -138,7 +138,7 @@ class Supervisor:
 
 
 async def _end(child: Child, hasten: asyncio.Event) -> None:
-    """Stop the child; kill it as soon as haste is wanted."""
+    """Stop the child; kill it as soon as `hasten` is set."""
     stop = asyncio.create_task(child.stop())
     haste = asyncio.create_task(hasten.wait())
     await asyncio.wait({stop, haste}, return_when=asyncio.FIRST_COMPLETED)

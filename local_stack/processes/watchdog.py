@@ -1,7 +1,7 @@
-"""The supervisor's side of the watchdog: tells it which children run, and keeps it running.
+"""The supervisor's side of the watchdog: tells its process which children run, and keeps it running.
 
-Its process (watchdog_process.py) notices by the end of a pipe that the supervisor is gone. Where the kernel sends death
-signals it is the second line: it also ends a child that ignores them.
+The process (watchdog_process.py) reads a pipe whose end means that the supervisor is gone. Where the kernel sends death
+signals it comes second: it also ends a child that ignores its signal.
 """
 
 import asyncio
@@ -11,13 +11,13 @@ from pathlib import Path
 
 PROGRAM = Path(__file__).with_name("watchdog_process.py")
 
-# It dies only by a kill; started again at once it would spin where no process can be made.
+# It ends unasked only if it is killed. Without a pause, restarts would spin where no process can be made.
 RESTART_SECONDS = 1.0
-END_SECONDS = 5.0  # it ends as soon as it has read its last line
+LAST_LINE_SECONDS = 5.0  # it ends as soon as it has read its last line
 
 
 class Watchdog:
-    """Watches from `start` to `end`; children may come and go in between, and before."""
+    """Watches from `start` to `end`; children may be added and removed at any time, also before."""
 
     def __init__(self, *, grace_seconds: float | None = None) -> None:
         self._grace = "-" if grace_seconds is None else str(grace_seconds)
@@ -46,7 +46,7 @@ class Watchdog:
             self._tell(f"-{pid}\n")
 
     async def end(self) -> None:
-        """End it: whatever still runs is left alone. Harmless when it never started."""
+        """End it and leave alone whatever still runs; harmless when it never started."""
         if self._keeper is None or self._process is None:
             return
         self._keeper.cancel()
@@ -54,13 +54,13 @@ class Watchdog:
         self._keeper = None
         self._tell("end\n")
         try:
-            await asyncio.wait_for(self._process.communicate(), END_SECONDS)
+            await asyncio.wait_for(self._process.communicate(), LAST_LINE_SECONDS)
         except TimeoutError:
             self._process.kill()
             await self._process.wait()
 
     async def _spawn(self) -> None:
-        # As arguments, not as its first lines: it knows them even if we die before we could write.
+        # As arguments and not as its first lines, so that it knows them even if we die before we can write.
         known = dict(self._children)
         self._process = await asyncio.create_subprocess_exec(
             *(
@@ -90,6 +90,6 @@ class Watchdog:
             await self._spawn()
 
     def _tell(self, line: str) -> None:
-        # A few dozen bytes a child: the pipe never fills, so there is nothing to drain.
+        # A few dozen bytes for each child: the pipe never fills, so there is nothing to drain.
         if self._process and self._process.stdin and not self._process.stdin.is_closing():
             self._process.stdin.write(line.encode())

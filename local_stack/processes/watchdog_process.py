@@ -5,10 +5,10 @@
 GRACE is in seconds, `-` for GRACE_SECONDS; the pairs are the children that run already.
 
 The supervisor writes one line for each change: `+PID SIGNAL` for a child that runs, `-PID` for one that has ended. End
-of file means that the supervisor is gone, however it went: each child left gets its signal and, after GRACE_SECONDS,
-SIGKILL with its whole process group. A supervisor that ends in order writes `end` first.
+of file means that the supervisor is gone, however it ended: each child left gets its signal and, after GRACE, SIGKILL
+for its whole process group. A supervisor that ends in order writes `end` first.
 
-The kernel's death signal (launcher.py) is quicker, but only Linux has it and a child may ignore it.
+The kernel's death signal (launcher.py) is faster, but only Linux has it, and a child may ignore it.
 """
 
 import os
@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 
-#: As long as an orderly end of the slowest of ours takes; the next start would wait for it no longer either.
+#: As long as the slowest child takes to end in order.
 GRACE_SECONDS = 20.0
 POLL_SECONDS = 0.05
 
@@ -24,7 +24,7 @@ POLL_SECONDS = 0.05
 def main() -> None:
     """Follow the supervisor's lines to their end."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # it ends with the supervisor, not with the terminal
+        signal.signal(number, signal.SIG_IGN)  # it ends with the supervisor and not with the terminal
     grace, *known = sys.argv[1:]
     children = {int(pid): int(death_signal) for pid, _, death_signal in (pair.partition(":") for pair in known)}
     for line in sys.stdin:
@@ -35,11 +35,11 @@ def main() -> None:
             children[int(pid)] = int(death_signal)
         else:
             children.pop(int(pid), None)
-    end(children, GRACE_SECONDS if grace == "-" else float(grace))
+    end_children(children, GRACE_SECONDS if grace == "-" else float(grace))
 
 
-def end(children: dict[int, int], grace: float) -> None:
-    """Ask all of them to end, and kill what is left of their groups once the grace is over."""
+def end_children(children: dict[int, int], grace: float) -> None:
+    """Ask all of them to end; after the grace, kill what is left of their groups."""
     for pid, number in children.items():
         _send(pid, number)
     deadline = time.monotonic() + grace
@@ -50,7 +50,7 @@ def end(children: dict[int, int], grace: float) -> None:
 
 
 def _send(pid: int, number: int) -> bool:
-    """Signal a child's process group, which it leads; tell whether anybody was there."""
+    """Signal the process group that a child leads; tell whether anybody was in it."""
     try:
         os.killpg(pid, number)
     except (ProcessLookupError, PermissionError):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.installation import build_wheel, install
+from tests.acceptance.installing.installation import build_wheel, install
 from tests.acceptance.stack import Stack
 from tests.infrastructure import throwaway_folder
 

@@ -24,7 +24,7 @@ from outbox.settings import RelaySettings
 
 TABLE: Final = "faststream_outbox"
 QUEUE: Final = "users"
-#: How often it is looked how many rows are left.
+#: Between two looks at how many rows are left.
 LOOK_SECONDS: Final = 0.02
 #: Its first fetch comes within its longest interval.
 START_SECONDS: Final = 30.0
@@ -84,7 +84,7 @@ async def _relaying(
         apply_types=not tuning,
         logger=None,
     )
-    # Without a logger: two lines an event would cost it more than anything else.
+    # Without a logger, since two lines for each event would cost more than all the rest.
     source = OutboxBroker(engine, outbox_table=table, logger=None, apply_types=not tuning)
 
     @kafka.publisher(settings.events_topic)

@@ -23,11 +23,11 @@ from chassis.identifiers import new_id
 
 
 class Base(DeclarativeBase):
-    """The registry."""
+    """The guide's metadata."""
 
 
 class User(Base):
-    """A user's row."""
+    """The row of a user."""
 
     __tablename__ = "guide_users"
 
@@ -49,7 +49,7 @@ class UserCreate(BaseModel):
 
 
 class UserResponse(BaseModel):
-    """A user as the guide answers it."""
+    """A user in the guide's answers."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -62,7 +62,7 @@ class UserResponse(BaseModel):
 
 
 def create_app() -> FastAPI:
-    """The app, its engine opened by its lifespan."""
+    """Create the app, whose lifespan opens the engine."""
     engine = create_async_engine(os.environ["GUIDE_DATABASE_URL"], pool_size=20, max_overflow=10)
     app = FastAPI(lifespan=_lifespan(engine))
     _add_routes(app, async_sessionmaker(engine, expire_on_commit=False))

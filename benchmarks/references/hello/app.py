@@ -4,7 +4,7 @@ from fastapi import FastAPI
 
 
 def create_app() -> FastAPI:
-    """One route that answers a constant."""
+    """Create an app with one route that answers a constant."""
     app = FastAPI()
 
     @app.get("/hello")

@@ -18,15 +18,15 @@ from benchmarks.running.rounds import Sample
 from chassis.kafka.client import client_arguments
 from chassis.settings import Kafka
 
-#: As the relay's: a page of events is a few batches.
+#: The size of the relay's batches: a page of events is a few of them.
 BATCH_BYTES: Final = 512 * 1024
-#: Everything must be acknowledged by then.
+#: For everything to be acknowledged.
 SEND_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What is sent."""
+    """One record to be sent."""
 
     key: bytes
     value: bytes | None
@@ -35,7 +35,7 @@ class Message:
 
 @asynccontextmanager
 async def producing(settings: Kafka) -> AsyncIterator[AIOKafkaProducer]:
-    """A producer, started and always stopped."""
+    """Yield a started producer, and stop it in any case."""
     producer = AIOKafkaProducer(
         **client_arguments(settings), enable_idempotence=True, compression_type="lz4", max_batch_size=BATCH_BYTES
     )
@@ -47,7 +47,7 @@ async def producing(settings: Kafka) -> AsyncIterator[AIOKafkaProducer]:
 
 
 async def send(settings: Kafka, topic: str, messages: Sequence[Message]) -> Sample:
-    """Messages a second with `send()`, all acknowledged; part `cpu` is this process's milliseconds a message."""
+    """Return acknowledged messages per second with `send()`; part `cpu` is this process's milliseconds for each."""
     async with producing(settings) as producer:
         await producer.partitions_for(topic)
         start, cpu = time.perf_counter(), time.process_time()
@@ -58,7 +58,7 @@ async def send(settings: Kafka, topic: str, messages: Sequence[Message]) -> Samp
 
 
 async def send_batches(settings: Kafka, topic: str, messages: Sequence[Message]) -> Sample:
-    """Messages a second in batches made with `create_batch()`, keys keeping their partitions; `cpu` as above."""
+    """Return messages per second in batches of `create_batch()`, each key on its partition; `cpu` as above."""
     async with producing(settings) as producer:
         partitions = sorted(await producer.partitions_for(topic))
         start, cpu = time.perf_counter(), time.process_time()

@@ -16,7 +16,7 @@ STATEMENT_SECONDS: Final = 10.0
 async def direct(
     address: PostgresAddress, sql: str, arguments: Callable[[], Sequence[Any]], *, clients: int, seconds: float
 ) -> Sample:
-    """Executions a second, each by one of so many connections with arguments of its own."""
+    """Return executions per second, each on one of `clients` connections with arguments of its own."""
     pool = await asyncpg.create_pool(
         **address.connect_arguments, min_size=clients, max_size=clients, command_timeout=STATEMENT_SECONDS
     )

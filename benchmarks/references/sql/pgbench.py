@@ -15,12 +15,12 @@ from local_stack.postgres.unprivileged import unprivileged_account
 
 #: pgbench measures whole seconds.
 LEAST_SECONDS: Final = 1
-#: Beyond the seconds it was told: connecting, and ending.
+#: Beyond the seconds it was told, for connecting and ending.
 GRACE_SECONDS: Final = 30.0
 
 
 class PgbenchError(Exception):
-    """pgbench did not do it; the message is its own."""
+    """pgbench failed; the message is its own."""
 
 
 async def pgbench(  # noqa: PLR0913 - a run has these parts

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.import_users import CHUNK_LINES
+from cli.importing.chunks import CHUNK_LINES
 
 FEW, MANY = 10 * CHUNK_LINES, 100 * CHUNK_LINES
 #: What is read and answered beside the chunk may differ by its buffers; 20 bytes kept of each line would be more.

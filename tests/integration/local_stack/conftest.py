@@ -1,15 +1,9 @@
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.infrastructure import throwaway_folder
-
 
 @pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder that PostgreSQL's user can reach, unlike pytest's own where we are root."""
-    made = throwaway_folder()
-    yield made
-    shutil.rmtree(made)
+def folder(server_folder: Path) -> Path:
+    """Return a folder that PostgreSQL's user can reach, unlike pytest's own where we are root."""
+    return server_folder

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from local_stack.errors import FolderInUseError, LocalStackError
-from local_stack.folder import FOLDER_VARIABLE, end_orphans, holds, owned_folder, owner
+from local_stack.folder import MARK_VARIABLE, STACK, Owner, end_orphans, has_lock_open, owned_folder, owner
 from local_stack.private_file import read_or_make
 from local_stack.stack_file import ENVIRONMENT_FILE, FILE_NAME, ProcessEntry, Stack, read, remove, write
 
@@ -41,7 +41,7 @@ def test_a_lock_file_that_was_deleted_while_another_waited_for_it_is_nobodys(fol
         threading.Timer(0.05, delete_and_let_go).start()
 
         with owned_folder(folder):
-            assert owner(folder) == os.getpid()
+            assert owner(folder) == Owner(os.getpid(), STACK)
             with pytest.raises(FolderInUseError):
                 owned_folder(folder).__enter__()
 
@@ -71,9 +71,9 @@ def test_an_owner_that_was_killed_is_told_from_one_that_ended_in_order(folder: P
 
 def test_only_the_process_that_holds_the_lock_counts_as_its_holder(folder: Path) -> None:
     with owned_folder(folder):
-        assert holds(os.getpid(), folder)
+        assert has_lock_open(os.getpid(), folder)
 
-    assert not holds(os.getpid(), folder)
+    assert not has_lock_open(os.getpid(), folder)
 
 
 @pytest.mark.parametrize("place", [".", "data", "data/below"])
@@ -88,8 +88,8 @@ def test_refuses_a_folder_where_there_is_a_file_and_names_it(folder: Path, place
 def test_ends_only_the_processes_that_carry_the_folders_mark(folder: Path) -> None:
     pause = [sys.executable, "-c", "import signal; signal.pause()"]
     with (
-        subprocess.Popen(pause, env={**os.environ, FOLDER_VARIABLE: str(folder)}) as orphan,
-        subprocess.Popen(pause, env={**os.environ, FOLDER_VARIABLE: str(folder / "other")}) as stranger,
+        subprocess.Popen(pause, env={**os.environ, MARK_VARIABLE: str(folder)}) as orphan,
+        subprocess.Popen(pause, env={**os.environ, MARK_VARIABLE: str(folder / "other")}) as stranger,
     ):
         try:
             ended = end_orphans(folder)
@@ -115,7 +115,7 @@ def test_the_stack_file_is_private_and_read_back_whole(folder: Path) -> None:
         write(stack)
 
         assert read(folder) == stack
-    assert stack.environment == {"POSTGRES_PASSWORD": "secret"}
+    assert stack.settings == {"POSTGRES_PASSWORD": "secret"}
     for name in (FILE_NAME, ENVIRONMENT_FILE):
         assert stat.S_IMODE((folder / name).stat().st_mode) == 0o600
     assert (folder / ENVIRONMENT_FILE).read_text() == "POSTGRES_PASSWORD=secret\n"
@@ -136,7 +136,7 @@ def test_who_looks_whether_a_folder_is_owned_does_not_keep_its_owner_out(folder:
         threading.Timer(0.05, lambda: fcntl.flock(look, fcntl.LOCK_UN)).start()
 
         with owned_folder(folder):
-            assert owner(folder) == os.getpid()
+            assert owner(folder) == Owner(os.getpid(), STACK)
 
 
 def test_there_is_no_stack_without_its_file(folder: Path) -> None:

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from cli.output import counted, legible, print_json
+from cli.terminal.output import counted, legible, print_json
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from chassis.http.health import Health, NotReadyError, serve_health
-from cli.processes.probe import PORTS, answers, main
+from cli.processes.probe import PORTS, ask, main
 from local_stack.ports import LOCALHOST, free_port
 from tests.waiting import until
 
@@ -22,7 +22,7 @@ async def _probe(health: Health, variable: str, monkeypatch: pytest.MonkeyPatch)
     port = free_port()
     monkeypatch.setenv(variable, str(port))
     async with serve_health(health, host=LOCALHOST, port=port):
-        await until(lambda: asyncio.to_thread(answers, port), within=10, what="the health port")
+        await until(lambda: asyncio.to_thread(ask, port), within=10, what="the health port")
         return await asyncio.to_thread(main, [])
 
 

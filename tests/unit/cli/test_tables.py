@@ -5,7 +5,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from cli.tables import print_table, table
+from cli.terminal.tables import print_table, table
 
 ID = "01a20527-4a79-7189-ad14-d2257e78755e"
 

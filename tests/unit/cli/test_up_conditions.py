@@ -18,7 +18,7 @@ def ran_at(folder: Path, moment: datetime) -> None:
 
 
 def test_a_clock_from_before_this_version_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(LocalStackError, match="says 1970-01-01 00:00 UTC, which is long past: set it"):
+    with pytest.raises(LocalStackError, match="says 1970-01-01 00:00 UTC, which is in the past: set it"):
         require_clock(tmp_path, datetime(1970, 1, 1, tzinfo=UTC))
 
     require_clock(tmp_path, RELEASED)

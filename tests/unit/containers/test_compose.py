@@ -8,7 +8,7 @@ import pytest
 
 from chassis.settings import CommandPostgres, QueryPostgres, Settings, _aliases, load
 from cli.main import COMMANDS
-from cli.processes.serve import GRACE_SECONDS
+from cli.processes.serve import REQUEST_GRACE_SECONDS
 from cli.topics import TopicsSettings
 from command_api.settings import CommandApiSettings
 from local_stack.kafka.jars import KAFKA_VERSION
@@ -186,7 +186,7 @@ def test_every_container_has_no_capability_and_a_grace_period_that_is_long_enoug
         assert each["security_opt"] == ["no-new-privileges:true"]
         assert "privileged" not in each
         assert "cap_add" not in each
-        assert int(each["stop_grace_period"].removesuffix("s")) >= 2 * GRACE_SECONDS
+        assert int(each["stop_grace_period"].removesuffix("s")) >= 2 * REQUEST_GRACE_SECONDS
         assert each["logging"]["options"]["max-size"]
 
 

@@ -16,7 +16,7 @@ import pytest
 from argon2 import PasswordHasher
 
 from chassis.settings import PostgresAddress
-from cli.import_users import CHUNK_LINES, LINE_BYTES, line_id, with_id
+from cli.importing.chunks import CHUNK_LINES, LONGEST_LINE_BYTES, line_id, with_id
 from tests.integration.command_api.conftest import Connection
 from tests.integration.command_api.processes import ApiProcess, api_process
 from tests.integration.muster_processes import Ended, muster
@@ -68,7 +68,13 @@ async def test_refused_lines_are_kept_for_their_owner_and_fail_the_command(
     api: ApiProcess, database: Connection, tmp_path: Path
 ) -> None:
     file = tmp_path / "users.ndjson"
-    lines = [line("ann"), "{broken", line("ann", email="other@example.com"), "x" * (LINE_BYTES + 10), line("bob")]
+    lines = [
+        line("ann"),
+        "{broken",
+        line("ann", email="other@example.com"),
+        "x" * (LONGEST_LINE_BYTES + 10),
+        line("bob"),
+    ]
     file.write_text("\n".join(lines) + "\n")
 
     code, out, _ = await run(str(file), "--url", api.url)
@@ -213,5 +219,5 @@ async def test_a_file_may_begin_with_a_byte_order_mark(api: ApiProcess, tmp_path
 
 def test_only_an_object_without_an_id_is_given_one() -> None:
     assert json.loads(with_id(b' {"a": 1}', 1, 0)) == {"id": str(line_id(b' {"a": 1}', 1, 0)), "a": 1}
-    for line_ in (b'{"id": "x"}', b"[1]", b"{", b"", b"{}", BOM_UTF8 + b'{"a": 1}', b"[" * LINE_BYTES):
+    for line_ in (b'{"id": "x"}', b"[1]", b"{", b"", b"{}", BOM_UTF8 + b'{"a": 1}', b"[" * LONGEST_LINE_BYTES):
         assert with_id(line_, 1, 0) == line_

@@ -1,0 +1,96 @@
+"""An import's source, cut into chunks of one request each, and the ids that make sending a chunk again harmless."""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO, Final
+from uuid import UUID
+
+#: Lines of one request: a second or less of work for the API where passwords come hashed, so progress is seen.
+CHUNK_LINES: Final = 2000
+#: Bytes of one request, half of what the API takes.
+REQUEST_BYTES: Final = 8 * 1024 * 1024
+#: The API's limit for one line. Its constant (command_api/imports/lines.py) is not imported, since an import needs
+#: nothing else of the API; a test compares the two.
+LONGEST_LINE_BYTES: Final = 64 * 1024
+
+
+@dataclass(slots=True)
+class Chunk:
+    """The lines of one request, as they are in the source."""
+
+    first_line: int
+    lines: list[bytes] = field(default_factory=list)
+    #: Numbers of the lines that the API would refuse as too long; they are not sent.
+    too_long: set[int] = field(default_factory=set)
+    bytes_read: int = 0
+
+    def body(self, time_ms: int) -> bytes:
+        """Return the request's body, in which every user has an id; `time_ms` is the source's time."""
+        return b"".join(self._outgoing(time_ms))
+
+    def _outgoing(self, time_ms: int) -> Iterator[bytes]:
+        for number, line in enumerate(self.lines, start=self.first_line):
+            if number == 1:
+                line = line.removeprefix(codecs.BOM_UTF8)  # noqa: PLW2901 - some editors begin a file with it
+            # An empty line in place of one that is too long keeps the numbers right.
+            yield (b"" if number in self.too_long else with_id(line, number, time_ms)) + b"\n"
+
+
+def read_chunks(source: BinaryIO, first_line: int) -> Iterator[Chunk]:
+    """Read the rest of the source, a chunk at a time; its next line has the number `first_line`."""
+    while (chunk := _read_chunk(source, first_line)).bytes_read:
+        yield chunk
+        first_line += len(chunk.lines)
+
+
+def _read_chunk(source: BinaryIO, first_line: int) -> Chunk:
+    chunk = Chunk(first_line)
+    size = 0
+    while len(chunk.lines) < CHUNK_LINES and size < REQUEST_BYTES:
+        # A line that is too long is skipped in parts, so that it cannot fill the memory.
+        line = source.readline(LONGEST_LINE_BYTES + 2)
+        if not line:
+            break
+        chunk.bytes_read += len(line)
+        if not line.endswith(b"\n") and len(line) > LONGEST_LINE_BYTES:
+            chunk.too_long.add(first_line + len(chunk.lines))
+            chunk.bytes_read += _skip_line(source)
+        kept = line.rstrip(b"\r\n")
+        size += len(kept)
+        chunk.lines.append(kept)
+    return chunk
+
+
+def _skip_line(source: BinaryIO) -> int:
+    skipped = 0
+    while part := source.readline(LONGEST_LINE_BYTES):
+        skipped += len(part)
+        if part.endswith(b"\n"):
+            break
+    return skipped
+
+
+def with_id(line: bytes, number: int, time_ms: int) -> bytes:
+    """Return the line with an id where it is a JSON object without one; any other line unchanged."""
+    try:
+        document = json.loads(line)
+    except (ValueError, RecursionError):
+        return line
+    # json.loads takes a byte order mark and UTF-16, which the API refuses: such a line is sent unchanged.
+    if not isinstance(document, dict) or "id" in document or not document or not line.lstrip().startswith(b"{"):
+        return line
+    rest = line.lstrip()[1:]
+    return b'{"id":"%s",' % str(line_id(line, number, time_ms)).encode() + rest
+
+
+def line_id(line: bytes, number: int, time_ms: int) -> UUID:
+    """Return a UUIDv7 that depends only on the file's time, the line's number and its content, and sorts by number."""
+    digest = int.from_bytes(hashlib.sha256(line).digest()[:4], "big")
+    low = (number & (2**42 - 1)) << 32 | digest
+    value = (time_ms & (2**48 - 1)) << 80 | 7 << 76 | (low >> 62) << 64 | 2 << 62 | low & (2**62 - 1)
+    return UUID(int=value)

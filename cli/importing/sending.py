@@ -1,0 +1,117 @@
+"""One import's way to the command API: chunk after chunk, each sent until it is answered as a whole."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import httpx
+
+from chassis.lifecycle import Backoff
+from chassis.postgres.database import describe
+from cli.importing.chunks import LONGEST_LINE_BYTES, Chunk, read_chunks
+from cli.importing.progress import ImportProgress
+from cli.importing.rejects import Rejects
+
+#: Between two parts of an answer: each batch is answered when it is committed. One whose 500 passwords are to be hashed
+#: takes 9 s on one core, several times that beside other imports and commands.
+BATCH_SECONDS: Final = 60.0
+CONNECT_SECONDS: Final = 5.0
+#: Attempts at one chunk before giving up: with growing pauses about a minute, as long as a restart takes.
+ATTEMPTS: Final = 20
+PAUSE_FIRST_SECONDS: Final = 0.25
+PAUSE_CAP_SECONDS: Final = 5.0
+#: Statuses that pass by themselves.
+_TRANSIENT: Final = frozenset({409, 429, 500, 502, 503, 504})
+
+_TOO_LONG: Final = {
+    "type": "/problems/payload-too-large",
+    "title": "The line is too long",
+    "status": 413,
+    "detail": f"a line may have at most {LONGEST_LINE_BYTES} bytes",
+}
+
+
+class GaveUpError(Exception):
+    """The API did not take a chunk; the message says why."""
+
+
+class _UnfinishedError(Exception):
+    """The API did not answer, or not to the end; the message says how."""
+
+
+def open_client(url: str) -> httpx.Client:
+    """Return a client of the command API at this address."""
+    return httpx.Client(base_url=url, timeout=httpx.Timeout(BATCH_SECONDS, connect=CONNECT_SECONDS), trust_env=False)
+
+
+@dataclass(slots=True)
+class Import:
+    """One import: its source, where it is sent, and how far it has got."""
+
+    source: BinaryIO
+    client: httpx.Client
+    progress: ImportProgress
+    progress_file: Path | None
+    rejects: Rejects
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Return the rest of the source, a chunk at a time."""
+        return read_chunks(self.source, self.progress.line + 1)
+
+    def send(self, chunk: Chunk) -> None:
+        """Have a chunk imported, keep its rejects, then note that it is done.
+
+        Raises:
+            GaveUpError: the API refused it as a whole, or did not answer in ATTEMPTS attempts.
+        """
+        body = chunk.body(self.progress.mtime_ms)
+        results = self._post_patiently(body) if body.strip() else []
+        failed = {result["line"]: result["problem"] for result in results if result["status"] == "failed"}
+        failed.update(dict.fromkeys((n - chunk.first_line + 1 for n in chunk.too_long), _TOO_LONG))
+        for offset, problem in sorted(failed.items()):
+            self.rejects.add(chunk.first_line + offset - 1, chunk.lines[offset - 1], problem)
+        self.progress.advance(chunk, results, len(failed))
+        if self.progress_file:
+            self.rejects.flush()
+            self.progress.write(self.progress_file)
+
+    def _post_patiently(self, body: bytes) -> list[dict[str, Any]]:
+        backoff = Backoff(first=PAUSE_FIRST_SECONDS, cap=PAUSE_CAP_SECONDS)
+        for _ in range(ATTEMPTS):
+            try:
+                return _post(self.client, body)
+            except _UnfinishedError as error:
+                reason = str(error)
+            # Sending it again is harmless: every line has an id, so users that exist already stay as they are.
+            time.sleep(backoff.next())
+        raise GaveUpError(f"Gave up after {ATTEMPTS} attempts: {reason}")
+
+
+def _post(client: httpx.Client, body: bytes) -> list[dict[str, Any]]:
+    headers = {"Content-Type": "application/x-ndjson", "Accept": "application/x-ndjson"}
+    try:
+        with client.stream("POST", "/users/import", content=body, headers=headers) as answer:
+            if answer.status_code != 200:
+                _raise_refusal(answer.status_code, answer.read())
+            results = [json.loads(line) for line in answer.iter_lines()]
+    except httpx.HTTPError as error:
+        raise _UnfinishedError(f"the command API does not answer: {describe(error)}") from error
+    if not results or not results[-1].get("complete"):
+        raise _UnfinishedError("the answer ended before its summary")
+    return results[:-1]
+
+
+def _raise_refusal(status: int, content: bytes) -> None:
+    try:
+        document = json.loads(content)
+        detail = f"{status} {document['title']}: {document['detail']}"
+    except (ValueError, KeyError, TypeError):
+        detail = f"{status}"
+    if status in _TRANSIENT:
+        raise _UnfinishedError(detail)
+    raise GaveUpError(f"The command API refuses the import: {detail}")

@@ -1,0 +1,58 @@
+"""Finds the local stack: where neither environment nor `.env` names a server, commands use a running `muster up`.
+
+It is all or nothing: settings of one installation are never mixed with those of another.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Final
+
+import platformdirs
+import typer
+from dotenv import dotenv_values
+
+#: Where `muster up` keeps the stack of a checkout, unless MUSTER_FOLDER or --folder names another place.
+DEFAULT_FOLDER: Final = Path(".local")
+#: Names the folder of the local stack, for every command.
+FOLDER_VARIABLE: Final = "MUSTER_FOLDER"
+
+FolderOption = Annotated[Path | None, typer.Option(help="The stack's folder (.local).", envvar=FOLDER_VARIABLE)]
+
+#: Where one of these is set, that server is meant and no local stack.
+_SERVERS: Final = (
+    "POSTGRES_SERVER",
+    "COMMAND_POSTGRES_SERVER",
+    "QUERY_POSTGRES_SERVER",
+    "KAFKA_BOOTSTRAP_SERVERS",
+    "PUBLIC_COMMAND_URL",
+)
+
+
+def default_folder() -> Path:
+    """Return `.local` in a checkout; where Muster is installed as a program, a folder among this user's data."""
+    if Path(__file__).parents[2].joinpath("pyproject.toml").is_file():
+        return DEFAULT_FOLDER
+    return platformdirs.user_data_path("muster", appauthor=False) / "stack"
+
+
+def stack_folder(folder: Path | None = None) -> Path:
+    """Return the folder of the local stack: the one given, else that of the environment, else the default."""
+    return Path(folder or os.environ.get(FOLDER_VARIABLE) or default_folder()).absolute()
+
+
+def use_local_stack() -> bool:
+    """Take the settings of the stack that runs here, unless a server is named; tell whether they were taken."""
+    dotenv = dotenv_values(".env")
+    if any(os.environ.get(name) or dotenv.get(name) for name in _SERVERS):
+        return False
+    try:
+        from local_stack import stack_file  # noqa: PLC0415 - only the extra `local` brings its packages
+    except ImportError:
+        return False
+    stack = stack_file.read(stack_folder())
+    if stack is None:
+        return False
+    os.environ.update(stack.settings)
+    return True

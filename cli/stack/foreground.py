@@ -1,0 +1,219 @@
+"""Runs a stack in the foreground: checks the machine, starts everything, watches it, ends it.
+
+Before anything is started, the folder is locked, processes that a killed run left are ended, and clock, disk and every
+port are checked; so a refusal leaves nothing half-started. Ctrl-C (or SIGTERM) ends everything in order and exits 0; a
+second one makes it faster. A stack that cannot start, or cannot go on, exits 1 with the reason.
+"""
+
+import asyncio
+import json
+import os
+import shlex
+import signal
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+from rich.console import Console
+
+from cli.stack.conditions import remedy, require_clock, require_space
+from cli.stack.contents import TIMINGS_FILE, mark, require_own
+from cli.stack.discovery import FOLDER_VARIABLE, default_folder
+from cli.stack.local_stack import LocalStack, muster
+from cli.stack.screen import Screen
+from cli.stack.settings import ALL_PARTS, Ports
+from local_stack import stack_file
+from local_stack.errors import ChildFailedError, LocalStackError
+from local_stack.folder import Ownership, end_orphans, owned_folder
+from local_stack.ports import LOCALHOST, require_free
+from local_stack.processes.preloaded import Program
+
+#: Sent by Ctrl-C, by whoever runs us, and by a terminal that is closed.
+END_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+#: The field of /proc/PID/stat that tells when the process started, in ticks since boot; counted from after its name.
+STARTED_FIELD: Final = 19
+
+#: What to do where the folder is not a stack's.
+CHOOSE_ANOTHER: Final = "Choose another folder with --folder, or move that away."
+
+
+@dataclass(frozen=True, slots=True)
+class UpOptions:
+    """What to run, and where, as the person at the terminal asked for."""
+
+    folder: Path
+    ports: Ports
+    only: frozenset[str] = ALL_PARTS
+    verbose: bool = False
+
+    def ports_by_option(self) -> dict[str, int]:
+        """Return the ports of the parts that are to run, by the option that moves each."""
+        return {option: port for option, port in self.ports.by_option().items() if _part_of(option) in self.only}
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupts:
+    """Whether the person at the terminal has asked for the end, and for a quick one."""
+
+    stop: asyncio.Event
+    hasten: asyncio.Event
+
+    def ask(self) -> None:
+        """Ask for an orderly end; the second time for a quick one."""
+        (self.hasten if self.stop.is_set() else self.stop).set()
+
+
+def run_stack(options: UpOptions, program: Program) -> int:
+    """Run the stack, `program` being `muster`; print what went wrong and return the exit code."""
+    console = Console(highlight=False)
+    return explaining_errors(console, lambda: asyncio.run(_run(options, console, program, process_age())))
+
+
+def explaining_errors(console: Console, work: Callable[[], int]) -> int:
+    """Return the exit code of `work`; where this machine keeps it from working, print why and return 1."""
+    try:
+        return work()
+    except LocalStackError as error:
+        Screen(console).trouble(str(error))
+    except OSError as error:  # a full disk, a folder without permission: the system's message says it best
+        Screen(console).trouble(f"{error.filename or 'The local stack'}: {error.strerror or error}.")
+    return 1
+
+
+def process_age() -> float:
+    """Return for how many seconds this process has existed; nearly all of it went into its imports."""
+    try:
+        up = float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
+        fields = Path("/proc/self/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        return max(0.0, up - int(fields[STARTED_FIELD]) / os.sysconf("SC_CLK_TCK"))
+    except FileNotFoundError:  # not Linux; there psutil knows it to the microsecond, on Linux to the second
+        return max(0.0, time.time() - psutil.Process().create_time())
+
+
+async def _run(options: UpOptions, console: Console, program: Program, age: float) -> int:
+    screen = Screen(console, age)
+    require_own(options.folder, CHOOSE_ANOTHER)  # before a lock file is made in a folder that is not ours
+    with owned_folder(options.folder) as ownership, _interrupts() as interrupts:
+        unmarked = require_own(options.folder, CHOOSE_ANOTHER)
+        await asyncio.to_thread(_sweep, options.folder, ownership, console)
+        now = datetime.now(UTC)
+        require_clock(options.folder, now)
+        require_space(options.folder)
+        require_free(options.ports_by_option())
+        mark_as_ours(options.folder, console, unmarked=unmarked)
+        stack = LocalStack(options.folder, options.ports, screen, program=program, started_at=now, only=options.only)
+        stack.plan()
+        screen.on_change = stack.write_down
+        follow = [
+            asyncio.create_task(screen.follow(child.name, child.log)) for child in stack.children if options.verbose
+        ]
+        try:
+            return await _until_the_end(stack, screen, interrupts)
+        finally:
+            await stack.stop(interrupts.hasten)
+            for task in follow:
+                task.cancel()
+
+
+async def _until_the_end(stack: LocalStack, screen: Screen, interrupts: Interrupts) -> int:
+    """Start the stack and return the exit code once it has to end."""
+    stop = asyncio.create_task(interrupts.stop.wait())
+    try:
+        with screen.steps():
+            if await _ended_before(stop, stack.start()):
+                return 0
+        _announce(stack, screen)
+        failure = asyncio.create_task(stack.supervisor.until_failure())
+        await asyncio.wait({stop, failure}, return_when=asyncio.FIRST_COMPLETED)
+        if failure.done():
+            screen.failure(failure.result(), remedy(failure.result(), stack.folder))
+            return 1
+        failure.cancel()
+    except ChildFailedError as error:
+        screen.failure(error, remedy(error, stack.folder))
+        return 1
+    else:
+        return 0
+    finally:
+        stop.cancel()
+
+
+def _announce(stack: LocalStack, screen: Screen) -> None:
+    stack.ready(datetime.now(UTC))
+    timings = {"ready_seconds": round(screen.age, 3), "steps": screen.timings()}
+    (stack.folder / TIMINGS_FILE).write_text(json.dumps(timings, indent=2) + "\n", encoding="utf-8")
+    screen.ready(stack.entries(), stack.logs, suggestions(stack))
+
+
+async def _ended_before(stop: asyncio.Task[bool], start: Coroutine[Any, Any, None]) -> bool:
+    """Run the start; cancel it and return True where the end is asked for first."""
+    starting = asyncio.create_task(start)
+    await asyncio.wait({stop, starting}, return_when=asyncio.FIRST_COMPLETED)
+    if starting.done():
+        await starting
+        return False
+    starting.cancel()
+    with suppress(asyncio.CancelledError):
+        await starting
+    return True
+
+
+@contextmanager
+def _interrupts() -> Iterator[Interrupts]:
+    """Take the end signals as requests for the time of the context."""
+    interrupts = Interrupts(asyncio.Event(), asyncio.Event())
+    loop = asyncio.get_running_loop()
+    for number in END_SIGNALS:
+        loop.add_signal_handler(number, interrupts.ask)
+    try:
+        yield interrupts
+    finally:
+        for number in END_SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+def mark_as_ours(folder: Path, console: Console, *, unmarked: bool) -> None:
+    """Mark the folder as a stack's; print a line where it holds the data of a version that made no marks."""
+    mark(folder)
+    if unmarked:
+        console.print(f"{folder} holds the stack of an earlier version, which is taken over.", soft_wrap=True)
+
+
+def _sweep(folder: Path, ownership: Ownership, console: Console) -> None:
+    """End what a killed run left. An orderly run removed its stack file and emptied its lock file."""
+    described = (folder / stack_file.FILE_NAME).exists()
+    count = end_orphans(folder) if described or ownership.unswept else 0
+    stack_file.remove(folder)
+    ownership.unswept = False
+    if described or count:
+        ended = f"; {count} of its processes were still running and have been ended" if count else ""
+        console.print(f"The last run on {folder} was killed{ended}. Its data is being recovered.", soft_wrap=True)
+
+
+def _part_of(option: str) -> str:
+    part = option.removeprefix("--").removesuffix("-port")
+    return {"command": "command-api", "query": "query-api"}.get(part, part)
+
+
+def suggestions(stack: LocalStack) -> list[tuple[str, str]]:
+    """Return commands worth trying with what runs, each after a description."""
+    person = '{"email": "ada@example.com", "username": "ada", "password": "correct horse"}'
+    command, query = f"http://{LOCALHOST}:{stack.ports.command}", f"http://{LOCALHOST}:{stack.ports.query}"
+    demo = "make demo" if Path("Makefile").exists() else shlex.join([*muster().command, "demo"])
+    if stack.folder != default_folder().absolute():
+        demo = f"{FOLDER_VARIABLE}={shlex.quote(str(stack.folder))} {demo}"
+    if stack.only != ALL_PARTS:
+        variables = shlex.quote(str(stack.folder / stack_file.ENVIRONMENT_FILE))
+        muster_here = shlex.join([*muster().command, "serve", "command"])
+        return [("run a process of your own against it", f"(set -a; . {variables}; {muster_here})")]
+    return [
+        ("register a user", f"curl -i {command}/users -H 'Content-Type: application/json' -d '{person}'"),
+        ("read the users", f"curl -s {query}/users"),
+        ("watch users travel through Kafka", demo),
+    ]

@@ -1,0 +1,289 @@
+"""The local stack: its processes, the order in which they start and end, and what stack.json says of them.
+
+    jars → Kafka ─────────────────────→ topics ─┬→ relay, projectors
+    PostgreSQL → databases → migrations ────────┴→ command API, query API
+    imports, which all of ours share
+
+Three lanes run side by side. Where nothing is to be migrated, migrations are one question to each database. Processes
+end in the order in which work flows: APIs drain, the relay publishes, projectors apply, then Kafka and PostgreSQL.
+"""
+
+import asyncio
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from cli.stack.screen import Screen
+from cli.stack.settings import (
+    ALL_PARTS,
+    COMMAND_DATABASE,
+    QUERY_DATABASE,
+    SERVICES,
+    Ports,
+    process_environment,
+    stack_settings,
+)
+from local_stack import stack_file
+from local_stack.errors import ChildFailedError
+from local_stack.folder import MARK_VARIABLE
+from local_stack.kafka.broker import KafkaServer
+from local_stack.kafka.jars import fetch_jars, jar_folder, missing_jars, pinned_jars
+from local_stack.logs import last_lines
+from local_stack.postgres.server import PostgresServer
+from local_stack.processes.child import Child, describe_exit, run_once, until_ended
+from local_stack.processes.http_process import HttpProcess
+from local_stack.processes.preloaded import Preloaded, Program
+from local_stack.processes.supervisor import Supervisor
+from local_stack.processes.watchdog import Watchdog
+from local_stack.stack_file import ProcessEntry, Stack
+
+# Migrations and topics of an empty stack take 2 s; a large local database may take minutes to migrate.
+ONE_SHOT_SECONDS = 600.0
+
+
+#: What the processes of Muster import, so that one import serves the first start of each.
+PRELOADED: Final = (
+    *(
+        "cli.processes.serve",
+        "command_api.app",
+        "query_api.app",
+        "cli.processes.relay",
+        "cli.processes.project",
+        "cli.migrate",
+        "cli.topics",
+    ),
+    *("command_api.migrate", "projectors.migrate"),
+    # uvicorn imports these by name when it starts.
+    *("uvicorn.protocols.http.httptools_impl", "uvicorn.lifespan.on", "uvicorn.loops.uvloop"),
+)
+
+
+class LocalStack:
+    """What `muster up` runs, on one data folder: all of it, or only some parts."""
+
+    def __init__(  # noqa: PLR0913 - each is a property of the stack
+        self,
+        folder: Path,
+        ports: Ports,
+        screen: Screen,
+        *,
+        program: Program,
+        started_at: datetime,
+        only: frozenset[str] = ALL_PARTS,
+    ) -> None:
+        self.folder = folder
+        self.ports = ports
+        self._screen = screen
+        self._program = program
+        self._started_at = started_at
+        self.only = only
+        self.logs = folder / "logs"
+        self._settings: dict[str, str] = {}
+        self._ready_at: datetime | None = None
+        self._migrated = asyncio.Event()  # set also where there is nothing to migrate
+        self._watchdog = Watchdog()
+        self._preloaded: Preloaded | None = None
+        self.postgres = PostgresServer(folder / "postgres", ports.postgres, log=self.logs / "postgres.log")
+        self.kafka = KafkaServer(folder / "kafka", ports.kafka, log=self.logs / "kafka.log")
+        self.processes: list[HttpProcess] = []
+        self.supervisor = Supervisor(screen)
+        for server in (self.postgres, self.kafka):
+            server.marks[MARK_VARIABLE] = str(folder)
+
+    @property
+    def children(self) -> list[Child]:
+        """All processes, servers first."""
+        servers = (self.postgres, self.kafka)
+        return [*(server for server in servers if server.name in self.only), *self.processes]
+
+    def plan(self) -> None:
+        """Make the settings and every process; start nothing."""
+        self._settings = stack_settings(self.folder, self.ports, self.postgres.address)
+        if self._program.modules and self.only & SERVICES:
+            self._preloaded = Preloaded(self._program, self._environment(), self.folder, self.logs / "imports.log")
+        every = [
+            self._process("command-api", ("serve", "command", "--port", str(self.ports.command)), self.ports.command),
+            self._process("query-api", ("serve", "query", "--port", str(self.ports.query)), self.ports.query),
+            self._process("relay", ("relay",), self.ports.relay),
+            self._process("projectors", ("project",), self.ports.projectors),
+        ]
+        self.processes = [process for process in every if process.name in self.only]
+        for child in self.children:
+            child.watchdog = self._watchdog
+
+    async def start(self) -> None:
+        """Start everything and return when all of it is ready.
+
+        Raises:
+            ChildFailedError, DownloadError, MissingPartError: something failed; `stop` ends the rest.
+        """
+        await self._watchdog.start()
+        try:
+            async with asyncio.TaskGroup() as group:
+                if self._preloaded:
+                    group.create_task(self._imports(self._preloaded))
+                group.create_task(self._relay_lane(kafka=group.create_task(self._kafka_lane())))
+                group.create_task(self._postgres_lane())
+        except* Exception as failures:  # noqa: BLE001 - a person needs to see the first one
+            raise _first_error(failures) from None
+        finally:
+            if self._preloaded:
+                await self._preloaded.end()
+
+    async def stop(self, hasten: asyncio.Event) -> None:
+        """End everything in order; faster once `hasten` is set."""
+        by_name: dict[str, Child] = {child.name: child for child in self.processes}
+        apis = [by_name[name] for name in ("command-api", "query-api") if name in by_name]
+        middle = [[by_name[name]] for name in ("relay", "projectors") if name in by_name]
+        if self.kafka.learning:
+            self._screen.console.print(
+                "Kafka writes its start-up cache for next time; this end takes some seconds longer, once."
+            )
+        await self.supervisor.stop([apis, *middle, [self.kafka], [self.postgres]], hasten)
+        await self._watchdog.end()
+        stack_file.remove(self.folder)
+
+    def ready(self, at: datetime) -> None:
+        """Write to stack.json that everything is ready."""
+        self._ready_at = at
+        self.write_down()
+
+    def write_down(self) -> None:
+        """Write what runs now to stack.json."""
+        stack_file.write(
+            Stack(
+                supervisor_pid=os.getpid(),
+                started_at=_rfc3339(self._started_at),
+                ready_at=_rfc3339(self._ready_at) if self._ready_at else None,
+                folder=str(self.folder),
+                settings=self._settings,
+                processes=self.entries(),
+            )
+        )
+
+    def entries(self) -> list[ProcessEntry]:
+        """Describe what runs now."""
+        entries = [
+            self._entry(self.postgres, self.ports.postgres, None, {}),
+            self._entry(self.kafka, self.ports.kafka, None, {}),
+            *(self._entry(process, process.port, process.url, self._settings) for process in self.processes),
+        ]
+        return [entry for entry in entries if entry is not None]
+
+    async def _imports(self, preloaded: Preloaded) -> None:
+        with self._screen.step("Imports"):
+            await preloaded.start()
+            await preloaded.loaded()
+
+    async def _kafka_lane(self) -> None:
+        if self.kafka.name in self.only:
+            await self._fetch_jars()
+            with self._screen.step("Kafka"):
+                await self.supervisor.start(self.kafka)
+            await self._run("Topics", "topics")
+
+    async def _relay_lane(self, kafka: asyncio.Task[None]) -> None:
+        await kafka
+        await self._migrated.wait()
+        await self._start("Relay and projectors", "relay", "projectors")
+
+    async def _postgres_lane(self) -> None:
+        if self.postgres.name in self.only:
+            with self._screen.step("PostgreSQL"):
+                await self.supervisor.start(self.postgres)
+            with self._screen.step("Databases"):
+                for database in (COMMAND_DATABASE, QUERY_DATABASE):
+                    await self.postgres.create_database(database)
+            await self._run("Migrations", "migrate", "all")
+        self._migrated.set()
+        await self._start("APIs", "command-api", "query-api")
+
+    async def _start(self, step: str, *names: str) -> None:
+        wanted = [process for process in self.processes if process.name in names]
+        if wanted:
+            with self._screen.step(step):
+                await self.supervisor.start(*wanted)
+
+    async def _fetch_jars(self) -> None:
+        jars = pinned_jars()
+        missing = missing_jars(jars, jar_folder())
+        if missing:
+            megabytes = sum(jar.size for jar in missing) / 1_000_000
+            step = f"Kafka's jars ({megabytes:.0f} MB, once)"
+            with self._screen.step(step, total=sum(jar.size for jar in missing)) as advance:
+                await fetch_jars(jars, jar_folder(), advance)
+
+    async def _run(self, step: str, *arguments: str) -> None:
+        """Run a command of Muster that ends by itself."""
+        log = self.logs / f"{arguments[0]}.log"
+        with self._screen.step(step):
+            try:
+                code = await self._run_to_its_end(arguments, log)
+            except TimeoutError:
+                what = f"did not end within {ONE_SHOT_SECONDS:.0f} s"
+            else:
+                what = f"failed ({describe_exit(code)})" if code else ""
+            if what:
+                raise ChildFailedError(f"muster {' '.join(arguments)}", what, log, last_lines(log, 20))
+
+    async def _run_to_its_end(self, arguments: tuple[str, ...], log: Path) -> int:
+        command = [*self._program.command, *arguments]
+        copy = await self._preloaded.copy(command, log) if self._preloaded else None
+        if copy:
+            return await until_ended(copy, ONE_SHOT_SECONDS)
+        return await run_once(
+            command,
+            environment=self._environment(),
+            folder=self.folder,
+            account=None,
+            log=log,
+            within=ONE_SHOT_SECONDS,
+        )
+
+    def _process(self, name: str, arguments: tuple[str, ...], port: int) -> HttpProcess:
+        return HttpProcess(
+            name,
+            [*self._program.command, *arguments],
+            port=port,
+            environment=self._environment(),
+            folder=self.folder,
+            log=self.logs / f"{name}.log",
+            preloaded=self._preloaded,
+        )
+
+    def _environment(self) -> Mapping[str, str]:
+        return process_environment(self.folder, self._settings)
+
+    def _entry(self, child: Child, port: int, url: str | None, settings: Mapping[str, str]) -> ProcessEntry | None:
+        pid = child.pid
+        if pid is None:
+            return None
+        return ProcessEntry(child.name, pid, port, url, str(child.log), child.command(), dict(settings))
+
+
+def _rfc3339(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+def muster() -> Program:
+    """Return the program `muster`, under whose name its processes are found in a process list."""
+    return Program(_command(), "cli.main:main", PRELOADED)
+
+
+def _command() -> tuple[str, ...]:
+    beside = Path(sys.executable).with_name("muster")
+    if beside.is_file():
+        return (str(beside),)
+    if found := shutil.which("muster"):
+        return (found,)
+    return (sys.executable, "-m", "cli.main")
+
+
+def _first_error(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first single error of a tree of groups."""
+    error = failures.exceptions[0]
+    return _first_error(error) if isinstance(error, BaseExceptionGroup) else error

@@ -1,0 +1,36 @@
+"""The message and exit code when a server fails a command: which server it was, and what to do."""
+
+from __future__ import annotations
+
+from typing import Final, NoReturn
+
+import asyncpg
+from aiokafka.errors import UnknownTopicOrPartitionError
+
+from chassis.kafka.client import INFRASTRUCTURE_ERRORS as KAFKA_ERRORS
+from chassis.postgres.database import DatabaseUnavailableError, describe
+from cli.terminal.output import fail
+
+DATABASE_OUTAGES: Final[tuple[type[Exception], ...]] = (DatabaseUnavailableError, asyncpg.PostgresError)
+OUTAGES: Final[tuple[type[Exception], ...]] = (*DATABASE_OUTAGES, *KAFKA_ERRORS)
+
+#: Errors of a database that has not been migrated, or not to this version.
+_NOT_MIGRATED: Final = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError)
+
+
+def explain_outage(error: Exception) -> NoReturn:
+    """Print one line about the outage and end with exit code 1."""
+    reason = describe(error)
+    match error:
+        case DatabaseUnavailableError():
+            fail(f"A database does not answer: {reason}")
+        case asyncpg.PostgresError() if isinstance(error, _NOT_MIGRATED):
+            fail(f"A database is not migrated ({reason}): run `muster migrate all`.")
+        case asyncpg.PostgresError():
+            fail(f"PostgreSQL refused: {reason}")
+        case UnknownTopicOrPartitionError():
+            fail(f"Kafka has no such topic ({reason}): run `muster topics`.")
+        case TimeoutError():
+            fail("Kafka does not answer in time.")
+        case _:
+            fail(f"Kafka does not answer: {reason}")

@@ -1,0 +1,213 @@
+"""`muster up` from outside: a process of its own, real servers, stand-ins for Muster's own processes."""
+
+import asyncio
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from local_stack.folder import orphans
+from local_stack.ports import LOCALHOST, free_ports
+from local_stack.stack_file import FILE_NAME, Stack, read
+from tests.waiting import until
+
+PROGRAM = Path(__file__).with_name("up_with_stand_in.py")
+ROOT = Path(__file__).parents[4]
+READY_SECONDS = 60
+END_SECONDS = 120  # the first orderly end on a machine also keeps Kafka's start-up cache
+
+
+class Up:
+    """One `muster up` on a folder and six ports."""
+
+    def __init__(self, folder: Path, ports: list[int], process: asyncio.subprocess.Process) -> None:
+        self.folder = folder
+        self.ports = ports
+        self.process = process
+
+    async def ready(self) -> Stack:
+        assert self.process.stdout is not None
+        said = []
+        async with asyncio.timeout(READY_SECONDS):
+            async for line in self.process.stdout:
+                said.append(line.decode())
+                if "Ctrl-C stops everything" in said[-1]:
+                    break
+        stack = read(self.folder)
+        assert stack is not None, "".join(said)
+        return stack
+
+    async def end(self) -> tuple[int, str]:
+        """Return exit code and the rest of what it said, once it has ended."""
+        async with asyncio.timeout(END_SECONDS):
+            said, _ = await self.process.communicate()
+        assert self.process.returncode is not None
+        return self.process.returncode, said.decode()
+
+    def running(self) -> list[psutil.Process]:
+        """Return what is left: marked processes, and PostgreSQL, which paints over its environment."""
+        data = str((self.folder / "postgres" / "data").resolve())
+        servers = [process for process in psutil.process_iter() if _runs_on(process, data)]
+        return orphans(self.folder) + servers
+
+
+@asynccontextmanager
+async def started(
+    folder: Path, ports: list[int] | None = None, extra: Mapping[str, str] | None = None
+) -> AsyncIterator[Up]:
+    wanted = ports or free_ports(6)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(PROGRAM),
+        str(folder),
+        *map(str, wanted),
+        env={**os.environ, "PYTHONPATH": str(ROOT), **(extra or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    up = Up(folder, wanted, process)
+    try:
+        yield up
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+        await until(lambda: _nothing_runs(up), within=END_SECONDS, what="the end of everything")
+
+
+async def test_writes_down_what_runs_and_leaves_nothing_after_ctrl_c(folder: Path) -> None:
+    async with started(folder) as up:
+        stack = await up.ready()
+        mode = stat.S_IMODE((folder / FILE_NAME).stat().st_mode)
+        names = [entry.name for entry in stack.processes]
+        alive = [psutil.pid_exists(entry.pid) for entry in stack.processes]
+
+        up.process.send_signal(signal.SIGINT)
+        code, said = await up.end()
+
+        assert names == ["postgres", "kafka", "command-api", "query-api", "relay", "projectors"]
+        assert all(alive)
+        assert mode == 0o600
+        assert code == 0
+        assert said.index("relay") < said.index("projectors") < said.index("kafka") < said.index("postgres")
+        assert "ended in order" in (folder / "logs" / "relay.log").read_text()
+        assert up.running() == []
+        assert read(folder) is None
+
+
+async def test_a_child_that_is_killed_comes_back(folder: Path) -> None:
+    async with started(folder) as up:
+        first = {entry.name: entry.pid for entry in (await up.ready()).processes}
+
+        for name in ("relay", "postgres"):
+            os.kill(first[name], signal.SIGKILL)
+        await until(lambda: _restarted(folder, first, {"relay", "postgres"}), within=20, what="both children's return")
+
+        up.process.send_signal(signal.SIGTERM)
+        assert (await up.end())[0] == 0
+
+
+async def test_recovers_after_a_kill_of_everything(folder: Path) -> None:
+    async with started(folder) as up:
+        stack = await up.ready()
+        up.process.kill()
+        for entry in stack.processes:
+            _kill(entry.pid)
+
+    async with started(folder, up.ports) as again:
+        assert (await again.ready()).supervisor_pid == again.process.pid
+        again.process.send_signal(signal.SIGINT)
+        assert (await again.end())[0] == 0
+
+
+async def test_a_command_that_cannot_work_ends_the_start_with_its_last_words(folder: Path) -> None:
+    async with started(folder, extra={"STAND_IN_FAILS": "migrate"}) as up:
+        code, said = await up.end()
+
+        assert code == 1
+        assert "muster migrate all failed (exit code 1)" in said
+        assert "migrate cannot work" in said
+        assert up.running() == []
+
+
+async def test_a_second_stack_on_the_folder_and_taken_ports_are_refused_before_anything_starts(folder: Path) -> None:
+    async with started(folder) as up, AsyncExitStack() as more:
+        await up.ready()
+        same_folder = await more.enter_async_context(started(folder))
+        code, said = await same_folder.end()
+        assert (code, "A stack is already running" in said) == (1, True)
+
+        other = folder / "other"
+        same_ports = await more.enter_async_context(started(other, up.ports))
+        code, said = await same_ports.end()
+        assert code == 1
+        assert f"Port {up.ports[0]} is taken by process" in said
+        assert "--projectors-port" in said
+        assert [path.name for path in other.iterdir()] == ["lock"]
+        up.process.send_signal(signal.SIGINT)
+        await up.end()
+
+
+async def test_ctrl_c_while_it_starts_leaves_nothing(folder: Path) -> None:
+    async with started(folder) as up:
+        await until(lambda: _exists(folder / "logs" / "postgres.log"), within=20, what="PostgreSQL's start")
+
+        up.process.send_signal(signal.SIGINT)
+        code, _ = await up.end()
+
+        assert code == 0
+        assert up.running() == []
+
+
+@pytest.mark.parametrize(
+    "variable", ["POSTGRES_SERVER", "KAFKA_BOOTSTRAP_SERVERS", "QUERY_POSTGRES_PASSWORD", "PGSSLMODE"]
+)
+async def test_settings_that_point_elsewhere_do_not_reach_the_processes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    from cli.stack.settings import Ports, process_environment, stack_settings  # noqa: PLC0415
+    from local_stack.postgres.server import ServerAddress  # noqa: PLC0415
+
+    monkeypatch.setenv(variable, "elsewhere")
+    monkeypatch.setenv("WORKERS", "4")
+    settings = stack_settings(folder, Ports(1, 2, 3, 4, 5, 6), ServerAddress(LOCALHOST, 1, "muster", "secret"))
+
+    environment = process_environment(folder, settings)
+
+    assert environment.get(variable) != "elsewhere"
+    assert environment["WORKERS"] == "4"
+    assert settings == stack_settings(folder, Ports(1, 2, 3, 4, 5, 6), ServerAddress(LOCALHOST, 1, "muster", "secret"))
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _runs_on(process: psutil.Process, data: str) -> bool:
+    try:
+        return process.name().startswith("postgres") and process.cwd() == data
+    except psutil.Error:
+        return False
+
+
+async def _nothing_runs(up: Up) -> bool:
+    return up.running() == []
+
+
+async def _restarted(folder: Path, first: Mapping[str, int], names: set[str]) -> bool:
+    stack = read(folder)
+    return stack is not None and names <= {entry.name for entry in stack.processes if entry.pid != first[entry.name]}
+
+
+async def _exists(path: Path) -> bool:
+    return await asyncio.to_thread(path.exists)
