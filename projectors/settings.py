@@ -1,4 +1,4 @@
-"""What a projectors process is told: the query database, Kafka, the topic, and its limits."""
+"""The settings of a projectors process: the query database, Kafka, topics, and its limits."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class ProjectorSettings(QueryPostgres, Kafka, Topics, Logging):
 
     projectors_http_host: str = Field("127.0.0.1", validation_alias="PROJECTORS_HTTP_HOST", examples=["127.0.0.1"])
     projectors_http_port: int = Field(8003, ge=0, le=65535, validation_alias="PROJECTORS_HTTP_PORT", examples=[8003])
-    #: Begins the names of the consumer groups. Two installations that share brokers need two: members of one group
-    #: share its partitions, whatever database they write to.
+    #: The beginning of the consumer groups' names. Two installations that share brokers need different ones: members of
+    #: one group share its partitions, whatever database they write to.
     projectors_group: str = Field(
         "muster", validation_alias="PROJECTORS_GROUP", pattern=r"^[A-Za-z0-9._-]{1,100}$", examples=["muster"]
     )
@@ -23,18 +23,18 @@ class ProjectorSettings(QueryPostgres, Kafka, Topics, Logging):
     projectors_batch_records: int = Field(
         1000, ge=1, le=100_000, validation_alias="PROJECTORS_BATCH_RECORDS", examples=[1000]
     )
-    #: How far behind, in records a partition, a process that has just started may be and still call itself ready.
+    #: How far behind, in records for each partition, a process that has just started may be and still be ready.
     projectors_ready_lag_records: int = Field(
         1000, ge=0, validation_alias="PROJECTORS_READY_LAG_RECORDS", examples=[1000]
     )
-    #: A loop that has not turned for this long hangs: the process says so and ends, for its supervisor to restart it.
+    #: A loop that has not turned for this long hangs: the process logs it and ends, so that its supervisor restarts it.
     projectors_stall_seconds: float = Field(
         120.0, ge=5, le=3600, validation_alias="PROJECTORS_STALL_SECONDS", examples=[120]
     )
 
     @property
     def feed(self) -> FeedSettings:
-        """What of it a feed is told."""
+        """The part that a feed is given."""
         return FeedSettings(
             kafka=self,
             topics=self,

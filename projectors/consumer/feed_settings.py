@@ -1,4 +1,4 @@
-"""What a feed is told by the process that runs it."""
+"""The settings that a feed is given by the process that runs it."""
 
 from __future__ import annotations
 

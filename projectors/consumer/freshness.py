@@ -1,10 +1,10 @@
-"""Up to which time a partition has surely been seen, judged by the broker's answers.
+"""Up to which time a partition has surely been read, judged by the broker's answers.
 
-The broker answers every fetch, after FETCH_WAIT_MS at the latest, and each answer says where the partition's readable
-end was. When our position has reached that end, then everything that was readable when the request left has been read.
-The request left after the answer before it had arrived, and aiokafka keeps the time of each answer: so that earlier
-time is the one that is sure. While we are behind, it is the timestamp of the last record read: whatever was on the
-partition then lies before it. Times are this machine's and the relay's clocks.
+The broker answers every fetch, after FETCH_WAIT_MS at the latest, and each answer gives the partition's readable end.
+Once our position has reached that end, we have read everything that was readable when the request left. The request
+left after the answer before it had arrived, and aiokafka keeps the time of each answer: so the time of the earlier
+answer is sure. While we are behind, the timestamp of the last record read is sure: whatever was on the partition at
+that time lies before it. Times are those of this machine's and the relay's clocks.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Whether a checkpoint can be resumed from, or has to be left for a rebuild.
+"""Whether a feed may resume from a checkpoint, or its generation has to be rebuilt.
 
-Tombstones stay on the topic for `delete.retention.ms` after they were cleaned. A member that was away for longer may
-have missed one, and would keep an erased person. None can be missing where nothing was written since the checkpoint, or
+Tombstones stay on the topic for `delete.retention.ms` after compaction. A member that was away for longer may have
+missed one, and would keep an erased subject. It cannot have missed one if nothing was written since the checkpoint, or
 only records that are younger than that.
 """
 
@@ -22,7 +22,7 @@ from read_model.generations import Generation
 
 
 class TooLateError(Exception):
-    """The checkpoint cannot be resumed from: what was after it may be gone from the topic. Rebuild."""
+    """A feed cannot resume from the checkpoint: records behind it may be gone from the topic. Rebuild."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class TopicLimits:
     """What the broker says of some partitions, by number."""
 
     ends: Mapping[int, int]
-    #: From where on each holds only records younger than `kept`; None: nowhere.
+    #: The offset from which on a partition holds only records younger than `kept`; None: there are none.
     young: Mapping[int, int | None]
     #: How long tombstones stay.
     kept: timedelta
@@ -74,7 +74,7 @@ def refuse_if_too_late(generation: Generation, found: Mapping[int, Checkpoint], 
 
 
 def _may_have_missed(seen: datetime | None, position: int, young: int | None, kept: timedelta) -> bool:
-    """A generation that has seen nothing yet has nobody to forget."""
+    """Never so for a generation that has seen nothing yet: it has nobody to forget."""
     if seen is None or utc_now() - seen <= kept:
         return False
     return young is None or young > position
