@@ -9,6 +9,7 @@ import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from itertools import chain, repeat
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -21,6 +22,7 @@ from structlog.testing import capture_logs
 from chassis.kafka.client import Topic, admin, client_arguments, ensure_topics
 from chassis.settings import Kafka, Topics
 from local_stack.kafka.broker import KafkaServer
+from outbox.publishing import hanging as hanging_transactions
 from outbox.publishing.hanging import hanging_after_seconds, hanging_partitions, mending_seconds, watching
 from outbox.publishing.publisher import Publisher
 from outbox.publishing.relay_record import RelayRecord, digest, encode_relay_record
@@ -294,15 +296,22 @@ async def test_nothing_hangs_on_a_healthy_broker(connection: Connection, relay_s
     assert await hanging(relay_settings) == []
 
 
-async def test_a_look_that_fails_in_an_unexpected_way_is_told_and_the_block_keeps_its_own_error(
-    relay_settings: RelaySettings,
+async def test_looks_that_fail_are_told_of_once_a_reason_and_the_block_keeps_its_own_error(
+    relay_settings: RelaySettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken = relay_settings.model_copy(update={"topic_partitions": None, "relay_transaction_timeout_ms": 0})
+    reasons = chain(("one", "one"), repeat("another"))
+
+    async def fail(*_: object) -> None:
+        raise LookupError(next(reasons))
+
+    monkeypatch.setattr(hanging_transactions, "open_partitions", fail)
+    impatient = relay_settings.model_copy(update={"relay_transaction_timeout_ms": 0})
     with capture_logs() as lines, pytest.raises(ValueError, match="the block's own"):  # noqa: PT012 - a context of ours
-        async with watching(broken, {}):
+        async with watching(impatient, {}):
 
-            async def told_twice() -> bool:
-                return [line["event"] for line in lines].count("relay.watch_failed") > 1
+            async def told() -> list[str]:
+                told = [line["reason"] for line in lines if line["event"] == "relay.watch_failed"]
+                return told if "another" in told else []
 
-            await until(told_twice, within=20, what="two looks that failed")
+            assert await until(told, within=60, what="looks that failed") == ["one", "another"]
             raise ValueError("the block's own")
