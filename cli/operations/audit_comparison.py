@@ -36,6 +36,8 @@ _COLUMNS: Final = tuple(
 )
 #: What the query side has in the document, which is what clients see.
 _FIELDS: Final = tuple(PublicUser.model_fields)
+#: A field that came later is absent where nobody has set it.
+_REQUIRED: Final = frozenset(name for name, field in PublicUser.model_fields.items() if field.is_required())
 #: Fields that the command side has not as a column: what they are there, and what they are of the document. jsonb gives
 #: attributes one form, whatever the spelling was.
 _EXPRESSIONS: Final = {"attributes": "attributes::jsonb", "is_active": "status = 'active'"}
@@ -226,7 +228,7 @@ def _differing(command: UserRow, query: UserRow) -> tuple[str, ...]:
         found.add("document")
     else:
         expected = public_user(command).model_dump(mode="json")
-        found |= {name for name in _FIELDS if _canonical(document[name]) != _canonical(expected[name])}
+        found |= {name for name in _FIELDS if _canonical(document.get(name)) != _canonical(expected.get(name))}
     return tuple(name for name in dict.fromkeys((*_FIELDS, *_COLUMNS, "document")) if name in found)
 
 
@@ -236,7 +238,7 @@ def _read_document(document: bytes) -> dict[str, Any] | None:
         read = json.loads(document)
     except (ValueError, RecursionError):
         return None
-    return read if isinstance(read, dict) and read.keys() == set(_FIELDS) else None
+    return read if isinstance(read, dict) and _REQUIRED <= read.keys() <= set(_FIELDS) else None
 
 
 def _canonical(value: Any) -> str:

@@ -28,7 +28,7 @@ from command_api.users.refusals import RefusedError, UserNotFoundError
 from command_api.users.state import Erased, Registered, State, Unregistered, evolve, subject, version_of
 from command_api.users.store import ContendedError, Loaded, PendingChange, UserStore
 from events.envelope import Envelope
-from events.user_events import USER_EVENTS, Event, UserErased, encode_with_user
+from events.user_events import USER_EVENTS, Event, UserErased, UserRegistered, encode_with_user
 from outbox.notifier import Notifier
 
 log = structlog.get_logger("command")
@@ -84,20 +84,12 @@ class UserHandlers:
 
     async def _register(self, command: RegisterUser, context: CommandContext) -> CommandAnswer:
         password_hash = await self.passwords.hash(command.password)
-        state = Unregistered(self.new_id())
-        event = decide(state, command, self.clock())
-        assert event is not None, "a registration always leads to an event"
-        return await self._commit_registration(state, event, password_hash, context)
-
-    async def _commit_registration(
-        self, state: Unregistered, event: Event, password_hash: str, context: CommandContext
-    ) -> CommandAnswer:
-        after = evolve(state, event)
-        assert isinstance(after, Registered)
-        answer = answers.registered(after.user, self.query_url)
+        event = decide(Unregistered(self.new_id()), command, self.clock())
+        assert isinstance(event, UserRegistered), "a registration always leads to its event"
+        answer = answers.registered(event.user, self.query_url)
         change = self._change(event, answer.body, context.cause, password_hash)
         try:
-            await self.store.commit(change, _store(context, after, answer))
+            await self.store.commit(change, _store(context, Registered(event.user), answer))
         except (KeyTakenError, RefusedError):
             # A duplicate in another process may have committed first; then its answer is this one's, too.
             if replayed := await self._replay(context.key):

@@ -10,46 +10,42 @@ from __future__ import annotations
 class RefusedError(Exception):
     """A command was refused; the message is for the client."""
 
+    message = ""
+
+    def __init__(self, message: str = "") -> None:
+        """The class's own message, unless another is given."""
+        super().__init__(message or self.message)
+
 
 class UserNotFoundError(RefusedError):
-    """There is no such user, or the person was erased."""
+    """There is no such user, or the person was erased: the same words, so that nobody learns who was erased."""
 
-    def __init__(self) -> None:
-        """The same words for both, so that nobody learns who was erased."""
-        super().__init__("there is no user with this id")
+    message = "there is no user with this id"
 
 
 class EmailTakenError(RefusedError):
     """Another user has this address, written the same or in other case."""
 
-    def __init__(self) -> None:
-        """Names no owner."""
-        super().__init__("another user has this e-mail address; use another one")
+    message = "another user has this e-mail address; use another one"
 
 
 class UsernameTakenError(RefusedError):
     """Another user has this name, written the same or in other case."""
 
-    def __init__(self) -> None:
-        """Names no owner."""
-        super().__init__("another user has this username; choose another one")
+    message = "another user has this username; choose another one"
 
 
 class UserIsDeactivatedError(RefusedError):
     """A deactivated user can be reactivated or erased, nothing else."""
 
-    def __init__(self) -> None:
-        """Says the way out."""
-        super().__init__("the user is deactivated; reactivate it first")
+    message = "the user is deactivated; reactivate it first"
 
 
 class EmailNotCurrentError(RefusedError):
     """The address to verify is not the user's current one."""
 
-    def __init__(self) -> None:
-        """Says the way out."""
-        super().__init__("this is not the user's current e-mail address; read the user and verify that one")
+    message = "this is not the user's current e-mail address; read the user and verify that one"
 
 
 class AttributesRefusedError(RefusedError):
-    """The attributes would be too large or too deep after the merge."""
+    """The attributes would be too large or too deep after the merge; the message says which."""

@@ -1,7 +1,6 @@
-"""The values of a user, each with its limits, and with messages that name the limit and the way out.
+"""The values of a user, each with its limits. What is wrong with a value is said with the limit and what to do.
 
-A value is normalised once, here, before anything is decided. Clients see the limits in the
-OpenAPI document.
+A value is normalised here, once, before anything is decided. The OpenAPI document shows the limits.
 """
 
 from __future__ import annotations
@@ -16,20 +15,20 @@ from unicodedata import category, normalize
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, SecretStr, WithJsonSchema, validate_email
 from pydantic_core import to_json
 
-#: RFC 5321 section 4.5.3.1.3 as erratum 1690 to RFC 3696 reads it: a path is 256 with its brackets.
+#: RFC 5321, section 4.5.3.1.3, as erratum 1690 to RFC 3696 reads it: a path has 256 characters, brackets included.
 EMAIL_CHARACTERS: Final = 254
 #: RFC 5321, section 4.5.3.1.1.
 _LOCAL_CHARACTERS: Final = 64
-#: Nothing in it is a space, a bracket or a NUL.
+#: An address without a space, a bracket or a NUL.
 _PLAIN: Final = re.compile(r"([A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*)@([^@<>\s\x00]+)")
-#: Domains remembered with their normal form, a few hundred bytes each.
+#: Domains whose normal form is cached, a few hundred bytes each.
 _DOMAINS: Final = 4096
 USERNAME_CHARACTERS: Final = (3, 50)
-#: NIST SP 800-63B section 5.1.1.2: at least 8, and long passphrases whole; 1024 keeps a request small.
+#: NIST SP 800-63B, section 5.1.1.2: at least 8, and no truncation of long ones. 1024 keeps a request small.
 PASSWORD_CHARACTERS: Final = (8, 1024)
 DISPLAY_NAME_CHARACTERS: Final = 200
 REASON_CHARACTERS: Final = 500
-#: An event carries attributes twice, now and before: 16 KiB keeps records small and pages of users quick.
+#: An event carries attributes twice, the new and the old: 16 KiB keeps records small and pages of users quick.
 ATTRIBUTES_BYTES: Final = 16 * 1024
 #: The object itself is level 1.
 ATTRIBUTES_DEPTH: Final = 5
@@ -100,7 +99,7 @@ def _children(item: JsonValue) -> Iterator[JsonValue]:
 
 
 def _only_json(attributes: Attributes) -> Attributes:
-    """Refuse what JSON has no form for but Python's parser lets through, however deep it is."""
+    """Refuse what Python's parser accepts and JSON cannot express, at any depth."""
     todo: list[JsonValue] = [attributes]
     while todo:
         value = todo.pop()
@@ -126,7 +125,7 @@ def _allowed(attributes: Attributes) -> Attributes:
 
 
 def _shallow(value: Any) -> Any:
-    """Before pydantic walks into it: a body of 64 KiB can be nested 30,000 deep."""
+    """Checked before pydantic walks into it: a body of 64 KiB can be nested 30,000 deep."""
     if isinstance(value, dict) and _depth(value) > ATTRIBUTES_DEPTH:
         raise ValueError(f"is nested deeper than {ATTRIBUTES_DEPTH} levels; flatten it")
     return value
@@ -152,7 +151,7 @@ def _any_address(text: str) -> str:
 
 
 def _plain_address(text: str) -> str | None:
-    """The short way for addresses as most people have them; None where the library has to look.
+    """The address where it is of the usual form; None where the library must decide.
 
     The library takes 26 microseconds an address, most of them for the domain, and an import has many of one domain.
     """
@@ -169,13 +168,13 @@ def _normal_domain(domain: str) -> str | None:
     try:
         return validate_email(f"a@{domain}")[1].rpartition("@")[2]
     except ValueError:
-        return None  # what is wrong is said about the whole address
+        return None  # the library says what is wrong with the whole address
 
 
 def _username(text: str) -> str:
     least, most = USERNAME_CHARACTERS
     if text.isascii() and text.isalnum() and least <= len(text) <= most:
-        return text  # the short way for names as most people have them
+        return text  # most names: nothing to normalise
     name = normalize("NFC", printable(text))
     if not least <= len(name) <= most:
         raise ValueError(f"must have {least} to {most} characters; this has {len(name)}")
@@ -209,7 +208,7 @@ def _at_most(characters: int) -> AfterValidator:
     return AfterValidator(check)
 
 
-#: EmailStr, by the same function, but refusing the display-name form.
+#: As pydantic's EmailStr, by the same function, but without a display name.
 Email = Annotated[
     str,
     AfterValidator(_email),
@@ -245,7 +244,7 @@ Password = Annotated[
         examples=["correct horse battery staple"],
     ),
 ]
-#: Whoever was imported with a hash may have a password that nobody could choose here.
+#: Imported users may have passwords that are too short to be chosen here.
 CurrentPassword = Annotated[
     SecretStr,
     _password(1, PASSWORD_CHARACTERS[1]),
