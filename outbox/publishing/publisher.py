@@ -145,7 +145,7 @@ class Publisher:
         """Write a marker and nothing else to these partitions: an empty transaction that claims them.
 
         aiokafka claims a partition only by sending to it, so its transaction manager is asked directly; the version is
-        pinned (docs/decisions/0004) and a test holds it to this.
+        pinned (docs/decisions/0017) and a test holds it to this.
         """
         async with self._in_time():
             await self._producer.begin_transaction()
