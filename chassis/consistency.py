@@ -1,7 +1,7 @@
-"""The consistency token: which entity (a user), and the version of it that a reader wants to see.
+"""The consistency token: it names a subject (a user) and the version of it that a reader wants to see.
 
-Opaque to clients, unsigned: it grants nothing, it only makes a query wait. The command API gives one with every
-success, the query API takes it (and gives one for what it showed).
+Tokens are opaque to clients, and unsigned: one grants nothing, it only makes a query wait. The command API gives one
+with every success; the query API takes it, and gives one for what it showed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import binascii
 from dataclasses import dataclass
 from uuid import UUID
 
-#: Marks the form, so that it can change without an old token being misread.
+#: The first byte: the form can change, and no old token is misread.
 _FORM = 1
 _ID_BYTES = 16
 _MAX_VERSION = 2**63 - 1

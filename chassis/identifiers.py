@@ -1,4 +1,4 @@
-"""Ids: UUIDv7 (RFC 9562), so that what is made later sorts later and indexes stay compact."""
+"""Ids are UUIDv7 (RFC 9562): later ones sort later, so indexes stay compact."""
 
 from uuid import UUID
 
@@ -9,8 +9,7 @@ from asyncpg.pgproto import pgproto
 def new_id() -> UUID:
     """A new UUIDv7, monotonic within this process.
 
-    It is a uuid.UUID in every respect, but of the driver's class: made, written, hashed and sent in a fraction of the
-    time.
+    It is a uuid.UUID of the driver's class, which is made, written, hashed and sent in a fraction of the time.
     """
     return pgproto.UUID(uuid_utils.uuid7().bytes)
 

@@ -56,11 +56,11 @@ async def _until_told(main: Main) -> int:
 def spare_the_collector(young_objects: int | None = None) -> None:
     """Keep the cyclic garbage collector off everything that is loaded by now; for the entry points of processes.
 
-    Those are half a million objects, nearly all of them code that stays. To look through them takes 60 milliseconds in
-    which nothing is answered, and under load the collector did so every other second.
+    These are half a million objects, nearly all of them code that stays. Looking through them stops everything for 60
+    milliseconds, and under load the collector did so every other second.
 
-    A process that works in batches says how many objects may be new before it looks through them (Python's own number
-    is 700): it would find a batch, again and again, that reference counting frees a moment later.
+    `young_objects` is for a process that works in batches: the collector starts only when so many objects are new
+    (Python's default is 700). It would otherwise walk through each batch, which reference counting frees anyway.
     """
     gc.collect()
     gc.freeze()
@@ -72,7 +72,7 @@ def spare_the_collector(young_objects: int | None = None) -> None:
 async def alongside(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     """Run work beside the block and cancel it at the block's end.
 
-    What comes out is the block's own error or cancellation, never the work's: work that may fail tells of it itself.
+    Only the block's own error or cancellation comes out. An error of the work does not, so work that may fail logs it.
     """
     tasks = [asyncio.ensure_future(each) for each in work]
     try:
@@ -86,7 +86,7 @@ async def alongside(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 async def end(task: asyncio.Task[Any]) -> None:
     """Cancel a task and wait until it has ended; raises what it failed with.
 
-    Unlike awaiting the task, this tells its cancellation from the caller's own, which comes through.
+    Unlike awaiting the task, this lets the caller's own cancellation through.
     """
     task.cancel()
     await asyncio.wait([task])
@@ -104,7 +104,7 @@ async def wait_for_event(event: asyncio.Event, seconds: float) -> bool:
 
 
 class Backoff:
-    """Growing delays with full jitter, for retries of what others are retrying too.
+    """Growing delays with full jitter, for retries that many processes make at once.
 
     Source: "Exponential Backoff And Jitter", M. Brooker, AWS Architecture Blog, 2015.
     """
@@ -123,5 +123,5 @@ class Backoff:
         return self._rng.uniform(limit / 10, limit)
 
     def reset(self) -> None:
-        """Begin again at `first`: what failed has succeeded."""
+        """Begin again at `first`, after a success."""
         self._limit = self._first

@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Outage:
-    """What somebody who tries again and again tells of it: something only when the reason changes, or is gone."""
+    """Logs the failures of something that is tried again and again: only when the reason changes, or is gone."""
 
     def __init__(self, log: Any, failed: str, recovered: str | None = None) -> None:
         """`failed` and `recovered` name the lines; without `recovered` the end is silent."""
@@ -28,3 +28,8 @@ class Outage:
         if was_failing and self._recovered:
             self._log.info(self._recovered)
         return was_failing
+
+
+def describe(error: BaseException) -> str:
+    """An error in one line: its class where it has no text (a TimeoutError says nothing)."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,4 +1,4 @@
-"""The error of wrong settings, apart from the settings themselves: whoever only catches it does not import pydantic."""
+"""The error of wrong settings. It has a module of its own so that who only catches it does not import pydantic."""
 
 from __future__ import annotations
 

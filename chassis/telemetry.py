@@ -1,8 +1,8 @@
 """Logs and metrics: JSON lines with request ids on standard error, Prometheus figures for `/metrics`.
 
-A log event is a fixed name with bound values, never a built sentence, so that it can be searched for. The request id of
-the HTTP request being served is on every line that is written while it is served. What cannot be
-written stops nobody: `muster_log_lines_lost_total` counts it.
+A log event is a fixed name with bound values, never a built sentence, so that it can be searched for. Each
+line that is written while an HTTP request is served has the request's id. A line that cannot be written stops nobody:
+`muster_log_lines_lost_total` counts it.
 """
 
 import json
@@ -40,7 +40,7 @@ def configure_logging(process: str, level: str) -> None:
         structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False)),
         _one_line,
     ]
-    # Our own lines do not go through the standard library's records: a line a command would cost a tenth of it.
+    # Our own lines bypass the standard library's records, which would cost a tenth of a command (one line each).
     structlog.configure(
         processors=[about, *rendered],
         logger_factory=_LineLogger,
@@ -71,17 +71,17 @@ class _LineLogger:
         try:
             sys.stderr.write(line + "\n")
         except (OSError, ValueError):
-            # A full disk, a reader that went away, a closed file: what was to be told has happened all the same, and a
-            # command that is committed must not be answered with an error.
+            # A full disk, a reader that went away, a closed file. A command that is committed must not be answered with
+            # an error for that.
             _LOST.inc()
 
     debug = info = warning = error = critical = exception = msg
 
 
 class _About:
-    """Says on each line which process wrote it, when, how grave it is, and for which request.
+    """Adds to each line the process, the time, the level and the request's id.
 
-    One step for what structlog has five for: they took a twentieth of a command.
+    structlog has five processors for this, which took a twentieth of a command.
     """
 
     def __init__(self, process: str) -> None:
@@ -101,12 +101,12 @@ class _About:
 
 @lru_cache(maxsize=2)
 def _second(seconds: int) -> str:
-    """A second as RFC 3339 begins; most lines have the one before's, and writing a date takes as long as the rest."""
+    """The first part of an RFC 3339 time. It is kept for the next line: formatting it takes as long as all the rest."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _one_line(_: Any, __: str, event: MutableMapping[str, Any]) -> str:
-    """JSON, five times as fast as the standard library's, which is left what only it can write."""
+    """JSON, five times as fast as the standard library writes it; that one is left what only it can write."""
     try:
         return to_json(event, fallback=repr, inf_nan_mode="constants").decode()
     except PydanticSerializationError:  # half a surrogate pair, or bytes that are no text

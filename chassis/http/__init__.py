@@ -1,1 +1,1 @@
-"""What both HTTP APIs, and the health ports of the other processes, are made of."""
+"""The parts that both HTTP APIs, and the health ports of the other processes, are built from."""

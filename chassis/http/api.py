@@ -1,4 +1,4 @@
-"""What both HTTP APIs are made of: one factory that gives an app its middleware, errors, health and offline docs.
+"""The factory of both HTTP APIs: it gives an app its middleware, errors, health and offline docs.
 
 Routes are strict: an unknown or repeated query parameter and a body of another media type are errors, never ignored.
 """
@@ -59,11 +59,11 @@ _EXPOSED = (
 
 
 class StrictRoute(APIRoute):
-    """A route that answers 406, 415 and 422 before anything is read, where the client meant something else."""
+    """A route that refuses unfit media types and parameters (406, 415, 422) before anything is read."""
 
     #: The media types a body may have, the preferred one first.
     media_types: tuple[str, ...] = ("application/json",)
-    #: What the answer is, for Accept.
+    #: The media type of the answer, which Accept must allow.
     produces: str = "application/json"
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -138,7 +138,7 @@ def refuse_unknown_parameters(request: Request, *, known: set[str], repeatable: 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiDescription:
-    """What one API says of itself."""
+    """One API's description, its problem types, and what differs between the two."""
 
     title: str
     summary: str
@@ -203,15 +203,15 @@ def _middleware(
 
 
 def put_in_front(app: FastAPI, make: Callable[[ASGIApp], ASGIApp]) -> None:
-    """Serve what `make` makes ahead of the framework, which it is given for what it does not serve itself.
+    """Put an app of `make`'s ahead of the framework; it gets the framework, for requests that it does not serve itself.
 
-    What is around every request (ids, CORS, stray exceptions, the body limit) is around it, too, and /health is
-    answered ahead of both: it is asked most when there is least time. Call it last: what is added to the app's
-    middleware or exception handlers afterwards has no effect.
+    Both stay inside the middleware (ids, CORS, stray exceptions, the body limit). /health is answered ahead of both: it
+    is asked most when there is least time. Call this last: middleware and exception handlers that are added to the app
+    afterwards have no effect.
     """
     around, app.user_middleware = app.user_middleware, []
     framework = app.build_middleware_stack()
-    # Its answer to a stray exception is plain text; LastResort has a problem for it.
+    # Without its outermost layer, which answers stray exceptions in plain text: LastResort answers them as problems.
     served: ASGIApp = HealthFirst(make(framework.app if isinstance(framework, ServerErrorMiddleware) else framework))
     for middleware, arguments, options in reversed(around):
         served = middleware(served, *arguments, **options)

@@ -1,7 +1,7 @@
-"""Whether a process lives and can work: `/health`, `/livez`, `/readyz`, `/metrics`, the same on every process of ours.
+"""Whether a process lives and can work: `/health`, `/livez`, `/readyz` and `/metrics`, the same on every process.
 
-Live means the loop turns (restart me otherwise); ready means the process can do its work now (send me none otherwise).
-A check is an async callable that raises when its answer is no; the message of the exception says why.
+Live means that the loop turns (restart me otherwise); ready means that the process can do its work now (send me none
+otherwise). A check is an async callable that raises when its answer is no; the exception's message says why.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chassis import __version__
+from chassis.outages import describe
 from chassis.telemetry import render_metrics
 
 Check = Callable[[], Awaitable[None]]
@@ -59,7 +60,7 @@ class Health:
 
 
 class HealthFirst:
-    """Answers `GET /health` itself, without the framework's layers; everything else is `app`'s."""
+    """Answers `GET /health` itself, without the framework's layers; `app` serves everything else."""
 
     def __init__(self, app: ASGIApp) -> None:
         """Wrap `app`."""
@@ -79,7 +80,7 @@ async def _run(check: Check) -> str:
     except TimeoutError:
         return f"no answer within {CHECK_SECONDS:g} s"
     except Exception as error:  # noqa: BLE001 - whatever a check raises is its answer
-        return " ".join(str(error).split()) or type(error).__name__
+        return describe(error)
     return "ok"
 
 

@@ -25,14 +25,14 @@ log = structlog.get_logger("http")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 #: Buckets in seconds: half a millisecond (a read by id) to ten seconds (the longest wait for a token).
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-REQUESTS = Counter("muster_http_requests_total", "HTTP answers.", ["method", "status"])
-SECONDS = Histogram("muster_http_request_seconds", "Time to answer a request.", ["method"], buckets=_BUCKETS)
+_REQUESTS = Counter("muster_http_requests_total", "HTTP answers.", ["method", "status"])
+_REQUEST_SECONDS = Histogram("muster_http_request_seconds", "Time to answer a request.", ["method"], buckets=_BUCKETS)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
-# Looking a labelled figure up costs more than adding to it: there are few, so they are kept.
-_requests = lru_cache(maxsize=None)(REQUESTS.labels)
-_seconds = lru_cache(maxsize=None)(SECONDS.labels)
+# Looking a labelled metric up costs more than adding to it, so the few that there are are kept.
+_requests = lru_cache(maxsize=None)(_REQUESTS.labels)
+_seconds = lru_cache(maxsize=None)(_REQUEST_SECONDS.labels)
 
 
 def _header(scope: Scope, name: bytes) -> str:
@@ -69,7 +69,7 @@ class RequestContext:
 
 
 class LastResort:
-    """Inside CORS, so that browsers can read it too: turns a problem or a stray exception into its answer."""
+    """Turns a problem or a stray exception into its answer; inside CORS, so that browsers can read it too."""
 
     def __init__(self, app: ASGIApp, *, headers: Callable[[Scope], Mapping[str, str]]) -> None:
         """Wrap `app`; `headers` gives what its answers to a request carry in any case."""
@@ -89,7 +89,7 @@ class LastResort:
             await self.app(scope, receive, noting)
         except Exception as error:
             problem = _as_problem(error, scope)
-            # Once the answer has begun, its status is out: closing the connection is the only honest sign left.
+            # The answer has begun and its status is out: only a closed connection can tell the client.
             if begun:
                 raise
             explained = problem_response(problem, instance=scope["path"])

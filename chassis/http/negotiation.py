@@ -6,8 +6,8 @@ from starlette.requests import Request
 
 from chassis.http.problems import NOT_ACCEPTABLE, UNSUPPORTED_MEDIA_TYPE, Problem
 
-#: The coding that is none.
-_AS_IT_IS = "identity"
+#: The name of no coding (RFC 9110, section 8.4.1).
+_NO_CODING = "identity"
 
 
 def accepts(request: Request, media_type: str) -> None:
@@ -24,9 +24,9 @@ def require_media_type(request: Request, allowed: tuple[str, ...]) -> None:
     Accept-Patch, Accept or Accept-Encoding then says what is taken.
     """
     coding = ",".join(request.headers.getlist("content-encoding")).strip().lower()
-    if coding not in {"", _AS_IT_IS}:
+    if coding not in {"", _NO_CODING}:
         detail = f"Content-Encoding is {coding}; send the body as it is, without a coding"
-        raise Problem(UNSUPPORTED_MEDIA_TYPE, detail, headers={"Accept-Encoding": _AS_IT_IS})
+        raise Problem(UNSUPPORTED_MEDIA_TYPE, detail, headers={"Accept-Encoding": _NO_CODING})
     given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if given in allowed:
         return

@@ -156,7 +156,7 @@ COMMON: tuple[ProblemType, ...] = (
     OTHER,
 )
 _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
-#: FastAPI's words for a body of which it cannot make anything at all, and ours.
+#: FastAPI's words for a body that it cannot read at all, and ours.
 _UNREADABLE = {
     "There was an error parsing the body": "the body cannot be read as JSON in UTF-8: look at its encoding, how deep it"
     " is nested, and how many digits its numbers have",
@@ -229,7 +229,7 @@ def answer_invalid_request(request: Request, error: Exception) -> Response:
 
 
 def problem_from_validation(errors: Sequence[Any]) -> Problem:
-    """A problem from pydantic's error list whose locations begin with `body`, `query`, `path` or `header`."""
+    """The problem that pydantic's errors are; their locations begin with `body`, `query`, `path` or `header`."""
     for entry in errors:
         if entry["type"] == "json_invalid":
             reason = entry.get("ctx", {}).get("error", "not JSON")
@@ -260,7 +260,7 @@ def json_pointer(path: Sequence[str | int]) -> str:
 
 
 def _sentence(entry: Any) -> str:
-    """Pydantic's message, with a way out for those that offer none, or speak of Python."""
+    """Pydantic's message; our own words where it says nothing of what to do, or speaks of Python."""
     match entry["type"]:
         case "missing":
             return "is required; add it"

@@ -1,7 +1,7 @@
-"""What both APIs answer to bytes that are no HTTP request: a problem like any other, though no app ever sees them.
+"""The answer of both APIs to bytes that are no HTTP request: a problem like any other, though no app sees them.
 
-A method that HTTP does not know is the likeliest case. uvicorn answers a sentence of plain text by itself; only that
-answer is replaced here. The connection ends with it, as nobody can tell where a next request would begin.
+A method that HTTP does not know is the likeliest case. uvicorn would answer with a sentence of plain text; only that
+answer is replaced here. The connection ends with it, because nobody can tell where a next request would begin.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what the parser does not understand, and close the connection."""
-        del msg  # plain text for nobody in particular
+        del msg  # uvicorn's plain text
         token = request_id.set(new_id_text())
         try:
             answer = problem_response(Problem(MALFORMED, _DETAIL), instance=self._path())
@@ -39,6 +39,6 @@ class HttpProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def _path(self) -> str:
-        """What was read of the target, without its query; empty where the parser stopped before it."""
+        """The target as far as it was read, without its query; empty where the parser stopped before it."""
         url: bytes = getattr(self, "url", b"")
         return url.partition(b"?")[0].decode("latin-1")

@@ -23,7 +23,7 @@ from chassis.settings import Kafka
 
 #: One request to a broker that lives takes milliseconds; after this long it is down or out of reach.
 REQUEST_SECONDS = 10.0
-#: How often a topic that was just created is looked for; it appears within some tens of milliseconds.
+#: Between checks whether a new topic is there; that takes some tens of milliseconds.
 KNOWN_POLL_SECONDS = 0.05
 
 #: Errors that say the broker or the network failed. aiokafka lets ConnectionError and TimeoutError through unwrapped.
@@ -143,7 +143,7 @@ async def topic_configs(client: AIOKafkaAdminClient, names: list[str]) -> dict[s
 
 
 async def _until_known(client: AIOKafkaAdminClient, names: list[str]) -> None:
-    """Wait until the brokers tell each other of topics that were just created: clients would not find them before."""
+    """Wait until all brokers know the topics that were just created; clients would not find them before."""
     async with asyncio.timeout(REQUEST_SECONDS):
         while True:
             with suppress(LeaderNotAvailableError):
@@ -173,6 +173,6 @@ async def _create(client: AIOKafkaAdminClient, topic: Topic) -> None:
     response = await asyncio.wait_for(client.create_topics([new]), REQUEST_SECONDS)
     for _, code, *rest in response.topic_errors:
         error = for_code(code)
-        # Somebody else created it meanwhile: that is what we wanted.
+        # It does no harm that somebody else created it meanwhile.
         if code and error is not TopicAlreadyExistsError:
             raise error(rest[0] if rest else f"topic {topic.name} was refused")

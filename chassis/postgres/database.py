@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import asyncpg
 
+from chassis.outages import describe
 from chassis.postgres.pool import Connection, NoConnectionError, Pool
 from chassis.settings import PostgresAddress
 
@@ -150,11 +151,6 @@ async def disconnect(connection: asyncpg.Connection[Any]) -> None:
     except INFRASTRUCTURE_ERRORS:
         # It is broken already; a close could have achieved no more.
         connection.terminate()
-
-
-def describe(error: BaseException) -> str:
-    """An error in one line: its class where it has no text (a TimeoutError says nothing)."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 async def _initialise(connection: Connection, init: Init) -> None:

@@ -16,8 +16,8 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from chassis.lifecycle import Backoff, alongside, wait_for_event
-from chassis.outages import Outage
-from chassis.postgres.database import connect, describe, disconnect
+from chassis.outages import Outage, describe
+from chassis.postgres.database import connect, disconnect
 from chassis.settings import PostgresAddress
 
 #: What a callback gets in place of a payload when notifications may have been missed.

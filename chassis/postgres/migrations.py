@@ -1,4 +1,4 @@
-"""Alembic as both databases use it: the same environment, run by `muster migrate` and by the alembic command alike.
+"""Alembic for both databases: one environment, which `muster migrate` and the alembic command run.
 
 A migration is applied while the services run, so it waits only a short time for a lock: a statement queued behind a
 slow reader would make every other reader queue behind it. Two processes that migrate at once take turns.
@@ -21,9 +21,9 @@ from sqlalchemy.pool import NullPool
 from chassis.postgres.database import CONNECT_SECONDS, SESSION_SETTINGS
 from chassis.settings import PostgresAddress
 
-#: As long as a reader may be made to wait behind a migration that waits itself; the migration fails and is repeated.
-LOCK_TIMEOUT: Final = "3s"
-#: As long as one waits for another process that migrates this database; our migrations take seconds.
+#: A migration waits so long for a lock, and readers wait behind it; then it fails and is repeated.
+MIGRATION_LOCK_TIMEOUT: Final = "3s"
+#: How long to wait for another process that migrates this database; our migrations take seconds.
 TURN_TIMEOUT: Final = "60s"
 #: Any number that nothing else locks; held by the process that migrates, until its transaction ends.
 _TURN: Final = 7_461_902_113
@@ -35,11 +35,11 @@ _APPLIED: Final = "applied"
 def upgrade(location: str, address: PostgresAddress, revision: str) -> list[str]:
     """Bring a database to a revision, in one transaction a revision, and return the revisions that were applied.
 
-    `location` is where the migrations are, as Alembic writes a folder of a package (`projectors:migrations`), so they
-    are found in a checkout and in an installed wheel. Not callable from inside an event loop.
+    `location` is the migrations' folder as Alembic writes it (`projectors:migrations`), so that they are found in a
+    checkout and in an installed wheel. Not callable from inside an event loop.
 
     Raises:
-        Exception: whatever the driver says when the server is not there or a lock could not be had within LOCK_TIMEOUT.
+        Exception: whatever the driver says when the server is not there, or no lock was had in MIGRATION_LOCK_TIMEOUT.
     """
     return _run(location, address, lambda config: command.upgrade(config, revision))
 
@@ -79,7 +79,7 @@ def _run(location: str, address: PostgresAddress, action: Callable[[Config], Non
 
 
 def run_environment(metadata: MetaData, load_address: Callable[[], PostgresAddress]) -> None:
-    """What an `env.py` does: connect (or print the SQL, with `--sql`) and run the migrations that were asked for.
+    """Do what an `env.py` does: connect (or print the SQL, with `--sql`) and run the migrations that were asked for.
 
     The address is the one `upgrade` was given, else that of the settings. Tables that `metadata` does not know belong
     to somebody else and are never compared.
@@ -119,7 +119,7 @@ def _migrate(connection: Connection, options: dict[str, Any]) -> None:
     context.configure(connection=connection, on_version_apply=_note, **options)
     # A session lock, because every revision is a transaction of its own; it ends with the connection.
     connection.execute(text("SELECT pg_advisory_lock(:turn)"), {"turn": _TURN})
-    connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
+    connection.execute(text(f"SET lock_timeout = '{MIGRATION_LOCK_TIMEOUT}'"))
     connection.commit()
     with context.begin_transaction():
         context.run_migrations()

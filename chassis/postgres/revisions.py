@@ -1,7 +1,7 @@
-"""Whether a database needs a migration at all, told without Alembic, which takes longer to import than the answer.
+"""Whether a database needs a migration at all, without Alembic: importing it takes longer than the answer.
 
-By the convention of this project a revision's id is the number its file's name begins with, and there is one line of
-them; a test holds both to what Alembic says.
+By convention a revision's id is the number that its file's name begins with, and revisions form one line. A test
+compares this with what Alembic says.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import asyncpg
 from chassis.postgres.database import connect, disconnect
 from chassis.settings import PostgresAddress
 
-#: Where Alembic keeps what a database is at.
+#: Where Alembic keeps a database's revision.
 VERSION_QUERY: Final = "SELECT version_num FROM alembic_version"
 
 

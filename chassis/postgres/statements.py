@@ -1,7 +1,7 @@
 """Statements written in SQLAlchemy Core, compiled once for asyncpg.
 
-The hot paths keep typed columns without paying for the toolkit on every request: a statement is compiled at start to
-SQL text with `$1` parameters, and asyncpg runs (and prepares) that text.
+The hot paths have typed columns and do not pay for the toolkit on every request: a statement is compiled once, to SQL
+text with `$1` parameters, which asyncpg prepares and runs.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ class Statement:
     sql: str
     names: tuple[str, ...]
     constants: dict[str, Any]
-    #: The values of all names at once: a third of the time of one after the other.
+    #: Takes the values of all names at once, in a third of the time of one after the other.
     pick: Callable[[dict[str, Any]], tuple[Any, ...]]
 
     def args(self, **values: Any) -> tuple[Any, ...]:

@@ -27,7 +27,7 @@ class ConnectionLostError(KafkaConnectionError):  # type: ignore[misc]  # aiokaf
 
 
 class Producer(AIOKafkaProducer):  # type: ignore[misc]  # aiokafka has no types
-    """As aiokafka's, with `lost` and `discard`; both use the internals named in docs/decisions/0004."""
+    """As aiokafka's, with `lost` and `discard`; both lean on internals named in docs/decisions/0017."""
 
     def __init__(self, *, when_lost: Callable[[], None], **arguments: Any) -> None:
         """As aiokafka's; `when_lost` is called when `lost` is set."""

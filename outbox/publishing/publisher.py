@@ -151,7 +151,7 @@ class Publisher:
         """Write a marker and nothing else to these partitions, by an empty transaction that claims them.
 
         aiokafka claims a partition only when something is sent to it, so its transaction manager is asked directly
-        (docs/decisions/0004).
+        (docs/decisions/0017).
         """
         async with self._within(TRANSACTION_SECONDS):
             await self._producer.begin_transaction()
