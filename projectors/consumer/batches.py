@@ -105,7 +105,7 @@ class BatchWriter:
         self._generation = generation
         self._topic = topic
         self._database = database
-        self._channel = projection.channel
+        self._channel = projection.schema.channel
         self._writer: Writer = projection.writer(generation.number)
         #: Whether the last batch met records that are parked: then the next one is not tried at once either.
         self._any_parked = False

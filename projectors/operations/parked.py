@@ -245,7 +245,7 @@ async def _work_off(database: Database, parked: ParkedRecord, *, discard: bool) 
         applied = await _apply_in_order(connection, projection, queue)
     if applied and parked.subject_id is not None:
         async with database.connection() as connection:
-            await connection.execute("SELECT pg_notify($1, $2)", projection.channel, str(parked.subject_id))
+            await connection.execute("SELECT pg_notify($1, $2)", projection.schema.channel, str(parked.subject_id))
     return WorkedOff(applied, discarded, len(queue) - applied)
 
 

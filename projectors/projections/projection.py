@@ -10,6 +10,7 @@ from uuid import UUID
 from chassis.postgres.database import Connection
 from projectors.decoding.records import DecodedEvent
 from projectors.decoding.subject import Subject
+from read_model.schema import ProjectionSchema
 
 
 class Insert(NamedTuple):
@@ -59,10 +60,7 @@ class Projection:
     """A projection of the current code; a generation of another shape is not fed by it."""
 
     subject: Subject
-    name: str
-    shape: int
-    #: Notified after a commit: the ids of the subjects whose rows moved.
-    channel: str
+    schema: ProjectionSchema
     writer: Callable[[int], Writer]
     #: By the shape of the old generation: from the numbers of an old and a new one to what is taken over. Every shape
     #: that may still serve somewhere has its entry; None says that nothing of it can be taken over. A shape without an
@@ -71,6 +69,16 @@ class Projection:
     #: How long the broker may collect records while they keep coming, in milliseconds. A batch costs the broker, this
     #: process and PostgreSQL far more than a record does; the first record after a pause never waits.
     patience_ms: int
+
+    @property
+    def name(self) -> str:
+        """What everybody calls it."""
+        return self.schema.name
+
+    @property
+    def shape(self) -> int:
+        """The shape of the generations that it feeds."""
+        return self.schema.shape
 
 
 def newest(events: Iterable[DecodedEvent]) -> dict[UUID, DecodedEvent]:

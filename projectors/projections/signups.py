@@ -85,12 +85,4 @@ def carry_over(old: int, new: int) -> CarryOver:
     return CarryOver(names["old_users"], [_CARRY_ERASED.format_map(names)])
 
 
-PROJECTION: Final = Projection(
-    USERS,
-    signups.SCHEMA.name,
-    signups.SCHEMA.shape,
-    signups.SCHEMA.channel,
-    SignupsWriter,
-    {1: carry_over},
-    PATIENCE_MS,
-)
+PROJECTION: Final = Projection(USERS, signups.SCHEMA, SignupsWriter, {1: carry_over}, PATIENCE_MS)

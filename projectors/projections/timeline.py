@@ -131,12 +131,4 @@ def carry_over(old: int, new: int) -> CarryOver:
     return CarryOver(names["old_users"], [_CARRY_ENTRIES.format_map(names), _CARRY_ERASED.format_map(names)])
 
 
-PROJECTION: Final = Projection(
-    USERS,
-    timeline.SCHEMA.name,
-    timeline.SCHEMA.shape,
-    timeline.SCHEMA.channel,
-    TimelineWriter,
-    {1: carry_over},
-    PATIENCE_MS,
-)
+PROJECTION: Final = Projection(USERS, timeline.SCHEMA, TimelineWriter, {1: carry_over}, PATIENCE_MS)

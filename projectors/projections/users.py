@@ -123,6 +123,4 @@ def carry_over(old: int, new: int) -> CarryOver:
     return CarryOver(names["old_erased"], [_CARRY_ERASED.format_map(names)])
 
 
-PROJECTION: Final = Projection(
-    USERS, users.SCHEMA.name, users.SCHEMA.shape, users.SCHEMA.channel, UsersWriter, {1: carry_over}, PATIENCE_MS
-)
+PROJECTION: Final = Projection(USERS, users.SCHEMA, UsersWriter, {1: carry_over}, PATIENCE_MS)

@@ -40,7 +40,7 @@ class ReadSide:
             async with self.connection.transaction():
                 await projection.writer(1).apply(self.connection, changes)  # type: ignore[arg-type] # all are changes
             if notify:
-                await self.connection.execute("SELECT pg_notify($1, $2)", projection.channel, ids)
+                await self.connection.execute("SELECT pg_notify($1, $2)", projection.schema.channel, ids)
 
     async def register(self, *people: PublicUser, **how: Any) -> None:
         """Register people."""

@@ -25,6 +25,7 @@ from outbox.append import append_arguments, append_from
 from projectors.decoding.records import DecodedEvent
 from projectors.decoding.subject import Subject
 from projectors.projections.projection import IF_MOVED, CarryOver, Insert, Projection, newest
+from read_model.schema import GenerationTables, ProjectionSchema
 
 # -- events ------------------------------------------------------------------------------------------------------------
 
@@ -110,10 +111,9 @@ NAME: Final = "teams"
 
 
 @dataclass(frozen=True, slots=True)
-class TeamsTables:
+class TeamsTables(GenerationTables):
     """The tables of one generation."""
 
-    metadata: MetaData
     teams: Table
 
 
@@ -129,8 +129,10 @@ def teams_tables(generation: int) -> TeamsTables:
         Column("members", Integer),
         Column("document", LargeBinary),
     )
-    return TeamsTables(metadata, table)
+    return TeamsTables(metadata, (table,), table)
 
+
+SCHEMA: Final = ProjectionSchema(name=NAME, shape=1, channel="muster_teams_moved", tables=teams_tables)
 
 # -- projection --------------------------------------------------------------------------------------------------------
 
@@ -187,4 +189,4 @@ def carry_over(old: int, new: int) -> CarryOver:
     )
 
 
-PROJECTION: Final = Projection(TEAMS, NAME, 1, "muster_teams_moved", TeamsWriter, {1: carry_over}, 3)
+PROJECTION: Final = Projection(TEAMS, SCHEMA, TeamsWriter, {1: carry_over}, 3)

@@ -24,6 +24,7 @@ from projectors.operations.lag import measure
 from projectors.operations.rebuild import Rebuild, Stage
 from projectors.projections.catalogue import PROJECTIONS
 from read_model import generations
+from read_model.catalogue import SCHEMAS
 from tests.integration.outbox.relaying import relaying, settings_for
 from tests.integration.projectors.conftest import make_settings, running
 from tests.integration.projectors.stream import FakeRecord
@@ -59,8 +60,7 @@ async def command(command_database: PostgresAddress) -> AsyncIterator[Connection
 async def query(query_database: PostgresAddress, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Database]:
     """The query database of a process that projects teams as well."""
     monkeypatch.setitem(PROJECTIONS, teams.NAME, teams.PROJECTION)
-    schema = generations.Schema(teams.NAME, 1, lambda number: teams.teams_tables(number).metadata)
-    monkeypatch.setitem(generations.SCHEMAS, teams.NAME, schema)
+    monkeypatch.setitem(SCHEMAS, teams.NAME, teams.SCHEMA)
     async with Database.open(query_database, application="tests") as database:
         async with database.connection() as connection:
             await generations.ensure_first(connection)

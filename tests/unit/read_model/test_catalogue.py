@@ -31,7 +31,7 @@ def test_every_declaration_is_in_the_catalogue(module: str) -> None:
 def test_every_declared_projection_is_fed(name: str) -> None:
     assert name in PROJECTIONS, f"no projector writes {name!r}: see projectors/projections/catalogue.py"
     fed, declared = PROJECTIONS[name], SCHEMAS[name]
-    assert (fed.shape, fed.channel) == (declared.shape, declared.channel)
+    assert (fed.shape, fed.schema.channel) == (declared.shape, declared.channel)
 
 
 @pytest.mark.parametrize("module", defining(projectors.projections, Projection))

@@ -22,7 +22,6 @@ from projectors.projections.timeline import TimelineWriter
 from projectors.settings import ProjectorSettings
 from read_model import generations
 from read_model.catalogue import SCHEMAS
-from read_model.schema import ProjectionSchema
 from read_model.timeline import TimelineTables, timeline_tables
 from tests.integration.projectors.conftest import running
 from tests.integration.projectors.stream import Publisher, new_user, record
@@ -67,13 +66,12 @@ def from_untyped(old: int, new: int) -> CarryOver:
 @pytest.fixture
 def next_shape(monkeypatch: pytest.MonkeyPatch) -> Projection:
     """This process becomes one of a newer version, which knows how to take over from shape 1."""
+    schema = replace(timeline.PROJECTION.schema, shape=2, tables=typed_tables)
     projection = replace(
-        timeline.PROJECTION, shape=2, writer=TypedWriter, carry_over={1: from_untyped, 2: from_untyped}
+        timeline.PROJECTION, schema=schema, writer=TypedWriter, carry_over={1: from_untyped, 2: from_untyped}
     )
     monkeypatch.setitem(PROJECTIONS, NAME, projection)
-    monkeypatch.setitem(
-        SCHEMAS, NAME, ProjectionSchema(name=NAME, shape=2, channel=timeline.PROJECTION.channel, tables=typed_tables)
-    )
+    monkeypatch.setitem(SCHEMAS, NAME, schema)
     return projection
 
 

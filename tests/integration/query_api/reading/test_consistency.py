@@ -246,7 +246,7 @@ async def test_two_hundred_who_wait_ask_the_database_no_more_than_one_would(
         waited = list(sent)
         # Notifications that name nobody make polls, and wake nobody in vain.
         for _ in range(20):
-            await read_side.connection.execute("SELECT pg_notify($1, '')", users.PROJECTION.channel)
+            await read_side.connection.execute("SELECT pg_notify($1, '')", users.PROJECTION.schema.channel)
         await read_side.register(*people[:100])
         await asyncio.gather(*asked[:100])
         assert resources(app).waiters.waiting == 100
