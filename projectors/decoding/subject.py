@@ -1,4 +1,4 @@
-"""A kind of subject, as far as a consumer has to know it. projectors/projections/subjects.py lists those there are.
+"""A kind of subject, as far as a consumer has to know it; each projection names its own.
 
 A consumer knows only what the events of every kind of subject have: the public document after the change, under the
 subject's noun, and the old values of what changed, as `previous`.

@@ -14,7 +14,7 @@ from typing import Final
 from chassis.postgres.database import Connection
 from projectors.decoding.records import DecodedEvent
 from projectors.projections.projection import CarryOver, Projection, newest
-from projectors.projections.subjects import USERS
+from projectors.projections.user_subject import USERS
 from read_model import signups
 
 #: People look at sums of days, and later: as for the timeline.

@@ -16,7 +16,7 @@ from events.catalogue import short_name
 from events.times import rfc3339
 from projectors.decoding.records import DecodedEvent
 from projectors.projections.projection import CarryOver, Projection, newest
-from projectors.projections.subjects import USERS
+from projectors.projections.user_subject import USERS
 from read_model import timeline
 
 #: People look at histories, and later. One batch in a tenth of a second is a third of the work of one every 30 ms.

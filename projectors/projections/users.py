@@ -15,7 +15,7 @@ from chassis.postgres.database import Connection
 from chassis.text_keys import text_keys
 from projectors.decoding.records import DecodedEvent
 from projectors.projections.projection import IF_MOVED, CarryOver, Insert, Projection, newest
-from projectors.projections.subjects import USERS
+from projectors.projections.user_subject import USERS
 from read_model import users
 
 #: Somebody waits for what was just changed. So the broker collects only what a transaction of the relay brings to

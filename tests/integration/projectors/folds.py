@@ -10,7 +10,7 @@ from uuid import UUID
 from chassis.postgres.database import Connection
 from events.user_events import USER_EVENTS, ChangeEvent
 from projectors.decoding.records import DecodedEvent, Record, RecordDecoder
-from projectors.projections.subjects import USERS
+from projectors.projections.user_subject import USERS
 
 Contents = dict[str, Any]
 

@@ -14,7 +14,7 @@ from events.user_events import Event, PublicUser, UserEmailChanged, UserErased, 
 from projectors.decoding.records import DecodedEvent, RecordDecoder
 from projectors.projections import signups, timeline, users
 from projectors.projections.projection import Projection
-from projectors.projections.subjects import USERS
+from projectors.projections.user_subject import USERS
 from tests.integration.projectors.stream import record
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"

@@ -22,7 +22,7 @@ from projectors.consumer.checkpoints import CheckpointMovedError, Move
 from projectors.decoding.slices import SliceDecoder
 from projectors.operations import parked
 from projectors.projections.catalogue import PROJECTIONS
-from projectors.projections.subjects import USERS
+from projectors.projections.user_subject import USERS
 from read_model import generations
 from read_model.generations import Generation
 from tests.integration.projectors.folds import CONTENTS, FOLDS, Contents, changes_of

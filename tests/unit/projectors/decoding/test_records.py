@@ -13,7 +13,7 @@ from events.user_events import PublicUser, UserDeactivated, UserErased, UserProf
 from projectors.decoding import records
 from projectors.decoding.records import DecodedEvent, Poison, RecordDecoder
 from projectors.decoding.slices import SliceDecoder
-from projectors.projections.subjects import USERS
+from projectors.projections.user_subject import USERS
 from tests.integration.projectors.stream import FakeRecord, lives, new_user, record
 
 DECODER, SLICES = RecordDecoder(USERS), SliceDecoder(USERS)

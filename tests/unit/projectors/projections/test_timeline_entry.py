@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from chassis.identifiers import new_id
 from events.user_events import PublicUser, UserDeactivated, UserEmailChanged
 from projectors.decoding.records import DecodedEvent, RecordDecoder
-from projectors.projections.subjects import USERS
 from projectors.projections.timeline import entry
+from projectors.projections.user_subject import USERS
 from tests.integration.projectors.stream import record
 
 NOW = datetime(2026, 11, 22, 10, 30, 0, 5, tzinfo=UTC)

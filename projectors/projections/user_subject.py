@@ -1,4 +1,4 @@
-"""The kinds of subjects whose events are projected."""
+"""Users as the subject of projections."""
 
 from __future__ import annotations
 
