@@ -26,7 +26,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from chassis.lifecycle import Backoff, spare_the_collector
+from chassis.lifecycle import Backoff, freeze_loaded_objects
 from chassis.postgres.database import describe
 from cli.output import counted, fail, print_json, say
 
@@ -371,7 +371,7 @@ def _run(work: Import, bar: Progress) -> None:
     [task] = bar.task_ids
     done = work.progressed
     first_line, started = done.line, time.monotonic()
-    spare_the_collector()
+    freeze_loaded_objects()
     for count, chunk in enumerate(work.chunks(), start=1):
         work.send(chunk)
         rate = (done.line - first_line) / max(time.monotonic() - started, 0.001)

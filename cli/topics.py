@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from chassis.kafka.client import INFRASTRUCTURE_ERRORS, Topic, TopicMismatchError, admin, ensure_topics
+from chassis.kafka.client import KAFKA_ERRORS, Topic, TopicMismatchError, admin, ensure_topics
 from chassis.postgres.database import describe
 from chassis.settings import Kafka, Logging, Topics, load
 from cli.output import counted, fail, print_json, say
@@ -29,7 +29,7 @@ def topics(*, as_json: Annotated[bool, typer.Option("--json", help="Report as JS
         created = asyncio.run(_ensure(settings, wanted))
     except TopicMismatchError as error:
         fail(str(error))
-    except INFRASTRUCTURE_ERRORS as error:
+    except KAFKA_ERRORS as error:
         fail(f"Kafka at {settings.kafka_bootstrap_servers} does not do it: {describe(error)}")
     if as_json:
         print_json([{"topic": t.name, "partitions": t.partitions, "created": t.name in created} for t in wanted])

@@ -11,7 +11,7 @@ from typing import Final
 
 from chassis import __version__
 from chassis.http import problems
-from chassis.http.problems import MEDIA_TYPE, ProblemType
+from chassis.http.problems import PROBLEM_MEDIA_TYPE, ProblemType
 from query_api import openapi_schemas as parts
 from query_api.openapi_schemas import Json
 from query_api.protocol.parameters import Parameter
@@ -193,7 +193,7 @@ def _problem_response(types: Sequence[ProblemType]) -> Json:
         "description": " ".join(f"{kind.title}." for kind in types),
         "headers": _headers(headers),
         "content": {
-            MEDIA_TYPE: {
+            PROBLEM_MEDIA_TYPE: {
                 "schema": {"$ref": "#/components/schemas/Problem"},
                 "examples": {kind.slug: {"summary": kind.title, "value": _problem_example(kind)} for kind in types},
             }

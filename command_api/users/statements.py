@@ -10,7 +10,7 @@ from typing import Any, Final
 from sqlalchemy import CTE, Table, bindparam, delete, func, insert, literal_column, null, select, update
 from sqlalchemy.sql.dml import Insert
 
-from chassis.postgres.statements import Statement, compile_statement
+from chassis.postgres.statements import CompiledStatement, compile_statement
 from command_api.idempotency.records import idempotency_records
 from command_api.users.tables import erased_users, users
 from outbox.append import append_from
@@ -52,16 +52,16 @@ def _store_answer(source: CTE) -> Insert:
     return insert(idempotency_records).from_select(_ANSWER_COLUMNS, select(*parameters).select_from(source))
 
 
-def _append(written: CTE) -> Statement:
+def _append(written: CTE) -> CompiledStatement:
     return compile_statement(append_from(written))
 
 
-def _append_and_store(written: CTE) -> Statement:
+def _append_and_store(written: CTE) -> CompiledStatement:
     stored = _store_answer(written).returning(idempotency_records.c.digest).cte("r")
     return compile_statement(append_from(written).add_cte(stored))
 
 
-def _store_for(table: Table, *, lock: bool) -> Statement:
+def _store_for(table: Table, *, lock: bool) -> CompiledStatement:
     """Store the answer of a command that changes nothing, while what it is about is still as it was loaded.
 
     The lock keeps an erasure from overlooking the record: either it waits and then finds it, or this finds no user.

@@ -14,7 +14,7 @@ from uuid import UUID
 import asyncpg
 
 from chassis.postgres.database import Database, DatabaseUnavailableError, describe
-from chassis.postgres.statements import Statement
+from chassis.postgres.statements import CompiledStatement
 from chassis.text_keys import text_key
 from command_api.idempotency.records import KEY_IS_UNIQUE
 from command_api.idempotency.replay import Answer, IdempotencyKey, StoredAnswer
@@ -193,7 +193,7 @@ class UserStore:
                 raise ContendedError(describe(error)) from error
 
 
-def _change_statement(change: Change, store: AnswerToStore | None) -> tuple[Statement, dict[str, Any]]:
+def _change_statement(change: Change, store: AnswerToStore | None) -> tuple[CompiledStatement, dict[str, Any]]:
     assert not isinstance(change.event, UserErased)
     user = change.event.user
     arguments = {

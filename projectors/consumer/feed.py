@@ -29,7 +29,7 @@ from aiokafka.errors import KafkaError
 from faststream.kafka import KafkaBroker
 
 from chassis.clock import utc_now
-from chassis.kafka.client import INFRASTRUCTURE_ERRORS as KAFKA_ERRORS
+from chassis.kafka.client import KAFKA_ERRORS
 from chassis.lifecycle import Backoff, wait_for_event
 from chassis.postgres.database import Database, DatabaseUnavailableError, describe
 from projectors import metrics

@@ -27,7 +27,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import UnknownTopicOrPartitionError
 
 from chassis.kafka.client import REQUEST_SECONDS, client_arguments
-from chassis.lifecycle import end, wait_for_event
+from chassis.lifecycle import end_task, wait_for_event
 from chassis.postgres.database import Database, describe
 from projectors.consumer.feed import DATABASE_ERRORS, Feed
 from projectors.projections.catalogue import PROJECTIONS
@@ -192,8 +192,8 @@ class Rebuild:
             await asyncio.wait((making, told), return_when=asyncio.FIRST_COMPLETED)
             return making.done()
         finally:
-            await end(told)
-            await end(making)
+            await end_task(told)
+            await end_task(making)
 
     async def _positions(self, generation: Generation) -> dict[int, int]:
         async with self._database.connection() as connection:

@@ -14,7 +14,7 @@ from uuid import UUID
 from chassis.consistency import ConsistencyToken, InvalidTokenError
 from chassis.http.api import malformed_header
 from chassis.http.problems import Problem
-from chassis.lifecycle import end, wait_for_event
+from chassis.lifecycle import end_task, wait_for_event
 from query_api.protocol.exchange import Exchange
 from query_api.protocol.problems import NOT_YET_VISIBLE, retry_later
 from query_api.reading.waiters import Arrivals, Waiter
@@ -84,7 +84,7 @@ async def read_when_fresh(
                     return result
                 await _next_move(waiter, left, deadline, exchange)
         finally:
-            await end(left)
+            await end_task(left)
 
 
 async def _next_move(waiter: Waiter, left: asyncio.Future[None], deadline: float, exchange: Exchange) -> None:

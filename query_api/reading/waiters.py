@@ -17,7 +17,7 @@ from typing import Final
 from uuid import UUID
 
 from chassis.http.problems import Problem
-from chassis.lifecycle import end
+from chassis.lifecycle import end_task
 from chassis.postgres.database import DatabaseUnavailableError
 from query_api.protocol.problems import BUSY, retry_later
 
@@ -166,7 +166,7 @@ class _Watch:
     async def close(self) -> None:
         self._cancel_timer()
         if self._looking:
-            await end(self._looking)
+            await end_task(self._looking)
 
     def _interval(self) -> float:
         return POLL_SECONDS if self._hearing() else DEAF_POLL_SECONDS
