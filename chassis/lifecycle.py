@@ -24,7 +24,7 @@ log = structlog.get_logger("lifecycle")
 Main = Callable[[asyncio.Event], Awaitable[int]]
 
 
-def run(main: Main) -> int:
+def run_until_stopped(main: Main) -> int:
     """Run `main(stopping)` and return its exit code; 130 when a second signal cut it short.
 
     `stopping` is set by the first SIGTERM or SIGINT: `main` then finishes what it began and returns. A second signal
@@ -53,7 +53,7 @@ async def _until_told(main: Main) -> int:
         return 130
 
 
-def spare_the_collector(young_objects: int | None = None) -> None:
+def freeze_loaded_objects(young_objects: int | None = None) -> None:
     """Keep the cyclic garbage collector off everything that is loaded by now; for the entry points of processes.
 
     These are half a million objects, nearly all of them code that stays. Looking through them stops everything for 60
@@ -83,7 +83,7 @@ async def alongside(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def end(task: asyncio.Task[Any]) -> None:
+async def end_task(task: asyncio.Task[Any]) -> None:
     """Cancel a task and wait until it has ended; raises what it failed with.
 
     Unlike awaiting the task, this lets the caller's own cancellation through.

@@ -1,7 +1,7 @@
 """Logs and metrics: JSON lines with request ids on standard error, Prometheus figures for `/metrics`.
 
-A log event is a fixed name with bound values, never a built sentence, so that it can be searched for. Each
-line that is written while an HTTP request is served has the request's id. A line that cannot be written stops nobody:
+A log event is a fixed name with bound values, never a built sentence, so that it can be searched for. Each line
+that is written while an HTTP request is served has the request's id. A line that cannot be written stops nobody:
 `muster_log_lines_lost_total` counts it.
 """
 

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.text import Text
 
 from chassis import __version__
-from chassis.kafka.client import INFRASTRUCTURE_ERRORS, REQUEST_SECONDS, client_arguments
+from chassis.kafka.client import KAFKA_ERRORS, REQUEST_SECONDS, client_arguments
 from chassis.postgres.database import describe
 from chassis.settings import Kafka, Topics, load
 from cli.terminal.output import fail, legible, print_json, say
@@ -60,7 +60,7 @@ def tail(
     except BrokenPipeError:  # `muster events tail | head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(0) from None
-    except INFRASTRUCTURE_ERRORS as error:
+    except KAFKA_ERRORS as error:
         fail(f"Kafka at {settings.kafka_bootstrap_servers} does not answer: {describe(error)}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from chassis.kafka.client import INFRASTRUCTURE_ERRORS, Topic, TopicMismatchError, admin, ensure_topics
+from chassis.kafka.client import KAFKA_ERRORS, Topic, TopicMismatchError, admin, ensure_topics
 from chassis.postgres.database import describe
 from chassis.settings import Kafka, Logging, Topics, load
 from cli.terminal.output import JsonOption, counted, fail, print_json, say
@@ -26,7 +26,7 @@ def topics(*, as_json: JsonOption = False) -> None:
         created = asyncio.run(_ensure(settings, wanted))
     except TopicMismatchError as error:
         fail(str(error))
-    except INFRASTRUCTURE_ERRORS as error:
+    except KAFKA_ERRORS as error:
         fail(f"Kafka at {settings.kafka_bootstrap_servers} did not do it: {describe(error)}")
     if as_json:
         print_json([{"topic": t.name, "partitions": t.partitions, "created": t.name in created} for t in wanted])

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Final
 
-from chassis.postgres.revisions import is_newest
+from chassis.postgres.revisions import is_at_newest_revision
 from chassis.settings import PostgresAddress
 
 #: A folder of this package, as Alembic finds it in a checkout and in an installed wheel alike.
@@ -15,7 +15,7 @@ def migrate(address: PostgresAddress, revision: str = "head") -> list[str]:
 
     Not callable from inside an event loop.
     """
-    if revision == "head" and asyncio.run(is_newest(MIGRATIONS, address)):
+    if revision == "head" and asyncio.run(is_at_newest_revision(MIGRATIONS, address)):
         return []
     from chassis.postgres.migrations import upgrade  # noqa: PLC0415 - most starts have nothing to migrate, and Alembic is slow
 

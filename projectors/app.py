@@ -64,7 +64,7 @@ def spare_the_collector() -> None:
     A batch is tens of thousands of objects that reference counting frees a moment later. With Python's defaults the
     collector walked through all of them, and through every module, several times a batch: a third of a rebuild's time.
     """
-    lifecycle.spare_the_collector(YOUNG_OBJECTS)
+    lifecycle.freeze_loaded_objects(YOUNG_OBJECTS)
 
 
 async def serve(settings: ProjectorSettings, stopping: asyncio.Event, projections: list[str] | None = None) -> int:

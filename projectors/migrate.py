@@ -6,7 +6,7 @@ import asyncio
 from typing import Final
 
 from chassis.postgres.database import connect, disconnect
-from chassis.postgres.revisions import is_newest
+from chassis.postgres.revisions import is_at_newest_revision
 from chassis.settings import PostgresAddress
 from read_model.generations import drop_all, ensure_first
 
@@ -35,7 +35,7 @@ def revert(address: PostgresAddress, revision: str) -> list[str]:
 
 
 def _upgrade(address: PostgresAddress, revision: str) -> list[str]:
-    if revision == "head" and asyncio.run(is_newest(LOCATION, address)):
+    if revision == "head" and asyncio.run(is_at_newest_revision(LOCATION, address)):
         return []
     from chassis.postgres.migrations import upgrade  # noqa: PLC0415 - most starts have nothing to migrate, and Alembic is slow
 

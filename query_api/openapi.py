@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from chassis import __version__
 from chassis.http import problems
-from chassis.http.problems import MEDIA_TYPE, ProblemType
+from chassis.http.problems import PROBLEM_MEDIA_TYPE, ProblemType
 from query_api.protocol.exchange import JSON_MEDIA_TYPE
 from query_api.protocol.parameters import Parameter
 from query_api.protocol.problems import (
@@ -387,7 +387,7 @@ def _problem_response(types: Sequence[ProblemType]) -> Json:
         "description": " ".join(f"{kind.title}." for kind in types),
         "headers": _headers(headers),
         "content": {
-            MEDIA_TYPE: {
+            PROBLEM_MEDIA_TYPE: {
                 "schema": {"$ref": "#/components/schemas/Problem"},
                 "examples": {kind.slug: {"summary": kind.title, "value": _problem_example(kind)} for kind in types},
             }

@@ -14,7 +14,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from benchmarks.population import FIXED_HASH
-from chassis.postgres.statements import Statement
+from chassis.postgres.statements import CompiledStatement
 from cli.processes.serve import command_app
 from command_api.users import statements
 
@@ -58,7 +58,7 @@ def create_app_without_outbox() -> FastAPI:
     return create_app()
 
 
-def without_outbox(statement: Statement) -> Statement:
+def without_outbox(statement: CompiledStatement) -> CompiledStatement:
     """Return the statement without the part that appends the event."""
     start, end = statement.sql.index("INSERT INTO users"), statement.sql.index(" RETURNING users.id")
     sql = statement.sql[start:end] + " RETURNING users.id"

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 
-from chassis.lifecycle import run
+from chassis.lifecycle import run_until_stopped
 from chassis.settings import load
 from local_stack.processes.frozen_host import freeze_this_host
 from outbox.relay.loop import Relay
@@ -18,4 +18,4 @@ async def main(stopping: asyncio.Event) -> int:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_until_stopped(main)

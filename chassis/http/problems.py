@@ -21,7 +21,7 @@ from starlette.routing import Match
 
 from chassis.telemetry import request_id
 
-MEDIA_TYPE = "application/problem+json"
+PROBLEM_MEDIA_TYPE = "application/problem+json"
 
 
 class FieldError(TypedDict, total=False):
@@ -190,7 +190,7 @@ def problem_response(problem: Problem, *, instance: str, status: int | None = No
     return Response(
         json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace"),
         status_code=status,
-        media_type=MEDIA_TYPE,
+        media_type=PROBLEM_MEDIA_TYPE,
         headers={"Cache-Control": "no-store", **problem.headers},
     )
 

@@ -27,7 +27,7 @@ REQUEST_SECONDS = 10.0
 KNOWN_POLL_SECONDS = 0.05
 
 #: Errors that say the broker or the network failed. aiokafka lets ConnectionError and TimeoutError through unwrapped.
-INFRASTRUCTURE_ERRORS: tuple[type[Exception], ...] = (KafkaError, OSError, TimeoutError)
+KAFKA_ERRORS: tuple[type[Exception], ...] = (KafkaError, OSError, TimeoutError)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ def newest_revision(location: str) -> str:
     return max(name.partition("_")[0] for name in names if name.endswith(".py") and name[0].isdigit())
 
 
-async def is_newest(location: str, address: PostgresAddress) -> bool:
+async def is_at_newest_revision(location: str, address: PostgresAddress) -> bool:
     """Tell whether a database is at the newest revision; a database that was never migrated is not.
 
     Raises:

@@ -14,7 +14,7 @@ from sqlalchemy.sql.expression import ClauseElement
 
 
 @dataclass(frozen=True, slots=True)
-class Statement:
+class CompiledStatement:
     """SQL text for asyncpg and the names of its parameters, in `$n` order."""
 
     sql: str
@@ -32,11 +32,11 @@ class Statement:
         return self.pick(self.constants | values if self.constants else values)
 
 
-def compile_statement(statement: ClauseElement) -> Statement:
+def compile_statement(statement: ClauseElement) -> CompiledStatement:
     """Compile a Core statement; values bound in it (literals) are kept and sent with every execution."""
     compiled: Any = statement.compile(dialect=asyncpg_dialect())  # type: ignore[no-untyped-call]
     names = tuple(compiled.positiontup or ())
-    return Statement(
+    return CompiledStatement(
         sql=str(compiled),
         names=names,
         constants={name: value for name, value in compiled.params.items() if value is not None},

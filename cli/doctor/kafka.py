@@ -10,7 +10,7 @@ from typing import Any, Final
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from chassis.kafka.client import INFRASTRUCTURE_ERRORS, REQUEST_SECONDS, Topic, admin, partition_counts, topic_configs
+from chassis.kafka.client import KAFKA_ERRORS, REQUEST_SECONDS, Topic, admin, partition_counts, topic_configs
 from chassis.postgres.database import describe
 from cli.doctor.findings import Finding, troubles_or_ok
 from cli.terminal.output import counted
@@ -44,7 +44,7 @@ async def examine_kafka(settings: RelaySettings) -> list[Finding]:
             existing = await partition_counts(client, names)
             configs = await topic_configs(client, list(existing))
             partitions = await _partitions(client, list(existing))
-    except INFRASTRUCTURE_ERRORS as error:
+    except KAFKA_ERRORS as error:
         remedy = "start Kafka there, or correct the KAFKA settings"
         return [Finding("Kafka", "failed", f"{where}: {describe(error)}", remedy)]
     brokers = len(cluster["brokers"])

@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from chassis.lifecycle import spare_the_collector
+from chassis.lifecycle import freeze_loaded_objects
 from cli.importing.progress import ImportProgress, starting_point
 from cli.importing.rejects import Rejects
 from cli.importing.sending import GaveUpError, Import, open_client
@@ -92,7 +92,7 @@ def _send_chunks(work: Import, bar: Progress) -> None:
     [task] = bar.task_ids
     progress = work.progress
     first_line, started = progress.line, time.monotonic()
-    spare_the_collector()
+    freeze_loaded_objects()
     for count, chunk in enumerate(work.chunks(), start=1):
         work.send(chunk)
         rate = (progress.line - first_line) / max(time.monotonic() - started, 0.001)

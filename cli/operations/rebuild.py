@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from chassis.lifecycle import run
+from chassis.lifecycle import run_until_stopped
 from chassis.postgres.database import Database
 from chassis.settings import load
 from chassis.telemetry import configure_logging
@@ -71,7 +71,7 @@ def rebuild(name: str, *, pause_before_switch: bool, without_carry_over: bool, a
     spare_the_collector()
     with bar:
         try:
-            code = run(main)
+            code = run_until_stopped(main)
         except _REFUSALS as error:
             fail(str(error))
         except OUTAGES as error:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from chassis.lifecycle import run
+from chassis.lifecycle import run_until_stopped
 from chassis.settings import load
 from chassis.telemetry import configure_logging
 from cli.terminal.output import fail
@@ -28,7 +28,7 @@ def project(
     configure_logging("projectors", settings.log_level)
     spare_the_collector()
     try:
-        code = run(lambda stopping: serve(settings, stopping, names or None))
+        code = run_until_stopped(lambda stopping: serve(settings, stopping, names or None))
     except UnknownProjectionError as error:
         fail(str(error), code=2)
     except OSError as error:

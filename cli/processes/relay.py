@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from chassis.lifecycle import run
+from chassis.lifecycle import run_until_stopped
 from chassis.settings import load
 from chassis.telemetry import configure_logging
 from cli.terminal.output import fail
@@ -27,7 +27,7 @@ def relay(
     settings = load(RelaySettings)
     configure_logging("relay", settings.log_level)
     try:
-        code = run(lambda stopping: serve(settings, stopping, [PURGE]))
+        code = run_until_stopped(lambda stopping: serve(settings, stopping, [PURGE]))
     except OSError as error:
         where = f"{settings.relay_http_host}:{settings.relay_http_port}"
         fail(f"Cannot listen on {where}: {error.strerror or error}. Choose another port with --port.")

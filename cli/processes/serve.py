@@ -18,7 +18,7 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from chassis.http.protocol import HttpProtocol
-from chassis.lifecycle import spare_the_collector
+from chassis.lifecycle import freeze_loaded_objects
 from chassis.settings import Http, load
 from chassis.telemetry import configure_logging
 from cli.terminal.output import fail
@@ -71,7 +71,7 @@ def command_app() -> FastAPI:
     settings = load(CommandApiSettings)
     configure_logging("command-api", settings.log_level)
     app = create_app(settings)
-    spare_the_collector(IMPORTED_OBJECTS)
+    freeze_loaded_objects(IMPORTED_OBJECTS)
     return app
 
 
@@ -83,7 +83,7 @@ def query_app() -> FastAPI:
     settings = load(QueryApiSettings)
     configure_logging("query-api", settings.log_level)
     app = create_app(settings)
-    spare_the_collector()
+    freeze_loaded_objects()
     return app
 
 

@@ -7,7 +7,7 @@ from typing import Final, NoReturn
 import asyncpg
 from aiokafka.errors import UnknownTopicOrPartitionError
 
-from chassis.kafka.client import INFRASTRUCTURE_ERRORS as KAFKA_ERRORS
+from chassis.kafka.client import KAFKA_ERRORS
 from chassis.postgres.database import DatabaseUnavailableError, describe
 from cli.terminal.output import fail
 

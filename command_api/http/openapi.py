@@ -11,9 +11,9 @@ from fastapi import FastAPI
 from chassis.http.problems import (
     INTERNAL,
     MALFORMED,
-    MEDIA_TYPE,
     NOT_ACCEPTABLE,
     PAYLOAD_TOO_LARGE,
+    PROBLEM_MEDIA_TYPE,
     UNAVAILABLE,
     UNSUPPORTED_MEDIA_TYPE,
     VALIDATION,
@@ -171,7 +171,7 @@ def _problem_response(kinds: list[ProblemType]) -> dict[str, Any]:
         "description": "; ".join(f"[{kind.title}]({kind.uri})" for kind in kinds),
         "headers": headers(*extra.get(kinds[0].status, ())),
         "content": {
-            MEDIA_TYPE: {
+            PROBLEM_MEDIA_TYPE: {
                 "schema": {"$ref": "#/components/schemas/Problem"},
                 "examples": {kind.slug: {"summary": kind.title, "value": _example(kind)} for kind in kinds},
             }

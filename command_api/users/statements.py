@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from sqlalchemy import CTE, Table, bindparam, delete, func, insert, select, update
 
-from chassis.postgres.statements import Statement, compile_statement
+from chassis.postgres.statements import CompiledStatement, compile_statement
 from command_api.idempotency.records import ANSWER_COLUMNS, DIGEST, idempotency_records, store_from
 from command_api.users.rows import PUBLIC_COLUMNS
 from command_api.users.tables import erased_users, users
@@ -26,7 +26,7 @@ def _parameters(table: Table, prefix: str) -> dict[str, Any]:
     return {column.name: bindparam(f"{prefix}_{column.name}", type_=column.type) for column in table.columns}
 
 
-def _load_all() -> Statement:
+def _load_all() -> CompiledStatement:
     """The user, the erasure and the stored answer, each where there is one."""
     asked = select(_USER_ID.label("id")).subquery("asked")
     found = (
@@ -62,15 +62,15 @@ def _insert_erased() -> CTE:
     return insert(erased_users).values(_parameters(erased_users, "erased")).returning(erased_users.c.id).cte("u")
 
 
-def _append(written: CTE) -> Statement:
+def _append(written: CTE) -> CompiledStatement:
     return compile_statement(append_from(written))
 
 
-def _append_and_store(written: CTE) -> Statement:
+def _append_and_store(written: CTE) -> CompiledStatement:
     return compile_statement(append_from(written).add_cte(store_from(written).cte("r")))
 
 
-def _store_for(table: Table, *, lock: bool) -> Statement:
+def _store_for(table: Table, *, lock: bool) -> CompiledStatement:
     """Store the answer of a command that changes nothing, while its subject is still as it was loaded.
 
     The lock keeps an erasure from overlooking the record: either it waits and then finds it, or this finds no user.

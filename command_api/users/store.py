@@ -13,7 +13,7 @@ from uuid import UUID
 import asyncpg
 
 from chassis.postgres.database import Connection, Database, DatabaseUnavailableError, describe
-from chassis.postgres.statements import Statement
+from chassis.postgres.statements import CompiledStatement
 from command_api.idempotency.keys import IdempotencyKey
 from command_api.idempotency.records import (
     FORGET_ANSWERS,
@@ -161,7 +161,7 @@ class UserStore:
             raise _meaning(error) from None
 
 
-def _change_statement(change: PendingChange, store: AnswerToStore | None) -> tuple[Statement, dict[str, Any]]:
+def _change_statement(change: PendingChange, store: AnswerToStore | None) -> tuple[CompiledStatement, dict[str, Any]]:
     assert not isinstance(change.event, UserErased)
     user = change.event.user
     row = user_row(user, change.envelope.event_id, change.password_hash)

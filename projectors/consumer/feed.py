@@ -14,8 +14,8 @@ from typing import Final
 import structlog
 from aiokafka import AIOKafkaConsumer
 
-from chassis.kafka.client import INFRASTRUCTURE_ERRORS as KAFKA_ERRORS
-from chassis.lifecycle import Backoff, end, wait_for_event
+from chassis.kafka.client import KAFKA_ERRORS
+from chassis.lifecycle import Backoff, end_task, wait_for_event
 from chassis.postgres.database import Database, describe
 from projectors.consumer import metrics
 from projectors.consumer.batches import BatchWriter
@@ -126,12 +126,12 @@ class Feed:
         try:
             await asyncio.wait((turning, stopped), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await end(stopped)
+            await end_task(stopped)
             await self._end_turning(turning)
 
     async def _end_turning(self, turning: asyncio.Task[None]) -> None:
         try:
-            await end(turning)
+            await end_task(turning)
             await self._writing.finished()
         except LOST as error:
             self._log.warning("feed.consumer_discarded", error=describe(error))

@@ -24,7 +24,7 @@ from uuid import UUID
 
 import structlog
 
-from chassis.lifecycle import end, wait_for_event
+from chassis.lifecycle import end_task, wait_for_event
 from chassis.outages import Outage
 from chassis.postgres.database import Database, describe
 from projectors.consumer.feed import Feed
@@ -201,8 +201,8 @@ class Rebuild:
             await asyncio.wait((making, told), return_when=asyncio.FIRST_COMPLETED)
             return making.done()
         finally:
-            await end(told)
-            await end(making)
+            await end_task(told)
+            await end_task(making)
 
     async def _positions(self, generation: Generation) -> dict[int, int]:
         async with self._database.connection() as connection:

@@ -14,7 +14,7 @@ from uuid import UUID
 from chassis.consistency import ConsistencyToken, InvalidTokenError
 from chassis.http.api import malformed_header
 from chassis.http.problems import Problem
-from chassis.lifecycle import end, wait_for_event
+from chassis.lifecycle import end_task, wait_for_event
 from query_api.protocol.exchange import CONSISTENCY_TOKEN, Exchange
 from query_api.protocol.problems import NOT_YET_VISIBLE, retry_later
 from query_api.reading.serving import Serving, View
@@ -69,7 +69,7 @@ class ConsistentReads:
                         return result
                     await _next_move(waiter, left, deadline, exchange)
             finally:
-                await end(left)
+                await end_task(left)
 
 
 def _wanted_versions(exchange: Exchange) -> WantedVersions:

@@ -25,7 +25,7 @@ import structlog
 from chassis.clock import rfc3339, utc_now
 from chassis.http.health import NotReadyError
 from chassis.http.problems import unavailable
-from chassis.lifecycle import end, wait_for_event
+from chassis.lifecycle import end_task, wait_for_event
 from chassis.outages import Outage
 from chassis.postgres.database import DatabaseUnavailableError, describe
 from query_api.reading.database import ReadDatabase, ReadStatement, Records
@@ -135,7 +135,7 @@ class Serving:
         try:
             yield
         finally:
-            await end(task)
+            await end_task(task)
 
     async def _follow(self) -> None:
         while True:

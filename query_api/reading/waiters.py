@@ -17,7 +17,7 @@ from typing import Final
 from uuid import UUID
 
 from chassis.http.problems import Problem
-from chassis.lifecycle import end
+from chassis.lifecycle import end_task
 from chassis.postgres.database import DatabaseUnavailableError
 from query_api.protocol.problems import TOO_MANY_WAITERS, retry_later
 from query_api.reading.versions import WantedVersions
@@ -171,7 +171,7 @@ class _ProjectionWaiters:
     async def close(self) -> None:
         self._cancel_timer()
         if self._polling:
-            await end(self._polling)
+            await end_task(self._polling)
 
     def _interval(self) -> float:
         return POLL_SECONDS if self._notified() else SHORTEST_POLL_SECONDS

@@ -6,7 +6,7 @@ import signal
 import sys
 from typing import Any
 
-from chassis.lifecycle import run
+from chassis.lifecycle import run_until_stopped
 from chassis.telemetry import configure_logging
 from projectors.app import open_database, serve
 from projectors.consumer import parking
@@ -55,7 +55,7 @@ def project(settings: ProjectorSettings, point: str, count: int) -> None:
     """Serve until told to stop, or until the point."""
     configure_logging("victim", "WARNING")
     die_at(point, count)
-    sys.exit(run(lambda stopping: serve(settings, stopping)))
+    sys.exit(run_until_stopped(lambda stopping: serve(settings, stopping)))
 
 
 def rebuild(settings: ProjectorSettings, name: str, point: str, count: int) -> None:
@@ -69,7 +69,7 @@ def rebuild(settings: ProjectorSettings, name: str, point: str, count: int) -> N
             await Rebuild(settings, database, name, stopping, lambda _: None).run(pause_before_switch=False)
         return 0
 
-    sys.exit(run(main))
+    sys.exit(run_until_stopped(main))
 
 
 async def start_victim(settings: ProjectorSettings, point: str, count: int = 1) -> Fork:

@@ -20,7 +20,7 @@ from sqlalchemy import Column, Integer, MetaData, Table, Text, bindparam, insert
 from chassis.clock import rfc3339
 from chassis.consistency import ConsistencyToken, InvalidTokenError
 from chassis.identifiers import new_id
-from chassis.lifecycle import Backoff, end, run
+from chassis.lifecycle import Backoff, end_task, run_until_stopped
 from chassis.postgres.statements import compile_statement
 from chassis.text_keys import text_key, text_keys
 
@@ -132,7 +132,7 @@ def test_a_statement_knows_its_parameters_and_keeps_its_literals() -> None:
 
 PROGRAM = """
 import asyncio, sys
-from chassis.lifecycle import run
+from chassis.lifecycle import run_until_stopped
 
 async def main(stopping):
     print("started", file=sys.stderr)
@@ -142,7 +142,7 @@ async def main(stopping):
         await asyncio.Event().wait()
     return 0
 
-sys.exit(run(main))
+sys.exit(run_until_stopped(main))
 """
 
 
@@ -190,7 +190,7 @@ def test_run_gives_the_exit_code() -> None:
         assert not stopping.is_set()
         return 3
 
-    assert run(main) == 3
+    assert run_until_stopped(main) == 3
 
 
 async def test_ending_a_task_waits_for_it_and_raises_what_it_failed_with() -> None:
@@ -208,7 +208,7 @@ async def test_ending_a_task_waits_for_it_and_raises_what_it_failed_with() -> No
         task = asyncio.ensure_future(work(error))
         await asyncio.sleep(0)
         with pytest.raises(ZeroDivisionError) if error else nullcontext():
-            await end(task)
+            await end_task(task)
     assert ended == ["ended", "ended"]
 
 
@@ -222,7 +222,7 @@ async def test_who_is_cancelled_while_ending_a_task_is_cancelled() -> None:
             await slow.wait()
 
     async def ending() -> None:
-        await end(task)
+        await end_task(task)
         raise AssertionError("went on as if nobody had cancelled it")
 
     task = asyncio.ensure_future(work())
@@ -233,4 +233,4 @@ async def test_who_is_cancelled_while_ending_a_task_is_cancelled() -> None:
     with pytest.raises(asyncio.CancelledError):
         await caller
     slow.set()
-    await end(task)
+    await end_task(task)
