@@ -30,7 +30,6 @@ from command_api.problems import (
     WRONG_PASSWORD,
 )
 from command_api.users import handlers, refusals
-from command_api.users.answers import etag
 from command_api.users.settlement import OutcomeUnknownError
 
 #: Each error and its problem type.
@@ -79,7 +78,7 @@ def problem_of(error: Exception) -> Problem:
     headers: dict[str, str] = {}
     errors: list[FieldError] = []
     if isinstance(error, handlers.StaleVersionError):
-        headers["ETag"] = etag(error.version)
+        headers["ETag"] = handlers.etag(error.version)
     if kind in _PASSING:
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     if pointer := _POINTERS.get(type(error)):

@@ -15,12 +15,13 @@ from typing import Final
 from uuid import UUID
 
 import structlog
+from pydantic_core import to_json
 
+from chassis.consistency import ConsistencyToken
 from command_api.idempotency.keys import IdempotencyKey
 from command_api.idempotency.records import AnswerToStore, KeyTakenError
 from command_api.idempotency.replay import CommandAnswer, Turns
 from command_api.passwords.hashing import Passwords
-from command_api.users import answers
 from command_api.users.commands import ChangeCommand, ChangePassword, EraseUser, RegisterUser
 from command_api.users.context import Cause, CommandContext, Precondition
 from command_api.users.decisions import decide
@@ -28,7 +29,7 @@ from command_api.users.refusals import RefusedError, UserNotFoundError
 from command_api.users.state import Erased, Registered, State, Unregistered, evolve, subject, version_of
 from command_api.users.store import ContendedError, Loaded, PendingChange, UserStore
 from events.envelope import Envelope
-from events.user_events import USER_EVENTS, Event, UserErased, UserRegistered, encode_with_user
+from events.user_events import USER_EVENTS, Event, PublicUser, UserErased, UserRegistered, encode_with_user
 from outbox.notifier import Notifier
 
 log = structlog.get_logger("command")
@@ -86,7 +87,7 @@ class UserHandlers:
         password_hash = await self.passwords.hash(command.password)
         event = decide(Unregistered(self.new_id()), command, self.clock())
         assert isinstance(event, UserRegistered), "a registration always leads to its event"
-        answer = answers.registered(event.user, self.query_url)
+        answer = _registered(event.user, self.query_url)
         change = self._change(event, answer.body, context.cause, password_hash)
         try:
             await self.store.commit(change, _store(context, Registered(event.user), answer))
@@ -215,14 +216,42 @@ class UserHandlers:
 def _answer(state: State, command: ChangeCommand | EraseUser) -> CommandAnswer:
     match state, command:
         case Registered(user=user), ChangePassword():
-            return answers.done(user.id, user.version)
+            return _done(user.id, user.version)
         case Registered(user=user), _:
-            return answers.changed(user)
+            return _changed(user)
         case Erased(id=user_id, version=version), _:
-            return answers.done(user_id, version)
+            return _done(user_id, version)
         case _:
             raise AssertionError("a command about nobody is refused")
 
 
 def _store(context: CommandContext, state: State, answer: CommandAnswer) -> AnswerToStore | None:
     return None if context.key is None else AnswerToStore(context.key, subject(state), answer)
+
+
+def _registered(user: PublicUser, query_url: str) -> CommandAnswer:
+    """201, with the user's address on the query API."""
+    return _with_user(201, user, Location=f"{query_url}/users/{user.id}")
+
+
+def _changed(user: PublicUser) -> CommandAnswer:
+    """200, with the user after the command."""
+    return _with_user(200, user)
+
+
+def _done(user_id: UUID, version: int) -> CommandAnswer:
+    """204: there is nothing to show."""
+    return CommandAnswer(204, _headers(user_id, version))
+
+
+def etag(version: int) -> str:
+    """The entity tag of a version."""
+    return f'"{version}"'
+
+
+def _with_user(status: int, user: PublicUser, **more: str) -> CommandAnswer:
+    return CommandAnswer(status, {**_headers(user.id, user.version), **more}, to_json(user))
+
+
+def _headers(user_id: UUID, version: int) -> dict[str, str]:
+    return {"ETag": etag(version), "Consistency-Token": ConsistencyToken(user_id, version).encode()}

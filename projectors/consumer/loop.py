@@ -19,9 +19,9 @@ from projectors.consumer import checkpoints
 from projectors.consumer.batches import DecodedBatch
 from projectors.consumer.checkpoints import CheckpointMovedError, Move
 from projectors.consumer.feed_settings import FeedSettings
-from projectors.consumer.fetching import Patience, fetch
 from projectors.consumer.places import Places, Records
 from projectors.consumer.resumption import TooLateError, refuse_if_too_late, topic_limits
+from projectors.consumer.subscription import Patience, fetch
 from projectors.consumer.writing import DATABASE_ERRORS, RETRY_CAP_SECONDS, ConsumerLostError, Writing
 from projectors.decoding.records import DecodedEvent, Poison
 from projectors.decoding.slices import SliceDecoder

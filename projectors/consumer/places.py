@@ -17,8 +17,8 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from chassis.clock import utc_now
 from projectors.consumer import metrics
 from projectors.consumer.checkpoints import Checkpoint, Move
-from projectors.consumer.fetching import Fetched
 from projectors.consumer.freshness import Freshness
+from projectors.consumer.subscription import Fetched
 
 Records = list[ConsumerRecord[bytes, bytes]]
 

@@ -94,6 +94,10 @@ def _inherited(tree: ast.AST) -> set[str]:
     return {name for source in sources for name in re.findall(r"(?:self\.|def )(_[a-z]\w*)", source)}
 
 
+#: Documented in spite of their underscore: of `os`, and of named tuples.
+_PUBLIC_ALL_THE_SAME = {"_exit", "_asdict", "_replace"}
+
+
 def _seams(file: Path) -> set[str]:
     """What a file uses of libraries that is not public; private names of its neighbours are ours."""
     tree = _tree(file)
@@ -102,7 +106,11 @@ def _seams(file: Path) -> set[str]:
     return {
         *(module for module, _ in _imports(tree) if "." in module and not PUBLIC.fullmatch(module)),
         *(name for _, name in _imports(tree) if _PRIVATE.fullmatch(name)),
-        *(node.attr for node in attributes if _PRIVATE.fullmatch(node.attr) and node.attr not in own | {"_exit"}),
+        *(
+            node.attr
+            for node in attributes
+            if _PRIVATE.fullmatch(node.attr) and node.attr not in own | _PUBLIC_ALL_THE_SAME
+        ),
         *(node.attr for node in attributes if node.attr == "__class__" and isinstance(node.ctx, ast.Store)),
     }
 

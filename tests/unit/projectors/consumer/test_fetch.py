@@ -9,7 +9,7 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.consumer.subscription_state import SubscriptionState
 
-from projectors.consumer.fetching import FETCH_WAIT_MS, PATIENT_BYTES, Patience, _set_fetch_wait
+from projectors.consumer.subscription import FETCH_WAIT_MS, PATIENT_BYTES, Patience, _set_fetch_wait
 
 
 @pytest.mark.parametrize(("replaying", "patient"), [(False, 100), (True, FETCH_WAIT_MS)])
