@@ -95,8 +95,7 @@ async def answered(app: Any, **scope: Any) -> bool:
         await app(
             {"type": "http", "method": "GET", "path": "/", "scheme": "http", **scope, "headers": headers}, None, None
         )
-    except Problem as problem:
-        assert problem.type.slug in {"misdirected-request", "forbidden"}
+    except Problem:
         return False
     return True
 
