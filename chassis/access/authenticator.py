@@ -1,0 +1,129 @@
+"""From the Authorization header to the caller.
+
+A verified token is remembered by its hash, so that a caller who comes again costs a look-up. What is remembered ends
+with the token, and with the key that signed it; the token's times are looked at on every request.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final, NamedTuple
+
+import jwt
+import structlog
+
+from chassis.access.caller import Caller
+from chassis.access.issuer_keys import IssuerKeys
+from chassis.access.key_sources import key_source
+from chassis.access.keys import Key
+from chassis.access.problems import unauthenticated
+from chassis.access.settings import AccessSettings
+from chassis.access.tokens import Expectations, InvalidTokenError, UnverifiedToken, Validity, read_claims, read_token
+
+log = structlog.get_logger("access")
+
+#: Tokens that are remembered; beyond that the ones verified first are forgotten. Each takes about 600 bytes.
+MOST_REMEMBERED: Final = 10_000
+_SCHEME: Final = "bearer"
+_jws: Final = jwt.PyJWS()
+
+
+class _Remembered(NamedTuple):
+    caller: Caller
+    validity: Validity
+    key: Key
+
+
+class Authenticator:
+    """Turns bearer tokens of one issuer into callers."""
+
+    def __init__(self, expected: Expectations, keys: IssuerKeys, *, now: Callable[[], float] = time.time) -> None:
+        """`now` gives seconds since 1970."""
+        self._expected = expected
+        self._keys = keys
+        self._now = now
+        self._remembered: dict[bytes, _Remembered] = {}
+        self._generation = keys.generation
+
+    async def check(self) -> None:
+        """Readiness: there are keys to verify with.
+
+        Raises:
+            NotReadyError: there are none yet.
+        """
+        await self._keys.check()
+
+    async def authenticate(self, authorization: str | None) -> Caller:
+        """The caller whose token the header brings.
+
+        Raises:
+            Problem: 401.
+        """
+        if authorization is None:
+            raise unauthenticated("send a bearer token in the Authorization header", token_came=False)
+        scheme, _, token = authorization.partition(" ")
+        token = token.strip(" ")
+        if scheme.lower() != _SCHEME or not token:
+            raise unauthenticated("the Authorization header must be `Bearer` and a token", token_came=False)
+        try:
+            return await self._authenticate(token)
+        except InvalidTokenError as error:
+            raise unauthenticated(str(error), token_came=True) from error
+
+    async def _authenticate(self, token: str) -> Caller:
+        if self._generation != self._keys.generation:
+            self._forget_ended()
+        digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+        found = self._remembered.get(digest)
+        if found is None:
+            found = await self._verify(token)
+            if len(self._remembered) >= MOST_REMEMBERED:
+                del self._remembered[next(iter(self._remembered))]
+            self._remembered[digest] = found
+        found.validity.check(self._now(), self._expected.leeway_seconds)
+        return found.caller
+
+    async def _verify(self, token: str) -> _Remembered:
+        unverified = read_token(token, self._expected.algorithms)
+        # Claims first: a token for somebody else is refused without a fetch and without arithmetic.
+        caller, validity = read_claims(unverified.claims, self._expected)
+        validity.check(self._now(), self._expected.leeway_seconds)
+        for key in await self._keys.find(unverified.algorithm, unverified.key_id):
+            if _is_signed_with(key, token, unverified):
+                return _Remembered(caller, validity, key)
+        raise InvalidTokenError("the token is not signed with a key of the issuer's")
+
+    def _forget_ended(self) -> None:
+        """Forget what was signed with a key that the issuer has removed."""
+        self._remembered = {digest: each for digest, each in self._remembered.items() if each.key in self._keys}
+        self._generation = self._keys.generation
+
+
+def _is_signed_with(key: Key, token: str, unverified: UnverifiedToken) -> bool:
+    try:
+        _jws.decode_complete(token, key.public, algorithms=[unverified.algorithm])
+    except jwt.InvalidTokenError:
+        return False
+    return True
+
+
+@asynccontextmanager
+async def open_authenticator(settings: AccessSettings, *, host: str) -> AsyncIterator[Authenticator | None]:
+    """What authenticates the callers of a process that listens on `host`; None where access is switched off.
+
+    The issuer may be away: this succeeds, and the process is ready once its keys are there.
+
+    Raises:
+        SettingsError: the settings do not say whose tokens open the process.
+    """
+    expected = settings.expectations(host)
+    if expected is None:
+        log.warning("access.disabled", host=host)
+        yield None
+        return
+    source = key_source(issuer=expected.issuer, file=settings.auth_jwks_file, url=settings.auth_jwks_url)
+    async with IssuerKeys.open(source, refresh_seconds=settings.auth_jwks_refresh_seconds) as keys:
+        yield Authenticator(expected, keys)

@@ -1,0 +1,109 @@
+"""The one place that lets requests in: ahead of the body, of every route and of the ways around the framework.
+
+It leaves what it decided in the request's scope, and a route that finds nothing there refuses (`access_of`): a way past
+the guard, whatever it were, leads nowhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+from uuid import UUID, uuid4
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from chassis.access.caller import SELF, Caller
+from chassis.access.problems import forbidden
+from chassis.access.rules import AccessTable, Rule
+from chassis.http.problems import MALFORMED, Problem
+
+_KEY: Final = "muster.access"
+
+
+class Authenticates(Protocol):
+    """Turns the Authorization header into a caller."""
+
+    async def authenticate(self, authorization: str | None) -> Caller:
+        """The caller.
+
+        Raises:
+            Problem: 401.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who sent a request, and as what it was let in."""
+
+    #: None where access is switched off.
+    caller: Caller | None
+    #: Let in for what is the caller's own, and for nothing else.
+    own_only: bool = False
+
+    def may(self, scope: str) -> bool:
+        """Whether the caller has this scope, where the route's own does not say all."""
+        return self.caller is None or (not self.own_only and scope in self.caller.scopes)
+
+    def visible(self, user_id: UUID) -> UUID:
+        """The id to look for: the one asked for, or, where that is not the caller's own, one that nobody has.
+
+        So somebody else's takes the way of an absent one from here on: the same statements, times and answers.
+        """
+        return uuid4() if self.own_only and (self.caller is None or user_id != self.caller.user_id) else user_id
+
+
+_OPEN: Final = Access(None)
+
+
+class Guard:
+    """Lets a request through once its token opens the route; what is public, or no route at all, passes."""
+
+    def __init__(self, app: ASGIApp, *, table: AccessTable, authenticator: Callable[[], Authenticates | None]) -> None:
+        """Wrap `app`; `authenticator` gives what the app's lifespan has opened, None where access is switched off."""
+        self._app = app
+        self._table = table
+        self._authenticator = authenticator
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection.
+
+        Raises:
+            Problem: 401, 403; 400 where Authorization comes twice.
+        """
+        rule = self._table.find(scope["method"], scope["path"]) if scope["type"] == "http" else None
+        if rule is not None:
+            authenticator = self._authenticator()
+            if authenticator is None:
+                scope[_KEY] = _OPEN
+            else:
+                scope[_KEY] = _let_in(rule, await authenticator.authenticate(_authorization(scope)))
+        await self._app(scope, receive, send)
+
+
+def access_of(scope: Scope) -> Access:
+    """What the guard decided of a request.
+
+    Raises:
+        RuntimeError: it did not see it, which is a bug: nobody is served.
+    """
+    access: Access | None = scope.get(_KEY)
+    if access is None:
+        raise RuntimeError("a request came past the access guard")
+    return access
+
+
+def _let_in(rule: Rule, caller: Caller) -> Access:
+    if not caller.scopes.isdisjoint(rule.scopes):
+        return Access(caller)
+    if rule.own and SELF in caller.scopes:
+        return Access(caller, own_only=True)
+    raise forbidden(f"the token has none of the scopes that open this: {', '.join(rule.scopes)}", scope=rule.scope)
+
+
+def _authorization(scope: Scope) -> str | None:
+    found = [value for name, value in scope["headers"] if name == b"authorization"]
+    if len(found) > 1:
+        errors = [{"detail": "is given twice; give it once", "header": "Authorization"}]
+        raise Problem(MALFORMED, "Authorization: is given twice; give it once", errors=errors)  # type: ignore[arg-type]
+    return found[0].decode("latin-1") if found else None

@@ -1,0 +1,97 @@
+"""Which names an API answers to, and which pages of a browser may send it commands where no token stands before it.
+
+With access switched off a browser on the same machine is the way in: a page from anywhere can send requests to
+127.0.0.1, under a name of its own that it lets point there (DNS rebinding), or across sites. So then only loopback
+names are answered, and a command from a foreign page is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from chassis.access.key_sources import is_loopback
+from chassis.access.problems import FORBIDDEN
+from chassis.http.problems import Problem, ProblemType
+
+MISDIRECTED: Final = ProblemType(
+    "misdirected-request",
+    421,
+    "This service does not answer to that name",
+    "The Host header names a host for which this service does not speak.",
+    "Use the service's own name; an operator adds further ones to ALLOWED_HOSTS.",
+)
+_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_ANY_BELOW: Final = "*."
+
+
+class Hosts:
+    """Refuses requests for names that are not ours."""
+
+    def __init__(self, app: ASGIApp, *, allowed: Collection[str] = (), loopback_only: bool = False) -> None:
+        """Wrap `app`; a name such as `*.example.com` allows all below it, and no name at all allows every one."""
+        self._app = app
+        self._names = frozenset(name.lower() for name in allowed if not name.startswith(_ANY_BELOW))
+        self._suffixes = tuple(name[1:].lower() for name in allowed if name.startswith(_ANY_BELOW))
+        self._loopback_only = loopback_only
+        self._checks = loopback_only or bool(self._names or self._suffixes)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection.
+
+        Raises:
+            Problem: 421.
+        """
+        if self._checks and scope["type"] == "http" and not self._is_ours(host_of(_header(scope, b"host"))):
+            raise Problem(MISDIRECTED, "the Host header names none of this service's names (ALLOWED_HOSTS)")
+        await self._app(scope, receive, send)
+
+    def _is_ours(self, host: str) -> bool:
+        if self._loopback_only:
+            return is_loopback(host) or host.endswith(".localhost")
+        return host in self._names or host.endswith(self._suffixes)
+
+
+class OwnPages:
+    """Refuses commands that a page of somebody else's sends through a browser; for where access is switched off."""
+
+    def __init__(self, app: ASGIApp, *, origins: Collection[str]) -> None:
+        """Wrap `app`; pages of `origins` may send commands beside the service's own."""
+        self._app = app
+        self._origins = frozenset(origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection.
+
+        Raises:
+            Problem: 403.
+        """
+        if scope["type"] == "http" and scope["method"] not in _SAFE and self._is_foreign(scope):
+            raise Problem(FORBIDDEN, "a page of another origin may not send commands here (CORS_ALLOW_ORIGINS)")
+        await self._app(scope, receive, send)
+
+    def _is_foreign(self, scope: Scope) -> bool:
+        origin = _header(scope, b"origin")
+        if not origin:
+            return _header(scope, b"sec-fetch-site").lower() == "cross-site"
+        own = f"{scope.get('scheme', 'http')}://{_header(scope, b'host')}"
+        return origin not in self._origins and origin.lower() != own.lower()
+
+
+def host_of(header: str) -> str:
+    """The name in a Host header, without its port, in lower case; empty where there is none that can be read."""
+    try:
+        return urlsplit(f"//{header}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _header(scope: Scope, name: bytes) -> str:
+    for key, value in scope["headers"]:
+        if key == name:
+            text: str = value.decode("latin-1")
+            return text
+    return ""

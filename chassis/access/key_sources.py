@@ -1,0 +1,110 @@
+"""Where an issuer's key set comes from: a file, an address, or what the issuer's metadata names.
+
+Metadata is OpenID Connect Discovery 1.0's, else RFC 8414's, and must name the very issuer that the settings name.
+Addresses are https, or http on this machine; redirects are not followed, and an answer has a limit.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from anyio import to_thread
+
+from chassis.access.issuer_keys import Fetch
+
+if TYPE_CHECKING:
+    from httpx import AsyncClient
+
+#: A key set, or metadata: some KiB.
+ANSWER_BYTES: Final = 512 * 1024
+#: One request; the whole fetch has a limit of its own.
+REQUEST_SECONDS: Final = 5.0
+_OPENID: Final = "/.well-known/openid-configuration"
+_OAUTH: Final = "/.well-known/oauth-authorization-server"
+
+
+class UnusableAnswerError(Exception):
+    """The issuer answered, but not with what was asked for."""
+
+
+def key_source(*, issuer: str, file: Path | None, url: str | None) -> Fetch:
+    """The function that fetches the key set: from `file`, from `url`, or from where the issuer's metadata says."""
+    if file is not None:
+        return partial(to_thread.run_sync, file.read_bytes)
+    return partial(_fetch_from, url) if url else partial(_discover, issuer)
+
+
+def is_trustworthy(url: str) -> bool:
+    """Whether keys may come from there: https, or http on this machine."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        _ = parts.port
+    except ValueError:
+        return False
+    return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host)))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or an address is this machine's own."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+async def _fetch_from(url: str) -> bytes:
+    async with _client() as client:
+        return await _get(client, url)
+
+
+async def _discover(issuer: str) -> bytes:
+    parts = urlsplit(issuer)
+    path = parts.path.rstrip("/")
+    openid = f"{parts.scheme}://{parts.netloc}{path}{_OPENID}"
+    oauth = f"{parts.scheme}://{parts.netloc}{_OAUTH}{path}"
+    async with _client() as client:
+        try:
+            metadata = await _get(client, openid)
+        except UnusableAnswerError:
+            metadata = await _get(client, oauth)
+        return await _get(client, _key_set_url(metadata, issuer))
+
+
+def _key_set_url(metadata: bytes, issuer: str) -> str:
+    try:
+        said = json.loads(metadata)
+        named, url = said["issuer"], said["jwks_uri"]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise UnusableAnswerError("the issuer's metadata names no issuer and jwks_uri") from error
+    if named != issuer:
+        raise UnusableAnswerError("the issuer's metadata is that of another issuer")
+    if not isinstance(url, str) or not is_trustworthy(url):
+        raise UnusableAnswerError("the issuer's jwks_uri is neither https nor http on this machine")
+    return url
+
+
+def _client() -> AsyncClient:
+    # Imported here: a process whose keys come from a file does not pay for it.
+    from httpx import AsyncClient  # noqa: PLC0415
+
+    return AsyncClient(timeout=REQUEST_SECONDS, follow_redirects=False, headers={"Accept": "application/json"})
+
+
+async def _get(client: AsyncClient, url: str) -> bytes:
+    async with client.stream("GET", url) as answer:
+        if answer.status_code != 200:
+            raise UnusableAnswerError(f"{url} answered {answer.status_code}")
+        body = bytearray()
+        async for part in answer.aiter_bytes():
+            body += part
+            if len(body) > ANSWER_BYTES:
+                raise UnusableAnswerError(f"{url} answered more than {ANSWER_BYTES} bytes")
+        return bytes(body)

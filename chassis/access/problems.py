@@ -1,0 +1,39 @@
+"""The two refusals of access (RFC 6750, section 3). Neither says anything about what the path names."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from chassis.http.problems import Problem, ProblemType
+
+UNAUTHENTICATED: Final = ProblemType(
+    "unauthenticated",
+    401,
+    "This needs a bearer token that is valid now",
+    "No token came in the Authorization header, or the one that came is malformed, expired, not yet valid, of another"
+    " issuer or audience, or signed with a key that the issuer does not have.",
+    "Send `Authorization: Bearer …` with a token of the issuer that this service trusts; ask it for a new one where"
+    " yours has expired. On a local stack `muster token` prints one.",
+)
+FORBIDDEN: Final = ProblemType(
+    "forbidden",
+    403,
+    "The token does not open this",
+    "The token is valid, but none of its scopes opens this route, or what the body asks for.",
+    "Ask the issuer for a token with the scope that WWW-Authenticate names.",
+)
+PROBLEMS: Final = (UNAUTHENTICATED, FORBIDDEN)
+
+#: The header of a challenge.
+CHALLENGE: Final = "WWW-Authenticate"
+
+
+def unauthenticated(detail: str, *, token_came: bool) -> Problem:
+    """A 401; `token_came` tells the client that it was its token that was refused."""
+    challenge = 'Bearer error="invalid_token"' if token_came else "Bearer"
+    return Problem(UNAUTHENTICATED, detail, headers={CHALLENGE: challenge})
+
+
+def forbidden(detail: str, *, scope: str) -> Problem:
+    """A 403 that names the scope which is missing."""
+    return Problem(FORBIDDEN, detail, headers={CHALLENGE: f'Bearer error="insufficient_scope", scope="{scope}"'})

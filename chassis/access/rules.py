@@ -1,0 +1,86 @@
+"""What opens each route: one table an API, from which the checks, OpenAPI's security and docs/reference are made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+#: Whether an empty or a variable segment of a template: `{id}`.
+_OPENING: Final = "{"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One route: any of the scopes opens it; with `own` also `self`, for what is the subject's own."""
+
+    method: str
+    path: str
+    scopes: tuple[str, ...]
+    own: bool = False
+
+    @property
+    def scope(self) -> str:
+        """The scope to ask for."""
+        return self.scopes[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Public:
+    """Routes that anybody may read: this path, or with a `/` at its end all below it."""
+
+    path: str
+
+    def covers(self, path: str) -> bool:
+        """Whether the path is meant; `path` may be a template."""
+        return path.startswith(self.path) if self.path.endswith("/") and self.path != "/" else path == self.path
+
+
+#: What every API shows to everybody.
+PUBLIC: Final = tuple(
+    map(Public, ("/", "/health", "/livez", "/readyz", "/docs", "/docs/", "/redoc", "/openapi.json", "/problems/"))
+)
+
+
+class UncoveredRouteError(Exception):
+    """A route of the app says nothing about access."""
+
+
+class AccessTable:
+    """The rules of one API, found by method and path."""
+
+    def __init__(self, rules: Iterable[Rule], *, public: Iterable[Public] = ()) -> None:
+        """`public` comes beside what every API shows to everybody."""
+        self._rules = tuple(rules)
+        self._public = (*PUBLIC, *public)
+        self._candidates: dict[tuple[str, int], list[tuple[list[str], Rule]]] = {}
+        for rule in self._rules:
+            parts = rule.path.split("/")
+            self._candidates.setdefault((rule.method, len(parts)), []).append((parts, rule))
+
+    def __iter__(self) -> Iterator[Rule]:
+        """The rules, in their order."""
+        return iter(self._rules)
+
+    def find(self, method: str, path: str) -> Rule | None:
+        """The rule of a request, None where no route has this method and path, or a public one has."""
+        parts = path.split("/")
+        for template, rule in self._candidates.get(("GET" if method == "HEAD" else method, len(parts)), ()):
+            if all(ours == theirs or (ours[:1] == _OPENING and theirs) for ours, theirs in zip(template, parts)):  # noqa: B905 - of one length
+                return rule
+        return None
+
+    def is_public(self, path: str) -> bool:
+        """Whether anybody may read this path, or the paths of this template."""
+        return any(public.covers(path) for public in self._public)
+
+    def require_cover(self, routes: Iterable[tuple[str, str]]) -> None:
+        """Return where each of an app's routes, by method and template, has a rule or is public.
+
+        Raises:
+            UncoveredRouteError: one has neither.
+        """
+        ruled = {(rule.method, rule.path) for rule in self._rules}
+        for method, path in routes:
+            if (method, path) not in ruled and not (method in {"GET", "HEAD"} and self.is_public(path)):
+                raise UncoveredRouteError(f"{method} {path} says nothing about access: add it to the access table")

@@ -1,0 +1,1 @@
+"""Who may call: tokens, a local issuer, and the token that a command of ours sends."""

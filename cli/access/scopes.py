@@ -1,0 +1,21 @@
+"""Every scope there is, in the order of docs/reference/access.md."""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: What an operator's token opens by default: everything; a user's own token has `self` alone.
+SCOPES: Final = (
+    "users:read",
+    "users:register",
+    "users:write",
+    "users:erase",
+    "users:import",
+    "credentials:verify",
+    "credentials:issue",
+    "credentials:redeem",
+    "credentials:set",
+    "events:read",
+    "operations:read",
+    "operations:write",
+)

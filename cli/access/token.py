@@ -1,0 +1,55 @@
+"""`muster token`: an access token of a local issuer, alone on a line."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from chassis.access.caller import InvalidActorError, encode_actor
+from chassis.clock import utc_now
+from cli.access.scopes import SCOPES
+from cli.stack.discovery import stack_folder
+from cli.terminal.output import fail, say
+from local_stack.issuer import NoIssuerError, open_issuer
+
+#: A stack's issuer, below its folder.
+ISSUER_FOLDER: Final = "issuer"
+DEFAULT_SUBJECT: Final = "operator"
+_LIFETIME: Final = re.compile(r"(?P<number>[1-9]\d{0,5})(?P<unit>[smhd])")
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def token(
+    scope: Annotated[str, typer.Option(help="Scopes, separated by spaces; default: every one but self.")] = " ".join(
+        SCOPES
+    ),
+    sub: Annotated[str, typer.Option(help="Whom the token is of: for scope self a user's id.")] = DEFAULT_SUBJECT,
+    ttl: Annotated[str, typer.Option(help="How long it is good: a number and s, m, h or d.")] = "12h",
+    audience: Annotated[str | None, typer.Option(help="Whom it is for; default: the issuer's audience.")] = None,
+    issuer: Annotated[
+        Path | None, typer.Option(help="The issuer's folder; default: that of the local stack.", file_okay=False)
+    ] = None,
+) -> None:
+    """Print an access token, signed by a local issuer."""
+    lifetime = read_lifetime(ttl)
+    try:
+        encode_actor(sub)
+    except InvalidActorError as error:
+        fail(f"--sub {error}: no service would accept the token.", code=2)
+    try:
+        opened = open_issuer(issuer or stack_folder() / ISSUER_FOLDER)
+    except NoIssuerError as error:
+        fail(f"No token: {error}. A local stack makes its own: start it with `make up` or `muster up`.")
+    say(opened.token(subject=sub, scopes=scope.split(), lifetime=lifetime, now=utc_now(), audience=audience))
+
+
+def read_lifetime(text: str) -> timedelta:
+    """A number and its unit, such as `12h`; ends the command where it is neither."""
+    found = _LIFETIME.fullmatch(text)
+    if found is None:
+        fail(f"--ttl {text} must be a number and a unit (s, m, h, d), such as 12h.", code=2)
+    return timedelta(**{_UNITS[found["unit"]]: int(found["number"])})

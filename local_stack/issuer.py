@@ -1,0 +1,161 @@
+"""An issuer on this machine: a folder with its keys, and tokens signed with them; for local stacks, tests, first tries.
+
+`private.pem` (Ed25519, PKCS #8, mode 600) signs. `jwks.json` lists its public half and, between a rotation and its
+end, older ones: they verify until they are removed. `issuer.json` names issuer and audience.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from jwt.algorithms import OKPAlgorithm
+from jwt.utils import base64url_encode
+
+from local_stack.private_file import write_private
+
+PRIVATE_KEY: Final = "private.pem"
+KEY_SET: Final = "jwks.json"
+DESCRIPTION: Final = "issuer.json"
+ALGORITHM: Final = "EdDSA"
+#: What a local issuer calls itself, and whom its tokens are for, unless somebody says otherwise.
+LOCAL_ISSUER: Final = "muster-local"
+LOCAL_AUDIENCE: Final = "muster"
+
+PublicKey = dict[str, str]
+
+
+class NoIssuerError(Exception):
+    """The folder has no issuer in it; the message says how to make one."""
+
+
+class IssuerExistsError(Exception):
+    """The folder has an issuer in it already: another one would end all of its tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalIssuer:
+    """An issuer that was opened."""
+
+    folder: Path
+    issuer: str
+    audience: str
+    key_id: str
+    private_key: Ed25519PrivateKey
+
+    def token(  # noqa: PLR0913 - one keyword a claim
+        self,
+        *,
+        subject: str,
+        scopes: Iterable[str],
+        lifetime: timedelta,
+        now: datetime,
+        audience: str | None = None,
+        claims: dict[str, Any] | None = None,
+    ) -> str:
+        """An access token (RFC 9068) that is good from `now` on; `claims` come beside the usual ones."""
+        said = {
+            "iss": self.issuer,
+            "aud": audience or self.audience,
+            "sub": subject,
+            "scope": " ".join(scopes),
+            "iat": int(now.timestamp()),
+            "exp": int((now + lifetime).timestamp()),
+            "jti": str(uuid.uuid4()),
+            **(claims or {}),
+        }
+        return jwt.encode(said, self.private_key, ALGORITHM, headers={"typ": "at+jwt", "kid": self.key_id})
+
+
+def init_issuer(folder: Path, *, issuer: str = LOCAL_ISSUER, audience: str = LOCAL_AUDIENCE) -> LocalIssuer:
+    """Make an issuer in the folder.
+
+    Raises:
+        IssuerExistsError: there is one.
+        OSError: the folder cannot be written.
+    """
+    if (folder / PRIVATE_KEY).exists():
+        raise IssuerExistsError(f"{folder} has an issuer already: `muster issuer rotate {folder}` gives it a new key")
+    key = Ed25519PrivateKey.generate()
+    write_private(folder / DESCRIPTION, json.dumps({"issuer": issuer, "audience": audience}, indent=2) + "\n")
+    _write_key_set(folder, [_public(key)])
+    _write_private_key(folder, key)
+    return open_issuer(folder)
+
+
+def open_issuer(folder: Path) -> LocalIssuer:
+    """Read the issuer in the folder.
+
+    Raises:
+        NoIssuerError: there is none that can be read.
+    """
+    try:
+        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        key = load_pem_private_key((folder / PRIVATE_KEY).read_bytes(), password=None)
+        named, audience = description["issuer"], description["audience"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise NoIssuerError(
+            f"{folder} has no issuer that can be read ({error}): `muster issuer init` makes one"
+        ) from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise NoIssuerError(f"{folder / PRIVATE_KEY} is no Ed25519 key: `muster issuer rotate {folder}` makes one")
+    return LocalIssuer(folder, named, audience, _public(key)["kid"], key)
+
+
+def rotate(folder: Path) -> LocalIssuer:
+    """Sign with a new key from now on; older ones still verify until `remove_older_keys`.
+
+    Whoever reads the key set sees the new key no later than the first token that is signed with it.
+    """
+    open_issuer(folder)
+    key = Ed25519PrivateKey.generate()
+    listed: list[PublicKey] = json.loads((folder / KEY_SET).read_text(encoding="utf-8"))["keys"]
+    _write_key_set(folder, [_public(key), *listed])
+    _write_private_key(folder, key)
+    return open_issuer(folder)
+
+
+def remove_older_keys(folder: Path) -> LocalIssuer:
+    """List the key that signs alone: what older ones have signed ends."""
+    issuer = open_issuer(folder)
+    _write_key_set(folder, [_public(issuer.private_key)])
+    return issuer
+
+
+def local_issuer(folder: Path, make: Callable[[Path], LocalIssuer] = init_issuer) -> LocalIssuer:
+    """The issuer in the folder, made where there is none."""
+    return open_issuer(folder) if (folder / PRIVATE_KEY).exists() else make(folder)
+
+
+def _public(key: Ed25519PrivateKey) -> PublicKey:
+    said = OKPAlgorithm.to_jwk(key.public_key(), as_dict=True)
+    # RFC 7638 and RFC 8037: the required members, in this order.
+    named = json.dumps({name: said[name] for name in ("crv", "kty", "x")}, separators=(",", ":"))
+    key_id = base64url_encode(sha256(named.encode()).digest()).decode("ascii")
+    return {"kty": "OKP", "crv": said["crv"], "x": said["x"], "kid": key_id, "use": "sig", "alg": ALGORITHM}
+
+
+def _write_key_set(folder: Path, keys: list[PublicKey]) -> None:
+    path = folder / KEY_SET
+    write_private(path, json.dumps({"keys": keys}, indent=2) + "\n")
+    # Public keys: services of other users on this machine may read them.
+    path.chmod(0o644)
+
+
+def _write_private_key(folder: Path, key: Ed25519PrivateKey) -> None:
+    text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    write_private(folder / PRIVATE_KEY, text.decode("ascii"))

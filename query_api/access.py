@@ -1,0 +1,19 @@
+"""What opens each route of the query API; docs/reference/access.md shows the same table."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from chassis.access.rules import AccessTable, Rule
+
+_READ: Final = ("users:read",)
+
+ACCESS: Final = AccessTable(
+    (
+        Rule("GET", "/users", _READ),
+        Rule("POST", "/users/search", _READ),
+        Rule("GET", "/users/{id}", _READ, own=True),
+        Rule("GET", "/users/{id}/timeline", _READ, own=True),
+        Rule("GET", "/stats/signups", _READ),
+    )
+)
