@@ -17,7 +17,7 @@ import structlog
 
 from chassis.access.keys import Key, read_key_set
 from chassis.http.health import NotReadyError
-from chassis.lifecycle import alongside, end
+from chassis.lifecycle import alongside, end_task
 from chassis.outages import Outage
 
 log = structlog.get_logger("access.keys")
@@ -62,7 +62,7 @@ class IssuerKeys:
                 yield keys
             finally:
                 if keys._fetching:
-                    await end(keys._fetching)
+                    await end_task(keys._fetching)
 
     def __contains__(self, key: Key) -> bool:
         """Whether the key counts still."""
