@@ -45,7 +45,12 @@ def state_of(model: type[BaseModel]) -> State:
             raise TypeError(f"{model.__name__}.{name} has limits, which {__name__} cannot keep: {field.metadata}")
     return State(
         msgspec.defstruct(
-            model.__name__, [(name, _as_json(field)) for name, field in model.model_fields.items()], gc=False
+            model.__name__,
+            [_declared(name, field) for name, field in model.model_fields.items()],
+            gc=False,
+            # A field that came later is absent from older documents, and from those in which it is not set.
+            omit_defaults=True,
+            kw_only=True,
         ),
         tuple(name for name in types if UUID in types[name]),
         tuple(name for name in types if datetime in types[name]),
@@ -56,6 +61,10 @@ def state_of(model: type[BaseModel]) -> State:
 #: Types that msgspec reads and writes as pydantic does.
 _ALIKE = frozenset({bool, int, str, Literal, NoneType})
 _TEXTS = frozenset({UUID, datetime})
+
+
+def _declared(name: str, field: FieldInfo) -> tuple[Any, ...]:
+    return (name, _as_json(field)) if field.is_required() else (name, _as_json(field), field.default)
 
 
 def _as_json(field: FieldInfo) -> Any:

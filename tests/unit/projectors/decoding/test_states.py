@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
+import msgspec
 import pytest
 from pydantic import BaseModel, Field, JsonValue
 
@@ -49,3 +50,21 @@ def test_a_field_with_limits_is_refused_by_name(limited: Any) -> None:
     model = type("Limited", (BaseModel,), {"__annotations__": {"id": UUID, "at": datetime, "size": limited}})
     with pytest.raises(TypeError, match=r"Limited\.size has limits"):
         state_of(model)
+
+
+class Later(Document):
+    """The document once a field was added to it, which is absent where it is not set."""
+
+    locale: str | None = Field(default=None, exclude_if=lambda locale: locale is None)
+
+
+def test_a_field_that_came_later_may_be_absent_and_is_read_where_it_is_set() -> None:
+    struct = state_of(Later).struct
+    old = Document.model_validate({"id": UUID(int=7), "version": 1, "text": None, "lead": None, "at": None, "tags": [],
+                                   "labels": None}).model_dump_json().encode()  # fmt: skip
+    new = old[:-1] + b',"locale":"en"}'
+
+    for document, locale in ((old, None), (new, "en")):
+        state: Any = msgspec.json.decode(document, type=struct)
+        assert state.locale == locale
+        assert msgspec.json.encode(state) == document
