@@ -21,6 +21,7 @@ from rich.table import Table
 
 from chassis.postgres.database import describe
 from chassis.settings import load
+from cli.access.bearer import REMEDY, Bearer
 from cli.events import TailSettings, following
 from cli.terminal.output import JsonOption, fail, print_json
 from events.catalogue import short_name
@@ -74,8 +75,12 @@ def demo(
         _show(console, journeys)
 
 
+def _client() -> httpx.AsyncClient:
+    return httpx.AsyncClient(timeout=PATIENCE_SECONDS, auth=Bearer())
+
+
 async def _run(settings: DemoSettings, users: int, console: Console) -> list[Journey]:
-    async with httpx.AsyncClient(timeout=PATIENCE_SECONDS) as http, _watching(settings, console) as events:
+    async with _client() as http, _watching(settings, console) as events:
         run = secrets.token_hex(3)
         # One is not measured: first requests open connections and warm caches.
         await _journey(http, settings, events, f"demo-{run}-warm-up")
@@ -87,7 +92,7 @@ async def _journey(http: httpx.AsyncClient, settings: DemoSettings, events: Firs
     answer = await http.post(f"{settings.public_command_url}/users", json=body)
     committed = time.perf_counter()
     if answer.status_code != 201:
-        fail(f"The command API answered {answer.status_code}: {answer.text}")
+        fail(_refusal("command", answer))
     user_id = answer.json()["id"]
     read, (record, arrived) = await asyncio.gather(
         _read(http, answer.headers["Location"], answer.headers["Consistency-Token"]), events.of(user_id)
@@ -108,8 +113,13 @@ async def _read(http: httpx.AsyncClient, location: str, token: str) -> float:
     answer = await http.get(location, headers={"Consistency-Token": token, "Prefer": f"wait={WAIT_SECONDS}"})
     visible = time.perf_counter()
     if answer.status_code != 200:
-        fail(f"The query API answered {answer.status_code}: {answer.text}")
+        fail(_refusal("query", answer))
     return visible
+
+
+def _refusal(api: str, answer: httpx.Response) -> str:
+    remedy = f" {REMEDY}." if answer.status_code in {401, 403} else ""
+    return f"The {api} API answered {answer.status_code}: {answer.text}.{remedy}"
 
 
 class FirstEvents:

@@ -13,11 +13,10 @@ from chassis.access.caller import InvalidActorError, encode_actor
 from chassis.clock import utc_now
 from cli.access.scopes import SCOPES
 from cli.stack.discovery import stack_folder
+from cli.stack.settings import ISSUER_FOLDER
 from cli.terminal.output import fail, say
 from local_stack.issuer import NoIssuerError, open_issuer
 
-#: A stack's issuer, below its folder.
-ISSUER_FOLDER: Final = "issuer"
 DEFAULT_SUBJECT: Final = "operator"
 _LIFETIME: Final = re.compile(r"(?P<number>[1-9]\d{0,5})(?P<unit>[smhd])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}

@@ -13,6 +13,7 @@ import httpx
 
 from chassis.lifecycle import Backoff
 from chassis.postgres.database import describe
+from cli.access.bearer import REMEDY, Bearer
 from cli.importing.chunks import LONGEST_LINE_BYTES, Chunk, read_chunks
 from cli.importing.progress import ImportProgress
 from cli.importing.rejects import Rejects
@@ -45,8 +46,9 @@ class _UnfinishedError(Exception):
 
 
 def open_client(url: str) -> httpx.Client:
-    """Return a client of the command API at this address."""
-    return httpx.Client(base_url=url, timeout=httpx.Timeout(BATCH_SECONDS, connect=CONNECT_SECONDS), trust_env=False)
+    """Return a client of the command API at this address, which sends a token with each request."""
+    timeout = httpx.Timeout(BATCH_SECONDS, connect=CONNECT_SECONDS)
+    return httpx.Client(base_url=url, timeout=timeout, trust_env=False, auth=Bearer())
 
 
 @dataclass(slots=True)
@@ -114,4 +116,5 @@ def _raise_refusal(status: int, content: bytes) -> None:
         detail = f"{status}"
     if status in _TRANSIENT:
         raise _UnfinishedError(detail)
-    raise GaveUpError(f"The command API refuses the import: {detail}")
+    remedy = f". {REMEDY}" if status in {401, 403} else ""
+    raise GaveUpError(f"The command API refuses the import: {detail}{remedy}")

@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
-from cli.stack.settings import PARTS, SECRETS_FILE
+from cli.stack.settings import ISSUER_FOLDER, PARTS, SECRETS_FILE
 from local_stack import stack_file
 from local_stack.errors import ForeignDataError
 from local_stack.folder import LOCK_FILE
@@ -34,6 +34,11 @@ FILES: Final = (SECRETS_FILE, TIMINGS_FILE, stack_file.FILE_NAME, stack_file.ENV
 FOLDERS: Final[dict[str, tuple[str, ...]]] = {
     "postgres": ("data", "password", ".password-????????", f"{STAGING}*"),
     "kafka": ("data", "server.properties", "recovery.properties", "recovery.log", "hs_err_pid*.log"),
+    ISSUER_FOLDER: tuple(
+        f"{prefix}{name}{suffix}"
+        for name in ("private.pem", "jwks.json", "issuer.json")
+        for prefix, suffix in (("", ""), (".", "-????????"))
+    ),
     "logs": tuple(f"{name}.log{old}" for name in (*PARTS, *_OTHER_LOGS) for old in ("", ".1")),
 }
 _SECRETS_KEYS: Final = {"IDEMPOTENCY_SECRET", "CURSOR_KEYS"}

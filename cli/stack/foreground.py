@@ -206,14 +206,16 @@ def suggestions(stack: LocalStack) -> list[tuple[str, str]]:
     person = '{"email": "ada@example.com", "username": "ada", "password": "correct horse"}'
     command, query = f"http://{LOCALHOST}:{stack.ports.command}", f"http://{LOCALHOST}:{stack.ports.query}"
     demo = "make demo" if Path("Makefile").exists() else shlex.join([*muster().command, "demo"])
-    if stack.folder != default_folder().absolute():
-        demo = f"{FOLDER_VARIABLE}={shlex.quote(str(stack.folder))} {demo}"
+    elsewhere = stack.folder != default_folder().absolute()
+    here = f"{FOLDER_VARIABLE}={shlex.quote(str(stack.folder))} " if elsewhere else ""
     if stack.only != ALL_PARTS:
         variables = shlex.quote(str(stack.folder / stack_file.ENVIRONMENT_FILE))
         muster_here = shlex.join([*muster().command, "serve", "command"])
         return [("run a process of your own against it", f"(set -a; . {variables}; {muster_here})")]
+    bearer = '-H "Authorization: Bearer $TOKEN"'
     return [
-        ("register a user", f"curl -i {command}/users -H 'Content-Type: application/json' -d '{person}'"),
-        ("read the users", f"curl -s {query}/users"),
-        ("watch users travel through Kafka", demo),
+        ("get a token that opens everything", f"TOKEN=$({here}{shlex.join([*muster().command, 'token'])})"),
+        ("register a user", f"curl -i {command}/users {bearer} -H 'Content-Type: application/json' -d '{person}'"),
+        ("read the users", f"curl -s {query}/users {bearer}"),
+        ("watch users travel through Kafka", here + demo),
     ]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from cli.stack.discovery import FOLDER_VARIABLE
 from local_stack.folder import MARK_VARIABLE
 from local_stack.ports import LOCALHOST
 from local_stack.postgres.server import ServerAddress
@@ -22,6 +23,8 @@ COMMAND_DATABASE = "muster_command"
 QUERY_DATABASE = "muster_query"
 
 SECRETS_FILE = "secrets.json"
+#: The stack's own issuer of tokens.
+ISSUER_FOLDER = "issuer"
 
 # AES-256 for cursors, and as much for the HMAC of request fingerprints.
 SECRET_BYTES = 32
@@ -90,7 +93,26 @@ def stack_settings(folder: Path, ports: Ports, postgres: ServerAddress) -> dict[
         "RELAY_HTTP_PORT": str(ports.relay),
         "PROJECTORS_HTTP_PORT": str(ports.projectors),
         **_generated_secrets(folder),
+        **_access(folder / ISSUER_FOLDER),
+        FOLDER_VARIABLE: str(folder),
     }
+
+
+def _access(issuer: Path) -> dict[str, str]:
+    """Return whose tokens open the APIs: the stack's own issuer's, made once, unless the environment says otherwise."""
+    if os.environ.get("AUTH_ISSUER") or os.environ.get("AUTH_DISABLED"):
+        return {name: value for name, value in os.environ.items() if name.startswith("AUTH_")}
+    if not (issuer / "private.pem").exists():
+        from local_stack.issuer import init_issuer  # noqa: PLC0415 - a stack's first start alone pays for it
+
+        init_issuer(issuer)
+    description = json.loads((issuer / "issuer.json").read_text(encoding="utf-8"))
+    chosen = {
+        "AUTH_ISSUER": description["issuer"],
+        "AUTH_AUDIENCE": description["audience"],
+        "AUTH_JWKS_FILE": str(issuer / "jwks.json"),
+    }
+    return {name: os.environ.get(name) or value for name, value in chosen.items()}
 
 
 def process_environment(folder: Path, settings: Mapping[str, str]) -> dict[str, str]:
