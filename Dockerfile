@@ -38,10 +38,12 @@ LABEL org.opencontainers.image.title="Muster" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="0.1.0"
 
-# USER below is a number, so that an orchestrator can see that it is not root; the user owns nothing and has no home.
+# USER below is a number, so that an orchestrator can see that it is not root; the user has no home, and owns nothing but
+# two empty folders, over which the issuer of docker-compose.yml has its volumes.
 RUN groupadd --gid 10001 muster \
     && useradd --no-log-init --uid 10001 --gid muster --no-create-home --home-dir /nonexistent \
-        --shell /usr/sbin/nologin muster
+        --shell /usr/sbin/nologin muster \
+    && install --directory --owner=muster --group=muster --mode=0755 /issuer /keys
 
 COPY --from=build /opt/muster /opt/muster
 
