@@ -15,9 +15,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from chassis.clock import utc_now
 from chassis.http.api import ApiDescription, create_api, put_in_front
 from chassis.http.health import Health
+from chassis.http.protection import Protection
 from chassis.identifiers import new_id_text
 from chassis.settings import load
 from query_api import openapi
+from query_api.access import ACCESS
 from query_api.dependencies import QUERIES, QueryResources, open_resources
 from query_api.endpoint import Endpoint
 from query_api.protocol.problems import QUERY_PROBLEMS
@@ -81,9 +83,10 @@ def create_app(settings: QueryApiSettings | None = None, *, now: Callable[[], da
     """Make the app; nothing is opened before its lifespan begins.
 
     Raises:
-        SettingsError: the environment lacks a setting (only if `settings` is not given).
+        SettingsError: the environment lacks a setting, or does not say whose tokens open the API.
     """
     known = settings or load(QueryApiSettings)
+    protection = Protection(ACCESS, known, host=known.query_api_host)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -101,7 +104,7 @@ def create_app(settings: QueryApiSettings | None = None, *, now: Callable[[], da
         QUERY_API,
         lifespan=lifespan,
         health=Health(ready={"database": database_answers, "generations": generations_serve}),
-        cors_origins=known.cors_origins,
+        protection=protection,
         make_request_id=new_id_text,
     )
     document = openapi.build(title=QUERY_API.title, summary=QUERY_API.summary)

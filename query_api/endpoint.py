@@ -32,10 +32,12 @@ class Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         resources: QueryResources = scope["app"].state.resources
+        if scope["method"] not in _METHODS:
+            # Ahead of the exchange: no access is decided for what is no route.
+            await self._explain(_not_allowed(), scope, resources)(scope, receive, send)
+            return
         exchange = Exchange(scope, receive)
         try:
-            if scope["method"] not in _METHODS:
-                raise _not_allowed()
             answer = await resources.queries[self._query].answer(exchange)
         except Problem as problem:
             response = self._explain(problem, scope, resources)

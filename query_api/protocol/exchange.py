@@ -12,6 +12,7 @@ from typing import Final
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
+from chassis.access.guard import access_of
 from chassis.http.negotiation import accepts
 from query_api.protocol.preferences import NOTHING_PREFERRED, Preferences, parse_preferences
 
@@ -32,6 +33,7 @@ class Exchange:
     def __init__(self, scope: Scope, receive: Receive) -> None:
         """Pick out the headers that queries know; one sent twice is one list (RFC 9110, section 5.3)."""
         self.scope = scope
+        self.access = access_of(scope)
         self._receive = receive
         self._headers: dict[bytes, str] = {}
         for name, value in scope["headers"]:

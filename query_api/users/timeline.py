@@ -42,7 +42,7 @@ class UserTimeline:
     async def answer(self, exchange: Exchange) -> QueryAnswer:
         """A page of entries and the token of the newest version in the timeline; 404 for no user (any more)."""
         exchange.require_acceptable()
-        user_id = path_id(exchange.path_id)
+        user_id = exchange.access.visible(path_id(exchange.path_id))
         values = self.parameters.read(exchange.query)
         limit = values.get("limit", DEFAULT_LIMIT)
         before = self._open_cursor(values["cursor"], user_id) if "cursor" in values else _NEWEST

@@ -22,10 +22,11 @@ SETTINGS = QueryApiSettings(
     QUERY_POSTGRES_PASSWORD="p",
     QUERY_POSTGRES_SERVER="s",
     QUERY_POSTGRES_DB="d",
+    AUTH_DISABLED=True,
     CURSOR_KEYS="k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8",
 )
 #: Pages for people, and the document itself.
-PAGES = {"/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc", "/problems/", "/problems/{slug}"}
+PAGES = {"/", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc", "/problems/", "/problems/{slug}"}
 
 
 @pytest.fixture
