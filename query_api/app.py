@@ -13,6 +13,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chassis.clock import utc_now
+from chassis.http.access_document import declare_access
 from chassis.http.api import ApiDescription, create_api, put_in_front
 from chassis.http.health import Health
 from chassis.http.protection import Protection
@@ -108,6 +109,7 @@ def create_app(settings: QueryApiSettings | None = None, *, now: Callable[[], da
         make_request_id=new_id_text,
     )
     document = openapi.build(title=QUERY_API.title, summary=QUERY_API.summary)
+    declare_access(document, ACCESS)
     app.openapi = lambda: document  # type: ignore[method-assign] # FastAPI's documented way to bring one's own
     # The framework knows the routes as well, for its list of routes and for 405.
     app.router.routes[:0] = _ROUTES

@@ -238,7 +238,7 @@ def build(*, title: str, summary: str) -> Json:
             {"name": "operations", "description": "Whether this process lives and works."},
         ],
         "paths": _paths(),
-        "components": {"schemas": _COMPONENT_SCHEMAS, "headers": _HEADERS},
+        "components": {"schemas": _COMPONENT_SCHEMAS, "headers": dict(_HEADERS)},
     }
 
 

@@ -8,7 +8,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.routing import Route
 
-from chassis.http.problems import COMMON
+from chassis.http.api import SHARED_PROBLEMS
 from query_api import openapi
 from query_api.app import create_app
 from query_api.dependencies import QUERIES
@@ -69,14 +69,20 @@ def test_the_example_of_a_parameter_can_be_read(query: Any) -> None:
 
 def test_every_problem_type_is_declared_somewhere(document: dict[str, Any]) -> None:
     # No query has a body, another method is not one of its operations, and a preflight is none either.
-    elsewhere = {"method-not-allowed", "unsupported-media-type", "http-error", "cors-refused"}
+    elsewhere = {
+        "method-not-allowed",
+        "unsupported-media-type",
+        "http-error",
+        "cors-refused",
+        "misdirected-request",
+    }
     declared = {
         slug
         for _, _, response in responses(document)
         for slug in response.get("content", {}).get("application/problem+json", {}).get("examples", {})
     }
 
-    assert declared == {kind.slug for kind in COMMON + QUERY_PROBLEMS} - elsewhere
+    assert declared == {kind.slug for kind in SHARED_PROBLEMS + QUERY_PROBLEMS} - elsewhere
 
 
 def test_every_answer_has_headers_and_an_example(document: dict[str, Any]) -> None:
