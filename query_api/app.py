@@ -26,7 +26,7 @@ from query_api.endpoint import Endpoint
 from query_api.protocol.problems import QUERY_PROBLEMS
 from query_api.settings import QueryApiSettings
 
-_ROUTES: Final = [Route(query.path, Endpoint(query), methods=["GET"]) for query in QUERIES]
+_ROUTES: Final = [Route(query.path, Endpoint(query), methods=[query.method]) for query in QUERIES]
 
 
 class QueryFastPath:

@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from chassis.access.guard import access_of
 from chassis.http.negotiation import accepts
+from chassis.http.problems import MALFORMED, Problem
 from query_api.protocol.preferences import NOTHING_PREFERRED, Preferences, parse_preferences
 
 JSON_MEDIA_TYPE: Final = "application/json"
@@ -82,8 +83,23 @@ class Exchange:
         if accept and accept not in ("*/*", JSON_MEDIA_TYPE):
             accepts(Request(self.scope), JSON_MEDIA_TYPE)
 
+    async def body(self) -> bytes:
+        """The whole body.
+
+        Raises:
+            Problem: 413; 400, the client left before its end.
+        """
+        parts = []
+        while True:
+            message = await self._receive()
+            if message["type"] != "http.request":
+                raise Problem(MALFORMED, "the body ended before its end")
+            parts.append(message.get("body", b""))
+            if not message.get("more_body", False):
+                return b"".join(parts)
+
     async def client_left(self) -> None:
-        """Return when the client has closed the connection; a body, which no query has, is read and ignored."""
+        """Return when the client has closed the connection; a body that nobody asked for is read and ignored."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
 

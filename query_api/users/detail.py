@@ -26,6 +26,7 @@ class UserDetail:
     """One user."""
 
     path: ClassVar = "/users/{id}"
+    method: ClassVar = "GET"
     projection: ClassVar = users.SCHEMA.name
     parameters: ClassVar = Parameters(())
 

@@ -30,6 +30,7 @@ class UserTimeline:
     """The timeline of one user."""
 
     path: ClassVar = "/users/{id}/timeline"
+    method: ClassVar = "GET"
     projection: ClassVar = timeline.SCHEMA.name
     parameters: ClassVar = Parameters((LIMIT, CURSOR))
 
