@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, create_model
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, create_model, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -199,12 +199,32 @@ class Http(Logging):
         validation_alias="CORS_ALLOW_ORIGINS",
         examples=["https://app.example.com,https://admin.example.com"],
     )
+    allowed_hosts: str = Field(
+        "", validation_alias="ALLOWED_HOSTS", examples=["users.example.com,*.internal.example.com"]
+    )
     workers: int = Field(1, ge=1, le=256, validation_alias="WORKERS", examples=[4])
+
+    @field_validator("cors_allow_origins")
+    @classmethod
+    def _names_origins(cls, value: str) -> str:
+        if "*" in split_list(value):
+            raise ValueError("must name each origin: with * every page in the world could call")
+        return value
 
     @property
     def cors_origins(self) -> list[str]:
-        """The origins, split at commas; none means CORS is closed."""
-        return [origin.strip() for origin in self.cors_allow_origins.split(",") if origin.strip()]
+        """The origins; none means CORS is closed."""
+        return split_list(self.cors_allow_origins)
+
+    @property
+    def host_names(self) -> list[str]:
+        """The names that are answered; none means every one."""
+        return split_list(self.allowed_hosts)
+
+
+def split_list(text: str) -> list[str]:
+    """The parts between commas, without spaces around them; empty ones are none."""
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def load(settings: type[S]) -> S:

@@ -1,10 +1,13 @@
-"""What opens each route of the command API; docs/reference/access.md shows the same table."""
+"""What opens each route of the command API, and what a body may ask for; docs/reference/access.md says the same."""
 
 from __future__ import annotations
 
 from typing import Final
 
+from chassis.access.guard import Access
+from chassis.access.problems import forbidden
 from chassis.access.rules import AccessTable, Public, Rule
+from command_api.users.commands import ChangeCommand, ChangePassword, ChangeProfile, DeactivateUser, EraseUser
 
 #: Changes any user.
 WRITE: Final = "users:write"
@@ -26,3 +29,28 @@ ACCESS: Final = AccessTable(
     ),
     public=[Public("/schemas/")],
 )
+
+
+def refuse_beyond(access: Access, command: ChangeCommand | EraseUser, own_attributes: frozenset[str]) -> None:
+    """Return where the caller may do what the body asks for; `own_attributes` are those that a user may write.
+
+    Asked ahead of every hash and every load, so that the refusal says nothing about the user in the path.
+
+    Raises:
+        Problem: 403, which names the scope that is missing.
+    """
+    match command:
+        case ChangePassword(current_password=None) if not access.may(SET_PASSWORD):
+            raise forbidden("a reset, without current_password, needs a scope of its own", scope=SET_PASSWORD)
+        case DeactivateUser(reason=str()) if access.own_only:
+            raise forbidden("a token with self deactivates without a reason", scope=WRITE)
+        case ChangeProfile() if access.own_only and not _is_own(command, own_attributes):
+            raise forbidden("a token with self writes no other attributes than AUTH_SELF_ATTRIBUTES names", scope=WRITE)
+        case _:
+            return
+
+
+def _is_own(patch: ChangeProfile, own_attributes: frozenset[str]) -> bool:
+    if "attributes" not in patch.model_fields_set:
+        return True
+    return patch.attributes is not None and own_attributes.issuperset(patch.attributes)

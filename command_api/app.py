@@ -11,8 +11,10 @@ from fastapi import FastAPI
 
 from chassis.http.api import BODY_BYTES, ApiDescription, create_api, put_in_front
 from chassis.http.health import Health, NotReadyError
+from chassis.http.protection import Protection
 from chassis.identifiers import new_id_text
 from chassis.settings import load
+from command_api.access import ACCESS
 from command_api.http import imports, openapi, users
 from command_api.http.dependencies import CommandResources, open_resources
 from command_api.http.errors import answer_with_problems
@@ -34,9 +36,10 @@ def create_app(settings: CommandApiSettings | None = None) -> FastAPI:
     """Make the app; nothing is opened before its lifespan begins.
 
     Raises:
-        SettingsError: the environment lacks a setting (only where `settings` is not given).
+        SettingsError: the environment lacks a setting, or does not say whose tokens open the API.
     """
     known = settings or load(CommandApiSettings)
+    protection = Protection(ACCESS, known, host=known.command_api_host)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -55,7 +58,7 @@ def create_app(settings: CommandApiSettings | None = None) -> FastAPI:
         DESCRIPTION,
         lifespan=lifespan,
         health=Health(ready={"database": check_database}),
-        cors_origins=known.cors_origins,
+        protection=protection,
         make_request_id=new_id_text,
     )
     others = list(app.router.routes)

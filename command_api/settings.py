@@ -7,7 +7,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, SecretStr
 
-from chassis.settings import CommandPostgres, Http
+from chassis.access.settings import GuardedHttp
+from chassis.settings import CommandPostgres, split_list
 
 
 def _http_url(text: str) -> str:
@@ -16,7 +17,7 @@ def _http_url(text: str) -> str:
     return text.rstrip("/")
 
 
-class CommandApiSettings(CommandPostgres, Http):
+class CommandApiSettings(CommandPostgres, GuardedHttp):
     """The settings of a command API process."""
 
     #: Keys the HMACs of requests: with a plain hash, passwords could be guessed from the table of stored answers.
@@ -32,6 +33,9 @@ class CommandApiSettings(CommandPostgres, Http):
     #: Where it is off, the relay finds events by its poll alone.
     outbox_notify: bool = Field(True, validation_alias="OUTBOX_NOTIFY", examples=["true"])
 
+    #: What a user may write of its own attributes; others may rely on the rest.
+    auth_self_attributes: str = Field("", validation_alias="AUTH_SELF_ATTRIBUTES", examples=["locale,theme"])
+
     #: The least that OWASP's Password Storage Cheat Sheet has for Argon2id: 17 ms on one core here.
     argon2_memory_kib: int = Field(
         19 * 1024, ge=8, le=256 * 1024, validation_alias="ARGON2_MEMORY_KIB", examples=[19 * 1024]
@@ -42,6 +46,11 @@ class CommandApiSettings(CommandPostgres, Http):
     hashing_threads: int | None = Field(None, ge=1, le=256, validation_alias="HASHING_THREADS", examples=[4])
     #: Hashes that may wait in one worker before it answers `busy`: at 17 ms each, half a second on two cores.
     hashing_queue: int = Field(64, ge=0, le=10_000, validation_alias="HASHING_QUEUE", examples=[64])
+
+    @property
+    def own_attributes(self) -> frozenset[str]:
+        """The top-level attributes that a token with `self` may write."""
+        return frozenset(split_list(self.auth_self_attributes))
 
     @property
     def hashing_concurrency(self) -> int:

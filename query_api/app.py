@@ -13,17 +13,20 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chassis.clock import utc_now
+from chassis.http.access_document import declare_access
 from chassis.http.api import ApiDescription, create_api, put_in_front
 from chassis.http.health import Health
+from chassis.http.protection import Protection
 from chassis.identifiers import new_id_text
 from chassis.settings import load
 from query_api import openapi
+from query_api.access import ACCESS
 from query_api.dependencies import QUERIES, QueryResources, open_resources
 from query_api.endpoint import Endpoint
 from query_api.protocol.problems import QUERY_PROBLEMS
 from query_api.settings import QueryApiSettings
 
-_ROUTES: Final = [Route(query.path, Endpoint(query), methods=["GET"]) for query in QUERIES]
+_ROUTES: Final = [Route(query.path, Endpoint(query), methods=[query.method]) for query in QUERIES]
 
 
 class QueryFastPath:
@@ -81,9 +84,10 @@ def create_app(settings: QueryApiSettings | None = None, *, now: Callable[[], da
     """Make the app; nothing is opened before its lifespan begins.
 
     Raises:
-        SettingsError: the environment lacks a setting (only if `settings` is not given).
+        SettingsError: the environment lacks a setting, or does not say whose tokens open the API.
     """
     known = settings or load(QueryApiSettings)
+    protection = Protection(ACCESS, known, host=known.query_api_host)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -101,10 +105,11 @@ def create_app(settings: QueryApiSettings | None = None, *, now: Callable[[], da
         QUERY_API,
         lifespan=lifespan,
         health=Health(ready={"database": database_answers, "generations": generations_serve}),
-        cors_origins=known.cors_origins,
+        protection=protection,
         make_request_id=new_id_text,
     )
     document = openapi.build(title=QUERY_API.title, summary=QUERY_API.summary)
+    declare_access(document, ACCESS)
     app.openapi = lambda: document  # type: ignore[method-assign] # FastAPI's documented way to bring one's own
     # The framework knows the routes as well, for its list of routes and for 405.
     app.router.routes[:0] = _ROUTES

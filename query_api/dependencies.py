@@ -26,6 +26,7 @@ from query_api.reading.waiters import Waiters
 from query_api.settings import QueryApiSettings
 from query_api.users.detail import UserDetail
 from query_api.users.listing import UserList
+from query_api.users.search import UserSearch
 from query_api.users.signups import Signups
 from query_api.users.timeline import UserTimeline
 from read_model import generations
@@ -40,6 +41,7 @@ class Query(Protocol):
     """One route: where it is, what it reads, and how it answers."""
 
     path: ClassVar[str]
+    method: ClassVar[str]
     projection: ClassVar[str]
     parameters: ClassVar[Parameters]
 
@@ -58,9 +60,14 @@ class _Machinery:
     now: Callable[[], datetime]
 
 
+def _listing(made: _Machinery) -> UserList:
+    return UserList(made.consistent, made.reader, made.seal, count_ms=made.settings.query_count_ms)
+
+
 #: Every query, and how it is made; the most frequent first, since routes are tried in order.
 QUERIES: Final[dict[type[Query], Callable[[_Machinery], Query]]] = {
-    UserList: lambda made: UserList(made.consistent, made.reader, made.seal, count_ms=made.settings.query_count_ms),
+    UserList: _listing,
+    UserSearch: lambda made: UserSearch(_listing(made)),
     UserDetail: lambda made: UserDetail(made.consistent, made.reader),
     UserTimeline: lambda made: UserTimeline(made.consistent, made.reader, made.seal),
     Signups: lambda made: Signups(made.consistent, made.reader, now=made.now),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import structlog
@@ -19,8 +20,6 @@ log = structlog.get_logger("query")
 #: nginx's status for "the client left before the answer": nobody receives it, and the metrics count it.
 CLIENT_LEFT: Final = 499
 
-_METHODS: Final = ("GET", "HEAD")
-
 
 class Endpoint:
     """One query as an ASGI application, for a plain route: a FastAPI route would cost more than the query."""
@@ -28,14 +27,17 @@ class Endpoint:
     def __init__(self, query: type[Query]) -> None:
         """Serve this query."""
         self._query = query
+        self._methods = ("GET", "HEAD") if query.method == "GET" else (query.method,)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         resources: QueryResources = scope["app"].state.resources
+        if scope["method"] not in self._methods:
+            # Ahead of the exchange: no access is decided for what is no route.
+            await self._explain(_not_allowed(self._methods), scope, resources)(scope, receive, send)
+            return
         exchange = Exchange(scope, receive)
         try:
-            if scope["method"] not in _METHODS:
-                raise _not_allowed()
             answer = await resources.queries[self._query].answer(exchange)
         except Problem as problem:
             response = self._explain(problem, scope, resources)
@@ -65,5 +67,5 @@ class Endpoint:
         return response
 
 
-def _not_allowed() -> Problem:
-    return Problem(METHOD_NOT_ALLOWED, METHOD_NOT_ALLOWED.meaning, headers={"Allow": ", ".join(_METHODS)})
+def _not_allowed(methods: Sequence[str]) -> Problem:
+    return Problem(METHOD_NOT_ALLOWED, METHOD_NOT_ALLOWED.meaning, headers={"Allow": ", ".join(methods)})

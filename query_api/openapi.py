@@ -25,6 +25,7 @@ from query_api.protocol.problems import (
 )
 from query_api.users.detail import UserDetail
 from query_api.users.listing import UserList
+from query_api.users.search import UserSearch
 from query_api.users.signups import Signups
 from query_api.users.timeline import UserTimeline
 
@@ -238,13 +239,14 @@ def build(*, title: str, summary: str) -> Json:
             {"name": "operations", "description": "Whether this process lives and works."},
         ],
         "paths": _paths(),
-        "components": {"schemas": _COMPONENT_SCHEMAS, "headers": _HEADERS},
+        "components": {"schemas": {**_COMPONENT_SCHEMAS, "UserSearch": _search_schema()}, "headers": dict(_HEADERS)},
     }
 
 
 def _paths() -> Json:
     return {
         UserList.path: {"get": _list_users()},
+        UserSearch.path: {"post": _search_users()},
         UserDetail.path: {"get": _get_user()},
         UserTimeline.path: {"get": _get_timeline()},
         Signups.path: {"get": _get_signups()},
@@ -267,6 +269,38 @@ def _list_users() -> Json:
             **_problems(*_EVERY_ROUTE, *_EVERY_QUERY, INVALID_CURSOR, SKIP_TOO_DEEP, COUNT_TOO_EXPENSIVE),
         },
     }
+
+
+def _search_users() -> Json:
+    listed = _list_users()
+    return {
+        "operationId": "searchUsers",
+        "tags": ["users"],
+        "summary": "Users, page by page, without addresses in the URL",
+        "description": "The parameters of the list as members of a JSON body; the same pages, the same cursors.",
+        "parameters": _request_headers(),
+        "requestBody": {
+            "required": True,
+            "content": {
+                JSON_MEDIA_TYPE: {
+                    "schema": {"$ref": "#/components/schemas/UserSearch"},
+                    "example": {"email": "ann@example.com", "limit": 10},
+                }
+            },
+        },
+        "responses": {**listed["responses"], **_problems(problems.UNSUPPORTED_MEDIA_TYPE)},
+    }
+
+
+def _search_schema() -> Json:
+    """The list's parameters as the members of an object."""
+    members: Json = {}
+    for parameter in UserList.parameters.known:
+        schema = parameter.schema
+        if parameter.most > 1:
+            schema = {"type": "array", "items": schema, "minItems": 1, "maxItems": parameter.most}
+        members[parameter.name] = {**schema, "description": parameter.description}
+    return {"type": "object", "properties": members, "additionalProperties": False}
 
 
 def _get_user() -> Json:

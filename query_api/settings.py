@@ -9,7 +9,8 @@ from typing import Final
 
 from pydantic import Field, SecretStr, field_validator
 
-from chassis.settings import Http, QueryPostgres
+from chassis.access.settings import GuardedHttp
+from chassis.settings import QueryPostgres
 
 #: AES-256.
 KEY_BYTES: Final = 32
@@ -17,7 +18,7 @@ _KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,16}")
 _EXAMPLE_KEYS = "k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"
 
 
-class QueryApiSettings(QueryPostgres, Http):
+class QueryApiSettings(QueryPostgres, GuardedHttp):
     """The query API's variables."""
 
     query_api_host: str = Field("127.0.0.1", validation_alias="QUERY_API_HOST", min_length=1, examples=["127.0.0.1"])

@@ -204,7 +204,8 @@ async def open_servers(
                 group.create_task(stack.enter_async_context(server))
         # Ports of processes are chosen when the processes are started.
         ports = Ports(postgres.port, broker.port if broker else 1, 8000, 8001, 8002, 8003)
-        environment = process_environment(plan.folder, stack_settings(folder, ports, postgres.address))
+        settings = {**stack_settings(folder, ports, postgres.address), "AUTH_DISABLED": "true"}
+        environment = process_environment(plan.folder, settings)
         servers = Servers(plan, postgres, broker, environment)
         await make_database(servers, "command")
         await make_database(servers, "query")

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from chassis.access.caller import SELF, Caller
 from chassis.access.problems import forbidden
 from chassis.access.rules import AccessTable, Rule
-from chassis.http.problems import MALFORMED, Problem
+from chassis.http.problems import MALFORMED, NOT_FOUND, Problem
 
 _KEY: Final = "muster.access"
 
@@ -50,7 +50,11 @@ class Access:
 
         So somebody else's takes the way of an absent one from here on: the same statements, times and answers.
         """
-        return uuid4() if self.own_only and (self.caller is None or user_id != self.caller.user_id) else user_id
+        return user_id if self.sees(user_id) else uuid4()
+
+    def sees(self, user_id: UUID) -> bool:
+        """Whether this user is there for the caller at all."""
+        return not self.own_only or (self.caller is not None and user_id == self.caller.user_id)
 
 
 _OPEN: Final = Access(None)
@@ -69,8 +73,11 @@ class Guard:
         """Serve one connection.
 
         Raises:
-            Problem: 401, 403; 400 where Authorization comes twice.
+            Problem: 401, 403; 400 where Authorization comes twice; 404 for a path that only looks like a route's.
         """
+        if scope["type"] == "http" and scope["path"].endswith("\n"):
+            # The framework's patterns end in `$`, which a line's end passes: behind us it would be a route.
+            raise Problem(NOT_FOUND, NOT_FOUND.meaning)
         rule = self._table.find(scope["method"], scope["path"]) if scope["type"] == "http" else None
         if rule is not None:
             authenticator = self._authenticator()

@@ -38,7 +38,22 @@ class Public:
 
 #: What every API shows to everybody.
 PUBLIC: Final = tuple(
-    map(Public, ("/", "/health", "/livez", "/readyz", "/docs", "/docs/", "/redoc", "/openapi.json", "/problems/"))
+    map(
+        Public,
+        (
+            "/",
+            "/health",
+            "/livez",
+            "/readyz",
+            "/metrics",
+            "/docs",
+            "/docs/",
+            "/redoc",
+            "/static-offline-docs/",
+            "/openapi.json",
+            "/problems/",
+        ),
+    )
 )
 
 
@@ -81,6 +96,7 @@ class AccessTable:
             UncoveredRouteError: one has neither.
         """
         ruled = {(rule.method, rule.path) for rule in self._rules}
-        for method, path in routes:
-            if (method, path) not in ruled and not (method in {"GET", "HEAD"} and self.is_public(path)):
+        for named, path in routes:
+            method = "GET" if named == "HEAD" else named
+            if (method, path) not in ruled and not (method == "GET" and self.is_public(path)):
                 raise UncoveredRouteError(f"{method} {path} says nothing about access: add it to the access table")

@@ -11,7 +11,7 @@ from pydantic_settings import NoDecode
 from chassis.access.key_sources import is_loopback, is_trustworthy
 from chassis.access.keys import ALGORITHMS
 from chassis.access.tokens import Expectations
-from chassis.settings import Settings
+from chassis.settings import Http, Settings
 from chassis.settings_error import SettingsError
 
 _BOTH_WAYS: Final = (
@@ -81,3 +81,7 @@ class AccessSettings(Settings):
         if not (self.auth_jwks_file or self.auth_jwks_url or is_trustworthy(self.auth_issuer)):
             raise SettingsError([_NO_KEYS])
         return Expectations(self.auth_issuer, self.auth_audience, self.auth_algorithms, self.auth_leeway_seconds)
+
+
+class GuardedHttp(Http, AccessSettings):
+    """What both APIs share: HTTP, and whose tokens open it."""

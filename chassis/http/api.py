@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +21,12 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
 from starlette.types import ASGIApp, Scope
 
 from chassis import __version__
+from chassis.access.guard import access_of
 from chassis.http.health import Health, HealthFirst
 from chassis.http.middleware import BodyLimit, Cors, LastResort, RequestContext
 from chassis.http.negotiation import accepts, require_media_type
@@ -40,11 +42,16 @@ from chassis.http.problems import (
     answer_invalid_request,
     answer_problem,
 )
+from chassis.http.protection import ACCESS_PROBLEMS, EXPOSED, Protection
 
 #: A command or query body of ours is a few KiB (attributes at most 16); more is a mistake or an attack.
 BODY_BYTES = 64 * 1024
 
+#: The problem types that every API has.
+SHARED_PROBLEMS = (*COMMON, *ACCESS_PROBLEMS)
+
 _EXPOSED = (
+    *EXPOSED,
     "Location",
     "Link",
     "ETag",
@@ -77,6 +84,7 @@ class StrictRoute(APIRoute):
         body_required = self.body_field is not None and self.body_field.field_info.is_required()
 
         async def strict(request: Request) -> Response:
+            access_of(request.scope)  # a way past the guard, whatever it were, ends here
             accepts(request, self.produces)
             refuse_unknown_parameters(request, known=known, repeatable=repeatable)
             if media_types:
@@ -156,18 +164,27 @@ def create_api(
     *,
     lifespan: Lifespan,
     health: Health,
-    cors_origins: Sequence[str],
+    protection: Protection,
     make_request_id: Callable[[], str],
 ) -> FastAPI:
-    """An app with everything but its own routes; nothing is opened before its lifespan begins."""
+    """An app with everything but its own routes; nothing is opened before its lifespan begins.
+
+    It does not start with a route that `protection` says nothing of.
+    """
+
+    @asynccontextmanager
+    async def guarded(app: FastAPI) -> AsyncIterator[None]:
+        async with protection.open(app.router.routes), lifespan(app):
+            yield
+
     # Without it FastAPI asks each time whether somebody has installed OpenTelemetry by now: 3 % of a command.
     traced = os.environ.get("FASTAPI_OTEL_AUTO_CONFIGURE", "").lower() == "true"
     app = FastAPIOffline(
         title=description.title,
         summary=description.summary,
         version=__version__,
-        lifespan=lifespan,
-        middleware=_middleware(description, cors_origins, make_request_id),
+        lifespan=guarded,
+        middleware=_middleware(description, protection, make_request_id),
         redirect_slashes=False,
         telemetry={"operation_spans": False, "tracing": traced, "metrics": traced, "logs": traced},
     )
@@ -178,26 +195,44 @@ def create_api(
     app.add_exception_handler(Problem, answer_problem)
     app.add_exception_handler(HTTPException, answer_http_exception)
     app.add_exception_handler(RequestValidationError, answer_invalid_request)
-    app.router.routes.extend(health.routes())
-    app.router.routes.extend(problem_routes(COMMON + description.problems))
+    guarding = Health({**health.ready, **protection.checks()}, health.live)
+    app.router.routes.extend([_front_page(description), *guarding.routes()])
+    app.router.routes.extend(problem_routes(SHARED_PROBLEMS + description.problems))
     return app
 
 
+def _front_page(description: ApiDescription) -> Route:
+    """`GET /`: leads a browser to the docs, and tells a program in one line where they are."""
+    said = {"service": description.title, "version": __version__, "docs": "/docs", "openapi": "/openapi.json"}
+    line = json.dumps(said) + "\n"
+
+    async def show(request: Request) -> Response:
+        if "text/html" in request.headers.get("accept", "").lower():
+            return RedirectResponse("/docs", 303, {"Vary": "Accept"})
+        return Response(line, media_type="application/json", headers={"Vary": "Accept"})
+
+    return Route("/", show)
+
+
 def _middleware(
-    description: ApiDescription, cors_origins: Sequence[str], make_request_id: Callable[[], str]
+    description: ApiDescription,
+    protection: Protection,
+    make_request_id: Callable[[], str],
 ) -> list[Middleware]:
     stack = [Middleware(RequestContext, make_id=make_request_id)]
-    if cors_origins:
+    if protection.cors_origins:
         stack.append(
             Middleware(
                 Cors,
-                allow_origins=list(cors_origins),
+                allow_origins=list(protection.cors_origins),
                 allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
                 allow_headers=["*"],
                 expose_headers=list(_EXPOSED),
             )
         )
     stack.append(Middleware(LastResort, headers=description.headers))
+    # Ahead of the body: who may not come in is told so before anything of theirs is read.
+    stack.extend(protection.middleware())
     stack.append(Middleware(BodyLimit, limit=description.body_limit))
     return stack
 

@@ -1,6 +1,7 @@
 """`muster serve command|query`: serves one of the APIs, by uvicorn with as many workers as the settings say.
 
-The port is bound before anything else, so that a taken one is told in one sentence. Each of several workers is a
+The port is bound before any worker starts, so that a taken one is told in one sentence; and the settings are looked at
+before the port, so that nobody reaches an API that does not know whom to let in. Each of several workers is a
 process of its own; they share the socket, and their metrics through files that are removed at the end.
 """
 
@@ -50,6 +51,7 @@ def command(host: HostOption = None, port: PortOption = None) -> None:
 
     _override("COMMAND_API", host, port)
     settings = load(CommandApiSettings)
+    settings.expectations(settings.command_api_host)
     _serve("cli.processes.serve:command_app", settings, settings.command_api_host, settings.command_api_port)
 
 
@@ -60,6 +62,7 @@ def query(host: HostOption = None, port: PortOption = None) -> None:
 
     _override("QUERY_API", host, port)
     settings = load(QueryApiSettings)
+    settings.expectations(settings.query_api_host)
     _serve("cli.processes.serve:query_app", settings, settings.query_api_host, settings.query_api_port)
 
 

@@ -15,6 +15,7 @@ from uuid import UUID
 from argon2 import PasswordHasher
 from fastapi import Depends, Request
 
+from chassis.access.guard import access_of
 from chassis.clock import utc_now
 from chassis.identifiers import new_id
 from chassis.postgres.database import Database
@@ -43,6 +44,8 @@ class CommandResources:
     handlers: UserHandlers
     imports: ImportHandlers
     keys: Keys
+    #: The attributes that a token with `self` may write.
+    own_attributes: frozenset[str]
 
 
 @asynccontextmanager
@@ -70,6 +73,7 @@ async def open_resources(settings: CommandApiSettings) -> AsyncIterator[CommandR
                 store=ImportStore(database), passwords=passwords, notifier=notifier, clock=utc_now, new_id=new_id
             ),
             keys=Keys(settings.idempotency_secret.get_secret_value()),
+            own_attributes=settings.own_attributes,
         )
 
 
@@ -107,6 +111,8 @@ async def command_context(request: Request, opened: Annotated[CommandResources, 
     key = _joined(request, "idempotency-key")
     return make_context(
         opened.keys,
+        access=access_of(request.scope),
+        own_attributes=opened.own_attributes,
         traceparent=request.headers.get("traceparent"),
         if_match=_joined(request, "if-match"),
         key=key,

@@ -20,6 +20,7 @@ from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from chassis.access.guard import access_of
 from chassis.http.api import StrictRoute
 from chassis.http.problems import problem_response
 from command_api.http.errors import EXPLAINED, problem_of
@@ -99,6 +100,8 @@ class FastPath:
         arguments["handlers"] = opened.handlers
         arguments["context"] = make_context(
             opened.keys,
+            access=access_of(scope),
+            own_attributes=opened.own_attributes,
             traceparent=headers.get(b"traceparent"),
             if_match=headers.get(b"if-match"),
             key=key,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Final
 
+from chassis.access.guard import Access
 from chassis.http.api import malformed_header
 from chassis.identifiers import new_id_text
 from chassis.telemetry import request_id
@@ -27,8 +29,15 @@ class InvalidPreconditionError(ValueError):
     """The header is no list of entity tags."""
 
 
-def make_context(
-    keys: Keys, *, traceparent: str | None, if_match: str | None, key: str | None, request: tuple[str, str, bytes]
+def make_context(  # noqa: PLR0913 - one keyword for each thing that comes with a command
+    keys: Keys,
+    *,
+    access: Access,
+    own_attributes: frozenset[str],
+    traceparent: str | None,
+    if_match: str | None,
+    key: str | None,
+    request: tuple[str, str, bytes],
 ) -> CommandContext:
     """What these headers say; `request` is the method, the path with ids in one form, and the body.
 
@@ -40,14 +49,15 @@ def make_context(
         precondition = None if if_match is None else parse_if_match(if_match)
     except InvalidPreconditionError as error:
         raise malformed_header("If-Match", str(error)) from error
+    context = CommandContext(cause=cause, access=access, own_attributes=own_attributes, precondition=precondition)
     if key is None:
-        return CommandContext(cause=cause, precondition=precondition)
+        return context
     method, path, body = request
     try:
-        made = keys.make(key, method=method, path=path, body=body, if_match=if_match)
+        made = keys.make(key, caller=access.caller, method=method, path=path, body=body, if_match=if_match)
     except InvalidKeyError as error:
         raise malformed_header("Idempotency-Key", str(error)) from error
-    return CommandContext(cause=cause, precondition=precondition, key=made)
+    return replace(context, key=made)
 
 
 def parse_if_match(header: str) -> Precondition:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 
+from chassis.http.access_document import declare_access
 from chassis.http.problems import (
     INTERNAL,
     MALFORMED,
@@ -19,6 +20,7 @@ from chassis.http.problems import (
     VALIDATION,
     ProblemType,
 )
+from command_api.access import ACCESS
 from command_api.idempotency.keys import KEY_CHARACTERS
 from command_api.problems import CONFLICT, KEY_IN_USE, KEY_REUSED, OUTCOME_UNKNOWN, USER_ERASED
 
@@ -210,8 +212,10 @@ def complete(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         document = make()
         components = document.setdefault("components", {})
-        components["headers"] = ANSWER_HEADERS
+        components.setdefault("headers", {}).update(ANSWER_HEADERS)
         components.setdefault("schemas", {})["Problem"] = PROBLEM_SCHEMA
+        if "securitySchemes" not in components:
+            declare_access(document, ACCESS)
         for leftover in ("HTTPValidationError", "ValidationError"):
             components["schemas"].pop(leftover, None)
         return document

@@ -13,6 +13,7 @@ from fastapi.routing import APIRoute
 
 from chassis.http.api import StrictRoute
 from chassis.http.problems import ProblemType
+from command_api.access import refuse_beyond
 from command_api.http.dependencies import Context, Handlers
 from command_api.http.openapi import EXAMPLE_ID, empty_response, request, responses, user_response
 from command_api.idempotency.replay import CommandAnswer
@@ -27,6 +28,7 @@ from command_api.problems import (
     WRONG_PASSWORD,
 )
 from command_api.users.commands import (
+    ChangeCommand,
     ChangeEmail,
     ChangePassword,
     ChangeProfile,
@@ -37,6 +39,7 @@ from command_api.users.commands import (
     RegisterUser,
     VerifyEmail,
 )
+from command_api.users.context import CommandContext
 from events.user_events import PublicUser
 
 
@@ -122,7 +125,7 @@ async def register_user(command: RegisterUser, context: Context, handlers: Handl
 )
 async def change_email(user_id: UserId, command: ChangeEmail, context: Context, handlers: Handlers) -> Response:
     """Sets another address, which then has to be verified. The same address again changes nothing."""
-    return _AnswerResponse(await handlers.change(user_id, command, context))
+    return await _change(handlers, user_id, command, context)
 
 
 @router.post(
@@ -133,7 +136,7 @@ async def change_email(user_id: UserId, command: ChangeEmail, context: Context, 
 )
 async def verify_email(user_id: UserId, command: VerifyEmail, context: Context, handlers: Handlers) -> Response:
     """Verifies the current address, which the body repeats, so that a late answer cannot verify another one."""
-    return _AnswerResponse(await handlers.change(user_id, command, context))
+    return await _change(handlers, user_id, command, context)
 
 
 @router.put(
@@ -144,7 +147,7 @@ async def verify_email(user_id: UserId, command: VerifyEmail, context: Context, 
 )
 async def change_username(user_id: UserId, command: ChangeUsername, context: Context, handlers: Handlers) -> Response:
     """Sets another name. The same name again changes nothing."""
-    return _AnswerResponse(await handlers.change(user_id, command, context))
+    return await _change(handlers, user_id, command, context)
 
 
 @router.put(
@@ -157,7 +160,7 @@ async def change_username(user_id: UserId, command: ChangeUsername, context: Con
 )
 async def change_password(user_id: UserId, command: ChangePassword, context: Context, handlers: Handlers) -> Response:
     """Sets another password. With `current_password` that is checked first; without it this is a reset."""
-    return _AnswerResponse(await handlers.change(user_id, command, context))
+    return await _change(handlers, user_id, command, context)
 
 
 @patches.patch(
@@ -173,7 +176,7 @@ async def change_profile(
     handlers: Handlers,
 ) -> Response:
     """Applies a merge patch (RFC 7396) to display name and attributes: what is absent stays, null removes."""
-    return _AnswerResponse(await handlers.change(user_id, command, context))
+    return await _change(handlers, user_id, command, context)
 
 
 @router.post(
@@ -186,7 +189,7 @@ async def deactivate_user(
     user_id: UserId, context: Context, handlers: Handlers, command: DeactivateUser | None = None
 ) -> Response:
     """From now on the user can only be reactivated or erased. Deactivating the deactivated changes nothing."""
-    return _AnswerResponse(await handlers.change(user_id, command or DeactivateUser(), context))
+    return await _change(handlers, user_id, command or DeactivateUser(), context)
 
 
 @router.post(
@@ -199,7 +202,7 @@ async def reactivate_user(
     user_id: UserId, context: Context, handlers: Handlers, command: ReactivateUser | None = None
 ) -> Response:
     """The user is active again. Reactivating the active changes nothing."""
-    return _AnswerResponse(await handlers.change(user_id, command or ReactivateUser(), context))
+    return await _change(handlers, user_id, command or ReactivateUser(), context)
 
 
 @router.delete(
@@ -210,7 +213,15 @@ async def reactivate_user(
 )
 async def erase_user(user_id: UserId, context: Context, handlers: Handlers) -> Response:
     """Forgets the person: here at once, on the read side in a moment, in the topic within days. Cannot be undone."""
-    return _AnswerResponse(await handlers.change(user_id, EraseUser(), context))
+    return await _change(handlers, user_id, EraseUser(), context)
+
+
+async def _change(
+    handlers: Handlers, user_id: UUID, command: ChangeCommand | EraseUser, context: CommandContext
+) -> Response:
+    """Every change goes through here: what its body asks for beyond the token is refused ahead of all else."""
+    refuse_beyond(context.access, command, context.own_attributes)
+    return _AnswerResponse(await handlers.change(user_id, command, context))
 
 
 class _AnswerResponse(Response):

@@ -13,6 +13,8 @@ import json
 from dataclasses import dataclass
 from typing import Final
 
+from chassis.access.caller import Caller
+
 KEY_CHARACTERS: Final = 255
 
 
@@ -36,13 +38,16 @@ class Keys:
         self._digest_key = hmac.digest(secret.encode(), b"muster idempotency digest", "sha256")
         self._fingerprint_key = hmac.digest(secret.encode(), b"muster idempotency fingerprint", "sha256")
 
-    def make(self, header: str, *, method: str, path: str, body: bytes, if_match: str | None) -> IdempotencyKey:
-        """The key of one request; method and path are its scope.
+    def make(  # noqa: PLR0913 - one keyword for each part of a request
+        self, header: str, *, caller: Caller | None, method: str, path: str, body: bytes, if_match: str | None
+    ) -> IdempotencyKey:
+        """The key of one request; who sent it (where that is known), method and path are its scope.
 
         Raises:
             InvalidKeyError: the header is empty or too long.
         """
-        scope = _joined(method.encode(), path.encode(), read_key(header).encode())
+        sent_by = () if caller is None else (caller.issuer, caller.subject)
+        scope = _joined(*(part.encode() for part in (*sent_by, method, path, read_key(header))))
         request = _joined(canonical_json(body), b"" if if_match is None else b"=" + if_match.encode())
         return IdempotencyKey(
             digest=hmac.digest(self._digest_key, scope, "sha256"),

@@ -1,4 +1,4 @@
-"""What comes with a command beside its body: its cause, the version it is meant for, and the key of its retries.
+"""What comes with a command beside its body: cause, sender, the version it is meant for, the key of its retries.
 
 command_api/http/headers.py reads them from the request's headers.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from chassis.access.guard import Access
 from command_api.idempotency.keys import IdempotencyKey
 
 
@@ -35,5 +36,9 @@ class CommandContext:
     """What came with one command."""
 
     cause: Cause
+    #: Who sent it, and as what they were let in.
+    access: Access
+    #: The attributes that a user may write of its own.
+    own_attributes: frozenset[str] = frozenset()
     precondition: Precondition | None = None
     key: IdempotencyKey | None = None

@@ -120,10 +120,13 @@ class UserHandlers:
         self, user_id: UUID, command: ChangeCommand | EraseUser, context: CommandContext
     ) -> CommandAnswer:
         new_hash: str | None = None
+        # Somebody else's takes the way of an absent one from here on; nor is replayed what was once answered about it.
+        visible = context.access.visible(user_id)
+        key = context.key if visible == user_id else None
         for attempt in range(COMMIT_ATTEMPTS):
-            loaded = await self.store.load(user_id, context.key)
-            if loaded.answer and context.key:
-                return loaded.answer.replay(context.key)
+            loaded = await self.store.load(visible, key)
+            if loaded.answer and key:
+                return loaded.answer.replay(key)
             event = self._decide(loaded.state, command, context.precondition)
             if isinstance(command, ChangePassword):
                 new_hash = await self._new_hash(command, loaded, new_hash)

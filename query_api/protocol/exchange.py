@@ -12,7 +12,9 @@ from typing import Final
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
+from chassis.access.guard import access_of
 from chassis.http.negotiation import accepts
+from chassis.http.problems import MALFORMED, Problem
 from query_api.protocol.preferences import NOTHING_PREFERRED, Preferences, parse_preferences
 
 JSON_MEDIA_TYPE: Final = "application/json"
@@ -32,6 +34,7 @@ class Exchange:
     def __init__(self, scope: Scope, receive: Receive) -> None:
         """Pick out the headers that queries know; one sent twice is one list (RFC 9110, section 5.3)."""
         self.scope = scope
+        self.access = access_of(scope)
         self._receive = receive
         self._headers: dict[bytes, str] = {}
         for name, value in scope["headers"]:
@@ -80,8 +83,23 @@ class Exchange:
         if accept and accept not in ("*/*", JSON_MEDIA_TYPE):
             accepts(Request(self.scope), JSON_MEDIA_TYPE)
 
+    async def body(self) -> bytes:
+        """The whole body.
+
+        Raises:
+            Problem: 413; 400, the client left before its end.
+        """
+        parts = []
+        while True:
+            message = await self._receive()
+            if message["type"] != "http.request":
+                raise Problem(MALFORMED, "the body ended before its end")
+            parts.append(message.get("body", b""))
+            if not message.get("more_body", False):
+                return b"".join(parts)
+
     async def client_left(self) -> None:
-        """Return when the client has closed the connection; a body, which no query has, is read and ignored."""
+        """Return when the client has closed the connection; a body that nobody asked for is read and ignored."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
 

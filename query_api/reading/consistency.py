@@ -86,6 +86,9 @@ def _wanted_versions(exchange: Exchange) -> WantedVersions:
         except InvalidTokenError as error:
             detail = f"{error}; pass back what a command or a query answered"
             raise malformed_header("Consistency-Token", detail) from error
+        if not exchange.access.sees(token.subject_id):
+            # Otherwise 200 against 504 would tell who exists, and at which version.
+            raise malformed_header("Consistency-Token", "is of another user; send those of your own alone")
         wanted[token.subject_id] = max(token.version, wanted.get(token.subject_id, 0))
     return wanted
 

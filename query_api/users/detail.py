@@ -26,6 +26,7 @@ class UserDetail:
     """One user."""
 
     path: ClassVar = "/users/{id}"
+    method: ClassVar = "GET"
     projection: ClassVar = users.SCHEMA.name
     parameters: ClassVar = Parameters(())
 
@@ -37,7 +38,7 @@ class UserDetail:
     async def answer(self, exchange: Exchange) -> QueryAnswer:
         """The user's stored document, or 304 if the client has it; 404 if there is no such user (any more)."""
         exchange.require_acceptable()
-        identifier = path_id(exchange.path_id)
+        identifier = exchange.access.visible(path_id(exchange.path_id))
         self.parameters.read(exchange.query)
 
         async def attempt(view: View, wanted: WantedVersions) -> QueryAnswer | None:

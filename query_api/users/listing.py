@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, ClassVar, Final, NamedTuple
 
@@ -29,6 +30,7 @@ class UserList:
     """The list of users."""
 
     path: ClassVar = "/users"
+    method: ClassVar = "GET"
     projection: ClassVar = users.SCHEMA.name
     parameters: ClassVar = Parameters((LIMIT, CURSOR, SKIP, SORT, *FILTERS))
 
@@ -43,7 +45,15 @@ class UserList:
     async def answer(self, exchange: Exchange) -> QueryAnswer:
         """The page, with a Link to the next one if there is one, and the count if the client asked for it."""
         exchange.require_acceptable()
-        limit, skip, place = _read_request(exchange.query, self._seal)
+        query = exchange.query
+        return await self._answer(exchange, _read_short(query) if len(query) <= _SHORT_QUERY_BYTES else _read(query))
+
+    async def answer_values(self, exchange: Exchange, values: Mapping[str, Any]) -> QueryAnswer:
+        """The same for parameters that were read elsewhere."""
+        return await self._answer(exchange, _sent(values))
+
+    async def _answer(self, exchange: Exchange, sent: _Sent) -> QueryAnswer:
+        limit, skip, place = _request_of(sent, self._seal)
 
         async def attempt(view: View, wanted: WantedVersions) -> QueryAnswer | None:
             page = await self._pages.read_page(view.generation, place, limit=limit, skip=skip, wanted=wanted)
@@ -71,13 +81,12 @@ class _ListRequest(NamedTuple):
     place: Place
 
 
-def _read_request(query: bytes, seal: CursorSeal) -> _ListRequest:
-    """Read the query string; with a cursor, sort and filters are the cursor's.
+def _request_of(sent: _Sent, seal: CursorSeal) -> _ListRequest:
+    """The page that is meant; with a cursor, sort and filters are the cursor's.
 
     Raises:
-        Problem: 422, 400 `invalid-cursor` or `skip-too-deep`.
+        Problem: 422, or 400 `invalid-cursor`.
     """
-    sent = _read_short(query) if len(query) <= _SHORT_QUERY_BYTES else _read(query)
     if sent.cursor is None:
         return _ListRequest(sent.limit, sent.skip or 0, Place(sent.sort or DEFAULT_SORT, sent.filters, b""))
     if sent.skip is not None:
@@ -102,7 +111,10 @@ class _Sent(NamedTuple):
 
 
 def _read(query: bytes) -> _Sent:
-    values = UserList.parameters.read(query)
+    return _sent(UserList.parameters.read(query))
+
+
+def _sent(values: Mapping[str, Any]) -> _Sent:
     filters = {name: _fixed(values[name]) for name in FILTER_NAMES if name in values} if values else {}
     return _Sent(
         values.get("limit", DEFAULT_LIMIT), values.get("skip"), values.get("cursor"), values.get("sort"), filters

@@ -42,6 +42,7 @@ class Signups:
     """Sign-ups by day."""
 
     path: ClassVar = "/stats/signups"
+    method: ClassVar = "GET"
     projection: ClassVar = signups.SCHEMA.name
     parameters: ClassVar = Parameters((FROM, TO))
 

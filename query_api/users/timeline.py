@@ -30,6 +30,7 @@ class UserTimeline:
     """The timeline of one user."""
 
     path: ClassVar = "/users/{id}/timeline"
+    method: ClassVar = "GET"
     projection: ClassVar = timeline.SCHEMA.name
     parameters: ClassVar = Parameters((LIMIT, CURSOR))
 
@@ -42,7 +43,7 @@ class UserTimeline:
     async def answer(self, exchange: Exchange) -> QueryAnswer:
         """A page of entries and the token of the newest version in the timeline; 404 for no user (any more)."""
         exchange.require_acceptable()
-        user_id = path_id(exchange.path_id)
+        user_id = exchange.access.visible(path_id(exchange.path_id))
         values = self.parameters.read(exchange.query)
         limit = values.get("limit", DEFAULT_LIMIT)
         before = self._open_cursor(values["cursor"], user_id) if "cursor" in values else _NEWEST

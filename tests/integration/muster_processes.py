@@ -21,7 +21,7 @@ READY_SECONDS = 60
 RUN_SECONDS = 120
 STOP_SECONDS = 30
 #: Whatever the developer's own shell says of servers is not meant.
-_OURS = ("POSTGRES", "KAFKA", "TOPIC", "RELAY", "PROJECTORS", "QUERY", "COMMAND")
+_OURS = ("AUTH", "POSTGRES", "KAFKA", "TOPIC", "RELAY", "PROJECTORS", "QUERY", "COMMAND")
 
 
 class Ended(NamedTuple):
@@ -53,6 +53,7 @@ def environment(
         "PROJECTORS_GROUP": topics.events_topic,
         "CURSOR_KEYS": "k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8",
         "IDEMPOTENCY_SECRET": "0123456789abcdef0123456789abcdef",
+        "AUTH_DISABLED": "true",
         "COLUMNS": "200",
         **more,
     }

@@ -82,8 +82,8 @@ SCHEMA = "/schemas/muster.user.registered.v1.json"
 async def main():
     answers = {}
     apps = {
-        "command": command(CommandApiSettings.model_construct(public_query_url="http://127.0.0.1:8001")),
-        "query": query(QueryApiSettings.model_construct()),
+        "command": command(CommandApiSettings.model_construct(public_query_url="http://query", auth_disabled=True)),
+        "query": query(QueryApiSettings.model_construct(auth_disabled=True)),
     }
     for name, app in apps.items():
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as http:

@@ -14,6 +14,7 @@ from chassis.postgres.database import connect, disconnect
 from chassis.settings import PostgresAddress
 from command_api.app import create_app
 from command_api.settings import CommandApiSettings
+from tests.issuing import auth, bearer
 from tests.waiting import until
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -34,6 +35,7 @@ def make_settings(address: PostgresAddress, **more: Any) -> CommandApiSettings:
         "IDEMPOTENCY_SECRET": SECRET,
         "PUBLIC_QUERY_URL": "http://query.example.com",
         **CHEAP_HASH,
+        **auth(),
         **more,
     }
     return CommandApiSettings(_env_file=None, **values)
@@ -47,9 +49,9 @@ async def serving(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 
 
 def client_of(app: FastAPI) -> httpx.AsyncClient:
-    """A client that shows an error of the app as the answer that a real client would get."""
+    """An operator's client, which shows an error of the app as the answer that a real client would get."""
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    return httpx.AsyncClient(transport=transport, base_url="http://command")
+    return httpx.AsyncClient(transport=transport, base_url="http://command", headers=bearer())
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@ from chassis.settings import PostgresAddress
 from query_api.app import create_app
 from query_api.settings import QueryApiSettings
 from tests.integration.query_api.read_side import ReadSide
+from tests.issuing import auth, bearer
 from tests.waiting import until
 
 CURSOR_KEYS = "k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"
@@ -29,6 +30,7 @@ def make_settings(address: PostgresAddress, **more: Any) -> QueryApiSettings:
         "QUERY_POSTGRES_POOL_SIZE": 4,
         "QUERY_POSTGRES_MAX_OVERFLOW": 0,
         "CURSOR_KEYS": CURSOR_KEYS,
+        **auth(),
         **more,
     }
     return QueryApiSettings(_env_file=None, **values)
@@ -43,9 +45,9 @@ async def serving(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 
 
 def client_of(app: FastAPI) -> httpx.AsyncClient:
-    """A client that shows an error of the app as the answer that a real client would get."""
+    """An operator's client, which shows an error of the app as the answer that a real client would get."""
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    return httpx.AsyncClient(transport=transport, base_url="http://query", timeout=30)
+    return httpx.AsyncClient(transport=transport, base_url="http://query", headers=bearer(), timeout=30)
 
 
 async def is_ready(client: httpx.AsyncClient) -> bool:

@@ -17,6 +17,7 @@ from tests.integration.query_api import client_session
 from tests.integration.query_api.conftest import make_settings
 from tests.integration.query_api.read_side import ReadSide, person
 from tests.integration.query_api.real_server import served
+from tests.issuing import token
 
 USERS = 1000
 ROOT = Path(__file__).parents[3]
@@ -74,7 +75,9 @@ def generate(environment: Path, folder: Path, **apps: FastAPI) -> None:
 def session(environment: Path, folder: Path, query: FastAPI, command: FastAPI) -> Any:
     """What the clients' program says of its session with both apps."""
     with served(query) as query_url, served(command) as command_url:
-        said = run(environment / "python", "-W", "error", client_session.__file__, str(folder), query_url, command_url)
+        said = run(
+            environment / "python", "-W", "error", client_session.__file__, str(folder), query_url, command_url, token()
+        )
     return json.loads(said)
 
 

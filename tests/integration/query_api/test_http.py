@@ -125,7 +125,7 @@ async def test_health_ready_and_metrics_answer(api: httpx.AsyncClient) -> None:
 
     assert (await api.get("/health")).json()["status"] == "ok"
     assert (await api.get("/livez")).status_code == 200
-    assert (await api.get("/readyz")).json()["checks"] == {"database": "ok", "generations": "ok"}
+    assert (await api.get("/readyz")).json()["checks"] == {"database": "ok", "generations": "ok", "issuer": "ok"}
     assert 'muster_http_requests_total{method="GET",status="200"}' in (await api.get("/metrics")).text
 
 

@@ -17,6 +17,7 @@ from tests.infrastructure import Servers
 from tests.integration.query_api.conftest import make_settings
 from tests.integration.query_api.read_side import ReadSide, moved, person
 from tests.integration.query_api.real_server import served
+from tests.issuing import bearer
 
 DATABASE = "query_schema"
 #: A cursor, a token or a period is more than its form, so what keeps to the schema may still be refused.
@@ -51,6 +52,7 @@ def test_the_document_holds_whatever_is_sent(url: str, tmp_path: Path) -> None:
     config = tmp_path / "schemathesis.toml"
     config.write_text(CONFIG)
     options = ["--checks", "all", "--max-examples", "60", "--seed", "7", "--workers", "1", "--no-color"]
+    options += ["--header", f"Authorization: {bearer()['Authorization']}"]
     program = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(config)]
     run = subprocess.run(
         [*program, "run", f"{url}/openapi.json", *options],

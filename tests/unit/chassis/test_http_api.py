@@ -9,9 +9,15 @@ import pytest
 from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field
 
+from chassis.access.rules import AccessTable, Rule
+from chassis.access.settings import GuardedHttp
 from chassis.http.api import ApiDescription, create_api
 from chassis.http.health import Health, NotReadyError
 from chassis.http.problems import Problem, ProblemType, unavailable
+from chassis.http.protection import Protection
+
+ROUTES = (("POST", "/things"), ("GET", "/things"), ("GET", "/teapot"), ("GET", "/down"), ("GET", "/bug"))
+TABLE = AccessTable(Rule(method, path, ("things",)) for method, path in ROUTES)
 
 TEAPOT = ProblemType("teapot", 418, "A teapot <b>", "It is a teapot.", "Ask a kettle.")
 
@@ -34,11 +40,12 @@ async def nothing(_: FastAPI) -> AsyncIterator[None]:
 
 
 def make_app(cors: Sequence[str] = ()) -> FastAPI:
+    open_to_all = GuardedHttp(_env_file=None, AUTH_DISABLED=True, CORS_ALLOW_ORIGINS=",".join(cors))
     app = create_api(
         ApiDescription(title="Test", summary="A test.", problems=(TEAPOT,)),
         lifespan=nothing,
         health=Health(ready={"database": not_ready}),
-        cors_origins=cors,
+        protection=Protection(TABLE, open_to_all, host="127.0.0.1"),
         make_request_id=lambda: "made-here",
     )
 
@@ -68,7 +75,7 @@ def make_app(cors: Sequence[str] = ()) -> FastAPI:
 
 @pytest.fixture
 async def http() -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(make_app()), base_url="http://api") as client:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(make_app()), base_url="http://localhost") as client:
         yield client
 
 
@@ -223,10 +230,10 @@ async def test_problem_pages_are_escaped_and_listed(http: httpx.AsyncClient) -> 
 
 async def test_cors_is_closed_by_default_and_exposes_what_clients_need_when_open() -> None:
     origin = {"origin": "https://app.example"}
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(make_app()), base_url="http://api") as closed:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(make_app()), base_url="http://localhost") as closed:
         assert "access-control-allow-origin" not in (await closed.get("/things", headers=origin)).headers
     open_app = make_app(["https://app.example"])
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(open_app), base_url="http://api") as client:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(open_app), base_url="http://localhost") as client:
         answer = await client.get("/things", headers=origin)
         stranger = await client.get("/things", headers={"origin": "https://evil.example"})
 
@@ -252,7 +259,7 @@ async def test_cors_is_closed_by_default_and_exposes_what_clients_need_when_open
 async def test_browsers_may_read_every_refusal(method: str, path: str, content: bytes, status: int) -> None:
     transport = httpx.ASGITransport(make_app(["https://app.example"]))
     headers = {"origin": "https://app.example", "content-type": "application/json"}
-    async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         answer = await client.request(method, path, content=content, headers=headers)
 
     assert answer.status_code == status
@@ -263,7 +270,7 @@ async def test_browsers_may_read_every_refusal(method: str, path: str, content: 
 async def test_a_refused_preflight_is_a_problem_and_an_allowed_one_is_not() -> None:
     transport = httpx.ASGITransport(make_app(["https://app.example"]))
     asks = {"access-control-request-method": "POST"}
-    async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         refused = await client.options("/things", headers={"origin": "https://evil.example", **asks})
         allowed = await client.options("/things", headers={"origin": "https://app.example", **asks})
 

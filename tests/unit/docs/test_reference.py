@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from pydantic.fields import FieldInfo
 from typer.core import TyperGroup
 
-from chassis.http.problems import COMMON
+from chassis.http.api import SHARED_PROBLEMS
 from chassis.settings import Settings, _aliases
 from cli.demo import DemoSettings
 from cli.main import COMMANDS, app
@@ -51,6 +51,8 @@ def _default(field: FieldInfo) -> str:
             return "none"
         case bool(value):
             return f"`{str(value).lower()}`"
+        case tuple(values):
+            return f"`{','.join(values)}`"
         case float(value):
             return f"`{value:g}`"
         case value:
@@ -136,8 +138,10 @@ def test_every_route_is_on_the_apis_page_and_no_other() -> None:
     cells = [row[0] for row in table_rows(text)]
     found = {word for cell in cells for word in code_words(cell) if re.match(r"[A-Z]+ /(users|stats)", word)}
 
-    command = create_command_app(CommandApiSettings.model_construct(public_query_url="http://127.0.0.1:8001"))
-    query = create_query_app(QueryApiSettings.model_construct())
+    command = create_command_app(
+        CommandApiSettings.model_construct(public_query_url="http://query", auth_disabled=True)
+    )
+    query = create_query_app(QueryApiSettings.model_construct(auth_disabled=True))
 
     assert found == _routes(command) | _routes(query)
 
@@ -150,7 +154,7 @@ def test_every_event_type_is_on_its_page_and_no_other() -> None:
 
 @pytest.mark.parametrize(
     ("heading", "types"),
-    [("Command API", COMMAND_PROBLEMS), ("Query API", problems.QUERY_PROBLEMS), ("Both APIs", COMMON)],
+    [("Command API", COMMAND_PROBLEMS), ("Query API", problems.QUERY_PROBLEMS), ("Both APIs", SHARED_PROBLEMS)],
 )
 def test_every_problem_type_is_on_the_apis_page_with_its_status(heading: str, types: tuple[Any, ...]) -> None:
     text = (REFERENCE / "http-apis.md").read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.routing import Route
 
-from chassis.http.problems import COMMON
+from chassis.http.api import SHARED_PROBLEMS
 from query_api import openapi
 from query_api.app import create_app
 from query_api.dependencies import QUERIES
@@ -22,10 +22,11 @@ SETTINGS = QueryApiSettings(
     QUERY_POSTGRES_PASSWORD="p",
     QUERY_POSTGRES_SERVER="s",
     QUERY_POSTGRES_DB="d",
+    AUTH_DISABLED=True,
     CURSOR_KEYS="k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8",
 )
 #: Pages for people, and the document itself.
-PAGES = {"/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc", "/problems/", "/problems/{slug}"}
+PAGES = {"/", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc", "/problems/", "/problems/{slug}"}
 
 
 @pytest.fixture
@@ -40,8 +41,9 @@ def document(app: FastAPI) -> dict[str, Any]:
 
 def responses(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
     for path, item in document["paths"].items():
-        for status, response in item["get"]["responses"].items():
-            yield path, status, response
+        for operation in item.values():
+            for status, response in operation["responses"].items():
+                yield path, status, response
 
 
 def test_every_route_is_declared_and_nothing_else(app: FastAPI, document: dict[str, Any]) -> None:
@@ -52,7 +54,7 @@ def test_every_route_is_declared_and_nothing_else(app: FastAPI, document: dict[s
 
 @pytest.mark.parametrize("query", QUERIES)
 def test_every_parameter_that_is_read_is_declared(query: Any, document: dict[str, Any]) -> None:
-    declared = document["paths"][query.path]["get"]["parameters"]
+    declared = document["paths"][query.path][query.method.lower()]["parameters"]
 
     assert [p["name"] for p in declared if p["in"] == "query"] == [p.name for p in query.parameters.known]
     assert {"Consistency-Token", "Prefer", "X-Request-Id"} <= {p["name"] for p in declared if p["in"] == "header"}
@@ -67,15 +69,20 @@ def test_the_example_of_a_parameter_can_be_read(query: Any) -> None:
 
 
 def test_every_problem_type_is_declared_somewhere(document: dict[str, Any]) -> None:
-    # No query has a body, another method is not one of its operations, and a preflight is none either.
-    elsewhere = {"method-not-allowed", "unsupported-media-type", "http-error", "cors-refused"}
+    # Another method is not one of its operations, and a preflight is none either.
+    elsewhere = {
+        "method-not-allowed",
+        "http-error",
+        "cors-refused",
+        "misdirected-request",
+    }
     declared = {
         slug
         for _, _, response in responses(document)
         for slug in response.get("content", {}).get("application/problem+json", {}).get("examples", {})
     }
 
-    assert declared == {kind.slug for kind in COMMON + QUERY_PROBLEMS} - elsewhere
+    assert declared == {kind.slug for kind in SHARED_PROBLEMS + QUERY_PROBLEMS} - elsewhere
 
 
 def test_every_answer_has_headers_and_an_example(document: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from command_api.app import create_app
 from tests.conftest import create_database, database_address, drop_database
 from tests.infrastructure import Servers
 from tests.integration.command_api.conftest import make_settings
+from tests.issuing import bearer
 
 OPERATIONS = [
     "register_user",
@@ -73,7 +74,7 @@ def test_what_the_document_allows_is_accepted_and_answered_as_it_says(schema: An
         if "Idempotency-Key" in case.headers:
             # One key for two requests is rightly refused.
             case.headers["Idempotency-Key"] = uuid4().hex
-        case.call_and_validate()
+        case.call_and_validate(headers=bearer())
 
     _try(schema, operation_id, POSITIVE, check)
 
@@ -81,7 +82,7 @@ def test_what_the_document_allows_is_accepted_and_answered_as_it_says(schema: An
 @pytest.mark.parametrize("operation_id", [name for name in OPERATIONS if name != "import_users"])
 def test_what_the_document_forbids_is_refused_as_it_says(schema: Any, operation_id: str) -> None:
     """But an import, which is never wrong as a whole."""
-    _try(schema, operation_id, NEGATIVE, lambda case: case.call_and_validate())
+    _try(schema, operation_id, NEGATIVE, lambda case: case.call_and_validate(headers=bearer()))
 
 
 def _try(schema: Any, operation_id: str, mode: schemathesis.GenerationMode, check: Callable[[Any], Any]) -> None:

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from chassis.access.guard import Access
 from chassis.consistency import ConsistencyToken
 from chassis.identifiers import new_id_text
 from command_api.users.commands import RegisterUser
@@ -141,7 +142,7 @@ async def test_a_whole_registration_is_one_statement(api: httpx.AsyncClient, app
 async def test_a_violation_that_nobody_expects_takes_no_row_along(app: FastAPI, database: Connection) -> None:
     """PostgreSQL's text shows the failing row, the hash included; it must not reach the logs."""
     await database.execute("ALTER TABLE users ADD CONSTRAINT surprise CHECK (username <> 'ann')")
-    context = CommandContext(cause=Cause(command_id=new_id_text(), correlation_id="test"))
+    context = CommandContext(cause=Cause(command_id=new_id_text(), correlation_id="test"), access=Access(None))
 
     async with app.router.lifespan_context(app):
         with pytest.raises(UnexpectedViolationError) as error:

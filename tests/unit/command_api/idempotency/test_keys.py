@@ -2,6 +2,7 @@
 
 import pytest
 
+from chassis.access.caller import Caller
 from command_api.idempotency.keys import InvalidKeyError, Keys, canonical_json, read_key
 from command_api.idempotency.replay import CommandAnswer, KeyReusedError, KeySubjectErasedError, StoredAnswer
 
@@ -25,7 +26,7 @@ KEYS = Keys("a secret of thirty-two characters")
 
 
 def test_a_digest_is_of_key_method_and_path() -> None:
-    base = {"method": "PUT", "path": "/users/1/email", "body": b"{}", "if_match": None}
+    base = {"caller": None, "method": "PUT", "path": "/users/1/email", "body": b"{}", "if_match": None}
     first = KEYS.make("k", **base)  # type: ignore[arg-type]
 
     assert KEYS.make("k", **base).digest == first.digest  # type: ignore[arg-type]
@@ -35,9 +36,20 @@ def test_a_digest_is_of_key_method_and_path() -> None:
     assert Keys("another secret of thirty-two char").make("k", **base).digest != first.digest  # type: ignore[arg-type]
 
 
+def test_a_key_belongs_to_the_issuer_and_the_subject_that_sent_it() -> None:
+    def digest(caller: Caller | None) -> bytes:
+        return KEYS.make("k", caller=caller, method="PUT", path="/", body=b"", if_match=None).digest
+
+    shop, again = (Caller(issuer="i", subject="shop", scopes=frozenset(scopes)) for scopes in ((), ("users:write",)))
+    others = [None, Caller(issuer="i", subject="till"), Caller(issuer="is", subject="hop")]
+
+    assert digest(shop) == digest(again)
+    assert len({digest(caller) for caller in (shop, *others)}) == 4
+
+
 def test_a_fingerprint_is_of_the_canonical_body_and_if_match() -> None:
     def fingerprint(body: bytes, if_match: str | None = None) -> bytes:
-        return KEYS.make("k", method="PUT", path="/", body=body, if_match=if_match).fingerprint
+        return KEYS.make("k", caller=None, method="PUT", path="/", body=body, if_match=if_match).fingerprint
 
     assert fingerprint(b'{"a":1,"b":"\xc3\xbc"}') == fingerprint(b'{ "b": "\\u00fc", "a": 1 }')
     assert fingerprint(b'{"a":1}') != fingerprint(b'{"a":1.0}')
@@ -51,8 +63,8 @@ def test_what_is_no_json_is_its_own_canonical_form() -> None:
 
 
 def test_only_the_request_it_was_stored_for_gets_an_answer_replayed() -> None:
-    key = KEYS.make("k", method="PUT", path="/", body=b"1", if_match=None)
-    other = KEYS.make("k", method="PUT", path="/", body=b"2", if_match=None)
+    key = KEYS.make("k", caller=None, method="PUT", path="/", body=b"1", if_match=None)
+    other = KEYS.make("k", caller=None, method="PUT", path="/", body=b"2", if_match=None)
     stored = StoredAnswer(CommandAnswer(200, {"ETag": '"1"'}, b"{}"), key.fingerprint)
 
     assert stored.replay(key) == CommandAnswer(200, {"ETag": '"1"', "Idempotent-Replayed": "true"}, b"{}")

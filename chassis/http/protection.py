@@ -1,0 +1,97 @@
+"""What stands before the routes of an API: its names, pages of browsers where no token does, and the guard of access.
+
+It is made from the API's table and settings, opened with the app, and is middleware: inside request ids, CORS and the
+last resort, ahead of the body limit, the fast paths and the framework.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Final
+
+from starlette.middleware import Middleware
+from starlette.routing import BaseRoute, Mount
+
+from chassis.access.authenticator import Authenticator, open_authenticator
+from chassis.access.guard import Guard
+from chassis.access.hosts import MISDIRECTED, Hosts, OwnPages
+from chassis.access.problems import CHALLENGE, FORBIDDEN, UNAUTHENTICATED
+from chassis.access.rules import AccessTable, UncoveredRouteError
+from chassis.access.settings import GuardedHttp
+from chassis.http.health import Check, NotReadyError
+from chassis.http.problems import ProblemType, unavailable
+
+#: The problem types of what stands before the routes.
+ACCESS_PROBLEMS: Final[tuple[ProblemType, ...]] = (UNAUTHENTICATED, FORBIDDEN, MISDIRECTED)
+#: What a page of a browser has to read of a refusal.
+EXPOSED: Final = (CHALLENGE,)
+
+
+class Protection:
+    """Lets through what the table and the settings let through; nothing before it was opened."""
+
+    def __init__(self, table: AccessTable, settings: GuardedHttp, *, host: str) -> None:
+        """For a process that listens on `host`.
+
+        Raises:
+            SettingsError: the settings do not say whose tokens open the API.
+        """
+        self.table = table
+        #: Pages of these may call.
+        self.cors_origins = settings.cors_origins
+        self._settings = settings
+        self._host = host
+        self._is_on = settings.expectations(host) is not None
+        self._opened: Authenticator | None = None
+
+    @asynccontextmanager
+    async def open(self, routes: Iterable[BaseRoute]) -> AsyncIterator[None]:
+        """Know the issuer's keys until the block ends; `routes` are all that the app has.
+
+        Raises:
+            UncoveredRouteError: one of them says nothing about access.
+        """
+        self.table.require_cover(_methods_and_paths(routes))
+        async with open_authenticator(self._settings, host=self._host) as authenticator:
+            self._opened = authenticator
+            try:
+                yield
+            finally:
+                self._opened = None
+
+    def checks(self) -> Mapping[str, Check]:
+        """The readiness checks: whether there are keys, where tokens are asked for."""
+        return {"issuer": self._check} if self._is_on else {}
+
+    def middleware(self) -> list[Middleware]:
+        """What stands before the routes, the outermost first."""
+        stack = [Middleware(Hosts, allowed=self._settings.host_names, loopback_only=not self._is_on)]
+        if not self._is_on:
+            stack.append(Middleware(OwnPages, origins=self.cors_origins))
+        return [*stack, Middleware(Guard, table=self.table, authenticator=self._authenticator)]
+
+    async def _check(self) -> None:
+        if self._opened is None:
+            raise NotReadyError("starting")
+        await self._opened.check()
+
+    def _authenticator(self) -> Authenticator | None:
+        if self._is_on and self._opened is None:
+            raise unavailable("the service is starting or ending")
+        return self._opened
+
+
+def _methods_and_paths(routes: Iterable[BaseRoute]) -> Iterator[tuple[str, str]]:
+    """Every method and template; a route that names none of its own is looked into, or refused."""
+    for route in routes:
+        inner = getattr(route, "original_router", None)
+        path, methods = getattr(route, "path", None), getattr(route, "methods", None)
+        if inner is not None:
+            yield from _methods_and_paths(inner.routes)
+        elif isinstance(route, Mount):
+            yield "GET", f"{route.path}/"
+        elif path is None or not methods:
+            raise UncoveredRouteError(f"{route!r} names no path and methods of which access could be told")
+        else:
+            yield from ((method, path) for method in methods)

@@ -1,0 +1,81 @@
+"""Callers of every kind: those that must not come in, whatever the route, and those that may."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import httpx
+
+from chassis.access.rules import Rule
+from chassis.identifiers import new_id
+from tests.issuing import bearer
+
+LATER: Final = 4_000_000_000
+STRANGER: Final = new_id()
+
+
+def unauthenticated(rule: Rule) -> dict[str, dict[str, str]]:
+    """Headers that are nobody's, though the scope would do."""
+    how: dict[str, dict[str, Any]] = {
+        "expired": {"lifetime": timedelta(hours=-1)},
+        "not yet valid": {"nbf": LATER},
+        "wrong issuer": {"iss": "https://evil.example"},
+        "wrong audience": {"aud": "another"},
+    }
+    return {
+        "garbage": {"Authorization": "Bearer garbage"},
+        **{name: bearer("shop", rule.scopes, **claims) for name, claims in how.items()},
+    }
+
+
+def insufficient(rule: Rule, user_id: UUID) -> dict[str, dict[str, str]]:
+    """Headers of callers who are known and have not the scope."""
+    others = {"users:read", "users:register", "users:write", "users:erase", "users:import", "credentials:set"}
+    found = {
+        "no scope": bearer("shop", ()),
+        "wrong scope": bearer("shop", ["email", "openid"]),
+        "all others": bearer("shop", sorted(others - set(rule.scopes))),
+    }
+    if not rule.own:
+        found |= {"own self": bearer(str(user_id), ["self"]), "other's self": bearer(str(STRANGER), ["self"])}
+    return found
+
+
+async def unread() -> AsyncIterator[bytes]:
+    """A body that must not be asked for."""
+    raise AssertionError("the body was read before access was decided")
+    yield b""
+
+
+async def send(api: httpx.AsyncClient, rule: Rule, path: str, headers: dict[str, str], **how: Any) -> httpx.Response:
+    """The request of a rule, with these headers and no others' token."""
+    made = api.build_request(rule.method, path, headers=headers, **how)
+    if "Authorization" not in headers:
+        made.headers.pop("authorization", None)
+    return await api.send(made)
+
+
+async def assert_refused(api: httpx.AsyncClient, rule: Rule, path: str, user_id: UUID) -> None:
+    """Every caller who must not come in is told so, and nothing else, before the body is read."""
+    body: dict[str, Any] = {} if rule.method in {"GET", "DELETE"} else {"content": unread()}
+    said = {"none": (await send(api, rule, path, {}, **body), 401, "Bearer")}
+    for name, headers in unauthenticated(rule).items():
+        body = {} if not body else {"content": unread()}
+        said[name] = (await send(api, rule, path, headers, **body), 401, 'Bearer error="invalid_token"')
+    for name, headers in insufficient(rule, user_id).items():
+        body = {} if not body else {"content": unread()}
+        challenge = f'Bearer error="insufficient_scope", scope="{rule.scope}"'
+        said[name] = (await send(api, rule, path, headers, **body), 403, challenge)
+    for name, (answer, status, challenge) in said.items():
+        assert (answer.status_code, answer.headers["www-authenticate"]) == (status, challenge), name
+        assert answer.json()["type"] == f"/problems/{'forbidden' if status == 403 else 'unauthenticated'}", name
+
+
+def shape(answer: httpx.Response, user_id: UUID) -> tuple[int, list[tuple[str, str]], str]:
+    """An answer without what differs between any two: ids and times."""
+    known = {answer.headers.get("x-request-id", ""): "REQUEST", str(user_id): "USER"}
+    texts = [answer.text, *(f"{value}" for value in answer.headers.values())]
+    for found, name in known.items():
+        texts = [text.replace(found, name) if found else text for text in texts]
+    return answer.status_code, list(zip(answer.headers, texts[1:], strict=True)), texts[0]

@@ -1,0 +1,238 @@
+"""Who may do what with the command API: every route, every kind of caller; and that self cannot tell who exists."""
+
+from collections.abc import AsyncIterator
+from typing import Any, Final
+from uuid import UUID
+
+import httpx
+import pytest
+
+from chassis.access.rules import Rule, UncoveredRouteError
+from chassis.identifiers import new_id
+from chassis.settings import PostgresAddress
+from command_api.access import ACCESS
+from command_api.app import create_app
+from tests.integration.access.callers import assert_refused, send, shape
+from tests.integration.command_api.conftest import make_settings, problem, register, registration, serving
+from tests.issuing import bearer
+
+RULES: Final = {f"{rule.method} {rule.path}": rule for rule in ACCESS}
+OWN: Final = [name for name, rule in RULES.items() if rule.own]
+#: By route: the body of a request that succeeds, for whoever may send it, about a user named ann.
+BODIES: Final[dict[str, Any]] = {
+    "POST /users": registration("new"),
+    "PUT /users/{id}/email": {"email": "ann@example.org"},
+    "POST /users/{id}/email/verify": {"email": "ann@example.com"},
+    "PUT /users/{id}/username": {"username": "ann.example"},
+    "PUT /users/{id}/password": {"password": "another password", "current_password": "ann's password"},
+    "PATCH /users/{id}/profile": {"display_name": "Ann", "attributes": {"theme": "dark"}},
+    "POST /users/{id}/deactivate": {},
+    "POST /users/{id}/reactivate": {},
+    "DELETE /users/{id}": None,
+    "POST /users/import": None,
+}
+
+
+@pytest.fixture
+async def api(command_database: PostgresAddress) -> AsyncIterator[httpx.AsyncClient]:
+    async with serving(create_app(make_settings(command_database, AUTH_SELF_ATTRIBUTES="theme"))) as client:
+        yield client
+
+
+def sent(name: str) -> dict[str, Any]:
+    """What a request of a route consists of beside its path."""
+    if name == "POST /users/import":
+        return {"content": b"{}\n", "extra": {"content-type": "application/x-ndjson"}}
+    return {} if BODIES[name] is None else {"json": BODIES[name]}
+
+
+async def ask(api: httpx.AsyncClient, name: str, user_id: Any, headers: dict[str, str], **how: Any) -> httpx.Response:
+    rule = RULES[name]
+    request = {**sent(name), **how}
+    headers = {**headers, **request.pop("extra", {})}
+    return await send(api, rule, rule.path.replace("{id}", str(user_id)), headers, **request)
+
+
+def test_there_is_a_request_for_every_route() -> None:
+    assert set(BODIES) == set(RULES)
+
+
+@pytest.mark.parametrize("name", RULES)
+async def test_whoever_may_not_is_refused_before_the_body_is_read(
+    api: httpx.AsyncClient, ann: dict[str, Any], name: str
+) -> None:
+    rule = RULES[name]
+
+    for user_id in (ann["id"], str(new_id()), "no-id"):
+        await assert_refused(api, rule, rule.path.replace("{id}", user_id), UUID(ann["id"]))
+
+
+@pytest.mark.parametrize("name", RULES)
+async def test_each_scope_of_a_route_opens_it(api: httpx.AsyncClient, ann: dict[str, Any], name: str) -> None:
+    for scope in RULES[name].scopes:
+        answer = await ask(api, name, ann["id"], bearer("shop", ["openid", scope]))
+        # The second of two changes of a password does not know the current one any more.
+        wrong_by_now = name == "PUT /users/{id}/password" and answer.status_code == 403
+        assert answer.is_success or (problem(answer, 403, "wrong-password") and wrong_by_now), answer.text
+
+
+@pytest.mark.parametrize("name", OWN)
+async def test_self_may_what_the_table_says_of_itself(api: httpx.AsyncClient, ann: dict[str, Any], name: str) -> None:
+    answer = await ask(api, name, ann["id"], bearer(ann["id"], ["self"]))
+
+    assert answer.is_success, answer.text
+
+
+@pytest.mark.parametrize("more", [{}, {"If-Match": '"1"'}, {"If-Match": "*"}, {"Idempotency-Key": "k"}])
+@pytest.mark.parametrize("name", OWN)
+async def test_to_self_every_other_user_is_absent(
+    api: httpx.AsyncClient, ann: dict[str, Any], name: str, more: dict[str, str]
+) -> None:
+    headers = {**bearer(ann["id"], ["self"]), **more}
+    there = [await register(api, other) for other in ("bob", "cid", "dan")]
+    await api.post(f"/users/{there[1]['id']}/deactivate", json={})
+    await api.delete(f"/users/{there[2]['id']}")
+    ids = [UUID(user["id"]) for user in there]
+    absent = new_id()
+
+    expected = shape(await ask(api, name, absent, headers), absent)
+
+    assert expected[0] == 404
+    for user_id in ids:
+        assert shape(await ask(api, name, user_id, headers), user_id) == expected
+    # Whoever registers anew finds them as they were.
+    assert (await api.post("/users", json=registration("bob"))).status_code == 409
+
+
+async def test_self_is_not_replayed_what_a_wider_token_of_its_own_was_answered(
+    api: httpx.AsyncClient, ann: dict[str, Any]
+) -> None:
+    bob, key = await register(api, "bob"), {"Idempotency-Key": "k"}
+    name = "PUT /users/{id}/email"
+    wide = await ask(api, name, bob["id"], {**bearer(ann["id"], ["users:write"]), **key})
+
+    narrow = await ask(api, name, bob["id"], {**bearer(ann["id"], ["self"]), **key})
+
+    assert wide.status_code == 200
+    problem(narrow, 404, "user-not-found")
+
+
+async def test_a_key_of_somebody_else_is_another_key(api: httpx.AsyncClient) -> None:
+    key = {"Idempotency-Key": "k"}
+    answers = [
+        await api.post("/users", json=registration(name), headers={**bearer(subject, ["users:register"]), **key})
+        for subject, name in (("shop", "ann"), ("till", "bob"), ("shop", "ann"))
+    ]
+
+    assert [answer.status_code for answer in answers] == [201, 201, 201]
+    assert [answer.headers.get("idempotent-replayed") for answer in answers] == [None, None, "true"]
+
+
+async def test_a_stored_answer_is_not_replayed_to_a_token_that_lacks_the_scope(
+    api: httpx.AsyncClient, ann: dict[str, Any]
+) -> None:
+    how: dict[str, Any] = {"json": {"password": "another password"}}
+    both = {**bearer("shop", ["credentials:set"]), "Idempotency-Key": "k"}
+    less = {**bearer("shop", ["users:write"]), "Idempotency-Key": "k"}
+
+    first = await ask(api, "PUT /users/{id}/password", ann["id"], both, **how)
+    again = await ask(api, "PUT /users/{id}/password", ann["id"], less, **how)
+
+    assert first.status_code == 204
+    refused(again, "credentials:set")
+
+
+def refused(answer: httpx.Response, scope: str) -> None:
+    problem(answer, 403, "forbidden")
+    assert answer.headers["www-authenticate"] == f'Bearer error="insufficient_scope", scope="{scope}"'
+
+
+@pytest.mark.parametrize("unusual", [{}, {"Accept": "application/json, */*"}])
+@pytest.mark.parametrize("scopes", [["users:write"], ["self"], ["self", "users:write"]])
+async def test_a_reset_needs_its_own_scope_whatever_the_id(
+    api: httpx.AsyncClient, ann: dict[str, Any], scopes: list[str], unusual: dict[str, str]
+) -> None:
+    """The unusual header leads around the fast path."""
+    for user_id in (ann["id"], new_id()):
+        for body in ({"password": "another password"}, {"password": "another password", "current_password": None}):
+            headers = {**bearer(ann["id"], scopes), **unusual}
+            refused(await ask(api, "PUT /users/{id}/password", user_id, headers, json=body), "credentials:set")
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("PATCH /users/{id}/profile", {"attributes": None}),
+        ("PATCH /users/{id}/profile", {"attributes": {"plan": "pro"}}),
+        ("PATCH /users/{id}/profile", {"attributes": {"theme": "dark", "plan": None}, "display_name": "Ann"}),
+        ("POST /users/{id}/deactivate", {"reason": "bored"}),
+    ],
+)
+async def test_self_is_refused_what_others_rely_on_as_a_whole(
+    api: httpx.AsyncClient, ann: dict[str, Any], name: str, body: Any
+) -> None:
+    mine = bearer(ann["id"], ["self"])
+
+    for user_id in (ann["id"], new_id()):
+        refused(await ask(api, name, user_id, mine, json=body), "users:write")
+    after = await api.patch(f"/users/{ann['id']}/profile", json={})
+    assert {field: after.json()[field] for field in ann} == ann
+    assert (await ask(api, name, ann["id"], bearer("shop", ["users:write"]), json=body)).status_code == 200
+
+
+async def test_a_body_that_is_wrong_is_told_so_before_it_is_forbidden(
+    api: httpx.AsyncClient, ann: dict[str, Any]
+) -> None:
+    answer = await ask(api, "PUT /users/{id}/password", ann["id"], bearer("shop", ["users:write"]), json={"x": 1})
+
+    problem(answer, 422, "validation-error")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/nowhere", 404),
+        ("POST", "/users/", 404),
+        ("POST", "/users%0A", 404),
+        ("PUT", "/users//email", 404),
+        ("GET", "/users", 405),
+        ("PUT", "/users/x", 405),
+        ("OPTIONS", "/users", 405),
+        ("GET", "/", 200),
+        ("HEAD", "/", 200),
+        ("GET", "/health", 200),
+        ("GET", "/docs", 200),
+        ("GET", "/openapi.json", 200),
+        ("GET", "/problems/forbidden", 200),
+        ("GET", "/problems/misdirected-request", 200),
+    ],
+)
+async def test_what_is_no_route_or_public_needs_no_token(
+    api: httpx.AsyncClient, method: str, path: str, status: int
+) -> None:
+    rule = Rule(method, path, ())
+
+    assert (await send(api, rule, path, {})).status_code == status
+    assert (await send(api, rule, path, bearer("shop", ()))).status_code == status
+
+
+async def test_a_route_that_says_nothing_about_access_keeps_the_api_from_starting(
+    command_database: PostgresAddress,
+) -> None:
+    app = create_app(make_settings(command_database))
+    app.post("/users/{id}/promote")(lambda: None)
+
+    with pytest.raises(UncoveredRouteError, match=r"POST /users/\{id\}/promote"):
+        async with app.router.lifespan_context(app):
+            raise AssertionError("it must not start")
+
+
+async def test_every_operation_of_the_document_says_what_opens_it(api: httpx.AsyncClient) -> None:
+    document = (await api.get("/openapi.json")).json()
+
+    assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
+    for rule in ACCESS:
+        operation = document["paths"][rule.path][rule.method.lower()]
+        assert operation["security"] == [{"bearer": []}]
+        assert all(f"`{scope}`" in operation["description"] for scope in rule.scopes)
+        assert {"401", "403"} <= set(operation["responses"])
