@@ -20,6 +20,7 @@ from tests.integration.command_api.conftest import (
     serving,
     until_somebody_waits,
 )
+from tests.issuing import operator
 
 KEY = {"Idempotency-Key": "8e03978e-40d5-43e8-bc93-6894a57f9324"}
 SHOWN = ("etag", "location", "consistency-token", "content-type")
@@ -204,7 +205,7 @@ async def post(app: FastAPI, key: str, body: bytes) -> Answer:
         "raw_path": b"/users",
         "root_path": "",
         "query_string": b"",
-        "headers": [*headers, (b"content-length", str(len(body)).encode())],
+        "headers": [*headers, (b"authorization", operator()), (b"content-length", str(len(body)).encode())],
         "client": ("127.0.0.1", 1),
         "server": ("command", 80),
     }

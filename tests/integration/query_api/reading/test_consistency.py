@@ -16,6 +16,7 @@ from query_api.dependencies import QueryResources
 from query_api.reading import waiters
 from tests.integration.query_api.conftest import make_settings, serving
 from tests.integration.query_api.read_side import ReadSide, erased, moved, person, token
+from tests.issuing import operator
 from tests.waiting import until
 
 #: For the poll behind the notifications, where a notification must be what wakes: no test lasts as long.
@@ -310,7 +311,11 @@ async def raw_request(app: FastAPI, user_id: UUID, leave_when: asyncio.Event) ->
         "raw_path": b"",
         "query_string": b"",
         "root_path": "",
-        "headers": [(b"consistency-token", token(user_id, 1).encode()), (b"prefer", b"wait=10")],
+        "headers": [
+            (b"authorization", operator()),
+            (b"consistency-token", token(user_id, 1).encode()),
+            (b"prefer", b"wait=10"),
+        ],
         "client": ("127.0.0.1", 1),
         "server": ("query", 80),
     }
