@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
 
-from chassis.postgres.database import connect, disconnect
+from chassis.postgres.database import Connection, connect, disconnect
 from chassis.postgres.revisions import is_at_newest_revision
 from chassis.settings import PostgresAddress
 from read_model.generations import drop_all, ensure_first
 
 #: A folder of this package, found in a checkout and in an installed wheel alike.
 LOCATION: Final = "projectors:migrations"
+
+T = TypeVar("T")
 
 
 def migrate(address: PostgresAddress, revision: str = "head") -> list[str]:
@@ -21,14 +24,15 @@ def migrate(address: PostgresAddress, revision: str = "head") -> list[str]:
     """
     steps = _upgrade(address, revision)
     if revision == "head":
-        steps += asyncio.run(_first_generations(address))
+        made = asyncio.run(_connected(address, ensure_first))
+        steps += [f"{generation.projection} generation {generation.number}" for generation in made]
     return steps
 
 
 def revert(address: PostgresAddress, revision: str) -> list[str]:
     """Take the database back to an older revision; `base` drops every table, those of generations too."""
     if revision == "base":
-        asyncio.run(_drop_generations(address))
+        asyncio.run(_connected(address, drop_all))
     from chassis.postgres.migrations import downgrade  # noqa: PLC0415 - as below
 
     return downgrade(LOCATION, address, revision)
@@ -42,18 +46,9 @@ def _upgrade(address: PostgresAddress, revision: str) -> list[str]:
     return upgrade(LOCATION, address, revision)
 
 
-async def _drop_generations(address: PostgresAddress) -> None:
+async def _connected(address: PostgresAddress, work: Callable[[Connection], Awaitable[T]]) -> T:
     connection = await connect(address, application="muster-migrate", lock_timeout="3s")
     try:
-        await drop_all(connection)
+        return await work(connection)
     finally:
         await disconnect(connection)
-
-
-async def _first_generations(address: PostgresAddress) -> list[str]:
-    connection = await connect(address, application="muster-migrate", lock_timeout="3s")
-    try:
-        made = await ensure_first(connection)
-    finally:
-        await disconnect(connection)
-    return [f"{generation.projection} generation {generation.number}" for generation in made]

@@ -60,8 +60,9 @@ class Leadership:
     def __init__(self, connection: asyncpg.Connection[Any]) -> None:
         """Use `open`."""
         self._connection = connection
-        self._lost = asyncio.Event()
-        connection.add_termination_listener(lambda _: self._lost.set())
+        #: Set once the lock's connection has ended.
+        self.lost = asyncio.Event()
+        connection.add_termination_listener(lambda _: self.lost.set())
 
     @classmethod
     async def open(cls, address: PostgresAddress) -> Leadership:
@@ -85,11 +86,6 @@ class Leadership:
             raise LeadershipLostError("the lock's connection does not answer") from error
         if not held:
             raise LeadershipLostError("the lock is gone")
-
-    @property
-    def lost(self) -> asyncio.Event:
-        """Set once the lock's connection has ended."""
-        return self._lost
 
     async def close(self) -> None:
         """Release the lock, so that a standby need not wait for anything."""

@@ -144,7 +144,8 @@ class BatchWriter:
         async with self._database.connection() as connection, connection.transaction():
             any_parked = await checkpoints.move(connection, self._generation, self._topic, batch.moves, notice)
             self._any_parked = any_parked
-            sorting = _Sorting(await self._blocked(connection, batch) if any_parked else set())
+            blocked = await parking.blocked(connection, self._generation, _subjects(batch)) if any_parked else set()
+            sorting = _Sorting(blocked)
             if careful:
                 await self._apply_carefully(connection, batch.items, sorting)
             else:
@@ -154,9 +155,6 @@ class BatchWriter:
             remaining = sorting.remaining()
             await parking.park(connection, self._generation, self._topic, remaining)
         return len(remaining)
-
-    async def _blocked(self, connection: Connection, batch: DecodedBatch) -> set[UUID]:
-        return await parking.blocked(connection, self._generation, _subjects(batch))
 
     async def _apply(self, connection: Connection, events: Sequence[DecodedEvent]) -> None:
         if not events:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -38,8 +38,7 @@ class OtherShapeError(Exception):
     """The generation belongs to another version of the code, which must do this."""
 
 
-@dataclass(frozen=True, slots=True)
-class RecordId:
+class RecordId(NamedTuple):
     """Names a parked record: `users/1/3/42` is offset 42 of partition 3, in generation 1 of `users`."""
 
     projection: str
@@ -178,7 +177,7 @@ async def find(database: Database, record: RecordId) -> ParkedRecord:
         NoSuchRecordError: nothing is parked under that id.
     """
     async with database.connection() as connection:
-        row = await connection.fetchrow(_ONE, record.projection, record.generation, record.partition, record.offset)
+        row = await connection.fetchrow(_ONE, *record)
     if row is None:
         raise NoSuchRecordError(f"nothing is parked under {record}")
     return _parked(row)
@@ -240,7 +239,7 @@ async def _work_off(database: Database, parked: ParkedRecord, *, discard: bool) 
             queue = [_parked(row) for row in await connection.fetch(_QUEUE, *owner, parked.subject_id)]
         discarded = 0
         if discard:
-            discarded = len(await connection.fetch(_DELETE + " RETURNING 1", *owner, *_where(parked)))
+            discarded = len(await connection.fetch(_DELETE + " RETURNING 1", *parked.id))
             queue = [item for item in queue if item.id != parked.id]
         applied = await _apply_in_order(connection, projection, queue)
     if applied and parked.subject_id is not None:
@@ -252,11 +251,10 @@ async def _work_off(database: Database, parked: ParkedRecord, *, discard: bool) 
 async def _apply_in_order(connection: Connection, projection: Projection, queue: Sequence[ParkedRecord]) -> int:
     for applied, item in enumerate(queue):
         error = await _apply(connection, projection, item)
-        where = (item.id.projection, item.id.generation, *_where(item))
         if error is not None:
-            await connection.execute(_SET_ERROR, *where, error)
+            await connection.execute(_SET_ERROR, *item.id, error)
             return applied
-        await connection.execute(_DELETE, *where)
+        await connection.execute(_DELETE, *item.id)
     return len(queue)
 
 
@@ -290,19 +288,10 @@ def _projection(generation: Generation) -> Projection:
     return projection
 
 
-def _where(parked: ParkedRecord) -> tuple[int, int]:
-    return parked.id.partition, parked.id.offset
-
-
 def _id(row: asyncpg.Record) -> RecordId:
     return RecordId(row["projection"], row["generation"], row["partition"], row["record_offset"])
 
 
 def _parked(row: asyncpg.Record) -> ParkedRecord:
     kept: dict[str, Any] = {name: row[name] for name in ("topic", "error", "key", "value", "recorded_at", "parked_at")}
-    return ParkedRecord(
-        id=_id(row),
-        subject_id=row["user_id"],
-        headers=unpack_headers(row["headers"]),
-        **kept,
-    )
+    return ParkedRecord(id=_id(row), subject_id=row["user_id"], headers=unpack_headers(row["headers"]), **kept)

@@ -84,11 +84,6 @@ class ReadDatabase:
             admission.close()
             await pool.close()
 
-    @property
-    def is_crowded(self) -> bool:
-        """Whether a statement would now have to wait for another one's end."""
-        return self.admission.is_crowded
-
     async def fetch(self, statement: ReadStatement) -> Records:
         """Run one statement.
 
