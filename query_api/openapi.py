@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from chassis import __version__
 from chassis.http import problems
-from chassis.http.problems import PROBLEM_MEDIA_TYPE, ProblemType
+from chassis.http.problems import ProblemType, problem_content
 from query_api.protocol.exchange import JSON_MEDIA_TYPE
 from query_api.protocol.parameters import Parameter
 from query_api.protocol.problems import (
@@ -420,21 +420,5 @@ def _problem_response(types: Sequence[ProblemType]) -> Json:
     return {
         "description": " ".join(f"{kind.title}." for kind in types),
         "headers": _headers(headers),
-        "content": {
-            PROBLEM_MEDIA_TYPE: {
-                "schema": {"$ref": "#/components/schemas/Problem"},
-                "examples": {kind.slug: {"summary": kind.title, "value": _problem_example(kind)} for kind in types},
-            }
-        },
-    }
-
-
-def _problem_example(kind: ProblemType) -> Json:
-    return {
-        "type": kind.uri,
-        "title": kind.title,
-        "status": kind.status,
-        "detail": kind.meaning,
-        "instance": "/users",
-        "request_id": "018f3c5a-7b1e-7cc2-9a51-0242ac120004",
+        "content": problem_content(types, request_id="018f3c5a-7b1e-7cc2-9a51-0242ac120004"),
     }

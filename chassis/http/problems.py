@@ -49,6 +49,27 @@ class ProblemType:
         return f"/problems/{self.slug}"
 
 
+def problem_content(kinds: Sequence[ProblemType], *, request_id: str) -> dict[str, Any]:
+    """For an OpenAPI response: the schema `Problem`, and an example of each kind."""
+
+    def example(kind: ProblemType) -> dict[str, Any]:
+        return {
+            "type": kind.uri,
+            "title": kind.title,
+            "status": kind.status,
+            "detail": kind.meaning,
+            "instance": "/users",
+            "request_id": request_id,
+        }
+
+    return {
+        PROBLEM_MEDIA_TYPE: {
+            "schema": {"$ref": "#/components/schemas/Problem"},
+            "examples": {kind.slug: {"summary": kind.title, "value": example(kind)} for kind in kinds},
+        }
+    }
+
+
 @dataclass(eq=False)
 class Problem(Exception):  # noqa: N818 - RFC 9457 calls it a problem, and so does everybody who reads one
     """An answer that is a problem: raise it where the error is known."""

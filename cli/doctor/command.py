@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -29,7 +30,7 @@ def doctor(
     instances = Instances(command_apis=command_apis, query_apis=query_apis, relays=relays, projectors=projectors)
     findings = asyncio.run(examine(instances))
     if as_json:
-        print_json([finding.as_dict() for finding in findings])
+        print_json([asdict(finding) for finding in findings])
     else:
         _show(findings)
     if any(finding.result == "failed" for finding in findings):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 CheckResult = Literal["ok", "warning", "failed"]
@@ -17,10 +17,6 @@ class Finding:
     result: CheckResult
     found: str
     remedy: str = ""
-
-    def as_dict(self) -> dict[str, str]:
-        """Return the finding as `--json` prints it."""
-        return asdict(self)
 
 
 def troubles_or_ok(check: str, troubles: Sequence[Finding], ok: str) -> list[Finding]:

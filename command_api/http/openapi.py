@@ -14,17 +14,18 @@ from chassis.http.problems import (
     MALFORMED,
     NOT_ACCEPTABLE,
     PAYLOAD_TOO_LARGE,
-    PROBLEM_MEDIA_TYPE,
     UNAVAILABLE,
     UNSUPPORTED_MEDIA_TYPE,
     VALIDATION,
     ProblemType,
+    problem_content,
 )
 from command_api.access import ACCESS
 from command_api.idempotency.keys import KEY_CHARACTERS
 from command_api.problems import CONFLICT, KEY_IN_USE, KEY_REUSED, OUTCOME_UNKNOWN, USER_ERASED
 
 EXAMPLE_ID: Final = "0192f0c1-7a3e-7c4e-9d53-0a6f1d1c2b3a"
+_EXAMPLE_REQUEST_ID: Final = "0192f0c1-7a3e-7c4e-9d53-0a6f1d1c2b3b"
 _TOKEN: Final = "AQGS8MF6PnxOnVMKbx0cKzoB"  # noqa: S105 - a consistency token, which guards nothing
 
 NEW_USER_EXAMPLE: Final = {
@@ -52,7 +53,7 @@ ANSWER_HEADERS: Final[dict[str, dict[str, Any]]] = {
     "Location": _text("The user on the query API.", f"http://127.0.0.1:8001/users/{EXAMPLE_ID}", format="uri"),
     "Idempotent-Replayed": _text("Present where this is the stored answer to an earlier request.", "true"),
     "Retry-After": _text("Seconds after which to try again.", "1", pattern="^[0-9]+$"),
-    "X-Request-Id": _text("The request's id: yours, or one of ours.", "0192f0c1-7a3e-7c4e-9d53-0a6f1d1c2b3b"),
+    "X-Request-Id": _text("The request's id: yours, or one of ours.", _EXAMPLE_REQUEST_ID),
     "Accept": _text("The media types this route takes.", "application/json"),
     "Accept-Patch": _text("The media types this route takes.", "application/merge-patch+json, application/json"),
 }
@@ -172,23 +173,7 @@ def _problem_response(kinds: list[ProblemType]) -> dict[str, Any]:
     return {
         "description": "; ".join(f"[{kind.title}]({kind.uri})" for kind in kinds),
         "headers": headers(*extra.get(kinds[0].status, ())),
-        "content": {
-            PROBLEM_MEDIA_TYPE: {
-                "schema": {"$ref": "#/components/schemas/Problem"},
-                "examples": {kind.slug: {"summary": kind.title, "value": _example(kind)} for kind in kinds},
-            }
-        },
-    }
-
-
-def _example(kind: ProblemType) -> dict[str, Any]:
-    return {
-        "type": kind.uri,
-        "title": kind.title,
-        "status": kind.status,
-        "detail": kind.meaning,
-        "instance": "/users",
-        "request_id": "0192f0c1-7a3e-7c4e-9d53-0a6f1d1c2b3b",
+        "content": problem_content(kinds, request_id=_EXAMPLE_REQUEST_ID),
     }
 
 
