@@ -1,6 +1,5 @@
 """Callers of every kind: those that must not come in, whatever the route, and those that may."""
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -42,10 +41,14 @@ def insufficient(rule: Rule, user_id: UUID) -> dict[str, dict[str, str]]:
     return found
 
 
-async def unread() -> AsyncIterator[bytes]:
+class Unread:
     """A body that must not be asked for."""
-    raise AssertionError("the body was read before access was decided")
-    yield b""
+
+    def __aiter__(self) -> "Unread":
+        return self
+
+    async def __anext__(self) -> bytes:
+        raise AssertionError("the body was read before access was decided")
 
 
 async def send(api: httpx.AsyncClient, rule: Rule, path: str, headers: dict[str, str], **how: Any) -> httpx.Response:
@@ -58,13 +61,13 @@ async def send(api: httpx.AsyncClient, rule: Rule, path: str, headers: dict[str,
 
 async def assert_refused(api: httpx.AsyncClient, rule: Rule, path: str, user_id: UUID) -> None:
     """Every caller who must not come in is told so, and nothing else, before the body is read."""
-    body: dict[str, Any] = {} if rule.method in {"GET", "DELETE"} else {"content": unread()}
+    body: dict[str, Any] = {} if rule.method in {"GET", "DELETE"} else {"content": Unread()}
     said = {"none": (await send(api, rule, path, {}, **body), 401, "Bearer")}
     for name, headers in unauthenticated(rule).items():
-        body = {} if not body else {"content": unread()}
+        body = {} if not body else {"content": Unread()}
         said[name] = (await send(api, rule, path, headers, **body), 401, 'Bearer error="invalid_token"')
     for name, headers in insufficient(rule, user_id).items():
-        body = {} if not body else {"content": unread()}
+        body = {} if not body else {"content": Unread()}
         challenge = f'Bearer error="insufficient_scope", scope="{rule.scope}"'
         said[name] = (await send(api, rule, path, headers, **body), 403, challenge)
     for name, (answer, status, challenge) in said.items():

@@ -1,7 +1,7 @@
 """Who may read what from the query API: every route, every kind of caller; and that self cannot tell who exists."""
 
 from collections.abc import AsyncIterator
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import httpx
@@ -32,7 +32,7 @@ async def api(query_database: PostgresAddress, read_side: ReadSide) -> AsyncIter
 
 async def ask(api: httpx.AsyncClient, name: str, user_id: object, headers: dict[str, str]) -> httpx.Response:
     rule = RULES[name]
-    body = {} if rule.method == "GET" else {"json": {}}
+    body: dict[str, Any] = {} if rule.method == "GET" else {"json": {}}
     return await send(api, rule, rule.path.replace("{id}", str(user_id)), headers, **body)
 
 

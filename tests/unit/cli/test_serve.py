@@ -3,14 +3,26 @@
 import asyncio
 import json
 from email import message_from_bytes
+from pathlib import Path
 
 import pytest
 from starlette.applications import Starlette
 from uvicorn.server import ServerState
 
+from chassis.settings_error import SettingsError
+from cli.processes import serve
 from cli.processes.serve import server_config
 
 READ_SECONDS = 5
+REQUIRED = {
+    "POSTGRES_USER": "u",
+    "POSTGRES_PASSWORD": "p",
+    "POSTGRES_SERVER": "s",
+    "COMMAND_POSTGRES_DB": "c",
+    "QUERY_POSTGRES_DB": "q",
+    "IDEMPOTENCY_SECRET": "0123456789abcdef0123456789abcdef",
+    "CURSOR_KEYS": "k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8",
+}
 
 
 def nothing() -> Starlette:
@@ -56,3 +68,30 @@ async def test_what_is_no_http_request_is_answered_with_a_problem(request_: byte
         instance,
     )
     assert document["request_id"] == headers["x-request-id"]
+
+
+@pytest.mark.parametrize("api", ["command", "query"])
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({}, "AUTH_ISSUER is missing"),
+        ({"AUTH_ISSUER": "https://login.example.com"}, "AUTH_AUDIENCE is missing"),
+        ({"AUTH_ISSUER": "here", "AUTH_AUDIENCE": "muster"}, "AUTH_JWKS_FILE"),
+        ({"AUTH_DISABLED": "true", "COMMAND_API_HOST": "0.0.0.0", "QUERY_API_HOST": "0.0.0.0"}, "AUTH_DISABLED"),
+        ({"AUTH_DISABLED": "true", "CORS_ALLOW_ORIGINS": "https://a.example, *"}, "CORS_ALLOW_ORIGINS"),
+    ],
+)
+def test_an_api_that_does_not_know_whom_to_let_in_does_not_begin_to_listen(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, api: str, variables: dict[str, str], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(serve, "_bind", lambda *_: pytest.fail("it listened"))
+    for name in ("AUTH_ISSUER", "AUTH_AUDIENCE", "AUTH_JWKS_FILE", "AUTH_JWKS_URL", "AUTH_DISABLED"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {**REQUIRED, **variables}.items():
+        monkeypatch.setenv(name, value)
+
+    with pytest.raises(SettingsError) as refused:
+        getattr(serve, api)()
+
+    assert any(said in line for line in refused.value.lines)
