@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -24,7 +25,6 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 from jwt.algorithms import OKPAlgorithm
-from jwt.utils import base64url_encode
 
 from local_stack.private_file import write_private
 
@@ -145,7 +145,7 @@ def _public(key: Ed25519PrivateKey) -> PublicKey:
     said = OKPAlgorithm.to_jwk(key.public_key(), as_dict=True)
     # RFC 7638 and RFC 8037: the required members, in this order.
     named = json.dumps({name: said[name] for name in ("crv", "kty", "x")}, separators=(",", ":"))
-    key_id = base64url_encode(sha256(named.encode()).digest()).decode("ascii")
+    key_id = urlsafe_b64encode(sha256(named.encode()).digest()).rstrip(b"=").decode("ascii")
     return {"kty": "OKP", "crv": said["crv"], "x": said["x"], "kid": key_id, "use": "sig", "alg": ALGORITHM}
 
 

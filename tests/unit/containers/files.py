@@ -10,8 +10,8 @@ import yaml
 ROOT = Path(__file__).parents[3]
 #: A complete .env: the three secrets that nobody else can make.
 SECRETS = {"POSTGRES_PASSWORD": "a-password", "IDEMPOTENCY_SECRET": "x" * 32, "CURSOR_KEYS": "k1:" + "A" * 43}
-#: `${NAME}`, `${NAME:-default}` and `${NAME:?message}`; a default may hold another reference.
-REFERENCE = re.compile(r"\$\{([A-Z_]+)(?::([-?])((?:[^{}]|\{[^{}]*\})*))?\}")
+#: `${NAME}`, `${NAME:-default}`, `${NAME-default if absent}` and `${NAME:?message}`; a default may hold a reference.
+REFERENCE = re.compile(r"\$\{([A-Z_]+)(?:(:?)([-?])((?:[^{}]|\{[^{}]*\})*))?\}")
 
 
 def compose() -> dict[str, Any]:
@@ -52,8 +52,8 @@ def resolve(value: object, environment: dict[str, str]) -> str | None:
     """
 
     def replace(found: re.Match[str]) -> str:
-        name, kind, rest = found.groups()
-        if environment.get(name):
+        name, colon, kind, rest = found.groups()
+        if environment.get(name) or (kind == "-" and not colon and name in environment):
             return environment[name]
         if kind == "?":
             raise KeyError(f"{name} {rest}")

@@ -28,7 +28,9 @@ READS: dict[str, tuple[type[Settings], ...]] = {
     "projectors": (ProjectorSettings,),
 }
 #: Not for .env to decide: where servers are, how to reach them, on which port a process listens in its container.
-DECIDED = re.compile(r"KAFKA_(SECURITY|SASL|SSL)_|_HTTP_PORT$|_API_PORT$|^(COMMAND|QUERY)_POSTGRES_(?!DB$)")
+DECIDED = re.compile(
+    r"KAFKA_(SECURITY|SASL|SSL)_|_HTTP_PORT$|_API_PORT$|^AUTH_DISABLED$|^(COMMAND|QUERY)_POSTGRES_(?!DB$)"
+)
 
 
 def _known(name: str) -> set[str]:
@@ -77,7 +79,7 @@ def test_secrets_go_only_where_they_are_needed_and_are_never_written_down() -> N
     assert holders["IDEMPOTENCY_SECRET"] == {"command-api"}
     assert holders["CURSOR_KEYS"] == {"query-api"}
     for each in compose()["services"].values():
-        written = {name: value for name, value in each["environment"].items() if name in SECRETS}
+        written = {name: value for name, value in each.get("environment", {}).items() if name in SECRETS}
         assert all(re.match(r"\$\{[A-Z_]+:\?", str(value)) for value in written.values())
 
 
@@ -112,7 +114,7 @@ def test_every_variable_that_the_file_refers_to_is_in_the_example() -> None:
 def test_every_process_is_there_as_often_as_promised() -> None:
     services = compose()["services"]
 
-    assert set(services) == {"postgres", "kafka", *READS}
+    assert set(services) == {"postgres", "kafka", "issuer", *READS}
     assert {name: services[name].get("deploy", {}).get("replicas", 1) for name in READS} == {
         "migrate": 1,
         "command-api": 1,
@@ -190,12 +192,24 @@ def test_every_container_has_no_capability_and_a_grace_period_that_is_long_enoug
         assert each["logging"]["options"]["max-size"]
 
 
+def test_the_issuers_private_key_is_seen_by_the_issuer_alone() -> None:
+    mounts = {name: each.get("volumes", []) for name, each in compose()["services"].items()}
+
+    assert [name for name, volumes in mounts.items() if any("issuer:" in volume for volume in volumes)] == ["issuer"]
+    for name in ("command-api", "query-api"):
+        assert mounts[name] == ["keys:/keys:ro"]
+        assert environment_of(name, SECRETS)["AUTH_JWKS_FILE"] == "/keys/jwks.json"
+        own = {"AUTH_ISSUER": "https://login.example.com", "AUTH_AUDIENCE": "users", "AUTH_JWKS_FILE": ""}
+        told = environment_of(name, SECRETS | own)
+        assert (told["AUTH_ISSUER"], told["AUTH_AUDIENCE"], told["AUTH_JWKS_FILE"]) == tuple(own.values())
+
+
 def test_data_outlives_the_containers() -> None:
     mounts = [str(volume) for name in ("postgres", "kafka") for volume in service(name)["volumes"]]
 
     assert "postgres:/var/lib/postgresql" in mounts, "from version 18 on it is not …/data"
     assert f"kafka:{service('kafka')['environment']['KAFKA_LOG_DIRS']}" in mounts
-    assert set(compose()["volumes"]) == {"postgres", "kafka"}
+    assert set(compose()["volumes"]) == {"postgres", "kafka", "issuer", "keys"}
     for mount in mounts:
         source = mount.partition(":")[0]
         assert source in compose()["volumes"] or (ROOT / source).is_file()

@@ -21,7 +21,7 @@ PACKAGES: list[str] = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["pac
 #: where all it has is documented by submodule.
 PUBLIC = re.compile(
     r"aiokafka\.(admin(\.config_resource)?|errors)|alembic\.(config|runtime\.migration|script)|argon2\.exceptions|"
-    r"cryptography\..*|fastapi\.(exceptions|routing)|faststream\.(kafka|security)|jgo\.maven|"
+    r"cryptography\..*|fastapi\.(exceptions|routing)|faststream\.(kafka|security)|jgo\.maven|jwt\.algorithms|"
     r"prometheus_client\.(core|multiprocess|parser|registry)|pydantic\.(fields|json_schema)|"
     r"rich\.(console|markup|progress|progress_bar|table|text)|"
     r"sqlalchemy\.(dialects(\.postgresql\.asyncpg)?|exc|ext\.asyncio|pool|schema|sql\.(dml|expression))|"
