@@ -17,15 +17,15 @@ SET_PASSWORD: Final = "credentials:set"  # noqa: S105 - a scope's name
 ACCESS: Final = AccessTable(
     (
         Rule("POST", "/users", ("users:register",)),
-        Rule("PUT", "/users/{id}/email", (WRITE,), own=True),
+        Rule("PUT", "/users/{id}/email", (WRITE,), own=True, own_limit="self"),
         Rule("POST", "/users/{id}/email/verify", (WRITE,)),
-        Rule("PUT", "/users/{id}/username", (WRITE,), own=True),
-        Rule("PUT", "/users/{id}/password", (WRITE, SET_PASSWORD), own=True),
+        Rule("PUT", "/users/{id}/username", (WRITE,), own=True, own_limit="self"),
+        Rule("PUT", "/users/{id}/password", (WRITE, SET_PASSWORD), own=True, own_limit="self"),
         Rule("PATCH", "/users/{id}/profile", (WRITE,), own=True),
         Rule("POST", "/users/{id}/deactivate", (WRITE,), own=True),
         Rule("POST", "/users/{id}/reactivate", (WRITE,)),
         Rule("DELETE", "/users/{id}", ("users:erase",), own=True),
-        Rule("POST", "/users/import", ("users:import",)),
+        Rule("POST", "/users/import", ("users:import",), limit="imports"),
     ),
     public=[Public("/schemas/")],
 )

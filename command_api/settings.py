@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, SecretStr
 
+from chassis.access.rates import rate_text
 from chassis.access.settings import GuardedHttp
 from chassis.settings import CommandPostgres, split_list
 
@@ -15,6 +17,9 @@ def _http_url(text: str) -> str:
     if not text.startswith(("http://", "https://")):
         raise ValueError("must begin with http:// or https://")
     return text.rstrip("/")
+
+
+_Rate = Annotated[str, AfterValidator(rate_text)]
 
 
 class CommandApiSettings(CommandPostgres, GuardedHttp):
@@ -46,6 +51,20 @@ class CommandApiSettings(CommandPostgres, GuardedHttp):
     hashing_threads: int | None = Field(None, ge=1, le=256, validation_alias="HASHING_THREADS", examples=[4])
     #: Hashes that may wait in one worker before it answers `busy`: at 17 ms each, half a second on two cores.
     hashing_queue: int = Field(64, ge=0, le=10_000, validation_alias="HASHING_QUEUE", examples=[64])
+
+    rate_limit_commands: _Rate = Field("off", validation_alias="RATE_LIMIT_COMMANDS", examples=["50/s"])
+    rate_limit_imports: _Rate = Field("off", validation_alias="RATE_LIMIT_IMPORTS", examples=["10/min"])
+    #: A user's own changes of address, name and password: a taken one is told, so nobody may try many.
+    rate_limit_self: _Rate = Field("10/min", validation_alias="RATE_LIMIT_SELF", examples=["10/min"])
+
+    @property
+    def rates(self) -> Mapping[str, str]:
+        """How many commands, imports and changes of its own a caller may send."""
+        return {
+            "commands": self.rate_limit_commands,
+            "imports": self.rate_limit_imports,
+            "self": self.rate_limit_self,
+        }
 
     @property
     def own_attributes(self) -> frozenset[str]:

@@ -10,10 +10,10 @@ _READ: Final = ("users:read",)
 
 ACCESS: Final = AccessTable(
     (
-        Rule("GET", "/users", _READ),
-        Rule("POST", "/users/search", _READ),
-        Rule("GET", "/users/{id}", _READ, own=True),
-        Rule("GET", "/users/{id}/timeline", _READ, own=True),
-        Rule("GET", "/stats/signups", _READ),
+        Rule("GET", "/users", _READ, limit="reads"),
+        Rule("POST", "/users/search", _READ, limit="reads"),
+        Rule("GET", "/users/{id}", _READ, own=True, limit="reads"),
+        Rule("GET", "/users/{id}/timeline", _READ, own=True, limit="reads"),
+        Rule("GET", "/stats/signups", _READ, limit="reads"),
     )
 )

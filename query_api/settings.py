@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from typing import Final
+from collections.abc import Mapping
+from typing import Annotated, Final
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator
 
+from chassis.access.rates import rate_text
 from chassis.access.settings import GuardedHttp
 from chassis.settings import QueryPostgres
 
@@ -30,6 +32,15 @@ class QueryApiSettings(QueryPostgres, GuardedHttp):
     query_statement_ms: int = Field(3000, ge=10, le=60_000, validation_alias="QUERY_STATEMENT_MS", examples=[3000])
     # Counting a million rows takes a tenth of a second.
     query_count_ms: int = Field(2000, ge=1, le=60_000, validation_alias="QUERY_COUNT_MS", examples=[2000])
+
+    rate_limit_reads: Annotated[str, AfterValidator(rate_text)] = Field(
+        "off", validation_alias="RATE_LIMIT_READS", examples=["50/s"]
+    )
+
+    @property
+    def rates(self) -> Mapping[str, str]:
+        """How many queries a caller may send."""
+        return {"reads": self.rate_limit_reads}
 
     @field_validator("cursor_keys")
     @classmethod

@@ -37,6 +37,11 @@ class Caller:
     scopes: frozenset[str] = frozenset()
 
     @property
+    def identity(self) -> str:
+        """Who it is, as one text: issuer, subject, and who acts."""
+        return "\0".join((self.issuer, self.subject, self.acting or ""))
+
+    @property
     def user_id(self) -> UUID | None:
         """The user that the subject is, where it is an id at all."""
         return UUID(self.subject) if _UUID.fullmatch(self.subject) else None

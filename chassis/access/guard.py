@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chassis.access.caller import SELF, Caller
 from chassis.access.problems import forbidden
+from chassis.access.rates import RateLimits
 from chassis.access.rules import AccessTable, Rule
 from chassis.http.problems import MALFORMED, NOT_FOUND, Problem
 
@@ -63,17 +64,25 @@ _OPEN: Final = Access(None)
 class Guard:
     """Lets a request through once its token opens the route; what is public, or no route at all, passes."""
 
-    def __init__(self, app: ASGIApp, *, table: AccessTable, authenticator: Callable[[], Authenticates | None]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        table: AccessTable,
+        authenticator: Callable[[], Authenticates | None],
+        limits: RateLimits | None = None,
+    ) -> None:
         """Wrap `app`; `authenticator` gives what the app's lifespan has opened, None where access is switched off."""
         self._app = app
         self._table = table
         self._authenticator = authenticator
+        self._limits = limits or RateLimits({})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection.
 
         Raises:
-            Problem: 401, 403; 400 where Authorization comes twice; 404 for a path that only looks like a route's.
+            Problem: 401, 403, 429; 400 where Authorization comes twice; 404 for a path that only looks like a route's.
         """
         if scope["type"] == "http" and scope["path"].endswith("\n"):
             # The framework's patterns end in `$`, which a line's end passes: behind us it would be a route.
@@ -81,10 +90,11 @@ class Guard:
         rule = self._table.find(scope["method"], scope["path"]) if scope["type"] == "http" else None
         if rule is not None:
             authenticator = self._authenticator()
-            if authenticator is None:
-                scope[_KEY] = _OPEN
-            else:
-                scope[_KEY] = _let_in(rule, await authenticator.authenticate(_authorization(scope)))
+            access = _OPEN
+            if authenticator is not None:
+                access = _let_in(rule, await authenticator.authenticate(_authorization(scope)))
+            self._limits.take(rule, access.caller, _address(scope), own_only=access.own_only)
+            scope[_KEY] = access
         await self._app(scope, receive, send)
 
 
@@ -106,6 +116,11 @@ def _let_in(rule: Rule, caller: Caller) -> Access:
     if rule.own and SELF in caller.scopes:
         return Access(caller, own_only=True)
     raise forbidden(f"the token has none of the scopes that open this: {', '.join(rule.scopes)}", scope=rule.scope)
+
+
+def _address(scope: Scope) -> str:
+    client = scope.get("client")
+    return client[0] if client else ""
 
 
 def _authorization(scope: Scope) -> str | None:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from prometheus_client import Counter
 
+from chassis.access.caller import Caller
+from chassis.access.rules import Rule
 from chassis.http.problems import Problem, ProblemType
 
 TOO_MANY_REQUESTS: Final = ProblemType(
@@ -53,6 +55,36 @@ class Rate:
         if found is None:
             raise ValueError("must be a number of requests a second or a minute, such as 50/s or 10/min, or off")
         return cls(int(found["number"]), _SECONDS[found["unit"]])
+
+
+def rate_text(text: str) -> str:
+    """A setting's value, where it is a rate.
+
+    Raises:
+        ValueError: it is none.
+    """
+    Rate.parse(text)
+    return text
+
+
+class RateLimits:
+    """The limits of one process, by class; a class without one is not limited."""
+
+    def __init__(self, rates: Mapping[str, str]) -> None:
+        """By class its rate, as `Rate.parse` reads it."""
+        parsed = {name: Rate.parse(text) for name, text in rates.items()}
+        self._limits = {name: RateLimit(name, rate) for name, rate in parsed.items() if rate}
+
+    def take(self, rule: Rule, caller: Caller | None, address: str, *, own_only: bool) -> None:
+        """Count one request; who is not known by a token is known by their address.
+
+        Raises:
+            Problem: 429, the caller has to wait.
+        """
+        for name in (rule.limit, rule.own_limit if own_only else None):
+            limit = self._limits.get(name) if name else None
+            if limit:
+                limit.take(address if caller is None else caller.identity)
 
 
 class RateLimit:

@@ -18,6 +18,9 @@ class Rule:
     path: str
     scopes: tuple[str, ...]
     own: bool = False
+    #: The class of requests by which callers are limited, and the one beside it for callers who are let in by `self`.
+    limit: str = "commands"
+    own_limit: str | None = None
 
     @property
     def scope(self) -> str:
@@ -69,6 +72,8 @@ class AccessTable:
         self._rules = tuple(rules)
         self._public = (*PUBLIC, *public)
         self._candidates: dict[tuple[str, int], list[tuple[list[str], Rule]]] = {}
+        #: Paths without a variable part are routes of their own, which no template of another method covers.
+        self._methods_of = {rule.path: {r.method for r in self._rules if r.path == rule.path} for rule in self._rules}
         for rule in self._rules:
             parts = rule.path.split("/")
             self._candidates.setdefault((rule.method, len(parts)), []).append((parts, rule))
@@ -79,8 +84,11 @@ class AccessTable:
 
     def find(self, method: str, path: str) -> Rule | None:
         """The rule of a request, None where no route has this method and path, or a public one has."""
+        method = "GET" if method == "HEAD" else method
+        if method not in self._methods_of.get(path, {method}):
+            return None
         parts = path.split("/")
-        for template, rule in self._candidates.get(("GET" if method == "HEAD" else method, len(parts)), ()):
+        for template, rule in self._candidates.get((method, len(parts)), ()):
             if all(ours == theirs or (ours[:1] == _OPENING and theirs) for ours, theirs in zip(template, parts)):  # noqa: B905 - of one length
                 return rule
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -85,3 +86,8 @@ class AccessSettings(Settings):
 
 class GuardedHttp(Http, AccessSettings):
     """What both APIs share: HTTP, and whose tokens open it."""
+
+    @property
+    def rates(self) -> Mapping[str, str]:
+        """By class of requests, how many a caller may send; an API that has limits says them."""
+        return {}

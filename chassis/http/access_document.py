@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from chassis.access.problems import CHALLENGE, FORBIDDEN, UNAUTHENTICATED
+from chassis.access.rates import TOO_MANY_REQUESTS
 from chassis.access.rules import AccessTable, Rule
 from chassis.http.problems import PROBLEM_MEDIA_TYPE, ProblemType
 
@@ -39,8 +40,8 @@ def declare_access(document: Json, table: AccessTable) -> None:
 def _declare(operation: Json, rule: Rule) -> None:
     operation["security"] = [{_SCHEME: []}]
     operation["description"] = "\n\n".join(filter(None, (operation.get("description"), _words(rule))))
-    for kind in (UNAUTHENTICATED, FORBIDDEN):
-        _add_refusal(operation["responses"].setdefault(str(kind.status), {}), kind)
+    for kind, header in ((UNAUTHENTICATED, CHALLENGE), (FORBIDDEN, CHALLENGE), (TOO_MANY_REQUESTS, "Retry-After")):
+        _add_refusal(operation["responses"].setdefault(str(kind.status), {}), kind, header)
     operation["responses"] = dict(sorted(operation["responses"].items(), key=lambda each: str(each[0])))
 
 
@@ -50,13 +51,13 @@ def _words(rule: Rule) -> str:
     return f"Scope: {scopes}{own}."
 
 
-def _add_refusal(response: Json, kind: ProblemType) -> None:
+def _add_refusal(response: Json, kind: ProblemType, header: str) -> None:
     said = f"[{kind.title}]({kind.uri})"
     response["description"] = f"{response['description']}; {said}" if "description" in response else said
-    references = {name: {"$ref": f"#/components/headers/{name}"} for name in (CHALLENGE, "X-Request-Id")}
+    references = {name: {"$ref": f"#/components/headers/{name}"} for name in (header, "X-Request-Id")}
     if PROBLEM_MEDIA_TYPE in response.get("content", {}):
-        # Another problem has this status, too, and brings no challenge.
-        del references[CHALLENGE]
+        # Another problem has this status, too, and brings no such header.
+        del references[header]
     response["headers"] = {**response.get("headers", {}), **references}
     content = response.setdefault("content", {}).setdefault(PROBLEM_MEDIA_TYPE, {})
     content["schema"] = {"$ref": "#/components/schemas/Problem"}

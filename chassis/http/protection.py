@@ -17,15 +17,16 @@ from chassis.access.authenticator import Authenticator, open_authenticator
 from chassis.access.guard import Guard
 from chassis.access.hosts import MISDIRECTED, Hosts, OwnPages
 from chassis.access.problems import CHALLENGE, FORBIDDEN, UNAUTHENTICATED
+from chassis.access.rates import TOO_MANY_REQUESTS, RateLimits
 from chassis.access.rules import AccessTable, UncoveredRouteError
 from chassis.access.settings import GuardedHttp
 from chassis.http.health import Check, NotReadyError
 from chassis.http.problems import ProblemType, unavailable
 
 #: The problem types of what stands before the routes.
-ACCESS_PROBLEMS: Final[tuple[ProblemType, ...]] = (UNAUTHENTICATED, FORBIDDEN, MISDIRECTED)
+ACCESS_PROBLEMS: Final[tuple[ProblemType, ...]] = (UNAUTHENTICATED, FORBIDDEN, MISDIRECTED, TOO_MANY_REQUESTS)
 #: What a page of a browser has to read of a refusal.
-EXPOSED: Final = (CHALLENGE,)
+EXPOSED: Final = (CHALLENGE, "RateLimit", "RateLimit-Policy")
 
 
 class Protection:
@@ -43,6 +44,7 @@ class Protection:
         self._settings = settings
         self._host = host
         self._is_on = settings.expectations(host) is not None
+        self._limits = RateLimits(settings.rates)
         self._opened: Authenticator | None = None
 
     @asynccontextmanager
@@ -69,7 +71,7 @@ class Protection:
         stack = [Middleware(Hosts, allowed=self._settings.host_names, loopback_only=not self._is_on)]
         if not self._is_on:
             stack.append(Middleware(OwnPages, origins=self.cors_origins))
-        return [*stack, Middleware(Guard, table=self.table, authenticator=self._authenticator)]
+        return [*stack, Middleware(Guard, table=self.table, authenticator=self._authenticator, limits=self._limits)]
 
     async def _check(self) -> None:
         if self._opened is None:

@@ -8,11 +8,14 @@ import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from cli.access.scopes import SCOPES
+from local_stack.issuer import open_issuer
 from local_stack.ports import free_ports
 from tests.settings_classes import is_ours
 from tests.waiting import until
@@ -96,6 +99,13 @@ class Stack:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         await asyncio.to_thread(self.process.wait, STOP_SECONDS)
+
+    @property
+    def bearer(self) -> dict[str, str]:
+        """The header that lets an operator in."""
+        issuer = open_issuer(self.folder / "issuer")
+        token = issuer.token(subject="tests", scopes=SCOPES, lifetime=timedelta(hours=1), now=datetime.now(UTC))
+        return {"Authorization": f"Bearer {token}"}
 
     def pid(self, name: str) -> int:
         """The process of that name, as stack.json says now."""

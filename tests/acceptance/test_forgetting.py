@@ -28,6 +28,7 @@ from outbox.topics import wanted_topics
 from tests.acceptance.stack import MUSTER, clean_environment
 from tests.integration.outbox.relaying import settings_for
 from tests.integration.outbox.traffic import consume
+from tests.issuing import auth, bearer
 from tests.waiting import until
 
 CANARY = "canary"
@@ -89,6 +90,7 @@ async def muster(
             "KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
             "IDEMPOTENCY_SECRET": "a secret of thirty-two characters",
             "LOG_LEVEL": "DEBUG",
+            **auth(),
         }
         processes = {}
         for name in ("serve command", "relay", "project"):
@@ -122,7 +124,7 @@ def _variables(side: str, address: PostgresAddress) -> dict[str, str]:
 
 
 async def test_nothing_of_an_erased_person_is_left_anywhere(muster: Muster) -> None:
-    async with httpx.AsyncClient(base_url=muster.url, timeout=HTTP_SECONDS, trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=muster.url, timeout=HTTP_SECONDS, trust_env=False, headers=bearer()) as http:
         person, neighbour = await live(http, CANARY), await live(http, "neighbour")
         await publish_rubbish(muster, person)
         await until(lambda: everywhere(muster), within=FORGETTING_SECONDS, what="the canary in every kind of table")

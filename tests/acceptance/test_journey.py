@@ -26,7 +26,7 @@ async def test_a_registered_user_is_read_back_from_the_query_api(stack: Stack) -
         user = await register(http, stack)
         answer = await read(http, user)
 
-        listed = await http.get(f"{stack.query_url}/users", headers={"Consistency-Token": user.token})
+        listed = await http.get(f"{stack.query_url}/users", headers={**stack.bearer, "Consistency-Token": user.token})
 
     assert answer.status_code == 200
     assert answer.json() == user.document

@@ -22,6 +22,7 @@ from local_stack.postgres.server import find_binaries
 from tests.acceptance.stack import READY_SECONDS, clean_environment
 from tests.conftest import create_database, drop_database
 from tests.infrastructure import Servers
+from tests.issuing import auth, bearer
 from tests.unit.containers.files import ROOT, SECRETS, environment_of
 from tests.unit.containers.files import service as described
 from tests.waiting import until
@@ -53,6 +54,7 @@ class Composed:
             "POSTGRES_SERVER": self.servers.postgres.host,
             "POSTGRES_PORT": str(self.servers.postgres.port),
             "KAFKA_BOOTSTRAP_SERVERS": self.servers.kafka_bootstrap,
+            **auth(),
         }
         told |= {variable: value for variable, value in here.items() if variable in told}
         if port:
@@ -159,11 +161,11 @@ async def test_every_container_becomes_healthy_serves_and_ends_in_time_without_w
 
     person = {"email": "ada@example.com", "username": "ada", "password": "correct horse"}
     async with httpx.AsyncClient() as http:
-        made = await http.post(f"{composed.url('command-api-0')}/users", json=person)
+        made = await http.post(f"{composed.url('command-api-0')}/users", json=person, headers=bearer())
         assert made.status_code == 201, made.text
         read = await http.get(
             f"{composed.url('query-api-0')}/users/{made.json()['id']}",
-            headers={"Consistency-Token": made.headers["Consistency-Token"], "Prefer": "wait=10"},
+            headers={**bearer(), "Consistency-Token": made.headers["Consistency-Token"], "Prefer": "wait=10"},
         )
     assert read.json() == made.json()
     assert await composed.stop() == dict.fromkeys(composed.running, 0)

@@ -61,6 +61,7 @@ async def test_a_taken_port_is_one_sentence(tmp_path: Path, what: list[str]) -> 
         "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
         "IDEMPOTENCY_SECRET": "x" * 32,
         "CURSOR_KEYS": "k1:" + "A" * 43 + "=",
+        "AUTH_DISABLED": "true",
     }
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = str(holder.getsockname()[1])

@@ -16,6 +16,7 @@ from tests.waiting import until
 
 #: No server is there: the API starts all the same and says that it is not ready.
 SETTINGS = {
+    "AUTH_DISABLED": "true",
     "POSTGRES_USER": "u",
     "POSTGRES_PASSWORD": "p",
     "POSTGRES_SERVER": "127.0.0.1",

@@ -198,6 +198,7 @@ async def test_a_body_that_is_wrong_is_told_so_before_it_is_forbidden(
         ("GET", "/users", 405),
         ("PUT", "/users/x", 405),
         ("OPTIONS", "/users", 405),
+        ("PUT", "/users/import", 405),
         ("GET", "/", 200),
         ("HEAD", "/", 200),
         ("GET", "/health", 200),
@@ -236,3 +237,19 @@ async def test_every_operation_of_the_document_says_what_opens_it(api: httpx.Asy
         assert operation["security"] == [{"bearer": []}]
         assert all(f"`{scope}`" in operation["description"] for scope in rule.scopes)
         assert {"401", "403"} <= set(operation["responses"])
+
+
+async def test_a_user_may_try_ten_names_of_its_own_a_minute_and_a_service_any_number(api: httpx.AsyncClient) -> None:
+    ann = await register(api, "ann")
+    await register(api, "bob")
+    path, own = f"/users/{ann['id']}/username", bearer(ann["id"], ["self"])
+    tried = [await api.put(path, json={"username": "bob"}, headers=own) for _ in range(12)]
+    profile = await api.patch(f"/users/{ann['id']}/profile", json={"display_name": "Ann"}, headers=own)
+    service = [await api.put(path, json={"username": "bob"}) for _ in range(12)]
+
+    assert [answer.status_code for answer in tried] == [409] * 10 + [429] * 2
+    problem(tried[-1], 429, "too-many-requests")
+    assert int(tried[-1].headers["retry-after"]) in range(1, 7)
+    assert tried[-1].headers["ratelimit-policy"] == '"self";q=10;w=60'
+    assert profile.status_code == 200
+    assert {answer.status_code for answer in service} == {409}
