@@ -105,7 +105,7 @@ class Difference:
     fields: tuple[str, ...]
 
 
-UserRow: TypeAlias = dict[str, Any]
+AuditedUser: TypeAlias = dict[str, Any]
 
 
 class Comparison:
@@ -190,23 +190,23 @@ class Comparison:
         assert row is not None
         return row["count"], int(row["digest"])
 
-    async def _rows(self, database: Database, side: str, where: str, *arguments: object) -> dict[UUID, UserRow]:
+    async def _rows(self, database: Database, side: str, where: str, *arguments: object) -> dict[UUID, AuditedUser]:
         async with database.connection() as connection, connection.transaction(readonly=True):
             rows = await connection.fetch(side.format(where=where, **self._names), *arguments)
         # Where an id is both a user's and an erased person's, the newer version counts.
-        found: dict[UUID, UserRow] = {}
+        found: dict[UUID, AuditedUser] = {}
         for row in sorted(map(dict, rows), key=lambda row: (row["version"], row["erased"])):
             found[row["id"]] = row
         return found
 
 
-def compare(command: dict[UUID, UserRow], query: dict[UUID, UserRow]) -> list[Difference]:
+def compare(command: dict[UUID, AuditedUser], query: dict[UUID, AuditedUser]) -> list[Difference]:
     """How the query side's rows differ from the command side's, in the order of ids."""
     found = (_compare(user_id, command.get(user_id), query.get(user_id)) for user_id in sorted({*command, *query}))
     return [difference for difference in found if difference is not None]
 
 
-def _compare(user_id: UUID, command: UserRow | None, query: UserRow | None) -> Difference | None:
+def _compare(user_id: UUID, command: AuditedUser | None, query: AuditedUser | None) -> Difference | None:
     ours = None if command is None else command["version"]
     theirs = None if query is None else query["version"]
     if ours != theirs:
@@ -218,7 +218,7 @@ def _compare(user_id: UUID, command: UserRow | None, query: UserRow | None) -> D
     return Difference(user_id, DifferenceKind.DIFFERENT, ours, theirs, fields) if fields else None
 
 
-def _differing(command: UserRow, query: UserRow) -> tuple[str, ...]:
+def _differing(command: AuditedUser, query: AuditedUser) -> tuple[str, ...]:
     """What differs between two rows of the same version; `document` where that is no user's document at all."""
     if command["erased"] or query["erased"]:
         return ("erased",) if command["erased"] != query["erased"] else ()

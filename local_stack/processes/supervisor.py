@@ -26,7 +26,7 @@ LONGEST_BACK_OFF_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RestartPolicy:
     """How often a child may die, and how long to wait before each restart."""
 
     deaths: int = DEATHS
@@ -55,9 +55,9 @@ class Observer(Protocol):
 class Supervisor:
     """Watches children from their first start to their end."""
 
-    def __init__(self, observer: Observer, patience: Patience | None = None) -> None:
+    def __init__(self, observer: Observer, policy: RestartPolicy | None = None) -> None:
         self._observer = observer
-        self._patience = patience or Patience()
+        self._policy = policy or RestartPolicy()
         self._watches: dict[Child, asyncio.Task[None]] = {}
         self._failure: asyncio.Future[ChildFailedError] | None = None
 
@@ -96,7 +96,7 @@ class Supervisor:
 
     async def _watch(self, child: Child) -> None:
         """Start the child again after every death, until it has died too often."""
-        deaths: deque[float] = deque(maxlen=self._patience.deaths)
+        deaths: deque[float] = deque(maxlen=self._policy.deaths)
         while True:
             what = f"ended unexpectedly ({describe_exit(await child.wait())})"
             while what:
@@ -104,7 +104,7 @@ class Supervisor:
                 if self._too_often(deaths):
                     self._give_up(child, what, len(deaths))
                     return
-                what = await self._bring_back(child, what, self._patience.back_off(len(deaths)))
+                what = await self._bring_back(child, what, self._policy.back_off(len(deaths)))
 
     async def _bring_back(self, child: Child, what: str, back_off: float) -> str:
         """Start the child again after a while; return why that failed, or an empty string."""
@@ -119,14 +119,14 @@ class Supervisor:
 
     def _too_often(self, deaths: deque[float]) -> bool:
         """Tell whether there were too many recent deaths; forget those that are not recent."""
-        horizon = asyncio.get_running_loop().time() - self._patience.within_seconds
+        horizon = asyncio.get_running_loop().time() - self._policy.within_seconds
         while deaths and deaths[0] < horizon:
             deaths.popleft()
-        return len(deaths) >= self._patience.deaths
+        return len(deaths) >= self._policy.deaths
 
     def _give_up(self, child: Child, what: str, deaths: int) -> None:
         failure = child.failed(
-            f"died {deaths} times within {self._patience.within_seconds:.0f} s; the last time it {what}"
+            f"died {deaths} times within {self._policy.within_seconds:.0f} s; the last time it {what}"
         )
         if not self._failure_future().done():
             self._failure_future().set_result(failure)

@@ -18,10 +18,10 @@ from chassis.kafka.client import KAFKA_ERRORS
 from chassis.lifecycle import Backoff, end_task, wait_for_event
 from chassis.postgres.database import Database, describe
 from projectors.consumer import metrics
+from projectors.consumer.assignment import Assignment
 from projectors.consumer.batches import BatchWriter
 from projectors.consumer.feed_settings import FeedSettings
 from projectors.consumer.loop import Loop
-from projectors.consumer.places import Places
 from projectors.consumer.subscription import Subscription
 from projectors.consumer.writing import FIRST_RETRY_SECONDS, RETRY_CAP_SECONDS, ConsumerLostError, Writing
 from projectors.projections.projection import Projection
@@ -46,12 +46,12 @@ class Feed:
         self._log = log.bind(projection=generation.projection, generation=generation.number)
         self._labels = (generation.projection, str(generation.number))
         self._stopping = asyncio.Event()
-        self.places = Places(self._topic, self._labels, self._log)
+        self.assignment = Assignment(self._topic, self._labels, self._log)
         writer = BatchWriter(database, projection, generation, self._topic)
-        self._writing = Writing(writer, self.places, self._labels, self._stopping, self._log)
+        self._writing = Writing(writer, self.assignment, self._labels, self._stopping, self._log)
         self._loop = Loop(
             settings, database, projection, generation,
-            places=self.places, writing=self._writing, stopping=self._stopping, log=self._log,
+            assignment=self.assignment, writing=self._writing, stopping=self._stopping, log=self._log,
         )  # fmt: skip
         #: Whether it has been near the end once.
         self._ready = False
@@ -79,12 +79,12 @@ class Feed:
         """None once this member has its partitions, or is a spare, and is not far behind; later lag is no reason."""
         if self.refusal is not None:
             return self.refusal
-        if not self.places.joined:
+        if not self.assignment.joined:
             return "has no assignment yet"
-        if self.places.unplaced:
+        if self.assignment.unplaced:
             return "has not read its checkpoints yet"
         limit = self._settings.ready_lag_records
-        behind = self.places.behind(limit)
+        behind = self.assignment.behind(limit)
         if behind and not self._ready:
             return f"is more than {limit} records behind in partitions {', '.join(map(str, behind))}"
         self._ready = True
@@ -107,7 +107,9 @@ class Feed:
 
     async def _run_consumer(self) -> bool:
         """Run one consumer until it is lost or we stop; says whether it ever got as far as an assignment."""
-        subscription = Subscription(self._settings.kafka, topic=self._topic, group=self.group, assignments=self.places)
+        subscription = Subscription(
+            self._settings.kafka, topic=self._topic, group=self.group, assignments=self.assignment
+        )
         try:
             consumer = await subscription.start()
             self._log.info("feed.started", group=self.group)
@@ -115,7 +117,7 @@ class Feed:
         except KAFKA_ERRORS as error:
             self._log.warning("feed.kafka_unavailable", error=describe(error))
         finally:
-            joined = self.places.joined
+            joined = self.assignment.joined
             await self._discard(subscription)
         return joined
 
@@ -141,11 +143,11 @@ class Feed:
 
     async def _discard(self, subscription: Subscription) -> None:
         """Stop a consumer, and wait for what it still writes; what it says about that cannot matter any more."""
-        self.places.revoked()
+        self.assignment.revoked()
         try:
             await subscription.stop()
         except Exception as error:  # noqa: BLE001 - it is being thrown away
             self._log.warning("feed.stop_failed", error=describe(error))
-        self.places.revoked()
+        self.assignment.revoked()
         with suppress(Exception):
             await self._writing.finished()

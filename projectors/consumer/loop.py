@@ -16,10 +16,10 @@ from aiokafka.errors import KafkaError
 from chassis.lifecycle import wait_for_event
 from chassis.postgres.database import Database, describe
 from projectors.consumer import checkpoints
+from projectors.consumer.assignment import Assignment, Records
 from projectors.consumer.batches import DecodedBatch
 from projectors.consumer.checkpoints import CheckpointMovedError, Move
 from projectors.consumer.feed_settings import FeedSettings
-from projectors.consumer.places import Places, Records
 from projectors.consumer.resumption import TooLateError, refuse_if_too_late, topic_limits
 from projectors.consumer.subscription import Patience, fetch
 from projectors.consumer.writing import DATABASE_ERRORS, RETRY_CAP_SECONDS, ConsumerLostError, Writing
@@ -55,7 +55,7 @@ class Loop:
         projection: Projection,
         generation: Generation,
         *,
-        places: Places,
+        assignment: Assignment,
         writing: Writing,
         stopping: asyncio.Event,
         log: Any,
@@ -69,7 +69,7 @@ class Loop:
         self._topic = projection.subject.topic(settings.topics)
         self._decoder = SliceDecoder(projection.subject)
         self._patience = Patience(projection.patience_ms)
-        self._places = places
+        self._assignment = assignment
         self._writing = writing
         self._stopping = stopping
         self._log = log
@@ -94,18 +94,18 @@ class Loop:
             except DATABASE_ERRORS as error:
                 await self._writing.retry_later(error)
             except CheckpointMovedError as error:
-                self._places.lost(describe(error))
+                self._assignment.lost(describe(error))
             except TooLateError as error:
                 await self._refuse(error)
 
     async def _turn(self, consumer: AIOKafkaConsumer) -> None:
-        if self._places.unplaced and not await self._place(consumer):
+        if self._assignment.unplaced and not await self._place(consumer):
             return
         async with asyncio.timeout(POLL_DEADLINE_SECONDS):
             wait_ms = BUILDING_POLL_MS if self._building else POLL_MS
             fetched = await fetch(consumer, wait_ms, self._settings.batch_records)
         self._writing.pulse.beat()
-        records, moves = await self._places.take(consumer, fetched)
+        records, moves = await self._assignment.take(consumer, fetched)
         self._patience.adapt(consumer, time.monotonic(), came=bool(fetched), replaying=self._building)
         if records:
             await self._hand_over(consumer, records, moves)
@@ -115,12 +115,12 @@ class Loop:
     async def _place(self, consumer: AIOKafkaConsumer) -> bool:
         """Read checkpoints, seek, resume; False when the assignment changed meanwhile or the generation is gone."""
         await self._writing.finished()
-        epoch, partitions = self._places.epoch, sorted(self._places.unplaced)
+        epoch, partitions = self._assignment.epoch, sorted(self._assignment.unplaced)
         async with self._database.connection() as connection:
             numbers = [partition.partition for partition in partitions]
             found = await checkpoints.read(connection, self.generation, self._topic, numbers)
         limits = await topic_limits(consumer, partitions, self._settings.topics.topic_delete_retention_ms)
-        if epoch != self._places.epoch:
+        if epoch != self._assignment.epoch:
             return False
         if len(found) < len(partitions):
             await wait_for_event(self._stopping, TICK_SECONDS)
@@ -128,7 +128,7 @@ class Loop:
         refuse_if_too_late(self.generation, found, limits)
         for partition in partitions:
             consumer.seek(partition, found[partition.partition].position)
-        self._places.placed(found, limits.ends)
+        self._assignment.placed(found, limits.ends)
         consumer.resume(*partitions)
         self.refusal = None
         self._placed = time.time()
@@ -144,10 +144,10 @@ class Loop:
 
     async def _hand_over(self, consumer: AIOKafkaConsumer, records: Records, moves: list[Move]) -> None:
         """Decode these records and begin to write them, unless the partitions go to somebody else meanwhile."""
-        epoch = self._places.epoch
+        epoch = self._assignment.epoch
         batch = DecodedBatch(await self._decode(records), moves)
         await self._writing.finished()
-        if epoch != self._places.epoch:
+        if epoch != self._assignment.epoch:
             # They went to somebody else, or the batch before did not fit its checkpoints: these come again.
             return
         self._writing.begin(batch, notify=not self._building, then=lambda: self._show_offsets(consumer))
@@ -164,13 +164,13 @@ class Loop:
     async def _rest(self, consumer: AIOKafkaConsumer) -> None:
         """Nothing came: note, at most once a second, how far quiet partitions are up to date."""
         await self._writing.finished()
-        if not self._places:
+        if not self._assignment:
             return
-        if time.time() - max(self._places.last_answer(consumer), self._placed) > BROKER_SILENCE_SECONDS:
+        if time.time() - max(self._assignment.last_answer(consumer), self._placed) > BROKER_SILENCE_SECONDS:
             raise ConsumerLostError(f"the broker has not answered for {BROKER_SILENCE_SECONDS:g} s")
-        epoch = self._places.epoch
-        moves = await self._places.quiet_moves(consumer, 0.0 if self._building else TICK_SECONDS)
-        if moves and epoch == self._places.epoch and await self._writing.write_now(DecodedBatch((), moves)):
+        epoch = self._assignment.epoch
+        moves = await self._assignment.quiet_moves(consumer, 0.0 if self._building else TICK_SECONDS)
+        if moves and epoch == self._assignment.epoch and await self._writing.write_now(DecodedBatch((), moves)):
             await self._show_offsets(consumer)
 
     async def _show_offsets(self, consumer: AIOKafkaConsumer) -> None:
@@ -181,7 +181,7 @@ class Loop:
         self._shown = now
         try:
             async with asyncio.timeout(SHOW_SECONDS):
-                await consumer.commit(self._places.positions())
+                await consumer.commit(self._assignment.positions())
         except (KafkaError, TimeoutError) as error:
             # A rebalance, in the middle of it: the checkpoint is what counts.
             self._log.debug("feed.offsets_not_shown", error=describe(error))

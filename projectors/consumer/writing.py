@@ -16,9 +16,9 @@ from chassis.lifecycle import Backoff, wait_for_event
 from chassis.outages import Outage
 from chassis.postgres.database import DatabaseUnavailableError, describe
 from projectors.consumer import metrics
+from projectors.consumer.assignment import Assignment
 from projectors.consumer.batches import BatchWriter, DecodedBatch
 from projectors.consumer.checkpoints import CheckpointMovedError
-from projectors.consumer.places import Places
 
 #: Retries of whatever failed: quick at first, and never further apart than this, so that an outage's end is noticed.
 FIRST_RETRY_SECONDS: Final = 0.05
@@ -52,12 +52,12 @@ class Writing:
     """The batch in flight of one feed, and the outages of its database."""
 
     def __init__(
-        self, writer: BatchWriter, places: Places, labels: tuple[str, str], stopping: asyncio.Event, log: Any
+        self, writer: BatchWriter, assignment: Assignment, labels: tuple[str, str], stopping: asyncio.Event, log: Any
     ) -> None:
         """Bind; nothing is in flight."""
         self.pulse = Pulse()
         self._writer = writer
-        self._places = places
+        self._assignment = assignment
         self._labels = labels
         self._stopping = stopping
         self._log = log
@@ -67,8 +67,8 @@ class Writing:
 
     def begin(self, batch: DecodedBatch, *, notify: bool, then: Callable[[], Awaitable[None]]) -> None:
         """Write a batch beside the caller, who has waited for the one before; `then` runs after its commit."""
-        self._places.expect(batch.moves)
-        self._in_flight = asyncio.create_task(self._write(batch, self._places.epoch, notify=notify, then=then))
+        self._assignment.expect(batch.moves)
+        self._in_flight = asyncio.create_task(self._write(batch, self._assignment.epoch, notify=notify, then=then))
 
     async def finished(self) -> None:
         """Wait for the batch in flight.
@@ -91,12 +91,12 @@ class Writing:
         Raises:
             CheckpointMovedError, DatabaseUnavailableError, asyncpg.PostgresError: as BatchWriter.write.
         """
-        epoch = self._places.epoch
+        epoch = self._assignment.epoch
         await self._writer.write(batch)
         self.database_works()
-        if epoch != self._places.epoch:
+        if epoch != self._assignment.epoch:
             return False
-        self._places.moved(batch.moves)
+        self._assignment.moved(batch.moves)
         return True
 
     async def retry_later(self, error: Exception) -> None:
@@ -118,14 +118,14 @@ class Writing:
             with metrics.BATCH_SECONDS.labels(*self._labels).time():
                 written = await self._write_until_it_works(batch, epoch, notify=notify)
         except CheckpointMovedError as error:
-            if epoch == self._places.epoch:
-                self._places.lost(describe(error))
+            if epoch == self._assignment.epoch:
+                self._assignment.lost(describe(error))
         except Exception as error:
             self._log.exception("feed.batch_failed", records=len(batch.items))
             raise ConsumerLostError("a batch could not be written") from error
         else:
-            if written and epoch == self._places.epoch:
-                self._places.moved(batch.moves)
+            if written and epoch == self._assignment.epoch:
+                self._assignment.moved(batch.moves)
                 await then()
 
     async def _write_until_it_works(self, batch: DecodedBatch, epoch: int, *, notify: bool) -> bool:
@@ -135,7 +135,7 @@ class Writing:
             try:
                 parked = await self._writer.write(batch, notify=notify)
             except DATABASE_ERRORS as error:
-                if epoch != self._places.epoch or self._stopping.is_set():
+                if epoch != self._assignment.epoch or self._stopping.is_set():
                     return False
                 await self.retry_later(error)
             else:

@@ -21,7 +21,7 @@ from pydantic.fields import FieldInfo
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class DocumentStruct:
     """The struct of a document, and which of its fields are more than the struct says."""
 
     struct: type[msgspec.Struct]
@@ -32,7 +32,7 @@ class State:
 
 
 @cache
-def state_of(model: type[BaseModel]) -> State:
+def state_of(model: type[BaseModel]) -> DocumentStruct:
     """Derive the struct, field by field, in the model's order.
 
     Raises:
@@ -43,7 +43,7 @@ def state_of(model: type[BaseModel]) -> State:
         # The version is that of the headers, or the record is refused.
         if types[name] <= _ALIKE and field.metadata and name != "version":
             raise TypeError(f"{model.__name__}.{name} has limits, which {__name__} cannot keep: {field.metadata}")
-    return State(
+    return DocumentStruct(
         msgspec.defstruct(
             model.__name__,
             [_declared(name, field) for name, field in model.model_fields.items()],

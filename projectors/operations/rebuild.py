@@ -285,7 +285,7 @@ class Rebuild:
         deadline = time.monotonic() + HANDOVER_SECONDS
         partitions = self._settings.topic_partitions
         while time.monotonic() < deadline and not await wait_for_event(self._stopping, LOOK_SECONDS):
-            if feed.why_not_ready() is None and len(feed.places) < partitions:
+            if feed.why_not_ready() is None and len(feed.assignment) < partitions:
                 return
         log.warning("rebuild.nobody_feeds", projection=self._projection, remedy="start `muster project`")
 

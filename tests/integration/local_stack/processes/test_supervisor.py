@@ -8,7 +8,7 @@ import pytest
 
 from local_stack.errors import ChildFailedError
 from local_stack.processes.child import Child
-from local_stack.processes.supervisor import Patience, Supervisor
+from local_stack.processes.supervisor import RestartPolicy, Supervisor
 from tests.integration.local_stack.processes.scripts import BROKEN, STEADY, STUBBORN, Script
 from tests.waiting import until
 
@@ -37,7 +37,8 @@ class Watched:
     def __init__(self) -> None:
         self.notes = Notes()
         self.supervisor = Supervisor(
-            self.notes, Patience(deaths=3, within_seconds=30, first_back_off_seconds=0.02, longest_back_off_seconds=1)
+            self.notes,
+            RestartPolicy(deaths=3, within_seconds=30, first_back_off_seconds=0.02, longest_back_off_seconds=1),
         )
         self.children: list[Child] = []
 

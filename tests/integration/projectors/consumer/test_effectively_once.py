@@ -44,21 +44,21 @@ class Member:
         self.database = database
         self.generation = Generation(name, 1, PROJECTIONS[name].shape, "serving")
         self.writer = BatchWriter(database, PROJECTIONS[name], self.generation, TOPIC)
-        self.places: dict[int, int] = {}
+        self.assignment: dict[int, int] = {}
 
     async def place(self, partitions: Sequence[int]) -> None:
         async with self.database.connection() as connection:
             found = await checkpoints.read(connection, self.generation, TOPIC, partitions)
-        self.places = {partition: checkpoint.position for partition, checkpoint in found.items()}
+        self.assignment = {partition: checkpoint.position for partition, checkpoint in found.items()}
 
     async def apply(self, records: Sequence[FakeRecord]) -> None:
         """Apply what is not behind the checkpoint; nothing where a checkpoint has moved."""
-        new = [record for record in records if record.offset >= self.places[record.partition]]
+        new = [record for record in records if record.offset >= self.assignment[record.partition]]
         ends = {record.partition: record.offset + 1 for record in new}
-        moves = [Move(partition, self.places[partition], end, None) for partition, end in sorted(ends.items())]
+        moves = [Move(partition, self.assignment[partition], end, None) for partition, end in sorted(ends.items())]
         if moves:
             await self.writer.write(DecodedBatch(SliceDecoder(USERS).read(new), moves))
-            self.places |= ends
+            self.assignment |= ends
 
 
 @pytest.fixture(params=NAMES)

@@ -110,7 +110,7 @@ async def test_members_beyond_the_partitions_are_ready_spares(
     first, second = Fleet(settings, database, ["users"]), Fleet(settings, database, ["users"])
 
     async def shared_and_ready() -> bool:
-        fed = [len(feed.places) for fleet in (first, second) for feed in fleet.feeds.values()]
+        fed = [len(feed.assignment) for fleet in (first, second) for feed in fleet.feeds.values()]
         return sorted(fed) == [0, 1] and await is_ready(first) and await is_ready(second)
 
     async with running(first.run), running(second.run):

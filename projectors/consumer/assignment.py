@@ -1,4 +1,4 @@
-"""Places: the partitions that a feed has been assigned, and where it is in each.
+"""Assignment: the partitions that a feed has been assigned, and where it is in each.
 
 Assignments come from the consumer's own task at any time; here they only leave a note. A partition has a place once the
 loop has read its checkpoint and sought there; records of one that has none are dropped, and the seek brings them again.
@@ -24,7 +24,7 @@ Records = list[ConsumerRecord[bytes, bytes]]
 
 
 @dataclass(slots=True)
-class Place:
+class AssignedPartition:
     """Where a feed is in one partition."""
 
     #: The checkpoint in the database, and where it will be once the batch in flight is committed.
@@ -48,8 +48,8 @@ class Place:
         return Move(number, start, position, self.freshness.seen_until(at_end=at_end, last_record=last_record))
 
 
-class Places:
-    """The places of one feed."""
+class Assignment:
+    """The assigned partitions of one feed."""
 
     def __init__(self, topic: str, labels: tuple[str, str], log: Any) -> None:
         """No partition is assigned yet; `labels` and `log` are the feed's."""
@@ -61,19 +61,19 @@ class Places:
         self._topic = topic
         self._labels = labels
         self._log = log
-        self._places: dict[int, Place] = {}
+        self._assigned: dict[int, AssignedPartition] = {}
 
     def __len__(self) -> int:
         """How many partitions are fed now."""
-        return len(self._places)
+        return len(self._assigned)
 
     def behind(self, limit: int) -> list[int]:
         """The partitions that are, or may be, more than `limit` positions behind."""
-        return sorted(number for number, place in self._places.items() if place.lag is None or place.lag > limit)
+        return sorted(number for number, place in self._assigned.items() if place.lag is None or place.lag > limit)
 
     def positions(self) -> dict[TopicPartition, int]:
         """The checkpoints, as Kafka is shown them."""
-        return {self._partition(number): place.position for number, place in self._places.items()}
+        return {self._partition(number): place.position for number, place in self._assigned.items()}
 
     # -- What changes them -------------------------------------------------------------------------------------------
 
@@ -95,26 +95,26 @@ class Places:
         """Place everything anew: somebody else has moved a checkpoint, or a crash of the database's server has."""
         self._log.info("feed.checkpoint_moved", reason=reason)
         self.epoch += 1
-        self.unplaced |= {self._partition(number) for number in self._places}
+        self.unplaced |= {self._partition(number) for number in self._assigned}
         self._clear()
 
     def placed(self, found: Mapping[int, Checkpoint], ends: Mapping[int, int]) -> None:
         """These partitions are read from their checkpoints on."""
         for number, checkpoint in found.items():
             position = checkpoint.position
-            self._places[number] = Place(position, position, checkpoint.seen_until, end=ends[number])
+            self._assigned[number] = AssignedPartition(position, position, checkpoint.seen_until, end=ends[number])
             self.unplaced.discard(self._partition(number))
 
     def expect(self, moves: Sequence[Move]) -> None:
         """The writing of these steps begins."""
         for move in moves:
-            self._places[move.partition].expected = move.position
+            self._assigned[move.partition].expected = move.position
 
     def moved(self, moves: Sequence[Move]) -> None:
         """These steps are in the database."""
         now = time.monotonic()
         for move in moves:
-            place = self._places[move.partition]
+            place = self._assigned[move.partition]
             place.position, place.written = move.position, now
             place.expected = max(place.expected, move.position)
             place.seen_until = max(filter(None, (place.seen_until, move.seen_until)), default=None)
@@ -126,7 +126,7 @@ class Places:
         records: Records = []
         moves = []
         for partition, found in fetched.items():
-            place = self._places.get(partition.partition)
+            place = self._assigned.get(partition.partition)
             if place is None:
                 continue
             # Right after a seek an older answer may come; offsets grow.
@@ -147,7 +147,7 @@ class Places:
         """
         now = time.monotonic()
         moves = []
-        for number, place in self._places.items():
+        for number, place in self._assigned.items():
             self._observe(consumer, number, place)
             move = place.step(number, start=place.position, position=await consumer.position(self._partition(number)))
             fresher = move.seen_until is not None and (place.seen_until is None or move.seen_until > place.seen_until)
@@ -157,10 +157,10 @@ class Places:
 
     def last_answer(self, consumer: AIOKafkaConsumer) -> float:
         """When the broker last answered for any of them, in seconds since 1970; 0 where it never did."""
-        answers: Iterable[int | None] = map(consumer.last_poll_timestamp, map(self._partition, self._places))
+        answers: Iterable[int | None] = map(consumer.last_poll_timestamp, map(self._partition, self._assigned))
         return max((answer / 1000 for answer in answers if answer is not None), default=0.0)
 
-    def _observe(self, consumer: AIOKafkaConsumer, number: int, place: Place) -> None:
+    def _observe(self, consumer: AIOKafkaConsumer, number: int, place: AssignedPartition) -> None:
         partition = self._partition(number)
         place.freshness.observe(consumer.last_poll_timestamp(partition))
         place.end = consumer.last_stable_offset(partition) or place.end
@@ -170,10 +170,10 @@ class Places:
             metrics.LAG_SECONDS.labels(*self._labels, str(number)).set(max(age, 0.0))
 
     def _clear(self) -> None:
-        for number in self._places:
+        for number in self._assigned:
             for gauge in (metrics.LAG_RECORDS, metrics.LAG_SECONDS):
                 gauge.remove(*self._labels, str(number))
-        self._places = {}
+        self._assigned = {}
 
     def _partition(self, number: int) -> TopicPartition:
         return TopicPartition(self._topic, number)
