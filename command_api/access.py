@@ -51,6 +51,9 @@ def refuse_beyond(access: Access, command: ChangeCommand | EraseUser, own_attrib
 
 
 def _is_own(patch: ChangeProfile, own_attributes: frozenset[str]) -> bool:
-    if "attributes" not in patch.model_fields_set:
+    sent = patch.model_fields_set
+    if not sent <= {"display_name", "attributes"}:
+        return False  # a field that came later is not a user's own before somebody says so here
+    if "attributes" not in sent:
         return True
     return patch.attributes is not None and own_attributes.issuperset(patch.attributes)

@@ -16,11 +16,11 @@ from sqlalchemy import MetaData, Table
 class GenerationTables:
     """The tables of one generation; each projection adds its own by name.
 
-    They are named `<projection>_g<number>`, or that, an underscore and more: by these names they are found again.
+    Their names are `<projection>_g<number>` or `<projection>_g<number>_<suffix>`, by which they are found again.
     """
 
     metadata: MetaData
-    #: Where a user's version stands, in columns `id` and `version`: each user is in one of these tables.
+    #: The tables (columns `id` and `version`) to look up a user's version in; each user is in exactly one.
     versions: tuple[Table, ...]
 
 

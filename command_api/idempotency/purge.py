@@ -1,4 +1,4 @@
-"""Deletes stored answers after a day: a job that the leading relay, of which there is exactly one, is given to run."""
+"""Deletes stored answers after a day. The leading relay runs this job, since there is exactly one."""
 
 from __future__ import annotations
 

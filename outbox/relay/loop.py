@@ -72,7 +72,7 @@ class _Session:
     hangs: asyncio.Event
     #: Where rows are deleted; one that fails ends the session.
     deletions: asyncio.TaskGroup
-    #: Set while the rows of all that is committed are deleted: only then a page may be committed or read.
+    #: Set once the rows of every committed page have been deleted: only then may the next be committed, or one be read.
     settled: asyncio.Event
     identity: str
 

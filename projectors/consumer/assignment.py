@@ -1,7 +1,7 @@
 """Assignment: the partitions that a feed has been assigned, and where it is in each.
 
-Assignments come from the consumer's own task at any time; here they only leave a note. A partition has a place once the
-loop has read its checkpoint and sought there; records of one that has none are dropped, and the seek brings them again.
+Assignments come from the consumer's own task at any time, and are only noted here. A partition has a place once the
+loop has read its checkpoint and sought there. Records that arrive before that are dropped, and fetched again after it.
 """
 
 from __future__ import annotations

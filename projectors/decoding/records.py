@@ -1,7 +1,7 @@
 """Decode: a Kafka record becomes an event of one subject, or a `Poison` that says why it cannot.
 
-Nothing here raises. What is wrong with a record is an answer, not an accident: a record that nobody can read is
-delivered again and again until somebody parks it.
+Nothing here raises. What is wrong with a record is an answer, not an accident: the batch parks such a record, which
+Kafka would otherwise deliver for ever.
 
 The subject's catalogue decides here what can be read, one record at a time. Nearly every record is exactly as the relay
 writes it and never comes here: projectors/decoding/slices.py reads it in a quarter of the time.

@@ -173,7 +173,7 @@ def _are_times(texts: Iterable[str | None]) -> bool:
     )
 
 
-# Of days that exist, and hours that a day has.
+# Remembered: whether the day exists and the hour is below 24.
 @lru_cache(maxsize=256)
 def _is_hour(text: str) -> bool:
     try:

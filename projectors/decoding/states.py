@@ -27,7 +27,7 @@ class DocumentStruct:
     struct: type[msgspec.Struct]
     ids: tuple[str, ...]
     times: tuple[str, ...]
-    #: By the name of a field of any other type, which is bytes in the struct: whether these are as the model writes it.
+    #: For each field that the struct keeps as raw JSON: whether its bytes are as the model would write them.
     free: dict[str, Callable[[bytes], bool]]
 
 

@@ -38,7 +38,7 @@ class Writer(Protocol):
         """Write a batch of any subjects: the events of each in the order of versions, duplicates and gaps possible.
 
         An event that is not newer than what the tables know of its subject changes nothing. Whatever is raised, the
-        caller rolls back. What is raised because of an event's content, and not of the database's state, parks it.
+        caller rolls back. An error that an event's content causes parks the event; one of the database does not.
         """
 
 

@@ -157,7 +157,7 @@ class _PageParts:
         return f"SELECT {self._shown()} FROM ({found}) AS found{self._order()}{self._cut()}"  # noqa: S608
 
     def walked_or_sorted(self) -> str:
-        """Along the sort's index over at most WALK_PAGES, else by the filters' index."""
+        """By a walk of at most WALK_PAGES pages along the sort's index, else by the filters' index."""
         most = f"{WALK_PAGES} * ({self._limit}::bigint + {self._skip or 0}::bigint)"
         bounds, order = _where(self._bounds), self._order()
         walk = f"SELECT * FROM {self._users}{bounds}{order} LIMIT {most}"  # noqa: S608
