@@ -49,9 +49,13 @@ class Client:
     async def send(
         self, method: str, path: str, body: bytes = b"", kind: str = "application/json"
     ) -> tuple[int, bytes]:
-        head = (
-            f"{method} {path} HTTP/1.1\r\nHost: muster\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+        lines = (
+            f"{method} {path} HTTP/1.1",
+            "Host: localhost",
+            f"Content-Type: {kind}",
+            f"Content-Length: {len(body)}",
         )
+        head = "\r\n".join((*lines, "", ""))
         async with asyncio.timeout(ANSWER_SECONDS):
             self._writer.write(head.encode() + body)
             answer = (await self._reader.readuntil(b"\r\n\r\n")).lower()
@@ -108,7 +112,9 @@ async def register(port: int) -> list[str]:
     lines = [{"email": f"user{n}@example.com", "username": f"user{n}", "password_hash": HASH} for n in range(USERS)]
     body = "\n".join(map(json.dumps, lines)).encode()
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**24)
-    head = "POST /users/import HTTP/1.1\r\nHost: muster\r\nConnection: close\r\nContent-Type: application/x-ndjson\r\n"
+    head = (
+        "POST /users/import HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/x-ndjson\r\n"
+    )
     writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
     async with asyncio.timeout(60):
         answer = await reader.read()

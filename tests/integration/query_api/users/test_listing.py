@@ -280,7 +280,7 @@ async def test_injections_are_values_and_nothing_else(api: httpx.AsyncClient, re
     for text in INJECTIONS:
         assert await names(api, username=text) == [text]
         assert await names(api, username_prefix=text) == [text]
-        for query in QUERIES:
+        for query in (each for each in QUERIES if each.method == "GET"):
             path = query.path.replace("{id}", str(person().id))
             for name in (*query.parameters.by_name, text):
                 answer = await api.get(f"{path}?{quote(name)}={quote(text)}")
