@@ -98,9 +98,13 @@ def stack_settings(folder: Path, ports: Ports, postgres: ServerAddress) -> dict[
     }
 
 
+#: What pydantic takes for true.
+_TRUE: Final = frozenset({"1", "true", "t", "yes", "y", "on"})
+
+
 def _access(issuer: Path) -> dict[str, str]:
     """Return whose tokens open the APIs: the stack's own issuer's, made once, unless the environment says otherwise."""
-    if os.environ.get("AUTH_ISSUER") or os.environ.get("AUTH_DISABLED"):
+    if os.environ.get("AUTH_ISSUER") or os.environ.get("AUTH_DISABLED", "").lower() in _TRUE:
         return {name: value for name, value in os.environ.items() if name.startswith("AUTH_")}
     if not (issuer / "private.pem").exists():
         from local_stack.issuer import init_issuer  # noqa: PLC0415 - a stack's first start alone pays for it
