@@ -27,7 +27,7 @@ from cli.stack.settings import COMMAND_DATABASE, QUERY_DATABASE, Ports, process_
 from command_api.migrate import migrate as migrate_command
 from local_stack.kafka.broker import KafkaServer
 from local_stack.ports import free_port
-from local_stack.postgres.server import PostgresServer
+from local_stack.postgres.server import PostgresServer, ServerAddress
 from local_stack.processes.http_process import HttpProcess
 from outbox.topics import wanted_topics
 from projectors.migrate import migrate as migrate_query
@@ -204,14 +204,20 @@ async def open_servers(
                 group.create_task(stack.enter_async_context(server))
         # Ports of processes are chosen when the processes are started.
         ports = Ports(postgres.port, broker.port if broker else 1, 8000, 8001, 8002, 8003)
-        settings = {**stack_settings(folder, ports, postgres.address), "AUTH_DISABLED": "true"}
-        environment = process_environment(plan.folder, settings)
+        environment = process_environment(plan.folder, open_settings(folder, ports, postgres.address))
         servers = Servers(plan, postgres, broker, environment)
         await make_database(servers, "command")
         await make_database(servers, "query")
         if broker:
             await make_topics(servers)
         yield servers
+
+
+def open_settings(folder: Path, ports: Ports, postgres: ServerAddress) -> dict[str, str]:
+    """Return a stack's settings with access off: the references that we measure against ask nobody for a token."""
+    settings = stack_settings(folder, ports, postgres)
+    closed = {name: "" for name in settings if name.startswith("AUTH_")}
+    return {**settings, **closed, "AUTH_DISABLED": "true"}
 
 
 async def make_database(servers: Servers, side: Side) -> None:

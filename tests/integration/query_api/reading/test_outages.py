@@ -247,6 +247,11 @@ async def test_when_another_shape_takes_over_its_own_is_read_on_and_a_rollback_i
 
     async with asyncio.TaskGroup() as group:
         reading = group.create_task(read())
+
+        async def first_answer() -> bool:
+            return bool(answers)
+
+        await until(first_answer, within=3, what="the first generation to be read")
         await switch(read_side, notify=True)
         await read_side.register(bob)
 
