@@ -11,7 +11,8 @@ from typing import Any, Final
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from benchmarks.population import FIXED_HASH
 from chassis.postgres.statements import CompiledStatement
@@ -68,15 +69,18 @@ def without_outbox(statement: CompiledStatement) -> CompiledStatement:
     return replace(statement, sql=sql.replace("$#", "$"), names=names, pick=itemgetter(*names))
 
 
-def create_watched_app() -> FastAPI:
-    """Create the app as it is served, with a watch over its loop that runs on request."""
+def create_watched_app() -> ASGIApp:
+    """Create the app as it is served, with a watch over its loop that runs on request, ahead of the guard."""
     app = command_app()
     watch = _Watch()
-    app.router.routes += [
-        Route(WATCH_PATH, watch.begin, methods=["POST"]),
-        Route(WATCH_PATH, watch.end, methods=["DELETE"]),
-    ]
-    return app
+    watching = Router(
+        [Route(WATCH_PATH, watch.begin, methods=["POST"]), Route(WATCH_PATH, watch.end, methods=["DELETE"])]
+    )
+
+    async def watched(scope: Scope, receive: Receive, send: Send) -> None:
+        await (watching if scope.get("path") == WATCH_PATH else app)(scope, receive, send)
+
+    return watched
 
 
 class _Watch:
