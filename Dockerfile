@@ -39,11 +39,13 @@ LABEL org.opencontainers.image.title="Muster" \
       org.opencontainers.image.version="0.1.0"
 
 # USER below is a number, so that an orchestrator can see that it is not root; the user has no home, and owns nothing but
-# two empty folders, over which the issuer of docker-compose.yml has its volumes.
+# empty folders, over which docker-compose.yml has the volumes of secrets.
 RUN groupadd --gid 10001 muster \
     && useradd --no-log-init --uid 10001 --gid muster --no-create-home --home-dir /nonexistent \
         --shell /usr/sbin/nologin muster \
-    && install --directory --owner=muster --group=muster --mode=0755 /issuer /keys
+    && install --directory --owner=muster --group=muster --mode=0755 \
+        /secrets/issuer /secrets/postgres /secrets/migrate \
+        /secrets/command-api /secrets/query-api /secrets/relay /secrets/projectors
 
 COPY --from=build /opt/muster /opt/muster
 

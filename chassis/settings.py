@@ -1,8 +1,8 @@
 """Settings groups: typed environment variables that fail fast, one line per mistake.
 
 A process composes its settings class from the groups it needs, so it is told its own secrets and no others. Values come
-from the environment, then from a `.env` file in the working directory; empty values count as absent. Nothing is read at
-import time: `load` is called by the process's entry point.
+from the environment, then from a `.env` file in the working directory, each as NAME or from the file that NAME_FILE
+names; empty values count as absent. Nothing is read at import time: `load` is called by the process's entry point.
 """
 
 from __future__ import annotations
@@ -12,8 +12,15 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, create_model, field_validator
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
+from chassis.setting_files import read_files
 from chassis.settings_error import SettingsError
 
 if TYPE_CHECKING:
@@ -37,6 +44,27 @@ class Settings(BaseSettings):
         extra="ignore",
         frozen=True,
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let the file that NAME_FILE names stand for NAME's value.
+
+        Raises:
+            SettingsError: such a file cannot be read, or the value is given as well.
+        """
+        del settings_cls, file_secret_settings
+        assert isinstance(env_settings, EnvSettingsSource)
+        assert isinstance(dotenv_settings, DotEnvSettingsSource)
+        names = [alias for field in cls.model_fields.values() for alias in _aliases(field)]
+        read_files(names, env_settings, dotenv_settings)
+        return init_settings, env_settings, dotenv_settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

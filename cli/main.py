@@ -31,7 +31,7 @@ class Lazy:
 
 #: These start the local stack or are part of an installation. All others are an operator's: where no server is named,
 #: they use the stack that `muster up` runs here.
-NOT_OPERATORS: Final = frozenset({"up", "logs", "reset", "token", "issuer", "serve", "relay", "project"})
+NOT_OPERATORS: Final = frozenset({"up", "logs", "reset", "token", "issuer", "secrets", "serve", "relay", "project"})
 
 #: Every command, in the order of the help page.
 COMMANDS: Final = {
@@ -40,6 +40,7 @@ COMMANDS: Final = {
     "reset": Lazy("cli.stack.reset:reset", "Delete the local stack's data, after asking."),
     "token": Lazy("cli.access.token:token", "Print an access token of the local stack, or of an issuer in a folder."),
     "issuer": Lazy("cli.access.issuer:app", "Keep an issuer of tokens in a folder."),
+    "secrets": Lazy("cli.secret_files:secrets", "Make the secrets of an installation in containers, a file each."),
     "demo": Lazy("cli.demo:demo", "Register users, show their events, and read each back with its token."),
     "migrate": Lazy("cli.migrate:migrate", "Migrate a database; harmless to repeat, safe while services run."),
     "topics": Lazy("cli.topics:topics", "Create the topics that are missing, check and configure the others."),

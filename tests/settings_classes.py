@@ -29,7 +29,9 @@ def variables() -> frozenset[str]:
 
 def is_ours(variable: str) -> bool:
     """Whether a variable of the environment could change what a process of ours does."""
-    return variable in variables() or variable.startswith(OTHER_PREFIXES)
+    return (
+        variable.removesuffix("_FILE") in variables() or variable in variables() or variable.startswith(OTHER_PREFIXES)
+    )
 
 
 def _import_everything() -> None:

@@ -138,7 +138,7 @@ def _is_something(path: Path) -> bool:
 def _is_older_stack(folder: Path) -> bool:
     """Tell whether a stack's secrets or its stack.json lie beside a server's data, as before there was a marker."""
     servers = has_cluster(folder / "postgres" / "data") or (folder / "kafka" / "data" / "meta.properties").is_file()
-    names_secrets = _keys(folder / SECRETS_FILE) == _SECRETS_KEYS
+    names_secrets = _keys(folder / SECRETS_FILE) >= _SECRETS_KEYS
     return servers and (names_secrets or _keys(folder / stack_file.FILE_NAME) >= _STACK_KEYS)
 
 

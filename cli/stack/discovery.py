@@ -45,7 +45,7 @@ def stack_folder(folder: Path | None = None) -> Path:
 def use_local_stack() -> bool:
     """Take the settings of the stack that runs here, unless a server is named; tell whether they were taken."""
     dotenv = dotenv_values(".env")
-    if any(os.environ.get(name) or dotenv.get(name) for name in _SERVERS):
+    if any(given.get(name) or given.get(f"{name}_FILE") for name in _SERVERS for given in (os.environ, dotenv)):
         return False
     try:
         from local_stack import stack_file  # noqa: PLC0415 - only the extra `local` brings its packages
@@ -54,5 +54,7 @@ def use_local_stack() -> bool:
     stack = stack_file.read(stack_folder())
     if stack is None:
         return False
+    for name in stack.settings:
+        os.environ.pop(f"{name}_FILE", None)  # the same setting of another installation
     os.environ.update(stack.settings)
     return True

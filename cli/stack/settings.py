@@ -4,10 +4,8 @@ A process inherits the environment of the person at the terminal (so `WORKERS=4 
 that would point it at other servers. It runs in the data folder, where it finds no `.env` of a checkout.
 """
 
-import base64
 import json
 import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,8 @@ from cli.stack.discovery import FOLDER_VARIABLE
 from local_stack.folder import MARK_VARIABLE
 from local_stack.ports import LOCALHOST
 from local_stack.postgres.server import ServerAddress
-from local_stack.private_file import read_or_make
+from local_stack.private_file import write_private
+from local_stack.secret_values import make_secret
 
 COMMAND_DATABASE = "muster_command"
 QUERY_DATABASE = "muster_query"
@@ -26,8 +25,8 @@ SECRETS_FILE = "secrets.json"
 #: The stack's own issuer of tokens.
 ISSUER_FOLDER = "issuer"
 
-# AES-256 for cursors, and as much for the HMAC of request fingerprints.
-SECRET_BYTES = 32
+#: What a stack makes for itself, once: cursors and stored answers depend on it.
+SECRETS: Final = ("IDEMPOTENCY_SECRET", "CURSOR_KEYS")
 
 _SERVER_PARTS = ("USER", "PASSWORD", "SERVER", "PORT", "DB")
 _OTHER_SERVERS = {f"{owner}POSTGRES_{part}" for owner in ("", "COMMAND_", "QUERY_") for part in _SERVER_PARTS}
@@ -121,23 +120,24 @@ def _access(issuer: Path) -> dict[str, str]:
 
 def process_environment(folder: Path, settings: Mapping[str, str]) -> dict[str, str]:
     """Return the whole environment of one of our processes."""
-    inherited = {name: value for name, value in os.environ.items() if not _points_elsewhere(name)}
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not _points_elsewhere(name) and name.removesuffix("_FILE") not in settings
+    }
     return {**inherited, **settings, MARK_VARIABLE: str(folder)}
 
 
 def _points_elsewhere(name: str) -> bool:
     # asyncpg itself reads PG…: a PGSSLMODE meant for another server would make ours unreachable.
-    return name in _OTHER_SERVERS or name.startswith((*_OTHER_BROKERS, "PG"))
+    return name.removesuffix("_FILE") in _OTHER_SERVERS or name.startswith((*_OTHER_BROKERS, "PG"))
 
 
 def _generated_secrets(folder: Path) -> dict[str, str]:
-    """Return this stack's own secrets; they are made once, since cursors and idempotency records depend on them."""
-    content: dict[str, str] = json.loads(read_or_make(folder / SECRETS_FILE, _make_secrets))
-    return content
-
-
-def _make_secrets() -> str:
-    cursor_key = base64.urlsafe_b64encode(secrets.token_bytes(SECRET_BYTES)).decode("ascii")
-    return json.dumps(
-        {"IDEMPOTENCY_SECRET": secrets.token_urlsafe(SECRET_BYTES), "CURSOR_KEYS": f"k1:{cursor_key}"}, indent=2
-    )
+    """Return this stack's own secrets; those that are missing are made, as in the folder of an earlier version."""
+    file = folder / SECRETS_FILE
+    there: dict[str, str] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    made = {name: there.get(name) or make_secret(name) for name in SECRETS}
+    if made != there:
+        write_private(file, json.dumps(made, indent=2))
+    return made

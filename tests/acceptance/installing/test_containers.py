@@ -23,7 +23,7 @@ from tests.acceptance.stack import READY_SECONDS, clean_environment
 from tests.conftest import create_database, drop_database
 from tests.infrastructure import Servers
 from tests.issuing import auth, bearer
-from tests.unit.containers.files import ROOT, SECRETS, environment_of
+from tests.unit.containers.files import ROOT, environment_of
 from tests.unit.containers.files import service as described
 from tests.waiting import until
 
@@ -45,11 +45,12 @@ class Composed:
     folder: Path
     dotenv: dict[str, str]
     servers: Servers
+    secrets: Path
     running: dict[str, tuple[asyncio.subprocess.Process, int]] = field(default_factory=dict)
 
     def environment(self, name: str, port: int = 0) -> dict[str, str]:
         """What the container is told, with this machine's addresses in place of the containers' network."""
-        told = environment_of(name, self.dotenv)
+        told = environment_of(name, self.dotenv, self.secrets)
         here = {
             "POSTGRES_SERVER": self.servers.postgres.host,
             "POSTGRES_PORT": str(self.servers.postgres.port),
@@ -62,6 +63,11 @@ class Composed:
             told |= {f"{PORTS[name]}_PORT": str(port), f"{PORTS[name]}_HOST": LOCALHOST}
         path = f"{self.programs}:{os.environ['PATH']}"
         return clean_environment() | told | {"PATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def make_secrets(self) -> None:
+        """Run the container that makes them."""
+        words = [str(self.programs / "muster"), "secrets", str(self.secrets)]
+        subprocess.run(words, env=self.environment("secrets"), cwd=self.folder, check=True, timeout=READY_SECONDS)
 
     def migrate(self) -> None:
         """Run the container that the others wait for."""
@@ -111,7 +117,7 @@ class Composed:
 async def composed(service: Path, servers: Servers, tmp_path: Path) -> AsyncIterator[Composed]:
     """Both databases made, nothing running yet; all that runs is ended afterwards."""
     unique = uuid4().hex[:12]
-    dotenv = SECRETS | {
+    dotenv = {
         "POSTGRES_USER": servers.postgres.user,
         "POSTGRES_PASSWORD": servers.postgres.password,
         "COMMAND_POSTGRES_DB": f"command_{unique}",
@@ -126,7 +132,8 @@ async def composed(service: Path, servers: Servers, tmp_path: Path) -> AsyncIter
     }
     await create_database(servers, dotenv["COMMAND_POSTGRES_DB"], "template1")
     await asyncio.to_thread(create_query_database, servers, dotenv)
-    composed = Composed(service, tmp_path, dotenv, servers)
+    (tmp_path / "work").mkdir()
+    composed = Composed(service, tmp_path / "work", dotenv, servers, tmp_path / "secrets")
     try:
         yield composed
     finally:
@@ -152,6 +159,7 @@ def _files(folder: Path) -> set[Path]:
 async def test_every_container_becomes_healthy_serves_and_ends_in_time_without_writing_a_file(
     composed: Composed,
 ) -> None:
+    await asyncio.to_thread(composed.make_secrets)
     before = _files(composed.programs.parent)
     await asyncio.to_thread(composed.migrate)
     for name in PORTS:

@@ -133,3 +133,69 @@ def test_bootstrap_servers_are_hosts_with_ports(monkeypatch: pytest.MonkeyPatch,
 
     with pytest.raises(SettingsError, match="KAFKA_BOOTSTRAP_SERVERS is wrong"):
         load(Kafka)
+
+
+def test_a_value_can_come_from_a_file_without_the_newline_at_its_end(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "password").write_text("from a file \n\n")
+    (tmp_path / "port").write_text("6432")
+    given = {name: value for name, value in POSTGRES.items() if name != "POSTGRES_PASSWORD"}
+    give(monkeypatch, **given, COMMAND_POSTGRES_DB="c", COMMAND_POSTGRES_PASSWORD_FILE=str(tmp_path / "password"))
+    Path(".env").write_text(f"POSTGRES_PORT_FILE={tmp_path / 'port'}\n")
+
+    address = load(CommandPostgres).command_database
+
+    assert (address.password.get_secret_value(), address.port) == ("from a file \n", 6432)
+
+
+def test_the_file_of_a_prefixed_name_goes_before_the_shared_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "user").write_text("own")
+    give(monkeypatch, **POSTGRES, COMMAND_POSTGRES_DB="c", COMMAND_POSTGRES_USER_FILE=str(tmp_path / "user"))
+
+    assert load(CommandPostgres).command_database.user == "own"
+
+
+def test_a_file_that_cannot_be_meant_is_told_by_name_and_without_its_content(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "binary").write_bytes(b"hunter2\xff")
+    (tmp_path / "long").write_text("hunter2" * 10_000)
+    (tmp_path / "fine").write_text("hunter2")
+    give(
+        monkeypatch,
+        **POSTGRES,
+        POSTGRES_PASSWORD_FILE=str(tmp_path / "fine"),
+        POSTGRES_PORT_FILE=str(tmp_path / "missing"),
+        POSTGRES_POOL_SIZE_FILE=str(tmp_path / "binary"),
+        POSTGRES_MAX_OVERFLOW_FILE=str(tmp_path / "long"),
+    )
+
+    with pytest.raises(SettingsError) as refused:
+        load(CommandPostgres)
+
+    assert refused.value.lines == [
+        "POSTGRES_PASSWORD and POSTGRES_PASSWORD_FILE are both set: keep one of them",
+        (
+            f"POSTGRES_PORT_FILE names {tmp_path / 'missing'}, which cannot be read (No such file or directory):"
+            " mend that, or set POSTGRES_PORT"
+        ),
+        (
+            f"POSTGRES_POOL_SIZE_FILE names {tmp_path / 'binary'}, which cannot be read (it is not UTF-8):"
+            " mend that, or set POSTGRES_POOL_SIZE"
+        ),
+        (
+            f"POSTGRES_MAX_OVERFLOW_FILE names {tmp_path / 'long'}, which cannot be read (it has more than 64 KiB):"
+            " mend that, or set POSTGRES_MAX_OVERFLOW"
+        ),
+    ]
+
+
+def test_an_empty_file_counts_as_absent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "empty").write_text("\n")
+    give(monkeypatch, **POSTGRES, COMMAND_POSTGRES_DB_FILE=str(tmp_path / "empty"))
+
+    with pytest.raises(SettingsError, match="COMMAND_POSTGRES_DB is missing"):
+        load(CommandPostgres)

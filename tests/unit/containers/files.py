@@ -8,8 +8,6 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parents[3]
-#: A complete .env: the three secrets that nobody else can make.
-SECRETS = {"POSTGRES_PASSWORD": "a-password", "IDEMPOTENCY_SECRET": "x" * 32, "CURSOR_KEYS": "k1:" + "A" * 43}
 #: `${NAME}`, `${NAME:-default}`, `${NAME-default if absent}` and `${NAME:?message}`; a default may hold a reference.
 REFERENCE = re.compile(r"\$\{([A-Z_]+)(?:(:?)([-?])((?:[^{}]|\{[^{}]*\})*))?\}")
 
@@ -62,10 +60,10 @@ def resolve(value: object, environment: dict[str, str]) -> str | None:
     return REFERENCE.sub(replace, str(value)) if value is not None else None
 
 
-def environment_of(name: str, environment: dict[str, str]) -> dict[str, str]:
-    """The whole environment of one service, given what .env and the shell have."""
+def environment_of(name: str, environment: dict[str, str], secrets: Path = Path("/secrets")) -> dict[str, str]:
+    """The whole environment of one service, given what .env and the shell have, and where its folder of secrets is."""
     written = service(name)["environment"]
     values = {key: environment.get(key) for key in written} | {
         key: resolve(value, environment) for key, value in written.items() if value is not None
     }
-    return {key: value for key, value in values.items() if value is not None}
+    return {key: value.replace("/secrets/", f"{secrets}/") for key, value in values.items() if value is not None}

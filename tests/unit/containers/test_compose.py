@@ -2,22 +2,24 @@
 
 import re
 import shlex
-from typing import Any
+from pathlib import Path
 
 import pytest
 
 from chassis.settings import CommandPostgres, QueryPostgres, Settings, _aliases, load
 from cli.main import COMMANDS
 from cli.processes.serve import REQUEST_GRACE_SECONDS
+from cli.secret_files import HOLDERS, ISSUER, TRUSTING, make_secrets
 from cli.topics import TopicsSettings
 from command_api.settings import CommandApiSettings
+from local_stack.issuer import KEY_SET
 from local_stack.kafka.jars import KAFKA_VERSION
 from local_stack.postgres.server import MAJOR
 from outbox.settings import RelaySettings
 from projectors.settings import ProjectorSettings
 from query_api.settings import QueryApiSettings
 from tests.infrastructure import KAFKA_IMAGE, POSTGRES_IMAGE
-from tests.unit.containers.files import REFERENCE, ROOT, SECRETS, compose, environment_of, project, resolve, service
+from tests.unit.containers.files import REFERENCE, ROOT, compose, environment_of, of_kind, project, resolve, service
 
 #: What each container's process reads.
 READS: dict[str, tuple[type[Settings], ...]] = {
@@ -39,16 +41,18 @@ def _known(name: str) -> set[str]:
 
 @pytest.mark.parametrize("name", READS)
 def test_a_container_is_told_nothing_that_its_process_does_not_read(name: str) -> None:
-    assert set(service(name)["environment"]) - _known(name) == set()
+    known = _known(name) | {f"{alias}_FILE" for alias in _known(name)}
+
+    assert set(service(name)["environment"]) - known == set()
 
 
 @pytest.mark.parametrize("name", READS)
-def test_three_secrets_are_all_it_takes(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    told = environment_of(name, SECRETS)
+def test_nothing_has_to_be_filled_in(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    for alias in _known(name):
+    for alias in (*_known(name), *HOLDERS):
         monkeypatch.delenv(alias, raising=False)
-    for variable, value in told.items():
+    make_secrets(tmp_path)
+    for variable, value in environment_of(name, {}, tmp_path).items():
         monkeypatch.setenv(variable, value)
 
     for kind in READS[name]:
@@ -57,47 +61,51 @@ def test_three_secrets_are_all_it_takes(name: str, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("name", [name for name in READS if name != "migrate"])
 def test_every_other_setting_can_be_given_in_the_env_file(name: str) -> None:
-    given = set(service(name)["environment"])
+    told = set(service(name)["environment"])
+    given = told | {variable.removesuffix("_FILE") for variable in told}
 
     assert {alias for alias in _known(name) - given if not DECIDED.search(alias)} == set()
 
 
-@pytest.mark.parametrize("missing", SECRETS)
-def test_compose_refuses_to_start_without_a_secret_and_says_how_to_make_one(missing: str) -> None:
-    rest = {name: value for name, value in SECRETS.items() if name != missing}
-
-    with pytest.raises(KeyError, match=f"{missing} is missing in .env; make one with python3 -c"):
-        [environment_of(name, rest) for name in READS]
-
-
-def test_secrets_go_only_where_they_are_needed_and_are_never_written_down() -> None:
-    holders = {
-        secret: {name for name, each in compose()["services"].items() if secret in each.get("environment", {})}
-        for secret in SECRETS
+def test_each_service_sees_the_folder_of_its_own_secrets_alone() -> None:
+    told = environment_of("secrets", dict.fromkeys(HOLDERS, "given"))
+    every = {
+        f"secrets-{part}:/secrets/{part}" for part in {ISSUER, *(part for parts in HOLDERS.values() for part in parts)}
     }
 
-    assert holders["IDEMPOTENCY_SECRET"] == {"command-api"}
-    assert holders["CURSOR_KEYS"] == {"query-api"}
-    for each in compose()["services"].values():
-        written = {name: value for name, value in each.get("environment", {}).items() if name in SECRETS}
-        assert all(re.match(r"\$\{[A-Z_]+:\?", str(value)) for value in written.values())
+    assert set(service("secrets")["volumes"]) == every
+    assert told == dict.fromkeys(HOLDERS, "given"), "what .env gives goes before"
+    for name, each in compose()["services"].items():
+        if name == "secrets":
+            continue
+        mounts = [volume for volume in each.get("volumes", []) if "/secrets/" in volume]
+        files = {str(value) for value in each["environment"].values() if "/secrets/" in str(value)}
+        read = {path for text in files for path in re.findall(r"/secrets/[\w/.-]+", text)}
+        assert read == {f"/secrets/{name}/{file}" for file in _held(name)}
+        assert mounts == ([f"secrets-{name}:/secrets/{name}:ro"] if read else [])
 
 
-@pytest.mark.parametrize("missing", SECRETS)
-def test_the_recipe_of_each_secret_makes_one_that_is_accepted(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    owner = {"POSTGRES_PASSWORD": "postgres", "IDEMPOTENCY_SECRET": "command-api", "CURSOR_KEYS": "query-api"}[missing]
-    recipe = re.search(r"python3 -c '(.*)'\}$", service(owner)["environment"][missing])
-    assert recipe is not None
-    printed: list[str] = []
-    exec(recipe[1], {"print": printed.append})
-    monkeypatch.chdir(ROOT / "docs")
-    for name in READS:
-        for variable, value in environment_of(name, SECRETS | {missing: printed[0]}).items():
-            monkeypatch.setenv(variable, value)
+def _held(part: str) -> set[str]:
+    return {file for file, parts in HOLDERS.items() if part in parts} | ({KEY_SET} if part in TRUSTING else set())
 
-    for kinds in READS.values():
-        for kind in kinds:
-            load(kind)
+
+def test_no_secret_is_in_an_environment() -> None:
+    for name, each in compose()["services"].items():
+        assert name == "secrets" or not set(each["environment"]) & set(HOLDERS)
+
+
+def test_the_image_has_every_folder_of_secrets_so_that_its_user_may_write_the_volume() -> None:
+    [folders] = [set(re.findall(r"/secrets/[a-z-]+", text)) for text in of_kind("RUN") if "install --directory" in text]
+
+    assert folders == {volume.partition(":")[2] for volume in service("secrets")["volumes"]}
+
+
+def test_postgres_may_read_its_password_by_its_group(tmp_path: Path) -> None:
+    make_secrets(tmp_path)
+    [user] = of_kind("USER")
+
+    assert service("postgres")["group_add"] == [user.partition(":")[2]]
+    assert (tmp_path / "postgres" / "POSTGRES_PASSWORD").stat().st_mode & 0o777 == 0o640
 
 
 def test_every_variable_that_the_file_refers_to_is_in_the_example() -> None:
@@ -114,7 +122,7 @@ def test_every_variable_that_the_file_refers_to_is_in_the_example() -> None:
 def test_every_process_is_there_as_often_as_promised() -> None:
     services = compose()["services"]
 
-    assert set(services) == {"postgres", "kafka", "issuer", *READS}
+    assert set(services) == {"secrets", "postgres", "kafka", *READS}
     assert {name: services[name].get("deploy", {}).get("replicas", 1) for name in READS} == {
         "migrate": 1,
         "command-api": 1,
@@ -123,8 +131,8 @@ def test_every_process_is_there_as_often_as_promised() -> None:
         "projectors": 2,
     }
     for name in ("command-api", "query-api"):
-        assert environment_of(name, SECRETS)["WORKERS"] == "4"
-        assert environment_of(name, SECRETS | {"WORKERS": "2"})["WORKERS"] == "2"
+        assert environment_of(name, {})["WORKERS"] == "4"
+        assert environment_of(name, {"WORKERS": "2"})["WORKERS"] == "2"
 
 
 @pytest.mark.parametrize("name", READS)
@@ -161,8 +169,8 @@ def test_an_api_is_published_where_its_settings_say_and_location_leads_there() -
 
     assert resolve(service("command-api")["ports"][0], moved) == "127.0.0.1:9000:8000"
     assert resolve(service("query-api")["ports"][0], moved) == "127.0.0.1:9001:8001"
-    assert environment_of("command-api", SECRETS | moved)["PUBLIC_QUERY_URL"] == "http://127.0.0.1:9001"
-    public = SECRETS | {"PUBLIC_QUERY_URL": "https://users.example.com"}
+    assert environment_of("command-api", moved)["PUBLIC_QUERY_URL"] == "http://127.0.0.1:9001"
+    public = {"PUBLIC_QUERY_URL": "https://users.example.com"}
     assert environment_of("command-api", public)["PUBLIC_QUERY_URL"] == "https://users.example.com"
 
 
@@ -192,24 +200,19 @@ def test_every_container_has_no_capability_and_a_grace_period_that_is_long_enoug
         assert each["logging"]["options"]["max-size"]
 
 
-def test_the_issuers_private_key_is_seen_by_the_issuer_alone() -> None:
-    mounts = {name: each.get("volumes", []) for name, each in compose()["services"].items()}
-
-    assert [name for name, volumes in mounts.items() if any("issuer:" in volume for volume in volumes)] == ["issuer"]
-    for name in ("command-api", "query-api"):
-        assert mounts[name] == ["keys:/keys:ro"]
-        assert environment_of(name, SECRETS)["AUTH_JWKS_FILE"] == "/keys/jwks.json"
+def test_the_apis_trust_the_issuer_that_is_made_unless_another_is_named() -> None:
+    for name in TRUSTING:
+        assert environment_of(name, {})["AUTH_JWKS_FILE"] == f"/secrets/{name}/jwks.json"
         own = {"AUTH_ISSUER": "https://login.example.com", "AUTH_AUDIENCE": "users", "AUTH_JWKS_FILE": ""}
-        told = environment_of(name, SECRETS | own)
+        told = environment_of(name, own)
         assert (told["AUTH_ISSUER"], told["AUTH_AUDIENCE"], told["AUTH_JWKS_FILE"]) == tuple(own.values())
 
 
 def test_data_outlives_the_containers() -> None:
-    mounts = [str(volume) for name in ("postgres", "kafka") for volume in service(name)["volumes"]]
+    mounts = [str(volume) for each in compose()["services"].values() for volume in each.get("volumes", [])]
 
     assert "postgres:/var/lib/postgresql" in mounts, "from version 18 on it is not …/data"
     assert f"kafka:{service('kafka')['environment']['KAFKA_LOG_DIRS']}" in mounts
-    assert set(compose()["volumes"]) == {"postgres", "kafka", "issuer", "keys"}
     for mount in mounts:
         source = mount.partition(":")[0]
         assert source in compose()["volumes"] or (ROOT / source).is_file()
@@ -219,8 +222,8 @@ def test_the_second_database_is_made_by_a_script_that_knows_its_name() -> None:
     [script] = [volume for volume in service("postgres")["volumes"] if "docker-entrypoint-initdb.d" in volume]
     text = (ROOT / script.partition(":")[0]).read_text(encoding="utf-8")
 
-    wanted = environment_of("query-api", SECRETS)["QUERY_POSTGRES_DB"]
-    told = environment_of("postgres", SECRETS)
+    wanted = environment_of("query-api", {})["QUERY_POSTGRES_DB"]
+    told = environment_of("postgres", {})
     assert (told["POSTGRES_DB"], told["QUERY_POSTGRES_DB"]) == ("muster_command", wanted)
     assert 'createdb --username "$POSTGRES_USER"' in text
     assert '"$QUERY_POSTGRES_DB"' in text
@@ -243,7 +246,7 @@ def test_kafka_tells_containers_and_this_machine_where_each_can_reach_it() -> No
     protocols = dict(entry.split(":") for entry in told["KAFKA_LISTENER_SECURITY_PROTOCOL_MAP"].split(","))
 
     assert advertised == {"INTERNAL": "kafka:19092", "HOST": "127.0.0.1:9192"}
-    assert environment_of("relay", SECRETS)["KAFKA_BOOTSTRAP_SERVERS"] == advertised["INTERNAL"]
+    assert environment_of("relay", {})["KAFKA_BOOTSTRAP_SERVERS"] == advertised["INTERNAL"]
     assert resolve(service("kafka")["ports"][0], {"KAFKA_PORT": "9192"}) == f"127.0.0.1:9192{listening['HOST']}"
     assert set(listening) == set(protocols) == {*advertised, told["KAFKA_CONTROLLER_LISTENER_NAMES"]}
     assert told["KAFKA_INTER_BROKER_LISTENER_NAME"] in advertised
@@ -255,7 +258,7 @@ def test_postgres_accepts_what_all_processes_may_open() -> None:
     ]
     address = CommandPostgres.model_fields
     each = address["command_postgres_pool_size"].default + address["command_postgres_max_overflow"].default
-    workers = sum(int(environment_of(name, SECRETS)["WORKERS"]) for name in ("command-api", "query-api"))
+    workers = sum(int(environment_of(name, {})["WORKERS"]) for name in ("command-api", "query-api"))
     projectors = service("projectors")["deploy"]["replicas"]
 
     others = 40  # locks, listeners, work lists, maintenance, and a person's psql

@@ -1,0 +1,70 @@
+"""`muster secrets FOLDER`: every secret of an installation as a file, each in the folders of the parts that need it.
+
+For containers: docker-compose.yml runs it once, and gives each service its own folder alone, from which the service
+reads by NAME_FILE. A value that the environment gives goes before; one that is there stays.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from cli.terminal.output import fail, say
+from local_stack.issuer import KEY_SET, local_issuer
+from local_stack.private_file import write_private
+from local_stack.secret_values import make_secret
+
+#: Each secret's file, and the parts that are given it.
+HOLDERS: Final[dict[str, tuple[str, ...]]] = {
+    "POSTGRES_PASSWORD": ("postgres", "migrate", "command-api", "query-api", "relay", "projectors"),
+    "IDEMPOTENCY_SECRET": ("command-api",),
+    "CURSOR_KEYS": ("query-api",),
+}
+#: Who is given the public keys of the issuer, whose own folder has the private one.
+TRUSTING: Final = ("command-api", "query-api")
+ISSUER: Final = "issuer"
+#: Servers run as users of their own, of our group.
+_SERVERS: Final = frozenset({"postgres"})
+_READABLE_BY_GROUP: Final = 0o640
+
+
+def secrets(folder: Annotated[Path, typer.Argument(help="Where the parts' folders are.", file_okay=False)]) -> None:
+    """Make all secrets, keys and passwords that are missing, a file each; harmless to repeat."""
+    try:
+        made = make_secrets(folder)
+    except OSError as error:
+        fail(f"{error.filename or folder} cannot be written ({error.strerror}): let this user write it.")
+    say(f"{folder}: " + (f"{', '.join(made)} written" if made else "all there"))
+
+
+def make_secrets(folder: Path) -> list[str]:
+    """Write what is missing or was given anew, and return the names of what was written.
+
+    Raises:
+        OSError: the folder cannot be read or written.
+    """
+    made = [name for name, parts in HOLDERS.items() if _keep([folder / part / name for part in parts])]
+    key_set = (local_issuer(folder / ISSUER).folder / KEY_SET).read_text(encoding="utf-8")
+    for part in TRUSTING:
+        _write(folder / part / KEY_SET, key_set)
+    return made
+
+
+def _keep(files: list[Path]) -> bool:
+    """Give all files one value; tell whether any of them was written."""
+    name = files[0].name
+    there = next((file.read_text(encoding="utf-8") for file in files if file.exists()), None)
+    value = os.environ.get(name) or there or make_secret(name)
+    return bool([file for file in files if _write(file, value)])
+
+
+def _write(file: Path, text: str) -> bool:
+    if file.exists() and file.read_text(encoding="utf-8") == text:
+        return False
+    write_private(file, text)
+    if file.parent.name in _SERVERS:
+        file.chmod(_READABLE_BY_GROUP)
+    return True
