@@ -4,6 +4,7 @@ Each test gets databases and topics of its own, so tests do not see each other's
 """
 
 import asyncio
+import os
 import shutil
 import signal
 from collections.abc import AsyncIterator, Iterator
@@ -25,8 +26,10 @@ from outbox.topics import wanted_topics
 from projectors.migrate import migrate as migrate_query
 from tests.infrastructure import InfrastructureError, Servers, SharedServers, choose, throwaway_folder
 
-COMMAND_TEMPLATE = "muster_command_template"
-QUERY_TEMPLATE = "muster_query_template"
+#: Two processes of one run may be told to use the same server.
+_WORKER = os.environ.get("PYTEST_XDIST_WORKER", "alone")
+COMMAND_TEMPLATE = f"muster_command_{_WORKER}"
+QUERY_TEMPLATE = f"muster_query_{_WORKER}"
 
 
 @pytest.fixture(scope="session")

@@ -99,9 +99,9 @@ async def test_self_may_send_no_token_of_another_user(api: httpx.AsyncClient, re
         ("GET", "/nowhere", 404),
         ("GET", "/users/", 404),
         ("GET", "/users%0A", 404),
-        ("GET", f"/users/{ANN.id}/timeline%0A", 404),
+        ("GET", "/users/{id}/timeline%0A", 404),
         ("DELETE", "/users", 405),
-        ("PUT", f"/users/{ANN.id}", 405),
+        ("PUT", "/users/{id}", 405),
         ("GET", "/", 200),
         ("GET", "/health", 200),
         ("GET", "/readyz", 200),
@@ -114,7 +114,8 @@ async def test_what_is_no_route_or_public_needs_no_token(
     api: httpx.AsyncClient, method: str, path: str, status: int
 ) -> None:
     for headers in ({}, bearer("shop", ())):
-        assert (await send(api, Rule(method, path, ()), path, headers)).status_code == status
+        answer = await send(api, Rule(method, path, ()), path.replace("{id}", str(ANN.id)), headers)
+        assert answer.status_code == status
 
 
 async def test_a_browser_is_led_to_the_docs_and_a_program_told_where_they_are(api: httpx.AsyncClient) -> None:

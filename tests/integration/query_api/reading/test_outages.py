@@ -133,8 +133,8 @@ async def test_an_exhausted_pool_is_503_after_a_second_and_heals(
         assert (await stuck).status_code == 200
         assert (await api.get("/users")).status_code == 200
     slowest = [max(seconds) for seconds in rounds]
-    # What it takes where nothing else holds the machine up.
-    assert min(slowest) < ACQUIRE_SECONDS + 0.1, slowest
+    # The least is what it takes where nothing else holds the machine up; riding out a stall would take a second more.
+    assert min(slowest) < ACQUIRE_SECONDS + STALL_SECONDS / 2, slowest
     assert max(slowest) < ACQUIRE_SECONDS + 1.0, slowest
 
 
