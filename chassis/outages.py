@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import Any
 
 
@@ -32,4 +33,6 @@ class Outage:
 
 def describe(error: BaseException) -> str:
     """An error in one line: its class where it has no text (a TimeoutError says nothing)."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the server's certificate is refused: {error.verify_message}"
     return " ".join(str(error).split()) or type(error).__name__

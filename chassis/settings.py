@@ -7,8 +7,8 @@ names; empty values count as absent. Nothing is read at import time: `load` is c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, create_model, field_validator
 from pydantic.fields import FieldInfo
@@ -20,18 +20,17 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from chassis.postgres_tls import Authorities, Certificate, Key, Mode, Tls
 from chassis.setting_files import read_files
 from chassis.settings_error import SettingsError
-
-if TYPE_CHECKING:
-    from sqlalchemy import URL
 
 S = TypeVar("S", bound="Settings")
 
 #: What Kafka allows in a topic's name.
 _TOPIC = r"^[A-Za-z0-9._-]{1,249}$"
 _DAY_MS = 86_400_000
-_ADDRESS_VARIABLES = ("user", "password", "server", "port", "db", "pool_size", "max_overflow")
+_ADDRESS_VARIABLES = ("user", "password", "server", "port", "pool_size", "max_overflow")
+_TLS_VARIABLES = ("sslmode", "sslrootcert", "sslcert", "sslkey")
 
 
 class Settings(BaseSettings):
@@ -78,20 +77,7 @@ class PostgresAddress:
     database: str
     pool_size: int = 20
     max_overflow: int = 10
-
-    @property
-    def url(self) -> URL:
-        """The SQLAlchemy URL (`postgresql+asyncpg`), for Alembic; printing it hides the password."""
-        from sqlalchemy import URL  # noqa: PLC0415 - half a second that most commands need for nothing else
-
-        return URL.create(
-            "postgresql+asyncpg",
-            username=self.user,
-            password=self.password.get_secret_value(),
-            host=self.server,
-            port=self.port,
-            database=self.database,
-        )
+    tls: Tls = field(default_factory=Tls)
 
     @property
     def connect_arguments(self) -> dict[str, Any]:
@@ -102,6 +88,7 @@ class PostgresAddress:
             "user": self.user,
             "password": self.password.get_secret_value(),
             "database": self.database,
+            **self.tls.connect_arguments,
         }
 
     def __str__(self) -> str:
@@ -127,6 +114,17 @@ def _variables(prefix: str) -> Any:
         "db": (str, database),
         "pool_size": (int, shared("POSTGRES_POOL_SIZE", 20, ge=1, le=1000, examples=[20])),
         "max_overflow": (int, shared("POSTGRES_MAX_OVERFLOW", 10, ge=0, le=1000, examples=[10])),
+        # In this order: each is checked against those before it.
+        "sslmode": (Mode, shared("POSTGRES_SSLMODE", "prefer", examples=["verify-full"])),
+        "sslrootcert": (
+            Authorities,
+            shared("POSTGRES_SSLROOTCERT", None, validate_default=True, examples=["/etc/muster/postgres-ca.pem"]),
+        ),
+        "sslcert": (Certificate, shared("POSTGRES_SSLCERT", None, examples=["/etc/muster/postgres.pem"])),
+        "sslkey": (
+            Key,
+            shared("POSTGRES_SSLKEY", None, validate_default=True, examples=["/etc/muster/postgres.key"]),
+        ),
     }
     named = {f"{prefix.lower()}_postgres_{name}": field for name, field in fields.items()}
     return create_model(f"{prefix.title()}Variables", __base__=Settings, __module__=__name__, **named)
@@ -134,8 +132,12 @@ def _variables(prefix: str) -> Any:
 
 def _address(settings: Settings, prefix: str) -> PostgresAddress:
     """The address that the variables of a prefix spell."""
-    values = {name: getattr(settings, f"{prefix}_postgres_{name}") for name in _ADDRESS_VARIABLES}
-    return PostgresAddress(database=values.pop("db"), **values)
+
+    def values(names: tuple[str, ...]) -> dict[str, Any]:
+        return {name: getattr(settings, f"{prefix}_postgres_{name}") for name in names}
+
+    database = getattr(settings, f"{prefix}_postgres_db")
+    return PostgresAddress(database=database, tls=Tls(**values(_TLS_VARIABLES)), **values(_ADDRESS_VARIABLES))
 
 
 class CommandPostgres(_variables("COMMAND"), Settings):  # type: ignore[misc] # made by a function, once for all prefixes

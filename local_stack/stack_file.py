@@ -33,6 +33,12 @@ class ProcessEntry:
     command: list[str]
     settings: dict[str, str]  # the variables it was started with, beside those of the terminal
 
+    @property
+    def where(self) -> str:
+        """Where it answers, for people."""
+        # Nobody should take the embedded server for one that could be opened to a network.
+        return self.url or f"127.0.0.1:{self.port}" + (", without TLS" if self.name == "postgres" else "")
+
 
 @dataclass(frozen=True, slots=True)
 class Stack:

@@ -75,8 +75,7 @@ async def run(plan: Plan) -> Result:
         servers = await stack.enter_async_context(open_servers(plan, kafka=False))
         pin_servers(servers)
         stack.enter_context(pinned(OTHER_CORES))
-        address = servers.command
-        variables = {"GUIDE_DATABASE_URL": address.url.render_as_string(hide_password=False)}
+        variables = {"GUIDE_DATABASE_URL": servers.url("command")}
         guide = await stack.enter_async_context(
             servers.app(
                 "benchmarks.references.guide.app:create_app", cores=SERVER_CORES, variables=variables, ready="/health"

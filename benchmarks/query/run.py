@@ -77,7 +77,7 @@ async def run(plan: Plan) -> Result:
         await prepare(servers, plan.users)
         pin_servers(servers)
         stack.enter_context(pinned(OTHER_CORES))
-        environment = {"GUIDE_DATABASE_URL": servers.query.url.render_as_string(hide_password=False)}
+        environment = {"GUIDE_DATABASE_URL": servers.url("query")}
         guide = await stack.enter_async_context(
             servers.app(
                 "benchmarks.references.guide.app:create_app", cores=SERVER_CORES, variables=environment, ready="/health"

@@ -76,6 +76,10 @@ class Servers:
         """The query database."""
         return self._address("query")
 
+    def url(self, side: Side) -> str:
+        """One of the databases for an app that takes SQLAlchemy's URL, password included."""
+        return self.postgres.address.dsn(self.databases[side]).replace("postgresql", "postgresql+asyncpg", 1)
+
     @property
     def kafka_settings(self) -> Kafka:
         """How to reach the broker."""

@@ -15,7 +15,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, MetaData, Table, text
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from chassis.postgres.database import CONNECT_SECONDS, SESSION_SETTINGS
@@ -61,7 +61,7 @@ def current_and_head(location: str, address: PostgresAddress) -> tuple[str | Non
 
 
 async def _current(address: PostgresAddress) -> str | None:
-    engine = create_async_engine(address.url, poolclass=NullPool, connect_args={"timeout": CONNECT_SECONDS})
+    engine = _engine(address)
     try:
         async with engine.connect() as connection:
             return await connection.run_sync(lambda plain: MigrationContext.configure(plain).get_current_revision())
@@ -100,19 +100,21 @@ def run_environment(metadata: MetaData, load_address: Callable[[], PostgresAddre
 
 
 async def _online(address: PostgresAddress, options: dict[str, Any]) -> None:
-    engine = create_async_engine(
-        address.url,
-        poolclass=NullPool,
-        connect_args={
-            "timeout": CONNECT_SECONDS,
-            "server_settings": {**SESSION_SETTINGS, "application_name": "muster-migrate", "lock_timeout": TURN_TIMEOUT},
-        },
-    )
+    engine = _engine(address, application_name="muster-migrate", lock_timeout=TURN_TIMEOUT)
     try:
         async with engine.connect() as connection:
             await connection.run_sync(_migrate, options)
     finally:
         await engine.dispose()
+
+
+def _engine(address: PostgresAddress, **server_settings: str) -> AsyncEngine:
+    """The driver is given the address as everywhere else; a URL would have no room for all of it."""
+    arguments = address.connect_arguments | {
+        "timeout": CONNECT_SECONDS,
+        "server_settings": SESSION_SETTINGS | server_settings,
+    }
+    return create_async_engine("postgresql+asyncpg://", poolclass=NullPool, connect_args=arguments)
 
 
 def _migrate(connection: Connection, options: dict[str, Any]) -> None:

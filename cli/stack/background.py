@@ -213,5 +213,5 @@ def _show(console: Console, stack: Stack, ready: dict[str, bool]) -> None:
     table = Table("", "", "where", "process", title=f"Muster on {stack.folder}, {state}", title_style="bold")
     for entry in stack.processes:
         sign = "[green]ready[/]" if ready[entry.name] else "[red]not ready[/]"
-        table.add_row(entry.name, sign, entry.url or f"127.0.0.1:{entry.port}", str(entry.pid))
+        table.add_row(entry.name, sign, entry.where, str(entry.pid))
     console.print(table)

@@ -139,7 +139,7 @@ class Screen:
         """Show what runs where, how long each step took, and what to try."""
         table = Table("", "where", "process", title=f"Muster is ready after {self.age:.1f} s", title_style="bold")
         for entry in entries:
-            table.add_row(entry.name, entry.url or f"127.0.0.1:{entry.port}", str(entry.pid))
+            table.add_row(entry.name, entry.where, str(entry.pid))
         self.console.print(table)
         parts = (f"{name} {taken:.1f} s" for name, taken in self.durations.items())
         self.console.print(f"[dim]{' · '.join(parts)}[/]", soft_wrap=True, highlight=False)

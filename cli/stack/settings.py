@@ -28,7 +28,7 @@ ISSUER_FOLDER = "issuer"
 #: What a stack makes for itself, once: cursors and stored answers depend on it.
 SECRETS: Final = ("IDEMPOTENCY_SECRET", "CURSOR_KEYS")
 
-_SERVER_PARTS = ("USER", "PASSWORD", "SERVER", "PORT", "DB")
+_SERVER_PARTS = ("USER", "PASSWORD", "SERVER", "PORT", "DB", "SSLMODE", "SSLROOTCERT", "SSLCERT", "SSLKEY")
 _OTHER_SERVERS = {f"{owner}POSTGRES_{part}" for owner in ("", "COMMAND_", "QUERY_") for part in _SERVER_PARTS}
 _OTHER_BROKERS = ("KAFKA_BOOTSTRAP_SERVERS", "KAFKA_SECURITY_PROTOCOL", "KAFKA_SASL_", "KAFKA_SSL_")
 
@@ -82,6 +82,8 @@ def stack_settings(folder: Path, ports: Ports, postgres: ServerAddress) -> dict[
         "POSTGRES_PASSWORD": postgres.password,
         "POSTGRES_SERVER": postgres.host,
         "POSTGRES_PORT": str(postgres.port),
+        # The embedded server has no TLS.
+        "POSTGRES_SSLMODE": "disable",
         "COMMAND_POSTGRES_DB": COMMAND_DATABASE,
         "QUERY_POSTGRES_DB": QUERY_DATABASE,
         "KAFKA_BOOTSTRAP_SERVERS": f"{LOCALHOST}:{ports.kafka}",

@@ -78,7 +78,7 @@ async def test_go_up_down_and_up_again(side: Side, empty_database: PostgresAddre
 
 async def test_lead_to_what_the_models_say(side: Side, empty_database: PostgresAddress) -> None:
     await asyncio.to_thread(side.migrate, empty_database, "head")
-    engine = create_async_engine(empty_database.url)
+    engine = create_async_engine("postgresql+asyncpg://", connect_args=empty_database.connect_arguments)
     try:
         async with engine.connect() as connection:
             differences = await connection.run_sync(_differences, side.metadata)

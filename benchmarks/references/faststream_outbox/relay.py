@@ -45,7 +45,7 @@ def probe(servers: Servers, events: list[Envelope], value: bytes, tuning: Mappin
     """
 
     async def once() -> Sample:
-        engine = create_async_engine(servers.command.url, pool_size=40, max_overflow=20)
+        engine = create_async_engine(servers.url("command"), pool_size=40, max_overflow=20)
         try:
             table = make_outbox_table(MetaData(), TABLE)
             await _fill(servers, engine, table, events, value)

@@ -6,6 +6,7 @@ import pytest
 
 from chassis.settings import CommandPostgres, Http, Kafka, QueryPostgres, Settings, load
 from chassis.settings_error import SettingsError
+from tests.certificates import Authority
 
 POSTGRES = {"POSTGRES_USER": "muster", "POSTGRES_PASSWORD": "hunter2!", "POSTGRES_SERVER": "db.example.com"}
 
@@ -54,14 +55,22 @@ def test_a_prefixed_name_goes_before_the_shared_one(monkeypatch: pytest.MonkeyPa
     assert settings.query_database.server == "replica"
 
 
-def test_the_url_is_computed_for_asyncpg_and_hides_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_driver_gets_the_address_and_nothing_that_is_printed_has_the_password(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     give(monkeypatch, **POSTGRES, COMMAND_POSTGRES_DB="c", POSTGRES_PORT="6432")
 
     address = load(CommandPostgres).command_database
 
-    assert address.url.drivername == "postgresql+asyncpg"
-    assert address.url.render_as_string(hide_password=False).endswith("muster:hunter2%21@db.example.com:6432/c")
-    assert "hunter2" not in str(address.url) + repr(address) + repr(load(CommandPostgres))
+    assert address.connect_arguments == {
+        "host": "db.example.com",
+        "port": 6432,
+        "user": "muster",
+        "password": "hunter2!",
+        "database": "c",
+        "dsn": "postgresql://?sslmode=prefer",
+    }
+    assert "hunter2" not in str(address) + repr(address) + repr(load(CommandPostgres))
 
 
 def test_the_pool_is_20_and_10_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,3 +208,81 @@ def test_an_empty_file_counts_as_absent(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
     with pytest.raises(SettingsError, match="COMMAND_POSTGRES_DB is missing"):
         load(CommandPostgres)
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Files by what they are."""
+    folder = tmp_path_factory.mktemp("tls")
+    authority = Authority(folder)
+    ours, other = authority.sign("ours"), authority.sign("other")
+    (folder / "text").write_text("no PEM", encoding="ascii")
+    return {
+        "authority": str(authority.file),
+        "certificate": str(ours.certificate),
+        "key": str(ours.key),
+        "other key": str(other.key),
+        "text": str(folder / "text"),
+        "nothing": str(folder / "nothing"),
+    }
+
+
+def give_tls(monkeypatch: pytest.MonkeyPatch, files: dict[str, str], given: dict[str, str]) -> None:
+    """Set POSTGRES_… or, where the name says so, another database's; values are files of the fixture or words."""
+    give(monkeypatch, **POSTGRES, COMMAND_POSTGRES_DB="c", QUERY_POSTGRES_DB="q")
+    for name, value in given.items():
+        variable = name if "POSTGRES" in name else f"POSTGRES_{name}"
+        monkeypatch.setenv(variable, files.get(value, value))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"SSLMODE": "require", "SSLCERT": "certificate", "SSLKEY": "key"},
+        {"SSLMODE": "require", "SSLROOTCERT": "authority"},
+        {"SSLMODE": "verify-full", "SSLROOTCERT": "system"},
+        {"SSLMODE": "verify-full", "SSLROOTCERT": "authority", "COMMAND_POSTGRES_SSLMODE": "disable"},
+    ],
+)
+def test_tls_is_told_in_libpqs_words(
+    monkeypatch: pytest.MonkeyPatch, tls: dict[str, str], given: dict[str, str]
+) -> None:
+    give_tls(monkeypatch, tls, given)
+
+    settings = load(Both)
+
+    assert settings.query_database.tls.sslmode == given["SSLMODE"]
+    assert settings.command_database.tls.sslmode == given.get("COMMAND_POSTGRES_SSLMODE", given["SSLMODE"])
+    assert settings.query_database.tls.sslrootcert == tls.get(given.get("SSLROOTCERT", ""), given.get("SSLROOTCERT"))
+
+
+@pytest.mark.parametrize(
+    ("given", "variable", "why"),
+    [
+        ({"SSLMODE": "on"}, "SSLMODE", "input should be 'disable', 'allow', 'prefer', 'require', 'verify-ca' or"),
+        ({"SSLMODE": "verify-full"}, "SSLROOTCERT", "verify-full needs the authorities to trust"),
+        ({"SSLMODE": "verify-ca"}, "SSLROOTCERT", "verify-ca needs the authorities to trust"),
+        ({"SSLROOTCERT": "authority"}, "SSLROOTCERT", "protects nobody while SSLMODE is prefer"),
+        ({"SSLMODE": "verify-ca", "SSLROOTCERT": "system"}, "SSLROOTCERT", "system needs SSLMODE verify-full"),
+        ({"SSLMODE": "require", "SSLROOTCERT": "nothing"}, "SSLROOTCERT", "cannot be read: No such file"),
+        ({"SSLMODE": "require", "SSLROOTCERT": "text"}, "SSLROOTCERT", "not a PEM file of certificates"),
+        ({"SSLCERT": "nothing", "SSLKEY": "key"}, "SSLCERT", "cannot be read: No such file"),
+        ({"SSLCERT": "text", "SSLKEY": "key"}, "SSLCERT", "not a PEM file of certificates"),
+        ({"SSLCERT": "certificate"}, "SSLKEY", "SSLCERT and SSLKEY, go together"),
+        ({"SSLKEY": "key"}, "SSLKEY", "SSLCERT and SSLKEY, go together"),
+        ({"SSLCERT": "certificate", "SSLKEY": "nothing"}, "SSLKEY", "cannot be read: No such file"),
+        ({"SSLCERT": "certificate", "SSLKEY": "other key"}, "SSLKEY", "not SSLCERT's own key"),
+        ({"SSLCERT": "certificate", "SSLKEY": "text"}, "SSLKEY", "not SSLCERT's own key"),
+    ],
+)
+def test_tls_that_cannot_work_is_one_line_that_names_the_variable(
+    monkeypatch: pytest.MonkeyPatch, tls: dict[str, str], given: dict[str, str], variable: str, why: str
+) -> None:
+    give_tls(monkeypatch, tls, given)
+
+    with pytest.raises(SettingsError) as caught:
+        load(CommandPostgres)
+
+    [line] = caught.value.lines
+    assert line.startswith(f"COMMAND_POSTGRES_{variable} (or POSTGRES_{variable}) is wrong: ")
+    assert why in line

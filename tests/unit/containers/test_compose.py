@@ -31,7 +31,7 @@ READS: dict[str, tuple[type[Settings], ...]] = {
 }
 #: Not for .env to decide: where servers are, how to reach them, on which port a process listens in its container.
 DECIDED = re.compile(
-    r"KAFKA_(SECURITY|SASL|SSL)_|_HTTP_PORT$|_API_PORT$|^AUTH_DISABLED$|^(COMMAND|QUERY)_POSTGRES_(?!DB$)"
+    r"KAFKA_(SECURITY|SASL|SSL)_|^POSTGRES_SSL|_HTTP_PORT$|_API_PORT$|^AUTH_DISABLED$|^(COMMAND|QUERY)_POSTGRES_(?!DB$)"
 )
 
 

@@ -167,7 +167,8 @@ async def test_ctrl_c_while_it_starts_leaves_nothing(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "variable", ["POSTGRES_SERVER", "KAFKA_BOOTSTRAP_SERVERS", "QUERY_POSTGRES_PASSWORD", "PGSSLMODE"]
+    "variable",
+    ["POSTGRES_SERVER", "KAFKA_BOOTSTRAP_SERVERS", "QUERY_POSTGRES_PASSWORD", "COMMAND_POSTGRES_SSLMODE", "PGSSLMODE"],
 )
 async def test_settings_that_point_elsewhere_do_not_reach_the_processes(
     folder: Path, monkeypatch: pytest.MonkeyPatch, variable: str

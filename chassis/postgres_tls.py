@@ -1,0 +1,99 @@
+"""TLS to PostgreSQL, by libpq's names and with libpq's meaning.
+
+A setting that cannot work, or that would protect less than it seems to, is refused when a process starts. asyncpg reads
+the files anew for each connection, so a certificate can be renewed while a process runs.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlencode
+
+from pydantic import AfterValidator, ValidationInfo
+
+Mode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
+
+#: In place of a file: the authorities that the system trusts.
+_SYSTEM: Final = "system"
+#: In place of a value that was refused itself.
+_REFUSED: Final = object()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """How the connections to one database are protected."""
+
+    sslmode: Mode = "prefer"
+    sslrootcert: str | None = None
+    sslcert: str | None = None
+    sslkey: str | None = None
+
+    @property
+    def connect_arguments(self) -> dict[str, Any]:
+        """The keyword arguments asyncpg.connect takes for it; it knows the files as parts of an address alone."""
+        if self.sslrootcert == _SYSTEM and self.sslmode != "disable":
+            context = ssl.create_default_context()
+            if self.sslcert:
+                context.load_cert_chain(self.sslcert, self.sslkey)
+            return {"ssl": context}
+        return {"dsn": "postgresql://?" + urlencode({name: value for name, value in asdict(self).items() if value})}
+
+
+def _check_authorities(path: str | None, info: ValidationInfo) -> str | None:
+    mode = _earlier(info, "sslmode")
+    if path is None:
+        if mode in {"verify-ca", "verify-full"}:
+            raise ValueError(f"{mode} needs the authorities to trust: a PEM file, or the word {_SYSTEM}")
+    elif mode in {"allow", "prefer"}:
+        raise ValueError(f"it protects nobody while SSLMODE is {mode}, which goes on without TLS; set verify-full")
+    elif path != _SYSTEM:
+        _check_certificates(path)
+    elif mode in {"require", "verify-ca"}:
+        raise ValueError(f"{_SYSTEM} needs SSLMODE verify-full: public authorities vouch for any server")
+    return path
+
+
+def _check_certificates(path: str | None) -> str | None:
+    if path is not None:
+        with _reading("a PEM file of certificates"):
+            _client_context().load_verify_locations(path)
+    return path
+
+
+def _check_key(path: str | None, info: ValidationInfo) -> str | None:
+    certificate = _earlier(info, "sslcert")
+    if certificate is not _REFUSED and (path is None) != (certificate is None):
+        raise ValueError("a certificate and its key, SSLCERT and SSLKEY, go together")
+    if path and certificate is not _REFUSED:
+        with _reading("SSLCERT's own key, in PEM and without a passphrase"):
+            # Without a password of ours OpenSSL would ask for it on the terminal.
+            _client_context().load_cert_chain(certificate, path, password="")
+    return path
+
+
+def _earlier(info: ValidationInfo, name: str) -> Any:
+    """The value of a variable of the same database, declared before this one."""
+    return info.data.get(f"{str(info.field_name).rpartition('_')[0]}_{name}", _REFUSED)
+
+
+def _client_context() -> ssl.SSLContext:
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+@contextmanager
+def _reading(wanted: str) -> Iterator[None]:
+    try:
+        yield
+    except ssl.SSLError as error:
+        raise ValueError(f"the file is not {wanted}") from error
+    except OSError as error:
+        raise ValueError(f"the file cannot be read: {error.strerror}") from error
+
+
+Authorities = Annotated[str | None, AfterValidator(_check_authorities)]
+Certificate = Annotated[str | None, AfterValidator(_check_certificates)]
+Key = Annotated[str | None, AfterValidator(_check_key)]
