@@ -15,13 +15,13 @@ import httpx
 import typer
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.errors import KafkaError
-from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
 from chassis.postgres.database import describe
 from chassis.settings import load
-from cli.access.bearer import REMEDY, Bearer
+from cli.access.address import CommandApiAddress
+from cli.access.bearer import REMEDY, NoTokenError, bearer_for
 from cli.events import TailSettings, following
 from cli.terminal.output import JsonOption, fail, print_json
 from events.catalogue import short_name
@@ -33,12 +33,8 @@ PATIENCE_SECONDS: Final = 30.0
 WAIT_SECONDS: Final = 10
 
 
-class DemoSettings(TailSettings):
+class DemoSettings(TailSettings, CommandApiAddress):
     """Where the demo finds the command API and the topic."""
-
-    public_command_url: str = Field(
-        "http://127.0.0.1:8000", validation_alias="PUBLIC_COMMAND_URL", examples=["http://127.0.0.1:8000"]
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +60,8 @@ def demo(
     console = Console(stderr=as_json, highlight=False)
     try:
         journeys = asyncio.run(_run(settings, users, console))
+    except NoTokenError as error:
+        fail(str(error), code=2)
     except httpx.HTTPError as error:
         fail(f"{_server(error)} does not answer ({describe(error)}). Is the stack running? Start it with `make up`.")
     except (KafkaError, OSError, TimeoutError) as error:
@@ -75,12 +73,12 @@ def demo(
         _show(console, journeys)
 
 
-def _client() -> httpx.AsyncClient:
-    return httpx.AsyncClient(timeout=PATIENCE_SECONDS, auth=Bearer())
+def _client(settings: DemoSettings) -> httpx.AsyncClient:
+    return httpx.AsyncClient(timeout=PATIENCE_SECONDS, auth=bearer_for(settings.public_command_url))
 
 
 async def _run(settings: DemoSettings, users: int, console: Console) -> list[Journey]:
-    async with _client() as http, _watching(settings, console) as events:
+    async with _client(settings) as http, _watching(settings, console) as events:
         run = secrets.token_hex(3)
         # One is not measured: first requests open connections and warm caches.
         await _journey(http, settings, events, f"demo-{run}-warm-up")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import uuid
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -26,21 +27,21 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from jwt.algorithms import OKPAlgorithm
 
+from local_stack.issuer_files import (
+    DESCRIPTION,
+    KEY_SET,
+    LOCAL_AUDIENCE,
+    LOCAL_ISSUER,
+    PRIVATE_KEY,
+    damaged,
+    has_issuer,
+    read_description,
+)
 from local_stack.private_file import write_private
 
-PRIVATE_KEY: Final = "private.pem"
-KEY_SET: Final = "jwks.json"
-DESCRIPTION: Final = "issuer.json"
 ALGORITHM: Final = "EdDSA"
-#: What a local issuer calls itself, and whom its tokens are for, unless somebody says otherwise.
-LOCAL_ISSUER: Final = "muster-local"
-LOCAL_AUDIENCE: Final = "muster"
 
 PublicKey = dict[str, str]
-
-
-class NoIssuerError(Exception):
-    """The folder has no issuer in it; the message says how to make one."""
 
 
 class IssuerExistsError(Exception):
@@ -88,8 +89,8 @@ def init_issuer(folder: Path, *, issuer: str = LOCAL_ISSUER, audience: str = LOC
         IssuerExistsError: there is one.
         OSError: the folder cannot be written.
     """
-    if (folder / PRIVATE_KEY).exists():
-        raise IssuerExistsError(f"{folder} has an issuer already: `muster issuer rotate {folder}` gives it a new key")
+    if has_issuer(folder):
+        raise IssuerExistsError(f"{folder} has an issuer already: `muster issuer rotate {folder}` gives it a new key.")
     key = Ed25519PrivateKey.generate()
     write_private(folder / DESCRIPTION, json.dumps({"issuer": issuer, "audience": audience}, indent=2) + "\n")
     _write_key_set(folder, [_public(key)])
@@ -103,28 +104,28 @@ def open_issuer(folder: Path) -> LocalIssuer:
     Raises:
         NoIssuerError: there is none that can be read.
     """
+    described = read_description(folder)
     try:
-        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         key = load_pem_private_key((folder / PRIVATE_KEY).read_bytes(), password=None)
-        named, audience = description["issuer"], description["audience"]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise NoIssuerError(
-            f"{folder} has no issuer that can be read ({error}): `muster issuer init` makes one"
-        ) from error
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise damaged(folder, PRIVATE_KEY) from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise NoIssuerError(f"{folder / PRIVATE_KEY} is no Ed25519 key: `muster issuer rotate {folder}` makes one")
-    return LocalIssuer(folder, named, audience, _public(key)["kid"], key)
+        raise damaged(folder, PRIVATE_KEY)
+    return LocalIssuer(folder, described.issuer, described.audience, _public(key)["kid"], key)
 
 
 def rotate(folder: Path) -> LocalIssuer:
     """Sign with a new key from now on; older ones still verify until `remove_older_keys`.
 
     Whoever reads the key set sees the new key no later than the first token that is signed with it.
+
+    Raises:
+        NoIssuerError: there is none that can be read.
+        OSError: the folder cannot be written.
     """
     open_issuer(folder)
     key = Ed25519PrivateKey.generate()
-    listed: list[PublicKey] = json.loads((folder / KEY_SET).read_text(encoding="utf-8"))["keys"]
-    _write_key_set(folder, [_public(key), *listed])
+    _write_key_set(folder, [_public(key), *_listed(folder)])
     _write_private_key(folder, key)
     return open_issuer(folder)
 
@@ -136,9 +137,12 @@ def remove_older_keys(folder: Path) -> LocalIssuer:
     return issuer
 
 
-def local_issuer(folder: Path, make: Callable[[Path], LocalIssuer] = init_issuer) -> LocalIssuer:
-    """The issuer in the folder, made where there is none."""
-    return open_issuer(folder) if (folder / PRIVATE_KEY).exists() else make(folder)
+def _listed(folder: Path) -> list[PublicKey]:
+    try:
+        keys: list[PublicKey] = json.loads((folder / KEY_SET).read_text(encoding="utf-8"))["keys"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise damaged(folder, KEY_SET) from error
+    return keys
 
 
 def _public(key: Ed25519PrivateKey) -> PublicKey:

@@ -4,10 +4,12 @@ It has mode 600, since the settings hold passwords, and is replaced atomically, 
 next. An orderly end removes it. After `kill -9` of the supervisor a reader knows it to be stale because nobody owns the
 folder; the pid in it may belong to another process by then.
 
-Beside it, `stack.env` has the settings alone as an environment file, for an IDE that runs a process by itself.
+Beside it, `stack.env` has the settings alone as an environment file, for an IDE that runs a process by itself. A shell
+can read it too: a value that it would take apart is quoted.
 """
 
 import json
+import shlex
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -56,7 +58,8 @@ def write(stack: Stack) -> None:
     """Replace the files in the stack's folder."""
     folder = Path(stack.folder)
     write_private(folder / FILE_NAME, json.dumps({"layout": LAYOUT, **asdict(stack)}, indent=2) + "\n")
-    write_private(folder / ENVIRONMENT_FILE, "".join(f"{name}={value}\n" for name, value in stack.settings.items()))
+    lines = (f"{name}={shlex.quote(value)}\n" for name, value in stack.settings.items())
+    write_private(folder / ENVIRONMENT_FILE, "".join(lines))
 
 
 def read(folder: Path) -> Stack | None:

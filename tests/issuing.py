@@ -9,7 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from local_stack.issuer import KEY_SET, LocalIssuer, init_issuer
+from local_stack.issuer import LocalIssuer, init_issuer
+from local_stack.issuer_files import KEY_SET
 
 #: All that there is but `self`: an operator's.
 SCOPES: Final = (

@@ -3,31 +3,40 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Generator
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import httpx
 
 from chassis.clock import utc_now
 from cli.access.scopes import SCOPES
 from cli.access.token import DEFAULT_SUBJECT
-from cli.stack.discovery import stack_folder
-from cli.stack.settings import ISSUER_FOLDER
-from local_stack import stack_file
-from local_stack.issuer import NoIssuerError, open_issuer
+from cli.stack.discovery import issuer_folder, running_stack, stack_folder
+from local_stack.issuer import open_issuer
+from local_stack.issuer_files import KEY_SET, NoIssuerError
+
+if TYPE_CHECKING:
+    from local_stack.stack_file import Stack
 
 TOKEN: Final = "MUSTER_TOKEN"  # noqa: S105 - a variable's name
 TOKEN_FILE: Final = "MUSTER_TOKEN_FILE"  # noqa: S105 - a variable's name
 #: Tokens that a command makes for itself; a longer command makes another.
 _LIFETIME: Final = timedelta(minutes=10)
 _RENEW_BEFORE: Final = timedelta(minutes=1)
+#: What may follow `Bearer` (RFC 6750, section 2.1): nothing else may be put into a header.
+_SYNTAX: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 #: What to do about a 401 or 403, for whoever runs a command.
 REMEDY: Final = (
     f"{TOKEN}, or the file that {TOKEN_FILE} names, must hold a token with the scope that is needed; `muster token`"
-    " prints one of a local stack"
+    " prints one of a local stack, whose commands find it by themselves at http://127.0.0.1 alone"
 )
+
+
+class NoTokenError(Exception):
+    """The token that is to be sent cannot be had; the message is a sentence, and never repeats it."""
 
 
 class Bearer(httpx.Auth):
@@ -42,7 +51,7 @@ class Bearer(httpx.Auth):
         """Send the request with a token, where there is one for it.
 
         Raises:
-            OSError: the file that MUSTER_TOKEN_FILE names cannot be read.
+            NoTokenError: as `token_for`.
         """
         token = self.token_for(request.url)
         if token:
@@ -50,33 +59,70 @@ class Bearer(httpx.Auth):
         yield request
 
     def token_for(self, url: httpx.URL) -> str | None:
-        """The token for an address, read anew for each request."""
-        if token := os.environ.get(TOKEN):
-            return token.strip()
-        if file := os.environ.get(TOKEN_FILE):
-            return Path(file).read_text(encoding="utf-8").strip()
-        return self._own_token(url)
+        """The token for an address, read anew for each request.
 
-    def _own_token(self, url: httpx.URL) -> str | None:
+        Raises:
+            NoTokenError: the one that the environment names is none, or cannot be read; or the stack's issuer cannot.
+        """
+        if token := os.environ.get(TOKEN):
+            return _checked(token, TOKEN)
+        if file := os.environ.get(TOKEN_FILE):
+            return _checked(_read(Path(file)), f"{TOKEN_FILE} ({file})")
+        stack = running_stack(self._folder)
+        return self._own_token(stack) if stack and _trusts_its_own(stack) and _is_own(url, stack) else None
+
+    def _own_token(self, stack: Stack) -> str:
         now = utc_now()
-        if not self._is_own(url):
-            return None
         if self._made is None or self._made[1] - _RENEW_BEFORE <= now:
             try:
-                issuer = open_issuer(self._folder / ISSUER_FOLDER)
-            except NoIssuerError:
-                return None
-            token = issuer.token(subject=DEFAULT_SUBJECT, scopes=SCOPES, lifetime=_LIFETIME, now=now)
+                issuer = open_issuer(issuer_folder(self._folder))
+            except NoIssuerError as error:
+                raise NoTokenError(f"The local stack has no token: {error}") from error
+            token = issuer.token(
+                subject=DEFAULT_SUBJECT,
+                scopes=SCOPES,
+                lifetime=_LIFETIME,
+                now=now,
+                audience=stack.settings["AUTH_AUDIENCE"],
+            )
             self._made = token, now + _LIFETIME
         return self._made[0]
 
-    def _is_own(self, url: httpx.URL) -> bool:
-        stack = stack_file.read(self._folder)
-        if stack is None:
-            return False
-        own = (httpx.URL(stack.settings[name]) for name in ("PUBLIC_COMMAND_URL", "PUBLIC_QUERY_URL"))
-        return _origin(url) in {_origin(address) for address in own}
+
+def bearer_for(address: str) -> Bearer:
+    """The tokens for requests to this address.
+
+    Raises:
+        NoTokenError: as each request would, but before a command has begun anything.
+    """
+    found = Bearer()
+    found.token_for(httpx.URL(address))
+    return found
 
 
-def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
-    return url.scheme, url.host, url.port
+def _trusts_its_own(stack: Stack) -> bool:
+    """Whether the stack's APIs trust the stack's own issuer, and not another one or everybody."""
+    return stack.settings.get("AUTH_JWKS_FILE") == str(issuer_folder(Path(stack.folder)) / KEY_SET)
+
+
+def _is_own(url: httpx.URL, stack: Stack) -> bool:
+    """Whether an API of the stack listens there, whatever addresses it is told to give to others."""
+    ports = {value for name, value in stack.settings.items() if name.endswith("_API_PORT")}
+    return (url.scheme, url.host) == ("http", "127.0.0.1") and str(url.port or 80) in ports
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise NoTokenError(f"{TOKEN_FILE} names {file}, which cannot be read: {error.strerror or error}.") from error
+    except UnicodeDecodeError as error:
+        raise NoTokenError(f"{TOKEN_FILE} names {file}, which holds no token: it is no text.") from error
+
+
+def _checked(text: str, source: str) -> str:
+    token = text.strip()
+    if not _SYNTAX.fullmatch(token):
+        what = "a token is one word, without `Bearer` before it" if token else "it is empty"
+        raise NoTokenError(f"{source} holds no token: {what}.")
+    return token

@@ -12,10 +12,10 @@ import typer
 from chassis.access.caller import InvalidActorError, encode_actor
 from chassis.clock import utc_now
 from cli.access.scopes import SCOPES
-from cli.stack.discovery import stack_folder
-from cli.stack.settings import ISSUER_FOLDER
+from cli.stack.discovery import issuer_folder, stack_folder
 from cli.terminal.output import fail, say
-from local_stack.issuer import NoIssuerError, open_issuer
+from local_stack.issuer import open_issuer
+from local_stack.issuer_files import NoIssuerError
 
 DEFAULT_SUBJECT: Final = "operator"
 _LIFETIME: Final = re.compile(r"(?P<number>[1-9]\d{0,5})(?P<unit>[smhd])")
@@ -40,9 +40,10 @@ def token(
     except InvalidActorError as error:
         fail(f"--sub {error}: no service would accept the token.", code=2)
     try:
-        opened = open_issuer(issuer or stack_folder() / ISSUER_FOLDER)
+        opened = open_issuer(issuer or issuer_folder(stack_folder()))
     except NoIssuerError as error:
-        fail(f"No token: {error}. A local stack makes its own: start it with `make up` or `muster up`.")
+        start = "" if issuer else " A local stack makes its own: start it with `make up` or `muster up`."
+        fail(f"No token: {error}{start}")
     say(opened.token(subject=sub, scopes=scope.split(), lifetime=lifetime, now=utc_now(), audience=audience))
 
 

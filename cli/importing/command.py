@@ -20,6 +20,9 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from chassis.lifecycle import freeze_loaded_objects
+from chassis.settings import load
+from cli.access.address import CommandApiAddress, http_url
+from cli.access.bearer import NoTokenError
 from cli.importing.progress import ImportProgress, starting_point
 from cli.importing.rejects import Rejects
 from cli.importing.sending import GaveUpError, Import, open_client
@@ -30,23 +33,19 @@ CHUNKS_BETWEEN_COLLECTIONS: Final = 16
 _STDIN: Final = "-"
 
 
-def _http_url(text: str) -> str:
-    """Refuse what is no HTTP address at once; it would be tried for a minute otherwise."""
+def _http_url(text: str | None) -> str | None:
     try:
-        url = httpx.URL(text)
-    except httpx.InvalidURL as error:
-        raise typer.BadParameter(f"{text!r} is no URL: {error}") from error
-    if url.scheme not in {"http", "https"} or not url.host:
-        raise typer.BadParameter(f"{text!r} is no http or https URL, such as http://127.0.0.1:8000")
-    return text
+        return text and http_url(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} {error}") from error
 
 
 def import_file(
     file: Annotated[str, typer.Argument(help="NDJSON, one user a line; - reads standard input.")],
     *,
     url: Annotated[
-        str, typer.Option(help="The command API.", envvar="PUBLIC_COMMAND_URL", callback=_http_url)
-    ] = "http://127.0.0.1:8000",
+        str | None, typer.Option(help="The command API; goes before PUBLIC_COMMAND_URL.", callback=_http_url)
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue where the last import of this file stopped.")
     ] = False,
@@ -56,16 +55,25 @@ def import_file(
     """Import users; exit code 1 if any line was refused or the import did not reach its end."""
     if file == _STDIN and resume:
         fail("Standard input cannot be resumed; give a file.", code=2)
+    address = url or load(CommandApiAddress).public_command_url
     name = Path("stdin" if file == _STDIN else file)
     with ExitStack() as stack:
+        client = stack.enter_context(_client(address))
         source = sys.stdin.buffer if file == _STDIN else _open(stack, name)
         progress_file = None if file == _STDIN else name.with_name(name.name + ".import.json")
         progress = starting_point(source, progress_file, resume=resume)
         refused = stack.enter_context(Rejects(rejects or name.with_name(name.name + ".rejects.ndjson"), append=resume))
-        client = stack.enter_context(open_client(url))
         bar = stack.enter_context(_bar(progress, quiet=as_json))
         complete = _send_all(Import(source, client, progress, progress_file, refused), bar)
     _report(progress, refused, complete=complete, as_json=as_json, resumable=progress_file is not None)
+
+
+def _client(address: str) -> httpx.Client:
+    """Return a client that has a token to send, before anything is written."""
+    try:
+        return open_client(address)
+    except NoTokenError as error:
+        fail(str(error), code=2)
 
 
 def _open(stack: ExitStack, path: Path) -> BinaryIO:
@@ -82,7 +90,7 @@ def _send_all(work: Import, bar: Progress) -> bool:
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)  # noqa: T201 - the answer of a command
         return False
-    except (GaveUpError, OSError) as error:
+    except (GaveUpError, NoTokenError, OSError) as error:
         print(_explain(error), file=sys.stderr)  # noqa: T201 - the answer of a command
         return False
     return True

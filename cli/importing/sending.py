@@ -13,7 +13,7 @@ import httpx
 
 from chassis.lifecycle import Backoff
 from chassis.postgres.database import describe
-from cli.access.bearer import REMEDY, Bearer
+from cli.access.bearer import REMEDY, bearer_for
 from cli.importing.chunks import LONGEST_LINE_BYTES, Chunk, read_chunks
 from cli.importing.progress import ImportProgress
 from cli.importing.rejects import Rejects
@@ -46,9 +46,13 @@ class _UnfinishedError(Exception):
 
 
 def open_client(url: str) -> httpx.Client:
-    """Return a client of the command API at this address, which sends a token with each request."""
+    """Return a client of the command API at this address, which sends a token with each request.
+
+    Raises:
+        NoTokenError: the token cannot be had; a request may find so later.
+    """
     timeout = httpx.Timeout(BATCH_SECONDS, connect=CONNECT_SECONDS)
-    return httpx.Client(base_url=url, timeout=timeout, trust_env=False, auth=Bearer())
+    return httpx.Client(base_url=url, timeout=timeout, trust_env=False, auth=bearer_for(url))
 
 
 @dataclass(slots=True)

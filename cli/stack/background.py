@@ -20,7 +20,9 @@ from rich.table import Table
 
 from cli.stack.contents import TIMINGS_FILE, require_own
 from cli.stack.foreground import CHOOSE_ANOTHER, UpOptions, explaining_errors, mark_as_ours
+from cli.stack.screen import Screen
 from cli.stack.settings import ALL_PARTS
+from cli.stack.suggestions import suggestions
 from cli.terminal.output import print_json
 from local_stack import stack_file
 from local_stack.folder import RESET, Owner, has_lock_open, owned_folder, owner
@@ -73,8 +75,9 @@ def _detach(options: UpOptions, program: Program, console: Console) -> int:
             console.print(file.read().decode(errors="replace").strip(), markup=False, soft_wrap=True)
         return process.returncode or 1
     _show(console, stack, dict.fromkeys([entry.name for entry in stack.processes], True))
+    Screen(console).suggest(suggestions(options.folder, stack.settings, options.only))
     console.print(
-        f"It runs in the background: `muster up --stop` ends it, `muster logs` shows its output ({log}).",
+        f"\nIt runs in the background: `muster up --stop` ends it, `muster logs` shows its output ({log}).",
         soft_wrap=True,
     )
     return 0

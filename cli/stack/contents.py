@@ -12,8 +12,9 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
-from cli.stack.settings import ISSUER_FOLDER, PARTS, SECRETS_FILE
-from local_stack import stack_file
+from cli.stack.discovery import ISSUER_FOLDER
+from cli.stack.settings import PARTS, SECRETS_FILE
+from local_stack import issuer_files, stack_file
 from local_stack.errors import ForeignDataError
 from local_stack.folder import LOCK_FILE
 from local_stack.postgres.data import STAGING, has_cluster, is_half_made
@@ -35,9 +36,7 @@ FOLDERS: Final[dict[str, tuple[str, ...]]] = {
     "postgres": ("data", "password", ".password-????????", f"{STAGING}*"),
     "kafka": ("data", "server.properties", "recovery.properties", "recovery.log", "hs_err_pid*.log"),
     ISSUER_FOLDER: tuple(
-        f"{prefix}{name}{suffix}"
-        for name in ("private.pem", "jwks.json", "issuer.json")
-        for prefix, suffix in (("", ""), (".", "-????????"))
+        f"{prefix}{name}{suffix}" for name in issuer_files.FILES for prefix, suffix in (("", ""), (".", "-????????"))
     ),
     "logs": tuple(f"{name}.log{old}" for name in (*PARTS, *_OTHER_LOGS) for old in ("", ".1")),
 }

@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import platformdirs
 import typer
 from dotenv import dotenv_values
 
+if TYPE_CHECKING:
+    from local_stack.stack_file import Stack
+
 #: Where `muster up` keeps the stack of a checkout, unless MUSTER_FOLDER or --folder names another place.
 DEFAULT_FOLDER: Final = Path(".local")
+#: In the stack's folder: its own issuer of tokens.
+ISSUER_FOLDER: Final = "issuer"
 #: Names the folder of the local stack, for every command.
 FOLDER_VARIABLE: Final = "MUSTER_FOLDER"
 
@@ -42,16 +47,26 @@ def stack_folder(folder: Path | None = None) -> Path:
     return Path(folder or os.environ.get(FOLDER_VARIABLE) or default_folder()).absolute()
 
 
+def issuer_folder(folder: Path) -> Path:
+    """Return where the stack on a folder keeps its own issuer of tokens."""
+    return folder / ISSUER_FOLDER
+
+
+def running_stack(folder: Path) -> Stack | None:
+    """Return the stack that runs on the folder; None where there is none."""
+    try:
+        from local_stack import stack_file  # noqa: PLC0415 - only the extra `local` brings its packages
+    except ImportError:
+        return None
+    return stack_file.read(folder)
+
+
 def use_local_stack() -> bool:
     """Take the settings of the stack that runs here, unless a server is named; tell whether they were taken."""
     dotenv = dotenv_values(".env")
     if any(given.get(name) or given.get(f"{name}_FILE") for name in _SERVERS for given in (os.environ, dotenv)):
         return False
-    try:
-        from local_stack import stack_file  # noqa: PLC0415 - only the extra `local` brings its packages
-    except ImportError:
-        return False
-    stack = stack_file.read(stack_folder())
+    stack = running_stack(stack_folder())
     if stack is None:
         return False
     for name in stack.settings:

@@ -8,7 +8,6 @@ second one makes it faster. A stack that cannot start, or cannot go on, exits 1 
 import asyncio
 import json
 import os
-import shlex
 import signal
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -23,14 +22,14 @@ from rich.console import Console
 
 from cli.stack.conditions import remedy, require_clock, require_space
 from cli.stack.contents import TIMINGS_FILE, mark, require_own
-from cli.stack.discovery import FOLDER_VARIABLE, default_folder
-from cli.stack.local_stack import LocalStack, muster
+from cli.stack.local_stack import LocalStack
 from cli.stack.screen import Screen
 from cli.stack.settings import ALL_PARTS, Ports
+from cli.stack.suggestions import suggestions
 from local_stack import stack_file
 from local_stack.errors import ChildFailedError, LocalStackError
 from local_stack.folder import Ownership, end_orphans, owned_folder
-from local_stack.ports import LOCALHOST, require_free
+from local_stack.ports import require_free
 from local_stack.processes.preloaded import Program
 
 #: Sent by Ctrl-C, by whoever runs us, and by a terminal that is closed.
@@ -148,7 +147,9 @@ def _announce(stack: LocalStack, screen: Screen) -> None:
     stack.ready(datetime.now(UTC))
     timings = {"ready_seconds": round(screen.age, 3), "steps": screen.timings()}
     (stack.folder / TIMINGS_FILE).write_text(json.dumps(timings, indent=2) + "\n", encoding="utf-8")
-    screen.ready(stack.entries(), stack.logs, suggestions(stack))
+    screen.ready(stack.entries(), stack.logs)
+    screen.suggest(suggestions(stack.folder, stack.settings, stack.only))
+    screen.console.print("\nCtrl-C stops everything; the data stays.")
 
 
 async def _ended_before(stop: asyncio.Task[bool], start: Coroutine[Any, Any, None]) -> bool:
@@ -199,23 +200,3 @@ def _sweep(folder: Path, ownership: Ownership, console: Console) -> None:
 def _part_of(option: str) -> str:
     part = option.removeprefix("--").removesuffix("-port")
     return {"command": "command-api", "query": "query-api"}.get(part, part)
-
-
-def suggestions(stack: LocalStack) -> list[tuple[str, str]]:
-    """Return commands worth trying with what runs, each after a description."""
-    person = '{"email": "ada@example.com", "username": "ada", "password": "correct horse"}'
-    command, query = f"http://{LOCALHOST}:{stack.ports.command}", f"http://{LOCALHOST}:{stack.ports.query}"
-    demo = "make demo" if Path("Makefile").exists() else shlex.join([*muster().command, "demo"])
-    elsewhere = stack.folder != default_folder().absolute()
-    here = f"{FOLDER_VARIABLE}={shlex.quote(str(stack.folder))} " if elsewhere else ""
-    if stack.only != ALL_PARTS:
-        variables = shlex.quote(str(stack.folder / stack_file.ENVIRONMENT_FILE))
-        muster_here = shlex.join([*muster().command, "serve", "command"])
-        return [("run a process of your own against it", f"(set -a; . {variables}; {muster_here})")]
-    bearer = '-H "Authorization: Bearer $TOKEN"'
-    return [
-        ("get a token that opens everything", f"TOKEN=$({here}{shlex.join([*muster().command, 'token'])})"),
-        ("register a user", f"curl -i {command}/users {bearer} -H 'Content-Type: application/json' -d '{person}'"),
-        ("read the users", f"curl -s {query}/users {bearer}"),
-        ("watch users travel through Kafka", here + demo),
-    ]

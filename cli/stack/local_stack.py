@@ -82,7 +82,7 @@ class LocalStack:
         self._started_at = started_at
         self.only = only
         self.logs = folder / "logs"
-        self._settings: dict[str, str] = {}
+        self.settings: dict[str, str] = {}
         self._ready_at: datetime | None = None
         self._migrated = asyncio.Event()  # set also where there is nothing to migrate
         self._watchdog = Watchdog()
@@ -102,7 +102,7 @@ class LocalStack:
 
     def plan(self) -> None:
         """Make the settings and every process; start nothing."""
-        self._settings = stack_settings(self.folder, self.ports, self.postgres.address)
+        self.settings = stack_settings(self.folder, self.ports, self.postgres.address)
         if self._program.modules and self.only & SERVICES:
             self._preloaded = Preloaded(self._program, self._environment(), self.folder, self.logs / "imports.log")
         every = [
@@ -160,7 +160,7 @@ class LocalStack:
                 started_at=_rfc3339(self._started_at),
                 ready_at=_rfc3339(self._ready_at) if self._ready_at else None,
                 folder=str(self.folder),
-                settings=self._settings,
+                settings=self.settings,
                 processes=self.entries(),
             )
         )
@@ -170,7 +170,7 @@ class LocalStack:
         entries = [
             self._entry(self.postgres, self.ports.postgres, None, {}),
             self._entry(self.kafka, self.ports.kafka, None, {}),
-            *(self._entry(process, process.port, process.url, self._settings) for process in self.processes),
+            *(self._entry(process, process.port, process.url, self.settings) for process in self.processes),
         ]
         return [entry for entry in entries if entry is not None]
 
@@ -256,7 +256,7 @@ class LocalStack:
         )
 
     def _environment(self) -> Mapping[str, str]:
-        return process_environment(self.folder, self._settings)
+        return process_environment(self.folder, self.settings)
 
     def _entry(self, child: Child, port: int, url: str | None, settings: Mapping[str, str]) -> ProcessEntry | None:
         pid = child.pid

@@ -30,7 +30,7 @@ def reset(
     folder: FolderOption = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Delete users, events, secrets and logs of the local stack, after asking; downloads are kept."""
+    """Delete users, events, secrets, issuer and logs of the local stack, after asking; downloads are kept."""
     where = stack_folder(folder)
     if is_empty_of_stacks(where):
         say(f"There is no stack's data in {where}.")
@@ -62,7 +62,7 @@ def _ask(folder: Path, *, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         fail("Nothing was deleted: say --yes where nobody can be asked.")
-    if not typer.confirm(f"Delete all users, events, secrets and logs of the stack in {folder}?"):
+    if not typer.confirm(f"Delete all users, events, secrets, the issuer and the logs of the stack in {folder}?"):
         fail("Nothing was deleted.")
 
 

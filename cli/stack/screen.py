@@ -135,8 +135,8 @@ class Screen:
         """Show a message that says what is wrong and what to do."""
         self.console.print(f"[bold red]✗[/] {escape(message)}", soft_wrap=True, highlight=False)
 
-    def ready(self, entries: Sequence[ProcessEntry], logs: Path, commands: Sequence[tuple[str, str]]) -> None:
-        """Show what runs where, how long each step took, and what to try."""
+    def ready(self, entries: Sequence[ProcessEntry], logs: Path) -> None:
+        """Show what runs where, and how long each step took."""
         table = Table("", "where", "process", title=f"Muster is ready after {self.age:.1f} s", title_style="bold")
         for entry in entries:
             table.add_row(entry.name, entry.where, str(entry.pid))
@@ -144,10 +144,12 @@ class Screen:
         parts = (f"{name} {taken:.1f} s" for name, taken in self.durations.items())
         self.console.print(f"[dim]{' · '.join(parts)}[/]", soft_wrap=True, highlight=False)
         self.console.print(f"[dim]Logs are in {escape(str(logs))}[/]", soft_wrap=True, highlight=False)
+
+    def suggest(self, commands: Sequence[tuple[str, str]]) -> None:
+        """Show commands worth trying, each after what it does."""
         self.console.print("\nTry, in another terminal:")
         for what, command in commands:
-            self.console.print(f"  [dim]# {what}[/]\n  {escape(command)}", soft_wrap=True, highlight=False)
-        self.console.print("\nCtrl-C stops everything; the data stays.")
+            self.console.print(f"  [dim]# {escape(what)}[/]\n  {escape(command)}", soft_wrap=True, highlight=False)
 
     async def follow(self, name: str, log: Path) -> None:
         """Show a process's log as it grows, until cancelled."""

@@ -1,7 +1,8 @@
 """The parts of a local stack, their ports, and the settings that point its processes at its servers and each other.
 
 A process inherits the environment of the person at the terminal (so `WORKERS=4 make up` works), without the variables
-that would point it at other servers. It runs in the data folder, where it finds no `.env` of a checkout.
+that would point it at other servers. What that environment says goes before what the stack would choose, but for where
+servers are and who listens where. A process runs in the data folder, where it finds no `.env` of a checkout.
 """
 
 import json
@@ -11,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from cli.stack.discovery import FOLDER_VARIABLE
+from cli.stack.discovery import FOLDER_VARIABLE, issuer_folder
 from local_stack.folder import MARK_VARIABLE
+from local_stack.issuer_files import KEY_SET, has_issuer, read_description
 from local_stack.ports import LOCALHOST
 from local_stack.postgres.server import ServerAddress
 from local_stack.private_file import write_private
@@ -22,8 +24,6 @@ COMMAND_DATABASE = "muster_command"
 QUERY_DATABASE = "muster_query"
 
 SECRETS_FILE = "secrets.json"
-#: The stack's own issuer of tokens.
-ISSUER_FOLDER = "issuer"
 
 #: What a stack makes for itself, once: cursors and stored answers depend on it.
 SECRETS: Final = ("IDEMPOTENCY_SECRET", "CURSOR_KEYS")
@@ -76,7 +76,16 @@ class Ports:
 
 
 def stack_settings(folder: Path, ports: Ports, postgres: ServerAddress) -> dict[str, str]:
-    """Return the settings with which any Muster command uses this stack."""
+    """Return the settings with which any Muster command uses this stack.
+
+    Raises:
+        NoIssuerError: the stack's issuer is damaged.
+    """
+    chosen = {
+        "PUBLIC_COMMAND_URL": f"http://{LOCALHOST}:{ports.command}",
+        "PUBLIC_QUERY_URL": f"http://{LOCALHOST}:{ports.query}",
+        **_generated_secrets(folder),
+    }
     return {
         "POSTGRES_USER": postgres.user,
         "POSTGRES_PASSWORD": postgres.password,
@@ -87,14 +96,12 @@ def stack_settings(folder: Path, ports: Ports, postgres: ServerAddress) -> dict[
         "COMMAND_POSTGRES_DB": COMMAND_DATABASE,
         "QUERY_POSTGRES_DB": QUERY_DATABASE,
         "KAFKA_BOOTSTRAP_SERVERS": f"{LOCALHOST}:{ports.kafka}",
-        "PUBLIC_COMMAND_URL": f"http://{LOCALHOST}:{ports.command}",
-        "PUBLIC_QUERY_URL": f"http://{LOCALHOST}:{ports.query}",
         "COMMAND_API_PORT": str(ports.command),
         "QUERY_API_PORT": str(ports.query),
         "RELAY_HTTP_PORT": str(ports.relay),
         "PROJECTORS_HTTP_PORT": str(ports.projectors),
-        **_generated_secrets(folder),
-        **_access(folder / ISSUER_FOLDER),
+        **{name: os.environ.get(name) or value for name, value in chosen.items()},
+        **_access(issuer_folder(folder)),
         FOLDER_VARIABLE: str(folder),
     }
 
@@ -103,21 +110,25 @@ def stack_settings(folder: Path, ports: Ports, postgres: ServerAddress) -> dict[
 _TRUE: Final = frozenset({"1", "true", "t", "yes", "y", "on"})
 
 
-def _access(issuer: Path) -> dict[str, str]:
+def _access(own: Path) -> dict[str, str]:
     """Return whose tokens open the APIs: the stack's own issuer's, made once, unless the environment says otherwise."""
-    if os.environ.get("AUTH_ISSUER") or os.environ.get("AUTH_DISABLED", "").lower() in _TRUE:
-        return {name: value for name, value in os.environ.items() if name.startswith("AUTH_")}
-    if not (issuer / "private.pem").exists():
+    given = {name: value for name, value in os.environ.items() if name.startswith("AUTH_") and value}
+    if "AUTH_JWKS_FILE" in given:  # relative to the terminal's folder; processes run in another one
+        given["AUTH_JWKS_FILE"] = str(Path(given["AUTH_JWKS_FILE"]).absolute())
+    if "AUTH_ISSUER" in given or is_open(given):
+        return given
+    if not has_issuer(own):
         from local_stack.issuer import init_issuer  # noqa: PLC0415 - a stack's first start alone pays for it
 
-        init_issuer(issuer)
-    description = json.loads((issuer / "issuer.json").read_text(encoding="utf-8"))
-    chosen = {
-        "AUTH_ISSUER": description["issuer"],
-        "AUTH_AUDIENCE": description["audience"],
-        "AUTH_JWKS_FILE": str(issuer / "jwks.json"),
-    }
-    return {name: os.environ.get(name) or value for name, value in chosen.items()}
+        init_issuer(own)
+    described = read_description(own)
+    keys = {} if "AUTH_JWKS_URL" in given else {"AUTH_JWKS_FILE": str(own / KEY_SET)}
+    return {"AUTH_ISSUER": described.issuer, "AUTH_AUDIENCE": described.audience, **keys, **given}
+
+
+def is_open(settings: Mapping[str, str]) -> bool:
+    """Tell whether these settings let everybody in."""
+    return settings.get("AUTH_DISABLED", "").lower() in _TRUE
 
 
 def process_environment(folder: Path, settings: Mapping[str, str]) -> dict[str, str]:

@@ -1,8 +1,10 @@
 """A user's journey through the whole of Muster, and what happens to it when parts die on the way."""
 
+import asyncio
 import json
 import os
 import signal
+import subprocess
 import time
 
 import httpx
@@ -11,7 +13,7 @@ import pytest
 
 from chassis.kafka.client import REQUEST_SECONDS
 from tests.acceptance.clients import Registered, read, register
-from tests.acceptance.stack import Stack
+from tests.acceptance.stack import Stack, clean_environment, run_muster
 from tests.waiting import until
 
 HTTP_SECONDS = 30
@@ -32,6 +34,35 @@ async def test_a_registered_user_is_read_back_from_the_query_api(stack: Stack) -
     assert answer.json() == user.document
     assert user.location == f"{stack.query_url}/users/{user.id}"
     assert listed.json()["data"][0] == user.document
+
+
+async def test_the_last_lines_of_the_screen_work_when_pasted_into_another_terminal(stack: Stack) -> None:
+    lines = [line.strip() for line in stack.screen.partition("Try, in another terminal:")[2].splitlines()]
+    [token, registers, reads] = [line for line in lines if line.startswith(("TOKEN=", "curl "))]
+    done = await asyncio.create_subprocess_exec(
+        *("sh", "-ec", f"{token}\n{registers} --silent\necho\n{reads}"),
+        cwd=stack.folder.parent,
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+    )
+    out, _ = await done.communicate()
+
+    registered, _, listed = out.decode().rpartition("\n")
+    assert registered.startswith("HTTP/1.1 201"), registered
+    assert "data" in json.loads(listed)
+
+
+async def test_an_import_finds_address_and_token_of_the_stack(stack: Stack) -> None:
+    users = stack.folder.parent / "users.ndjson"
+    users.write_text('{"email": "imported@example.com", "username": "imported", "password": "correct horse"}\n')
+    code, out, err = await run_muster(
+        *("import", str(users), "--json"),
+        environment=clean_environment() | {"MUSTER_FOLDER": str(stack.folder)},
+        folder=stack.folder.parent,
+    )
+
+    assert code == 0, err
+    assert json.loads(out)["created"] == 1
 
 
 async def test_the_demo_shows_every_users_event_and_read(stack: Stack) -> None:

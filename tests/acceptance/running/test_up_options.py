@@ -49,6 +49,7 @@ async def test_a_stack_behind_is_started_shown_used_ended_and_reset(folder: Path
     try:
         code, out, err = await muster("up", "--detach", *stack.options)
         assert (code, "It runs in the background" in out) == (0, True), out + err
+        assert "TOKEN=$(" in out
 
         async with httpx.AsyncClient(timeout=HTTP_SECONDS) as http:
             user = await register(http, stack)

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from chassis.http.api import SHARED_PROBLEMS
 from chassis.settings import Settings, _aliases
+from cli.access.address import CommandApiAddress
 from cli.demo import DemoSettings
 from cli.main import COMMANDS, app
 from cli.topics import TopicsSettings
@@ -34,6 +35,7 @@ READERS: dict[str, type[Settings]] = {
     "projectors": ProjectorSettings,
     "topics": TopicsSettings,
     "demo": DemoSettings,
+    "import": CommandApiAddress,
 }
 
 

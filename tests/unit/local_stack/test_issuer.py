@@ -15,12 +15,12 @@ from chassis.http.problems import Problem
 from local_stack.issuer import (
     IssuerExistsError,
     LocalIssuer,
-    NoIssuerError,
     init_issuer,
     open_issuer,
     remove_older_keys,
     rotate,
 )
+from local_stack.issuer_files import NoIssuerError
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
 

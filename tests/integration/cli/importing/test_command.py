@@ -15,6 +15,7 @@ from uuid import RFC_4122
 import pytest
 from argon2 import PasswordHasher
 
+from chassis.postgres.database import connect, disconnect
 from chassis.settings import PostgresAddress
 from cli.importing.chunks import CHUNK_LINES, LONGEST_LINE_BYTES, line_id, with_id
 from tests.integration.command_api.conftest import Connection
@@ -30,6 +31,16 @@ RUN_SECONDS = 60
 async def api(command_database: PostgresAddress) -> AsyncIterator[ApiProcess]:
     async with api_process(command_database, OUTBOX_NOTIFY="false") as served:
         yield served
+
+
+@pytest.fixture
+async def database(command_database: PostgresAddress) -> AsyncIterator[Connection]:
+    """What is really there, seen from outside the API."""
+    connection = await connect(command_database, application="test")
+    try:
+        yield connection
+    finally:
+        await disconnect(connection)
 
 
 def line(name: str, **more: Any) -> str:
@@ -201,7 +212,7 @@ async def test_rejects_that_cannot_be_written_are_told_before_anything_is_sent(t
     file = tmp_path / "users.ndjson"
     file.write_bytes(b"{}\n")
 
-    code, _, err = await run(str(file), "--rejects", str(tmp_path / where))
+    code, _, err = await run(str(file), "--url", "http://127.0.0.1:1", "--rejects", str(tmp_path / where))
 
     assert (code, err.startswith("Cannot write"), "Traceback" in err) == (2, True, False), err
 

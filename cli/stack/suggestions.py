@@ -1,0 +1,52 @@
+"""The lines that `muster up` prints to be pasted into another terminal."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from cli.stack.discovery import FOLDER_VARIABLE, default_folder, issuer_folder
+from cli.stack.local_stack import muster
+from cli.stack.settings import ALL_PARTS, is_open
+from local_stack import stack_file
+from local_stack.issuer_files import KEY_SET, LOCAL_AUDIENCE
+from local_stack.ports import LOCALHOST
+
+_PERSON: Final = '{"email": "ada@example.com", "username": "ada", "password": "correct horse"}'
+
+
+def suggestions(folder: Path, settings: Mapping[str, str], only: frozenset[str]) -> list[tuple[str, str]]:
+    """Return commands worth trying with the stack on a folder, each after what it does."""
+    if only != ALL_PARTS:
+        variables = shlex.quote(str(folder / stack_file.ENVIRONMENT_FILE))
+        return [("run a process of your own against it", f"(set -a; . {variables}; {_muster('serve', 'command')})")]
+    elsewhere = folder != default_folder().absolute()
+    here = f"{FOLDER_VARIABLE}={shlex.quote(str(folder))} " if elsewhere else ""
+    demo = "make demo" if Path("Makefile").exists() else _muster("demo")
+    command, query = (f"http://{LOCALHOST}:{settings[f'{api}_API_PORT']}" for api in ("COMMAND", "QUERY"))
+    token, bearer, sends = _token(folder, settings, here)
+    return [
+        *token,
+        ("register a user", f"curl -i {command}/users {bearer}-H 'Content-Type: application/json' -d '{_PERSON}'"),
+        ("read the users", f"curl -s {query}/users {bearer}".rstrip()),
+        ("watch users travel through Kafka", f"{here}{sends}{demo}"),
+    ]
+
+
+def _token(folder: Path, settings: Mapping[str, str], here: str) -> tuple[list[tuple[str, str]], str, str]:
+    """The line that gets a token, curl's option that sends it, and what makes our own commands send it."""
+    if is_open(settings):
+        return [], "", ""
+    bearer = '-H "Authorization: Bearer $TOKEN" '
+    if settings.get("AUTH_JWKS_FILE") != str(issuer_folder(folder) / KEY_SET):
+        what = f"put a token of {settings['AUTH_ISSUER']} for {settings.get('AUTH_AUDIENCE')} in place of the dots"
+        return [(what, "TOKEN=...")], bearer, 'MUSTER_TOKEN="$TOKEN" '
+    audience = settings["AUTH_AUDIENCE"]
+    words = ("token",) if audience == LOCAL_AUDIENCE else ("token", "--audience", audience)
+    return [("get a token that opens everything", f"TOKEN=$({here}{_muster(*words)})")], bearer, ""
+
+
+def _muster(*words: str) -> str:
+    return shlex.join([*muster().command, *words])
