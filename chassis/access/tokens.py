@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from collections.abc import Collection
 from typing import Any, Final, NamedTuple
 
 from chassis.access.caller import Caller, InvalidActorError, encode_actor
+from chassis.strict_json import read_json
 
 #: Characters of a token; larger ones are no access tokens.
 LONGEST_TOKEN: Final = 8 * 1024
@@ -120,23 +120,12 @@ def _decode(part: str) -> bytes:
 
 def _object(raw: bytes, what: str) -> dict[str, Any]:
     try:
-        found = json.loads(raw.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
+        found = read_json(raw.decode("utf-8"))
+    except ValueError as error:
         raise InvalidTokenError(f"the {what} cannot be read: not JSON, or a member comes twice") from error
     if not isinstance(found, dict):
         raise InvalidTokenError(f"the {what} is no JSON object")
     return found
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a member comes twice")
-    return found
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
 
 
 def _is_access_token(kind: object) -> bool:

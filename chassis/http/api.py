@@ -28,7 +28,7 @@ from starlette.types import ASGIApp, Scope
 from chassis import __version__
 from chassis.access.guard import access_of
 from chassis.http.health import Health, HealthFirst
-from chassis.http.middleware import BodyLimit, Cors, LastResort, RequestContext
+from chassis.http.middleware import BodyLimit, Cors, LastResort, RequestContext, SingleHeaders
 from chassis.http.negotiation import accepts, require_media_type
 from chassis.http.problem_pages import problem_routes
 from chassis.http.problems import (
@@ -41,8 +41,10 @@ from chassis.http.problems import (
     answer_http_exception,
     answer_invalid_request,
     answer_problem,
+    repeated_member,
 )
 from chassis.http.protection import ACCESS_PROBLEMS, EXPOSED, Protection
+from chassis.strict_json import RepeatedMemberError, UnreadableJsonError, read_json
 
 #: A command or query body of ours is a few KiB (attributes at most 16); more is a mistake or an attack.
 BODY_BYTES = 64 * 1024
@@ -91,7 +93,9 @@ class StrictRoute(APIRoute):
                 if body_required or has_body(request):
                     require_media_type(request, media_types)
                 # Here, because FastAPI turns whatever goes wrong while it reads a body, too large included, into a 400.
-                refuse_other_encodings(await read_body(request))
+                body = await read_body(request)
+                if body:
+                    read_json_body(body)
             return await handler(request)
 
         return strict
@@ -114,14 +118,24 @@ async def read_body(request: Request) -> bytes:
         raise Problem(MALFORMED, "the body ended before its end") from error
 
 
-def refuse_other_encodings(body: bytes) -> None:
-    """Raise a 400 where JSON came in UTF-16 or UTF-32: RFC 8259, section 8.1, rules them out, and Python reads them.
+def read_json_body(body: bytes) -> Any:
+    """The JSON document that a body is; a byte order mark before it is passed over (RFC 8259, section 8.1).
 
-    A byte order mark before UTF-8 is passed over, as the section allows.
+    Raises:
+        Problem: malformed-request, it is no JSON in UTF-8; validation-error, naming the member that comes twice.
     """
     encoding = json.detect_encoding(body)
     if encoding not in {"utf-8", "utf-8-sig"}:
+        # The section rules the others out, and Python reads them.
         raise Problem(MALFORMED, f"the body looks like {encoding.upper()}; send JSON in UTF-8")
+    try:
+        return read_json(body.decode("utf-8-sig"))
+    except RepeatedMemberError as error:
+        raise repeated_member(error) from error
+    except UnreadableJsonError as error:
+        raise Problem(MALFORMED, f"the body {error}") from error
+    except UnicodeDecodeError as error:
+        raise Problem(MALFORMED, f"the body is not UTF-8 at byte {error.start + 1}; send JSON in UTF-8") from error
 
 
 def _is_list(annotation: object) -> bool:
@@ -231,6 +245,7 @@ def _middleware(
             )
         )
     stack.append(Middleware(LastResort, headers=description.headers))
+    stack.append(Middleware(SingleHeaders))
     # Ahead of the body: who may not come in is told so before anything of theirs is read.
     stack.extend(protection.middleware())
     stack.append(Middleware(BodyLimit, limit=description.body_limit))

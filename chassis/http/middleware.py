@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
+from typing import Final
 
 import structlog
 from prometheus_client import Counter, Histogram
@@ -17,7 +18,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from chassis.http.problems import CORS_REFUSED, INTERNAL, PAYLOAD_TOO_LARGE, Problem, problem_response
+from chassis.http.problems import CORS_REFUSED, INTERNAL, MALFORMED, PAYLOAD_TOO_LARGE, Problem, problem_response
 from chassis.telemetry import request_id
 
 log = structlog.get_logger("http")
@@ -152,6 +153,36 @@ class _Answer:
         _requests(method, self.status).inc()
         _seconds(method).observe(seconds)
         log.debug("http.answered", method=method, path=scope["path"], status=self.status, seconds=seconds)
+
+
+class SingleHeaders:
+    """Refuses a request in which a header comes twice that has one value: two readers could take either."""
+
+    #: Lists, which may come on several lines (RFC 9110, section 5.3), are not among them.
+    NAMES: Final = frozenset(
+        {
+            *(b"authorization", b"content-length", b"content-type", b"host", b"idempotency-key", b"origin"),
+            *(b"sec-fetch-site", b"traceparent", b"x-request-id"),
+        }
+    )
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Wrap `app`."""
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request.
+
+        Raises:
+            Problem: malformed-request, naming the header.
+        """
+        if scope["type"] == "http":
+            names = [name for name, _ in scope["headers"] if name in self.NAMES]
+            if len(names) > len(set(names)):
+                name = next(name for name in names if names.count(name) > 1).decode("ascii").title()
+                detail = "comes twice; send it once"
+                raise Problem(MALFORMED, f"{name}: {detail}", errors=[{"detail": detail, "header": name}])
+        await self.app(scope, receive, send)
 
 
 class BodyLimit:

@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
 
+from chassis.strict_json import RepeatedMemberError
 from chassis.telemetry import request_id
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
@@ -177,11 +178,6 @@ COMMON: tuple[ProblemType, ...] = (
     OTHER,
 )
 _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
-#: FastAPI's words for a body that it cannot read at all, and ours.
-_UNREADABLE = {
-    "There was an error parsing the body": "the body cannot be read as JSON in UTF-8: look at its encoding, how deep it"
-    " is nested, and how many digits its numbers have",
-}
 _BY_STATUS = {kind.status: kind for kind in reversed(COMMON)}
 
 
@@ -226,7 +222,7 @@ def answer_http_exception(request: Request, error: Exception) -> Response:
     """Exception handler for what Starlette and FastAPI raise themselves: 404, 405, 400 and the like."""
     assert isinstance(error, HTTPException)
     kind = _BY_STATUS.get(error.status_code, OTHER)
-    detail = _UNREADABLE.get(error.detail, error.detail) if kind in (OTHER, MALFORMED) else kind.meaning
+    detail = error.detail if kind in (OTHER, MALFORMED) else kind.meaning
     headers = {"Allow": ", ".join(_allowed(request))} if error.status_code == 405 else error.headers or {}
     problem = Problem(kind, detail, headers=headers)
     return problem_response(problem, instance=request.url.path, status=error.status_code)
@@ -251,15 +247,17 @@ def answer_invalid_request(request: Request, error: Exception) -> Response:
 
 def problem_from_validation(errors: Sequence[Any]) -> Problem:
     """The problem that pydantic's errors are; their locations begin with `body`, `query`, `path` or `header`."""
-    for entry in errors:
-        if entry["type"] == "json_invalid":
-            reason = entry.get("ctx", {}).get("error", "not JSON")
-            return Problem(MALFORMED, f"the body is not valid JSON: {reason}")
     details = [_field_error(entry) for entry in errors]
     first = details[0]
     where = first.get("pointer") or first.get("parameter") or first.get("header") or "body"
     more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
     return Problem(VALIDATION, f"{where}: {first['detail']}{more}", errors=details)
+
+
+def repeated_member(error: RepeatedMemberError) -> Problem:
+    """The 422 about a member of a JSON object that comes twice."""
+    pointer = json_pointer(error.path)
+    return Problem(VALIDATION, f"{pointer}: {error}", errors=[{"detail": str(error), "pointer": pointer}])
 
 
 def _field_error(entry: Any) -> FieldError:

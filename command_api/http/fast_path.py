@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from chassis.access.guard import access_of
 from chassis.http.api import StrictRoute
 from chassis.http.problems import problem_response
+from chassis.strict_json import read_json
 from command_api.http.errors import EXPLAINED, problem_of
 from command_api.http.headers import make_context
 
@@ -92,9 +93,9 @@ class FastPath:
             if command.body is not None or key is not None:
                 body = await _read_body(receive, messages)
             if command.body is not None:
-                arguments["command"] = command.body.validate_json(body)
+                arguments["command"] = command.body.validate_python(read_json(body.decode()))
         except ValueError:
-            # Pydantic's ValidationError is one, too. FastAPI finds it again and says what is wrong.
+            # So is pydantic's ValidationError. FastAPI finds it again and says what is wrong.
             return None
         opened = self._app.state.resources
         arguments["handlers"] = opened.handlers

@@ -24,7 +24,9 @@ from chassis.http.problems import (
     VALIDATION,
     Problem,
     problem_from_validation,
+    repeated_member,
 )
+from chassis.strict_json import RepeatedMemberError
 from command_api.http.dependencies import Context, Imports
 from command_api.http.openapi import EXAMPLE_ID, headers, import_parameters, problem_responses
 from command_api.imports.handlers import ImportHandlers, ImportSummary, LineResult
@@ -169,6 +171,8 @@ def _problem_of_line(error: LineError) -> Problem:
     match error:
         case UnreadableLineError():
             return Problem(MALFORMED, str(error))
+        case RepeatedMemberError():
+            return repeated_member(error)
         case ValidationError():
             entries = error.errors(include_url=False, include_input=False, include_context=False)
             return problem_from_validation([{**entry, "loc": ("body", *entry["loc"])} for entry in entries])

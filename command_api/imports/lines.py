@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from codecs import BOM_UTF8
 from collections.abc import Iterator
 from typing import Annotated, Final, Self, TypeAlias
@@ -10,6 +9,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema, model_validator
 
+from chassis.strict_json import RepeatedMemberError, UnreadableJsonError, read_json
 from command_api.passwords.formats import HASH_CHARACTERS, check
 from command_api.users.commands import RegistersUser
 from command_api.users.values import Password
@@ -55,8 +55,8 @@ class UnreadableLineError(ValueError):
     """The line is no JSON in UTF-8, or too long; says which."""
 
 
-#: Why a line is no user: it cannot be read, or some of its values are wrong.
-LineError: TypeAlias = UnreadableLineError | ValidationError
+#: Why a line is no user: it cannot be read, says something twice, or some of its values are wrong.
+LineError: TypeAlias = UnreadableLineError | RepeatedMemberError | ValidationError
 
 
 #: A line by its number, the first being 1: the user it is, or what is wrong with it.
@@ -89,23 +89,10 @@ def _read(line: bytes) -> ImportLine | LineError:
     if len(line) > LINE_BYTES:
         return UnreadableLineError(f"has {len(line)} bytes, {LINE_BYTES} at most")
     try:
-        return ImportLine.model_validate_json(line)
-    except ValidationError as error:
-        if error.errors(include_url=False, include_input=False, include_context=False)[0]["type"] == "json_invalid":
-            return _read_as_python_does(line)
-        return error
-
-
-def _read_as_python_does(line: bytes) -> ImportLine | LineError:
-    """Read a line by Python's parser, as POST /users reads its body.
-
-    It accepts half a surrogate pair, which the field's own check then refuses by name.
-    """
-    try:
-        document = json.loads(line.decode())
-    except (ValueError, RecursionError):
-        return UnreadableLineError("is not JSON in UTF-8")
-    try:
-        return ImportLine.model_validate(document)
-    except ValidationError as error:
+        return ImportLine.model_validate(read_json(line.decode()))
+    except UnicodeDecodeError:
+        return UnreadableLineError("is not UTF-8")
+    except UnreadableJsonError as error:
+        return UnreadableLineError(str(error))
+    except (RepeatedMemberError, ValidationError) as error:
         return error

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, ClassVar, Final
 
 from starlette.requests import Request
 
-from chassis.http.api import refuse_other_encodings
+from chassis.http.api import read_json_body
 from chassis.http.negotiation import require_media_type
-from chassis.http.problems import MALFORMED, VALIDATION, FieldError, Problem, json_pointer
+from chassis.http.problems import VALIDATION, FieldError, Problem, json_pointer
 from query_api.protocol.exchange import JSON_MEDIA_TYPE, Exchange, QueryAnswer
 from query_api.protocol.parameters import Parameter, Parameters
 from query_api.users.listing import UserList
@@ -41,23 +40,13 @@ class UserSearch:
         return await self._listing.answer_values(exchange, values)
 
 
-class _TwiceError(Exception):
-    """A member of the object comes twice."""
-
-
 def read_members(body: bytes, known: Parameters) -> dict[str, Any]:
     """The values of the parameters that are members of a JSON object, by name.
 
     Raises:
         Problem: 400, it is no JSON in UTF-8; 422 that lists every mistake, each with its pointer.
     """
-    refuse_other_encodings(body)
-    try:
-        document = json.loads(body, object_pairs_hook=_once, parse_constant=_no_constant)
-    except _TwiceError as error:
-        raise _wrong([{"detail": "comes twice; give it once", "pointer": json_pointer([str(error)])}]) from error
-    except (ValueError, RecursionError) as error:
-        raise Problem(MALFORMED, "the body is not valid JSON in UTF-8") from error
+    document = read_json_body(body)
     if not isinstance(document, dict):
         raise _wrong([{"detail": "must be a JSON object", "pointer": "#"}])
     errors: list[FieldError] = []
@@ -94,19 +83,6 @@ def _text(parameter: Parameter, value: Any) -> str:
     if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
         raise ValueError("must be Unicode text")
     return value
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise _TwiceError(name)
-        found[name] = value
-    return found
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
 
 
 def _wrong(errors: list[FieldError]) -> Problem:

@@ -1,6 +1,7 @@
 """Every error is a problem with a page of its own, whoever raises it, and nothing internal leaks."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from fastapi import FastAPI
 
 from chassis.http.api import BODY_BYTES
+from chassis.http.middleware import SingleHeaders
 from chassis.http.problems import COMMON
 from chassis.settings import PostgresAddress
 from command_api.app import create_app
@@ -49,8 +51,8 @@ BROTLI = {**JSON, "Content-Encoding": "br"}
         ("POST", "/users", {"content": b"[" * 40_000, "headers": JSON}, 400, "malformed-request"),
         ("POST", "/users", {"content": b"1" * 5000, "headers": JSON}, 400, "malformed-request"),
         ("POST", "/users", {"content": b"[]", "headers": JSON}, 422, "validation-error"),
-        ("POST", "/users", {"content": b"NaN", "headers": JSON}, 422, "validation-error"),
-        ("POST", "/users", {"content": b'{"x": Infinity}', "headers": JSON}, 422, "validation-error"),
+        ("POST", "/users", {"content": b"NaN", "headers": JSON}, 400, "malformed-request"),
+        ("POST", "/users", {"content": b'{"x": Infinity}', "headers": JSON}, 400, "malformed-request"),
         ("POST", "/users", {"content": b'{"\\ud800": 1}', "headers": JSON}, 422, "validation-error"),
         ("POST", "/users?x=1", {"json": registration("ann")}, 422, "validation-error"),
         ("DELETE", "/users/7", {}, 422, "validation-error"),
@@ -91,6 +93,49 @@ async def test_405_names_the_methods_of_every_route_at_the_address(
 
     problem(refused, 405, "method-not-allowed")
     assert refused.headers["allow"] == allowed
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "content", "pointer"),
+    [
+        ("POST", "/users", b'{"email": "a@example.com", "username": "a", "email": "b@example.com"}', "#/email"),
+        (
+            "PATCH",
+            "/users/0192f0c1-7a3e-7c4e-9d53-0a6f1d1c2b3a/profile",
+            b'{"attributes": {"a": {"b": 1, "b": 2}}}',
+            "#/attributes/a/b",
+        ),
+        (
+            "POST",
+            "/users/import",
+            b'{"email": "a@example.com", "attributes": {"a/b": 1, "a/b": 2}}',
+            "#/attributes/a~1b",
+        ),
+    ],
+)
+async def test_a_member_that_comes_twice_is_named(
+    api: httpx.AsyncClient, method: str, path: str, content: bytes, pointer: str
+) -> None:
+    headers = {"Content-Type": "application/x-ndjson"} if "import" in path else JSON
+    answer = await api.request(method, path, content=content, headers=headers)
+
+    explained = json.loads(answer.text.partition("\n")[0])
+    explained = explained.get("problem", explained)
+    assert (explained["type"], explained["status"]) == ("/problems/validation-error", 422)
+    assert explained["errors"] == [{"detail": "comes twice; give it once", "pointer": pointer}]
+
+
+@pytest.mark.parametrize("name", sorted(SingleHeaders.NAMES))
+async def test_a_header_of_one_value_that_comes_twice_is_named_and_changes_nothing(
+    api: httpx.AsyncClient, database: Connection, name: bytes
+) -> None:
+    body = json.dumps(registration("ann")).encode()
+    given = [(b"content-type", b"application/json"), (name, b"x"), (name, b"x")]
+    answer = await api.post("/users", content=body, headers=given)
+
+    explained = problem(answer, 400, "malformed-request")
+    assert explained["errors"] == [{"detail": "comes twice; send it once", "header": name.decode().title()}]
+    assert await database.fetchval("SELECT count(*) FROM users") == 0
 
 
 async def test_a_body_of_unknown_length_is_cut_off_at_the_limit(api: httpx.AsyncClient) -> None:

@@ -188,7 +188,7 @@ async def test_a_byte_order_mark_before_the_first_line_is_passed_over(api: httpx
     results = await send(api, BOM_UTF8 + json.dumps(line("ann")).encode(), BOM_UTF8 + json.dumps(line("bob")).encode())
 
     assert [result.get("status") for result in results] == ["created", "failed", None]
-    assert results[1]["problem"]["detail"] == "is not JSON in UTF-8"
+    assert results[1]["problem"]["detail"].startswith("is not JSON: Unexpected UTF-8 BOM")
 
 
 async def test_empty_lines_are_passed_over_but_counted(api: httpx.AsyncClient) -> None:

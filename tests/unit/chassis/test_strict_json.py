@@ -1,0 +1,44 @@
+"""JSON in which each member comes once."""
+
+import pytest
+
+from chassis.strict_json import RepeatedMemberError, UnreadableJsonError, read_json
+
+
+def test_a_document_is_read() -> None:
+    assert read_json('{"a": [1, {"b": null}], "c": {"a": "ü"}}') == {"a": [1, {"b": None}], "c": {"a": "ü"}}
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ('{"a": 1, "a": 1}', ["a"]),
+        ('{"a": 1, "\\u0061": 2}', ["a"]),
+        ('{"a": [0, {"b": {"c": 1, "d": 2, "c": 3}}]}', ["a", 1, "b", "c"]),
+        # What an outer repetition drops cannot be pointed at, so the outer one is.
+        ('{"a": {"b": 1, "b": 2}, "a": 1}', ["a"]),
+        ("[" * 500 + '{"a": 1, "a": 1}' + "]" * 500, [*[0] * 500, "a"]),
+    ],
+)
+def test_a_member_that_comes_twice_is_pointed_at(text: str, path: list[str | int]) -> None:
+    with pytest.raises(RepeatedMemberError, match="comes twice") as caught:
+        read_json(text)
+
+    assert caught.value.path == path
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "is not JSON: Expecting value at character 1"),
+        ('{"a": NaN}', "is not JSON: NaN is no JSON"),
+        ('{"a": -Infinity}', "is not JSON: -Infinity is no JSON"),
+        ("[" * 100_000, "is nested too deeply"),
+        ("1" * 5000, "has a number of too many digits"),
+    ],
+)
+def test_what_is_no_json_of_ours_says_why(text: str, why: str) -> None:
+    with pytest.raises(UnreadableJsonError) as caught:
+        read_json(text)
+
+    assert str(caught.value).startswith(why)
