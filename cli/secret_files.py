@@ -13,7 +13,8 @@ from typing import Annotated, Final
 import typer
 
 from cli.terminal.output import fail, say
-from local_stack.issuer import KEY_SET, local_issuer
+from local_stack.issuer import kept_issuer
+from local_stack.issuer_files import KEY_SET, NoIssuerError
 from local_stack.private_file import write_private
 from local_stack.secret_values import make_secret
 
@@ -35,6 +36,8 @@ def secrets(folder: Annotated[Path, typer.Argument(help="Where the parts' folder
     """Make all secrets, keys and passwords that are missing, a file each; harmless to repeat."""
     try:
         made = make_secrets(folder)
+    except NoIssuerError as error:
+        fail(str(error))
     except OSError as error:
         fail(f"{error.filename or folder} cannot be written ({error.strerror}): let this user write it.")
     say(f"{folder}: " + (f"{', '.join(made)} written" if made else "all there"))
@@ -45,9 +48,10 @@ def make_secrets(folder: Path) -> list[str]:
 
     Raises:
         OSError: the folder cannot be read or written.
+        NoIssuerError: the issuer that is there is damaged.
     """
     made = [name for name, parts in HOLDERS.items() if _keep([folder / part / name for part in parts])]
-    key_set = (local_issuer(folder / ISSUER).folder / KEY_SET).read_text(encoding="utf-8")
+    key_set = (kept_issuer(folder / ISSUER).folder / KEY_SET).read_text(encoding="utf-8")
     for part in TRUSTING:
         _write(folder / part / KEY_SET, key_set)
     return made

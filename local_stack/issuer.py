@@ -137,6 +137,16 @@ def remove_older_keys(folder: Path) -> LocalIssuer:
     return issuer
 
 
+def kept_issuer(folder: Path) -> LocalIssuer:
+    """The issuer in the folder, made where there is none.
+
+    Raises:
+        NoIssuerError: the one that is there cannot be read.
+        OSError: the folder cannot be written.
+    """
+    return open_issuer(folder) if has_issuer(folder) else init_issuer(folder)
+
+
 def _listed(folder: Path) -> list[PublicKey]:
     try:
         keys: list[PublicKey] = json.loads((folder / KEY_SET).read_text(encoding="utf-8"))["keys"]

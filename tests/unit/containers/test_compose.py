@@ -12,7 +12,7 @@ from cli.processes.serve import REQUEST_GRACE_SECONDS
 from cli.secret_files import HOLDERS, ISSUER, TRUSTING, make_secrets
 from cli.topics import TopicsSettings
 from command_api.settings import CommandApiSettings
-from local_stack.issuer import KEY_SET
+from local_stack.issuer_files import KEY_SET
 from local_stack.kafka.jars import KAFKA_VERSION
 from local_stack.postgres.server import MAJOR
 from outbox.settings import RelaySettings
