@@ -107,8 +107,7 @@ def _variables(prefix: str) -> Any:
 
     database = Field(validation_alias=f"{prefix}_POSTGRES_DB", min_length=1, examples=[f"muster_{prefix.lower()}"])
     fields: dict[str, Any] = {
-        "user": (str, shared("POSTGRES_USER", min_length=1, examples=["muster"])),
-        "password": (SecretStr, shared("POSTGRES_PASSWORD", examples=["a-long-secret"])),
+        **_login(prefix),
         "server": (str, shared("POSTGRES_SERVER", min_length=1, examples=["127.0.0.1"])),
         "port": (int, shared("POSTGRES_PORT", 5432, ge=1, le=65535, examples=[5432])),
         "db": (str, database),
@@ -128,6 +127,26 @@ def _variables(prefix: str) -> Any:
     }
     named = {f"{prefix.lower()}_postgres_{name}": field for name, field in fields.items()}
     return create_model(f"{prefix.title()}Variables", __base__=Settings, __module__=__name__, **named)
+
+
+def _login(*prefixes: str) -> dict[str, Any]:
+    """The fields of who connects: by the first prefix that is given, else without one."""
+
+    def first(name: str, **constraints: Any) -> Any:
+        return Field(validation_alias=AliasChoices(*(f"{prefix}_{name}" for prefix in prefixes), name), **constraints)
+
+    return {
+        "user": (str, first("POSTGRES_USER", min_length=1, examples=["muster"])),
+        "password": (SecretStr, first("POSTGRES_PASSWORD", examples=["a-long-secret"])),
+    }
+
+
+def _as_role(role: str, database: type[Settings]) -> Any:
+    """The class of a database whose user is the role's: ROLE_POSTGRES_USER and _PASSWORD go before the database's."""
+    prefix = "command" if issubclass(database, CommandPostgres) else "query"
+    login = _login(role, prefix.upper())
+    named: dict[str, Any] = {f"{prefix}_postgres_{name}": field for name, field in login.items()}
+    return create_model(f"{role.title()}{prefix.title()}Login", __base__=database, __module__=__name__, **named)
 
 
 def _address(settings: Settings, prefix: str) -> PostgresAddress:
@@ -156,6 +175,34 @@ class QueryPostgres(_variables("QUERY"), Settings):  # type: ignore[misc] # as a
     def query_database(self) -> PostgresAddress:
         """Where it is."""
         return _address(self, "query")
+
+
+class RelayPostgres(_as_role("RELAY", CommandPostgres), CommandPostgres):  # type: ignore[misc] # made by a function
+    """The command database for the relay."""
+
+
+class ProjectorsPostgres(_as_role("PROJECTORS", QueryPostgres), QueryPostgres):  # type: ignore[misc] # as above
+    """The query database for the projectors."""
+
+
+class EventsPostgres(_as_role("EVENTS", QueryPostgres), QueryPostgres):  # type: ignore[misc] # as above
+    """The query database for the event API."""
+
+
+class OperatorCommandPostgres(_as_role("OPERATOR", CommandPostgres), CommandPostgres):  # type: ignore[misc] # as above
+    """The command database for an operator's commands."""
+
+
+class OperatorQueryPostgres(_as_role("OPERATOR", QueryPostgres), QueryPostgres):  # type: ignore[misc] # as above
+    """The query database for an operator's commands."""
+
+
+class OwnerCommandPostgres(_as_role("OWNER", CommandPostgres), CommandPostgres):  # type: ignore[misc] # as above
+    """The command database for migrations."""
+
+
+class OwnerQueryPostgres(_as_role("OWNER", QueryPostgres), QueryPostgres):  # type: ignore[misc] # as above
+    """The query database for migrations."""
 
 
 class Kafka(Settings):
@@ -267,6 +314,17 @@ def load(settings: type[S]) -> S:
         return settings()
     except ValidationError as error:
         raise SettingsError(explain(settings, error)) from None
+
+
+def variable(name: str) -> str | None:
+    """One variable as settings classes read it: from the environment or `.env`, itself or by NAME_FILE.
+
+    Raises:
+        SettingsError: the file cannot be read, or the value is given as well.
+    """
+    environment, dotenv = EnvSettingsSource(Settings), DotEnvSettingsSource(Settings)
+    read_files([name], environment, dotenv)
+    return environment.env_vars.get(name.lower()) or dotenv.env_vars.get(name.lower()) or None
 
 
 def explain(settings: type[Settings], error: ValidationError) -> list[str]:

@@ -42,6 +42,7 @@ COMMANDS: Final = {
     "issuer": Lazy("cli.access.issuer:app", "Keep an issuer of tokens in a folder."),
     "secrets": Lazy("cli.secret_files:secrets", "Make the secrets of an installation in containers, a file each."),
     "demo": Lazy("cli.demo:demo", "Register users, show their events, and read each back with its token."),
+    "roles": Lazy("cli.roles.command:roles", "Make the roles of a database with the least rights, or check them."),
     "migrate": Lazy("cli.migrate:migrate", "Migrate a database; harmless to repeat, safe while services run."),
     "topics": Lazy("cli.topics:topics", "Create the topics that are missing, check and configure the others."),
     "serve": Lazy("cli.processes.serve:app", "Serve one of the APIs."),

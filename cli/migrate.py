@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from sqlalchemy.exc import SQLAlchemyError
 
-from chassis.postgres.database import INFRASTRUCTURE_ERRORS, describe
-from chassis.settings import CommandPostgres, PostgresAddress, QueryPostgres, load
+from chassis.postgres.database import INFRASTRUCTURE_ERRORS, connect, describe, disconnect
+from chassis.settings import OwnerCommandPostgres, OwnerQueryPostgres, PostgresAddress, load
 from cli.terminal.output import JsonOption, fail, print_json, say
+
+if TYPE_CHECKING:
+    from chassis.postgres.roles import DatabaseName
 
 _ERRORS: tuple[type[Exception], ...] = (*INFRASTRUCTURE_ERRORS, SQLAlchemyError)
 
@@ -35,11 +39,11 @@ def migrate(
     if database in (DatabaseChoice.command, DatabaseChoice.all):
         from command_api.migrate import migrate as migrate_command  # noqa: PLC0415 - as above
 
-        report["command"] = _run("command", migrate_command, load(CommandPostgres).command_database)
+        report["command"] = _run("command", migrate_command, load(OwnerCommandPostgres).command_database)
     if database in (DatabaseChoice.query, DatabaseChoice.all):
         from projectors.migrate import migrate as migrate_query  # noqa: PLC0415 - as above
 
-        report["query"] = _run("query", migrate_query, load(QueryPostgres).query_database)
+        report["query"] = _run("query", migrate_query, load(OwnerQueryPostgres).query_database)
     if as_json:
         print_json(report)
         return
@@ -47,8 +51,22 @@ def migrate(
         say(f"{name}: " + (", ".join(steps) if steps else "up to date"))
 
 
-def _run(name: str, migrations: Callable[[PostgresAddress], list[str]], address: PostgresAddress) -> list[str]:
+def _run(name: DatabaseName, migrations: Callable[[PostgresAddress], list[str]], address: PostgresAddress) -> list[str]:
     try:
-        return migrations(address)
+        steps = migrations(address)
+        if steps:
+            asyncio.run(give_rights(name, address))
     except _ERRORS as error:
         fail(f"The {name} database {address} could not be migrated: {describe(error)}")
+    return steps
+
+
+async def give_rights(name: DatabaseName, address: PostgresAddress) -> None:
+    """Give new tables their owners and rights, where `muster roles` was run."""
+    from cli.roles.arrangement import arrange_tables  # noqa: PLC0415 - most starts have nothing to migrate
+
+    connection = await connect(address, application="muster-migrate")
+    try:
+        await arrange_tables(connection, name)
+    finally:
+        await disconnect(connection)

@@ -20,7 +20,14 @@ from local_stack.secret_values import make_secret
 
 #: Each secret's file, and the parts that are given it.
 HOLDERS: Final[dict[str, tuple[str, ...]]] = {
-    "POSTGRES_PASSWORD": ("postgres", "migrate", "command-api", "query-api", "relay", "projectors"),
+    "POSTGRES_PASSWORD": ("postgres", "migrate"),
+    "OWNER_POSTGRES_PASSWORD": ("migrate",),
+    "COMMAND_POSTGRES_PASSWORD": ("migrate", "command-api"),
+    "RELAY_POSTGRES_PASSWORD": ("migrate", "relay"),
+    "PROJECTORS_POSTGRES_PASSWORD": ("migrate", "projectors"),
+    "QUERY_POSTGRES_PASSWORD": ("migrate", "query-api"),
+    "EVENTS_POSTGRES_PASSWORD": ("migrate",),
+    "OPERATOR_POSTGRES_PASSWORD": ("migrate", "operator"),
     "IDEMPOTENCY_SECRET": ("command-api",),
     "CURSOR_KEYS": ("query-api",),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from chassis.settings import CommandPostgres, Logging, Settings
+from chassis.settings import Logging, RelayPostgres, Settings
 from outbox.topics import TopicSettings
 
 _NAME = r"^[A-Za-z0-9._-]{1,100}$"
@@ -17,7 +17,7 @@ class RelayAddress(Settings):
     relay_http_port: int = Field(8002, ge=1, le=65535, validation_alias="RELAY_HTTP_PORT", examples=[8002])
 
 
-class RelaySettings(CommandPostgres, TopicSettings, Logging, RelayAddress):
+class RelaySettings(RelayPostgres, TopicSettings, Logging, RelayAddress):
     """All settings of the relay process."""
 
     #: Names the transactional id and the relay's record: relays of different databases that share a Kafka differ in it.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from chassis.settings import Kafka, Logging, QueryPostgres, Topics
+from chassis.settings import Kafka, Logging, OperatorQueryPostgres, ProjectorsPostgres, Topics
 from projectors.consumer.feed_settings import FeedSettings
 
 
-class ProjectorSettings(QueryPostgres, Kafka, Topics, Logging):
+class ProjectorSettings(ProjectorsPostgres, Kafka, Topics, Logging):
     """The settings of `muster project`."""
 
     projectors_http_host: str = Field("127.0.0.1", validation_alias="PROJECTORS_HTTP_HOST", examples=["127.0.0.1"])
@@ -42,3 +42,7 @@ class ProjectorSettings(QueryPostgres, Kafka, Topics, Logging):
             batch_records=self.projectors_batch_records,
             ready_lag_records=self.projectors_ready_lag_records,
         )
+
+
+class OperatorProjectorSettings(OperatorQueryPostgres, ProjectorSettings):
+    """The same for an operator's commands, which look at feeds and build generations."""

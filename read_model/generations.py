@@ -21,6 +21,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 # Exported again for projectors, whose writers get their connection with a generation.
 from chassis.postgres.database import Connection as Connection  # noqa: PLC0414
+from chassis.postgres.roles import PROJECTORS
 from read_model.catalogue import SCHEMAS
 from read_model.schema import ProjectionSchema
 
@@ -66,6 +67,12 @@ WHERE name IN ('statement_timeout', 'transaction_timeout', 'max_parallel_mainten
 _TABLES: Final = """
 SELECT c.oid::regclass::text AS name FROM pg_class c
 WHERE c.relkind IN ('r', 'p') AND pg_table_is_visible(c.oid) AND (c.relname = $1 OR starts_with(c.relname, $1 || '_'))
+"""
+
+# Whether this user may make tables as their owner; false where one user does everything.
+_HAS_OWNER: Final = """
+SELECT CASE WHEN to_regrole($1) IS NULL THEN false
+    ELSE pg_has_role(to_regrole($1), 'SET') AND has_schema_privilege(to_regrole($1), current_schema(), 'CREATE') END
 """
 
 _POSITIONS: Final = """
@@ -301,11 +308,16 @@ def indexes_of(table: Table) -> list[str]:
 
 
 async def _create(connection: Connection, schema: ProjectionSchema, number: int, status: str) -> Generation:
+    has_owner = await connection.fetchval(_HAS_OWNER, PROJECTORS)
+    if has_owner:
+        await connection.execute(f"SET LOCAL ROLE {PROJECTORS}")
     for table in schema.tables(number).metadata.sorted_tables:
         await connection.execute(_ddl(CreateTable(table)))
         if status == "serving":
             for statement in indexes_of(table):
                 await connection.execute(statement)
+    if has_owner:
+        await connection.execute("RESET ROLE")
     await connection.execute(
         "INSERT INTO generations (projection, generation, shape, status) VALUES ($1, $2, $3, $4)",
         schema.name,

@@ -20,10 +20,9 @@ from pydantic import SecretStr
 
 from chassis.kafka.client import admin, ensure_topics
 from chassis.settings import Kafka, PostgresAddress, Topics
-from command_api.migrate import migrate as migrate_command
 from local_stack.postgres.server import ServerAddress
 from outbox.topics import wanted_topics
-from projectors.migrate import migrate as migrate_query
+from tests.databases import prepare_command, prepare_query
 from tests.infrastructure import InfrastructureError, Servers, SharedServers, choose, throwaway_folder
 
 #: Two processes of one run may be told to use the same server.
@@ -77,9 +76,9 @@ async def make_topics(kafka: Kafka, partitions: int = 12) -> Topics:
 @pytest.fixture(scope="session")
 def templates(servers: Servers) -> dict[str, str]:
     """Both databases, migrated once; tests copy them."""
-    for name, migrate in ((COMMAND_TEMPLATE, migrate_command), (QUERY_TEMPLATE, migrate_query)):
+    for name, prepare in ((COMMAND_TEMPLATE, prepare_command), (QUERY_TEMPLATE, prepare_query)):
         asyncio.run(recreate_database(servers, name, "template1"))
-        migrate(database_address(servers, name))
+        prepare(database_address(servers, name))
     return {"command": COMMAND_TEMPLATE, "query": QUERY_TEMPLATE}
 
 

@@ -22,9 +22,22 @@ def fields() -> dict[str, FieldInfo]:
 
 
 @cache
+def names() -> dict[str, list[str]]:
+    """All names of each setting by its first, in the order in which they go before one another."""
+    found: dict[str, list[str]] = {}
+    _import_everything()
+    for kind in _classes():
+        for first, *others in (_aliases(field) for field in kind.model_fields.values()):
+            known = found.setdefault(first, [first])
+            # OPERATOR_POSTGRES_USER stands before those of either database; the shared name is the last.
+            known[1:] = sorted({*known[1:], *others}, key=lambda name: (name.startswith("POSTGRES"), name))
+    return found
+
+
+@cache
 def variables() -> frozenset[str]:
     """Every name that a setting can have in the environment."""
-    return frozenset(alias for field in fields().values() for alias in _aliases(field))
+    return frozenset(alias for aliases in names().values() for alias in aliases)
 
 
 def is_ours(variable: str) -> bool:

@@ -9,16 +9,14 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, Final, TypeVar
 
-from chassis.settings import Settings, load
+from chassis.settings import OperatorCommandPostgres, OperatorQueryPostgres, Settings, load
 from chassis.settings_error import SettingsError
 from cli.doctor.budget import Instances, budget
 from cli.doctor.findings import Finding
 from cli.doctor.kafka import examine_kafka
 from cli.doctor.postgres import Server, examine_database
-from command_api import migrate as command_migrate
 from command_api.settings import CommandApiSettings
 from outbox.settings import RelaySettings
-from projectors import migrate as query_migrate
 from projectors.settings import ProjectorSettings
 from query_api.settings import QueryApiSettings
 
@@ -39,15 +37,13 @@ async def examine(instances: Instances, *, within: float = CHECK_SECONDS) -> lis
     servers: dict[str, Server] = {}
     checks: dict[str, Coroutine[Any, Any, list[Finding]]] = {}
     if command or relay:
-        address = (command or relay).command_database  # type: ignore[union-attr] # one of them is there
-        checks["command database"] = examine_database(
-            "command", address, command_migrate.MIGRATIONS, servers, creates_tables=False
-        )
+        address = load(OperatorCommandPostgres).command_database
+        user = (command or relay).command_database.user  # type: ignore[union-attr] # one of them is there
+        checks["command database"] = examine_database("command", address, user, servers)
     if query or projectors:
-        address = (query or projectors).query_database  # type: ignore[union-attr] # one of them is there
-        checks["query database"] = examine_database(
-            "query", address, query_migrate.LOCATION, servers, creates_tables=True
-        )
+        address = load(OperatorQueryPostgres).query_database
+        user = (query or projectors).query_database.user  # type: ignore[union-attr] # one of them is there
+        checks["query database"] = examine_database("query", address, user, servers)
     if relay:
         checks["Kafka"] = examine_kafka(relay)
     for found in await asyncio.gather(*(_in_time(name, check, within) for name, check in checks.items())):

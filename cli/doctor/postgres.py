@@ -14,15 +14,18 @@ from chassis.postgres.database import INFRASTRUCTURE_ERRORS, connect, describe, 
 from chassis.postgres.migrations import current_and_head
 from chassis.settings import PostgresAddress
 from cli.doctor.findings import CheckResult, Finding, troubles_or_ok
+from command_api import migrate as command_migrate
+from projectors import migrate as query_migrate
 
 #: Clocks further apart than this make event times and As-Of confusing.
 CLOCK_WARNING_SECONDS: Final = 1.0
 CLOCK_FAILURE_SECONDS: Final = 30.0
+_MIGRATIONS: Final = {"command": command_migrate.MIGRATIONS, "query": query_migrate.LOCATION}
 #: Version of PostgreSQL from which everything used here exists.
 POSTGRES_VERSION: Final = 160000
 
 #: One row with everything that the checks read. A role's or database's own connection limit counts where it is lower;
-#: -1 means none. Connections reserved for superusers do not count, unless our role is one.
+#: -1 means none. Connections reserved for superusers do not count, unless the API's role ($1) is one.
 _SERVER_STATE: Final = """
 SELECT
     current_setting('server_version') AS version,
@@ -39,18 +42,18 @@ SELECT
     current_setting('max_connections')::int AS max_connections,
     current_setting('superuser_reserved_connections')::int
         + coalesce(current_setting('reserved_connections', true), '0')::int AS reserved,
-    role.rolsuper AS superuser,
-    role.rolconnlimit AS role_limit,
+    coalesce(role.rolsuper, false) AS superuser,
+    coalesce(role.rolconnlimit, -1) AS role_limit,
     base.datconnlimit AS database_limit,
     coalesce(has_schema_privilege(current_schema(), 'CREATE'), false) AS may_create
-FROM pg_roles AS role, pg_database AS base
-WHERE role.rolname = current_user AND base.datname = current_database()
+FROM pg_database AS base LEFT JOIN pg_roles AS role ON role.rolname = $1
+WHERE base.datname = current_database()
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One running server, and how many connections our role may have there."""
+    """One running server, and how many connections the API's role may have there."""
 
     started: datetime
     port: str
@@ -62,25 +65,26 @@ class Server:
         return (self.started, self.port) == (other.started, other.port)
 
 
-async def examine_database(
-    name: str, address: PostgresAddress, location: str, servers: dict[str, Server], *, creates_tables: bool
-) -> list[Finding]:
-    """Check the command or the query database; put its server into `servers` under `name` where it was reached."""
+async def examine_database(name: str, address: PostgresAddress, user: str, servers: dict[str, Server]) -> list[Finding]:
+    """Check the command or the query database; put its server into `servers` under `name` where it was reached.
+
+    `address` is how the operator connects, `user` how the API does, whose limit of connections counts.
+    """
     try:
         connection = await connect(address, application="muster doctor")
     except INFRASTRUCTURE_ERRORS as error:
         remedy = "start PostgreSQL there, create the database, or correct the POSTGRES settings"
         return [Finding(f"{name} database", "failed", f"{address}: {describe(error)}", remedy)]
     try:
-        row = await connection.fetchrow(_SERVER_STATE)
+        row = await connection.fetchrow(_SERVER_STATE, user)
         assert row is not None
         servers[name] = _server(row)
         return [
-            *_identity(name, address, row, creates_tables=creates_tables),
+            *_identity(name, address, row),
             *_durability(name, row),
             *([_log(row["verbosity"])] if name == "command" else []),
             await _clock(name, connection),
-            await asyncio.to_thread(_migrations, name, address, location),
+            await asyncio.to_thread(_migrations, name, address),
         ]
     except INFRASTRUCTURE_ERRORS as error:
         return [Finding(f"{name} database", "failed", f"{address}: {describe(error)}", "see PostgreSQL's log")]
@@ -94,7 +98,7 @@ def _server(row: asyncpg.Record) -> Server:
     return Server(row["started"], row["port"], min(limit for limit in limits if limit >= 0), reserved)
 
 
-def _identity(name: str, address: PostgresAddress, row: asyncpg.Record, *, creates_tables: bool) -> list[Finding]:
+def _identity(name: str, address: PostgresAddress, row: asyncpg.Record) -> list[Finding]:
     check = f"{name} database"
     troubles = []
     if row["version_number"] < POSTGRES_VERSION:
@@ -105,7 +109,7 @@ def _identity(name: str, address: PostgresAddress, row: asyncpg.Record, *, creat
     if row["standby"]:
         remedy = f"point the {name.upper()}_POSTGRES settings of whatever writes at the primary"
         troubles.append(Finding(check, "failed", f"{address} is a standby and takes no writes", remedy))
-    if creates_tables and not row["may_create"]:
+    if name == "query" and not row["may_create"]:
         remedy = f'GRANT CREATE ON SCHEMA public TO "{address.user}": a rebuild makes tables of its own'
         troubles.append(Finding(check, "failed", f"{address.user} may not create tables", remedy))
     return troubles_or_ok(check, troubles, f"{address}, PostgreSQL {row['version']}")
@@ -156,9 +160,9 @@ def judge_clock(check: str, apart: float) -> Finding:
     return Finding(check, result, f"{apart:.3f} s apart", remedy)
 
 
-def _migrations(name: str, address: PostgresAddress, location: str) -> Finding:
+def _migrations(name: str, address: PostgresAddress) -> Finding:
     check = f"{name} migrations"
-    current, head = current_and_head(location, address)
+    current, head = current_and_head(_MIGRATIONS[name], address)
     if current != head:
         found = f"at {current or 'nothing'}, this version needs {head}"
         return Finding(check, "failed", found, f"muster migrate {name}")

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from chassis.postgres.database import Database
-from chassis.settings import CommandPostgres, QueryPostgres, load
+from chassis.settings import OperatorCommandPostgres, OperatorQueryPostgres, load
 from cli.operations.audit_comparison import KEPT_DIFFERENCES, Comparison, Difference, DifferenceKind
 from cli.terminal.outages import DATABASE_OUTAGES, explain_outage
 from cli.terminal.output import counted, fail, print_json, say
@@ -38,7 +38,7 @@ class _Result:
     kept: list[Difference] = field(default_factory=list)
 
 
-class AuditSettings(CommandPostgres, QueryPostgres):
+class AuditSettings(OperatorCommandPostgres, OperatorQueryPostgres):
     """The settings of this command: an operator's tool may know both databases."""
 
 

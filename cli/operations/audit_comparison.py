@@ -44,12 +44,16 @@ _EXPRESSIONS: Final = {"attributes": "attributes::jsonb", "is_active": "status =
 _TYPES: Final = {"attributes": "jsonb", "is_active": "boolean"}
 
 
-def _select(columns: Sequence[str], table: str, erased: str, *, document: str = "") -> str:
-    """Rows of users and of the erased, with these columns; `{where}` is filled in later."""
+#: What is read of a user on the command side: nothing of the password, which no operator may read.
+_COMMAND_USERS: Final = f"SELECT {', '.join(dict.fromkeys(('id', 'version', *_COLUMNS, *PUBLIC_COLUMNS)))} FROM users"  # noqa: S608 - names of columns
+
+
+def _select(columns: Sequence[str], source: str, erased: str, *, document: str = "") -> str:
+    """Rows of users, taken from `source`, and of the erased, with these columns; `{where}` is filled in later."""
     nulls = ", NULL" * len(columns)
     return f"""
 SELECT u.id, false AS erased, u.version, {", ".join(columns)}
-FROM (SELECT * FROM {table} WHERE {{where}}) AS u{document}
+FROM ({source} WHERE {{where}}) AS u{document}
 UNION ALL
 SELECT id, true, version{nulls} FROM {erased} WHERE {{where}}
 """  # noqa: S608 - of names of columns and tables alone
@@ -58,21 +62,23 @@ SELECT id, true, version{nulls} FROM {erased} WHERE {{where}}
 _DOCUMENT: Final = ", ".join(f"{name} {_TYPES.get(name) or sql_type(name)}" for name in _FIELDS)
 # Rows for the digests: those of both sides have the same columns, and the fields of the document behind them.
 _COMMAND_SIDE: Final = _select(
-    [*_COLUMNS, *(f"{_EXPRESSIONS.get(name, name)} AS document_{name}" for name in _FIELDS)], "users", "erased_users"
+    [*_COLUMNS, *(f"{_EXPRESSIONS.get(name, name)} AS document_{name}" for name in _FIELDS)],
+    _COMMAND_USERS,
+    "erased_users",
 )
 _QUERY_SIDE: Final = _select(
     [*(f"u.{name}" for name in _COLUMNS), *(f"d.{name} AS document_{name}" for name in _FIELDS)],
-    "{users}",
+    "SELECT * FROM {users}",
     "{erased}",
     document=f", json_to_record(convert_from(u.document, 'UTF8')::json) AS d ({_DOCUMENT})",
 )
 # The rows themselves, once digests differ. Python reads the documents, and tells which of them is none.
 _COMMAND_ROWS: Final = _select(
     [name for name in dict.fromkeys((*_COLUMNS, *PUBLIC_COLUMNS)) if name not in {"id", "version"}],
-    "users",
+    _COMMAND_USERS,
     "erased_users",
 )
-_QUERY_ROWS: Final = _select([*_COLUMNS, "document"], "{users}", "{erased}")
+_QUERY_ROWS: Final = _select([*_COLUMNS, "document"], "SELECT * FROM {users}", "{erased}")
 
 _DIGEST: Final = """
 SELECT count(*) AS count, coalesce(sum(hashtextextended(side::text, 0)), 0) AS digest FROM ({side}) AS side

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from chassis.postgres.database import Database
-from chassis.settings import CommandPostgres, load
+from chassis.settings import OperatorCommandPostgres, load
 from cli.operations.relay_figures import RelayFigures, ask_relay, relay_document, relay_lines
 from cli.terminal.outages import OUTAGES, explain_outage
 from cli.terminal.output import counted, print_json, say
@@ -19,10 +19,10 @@ from outbox.relay.backlog import Backlog, read_backlog
 from outbox.relay.leadership import Leader, read_leader
 from outbox.settings import RelayAddress
 from projectors.operations.lag import GenerationLag, measure
-from projectors.settings import ProjectorSettings
+from projectors.settings import OperatorProjectorSettings
 
 
-class LagSettings(CommandPostgres, RelayAddress, ProjectorSettings):
+class LagSettings(OperatorCommandPostgres, RelayAddress, OperatorProjectorSettings):
     """Both databases and the relay: an operator's tool may know them all."""
 
 
@@ -52,8 +52,7 @@ def lag(
     about = "about " if backlog.estimated else ""
     oldest = f", the oldest {backlog.oldest_seconds:,.1f} s old" if backlog.events else ""
     say(f"outbox: {about}{counted(backlog.events, 'event')} to publish{oldest}")
-    where = f"{leader.instance} leads, for {leader.seconds:,.0f} s" if leader else "none leads: nothing is published"
-    say(f"relays: {where}")
+    say(f"relays: {_words(leader)}")
     for line in relay_lines(found.relay):
         say(line)
     print_table(_table(found.projections, partitions=partitions))
@@ -68,6 +67,12 @@ async def _measure(settings: LagSettings) -> _Findings:
         async with command.connection() as connection:
             backlog, leader = await read_backlog(connection), await read_leader(connection)
         return _Findings(backlog, leader, relay, await measure(settings, query))
+
+
+def _words(leader: Leader | None) -> str:
+    if leader is None:
+        return "none leads: nothing is published"
+    return f"{leader.instance} leads" + (f", for {leader.seconds:,.0f} s" if leader.seconds is not None else "")
 
 
 def _report(found: _Findings) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from chassis.postgres.database import Database
-from chassis.settings import QueryPostgres, load
+from chassis.settings import OperatorQueryPostgres, load
 from cli.operations.projections import known_projection, with_query_database
 from cli.terminal.output import JsonOption, legible, print_json, say
 from cli.terminal.tables import print_table, table
@@ -137,6 +137,6 @@ def _text(raw: bytes | None) -> str | None:
 
 
 def _with_database(work: Callable[[Database], Awaitable[T]]) -> T:
-    address = load(QueryPostgres).query_database
+    address = load(OperatorQueryPostgres).query_database
     refusals = (NoSuchRecordError, OtherShapeError)
     return with_query_database(address, work, application="muster-parked", refusals=refusals)

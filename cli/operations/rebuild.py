@@ -24,7 +24,7 @@ from projectors.operations import rebuild as rebuilding
 from projectors.operations.lag import GenerationLag, measure
 from projectors.operations.rebuild import Rebuild, RebuildError, Stage
 from projectors.projections.catalogue import PROJECTIONS
-from projectors.settings import ProjectorSettings
+from projectors.settings import OperatorProjectorSettings
 from read_model.generations import InUseError, NoGenerationError, NotCaughtUpError, OtherBuildError
 
 T = TypeVar("T")
@@ -56,7 +56,7 @@ PauseOption = Annotated[
 
 def rebuild(name: str, *, pause_before_switch: bool, without_carry_over: bool, as_json: bool) -> None:
     """Build a new generation and let queries read it; continues a build that was killed."""
-    settings = load(ProjectorSettings)
+    settings = load(OperatorProjectorSettings)
     configure_logging("rebuild", "WARNING" if settings.log_level == "INFO" else settings.log_level)
     # Handing over is a rebalance, and aiokafka warns of each.
     logging.getLogger("aiokafka").setLevel(logging.ERROR)
@@ -104,7 +104,7 @@ for _name in PROJECTIONS:
 @app.command()
 def status(*, as_json: JsonOption = False) -> None:
     """Show every generation: what serves, what is being built, what stands by, and how far each is."""
-    settings = load(ProjectorSettings)
+    settings = load(OperatorProjectorSettings)
     found = _with_database(settings, lambda database: measure(settings, database))
     if as_json:
         print_json([_document(one) for one in found])
@@ -119,7 +119,7 @@ def status(*, as_json: JsonOption = False) -> None:
 @app.command()
 def rollback(name: ProjectionArgument, *, as_json: JsonOption = False) -> None:
     """Let queries read the generation before again; it has been fed all the time, so nobody sees anything older."""
-    settings = load(ProjectorSettings)
+    settings = load(OperatorProjectorSettings)
     before, after = _with_database(settings, lambda database: rebuilding.roll_back(database, name))
     if as_json:
         print_json({"projection": name, "from": before.number, "to": after.number})
@@ -137,7 +137,7 @@ def retire(
     as_json: JsonOption = False,
 ) -> None:
     """Drop the tables of generations that are not read any more; a rollback to them is then impossible."""
-    settings = load(ProjectorSettings)
+    settings = load(OperatorProjectorSettings)
     retired = _with_database(settings, lambda database: rebuilding.retire_generations(database, name, generation))
     if as_json:
         print_json({"projection": name, "retired": [one.number for one in retired]})
@@ -204,6 +204,6 @@ def _document(lag: GenerationLag) -> dict[str, Any]:
     }
 
 
-def _with_database(settings: ProjectorSettings, work: Callable[[Database], Awaitable[T]]) -> T:
+def _with_database(settings: OperatorProjectorSettings, work: Callable[[Database], Awaitable[T]]) -> T:
     address = settings.query_database
     return with_query_database(address, work, application="muster-rebuild", refusals=_REFUSALS)

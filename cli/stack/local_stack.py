@@ -1,7 +1,7 @@
 """The local stack: its processes, the order in which they start and end, and what stack.json says of them.
 
     jars → Kafka ─────────────────────→ topics ─┬→ relay, projectors
-    PostgreSQL → databases → migrations ────────┴→ command API, query API
+    PostgreSQL → databases → roles → migrations ┴→ command API, query API
     imports, which all of ours share
 
 Three lanes run side by side. Where nothing is to be migrated, migrations are one question to each database. Processes
@@ -25,6 +25,7 @@ from cli.stack.settings import (
     SERVICES,
     Ports,
     process_environment,
+    settings_of,
     stack_settings,
 )
 from local_stack import stack_file
@@ -54,6 +55,7 @@ PRELOADED: Final = (
         "cli.processes.relay",
         "cli.processes.project",
         "cli.migrate",
+        "cli.roles.command",
         "cli.topics",
     ),
     *("command_api.migrate", "projectors.migrate"),
@@ -104,7 +106,9 @@ class LocalStack:
         """Make the settings and every process; start nothing."""
         self.settings = stack_settings(self.folder, self.ports, self.postgres.address)
         if self._program.modules and self.only & SERVICES:
-            self._preloaded = Preloaded(self._program, self._environment(), self.folder, self.logs / "imports.log")
+            self._preloaded = Preloaded(
+                self._program, self._environment("imports"), self.folder, self.logs / "imports.log"
+            )
         every = [
             self._process("command-api", ("serve", "command", "--port", str(self.ports.command)), self.ports.command),
             self._process("query-api", ("serve", "query", "--port", str(self.ports.query)), self.ports.query),
@@ -170,7 +174,10 @@ class LocalStack:
         entries = [
             self._entry(self.postgres, self.ports.postgres, None, {}),
             self._entry(self.kafka, self.ports.kafka, None, {}),
-            *(self._entry(process, process.port, process.url, self.settings) for process in self.processes),
+            *(
+                self._entry(process, process.port, process.url, settings_of(process.name, self.settings))
+                for process in self.processes
+            ),
         ]
         return [entry for entry in entries if entry is not None]
 
@@ -198,6 +205,7 @@ class LocalStack:
             with self._screen.step("Databases"):
                 for database in (COMMAND_DATABASE, QUERY_DATABASE):
                     await self.postgres.create_database(database)
+            await self._run("Roles", "roles", "all")
             await self._run("Migrations", "migrate", "all")
         self._migrated.set()
         await self._start("APIs", "command-api", "query-api")
@@ -232,12 +240,12 @@ class LocalStack:
 
     async def _run_to_its_end(self, arguments: tuple[str, ...], log: Path) -> int:
         command = [*self._program.command, *arguments]
-        copy = await self._preloaded.copy(command, log) if self._preloaded else None
+        copy = await self._preloaded.copy(command, log, self._environment(arguments[0])) if self._preloaded else None
         if copy:
             return await until_ended(copy, ONE_SHOT_SECONDS)
         return await run_once(
             command,
-            environment=self._environment(),
+            environment=self._environment(arguments[0]),
             folder=self.folder,
             account=None,
             log=log,
@@ -249,14 +257,14 @@ class LocalStack:
             name,
             [*self._program.command, *arguments],
             port=port,
-            environment=self._environment(),
+            environment=self._environment(name),
             folder=self.folder,
             log=self.logs / f"{name}.log",
             preloaded=self._preloaded,
         )
 
-    def _environment(self) -> Mapping[str, str]:
-        return process_environment(self.folder, self.settings)
+    def _environment(self, part: str) -> Mapping[str, str]:
+        return process_environment(self.folder, settings_of(part, self.settings))
 
     def _entry(self, child: Child, port: int, url: str | None, settings: Mapping[str, str]) -> ProcessEntry | None:
         pid = child.pid

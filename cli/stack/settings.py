@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from chassis.postgres.roles import ROLES
 from cli.stack.discovery import FOLDER_VARIABLE, issuer_folder
 from local_stack.folder import MARK_VARIABLE
 from local_stack.issuer_files import KEY_SET, has_issuer, read_description
@@ -25,11 +26,26 @@ QUERY_DATABASE = "muster_query"
 
 SECRETS_FILE = "secrets.json"
 
+#: The variables of each role's password.
+_PASSWORDS: Final = tuple(f"{prefix}_POSTGRES_PASSWORD" for prefix, _ in ROLES.values())
 #: What a stack makes for itself, once: cursors and stored answers depend on it.
-SECRETS: Final = ("IDEMPOTENCY_SECRET", "CURSOR_KEYS")
+SECRETS: Final = ("IDEMPOTENCY_SECRET", "CURSOR_KEYS", *_PASSWORDS)
+#: Which secrets each process is told, beside what is no secret.
+_OWN: Final[dict[str, frozenset[str]]] = {
+    "command-api": frozenset({"COMMAND_POSTGRES_PASSWORD", "IDEMPOTENCY_SECRET"}),
+    "query-api": frozenset({"QUERY_POSTGRES_PASSWORD", "CURSOR_KEYS"}),
+    "relay": frozenset({"RELAY_POSTGRES_PASSWORD"}),
+    "projectors": frozenset({"PROJECTORS_POSTGRES_PASSWORD"}),
+    "roles": frozenset({"POSTGRES_PASSWORD", *_PASSWORDS}),
+    "migrate": frozenset({"OWNER_POSTGRES_PASSWORD"}),
+    "topics": frozenset(),
+    # The process that the others are forked from.
+    "imports": frozenset(),
+}
 
 _SERVER_PARTS = ("USER", "PASSWORD", "SERVER", "PORT", "DB", "SSLMODE", "SSLROOTCERT", "SSLCERT", "SSLKEY")
-_OTHER_SERVERS = {f"{owner}POSTGRES_{part}" for owner in ("", "COMMAND_", "QUERY_") for part in _SERVER_PARTS}
+_OWNERS = ("", *(f"{prefix}_" for prefix, _ in ROLES.values()))
+_OTHER_SERVERS = {f"{owner}POSTGRES_{part}" for owner in _OWNERS for part in _SERVER_PARTS}
 _OTHER_BROKERS = ("KAFKA_BOOTSTRAP_SERVERS", "KAFKA_SECURITY_PROTOCOL", "KAFKA_SASL_", "KAFKA_SSL_")
 
 
@@ -81,10 +97,11 @@ def stack_settings(folder: Path, ports: Ports, postgres: ServerAddress) -> dict[
     Raises:
         NoIssuerError: the stack's issuer is damaged.
     """
+    made = _generated_secrets(folder)
     chosen = {
         "PUBLIC_COMMAND_URL": f"http://{LOCALHOST}:{ports.command}",
         "PUBLIC_QUERY_URL": f"http://{LOCALHOST}:{ports.query}",
-        **_generated_secrets(folder),
+        **{name: value for name, value in made.items() if name not in _PASSWORDS},
     }
     return {
         "POSTGRES_USER": postgres.user,
@@ -100,10 +117,19 @@ def stack_settings(folder: Path, ports: Ports, postgres: ServerAddress) -> dict[
         "QUERY_API_PORT": str(ports.query),
         "RELAY_HTTP_PORT": str(ports.relay),
         "PROJECTORS_HTTP_PORT": str(ports.projectors),
+        **{f"{prefix}_POSTGRES_USER": role for role, (prefix, _) in ROLES.items()},
+        **{name: made[name] for name in _PASSWORDS},
         **{name: os.environ.get(name) or value for name, value in chosen.items()},
         **_access(issuer_folder(folder)),
         FOLDER_VARIABLE: str(folder),
     }
+
+
+def settings_of(part: str, settings: Mapping[str, str]) -> dict[str, str]:
+    """Return what one process is told: its own secrets and its own user of PostgreSQL alone."""
+    kept = {"POSTGRES_PASSWORD", *SECRETS} - _OWN[part]
+    kept |= {name.replace("_PASSWORD", "_USER") for name in kept}
+    return {name: value for name, value in settings.items() if name not in kept}
 
 
 #: What pydantic takes for true.

@@ -50,7 +50,7 @@ class HttpProcess(Child):
         return self._folder
 
     async def _spawn(self) -> RunningProcess:
-        copy = await self._preloaded.copy(self.command(), self.log) if self._preloaded else None
+        copy = await self._preloaded.copy(self.command(), self.log, self._environment) if self._preloaded else None
         return copy or await super()._spawn()
 
     async def is_ready(self) -> bool:

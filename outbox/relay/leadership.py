@@ -94,11 +94,14 @@ class Leadership:
 
 @dataclass(frozen=True, slots=True)
 class Leader:
-    """The relay that holds the lock: its host and process id, its address, and seconds since it connected."""
+    """The relay that holds the lock: its host and process id, its address, and seconds since it connected.
+
+    PostgreSQL tells the last two to the relay's own role and to members of pg_read_all_stats; to others they are None.
+    """
 
     instance: str
     address: str | None
-    seconds: float
+    seconds: float | None
 
 
 async def read_leader(connection: Any) -> Leader | None:

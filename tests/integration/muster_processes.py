@@ -12,7 +12,9 @@ from typing import NamedTuple
 import httpx
 
 import cli.main
+from chassis.postgres.roles import ROLES
 from chassis.settings import Kafka, PostgresAddress, Topics
+from tests.databases import PASSWORD
 from tests.forks import NOWHERE, Fork
 from tests.waiting import until
 
@@ -21,7 +23,7 @@ READY_SECONDS = 60
 RUN_SECONDS = 120
 STOP_SECONDS = 30
 #: Whatever the developer's own shell says of servers is not meant.
-_OURS = ("AUTH", "POSTGRES", "KAFKA", "TOPIC", "RELAY", "PROJECTORS", "QUERY", "COMMAND")
+_OURS = (*(prefix for prefix, _ in ROLES.values()), "AUTH", "POSTGRES", "KAFKA", "TOPIC")
 
 
 class Ended(NamedTuple):
@@ -40,8 +42,8 @@ def environment(
         **{name: value for name, value in os.environ.items() if not name.startswith(_OURS)},
         "POSTGRES_SERVER": command.server,
         "POSTGRES_PORT": str(command.port),
-        "POSTGRES_USER": command.user,
-        "POSTGRES_PASSWORD": command.password.get_secret_value(),
+        **{f"{prefix}_POSTGRES_USER": role for role, (prefix, _) in ROLES.items()},
+        **{f"{prefix}_POSTGRES_PASSWORD": PASSWORD for prefix, _ in ROLES.values()},
         "COMMAND_POSTGRES_DB": command.database,
         "QUERY_POSTGRES_DB": query.database,
         "QUERY_POSTGRES_POOL_SIZE": "4",

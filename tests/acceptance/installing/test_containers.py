@@ -17,10 +17,12 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from chassis.postgres.roles import ROLES
 from local_stack.ports import LOCALHOST, free_port
 from local_stack.postgres.server import find_binaries
 from tests.acceptance.stack import READY_SECONDS, clean_environment
 from tests.conftest import create_database, drop_database
+from tests.databases import PASSWORD
 from tests.infrastructure import Servers
 from tests.issuing import auth, bearer
 from tests.unit.containers.files import ROOT, environment_of
@@ -120,6 +122,7 @@ async def composed(service: Path, servers: Servers, tmp_path: Path) -> AsyncIter
     dotenv = {
         "POSTGRES_USER": servers.postgres.user,
         "POSTGRES_PASSWORD": servers.postgres.password,
+        **{f"{prefix}_POSTGRES_PASSWORD": PASSWORD for prefix, _ in ROLES.values()},
         "COMMAND_POSTGRES_DB": f"command_{unique}",
         "QUERY_POSTGRES_DB": f"query_{unique}",
         "EVENTS_TOPIC": f"users.events.{unique}",

@@ -11,9 +11,11 @@ import structlog
 from fastapi import FastAPI
 
 from chassis.postgres.database import connect, disconnect
+from chassis.postgres.roles import COMMAND
 from chassis.settings import PostgresAddress
 from command_api.app import create_app
 from command_api.settings import CommandApiSettings
+from tests.databases import as_role
 from tests.issuing import auth, bearer
 from tests.waiting import until
 
@@ -26,6 +28,7 @@ CHEAP_HASH = {"ARGON2_MEMORY_KIB": 8, "ARGON2_TIME_COST": 1, "ARGON2_PARALLELISM
 
 def make_settings(address: PostgresAddress, **more: Any) -> CommandApiSettings:
     """Settings for a database; more are given by their variables' names."""
+    address = as_role(address, COMMAND)
     values = {
         "COMMAND_POSTGRES_USER": address.user,
         "COMMAND_POSTGRES_PASSWORD": address.password.get_secret_value(),

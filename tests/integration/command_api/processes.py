@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 import uvicorn
 
+from chassis.postgres.roles import COMMAND
 from chassis.settings import PostgresAddress
 from local_stack.ports import free_port
+from tests.databases import as_role
 from tests.forks import NOWHERE, Fork
 from tests.integration.command_api.conftest import SECRET
 from tests.integration.muster_processes import answers_ready
@@ -41,6 +43,7 @@ class ApiProcess:
 async def api_process(address: PostgresAddress, port: int = 0, **variables: str) -> AsyncIterator[ApiProcess]:
     """Serve until the block ends; ready when it begins."""
     port = port or free_port()
+    address = as_role(address, COMMAND)
     environment = {
         **{name: value for name, value in os.environ.items() if "POSTGRES" not in name},
         "COMMAND_POSTGRES_SERVER": address.server,

@@ -7,11 +7,11 @@ from typing import Self
 
 import asyncpg
 
-from command_api.migrate import migrate
 from local_stack.kafka.broker import KafkaServer
 from local_stack.postgres.server import PostgresServer
 from outbox.settings import RelaySettings
 from tests.conftest import make_topics
+from tests.databases import prepare_command
 from tests.integration.outbox.relaying import settings_for
 from tests.integration.outbox.traffic import Connection
 from tests.private_servers import PrivateServers, make_database
@@ -30,7 +30,7 @@ class Private:
         """Make database and topics."""
         topics = await make_topics(servers.brokers)
         settings = settings_for(
-            await make_database(servers.postgres, migrate),
+            await make_database(servers.postgres, prepare_command),
             servers.brokers,
             topics,
             relay_name=topics.relay_topic,

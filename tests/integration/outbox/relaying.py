@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from chassis.postgres.roles import RELAY
 from chassis.settings import Kafka, PostgresAddress, Topics
 from outbox.relay.loop import Relay
 from outbox.settings import RelaySettings
+from tests.databases import as_role
 from tests.waiting import until
 
 STOP_SECONDS = 20
@@ -41,6 +43,7 @@ class Fault:
 
 def settings_for(database: PostgresAddress, kafka: Kafka, topics: Topics, **changes: object) -> RelaySettings:
     """A relay's settings for one database, one broker and its topics; `changes` by field."""
+    database = as_role(database, RELAY)
     return RelaySettings.model_construct(
         **topics.model_dump(),
         **kafka.model_dump(),

@@ -8,13 +8,16 @@ from typing import Any
 import pytest
 
 from chassis.postgres.database import Database
+from chassis.postgres.roles import PROJECTORS
 from chassis.settings import Kafka, PostgresAddress, Topics
 from projectors.settings import ProjectorSettings
+from tests.databases import as_role
 from tests.integration.projectors.stream import Publisher
 
 
 def make_settings(kafka: Kafka, topics: Topics, address: PostgresAddress, **limits: object) -> ProjectorSettings:
     """Settings as the environment would give them, for a port that the system chooses."""
+    address = as_role(address, PROJECTORS)
     values: dict[str, Any] = {
         **kafka.model_dump(),
         **topics.model_dump(),

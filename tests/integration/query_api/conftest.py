@@ -9,9 +9,11 @@ import pytest
 from fastapi import FastAPI
 
 from chassis.postgres.database import connect, disconnect
+from chassis.postgres.roles import QUERY
 from chassis.settings import PostgresAddress
 from query_api.app import create_app
 from query_api.settings import QueryApiSettings
+from tests.databases import as_role
 from tests.integration.query_api.read_side import ReadSide
 from tests.issuing import auth, bearer
 from tests.waiting import until
@@ -21,6 +23,7 @@ CURSOR_KEYS = "k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"
 
 def make_settings(address: PostgresAddress, **more: Any) -> QueryApiSettings:
     """Settings for a database; more are given by their variables' names."""
+    address = as_role(address, QUERY)
     values: dict[str, Any] = {
         "QUERY_POSTGRES_USER": address.user,
         "QUERY_POSTGRES_PASSWORD": address.password.get_secret_value(),

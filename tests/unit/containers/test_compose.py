@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from chassis.settings import CommandPostgres, QueryPostgres, Settings, _aliases, load
+from chassis.postgres.roles import ROLES
+from chassis.settings import CommandPostgres, OwnerCommandPostgres, OwnerQueryPostgres, Settings, _aliases, load
 from cli.main import COMMANDS
+from cli.operations.audit import AuditSettings
+from cli.operations.lag import LagSettings
 from cli.processes.serve import REQUEST_GRACE_SECONDS
 from cli.secret_files import HOLDERS, ISSUER, TRUSTING, make_secrets
 from cli.topics import TopicsSettings
@@ -23,15 +26,20 @@ from tests.unit.containers.files import REFERENCE, ROOT, compose, environment_of
 
 #: What each container's process reads.
 READS: dict[str, tuple[type[Settings], ...]] = {
-    "migrate": (CommandPostgres, QueryPostgres, TopicsSettings),
+    "migrate": (OwnerCommandPostgres, OwnerQueryPostgres, TopicsSettings),
     "command-api": (CommandApiSettings,),
     "query-api": (QueryApiSettings,),
     "relay": (RelaySettings,),
     "projectors": (ProjectorSettings,),
+    "operator": (LagSettings, AuditSettings),
 }
+#: What `migrate` reads beside: the passwords of the roles that it makes.
+PASSWORDS = {f"{prefix}_POSTGRES_PASSWORD" for prefix, _ in ROLES.values()}
+_PREFIXES = "|".join(prefix for prefix, _ in ROLES.values())
 #: Not for .env to decide: where servers are, how to reach them, on which port a process listens in its container.
 DECIDED = re.compile(
-    r"KAFKA_(SECURITY|SASL|SSL)_|^POSTGRES_SSL|_HTTP_PORT$|_API_PORT$|^AUTH_DISABLED$|^(COMMAND|QUERY)_POSTGRES_(?!DB$)"
+    r"KAFKA_(SECURITY|SASL|SSL)_|^POSTGRES_SSL|_HTTP_PORT$|_API_PORT$|^AUTH_DISABLED$"
+    rf"|^({_PREFIXES})_POSTGRES_(?!DB$)|^POSTGRES_(USER|PASSWORD)$"
 )
 
 
@@ -41,7 +49,8 @@ def _known(name: str) -> set[str]:
 
 @pytest.mark.parametrize("name", READS)
 def test_a_container_is_told_nothing_that_its_process_does_not_read(name: str) -> None:
-    known = _known(name) | {f"{alias}_FILE" for alias in _known(name)}
+    known = _known(name) | (PASSWORDS if name == "migrate" else set())
+    known |= {f"{alias}_FILE" for alias in known}
 
     assert set(service(name)["environment"]) - known == set()
 
@@ -59,7 +68,7 @@ def test_nothing_has_to_be_filled_in(name: str, monkeypatch: pytest.MonkeyPatch,
         load(kind)
 
 
-@pytest.mark.parametrize("name", [name for name in READS if name != "migrate"])
+@pytest.mark.parametrize("name", [name for name in READS if name not in {"migrate", "operator"}])
 def test_every_other_setting_can_be_given_in_the_env_file(name: str) -> None:
     told = set(service(name)["environment"])
     given = told | {variable.removesuffix("_FILE") for variable in told}
@@ -100,6 +109,13 @@ def test_the_image_has_every_folder_of_secrets_so_that_its_user_may_write_the_vo
     assert folders == {volume.partition(":")[2] for volume in service("secrets")["volumes"]}
 
 
+@pytest.mark.parametrize("name", [name for name in READS if name != "migrate"])
+def test_each_process_connects_as_its_own_role(name: str) -> None:
+    users = {value for variable, value in environment_of(name, {}).items() if variable.endswith("POSTGRES_USER")}
+
+    assert users == {f"muster_{name.removesuffix('-api')}"}
+
+
 def test_postgres_may_read_its_password_by_its_group(tmp_path: Path) -> None:
     make_secrets(tmp_path)
     [user] = of_kind("USER")
@@ -129,6 +145,7 @@ def test_every_process_is_there_as_often_as_promised() -> None:
         "query-api": 1,
         "relay": 2,
         "projectors": 2,
+        "operator": 1,
     }
     for name in ("command-api", "query-api"):
         assert environment_of(name, {})["WORKERS"] == "4"
@@ -139,8 +156,8 @@ def test_every_process_is_there_as_often_as_promised() -> None:
 def test_commands_are_commands_of_ours(name: str) -> None:
     words = service(name)["command"]
     if name == "migrate":
-        steps = [shlex.split(step.removeprefix(" exec ")) for step in words[0].split("&&")]
-        assert steps == [["muster", "migrate", "all"], ["muster", "topics"]]
+        steps = [shlex.split(step.strip().removeprefix("exec ")) for step in words[0].split("&&")]
+        assert steps == [["muster", "roles", "all"], ["muster", "migrate", "all"], ["muster", "topics"]]
     else:
         assert words[0] in COMMANDS
 

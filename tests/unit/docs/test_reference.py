@@ -25,7 +25,7 @@ from projectors.settings import ProjectorSettings
 from query_api.app import create_app as create_query_app
 from query_api.protocol import problems
 from query_api.settings import QueryApiSettings
-from tests.settings_classes import fields
+from tests.settings_classes import fields, names
 from tests.unit.docs.pages import REFERENCE, ROOT, code_words, command_modules, table_rows
 
 READERS: dict[str, type[Settings]] = {
@@ -69,7 +69,7 @@ def test_the_page_gives_every_name_default_and_reader_of_a_setting() -> None:
     expected = {}
     for name, field in fields().items():
         readers = [who for who, kind in READERS.items() if field_named(kind, name)]
-        expected[name] = (_aliases(field), _default(field), ", ".join(readers))
+        expected[name] = (names()[name], _default(field), ", ".join(readers))
 
     found = {name: (code_words(row[0]), row[2], row[3]) for name, row in _page().items()}
 
@@ -83,7 +83,7 @@ def field_named(kind: type[Settings], name: str) -> bool:
 def test_the_example_environment_has_every_variable_with_its_default_and_no_secret() -> None:
     text = (ROOT / ".env.example").read_text(encoding="utf-8")
     entries = dict(re.findall(r"^#?([A-Z][A-Z0-9_]+)=(.*)$", text, flags=re.MULTILINE))
-    wanted = {alias: field for field in fields().values() for alias in _aliases(field)}
+    wanted = {alias: field for name, field in fields().items() for alias in names()[name]}
 
     assert set(entries) == set(wanted)
     commented = dict(re.findall(r"^#([A-Z][A-Z0-9_]+)=(.*)$", text, flags=re.MULTILINE))

@@ -187,6 +187,32 @@ async def test_settings_that_point_elsewhere_do_not_reach_the_processes(
     assert settings == stack_settings(folder, Ports(1, 2, 3, 4, 5, 6), ServerAddress(LOCALHOST, 1, "muster", "secret"))
 
 
+def test_each_process_of_a_stack_is_told_its_own_secrets_and_an_older_folder_is_given_the_missing_ones(
+    folder: Path,
+) -> None:
+    from cli.stack.settings import SECRETS, Ports, settings_of, stack_settings  # noqa: PLC0415
+    from local_stack.postgres.server import ServerAddress  # noqa: PLC0415
+
+    folder.mkdir(exist_ok=True)
+    (folder / "secrets.json").write_text('{"IDEMPOTENCY_SECRET": "kept", "CURSOR_KEYS": "k1:kept"}')
+    settings = stack_settings(folder, Ports(1, 2, 3, 4, 5, 6), ServerAddress(LOCALHOST, 1, "muster", "secret"))
+    told = {
+        part: {name for name in settings_of(part, settings) if name in SECRETS or "_USER" in name or "PASSWORD" in name}
+        for part in ("command-api", "query-api", "relay", "projectors", "migrate", "topics", "imports")
+    }
+
+    assert (settings["IDEMPOTENCY_SECRET"], settings["RELAY_POSTGRES_USER"]) == ("kept", "muster_relay")
+    assert told == {
+        "command-api": {"COMMAND_POSTGRES_USER", "COMMAND_POSTGRES_PASSWORD", "IDEMPOTENCY_SECRET"},
+        "query-api": {"QUERY_POSTGRES_USER", "QUERY_POSTGRES_PASSWORD", "CURSOR_KEYS"},
+        "relay": {"RELAY_POSTGRES_USER", "RELAY_POSTGRES_PASSWORD"},
+        "projectors": {"PROJECTORS_POSTGRES_USER", "PROJECTORS_POSTGRES_PASSWORD"},
+        "migrate": {"OWNER_POSTGRES_USER", "OWNER_POSTGRES_PASSWORD"},
+        "topics": set(),
+        "imports": set(),
+    }
+
+
 def _kill(pid: int) -> None:
     try:
         os.kill(pid, signal.SIGKILL)

@@ -8,13 +8,13 @@ import asyncpg
 import pytest
 
 from chassis.settings import Kafka, PostgresAddress, Topics
-from command_api.migrate import migrate
 from local_stack.ports import free_port
 from outbox.publishing.relay_record import RelayStopError
 from outbox.relay.loop import Relay
 from outbox.relay.process import serve
 from outbox.settings import RelaySettings
 from tests.conftest import Copies
+from tests.databases import prepare_command
 from tests.integration.muster_processes import environment, muster
 from tests.integration.outbox.relaying import relaying, settings_for
 from tests.integration.outbox.traffic import Connection, append, consume, until_empty
@@ -63,7 +63,7 @@ async def test_a_record_of_another_cluster_ends_the_process_with_exit_code_1_and
     async with relaying(relay_settings):
         await append(connection, uuid4(), 1)
         await until_empty(connection)
-    async with private_postgres(migrate, relay_settings.command_database.database) as (_, address):
+    async with private_postgres(prepare_command, relay_settings.command_database.database) as (_, address):
         other = await asyncpg.connect(**address.connect_arguments)
         await append(other, uuid4(), 1)
         variables = environment(relay_settings, relay_settings, address, address, RELAY_NAME=relay_settings.relay_name)

@@ -18,11 +18,11 @@ from local_stack.ports import free_port
 from local_stack.postgres.server import PostgresServer
 from projectors.app import serve
 from projectors.consumer import loop
-from projectors.migrate import migrate
 from projectors.operations import parked
 from projectors.projections.catalogue import PROJECTIONS
 from projectors.settings import ProjectorSettings
 from tests.conftest import make_topics
+from tests.databases import prepare_query
 from tests.integration.projectors.conftest import make_settings, running
 from tests.integration.projectors.equality import positions, tables_equal_the_fold
 from tests.integration.projectors.stream import Publisher, lives, new_user, record
@@ -93,7 +93,7 @@ async def servers_to_kill() -> AsyncIterator[PrivateServers]:
 async def private(servers_to_kill: PrivateServers) -> Private:
     """Both running, with a database and topics of this test's own."""
     await servers_to_kill.start()
-    address = await make_database(servers_to_kill.postgres, migrate)
+    address = await make_database(servers_to_kill.postgres, prepare_query)
     topics = await make_topics(servers_to_kill.brokers, partitions=3)
     settings = make_settings(servers_to_kill.brokers, topics, address, projectors_http_port=free_port())
     return Private(servers_to_kill.postgres, servers_to_kill.kafka, settings)

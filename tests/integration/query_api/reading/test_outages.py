@@ -17,10 +17,10 @@ from chassis.postgres.database import connect, disconnect
 from chassis.postgres.pool import ACQUIRE_SECONDS
 from chassis.settings import PostgresAddress
 from local_stack.postgres.server import PostgresServer
-from projectors.migrate import migrate
 from query_api.app import create_app
 from query_api.dependencies import APPLICATION
 from query_api.reading.server_time import STALL_SECONDS
+from tests.databases import prepare_query
 from tests.integration.query_api.conftest import is_ready, make_settings, serving
 from tests.integration.query_api.read_side import ReadSide, person
 from tests.private_servers import private_postgres
@@ -32,7 +32,7 @@ async def answers(api: httpx.AsyncClient) -> bool:
 
 
 async def test_recovers_by_itself_after_the_server_was_killed_and_after_it_hung() -> None:
-    async with private_postgres(migrate) as (server, address):
+    async with private_postgres(prepare_query) as (server, address):
         ann = person()
         connection = await connect(address, application="test")
         await ReadSide(connection).register(ann)
@@ -63,7 +63,7 @@ async def test_recovers_by_itself_after_the_server_was_killed_and_after_it_hung(
 
 async def test_a_stall_of_a_second_refuses_nobody_and_a_longer_one_all_within_two() -> None:
     """Far more requests than there are connections, no two alike; unlike behind a lock, waiting helps them."""
-    async with private_postgres(migrate) as (server, address):
+    async with private_postgres(prepare_query) as (server, address):
         paths = [f"/users?skip={number}" for number in range(200)] + ["/stats/signups", f"/users/{new_id()}/timeline"]
         async with serving(create_app(make_settings(address))) as api:
             await until(partial(full, address), within=5, what="the pool is full")

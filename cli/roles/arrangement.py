@@ -1,0 +1,157 @@
+"""Brings a database to what the table of grants says: roles, memberships, owners, rights. Harmless to repeat.
+
+Each database is one transaction, so a service that runs meanwhile never misses a right. Rights that the table does not
+name are taken from our roles; those of other roles are left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from chassis.postgres.database import Connection
+from chassis.postgres.roles import OWNER, PROJECTORS, ROLES, DatabaseName, roles_of
+from cli.roles.grants import CREATORS, GENERATIONS, MEMBERS, READERS_OF_GENERATIONS, TABLES
+
+#: Two that arrange one database take turns; any number that nothing else locks.
+_TURN: Final = "SELECT pg_advisory_xact_lock(7461902114)"
+#: A new owner needs the table for an instant; whoever queues behind waits no longer than this.
+_LOCK_TIMEOUT: Final = "SET LOCAL lock_timeout = '3s'"
+
+_ATTRIBUTES: Final = "LOGIN INHERIT NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
+_THERE: Final = """
+SELECT rolname AS name, NOT rolcanlogin OR NOT rolinherit
+    OR rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication OR rolbypassrls AS deviates
+FROM pg_roles WHERE rolname = ANY($1)
+"""
+_MEMBERSHIPS: Final = """
+SELECT member.rolname AS member, of.rolname AS of FROM pg_auth_members
+JOIN pg_roles AS member ON member.oid = pg_auth_members.member JOIN pg_roles AS of ON of.oid = roleid
+WHERE member.rolname = ANY($1)
+"""
+_OWNED: Final = """
+SELECT relname AS name, quote_ident(relname) AS quoted, pg_get_userbyid(relowner) AS owner,
+    relname ~ $2 AS is_generation
+FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
+    AND (relname = ANY($1) OR relname ~ $2)
+"""
+_IS_ARRANGED: Final = """
+SELECT to_regrole($1) IS NOT NULL AND has_schema_privilege(to_regrole($1), 'public', 'CREATE')
+"""
+
+
+class ForeignRightsError(Exception):
+    """One of our roles has rights that it must not have, and only a person can say why; the message names both."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoleReport:
+    """What was done about one role."""
+
+    database: DatabaseName
+    role: str
+    created: bool
+    password_set: bool
+
+
+async def arrange(connection: Connection, database: DatabaseName, verifiers: Mapping[str, str]) -> list[RoleReport]:
+    """Make or mend the database's roles, its owners and its rights; `verifiers` has the passwords to set.
+
+    Raises:
+        ForeignRightsError: a role is a member of another one, which gives it more.
+        asyncpg.PostgresError: the connection's user may not do it.
+    """
+    async with connection.transaction():
+        await connection.execute(_TURN)
+        await connection.execute(_LOCK_TIMEOUT)
+        reports = await _make_roles(connection, database, verifiers)
+        await _open_database(connection, database)
+        await _arrange_tables(connection, database)
+    return reports
+
+
+async def arrange_tables(connection: Connection, database: DatabaseName) -> bool:
+    """Give the tables their owners and rights, after a migration; False where `muster roles` was never run here."""
+    async with connection.transaction():
+        if not await connection.fetchval(_IS_ARRANGED, OWNER):
+            return False
+        await connection.execute(_TURN)
+        await connection.execute(_LOCK_TIMEOUT)
+        await _arrange_tables(connection, database)
+    return True
+
+
+async def _make_roles(connection: Connection, database: DatabaseName, verifiers: Mapping[str, str]) -> list[RoleReport]:
+    roles = roles_of(database)
+    there = {row["name"]: row["deviates"] for row in await connection.fetch(_THERE, roles)}
+    for role in roles:
+        if role not in there:
+            await connection.execute(f"CREATE ROLE {role} {_ATTRIBUTES}")
+        elif there[role]:
+            await connection.execute(f"ALTER ROLE {role} {_ATTRIBUTES}")
+        if role in verifiers:
+            # No parameter can stand here; a verifier has no quote.
+            await connection.execute(f"ALTER ROLE {role} PASSWORD '{verifiers[role]}'")
+    await _make_members(connection, roles)
+    return [RoleReport(database, role, role not in there, role in verifiers) for role in roles]
+
+
+async def _make_members(connection: Connection, roles: list[str]) -> None:
+    for row in await connection.fetch(_MEMBERSHIPS, roles):
+        if row["member"] not in MEMBERS.get(row["of"], ()):
+            raise ForeignRightsError(
+                f"{row['member']} is a member of {row['of']}, which gives it more than its work needs:"
+                f" REVOKE {row['of']} FROM {row['member']}"
+            )
+    for of, members in MEMBERS.items():
+        if of in roles:
+            await connection.execute(f"GRANT {of} TO {', '.join(members)} WITH INHERIT TRUE, SET TRUE")
+    # A superuser may do everything; whoever else makes roles has to be one of the owners to hand tables over to them.
+    current = await connection.fetchrow(
+        "SELECT current_user AS name, rolsuper FROM pg_roles WHERE rolname = current_user"
+    )
+    assert current is not None
+    if not current["rolsuper"] and current["name"] not in ROLES:
+        owners = [role for role in (OWNER, PROJECTORS) if role in roles]
+        await connection.execute(f"GRANT {', '.join(owners)} TO CURRENT_USER WITH INHERIT TRUE, SET TRUE")
+
+
+async def _open_database(connection: Connection, database: DatabaseName) -> None:
+    """Let our roles in, and nobody else who is not the database's owner."""
+    roles = ", ".join(roles_of(database))
+    name = await connection.fetchval("SELECT quote_ident(current_database())")
+    for statement in (
+        f"REVOKE ALL ON DATABASE {name} FROM PUBLIC, {roles}",
+        f"GRANT CONNECT ON DATABASE {name} TO {roles}",
+        f"REVOKE CREATE ON SCHEMA public FROM PUBLIC, {roles}",
+        f"GRANT USAGE ON SCHEMA public TO {roles}",
+        f"GRANT CREATE ON SCHEMA public TO {', '.join(CREATORS[database])}",
+    ):
+        await connection.execute(statement)
+    if database == "query":
+        await connection.execute(
+            f"ALTER DEFAULT PRIVILEGES FOR ROLE {PROJECTORS} IN SCHEMA public"
+            f" GRANT SELECT ON TABLES TO {', '.join(READERS_OF_GENERATIONS)}"
+        )
+
+
+async def _arrange_tables(connection: Connection, database: DatabaseName) -> None:
+    generations = GENERATIONS if database == "query" else "^$"
+    for table in await connection.fetch(_OWNED, list(TABLES[database]), generations):
+        owner = PROJECTORS if table["is_generation"] else OWNER
+        if table["owner"] != owner:
+            await connection.execute(f"ALTER TABLE public.{table['quoted']} OWNER TO {owner}")
+        for statement in _grants(database, table, owner):
+            await connection.execute(statement)
+
+
+def _grants(database: DatabaseName, table: Any, owner: str) -> list[str]:
+    others = [role for role in roles_of(database) if role != owner]
+    granted = (
+        dict.fromkeys(READERS_OF_GENERATIONS, "SELECT") if table["is_generation"] else TABLES[database][table["name"]]
+    )
+    return [
+        f"REVOKE ALL ON public.{table['quoted']} FROM PUBLIC, {', '.join(others)}",
+        *(f"GRANT {privileges} ON public.{table['quoted']} TO {role}" for role, privileges in granted.items()),
+    ]

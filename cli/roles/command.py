@@ -1,0 +1,82 @@
+"""`muster roles command|query|all`: makes the roles of PostgreSQL, or checks those that are there."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict, replace
+from typing import Annotated, Final
+
+import asyncpg
+import typer
+from pydantic import SecretStr
+
+from chassis.postgres.database import INFRASTRUCTURE_ERRORS, connect, describe, disconnect
+from chassis.postgres.roles import OWNER, ROLES, DatabaseName, roles_of
+from chassis.settings import OwnerCommandPostgres, OwnerQueryPostgres, PostgresAddress, load, variable
+from chassis.settings_error import SettingsError
+from cli.migrate import DatabaseChoice
+from cli.roles.arrangement import ForeignRightsError, RoleReport, arrange
+from cli.roles.scram import PasswordError, verifier
+from cli.terminal.output import JsonOption, fail, print_json, say
+
+_ERRORS: Final[tuple[type[Exception], ...]] = (ForeignRightsError, asyncpg.PostgresError, *INFRASTRUCTURE_ERRORS)
+
+
+def roles(
+    database: Annotated[DatabaseChoice, typer.Argument(help="Whose roles.")], *, as_json: JsonOption = False
+) -> None:
+    """Make the roles of a database with the least rights, or check them; harmless to repeat, also while services run.
+
+    POSTGRES_USER is who makes them: a superuser, or the database's owner with CREATEROLE. Each role's password comes
+    from its variable, RELAY_POSTGRES_PASSWORD for muster_relay; where there is none, the role keeps what it has.
+    """
+    reports: list[RoleReport] = []
+    if database in (DatabaseChoice.command, DatabaseChoice.all):
+        reports += _run("command", load(OwnerCommandPostgres).command_database)
+    if database in (DatabaseChoice.query, DatabaseChoice.all):
+        reports += _run("query", load(OwnerQueryPostgres).query_database)
+    if as_json:
+        print_json([asdict(report) for report in reports])
+        return
+    for report in reports:
+        password = ", password set" if report.password_set else ""
+        say(f"{report.database}: {report.role} {'created' if report.created else 'checked'}{password}")
+
+
+def _run(database: DatabaseName, owner: PostgresAddress) -> list[RoleReport]:
+    address, verifiers = _maker(owner), _verifiers(database)
+    try:
+        return asyncio.run(_arrange(address, database, verifiers))
+    except _ERRORS as error:
+        fail(f"The roles of the {database} database {address} were not made: {describe(error)}")
+
+
+async def _arrange(address: PostgresAddress, database: DatabaseName, verifiers: dict[str, str]) -> list[RoleReport]:
+    connection = await connect(address, application="muster-roles")
+    try:
+        return await arrange(connection, database, verifiers)
+    finally:
+        await disconnect(connection)
+
+
+def _maker(owner: PostgresAddress) -> PostgresAddress:
+    """Who makes the roles: OWNER_POSTGRES_USER is one of them, unless it names somebody else."""
+    user, password = variable("POSTGRES_USER"), variable("POSTGRES_PASSWORD")
+    if user and password and variable("OWNER_POSTGRES_USER") in (None, OWNER):
+        return replace(owner, user=user, password=SecretStr(password))
+    return owner
+
+
+def _verifiers(database: DatabaseName) -> dict[str, str]:
+    """The password of each role that has a variable, and whose variable is not about another user."""
+    found = {}
+    for role in roles_of(database):
+        prefix, _ = ROLES[role]
+        password = variable(f"{prefix}_POSTGRES_PASSWORD")
+        if password is None or variable(f"{prefix}_POSTGRES_USER") not in (None, role):
+            continue
+        try:
+            found[role] = verifier(password)
+        except PasswordError as error:
+            raise SettingsError([f"{prefix}_POSTGRES_PASSWORD {error}"]) from error
+    return found

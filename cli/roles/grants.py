@@ -1,0 +1,71 @@
+"""Who may do what in the two databases: one table, of which the SQL, docs/reference/roles.md and their test are made.
+
+What is not in it is refused. Each process has a role of its own, so that a process that was broken into can do what its
+work needs and no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from chassis.postgres.roles import COMMAND, EVENTS, OPERATOR, OWNER, PROJECTORS, QUERY, RELAY, DatabaseName
+from command_api.users.tables import users
+from read_model.catalogue import SCHEMAS
+
+#: The members of a role have its rights too.
+MEMBERS: Final[dict[str, tuple[str, ...]]] = {PROJECTORS: (OWNER, OPERATOR)}
+#: Who may make tables: migrations, and rebuilds of read tables.
+CREATORS: Final[dict[DatabaseName, tuple[str, ...]]] = {"command": (OWNER,), "query": (OWNER, PROJECTORS)}
+
+#: Every column of a user but the hash of the password.
+_USER: Final = ", ".join(column.name for column in users.columns if column.name != "password_hash")
+
+#: What each role may do with the tables of `muster_owner`, as GRANT spells it.
+TABLES: Final[dict[DatabaseName, dict[str, dict[str, str]]]] = {
+    "command": {
+        "users": {COMMAND: "SELECT, INSERT, UPDATE, DELETE", OPERATOR: f"SELECT ({_USER})"},
+        "erased_users": {COMMAND: "SELECT, INSERT", OPERATOR: "SELECT"},
+        "outbox": {
+            # An INSERT returns the id; whether an event is there settles a commit whose reply was lost.
+            COMMAND: "INSERT, SELECT (id, event_id, subject_id)",
+            RELAY: "SELECT, DELETE",
+            OPERATOR: "SELECT (id, event_id, subject_id, appended_at)",
+        },
+        "idempotency_records": {
+            COMMAND: "SELECT, INSERT, UPDATE",
+            # The purge finds what is old and locks it; a lock needs a right to change.
+            RELAY: "SELECT (digest, created_at), UPDATE (created_at), DELETE",
+        },
+        "alembic_version": {OPERATOR: "SELECT"},
+    },
+    "query": {
+        "generations": {PROJECTORS: "SELECT", QUERY: "SELECT", OPERATOR: "INSERT, UPDATE"},
+        "checkpoints": {PROJECTORS: "SELECT, INSERT, UPDATE", QUERY: "SELECT", OPERATOR: "DELETE"},
+        "parked_records": {PROJECTORS: "SELECT, INSERT, UPDATE, DELETE"},
+        "alembic_version": {OPERATOR: "SELECT"},
+    },
+}
+#: The tables of a generation belong to `muster_projectors`; these may read them from the moment they are made.
+READERS_OF_GENERATIONS: Final = (QUERY, EVENTS)
+#: Finds the tables of generations among a database's tables.
+GENERATIONS: Final = rf"^({'|'.join(SCHEMAS)})_g\d+(_[a-z_]+)?$"
+
+
+@dataclass(frozen=True, slots=True)
+class Right:
+    """One row of the table: what a role may do with a table."""
+
+    database: DatabaseName
+    table: str
+    role: str
+    privileges: str
+
+
+def rights() -> Iterator[Right]:
+    """Every row of the table."""
+    for database, tables in TABLES.items():
+        for table, roles in tables.items():
+            for role, privileges in roles.items():
+                yield Right(database, table, role, privileges)

@@ -1,0 +1,224 @@
+"""Every statement as every role: allowed where the table of grants says so, and refused everywhere else."""
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import asyncpg
+import pytest
+
+from chassis.postgres.database import Connection, connect, disconnect
+from chassis.postgres.roles import COMMAND, OPERATOR, OWNER, PROJECTORS, QUERY, RELAY, ROLES, DatabaseName, roles_of
+from chassis.settings import PostgresAddress
+from cli.roles.arrangement import ForeignRightsError, arrange
+from cli.roles.grants import CREATORS, MEMBERS, READERS_OF_GENERATIONS, TABLES
+from read_model.generations import begin
+from tests.databases import as_role
+
+#: Ways to touch one column. None finds a row.
+OF_COLUMNS = {
+    "SELECT": 'SELECT "{column}" FROM {table} WHERE false',
+    "INSERT": 'INSERT INTO {table} ("{column}") OVERRIDING SYSTEM VALUE SELECT NULL WHERE false',
+    "UPDATE": 'UPDATE {table} SET "{column}" = DEFAULT WHERE false',
+}
+#: Ways to touch a whole table; what GRANT has no word for is the owner's.
+OF_TABLES = {
+    "DELETE": "DELETE FROM {table} WHERE false",
+    "TRUNCATE": "TRUNCATE {table} CASCADE",
+    "ALTER": "ALTER TABLE {table} ADD COLUMN another int",
+    "ANALYZE": "ALTER TABLE {table} SET (autovacuum_enabled = false)",
+    "TRIGGER": "CREATE TRIGGER t BEFORE INSERT ON {table} EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+    "POLICY": "CREATE POLICY another ON {table}",
+    "INDEX": "CREATE INDEX ON {table} ((1))",
+    "DROP": "DROP TABLE {table} CASCADE",
+}
+#: What is nobody's.
+OF_NOBODY = (
+    "SELECT rolpassword FROM pg_authid",
+    "SELECT passwd FROM pg_shadow",
+    "CREATE ROLE another",
+    "CREATE SCHEMA another",
+    "CREATE TEMPORARY TABLE another (id int)",
+    "ALTER ROLE CURRENT_USER SUPERUSER",
+    "COPY (SELECT 1) TO PROGRAM 'true'",
+    "SELECT pg_read_file('postgresql.conf')",
+    "SELECT pg_reload_conf()",
+)
+_TABLES = """
+SELECT relname AS table, pg_get_userbyid(relowner) AS owner, array_agg(attname::text) AS columns
+FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid
+WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND attnum > 0 AND NOT attisdropped
+GROUP BY 1, 2 ORDER BY 1
+"""
+
+
+@dataclass(frozen=True)
+class Arranged:
+    """A database as `muster roles` leaves it, and a superuser's session on it."""
+
+    name: DatabaseName
+    address: PostgresAddress
+    session: Connection
+
+    async def may(self, role: str, statement: str) -> bool:
+        """Try a statement as a role, and undo it; raises what is wrong beside rights."""
+        try:
+            await self.session.execute(f"BEGIN; SET LOCAL SESSION AUTHORIZATION {role}; {statement}")
+        except asyncpg.InsufficientPrivilegeError:
+            return False
+        finally:
+            await self.session.execute("ROLLBACK")
+        return True
+
+
+@asynccontextmanager
+async def arranged(name: DatabaseName, address: PostgresAddress) -> AsyncIterator[Arranged]:
+    session = await connect(address, application="test")
+    try:
+        await arrange(session, name, {})
+        yield Arranged(name, address, session)
+    finally:
+        await disconnect(session)
+
+
+@pytest.fixture
+async def command(command_database: PostgresAddress) -> AsyncIterator[Arranged]:
+    async with arranged("command", command_database) as database:
+        yield database
+
+
+@pytest.fixture
+async def query(query_database: PostgresAddress) -> AsyncIterator[Arranged]:
+    async with arranged("query", query_database) as database:
+        yield database
+
+
+def _granted(database: DatabaseName, table: str, owner: str, role: str, columns: list[str]) -> set[tuple[str, str]]:
+    """What a role may do with a table by the one table of grants: privilege and column, `*` for the whole."""
+    if role == owner or role in MEMBERS.get(owner, ()):
+        return {(way, column) for way in OF_COLUMNS for column in columns} | {(way, "*") for way in OF_TABLES}
+    if owner == PROJECTORS:
+        granted = "SELECT" if role in READERS_OF_GENERATIONS else ""
+    else:
+        holders = [role, *(of for of, members in MEMBERS.items() if role in members)]
+        granted = ", ".join(filter(None, (TABLES[database][table].get(holder) for holder in holders)))
+    found = set()
+    for way, listed in re.findall(r"([A-Z]+)(?: \(([^)]*)\))?", granted):
+        named = listed.split(", ") if listed else columns if way in OF_COLUMNS else ["*"]
+        found |= {(way, column) for column in named}
+    return found
+
+
+async def _found(database: Arranged, table: str, role: str, columns: list[str]) -> set[tuple[str, str]]:
+    tried = {(way, name): sql.format(table=table, column=name) for way, sql in OF_COLUMNS.items() for name in columns}
+    tried |= {(way, "*"): sql.format(table=table) for way, sql in OF_TABLES.items()}
+    return {what for what, statement in tried.items() if await database.may(role, statement)}
+
+
+async def _expect_the_table_of_grants(database: Arranged) -> None:
+    tables = await database.session.fetch(_TABLES)
+    assert {table["table"] for table in tables if table["owner"] == OWNER} == set(TABLES[database.name])
+    assert {table["owner"] for table in tables} <= {OWNER, PROJECTORS}
+    for table in tables:
+        name, owner, columns = table["table"], table["owner"], table["columns"]
+        for role in ROLES:
+            wanted = _granted(database.name, name, owner, role, columns)
+            assert await _found(database, name, role, columns) == wanted, (role, name)
+
+
+async def test_every_statement_on_the_command_database_is_allowed_or_refused_as_the_table_says(
+    command: Arranged,
+) -> None:
+    await _expect_the_table_of_grants(command)
+
+
+async def test_every_statement_on_the_query_database_is_allowed_or_refused_as_the_table_says(
+    query: Arranged,
+) -> None:
+    await _expect_the_table_of_grants(query)
+
+
+async def test_a_generation_that_an_operator_makes_belongs_to_the_projectors_and_is_read_by_queries(
+    query: Arranged,
+) -> None:
+    operator = await connect(as_role(query.address, OPERATOR), application="test")
+    try:
+        await begin(operator, "timeline")
+    finally:
+        await disconnect(operator)
+
+    await _expect_the_table_of_grants(query)
+    owners = {
+        table["owner"] for table in await query.session.fetch(_TABLES) if table["table"].startswith("timeline_g2")
+    }
+    assert owners == {PROJECTORS}
+
+
+async def test_only_owners_make_tables_and_nobody_does_what_is_the_servers(command: Arranged, query: Arranged) -> None:
+    for database in (command, query):
+        makers = {role for role in ROLES if await database.may(role, "CREATE TABLE another (id int)")}
+        assert makers == {*CREATORS[database.name], *(() if database is command else MEMBERS[PROJECTORS])}
+        for role in ROLES:
+            assert [statement for statement in OF_NOBODY if await database.may(role, statement)] == []
+        assert not await database.session.fetchval(
+            "SELECT count(*) FROM pg_roles WHERE rolname = ANY($1)"
+            " AND (rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication OR rolbypassrls)",
+            list(ROLES),
+        )
+
+
+async def test_a_role_becomes_another_only_where_it_is_a_member(command: Arranged) -> None:
+    for role in ROLES:
+        others = {other for other in (*ROLES, "muster") if other != role}
+        found = {other for other in others if await command.may(role, f"SET LOCAL ROLE {other}")}
+        assert found == {of for of, members in MEMBERS.items() if role in members}
+
+
+async def test_nobody_may_pass_a_right_on(command: Arranged, query: Arranged) -> None:
+    for database in (command, query):
+        assert not await database.session.fetchval(
+            "SELECT count(*) FROM pg_class, aclexplode(relacl) AS granted"
+            " WHERE relnamespace = 'public'::regnamespace AND is_grantable AND grantee <> relowner"
+        )
+
+
+async def test_a_role_connects_to_its_databases_alone(command: Arranged, query: Arranged) -> None:
+    for database in (command, query):
+        for role in ROLES:
+            if role in roles_of(database.name):
+                await disconnect(await connect(as_role(database.address, role), application="test"))
+            else:
+                with pytest.raises(asyncpg.InsufficientPrivilegeError, match="CONNECT"):
+                    await connect(as_role(database.address, role), application="test")
+
+
+async def test_a_repeat_takes_what_was_given_beyond_the_table(command: Arranged) -> None:
+    await command.session.execute(f"GRANT SELECT, DELETE ON users TO {OPERATOR}; ALTER ROLE {RELAY} CREATEDB")
+    assert await command.may(OPERATOR, "SELECT password_hash FROM users")
+
+    await arrange(command.session, "command", {})
+
+    assert not await command.may(OPERATOR, "SELECT password_hash FROM users")
+    assert not await command.may(OPERATOR, "DELETE FROM users WHERE false")
+    assert not await command.session.fetchval("SELECT rolcreatedb FROM pg_roles WHERE rolname = $1", RELAY)
+
+
+async def test_a_membership_that_gives_more_is_told_and_changes_nothing(query: Arranged) -> None:
+    await query.session.execute(f"GRANT pg_read_all_data TO {QUERY}")
+    try:
+        with pytest.raises(ForeignRightsError, match=f"REVOKE pg_read_all_data FROM {QUERY}"):
+            await arrange(query.session, "query", {})
+    finally:
+        await query.session.execute(f"REVOKE pg_read_all_data FROM {QUERY}")
+
+
+async def test_a_database_of_one_user_is_handed_over_with_all_its_tables(command: Arranged) -> None:
+    for table in TABLES["command"]:
+        await command.session.execute(f"ALTER TABLE {table} OWNER TO CURRENT_USER")
+    assert not await command.may(OWNER, "ALTER TABLE users ADD COLUMN another int")
+
+    await arrange(command.session, "command", {})
+
+    await _expect_the_table_of_grants(command)
+    assert await command.may(COMMAND, "SELECT 1 FROM users")
