@@ -57,7 +57,7 @@ ENV PATH=/opt/muster/bin:$PATH \
 WORKDIR /srv/muster
 USER 10001:10001
 
-# For any of the processes: the probe asks the port on which one listens (cli/processes/probe.py).
+# For any of the processes: the probe asks the inner port on which one says how it is (cli/processes/probe.py).
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-m", "cli.processes.probe"]
 
 # Without a shell, so that SIGTERM reaches the process.

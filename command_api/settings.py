@@ -35,6 +35,9 @@ class CommandApiSettings(CommandPostgres, GuardedHttp):
     )
     command_api_host: str = Field("127.0.0.1", validation_alias="COMMAND_API_HOST", examples=["127.0.0.1"])
     command_api_port: int = Field(8000, ge=1, le=65535, validation_alias="COMMAND_API_PORT", examples=[8000])
+    #: Health with its reasons, and metrics, without a token: for the inside alone.
+    command_api_ops_host: str = Field("127.0.0.1", validation_alias="COMMAND_API_OPS_HOST", examples=["127.0.0.1"])
+    command_api_ops_port: int = Field(8010, ge=1, le=65535, validation_alias="COMMAND_API_OPS_PORT", examples=[8010])
     #: Where it is off, the relay finds events by its poll alone.
     outbox_notify: bool = Field(True, validation_alias="OUTBOX_NOTIFY", examples=["true"])
 

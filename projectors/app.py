@@ -10,7 +10,8 @@ from typing import Final
 import structlog
 
 from chassis import lifecycle
-from chassis.http.health import Health, serve_health
+from chassis.http.health import Health
+from chassis.http.listening import serve_health
 from chassis.postgres.database import Connection, Database
 from chassis.settings import PostgresAddress
 from projectors.fleet import Fleet

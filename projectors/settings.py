@@ -12,7 +12,7 @@ class ProjectorSettings(ProjectorsPostgres, Kafka, Topics, Logging):
     """The settings of `muster project`."""
 
     projectors_http_host: str = Field("127.0.0.1", validation_alias="PROJECTORS_HTTP_HOST", examples=["127.0.0.1"])
-    projectors_http_port: int = Field(8003, ge=0, le=65535, validation_alias="PROJECTORS_HTTP_PORT", examples=[8003])
+    projectors_http_port: int = Field(8003, ge=1, le=65535, validation_alias="PROJECTORS_HTTP_PORT", examples=[8003])
     #: The beginning of the consumer groups' names. Two installations that share brokers need different ones: members of
     #: one group share its partitions, whatever database they write to.
     projectors_group: str = Field(

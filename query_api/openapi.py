@@ -125,12 +125,7 @@ _COMPONENT_SCHEMAS: Final[Json] = {
     ),
     "Signups": _object({"data": _list_of("SignupsDay")}),
     "Health": _object({"status": {"type": "string"}, "version": {"type": "string"}}),
-    "Checks": _object(
-        {
-            "status": {"type": "string", "enum": ["ok", "failed"]},
-            "checks": {"type": "object", "additionalProperties": {"type": "string"}},
-        }
-    ),
+    "Status": _object({"status": {"type": "string", "enum": ["ok", "failed"]}}),
     "Problem": _object(
         {
             "type": {"type": "string", "format": "uri-reference"},
@@ -251,9 +246,8 @@ def _paths() -> Json:
         UserTimeline.path: {"get": _get_timeline()},
         Signups.path: {"get": _get_signups()},
         "/health": {"get": _probe("getHealth", "What runs here", "Health", {"status": "ok", "version": __version__})},
-        "/livez": {"get": _probe("getLiveness", "Whether the process lives", "Checks", _CHECKS)},
-        "/readyz": {"get": _probe("getReadiness", "Whether it can answer queries now", "Checks", _CHECKS)},
-        "/metrics": {"get": _metrics()},
+        "/livez": {"get": _probe("getLiveness", "Whether the process lives", "Status", {"status": "ok"})},
+        "/readyz": {"get": _probe("getReadiness", "Whether it can answer queries now", "Status", {"status": "ok"})},
     }
 
 
@@ -349,31 +343,12 @@ def _get_signups() -> Json:
     }
 
 
-_CHECKS: Final[Json] = {"status": "ok", "checks": {"database": "ok", "generations": "ok"}}
-
-
 def _probe(operation: str, summary: str, schema: str, example: Json) -> Json:
     headers = ("Cache-Control", "X-Request-Id")
     responses = {"200": _answer("Yes.", schema, example, headers)}
-    if schema == "Checks":
-        failed = {"status": "failed", "checks": {"database": "no connection to muster@127.0.0.1:5432/muster_query"}}
-        responses["503"] = _answer("No; `checks` says why.", schema, failed, headers)
+    if schema == "Status":
+        responses["503"] = _answer("No; the log and the inner port say why.", schema, {"status": "failed"}, headers)
     return {"operationId": operation, "tags": ["operations"], "summary": summary, "responses": responses}
-
-
-def _metrics() -> Json:
-    return {
-        "operationId": "getMetrics",
-        "tags": ["operations"],
-        "summary": "Figures for Prometheus",
-        "responses": {
-            "200": {
-                "description": "The Prometheus text format.",
-                "headers": _headers(("X-Request-Id",)),
-                "content": {"text/plain": {"schema": {"type": "string"}, "example": "muster_http_requests_total 1.0"}},
-            }
-        },
-    }
 
 
 def _query_parameter(parameter: Parameter) -> Json:

@@ -24,7 +24,10 @@ class QueryApiSettings(QueryPostgres, GuardedHttp):
     """The query API's variables."""
 
     query_api_host: str = Field("127.0.0.1", validation_alias="QUERY_API_HOST", min_length=1, examples=["127.0.0.1"])
-    query_api_port: int = Field(8001, ge=0, le=65535, validation_alias="QUERY_API_PORT", examples=[8001])
+    query_api_port: int = Field(8001, ge=1, le=65535, validation_alias="QUERY_API_PORT", examples=[8001])
+    #: Health with its reasons, and metrics, without a token: for the inside alone.
+    query_api_ops_host: str = Field("127.0.0.1", validation_alias="QUERY_API_OPS_HOST", examples=["127.0.0.1"])
+    query_api_ops_port: int = Field(8011, ge=1, le=65535, validation_alias="QUERY_API_OPS_PORT", examples=[8011])
     cursor_keys: SecretStr = Field(validation_alias="CURSOR_KEYS", examples=[_EXAMPLE_KEYS])
     # A waiting request holds a few KiB and no connection; more than a thousand are a fault of a client.
     query_waiters: int = Field(1000, ge=1, le=100_000, validation_alias="QUERY_WAITERS", examples=[1000])

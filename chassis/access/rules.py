@@ -48,7 +48,6 @@ PUBLIC: Final = tuple(
             "/health",
             "/livez",
             "/readyz",
-            "/metrics",
             "/docs",
             "/docs/",
             "/redoc",

@@ -16,7 +16,6 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.errors import ServerErrorMiddleware
@@ -27,10 +26,11 @@ from starlette.types import ASGIApp, Scope
 
 from chassis import __version__
 from chassis.access.guard import access_of
-from chassis.http.health import Health, HealthFirst
+from chassis.http.health import Health, HealthFirst, public_routes
 from chassis.http.middleware import BodyLimit, Cors, LastResort, RequestContext, SingleHeaders
 from chassis.http.negotiation import accepts, require_media_type
-from chassis.http.problem_pages import problem_routes
+from chassis.http.pages.docs import doc_routes
+from chassis.http.pages.problems import problem_routes
 from chassis.http.problems import (
     COMMON,
     MALFORMED,
@@ -193,24 +193,25 @@ def create_api(
 
     # Without it FastAPI asks each time whether somebody has installed OpenTelemetry by now: 3 % of a command.
     traced = os.environ.get("FASTAPI_OTEL_AUTO_CONFIGURE", "").lower() == "true"
-    app = FastAPIOffline(
+    app = FastAPI(
         title=description.title,
         summary=description.summary,
         version=__version__,
         lifespan=guarded,
         middleware=_middleware(description, protection, make_request_id),
+        docs_url=None,
+        redoc_url=None,
         redirect_slashes=False,
         telemetry={"operation_spans": False, "tracing": traced, "metrics": traced, "logs": traced},
     )
-    for route in app.routes:
-        if isinstance(route, APIRoute) and route.methods:
-            route.methods.add("HEAD")  # Starlette's own routes give it to whoever takes GET, these pages do not
     app.router.route_class = StrictRoute
     app.add_exception_handler(Problem, answer_problem)
     app.add_exception_handler(HTTPException, answer_http_exception)
     app.add_exception_handler(RequestValidationError, answer_invalid_request)
-    guarding = Health({**health.ready, **protection.checks()}, health.live)
-    app.router.routes.extend([_front_page(description), *guarding.routes()])
+    #: With the reasons and the metrics, which a port of the inside serves.
+    app.state.health = Health({**health.ready, **protection.checks()}, health.live)
+    app.router.routes.extend([_front_page(description), *doc_routes(description.title)])
+    app.router.routes.extend(public_routes(app.state.health))
     app.router.routes.extend(problem_routes(SHARED_PROBLEMS + description.problems))
     return app
 

@@ -1,20 +1,18 @@
 """Whether a process lives and can work: `/health`, `/livez`, `/readyz` and `/metrics`, the same on every process.
 
 Live means that the loop turns (restart me otherwise); ready means that the process can do its work now (send me none
-otherwise). A check is an async callable that raises when its answer is no; the exception's message says why.
+otherwise). A check is an async callable that raises when its answer is no; the exception's message says why. The why,
+and the metrics, are for the inside alone: they are served on a port that clients do not reach.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Final, Literal, Protocol
 
-import uvicorn
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -25,13 +23,24 @@ from chassis.outages import describe
 from chassis.telemetry import render_metrics
 
 Check = Callable[[], Awaitable[None]]
+Question = Literal["live", "ready"]
+#: What each check answers, by its name: `OK`, or why not.
+Results = Mapping[str, str]
 
+OK: Final = "ok"
 #: An orchestrator's probe waits a second or more; a check that takes longer has failed.
-CHECK_SECONDS = 2.0
+CHECK_SECONDS: Final = 2.0
 
 
 class NotReadyError(Exception):
     """A check's answer is no; the message says why, in one line."""
+
+
+class Answers(Protocol):
+    """A process, or several that are one service, that can be asked how it is."""
+
+    async def look(self, question: Question) -> Results:
+        """What each check of that question answers now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,22 +50,33 @@ class Health:
     ready: Mapping[str, Check] = field(default_factory=dict)
     live: Mapping[str, Check] = field(default_factory=dict)
 
-    def routes(self) -> list[Route]:
-        """The routes to mount in an app."""
-        return [
-            Route("/health", _health),
-            Route("/livez", self._probe(self.live)),
-            Route("/readyz", self._probe(self.ready)),
-            Route("/metrics", _metrics),
-        ]
+    async def look(self, question: Question) -> Results:
+        """What each check answers now, within `CHECK_SECONDS`."""
+        checks = self.ready if question == "ready" else self.live
+        return dict(zip(checks, await asyncio.gather(*map(_run, checks.values())), strict=True))
 
-    def _probe(self, checks: Mapping[str, Check]) -> Callable[[Request], Awaitable[Response]]:
-        async def probe(_: Request) -> Response:
-            results = dict(zip(checks, await asyncio.gather(*map(_run, checks.values())), strict=True))
-            status = 200 if all(result == "ok" for result in results.values()) else 503
-            return _json({"status": "ok" if status == 200 else "failed", "checks": results}, status)
 
-        return probe
+def inner_routes(asked: Answers) -> list[Route]:
+    """The routes of a port of the inside, where answers say why, and metrics are."""
+    return [*_routes(asked, says_why=True), Route("/metrics", _metrics)]
+
+
+def public_routes(asked: Answers) -> list[Route]:
+    """The routes for everybody: they say yes or no, and no more."""
+    return _routes(asked, says_why=False)
+
+
+def _routes(asked: Answers, *, says_why: bool) -> list[Route]:
+    def probe(question: Question) -> Callable[[Request], Awaitable[Response]]:
+        async def answer(_: Request) -> Response:
+            results = await asked.look(question)
+            good = all(result == OK for result in results.values())
+            said = {"status": OK if good else "failed"}
+            return _json({**said, "checks": results} if says_why else said, 200 if good else 503)
+
+        return answer
+
+    return [Route("/health", _health), Route("/livez", probe("live")), Route("/readyz", probe("ready"))]
 
 
 class HealthFirst:
@@ -81,16 +101,16 @@ async def _run(check: Check) -> str:
         return f"no answer within {CHECK_SECONDS:g} s"
     except Exception as error:  # noqa: BLE001 - whatever a check raises is its answer
         return describe(error)
-    return "ok"
+    return OK
 
 
 async def _health(_: Request) -> Response:
-    return _json({"status": "ok", "version": __version__}, 200)
+    return _json({"status": OK, "version": __version__}, 200)
 
 
 async def _metrics(_: Request) -> Response:
     body, media_type = await asyncio.to_thread(render_metrics)
-    return Response(body, media_type=media_type)
+    return Response(body, media_type=media_type, headers={"Cache-Control": "no-store"})
 
 
 def _json(document: object, status: int) -> Response:
@@ -100,43 +120,3 @@ def _json(document: object, status: int) -> Response:
         media_type="application/json",
         headers={"Cache-Control": "no-store"},
     )
-
-
-class _EmbeddedServer(uvicorn.Server):
-    """uvicorn inside a process that handles its signals itself."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-@contextlib.asynccontextmanager
-async def serve_health(health: Health, *, host: str, port: int) -> AsyncIterator[None]:
-    """Serve the health routes beside a loop that is no web application (relay, projectors), until the block ends.
-
-    Raises:
-        OSError: the address is taken or not ours.
-    """
-    app = Starlette(routes=health.routes())
-    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none")
-    server = _EmbeddedServer(config)
-    listening = await asyncio.to_thread(_listen, host, port)
-    task = asyncio.create_task(server.serve(sockets=[listening]))
-    try:
-        yield
-    finally:
-        server.should_exit = True
-        await task
-        listening.close()
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    listening = socket.socket(family, kind, protocol)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind(address)
-    except OSError:
-        listening.close()
-        raise
-    return listening

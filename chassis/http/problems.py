@@ -1,7 +1,7 @@
 """Errors as RFC 9457 problem details, for every status that the framework or a service of ours can answer.
 
 A service declares its problem types next to these; each has a readable page under `/problems/`
-(chassis/http/problem_pages.py) that says what happened and what to do. Raising `Problem` anywhere below the middleware
+(chassis/http/pages/problems.py) that says what happened and what to do. Raising `Problem` anywhere below the middleware
 becomes that answer.
 """
 

@@ -1,8 +1,8 @@
 """`python -m cli.processes.probe [PORT…]`: the image's HEALTHCHECK; tells whether the container's process is ready.
 
-The image has no curl, and may run any process of Muster. So the probe asks every port on which one of them listens; the
-one that answers is the one that runs. The exit code is 0 if it is ready, and 1 if it is not or nobody listens. The
-answer is printed, and kept by the container engine.
+The image has no curl, and may run any process of Muster. So the probe asks every port of the inside on which one of
+them says how it is; the one that answers is the one that runs. The exit code is 0 if it is ready, and 1 if it is not or
+nobody listens. The answer, with its reasons, is printed, and kept by the container engine.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Final
 #: The variable of each process's port, and its default. The settings classes would tell both, but importing pydantic
 #: costs more than the whole probe.
 PORTS: Final = {
-    "COMMAND_API_PORT": 8000,
-    "QUERY_API_PORT": 8001,
+    "COMMAND_API_OPS_PORT": 8010,
+    "QUERY_API_OPS_PORT": 8011,
     "RELAY_HTTP_PORT": 8002,
     "PROJECTORS_HTTP_PORT": 8003,
 }
-#: A process takes at most 2 s for its checks (chassis/http/health.py), and the engine gives the probe 5 s.
+#: A process takes at most 3 s for its answer (chassis/http/workers.py), and the engine gives the probe 5 s.
 ANSWER_SECONDS: Final = 4.0
 
 

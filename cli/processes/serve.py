@@ -1,8 +1,9 @@
 """`muster serve command|query`: serves one of the APIs, by uvicorn with as many workers as the settings say.
 
-The port is bound before any worker starts, so that a taken one is told in one sentence; and the settings are looked at
-before the port, so that nobody reaches an API that does not know whom to let in. Each of several workers is a
-process of its own; they share the socket, and their metrics through files that are removed at the end.
+Both ports, the public and the inner one, are bound before any worker starts, so that a taken one is told in one
+sentence; and the settings are looked at before the ports, so that nobody reaches an API that does not know whom to let
+in. Each of several workers is a process of its own; they share the public socket, and a folder with their metrics and
+with the sockets on which their supervisor, who serves the inner port, asks them.
 """
 
 from __future__ import annotations
@@ -10,15 +11,19 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Final
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 
 import typer
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from chassis.http.protocol import HttpProtocol
+from chassis.http.health import Health
+from chassis.http.listening import listen, server_config, serving_inside, serving_inside_from_a_thread
+from chassis.http.workers import Workers, telling_supervisor
 from chassis.lifecycle import freeze_loaded_objects
 from chassis.settings import Http, load
 from chassis.telemetry import configure_logging
@@ -40,6 +45,9 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Serve one of
 #: At most five batches of an import are alive, of 8,000 objects each; the collector looks through so many in 2 ms.
 IMPORTED_OBJECTS: Final = 50_000
 
+#: Where an app tells how it is: on the inner port's socket; where it has siblings, in the folder that all share.
+Inside: TypeAlias = socket.socket | Path | None
+
 HostOption = Annotated[str | None, typer.Option(help="Address to listen on; overrides the environment.")]
 PortOption = Annotated[int | None, typer.Option(min=1, max=65535, help="Port to listen on; overrides the environment.")]
 
@@ -52,7 +60,7 @@ def command(host: HostOption = None, port: PortOption = None) -> None:
     _override("COMMAND_API", host, port)
     settings = load(CommandApiSettings)
     settings.expectations(settings.command_api_host)
-    _serve("cli.processes.serve:command_app", settings, settings.command_api_host, settings.command_api_port)
+    _serve(command_app, settings, "COMMAND_API")
 
 
 @app.command()
@@ -63,10 +71,10 @@ def query(host: HostOption = None, port: PortOption = None) -> None:
     _override("QUERY_API", host, port)
     settings = load(QueryApiSettings)
     settings.expectations(settings.query_api_host)
-    _serve("cli.processes.serve:query_app", settings, settings.query_api_host, settings.query_api_port)
+    _serve(query_app, settings, "QUERY_API")
 
 
-def command_app() -> FastAPI:
+def command_app(inside: Inside = None) -> FastAPI:
     """Create the command API, in a worker process."""
     from command_api.app import create_app  # noqa: PLC0415 - in the worker only
     from command_api.settings import CommandApiSettings  # noqa: PLC0415 - in the worker only
@@ -75,10 +83,10 @@ def command_app() -> FastAPI:
     configure_logging("command-api", settings.log_level)
     app = create_app(settings)
     freeze_loaded_objects(IMPORTED_OBJECTS)
-    return app
+    return _telling(app, inside)
 
 
-def query_app() -> FastAPI:
+def query_app(inside: Inside = None) -> FastAPI:
     """Create the query API, in a worker process."""
     from query_api.app import create_app  # noqa: PLC0415 - in the worker only
     from query_api.settings import QueryApiSettings  # noqa: PLC0415 - in the worker only
@@ -87,29 +95,36 @@ def query_app() -> FastAPI:
     configure_logging("query-api", settings.log_level)
     app = create_app(settings)
     freeze_loaded_objects()
-    return app
+    return _telling(app, inside)
 
 
-def server_config(factory: str, *, host: str, port: int, workers: int) -> uvicorn.Config:
+def api_config(factory: Callable[[], FastAPI], workers: int) -> uvicorn.Config:
     """Return the settings with which uvicorn serves either API."""
-    return uvicorn.Config(
+    return server_config(
         factory,
         factory=True,
-        host=host,
-        port=port,
         workers=workers,
-        http=HttpProtocol,
-        ws="none",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        # Nothing here depends on who the client is or which scheme it used.
-        proxy_headers=False,
-        date_header=True,
         backlog=ACCEPT_BACKLOG,
         timeout_graceful_shutdown=REQUEST_GRACE_SECONDS,
         timeout_worker_healthcheck=WORKER_SECONDS,
     )
+
+
+def _telling(app: FastAPI, inside: Inside) -> FastAPI:
+    """Let the app say how it is for as long as it runs: on the inner port itself, or to its supervisor."""
+    if inside is None:
+        return app
+    run = app.router.lifespan_context
+    health: Health = app.state.health
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        telling = telling_supervisor(health, inside) if isinstance(inside, Path) else serving_inside(health, inside)
+        async with run(app), telling:
+            yield
+
+    app.router.lifespan_context = lifespan
+    return app
 
 
 def _override(prefix: str, host: str | None, port: int | None) -> None:
@@ -120,34 +135,41 @@ def _override(prefix: str, host: str | None, port: int | None) -> None:
         os.environ[f"{prefix}_PORT"] = str(port)
 
 
-def _serve(factory: str, settings: Http, host: str, port: int) -> None:
-    listening = _bind(host, port)
-    configure_logging("supervisor", settings.log_level)
-    config = server_config(factory, host=host, port=port, workers=settings.workers)
-    if settings.workers == 1:
-        uvicorn.Server(config).run(sockets=[listening])
-        return
-    with _shared_metrics():
-        Multiprocess(config, sockets=[listening]).run()
+def _serve(factory: Callable[[Inside], FastAPI], settings: Http, prefix: str) -> None:
+    """Serve the API whose variables have that prefix."""
+    named = ("host", "port", "ops_host", "ops_port")
+    host, port, inner_host, inner_port = (getattr(settings, f"{prefix.lower()}_{name}") for name in named)
+    inside_moves = f"{prefix}_OPS_HOST or {prefix}_OPS_PORT"
+    if port == inner_port:
+        fail(f"Port {port} is wanted twice, for clients and for the inside: choose another with {inside_moves}.")
+    with _bind(host, port, "--host or --port") as public, _bind(inner_host, inner_port, inside_moves) as inner:
+        configure_logging("supervisor", settings.log_level)
+        if settings.workers == 1:
+            uvicorn.Server(api_config(partial(factory, inner), 1)).run(sockets=[public])
+        else:
+            _supervise(factory, settings.workers, public, inner)
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def _supervise(factory: Callable[[Inside], FastAPI], number: int, public: socket.socket, inner: socket.socket) -> None:
+    with _shared_folder() as folder:
+        supervisor = Multiprocess(api_config(partial(factory, folder), number), sockets=[public])
+        workers = Workers(folder, lambda: [process.pid for process in supervisor.processes])
+        with serving_inside_from_a_thread(workers, inner):
+            supervisor.run()
+
+
+def _bind(host: str, port: int, moved_by: str) -> socket.socket:
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, kind, protocol)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
+        listening = listen(host, port)
     except OSError as error:
-        fail(
-            f"Cannot listen on {host}:{port}: {error.strerror or error}. Choose another address with --host or --port."
-        )
+        fail(f"Cannot listen on {host}:{port}: {error.strerror or error}. Choose another address with {moved_by}.")
     listening.set_inheritable(True)
     return listening
 
 
 @contextmanager
-def _shared_metrics() -> Iterator[None]:
-    """Give the workers a folder for their counters, so that /metrics of any worker shows the sum."""
-    with tempfile.TemporaryDirectory(prefix="muster-metrics-") as folder:
+def _shared_folder() -> Iterator[Path]:
+    """Give the workers a folder for their counters, whose sum the metrics are, and for what they tell of themselves."""
+    with tempfile.TemporaryDirectory(prefix="muster-workers-") as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-        yield
+        yield Path(folder)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import structlog
 
-from chassis.http.health import Health, serve_health
+from chassis.http.health import Health
+from chassis.http.listening import serve_health
 from outbox.publishing.relay_record import RelayStopError
 from outbox.relay.loop import Relay
 from outbox.relay.maintenance import Job, maintaining

@@ -24,7 +24,7 @@ MUSTER = str(Path(sys.executable).with_name("muster"))
 #: A first start on a loaded machine, jars at hand.
 READY_SECONDS = 120
 STOP_SECONDS = 60
-PORT_OPTIONS = ("postgres", "kafka", "command", "query", "relay", "projectors")
+PORT_OPTIONS = ("postgres", "kafka", "command", "query", "relay", "projectors", "command-ops", "query-ops")
 
 
 @dataclass(slots=True)

@@ -1,16 +1,18 @@
-"""Several workers of one API: they share the port, their metrics are one, and all of them end with the service."""
+"""Several workers of one API: they share the port, one inner port tells of all, and all end with the service."""
 
 import asyncio
+import os
 import re
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 import psutil
 import pytest
 
-from local_stack.ports import free_port
+from local_stack.ports import free_ports
 from tests.acceptance.stack import MUSTER, READY_SECONDS, STOP_SECONDS, clean_environment
 from tests.waiting import until
 
@@ -27,48 +29,72 @@ SETTINGS = {
 }
 
 
+class Service(NamedTuple):
+    """A service that answers."""
+
+    process: asyncio.subprocess.Process
+    url: str
+    inside: str
+
+    @property
+    def workers(self) -> list[psutil.Process]:
+        """Its workers; multiprocessing's own tracker is none."""
+        children = psutil.Process(self.process.pid).children()
+        return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+
 @pytest.fixture
-async def service(tmp_path: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
-    """`muster serve command` with two workers, answering; and where it is."""
-    port = free_port()
+async def service(tmp_path: Path) -> AsyncIterator[Service]:
+    """`muster serve command` with two workers, of which both answer."""
+    port, ops_port = free_ports(2)
     process = await asyncio.create_subprocess_exec(
-        MUSTER, "serve", "command", "--port", str(port), env=clean_environment() | SETTINGS, cwd=tmp_path
+        *(MUSTER, "serve", "command", "--port", str(port)),
+        env=clean_environment() | SETTINGS | {"COMMAND_API_OPS_PORT": str(ops_port)},
+        cwd=tmp_path,
     )
-    url = f"http://127.0.0.1:{port}"
+    found = Service(process, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{ops_port}")
     try:
-        async with httpx.AsyncClient() as http:
-
-            async def answers() -> bool:
-                try:
-                    return (await http.get(f"{url}/health")).status_code == 200
-                except httpx.HTTPError:
-                    return False
-
-            await until(answers, within=READY_SECONDS, what="the first worker")
-        yield process, url
+        await until(lambda: says(found, "/livez", "ok"), within=READY_SECONDS, what="both workers")
+        yield found
     finally:
         if process.returncode is None:
             process.send_signal(signal.SIGTERM)
             await asyncio.wait_for(process.wait(), STOP_SECONDS)
 
 
-async def test_metrics_are_those_of_all_workers_and_nothing_is_left_at_the_end(
-    service: tuple[asyncio.subprocess.Process, str],
-) -> None:
-    process, url = service
-    workers = psutil.Process(process.pid).children(recursive=True)
+async def says(service: Service, path: str, workers: str) -> bool:
+    """Whether the inner port says this of the workers."""
+    try:
+        async with httpx.AsyncClient() as http:
+            answer = await http.get(f"{service.inside}{path}")
+    except httpx.HTTPError:
+        return False
+    document = answer.json()
+    return workers in document["checks"]["workers"] and (answer.status_code == 200) == (document["status"] == "ok")
+
+
+async def test_metrics_are_those_of_all_workers_and_nothing_is_left_at_the_end(service: Service) -> None:
+    workers = psutil.Process(service.process.pid).children(recursive=True)
     counts = []
     for _ in range(20):
         # A connection each, so that any worker may answer.
         async with httpx.AsyncClient() as http:
-            text = (await http.get(f"{url}/metrics")).text
-            ready = await http.get(f"{url}/readyz")
-        [count] = re.findall(r'muster_http_requests_total{method="GET",status="200"} (.+)', text)
+            public = [await http.get(f"{service.url}{path}") for path in ("/health", "/readyz", "/metrics", "/users")]
+            ready, metrics = await http.get(f"{service.inside}/readyz"), await http.get(f"{service.inside}/metrics")
+        [count] = re.findall(r'muster_http_requests_total{method="GET",status="200"} (.+)', metrics.text)
         counts.append(float(count))
-    process.send_signal(signal.SIGTERM)
-    await asyncio.wait_for(process.wait(), STOP_SECONDS)
+    service.process.send_signal(signal.SIGTERM)
+    await asyncio.wait_for(service.process.wait(), STOP_SECONDS)
 
+    assert [answer.status_code for answer in public] == [200, 503, 404, 405]
+    assert public[1].json() == {"status": "failed"}
     assert ready.status_code == 503
+    assert ready.json()["checks"]["database"].count("no connection to u@127.0.0.1:1/c") == 2
+    assert ready.json()["checks"]["workers"] == "ok"
+    for answer in (*public, ready, metrics):
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["referrer-policy"] == "no-referrer"
+        assert "server" not in answer.headers
     assert counts == sorted(counts), "a worker showed its own figures only"
     assert counts[-1] >= 20
     assert len(workers) >= 2
@@ -79,3 +105,20 @@ async def test_metrics_are_those_of_all_workers_and_nothing_is_left_at_the_end(
 
     # multiprocessing's own tracker ends a moment after the process it tracked for.
     await until(all_gone, within=10, what="every process of the service to end")
+
+
+async def test_a_worker_that_hangs_or_has_died_shows(service: Service) -> None:
+    frozen, killed = service.workers
+    os.kill(frozen.pid, signal.SIGSTOP)
+    await until(
+        lambda: says(service, "/livez", f"1 of 2 do not answer: process {frozen.pid}"), within=10, what="the frozen one"
+    )
+    os.kill(killed.pid, signal.SIGKILL)
+    await until(
+        lambda: says(service, "/readyz", f"2 of 2 do not answer: process {frozen.pid}, {killed.pid}"),
+        within=10,
+        what="the killed one",
+    )
+    os.kill(frozen.pid, signal.SIGCONT)
+
+    await until(lambda: says(service, "/livez", "ok"), within=READY_SECONDS, what="the killed one to be replaced")

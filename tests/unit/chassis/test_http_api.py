@@ -1,6 +1,7 @@
 """What both APIs share, on a small app: request ids, problems for every status, limits, CORS, offline docs."""
 
 import json
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -8,15 +9,24 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
 
 from chassis.access.rules import AccessTable, Rule
 from chassis.access.settings import GuardedHttp
 from chassis.http.api import ApiDescription, create_api
-from chassis.http.health import Health, NotReadyError
+from chassis.http.health import Health, NotReadyError, inner_routes
 from chassis.http.problems import Problem, ProblemType, unavailable
 from chassis.http.protection import Protection
 
-ROUTES = (("POST", "/things"), ("GET", "/things"), ("GET", "/teapot"), ("GET", "/down"), ("GET", "/bug"))
+ROUTES = (
+    ("POST", "/things"),
+    ("GET", "/things"),
+    ("GET", "/teapot"),
+    ("GET", "/down"),
+    ("GET", "/bug"),
+    ("GET", "/own-rule"),
+)
 TABLE = AccessTable(Rule(method, path, ("things",)) for method, path in ROUTES)
 
 TEAPOT = ProblemType("teapot", 418, "A teapot <b>", "It is a teapot.", "Ask a kettle.")
@@ -64,6 +74,10 @@ def make_app(cors: Sequence[str] = ()) -> FastAPI:
     @app.get("/down")
     async def down() -> None:
         raise unavailable("no database")
+
+    @app.get("/own-rule")
+    async def own_rule() -> JSONResponse:
+        return JSONResponse(1, headers={"Cache-Control": "private, no-cache"})
 
     @app.get("/bug")
     async def bug() -> None:
@@ -198,25 +212,51 @@ async def test_health_tells_the_version_and_readiness_the_reason(http: httpx.Asy
     assert health.json()["status"] == "ok"
     assert health.json()["version"]
     assert live.status_code == 200
+    assert (ready.status_code, ready.json()) == (503, {"status": "failed"})
+
+
+async def test_the_reason_and_the_metrics_are_told_inside_alone(http: httpx.AsyncClient) -> None:
+    await http.get("/teapot")
+    inner = Starlette(routes=inner_routes(make_app().state.health))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(inner), base_url="http://localhost") as inside:
+        ready, metrics = await inside.get("/readyz"), await inside.get("/metrics")
+
     assert ready.status_code == 503
     assert ready.json()["checks"] == {"database": "the database is away"}
+    assert 'muster_http_requests_total{method="GET",status="418"}' in metrics.text
+    assert (await http.get("/metrics")).status_code == 404
 
 
-async def test_metrics_count_the_answers(http: httpx.AsyncClient) -> None:
-    await http.get("/teapot")
+@pytest.mark.parametrize("path", ["/docs", "/redoc", "/problems/", "/problems/teapot"])
+async def test_a_page_has_no_script_of_its_own_and_loads_nothing_from_elsewhere(
+    http: httpx.AsyncClient, path: str
+) -> None:
+    answer = await http.get(path)
+    policy = answer.headers["content-security-policy"]
 
-    assert 'muster_http_requests_total{method="GET",status="418"}' in (await http.get("/metrics")).text
+    assert "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
+    assert "://" not in answer.text
+    assert re.findall(r"<script[^>]*>(?!</script>)|\son\w+=|\sstyle=", answer.text) == []
+    for asset in re.findall(r'(?:src|rel="stylesheet" href)="([^"]+)"', answer.text):
+        assert (await http.get(f"/{asset}")).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/docs", "/redoc"])
-async def test_the_docs_load_nothing_from_elsewhere(http: httpx.AsyncClient, path: str) -> None:
-    page = (await http.get(path)).text
+async def test_redoc_does_not_know_where_its_logo_would_be(http: httpx.AsyncClient) -> None:
+    script = (await http.get("/static-offline-docs/redoc.standalone.js")).text
 
-    assert "://" not in page.replace("http://www.w3.org", "")
-    scripts = [part.partition('"')[0] for part in page.split('src="')[1:]]
-    assert scripts
-    for script in scripts:
-        assert (await http.get(script)).status_code == 200
+    assert "redocly logo" in script
+    assert "cdn.redoc" not in script
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "caching"),
+    [("GET", "/things", "no-store"), ("GET", "/own-rule", "private, no-cache"), ("GET", "/docs", None)],
+)
+async def test_nobody_keeps_what_is_personal(
+    http: httpx.AsyncClient, method: str, path: str, caching: str | None
+) -> None:
+    assert (await http.request(method, path)).headers.get("cache-control") == caching
 
 
 async def test_problem_pages_are_escaped_and_listed(http: httpx.AsyncClient) -> None:

@@ -5,7 +5,8 @@ import socket
 
 import pytest
 
-from chassis.http.health import Health, NotReadyError, serve_health
+from chassis.http.health import Health, NotReadyError
+from chassis.http.listening import serve_health
 from cli.processes.probe import PORTS, ask, main
 from local_stack.ports import LOCALHOST, free_port
 from tests.waiting import until

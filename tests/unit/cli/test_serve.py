@@ -2,16 +2,19 @@
 
 import asyncio
 import json
+import socket
 from email import message_from_bytes
 from pathlib import Path
 
 import pytest
+import typer
 from starlette.applications import Starlette
 from uvicorn.server import ServerState
 
+from chassis.http.listening import server_config
 from chassis.settings_error import SettingsError
 from cli.processes import serve
-from cli.processes.serve import server_config
+from local_stack.ports import free_port
 
 READ_SECONDS = 5
 REQUIRED = {
@@ -31,7 +34,7 @@ def nothing() -> Starlette:
 
 async def answer_to(request: bytes) -> bytes:
     """Everything that comes back on a connection of its own."""
-    config = server_config("tests.unit.cli.test_serve:nothing", host="127.0.0.1", port=0, workers=1)
+    config = server_config(nothing, factory=True)
     config.load()
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: config.http_protocol_class(config, ServerState(), {}), "127.0.0.1", 0)  # type: ignore[call-arg]
@@ -70,6 +73,13 @@ async def test_what_is_no_http_request_is_answered_with_a_problem(request_: byte
     assert document["request_id"] == headers["x-request-id"]
 
 
+def tell(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
+    for name in ("AUTH_ISSUER", "AUTH_AUDIENCE", "AUTH_JWKS_FILE", "AUTH_JWKS_URL", "AUTH_DISABLED"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+
 @pytest.mark.parametrize("api", ["command", "query"])
 @pytest.mark.parametrize(
     ("variables", "said"),
@@ -86,12 +96,29 @@ def test_an_api_that_does_not_know_whom_to_let_in_does_not_begin_to_listen(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(serve, "_bind", lambda *_: pytest.fail("it listened"))
-    for name in ("AUTH_ISSUER", "AUTH_AUDIENCE", "AUTH_JWKS_FILE", "AUTH_JWKS_URL", "AUTH_DISABLED"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in {**REQUIRED, **variables}.items():
-        monkeypatch.setenv(name, value)
+    tell(monkeypatch, REQUIRED | variables)
 
     with pytest.raises(SettingsError) as refused:
         getattr(serve, api)()
 
     assert any(said in line for line in refused.value.lines)
+
+
+@pytest.mark.parametrize("api", ["command", "query"])
+@pytest.mark.parametrize("same", [True, False])
+def test_an_inner_port_that_is_taken_or_the_public_one_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], api: str, same: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+        ports = {"PORT": port if same else free_port(), "OPS_PORT": port}
+        variables = {f"{api.upper()}_API_{name}": str(number) for name, number in ports.items()}
+        tell(monkeypatch, REQUIRED | {"AUTH_DISABLED": "true"} | variables)
+
+        with pytest.raises(typer.Exit):
+            getattr(serve, api)()
+
+    said = " ".join(capsys.readouterr().err.split())
+    assert (f"Port {port} is wanted twice" if same else f"Cannot listen on 127.0.0.1:{port}") in said
+    assert f"{api.upper()}_API_OPS_PORT" in said

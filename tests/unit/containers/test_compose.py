@@ -38,7 +38,7 @@ PASSWORDS = {f"{prefix}_POSTGRES_PASSWORD" for prefix, _ in ROLES.values()}
 _PREFIXES = "|".join(prefix for prefix, _ in ROLES.values())
 #: Not for .env to decide: where servers are, how to reach them, on which port a process listens in its container.
 DECIDED = re.compile(
-    r"KAFKA_(SECURITY|SASL|SSL)_|^POSTGRES_SSL|_HTTP_PORT$|_API_PORT$|^AUTH_DISABLED$"
+    r"KAFKA_(SECURITY|SASL|SSL)_|^POSTGRES_SSL|_HTTP_PORT$|_API_(OPS_)?PORT$|^AUTH_DISABLED$"
     rf"|^({_PREFIXES})_POSTGRES_(?!DB$)|^POSTGRES_(USER|PASSWORD)$"
 )
 

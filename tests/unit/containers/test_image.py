@@ -60,14 +60,14 @@ def test_the_process_gets_signals_itself_and_is_not_root() -> None:
     assert not {"RUN", "COPY", "ADD"} & set(after), "nothing is done to the image as that user"
 
 
-def test_the_health_check_asks_on_the_ports_that_the_settings_say() -> None:
+def test_the_health_check_asks_on_the_inner_ports_that_the_settings_say() -> None:
     [check] = of_kind("HEALTHCHECK")
     classes = (CommandApiSettings, QueryApiSettings, RelaySettings, ProjectorSettings)
     wanted = {
         str(field.validation_alias): field.default
         for kind in classes
         for field in kind.model_fields.values()
-        if re.search("_(API|HTTP)_PORT$", str(field.validation_alias))
+        if re.search("_(OPS|HTTP)_PORT$", str(field.validation_alias))
     }
 
     assert json.loads(check.partition("CMD ")[2]) == ["python", "-m", "cli.processes.probe"]

@@ -12,7 +12,7 @@ from typing import Any
 from chassis.lifecycle import wait_for_event
 from chassis.postgres.database import Database
 from chassis.settings import Kafka, PostgresAddress, Topics
-from local_stack.ports import free_port
+from local_stack.ports import free_ports
 from read_model import generations
 from tests.integration.muster_processes import environment, muster, running
 from tests.waiting import until
@@ -127,10 +127,11 @@ async def register(port: int) -> list[str]:
 async def test_readers_see_no_failure_and_nothing_older_while_tables_are_rebuilt_switched_and_switched_back(
     kafka: Kafka, topics: Topics, command_database: PostgresAddress, query_database: PostgresAddress, database: Database
 ) -> None:
-    command_port, query_port, relay_port, projectors_port = (free_port() for _ in range(4))
+    command_port, query_port, relay_port, projectors_port, *inner_ports = free_ports(6)
     variables = environment(
         kafka, topics, command_database, query_database,
         RELAY_HTTP_PORT=str(relay_port), PROJECTORS_HTTP_PORT=str(projectors_port),
+        COMMAND_API_OPS_PORT=str(inner_ports[0]), QUERY_API_OPS_PORT=str(inner_ports[1]),
     )  # fmt: skip
     async with AsyncExitStack() as stack:
         for arguments, port in (

@@ -209,14 +209,14 @@ async def test_a_switch_that_nobody_announced_is_followed_within_the_poll(
 
 @pytest.mark.parametrize(("step", "remedy"), [(-1, "rebuild timeline"), (1, "replace this process")])
 async def test_without_a_generation_of_its_shape_it_is_not_ready_and_says_what_to_do(
-    api: httpx.AsyncClient, read_side: ReadSide, step: int, remedy: str
+    app: FastAPI, api: httpx.AsyncClient, read_side: ReadSide, step: int, remedy: str
 ) -> None:
     await read_side.connection.execute(
         "UPDATE generations SET shape = shape + $1::int WHERE projection = 'timeline'", step
     )
 
     async def complaint() -> bool:
-        return remedy in str((await api.get("/readyz")).json()["checks"].get("generations"))
+        return remedy in (await app.state.health.look("ready"))["generations"]
 
     await until(complaint, within=3, what="readiness says what to do")
     answer = await api.get(f"/users/{person(1).id}/timeline")
@@ -225,7 +225,7 @@ async def test_without_a_generation_of_its_shape_it_is_not_ready_and_says_what_t
 
 
 async def test_when_another_shape_takes_over_its_own_is_read_on_and_a_rollback_is_followed(
-    api: httpx.AsyncClient, read_side: ReadSide
+    app: FastAPI, api: httpx.AsyncClient, read_side: ReadSide
 ) -> None:
     """What processes of the old version do when the new one's tables are switched to, and the new ones at a rollback.
 
@@ -262,7 +262,7 @@ async def test_when_another_shape_takes_over_its_own_is_read_on_and_a_rollback_i
         await read_side.see(datetime.now(UTC) - timedelta(seconds=60))
 
         async def unready() -> bool:
-            return "fed no more" in str((await api.get("/readyz")).json()["checks"].get("generations"))
+            return "fed no more" in (await app.state.health.look("ready"))["generations"]
 
         await until(unready, within=3, what="it to be not ready once nobody feeds what it reads")
         await switch(read_side, notify=True, to=1)

@@ -1,26 +1,32 @@
 """The readable pages under `/problems/`: what each type means and what to do, without any asset from elsewhere."""
 
+import base64
+import hashlib
 from html import escape
+from typing import Final
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 from starlette.routing import Route
 
+from chassis.http.pages import page
 from chassis.http.problems import ProblemType
 
-_FRAME = """<!doctype html>
+_STYLE: Final = """
+body { font: 1rem/1.6 system-ui, sans-serif; max-width: 42rem; margin: 3rem auto; padding: 0 1rem; color: #1a1a1a; }
+code { background: #f2f2f2; padding: .1rem .3rem; border-radius: .2rem; }
+a { color: #0550ae; }
+dt { font-weight: 600; margin-top: 1rem; }
+dd { margin: 0; }
+"""
+_NEEDS: Final = f"style-src 'sha256-{base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()}'"
+_FRAME: Final = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
-<style>
-body {{ font: 1rem/1.6 system-ui, sans-serif; max-width: 42rem; margin: 3rem auto; padding: 0 1rem; color: #1a1a1a; }}
-code {{ background: #f2f2f2; padding: .1rem .3rem; border-radius: .2rem; }}
-a {{ color: #0550ae; }}
-dt {{ font-weight: 600; margin-top: 1rem; }}
-dd {{ margin: 0; }}
-</style>
+<style>{style}</style>
 {body}
 </html>
 """
@@ -32,13 +38,13 @@ def problem_routes(types: tuple[ProblemType, ...]) -> list[Route]:
     index = _index(types)
 
     async def show_index(_: Request) -> HTMLResponse:
-        return HTMLResponse(index)
+        return page(index, _NEEDS)
 
     async def show(request: Request) -> HTMLResponse:
-        page = by_slug.get(request.path_params["slug"])
-        if page is None:
+        found = by_slug.get(request.path_params["slug"])
+        if found is None:
             raise HTTPException(404)
-        return HTMLResponse(page)
+        return page(found, _NEEDS)
 
     return [Route("/problems/", show_index), Route("/problems/{slug}", show)]
 
@@ -50,7 +56,7 @@ def _page(kind: ProblemType) -> str:
         f"<dt>What to do</dt><dd>{escape(kind.remedy)}</dd></dl>\n"
         '<p><a href="/problems/">All problem types</a></p>'
     )
-    return _FRAME.format(title=escape(kind.title), body=body)
+    return _FRAME.format(style=_STYLE, title=escape(kind.title), body=body)
 
 
 def _index(types: tuple[ProblemType, ...]) -> str:
@@ -60,4 +66,4 @@ def _index(types: tuple[ProblemType, ...]) -> str:
         f"<dd><code>{kind.status}</code> {escape(kind.meaning)}</dd>"
         for kind in ordered
     )
-    return _FRAME.format(title="Problem types", body=f"<h1>Problem types</h1>\n<dl>\n{rows}\n</dl>")
+    return _FRAME.format(style=_STYLE, title="Problem types", body=f"<h1>Problem types</h1>\n<dl>\n{rows}\n</dl>")

@@ -1,0 +1,107 @@
+"""What every listener of ours has in common: its socket, its server, and the headers on whatever it answers.
+
+The headers stand here and not in an app, so that they are on the protocol's own refusals as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, Final
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.types import ASGIApp
+
+from chassis.http.health import Answers, inner_routes
+from chassis.http.protocol import HttpProtocol
+
+#: No browser guesses a media type, and no address of ours, which may name a person, reaches another site.
+HEADERS: Final = [("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referrer")]
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket on that address; who connects is accepted once a server has it.
+
+    Raises:
+        OSError: the address is taken or not ours.
+    """
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listening = socket.socket(family, kind, protocol)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind(address)
+    except OSError:
+        listening.close()
+        raise
+    return listening
+
+
+def server_config(app: Any, **options: Any) -> uvicorn.Config:
+    """How uvicorn serves anything of ours; `options` are its own."""
+    return uvicorn.Config(
+        app,
+        http=HttpProtocol,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        headers=HEADERS,
+        server_header=False,
+        # Nothing here depends on who the client is or which scheme it used.
+        proxy_headers=False,
+        **options,
+    )
+
+
+class _EmbeddedServer(uvicorn.Server):
+    """uvicorn inside a process that handles its signals itself."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def serving_inside(asked: Answers, listening: socket.socket) -> AsyncIterator[None]:
+    """Serve health and metrics on a socket, beside whatever else the loop does, until the block ends."""
+    server = _inner_server(asked)
+    task = asyncio.create_task(server.serve(sockets=[listening]))
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await task
+        listening.close()
+
+
+@contextlib.contextmanager
+def serving_inside_from_a_thread(asked: Answers, listening: socket.socket) -> Iterator[None]:
+    """The same in a process that has no loop."""
+    server = _inner_server(asked)
+    thread = threading.Thread(target=server.run, args=([listening],), name="inner port", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join()
+        listening.close()
+
+
+@contextlib.asynccontextmanager
+async def serve_health(asked: Answers, *, host: str, port: int) -> AsyncIterator[None]:
+    """Serve health and metrics beside a loop that is no web application (relay, projectors), until the block ends.
+
+    Raises:
+        OSError: the address is taken or not ours.
+    """
+    async with serving_inside(asked, await asyncio.to_thread(listen, host, port)):
+        yield
+
+
+def _inner_server(asked: Answers) -> uvicorn.Server:
+    app: ASGIApp = Starlette(routes=inner_routes(asked))
+    return _EmbeddedServer(server_config(app, lifespan="off"))
