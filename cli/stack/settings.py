@@ -8,7 +8,7 @@ servers are and who listens where. A process runs in the data folder, where it f
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
@@ -68,6 +68,12 @@ def needed_servers(part: str) -> frozenset[str]:
     return _NEEDS[part]
 
 
+#: Where the HTTP ports begin, and how far from there each is; what is between is kept for parts to come.
+PORT_BASE: Final = 8000
+LAST_PORT_BASE: Final = 65_535 - 12
+HTTP_PORTS: Final = {"command": 0, "query": 1, "relay": 2, "projectors": 3, "command_ops": 10, "query_ops": 11}
+
+
 @dataclass(frozen=True, slots=True)
 class Ports:
     """Where everything listens, on 127.0.0.1."""
@@ -78,17 +84,12 @@ class Ports:
     query: int
     relay: int
     projectors: int
+    command_ops: int
+    query_ops: int
 
     def by_option(self) -> dict[str, int]:
         """Return each port by the option that moves it."""
-        return {
-            "--postgres-port": self.postgres,
-            "--kafka-port": self.kafka,
-            "--command-port": self.command,
-            "--query-port": self.query,
-            "--relay-port": self.relay,
-            "--projectors-port": self.projectors,
-        }
+        return {f"--{name.replace('_', '-')}-port": port for name, port in asdict(self).items()}
 
 
 def stack_settings(folder: Path, ports: Ports, postgres: ServerAddress) -> dict[str, str]:
@@ -115,6 +116,8 @@ def stack_settings(folder: Path, ports: Ports, postgres: ServerAddress) -> dict[
         "KAFKA_BOOTSTRAP_SERVERS": f"{LOCALHOST}:{ports.kafka}",
         "COMMAND_API_PORT": str(ports.command),
         "QUERY_API_PORT": str(ports.query),
+        "COMMAND_API_OPS_PORT": str(ports.command_ops),
+        "QUERY_API_OPS_PORT": str(ports.query_ops),
         "RELAY_HTTP_PORT": str(ports.relay),
         "PROJECTORS_HTTP_PORT": str(ports.projectors),
         **{f"{prefix}_POSTGRES_USER": role for role, (prefix, _) in ROLES.items()},

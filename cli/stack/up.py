@@ -5,29 +5,39 @@ Here are the options; foreground.py runs a stack, background.py starts, stops an
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cli.stack.discovery import FolderOption, stack_folder
 from cli.stack.foreground import UpOptions, run_stack
 from cli.stack.local_stack import muster
-from cli.stack.settings import ALL_PARTS, PARTS, Ports, needed_servers
+from cli.stack.settings import ALL_PARTS, HTTP_PORTS, LAST_PORT_BASE, PARTS, PORT_BASE, Ports, needed_servers
 from cli.terminal.output import fail
 
 
-def _port(part: str, what: str) -> object:
-    return typer.Option(min=1, max=65535, help=f"Port of {what}.", envvar=f"MUSTER_{part}_PORT")
+def _port(part: str, what: str, **more: Any) -> object:
+    return typer.Option(min=1, max=65535, help=f"Port of {what}.", envvar=f"MUSTER_{part}_PORT", **more)
+
+
+def _http_port(part: str, what: str) -> object:
+    return _port(part, what, show_default=f"the base + {HTTP_PORTS[part.lower()]}")
 
 
 def up(  # noqa: PLR0913, PLR0917 - each is an option of the command
     folder: FolderOption = None,
     postgres_port: Annotated[int, _port("POSTGRES", "PostgreSQL")] = 5433,
     kafka_port: Annotated[int, _port("KAFKA", "Kafka")] = 9092,
-    command_port: Annotated[int, _port("COMMAND", "the command API")] = 8000,
-    query_port: Annotated[int, _port("QUERY", "the query API")] = 8001,
-    relay_port: Annotated[int, _port("RELAY", "the relay's health and metrics")] = 8002,
-    projectors_port: Annotated[int, _port("PROJECTORS", "the projectors' health and metrics")] = 8003,
+    port_base: Annotated[
+        int,
+        typer.Option(min=1, max=LAST_PORT_BASE, help="Where the HTTP ports begin.", envvar="MUSTER_PORT_BASE"),
+    ] = PORT_BASE,
+    command_port: Annotated[int | None, _http_port("COMMAND", "the command API")] = None,
+    query_port: Annotated[int | None, _http_port("QUERY", "the query API")] = None,
+    relay_port: Annotated[int | None, _http_port("RELAY", "the relay's health and metrics")] = None,
+    projectors_port: Annotated[int | None, _http_port("PROJECTORS", "the projectors' health and metrics")] = None,
+    command_ops_port: Annotated[int | None, _http_port("COMMAND_OPS", "the command API's health and metrics")] = None,
+    query_ops_port: Annotated[int | None, _http_port("QUERY_OPS", "the query API's health and metrics")] = None,
     only: Annotated[
         str, typer.Option(metavar="PART,…", help=f"Run only some of: {', '.join(PARTS)}.", show_default=False)
     ] = "",
@@ -50,7 +60,9 @@ def up(  # noqa: PLR0913, PLR0917 - each is an option of the command
             raise typer.Exit(background.stop(where))
         if status:
             raise typer.Exit(background.show_status(where, as_json=as_json))
-    ports = Ports(postgres_port, kafka_port, command_port, query_port, relay_port, projectors_port)
+    chosen = (command_port, query_port, relay_port, projectors_port, command_ops_port, query_ops_port)
+    http_ports = [port or port_base + step for port, step in zip(chosen, HTTP_PORTS.values(), strict=True)]
+    ports = Ports(postgres_port, kafka_port, *http_ports)
     options = UpOptions(where, ports, _parts(only), verbose=verbose)
     if detach:
         raise typer.Exit(background.detach(options, muster()))

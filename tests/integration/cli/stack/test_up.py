@@ -25,7 +25,7 @@ END_SECONDS = 120  # the first orderly end on a machine also keeps Kafka's start
 
 
 class Up:
-    """One `muster up` on a folder and six ports."""
+    """One `muster up` on a folder and eight ports."""
 
     def __init__(self, folder: Path, ports: list[int], process: asyncio.subprocess.Process) -> None:
         self.folder = folder
@@ -62,7 +62,7 @@ class Up:
 async def started(
     folder: Path, ports: list[int] | None = None, extra: Mapping[str, str] | None = None
 ) -> AsyncIterator[Up]:
-    wanted = ports or free_ports(6)
+    wanted = ports or free_ports(8)
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         str(PROGRAM),
@@ -178,13 +178,13 @@ async def test_settings_that_point_elsewhere_do_not_reach_the_processes(
 
     monkeypatch.setenv(variable, "elsewhere")
     monkeypatch.setenv("WORKERS", "4")
-    settings = stack_settings(folder, Ports(1, 2, 3, 4, 5, 6), ServerAddress(LOCALHOST, 1, "muster", "secret"))
+    settings = stack_settings(folder, Ports(*range(8)), ServerAddress(LOCALHOST, 1, "muster", "secret"))
 
     environment = process_environment(folder, settings)
 
     assert environment.get(variable) != "elsewhere"
     assert environment["WORKERS"] == "4"
-    assert settings == stack_settings(folder, Ports(1, 2, 3, 4, 5, 6), ServerAddress(LOCALHOST, 1, "muster", "secret"))
+    assert settings == stack_settings(folder, Ports(*range(8)), ServerAddress(LOCALHOST, 1, "muster", "secret"))
 
 
 def test_each_process_of_a_stack_is_told_its_own_secrets_and_an_older_folder_is_given_the_missing_ones(
