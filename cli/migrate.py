@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from sqlalchemy.exc import SQLAlchemyError
 
-from chassis.postgres.database import INFRASTRUCTURE_ERRORS, connect, describe, disconnect
+from chassis.postgres.database import NO_CONNECTION, connect, describe, disconnect
 from chassis.settings import OwnerCommandPostgres, OwnerQueryPostgres, PostgresAddress, load
 from cli.terminal.output import JsonOption, fail, print_json, say
 
 if TYPE_CHECKING:
     from chassis.postgres.roles import DatabaseName
 
-_ERRORS: tuple[type[Exception], ...] = (*INFRASTRUCTURE_ERRORS, SQLAlchemyError)
+_ERRORS: tuple[type[Exception], ...] = (*NO_CONNECTION, SQLAlchemyError)
 
 
 class DatabaseChoice(StrEnum):

@@ -61,7 +61,7 @@ CONFLICT: Final = ProblemType(
     "conflict",
     409,
     "Too many changes at once",
-    "Others changed the same user each time this command was about to be committed, or held what it needs.",
+    "Others changed the same user each time this command was about to be committed.",
     "Send the same request again after the seconds in Retry-After.",
 )
 KEY_IN_USE: Final = ProblemType(

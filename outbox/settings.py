@@ -41,5 +41,5 @@ class RelaySettings(RelayPostgres, TopicSettings, Logging, RelayAddress):
     relay_transaction_timeout_ms: int = Field(
         10_000, ge=1000, le=45_000, validation_alias="RELAY_TRANSACTION_TIMEOUT_MS", examples=[10000]
     )
-    #: How often a standby asks for leadership: a take-over takes about this long.
-    relay_standby_poll_ms: int = Field(500, ge=10, le=60_000, validation_alias="RELAY_STANDBY_POLL_MS", examples=[500])
+    #: How often a standby asks for leadership: a take-over takes about this long. Its session must not idle for 6 s.
+    relay_standby_poll_ms: int = Field(500, ge=10, le=5000, validation_alias="RELAY_STANDBY_POLL_MS", examples=[500])

@@ -20,9 +20,6 @@ from projectors.settings import ProjectorSettings
 
 log = structlog.get_logger("projectors")
 
-#: A member that freezes in mid-transaction holds the locks of its checkpoints, so nobody else can take its partitions
-#: over until PostgreSQL ends its session. A healthy member is idle inside a transaction for milliseconds.
-FROZEN_TIMEOUT: Final = "5s"
 #: A member that freezes between the messages of one statement, as while asyncpg prepares it, does not count as idle,
 #: and no statement_timeout reaches it. This does (PostgreSQL 17 and later). Longer than the driver waits for a
 #: statement.
@@ -38,12 +35,7 @@ class UnknownProjectionError(Exception):
 
 def open_database(address: PostgresAddress, *, application: str) -> AbstractAsyncContextManager[Database]:
     """Open the query database for feeding a generation."""
-    return Database.open(
-        address,
-        application=application,
-        init=_bound_transactions,
-        idle_in_transaction_session_timeout=FROZEN_TIMEOUT,
-    )
+    return Database.open(address, application=application, init=_bound_transactions)
 
 
 async def _bound_transactions(connection: Connection) -> None:

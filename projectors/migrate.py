@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-from chassis.postgres.database import Connection, connect, disconnect
+from chassis.postgres.database import Connection, session
 from chassis.postgres.revisions import is_at_newest_revision
 from chassis.settings import PostgresAddress
 from read_model.generations import drop_all, ensure_first
@@ -47,8 +47,5 @@ def _upgrade(address: PostgresAddress, revision: str) -> list[str]:
 
 
 async def _connected(address: PostgresAddress, work: Callable[[Connection], Awaitable[T]]) -> T:
-    connection = await connect(address, application="muster-migrate", lock_timeout="3s")
-    try:
+    async with session(address, application="muster-migrate", lock_timeout="3s") as connection:
         return await work(connection)
-    finally:
-        await disconnect(connection)

@@ -18,7 +18,7 @@ from query_api.protocol.cursors import CursorSeal
 from query_api.protocol.exchange import Exchange, QueryAnswer
 from query_api.protocol.parameters import Parameters
 from query_api.reading.consistency import ConsistentReads
-from query_api.reading.database import ReadDatabase
+from query_api.reading.database import ReadDatabase, limits
 from query_api.reading.reader import Reader
 from query_api.reading.serving import Serving
 from query_api.reading.versions import read_reached
@@ -93,7 +93,7 @@ async def open_resources(
     async with AsyncExitStack() as stack:
         limit_ms = settings.query_statement_ms
         database = await stack.enter_async_context(
-            ReadDatabase.open(address, application=APPLICATION, statement_timeout=str(limit_ms))
+            ReadDatabase.open(address, application=APPLICATION, **limits(limit_ms))
         )
         serving = Serving(database)
         reader = Reader(database, statement_ms=limit_ms, generation_gone=serving.changed)

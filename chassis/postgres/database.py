@@ -1,12 +1,13 @@
-"""One PostgreSQL database as a process sees it: how to connect, which errors mean "not now", and a pool.
+"""One PostgreSQL database as a process sees it: how to connect, and a pool.
 
 Connections are opened when they are needed, so a process starts (not ready) while its database is down, and recovers
 by itself when the database comes back. A caller waits a bounded time for a connection; every failure that is not about
-the caller's data is a `DatabaseUnavailableError`.
+the caller's data is a `DatabaseUnavailableError` (chassis/postgres/errors.py).
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -15,22 +16,31 @@ from typing import Any, Final
 import asyncpg
 
 from chassis.outages import describe
-from chassis.postgres.pool import Connection, NoConnectionError, Pool
+from chassis.postgres.errors import (
+    NO_CONNECTION,
+    DatabaseUnavailableError,
+    RolledBackError,
+    leaves_in_doubt,
+    means_later,
+    was_rolled_back,
+)
+from chassis.postgres.pool import Connection, Pool
 from chassis.settings import PostgresAddress
 
 __all__ = [
     "COMMAND_SECONDS",
     "CONNECT_SECONDS",
-    "INFRASTRUCTURE_ERRORS",
     "NO_CONNECTION",
     "SESSION_SETTINGS",
     "Connection",
     "Database",
     "DatabaseUnavailableError",
+    "RolledBackError",
     "connect",
     "describe",
     "disconnect",
     "make_pool",
+    "session",
 ]
 
 #: Opening a connection on one machine takes milliseconds; a host that drops packets must not hold a request.
@@ -38,71 +48,69 @@ CONNECT_SECONDS: Final = 5.0
 #: No statement of the APIs needs a fraction of this; a stuck one must give its connection back.
 COMMAND_SECONDS: Final = 15.0
 
-#: What a session of ours always sets. synchronous_commit: a role or database that turned it off would lose events that
-#: were already published (docs/decisions/0002). jit: our statements are short, compiling them costs more than it gains.
-SESSION_SETTINGS: Final = {"synchronous_commit": "on", "timezone": "UTC", "jit": "off"}
-
-#: Errors that say the server, the network or the pool failed, not the statement.
-INFRASTRUCTURE_ERRORS: tuple[type[Exception], ...] = (
-    OSError,
-    TimeoutError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.IdleInTransactionSessionTimeoutError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
-    asyncpg.ReadOnlySQLTransactionError,
-    asyncpg.QueryCanceledError,
-)
-#: Why a pool has no connection to lend; PostgreSQL can refuse a session with any error.
-NO_CONNECTION: tuple[type[Exception], ...] = (NoConnectionError, asyncpg.PostgresError, *INFRASTRUCTURE_ERRORS)
+#: A process that freezes in mid-transaction keeps its locks until PostgreSQL ends its session; a healthy one idles
+#: there for milliseconds.
+FROZEN_TIMEOUT: Final = "5s"
+#: What a session of ours always sets, whatever its role and database say. synchronous_commit: turned off it would lose
+#: events that were already published (docs/decisions/0002). Isolation: guards by version see what others committed
+#: meanwhile, and need no retry. idle_session_timeout: listeners and pools idle for hours. jit: our statements are
+#: short, compiling them costs more than it gains.
+SESSION_SETTINGS: Final = {
+    "synchronous_commit": "on",
+    "default_transaction_isolation": "read committed",
+    "search_path": "public",
+    "timezone": "UTC",
+    "idle_in_transaction_session_timeout": FROZEN_TIMEOUT,
+    "idle_session_timeout": "0",
+    "jit": "off",
+}
 
 #: What is to be done once with each new connection.
 Init = Callable[[Any], Coroutine[Any, Any, None]]
 
 
-class DatabaseUnavailableError(Exception):
-    """The database cannot serve this request now: down, starting, out of connections, or not answering in time."""
-
-
 class Database:
     """The connections to one database; open it with `async with Database.open(...)`."""
 
-    def __init__(self, address: PostgresAddress, pool: Pool) -> None:
+    def __init__(self, address: PostgresAddress, pool: Pool, seconds: float | None = None) -> None:
         """Use `open`, which also closes."""
         self.address = address
         self._pool = pool
+        self._seconds = seconds
 
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, address: PostgresAddress, *, application: str, init: Init | None = None, **server_settings: str
+        cls,
+        address: PostgresAddress,
+        *,
+        application: str,
+        init: Init | None = None,
+        seconds: float | None = None,
+        **server_settings: str,
     ) -> AsyncIterator[Database]:
         """Get ready to lend; no connection is opened yet, so this succeeds while the server is down.
 
-        `init` runs once on each new connection, for what `server_settings` cannot say.
+        `init` runs once on each new connection, for what `server_settings` cannot say. `seconds` is how long one is
+        lent at most, unless `connection` is told otherwise.
         """
         pool = make_pool(address, application=application, init=init, server_settings=server_settings)
         try:
-            yield cls(address, pool)
+            yield cls(address, pool, seconds)
         finally:
             await pool.close()
 
-    def connection(self) -> _Lent:
-        """Lend one connection for an `async with` block.
+    def connection(self, seconds: float | None = None) -> _Lent:
+        """Lend one connection for an `async with` block, which is cut off after `seconds` (None: those of `open`).
 
         The block lets its statements' errors out, at least as causes. A connection is not lent again if its statement
-        was cancelled, or failed for another reason than the statement itself.
+        was cancelled, or met what means "later".
 
         Raises:
-            DatabaseUnavailableError: none could be had within ACQUIRE_SECONDS, or the server failed while it was used.
+            RolledBackError: the server gave the transaction up for others; it may be begun again.
+            DatabaseUnavailableError: none could be had within ACQUIRE_SECONDS, or the block met what means "later".
         """
-        return _Lent(self.address, self._pool)
+        return _Lent(self.address, self._pool, seconds or self._seconds)
 
     async def check(self) -> None:
         """Ask the server for one row, for readiness.
@@ -144,11 +152,23 @@ async def connect(address: PostgresAddress, *, application: str, **server_settin
     return connection
 
 
+@asynccontextmanager
+async def session(address: PostgresAddress, *, application: str, **server_settings: str) -> AsyncIterator[Connection]:
+    """One connection of a block's own; it is cut off if the block fails, for its statement may still run."""
+    connection = await connect(address, application=application, **server_settings)
+    try:
+        yield connection
+    except BaseException:
+        connection.terminate()
+        raise
+    await disconnect(connection)
+
+
 async def disconnect(connection: asyncpg.Connection[Any]) -> None:
     """Close a connection of ours; one that does not close in time is cut off."""
     try:
         await connection.close(timeout=CONNECT_SECONDS)
-    except INFRASTRUCTURE_ERRORS:
+    except NO_CONNECTION:
         # It is broken already; a close could have achieved no more.
         connection.terminate()
 
@@ -164,11 +184,13 @@ async def _initialise(connection: Connection, init: Init) -> None:
 class _Lent:
     """One connection for one block; a class, because a generator's context manager costs as much as the lending."""
 
-    __slots__ = ("_address", "_connection", "_pool")
+    __slots__ = ("_address", "_connection", "_limit", "_pool", "_seconds")
 
-    def __init__(self, address: PostgresAddress, pool: Pool) -> None:
+    def __init__(self, address: PostgresAddress, pool: Pool, seconds: float | None) -> None:
         self._address = address
         self._pool = pool
+        self._seconds = seconds
+        self._limit: asyncio.Timeout | None = None
         self._connection: Connection | None = None
 
     async def __aenter__(self) -> Connection:
@@ -176,26 +198,24 @@ class _Lent:
             self._connection = connection = await self._pool.lend()
         except NO_CONNECTION as error:
             raise DatabaseUnavailableError(f"no connection to {self._address}: {describe(error)}") from error
+        if self._seconds:
+            self._limit = asyncio.timeout(self._seconds)
+            await self._limit.__aenter__()
         return connection
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._connection is not None
-        if isinstance(error, INFRASTRUCTURE_ERRORS):
-            self._pool.discard(self._connection)
-            raise DatabaseUnavailableError(f"{self._address} failed: {describe(error)}") from error
-        if error is None or not _leaves_in_doubt(error):
+        if self._limit:
+            try:
+                await self._limit.__aexit__(kind, error, trace)
+            except TimeoutError as late:
+                error = late
+        if error is None or not leaves_in_doubt(error):
             self._pool.give_back(self._connection)
         else:
             self._pool.discard(self._connection)
-
-
-def _leaves_in_doubt(error: BaseException) -> bool:
-    """Whether a statement may still run: it was cancelled, or the server failed, whatever the block raised for that."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if not isinstance(cause, Exception) or isinstance(cause, (DatabaseUnavailableError, *INFRASTRUCTURE_ERRORS)):
-            return True
-        cause = cause.__cause__
-    return False
+        if error is not None and means_later(error):
+            kind_of_later = RolledBackError if was_rolled_back(error) else DatabaseUnavailableError
+            raise kind_of_later(f"{self._address} failed: {describe(error)}") from error

@@ -25,6 +25,8 @@ from chassis.settings import PostgresAddress
 MIGRATION_LOCK_TIMEOUT: Final = "3s"
 #: How long to wait for another process that migrates this database; our migrations take seconds.
 TURN_TIMEOUT: Final = "60s"
+#: A process that freezes between two revisions loses its turn; a healthy one idles there for milliseconds.
+FROZEN_TIMEOUT: Final = "10s"
 #: Any number that nothing else locks; held by the process that migrates, until its transaction ends.
 _TURN: Final = 7_461_902_113
 
@@ -100,7 +102,7 @@ def run_environment(metadata: MetaData, load_address: Callable[[], PostgresAddre
 
 
 async def _online(address: PostgresAddress, options: dict[str, Any]) -> None:
-    engine = _engine(address, application_name="muster-migrate", lock_timeout=TURN_TIMEOUT)
+    engine = _engine(address, application_name="muster-migrate", lock_timeout=TURN_TIMEOUT, idle_session_timeout=FROZEN_TIMEOUT)
     try:
         async with engine.connect() as connection:
             await connection.run_sync(_migrate, options)

@@ -11,7 +11,7 @@ from typing import Final
 
 import asyncpg
 
-from chassis.postgres.database import connect, disconnect
+from chassis.postgres.database import session
 from chassis.settings import PostgresAddress
 
 #: Where Alembic keeps a database's revision.
@@ -29,12 +29,10 @@ async def is_at_newest_revision(location: str, address: PostgresAddress) -> bool
     """Tell whether a database is at the newest revision; a database that was never migrated is not.
 
     Raises:
-        Exception: one of `INFRASTRUCTURE_ERRORS` where the server is not there.
+        Exception: one of `NO_CONNECTION` where the server is not there.
     """
-    connection = await connect(address, application="muster-migrate")
-    try:
-        return str(await connection.fetchval(VERSION_QUERY)) == newest_revision(location)
-    except asyncpg.UndefinedTableError:
-        return False
-    finally:
-        await disconnect(connection)
+    async with session(address, application="muster-migrate") as connection:
+        try:
+            return str(await connection.fetchval(VERSION_QUERY)) == newest_revision(location)
+        except asyncpg.UndefinedTableError:
+            return False

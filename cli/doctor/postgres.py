@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from chassis.postgres.database import INFRASTRUCTURE_ERRORS, connect, describe, disconnect
+from chassis.postgres.database import NO_CONNECTION, connect, describe, disconnect
 from chassis.postgres.migrations import current_and_head
 from chassis.settings import PostgresAddress
 from cli.doctor.findings import CheckResult, Finding, troubles_or_ok
@@ -72,7 +72,7 @@ async def examine_database(name: str, address: PostgresAddress, user: str, serve
     """
     try:
         connection = await connect(address, application="muster doctor")
-    except INFRASTRUCTURE_ERRORS as error:
+    except NO_CONNECTION as error:
         remedy = "start PostgreSQL there, create the database, or correct the POSTGRES settings"
         return [Finding(f"{name} database", "failed", f"{address}: {describe(error)}", remedy)]
     try:
@@ -86,7 +86,7 @@ async def examine_database(name: str, address: PostgresAddress, user: str, serve
             await _clock(name, connection),
             await asyncio.to_thread(_migrations, name, address),
         ]
-    except INFRASTRUCTURE_ERRORS as error:
+    except NO_CONNECTION as error:
         return [Finding(f"{name} database", "failed", f"{address}: {describe(error)}", "see PostgreSQL's log")]
     finally:
         await disconnect(connection)

@@ -32,8 +32,11 @@ from command_api.users.store import UserStore
 from outbox.notifier import Notifier
 
 APPLICATION: Final = "muster command API"
-#: Other commands hold a user's row for milliseconds. A client that would wait longer is told to come back.
-LOCK_TIMEOUT: Final = "2s"
+#: Other commands hold a user's row for milliseconds. A client that would wait longer, twice, is told to come back.
+LOCK_TIMEOUT: Final = "1s"
+#: The most that a transaction of a command may take; longer than LOCK_TIMEOUT, so that a lock is told from a silence.
+#: With SETTLE_SECONDS (command_api/users/settlement.py) it keeps the promise of 5 s while PostgreSQL is frozen.
+TRANSACTION_SECONDS: Final = 2.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +57,7 @@ async def open_resources(settings: CommandApiSettings) -> AsyncIterator[CommandR
     async with AsyncExitStack() as stack:
         address = settings.command_database
         database = await stack.enter_async_context(
-            Database.open(address, application=APPLICATION, lock_timeout=LOCK_TIMEOUT)
+            Database.open(address, application=APPLICATION, seconds=TRANSACTION_SECONDS, lock_timeout=LOCK_TIMEOUT)
         )
         notifier = await stack.enter_async_context(Notifier.open(address, enabled=settings.outbox_notify))
         passwords = stack.enter_context(_passwords(settings))

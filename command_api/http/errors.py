@@ -9,7 +9,7 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from chassis.http.problems import UNAVAILABLE, VALIDATION, FieldError, Problem, ProblemType, problem_response
-from chassis.postgres.database import DatabaseUnavailableError
+from chassis.postgres.database import DatabaseUnavailableError, RolledBackError
 from command_api.idempotency.records import KeyTakenError
 from command_api.idempotency.replay import KeyInUseError, KeyReusedError, KeySubjectErasedError
 from command_api.imports.handlers import ImportsBusyError
@@ -51,6 +51,7 @@ _TYPES: Final[Mapping[type[Exception], ProblemType]] = {
     ImportsBusyError: OVERLOADED,
     OutcomeUnknownError: OUTCOME_UNKNOWN,
     DatabaseUnavailableError: UNAVAILABLE,
+    RolledBackError: UNAVAILABLE,
 }
 #: The errors whose message is for the client; of others the problem type's meaning is shown.
 _SHOWN: Final = (refusals.RefusedError, ImportsBusyError)

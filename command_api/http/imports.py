@@ -32,7 +32,7 @@ from command_api.http.openapi import EXAMPLE_ID, headers, import_parameters, pro
 from command_api.imports.handlers import ImportHandlers, ImportSummary, LineResult
 from command_api.imports.lines import IMPORT_BYTES, LINES, ImportLine, LineError, UnreadableLineError, count_lines
 from command_api.imports.store import ImportOutcome
-from command_api.problems import CONFLICT, EMAIL_TAKEN, OVERLOADED, USER_ERASED, USERNAME_TAKEN
+from command_api.problems import CONFLICT, EMAIL_TAKEN, OUTCOME_UNKNOWN, OVERLOADED, USER_ERASED, USERNAME_TAKEN
 from command_api.users.context import CommandContext
 
 IMPORT_PATH: Final = "/users/import"
@@ -80,6 +80,7 @@ _ANSWERED: Final = (
     VALIDATION,
     INTERNAL,
     UNAVAILABLE,
+    OUTCOME_UNKNOWN,
     OVERLOADED,
 )
 

@@ -19,7 +19,6 @@ from command_api.passwords.hashing import Passwords
 from command_api.users.context import Cause
 from command_api.users.decisions import register
 from command_api.users.state import Unregistered
-from command_api.users.store import ContendedError
 from outbox.notifier import Notifier
 
 log = structlog.get_logger("import")
@@ -92,7 +91,8 @@ class ImportHandlers:
         """Import the lines of a body: gives the results of each batch once it is committed, and the summary last.
 
         Raises:
-            DatabaseUnavailableError: it went away; every batch whose results were given is stored.
+            DatabaseUnavailableError: it went away; every batch whose results were given is stored, no other.
+            OutcomeUnknownError: it went away; whether one more batch is stored cannot be told.
         """
         created = unchanged = failed = 0
         async with aclosing(self._batches(read_lines(body), cause)) as batches:
@@ -180,10 +180,7 @@ class ImportHandlers:
         return [LineResult(number, outcomes[number], ids.get(number)) for number in batch.numbers]
 
     async def _insert(self, group: dict[int, NewUser], batch: ImportBatch) -> dict[int, ImportOutcome]:
-        try:
-            by_id = await self.store.insert(batch)
-        except ContendedError:
-            return dict.fromkeys(group, ImportOutcome.CONTENDED)
+        by_id = await self.store.insert(batch)
         return {number: by_id[user.id] for number, user in group.items()}
 
 

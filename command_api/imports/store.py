@@ -18,10 +18,11 @@ from uuid import UUID
 
 import asyncpg
 
-from chassis.postgres.database import Connection, Database, describe
+from chassis.postgres.database import Connection, Database, DatabaseUnavailableError, RolledBackError, describe
 from command_api.users.context import Cause
 from command_api.users.rows import COLUMNS, sql_type, user_row
-from command_api.users.store import ContendedError, UnexpectedViolationError
+from command_api.users.settlement import OutcomeUnknownError
+from command_api.users.store import UnexpectedViolationError
 from events.envelope import Envelope
 from events.user_events import USER_EVENTS, UserRegistered
 from outbox.headers import headers_like
@@ -30,6 +31,8 @@ from outbox.headers import headers_like
 INSERT_ATTEMPTS: Final = 5
 #: The pause after the first attempt; it grows with each.
 INSERT_PAUSE_SECONDS: Final = 0.05
+#: The most that one attempt may take; a full batch takes a tenth of a second, on a slow disk a few.
+INSERT_SECONDS: Final = 15.0
 
 _OUTBOX_COLUMNS: Final = ("event_id", "subject_id", "value", "headers")
 _EMAIL_KEY: Final = COLUMNS.index("email_key")
@@ -83,7 +86,7 @@ class ImportOutcome(Enum):
     EMAIL_TAKEN = "email taken"
     USERNAME_TAKEN = "username taken"
     ERASED = "erased"
-    #: Others held or had what it needs; a retry will probably succeed.
+    #: Others had what it needs a moment ago; a retry will probably succeed.
     CONTENDED = "contended"
 
 
@@ -136,6 +139,8 @@ class ImportBatch:
     def __init__(self, users: Sequence[NewUser]) -> None:
         """Their ids must differ."""
         self.users = users
+        #: Whether a COMMIT of it was on its way.
+        self.committing = False
         in_order = sorted(users, key=_email_key)
         self.user_rows = [user.row for user in in_order]
         self.event_rows = [user.event_row for user in in_order]
@@ -157,19 +162,23 @@ class ImportStore:
         """Insert those users of a batch who can be inserted, in one transaction, and give the outcome of each.
 
         Raises:
-            ContendedError: others held the same people for too long; nothing was written.
-            DatabaseUnavailableError: it cannot be asked now. Whether the batch was written is not known; lines that
-                bring their ids can be sent again.
+            OutcomeUnknownError: the reply to the commit was lost, and the database could not be asked again.
+            DatabaseUnavailableError: it cannot be asked now; nothing was written.
         """
         for attempt in range(1, INSERT_ATTEMPTS + 1):
+            in_doubt = batch.committing
             try:
-                async with self._database.connection() as connection:
+                async with self._database.connection(INSERT_SECONDS) as connection:
                     return await _insert(connection, batch)
-            except (asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError, _ErasedMeanwhileError) as error:
-                if attempt == INSERT_ATTEMPTS:
-                    raise ContendedError(describe(error)) from error
             except asyncpg.IntegrityConstraintViolationError as error:
                 raise UnexpectedViolationError(error.constraint_name or type(error).__name__) from None
+            except (DatabaseUnavailableError, _ErasedMeanwhileError) as error:
+                # A batch that was committed without our hearing of it is found there by the next attempt.
+                again = batch.committing or isinstance(error, (RolledBackError, _ErasedMeanwhileError))
+                if in_doubt:
+                    raise OutcomeUnknownError from error
+                if not again or attempt == INSERT_ATTEMPTS:
+                    raise DatabaseUnavailableError(f"not imported: {describe(error)}") from error
             await asyncio.sleep(INSERT_PAUSE_SECONDS * attempt)
         raise AssertionError("the last attempt returns or raises")
 
@@ -184,6 +193,8 @@ async def _insert(connection: Connection, batch: ImportBatch) -> dict[UUID, Impo
     async with connection.transaction():
         created = {row["subject_id"] for row in await connection.fetch(_INSERT, *batch.columns())}
         await _refuse_erased(connection, created)
+        batch.committing = True
+    batch.committing = False
     outcomes = dict.fromkeys(created, ImportOutcome.CREATED)
     left = [user for user in batch.users if user.id not in created]
     if left:
@@ -200,6 +211,7 @@ async def _copy(connection: Connection, batch: ImportBatch) -> bool:
             await connection.copy_records_to_table("users", columns=COLUMNS, records=batch.user_rows)
             await connection.copy_records_to_table("outbox", columns=_OUTBOX_COLUMNS, records=batch.event_rows)
             await _refuse_erased(connection, (user.id for user in batch.users))
+            batch.committing = True
     except (asyncpg.UniqueViolationError, _ErasedMeanwhileError):
         return False
     return True

@@ -27,7 +27,7 @@ from command_api.users.context import Cause, CommandContext, Precondition
 from command_api.users.decisions import decide
 from command_api.users.refusals import RefusedError, UserNotFoundError
 from command_api.users.state import Erased, Registered, State, Unregistered, evolve, subject, version_of
-from command_api.users.store import ContendedError, Loaded, PendingChange, UserStore
+from command_api.users.store import Loaded, PendingChange, UserStore
 from events.envelope import Envelope
 from events.user_events import USER_EVENTS, Event, PublicUser, UserErased, UserRegistered, encode_with_user
 from outbox.notifier import Notifier
@@ -96,8 +96,6 @@ class UserHandlers:
             if replayed := await self._replay(context.key):
                 return replayed
             raise
-        except ContendedError as error:
-            raise ConflictError from error
         self._committed(change.envelope)
         return answer
 
@@ -176,8 +174,6 @@ class UserHandlers:
                 committed = store is None or await self.store.commit_answer(after, store)
         except KeyTakenError:
             return None
-        except ContendedError as error:
-            raise ConflictError from error
         if committed and change is not None:
             self._committed(change.envelope)
         return answer if committed else None

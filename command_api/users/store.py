@@ -12,7 +12,8 @@ from uuid import UUID
 
 import asyncpg
 
-from chassis.postgres.database import Connection, Database, DatabaseUnavailableError, describe
+from chassis.postgres.database import Connection, Database, DatabaseUnavailableError, RolledBackError, describe
+from chassis.postgres.errors import begun_again
 from chassis.postgres.statements import CompiledStatement
 from command_api.idempotency.keys import IdempotencyKey
 from command_api.idempotency.records import (
@@ -40,17 +41,7 @@ _VIOLATIONS: Final[dict[str | None, type[Exception]]] = {
     USERNAME_IS_UNIQUE: UsernameTakenError,
     KEY_IS_UNIQUE: KeyTakenError,
 }
-#: The server's refusals that say something about the command; all others are outages or bugs.
-_REFUSALS: Final = (
-    asyncpg.IntegrityConstraintViolationError,
-    asyncpg.LockNotAvailableError,
-    asyncpg.DeadlockDetectedError,
-)
 _USER_PARAMETERS: Final = tuple(f"user_{column}" for column in COLUMNS)
-
-
-class ContendedError(Exception):
-    """Another transaction holds what this one needs, for longer than it may wait or in the opposite order."""
 
 
 class UnexpectedViolationError(Exception):
@@ -80,12 +71,13 @@ class PendingChange:
 
 
 class UserStore:
-    """One connection a call, one transaction a commit."""
+    """One connection a call, one transaction a commit; one that the server rolls back for others is begun again."""
 
     def __init__(self, database: Database) -> None:
         """Nothing is connected yet."""
         self._database = database
 
+    @begun_again
     async def load(self, user_id: UUID, key: IdempotencyKey | None) -> Loaded:
         """The user, and the answer stored for the key, as of one moment; one round trip where there is such a user.
 
@@ -102,6 +94,7 @@ class UserStore:
         assert row is not None, "outer joins from one row"
         return _loaded(user_id, row)
 
+    @begun_again
     async def load_answer(self, key: IdempotencyKey) -> StoredAnswer | None:
         """The answer stored for the key.
 
@@ -112,13 +105,13 @@ class UserStore:
             row = await connection.fetchrow(LOAD_ANSWER.sql, key.digest)
         return None if row is None else stored_answer(row)
 
+    @begun_again
     async def commit(self, change: PendingChange, store: AnswerToStore | None) -> bool:
         """Commit the change; False where the user is no longer at the version before it, and nothing was written.
 
         Raises:
             EmailTakenError, UsernameTakenError: another user has it.
             KeyTakenError: another process stored an answer for this key first.
-            ContendedError: a lock could not be had; nothing was written.
             OutcomeUnknownError: the reply was lost, and whether the commit happened cannot be told.
             DatabaseUnavailableError: it cannot be asked now; nothing was written.
         """
@@ -130,21 +123,22 @@ class UserStore:
                     return await _erase(connection, change.event, change.envelope, store)
                 statement, arguments = _change_statement(change, store)
                 return await connection.fetchval(statement.sql, *statement.args(**arguments)) is not None
-        except _REFUSALS as error:
+        except asyncpg.IntegrityConstraintViolationError as error:
             raise _meaning(error) from None
         except DatabaseUnavailableError as error:
-            if backend is None:
+            if backend is None or isinstance(error, RolledBackError):
                 raise
             # The connection was discarded first, so that another may be opened in its place meanwhile.
             if await has_committed(self._database.address, change.envelope, backend):
                 return True
             raise DatabaseUnavailableError(f"not committed: {describe(error)}") from error
 
+    @begun_again
     async def commit_answer(self, state: State, store: AnswerToStore) -> bool:
         """Store the answer of a command that changed nothing; False where the user is not in this state any more.
 
         Raises:
-            KeyTakenError, ContendedError, DatabaseUnavailableError: as `commit`.
+            KeyTakenError, DatabaseUnavailableError: as `commit`.
         """
         match state:
             case Registered(user=user):
@@ -157,7 +151,7 @@ class UserStore:
         try:
             async with self._database.connection() as connection:
                 return await connection.fetchval(statement.sql, *arguments) is not None
-        except _REFUSALS as error:
+        except asyncpg.IntegrityConstraintViolationError as error:
             raise _meaning(error) from None
 
 
@@ -210,9 +204,7 @@ def _loaded(user_id: UUID, row: asyncpg.Record) -> Loaded:
     return Loaded(Unregistered(user_id), answer=answer)
 
 
-def _meaning(error: asyncpg.PostgresError) -> Exception:
-    """What the server's refusal of a statement means for the command."""
-    if not isinstance(error, asyncpg.IntegrityConstraintViolationError):
-        return ContendedError(describe(error))
+def _meaning(error: asyncpg.IntegrityConstraintViolationError) -> Exception:
+    """What the violation of a constraint means for the command."""
     violated = _VIOLATIONS.get(error.constraint_name)
     return violated() if violated else UnexpectedViolationError(error.constraint_name or type(error).__name__)

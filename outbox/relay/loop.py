@@ -140,6 +140,7 @@ class Relay:
                 if await wait_for_event(stopping, self._settings.relay_standby_poll_ms / 1000):
                     return
             async with (
+                leadership.kept(),
                 WakeUp.open(self._settings.command_database) as wakeup,
                 self._while_leading(),
                 _waking_at(wakeup, stopping, leadership.lost),

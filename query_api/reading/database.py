@@ -7,6 +7,7 @@ time fails, and its connection is cut.
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -14,14 +15,8 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import asyncpg
 
-from chassis.postgres.database import (
-    INFRASTRUCTURE_ERRORS,
-    NO_CONNECTION,
-    Connection,
-    DatabaseUnavailableError,
-    describe,
-    make_pool,
-)
+from chassis.postgres.database import NO_CONNECTION, Connection, DatabaseUnavailableError, describe, make_pool
+from chassis.postgres.errors import means_later
 from chassis.postgres.pool import Pool
 from chassis.settings import PostgresAddress
 from query_api.reading.admission import Admission
@@ -29,10 +24,21 @@ from query_api.reading.server_time import sign_of_life
 
 #: A server that enforces its own limit answers within this time after it; one that does not is down.
 GRACE_SECONDS: Final = 1.0
-#: The errors with which the server ends a connection.
-_CONNECTION_ENDED = (asyncpg.PostgresConnectionError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError)
+#: A statement that waits for a lock is told from one that is too expensive by giving up sooner, after this part of its
+#: limit, and never later than LOCK_MS: what holds read tables longer is DDL, and nobody should wait behind that.
+LOCK_PART: Final = 2
+LOCK_MS: Final = 1000
+
+#: What one of our own limits ended; nothing is wrong with its session.
+_PAST_LIMIT = (asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError)
 
 Records: TypeAlias = Sequence[asyncpg.Record]
+
+
+def limits(statement_ms: int) -> dict[str, str]:
+    """The settings that bound a statement to so many milliseconds, and its waits for locks to less."""
+    lock_ms = max(1, min(statement_ms // LOCK_PART, LOCK_MS))
+    return {"statement_timeout": str(statement_ms), "lock_timeout": str(lock_ms)}
 
 
 class _StaleConnectionError(DatabaseUnavailableError):
@@ -50,6 +56,11 @@ class ReadStatement(NamedTuple):
     plan_each_time: bool = False
     #: Called when it has its connection and is about to be sent.
     started: Callable[[], object] | None = None
+
+    @property
+    def limit_seconds(self) -> float:
+        """The server's own time limit, if it is what `seconds` was made of."""
+        return self.seconds - GRACE_SECONDS
 
     async def run(self, connection: Connection) -> Records:
         """Send it and wait for its rows."""
@@ -102,10 +113,13 @@ class ReadDatabase:
         connection = await self._lend()
         if statement.started:
             statement.started()
+        sent = time.monotonic()
         try:
             rows = await statement.run(connection)
         except BaseException as error:
             self._take_back_after(error, connection)
+            if isinstance(error, asyncpg.QueryCanceledError) and time.monotonic() - sent < statement.limit_seconds:
+                raise DatabaseUnavailableError(f"{self._address} was told to cancel a query") from error
             raise
         self.admission.give_back(connection)
         return rows
@@ -119,7 +133,8 @@ class ReadDatabase:
         """
         seconds = limit_ms / 1000 + GRACE_SECONDS
         async with self._lent() as connection, connection.transaction(readonly=True):
-            await connection.execute(f"SET LOCAL statement_timeout = {limit_ms:d}", timeout=seconds)
+            set_limits = "; ".join(f"SET LOCAL {name} = {value}" for name, value in limits(limit_ms).items())
+            await connection.execute(set_limits, timeout=seconds)
             return await connection.fetch(sql, *arguments, timeout=seconds)
 
     async def fill(self) -> None:
@@ -156,10 +171,10 @@ class ReadDatabase:
 
     def _take_back_after(self, error: BaseException, connection: Connection) -> None:
         """Keep the connection if the server refused the statement; discard it after any other failure."""
-        if isinstance(error, asyncpg.PostgresError) and not isinstance(error, _CONNECTION_ENDED):
+        if isinstance(error, asyncpg.PostgresError) and (isinstance(error, _PAST_LIMIT) or not means_later(error)):
             self.admission.give_back(connection)
             return
         self.admission.discard(connection)
-        if isinstance(error, INFRASTRUCTURE_ERRORS):
+        if means_later(error):
             kind = DatabaseUnavailableError if isinstance(error, TimeoutError) else _StaleConnectionError
             raise kind(f"{self._address} failed: {describe(error)}") from error

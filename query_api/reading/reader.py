@@ -10,7 +10,8 @@ from typing import Any, Final
 import asyncpg
 
 from chassis.http.problems import ProblemType, unavailable
-from chassis.postgres.database import INFRASTRUCTURE_ERRORS, DatabaseUnavailableError, describe
+from chassis.postgres.database import DatabaseUnavailableError, describe
+from chassis.postgres.errors import means_later
 from query_api.protocol.problems import TOO_EXPENSIVE, retry_later
 from query_api.reading.database import GRACE_SECONDS, ReadDatabase, ReadStatement, Records
 
@@ -100,5 +101,5 @@ class Reader:
             # The generation was retired after the request had looked it up.
             self._generation_gone()
             raise unavailable("the read tables were just replaced; ask again") from error
-        if isinstance(error, INFRASTRUCTURE_ERRORS):
+        if means_later(error):
             raise DatabaseUnavailableError(describe(error)) from error

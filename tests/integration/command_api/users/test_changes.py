@@ -268,17 +268,6 @@ async def test_of_two_racing_for_one_address_one_wins(api: httpx.AsyncClient, da
     assert await database.fetchval("SELECT count(*) FROM outbox") == 1
 
 
-async def test_a_user_held_by_another_transaction_for_long_is_a_conflict(
-    api: httpx.AsyncClient, database: Connection, ann: dict[str, Any]
-) -> None:
-    async with database.transaction():
-        await database.execute("SELECT FROM users FOR UPDATE")
-        answer = await api.put(f"/users/{ann['id']}/username", json={"username": "new"})
-
-    problem(answer, 409, "conflict")
-    assert answer.headers["retry-after"] == "1"
-
-
 async def test_a_change_takes_two_round_trips(api: httpx.AsyncClient, app: Any, ann: dict[str, Any]) -> None:
     queries: list[str] = []
     async with app.state.resources.database.connection() as connection:

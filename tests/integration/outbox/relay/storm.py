@@ -19,11 +19,10 @@ from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID, uuid4
 
-import asyncpg
 from rich.console import Console
 from rich.table import Table
 
-from chassis.postgres.database import INFRASTRUCTURE_ERRORS
+from chassis.postgres.database import NO_CONNECTION
 from tests.integration.outbox.private_servers import Private
 from tests.integration.outbox.relay import outage
 from tests.integration.outbox.relay_process import relay_process
@@ -40,7 +39,6 @@ SERVER_EVERY: Final = 9
 #: What is left when the storm is over goes out within this many seconds.
 DRAIN_SECONDS: Final = 120
 
-_DATABASE_ERRORS: Final[tuple[type[Exception], ...]] = (*INFRASTRUCTURE_ERRORS, asyncpg.PostgresError)
 
 _TABLE: Final = "CREATE TABLE subject (id uuid PRIMARY KEY, version bigint NOT NULL)"
 _CHANGE: Final = "UPDATE subject SET version = version + 1 WHERE id = $1 RETURNING version"
@@ -97,7 +95,7 @@ class Storm:
 
     async def _write(self) -> None:
         while not self._over.is_set():
-            with suppress(*_DATABASE_ERRORS):
+            with suppress(*NO_CONNECTION):
                 async with self.private.session() as session:
                     while not self._over.is_set():
                         await self._transaction(session, self._rng.choice(self._users))

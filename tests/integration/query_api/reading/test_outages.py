@@ -117,17 +117,34 @@ async def token_is_waited_for(api: httpx.AsyncClient, address: PostgresAddress) 
     await disconnect(connection)
 
 
+@asynccontextmanager
+async def endless_reads(read_side: ReadSide) -> AsyncIterator[None]:
+    """For the block whoever reads a row of users waits, and for no lock."""
+    await read_side.connection.execute("""
+        CREATE TABLE closed (); INSERT INTO closed DEFAULT VALUES;
+        CREATE FUNCTION waits() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+            WHILE EXISTS (SELECT FROM closed) LOOP PERFORM pg_sleep(0.02); END LOOP; RETURN true;
+        END $$;
+        ALTER TABLE users_g1 RENAME TO users_g1_rows;
+        CREATE VIEW users_g1 AS SELECT * FROM users_g1_rows WHERE waits();
+    """)
+    try:
+        yield
+    finally:
+        await read_side.connection.execute("DELETE FROM closed")
+
+
 async def test_an_exhausted_pool_is_503_after_a_second_and_heals(
     query_database: PostgresAddress, read_side: ReadSide
 ) -> None:
-    app = create_app(make_settings(query_database, QUERY_POSTGRES_POOL_SIZE=1, QUERY_STATEMENT_MS=10_000))
+    app = create_app(make_settings(query_database, QUERY_POSTGRES_POOL_SIZE=1, QUERY_STATEMENT_MS=60_000))
     paths = ("/users", "/stats/signups", f"/users/{person().id}", f"/users/{person().id}")
+    await read_side.register(person())
     async with serving(app) as api:
         rounds = []
-        async with read_side.connection.transaction():
-            await read_side.connection.execute("LOCK TABLE users_g1 IN ACCESS EXCLUSIVE MODE")
+        async with endless_reads(read_side):
             stuck = asyncio.ensure_future(api.get("/users"))
-            await until(lambda: blocked(read_side), within=5, what="the one connection is taken")
+            await until(lambda: sleeps(read_side), within=5, what="the one connection is taken")
             for _ in range(3):
                 rounds += [await asyncio.gather(*(refused(api, path) for path in paths))]
         assert (await stuck).status_code == 200
@@ -146,24 +163,36 @@ async def refused(api: httpx.AsyncClient, path: str) -> float:
     return time.monotonic() - began
 
 
-async def blocked(read_side: ReadSide) -> bool:
+async def sleeps(read_side: ReadSide) -> bool:
     count = await read_side.connection.fetchval(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
     )
     return bool(count)
 
 
-async def test_a_query_past_its_time_limit_is_told_apart_from_an_outage(
+async def test_a_query_past_its_time_limit_is_told_apart_from_an_outage_and_a_locked_table(
     query_database: PostgresAddress, read_side: ReadSide
 ) -> None:
-    app = create_app(make_settings(query_database, QUERY_STATEMENT_MS=50))
+    app = create_app(make_settings(query_database, QUERY_STATEMENT_MS=50, QUERY_COUNT_MS=10))
+    ann = person()
+    await read_side.register(ann)
+    paths = ("/users", f"/users/{ann.id}", "/users?updated_after=2020-01-01T00:00:00Z")
+    counted = {"Prefer": "count=exact"}
     async with serving(app) as api:
         async with read_side.connection.transaction():
             await read_side.connection.execute("LOCK TABLE users_g1 IN ACCESS EXCLUSIVE MODE")
-            for path in ("/users", f"/users/{person().id}", "/users?updated_after=2026-01-01T00:00:00Z"):
-                answer = await api.get(path)
-                assert (answer.status_code, answer.json()["type"]) == (503, "/problems/query-too-expensive"), path
+            for path in paths:
+                refusal(await api.get(path, headers=counted), "unavailable")
         assert await answers(api)
+        async with endless_reads(read_side):
+            for path in paths:
+                refusal(await api.get(path), "query-too-expensive")
+        assert await answers(api)
+
+
+def refusal(answer: httpx.Response, slug: str) -> None:
+    assert (answer.status_code, answer.json()["type"]) == (503, f"/problems/{slug}"), answer.url
+    assert answer.headers["retry-after"] == "1"
 
 
 async def test_reads_follow_the_generation_that_serves(
