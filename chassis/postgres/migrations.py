@@ -102,7 +102,9 @@ def run_environment(metadata: MetaData, load_address: Callable[[], PostgresAddre
 
 
 async def _online(address: PostgresAddress, options: dict[str, Any]) -> None:
-    engine = _engine(address, application_name="muster-migrate", lock_timeout=TURN_TIMEOUT, idle_session_timeout=FROZEN_TIMEOUT)
+    engine = _engine(
+        address, application_name="muster-migrate", lock_timeout=TURN_TIMEOUT, idle_session_timeout=FROZEN_TIMEOUT
+    )
     try:
         async with engine.connect() as connection:
             await connection.run_sync(_migrate, options)

@@ -6,11 +6,10 @@ import asyncio
 from dataclasses import asdict, replace
 from typing import Annotated, Final
 
-import asyncpg
 import typer
 from pydantic import SecretStr
 
-from chassis.postgres.database import INFRASTRUCTURE_ERRORS, connect, describe, disconnect
+from chassis.postgres.database import NO_CONNECTION, connect, describe, disconnect
 from chassis.postgres.roles import OWNER, ROLES, DatabaseName, roles_of
 from chassis.settings import OwnerCommandPostgres, OwnerQueryPostgres, PostgresAddress, load, variable
 from chassis.settings_error import SettingsError
@@ -19,7 +18,7 @@ from cli.roles.arrangement import ForeignRightsError, RoleReport, arrange
 from cli.roles.scram import PasswordError, verifier
 from cli.terminal.output import JsonOption, fail, print_json, say
 
-_ERRORS: Final[tuple[type[Exception], ...]] = (ForeignRightsError, asyncpg.PostgresError, *INFRASTRUCTURE_ERRORS)
+_ERRORS: Final[tuple[type[Exception], ...]] = (ForeignRightsError, *NO_CONNECTION)
 
 
 def roles(

@@ -195,7 +195,7 @@ def test_each_process_of_a_stack_is_told_its_own_secrets_and_an_older_folder_is_
 
     folder.mkdir(exist_ok=True)
     (folder / "secrets.json").write_text('{"IDEMPOTENCY_SECRET": "kept", "CURSOR_KEYS": "k1:kept"}')
-    settings = stack_settings(folder, Ports(1, 2, 3, 4, 5, 6), ServerAddress(LOCALHOST, 1, "muster", "secret"))
+    settings = stack_settings(folder, Ports(1, 2, 3, 4, 5, 6, 7, 8), ServerAddress(LOCALHOST, 1, "muster", "secret"))
     told = {
         part: {name for name in settings_of(part, settings) if name in SECRETS or "_USER" in name or "PASSWORD" in name}
         for part in ("command-api", "query-api", "relay", "projectors", "migrate", "topics", "imports")
