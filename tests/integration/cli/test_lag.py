@@ -49,9 +49,9 @@ async def lag(settings: RelaySettings, query: PostgresAddress, *arguments: str) 
 
 
 async def test_shows_who_leads_and_what_the_relay_counted(
-    settings: RelaySettings, query_database: PostgresAddress
+    settings: RelaySettings, command_database: PostgresAddress, query_database: PostgresAddress
 ) -> None:
-    connection = await asyncpg.connect(**settings.command_database.connect_arguments)
+    connection = await asyncpg.connect(**command_database.connect_arguments)
     try:
         async with relay_with_port(settings):
             await append_many(connection, [uuid4() for _ in range(20)], 3)
@@ -72,9 +72,9 @@ async def test_shows_who_leads_and_what_the_relay_counted(
 
 
 async def test_a_relay_that_is_away_is_said_beside_everything_else(
-    settings: RelaySettings, query_database: PostgresAddress
+    settings: RelaySettings, command_database: PostgresAddress, query_database: PostgresAddress
 ) -> None:
-    connection = await asyncpg.connect(**settings.command_database.connect_arguments)
+    connection = await asyncpg.connect(**command_database.connect_arguments)
     try:
         await append_many(connection, [uuid4() for _ in range(5)], 1)
         await connection.execute("UPDATE outbox SET appended_at = now() - interval '90 s'")

@@ -10,7 +10,7 @@ import asyncpg
 from local_stack.kafka.broker import KafkaServer
 from local_stack.postgres.server import PostgresServer
 from outbox.settings import RelaySettings
-from tests.conftest import make_topics
+from tests.conftest import address_on, make_topics
 from tests.databases import prepare_command
 from tests.integration.outbox.relaying import settings_for
 from tests.integration.outbox.traffic import Connection
@@ -42,7 +42,8 @@ class Private:
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Connection]:
         """A session on the command database."""
-        connection = await asyncpg.connect(**self.settings.command_database.connect_arguments)
+        address = address_on(self.postgres.address, self.settings.command_postgres_db)
+        connection = await asyncpg.connect(**address.connect_arguments)
         try:
             yield connection
         finally:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from chassis.postgres.database import Database
-from chassis.postgres.roles import PROJECTORS
+from chassis.postgres.roles import OPERATOR, PROJECTORS
 from chassis.settings import Kafka, PostgresAddress, Topics
 from projectors.settings import ProjectorSettings
 from tests.databases import as_role
@@ -43,8 +43,8 @@ def settings(kafka: Kafka, topics: Topics, query_database: PostgresAddress) -> P
 
 @pytest.fixture
 async def database(query_database: PostgresAddress) -> AsyncIterator[Database]:
-    """The query database of this test."""
-    async with Database.open(query_database, application="tests") as database:
+    """The query database of this test, as an operator, who may do all that projectors may."""
+    async with Database.open(as_role(query_database, OPERATOR), application="tests") as database:
         yield database
 
 
