@@ -9,7 +9,6 @@ from typing import Final
 
 import structlog
 
-from chassis import lifecycle
 from chassis.http.health import Health
 from chassis.http.listening import serve_health
 from chassis.postgres.database import Connection, Database
@@ -25,7 +24,8 @@ log = structlog.get_logger("projectors")
 #: statement.
 TRANSACTION_TIMEOUT: Final = "20s"
 
-#: As many as some batches have. The collector still finds cycles, which only errors leave here.
+#: For `freeze_loaded_objects`: as many as some batches have, which reference counting frees a moment later. The collector
+#: walked through them several times a batch, a third of a rebuild's time. It still finds cycles, which only errors leave.
 YOUNG_OBJECTS: Final = 100_000
 
 
@@ -49,15 +49,6 @@ def refuse_unknown(names: Iterable[str]) -> None:
     unknown = sorted(set(names) - set(PROJECTIONS))
     if unknown:
         raise UnknownProjectionError(f"no projection is named {', '.join(unknown)}; there are {', '.join(PROJECTIONS)}")
-
-
-def spare_the_collector() -> None:
-    """Keep the cyclic garbage collector off what lives as long as the process, and off batches; for entry points.
-
-    A batch is tens of thousands of objects that reference counting frees a moment later. With Python's defaults the
-    collector walked through all of them, and through every module, several times a batch: a third of a rebuild's time.
-    """
-    lifecycle.freeze_loaded_objects(YOUNG_OBJECTS)
 
 
 async def serve(settings: ProjectorSettings, stopping: asyncio.Event, projections: list[str] | None = None) -> int:

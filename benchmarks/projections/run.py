@@ -25,11 +25,12 @@ from benchmarks.running.rounds import Probe, Sample, interleave
 from benchmarks.running.servers import Servers, open_servers
 from chassis.identifiers import new_id
 from chassis.kafka.client import client_arguments
+from chassis.lifecycle import freeze_loaded_objects
 from chassis.postgres.database import Database, connect
 from chassis.settings import PostgresAddress
 from events.envelope import Envelope
 from events.user_events import USER_EVENTS, ChangeEvent, PublicUser, UserProfileChanged, UserRegistered
-from projectors.app import open_database, spare_the_collector
+from projectors.app import YOUNG_OBJECTS, open_database
 from projectors.operations.rebuild import Rebuild, Stage
 from projectors.projections.catalogue import PROJECTIONS
 from projectors.settings import ProjectorSettings
@@ -51,7 +52,7 @@ async def run(plan: Plan) -> Result:
     result.note(
         "A rebuild begins with joining the group and ends with indexes made, carry-over done and all caught up."
     )
-    spare_the_collector()
+    freeze_loaded_objects(YOUNG_OBJECTS)
     users = min(plan.users, USERS)
     async with open_servers(plan) as servers:
         plan.say(f"publishing {users:,} users")

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from chassis.lifecycle import run_until_stopped
+from chassis.lifecycle import freeze_loaded_objects, run_until_stopped
 from chassis.postgres.database import Database
 from chassis.settings import load
 from chassis.telemetry import configure_logging
@@ -19,7 +19,7 @@ from cli.operations.projections import known_projection, with_query_database
 from cli.terminal.outages import OUTAGES, explain_outage
 from cli.terminal.output import JsonOption, fail, print_json, say
 from cli.terminal.tables import print_table, table
-from projectors.app import open_database, spare_the_collector
+from projectors.app import YOUNG_OBJECTS, open_database
 from projectors.operations import rebuild as rebuilding
 from projectors.operations.lag import GenerationLag, measure
 from projectors.operations.rebuild import Rebuild, RebuildError, Stage
@@ -68,7 +68,7 @@ def rebuild(name: str, *, pause_before_switch: bool, without_carry_over: bool, a
             bar.stage = await work.run(pause_before_switch=pause_before_switch, carry_over=not without_carry_over)
         return 1 if bar.stage is Stage.STOPPED else 0
 
-    spare_the_collector()
+    freeze_loaded_objects(YOUNG_OBJECTS)
     with bar:
         try:
             code = run_until_stopped(main)

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from chassis.lifecycle import run_until_stopped
+from chassis.lifecycle import freeze_loaded_objects, run_until_stopped
 from chassis.settings import load
 from chassis.telemetry import configure_logging
 from cli.terminal.output import fail
-from projectors.app import UnknownProjectionError, serve, spare_the_collector
+from projectors.app import YOUNG_OBJECTS, UnknownProjectionError, serve
 from projectors.settings import ProjectorSettings
 
 
@@ -26,7 +26,7 @@ def project(
         os.environ["PROJECTORS_HTTP_PORT"] = str(port)
     settings = load(ProjectorSettings)
     configure_logging("projectors", settings.log_level)
-    spare_the_collector()
+    freeze_loaded_objects(YOUNG_OBJECTS)
     try:
         code = run_until_stopped(lambda stopping: serve(settings, stopping, names or None))
     except UnknownProjectionError as error:

@@ -20,7 +20,7 @@ from projectors.consumer.checkpoints import Checkpoint, Move
 from projectors.consumer.freshness import Freshness
 from projectors.consumer.subscription import Fetched
 
-Records = list[ConsumerRecord[bytes, bytes]]
+KafkaRecords = list[ConsumerRecord[bytes, bytes]]
 
 
 @dataclass(slots=True)
@@ -121,9 +121,9 @@ class Assignment:
 
     # -- What the consumer says --------------------------------------------------------------------------------------
 
-    async def take(self, consumer: AIOKafkaConsumer, fetched: Fetched) -> tuple[Records, list[Move]]:
+    async def take(self, consumer: AIOKafkaConsumer, fetched: Fetched) -> tuple[KafkaRecords, list[Move]]:
         """The records that are next, and the steps that they are."""
-        records: Records = []
+        records: KafkaRecords = []
         moves = []
         for partition, found in fetched.items():
             place = self._assigned.get(partition.partition)

@@ -47,8 +47,8 @@ class DecodedBatch:
     moves: Sequence[Move]
 
 
-class _InapplicableError(Exception):
-    """Some record of the batch cannot be applied; which one is not known yet."""
+class _UnwritableError(Exception):
+    """The database will never take one of the records of the batch; which one is not known yet."""
 
 
 @dataclass(slots=True)
@@ -122,7 +122,7 @@ class BatchWriter:
             return 0
         try:
             return await self._attempt(batch, notice, careful=False)
-        except _InapplicableError:
+        except _UnwritableError:
             return await self._attempt(batch, notice, careful=True)
 
     async def _write_at_once(self, batch: DecodedBatch, notice: Notice) -> bool:
@@ -162,7 +162,7 @@ class BatchWriter:
         try:
             await self._writer.apply(connection, events)
         except INAPPLICABLE_ERRORS as error:
-            raise _InapplicableError from error
+            raise _UnwritableError from error
 
     async def _apply_carefully(
         self, connection: Connection, items: Sequence[DecodedEvent | Poison], sorting: _Sorting
@@ -181,7 +181,7 @@ class BatchWriter:
         try:
             async with connection.transaction():
                 await self._apply(connection, events)
-        except _InapplicableError:
+        except _UnwritableError:
             return False
         sorting.blocked, sorting.parked, sorting.erased = trial.blocked, trial.parked, trial.erased
         return True
@@ -191,7 +191,7 @@ class BatchWriter:
             try:
                 async with connection.transaction():
                     await self._apply(connection, [event])
-            except _InapplicableError as error:
+            except _UnwritableError as error:
                 cause = error.__cause__
                 sorting.refuse(event.record, event.subject_id, f"{type(cause).__name__}: {cause}")
 

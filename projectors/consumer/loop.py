@@ -16,7 +16,7 @@ from aiokafka.errors import KafkaError
 from chassis.lifecycle import wait_for_event
 from chassis.postgres.database import Database, describe
 from projectors.consumer import checkpoints
-from projectors.consumer.assignment import Assignment, Records
+from projectors.consumer.assignment import Assignment, KafkaRecords
 from projectors.consumer.batches import DecodedBatch
 from projectors.consumer.checkpoints import CheckpointMovedError, Move
 from projectors.consumer.feed_settings import FeedSettings
@@ -142,7 +142,7 @@ class Loop:
         self.refusal = str(error)
         await wait_for_event(self._stopping, RETRY_CAP_SECONDS)
 
-    async def _hand_over(self, consumer: AIOKafkaConsumer, records: Records, moves: list[Move]) -> None:
+    async def _hand_over(self, consumer: AIOKafkaConsumer, records: KafkaRecords, moves: list[Move]) -> None:
         """Decode these records and begin to write them, unless the partitions go to somebody else meanwhile."""
         epoch = self._assignment.epoch
         batch = DecodedBatch(await self._decode(records), moves)
@@ -152,7 +152,7 @@ class Loop:
             return
         self._writing.begin(batch, notify=not self._building, then=lambda: self._show_offsets(consumer))
 
-    async def _decode(self, records: Records) -> list[DecodedEvent | Poison]:
+    async def _decode(self, records: KafkaRecords) -> list[DecodedEvent | Poison]:
         """Give way between slices, so that others can work."""
         items: list[DecodedEvent | Poison] = []
         for start in range(0, len(records), SLICE_RECORDS):
