@@ -15,6 +15,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
+import hypothesis
 import pytest
 from pydantic import SecretStr
 
@@ -182,6 +183,11 @@ async def _administer(servers: Servers, statement: str) -> None:
         await connection.execute(statement)
     finally:
         await connection.close()
+
+
+# How long an example takes says how busy the machine is, and nothing of the code.
+hypothesis.settings.register_profile("muster", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("muster")
 
 
 def pytest_configure() -> None:

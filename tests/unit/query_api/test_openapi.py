@@ -26,7 +26,10 @@ SETTINGS = QueryApiSettings(
     CURSOR_KEYS="k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8",
 )
 #: Pages for people, and the document itself.
-PAGES = {"/", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc", "/problems/", "/problems/{slug}"}
+PAGES = {
+    *("/", "/openapi.json", "/docs", "/docs/start.js", "/docs/oauth2-redirect", "/redoc"),
+    *("/static-offline-docs/redoc.standalone.js", "/problems/", "/problems/{slug}"),
+}
 
 
 @pytest.fixture
