@@ -122,7 +122,8 @@ def _line(record: ConsumerRecord) -> Text:
         return line.append(legible(f"no event of ours: {error}"), "red")
     line.append(legible(short_name(envelope.type)), "green")
     line.append(f"  {envelope.subject_id}  version {envelope.version}")
-    return line
+    line.append(f"  by {envelope.actor}" if envelope.actor else "")
+    return line.append(f" for {envelope.on_behalf_of}" if envelope.on_behalf_of else "")
 
 
 def _print_json(record: ConsumerRecord) -> None:

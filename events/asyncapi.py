@@ -12,7 +12,7 @@ from typing import Any, Final
 from pydantic.json_schema import models_json_schema
 
 from events.catalogue import Catalogue, short_name
-from events.envelope import DATA_CONTENT_TYPE, SPEC_VERSION, data_schema
+from events.envelope import ACTOR_PATTERN, DATA_CONTENT_TYPE, SPEC_VERSION, data_schema
 
 ASYNCAPI_VERSION: Final = "3.0.0"
 #: Of the Kafka bindings of channels and messages.
@@ -139,5 +139,10 @@ def _headers(catalogue: Catalogue[Any, Any], type_: str) -> dict[str, Any]:
         "ce_dataschema": {**text, "const": data_schema(type_), "description": "A path on the command API."},
         "content-type": {**text, "const": DATA_CONTENT_TYPE},
     }
-    optional = {"traceparent": {**text, "description": "W3C Trace Context, where the request brought one."}}
+    actor = {**text, "pattern": f"^{ACTOR_PATTERN}$"}
+    optional = {
+        "ce_actor": {**actor, "description": f"Who made the change: an id, or `self` for the {catalogue.subject}."},
+        "ce_onbehalfof": {**actor, "description": "For whom, where the actor acted for somebody else (RFC 8693)."},
+        "traceparent": {**text, "description": "W3C Trace Context, where the request brought one."},
+    }
     return {"type": "object", "required": list(headers), "properties": headers | optional}

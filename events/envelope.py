@@ -6,6 +6,7 @@ a tombstone has headers too, and outlives what it erases.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,11 +17,16 @@ from events.times import rfc3339
 
 SPEC_VERSION: Final = "1.0"
 DATA_CONTENT_TYPE: Final = "application/json"
-#: The headers that every event has, in their order; `traceparent` follows where the request brought one.
+#: The headers that every event has, in their order; those of OPTIONAL_HEADERS that it has follow, in theirs.
 HEADER_NAMES: Final = (
     "ce_specversion", "ce_id", "ce_source", "ce_type", "ce_subject", "ce_time", "ce_sequence", "ce_correlationid",
     "ce_causationid", "ce_dataschema", "content-type",
 )  # fmt: skip
+OPTIONAL_HEADERS: Final = ("ce_actor", "ce_onbehalfof", "traceparent")
+#: An actor as it is published: an id, `self`, or `sha256:` and a digest; what else it may have is percent-encoded.
+ACTOR_PATTERN: Final = r"[A-Za-z0-9._:|%-]{1,255}"
+#: Whether a text is one.
+is_actor: Final = re.compile(ACTOR_PATTERN).fullmatch
 
 Headers = list[tuple[str, bytes]]
 
@@ -42,6 +48,10 @@ class Envelope:
     time: datetime
     correlation_id: str
     causation_id: str
+    #: Who made the change, as ACTOR_PATTERN has it: `self` for the subject; None where access was off.
+    actor: str | None = None
+    #: For whom, where the actor acted for somebody else.
+    on_behalf_of: str | None = None
     traceparent: str | None = None
 
     def headers(self) -> Headers:
@@ -61,8 +71,8 @@ class Envelope:
             DATA_CONTENT_TYPE,
         )
         headers = list(zip(HEADER_NAMES, map(str.encode, values), strict=True))
-        if self.traceparent:
-            headers.append(("traceparent", self.traceparent.encode()))
+        optional = zip(OPTIONAL_HEADERS, (self.actor, self.on_behalf_of, self.traceparent), strict=True)
+        headers += [(name, value.encode()) for name, value in optional if value]
         return headers
 
 
@@ -89,12 +99,21 @@ def read_envelope(headers: Sequence[tuple[str, bytes | None]]) -> Envelope:
             subject_id=UUID(values["ce_subject"]),
             version=int(values["ce_sequence"]),
             time=datetime.fromisoformat(values["ce_time"]),
+            actor=_actor(values, "ce_actor"),
+            on_behalf_of=_actor(values, "ce_onbehalfof"),
             traceparent=values.get("traceparent"),
         )
     except KeyError as error:
         raise EnvelopeError(f"the header {error.args[0]} is missing") from error
     except ValueError as error:
         raise EnvelopeError(f"a header is not what its name promises: {error}") from error
+
+
+def _actor(values: dict[str, str], name: str) -> str | None:
+    found = values.get(name)
+    if found is not None and not is_actor(found):
+        raise ValueError(f"{name} is no actor")
+    return found
 
 
 def _decode(headers: Sequence[tuple[str, bytes | None]]) -> dict[str, str]:

@@ -14,12 +14,12 @@ from functools import lru_cache
 from typing import Final
 from uuid import UUID
 
-from events.envelope import Envelope
+from events.envelope import OPTIONAL_HEADERS, Envelope
 from events.times import rfc3339
 
 #: Headers whose values differ from event to event, but not in length; then those that differ in length too.
 _FIXED_LENGTH: Final = frozenset({"ce_id", "ce_subject", "ce_time", "ce_sequence"})
-_VARIABLE: Final = _FIXED_LENGTH | {"ce_correlationid", "ce_causationid", "traceparent"}
+_VARIABLE: Final = _FIXED_LENGTH | {"ce_correlationid", "ce_causationid", *OPTIONAL_HEADERS}
 #: Stand in where only the length of a value counts.
 _ANY_ID: Final = UUID(int=0)
 _ANY_TIME: Final = datetime(2026, 1, 1, tzinfo=UTC)
@@ -28,18 +28,19 @@ _ANY_TIME: Final = datetime(2026, 1, 1, tzinfo=UTC)
 def encode_headers(envelope: Envelope) -> bytes:
     """The number of the envelope's headers, then each with its name and value, in the order of `Envelope.headers`."""
     correlation, causation = _as_latin1(envelope.correlation_id), _as_latin1(envelope.causation_id)
-    traceparent = _as_latin1(envelope.traceparent or "")
-    to_id, to_subject, to_time, to_sequence, to_correlation, to_causation, rest = _constant_parts(
-        envelope.source, envelope.type, traced=bool(traceparent)
+    optional = (envelope.actor, envelope.on_behalf_of, envelope.traceparent)
+    to_id, to_subject, to_time, to_sequence, to_correlation, to_causation, *to_optional, rest = _constant_parts(
+        envelope.source, envelope.type, tuple(map(bool, optional))
     )
     headers = (
         f"{to_id}{envelope.event_id}{to_subject}{envelope.subject_id}{to_time}{rfc3339(envelope.time)}"
         f"{to_sequence}{envelope.version:020d}{to_correlation}{_length(len(correlation))}{correlation}"
-        f"{to_causation}{_length(len(causation))}{causation}{rest}"
+        f"{to_causation}{_length(len(causation))}{causation}"
     )
-    if traceparent:
-        headers = f"{headers}{_length(len(traceparent))}{traceparent}"
-    return headers.encode("latin-1")
+    for to_value, value in zip(to_optional, filter(None, optional), strict=True):
+        text = _as_latin1(value)
+        headers = f"{headers}{to_value}{_length(len(text))}{text}"
+    return f"{headers}{rest}".encode("latin-1")
 
 
 def headers_like(specimen: Envelope) -> Callable[[UUID, UUID], bytes]:
@@ -68,11 +69,15 @@ def varint(number: int) -> bytes:
 
 
 @lru_cache(maxsize=64)
-def _constant_parts(source: str, type_: str, *, traced: bool) -> tuple[str, ...]:
-    """The text before each value of `_VARIABLE`, in the order of the headers, and the text after the last."""
+def _constant_parts(source: str, type_: str, optional: tuple[bool, ...]) -> tuple[str, ...]:
+    """The text before each value of `_VARIABLE`, in the order of the headers, and the text after the last.
+
+    `optional` says which of OPTIONAL_HEADERS there are.
+    """
+    actor, on_behalf_of, traceparent = ("." if is_there else None for is_there in optional)
     specimen = Envelope(
         event_id=_ANY_ID, source=source, type=type_, subject_id=_ANY_ID, version=0, time=_ANY_TIME,
-        correlation_id="", causation_id="", traceparent="." if traced else None,
+        correlation_id="", causation_id="", actor=actor, on_behalf_of=on_behalf_of, traceparent=traceparent,
     )  # fmt: skip
     headers = specimen.headers()
     parts, constant = [], varint(len(headers))
@@ -83,8 +88,7 @@ def _constant_parts(source: str, type_: str, *, traced: bool) -> tuple[str, ...]
             constant = b""
         else:
             constant += _with_length(value)
-    if not traced:
-        parts.append(constant)
+    parts.append(constant)
     return tuple(part.decode("latin-1") for part in parts)
 
 

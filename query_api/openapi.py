@@ -33,6 +33,7 @@ Json = dict[str, Any]
 
 _EXAMPLE_ID: Final = "018f3c5a-7b1e-7cc2-9a51-0242ac120002"
 _TIME: Final[Json] = {"type": "string", "format": "date-time"}
+_TIME_OR_NULL: Final[Json] = {"type": ["string", "null"], "format": "date-time"}
 
 _USER_EXAMPLE: Final[Json] = {
     "id": _EXAMPLE_ID,
@@ -54,6 +55,13 @@ _ENTRY_EXAMPLE: Final[Json] = {
     "time": "2026-11-22T09:00:00.000000Z",
     "changes": {"email": {"from": "old@example.com", "to": "ann@example.com"}},
     "reason": None,
+    "actor": "self",
+    "on_behalf_of": None,
+    "partition": 3,
+    "offset": 4711,
+    "committed_at": "2026-11-22T09:00:00.000000Z",
+    "published_at": "2026-11-22T09:00:00.012000Z",
+    "applied_at": "2026-11-22T09:00:00.031415Z",
 }
 _USERS_EXAMPLE: Final[Json] = {"data": [_USER_EXAMPLE], "next_cursor": "AQJrMc3Zb2k", "has_more": True}
 _TIMELINE_EXAMPLE: Final[Json] = {"data": [_ENTRY_EXAMPLE], "next_cursor": None, "has_more": False}
@@ -112,6 +120,17 @@ _COMPONENT_SCHEMAS: Final[Json] = {
                 "description": "The fields that changed, by name.",
             },
             "reason": {"type": ["string", "null"]},
+            "actor": {
+                "type": ["string", "null"],
+                "description": "Who made the change: an id, or `self` for the user."
+                " This and the rest is null where it was not kept.",
+            },
+            "on_behalf_of": {"type": ["string", "null"], "description": "For whom, where the actor acted for another."},
+            "partition": {"type": ["integer", "null"], "minimum": 0},
+            "offset": {"type": ["integer", "null"], "minimum": 0, "description": "The record's, on its partition."},
+            "committed_at": _TIME_OR_NULL,
+            "published_at": _TIME_OR_NULL,
+            "applied_at": _TIME_OR_NULL,
         }
     ),
     "Change": _object({"from": {"description": "The value before."}, "to": {"description": "The value after."}}),

@@ -1,13 +1,24 @@
-"""The `timeline` projection's tables: one ready-to-send entry for each event, and the version of each user.
+"""The `timeline` projection's tables: one entry for each event, and the version of each user.
 
-Entries are a set: one that arrives late, or twice, still ends up in its place. An erased user keeps an id and a
-version.
+Beside what changed, an entry says who changed it and how the event came here. Entries are a set: one that arrives late,
+or twice, still ends up in its place. An erased user keeps an id and a version.
 """
 
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, LargeBinary, MetaData, PrimaryKeyConstraint, Table, Uuid
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    Uuid,
+)
 
 from read_model.schema import GenerationTables, ProjectionSchema
 
@@ -29,7 +40,15 @@ def timeline_tables(generation: int) -> TimelineTables:
         metadata,
         Column("user_id", Uuid, nullable=False),
         Column("version", BigInteger, nullable=False),
-        Column("document", LargeBinary, nullable=False, comment="the entry as the query API sends it: JSON, UTF-8"),
+        Column("document", LargeBinary, nullable=False, comment="what changed, as the query API sends it: JSON, UTF-8"),
+        # All of these are null in an entry that was carried over from shape 1, which did not have them.
+        Column("actor", Text, comment="null where access was off"),
+        Column("on_behalf_of", Text),
+        Column("partition", Integer),
+        Column("record_offset", BigInteger),
+        Column("committed_at", DateTime(timezone=True), comment="ce_time"),
+        Column("published_at", DateTime(timezone=True), comment="the record's own timestamp"),
+        Column("applied_at", DateTime(timezone=True)),
         PrimaryKeyConstraint("user_id", "version", name=f"{name}_pkey"),
     )
     users = Table(
@@ -42,4 +61,4 @@ def timeline_tables(generation: int) -> TimelineTables:
     return TimelineTables(metadata, (users,), entries, users)
 
 
-SCHEMA: Final = ProjectionSchema(name="timeline", shape=1, channel="muster_timeline_moved", tables=timeline_tables)
+SCHEMA: Final = ProjectionSchema(name="timeline", shape=2, channel="muster_timeline_moved", tables=timeline_tables)

@@ -25,7 +25,6 @@ COMMANDS = (
     "cli.importing.command",
     "cli.operations.lag",
     "cli.operations.parked",
-    "cli.operations.rebuild",
 )
 NOWHERE = Path(os.devnull)
 

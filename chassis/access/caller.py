@@ -46,10 +46,10 @@ class Caller:
         """The user that the subject is, where it is an id at all."""
         return UUID(self.subject) if _UUID.fullmatch(self.subject) else None
 
-    def actor(self, subject_id: UUID) -> str:
+    def actor(self, subject_id: UUID | None = None) -> str:
         """Who acts, as an event about `subject_id` says it; `self` where it is the subject of that event."""
         who = self.acting if self.acting is not None else self.subject
-        return SELF if who.lower() == str(subject_id) else encode_actor(who)
+        return SELF if subject_id is not None and who.lower() == str(subject_id) else encode_actor(who)
 
     @property
     def on_behalf_of(self) -> str | None:

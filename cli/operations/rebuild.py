@@ -54,7 +54,9 @@ PauseOption = Annotated[
 ]
 
 
-def rebuild(name: str, *, pause_before_switch: bool, without_carry_over: bool, as_json: bool) -> None:
+def rebuild(
+    name: str, *, pause_before_switch: bool, without_carry_over: bool, as_json: bool, hand_over: bool = True
+) -> None:
     """Build a new generation and let queries read it; continues a build that was killed."""
     settings = load(OperatorProjectorSettings)
     configure_logging("rebuild", "WARNING" if settings.log_level == "INFO" else settings.log_level)
@@ -65,7 +67,9 @@ def rebuild(name: str, *, pause_before_switch: bool, without_carry_over: bool, a
     async def main(stopping: asyncio.Event) -> int:
         async with open_database(settings.query_database, application="muster-rebuild") as database:
             work = Rebuild(settings, database, name, stopping, bar.show)
-            bar.stage = await work.run(pause_before_switch=pause_before_switch, carry_over=not without_carry_over)
+            bar.stage = await work.run(
+                pause_before_switch=pause_before_switch, carry_over=not without_carry_over, hand_over=hand_over
+            )
         return 1 if bar.stage is Stage.STOPPED else 0
 
     freeze_loaded_objects(YOUNG_OBJECTS)
@@ -80,7 +84,8 @@ def rebuild(name: str, *, pause_before_switch: bool, without_carry_over: bool, a
         print_json({"projection": name, "generation": bar.generation, "result": bar.stage.name.lower()})
     else:
         say(_outcome(name, bar))
-    raise typer.Exit(code)
+    if code:
+        raise typer.Exit(code)
 
 
 def _command(name: str) -> Callable[..., None]:
@@ -99,6 +104,16 @@ for _name in PROJECTIONS:
     app.command(_name, help=f"Build a new generation of {_name} and let queries read it; resumes a killed one.")(
         _command(_name)
     )
+
+
+@app.command()
+def outdated() -> None:
+    """Rebuild what this version reads in a newer shape than serves, before its processes start; else do nothing."""
+    names = _with_database(load(OperatorProjectorSettings), rebuilding.outdated)
+    for name in names:
+        rebuild(name, pause_before_switch=False, without_carry_over=False, as_json=False, hand_over=False)
+    if not names:
+        say("every read table has the shape that this version reads")
 
 
 @app.command()

@@ -28,7 +28,7 @@ MARKER_TEXT: Final = "Made by `muster up`; `muster reset` deletes what the stack
 TIMINGS_FILE: Final = "timings.json"
 
 #: Logs beside those of the parts: commands that run once, `muster up --detach`, and the imports that all share.
-_OTHER_LOGS: Final = ("roles", "migrate", "topics", "up", "imports")
+_OTHER_LOGS: Final = ("roles", "migrate", "topics", "rebuild", "up", "imports")
 
 FILES: Final = (SECRETS_FILE, TIMINGS_FILE, stack_file.FILE_NAME, stack_file.ENVIRONMENT_FILE)
 #: What a stack makes in each of its folders, as patterns of names; `hs_err_pid*` is what a JVM writes when it crashes.

@@ -1,6 +1,6 @@
 """The local stack: its processes, the order in which they start and end, and what stack.json says of them.
 
-    jars → Kafka ─────────────────────→ topics ─┬→ relay, projectors
+    jars → Kafka ─────────────────────→ topics ─┬→ read tables of an older version → relay, projectors
     PostgreSQL → databases → roles → migrations ┴→ command API, query API
     imports, which all of ours share
 
@@ -56,6 +56,7 @@ PRELOADED: Final = (
         "cli.processes.project",
         "cli.migrate",
         "cli.roles.command",
+        "cli.operations.rebuild",
         "cli.topics",
     ),
     *("command_api.migrate", "projectors.migrate"),
@@ -196,6 +197,8 @@ class LocalStack:
     async def _relay_lane(self, kafka: asyncio.Task[None]) -> None:
         await kafka
         await self._migrated.wait()
+        if "projectors" in self.only:
+            await self._run("Read tables", "rebuild", "outdated")
         await self._start("Relay and projectors", "relay", "projectors")
 
     async def _postgres_lane(self) -> None:

@@ -39,6 +39,7 @@ _OWN: Final[dict[str, frozenset[str]]] = {
     "roles": frozenset({"POSTGRES_PASSWORD", *_PASSWORDS}),
     "migrate": frozenset({"OWNER_POSTGRES_PASSWORD"}),
     "topics": frozenset(),
+    "rebuild": frozenset({"OPERATOR_POSTGRES_PASSWORD"}),
     # The process that the others are forked from.
     "imports": frozenset(),
 }

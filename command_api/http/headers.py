@@ -44,7 +44,12 @@ def make_context(  # noqa: PLR0913 - one keyword for each thing that comes with 
     Raises:
         Problem: 400, where If-Match or Idempotency-Key cannot be read.
     """
-    cause = Cause(command_id=new_id_text(), correlation_id=request_id.get(), traceparent=valid_traceparent(traceparent))
+    cause = Cause(
+        command_id=new_id_text(),
+        correlation_id=request_id.get(),
+        caller=access.caller,
+        traceparent=valid_traceparent(traceparent),
+    )
     try:
         precondition = None if if_match is None else parse_if_match(if_match)
     except InvalidPreconditionError as error:

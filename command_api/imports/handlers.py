@@ -102,7 +102,13 @@ class ImportHandlers:
                 created, unchanged, failed = created + news, unchanged + same, failed + len(results) - news - same
                 yield results
         summary = ImportSummary(created, unchanged, failed)
-        log.info("import.complete", command_id=cause.command_id, **summary._asdict())
+        log.info(
+            "import.complete",
+            command_id=cause.command_id,
+            actor=cause.actor(),
+            on_behalf_of=cause.on_behalf_of,
+            **summary._asdict(),
+        )
         yield summary
 
     async def _batches(self, lines: Iterator[ReadLine], cause: Cause) -> AsyncGenerator[list[LineResult]]:

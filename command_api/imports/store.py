@@ -9,10 +9,11 @@ they are everywhere. Where one of the users meets somebody, nothing is copied: o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+from functools import cache
 from typing import Any, Final
 from uuid import UUID
 
@@ -107,29 +108,36 @@ class RowMaker:
     """
 
     def __init__(self, time: datetime, cause: Cause) -> None:
-        """The users' envelopes differ in ids alone."""
+        """The users' envelopes differ in ids alone, but where the user is who imports."""
         self.time = time
-        self._headers = headers_like(
+        self._cause = cause
+        self._headers = cache(self._headers_by)
+
+    def make(self, event: UserRegistered, event_id: UUID, password_hash: str) -> NewUser:
+        """The rows of one user."""
+        user_id = event.user.id
+        headers = self._headers(self._cause.actor(user_id))(event_id, user_id)
+        return NewUser(
+            user_id,
+            user_row(event.user, event_id, password_hash),
+            (event_id, user_id, USER_EVENTS.encode(event), headers),
+        )
+
+    def _headers_by(self, actor: str | None) -> Callable[[UUID, UUID], bytes]:
+        return headers_like(
             Envelope(
                 event_id=_ANY_ID,
                 source=USER_EVENTS.source,
                 type=UserRegistered.type(),
                 subject_id=_ANY_ID,
                 version=1,
-                time=time,
-                correlation_id=cause.correlation_id,
-                causation_id=cause.command_id,
-                traceparent=cause.traceparent,
+                time=self.time,
+                correlation_id=self._cause.correlation_id,
+                causation_id=self._cause.command_id,
+                actor=actor,
+                on_behalf_of=self._cause.on_behalf_of,
+                traceparent=self._cause.traceparent,
             )
-        )
-
-    def make(self, event: UserRegistered, event_id: UUID, password_hash: str) -> NewUser:
-        """The rows of one user."""
-        user_id = event.user.id
-        return NewUser(
-            user_id,
-            user_row(event.user, event_id, password_hash),
-            (event_id, user_id, USER_EVENTS.encode(event), self._headers(event_id, user_id)),
         )
 
 

@@ -6,18 +6,31 @@ command_api/http/headers.py reads them from the request's headers.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from uuid import UUID
 
+from chassis.access.caller import Caller
 from chassis.access.guard import Access
 from command_api.idempotency.keys import IdempotencyKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cause:
-    """Why an event happened: the command (causation), the request (correlation) and the caller's trace."""
+    """Why an event happened: the command (causation), the request (correlation), the caller, and the caller's trace."""
 
     command_id: str
     correlation_id: str
+    #: None where access is switched off.
+    caller: Caller | None = None
     traceparent: str | None = None
+
+    def actor(self, subject_id: UUID | None = None) -> str | None:
+        """Who acts, as an event about `subject_id` says it."""
+        return None if self.caller is None else self.caller.actor(subject_id)
+
+    @property
+    def on_behalf_of(self) -> str | None:
+        """For whom, where the caller acts for somebody else."""
+        return None if self.caller is None else self.caller.on_behalf_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,15 +188,18 @@ class UserHandlers:
             value = USER_EVENTS.encode(event)
         else:
             value = encode_with_user(event, user)
+        subject_id = event.user_id if isinstance(event, UserErased) else event.user.id
         envelope = Envelope(
             event_id=self.new_id(),
             source=USER_EVENTS.source,
             type=USER_EVENTS.event_type(event),
-            subject_id=event.user_id if isinstance(event, UserErased) else event.user.id,
+            subject_id=subject_id,
             version=event.version if isinstance(event, UserErased) else event.user.version,
             time=self.clock() if isinstance(event, UserErased) else event.user.updated_at,
             correlation_id=cause.correlation_id,
             causation_id=cause.command_id,
+            actor=cause.actor(subject_id),
+            on_behalf_of=cause.on_behalf_of,
             traceparent=cause.traceparent,
         )
         return PendingChange(event=event, envelope=envelope, value=value, password_hash=password_hash)
@@ -209,6 +212,8 @@ class UserHandlers:
             user_id=str(envelope.subject_id),
             version=envelope.version,
             command_id=envelope.causation_id,
+            actor=envelope.actor,
+            on_behalf_of=envelope.on_behalf_of,
         )
 
 

@@ -52,7 +52,12 @@ async def has_committed(address: PostgresAddress, envelope: Envelope, backend: i
     Raises:
         OutcomeUnknownError: the database did not answer within SETTLE_SECONDS, or later commands have changed its rows.
     """
-    bound = log.bind(user_id=str(envelope.subject_id), command_id=envelope.causation_id)
+    bound = log.bind(
+        user_id=str(envelope.subject_id),
+        command_id=envelope.causation_id,
+        actor=envelope.actor,
+        on_behalf_of=envelope.on_behalf_of,
+    )
     try:
         async with asyncio.timeout(SETTLE_SECONDS):
             committed = await _ask_until_answered(address, envelope, backend)

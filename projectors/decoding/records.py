@@ -27,6 +27,8 @@ from projectors.decoding.subject import Subject
 #: The command database counts versions in a bigint; so do the read tables.
 MAX_VERSION: Final = 2**63 - 1
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+#: The last millisecond of the year 9999.
+_LATEST_MS: Final = 253_402_300_799_999
 _UUID_CHARACTERS: Final = 36
 
 
@@ -136,8 +138,8 @@ def key_of(record: Record) -> UUID | None:
 
 
 def time_of(record: Record) -> datetime:
-    """The record's own timestamp."""
-    return _EPOCH + timedelta(milliseconds=max(record.timestamp, 0))
+    """The record's own timestamp; one that no calendar has is moved to its nearest end."""
+    return _EPOCH + timedelta(milliseconds=min(max(record.timestamp, 0), _LATEST_MS))
 
 
 class _InapplicableError(ValueError):

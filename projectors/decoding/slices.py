@@ -12,23 +12,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import date
 from functools import lru_cache
-from itertools import chain, groupby
-from operator import attrgetter
+from itertools import chain, combinations, groupby
+from operator import attrgetter, itemgetter
 from typing import Any, Final
 
 import msgspec
 from asyncpg.pgproto import pgproto
 from pydantic_core import from_json
 
-from events.envelope import HEADER_NAMES
+from events.envelope import HEADER_NAMES, OPTIONAL_HEADERS, is_actor
 from events.topics import MAX_MESSAGE_BYTES
 from projectors.decoding.records import MAX_VERSION, DecodedEvent, Poison, Record, RecordDecoder
 from projectors.decoding.states import state_of
 from projectors.decoding.subject import Subject
 
-#: As the relay writes them; a trace may follow.
+#: As the relay writes them, and what it may write behind them.
 _HEADERS: Final = len(HEADER_NAMES)
-_TRACE: Final = ("traceparent",)
+_OPTIONAL: Final = frozenset(
+    chain.from_iterable(combinations(OPTIONAL_HEADERS, some) for some in range(1, len(OPTIONAL_HEADERS) + 1))
+)
+_ACTORS: Final = frozenset(OPTIONAL_HEADERS) - {"traceparent"}
 #: What ids and times look like once every digit, or every hexadecimal one, is a 0.
 _ID: Final = b"00000000-0000-0000-0000-000000000000"
 _TIME: Final = b"0000-00-00T00:00:00.000000Z"
@@ -43,6 +46,7 @@ _BEHIND: Final = len(b',"previous":}')
 
 _encode_lines: Final = msgspec.json.Encoder().encode_lines
 _columns: Final = attrgetter("key", "value", "headers")
+_name: Final = itemgetter(0)
 
 
 class _NotPlainError(ValueError):
@@ -101,12 +105,18 @@ class SliceDecoder:
 
         What nobody reads is looked at all the same, so that every projection parks the same records.
         """
-        traces = list(chain.from_iterable(one[_HEADERS:] for one in headers if len(one) != _HEADERS))
-        if traces:
+        optional = [one[_HEADERS:] for one in headers if len(one) != _HEADERS]
+        if optional:
             headers = [one[:_HEADERS] for one in headers]
-        names, values = zip(*chain(chain.from_iterable(headers), traces), strict=True)
-        _require(names == HEADER_NAMES * len(keys) + _TRACE * len(traces), b"".join(values).isascii())
+        names, values = zip(*chain.from_iterable(chain(headers, optional)), strict=True)
         end = len(keys) * _HEADERS
+        actors = {value for name, value in zip(names[end:], values[end:], strict=True) if name in _ACTORS}
+        _require(
+            names[:end] == HEADER_NAMES * len(keys),
+            {tuple(map(_name, one)) for one in optional} <= _OPTIONAL,
+            b"".join(values).isascii(),
+            all(is_actor(actor.decode()) for actor in actors),
+        )
         ids, types, subjects, times, sequences = (values[at:end:_HEADERS] for at in (1, 3, 4, 5, 6))
         _require(
             subjects == keys,

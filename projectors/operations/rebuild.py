@@ -119,10 +119,11 @@ class Rebuild:
         self._rate = _Rate([])
         self._outage = Outage(log, "rebuild.database_unavailable")
 
-    async def run(self, *, pause_before_switch: bool, carry_over: bool = True) -> Stage:
+    async def run(self, *, pause_before_switch: bool, carry_over: bool = True, hand_over: bool = True) -> Stage:
         """Build, switch, hand over; returns DONE, READY (paused before the switch) or STOPPED (`stopping` was set).
 
-        Without `carry_over`, what the topic no longer has is given up.
+        Without `carry_over`, what the topic no longer has is given up. Without `hand_over`, nobody feeds the new
+        generation from the switch until projectors start.
 
         Raises:
             RebuildError: it cannot go on.
@@ -151,7 +152,8 @@ class Rebuild:
                 self._tell(Stage.READY, generation, goal, goal)
                 return Stage.READY
             await self._switch(generation)
-            await self._hand_over(feed)
+            if hand_over:
+                await self._hand_over(feed)
         self._tell(Stage.DONE, generation, goal, goal)
         return Stage.DONE
 
@@ -292,6 +294,17 @@ class Rebuild:
     def _tell(self, stage: Stage, generation: Generation, now: Mapping[int, int], goal: Mapping[int, int]) -> None:
         done = sum(min(now.get(partition, 0), end) for partition, end in goal.items())
         self._report(Progress(stage, generation.number, done, sum(goal.values()), self._rate.of(done)))
+
+
+async def outdated(database: Database) -> list[str]:
+    """The projections whose serving generation has an older shape than this version of the code feeds.
+
+    Raises:
+        NoGenerationError: nothing serves yet.
+    """
+    async with database.connection() as connection:
+        serving = [await generations.serving(connection, name) for name in PROJECTIONS]
+    return [one.projection for one in serving if one.shape < PROJECTIONS[one.projection].shape]
 
 
 async def roll_back(database: Database, projection: str) -> tuple[Generation, Generation]:

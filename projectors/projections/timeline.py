@@ -6,15 +6,17 @@ generation before what compaction has removed from the topic (`carry_over`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Final
 
 from pydantic_core import from_json, to_json
 
 from chassis.postgres.database import Connection
 from events.catalogue import short_name
+from events.envelope import Envelope
 from events.times import rfc3339
-from projectors.decoding.records import DecodedEvent
+from projectors.decoding.records import DecodedEvent, time_of
 from projectors.projections.projection import CarryOver, Projection, newest
 from projectors.projections.user_subject import USERS
 from read_model import timeline
@@ -29,10 +31,14 @@ WHERE i.version > coalesce((SELECT u.version FROM {users} u WHERE u.id = i.id), 
 ON CONFLICT (id) DO UPDATE SET version = excluded.version WHERE t.version < excluded.version
 """
 
+#: Columns of an entry since shape 1, and since shape 2.
+_SHAPE_1: Final = "user_id, version, document"
+_SHAPE_2: Final = f"{_SHAPE_1}, actor, on_behalf_of, partition, record_offset, committed_at, published_at, applied_at"
+
 _ENTRIES: Final = """
-INSERT INTO {entries} (user_id, version, document)
-SELECT i.user_id, i.version, i.document
-FROM unnest($1::uuid[], $2::bigint[], $3::bytea[]) AS i (user_id, version, document)
+INSERT INTO {entries} ({columns}) SELECT i.*, now()
+FROM unnest($1::uuid[], $2::bigint[], $3::bytea[], $4::text[], $5::text[], $6::int[], $7::bigint[], $8::timestamptz[],
+    $9::timestamptz[]) AS i (user_id, version)
 WHERE i.version > coalesce((SELECT u.erased_version FROM {users} u WHERE u.id = i.user_id), 0)
 ON CONFLICT DO NOTHING
 """
@@ -50,8 +56,8 @@ WHERE coalesce(t.erased_version, 0) < excluded.erased_version
 # The new generation has read the whole log. So it knows every user who exists, if only by a parked record, and only
 # their entries are taken over.
 _CARRY_ENTRIES: Final = """
-INSERT INTO {entries} (user_id, version, document)
-SELECT e.user_id, e.version, e.document FROM {old_entries} e LEFT JOIN {users} u ON u.id = e.user_id
+INSERT INTO {entries} ({columns})
+SELECT {columns} FROM {old_entries} e LEFT JOIN (SELECT id, erased_version FROM {users}) u ON u.id = e.user_id
 WHERE e.user_id >= $1 AND ($2::uuid IS NULL OR e.user_id < $2)
     AND e.version > coalesce(u.erased_version, 0)
     AND (u.id IS NOT NULL OR EXISTS (
@@ -75,7 +81,7 @@ class TimelineWriter:
     def __init__(self, generation: int) -> None:
         """Name the tables of this generation."""
         tables = timeline.timeline_tables(generation)
-        names = {"entries": tables.entries.name, "users": tables.users.name}
+        names = {"entries": tables.entries.name, "users": tables.users.name, "columns": _SHAPE_2}
         self._heads, self._entries, self._erase = (sql.format_map(names) for sql in (_HEADS, _ENTRIES, _ERASE))
 
     def as_insert(self, events: Sequence[DecodedEvent]) -> None:
@@ -91,17 +97,28 @@ class TimelineWriter:
         if entries:
             heads = newest(entries)
             await connection.execute(self._heads, list(heads), [event.version for event in heads.values()])
-            await connection.execute(
-                self._entries,
-                [event.subject_id for event in entries],
-                [event.version for event in entries],
-                [entry(event) for event in entries],
-            )
+            await connection.execute(self._entries, *zip(*map(_row, entries), strict=True))
 
 
-def entry(event: DecodedEvent) -> bytes:
-    """One event as the query API sends it."""
-    envelope, previous = event.envelope, event.previous
+def _row(event: DecodedEvent) -> tuple[Any, ...]:
+    """The columns of an entry, but the time at which it is applied."""
+    envelope, record = event.envelope, event.record
+    return (
+        event.subject_id,
+        event.version,
+        entry(event, envelope),
+        envelope.actor,
+        envelope.on_behalf_of,
+        record.partition,
+        record.offset,
+        envelope.time,
+        time_of(record),
+    )
+
+
+def entry(event: DecodedEvent, envelope: Envelope) -> bytes:
+    """What one event changed, as the query API sends it."""
+    previous = event.previous
     user = from_json(event.document) if previous else {}
     return to_json(
         {
@@ -117,7 +134,7 @@ def entry(event: DecodedEvent) -> bytes:
     )
 
 
-def carry_over(old: int, new: int) -> CarryOver:
+def carry_over(old: int, new: int, columns: str = _SHAPE_2) -> CarryOver:
     """Take over the entries of users that exist, and the ids and last versions of the erased."""
     before, after = timeline.timeline_tables(old), timeline.timeline_tables(new)
     names = {
@@ -127,8 +144,13 @@ def carry_over(old: int, new: int) -> CarryOver:
         "users": after.users.name,
         "old_entries": before.entries.name,
         "old_users": before.users.name,
+        "columns": columns,
     }
     return CarryOver(names["old_users"], [_CARRY_ENTRIES.format_map(names), _CARRY_ERASED.format_map(names)])
 
 
-PROJECTION: Final = Projection(USERS, timeline.SCHEMA, TimelineWriter, {1: carry_over}, PATIENCE_MS)
+_CARRY_OVER: Final[dict[int, Callable[[int, int], CarryOver]]] = {
+    1: partial(carry_over, columns=_SHAPE_1),
+    2: carry_over,
+}
+PROJECTION: Final = Projection(USERS, timeline.SCHEMA, TimelineWriter, _CARRY_OVER, PATIENCE_MS)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from datetime import datetime
 from functools import lru_cache
 from typing import ClassVar, Final
 from uuid import UUID
 
+import asyncpg
+
+from chassis.clock import rfc3339
 from chassis.consistency import ConsistencyToken
 from chassis.http.problems import NOT_FOUND, Problem
 from query_api.protocol.cursors import CursorSeal
@@ -22,6 +27,16 @@ from read_model import timeline
 #: What a cursor holds: this, and then the version before which its page begins.
 _CURSOR_PREFIX: Final = b'["-version",{}]\0'
 _VERSION_BYTES: Final = 8
+#: The members of an entry that are not in its document, and their columns.
+_CAME: Final = {
+    "actor": "actor",
+    "on_behalf_of": "on_behalf_of",
+    "partition": "partition",
+    "offset": "record_offset",
+    "committed_at": "committed_at",
+    "published_at": "published_at",
+    "applied_at": "applied_at",
+}
 #: Where the first page begins: greater than any version.
 _NEWEST: Final = 2**63 - 1
 
@@ -62,7 +77,7 @@ class UserTimeline:
         return await self._consistent.read_when_fresh(exchange, self.projection, attempt)
 
     def _page(self, user_id: UUID, limit: int, rows: Records) -> Page:
-        shown = b",".join([row[0] for row in rows[:limit]])
+        shown = b",".join(map(_entry, rows[:limit]))
         return Page.of(shown, self._seal_cursor(rows[limit - 1][1], user_id) if len(rows) > limit else None)
 
     def _seal_cursor(self, version: int, user_id: UUID) -> str:
@@ -79,6 +94,15 @@ def _list_of(user_id: UUID) -> bytes:
     return b"timeline:" + user_id.bytes
 
 
+def _entry(row: asyncpg.Record) -> bytes:
+    """What changed, as it is stored, and behind it who changed it and how the event came here."""
+    document, _, _, *more = row
+    came = {
+        name: rfc3339(value) if isinstance(value, datetime) else value for name, value in zip(_CAME, more, strict=True)
+    }
+    return b"%b,%b" % (document[:-1], json.dumps(came, separators=(",", ":")).encode()[1:])
+
+
 @lru_cache(maxsize=8)  # generations that serve during one process's life
 def _sql(generation: int) -> str:
     """First a row with the user's version and whether the tokens are not reached, then the entries.
@@ -88,8 +112,9 @@ def _sql(generation: int) -> str:
     tables = timeline.timeline_tables(generation)
     head = f"SELECT version FROM {tables.users.name} WHERE id = $1 AND erased_version IS DISTINCT FROM version"  # noqa: S608
     return (
-        f"SELECT NULL::bytea AS document, ({head}) AS version, {behind_sql(tables, '$4', '$5')} AS is_behind"  # noqa: S608
-        f" UNION ALL (SELECT document, version, NULL FROM {tables.entries.name}"
+        f"SELECT NULL::bytea AS document, ({head}) AS version, {behind_sql(tables, '$4', '$5')} AS is_behind,"  # noqa: S608
+        f" {', '.join(['NULL'] * len(_CAME))} UNION ALL (SELECT document, version, NULL, {', '.join(_CAME.values())}"
+        f" FROM {tables.entries.name}"
         " WHERE user_id = $1 AND version < $2 ORDER BY version DESC LIMIT $3)"
     )
 

@@ -45,8 +45,8 @@ class FakeRecord:
     topic: str = "users.events"
 
 
-def record(event: Event, *, now: datetime = START) -> FakeRecord:
-    """The record of one event."""
+def record(event: Event, *, now: datetime = START, **more: str) -> FakeRecord:
+    """The record of one event; `more` are further attributes of its envelope."""
     if isinstance(event, UserErased):
         user_id, version = event.user_id, event.version
     else:
@@ -54,7 +54,7 @@ def record(event: Event, *, now: datetime = START) -> FakeRecord:
     envelope = Envelope(
         event_id=new_id(), source=USER_EVENTS.source, type=USER_EVENTS.event_type(event),
         subject_id=user_id, version=version, time=now,
-        correlation_id="test", causation_id="test",
+        correlation_id="test", causation_id="test", **more,
     )  # fmt: skip
     return FakeRecord(str(user_id).encode(), USER_EVENTS.encode(event), envelope.headers())
 

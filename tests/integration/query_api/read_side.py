@@ -30,10 +30,10 @@ class ReadSide:
         self.connection = connection
 
     async def apply(
-        self, *events: Event, now: datetime = START, to: Iterable[Projection] = ALL, notify: bool = True
+        self, *events: Event, now: datetime = START, to: Iterable[Projection] = ALL, notify: bool = True, **more: str
     ) -> None:
-        """Apply a batch and commit; notify as projectors do, after it."""
-        changes = [RecordDecoder(USERS).read(record(event, now=now)) for event in events]
+        """Apply a batch and commit; notify as projectors do, after it. `more` are attributes of the envelopes."""
+        changes = [RecordDecoder(USERS).read(record(event, now=now, **more)) for event in events]
         assert all(isinstance(change, DecodedEvent) for change in changes), changes
         ids = " ".join(str(change.subject_id) for change in changes) if len(changes) <= 200 else ""
         for projection in to:

@@ -46,6 +46,8 @@ def _envelope(type_: str) -> Envelope:
         time=datetime(2026, 11, 22, 10, tzinfo=UTC),
         correlation_id="checkout-4711",
         causation_id="0199d0c8-7d5c-7c5e-8a3f-0123456789ad",
+        actor="support%2F7",
+        on_behalf_of="sha256:0123456789abcdef0123456789abcdef",
         traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     )
 
@@ -110,9 +112,11 @@ def test_the_headers_are_those_that_are_written(described: dict[str, Any], type_
     written = {name: value.decode() for name, value in _envelope(type_).headers()}
 
     assert set(schema["properties"]) == set(written)
-    assert set(schema["properties"]) - set(schema["required"]) == {"traceparent"}
+    assert set(schema["properties"]) - set(schema["required"]) == {"ce_actor", "ce_onbehalfof", "traceparent"}
     _validator(described, schema).validate(written)
-    for spoilt in ({"ce_type": "other"}, {"ce_sequence": "2"}, {"ce_id": "no id"}, {"ce_dataschema": "/other"}):
+    actors = ({"ce_actor": "a@b"}, {"ce_onbehalfof": "x" * 256})
+    others = ({"ce_type": "other"}, {"ce_sequence": "2"}, {"ce_id": "no id"}, {"ce_dataschema": "/other"})
+    for spoilt in actors + others:
         assert not _validator(described, schema).is_valid(written | spoilt)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from chassis import clock
 from events.catalogue import Catalogue, EventData, InvalidEventError, UnknownEventError, short_name
-from events.envelope import HEADER_NAMES, Envelope, EnvelopeError, read_envelope
+from events.envelope import HEADER_NAMES, OPTIONAL_HEADERS, Envelope, EnvelopeError, read_envelope
 from events.times import rfc3339
 from events.user_events import (
     USER_EVENTS,
@@ -170,6 +170,8 @@ def envelope() -> Envelope:
         time=USER.created_at,
         correlation_id="request-1",
         causation_id="command-1",
+        actor="support%2F7",
+        on_behalf_of="self",
         traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
     )
 
@@ -181,7 +183,7 @@ def test_an_envelope_reads_back_from_its_headers() -> None:
 
 
 def test_the_headers_of_every_event_have_their_names() -> None:
-    assert tuple(name for name, _ in envelope().headers()) == (*HEADER_NAMES, "traceparent")
+    assert tuple(name for name, _ in envelope().headers()) == (*HEADER_NAMES, *OPTIONAL_HEADERS)
 
 
 def test_headers_are_those_of_the_cloudevents_kafka_binding() -> None:
@@ -200,6 +202,8 @@ def test_headers_are_those_of_the_cloudevents_kafka_binding() -> None:
         "ce_causationid": "command-1",
         "ce_dataschema": "/schemas/muster.user.registered.v1.json",
         "content-type": "application/json",
+        "ce_actor": "support%2F7",
+        "ce_onbehalfof": "self",
         "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
     }
 
@@ -211,6 +215,8 @@ def test_headers_are_those_of_the_cloudevents_kafka_binding() -> None:
         ("ce_subject", b"nobody", "not what its name promises"),
         ("ce_sequence", b"many", "not what its name promises"),
         ("ce_id", b"\xff", "not UTF-8"),
+        ("ce_actor", b"ann@example.com", "ce_actor is no actor"),
+        ("ce_onbehalfof", b"", "ce_onbehalfof is no actor"),
     ],
 )
 def test_a_bad_header_is_named(name: str, value: bytes | None, message: str) -> None:

@@ -35,6 +35,8 @@ envelopes = st.builds(
     time=st.datetimes(timezones=st.just(UTC)),
     correlation_id=texts,
     causation_id=texts,
+    actor=st.none() | texts,
+    on_behalf_of=st.none() | texts,
     traceparent=st.none() | texts,
 )
 values = st.none() | st.binary(max_size=300)

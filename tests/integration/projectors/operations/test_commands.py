@@ -236,3 +236,28 @@ async def test_a_broker_that_is_down_is_said_in_one_line(variables: dict[str, st
     assert (ended.code, ended.out) == (1, "")
     assert "Traceback" not in ended.err
     assert "does not answer" in ended.err
+
+
+async def test_an_upgrade_makes_anew_what_an_older_version_made_in_another_shape_and_nothing_else(
+    kafka: Kafka, settings: ProjectorSettings, database: Database, variables: dict[str, str]
+) -> None:
+    nothing = await muster(variables, "rebuild", "outdated")
+    assert (nothing.code, nothing.out) == (0, "every read table has the shape that this version reads\n")
+    await feed(kafka, settings, database, [record(UserRegistered(user=new_user(1)))], "timeline")
+    async with database.connection() as connection:
+        await connection.execute("UPDATE generations SET shape = 1 WHERE projection = 'timeline'")
+
+    ended = await muster(variables, "rebuild", "outdated")
+
+    assert ended.code == 0, ended
+    found = {(one["projection"], one["generation"]): one for one in await status(variables)}
+    assert (found["timeline", 1]["status"], found["timeline", 1]["shape"]) == ("standby", 1)
+    assert (found["timeline", 2]["status"], found["timeline", 2]["shape"]) == ("serving", 2)
+    assert ("users", 2) not in found
+    async with database.connection() as connection:
+        assert await connection.fetchval("SELECT count(*) FROM timeline_g2") == 1
+
+
+async def status(variables: dict[str, str]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = document(await muster(variables, "rebuild", "status", "--json"))
+    return found

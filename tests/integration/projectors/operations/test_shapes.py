@@ -28,6 +28,8 @@ from tests.integration.projectors.stream import Publisher, new_user, record
 from tests.waiting import until
 
 NAME = "timeline"
+#: What shape 1 of the timeline did not keep, but for the time at which an entry is applied.
+LATER = ("actor", "on_behalf_of", "partition", "record_offset", "committed_at", "published_at")
 _CARRY = """
 INSERT INTO {new} (user_id, version, document, type)
 SELECT e.user_id, e.version, e.document, convert_from(e.document, 'UTF8')::json ->> 'type'
@@ -65,10 +67,10 @@ def from_untyped(old: int, new: int) -> CarryOver:
 
 @pytest.fixture
 def next_shape(monkeypatch: pytest.MonkeyPatch) -> Projection:
-    """This process becomes one of a newer version, which knows how to take over from shape 1."""
-    schema = replace(timeline.PROJECTION.schema, shape=2, tables=typed_tables)
+    """This process becomes one of a newer version, which knows how to take over from this one's shape."""
+    schema = replace(timeline.PROJECTION.schema, shape=3, tables=typed_tables)
     projection = replace(
-        timeline.PROJECTION, schema=schema, writer=TypedWriter, carry_over={1: from_untyped, 2: from_untyped}
+        timeline.PROJECTION, schema=schema, writer=TypedWriter, carry_over={2: from_untyped, 3: from_untyped}
     )
     monkeypatch.setitem(PROJECTIONS, NAME, projection)
     monkeypatch.setitem(SCHEMAS, NAME, schema)
@@ -95,7 +97,7 @@ async def history(database: Database) -> tuple[PublicUser, PublicUser]:
 async def test_a_generation_of_another_shape_takes_over_by_the_copy_that_the_change_declares(
     settings: ProjectorSettings, database: Database, publisher: Publisher, next_shape: Projection
 ) -> None:
-    assert next_shape.shape == 2
+    assert next_shape.shape == 3
     known, gone = await history(database)
     latest = known.model_copy(update={"version": 3, "display_name": "x"})
     await publisher.publish(
@@ -112,6 +114,45 @@ async def test_a_generation_of_another_shape_takes_over_by_the_copy_that_the_cha
         (latest.id, 2, "email_changed"),
         (latest.id, 3, "profile_changed"),
     ]
+
+
+async def test_what_a_timeline_of_shape_1_did_not_keep_is_null_in_what_is_taken_over(
+    settings: ProjectorSettings, database: Database, publisher: Publisher
+) -> None:
+    known, _ = await history(database)
+    later = (*LATER, "applied_at")
+    async with database.connection() as connection:
+        await connection.execute(f"ALTER TABLE timeline_g1 {', '.join(f'DROP COLUMN {name}' for name in later)}")
+        await connection.execute("UPDATE generations SET shape = 1 WHERE projection = $1", NAME)
+    event = UserProfileChanged(user=known.model_copy(update={"version": 3}))
+    await publisher.publish([record(event, actor="shop", on_behalf_of="clerk")])
+
+    assert await rebuild(settings, database) is Stage.READY
+
+    async with database.connection() as connection:
+        rows = await connection.fetch("SELECT * FROM timeline_g2 ORDER BY version")
+    assert [[row[name] is None for name in later] for row in rows] == [[True] * 7, [True] * 7, [False] * 7]
+    assert json.loads(rows[0]["document"]) == {"version": 1, "type": "registered"}
+    assert (rows[2]["actor"], rows[2]["on_behalf_of"]) == ("shop", "clerk")
+
+
+async def test_what_a_timeline_of_this_shape_kept_is_taken_over_whole(
+    settings: ProjectorSettings, database: Database, publisher: Publisher
+) -> None:
+    known, _ = await history(database)
+    async with database.connection() as connection:
+        await connection.execute(
+            "UPDATE timeline_g1 SET (actor, on_behalf_of, partition, record_offset, committed_at, published_at,"
+            " applied_at) = ('shop', 'clerk', 1, 4711, '2026-11-01', '2026-11-02', '2026-11-03') WHERE version = 2"
+        )
+        before = await connection.fetch("SELECT * FROM timeline_g1 WHERE user_id = $1 ORDER BY version", known.id)
+    await publisher.publish([record(UserProfileChanged(user=known.model_copy(update={"version": 3})))])
+
+    assert await rebuild(settings, database) is Stage.READY
+
+    async with database.connection() as connection:
+        after = await connection.fetch("SELECT * FROM timeline_g2 WHERE version < 3 ORDER BY version")
+    assert list(map(tuple, after)) == list(map(tuple, before))
 
 
 async def test_entries_of_a_user_whose_record_is_parked_come_along(
@@ -205,7 +246,7 @@ async def tables_like(connection: Connection, pattern: str) -> list[str]:
     return [row["tablename"] for row in rows]
 
 
-@pytest.mark.parametrize(("shape", "remedy"), [(0, "run `muster rebuild timeline`"), (2, "newer version")])
+@pytest.mark.parametrize(("shape", "remedy"), [(0, "run `muster rebuild timeline`"), (3, "newer version")])
 async def test_projectors_that_do_not_know_the_serving_shape_say_what_to_do(
     settings: ProjectorSettings, database: Database, shape: int, remedy: str
 ) -> None:

@@ -33,6 +33,36 @@ async def test_entries_come_newest_first_with_what_changed_and_why(api: httpx.As
     assert "etag" not in answer.headers
 
 
+async def test_an_entry_says_who_made_the_change_and_how_it_came_here(
+    api: httpx.AsyncClient, read_side: ReadSide
+) -> None:
+    ann = person()
+    before = await read_side.connection.fetchval("SELECT now()")
+    await read_side.apply(UserRegistered(user=ann), actor="support%2F7", on_behalf_of="shop")
+    await read_side.apply(moved(ann, "new@example.com"), actor="self")
+    # As an entry that was carried over from tables that did not keep the rest.
+    await read_side.connection.execute(
+        "INSERT INTO timeline_g1 (user_id, version, document) VALUES ($1, 3, $2)", ann.id, b'{"version":3}'
+    )
+
+    carried, own, helped = (await api.get(f"/users/{ann.id}/timeline")).json()["data"]
+
+    applied_at = helped.pop("applied_at")
+    assert rfc3339(before) <= applied_at <= rfc3339(await read_side.connection.fetchval("SELECT now()"))
+    assert {name: helped[name] for name in list(helped)[6:]} == {
+        "actor": "support%2F7",
+        "on_behalf_of": "shop",
+        "partition": 0,
+        "offset": 0,
+        "committed_at": rfc3339(START),
+        "published_at": "2026-11-01T12:00:00.000000Z",
+    }
+    assert (own["actor"], own["on_behalf_of"]) == ("self", None)
+    assert carried.pop("version") == 3
+    assert set(carried) == {*list(helped)[6:], "applied_at"}
+    assert not any(carried.values())
+
+
 async def test_pages_go_on_where_the_last_ended_also_while_more_happens(
     api: httpx.AsyncClient, read_side: ReadSide
 ) -> None:

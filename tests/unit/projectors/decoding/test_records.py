@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import combinations
 from typing import Any
 from uuid import UUID
 
@@ -36,7 +37,10 @@ TEXTS = [
     "\0",
     "é",
 ]
-REGISTERED = record(UserRegistered(user=USER))
+#: What the relay may write behind the headers that every event has, in its order.
+OPTIONAL = [("ce_actor", b"support%2F7"), ("ce_onbehalfof", b"shop"), ("traceparent", b"00-1-2-01")]
+PLAIN = record(UserRegistered(user=USER))
+REGISTERED = replace(PLAIN, headers=[*PLAIN.headers, *OPTIONAL])
 
 
 BESIDE = [*lives(3, 6, seed=2), record(UserErased(USER.id, 3))]
@@ -78,10 +82,25 @@ def test_whatever_the_relay_publishes_takes_the_short_way_and_says_the_same() ->
     assert shown(SLICES._read_plain(items)) == shown([read_record(item) for item in items])
 
 
-def test_a_traced_record_takes_the_short_way_beside_others() -> None:
-    traced = replace(REGISTERED, headers=[*REGISTERED.headers, ("traceparent", b"00-1-2-01")])
-    for some in ([traced], [traced, REGISTERED], [REGISTERED, traced, traced]):
+@pytest.mark.parametrize("optional", [some for size in (1, 2, 3) for some in combinations(OPTIONAL, size)])
+def test_a_record_with_optional_headers_takes_the_short_way_beside_others(optional: tuple[Any, ...]) -> None:
+    more = replace(PLAIN, headers=[*PLAIN.headers, *optional])
+    for some in ([more], [more, PLAIN], [PLAIN, more, REGISTERED]):
         assert shown(SLICES._read_plain(some)) == shown([read_record(item) for item in some])
+
+
+@pytest.mark.parametrize("actor", [b"", b"ann@example.com", b"a b", b"a\0", b"x" * 256, b"x\n"])
+@pytest.mark.parametrize("name", ["ce_actor", "ce_onbehalfof"])
+def test_an_actor_that_none_could_be_is_poison(name: str, actor: bytes) -> None:
+    """It would stop the timeline alone, or be shown as something that it is not."""
+    item = replace(PLAIN, headers=[*PLAIN.headers, (name, actor)])
+    assert isinstance(read_record(item), Poison)
+    assert same(item)
+
+
+@pytest.mark.parametrize("timestamp", [-1, 0, 2**62])
+def test_a_timestamp_that_no_calendar_has_is_moved_to_its_nearest_end(timestamp: int) -> None:
+    assert records.time_of(replace(PLAIN, timestamp=timestamp)).year in {1970, 9999}
 
 
 @pytest.mark.parametrize("day", ["2024-02-29", "2026-10-31", "0001-01-01", "9999-12-31"])

@@ -29,7 +29,7 @@ def change(event: UserEmailChanged | UserDeactivated) -> DecodedEvent:
 def test_says_what_changed_from_what_to_what() -> None:
     previous = {"email": "old@example.com", "email_verified": True}
     given = change(UserEmailChanged(user=public_user(), previous=previous))
-    assert json.loads(entry(given)) == {
+    assert json.loads(entry(given, given.envelope)) == {
         "event_id": str(given.envelope.event_id),
         "type": "email_changed",
         "version": 4,
@@ -44,6 +44,7 @@ def test_says_what_changed_from_what_to_what() -> None:
 
 def test_gives_the_reason_where_there_was_one() -> None:
     previous = {"status": "active", "is_active": True}
-    document = json.loads(entry(change(UserDeactivated(user=public_user(), previous=previous, reason="left"))))
+    given = change(UserDeactivated(user=public_user(), previous=previous, reason="left"))
+    document = json.loads(entry(given, given.envelope))
     assert document["reason"] == "left"
     assert document["changes"]["status"] == {"from": "active", "to": "deactivated"}
