@@ -5,12 +5,14 @@ that is written while an HTTP request is served has the request's id. A line tha
 `muster_log_lines_lost_total` counts it.
 """
 
+import asyncio
 import json
 import logging
 import os
 import sys
 import time
 from collections.abc import MutableMapping
+from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -27,9 +29,17 @@ request_id: ContextVar[str] = ContextVar("request_id", default="")
 #: Libraries whose INFO lines repeat per request or per poll.
 _QUIET = ("aiokafka", "httpx", "httpcore", "asyncio", "uvicorn.access", "faststream")
 
+#: Libraries that try again and again by themselves, and log each try; our own lines tell of the outage.
+_RETRYING = ("aiokafka", "asyncpg", "faststream")
+#: A line of theirs is left out while it came less than this ago.
+QUIET_SECONDS = 60.0
+
+_log = structlog.get_logger("telemetry")
+
 _METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 _LOST = Counter("muster_log_lines_lost_total", "Log lines that could not be written")
+_REPEATED = Counter("muster_log_lines_repeated_total", "Lines of libraries left out as repeated", ["library"])
 
 
 def configure_logging(process: str, level: str) -> None:
@@ -54,11 +64,52 @@ def configure_logging(process: str, level: str) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendered],
         )
     )
+    handler.addFilter(_Repeats())
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+
+
+class _Repeats(logging.Filter):
+    """Lets a line of a library that retries through once, and says how often it came once it has stopped.
+
+    Lines are the same that one place in the library's code writes, whatever is filled in.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: By place, when its line came last and how many have been left out.
+        self._seen: dict[tuple[str, int], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        library = record.name.partition(".")[0]
+        if library not in _RETRYING:
+            return True
+        place, now = (record.pathname, record.lineno), time.monotonic()
+        last, left_out = self._seen.get(place, (-QUIET_SECONDS, 0))
+        if now - last >= QUIET_SECONDS:
+            self._seen[place] = now, 0
+            return True
+        self._seen[place] = now, left_out + 1
+        _REPEATED.labels(library).inc()
+        if not left_out:
+            self._summarise_later(record, place)
+        return False
+
+    def _summarise_later(self, record: logging.LogRecord, place: tuple[str, int]) -> None:
+        # Without a loop, in a short command, the metric alone tells.
+        with suppress(RuntimeError):
+            asyncio.get_running_loop().call_later(QUIET_SECONDS, self._summarise, record, place)
+
+    def _summarise(self, record: logging.LogRecord, place: tuple[str, int]) -> None:
+        last, left_out = self._seen[place]
+        if time.monotonic() - last < QUIET_SECONDS:
+            self._summarise_later(record, place)
+            return
+        self._seen[place] = last, 0
+        _log.warning("library.lines_repeated", library=record.name, line=str(record.msg), times=left_out)
 
 
 class _LineLogger:

@@ -15,10 +15,7 @@ STATEMENTS = (b"P", b"B", b"Q")
 FLUSH = b"H\0\0\0\4"
 SYNC = b"S\0\0\0\4"
 #: One of each class that means "later", and the others that do.
-LATER = (
-    *("08006", "25006", "25P03", "25P04", "40001", "40003", "40P01"),
-    *("53100", "53300", "55P03", "57014", "57P01", "57P03", "58030"),
-)
+LATER = ("08006", "25006", "25P03", "25P04", "40001", "40P01", "53100", "55P03", "57014", "57P01", "58030")
 #: What may be begun again at once.
 ROLLED_BACK = {"40001", "40P01", "55P03"}
 

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Final
 
 from local_stack.errors import ChildFailedError, LocalStackError
+from local_stack.postgres.data import has_cluster
 
 #: A new stack takes 70 MB, and in its first minutes as much again for write-ahead log; with less than this PostgreSQL
 #: dies while it starts.
 FREE_BYTES: Final = 256 * 1024 * 1024
+#: A stack that has run has its write-ahead log already; it needs room for one more file of it, and for Kafka's.
+FREE_BYTES_AGAIN: Final = 64 * 1024 * 1024
 #: This version did not exist before; a clock that says an earlier time is wrong.
 RELEASED: Final = datetime(2026, 11, 1, tzinfo=UTC)
 #: A clock may be set back a little, by NTP or by hand; more disturbs the order of ids and the freshness of reads.
@@ -62,10 +65,12 @@ def require_space(folder: Path) -> None:
         LocalStackError: it is.
     """
     free = shutil.disk_usage(folder).free
-    if free < FREE_BYTES:
+    has_run = has_cluster(folder / "postgres" / "data")
+    needed, which = (FREE_BYTES_AGAIN, "this") if has_run else (FREE_BYTES, "a new")
+    if free < needed:
         raise LocalStackError(
-            f"Only {free // 1_000_000} MB are free on the disk of {folder}, and a stack needs "
-            f"{FREE_BYTES // 1_000_000}: make room, or choose another folder with --folder."
+            f"Only {free // 1_000_000} MB are free on the disk of {folder}, and {which} stack needs "
+            f"{needed // 1_000_000}: make room, or choose another folder with --folder."
         )
 
 

@@ -17,12 +17,13 @@ from typing import Protocol
 from local_stack.errors import ChildFailedError, LocalStackError
 from local_stack.processes.child import Child, describe_exit
 
-DEATHS = 5
-DEATHS_WITHIN_SECONDS = 60.0
+DEATHS = 10
+DEATHS_WITHIN_SECONDS = 600.0
 
-# 0.2, 0.4, 0.8, 1.6 s: a hiccup costs nothing, and five instant deaths take only 3 s.
+# 0.2, 0.4, … 25.6, 30 s: a hiccup costs nothing, and there is more than a minute to make room on a full disk, while
+# the other children go on.
 FIRST_BACK_OFF_SECONDS = 0.2
-LONGEST_BACK_OFF_SECONDS = 10.0
+LONGEST_BACK_OFF_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)

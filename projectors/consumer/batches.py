@@ -15,10 +15,11 @@ import asyncpg
 
 from chassis.postgres.database import Connection, Database
 from projectors.consumer import checkpoints, parking
-from projectors.consumer.checkpoints import Move, Notice
+from projectors.consumer.checkpoints import CheckpointMovedError, Move, Notice
 from projectors.consumer.parking import Parked
 from projectors.decoding.records import DecodedEvent, Poison, Record
 from projectors.projections.projection import Projection, Writer
+from read_model import generations
 from read_model.generations import Generation
 
 #: Errors that are about a record's content: PostgreSQL refuses a value, or the projection's own code trips over it. All
@@ -114,9 +115,22 @@ class BatchWriter:
         """Apply a batch and return the number of records that were parked. All of it is committed, or nothing.
 
         Raises:
-            CheckpointMovedError: somebody else owns one of the partitions now.
+            CheckpointMovedError: somebody else owns one of the partitions now, or the generation was retired.
             DatabaseUnavailableError, asyncpg.PostgresError: not now; the same batch may be written again.
         """
+        try:
+            return await self._write(batch, notify=notify)
+        except asyncpg.UndefinedTableError as error:
+            if await self._is_retired():
+                raise CheckpointMovedError(f"{self._generation} is retired") from error
+            raise
+
+    async def _is_retired(self) -> bool:
+        async with self._database.connection() as connection:
+            known = await generations.read(connection, self._generation.projection)
+        return any(one.number == self._generation.number and one.status == "retired" for one in known)
+
+    async def _write(self, batch: DecodedBatch, *, notify: bool) -> int:
         notice = self._notice(batch) if notify else None
         if notice and not self._any_parked and await self._write_at_once(batch, notice):
             return 0

@@ -1,10 +1,11 @@
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from cli.stack.conditions import RELEASED, SET_BACK, remedy, require_clock
+from cli.stack.conditions import FREE_BYTES, FREE_BYTES_AGAIN, RELEASED, SET_BACK, remedy, require_clock, require_space
 from local_stack.errors import ChildFailedError, LocalStackError
 
 NOW = datetime(2027, 3, 1, 12, 0, tzinfo=UTC)
@@ -31,6 +32,20 @@ def test_a_clock_well_before_the_last_run_is_refused_and_a_small_correction_is_n
         require_clock(tmp_path, NOW - SET_BACK - timedelta(seconds=1))
 
     require_clock(tmp_path, NOW - SET_BACK)
+
+
+def test_a_stack_that_has_run_needs_less_room_than_a_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=FREE_BYTES - 1))
+    with pytest.raises(LocalStackError, match=r"Only 268 MB are free .* a new stack needs 268"):
+        require_space(tmp_path)
+
+    cluster = tmp_path / "postgres" / "data"
+    cluster.mkdir(parents=True)
+    (cluster / "PG_VERSION").touch()
+    require_space(tmp_path)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=FREE_BYTES_AGAIN - 1))
+    with pytest.raises(LocalStackError, match=r"Only 67 MB are free .* this stack needs 67"):
+        require_space(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A standby takes over when the leader dies or its host freezes, and a leader that thaws stands by.
+"""A standby takes over when the leader dies or hangs, or its host freezes, and a leader that thaws stands by.
 
 The leader is a process of its own, the standby runs here. benchmarks/relay says how fast it is on a calm machine.
 """
@@ -18,12 +18,13 @@ from tests.forks import Fork
 from tests.integration.outbox.relay_process import relay_process
 from tests.integration.outbox.relaying import relaying, until_phase
 from tests.integration.outbox.traffic import Connection, append, append_many, consume, until_empty
+from tests.refusing_proxy import RefusingProxy
 from tests.waiting import until
 
 #: Promised 2 s on a machine with nothing else to do; tests share theirs.
 AFTER_KILL_SECONDS = 5
 #: Promised; the server takes 6 s of it until it gives the leader up.
-AFTER_FREEZE_SECONDS = 10
+AFTER_HANG_SECONDS = 10
 #: How a relay that stands by is seen from outside: it asks for the lock again and again.
 ASKING = """
 SELECT EXISTS (
@@ -35,9 +36,12 @@ SELECT EXISTS (
 
 
 @asynccontextmanager
-async def leader_and_standby(settings: RelaySettings, connection: Connection) -> AsyncIterator[tuple[Fork, Relay]]:
-    """A leader that has published something, and a standby."""
-    async with relay_process(settings) as leader:
+async def leader_and_standby(
+    settings: RelaySettings, connection: Connection, behind: int | None = None
+) -> AsyncIterator[tuple[Fork, Relay]]:
+    """A leader that has published something, perhaps behind a proxy's port, and a standby."""
+    proxied = {"command_postgres_port": behind, "command_postgres_server": "127.0.0.1"} if behind else {}
+    async with relay_process(settings.model_copy(update=proxied)) as leader:
         await append(connection, uuid4(), 1)
         await until_empty(connection)
         async with relaying(settings) as standby:
@@ -61,13 +65,16 @@ async def test_a_standby_takes_over_when_the_leader_is_killed(
     assert (await consume(relay_settings)).versions()[str(user)] == [1]
 
 
-async def test_a_standby_takes_over_when_the_leaders_host_freezes(
+async def test_a_standby_takes_over_when_the_leader_hangs_and_a_proxy_answers_for_it(
     connection: Connection, relay_settings: RelaySettings
 ) -> None:
-    """No connection is closed and no packet answered: the server's keepalives alone can tell."""
+    """No connection is closed, and every keepalive answered: only what the leader says itself can tell."""
     user = uuid4()
-    async with leader_and_standby(relay_settings, connection) as (leader, standby):
-        leader.send_signal(signal.SIGUSR1)
+    async with (
+        RefusingProxy(relay_settings.command_database).listening() as proxy,
+        leader_and_standby(relay_settings, connection, behind=proxy.address.port) as (leader, standby),
+    ):
+        leader.send_signal(signal.SIGSTOP)
         await until_stopped(leader.pid)
         began = time.monotonic()
         await append(connection, user, 1)
@@ -75,7 +82,7 @@ async def test_a_standby_takes_over_when_the_leaders_host_freezes(
         took = time.monotonic() - began
 
         assert standby.state.phase == "leading"
-        assert 2 < took < AFTER_FREEZE_SECONDS, "sooner, and the leader was not frozen but dead"
+        assert 2 < took < AFTER_HANG_SECONDS, "sooner, and the leader did not hang but was dead"
     assert (await consume(relay_settings)).versions()[str(user)] == [1]
 
 
