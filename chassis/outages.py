@@ -35,4 +35,6 @@ def describe(error: BaseException) -> str:
     """An error in one line: its class where it has no text (a TimeoutError says nothing)."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the server's certificate is refused: {error.verify_message}"
-    return " ".join(str(error).split()) or type(error).__name__
+    # PostgreSQL's detail quotes the row.
+    message, _, _ = str(error).partition("\nDETAIL:")
+    return " ".join(message.split()) or type(error).__name__

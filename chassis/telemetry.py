@@ -3,12 +3,16 @@
 A log event is a fixed name with bound values, never a built sentence, so that it can be searched for. Each line
 that is written while an HTTP request is served has the request's id. A line that cannot be written stops nobody:
 `muster_log_lines_lost_total` counts it.
+
+Errors are told without the values in their messages, which may be people's data: a database quotes the row that it
+refuses, a parser the text.
 """
 
 import asyncio
 import json
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import MutableMapping
@@ -16,6 +20,7 @@ from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import lru_cache
+from types import TracebackType
 from typing import Any
 
 import structlog
@@ -36,6 +41,9 @@ QUIET_SECONDS = 60.0
 
 _log = structlog.get_logger("telemetry")
 
+#: What an error's message quotes, from the first quote to the last: a value may have quotes in it.
+_QUOTED = re.compile(r"""["'].*["']""")
+
 _METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 _LOST = Counter("muster_log_lines_lost_total", "Log lines that could not be written")
@@ -45,11 +53,7 @@ _REPEATED = Counter("muster_log_lines_repeated_total", "Lines of libraries left 
 def configure_logging(process: str, level: str) -> None:
     """Send structlog's and the standard library's records to standard error, one JSON object a line."""
     about = _About(process)
-    rendered: list[structlog.typing.Processor] = [
-        # Without local variables: they hold passwords and people's data.
-        structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False)),
-        _one_line,
-    ]
+    rendered: list[structlog.typing.Processor] = [structlog.processors.ExceptionRenderer(_without_values), _one_line]
     # Our own lines bypass the standard library's records, which would cost a tenth of a command (one line each).
     structlog.configure(
         processors=[about, *rendered],
@@ -60,7 +64,7 @@ def configure_logging(process: str, level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[structlog.stdlib.add_logger_name, about],
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, _first_line, about],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendered],
         )
     )
@@ -68,6 +72,7 @@ def configure_logging(process: str, level: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
+    sys.excepthook = _log_crash
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
 
@@ -110,6 +115,32 @@ class _Repeats(logging.Filter):
             return
         self._seen[place] = last, 0
         _log.warning("library.lines_repeated", library=record.name, line=str(record.msg), times=left_out)
+
+
+#: Without local variables: they hold passwords and people's data.
+_transform = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+
+
+def _without_values(exc_info: structlog.typing.ExcInfo) -> list[dict[str, Any]]:
+    """The errors and where they were raised; of each message the first line, without what it quotes."""
+    return [_pruned(error) for error in _transform(exc_info)]
+
+
+def _pruned(error: dict[str, Any]) -> dict[str, Any]:
+    message, _, _ = error["exc_value"].partition("\n")
+    inner = [[_pruned(each) for each in group] for group in error["exceptions"]]
+    return {**error, "exc_notes": [], "exceptions": inner, "exc_value": _QUOTED.sub("…", message)}
+
+
+def _first_line(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Of a library's line the first: asyncio goes on with the task that failed, its error's values included."""
+    event["event"] = str(event["event"]).partition("\n")[0]
+    return event
+
+
+def _log_crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Take the place of Python's own last words, which quote what the error does."""
+    structlog.get_logger("process").critical("process.crashed", exc_info=(kind, error, trace))
 
 
 class _LineLogger:

@@ -17,6 +17,7 @@ from chassis.access.caller import SELF, Caller
 from chassis.access.problems import forbidden
 from chassis.access.rates import RateLimits
 from chassis.access.rules import AccessTable, Rule
+from chassis.http.middleware import ROUTE
 from chassis.http.problems import MALFORMED, NOT_FOUND, Problem
 
 _KEY: Final = "muster.access"
@@ -89,6 +90,7 @@ class Guard:
             raise Problem(NOT_FOUND, NOT_FOUND.meaning)
         rule = self._table.find(scope["method"], scope["path"]) if scope["type"] == "http" else None
         if rule is not None:
+            scope[ROUTE] = rule.path
             authenticator = self._authenticator()
             access = _OPEN
             if authenticator is not None:

@@ -29,6 +29,9 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _REQUESTS = Counter("muster_http_requests_total", "HTTP answers.", ["method", "status"])
 _REQUEST_SECONDS = Histogram("muster_http_request_seconds", "Time to answer a request.", ["method"], buckets=_BUCKETS)
+#: Where the guard leaves the template of the route that a request is for.
+ROUTE: Final = "muster.route"
+_ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -44,6 +47,13 @@ def _header(scope: Scope, name: bytes) -> str:
             text: str = value.decode("latin-1")
             return text
     return ""
+
+
+def loggable_path(scope: Scope) -> str:
+    """The path where it is a route's with ids in it, else the template: a client may put an address anywhere."""
+    template: str = scope.get(ROUTE, "(no route)")
+    path: str = scope["path"]
+    return path if _ID.sub("{id}", path) == template else template
 
 
 class RequestContext:
@@ -102,7 +112,7 @@ class LastResort:
 def _as_problem(error: Exception, scope: Scope) -> Problem:
     if isinstance(error, Problem):
         return error
-    log.error("http.unexpected_error", method=scope.get("method"), path=scope.get("path"), exc_info=error)
+    log.error("http.unexpected_error", method=scope.get("method"), path=loggable_path(scope), exc_info=error)
     return Problem(INTERNAL, "an unexpected error; the request_id leads the operator to its cause")
 
 
@@ -155,7 +165,7 @@ class _Answer:
         seconds = time.perf_counter() - self._start
         _requests(method, self.status).inc()
         _seconds(method).observe(seconds)
-        log.debug("http.answered", method=method, path=scope["path"], status=self.status, seconds=seconds)
+        log.debug("http.answered", method=method, path=loggable_path(scope), status=self.status, seconds=seconds)
 
 
 class SingleHeaders:

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import asyncpg
 
+from chassis.outages import describe
 from chassis.postgres.database import Connection, Database
 from projectors.consumer import checkpoints, parking
 from projectors.consumer.checkpoints import CheckpointMovedError, Move, Notice
@@ -206,8 +207,8 @@ class BatchWriter:
                 async with connection.transaction():
                     await self._apply(connection, [event])
             except _UnwritableError as error:
-                cause = error.__cause__
-                sorting.refuse(event.record, event.subject_id, f"{type(cause).__name__}: {cause}")
+                cause = error.__cause__ or error
+                sorting.refuse(event.record, event.subject_id, f"{type(cause).__name__}: {describe(cause)}")
 
     def _notice(self, batch: DecodedBatch) -> Notice | None:
         """Whose rows move; None where no subject's do."""

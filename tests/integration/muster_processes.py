@@ -76,9 +76,9 @@ async def muster(variables: dict[str, str], *arguments: str, given: bytes = b"")
 
 
 @asynccontextmanager
-async def running(variables: dict[str, str], *arguments: str, port: int) -> AsyncIterator[None]:
+async def running(variables: dict[str, str], *arguments: str, port: int, log: Path = NOWHERE) -> AsyncIterator[None]:
     """Run a process that serves until the block ends; it is ready when the block begins."""
-    process = await Fork.start(main, *arguments, environment=variables, out=NOWHERE, err=NOWHERE)
+    process = await Fork.start(main, *arguments, environment=variables, out=NOWHERE, err=log)
     try:
 
         async def ready() -> bool:

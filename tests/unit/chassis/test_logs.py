@@ -1,10 +1,12 @@
 """Logs show where an error came from, not what passed through, and get in nobody's way."""
 
+import json
 import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import asyncpg
 import pytest
 import structlog
 from prometheus_client import REGISTRY
@@ -16,9 +18,9 @@ from tests.waiting import until
 @pytest.fixture(autouse=True)
 def _restore() -> Iterator[None]:
     root = logging.getLogger()
-    handlers, level = root.handlers, root.level
+    handlers, level, hook = root.handlers, root.level, sys.excepthook
     yield
-    root.handlers = handlers
+    root.handlers, sys.excepthook = handlers, hook
     root.setLevel(level)
     structlog.reset_defaults()
 
@@ -38,6 +40,38 @@ def test_a_traceback_shows_no_local_variables(capsys: pytest.CaptureFixture[str]
     assert "test.failed" in line
     assert "ValueError" in line
     assert "correct horse" not in line
+
+
+def broken() -> Exception:
+    """Errors whose messages, notes and details quote a value."""
+    refused = asyncpg.CheckViolationError("violates a check")
+    refused.detail = "Failing row contains (hunter2)."
+    try:
+        try:
+            int("hunter2")
+        except ValueError as error:
+            error.add_note("hunter2")
+            raise ExceptionGroup("some of 'hunter2'", [error, refused, KeyError('hunter2" of hunter2')]) from error
+    except ExceptionGroup as group:
+        return group
+
+
+def test_errors_are_told_without_the_values_in_their_messages(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("test", "INFO")
+
+    structlog.get_logger("test").error("test.failed", exc_info=broken())
+    logging.getLogger("asyncio").error("Task exception was never retrieved\nfuture: hunter2", exc_info=broken())
+    sys.excepthook(Exception, broken(), None)
+
+    out = capsys.readouterr().err
+    assert "hunter2" not in out
+    assert [json.loads(line)["event"] for line in out.splitlines()] == [
+        "test.failed",
+        "Task exception was never retrieved",
+        "process.crashed",
+    ]
+    for told in ("invalid literal for int() with base 10: …", "violates a check", "KeyError", "test_logs.py"):
+        assert out.count(told) >= 3
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")

@@ -1,5 +1,6 @@
 """An outage is told of when it begins, when its reason changes, and when it ends."""
 
+import asyncpg
 import structlog
 from structlog.testing import capture_logs
 
@@ -27,3 +28,11 @@ def test_a_reason_is_told_once_and_the_end_once() -> None:
 def test_an_error_without_text_is_described_by_its_class_and_one_of_many_lines_in_one() -> None:
     assert describe(TimeoutError()) == "TimeoutError"
     assert describe(ValueError("two\n  lines")) == "two lines"
+
+
+def test_the_row_that_a_database_quotes_is_left_out() -> None:
+    error = asyncpg.CheckViolationError("violates a check")
+    error.detail = "Failing row contains (ada@example.com)."
+
+    assert "ada@example.com" in str(error)
+    assert describe(error) == "violates a check"

@@ -1,0 +1,282 @@
+"""Nothing that a client says of a person gets where it does not belong: logs, metrics, headers, problems, crashes.
+
+Every value that a client can send holds the canary, through requests that succeed, are refused, are malformed, meet a
+handler that breaks and a database that is away; every process logs all it ever logs.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import httpx
+import pytest
+from aiokafka import ConsumerRecord
+
+from chassis.identifiers import new_id
+from chassis.settings import Kafka, PostgresAddress, Topics
+from command_api.migrate import migrate as migrate_command
+from local_stack.ports import free_ports
+from local_stack.postgres.server import PostgresServer
+from projectors.migrate import migrate as migrate_query
+from tests.integration.muster_processes import environment, running
+from tests.integration.outbox.relaying import settings_for
+from tests.integration.outbox.traffic import consume
+from tests.issuing import auth, bearer, token
+from tests.private_servers import make_database, private_postgres
+from tests.waiting import until
+
+CANARY = "kanari"
+#: As bytes are shown by PostgreSQL, and by us.
+SHAPES = (CANARY, CANARY.encode().hex())
+WITHIN = 60
+
+PASSWORD = f"{CANARY} of a password"
+#: What comes with every request and is nobody's business.
+BESIDE = {
+    "User-Agent": f"{CANARY}/1",
+    "Referer": f"https://{CANARY}.example.com/",
+    "Cookie": f"session={CANARY}",
+    "From": f"{CANARY}@example.com",
+    "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    "tracestate": f"{CANARY}=1",
+    "baggage": f"user={CANARY}",
+}
+#: Says the whole row where the database meets a name like this, as the detail of a violated constraint does.
+TRAP = """
+CREATE FUNCTION trap() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF to_jsonb(NEW)::text LIKE '%trapped%' THEN
+        RAISE EXCEPTION 'trap' USING DETAIL = to_jsonb(NEW)::text;
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER trap BEFORE INSERT ON TABLE_NAME FOR EACH ROW EXECUTE FUNCTION trap();
+"""
+
+
+@dataclass
+class Muster:
+    """Every process of Muster, each with a log of its own, and all that was answered."""
+
+    command: httpx.AsyncClient
+    query: httpx.AsyncClient
+    server: PostgresServer
+    databases: dict[str, PostgresAddress]
+    kafka: Kafka
+    topics: Topics
+    ports: dict[str, int]
+    logs: dict[str, Path]
+    answers: list[httpx.Response] = field(default_factory=list)
+
+    async def ask(self, method: str, path: str, **request: Any) -> httpx.Response:
+        """Send a request to the API that has it, as an operator unless told otherwise; the answer is kept."""
+        reads = method == "GET" or path == "/users/search"
+        headers = {**BESIDE, **bearer(), **request.pop("headers", {})}
+        client = self.query if reads else self.command
+        answer = await client.request(method, path, headers=headers, **request)
+        self.answers.append(answer)
+        return answer
+
+    async def execute(self, side: str, statement: str) -> None:
+        """Run SQL on one of the databases."""
+        connection = await asyncpg.connect(**self.databases[side].connect_arguments)
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+    async def told(self, process: str, what: str) -> bool:
+        """Whether a process has logged this."""
+        return what in self.logs[process].read_text(encoding="utf-8")
+
+    async def records(self) -> list[ConsumerRecord]:
+        """What is on the topic."""
+        return (await consume(settings_for(self.databases["command"], self.kafka, self.topics))).records
+
+
+@pytest.fixture
+async def muster(kafka: Kafka, topics: Topics, tmp_path: Path) -> AsyncIterator[Muster]:
+    async with AsyncExitStack() as stack:
+        server, command = await stack.enter_async_context(private_postgres(migrate_command))
+        query = await make_database(server, migrate_query)
+        names = ("serve command", "serve query", "relay", "project")
+        ports = dict(zip(names, free_ports(len(names)), strict=True))
+        logs = {name: tmp_path / f"{name}.log" for name in names}
+        variables = environment(kafka, topics, command, query, LOG_LEVEL="DEBUG", AUTH_DISABLED="", **auth())
+        processes = (
+            running(variables, *name.split(), "--port", str(port), port=port, log=logs[name])
+            for name, port in ports.items()
+        )
+        await asyncio.gather(*map(stack.enter_async_context, processes))
+        command_api, query_api = [
+            await stack.enter_async_context(
+                httpx.AsyncClient(base_url=f"http://127.0.0.1:{ports[name]}", trust_env=False, timeout=WITHIN)
+            )
+            for name in names[:2]
+        ]
+        databases, logs = {"command": command, "query": query}, {**logs, "postgres": server.log}
+        yield Muster(command_api, query_api, server, databases, kafka, topics, ports, logs)
+
+
+def person(name: str, **more: Any) -> dict[str, Any]:
+    """A registration that is canary throughout."""
+    return {
+        "email": f"{name}.{CANARY}@example.com",
+        "username": f"{name}.{CANARY}",
+        "password": PASSWORD,
+        "display_name": f"{name} {CANARY}",
+        "attributes": {"note": f"{name} {CANARY}"},
+        **more,
+    }
+
+
+async def test_nothing_of_a_person_is_in_logs_metrics_headers_problems_or_crashes(muster: Muster) -> None:
+    ada = await succeed(muster)
+    await be_refused(muster, ada)
+    await be_malformed(muster)
+    await break_down(muster)
+    metrics = {name: await scraped(port) for name, port in muster.ports.items()}
+    records = await muster.records()
+    await muster.server.stop()
+    await muster.ask("POST", "/users", json=person("away"))
+    await muster.ask("GET", "/users", params={"username": f"away.{CANARY}"})
+    await muster.ask("GET", f"/users/{ada}")
+
+    statuses = {answer.status_code for answer in muster.answers}
+    assert {200, 201, 204, 400, 401, 403, 404, 409, 412, 415, 422, 500, 503} <= statuses
+    logs = {name: log.read_text(encoding="utf-8") for name, log in muster.logs.items()}
+    assert all(logs.values())
+    assert len(records) > 5
+    refused = [answer for answer in muster.answers if answer.status_code >= 400]
+    assert mentions(logs.items()) == []
+    assert mentions((about(answer), str(answer.headers.multi_items())) for answer in muster.answers) == []
+    assert mentions((about(answer), said(answer)) for answer in refused) == []
+    assert mentions(metrics.items()) == []
+    assert mentions((f"record at {record.offset}", str(record.headers)) for record in records) == []
+
+
+def mentions(texts: Iterable[tuple[str, str]]) -> list[str]:
+    """The lines with a canary, each after where it is."""
+    lines = (f"{where}: {line}" for where, text in texts for line in text.splitlines())
+    return [line for line in lines if any(shape in line.lower() for shape in SHAPES)]
+
+
+def about(answer: httpx.Response) -> str:
+    """What was asked and how it went."""
+    return f"{answer.request.method} {answer.url.path.replace(CANARY, '…')} {answer.status_code}"
+
+
+def said(answer: httpx.Response) -> str:
+    """A problem without `instance`: that is by its definition the path that was asked for."""
+    return str({**answer.json(), "instance": ""})
+
+
+async def scraped(port: int) -> str:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        return (await client.get(f"http://127.0.0.1:{port}/metrics")).text
+
+
+async def succeed(muster: Muster) -> str:
+    """Everything that works, and a second user to collide with."""
+    key = {"Idempotency-Key": f"{CANARY}-key"}
+    answer = await muster.ask("POST", "/users", json=person("ada"), headers=key)
+    await muster.ask("POST", "/users", json=person("ada"), headers=key)
+    ada, wait = answer.json()["id"], {"Consistency-Token": answer.headers["Consistency-Token"], "Prefer": "wait=20"}
+    await muster.ask("POST", "/users", json=person("bob"))
+    await muster.ask("PUT", f"/users/{ada}/email", json={"email": f"ada2.{CANARY}@example.com"})
+    await muster.ask("PUT", f"/users/{ada}/username", json={"username": f"ada2.{CANARY}"})
+    await muster.ask("PUT", f"/users/{ada}/password", json={"password": f"{PASSWORD} 2", "current_password": PASSWORD})
+    await muster.ask("PATCH", f"/users/{ada}/profile", json={"display_name": CANARY, "attributes": {CANARY: CANARY}})
+    await muster.ask("POST", f"/users/{ada}/deactivate", json={"reason": f"{CANARY} asked"})
+    await muster.ask("POST", f"/users/{ada}/reactivate")
+    await muster.ask("GET", f"/users/{ada}", headers=wait)
+    await muster.ask("GET", f"/users/{ada}/timeline", headers=wait)
+    await muster.ask("GET", "/users", params={"email_prefix": CANARY, "username_prefix": "a", "limit": 1}, headers=wait)
+    await muster.ask("GET", "/users", params={"limit": 1, "sort": "email"}, headers=wait)
+    await muster.ask("POST", "/users/search", json={"email": f"bob.{CANARY}@example.com"})
+    lines = [person("cyd"), person("cyd"), {"email": CANARY}, person("dee", attributes=CANARY), CANARY]
+    await imported(muster, "\n".join(map(str, [*map(json.dumps, lines), f"{{{CANARY}"])))
+    gone = (await muster.ask("POST", "/users", json=person("eve"))).json()["id"]
+    await muster.ask("DELETE", f"/users/{gone}", headers={"Idempotency-Key": f"{CANARY}-gone"})
+    return str(ada)
+
+
+async def imported(muster: Muster, lines: str) -> httpx.Response:
+    headers = {"Content-Type": "application/x-ndjson", "Idempotency-Key": f"{CANARY}-import"}
+    await muster.ask("POST", "/users/import", content=lines, headers=headers)
+    return await muster.ask("POST", "/users/import", content=lines, headers={"Content-Type": "application/x-ndjson"})
+
+
+async def be_refused(muster: Muster, ada: str) -> None:
+    """Conflicts, and everybody who may not."""
+    await muster.ask("POST", "/users", json=person("bob"))
+    await muster.ask("POST", "/users", json=person("fay"), headers={"Idempotency-Key": f"{CANARY}-key"})
+    await muster.ask("PUT", f"/users/{ada}/email", json={"email": f"bob.{CANARY}@example.com"})
+    await muster.ask("PUT", f"/users/{ada}/username", json={"username": f"bob.{CANARY}"})
+    await muster.ask("PUT", f"/users/{ada}/username", json={"username": CANARY}, headers={"If-Match": '"99"'})
+    await muster.ask("PUT", f"/users/{ada}/password", json={"password": PASSWORD, "current_password": CANARY * 2})
+    await muster.ask("PUT", f"/users/{new_id()}/email", json={"email": f"{CANARY}@example.com"})
+    await muster.ask("GET", f"/users/{uuid4()}")
+    for header in (f"Bearer {CANARY}", f"Basic {CANARY}", f"Bearer {token()[:-8]}{CANARY}x"):
+        await muster.ask("POST", "/users", json=person("gil"), headers={"Authorization": header})
+        await muster.ask("GET", "/users", params={"email": f"{CANARY}@example.com"}, headers={"Authorization": header})
+    nobody = bearer(scopes=[CANARY])
+    await muster.ask("POST", "/users", json=person("gil"), headers=nobody)
+    own = bearer(ada, scopes=["self"])
+    await muster.ask("PATCH", f"/users/{ada}/profile", json={"attributes": {"role": CANARY}}, headers=own)
+
+
+async def be_malformed(muster: Muster) -> None:
+    """What cannot be read, or says what is not allowed."""
+    for body in (
+        person("hal", email=CANARY),
+        person("hal", email=f"{CANARY}@{CANARY}"),
+        person("hal", username=f"{CANARY} {CANARY}"),
+        person("hal", display_name=CANARY * 1000),
+        person("hal", attributes=CANARY),
+        person("hal", attributes={"deep": {"deeper": CANARY}}),
+        person("hal", password=[CANARY]),
+        person("hal", unknown=CANARY),
+        CANARY,
+    ):
+        await muster.ask("POST", "/users", json=body)
+    text = {"Content-Type": "application/json"}
+    for start in (f'{{"email": "{CANARY}', f'{{"email": "{CANARY}", "email": '):
+        await muster.ask("POST", "/users", content=start, headers=text)
+        await muster.ask("POST", "/users", content=start.encode() + b'\x80"}', headers=text)
+    await muster.ask("POST", "/users", content=CANARY, headers={"Content-Type": "text/plain"})
+    await muster.ask("POST", "/users", json=person("hal"), headers={"Idempotency-Key": f'"{CANARY}\t"' * 99})
+    await muster.ask("POST", "/users", json=person("hal"), headers={"If-Match": CANARY})
+    await muster.ask("GET", f"/users/{CANARY}@example.com")
+    await muster.ask("PUT", f"/users/{CANARY}@example.com/email", json={"email": f"{CANARY}@example.com"})
+    await muster.ask("GET", f"/{CANARY}/{CANARY}")
+    for parameter in ("email", "username", "cursor", "limit", "sort", "id", "created_from"):
+        await muster.ask("GET", "/users", params={parameter: f"{CANARY}@{CANARY}@"})
+        await muster.ask("POST", "/users/search", json={parameter: f"{CANARY}@{CANARY}@"})
+    await muster.ask("GET", "/users", headers={"Consistency-Token": CANARY, "Accept": "application/json"})
+    await muster.ask("GET", "/users", headers={"If-None-Match": f'"{CANARY}"', "Prefer": f"wait={CANARY}"})
+    _, writer = await asyncio.open_connection("127.0.0.1", muster.ports["serve command"])
+    writer.write(f"GET /{CANARY} {CANARY}\r\n{CANARY}\r\n\r\n".encode())
+    await writer.drain()
+    writer.close()
+
+
+async def break_down(muster: Muster) -> None:
+    """Databases whose errors quote what they were given: in a batch of events, in commands, in a query."""
+    await muster.execute("query", TRAP.replace("TABLE_NAME", "users_g1"))
+    await muster.ask("POST", "/users", json=person("trapped"))
+    await until(lambda: muster.told("project", '"trap'), within=WITHIN, what="the projectors' outage")
+    await muster.execute("query", "DROP FUNCTION trap CASCADE")
+    await muster.execute("command", TRAP.replace("TABLE_NAME", "users"))
+    await muster.ask("POST", "/users", json=person("trapped2"))
+    await imported(muster, json.dumps(person("trapped3")))
+    await muster.execute("command", f"ALTER TABLE users ADD CHECK (username NOT LIKE 'checked.{CANARY}')")
+    await muster.ask("POST", "/users", json=person("checked"))
+    await imported(muster, json.dumps(person("checked")))
+    await muster.execute("query", "ALTER TABLE users_g1 RENAME COLUMN username_key TO broken")
+    await muster.ask("GET", "/users", params={"username": f"bob.{CANARY}"})
