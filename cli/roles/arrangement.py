@@ -36,6 +36,7 @@ SELECT relname AS name, quote_ident(relname) AS quoted, pg_get_userbyid(relowner
 FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
     AND (relname = ANY($1) OR relname ~ $2)
 """
+_IS_SUPERUSER: Final = "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"
 _IS_ARRANGED: Final = """
 SELECT to_regrole($1) IS NOT NULL AND has_schema_privilege(to_regrole($1), 'public', 'CREATE')
 """
@@ -108,11 +109,8 @@ async def _make_members(connection: Connection, roles: list[str]) -> None:
         if of in roles:
             await connection.execute(f"GRANT {of} TO {', '.join(members)} WITH INHERIT TRUE, SET TRUE")
     # A superuser may do everything; whoever else makes roles has to be one of the owners to hand tables over to them.
-    current = await connection.fetchrow(
-        "SELECT current_user AS name, rolsuper FROM pg_roles WHERE rolname = current_user"
-    )
-    assert current is not None
-    if not current["rolsuper"] and current["name"] not in ROLES:
+    is_one_of_ours = await connection.fetchval("SELECT current_user = ANY($1)", list(ROLES))
+    if not is_one_of_ours and not await connection.fetchval(_IS_SUPERUSER):
         owners = [role for role in (OWNER, PROJECTORS) if role in roles]
         await connection.execute(f"GRANT {', '.join(owners)} TO CURRENT_USER WITH INHERIT TRUE, SET TRUE")
 
@@ -129,6 +127,11 @@ async def _open_database(connection: Connection, database: DatabaseName) -> None
         f"GRANT CREATE ON SCHEMA public TO {', '.join(CREATORS[database])}",
     ):
         await connection.execute(statement)
+    if await connection.fetchval(_IS_SUPERUSER):
+        # Otherwise whoever connects may write: large objects belong to no table. Nobody else can take this.
+        await connection.execute(
+            "REVOKE EXECUTE ON FUNCTION lo_create(oid), lo_creat(integer), lo_from_bytea(oid, bytea) FROM PUBLIC"
+        )
     if database == "query":
         await connection.execute(
             f"ALTER DEFAULT PRIVILEGES FOR ROLE {PROJECTORS} IN SCHEMA public"

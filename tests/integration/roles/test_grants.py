@@ -44,6 +44,9 @@ OF_NOBODY = (
     "COPY (SELECT 1) TO PROGRAM 'true'",
     "SELECT pg_read_file('postgresql.conf')",
     "SELECT pg_reload_conf()",
+    "SELECT lo_create(0)",
+    "SELECT lo_creat(-1)",
+    "SELECT lo_from_bytea(0, 'text')",
 )
 _TABLES = """
 SELECT relname AS table, pg_get_userbyid(relowner) AS owner, array_agg(attname::text) AS columns
