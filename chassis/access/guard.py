@@ -100,11 +100,6 @@ class Guard:
         await self._app(scope, receive, send)
 
 
-def is_guarded(scope: Scope) -> bool:
-    """Whether the guard has let this request in by a rule, so that its answer is for its caller alone."""
-    return _KEY in scope
-
-
 def access_of(scope: Scope) -> Access:
     """What the guard decided of a request.
 

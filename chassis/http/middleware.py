@@ -18,7 +18,6 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from chassis.access.guard import is_guarded
 from chassis.http.problems import CORS_REFUSED, INTERNAL, MALFORMED, PAYLOAD_TOO_LARGE, Problem, problem_response
 from chassis.telemetry import request_id
 
@@ -154,7 +153,7 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = [*message.get("headers", ()), (b"x-request-id", self._identifier.encode("ascii"))]
-            if is_guarded(self._scope) and not any(name == b"cache-control" for name, _ in headers):
+            if ROUTE in self._scope and not any(name == b"cache-control" for name, _ in headers):
                 headers.append((b"cache-control", b"no-store"))
             message["headers"] = headers
         await self._send(message)

@@ -12,6 +12,7 @@ import structlog
 from prometheus_client import REGISTRY
 
 from chassis.telemetry import configure_logging
+from tests.waiting import until
 
 
 @pytest.fixture(autouse=True)
@@ -84,3 +85,27 @@ def test_a_line_that_cannot_be_written_is_counted_and_nothing_else(monkeypatch: 
         full.close()
 
     assert lost() == before + 1
+
+
+async def test_a_library_that_retries_is_heard_once_and_summed_up_once_it_is_quiet(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def repeated() -> float:
+        return REGISTRY.get_sample_value("muster_log_lines_repeated_total", {"library": "aiokafka"}) or 0
+
+    monkeypatch.setattr("chassis.telemetry.QUIET_SECONDS", 0.2)
+    configure_logging("test", "INFO")
+    before, said = repeated(), ""
+
+    async def summed_up() -> bool:
+        nonlocal said
+        said += capsys.readouterr().err
+        return "library.lines_repeated" in said
+
+    for number in range(100):
+        logging.getLogger("aiokafka.conn").error("node %s is away", number)
+        logging.getLogger("uvicorn.error").error("somebody else's line")
+    await until(summed_up, within=5, what="the summary")
+
+    assert [said.count(words) for words in ("is away", "node 0", "somebody else", '"times":99')] == [2, 1, 100, 1]
+    assert repeated() == before + 99
