@@ -31,6 +31,7 @@ from benchmarks.running.load import closed_loop, open_loop, request
 from benchmarks.running.plan import Plan
 from benchmarks.running.rounds import Probe, Rounds, Sample, interleave
 from benchmarks.running.servers import Servers, open_servers, pin_servers
+from benchmarks.running.tokens import Access
 from chassis.clock import utc_now
 from chassis.identifiers import new_id
 from chassis.settings import PostgresAddress
@@ -69,7 +70,8 @@ async def run(plan: Plan) -> Result:
         " ask as fast as they are answered, and /health is asked 50 times a second beside them. Hashes are a fixed "
         "string on both sides except where Argon2id is named; the bare ones are made by as many threads as the app's, "
         "on the same core. Where all cores are named, the app has a hashing thread on each and shares it with "
-        "PostgreSQL and the clients, while the bare hashes have all of them for themselves."
+        "PostgreSQL and the clients, while the bare hashes have all of them for themselves. Access is "
+        "off, as the guide asks for no token, but where one is named."
     )
     async with AsyncExitStack() as stack:
         servers = await stack.enter_async_context(open_servers(plan, kafka=False))
@@ -84,6 +86,10 @@ async def run(plan: Plan) -> Result:
         muster = await stack.enter_async_context(
             servers.app("benchmarks.commands.muster:create_app", cores=SERVER_CORES, hot=True)
         )
+        access = Access(plan.folder)
+        guarded = await stack.enter_async_context(
+            servers.app("benchmarks.commands.muster:create_app", cores=SERVER_CORES, variables=access.variables)
+        )
         bare = await stack.enter_async_context(
             servers.app(
                 "benchmarks.commands.muster:create_app_without_outbox",
@@ -95,7 +101,10 @@ async def run(plan: Plan) -> Result:
             name: await stack.enter_async_context(hashing_app(servers, cores)) for name, cores in HASHING.items()
         }
         ids = await register_some(muster.port, USERS_TO_CHANGE)
-        runs = await interleave(plan, probes(plan, servers, guide.port, muster, bare, hashing, ids), unit="/s")
+        compared = probes(plan, servers, guide.port, muster, bare, hashing, ids)
+        with_token = registration("/users", access.header())
+        compared["register, token"] = load(guarded.port, with_token, 201, plan.seconds)
+        runs = await interleave(plan, compared, unit="/s")
     result.table(runs)
     claim(result, runs)
     return result
@@ -141,6 +150,7 @@ def probes(  # noqa: PLR0913, PLR0917 - what is compared
 
 def claim(result: Result, runs: Rounds) -> None:
     """Add the bars to the result."""
+    result.claim("register with a token / without", runs.ratio("register, token", "register"), at_least=0.95)
     health = runs.ratio("register", "guide", "health p99", guard="health p50")
     result.claim("register / guide", runs.ratio("register", "guide"), at_least=6)
     result.claim("change of profile / guide", runs.ratio("change", "guide"), at_least=6)
@@ -172,13 +182,13 @@ def observe_all_cores(result: Result, runs: Rounds) -> None:
     result.observed(f"longest stall of the loop under Argon2id{ON_ALL_CORES}", runs.part(probe, "stall"), "ms")
 
 
-def registration(path: str) -> Callable[[], bytes]:
+def registration(path: str, *headers: str) -> Callable[[], bytes]:
     """Yield requests that each register a new user."""
 
     def following() -> bytes:
         name = f"user{next(numbers)}x{os.getpid()}"
         document = {"email": f"{name}@example.com", "username": name, "password": "correct horse"}
-        return request(path, method="POST", document=document)
+        return request(path, *headers, method="POST", document=document)
 
     return following
 

@@ -4,19 +4,21 @@ Servers take one core, PostgreSQL and the load generator the other.
 """
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import Final
 
 from benchmarks.population import FIXED_HASH, fill_query, user_id
 from benchmarks.query.stall import stalls
+from benchmarks.reporting.figures import Figure
 from benchmarks.reporting.result import Result
 from benchmarks.running.cores import OTHER_CORES, SERVER_CORES, pinned
 from benchmarks.running.load import Next, closed_loop, open_loop, request
 from benchmarks.running.plan import Plan
 from benchmarks.running.rounds import Probe, Rounds, Sample, interleave, pooled
 from benchmarks.running.servers import Servers, open_servers, pin_servers
+from benchmarks.running.tokens import Access
 from query_api.protocol.cursors import CursorSeal
 from query_api.settings import QueryApiSettings
 from query_api.users.places import Place
@@ -60,6 +62,8 @@ class Ports:
     hello: int
     guide: int
     muster: int
+    #: Muster with access on.
+    guarded: int
 
 
 async def run(plan: Plan) -> Result:
@@ -69,7 +73,8 @@ async def run(plan: Plan) -> Result:
     result.note(
         "One worker on one core; PostgreSQL and the load generator have the others. 32 connections (20, its pool's "
         f"size, for the guide) ask as fast as they are answered, {seconds:g} s a round in {SLICES} turns; latencies are"
-        " those of an open loop, counted from when each request was due."
+        " those of an open loop, counted from when each request was due. Access is off, as the "
+        "references ask for no token, but where one is named."
     )
     async with AsyncExitStack() as stack:
         servers = await stack.enter_async_context(open_servers(plan, kafka=False))
@@ -89,13 +94,18 @@ async def run(plan: Plan) -> Result:
         muster = await stack.enter_async_context(
             servers.app("cli.processes.serve:query_app", cores=SERVER_CORES, hot=True)
         )
+        access = Access(plan.folder)
+        guarded = await stack.enter_async_context(
+            servers.app("cli.processes.serve:query_app", cores=SERVER_CORES, variables=access.variables)
+        )
         shallow, deep = await cursors_at(servers, 0), await cursors_at(servers, plan.users * 9 // 10)
         # Its first connections take seconds, since each checks a password and reads types.
         await open_loop(guide.port, lambda: GUIDE_PAGE, rate=GUIDE_CONNECTIONS, connections=4, seconds=2)
-        ports = Ports(hello.port, guide.port, muster.port)
-        peak = await measured_peaks(plan, ports, shallow, deep)
+        ports = Ports(hello.port, guide.port, muster.port, guarded.port)
+        peak = await measured_peaks(plan, ports, access, shallow, deep)
         result.table(peak)
         claim_peaks(result, peak)
+        claim_access(result, peak)
         await latencies(plan, result, peak, ports)
         each_page, each_user = pages(shallow), itertools.cycle([request(path) for path in detail_paths(plan.users)])
         subjects: dict[str, tuple[Next, float]] = {
@@ -140,18 +150,19 @@ def detail_paths(users: int) -> list[str]:
     return [f"/users/{user_id(number)}" for number in range(1, users + 1, step)]
 
 
-async def measured_peaks(plan: Plan, ports: Ports, shallow: list[str], deep: list[str]) -> Rounds:
+async def measured_peaks(plan: Plan, ports: Ports, access: Access, shallow: list[str], deep: list[str]) -> Rounds:
     """Run every probe a few times in a round, each time in its turn."""
     turn = replace(plan, rounds=plan.rounds * SLICES, seconds=min(plan.seconds, PROBE_SECONDS) / SLICES)
-    return pooled(await interleave(turn, peaks(turn, ports, shallow, deep), unit="requests/s"), SLICES)
+    return pooled(await interleave(turn, peaks(turn, ports, access, shallow, deep), unit="requests/s"), SLICES)
 
 
-def peaks(plan: Plan, ports: Ports, shallow: list[str], deep: list[str]) -> dict[str, Probe]:
+def peaks(plan: Plan, ports: Ports, access: Access, shallow: list[str], deep: list[str]) -> dict[str, Probe]:
     """Return the probes that ask as fast as they are answered."""
 
-    def closed(port: int, paths: Iterable[str], connections: int = CONNECTIONS) -> Probe:
-        requests = itertools.cycle([request(path) for path in paths])
+    def closed(port: int, paths: Iterable[str], connections: int = CONNECTIONS, headers: Sequence[str] = ()) -> Probe:
+        return asking(port, itertools.cycle([request(path, *headers) for path in paths]), connections)
 
+    def asking(port: int, requests: Iterator[bytes], connections: int = CONNECTIONS) -> Probe:
         async def probe() -> Sample:
             measured = await closed_loop(port, lambda: next(requests), connections=connections, seconds=plan.seconds)
             return measured.sample()
@@ -159,6 +170,10 @@ def peaks(plan: Plan, ports: Ports, shallow: list[str], deep: list[str]) -> dict
         return probe
 
     details = detail_paths(plan.users)
+    hot = [access.header()]
+    cold = (
+        request(path, header) for path, header in zip(itertools.cycle(details), access.cold_headers(), strict=False)
+    )
     hello, guide, muster = ports.hello, ports.guide, ports.muster
     return {
         "hello": closed(hello, ["/hello"]),
@@ -168,6 +183,9 @@ def peaks(plan: Plan, ports: Ports, shallow: list[str], deep: list[str]) -> dict
         "list 100": closed(muster, ["/users?limit=100"]),
         "guide by id": closed(guide, details, GUIDE_CONNECTIONS),
         "by id": closed(muster, details),
+        "list 50, token": closed(ports.guarded, ["/users?limit=50"], headers=hot),
+        "by id, token": closed(ports.guarded, details, headers=hot),
+        "by id, cold tokens": asking(ports.guarded, cold),
         # Different users, so that no request shares another's rows while it queues.
         "near pages": closed(muster, [f"/users?limit=50&cursor={cursor}" for cursor in shallow]),
         "deep pages": closed(muster, [f"/users?limit=50&cursor={cursor}" for cursor in deep]),
@@ -194,6 +212,15 @@ def claim_peaks(result: Result, peak: Rounds) -> None:
     deep = peak.ratio("deep page, alone", "guide deep page, alone")
     result.claim("guide's latency of a deep page / ours", deep, at_least=400, reason=_deep_reason(peak))
     result.observed("guide's latency of a deep page / hello's", peak.ratio("hello, alone", "guide deep page, alone"))
+
+
+def claim_access(result: Result, peak: Rounds) -> None:
+    """Add the bars of what tokens cost, on the core that the app has."""
+    result.claim("list 50 with a token / without", peak.ratio("list 50, token", "list 50"), at_least=0.95)
+    result.claim("by id with a token / without", peak.ratio("by id, token", "by id"), at_least=0.95)
+    cold, hot = peak["by id, cold tokens"], peak["by id, token"]
+    added = tuple(1000 / slow - 1000 / fast for slow, fast in zip(cold.values, hot.values, strict=True))
+    result.claim("time of a cold token", Figure(added, hot.variation), at_most=0.3, unit="ms")
 
 
 def _deep_reason(peak: Rounds) -> str:
