@@ -17,6 +17,10 @@ PYTHON ?=
 # Options for the targets that run something: make up ARGS="--command-port 8080", make test ARGS="-k relay".
 ARGS ?=
 
+# A Chromium of yours, for `make test-browser`.
+CHROMIUM ?=
+export CHROMIUM
+
 # Use an installed interpreter, never download one.
 export UV_PYTHON_DOWNLOADS := never
 export UV_NO_PROGRESS := 1
@@ -49,6 +53,10 @@ TESTS_AT_ONCE ?= 2
 .PHONY: test
 test: $(VENV)/.dev $(VENV)/.client ## Run every test against real servers (TESTS_AT_ONCE=0: one after the other)
 	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --numprocesses $(TESTS_AT_ONCE) --dist loadfile $(ARGS)
+
+.PHONY: test-browser
+test-browser: $(VENV)/.dev $(VENV)/.browser $(if $(CHROMIUM),,$(VENV)/browser/chromium) ## Use the documentation pages in a real Chromium
+	@$(BIN)/python -m pytest tests/browser/documentation.py $(ARGS)
 
 .PHONY: plans
 plans: $(VENV)/.dev ## Ask PostgreSQL how many rows each combination of filters and sort reads among a million users
@@ -88,6 +96,7 @@ lock: $(VENV)/.bootstrap ## Renew requirements/*.txt from pyproject.toml (LOCK_A
 	$(COMPILE) -c $(LOCK)/dev.txt pyproject.toml -o $(LOCK)/service.txt
 	$(COMPILE) -c $(LOCK)/dev.txt $(LOCK)/bootstrap.in -o $(LOCK)/bootstrap.txt
 	$(COMPILE) $(LOCK)/client.in -o $(LOCK)/client.txt
+	$(COMPILE) $(LOCK)/browser.in -o $(LOCK)/browser.txt
 
 .PHONY: wheel
 wheel: $(VENV)/.bootstrap ## Build the wheel into dist/; its extra `local` brings the servers along
@@ -178,6 +187,27 @@ $(VENV)/.client: $(LOCK)/client.txt $(VENV)/.bootstrap
 	@$(BIN)/python -m venv --clear --without-pip $(VENV)/client
 	@$(call uv_install,$(VENV)/client/bin) --require-hashes -r "$$here/$(LOCK)/client.txt"
 	@touch $@
+
+# A browser too large for everybody's `make test`; with CHROMIUM=/path/to/chromium only what drives it is installed.
+CHROMIUM_PACKAGE := @sparticuz/chromium@153.0.0
+define no_browser
+echo "There is no browser, so NOTHING WAS TRIED IN ONE: check the network, or name a Chromium of yours with" \
+	"make test-browser CHROMIUM=/path/to/chromium." >&2; exit 1;
+endef
+define fetch_browser
+cd $(VENV)/browser && export PATH="$$PWD/bin:$$PATH" TMPDIR="$$PWD" \
+	&& npm install --silent --no-audit --no-fund --ignore-scripts $(CHROMIUM_PACKAGE) \
+	&& node --input-type=module -e "await (await import('@sparticuz/chromium')).default.executablePath()"
+endef
+
+$(VENV)/.browser: $(LOCK)/browser.txt $(VENV)/.bootstrap
+	@echo "Installing what drives a browser …"
+	@$(BIN)/python -m venv --clear --without-pip $(VENV)/browser
+	@$(call uv_install,$(VENV)/browser/bin) --require-hashes -r "$$here/$(LOCK)/browser.txt" || { $(no_browser) }
+	@touch $@
+
+$(VENV)/browser/chromium: $(VENV)/.browser
+	@{ $(fetch_browser); } || { $(no_browser) }
 
 $(VENV)/.bench: $(LOCK)/bench.txt $(VENV)/.editable
 	@echo "Installing what benchmarks need …"

@@ -206,8 +206,8 @@ def _request_header(name: str, description: str, example: str, schema: Json | No
         "in": "header",
         "required": False,
         "description": description,
-        "schema": schema or {"type": "string"},
-        "example": example,
+        # In the schema: examples of parameters would be filled in, and sent, by whoever tries a query in /docs.
+        "schema": {**(schema or {"type": "string"}), "examples": [example]},
     }
 
 
@@ -380,8 +380,7 @@ def _query_parameter(parameter: Parameter) -> Json:
         "in": "query",
         "required": False,
         "description": parameter.description,
-        "schema": schema,
-        "example": example,
+        "schema": {**schema, "examples": [example]},
     }
 
 

@@ -86,29 +86,33 @@ PROBLEM_SCHEMA: Final[dict[str, Any]] = {
     },
 }
 
+# Examples stand in the schemas: those of parameters would be filled in, and sent, by whoever tries a command in /docs.
 _REQUEST_ID: Final = {
     "name": "X-Request-Id",
     "in": "header",
     "required": False,
     "description": "1 to 128 of A-Za-z0-9._- are echoed, logged, and the event's correlation id; else one of ours.",
-    "schema": {"type": "string"},
-    "example": "checkout-4711",
+    "schema": {"type": "string", "examples": ["checkout-4711"]},
 }
 _IDEMPOTENCY_KEY: Final = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
     "description": "The same request with the same key, within 24 hours, gets the same answer and runs nothing twice.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": KEY_CHARACTERS, "pattern": r'[^\s"]'},
-    "example": "8e03978e-40d5-43e8-bc93-6894a57f9324",
+    "schema": {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": KEY_CHARACTERS,
+        "pattern": r'[^\s"]',
+        "examples": ["8e03978e-40d5-43e8-bc93-6894a57f9324"],
+    },
 }
 _IF_MATCH: Final = {
     "name": "If-Match",
     "in": "header",
     "required": False,
     "description": "Apply the command to this version only (the ETag you saw), else answer 412.",
-    "schema": {"type": "string", "pattern": r'^(\*|"[1-9][0-9]{0,17}(\.[0-9]+)?")$'},
-    "example": '"1"',
+    "schema": {"type": "string", "pattern": r'^(\*|"[1-9][0-9]{0,17}(\.[0-9]+)?")$', "examples": ['"1"']},
 }
 
 #: The problems that any command can be answered with.
