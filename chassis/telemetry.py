@@ -68,7 +68,7 @@ def configure_logging(process: str, level: str) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendered],
         )
     )
-    handler.addFilter(_Repeats())
+    handler.addFilter(Repeats())
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
@@ -77,7 +77,7 @@ def configure_logging(process: str, level: str) -> None:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
 
 
-class _Repeats(logging.Filter):
+class Repeats(logging.Filter):
     """Lets a line of a library that retries through once, and says how often it came once it has stopped.
 
     Lines are the same that one place in the library's code writes, whatever is filled in.

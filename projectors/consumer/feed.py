@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaConsumer
 
 from chassis.kafka.client import KAFKA_ERRORS
 from chassis.lifecycle import Backoff, end_task, wait_for_event
+from chassis.outages import Outage
 from chassis.postgres.database import Database, describe
 from projectors.consumer import metrics
 from projectors.consumer.assignment import Assignment
@@ -45,6 +46,7 @@ class Feed:
         self._topic = projection.subject.topic(settings.topics)
         self._log = log.bind(projection=generation.projection, generation=generation.number)
         self._labels = (generation.projection, str(generation.number))
+        self._outage = Outage(self._log, "feed.kafka_unavailable", "feed.kafka_available")
         self._stopping = asyncio.Event()
         self.assignment = Assignment(self._topic, self._labels, self._log)
         writer = BatchWriter(database, projection, generation, self._topic)
@@ -112,10 +114,12 @@ class Feed:
         )
         try:
             consumer = await subscription.start()
+            self._outage.over()
             self._log.info("feed.started", group=self.group)
             await self._turn_until_stopped(consumer)
         except KAFKA_ERRORS as error:
-            self._log.warning("feed.kafka_unavailable", error=describe(error))
+            # One line an outage, whatever its errors say from try to try.
+            self._outage.failed(self._outage.reason or describe(error))
         finally:
             joined = self.assignment.joined
             await self._discard(subscription)

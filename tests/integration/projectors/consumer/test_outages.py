@@ -1,9 +1,11 @@
 """Servers that die, hang or are not there yet."""
 
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import httpx
 import pytest
@@ -12,6 +14,7 @@ from structlog.testing import capture_logs
 
 from chassis.postgres.database import Database
 from chassis.settings import Kafka
+from chassis.telemetry import Repeats
 from events.user_events import UserRegistered
 from local_stack.kafka.broker import KafkaServer
 from local_stack.ports import free_port
@@ -114,14 +117,41 @@ async def test_starts_while_both_servers_are_down_and_is_ready_once_they_are_up(
         await private.users_reach(3, within=10)
 
 
-async def test_a_broker_that_is_killed_and_comes_back_costs_delay_only(private: Private) -> None:
-    async with running(partial(serve, private.settings)):
-        await private.register(5)
-        await private.users_reach(5, within=30)
-        await private.kafka.kill()
-        await private.kafka.start()
-        await private.register(7)
-        await private.users_reach(12, within=60)
+async def test_a_broker_that_is_killed_and_comes_back_costs_delay_and_a_line_an_outage_only(private: Private) -> None:
+    heard = Heard()
+    heard.addFilter(Repeats())
+    logging.getLogger().addHandler(heard)
+    try:
+        with capture_logs() as lines:
+            async with running(partial(serve, private.settings)):
+                await private.register(5)
+                await private.users_reach(5, within=30)
+                await private.kafka.kill()
+                await until(lambda: told(lines, "feed.kafka_unavailable"), within=30, what="the outage is told")
+                await private.kafka.start()
+                await private.register(7)
+                await private.users_reach(12, within=60)
+    finally:
+        logging.getLogger().removeHandler(heard)
+    outages = [line["projection"] for line in lines if line["event"] == "feed.kafka_unavailable"]
+    assert sorted(outages) == sorted(set(outages))
+    assert len(heard.places) == len(set(heard.places)) > 0
+
+
+class Heard(logging.Handler):
+    """Where in its code a library has logged."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.places: list[tuple[str, int]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name.startswith("aiokafka"):
+            self.places.append((record.pathname, record.lineno))
+
+
+async def told(lines: Sequence[Mapping[str, Any]], event: str) -> bool:
+    return any(line["event"] == event for line in lines)
 
 
 async def test_postgresql_that_is_killed_and_recovers_costs_delay_and_two_lines_only(private: Private) -> None:
@@ -134,8 +164,8 @@ async def test_postgresql_that_is_killed_and_recovers_costs_delay_and_two_lines_
             await until(lambda: retried(private, 5), within=30, what="several tries")
             await private.postgres.start()
             await private.users_reach(12, within=60)
-    told = [line["event"] for line in lines if line["event"].startswith("feed.database_")]
-    assert told == ["feed.database_unavailable", "feed.database_available"]
+    events = [line["event"] for line in lines if line["event"].startswith("feed.database_")]
+    assert events == ["feed.database_unavailable", "feed.database_available"]
 
 
 async def test_servers_killed_while_everything_is_read_leave_tables_equal_to_the_fold(
