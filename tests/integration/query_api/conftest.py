@@ -77,6 +77,8 @@ async def api(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 async def read_side(query_database: PostgresAddress) -> AsyncIterator[ReadSide]:
     """What a projectors process would write, under the test's control."""
     connection = await connect(query_database, application="test")
+    # Tables and views that a test makes itself, in the place of a generation's.
+    await connection.execute(f"ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO {QUERY}")
     try:
         yield ReadSide(connection)
     finally:
