@@ -19,14 +19,14 @@ from local_stack.issuer_files import KEY_SET
 from local_stack.kafka.jars import KAFKA_VERSION
 from local_stack.postgres.server import MAJOR
 from outbox.settings import RelaySettings
-from projectors.settings import ProjectorSettings
+from projectors.settings import OperatorProjectorSettings, ProjectorSettings
 from query_api.settings import QueryApiSettings
 from tests.infrastructure import KAFKA_IMAGE, POSTGRES_IMAGE
 from tests.unit.containers.files import REFERENCE, ROOT, compose, environment_of, of_kind, project, resolve, service
 
 #: What each container's process reads.
 READS: dict[str, tuple[type[Settings], ...]] = {
-    "migrate": (OwnerCommandPostgres, OwnerQueryPostgres, TopicsSettings),
+    "migrate": (OwnerCommandPostgres, OwnerQueryPostgres, TopicsSettings, OperatorProjectorSettings),
     "command-api": (CommandApiSettings,),
     "query-api": (QueryApiSettings,),
     "relay": (RelaySettings,),

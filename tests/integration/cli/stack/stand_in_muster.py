@@ -1,7 +1,7 @@
 """Stands in for `muster` where the test is about the stack and not about what runs on it.
 
-Takes Muster's command lines: `migrate` and `topics` end, the others serve `/readyz` on their port until SIGTERM and
-write down when they end. `STAND_IN_FAILS=relay` makes that command fail.
+Takes Muster's command lines: `migrate`, `topics` and their like end, the others serve `/readyz` on their port until
+SIGTERM and write down when they end. `STAND_IN_FAILS=relay` makes that command fail.
 """
 
 import os

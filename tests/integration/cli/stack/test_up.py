@@ -198,7 +198,7 @@ def test_each_process_of_a_stack_is_told_its_own_secrets_and_an_older_folder_is_
     settings = stack_settings(folder, Ports(1, 2, 3, 4, 5, 6, 7, 8), ServerAddress(LOCALHOST, 1, "muster", "secret"))
     told = {
         part: {name for name in settings_of(part, settings) if name in SECRETS or "_USER" in name or "PASSWORD" in name}
-        for part in ("command-api", "query-api", "relay", "projectors", "migrate", "topics", "imports")
+        for part in ("command-api", "query-api", "relay", "projectors", "migrate", "topics", "rebuild", "imports")
     }
 
     assert (settings["IDEMPOTENCY_SECRET"], settings["RELAY_POSTGRES_USER"]) == ("kept", "muster_relay")
@@ -209,6 +209,7 @@ def test_each_process_of_a_stack_is_told_its_own_secrets_and_an_older_folder_is_
         "projectors": {"PROJECTORS_POSTGRES_USER", "PROJECTORS_POSTGRES_PASSWORD"},
         "migrate": {"OWNER_POSTGRES_USER", "OWNER_POSTGRES_PASSWORD"},
         "topics": set(),
+        "rebuild": {"OPERATOR_POSTGRES_USER", "OPERATOR_POSTGRES_PASSWORD"},
         "imports": set(),
     }
 
