@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from chassis.access.authenticator import MOST_REMEMBERED
-from local_stack.issuer import KEY_SET, init_issuer
+from local_stack.issuer import init_issuer
+from local_stack.issuer_files import KEY_SET
 
 SCOPES: Final = ("users:read", "users:register", "users:write")
 #: So many tokens in turn that none is remembered when it comes again.

@@ -20,10 +20,9 @@ from aiokafka import ConsumerRecord
 
 from chassis.identifiers import new_id
 from chassis.settings import Kafka, PostgresAddress, Topics
-from command_api.migrate import migrate as migrate_command
 from local_stack.ports import free_ports
 from local_stack.postgres.server import PostgresServer
-from projectors.migrate import migrate as migrate_query
+from tests.databases import prepare_command, prepare_query
 from tests.integration.muster_processes import environment, running
 from tests.integration.outbox.relaying import settings_for
 from tests.integration.outbox.traffic import consume
@@ -70,6 +69,8 @@ class Muster:
     kafka: Kafka
     topics: Topics
     ports: dict[str, int]
+    #: Where each process tells its metrics.
+    metrics: list[int]
     logs: dict[str, Path]
     answers: list[httpx.Response] = field(default_factory=list)
 
@@ -102,12 +103,14 @@ class Muster:
 @pytest.fixture
 async def muster(kafka: Kafka, topics: Topics, tmp_path: Path) -> AsyncIterator[Muster]:
     async with AsyncExitStack() as stack:
-        server, command = await stack.enter_async_context(private_postgres(migrate_command))
-        query = await make_database(server, migrate_query)
+        server, command = await stack.enter_async_context(private_postgres(prepare_command))
+        query = await make_database(server, prepare_query)
         names = ("serve command", "serve query", "relay", "project")
-        ports = dict(zip(names, free_ports(len(names)), strict=True))
+        first, second, *free = free_ports(len(names) + 2)
+        ports = dict(zip(names, free, strict=True))
+        inner = {"COMMAND_API_OPS_PORT": str(first), "QUERY_API_OPS_PORT": str(second)}
         logs = {name: tmp_path / f"{name}.log" for name in names}
-        variables = environment(kafka, topics, command, query, LOG_LEVEL="DEBUG", AUTH_DISABLED="", **auth())
+        variables = environment(kafka, topics, command, query, LOG_LEVEL="DEBUG", AUTH_DISABLED="", **inner, **auth())
         processes = (
             running(variables, *name.split(), "--port", str(port), port=port, log=logs[name])
             for name, port in ports.items()
@@ -120,7 +123,8 @@ async def muster(kafka: Kafka, topics: Topics, tmp_path: Path) -> AsyncIterator[
             for name in names[:2]
         ]
         databases, logs = {"command": command, "query": query}, {**logs, "postgres": server.log}
-        yield Muster(command_api, query_api, server, databases, kafka, topics, ports, logs)
+        metrics = [first, second, ports["relay"], ports["project"]]
+        yield Muster(command_api, query_api, server, databases, kafka, topics, ports, metrics, logs)
 
 
 def person(name: str, **more: Any) -> dict[str, Any]:
@@ -140,7 +144,7 @@ async def test_nothing_of_a_person_is_in_logs_metrics_headers_problems_or_crashe
     await be_refused(muster, ada)
     await be_malformed(muster)
     await break_down(muster)
-    metrics = {name: await scraped(port) for name, port in muster.ports.items()}
+    metrics = {f"metrics on {port}": await scraped(port) for port in muster.metrics}
     records = await muster.records()
     await muster.server.stop()
     await muster.ask("POST", "/users", json=person("away"))
@@ -151,6 +155,7 @@ async def test_nothing_of_a_person_is_in_logs_metrics_headers_problems_or_crashe
     assert {200, 201, 204, 400, 401, 403, 404, 409, 412, 415, 422, 500, 503} <= statuses
     logs = {name: log.read_text(encoding="utf-8") for name, log in muster.logs.items()}
     assert all(logs.values())
+    assert all("muster_" in text for text in metrics.values())
     assert len(records) > 5
     refused = [answer for answer in muster.answers if answer.status_code >= 400]
     assert mentions(logs.items()) == []
