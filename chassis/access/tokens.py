@@ -2,7 +2,7 @@
 
 Everything is checked before a key is looked for, and strictly: one base64url form, members given twice refused, the
 algorithm from a list of ours. No header names a key's place: `jku`, `x5u`, `jwk` and `x5c` are never looked at. The
-signature is PyJWT's work (authenticator.py).
+signature is the work of PyJWT's algorithms (authenticator.py).
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ class UnverifiedToken(NamedTuple):
     algorithm: str
     key_id: str | None
     claims: dict[str, Any]
+    #: What was signed, and its signature.
+    signed: bytes
+    signature: bytes
 
 
 class Expectations(NamedTuple):
@@ -75,7 +78,8 @@ def read_token(text: str, algorithms: Collection[str]) -> UnverifiedToken:
     if not signature:
         raise InvalidTokenError("the token is not signed")
     said = _object(header, "header")
-    if "crit" in said:
+    # RFC 7797, section 3: b64 is one, whether or not crit says so.
+    if "crit" in said or said.get("b64", True) is not True:
         raise InvalidTokenError("the header has critical extensions (crit), and none is known here")
     algorithm, kind, key_id = said.get("alg"), said.get("typ"), said.get("kid")
     if not isinstance(algorithm, str) or algorithm not in algorithms:
@@ -84,7 +88,8 @@ def read_token(text: str, algorithms: Collection[str]) -> UnverifiedToken:
         raise InvalidTokenError("the type (typ) is none of an access token")
     if key_id is not None and not isinstance(key_id, str):
         raise InvalidTokenError("the key's id (kid) is no text")
-    return UnverifiedToken(algorithm, key_id, _object(claims, "claims"))
+    signed = text.rpartition(".")[0].encode("ascii")
+    return UnverifiedToken(algorithm, key_id, _object(claims, "claims"), signed, signature)
 
 
 def read_claims(claims: dict[str, Any], expected: Expectations) -> tuple[Caller, Validity]:
