@@ -34,6 +34,12 @@ def topics(*, as_json: JsonOption = False) -> None:
     for topic in wanted:
         done = "created" if topic.name in created else "checked"
         say(f"{topic.name}: {counted(topic.partitions, 'partition')}, {done}")
+    if settings.events_topic in created:
+        say(
+            f"If there was a topic {settings.events_topic} before, this one is another log: projectors that have read"
+            " the old one refuse it within 15 s and say so in `muster lag`; the relay publishes to it what happens from"
+            " now on."
+        )
 
 
 async def _ensure(settings: Kafka, wanted: list[Topic]) -> list[str]:

@@ -26,6 +26,8 @@ def wanted_topics(settings: Topics) -> list[Topic]:
     """The events topic, and the relay's own topic, of which only the newest record of each relay counts."""
     relay = {
         "cleanup.policy": "compact",
+        # The broker's time and not the writer's: how old a record is decides what is cleaned, and what was missed.
+        "message.timestamp.type": "LogAppendTime",
         "min.insync.replicas": str(settings.topic_min_insync_replicas),
         "unclean.leader.election.enable": "false",
         "segment.ms": str(settings.topic_segment_ms),

@@ -24,6 +24,7 @@ from projectors.consumer.writing import DATABASE_ERRORS
 from projectors.projections.catalogue import PROJECTIONS
 from projectors.settings import ProjectorSettings
 from read_model import generations
+from read_model.feeding import FeedState, unfed
 from read_model.generations import Generation
 
 log = structlog.get_logger("projectors.fleet")
@@ -106,7 +107,22 @@ class Fleet:
                 feed = Feed(self._settings.feed, self._database, PROJECTIONS[generation.projection], generation)
                 self._feeds[key] = feed, asyncio.create_task(feed.run(), name=feed.group)
         self._followed = True
+        await self._look_for_unfed()
+        self._show_states()
         await self._count_parked()
+
+    async def _look_for_unfed(self) -> None:
+        """A member without partitions is a spare only where others feed them all."""
+        for feed in self.feeds.values():
+            if feed.is_spare:
+                async with self._database.connection() as connection:
+                    feed.unfed = await unfed(connection, feed.generation, feed.topic, self._settings.topic_partitions)
+
+    def _show_states(self) -> None:
+        for (name, number), feed in self.feeds.items():
+            now, _ = feed.state()
+            for state in FeedState:
+                metrics.FEED_STATE.labels(name, str(number), state).set(state is now)
 
     async def _count_parked(self) -> None:
         if time.monotonic() - self._counted < COUNT_SECONDS:
@@ -133,6 +149,8 @@ class Fleet:
         ending = [self._feeds.pop(key) for key in keys]
         for feed, _ in ending:
             feed.stop()
+            name, number = feed.generation.projection, feed.generation.number
+            metrics.FEED_STATE.remove_by_labels({"projection": name, "generation": str(number)})
         results = await asyncio.gather(*(task for _, task in ending), return_exceptions=True)
         for error in results:
             if isinstance(error, BaseException):

@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
+from uuid import UUID
 
 from sqlalchemy import MetaData, Table
 from sqlalchemy.dialects import postgresql
@@ -39,7 +40,19 @@ class Generation:
     number: int
     shape: int
     status: str
+    #: Why it must not be fed any more; only another generation ends that.
+    refusal: str | None = None
 
+
+class Position(NamedTuple):
+    """A checkpoint's position, and the id of the topic that it is one of, where that is known."""
+
+    position: int
+    topic_id: UUID | None
+
+
+#: By topic and partition.
+Positions: TypeAlias = "dict[tuple[str, int], Position]"
 
 #: How long a switch may hold the old generation still: its readers see nothing newer meanwhile.
 SWITCH_SECONDS: Final = 5.0
@@ -58,7 +71,7 @@ LOCK_TIMEOUT: Final = "5s"
 
 # Lifts every time limit that this server knows, and takes no workers: they would use the cores that INDEX_CONNECTIONS
 # leaves to others, and on two cores they made an index take a fifth longer.
-_UNBOUND: Final = """
+UNBOUND: Final = """
 SELECT set_config(name, '0', true) FROM pg_settings
 WHERE name IN ('statement_timeout', 'transaction_timeout', 'max_parallel_maintenance_workers')
 """
@@ -76,7 +89,8 @@ SELECT CASE WHEN to_regrole($1) IS NULL THEN false
 """
 
 _POSITIONS: Final = """
-SELECT topic, partition, position FROM checkpoints WHERE projection = $1 AND generation = $2 ORDER BY topic, partition
+SELECT topic, partition, position, topic_id FROM checkpoints WHERE projection = $1 AND generation = $2
+ORDER BY topic, partition
 """
 
 
@@ -106,10 +120,11 @@ def tables_of(projection: str, number: int) -> MetaData:
 async def read(connection: Connection, projection: str) -> list[Generation]:
     """Every generation of a projection, oldest first."""
     rows = await connection.fetch(
-        "SELECT projection, generation, shape, status FROM generations WHERE projection = $1 ORDER BY generation",
+        "SELECT projection, generation, shape, status, refusal FROM generations WHERE projection = $1"
+        " ORDER BY generation",
         projection,
     )
-    return [Generation(row["projection"], row["generation"], row["shape"], row["status"]) for row in rows]
+    return [Generation(*row.values()) for row in rows]
 
 
 async def serving(connection: Connection, projection: str) -> Generation:
@@ -170,19 +185,32 @@ async def switch(connection: Connection, old: Generation, new: Generation) -> No
 
     The checkpoints of `old` are locked, so it stands still until this is over. `new` is still fed and must pass those
     checkpoints in every partition within SWITCH_SECONDS: no reader of `new` sees anything older than `old` showed.
+    Positions on another log, as after a topic was lost, say nothing: whoever builds `new` compares the rows before.
 
     Raises:
-        NotCaughtUpError: `new` did not pass them in time; nothing has changed.
+        NotCaughtUpError: `new` did not pass them in time, is refused, or stood by on another log; nothing has changed.
         NoGenerationError: `old` does not serve any more, or `new` is gone.
     """
     async with connection.transaction():
         await _lock(connection, old, "serving")
         await _lock(connection, new, new.status)
-        goal = await _positions(connection, old, hold=True)
+        if new.refusal is not None:
+            raise NotCaughtUpError(f"generation {new.number} of {new.projection} is refused: {new.refusal}")
+        goal = await _goal(connection, old, new)
         await _until_passed(connection, new, goal)
         await _set_status(connection, old, "standby")
         await _set_status(connection, new, "serving")
         await connection.execute(f"NOTIFY {CHANNEL}")
+
+
+async def refuse(connection: Connection, generation: Generation, reason: str) -> None:
+    """Store why this generation must not be fed any more; the first reason stays."""
+    await connection.execute(
+        "UPDATE generations SET refusal = $3 WHERE projection = $1 AND generation = $2 AND refusal IS NULL",
+        generation.projection,
+        generation.number,
+        reason,
+    )
 
 
 async def retire(connection: Connection, generation: Generation) -> None:
@@ -253,19 +281,42 @@ async def _set_status(connection: Connection, generation: Generation, status: st
     )
 
 
-async def _positions(
-    connection: Connection, generation: Generation, *, hold: bool = False
-) -> dict[tuple[str, int], int]:
+async def _goal(connection: Connection, old: Generation, new: Generation) -> dict[tuple[str, int], int]:
+    """Hold the old generation's checkpoints, and return those that the new one has to pass."""
+    held = await _positions(connection, old, hold=True)
+    if not same_log(held, await _positions(connection, new)):
+        if new.status == "building":
+            return {}
+        raise NotCaughtUpError(
+            f"generation {new.number} of {new.projection} has read another topic than the one that serves"
+        )
+    return {where: place.position for where, place in held.items()}
+
+
+async def have_same_log(connection: Connection, old: Generation, new: Generation) -> bool:
+    """Whether the positions of these two can be compared."""
+    return same_log(await _positions(connection, old), await _positions(connection, new))
+
+
+def same_log(some: Positions, others: Positions) -> bool:
+    """Whether these are positions on the same topics; so are those of which that is not known."""
+    if some and others and not {topic for topic, _ in some} & {topic for topic, _ in others}:
+        return False
+    pairs = [(place.topic_id, others[where].topic_id) for where, place in some.items() if where in others]
+    return all(one == other or None in {one, other} for one, other in pairs)
+
+
+async def _positions(connection: Connection, generation: Generation, *, hold: bool = False) -> Positions:
     query = _POSITIONS + (" FOR UPDATE" if hold else "")
     rows = await connection.fetch(query, generation.projection, generation.number)
-    return {(row["topic"], row["partition"]): row["position"] for row in rows}
+    return {(row["topic"], row["partition"]): Position(row["position"], row["topic_id"]) for row in rows}
 
 
 async def _until_passed(connection: Connection, generation: Generation, goal: dict[tuple[str, int], int]) -> None:
     deadline = time.monotonic() + SWITCH_SECONDS
     while True:
         now = await _positions(connection, generation)
-        behind = [where for where, position in goal.items() if now.get(where, 0) < position]
+        behind = [where for where, position in goal.items() if where not in now or now[where].position < position]
         if not behind:
             return
         if time.monotonic() > deadline:
@@ -296,7 +347,7 @@ async def _work_off(connect: Connect, waiting: list[str]) -> None:
         while waiting:
             statement = waiting.pop()
             async with connection.transaction():
-                await connection.execute(_UNBOUND)
+                await connection.execute(UNBOUND)
                 await connection.execute(statement, timeout=INDEX_SECONDS)
 
 

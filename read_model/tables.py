@@ -37,7 +37,8 @@ def _of_generation(name: str) -> ForeignKeyConstraint:
 
 
 #: One row for each generation of a projection. Queries read the `serving` one, of which a projection has at most one.
-#: The row of a retired generation stays, so that its number is never used again.
+#: The row of a retired generation stays, so that its number is never used again. A generation with a `refusal` is fed
+#: no more.
 generations = Table(
     "generations",
     metadata,
@@ -47,6 +48,7 @@ generations = Table(
     Column("status", Text, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("changed_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("refusal", Text, comment="why it must not be fed any more"),
     PrimaryKeyConstraint("projection", "generation", name="generations_pkey"),
     CheckConstraint("status IN ('building', 'serving', 'standby', 'retired')", name="generations_status_check"),
     CheckConstraint("generation > 0", name="generations_generation_check"),
@@ -54,7 +56,9 @@ generations = Table(
 )
 
 #: The next position of each partition, moved in the transaction that writes the rows. Everything that was on the
-#: partition at `seen_until` has been applied.
+#: partition at `seen_until` has been applied; that is a time of this database's server, and never one to come.
+#: `topic_id`, `record_offset` and `record_id` say which log the position belongs to, and the last record that was read;
+#: they are null in a checkpoint from before they were kept.
 checkpoints = Table(
     "checkpoints",
     metadata,
@@ -65,6 +69,9 @@ checkpoints = Table(
     Column("position", BigInteger, nullable=False),
     Column("seen_until", DateTime(timezone=True)),
     Column("moved_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("topic_id", Uuid),
+    Column("record_offset", BigInteger),
+    Column("record_id", Uuid, comment="its ce_id"),
     PrimaryKeyConstraint("projection", "generation", "topic", "partition", name="checkpoints_pkey"),
     _of_generation("checkpoints_generation_fkey"),
 )

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 from chassis.settings import OperatorCommandPostgres, OperatorQueryPostgres, Settings, load
 from chassis.settings_error import SettingsError
 from cli.doctor.budget import Instances, budget
+from cli.doctor.feeds import examine_feeds
 from cli.doctor.findings import Finding
 from cli.doctor.kafka import examine_kafka
 from cli.doctor.postgres import Server, examine_database
@@ -46,6 +47,8 @@ async def examine(instances: Instances, *, within: float = CHECK_SECONDS) -> lis
         checks["query database"] = examine_database("query", address, user, servers)
     if relay:
         checks["Kafka"] = examine_kafka(relay)
+    if projectors:
+        checks["feeds"] = examine_feeds(projectors)
     for found in await asyncio.gather(*(_in_time(name, check, within) for name, check in checks.items())):
         findings.extend(found)
     if command and query and projectors:

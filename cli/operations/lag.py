@@ -56,6 +56,9 @@ def lag(
     for line in relay_lines(found.relay):
         say(line)
     print_table(_table(found.projections, partitions=partitions))
+    for one in found.projections:
+        if one.reason:
+            say(f"{one.projection} generation {one.number} is {one.state}: {one.reason}")
 
 
 async def _measure(settings: LagSettings) -> _Findings:
@@ -85,12 +88,17 @@ def _report(found: _Findings) -> dict[str, Any]:
 
 
 def _table(found: list[GenerationLag], *, partitions: bool) -> Table:
-    listed = table("projection", "generation", "status", "partition", "records", "seconds")
+    listed = table("projection", "generation", "status", "state", "partition", "records", "seconds")
     for one in found:
-        listed.add_row(one.projection, str(one.number), one.status, "all", f"{one.records:,}", _seconds(one.seconds))
+        records, seconds = _records(one.records), _seconds(one.seconds)
+        listed.add_row(one.projection, str(one.number), one.status, one.state, "all", records, seconds)
         for part in one.partitions if partitions else ():
-            listed.add_row("", "", "", str(part.partition), f"{part.records:,}", _seconds(part.seconds))
+            listed.add_row("", "", "", "", str(part.partition), _records(part.records), _seconds(part.seconds))
     return listed
+
+
+def _records(records: int | None) -> str:
+    return "unknown" if records is None else f"{records:,}"
 
 
 def _seconds(seconds: float | None) -> str:
@@ -102,6 +110,8 @@ def _document(one: GenerationLag) -> dict[str, Any]:
         "projection": one.projection,
         "generation": one.number,
         "status": one.status,
+        "state": one.state,
+        "reason": one.reason or None,
         "records": one.records,
         "seconds": one.seconds,
         "partitions": [asdict(part) for part in one.partitions],

@@ -49,13 +49,22 @@ _REFUSALS: tuple[type[Exception], ...] = (
 WithoutCarryOverOption = Annotated[
     bool, typer.Option("--without-carry-over", help="Give up what the topic no longer has, such as older entries.")
 ]
+AcceptDifferenceOption = Annotated[
+    bool, typer.Option("--accept-difference", help="Switch although the topic, another one, lacks users.")
+]
 PauseOption = Annotated[
     bool, typer.Option("--pause-before-switch", help="Stop when caught up; the next call switches.")
 ]
 
 
-def rebuild(
-    name: str, *, pause_before_switch: bool, without_carry_over: bool, as_json: bool, hand_over: bool = True
+def rebuild(  # noqa: PLR0913 - one for each option
+    name: str,
+    *,
+    pause_before_switch: bool,
+    without_carry_over: bool,
+    as_json: bool,
+    accept_difference: bool = False,
+    hand_over: bool = True,
 ) -> None:
     """Build a new generation and let queries read it; continues a build that was killed."""
     settings = load(OperatorProjectorSettings)
@@ -68,7 +77,10 @@ def rebuild(
         async with open_database(settings.query_database, application="muster-rebuild") as database:
             work = Rebuild(settings, database, name, stopping, bar.show)
             bar.stage = await work.run(
-                pause_before_switch=pause_before_switch, carry_over=not without_carry_over, hand_over=hand_over
+                pause_before_switch=pause_before_switch,
+                carry_over=not without_carry_over,
+                accept_difference=accept_difference,
+                hand_over=hand_over,
             )
         return 1 if bar.stage is Stage.STOPPED else 0
 
@@ -93,9 +105,16 @@ def _command(name: str) -> Callable[..., None]:
         *,
         pause_before_switch: PauseOption = False,
         without_carry_over: WithoutCarryOverOption = False,
+        accept_difference: AcceptDifferenceOption = False,
         as_json: JsonOption = False,
     ) -> None:
-        rebuild(name, pause_before_switch=pause_before_switch, without_carry_over=without_carry_over, as_json=as_json)
+        rebuild(
+            name,
+            pause_before_switch=pause_before_switch,
+            without_carry_over=without_carry_over,
+            accept_difference=accept_difference,
+            as_json=as_json,
+        )
 
     return command
 
@@ -127,7 +146,8 @@ def status(*, as_json: JsonOption = False) -> None:
     listed = table("projection", "generation", "status", "shape", "records behind", "seen until")
     for one in found:
         seen = "never" if one.seen_until is None else f"{one.seen_until:%F %T}"
-        listed.add_row(one.projection, str(one.number), one.status, str(one.shape), f"{one.records:,}", seen)
+        behind = "unknown" if one.records is None else f"{one.records:,}"
+        listed.add_row(one.projection, str(one.number), one.status, str(one.shape), behind, seen)
     print_table(listed)
 
 

@@ -41,7 +41,7 @@ TABLES: Final[dict[DatabaseName, dict[str, dict[str, str]]]] = {
         "alembic_version": {OPERATOR: "SELECT"},
     },
     "query": {
-        "generations": {PROJECTORS: "SELECT", QUERY: "SELECT", OPERATOR: "INSERT, UPDATE"},
+        "generations": {PROJECTORS: "SELECT, UPDATE (refusal)", QUERY: "SELECT", OPERATOR: "INSERT, UPDATE"},
         "checkpoints": {PROJECTORS: "SELECT, INSERT, UPDATE", QUERY: "SELECT", OPERATOR: "DELETE"},
         "parked_records": {PROJECTORS: "SELECT, INSERT, UPDATE, DELETE"},
         "alembic_version": {OPERATOR: "SELECT"},

@@ -14,10 +14,10 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
-from chassis.clock import utc_now
 from projectors.consumer import metrics
-from projectors.consumer.checkpoints import Checkpoint, Move
-from projectors.consumer.freshness import Freshness
+from projectors.consumer.checkpoints import Checkpoint, LastRecord, Move
+from projectors.consumer.freshness import Freshness, ServerClock
+from projectors.consumer.resumption import refuse_another_record
 from projectors.consumer.subscription import Fetched
 
 KafkaRecords = list[ConsumerRecord[bytes, bytes]]
@@ -33,6 +33,8 @@ class AssignedPartition:
     #: The newest `seen_until` that is in the database, and when, by the monotonic clock, it was written.
     seen_until: datetime | None
     written: float = 0.0
+    #: The last record before the position, until it has been compared with what is there now.
+    last: LastRecord | None = None
     #: The readable end, once the broker has said where that is.
     end: int | None = None
     freshness: Freshness = field(default_factory=Freshness)
@@ -42,10 +44,11 @@ class AssignedPartition:
         """Positions to the readable end; None while that is not known."""
         return None if self.end is None else max(self.end - self.position, 0)
 
-    def step(self, number: int, *, start: int, position: int, last_record: int | None = None) -> Move:
-        """A step to `position`; `last_record` is the timestamp of the last record before it."""
+    def step(self, number: int, position: int, clock: ServerClock, last: ConsumerRecord[bytes, bytes] | None) -> Move:
+        """A step to `position`; `last` is the last record before it, where one was read."""
         at_end = self.end is not None and position >= self.end
-        return Move(number, start, position, self.freshness.seen_until(at_end=at_end, last_record=last_record))
+        seen_until = self.freshness.seen_until(clock, at_end=at_end, last=last)
+        return Move(number, self.expected, position, seen_until, last and LastRecord.of(last))
 
 
 class Assignment:
@@ -57,7 +60,11 @@ class Assignment:
         self.epoch = 0
         #: Whether the group has given this member its partitions, of which there may be none.
         self.joined = False
+        #: Since when it has not, by the monotonic clock.
+        self.apart_since = time.monotonic()
         self.unplaced: set[TopicPartition] = set()
+        #: The database server's, as it was when somebody last looked.
+        self.clock = ServerClock()
         self._topic = topic
         self._labels = labels
         self._log = log
@@ -80,6 +87,8 @@ class Assignment:
     def revoked(self) -> None:
         """Forget every place; a batch in flight may still commit, its checkpoints decide."""
         self.epoch += 1
+        if self.joined:
+            self.apart_since = time.monotonic()
         self.joined = False
         self.unplaced = set()
         self._clear()
@@ -101,8 +110,10 @@ class Assignment:
     def placed(self, found: Mapping[int, Checkpoint], ends: Mapping[int, int]) -> None:
         """These partitions are read from their checkpoints on."""
         for number, checkpoint in found.items():
-            position = checkpoint.position
-            self._assigned[number] = AssignedPartition(position, position, checkpoint.seen_until, end=ends[number])
+            position, seen_until = checkpoint.position, checkpoint.seen_until
+            self._assigned[number] = AssignedPartition(
+                position, position, seen_until, last=checkpoint.last, end=ends[number]
+            )
             self.unplaced.discard(self._partition(number))
 
     def expect(self, moves: Sequence[Move]) -> None:
@@ -122,34 +133,45 @@ class Assignment:
     # -- What the consumer says --------------------------------------------------------------------------------------
 
     async def take(self, consumer: AIOKafkaConsumer, fetched: Fetched) -> tuple[KafkaRecords, list[Move]]:
-        """The records that are next, and the steps that they are."""
+        """The records that are next, and the steps that they are.
+
+        Raises:
+            CannotResumeError: the record before them is not the one that was read.
+        """
         records: KafkaRecords = []
         moves = []
         for partition, found in fetched.items():
             place = self._assigned.get(partition.partition)
             if place is None:
                 continue
-            # Right after a seek an older answer may come; offsets grow.
+            if place.last is not None and found[0].offset >= place.last.offset:
+                refuse_another_record(place.last, found[0])
+                place.last = None
+            # The record that was compared, or an older answer, right after a seek; offsets grow.
             new = found if found[0].offset >= place.expected else [one for one in found if one.offset >= place.expected]
             if not new:
                 continue
             position = await consumer.position(partition)
             self._observe(consumer, partition.partition, place)
-            start, last_record = place.expected, new[-1].timestamp
-            moves.append(place.step(partition.partition, start=start, position=position, last_record=last_record))
+            moves.append(place.step(partition.partition, position, self.clock, new[-1]))
             records += new
         return records, moves
 
     async def quiet_moves(self, consumer: AIOKafkaConsumer, seconds: float) -> list[Move]:
         """Steps without records, of partitions whose checkpoints have not moved for so long: how fresh they are.
 
-        They also pass what a consumer never sees, such as the marker of a transaction's end.
+        They also pass what a consumer never sees, such as the marker of a transaction's end. A partition of which a
+        batch is in flight is not quiet.
         """
         now = time.monotonic()
         moves = []
         for number, place in self._assigned.items():
+            if place.expected != place.position:
+                continue
             self._observe(consumer, number, place)
-            move = place.step(number, start=place.position, position=await consumer.position(self._partition(number)))
+            # Behind it while the record before it has not come, to be compared.
+            position = max(await consumer.position(self._partition(number)), place.position)
+            move = place.step(number, position, self.clock, None)
             fresher = move.seen_until is not None and (place.seen_until is None or move.seen_until > place.seen_until)
             if now - place.written >= seconds and (fresher or move.position > place.position):
                 moves.append(move)
@@ -162,11 +184,12 @@ class Assignment:
 
     def _observe(self, consumer: AIOKafkaConsumer, number: int, place: AssignedPartition) -> None:
         partition = self._partition(number)
-        place.freshness.observe(consumer.last_poll_timestamp(partition))
+        place.freshness.observe(consumer.last_poll_timestamp(partition), time.monotonic())
         place.end = consumer.last_stable_offset(partition) or place.end
         metrics.LAG_RECORDS.labels(*self._labels, str(number)).set(place.lag or 0)
         if place.seen_until is not None:
-            age = (utc_now() - place.seen_until).total_seconds()
+            now = self.clock.at(time.monotonic()) or place.seen_until
+            age = (now - place.seen_until).total_seconds()
             metrics.LAG_SECONDS.labels(*self._labels, str(number)).set(max(age, 0.0))
 
     def _clear(self) -> None:

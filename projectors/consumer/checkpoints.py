@@ -12,15 +12,40 @@ for the disk. After a crash of the server the feed finds its checkpoints moved b
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+import asyncpg
+import structlog
 
 from chassis.postgres.database import Connection
+from projectors.decoding.records import Record
 from projectors.projections.projection import Insert
 from read_model.generations import Generation
+
+log = structlog.get_logger("projectors.checkpoints")
+
+
+class LastRecord(NamedTuple):
+    """The last record before a position: as long as it stands there, it tells one log from another."""
+
+    offset: int
+    event_id: UUID
+
+    @classmethod
+    def of(cls, record: Record) -> LastRecord | None:
+        """None where the record has no id, as only those of strangers."""
+        for name, value in record.headers:
+            if name == "ce_id" and value is not None:
+                try:
+                    return cls(record.offset, UUID(value.decode("ascii")))
+                except ValueError:
+                    break
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +53,16 @@ class Checkpoint:
     """Where a partition goes on. Everything that was on it at `seen_until` has been applied."""
 
     position: int
+    #: By the database server's clock, as is `now`, when this was read.
     seen_until: datetime | None
+    now: datetime
+    topic_id: UUID
+    last: LastRecord | None
+
+    @property
+    def read_from(self) -> int:
+        """The last record is read once more, to be compared, and dropped."""
+        return self.position if self.last is None else self.last.offset
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +73,8 @@ class Move:
     expected: int
     position: int
     seen_until: datetime | None
+    #: None where nothing with an id was read.
+    last: LastRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +90,21 @@ class CheckpointMovedError(Exception):
 
 
 _CREATE: Final = """
-INSERT INTO checkpoints (projection, generation, topic, partition, position)
-SELECT projection, generation, $3, unnest($4::int[]), 0 FROM generations
+INSERT INTO checkpoints (projection, generation, topic, partition, position, topic_id)
+SELECT projection, generation, $3, unnest($4::int[]), unnest($5::bigint[]), $6 FROM generations
 WHERE projection = $1 AND generation = $2 AND status <> 'retired'
 ON CONFLICT DO NOTHING
 """
 
+# A checkpoint from before logs were told apart takes the one that is there for its own, once.
+_ADOPT: Final = """
+UPDATE checkpoints SET topic_id = $5
+WHERE projection = $1 AND generation = $2 AND topic = $3 AND partition = ANY($4::int[]) AND topic_id IS NULL
+RETURNING partition
+"""
+
 _READ: Final = """
-SELECT partition, position, seen_until FROM checkpoints
+SELECT partition, position, seen_until, clock_timestamp() AS now, topic_id, record_offset, record_id FROM checkpoints
 WHERE projection = $1 AND generation = $2 AND topic = $3 AND partition = ANY($4::int[])
 """
 
@@ -70,16 +113,17 @@ WHERE projection = $1 AND generation = $2 AND topic = $3 AND partition = ANY($4:
 # goes out with the commit. It takes a lock of the whole cluster, but only for a commit that waits for no disk.
 _MOVED: Final = """
 WITH moves AS MATERIALIZED (
-    SELECT * FROM unnest($4::int[], $5::bigint[], $6::bigint[], $7::timestamptz[])
-        AS m (partition, expected, position, seen_until)
+    SELECT * FROM unnest($4::int[], $5::bigint[], $6::bigint[], $7::timestamptz[], $8::bigint[], $9::uuid[])
+        AS m (partition, expected, position, seen_until, record_offset, record_id)
 ), held AS MATERIALIZED (
-    SELECT c.partition, m.expected, m.position, m.seen_until
+    SELECT c.partition, m.expected, m.position, m.seen_until, m.record_offset, m.record_id
     FROM checkpoints c JOIN moves m ON c.partition = m.partition AND c.position = m.expected
     WHERE c.projection = $1 AND c.generation = $2 AND c.topic = $3
     ORDER BY c.partition FOR UPDATE OF c
 ), moved AS (
     UPDATE checkpoints c
-    SET position = held.position, seen_until = greatest(c.seen_until, held.seen_until), moved_at = now()
+    SET position = held.position, seen_until = least(greatest(c.seen_until, held.seen_until), now()), moved_at = now(),
+        record_offset = coalesce(held.record_offset, c.record_offset), record_id = coalesce(held.record_id, c.record_id)
     FROM held
     WHERE c.projection = $1 AND c.generation = $2 AND c.topic = $3
         AND c.partition = held.partition AND c.position = held.expected
@@ -91,29 +135,43 @@ _MOVE: Final = f"""
 {_MOVED} RETURNING 1)
 SELECT (SELECT count(*) FROM moved) AS moved, {_ANY_PARKED} AS parked,
     set_config('synchronous_commit', 'off', true),
-    (SELECT pg_notify($8, $9) WHERE $8 IS NOT NULL)
+    (SELECT pg_notify($10, $11) WHERE $10 IS NOT NULL)
 """  # noqa: S608 - constants of ours
 _MOVE_AND_WRITE: Final = f"""
 {_MOVED} AND (SELECT count(*) FROM held) = (SELECT count(*) FROM moves) AND NOT {_ANY_PARKED} RETURNING 1),
 written AS (%s)
 SELECT EXISTS (SELECT FROM moved) AS moved, set_config('synchronous_commit', 'off', true),
-    (SELECT pg_notify($8, $9) WHERE EXISTS (SELECT FROM moved))
+    (SELECT pg_notify($10, $11) WHERE EXISTS (SELECT FROM moved))
 """  # noqa: S608 - constants of ours
 #: The parameters of a move; those of what is written with it come behind them.
-_PARAMETERS: Final = 9
+_PARAMETERS: Final = 11
 _PARAMETER: Final = re.compile(r"\$(\d+)")
 
 
 async def read(
-    connection: Connection, generation: Generation, topic: str, partitions: Sequence[int]
+    connection: Connection, generation: Generation, topic: str, starts: Mapping[int, int], topic_id: UUID
 ) -> dict[int, Checkpoint]:
-    """The checkpoints of these partitions, made at 0 where there are none; empty once the generation is gone."""
-    owner = (generation.projection, generation.number, topic, list(partitions))
+    """The checkpoints of these partitions, made where there are none, at their starts on the topic that is there now.
+
+    Empty once the generation is gone.
+    """
+    owner = (generation.projection, generation.number, topic, list(starts))
     rows = await connection.fetch(_READ, *owner)
-    if len(rows) < len(partitions):
-        await connection.execute(_CREATE, *owner)
+    if len(rows) < len(starts):
+        await connection.execute(_CREATE, *owner, list(starts.values()), topic_id)
         rows = await connection.fetch(_READ, *owner)
-    return {row["partition"]: Checkpoint(row["position"], row["seen_until"]) for row in rows}
+    if any(row["topic_id"] is None for row in rows):
+        adopted = await connection.fetch(_ADOPT, *owner, topic_id)
+        log.warning(
+            "checkpoints.topic_adopted", projection=generation.projection, generation=generation.number,
+            partitions=sorted(row["partition"] for row in adopted), topic_id=str(topic_id),
+        )  # fmt: skip
+    return {row["partition"]: _checkpoint(row, topic_id) for row in rows}
+
+
+def _checkpoint(row: asyncpg.Record, adopted: UUID) -> Checkpoint:
+    last = None if row["record_id"] is None else LastRecord(row["record_offset"], row["record_id"])
+    return Checkpoint(row["position"], row["seen_until"], row["now"], row["topic_id"] or adopted, last)
 
 
 async def move(
@@ -167,6 +225,8 @@ def _arguments(generation: Generation, topic: str, moves: Sequence[Move], notice
         [move.expected for move in moves],
         [move.position for move in moves],
         [move.seen_until for move in moves],
+        [move.last and move.last.offset for move in moves],
+        [move.last and move.last.event_id for move in moves],
         notice and notice.channel,
         notice and notice.payload,
     )

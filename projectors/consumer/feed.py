@@ -8,7 +8,10 @@ leaves none is stuck beyond repair, and the process ends (projectors/fleet.py).
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -22,14 +25,17 @@ from projectors.consumer import metrics
 from projectors.consumer.assignment import Assignment
 from projectors.consumer.batches import BatchWriter
 from projectors.consumer.feed_settings import FeedSettings
-from projectors.consumer.loop import Loop
-from projectors.consumer.subscription import Subscription
+from projectors.consumer.loop import Loop, RefusedError
+from projectors.consumer.subscription import SESSION_TIMEOUT_MS, Subscription
 from projectors.consumer.writing import FIRST_RETRY_SECONDS, RETRY_CAP_SECONDS, ConsumerLostError, Writing
 from projectors.projections.projection import Projection
+from read_model.feeding import FeedState, why_gone, why_refused, why_unfed
 from read_model.generations import Generation
 
 log = structlog.get_logger("projectors.feed")
 
+#: How often a feed that is refused says that it lives.
+REFUSED_BEAT_SECONDS: Final = 1.0
 #: What makes another consumer necessary, and is told in one line.
 LOST: Final[tuple[type[Exception], ...]] = (*KAFKA_ERRORS, ConsumerLostError)
 
@@ -43,18 +49,20 @@ class Feed:
         """Bind; nothing is opened."""
         self.group = f"{settings.group}.{generation.projection}.g{generation.number}"
         self._settings = settings
-        self._topic = projection.subject.topic(settings.topics)
+        self.topic = projection.subject.topic(settings.topics)
         self._log = log.bind(projection=generation.projection, generation=generation.number)
         self._labels = (generation.projection, str(generation.number))
         self._outage = Outage(self._log, "feed.kafka_unavailable", "feed.kafka_available")
         self._stopping = asyncio.Event()
-        self.assignment = Assignment(self._topic, self._labels, self._log)
-        writer = BatchWriter(database, projection, generation, self._topic)
+        self.assignment = Assignment(self.topic, self._labels, self._log)
+        writer = BatchWriter(database, projection, generation, self.topic)
         self._writing = Writing(writer, self.assignment, self._labels, self._stopping, self._log)
         self._loop = Loop(
             settings, database, projection, generation,
             assignment=self.assignment, writing=self._writing, stopping=self._stopping, log=self._log,
         )  # fmt: skip
+        #: The partitions that nobody feeds; looked at where this member has none.
+        self.unfed: Sequence[int] = ()
         #: Whether it has been near the end once.
         self._ready = False
 
@@ -64,26 +72,46 @@ class Feed:
         return self._loop.generation
 
     def follow(self, generation: Generation) -> None:
-        """Feed the same generation in another status: one that is being built is fed without notices."""
-        self._loop.generation = generation
+        """Feed the same generation in another status: one that is being built is fed without notices.
+
+        A refusal stays, whoever was slow to read it.
+        """
+        self._loop.generation = replace(generation, refusal=generation.refusal or self.generation.refusal)
 
     @property
-    def refusal(self) -> str | None:
-        """Why this generation is not fed until an operator has decided."""
-        return self._loop.refusal
+    def is_spare(self) -> bool:
+        """Whether the group has given it no partitions."""
+        return self.assignment.joined and not self.assignment and not self.assignment.unplaced
 
     @property
     def idle_seconds(self) -> float:
         """Since the loop last turned; it turns several times a second, through outages too."""
         return self._writing.pulse.idle_seconds
 
+    def state(self) -> tuple[FeedState, str]:
+        """What this member knows of the generation's state, and why it is no better.
+
+        A rebalance that ends within the session timeout is no state.
+        """
+        if self.generation.refusal is not None:
+            return FeedState.REFUSED, why_refused(self.generation)
+        if self._loop.topic_is_gone:
+            return FeedState.TOPIC_GONE, why_gone(self.topic)
+        apart = time.monotonic() - self.assignment.apart_since
+        if not self.assignment.joined and apart > SESSION_TIMEOUT_MS / 1000:
+            return FeedState.UNASSIGNED, f"it has had no assignment for {apart:.0f} s: see whether Kafka answers"
+        if self.is_spare and self.unfed:
+            return FeedState.UNASSIGNED, why_unfed(self.unfed)
+        return FeedState.FED, ""
+
     def why_not_ready(self) -> str | None:
         """None once this member has its partitions, or is a spare, and is not far behind; later lag is no reason."""
-        if self.refusal is not None:
-            return self.refusal
-        if not self.assignment.joined:
+        state, reason = self.state()
+        if state is not FeedState.FED:
+            return f"is {state}: {reason}"
+        if not self.assignment.joined and not self._ready:
             return "has no assignment yet"
-        if self.assignment.unplaced:
+        if self.assignment.unplaced and not self._ready:
             return "has not read its checkpoints yet"
         limit = self._settings.ready_lag_records
         behind = self.assignment.behind(limit)
@@ -101,6 +129,9 @@ class Feed:
         backoff = Backoff(first=FIRST_RETRY_SECONDS, cap=RETRY_CAP_SECONDS)
         while not self._stopping.is_set():
             self._writing.pulse.beat()
+            if self.generation.refusal is not None:
+                await wait_for_event(self._stopping, REFUSED_BEAT_SECONDS)
+                continue
             if await self._run_consumer():
                 backoff.reset()
             if not self._stopping.is_set():
@@ -110,7 +141,7 @@ class Feed:
     async def _run_consumer(self) -> bool:
         """Run one consumer until it is lost or we stop; says whether it ever got as far as an assignment."""
         subscription = Subscription(
-            self._settings.kafka, topic=self._topic, group=self.group, assignments=self.assignment
+            self._settings.kafka, topic=self.topic, group=self.group, assignments=self.assignment
         )
         try:
             consumer = await subscription.start()
@@ -139,6 +170,8 @@ class Feed:
         try:
             await end_task(turning)
             await self._writing.finished()
+        except RefusedError:
+            self._log.info("feed.stands_still")
         except LOST as error:
             self._log.warning("feed.consumer_discarded", error=describe(error))
         except Exception as error:  # noqa: BLE001 - a mistake of ours, or a library's: a new consumer is surer

@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Collection
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any, Final
+from uuid import UUID
 
 from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
+from chassis.kafka.client import KAFKA_ERRORS
+from chassis.kafka.topic_ids import topic_id
 from chassis.lifecycle import wait_for_event
 from chassis.postgres.database import Database, describe
 from projectors.consumer import checkpoints
@@ -20,12 +26,20 @@ from projectors.consumer.assignment import Assignment, KafkaRecords
 from projectors.consumer.batches import DecodedBatch
 from projectors.consumer.checkpoints import CheckpointMovedError, Move
 from projectors.consumer.feed_settings import FeedSettings
-from projectors.consumer.resumption import TooLateError, refuse_if_too_late, topic_limits
+from projectors.consumer.resumption import (
+    CannotResumeError,
+    Log,
+    log_ends,
+    log_starts,
+    refuse_another_log,
+    refuse_if_too_late,
+)
 from projectors.consumer.subscription import Patience, fetch
-from projectors.consumer.writing import DATABASE_ERRORS, RETRY_CAP_SECONDS, ConsumerLostError, Writing
+from projectors.consumer.writing import DATABASE_ERRORS, FIRST_RETRY_SECONDS, ConsumerLostError, Writing
 from projectors.decoding.records import DecodedEvent, Poison
 from projectors.decoding.slices import SliceDecoder
 from projectors.projections.projection import Projection
+from read_model import generations
 from read_model.generations import Generation
 
 #: One wait for records. New ones end it at once; it only bounds how soon an assignment or an idle step is noticed.
@@ -40,9 +54,20 @@ BROKER_SILENCE_SECONDS: Final = 30.0
 TICK_SECONDS: Final = 1.0
 #: aiokafka repeats a commit for as long as it is let, also of a consumer that is closed; this one is a courtesy.
 SHOW_SECONDS: Final = 1.0
+#: How often a loop looks whether the topic is the one that it reads, and what the database's clock says.
+WATCH_SECONDS: Final = 5.0
+#: A broker that lives answers in milliseconds; nobody is read from while this is waited for.
+WATCH_ANSWER_SECONDS: Final = 1.0
+#: What speaks for a refusal, which is for good, is looked at twice, so far apart: a broker that has just started might
+#: say anything. Looks further apart than the second number have nothing to do with one another.
+DOUBT_SECONDS: Final = (2.0, 60.0)
 #: A millisecond of decoding: the batch in flight has several answers to wait for, and each needs a turn of the event
 #: loop.
 SLICE_RECORDS: Final = 250
+
+
+class RefusedError(Exception):
+    """The generation must not be fed any more."""
 
 
 class Loop:
@@ -62,8 +87,8 @@ class Loop:
     ) -> None:
         """Bind; nothing is opened."""
         self.generation = generation
-        #: Why this generation is not fed until an operator has decided.
-        self.refusal: str | None = None
+        #: Whether there was no such topic when the broker was last asked.
+        self.topic_is_gone = False
         self._settings = settings
         self._database = database
         self._topic = projection.subject.topic(settings.topics)
@@ -73,9 +98,13 @@ class Loop:
         self._writing = writing
         self._stopping = stopping
         self._log = log
-        #: When partitions were last placed, and offsets last shown; by the wall clock and by the monotonic one.
+        #: The topic that is read from.
+        self._topic_id: UUID | None = None
+        #: When partitions were last placed, by the wall clock.
         self._placed = 0.0
-        self._shown = 0.0
+        #: When offsets were last shown, quiet partitions noted, the topic looked at, a position doubted; monotonic.
+        self._shown = self._noted = self._watched = 0.0
+        self._doubted = -DOUBT_SECONDS[1]
 
     @property
     def _building(self) -> bool:
@@ -86,8 +115,11 @@ class Loop:
 
         Raises:
             KafkaError, OSError, TimeoutError, ConsumerLostError: another consumer is needed.
+            RefusedError: none is, ever.
         """
         while True:
+            if self.generation.refusal is not None:
+                raise RefusedError(self.generation.refusal)
             self._writing.pulse.beat()
             try:
                 await self._turn(consumer)
@@ -95,10 +127,16 @@ class Loop:
                 await self._writing.retry_later(error)
             except CheckpointMovedError as error:
                 self._assignment.lost(describe(error))
-            except TooLateError as error:
+            except (NoOffsetForPartitionError, OffsetOutOfRangeError) as error:
+                # Not placed yet, or not on the log any more: its bounds will tell.
+                self._assignment.lost(describe(error))
+                await wait_for_event(self._stopping, FIRST_RETRY_SECONDS)
+            except CannotResumeError as error:
                 await self._refuse(error)
 
     async def _turn(self, consumer: AIOKafkaConsumer) -> None:
+        if time.monotonic() - self._watched > WATCH_SECONDS:
+            await self._watch(consumer)
         if self._assignment.unplaced and not await self._place(consumer):
             return
         async with asyncio.timeout(POLL_DEADLINE_SECONDS):
@@ -108,39 +146,81 @@ class Loop:
         records, moves = await self._assignment.take(consumer, fetched)
         self._patience.adapt(consumer, time.monotonic(), came=bool(fetched), replaying=self._building)
         if records:
+            if time.monotonic() - self._noted > TICK_SECONDS:
+                # Others may be quiet for as long as these are not.
+                moves += await self._quiet_moves(consumer, {move.partition for move in moves})
             await self._hand_over(consumer, records, moves)
         else:
             await self._rest(consumer)
 
     async def _place(self, consumer: AIOKafkaConsumer) -> bool:
-        """Read checkpoints, seek, resume; False when the assignment changed meanwhile or the generation is gone."""
+        """Read checkpoints, seek, resume.
+
+        Returns:
+            False when the assignment changed meanwhile, or the generation or the topic is gone.
+
+        Raises:
+            CannotResumeError: a checkpoint does not fit what is on the topic.
+        """
         await self._writing.finished()
         epoch, partitions = self._assignment.epoch, sorted(self._assignment.unplaced)
+        topic = self._topic_id = await topic_id(consumer, self._topic)
+        self.topic_is_gone = topic is None
+        if topic is None:
+            await wait_for_event(self._stopping, TICK_SECONDS)
+            return False
+        starts = await log_starts(consumer, partitions)
         async with self._database.connection() as connection:
-            numbers = [partition.partition for partition in partitions]
-            found = await checkpoints.read(connection, self.generation, self._topic, numbers)
-        limits = await topic_limits(consumer, partitions, self._settings.topics.topic_delete_retention_ms)
+            found = await checkpoints.read(connection, self.generation, self._topic, starts, topic)
+        # Asked after the checkpoints were read: they lie before it.
+        ends = await log_ends(consumer, partitions)
         if epoch != self._assignment.epoch:
             return False
         if len(found) < len(partitions):
             await wait_for_event(self._stopping, TICK_SECONDS)
             return False
-        refuse_if_too_late(self.generation, found, limits)
-        for partition in partitions:
-            consumer.seek(partition, found[partition.partition].position)
-        self._assignment.placed(found, limits.ends)
-        consumer.resume(*partitions)
-        self.refusal = None
+        logs = {number: Log(topic, starts[number], end) for number, end in ends.items()}
+        refuse_another_log(found, logs)
+        kept = timedelta(milliseconds=self._settings.topics.topic_delete_retention_ms)
+        await refuse_if_too_late(consumer, self._topic, found, logs, kept)
+        if epoch == self._assignment.epoch:
+            for partition in partitions:
+                consumer.seek(partition, max(found[partition.partition].read_from, starts[partition.partition]))
+            self._assignment.placed(found, ends)
+            consumer.resume(*partitions)
         self._placed = time.time()
         self._writing.database_works()
-        return True
+        return epoch == self._assignment.epoch
 
-    async def _refuse(self, error: TooLateError) -> None:
-        """Stay out of it, and say why, until an operator has decided."""
-        if self.refusal is None:
-            self._log.error("feed.refused", reason=str(error))
-        self.refusal = str(error)
-        await wait_for_event(self._stopping, RETRY_CAP_SECONDS)
+    async def _watch(self, consumer: AIOKafkaConsumer) -> None:
+        """Look whether the topic is still there, and still the one that is read; and at the database's clock."""
+        async with self._database.connection() as connection:
+            now = await connection.fetchval("SELECT clock_timestamp()")
+        self._watched = time.monotonic()
+        self._assignment.clock.note(now, self._watched)
+        try:
+            async with asyncio.timeout(WATCH_ANSWER_SECONDS):
+                topic = await topic_id(consumer, self._topic)
+        except KAFKA_ERRORS as error:
+            # An outage, which others notice by themselves: nothing is known of the topic.
+            self._log.debug("feed.topic_not_seen", error=describe(error))
+            return
+        self.topic_is_gone = topic is None
+        if self._assignment and topic not in {None, self._topic_id}:
+            self._assignment.lost("the topic of that name is another now")
+
+    async def _refuse(self, error: CannotResumeError) -> None:
+        """Store why the generation must not be fed any more, once it was seen twice."""
+        now, (pause, relevant) = time.monotonic(), DOUBT_SECONDS
+        if now - self._doubted > relevant:
+            self._doubted = now
+            self._assignment.lost(str(error))
+            await wait_for_event(self._stopping, pause)
+            return
+        async with self._database.connection() as connection:
+            await generations.refuse(connection, self.generation, str(error))
+        self._log.error("feed.refused", reason=str(error))
+        self.generation = replace(self.generation, refusal=str(error))
 
     async def _hand_over(self, consumer: AIOKafkaConsumer, records: KafkaRecords, moves: list[Move]) -> None:
         """Decode these records and begin to write them, unless the partitions go to somebody else meanwhile."""
@@ -169,9 +249,14 @@ class Loop:
         if time.time() - max(self._assignment.last_answer(consumer), self._placed) > BROKER_SILENCE_SECONDS:
             raise ConsumerLostError(f"the broker has not answered for {BROKER_SILENCE_SECONDS:g} s")
         epoch = self._assignment.epoch
-        moves = await self._assignment.quiet_moves(consumer, 0.0 if self._building else TICK_SECONDS)
+        moves = await self._quiet_moves(consumer)
         if moves and epoch == self._assignment.epoch and await self._writing.write_now(DecodedBatch((), moves)):
             await self._show_offsets(consumer)
+
+    async def _quiet_moves(self, consumer: AIOKafkaConsumer, but: Collection[int] = ()) -> list[Move]:
+        self._noted = time.monotonic()
+        moves = await self._assignment.quiet_moves(consumer, 0.0 if self._building else TICK_SECONDS)
+        return [move for move in moves if move.partition not in but]
 
     async def _show_offsets(self, consumer: AIOKafkaConsumer) -> None:
         """Commit the positions to Kafka too, for its own tools; nothing of ours reads them."""

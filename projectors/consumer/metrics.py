@@ -20,6 +20,9 @@ BATCH_SECONDS: Final = Histogram(
     _LABELS,
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5),
 )
+FEED_STATE: Final = Gauge(
+    "muster_feed_state", "1 for what becomes of the generation's events, 0 for what does not.", (*_LABELS, "state")
+)
 LAG_RECORDS: Final = Gauge(
     "muster_projector_lag_records", "Positions between the checkpoint and the end.", (*_LABELS, "partition")
 )

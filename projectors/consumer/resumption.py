@@ -1,5 +1,8 @@
 """Whether a feed may resume from a checkpoint, or its generation has to be rebuilt.
 
+A position means something on one log alone. So the topic must be the one that was read, by its id; the position must
+lie on it; and the last record that was read must be there, unless compaction took it.
+
 Tombstones stay on the topic for `delete.retention.ms` after compaction. A member that was away for longer may have
 missed one, and would keep an erased subject. It cannot have missed one if nothing was written since the checkpoint, or
 only records that are younger than that.
@@ -8,73 +11,98 @@ only records that are younger than that.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
+from uuid import UUID
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
-from chassis.clock import utc_now
 from chassis.kafka.client import REQUEST_SECONDS
-from projectors.consumer.checkpoints import Checkpoint
-from read_model.generations import Generation
+from projectors.consumer.checkpoints import Checkpoint, LastRecord
 
 
-class TooLateError(Exception):
-    """A feed cannot resume from the checkpoint: records behind it may be gone from the topic. Rebuild."""
+class CannotResumeError(Exception):
+    """A feed cannot resume from the checkpoint; the message says why, and not what to do."""
 
 
 @dataclass(frozen=True, slots=True)
-class TopicLimits:
-    """What the broker says of some partitions, by number."""
+class Log:
+    """One partition of the topic that is there now."""
 
-    ends: Mapping[int, int]
-    #: The offset from which on a partition holds only records younger than `kept`; None: there are none.
-    young: Mapping[int, int | None]
-    #: How long tombstones stay.
-    kept: timedelta
+    topic_id: UUID
+    start: int
+    #: Where it ends for read_committed readers.
+    end: int
 
 
-async def topic_limits(
-    consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition], delete_retention_ms: int
-) -> TopicLimits:
-    """Ask the broker.
+async def log_starts(consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> dict[int, int]:
+    """Where each partition begins.
 
     Raises:
         KafkaError, TimeoutError: no answer.
     """
-    oldest = int(time.time() * 1000) - delete_retention_ms
+    async with asyncio.timeout(REQUEST_SECONDS):
+        starts = await consumer.beginning_offsets(partitions)
+    return {partition.partition: start for partition, start in starts.items()}
+
+
+async def log_ends(consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> dict[int, int]:
+    """Where each partition ends for read_committed readers.
+
+    Raises:
+        KafkaError, TimeoutError: no answer.
+    """
     async with asyncio.timeout(REQUEST_SECONDS):
         ends = await consumer.end_offsets(partitions)
-        young = await consumer.offsets_for_times(dict.fromkeys(partitions, oldest))
-    return TopicLimits(
-        {partition.partition: end for partition, end in ends.items()},
-        {partition.partition: None if at is None else at.offset for partition, at in young.items()},
-        timedelta(milliseconds=delete_retention_ms),
-    )
+    return {partition.partition: end for partition, end in ends.items()}
 
 
-def refuse_if_too_late(generation: Generation, found: Mapping[int, Checkpoint], limits: TopicLimits) -> None:
-    """Raise TooLateError, which names the first partition that cannot be resumed and says what to do."""
-    name = f"generation {generation.number} of {generation.projection}"
-    remedy = f"Run `muster rebuild {generation.projection}`."
-    for number, end in limits.ends.items():
-        position, seen = found[number].position, found[number].seen_until
-        if position > end:
-            raise TooLateError(
-                f"{name} has read partition {number} up to {position}, but the topic ends at {end}: it is not the topic"
-                f" it was built from. {remedy}"
+def refuse_another_log(found: Mapping[int, Checkpoint], logs: Mapping[int, Log]) -> None:
+    """Raise CannotResumeError where a position is not one of this log's."""
+    for number, log in logs.items():
+        position, topic_id = found[number].position, found[number].topic_id
+        read = f"partition {number} was read up to {position}"
+        if topic_id != log.topic_id:
+            raise CannotResumeError(
+                f"{read} on the topic with the id {topic_id}, and the topic of that name is another now, {log.topic_id}"
             )
-        if position < end and _may_have_missed(seen, position, limits.young.get(number), limits.kept):
-            raise TooLateError(
-                f"{name} has not read partition {number} since {seen:%Y-%m-%d %H:%M}, and the topic keeps tombstones"
-                f" for {limits.kept.total_seconds() / 86400:g} days: erasures may have been missed. {remedy}"
+        if position > log.end:
+            raise CannotResumeError(f"{read}, but the topic ends at {log.end}: it is not the log that was read")
+        if position < log.start:
+            raise CannotResumeError(f"{read}, but the topic begins at {log.start}: what was between is lost")
+
+
+def refuse_another_record(last: LastRecord, record: ConsumerRecord[bytes, bytes]) -> None:
+    """Raise CannotResumeError where the record at that offset is not the one that was read."""
+    if record.offset == last.offset and LastRecord.of(record) != last:
+        raise CannotResumeError(
+            f"the record at {last.offset} of partition {record.partition} was event {last.event_id} when it was read,"
+            " and is another now: it is not the log that was read"
+        )
+
+
+async def refuse_if_too_late(
+    consumer: AIOKafkaConsumer, topic: str, found: Mapping[int, Checkpoint], logs: Mapping[int, Log], kept: timedelta
+) -> None:
+    """Refuse where tombstones, which stay for `kept`, may have been missed.
+
+    Never for a partition of which nothing was seen yet: there is nobody to forget.
+
+    Raises:
+        CannotResumeError: some may have been.
+        KafkaError, TimeoutError: no answer.
+    """
+    for number, checkpoint in found.items():
+        seen, position = checkpoint.seen_until, checkpoint.position
+        if seen is None or checkpoint.now - seen <= kept or position >= logs[number].end:
+            continue
+        partition = TopicPartition(topic, number)
+        oldest = int((checkpoint.now - kept).timestamp() * 1000)
+        async with asyncio.timeout(REQUEST_SECONDS):
+            young = (await consumer.offsets_for_times({partition: oldest}))[partition]
+        if young is None or young.offset > position:
+            raise CannotResumeError(
+                f"partition {number} was not read since {seen:%Y-%m-%d %H:%M}, and the topic keeps tombstones for"
+                f" {kept.total_seconds() / 86400:g} days: erasures may have been missed"
             )
-
-
-def _may_have_missed(seen: datetime | None, position: int, young: int | None, kept: timedelta) -> bool:
-    """Never so for a generation that has seen nothing yet: it has nobody to forget."""
-    if seen is None or utc_now() - seen <= kept:
-        return False
-    return young is None or young > position

@@ -35,6 +35,9 @@ SESSION_TIMEOUT_MS: Final = 6_000
 HEARTBEAT_INTERVAL_MS: Final = 500
 #: A loop that retries through an outage of the database is not dead; it keeps its partitions this long.
 MAX_POLL_INTERVAL_MS: Final = 300_000
+#: A topic that is made again is noticed within this, and one that is gone; aiokafka's 5 minutes are for clusters whose
+#: members do not change.
+METADATA_MAX_AGE_MS: Final = 5_000
 #: A consumer starts in a fraction of this, or its broker is away.
 CONSUMER_START_SECONDS: Final = 20.0
 #: Leaving the group is one request, which a broker that hangs does not answer within its REQUEST_SECONDS.
@@ -63,6 +66,7 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka 
             security=_security(kafka),
             request_timeout_ms=int(REQUEST_SECONDS * 1000),
             client_id=group,
+            metadata_max_age_ms=METADATA_MAX_AGE_MS,
             consumer_only=True,
             allow_auto_create_topics=False,
             logger=None,
@@ -72,7 +76,8 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka 
             group_id=group,
             # Positions are in the query database: nothing may be committed to Kafka by itself.
             ack_policy=AckPolicy.MANUAL,
-            auto_offset_reset="earliest",
+            # Where a position is not on the log, nobody but the loop says where to go on.
+            auto_offset_reset="none",
             isolation_level="read_committed",
             listener=self,
             fetch_max_wait_ms=FETCH_WAIT_MS,

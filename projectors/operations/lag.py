@@ -1,8 +1,9 @@
 """How far behind each generation is, per partition, in records and in seconds; asked of the servers, not of a process.
 
 Records are positions between the checkpoint and the readable end, so they count markers of transactions and what
-compaction removed: zero means that nothing is left to read. Seconds are the age of `seen_until`, the time up to which
-everything has surely been applied; a partition at its end is behind by as much as the broker's last answer is old.
+compaction removed: zero means that nothing is left to read. Positions on a topic that is gone, or is another now,
+cannot be compared, and nothing is said then. Seconds are the age of `seen_until`, the time up to which everything has
+surely been applied; a partition at its end is behind by as much as the broker's last answer is old.
 """
 
 from __future__ import annotations
@@ -11,17 +12,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from chassis.clock import utc_now
+import asyncpg
+
 from chassis.postgres.database import Database
-from projectors.operations.topic_ends import end_positions
+from projectors.operations.topic_ends import TopicEnds, look_at_topic
 from projectors.projections.catalogue import PROJECTIONS
 from projectors.settings import ProjectorSettings
+from read_model import generations
+from read_model.feeding import FeedState, unfed, why_gone, why_refused, why_unfed
+from read_model.generations import Generation
 
 _CHECKPOINTS = """
-SELECT g.projection, g.generation, g.shape, g.status, c.partition, c.position, c.seen_until
-FROM generations g JOIN unnest($1::text[], $2::text[]) AS t (projection, topic) ON t.projection = g.projection
-    LEFT JOIN checkpoints c ON c.projection = g.projection AND c.generation = g.generation AND c.topic = t.topic
-WHERE g.status <> 'retired' ORDER BY g.projection, g.generation, c.partition
+SELECT partition, position, topic_id, seen_until, extract(epoch FROM now() - seen_until)::float8 AS seconds
+FROM checkpoints WHERE projection = $1 AND generation = $2 AND topic = $3
 """
 
 
@@ -30,7 +33,8 @@ class PartitionLag:
     """One partition of one generation."""
 
     partition: int
-    records: int
+    #: None: its position is one of another topic than is there now.
+    records: int | None
     #: None: nothing has ever been applied.
     seconds: float | None
 
@@ -43,13 +47,17 @@ class GenerationLag:
     number: int
     shape: int
     status: str
+    state: FeedState
+    #: Why the state is no better, and what to do; empty for one that is fed.
+    reason: str
     partitions: Sequence[PartitionLag]
     seen_until: datetime | None
 
     @property
-    def records(self) -> int:
-        """Behind in all partitions together."""
-        return sum(partition.records for partition in self.partitions)
+    def records(self) -> int | None:
+        """Behind in all partitions together; None where that cannot be known for one."""
+        known = [partition.records for partition in self.partitions if partition.records is not None]
+        return sum(known) if len(known) == len(self.partitions) else None
 
     @property
     def seconds(self) -> float | None:
@@ -65,34 +73,54 @@ async def measure(settings: ProjectorSettings, database: Database) -> list[Gener
         DatabaseUnavailableError, KafkaError, OSError, TimeoutError: a server did not answer.
     """
     topics = {name: projection.subject.topic(settings) for name, projection in PROJECTIONS.items()}
-    ends = {topic: await end_positions(settings, topic, settings.topic_partitions) for topic in set(topics.values())}
+    there = {topic: await look_at_topic(settings, topic, settings.topic_partitions) for topic in set(topics.values())}
+    found = []
     async with database.connection() as connection:
-        rows = await connection.fetch(_CHECKPOINTS, list(topics), list(topics.values()))
-    now = utc_now()
-    found: dict[tuple[str, int, int, str], dict[int, tuple[int, datetime | None]]] = {}
-    for row in rows:
-        key = (row["projection"], row["generation"], row["shape"], row["status"])
-        known = found.setdefault(key, {})
-        if row["partition"] is not None:
-            known[row["partition"]] = (row["position"], row["seen_until"])
-    return [_generation(*key, known, ends[topics[key[0]]], now) for key, known in found.items()]
+        for name, topic in sorted(topics.items()):
+            for generation in await generations.read(connection, name):
+                if generation.status != "retired":
+                    rows = await connection.fetch(_CHECKPOINTS, name, generation.number, topic)
+                    silent = await unfed(connection, generation, topic, settings.topic_partitions)
+                    state, reason = _state(generation, topic, silent, gone=there[topic] is None)
+                    partitions, seen = _partitions(rows, there[topic], settings.topic_partitions)
+                    found.append(
+                        GenerationLag(
+                            name,
+                            generation.number,
+                            generation.shape,
+                            generation.status,
+                            state,
+                            reason,
+                            partitions,
+                            seen,
+                        )
+                    )
+    return found
 
 
-def _generation(  # noqa: PLR0913, PLR0917 - one row's columns
-    projection: str,
-    number: int,
-    shape: int,
-    status: str,
-    checkpoints: Mapping[int, tuple[int, datetime | None]],
-    ends: Mapping[int, int],
-    now: datetime,
-) -> GenerationLag:
-    partitions, seen = [], []
-    for partition, end in sorted(ends.items()):
-        position, seen_until = checkpoints.get(partition, (0, None))
-        seconds = None if seen_until is None else max((now - seen_until).total_seconds(), 0.0)
-        partitions.append(PartitionLag(partition, max(end - position, 0), seconds))
-        seen.append(seen_until)
-    known = [time for time in seen if time is not None]
-    oldest = min(known, default=None) if len(known) == len(seen) else None
-    return GenerationLag(projection, number, shape, status, partitions, oldest)
+def _state(generation: Generation, topic: str, silent: Sequence[int], *, gone: bool) -> tuple[FeedState, str]:
+    if generation.refusal is not None:
+        return FeedState.REFUSED, why_refused(generation)
+    if gone:
+        return FeedState.TOPIC_GONE, why_gone(topic)
+    if silent:
+        return FeedState.UNASSIGNED, why_unfed(silent)
+    return FeedState.FED, ""
+
+
+def _partitions(
+    rows: Sequence[asyncpg.Record], there: TopicEnds | None, number: int
+) -> tuple[list[PartitionLag], datetime | None]:
+    """Each partition's lag, and the time up to which all of them were seen."""
+    by_number: Mapping[int, asyncpg.Record] = {row["partition"]: row for row in rows}
+    lags = [_partition(partition, by_number.get(partition), there) for partition in range(number)]
+    seen = [row["seen_until"] for row in rows if row["seen_until"] is not None]
+    return lags, min(seen, default=None) if len(seen) == number else None
+
+
+def _partition(number: int, row: asyncpg.Record | None, there: TopicEnds | None) -> PartitionLag:
+    if row is None:
+        return PartitionLag(number, None if there is None else there.ends[number], None)
+    comparable = there is not None and row["topic_id"] in {None, there.id}
+    records = max(there.ends[number] - row["position"], 0) if there is not None and comparable else None
+    return PartitionLag(number, records, None if row["seconds"] is None else max(row["seconds"], 0.0))

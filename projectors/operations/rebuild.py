@@ -34,6 +34,8 @@ from projectors.projections.catalogue import PROJECTIONS
 from projectors.projections.projection import CarryOver
 from projectors.settings import ProjectorSettings
 from read_model import generations
+from read_model.difference import left_out
+from read_model.feeding import why_refused
 from read_model.generations import Generation, NotCaughtUpError
 
 log = structlog.get_logger("projectors.rebuild")
@@ -119,10 +121,18 @@ class Rebuild:
         self._rate = _Rate([])
         self._outage = Outage(log, "rebuild.database_unavailable")
 
-    async def run(self, *, pause_before_switch: bool, carry_over: bool = True, hand_over: bool = True) -> Stage:
+    async def run(
+        self,
+        *,
+        pause_before_switch: bool,
+        carry_over: bool = True,
+        accept_difference: bool = False,
+        hand_over: bool = True,
+    ) -> Stage:
         """Build, switch, hand over; returns DONE, READY (paused before the switch) or STOPPED (`stopping` was set).
 
-        Without `carry_over`, what the topic no longer has is given up. Without `hand_over`, nobody feeds the new
+        Without `carry_over`, what the topic no longer has is given up. With `accept_difference`, so are those whom
+        another topic than the one that was read before no longer has. Without `hand_over`, nobody feeds the new
         generation from the switch until projectors start.
 
         Raises:
@@ -148,6 +158,8 @@ class Rebuild:
                 return Stage.STOPPED
             if carry_over and not await self._carry_over(generation):
                 return Stage.STOPPED
+            if not accept_difference:
+                await self._refuse_to_leave_out(generation)
             if pause_before_switch:
                 self._tell(Stage.READY, generation, goal, goal)
                 return Stage.READY
@@ -161,7 +173,7 @@ class Rebuild:
     def _topic(self) -> str:
         return PROJECTIONS[self._projection].subject.topic(self._settings)
 
-    async def _ends(self) -> dict[int, int]:
+    async def _ends(self) -> Mapping[int, int]:
         return await end_positions(self._settings, self._topic, self._settings.topic_partitions)
 
     @asynccontextmanager
@@ -179,8 +191,8 @@ class Rebuild:
     async def _replay(self, feed: Feed, goal: Mapping[int, int]) -> bool:
         """Wait until every partition has been read as far as it went when this began; False when told to stop."""
         while not self._stopping.is_set():
-            if feed.refusal is not None:
-                raise RebuildError(f"{feed.refusal} Retire generation {feed.generation.number} first.")
+            if feed.generation.refusal is not None:
+                raise RebuildError(f"generation {feed.generation.number} is refused: {why_refused(feed.generation)}")
             if feed.idle_seconds > self._settings.projectors_stall_seconds:
                 raise RebuildError(f"nothing has moved for {feed.idle_seconds:.0f} s; start the rebuild again")
             try:
@@ -266,6 +278,29 @@ class Rebuild:
                 " or give it up with --without-carry-over"
             )
         return plans[old.shape]
+
+    async def _refuse_to_leave_out(self, new: Generation) -> None:
+        """Where the topic is another than before, its end says nothing about whether everybody is on it.
+
+        Raises:
+            RebuildError: somebody is not, or that cannot be known.
+        """
+        async with self._database.connection() as connection:
+            old = await generations.serving(connection, self._projection)
+            if await generations.have_same_log(connection, old, new):
+                return
+            if old.shape != new.shape:
+                what = f"cannot be compared with generation {old.number}, which has another shape"
+            else:
+                number, samples = await left_out(connection, old, new)
+                if not number:
+                    return
+                named = ", ".join(map(str, samples))
+                what = f"leaves out {number:,} users of generation {old.number}, or has an older state of them: {named}"
+        raise RebuildError(
+            f"generation {new.number}, built from another topic than the one that was read before, {what}. Nothing that"
+            " is read has changed. --accept-difference switches all the same"
+        )
 
     async def _switch(self, new: Generation) -> None:
         for attempt in range(1, SWITCH_ATTEMPTS + 1):

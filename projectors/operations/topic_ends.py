@@ -1,31 +1,78 @@
-"""Where topics end, asked of the brokers."""
+"""Where topics end, and which topics they are, asked of the brokers."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from uuid import UUID
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import UnknownTopicOrPartitionError
 
 from chassis.kafka.client import REQUEST_SECONDS, client_arguments
+from chassis.kafka.topic_ids import topic_id
 from chassis.settings import Kafka
 
 
-async def end_positions(kafka: Kafka, topic: str, partitions: int) -> dict[int, int]:
+@dataclass(frozen=True, slots=True)
+class TopicEnds:
+    """A topic as it is there now."""
+
+    id: UUID
+    #: Where each partition ends for read_committed readers.
+    ends: Mapping[int, int]
+
+
+async def look_at_topic(kafka: Kafka, topic: str, partitions: int) -> TopicEnds | None:
+    """The topic of this name, so many partitions of it; None where there is none.
+
+    Raises:
+        KafkaError, OSError, TimeoutError: no broker answered.
+    """
+    async with _consumer(kafka) as consumer:
+        identity = await asyncio.wait_for(topic_id(consumer, topic), REQUEST_SECONDS)
+        # If asked for the ends of a topic that is not there, aiokafka would look for it until the time is over.
+        if identity is None:
+            return None
+        wanted = [TopicPartition(topic, number) for number in range(partitions)]
+        ends = await asyncio.wait_for(consumer.end_offsets(wanted), REQUEST_SECONDS)
+        return TopicEnds(identity, {partition.partition: end for partition, end in ends.items()})
+
+
+async def dated_ahead(kafka: Kafka, topic: str, partitions: int, time: float) -> list[int]:
+    """The partitions with a record that is dated later than `time`, in seconds since 1970; none without the topic.
+
+    Raises:
+        KafkaError, OSError, TimeoutError: no broker answered.
+    """
+    async with _consumer(kafka) as consumer:
+        if await asyncio.wait_for(topic_id(consumer, topic), REQUEST_SECONDS) is None:
+            return []
+        wanted = {TopicPartition(topic, number): int(time * 1000) for number in range(partitions)}
+        found = await asyncio.wait_for(consumer.offsets_for_times(wanted), REQUEST_SECONDS)
+        return sorted(partition.partition for partition, record in found.items() if record is not None)
+
+
+@asynccontextmanager
+async def _consumer(kafka: Kafka) -> AsyncIterator[AIOKafkaConsumer]:
+    consumer = AIOKafkaConsumer(**client_arguments(kafka), isolation_level="read_committed", group_id=None)
+    try:
+        await asyncio.wait_for(consumer.start(), REQUEST_SECONDS)
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
+async def end_positions(kafka: Kafka, topic: str, partitions: int) -> Mapping[int, int]:
     """Where each partition of a topic ends for read_committed readers.
 
     Raises:
         UnknownTopicOrPartitionError: there is no such topic.
         KafkaError, OSError, TimeoutError: no broker answered.
     """
-    consumer = AIOKafkaConsumer(**client_arguments(kafka), isolation_level="read_committed", group_id=None)
-    try:
-        await asyncio.wait_for(consumer.start(), REQUEST_SECONDS)
-        # If asked for the ends of a topic that is not there, aiokafka would look for it until the time is over.
-        if topic not in await asyncio.wait_for(consumer.topics(), REQUEST_SECONDS):
-            raise UnknownTopicOrPartitionError(topic)
-        wanted = [TopicPartition(topic, number) for number in range(partitions)]
-        ends = await asyncio.wait_for(consumer.end_offsets(wanted), REQUEST_SECONDS)
-        return {partition.partition: end for partition, end in ends.items()}
-    finally:
-        await consumer.stop()
+    found = await look_at_topic(kafka, topic, partitions)
+    if found is None:
+        raise UnknownTopicOrPartitionError(topic)
+    return found.ends

@@ -47,7 +47,7 @@ _NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # For each projection the serving generation first, then those that stand by, the one that served last first.
 _VIEWS_SQL: Final = """
 SELECT g.projection, g.generation, g.shape, g.status = 'serving' AS serves,
-       CASE WHEN count(*) = count(c.seen_until) THEN min(c.seen_until) END AS seen_until
+       CASE WHEN count(*) = count(c.seen_until) THEN least(min(c.seen_until), now()) END AS seen_until
 FROM generations g LEFT JOIN checkpoints c USING (projection, generation)
 WHERE g.status IN ('serving', 'standby')
 GROUP BY g.projection, g.generation, g.shape, g.status, g.changed_at

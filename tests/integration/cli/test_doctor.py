@@ -14,6 +14,7 @@ from chassis.settings import Kafka, PostgresAddress, Topics
 from cli.doctor.budget import Instances
 from cli.doctor.checks import examine
 from cli.doctor.findings import Finding
+from projectors.projections.catalogue import PROJECTIONS
 from tests.conftest import create_database, drop_database
 from tests.infrastructure import Servers
 
@@ -86,6 +87,8 @@ async def test_a_whole_installation_is_ok_but_for_the_servers_own_durability(
     findings = await doctor.examine()
 
     durability = [finding for check in ("command durability", "query durability") for finding in findings.pop(check)]
+    feeds = [finding for name in PROJECTIONS for finding in findings.pop(f"feed: {name}")]
+    assert {(finding.result, "nobody has fed" in finding.remedy) for finding in feeds} == {("warning", True)}
     assert {finding.result for found in findings.values() for finding in found} == {"ok"}
     if await _durable(command_database):
         assert {finding.result for finding in durability} == {"ok"}

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -37,6 +38,9 @@ SELECT sum(seq_tup_read)::int FROM pg_stat_xact_user_tables WHERE relname = ANY(
 """
 
 
+TOPIC_ID = UUID(int=7)
+
+
 class Member:
     """One member of the group, which knows the checkpoints it last read or wrote, as a feed does."""
 
@@ -48,7 +52,8 @@ class Member:
 
     async def place(self, partitions: Sequence[int]) -> None:
         async with self.database.connection() as connection:
-            found = await checkpoints.read(connection, self.generation, TOPIC, partitions)
+            starts = dict.fromkeys(partitions, 0)
+            found = await checkpoints.read(connection, self.generation, TOPIC, starts, TOPIC_ID)
         self.assignment = {partition: checkpoint.position for partition, checkpoint in found.items()}
 
     async def apply(self, records: Sequence[FakeRecord]) -> None:

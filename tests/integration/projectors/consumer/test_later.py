@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from uuid import UUID
 
 import pytest
 
@@ -53,7 +54,7 @@ async def test_whatever_means_later_at_whichever_statement_is_tried_again(
     ):
         async with database.connection() as connection:
             generation = await generations.serving(connection, "users")
-            await checkpoints.read(connection, generation, TOPIC, [0])
+            await checkpoints.read(connection, generation, TOPIC, {0: 0}, UUID(int=7))
         writer = BatchWriter(proxied, PROJECTIONS["users"], generation, TOPIC)
         for state in LATER:
             for statement in range(1, STATEMENTS):

@@ -59,7 +59,7 @@ def test_the_consumer_is_told_what_correctness_depends_on() -> None:
     _, subscriber = subscription_of(Recorder())
     arguments = subscriber._connection_args
     assert subscriber.ack_policy is AckPolicy.MANUAL
-    assert arguments["auto_offset_reset"] == "earliest"
+    assert arguments["auto_offset_reset"] == "none", "nobody but the loop says where to go on"
     assert arguments["isolation_level"] == "read_committed"
     assert arguments["enable_auto_commit"] is False
     assert subscriber.group_id == "g"

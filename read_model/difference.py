@@ -1,0 +1,34 @@
+"""Whom a generation would leave out: those that another one knows, and it does not, or only as they were before."""
+
+from __future__ import annotations
+
+from typing import Final
+from uuid import UUID
+
+from read_model.catalogue import SCHEMAS
+from read_model.generations import UNBOUND, Connection, Generation
+
+#: Both are read whole, once, before a switch.
+COMPARE_SECONDS: Final = 600.0
+#: Who is left out is named up to so many.
+SAMPLES: Final = 5
+
+_LEFT_OUT: Final = """
+SELECT count(*) AS number, (array_agg(id ORDER BY id))[:{samples}] AS samples
+FROM ({old}) AS o LEFT JOIN ({new}) AS n USING (id) WHERE n.version IS NULL OR n.version < o.version
+"""
+
+
+async def left_out(connection: Connection, old: Generation, new: Generation) -> tuple[int, list[UUID]]:
+    """How many of `old` are missing or older in `new`, which has the same shape, and some of their ids."""
+    sql = _LEFT_OUT.format(samples=SAMPLES, old=_versions(old), new=_versions(new))
+    async with connection.transaction():
+        await connection.execute(UNBOUND)
+        row = await connection.fetchrow(sql, timeout=COMPARE_SECONDS)
+    assert row is not None
+    return row["number"], row["samples"] or []
+
+
+def _versions(generation: Generation) -> str:
+    tables = SCHEMAS[generation.projection].tables(generation.number).versions
+    return " UNION ALL ".join(f"SELECT id, version FROM {table.name}" for table in tables)  # noqa: S608 - our names

@@ -1,0 +1,244 @@
+"""A checkpoint belongs to one log: on any other the generation is refused, for good, and everybody says so."""
+
+import asyncio
+from functools import partial
+from uuid import UUID
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import RecordsToDelete
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from structlog.testing import capture_logs
+
+from chassis.kafka.client import admin, ensure_topics, partition_counts
+from chassis.postgres.database import Database
+from chassis.settings import Kafka, PostgresAddress
+from cli.doctor.feeds import examine_feeds
+from events.user_events import UserRegistered
+from outbox.topics import wanted_topics
+from projectors.app import serve
+from projectors.consumer import metrics
+from projectors.fleet import Fleet
+from projectors.operations.lag import GenerationLag, measure
+from projectors.operations.rebuild import Rebuild, RebuildError, Stage
+from projectors.settings import ProjectorSettings
+from read_model import feeding, generations
+from read_model.feeding import FeedState
+from tests.conftest import make_topics
+from tests.integration.projectors.conftest import make_settings, running
+from tests.integration.projectors.consumer.test_feed import applied, at_the_end, is_ready, says, why_not_ready
+from tests.integration.projectors.stream import FakeRecord, Publisher, new_user, record
+from tests.waiting import until
+
+#: Within which every channel says that something is wrong.
+SAID_SECONDS = 15
+
+
+@pytest.fixture
+async def settings(kafka: Kafka, query_database: PostgresAddress) -> ProjectorSettings:
+    """Of a topic with one partition: a record there is a record of all."""
+    return make_settings(kafka, await make_topics(kafka, partitions=1), query_database)
+
+
+def users(numbers: range) -> list[FakeRecord]:
+    return [record(UserRegistered(user=new_user(number))) for number in numbers]
+
+
+async def publish(settings: ProjectorSettings, numbers: range) -> None:
+    """With a producer of its own, since the topic may be another than before."""
+    async with Publisher.open(settings, settings.events_topic) as publisher:
+        await publisher.publish(users(numbers))
+
+
+async def delete_topic(settings: ProjectorSettings) -> None:
+    async with admin(settings) as client:
+        await client.delete_topics([settings.events_topic])
+
+        async def gone() -> bool:
+            return not await partition_counts(client, [settings.events_topic])
+
+        await until(gone, within=15, what="the topic to be gone")
+
+
+async def make_topic(settings: ProjectorSettings) -> None:
+    async with admin(settings) as client:
+        await ensure_topics(client, wanted_topics(settings))
+
+
+async def delete_records_before(settings: ProjectorSettings, offset: int) -> None:
+    """Which Kafka lets nobody do while the topic is compacted."""
+    configs = {"cleanup.policy": "delete"}
+    async with admin(settings) as client:
+        await client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, settings.events_topic, configs=configs)])
+        await client.delete_records({TopicPartition(settings.events_topic, 0): RecordsToDelete(before_offset=offset)})
+
+
+async def feed_all(settings: ProjectorSettings, database: Database) -> None:
+    """What is on the topic, to its end, by a process that then ends."""
+    async with running(partial(serve, settings, projections=["users"])):
+        await until(lambda: at_the_end(settings, database), within=30, what="everything to be applied")
+
+
+async def lag_of_users(settings: ProjectorSettings, database: Database) -> GenerationLag:
+    [found] = [one for one in await measure(settings, database) if one.projection == "users"]
+    return found
+
+
+async def stored_refusal(database: Database) -> str:
+    async with database.connection() as connection:
+        return (await generations.serving(connection, "users")).refusal or ""
+
+
+async def shows_that_it_is_refused() -> bool:
+    shown = {sample.labels["state"]: sample.value for sample in next(iter(metrics.FEED_STATE.collect())).samples}
+    return shown == {"refused": 1, "fed": 0, "unassigned": 0, "topic-gone": 0}
+
+
+async def test_a_topic_that_was_lost_and_made_again_is_refused_and_said_until_a_rebuild(
+    settings: ProjectorSettings, database: Database
+) -> None:
+    await publish(settings, range(20))
+    await feed_all(settings, database)
+    await delete_topic(settings)
+    await make_topic(settings)
+    # More than there were: every position is one of the new topic too.
+    await publish(settings, range(100, 150))
+
+    await a_process_is_refused_and_says_so(settings, database)
+    await a_process_is_refused_and_says_so(settings, database)
+    found = await lag_of_users(settings, database)
+    assert (found.state, found.records) == (FeedState.REFUSED, None)
+    assert "another" in found.reason
+    [finding] = [one for one in await examine_feeds(settings) if one.check == "feed: users"]
+    assert finding.result == "failed"
+    assert await applied(database, 20)
+
+    await the_rebuild_leaves_nobody_out_unasked(settings, database)
+
+
+async def a_process_is_refused_and_says_so(settings: ProjectorSettings, database: Database) -> None:
+    fleet = Fleet(settings, database, ["users"])
+    async with running(fleet.run):
+        await until(lambda: says(fleet, "refused"), within=SAID_SECONDS, what="the refusal")
+        assert "muster rebuild users" in await why_not_ready(fleet)
+        await until(shows_that_it_is_refused, within=SAID_SECONDS, what="the metric")
+
+
+async def the_rebuild_leaves_nobody_out_unasked(settings: ProjectorSettings, database: Database) -> None:
+    def rebuild() -> Rebuild:
+        return Rebuild(settings, database, "users", asyncio.Event(), lambda _: None)
+
+    with pytest.raises(RebuildError, match="leaves out 20 users of generation 1"):
+        await rebuild().run(pause_before_switch=False)
+    assert await stored_refusal(database)
+    fleet = Fleet(settings, database, ["users"])
+    async with running(fleet.run):
+        done = asyncio.create_task(rebuild().run(pause_before_switch=False, accept_difference=True))
+        assert await asyncio.wait_for(done, 60) is Stage.DONE
+    assert not await stored_refusal(database)
+    async with database.connection() as connection:
+        assert await connection.fetchval("SELECT count(*) FROM users_g2") == 50
+        [old, new] = await generations.read(connection, "users")
+        with pytest.raises(generations.NotCaughtUpError, match="refused"):
+            await generations.switch(connection, new, old)
+
+
+async def test_a_topic_that_is_lost_while_all_runs_is_said_and_the_one_made_after_it_refused(
+    settings: ProjectorSettings, database: Database
+) -> None:
+    await publish(settings, range(20))
+    fleet = Fleet(settings, database, ["users"])
+    async with running(fleet.run):
+        await until(lambda: applied(database, 20), within=30, what="the users")
+        await until(lambda: is_ready(fleet), within=10, what="readiness")
+        await delete_topic(settings)
+        await until(lambda: says(fleet, "topic-gone"), within=SAID_SECONDS, what="the topic to be missed")
+        assert (await lag_of_users(settings, database)).state is FeedState.TOPIC_GONE
+        await make_topic(settings)
+        await publish(settings, range(100, 200))
+        await until(lambda: says(fleet, "refused"), within=SAID_SECONDS, what="the refusal")
+    assert await stored_refusal(database)
+    assert await applied(database, 20), "nothing of another log was read past what was missed"
+
+
+async def test_another_record_at_the_last_ones_offset_is_refused(
+    settings: ProjectorSettings, database: Database
+) -> None:
+    await publish(settings, range(5))
+    await feed_all(settings, database)
+    async with database.connection() as connection:
+        await connection.execute("UPDATE checkpoints SET record_id = $1", UUID(int=1))
+    fleet = Fleet(settings, database, ["users"])
+    async with running(fleet.run):
+        await until(lambda: says(fleet, "was event"), within=SAID_SECONDS, what="the refusal")
+
+
+async def test_a_checkpoint_from_before_adopts_the_topic_once_and_resumes(
+    settings: ProjectorSettings, database: Database
+) -> None:
+    await publish(settings, range(5))
+    await feed_all(settings, database)
+    async with database.connection() as connection:
+        await connection.execute("UPDATE checkpoints SET topic_id = NULL, record_offset = NULL, record_id = NULL")
+    await publish(settings, range(5, 9))
+    with capture_logs() as lines:
+        await feed_all(settings, database)
+        await feed_all(settings, database)
+    assert [line["partitions"] for line in lines if line["event"] == "checkpoints.topic_adopted"] == [[0]]
+    async with database.connection() as connection:
+        [kept] = await connection.fetch("SELECT topic_id, record_offset, record_id FROM checkpoints")
+    assert all(kept.values())
+    assert await applied(database, 9)
+
+
+@pytest.mark.parametrize(("position", "words"), [(10**6, "the topic ends at"), (2, "the topic begins at")])
+async def test_a_position_off_the_log_is_refused(
+    settings: ProjectorSettings, database: Database, position: int, words: str
+) -> None:
+    await publish(settings, range(5))
+    await feed_all(settings, database)
+    await delete_records_before(settings, 4)
+    async with database.connection() as connection:
+        await connection.execute(
+            "UPDATE checkpoints SET position = $1, record_offset = NULL, record_id = NULL", position
+        )
+    fleet = Fleet(settings, database, ["users"])
+    async with running(fleet.run):
+        await until(lambda: says(fleet, words), within=SAID_SECONDS, what="the refusal")
+
+
+async def test_a_generation_that_has_read_nothing_begins_where_the_log_does(
+    settings: ProjectorSettings, database: Database
+) -> None:
+    await publish(settings, range(5))
+    await delete_records_before(settings, 3)
+    await feed_all(settings, database)
+    assert await applied(database, 2)
+
+
+async def test_a_member_without_partitions_is_no_spare_while_nobody_feeds_them(
+    settings: ProjectorSettings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeding, "SILENT_SECONDS", 2)
+    fleets = [Fleet(settings, database, ["users"]) for _ in range(2)]
+
+    async def spares() -> list[Fleet]:
+        """Those that say they are ready and have no partition."""
+        idle = [fleet for fleet in fleets if fleet.feeds and all(feed.is_spare for feed in fleet.feeds.values())]
+        return [fleet for fleet in idle if await is_ready(fleet)]
+
+    async def is_fed() -> bool:
+        return (await lag_of_users(settings, database)).state is FeedState.FED
+
+    async def one_says_so() -> bool:
+        """Whichever is the spare now: on a slow machine they may change places."""
+        return any([await says(fleet, "unassigned") for fleet in fleets])
+
+    async with running(fleets[0].run), running(fleets[1].run):
+        await until(spares, within=30, what="one member with the partition, and a spare")
+        await until(is_fed, within=30, what="the partition's first note")
+        async with database.connection() as holder, holder.transaction():
+            await holder.execute("SELECT FROM checkpoints FOR UPDATE")
+            await until(one_says_so, within=SAID_SECONDS, what="it to say that nobody feeds it")
+            assert (await lag_of_users(settings, database)).state is FeedState.UNASSIGNED
+        await until(spares, within=SAID_SECONDS, what="it to be a spare again")
