@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, create_model, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, ValidationInfo, create_model, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -219,9 +219,11 @@ class Kafka(Settings):
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
         "PLAIN", validation_alias="KAFKA_SASL_MECHANISM", examples=["SCRAM-SHA-512"]
     )
-    kafka_sasl_username: str | None = Field(None, validation_alias="KAFKA_SASL_USERNAME", examples=["muster"])
+    kafka_sasl_username: str | None = Field(
+        None, validation_alias="KAFKA_SASL_USERNAME", validate_default=True, examples=["muster"]
+    )
     kafka_sasl_password: SecretStr | None = Field(
-        None, validation_alias="KAFKA_SASL_PASSWORD", examples=["a-long-secret"]
+        None, validation_alias="KAFKA_SASL_PASSWORD", validate_default=True, examples=["a-long-secret"]
     )
     kafka_ssl_cafile: str | None = Field(None, validation_alias="KAFKA_SSL_CAFILE", examples=["/etc/muster/ca.pem"])
     kafka_ssl_certfile: str | None = Field(
@@ -233,6 +235,13 @@ class Kafka(Settings):
     kafka_ssl_password: SecretStr | None = Field(
         None, validation_alias="KAFKA_SSL_PASSWORD", examples=["the-key's-passphrase"]
     )
+
+    @field_validator("kafka_sasl_username", "kafka_sasl_password")
+    @classmethod
+    def _is_there_to_log_in(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is None and str(info.data.get("kafka_security_protocol")).startswith("SASL"):
+            raise ValueError("must be set, since KAFKA_SECURITY_PROTOCOL asks for a login")
+        return value
 
 
 class Topics(Settings):

@@ -18,10 +18,10 @@ from rich.console import Console
 from rich.text import Text
 
 from chassis import __version__
-from chassis.kafka.client import KAFKA_ERRORS, REQUEST_SECONDS, client_arguments
-from chassis.postgres.database import describe
+from chassis.kafka.client import KAFKA_ERRORS, REQUEST_SECONDS, client_arguments, partitions_of
 from chassis.settings import Kafka, Topics, load
-from cli.terminal.output import fail, legible, print_json, say
+from cli.terminal.outages import explain_outage
+from cli.terminal.output import legible, print_json, say
 from events.asyncapi import describe_topic
 from events.catalogue import short_name
 from events.envelope import EnvelopeError, read_envelope
@@ -61,7 +61,7 @@ def tail(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(0) from None
     except KAFKA_ERRORS as error:
-        fail(f"Kafka at {settings.kafka_bootstrap_servers} does not answer: {describe(error)}")
+        explain_outage(error)
 
 
 @app.command()
@@ -95,8 +95,10 @@ async def following(settings: TailSettings, *, from_beginning: bool) -> AsyncIte
     """Open a read_committed consumer of every partition, in no group, at the end (or the beginning) of the topic.
 
     Raises:
+        UnknownTopicOrPartitionError, TopicAuthorizationFailedError: there is no such topic, or we may not read it.
         KafkaError, OSError, TimeoutError: no broker answered in time.
     """
+    await partitions_of(settings, settings.events_topic)
     consumer = AIOKafkaConsumer(
         **client_arguments(settings), isolation_level="read_committed", enable_auto_commit=False
     )

@@ -44,7 +44,7 @@ COMMANDS: Final = {
     "demo": Lazy("cli.demo:demo", "Register users, show their events, and read each back with its token."),
     "roles": Lazy("cli.roles.command:roles", "Make the roles of a database with the least rights, or check them."),
     "migrate": Lazy("cli.migrate:migrate", "Migrate a database; harmless to repeat, safe while services run."),
-    "topics": Lazy("cli.topics:topics", "Create the topics that are missing, check and configure the others."),
+    "topics": Lazy("cli.topics:topics", "Create the topics that are missing, configure the others, give rights."),
     "serve": Lazy("cli.processes.serve:app", "Serve one of the APIs."),
     "relay": Lazy(
         "cli.processes.relay:relay", "Publish the outbox to Kafka, each event exactly once; a second one stands by."

@@ -5,7 +5,7 @@ next. An orderly end removes it. After `kill -9` of the supervisor a reader know
 folder; the pid in it may belong to another process by then.
 
 Beside it, `stack.env` has the settings alone as an environment file, for an IDE that runs a process by itself. A shell
-can read it too: a value that it would take apart is quoted.
+can read it too: a value that it would take apart is quoted. `client.properties` lets Kafka's own tools in.
 """
 
 import json
@@ -18,6 +18,7 @@ from local_stack.private_file import write_private
 
 FILE_NAME = "stack.json"
 ENVIRONMENT_FILE = "stack.env"
+KAFKA_CLIENT_FILE = "client.properties"
 
 # Grows when the layout changes, so that another version's file is not misread.
 LAYOUT = 2
@@ -54,12 +55,13 @@ class Stack:
     processes: list[ProcessEntry] = field(default_factory=list)
 
 
-def write(stack: Stack) -> None:
-    """Replace the files in the stack's folder."""
+def write(stack: Stack, kafka_client: str) -> None:
+    """Replace the files in the stack's folder; `kafka_client` is what Kafka's own tools are to read."""
     folder = Path(stack.folder)
     write_private(folder / FILE_NAME, json.dumps({"layout": LAYOUT, **asdict(stack)}, indent=2) + "\n")
     lines = (f"{name}={shlex.quote(value)}\n" for name, value in stack.settings.items())
     write_private(folder / ENVIRONMENT_FILE, "".join(lines))
+    write_private(folder / KAFKA_CLIENT_FILE, kafka_client)
 
 
 def read(folder: Path) -> Stack | None:
@@ -77,5 +79,5 @@ def read(folder: Path) -> Stack | None:
 
 def remove(folder: Path) -> None:
     """Remove the files: nothing runs any more."""
-    for name in (ENVIRONMENT_FILE, FILE_NAME):
+    for name in (KAFKA_CLIENT_FILE, ENVIRONMENT_FILE, FILE_NAME):
         (folder / name).unlink(missing_ok=True)

@@ -17,11 +17,25 @@ class RelayAddress(Settings):
     relay_http_port: int = Field(8002, ge=1, le=65535, validation_alias="RELAY_HTTP_PORT", examples=[8002])
 
 
-class RelaySettings(RelayPostgres, TopicSettings, Logging, RelayAddress):
-    """All settings of the relay process."""
+class RelayName(Settings):
+    """What a relay is called."""
 
-    #: Names the transactional id and the relay's record: relays of different databases that share a Kafka differ in it.
+    #: Names the transactional ids and the relay's record: relays of different databases on one Kafka differ in it.
     relay_name: str = Field("users", validation_alias="RELAY_NAME", pattern=_NAME, examples=["users"])
+
+    @property
+    def publishing_id(self) -> str:
+        """The transactional id with which pages of events are published."""
+        return f"muster.relay.{self.relay_name}"
+
+    @property
+    def maintenance_id(self) -> str:
+        """The transactional id of the relay's side jobs, which must not fence it."""
+        return f"muster.maintenance.{self.relay_name}"
+
+
+class RelaySettings(RelayPostgres, TopicSettings, Logging, RelayAddress, RelayName):
+    """All settings of the relay process."""
 
     #: Rows in one page, which is one Kafka transaction: enough that commit and delete cost little for each event.
     relay_page_rows: int = Field(8000, ge=1, le=10_000, validation_alias="RELAY_PAGE_ROWS", examples=[8000])

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from chassis.settings import Kafka, Logging, OperatorQueryPostgres, ProjectorsPostgres, Topics
+from chassis.settings import Kafka, Logging, OperatorQueryPostgres, ProjectorsPostgres, Settings, Topics
 from projectors.consumer.feed_settings import FeedSettings
 
 
-class ProjectorSettings(ProjectorsPostgres, Kafka, Topics, Logging):
-    """The settings of `muster project`."""
+class ProjectorsGroup(Settings):
+    """What the consumer groups are called."""
 
-    projectors_http_host: str = Field("127.0.0.1", validation_alias="PROJECTORS_HTTP_HOST", examples=["127.0.0.1"])
-    projectors_http_port: int = Field(8003, ge=1, le=65535, validation_alias="PROJECTORS_HTTP_PORT", examples=[8003])
     #: The beginning of the consumer groups' names. Two installations that share brokers need different ones: members of
     #: one group share its partitions, whatever database they write to.
     projectors_group: str = Field(
         "muster", validation_alias="PROJECTORS_GROUP", pattern=r"^[A-Za-z0-9._-]{1,100}$", examples=["muster"]
     )
+
+
+class ProjectorSettings(ProjectorsPostgres, Kafka, Topics, Logging, ProjectorsGroup):
+    """The settings of `muster project`."""
+
+    projectors_http_host: str = Field("127.0.0.1", validation_alias="PROJECTORS_HTTP_HOST", examples=["127.0.0.1"])
+    projectors_http_port: int = Field(8003, ge=1, le=65535, validation_alias="PROJECTORS_HTTP_PORT", examples=[8003])
     #: Records of one database transaction. Larger batches gain little (measured: 1,000 reach 90 % of 5,000's rate) and
     #: hold row locks and memory longer.
     projectors_batch_records: int = Field(

@@ -49,8 +49,21 @@ def server_folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def kafka(servers: Servers) -> Kafka:
-    """How to reach the broker."""
-    return Kafka.model_construct(kafka_bootstrap_servers=servers.kafka_bootstrap)
+    """How to reach the broker as one who may do everything."""
+    return Kafka.model_validate(servers.kafka)
+
+
+def kafka_variables(kafka: Kafka) -> dict[str, str]:
+    """The variables that spell these settings, for processes."""
+    password = kafka.kafka_sasl_password
+    given = {
+        "KAFKA_BOOTSTRAP_SERVERS": kafka.kafka_bootstrap_servers,
+        "KAFKA_SECURITY_PROTOCOL": kafka.kafka_security_protocol,
+        "KAFKA_SASL_MECHANISM": kafka.kafka_sasl_mechanism,
+        "KAFKA_SASL_USERNAME": kafka.kafka_sasl_username or "",
+        "KAFKA_SASL_PASSWORD": password.get_secret_value() if password else "",
+    }
+    return {name: value for name, value in given.items() if value}
 
 
 @pytest.fixture

@@ -18,14 +18,16 @@ import shutil
 import socket
 import tempfile
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from local_stack.kafka.broker import KafkaServer, kafka_answers
+from chassis.kafka.client import KAFKA_ERRORS, admin
+from chassis.settings import Kafka
+from local_stack.kafka.broker import KafkaServer
 from local_stack.ports import LOCALHOST, free_port
 from local_stack.postgres.server import PostgresServer, ServerAddress, postgres_answers
 
@@ -50,7 +52,8 @@ class Servers:
 
     kind: str
     postgres: ServerAddress
-    kafka_bootstrap: str
+    #: The variables with which a process of Muster may do everything on the broker.
+    kafka: Mapping[str, str]
 
 
 class InfrastructureError(Exception):
@@ -126,18 +129,23 @@ class SharedServers:
         return Servers(
             DOCKER,
             ServerAddress(LOCALHOST, _host_port(postgres_port), "muster", password),
-            f"{LOCALHOST}:{_host_port(kafka_port)}",
+            open_broker(f"{LOCALHOST}:{_host_port(kafka_port)}"),
         )
 
     async def _local(self) -> Servers:
         folder = throwaway_folder()
         self._stack.push_async_callback(asyncio.to_thread, shutil.rmtree, folder)
         postgres = PostgresServer(folder / "postgres", durable=False)
-        kafka = KafkaServer(folder / "kafka")
+        kafka = KafkaServer(folder / "kafka", principals=("nobody",))
         async with asyncio.TaskGroup() as group:
             group.create_task(self._stack.enter_async_context(postgres))
             group.create_task(self._stack.enter_async_context(kafka))
-        return Servers(LOCAL, postgres.address, kafka.bootstrap_servers)
+        return Servers(LOCAL, postgres.address, kafka.client_settings())
+
+
+def open_broker(bootstrap: str) -> dict[str, str]:
+    """The variables of a broker that asks nobody for a password."""
+    return {"KAFKA_BOOTSTRAP_SERVERS": bootstrap}
 
 
 def throwaway_folder() -> Path:
@@ -163,7 +171,7 @@ def named_servers() -> Servers | None:
     if missing:
         raise InfrastructureError(f"The environment names some test servers, but not {', '.join(missing)}.")
     host, port, user, password, bootstrap = (str(value) for value in values.values())
-    return Servers("named in the environment", ServerAddress(host, int(port), user, password), bootstrap)
+    return Servers("named in the environment", ServerAddress(host, int(port), user, password), open_broker(bootstrap))
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,12 +290,21 @@ def _host_port(binding: Any) -> int:
 
 async def _until_both_answer(servers: Servers) -> None:
     """Wait for both: containers and servers from elsewhere may still be starting."""
+    kafka = Kafka.model_validate(servers.kafka)
     try:
         async with asyncio.timeout(READY_SECONDS):
-            while not (await postgres_answers(servers.postgres) and await kafka_answers(servers.kafka_bootstrap)):  # noqa: ASYNC110
+            while not (await postgres_answers(servers.postgres) and await _kafka_answers(kafka)):  # noqa: ASYNC110
                 await asyncio.sleep(PROBE_SECONDS)
     except TimeoutError as error:
         raise InfrastructureError(
             f"The test servers ({servers.kind}) did not answer within {READY_SECONDS:.0f} s: PostgreSQL at "
-            f"{servers.postgres.host}:{servers.postgres.port}, Kafka at {servers.kafka_bootstrap}."
+            f"{servers.postgres.host}:{servers.postgres.port}, Kafka at {kafka.kafka_bootstrap_servers}."
         ) from error
+
+
+async def _kafka_answers(kafka: Kafka) -> bool:
+    try:
+        async with admin(kafka):
+            return True
+    except KAFKA_ERRORS:
+        return False

@@ -19,6 +19,7 @@ from aiokafka.errors import (
     for_code,
 )
 
+from chassis.kafka.refusals import start_client
 from chassis.settings import Kafka
 
 #: One request to a broker that lives takes milliseconds; after this long it is down or out of reach.
@@ -78,11 +79,13 @@ async def admin(settings: Kafka) -> AsyncIterator[AIOKafkaAdminClient]:
     """An admin client, started and always closed.
 
     Raises:
+        KafkaRefusedError: the brokers do not let us in.
         KafkaError, OSError, TimeoutError: no broker answered within REQUEST_SECONDS.
     """
-    client = AIOKafkaAdminClient(**client_arguments(settings))
+    arguments = client_arguments(settings)
+    client = AIOKafkaAdminClient(**arguments)
     try:
-        await asyncio.wait_for(client.start(), REQUEST_SECONDS)
+        await start_client(client, arguments, REQUEST_SECONDS)
         yield client
     finally:
         await client.close()
@@ -96,6 +99,7 @@ async def ensure_topics(client: AIOKafkaAdminClient, topics: list[Topic]) -> lis
 
     Raises:
         TopicMismatchError: a topic is there with another number of partitions; nothing is changed about it.
+        KafkaError: a broker refuses, for instance because this principal may not.
     """
     existing = await partition_counts(client, [topic.name for topic in topics])
     refuse_other_partition_counts(topics, existing)
@@ -105,7 +109,7 @@ async def ensure_topics(client: AIOKafkaAdminClient, topics: list[Topic]) -> lis
     configs = await topic_configs(client, list(existing)) if existing else {}
     for topic in topics:
         if topic.name in existing and not topic.configs.items() <= configs[topic.name].items():
-            await client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic.name, configs=topic.configs)])
+            await _configure(client, topic)
     if missing:
         await _until_known(client, [topic.name for topic in missing])
     return [topic.name for topic in missing]
@@ -127,6 +131,23 @@ async def partition_counts(client: AIOKafkaAdminClient, names: list[str]) -> dic
             raise error(f"topic {topic['topic']} cannot be described")
         counts[topic["topic"]] = len(topic["partitions"])
     return counts
+
+
+async def partitions_of(settings: Kafka, topic: str) -> int:
+    """The number of partitions of a topic, asked on a connection of its own.
+
+    A consumer of a topic that it may not see, or that is not there, would wait for it until its time is over.
+
+    Raises:
+        UnknownTopicOrPartitionError: there is no such topic.
+        TopicAuthorizationFailedError: this principal may not know whether there is.
+        KafkaError, OSError, TimeoutError: no broker answered, or none lets us in.
+    """
+    async with admin(settings) as client:
+        found = await partition_counts(client, [topic])
+    if topic not in found:
+        raise UnknownTopicOrPartitionError(topic)
+    return found[topic]
 
 
 async def topic_configs(client: AIOKafkaAdminClient, names: list[str]) -> dict[str, dict[str, str]]:
@@ -161,6 +182,14 @@ def refuse_other_partition_counts(topics: list[Topic], existing: dict[str, int])
                 f"topic {topic.name} has {found} partitions, the settings say {topic.partitions}: a change would move"
                 f" users to other partitions and break their order. Set TOPIC_PARTITIONS={found}, or start a new topic."
             )
+
+
+async def _configure(client: AIOKafkaAdminClient, topic: Topic) -> None:
+    resource = ConfigResource(ConfigResourceType.TOPIC, topic.name, configs=topic.configs)
+    for answer in await asyncio.wait_for(client.alter_configs([resource]), REQUEST_SECONDS):
+        for code, message, *_ in answer.resources:
+            if code:
+                raise for_code(code)(message or topic.name)
 
 
 async def _create(client: AIOKafkaAdminClient, topic: Topic) -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import ClusterAuthorizationFailedError, TopicAuthorizationFailedError, for_code
 
 from chassis.kafka.client import KAFKA_ERRORS, REQUEST_SECONDS, Topic, admin, partition_counts, topic_configs
+from chassis.kafka.refusals import REFUSALS, explain
 from chassis.postgres.database import describe
 from cli.doctor.findings import Finding, troubles_or_ok
+from cli.doctor.kafka_access import OPEN_WITHOUT_ACL, examine_writers
 from cli.terminal.output import counted
 from outbox.settings import RelaySettings
 from outbox.topics import wanted_topics
@@ -42,24 +46,44 @@ async def examine_kafka(settings: RelaySettings) -> list[Finding]:
             cluster = await asyncio.wait_for(client.describe_cluster(), REQUEST_SECONDS)
             limits = await _broker_configs(client, cluster["brokers"][0]["node_id"])
             existing = await partition_counts(client, names)
-            configs = await topic_configs(client, list(existing))
+            configs = await _configs_of(client, list(existing))
             partitions = await _partitions(client, list(existing))
+            writers = await examine_writers(client, settings.events_topic, limits or {})
+    except REFUSALS as error:
+        remedy = "correct the KAFKA settings, or run doctor as a principal with these rights"
+        return [Finding("Kafka", "failed", f"{where}: {explain(error)}", remedy)]
     except KAFKA_ERRORS as error:
         remedy = "start Kafka there, or correct the KAFKA settings"
         return [Finding("Kafka", "failed", f"{where}: {describe(error)}", remedy)]
     brokers = len(cluster["brokers"])
     findings = [judge_brokers(where, brokers, limits, settings.relay_transaction_timeout_ms)]
     for topic in wanted:
-        findings += judge_topic(topic, existing, configs.get(topic.name, {}))
+        findings += judge_topic(topic, existing, configs.get(topic.name))
         if topic.name in existing:
             findings += judge_copies(topic, partitions[topic.name], brokers)
-    return findings
+    return [*findings, writers]
 
 
-async def _broker_configs(client: AIOKafkaAdminClient, node: int) -> dict[str, str]:
-    resource = ConfigResource(ConfigResourceType.BROKER, str(node), configs={_TRANSACTION_LIMIT: ""})
-    answers = await asyncio.wait_for(client.describe_configs([resource]), REQUEST_SECONDS)
-    return {entry[0]: entry[1] for answer in answers for *_, entries in answer.resources for entry in entries}
+async def _broker_configs(client: AIOKafkaAdminClient, node: int) -> dict[str, str | None] | None:
+    """What is wanted of a broker's configuration; None where this principal may not look."""
+    wanted = dict.fromkeys((_TRANSACTION_LIMIT, OPEN_WITHOUT_ACL), "")
+    resource = ConfigResource(ConfigResourceType.BROKER, str(node), configs=wanted)
+    [answer] = await asyncio.wait_for(client.describe_configs([resource]), REQUEST_SECONDS)
+    [(code, message, _, _, entries)] = answer.resources
+    if for_code(code) is ClusterAuthorizationFailedError:
+        return None
+    if code:
+        raise for_code(code)(message)
+    return {entry[0]: entry[1] for entry in entries}
+
+
+async def _configs_of(client: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """The configurations of those topics at which this principal may look."""
+    configs: dict[str, dict[str, str]] = {}
+    for name in names:
+        with suppress(TopicAuthorizationFailedError):  # then its finding says so
+            configs |= await topic_configs(client, [name])
+    return configs
 
 
 async def _partitions(client: AIOKafkaAdminClient, names: list[str]) -> dict[str, list[Partition]]:
@@ -73,8 +97,11 @@ async def _partitions(client: AIOKafkaAdminClient, names: list[str]) -> dict[str
     }
 
 
-def judge_brokers(where: str, brokers: int, limits: dict[str, str], asked_ms: int) -> Finding:
-    """Check that the brokers allow transactions as long as the relay asks for."""
+def judge_brokers(where: str, brokers: int, limits: Mapping[str, str | None] | None, asked_ms: int) -> Finding:
+    """Check that the brokers allow transactions as long as the relay asks for; None: we may not look."""
+    if limits is None:
+        found = f"{where}, {counted(brokers, 'broker')}; this principal may not look at {_TRANSACTION_LIMIT}"
+        return Finding("Kafka", "warning", found, "run doctor as a principal that may DESCRIBE_CONFIGS the cluster")
     limit = limits.get(_TRANSACTION_LIMIT)
     if limit is not None and int(limit) < asked_ms:
         found = f"{_TRANSACTION_LIMIT}={limit}, but RELAY_TRANSACTION_TIMEOUT_MS={asked_ms}"
@@ -83,8 +110,8 @@ def judge_brokers(where: str, brokers: int, limits: dict[str, str], asked_ms: in
     return Finding("Kafka", "ok", f"{where}, {counted(brokers, 'broker')}")
 
 
-def judge_topic(topic: Topic, existing: dict[str, int], found: dict[str, str]) -> list[Finding]:
-    """Check that a topic exists, with the partitions and configuration of the settings."""
+def judge_topic(topic: Topic, existing: dict[str, int], found: dict[str, str] | None) -> list[Finding]:
+    """Check that a topic exists, with the partitions and configuration of the settings; None: we may not look."""
     check = f"topic {topic.name}"
     if topic.name not in existing:
         return [Finding(check, "failed", "is not there", "muster topics")]
@@ -93,6 +120,9 @@ def judge_topic(topic: Topic, existing: dict[str, int], found: dict[str, str]) -
         return [
             Finding(check, "failed", f"{counted(existing[topic.name], 'partition')}, not {topic.partitions}", remedy)
         ]
+    if found is None:
+        remedy = f"run doctor as a principal that may DESCRIBE_CONFIGS {topic.name}"
+        return [Finding(check, "warning", "this principal may not look at its configuration", remedy)]
     wrong = [
         f"{key}={found.get(key)} (should be {value})" for key, value in topic.configs.items() if found.get(key) != value
     ]

@@ -24,7 +24,8 @@ from read_model.generations import NoGenerationError
 _REMEDIES = {
     DifferenceKind.BEHIND: "not applied yet: see `muster lag` and `muster parked list`; if neither says why,"
     " rebuild with `muster rebuild users`",
-    DifferenceKind.AHEAD: "the command database was restored to an earlier time: see the how-to on restored backups",
+    DifferenceKind.AHEAD: "the command database was restored to an earlier time: see the how-to on restored backups; or"
+    " somebody else wrote to the events topic: `muster doctor` says who may",
     DifferenceKind.DIFFERENT: "same version, other content: rebuild with `muster rebuild users`",
 }
 

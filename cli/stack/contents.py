@@ -17,6 +17,7 @@ from cli.stack.settings import PARTS, SECRETS_FILE
 from local_stack import issuer_files, stack_file
 from local_stack.errors import ForeignDataError
 from local_stack.folder import LOCK_FILE
+from local_stack.kafka.principals import PASSWORDS_FILE
 from local_stack.postgres.data import STAGING, has_cluster, is_half_made
 from local_stack.private_file import write_private
 
@@ -30,11 +31,21 @@ TIMINGS_FILE: Final = "timings.json"
 #: Logs beside those of the parts: commands that run once, `muster up --detach`, and the imports that all share.
 _OTHER_LOGS: Final = ("roles", "migrate", "topics", "rebuild", "up", "imports")
 
-FILES: Final = (SECRETS_FILE, TIMINGS_FILE, stack_file.FILE_NAME, stack_file.ENVIRONMENT_FILE)
+FILES: Final = (
+    SECRETS_FILE,
+    TIMINGS_FILE,
+    stack_file.FILE_NAME,
+    stack_file.ENVIRONMENT_FILE,
+    stack_file.KAFKA_CLIENT_FILE,
+)
 #: What a stack makes in each of its folders, as patterns of names; `hs_err_pid*` is what a JVM writes when it crashes.
 FOLDERS: Final[dict[str, tuple[str, ...]]] = {
     "postgres": ("data", "password", ".password-????????", f"{STAGING}*"),
-    "kafka": ("data", "server.properties", "recovery.properties", "recovery.log", "hs_err_pid*.log"),
+    "kafka": (
+        *("data", "recovery.properties", "recovery.log", "format.log", "hs_err_pid*.log"),
+        *(f"{PASSWORDS_FILE}", f".{PASSWORDS_FILE}-????????"),
+        *("server.properties", ".server.properties-????????", "format.args", ".format.args-????????"),
+    ),
     ISSUER_FOLDER: tuple(
         f"{prefix}{name}{suffix}" for name in issuer_files.FILES for prefix, suffix in (("", ""), (".", "-????????"))
     ),

@@ -21,9 +21,11 @@ from cli.stack.screen import Screen
 from cli.stack.settings import (
     ALL_PARTS,
     COMMAND_DATABASE,
+    KAFKA_PRINCIPALS,
     QUERY_DATABASE,
     SERVICES,
     Ports,
+    kafka_settings_of,
     process_environment,
     settings_of,
     stack_settings,
@@ -91,7 +93,9 @@ class LocalStack:
         self._watchdog = Watchdog()
         self._preloaded: Preloaded | None = None
         self.postgres = PostgresServer(folder / "postgres", ports.postgres, log=self.logs / "postgres.log")
-        self.kafka = KafkaServer(folder / "kafka", ports.kafka, log=self.logs / "kafka.log")
+        self.kafka = KafkaServer(
+            folder / "kafka", ports.kafka, log=self.logs / "kafka.log", principals=tuple(KAFKA_PRINCIPALS.values())
+        )
         self.processes: list[HttpProcess] = []
         self.supervisor = Supervisor(screen)
         for server in (self.postgres, self.kafka):
@@ -105,7 +109,7 @@ class LocalStack:
 
     def plan(self) -> None:
         """Make the settings and every process; start nothing."""
-        self.settings = stack_settings(self.folder, self.ports, self.postgres.address)
+        self.settings = stack_settings(self.folder, self.ports, self.postgres.address) | self.kafka.client_settings()
         if self._program.modules and self.only & SERVICES:
             self._preloaded = Preloaded(
                 self._program, self._environment("imports"), self.folder, self.logs / "imports.log"
@@ -167,7 +171,8 @@ class LocalStack:
                 folder=str(self.folder),
                 settings=self.settings,
                 processes=self.entries(),
-            )
+            ),
+            self.kafka.client_properties(),
         )
 
     def entries(self) -> list[ProcessEntry]:
@@ -176,7 +181,7 @@ class LocalStack:
             self._entry(self.postgres, self.ports.postgres, None, {}),
             self._entry(self.kafka, self.ports.kafka, None, {}),
             *(
-                self._entry(process, process.port, process.url, settings_of(process.name, self.settings))
+                self._entry(process, process.port, process.url, self._settings_of(process.name))
                 for process in self.processes
             ),
         ]
@@ -192,7 +197,8 @@ class LocalStack:
             await self._fetch_jars()
             with self._screen.step("Kafka"):
                 await self.supervisor.start(self.kafka)
-            await self._run("Topics", "topics")
+            # Each principal is named as the option that gives it its rights.
+            await self._run("Topics", "topics", "--acls", *(f"--{name}={name}" for name in KAFKA_PRINCIPALS.values()))
 
     async def _relay_lane(self, kafka: asyncio.Task[None]) -> None:
         await kafka
@@ -267,7 +273,14 @@ class LocalStack:
         )
 
     def _environment(self, part: str) -> Mapping[str, str]:
-        return process_environment(self.folder, settings_of(part, self.settings))
+        return process_environment(self.folder, self._settings_of(part))
+
+    def _settings_of(self, part: str) -> dict[str, str]:
+        told = settings_of(part, self.settings)
+        if part == "topics":
+            return told
+        principal = KAFKA_PRINCIPALS.get(part)
+        return kafka_settings_of(told, self.kafka.client_settings(principal) if principal else {})
 
     def _entry(self, child: Child, port: int, url: str | None, settings: Mapping[str, str]) -> ProcessEntry | None:
         pid = child.pid

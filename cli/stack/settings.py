@@ -50,6 +50,9 @@ _OTHER_SERVERS = {f"{owner}POSTGRES_{part}" for owner in _OWNERS for part in _SE
 _OTHER_BROKERS = ("KAFKA_BOOTSTRAP_SERVERS", "KAFKA_SECURITY_PROTOCOL", "KAFKA_SASL_", "KAFKA_SSL_")
 
 
+#: As whom the parts that use Kafka connect to it, each with rights of its own (`muster topics --acls`).
+KAFKA_PRINCIPALS: Final = {"relay": "relay", "projectors": "projectors", "event-api": "events"}
+
 #: Each part of the stack, and the servers without which it never becomes ready; in the order in which they are shown.
 _NEEDS: Final[dict[str, frozenset[str]]] = {
     "postgres": frozenset(),
@@ -159,6 +162,11 @@ def _access(own: Path) -> dict[str, str]:
 def is_open(settings: Mapping[str, str]) -> bool:
     """Tell whether these settings let everybody in."""
     return settings.get("AUTH_DISABLED", "").lower() in _TRUE
+
+
+def kafka_settings_of(settings: Mapping[str, str], kafka: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings with another way into Kafka, or none: that of the stack is its superuser's."""
+    return {**{name: value for name, value in settings.items() if not name.startswith("KAFKA_")}, **kafka}
 
 
 def process_environment(folder: Path, settings: Mapping[str, str]) -> dict[str, str]:

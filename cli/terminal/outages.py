@@ -8,6 +8,7 @@ import asyncpg
 from aiokafka.errors import UnknownTopicOrPartitionError
 
 from chassis.kafka.client import KAFKA_ERRORS
+from chassis.kafka.refusals import REFUSALS, explain
 from chassis.postgres.database import DatabaseUnavailableError, describe
 from cli.terminal.output import fail
 
@@ -30,6 +31,8 @@ def explain_outage(error: Exception) -> NoReturn:
             fail(f"PostgreSQL refused: {reason}")
         case UnknownTopicOrPartitionError():
             fail(f"Kafka has no such topic ({reason}): run `muster topics`.")
+        case _ if isinstance(error, REFUSALS):
+            fail(f"Kafka refuses: {explain(error)}.")
         case TimeoutError():
             fail("Kafka does not answer in time.")
         case _:

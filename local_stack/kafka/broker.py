@@ -14,7 +14,7 @@ import os
 import signal
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
@@ -22,11 +22,21 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from local_stack.errors import ForeignDataError, MissingPartError
+from local_stack.errors import ChildFailedError, ForeignDataError, MissingPartError
 from local_stack.kafka.fencing import Fencing, ended_in_order
 from local_stack.kafka.jars import KAFKA_VERSION, fetch_jars, jar_folder, pinned_jars
+from local_stack.kafka.principals import (
+    MECHANISM,
+    SUPERUSER,
+    client_properties,
+    credentials,
+    passwords_of,
+    secure_properties,
+)
+from local_stack.logs import last_lines
 from local_stack.ports import LOCALHOST, free_port, listens
-from local_stack.processes.child import Child, describe_exit, run_once
+from local_stack.private_file import write_private
+from local_stack.processes.child import LINES_SHOWN, Child, describe_exit, run_once
 
 # A broker with our few topics lives in 150 MB; the rest is head room for bursts. Serial collection has the smallest
 # footprint and starts fastest; its pauses on such a heap are a few milliseconds.
@@ -49,10 +59,11 @@ BROKER_PROPERTIES: Final = """\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@{host}:{controller_port}
-listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
-advertised.listeners=PLAINTEXT://{host}:{port}
+listeners={protocol}://{host}:{port},CONTROLLER://{host}:{controller_port}
+advertised.listeners={protocol}://{host}:{port}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+inter.broker.listener.name={protocol}
+listener.security.protocol.map=CONTROLLER:{protocol},{protocol}:{protocol}
 log.dirs=data
 # `muster topics` creates topics with their settings; the broker would create them with its own.
 auto.create.topics.enable=false
@@ -96,13 +107,15 @@ HALF_MADE_SECONDS = 7 * 86_400.0
 class KafkaServer(Child):
     """One Kafka broker on a folder and a port of 127.0.0.1; a new folder is formatted by `start`.
 
+    With `principals` it lets in these and the superuser alone, each by its password; without, everybody on the machine,
+    to everything. `settings` are lines of its configuration, with {host}, {port} and {controller_port} to be filled in.
     `learn=False` never writes the start-up cache, for a broker whose end must be quick; it may still use one.
     """
 
     death_signal = signal.SIGKILL  # safe at any moment, and nothing else is as sure
     ready_within = 90.0
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a property of the broker
         self,
         folder: Path,
         port: int | None = None,
@@ -110,8 +123,10 @@ class KafkaServer(Child):
         log: Path | None = None,
         learn: bool = True,
         settings: Mapping[str, str] | None = None,
+        principals: Sequence[str] = (),
     ) -> None:
         self.folder = folder.absolute()
+        self._principals = principals
         self._settings = dict(settings or {})
         super().__init__("kafka", log or self.folder / "kafka.log")
         self.port = port or free_port()
@@ -125,6 +140,31 @@ class KafkaServer(Child):
         """Where clients connect."""
         return f"{LOCALHOST}:{self.port}"
 
+    def client_settings(self, principal: str = SUPERUSER) -> dict[str, str]:
+        """Return the variables with which a process of Muster connects as this principal; they hold its password.
+
+        Raises:
+            LocalStackError: the data in the folder was made without these principals.
+        """
+        settings = {"KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers}
+        if self._principals:
+            settings |= {
+                "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+                "KAFKA_SASL_MECHANISM": MECHANISM,
+                "KAFKA_SASL_USERNAME": principal,
+                "KAFKA_SASL_PASSWORD": self._passwords[principal],
+            }
+        return settings
+
+    def client_properties(self) -> str:
+        """Return what Kafka's own tools take to connect as the superuser; it holds the password."""
+        return client_properties(self.bootstrap_servers, self._passwords)
+
+    @property
+    def _passwords(self) -> dict[str, str]:
+        """By name; none where it asks for none."""
+        return passwords_of(self.folder, self._principals) if self._principals else {}
+
     @property
     def learning(self) -> bool:
         """Whether this run's orderly end writes the start-up cache and so takes seconds longer."""
@@ -133,13 +173,10 @@ class KafkaServer(Child):
     async def prepare(self) -> None:
         """Fetch the jars where they are missing, write the configuration, format a new folder."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o700)  # the data of the broker say how to check passwords
         self._class_path = await fetch_jars(pinned_jars(), jar_folder())
         self._choose_cache()
-        ports = {"port": self.port, "controller_port": self._controller_port()}
-        properties = BROKER_PROPERTIES.format(host=LOCALHOST, **ports)
-        # Of two lines with one name the later counts.
-        properties += "".join(f"{name}={value}\n" for name, value in self._settings.items())
-        (self.folder / "server.properties").write_text(properties, encoding="ascii")
+        write_private(self.folder / "server.properties", self._properties())
         if not (self.folder / "data" / "meta.properties").exists():
             _require_room(self.folder / "data")
             await self._format()
@@ -161,7 +198,7 @@ class KafkaServer(Child):
 
     async def is_ready(self) -> bool:
         """Tell whether the broker answers."""
-        return await kafka_answers(self.bootstrap_servers)
+        return await kafka_answers(self.bootstrap_servers, **self._login())
 
     async def stop(self) -> None:
         """Stop in order; the first such stop on a machine also keeps the start-up cache."""
@@ -178,6 +215,29 @@ class KafkaServer(Child):
         if self._staged_cache is not None:
             self._staged_cache.unlink(missing_ok=True)
             self._staged_cache.with_name(f"{self._staged_cache.name}.config").unlink(missing_ok=True)
+
+    def _login(self) -> dict[str, str]:
+        """Return what aiokafka's clients are given to be let in as the superuser."""
+        if not self._principals:
+            return {}
+        return {
+            "security_protocol": "SASL_PLAINTEXT",
+            "sasl_mechanism": MECHANISM,
+            "sasl_plain_username": SUPERUSER,
+            "sasl_plain_password": self._passwords[SUPERUSER],
+        }
+
+    def _properties(self) -> str:
+        passwords = self._passwords
+        # Of two lines with one name the later counts.
+        lines = "".join(f"{name}={value}\n" for name, value in self._settings.items())
+        text = (BROKER_PROPERTIES + lines).format(
+            host=LOCALHOST,
+            port=self.port,
+            controller_port=self._controller_port(),
+            protocol="SASL_PLAINTEXT" if passwords else "PLAINTEXT",
+        )
+        return text + (secure_properties(passwords) if passwords else "")
 
     def _controller_port(self) -> int:
         """Choose another at every start: only the broker itself connects to it."""
@@ -207,17 +267,27 @@ class KafkaServer(Child):
             pass
 
     async def _format(self) -> None:
+        """Format the folder. Arguments and output have secrets, so they are in files that nobody else can read."""
         main = ["kafka.tools.StorageTool", "format", "--cluster-id", cluster_id(), "--config", "server.properties"]
-        code = await run_once(
-            [str(java()), *JVM_OPTIONS, "-XX:TieredStopAtLevel=1", *main, "--ignore-formatted"],
-            environment=self.environment(),
-            folder=self.folder,
-            account=None,
-            log=self.log,
-            within=FORMAT_SECONDS,
-        )
-        if code != 0:
-            raise self.failed(f"could not be formatted ({describe_exit(code)})")
+        arguments, log = self.folder / "format.args", self.folder / "format.log"
+        write_private(arguments, "\n".join([*main, "--ignore-formatted", *credentials(self._passwords)]))
+        try:
+            code = await run_once(
+                [str(java()), *JVM_OPTIONS, "-XX:TieredStopAtLevel=1", f"@{arguments.name}"],
+                environment=self.environment(),
+                folder=self.folder,
+                account=None,
+                log=log,
+                within=FORMAT_SECONDS,
+            )
+            if code != 0:
+                what = f"could not be formatted ({describe_exit(code)})"
+                raise ChildFailedError(self.name, what, log, last_lines(log, LINES_SHOWN))
+        finally:
+            arguments.unlink()
+        log.unlink()
+        for file in (self.folder / "data").rglob("bootstrap.checkpoint"):
+            file.chmod(0o600)
 
 
 def _require_room(data: Path) -> None:
@@ -272,15 +342,18 @@ def prune_caches(folder: Path, now: float) -> None:
                 path.unlink()
 
 
-async def kafka_answers(bootstrap_servers: str) -> bool:
-    """Tell whether a broker answers a metadata request and names a live broker; never raises for "no"."""
+async def kafka_answers(bootstrap_servers: str, **login: str) -> bool:
+    """Tell whether a broker answers a metadata request and names a live broker; never raises for "no".
+
+    `login` is what aiokafka's clients are given to be let in.
+    """
     # Imported at the first question, while the broker starts: it doubles the time that this module's import takes.
     from aiokafka.client import AIOKafkaClient  # noqa: PLC0415 - as above
     from aiokafka.errors import KafkaError  # noqa: PLC0415 - as above
 
     if not await listens(int(bootstrap_servers.rpartition(":")[2])):
         return False  # the client would log an error for every attempt
-    client = AIOKafkaClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=REQUEST_MILLISECONDS)
+    client = AIOKafkaClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=REQUEST_MILLISECONDS, **login)
     try:
         await client.bootstrap()
         return bool(client.cluster.brokers())

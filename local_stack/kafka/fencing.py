@@ -28,6 +28,8 @@ listener.security.protocol.map=CONTROLLER:PLAINTEXT
 log.dirs=data
 broker.heartbeat.interval.ms=50
 broker.session.timeout.ms=100
+# It takes commands from nobody while it runs, nor does it need any.
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 """
 
 # The broker writes this file last in an orderly end, and removes it when it starts.

@@ -87,7 +87,10 @@ class ForkedProcess:
 
 
 class Preloaded:
-    """A program in the fork server, one in each supervisor; `start` returns at once, `copy` waits for the imports."""
+    """A program in the fork server, one in each supervisor; `start` returns at once, `copy` waits for the imports.
+
+    The server's own `environment` can be read in the process list's entry of every copy, so no secret belongs into it.
+    """
 
     def __init__(self, program: Program, environment: Mapping[str, str], folder: Path, log: Path) -> None:
         self._program = program

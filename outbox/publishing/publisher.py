@@ -65,7 +65,7 @@ class Publisher:
         self._producer = Producer(
             when_lost=self._expire,
             **client_arguments(settings),
-            transactional_id=f"muster.relay.{settings.relay_name}",
+            transactional_id=settings.publishing_id,
             transaction_timeout_ms=settings.relay_transaction_timeout_ms,
             compression_type="lz4",
             max_batch_size=BATCH_BYTES,

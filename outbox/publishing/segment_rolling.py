@@ -32,7 +32,7 @@ async def roll_segments(settings: RelaySettings) -> None:
     """
     producer = AIOKafkaProducer(
         **client_arguments(settings),
-        transactional_id=f"muster.maintenance.{settings.relay_name}",
+        transactional_id=settings.maintenance_id,
         transaction_timeout_ms=settings.relay_transaction_timeout_ms,
     )
     try:

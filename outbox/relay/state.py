@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Final, Literal
 
 import structlog
 
 from chassis.http.health import NotReadyError
-from chassis.postgres.database import describe
+from chassis.kafka.refusals import REFUSALS, explain
 from outbox.relay.metrics import LEADING
 
 log = structlog.get_logger("outbox.relay")
@@ -80,7 +81,15 @@ class RelayState:
 
 
 def _root(error: BaseException) -> str:
-    """The first error in words: task groups wrap what happened inside them."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return describe(error)
+    """What counts of an error in words: a refusal where there is one, else the first that a task group wraps."""
+    leaves = list(_leaves(error))
+    # After a refused record, aiokafka says of the others that the transaction is in a wrong state.
+    return explain(next((leaf for leaf in leaves if isinstance(leaf, REFUSALS)), leaves[0]))
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from _leaves(each)
+    else:
+        yield error

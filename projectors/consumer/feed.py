@@ -18,6 +18,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer
 
 from chassis.kafka.client import KAFKA_ERRORS
+from chassis.kafka.refusals import REFUSALS, explain
 from chassis.lifecycle import Backoff, end_task, wait_for_event
 from chassis.outages import Outage
 from chassis.postgres.database import Database, describe
@@ -63,6 +64,8 @@ class Feed:
         )  # fmt: skip
         #: The partitions that nobody feeds; looked at where this member has none.
         self.unfed: Sequence[int] = ()
+        #: What the brokers refused the last consumer; None: nothing, as far as is known.
+        self._refused: str | None = None
         #: Whether it has been near the end once.
         self._ready = False
 
@@ -106,6 +109,8 @@ class Feed:
 
     def why_not_ready(self) -> str | None:
         """None once this member has its partitions, or is a spare, and is not far behind; later lag is no reason."""
+        if self._refused is not None and not self.assignment.joined:
+            return self._refused
         state, reason = self.state()
         if state is not FeedState.FED:
             return f"is {state}: {reason}"
@@ -150,7 +155,8 @@ class Feed:
             await self._turn_until_stopped(consumer)
         except KAFKA_ERRORS as error:
             # One line an outage, whatever its errors say from try to try.
-            self._outage.failed(self._outage.reason or describe(error))
+            why = self._explain(error)
+            self._outage.failed(self._outage.reason or why)
         finally:
             joined = self.assignment.joined
             await self._discard(subscription)
@@ -173,10 +179,15 @@ class Feed:
         except RefusedError:
             self._log.info("feed.stands_still")
         except LOST as error:
-            self._log.warning("feed.consumer_discarded", error=describe(error))
+            self._log.warning("feed.consumer_discarded", error=self._explain(error))
         except Exception as error:  # noqa: BLE001 - a mistake of ours, or a library's: a new consumer is surer
             self._log.exception("feed.poll_failed")
             self._log.warning("feed.consumer_discarded", error=describe(error))
+
+    def _explain(self, error: Exception) -> str:
+        said = explain(error)
+        self._refused = said if isinstance(error, REFUSALS) else None
+        return said
 
     async def _discard(self, subscription: Subscription) -> None:
         """Stop a consumer, and wait for what it still writes; what it says about that cannot matter any more."""

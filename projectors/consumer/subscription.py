@@ -8,7 +8,8 @@ they keep coming.
 from __future__ import annotations
 
 import asyncio
-from typing import Final, Protocol
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from faststream import AckPolicy
@@ -16,6 +17,7 @@ from faststream.kafka import KafkaBroker
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
 from chassis.kafka.client import REQUEST_SECONDS, client_arguments
+from chassis.kafka.refusals import start_client
 from chassis.settings import Kafka
 
 Fetched = dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]]
@@ -61,9 +63,10 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka 
     def __init__(self, kafka: Kafka, *, topic: str, group: str, assignments: Assignments) -> None:
         """Tell FastStream what correctness depends on."""
         self._assignments = assignments
+        self._arguments = client_arguments(kafka)
         self._broker = KafkaBroker(
             kafka.kafka_bootstrap_servers.split(","),
-            security=_security(kafka),
+            security=_security(self._arguments),
             request_timeout_ms=int(REQUEST_SECONDS * 1000),
             client_id=group,
             metadata_max_age_ms=METADATA_MAX_AGE_MS,
@@ -96,9 +99,10 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka 
         """Connect and join the group.
 
         Raises:
+            KafkaRefusedError: the brokers do not let us in; the rest as below.
             KafkaError, OSError, TimeoutError: no broker answered; the subscription is to be stopped all the same.
         """
-        await asyncio.wait_for(self._broker.start(), CONSUMER_START_SECONDS)
+        await start_client(self._broker, self._arguments, CONSUMER_START_SECONDS)
         return self.consumer
 
     async def stop(self) -> None:
@@ -169,9 +173,8 @@ def _set_fetch_wait(consumer: AIOKafkaConsumer, milliseconds: int) -> None:
     fetcher._fetch_min_bytes = PATIENT_BYTES if milliseconds else 1  # noqa: SLF001 - as said
 
 
-def _security(kafka: Kafka) -> BaseSecurity:
+def _security(arguments: Mapping[str, Any]) -> BaseSecurity:
     """The settings in FastStream's terms; what they mean is decided in chassis/kafka/client.py alone."""
-    arguments = client_arguments(kafka)
     protocol: str = arguments["security_protocol"]
     context, use_ssl = arguments.get("ssl_context"), protocol.endswith("SSL")
     if not protocol.startswith("SASL"):

@@ -70,6 +70,7 @@ async def end_positions(kafka: Kafka, topic: str, partitions: int) -> Mapping[in
 
     Raises:
         UnknownTopicOrPartitionError: there is no such topic.
+        TopicAuthorizationFailedError: this principal may not read it.
         KafkaError, OSError, TimeoutError: no broker answered.
     """
     found = await look_at_topic(kafka, topic, partitions)

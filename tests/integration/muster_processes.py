@@ -14,6 +14,7 @@ import httpx
 import cli.main
 from chassis.postgres.roles import ROLES
 from chassis.settings import Kafka, PostgresAddress, Topics
+from tests.conftest import kafka_variables
 from tests.databases import PASSWORD
 from tests.forks import NOWHERE, Fork
 from tests.waiting import until
@@ -48,7 +49,7 @@ def environment(
         "QUERY_POSTGRES_DB": query.database,
         "QUERY_POSTGRES_POOL_SIZE": "4",
         "COMMAND_POSTGRES_POOL_SIZE": "4",
-        "KAFKA_BOOTSTRAP_SERVERS": kafka.kafka_bootstrap_servers,
+        **kafka_variables(kafka),
         "EVENTS_TOPIC": topics.events_topic,
         "RELAY_TOPIC": topics.relay_topic,
         "RELAY_NAME": topics.events_topic,

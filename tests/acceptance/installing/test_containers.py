@@ -56,7 +56,7 @@ class Composed:
         here = {
             "POSTGRES_SERVER": self.servers.postgres.host,
             "POSTGRES_PORT": str(self.servers.postgres.port),
-            "KAFKA_BOOTSTRAP_SERVERS": self.servers.kafka_bootstrap,
+            **self.servers.kafka,
             **auth(),
         }
         told |= {variable: value for variable, value in here.items() if variable in told}

@@ -12,7 +12,16 @@ import pytest
 from local_stack.errors import FolderInUseError, LocalStackError
 from local_stack.folder import MARK_VARIABLE, STACK, Owner, end_orphans, has_lock_open, owned_folder, owner
 from local_stack.private_file import read_or_make
-from local_stack.stack_file import ENVIRONMENT_FILE, FILE_NAME, ProcessEntry, Stack, read, remove, write
+from local_stack.stack_file import (
+    ENVIRONMENT_FILE,
+    FILE_NAME,
+    KAFKA_CLIENT_FILE,
+    ProcessEntry,
+    Stack,
+    read,
+    remove,
+    write,
+)
 
 
 def test_one_folder_has_one_owner_at_a_time(folder: Path) -> None:
@@ -102,6 +111,9 @@ def test_ends_only_the_processes_that_carry_the_folders_mark(folder: Path) -> No
             stranger.kill()
 
 
+KAFKA_CLIENT = "security.protocol=SASL_PLAINTEXT\n"
+
+
 def stack_on(folder: Path, pid: int) -> Stack:
     entry = ProcessEntry("relay", 1, 8002, "http://127.0.0.1:8002", "relay.log", ["muster", "relay"], {"A": "1"})
     started_at = "2026-11-22T00:00:00Z"
@@ -112,17 +124,18 @@ def test_the_stack_file_is_private_and_read_back_whole(folder: Path) -> None:
     stack = stack_on(folder, os.getpid())
 
     with owned_folder(folder):
-        write(stack)
+        write(stack, KAFKA_CLIENT)
 
         assert read(folder) == stack
     assert stack.settings == {"POSTGRES_PASSWORD": "secret"}
-    for name in (FILE_NAME, ENVIRONMENT_FILE):
+    for name in (FILE_NAME, ENVIRONMENT_FILE, KAFKA_CLIENT_FILE):
         assert stat.S_IMODE((folder / name).stat().st_mode) == 0o600
     assert (folder / ENVIRONMENT_FILE).read_text() == "POSTGRES_PASSWORD=secret\n"
+    assert (folder / KAFKA_CLIENT_FILE).read_text() == KAFKA_CLIENT
 
 
 def test_the_stack_file_of_a_dead_supervisor_is_no_stack_whatever_its_pid_belongs_to_now(folder: Path) -> None:
-    write(stack_on(folder, os.getpid()))
+    write(stack_on(folder, os.getpid()), KAFKA_CLIENT)
 
     assert psutil.pid_exists(os.getpid())
     assert owner(folder) is None
@@ -141,7 +154,7 @@ def test_who_looks_whether_a_folder_is_owned_does_not_keep_its_owner_out(folder:
 
 def test_there_is_no_stack_without_its_file(folder: Path) -> None:
     with owned_folder(folder):
-        write(stack_on(folder, os.getpid()))
+        write(stack_on(folder, os.getpid()), KAFKA_CLIENT)
 
         remove(folder)
         remove(folder)

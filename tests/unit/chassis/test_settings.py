@@ -286,3 +286,12 @@ def test_tls_that_cannot_work_is_one_line_that_names_the_variable(
     [line] = caught.value.lines
     assert line.startswith(f"COMMAND_POSTGRES_{variable} (or POSTGRES_{variable}) is wrong: ")
     assert why in line
+
+
+@pytest.mark.parametrize("missing", ["KAFKA_SASL_USERNAME", "KAFKA_SASL_PASSWORD"])
+def test_a_login_that_the_brokers_ask_for_is_wanted_whole(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    whole = {"KAFKA_BOOTSTRAP_SERVERS": "k:1", "KAFKA_SASL_USERNAME": "relay", "KAFKA_SASL_PASSWORD": "x"}
+    give(monkeypatch, **whole | {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", missing: ""})
+
+    with pytest.raises(SettingsError, match=f"{missing} is wrong: must be set, since KAFKA_SECURITY_PROTOCOL asks"):
+        load(Kafka)

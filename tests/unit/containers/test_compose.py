@@ -8,12 +8,12 @@ import pytest
 
 from chassis.postgres.roles import ROLES
 from chassis.settings import CommandPostgres, OwnerCommandPostgres, OwnerQueryPostgres, Settings, _aliases, load
+from cli.kafka_rights import TopicsSettings
 from cli.main import COMMANDS
 from cli.operations.audit import AuditSettings
 from cli.operations.lag import LagSettings
 from cli.processes.serve import REQUEST_GRACE_SECONDS
 from cli.secret_files import HOLDERS, ISSUER, TRUSTING, make_secrets
-from cli.topics import TopicsSettings
 from command_api.settings import CommandApiSettings
 from local_stack.issuer_files import KEY_SET
 from local_stack.kafka.jars import KAFKA_VERSION

@@ -14,8 +14,8 @@ from chassis.http.api import SHARED_PROBLEMS
 from chassis.settings import Settings, _aliases
 from cli.access.address import CommandApiAddress
 from cli.demo import DemoSettings
+from cli.kafka_rights import TopicsSettings
 from cli.main import COMMANDS, app
-from cli.topics import TopicsSettings
 from command_api.app import create_app as create_command_app
 from command_api.problems import COMMAND_PROBLEMS
 from command_api.settings import CommandApiSettings

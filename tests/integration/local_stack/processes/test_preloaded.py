@@ -25,6 +25,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="copies are made
 ROOT = Path(__file__).parents[4]
 ENTRY = "tests.integration.local_stack.processes.preloaded_program:main"
 PROGRAM = Program((sys.executable, "program"), ENTRY, ("uuid_utils", "json"))
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 END_SECONDS = 30
 
 SUPERVISOR = """
@@ -35,7 +36,8 @@ from local_stack.ports import free_port
 from local_stack.processes.child import until_ended
 from local_stack.processes.http_process import HttpProcess
 from local_stack.processes.preloaded import ForkedProcess, Program
-from tests.integration.local_stack.processes.test_preloaded import ENTRY, PROGRAM, copied, preloaded_with, said
+from tests.integration.local_stack.processes.test_preloaded import ENTRY, ENVIRONMENT, PROGRAM, copied
+from tests.integration.local_stack.processes.test_preloaded import preloaded_with, said
 
 folder = Path(sys.argv[1])
 
@@ -50,11 +52,11 @@ asyncio.run(main())
 
 
 def preloaded_with(folder: Path, program: Program = PROGRAM) -> Preloaded:
-    return Preloaded(program, {**os.environ, "PYTHONPATH": str(ROOT)}, folder, folder / "imports.log")
+    return Preloaded(program, ENVIRONMENT, folder, folder / "imports.log")
 
 
 async def copied(preloaded: Preloaded, log: Path, *arguments: str) -> Any:
-    copy = await preloaded.copy([*PROGRAM.command, *arguments], log)
+    copy = await preloaded.copy([*PROGRAM.command, *arguments], log, ENVIRONMENT)
     assert copy is not None
     return copy
 
@@ -154,7 +156,8 @@ async def test_after_the_end_copies_go_on_and_no_more_are_made(folder: Path) -> 
         copy = await copied(preloaded, folder / "one.log", "stay")
         await said(folder / "one.log")
         await preloaded.end()
-        running, another = copy.returncode is None, await preloaded.copy([*PROGRAM.command, "stay"], folder / "two.log")
+        running = copy.returncode is None
+        another = await preloaded.copy([*PROGRAM.command, "stay"], folder / "two.log", ENVIRONMENT)
         copy.kill()
         tell([running, another, await copy.wait()])
         """,
@@ -208,7 +211,8 @@ async def test_a_server_that_is_killed_ends_its_copies_and_leaves_the_ordinary_w
         server.wait(20)
         await copy.wait()
         child.wait(20)
-        tell([await preloaded.copy([*PROGRAM.command[:1], "other"], folder / "two.log"), child.is_running()])
+        another = await preloaded.copy([*PROGRAM.command[:1], "other"], folder / "two.log", ENVIRONMENT)
+        tell([another, child.is_running()])
         """,
     )
 

@@ -5,16 +5,19 @@ from functools import partial
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
+from chassis.kafka.client import client_arguments
 from chassis.postgres.database import Database
 from chassis.settings import Kafka, PostgresAddress, Topics
-from events.user_events import PublicUser, UserProfileChanged, UserRegistered
+from events.user_events import PublicUser, UserEmailChanged, UserProfileChanged, UserRegistered
 from local_stack.ports import free_port
 from projectors.app import serve
 from projectors.operations.lag import measure
 from projectors.settings import ProjectorSettings
 from tests.integration.muster_processes import Ended, environment, muster
 from tests.integration.projectors.conftest import running
+from tests.integration.projectors.operations.test_audit import in_command
 from tests.integration.projectors.stream import FakeRecord, Publisher, new_user, record
 from tests.waiting import until
 
@@ -187,6 +190,41 @@ async def test_an_audit_tells_what_differs_and_ends_with_1(
     assert shown.code == 1
     assert str(ann.id) in shown.out
     assert "restored to an earlier time" in shown.out
+
+
+async def test_forged_records_stop_nobody_and_an_audit_names_whom_they_changed(
+    kafka: Kafka, settings: ProjectorSettings, database: Database, command_database: PostgresAddress,
+    variables: dict[str, str],
+) -> None:  # fmt: skip
+    ann, bob, invented = new_user(1), new_user(2), new_user(3)
+    await feed(kafka, settings, database, [record(UserRegistered(user=user)) for user in (ann, bob)], "users")
+    async with Database.open(command_database, application="tests") as command:
+        await in_command(command, [ann, bob])
+    assert (await muster(variables, "audit")).code == 0
+
+    # Another producer, outside of any transaction, with a source of its own: a change that never was, a user who never
+    # was, and bytes that mean nothing.
+    stolen = ann.model_copy(update={"version": 2, "email": "evil@example.com"})
+    forged = [
+        record(UserEmailChanged(user=stolen, previous={"email": ann.email})),
+        record(UserRegistered(user=invented)),
+        FakeRecord(b"\xff\x00", b"\x00garbage", [("ce_id", None)]),
+        FakeRecord(str(bob.id).encode(), b"\x00garbage", []),
+    ]
+    producer = AIOKafkaProducer(**client_arguments(kafka))
+    await producer.start()
+    for one in forged:
+        headers = [(name, b"evil" if name == "ce_source" else value) for name, value in one.headers]
+        await producer.send_and_wait(settings.events_topic, one.value, key=one.key, headers=headers)
+    await producer.stop()
+    carol = new_user(4)
+    await feed(kafka, settings, database, [record(UserRegistered(user=carol))], "users")
+
+    found = document(await muster(variables, "audit", "--json"), code=1)
+    named = {one["id"] for one in found["users"]}
+    assert {str(ann.id), str(invented.id), str(carol.id)} == named, "carol is the test's own: no command knows her"
+    parked = document(await muster(variables, "parked", "list", "--json"))
+    assert str(bob.id) in {one["user_id"] for one in parked}
 
 
 each_command_that_reads_the_query_database = pytest.mark.parametrize(

@@ -53,6 +53,6 @@ def run_stack(folder: Path) -> Iterator[RunStack]:
                 "QUERY_API_PORT": "8001",
             }
             owner = int((folder / "lock").read_text())
-            stack_file.write(Stack(owner, "", "", str(folder), own | settings, []))
+            stack_file.write(Stack(owner, "", "", str(folder), own | settings, []), "")
 
         yield run

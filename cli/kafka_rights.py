@@ -1,0 +1,75 @@
+"""Which rights on the brokers each part of Muster needs, and no more: what `muster topics --acls` applies.
+
+READ and WRITE bring DESCRIBE with them. Nobody but the relay may write the topics or use its transactional ids: so what
+is on the events topic is the relay's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from chassis.kafka.acls import Acl, Operation, Pattern, Resource
+from chassis.settings import Kafka, Logging, Topics
+from outbox.settings import RelayName
+from projectors.settings import ProjectorsGroup
+
+_KIND = "User:"
+
+
+class TopicsSettings(Kafka, Topics, RelayName, ProjectorsGroup, Logging):
+    """The settings of `muster topics`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principals:
+    """Who does what, as the brokers know them."""
+
+    relay: str
+    projectors: str
+    events: str
+    subscribers: Sequence[str] = field(default=())
+
+
+def principal(name: str) -> str:
+    """The principal of that name, `User:` before it or not.
+
+    Raises:
+        ValueError: it names nobody, or everybody.
+    """
+    plain = name.removeprefix(_KIND)
+    if not plain.strip() or plain == "*":
+        raise ValueError(f"{name!r} names no principal: give the name with which it logs in")
+    return _KIND + plain
+
+
+def rights(principals: Principals, settings: TopicsSettings) -> list[Acl]:
+    """Return every right, the relay's first.
+
+    Raises:
+        ValueError: a name names nobody, or everybody.
+    """
+    relay, projectors = principal(principals.relay), principal(principals.projectors)
+    events, log = settings.events_topic, settings.relay_topic
+    topic, group = Resource.TOPIC, Resource.GROUP
+    acls = [
+        Acl(relay, Operation.WRITE, Resource.TRANSACTIONAL_ID, settings.publishing_id),
+        Acl(relay, Operation.WRITE, Resource.TRANSACTIONAL_ID, settings.maintenance_id),
+        Acl(relay, Operation.WRITE, topic, events),
+        Acl(relay, Operation.READ, topic, events),
+        Acl(relay, Operation.DESCRIBE_CONFIGS, topic, events),
+        Acl(relay, Operation.WRITE, topic, log),
+        Acl(relay, Operation.READ, topic, log),
+        Acl(projectors, Operation.READ, topic, events),
+        Acl(projectors, Operation.READ, group, f"{settings.projectors_group}.", Pattern.PREFIXED),
+        Acl(principal(principals.events), Operation.READ, topic, events),
+    ]
+    for subscriber in map(principal, principals.subscribers):
+        own = subscriber.removeprefix(_KIND)
+        acls += [
+            Acl(subscriber, Operation.READ, topic, events),
+            # Groups of its own: its name, and what begins with its name and a point.
+            Acl(subscriber, Operation.READ, group, own),
+            Acl(subscriber, Operation.READ, group, f"{own}.", Pattern.PREFIXED),
+        ]
+    return acls

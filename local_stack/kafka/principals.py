@@ -1,0 +1,86 @@
+"""Who may connect to a local broker: its principals, and their passwords, made once and kept beside the data.
+
+Kafka learns them when the folder is formatted, and never again: so data that was formatted without them cannot be used.
+"""
+
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from local_stack.errors import LocalStackError
+from local_stack.private_file import read_or_make
+
+#: May do everything: the broker itself, and whoever sets it up.
+SUPERUSER: Final = "muster"
+MECHANISM: Final = "SCRAM-SHA-512"
+PASSWORDS_FILE: Final = "passwords.json"
+PASSWORD_BYTES = 32
+
+# Whoever is not a superuser may do what an ACL allows, and nothing else. The controller asks for a password too: it
+# takes commands.
+SECURE_PROPERTIES: Final = """\
+sasl.enabled.mechanisms={mechanism}
+sasl.mechanism.inter.broker.protocol={mechanism}
+sasl.mechanism.controller.protocol={mechanism}
+listener.name.sasl_plaintext.{listener}.sasl.jaas.config={login} username="{user}" password="{password}";
+listener.name.controller.{listener}.sasl.jaas.config={login} username="{user}" password="{password}";
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+allow.everyone.if.no.acl.found=false
+super.users=User:{user}
+"""
+LOGIN: Final = "org.apache.kafka.common.security.scram.ScramLoginModule required"
+
+
+def passwords_of(folder: Path, names: Sequence[str]) -> dict[str, str]:
+    """Return the password of the superuser and of each of these names; make them where nothing is there yet.
+
+    Raises:
+        LocalStackError: the data in the folder was made without one of them.
+    """
+    wanted = (SUPERUSER, *names)
+    file = folder / PASSWORDS_FILE
+    if file.exists() or not (folder / "data" / "meta.properties").exists():
+        known: dict[str, str] = json.loads(read_or_make(file, lambda: _make(wanted)))
+        if known.keys() >= set(wanted):
+            return known
+    raise LocalStackError(
+        f"The Kafka data in {folder} is of an earlier version, whose broker does not ask for the passwords of today: "
+        "`muster reset` (or `make reset`) deletes it, and the next start makes a new stack."
+    )
+
+
+def secure_properties(passwords: Mapping[str, str]) -> str:
+    """Return the broker's configuration that lets nobody in without one of the passwords."""
+    return SECURE_PROPERTIES.format(
+        mechanism=MECHANISM,
+        listener=MECHANISM.lower(),
+        login=LOGIN,
+        user=SUPERUSER,
+        password=passwords[SUPERUSER],
+    )
+
+
+def client_properties(bootstrap_servers: str, passwords: Mapping[str, str]) -> str:
+    """Return the file that Kafka's own tools take to connect as the superuser (`--command-config`)."""
+    return (
+        f"bootstrap.servers={bootstrap_servers}\n"
+        "security.protocol=SASL_PLAINTEXT\n"
+        f"sasl.mechanism={MECHANISM}\n"
+        f'sasl.jaas.config={LOGIN} username="{SUPERUSER}" password="{passwords[SUPERUSER]}";\n'
+    )
+
+
+def credentials(passwords: Mapping[str, str]) -> list[str]:
+    """Return the arguments that make Kafka's formatting tool write down how to check each password."""
+    return [
+        argument
+        for name, password in passwords.items()
+        for argument in ("--add-scram", f"{MECHANISM}=[name={name},password={password}]")
+    ]
+
+
+def _make(names: Sequence[str]) -> str:
+    # The formatting tool cuts its arguments at commas, which these have not.
+    return json.dumps({name: secrets.token_urlsafe(PASSWORD_BYTES) for name in names}, indent=2) + "\n"
