@@ -157,13 +157,15 @@ async def test_a_table_that_stays_locked_is_503_to_every_command(
 
 async def test_commands_in_flight_are_answered_within_five_seconds_while_the_server_is_frozen() -> None:
     async with private_postgres(migrate) as (server, address), serving(create_app(make_settings(address))) as api:
+        frozen = asyncio.Event()
         sending = [
-            asyncio.create_task(first_refusal(api, case, f"{number}-{copy}"))
-            for copy in range(3)
+            asyncio.create_task(first_refusal(api, case, f"{number}-{copy}", frozen))
+            for copy in range(2)
             for number, case in enumerate(SINGLE)
         ]
-        assert not (await asyncio.wait(sending, timeout=1))[0]
+        await asyncio.wait(sending, timeout=1)
         server.pause()
+        frozen.set()
         began = time.monotonic()
         try:
             answers = await asyncio.gather(*sending)
@@ -175,12 +177,12 @@ async def test_commands_in_flight_are_answered_within_five_seconds_while_the_ser
     assert took < FROZEN_SECONDS
 
 
-async def first_refusal(api: httpx.AsyncClient, case: Case, name: str) -> httpx.Response:
-    """Send a command for one new user after the other."""
+async def first_refusal(api: httpx.AsyncClient, case: Case, name: str, frozen: asyncio.Event) -> httpx.Response:
+    """Send a command for one new user after the other, until the server is frozen; a busy machine may refuse before."""
     for number in count():
         answer = await api.post("/users", json=registration(f"{name}-{number}"))
         if answer.status_code < 300:
             answer = await case.send(api, answer.json())
-        if answer.status_code >= 300:
+        if answer.status_code >= 300 and frozen.is_set():
             return answer
     raise AssertionError("endless")
