@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from chassis.lifecycle import run_until_stopped
+from chassis.postgres.roles import OPERATOR
 from chassis.telemetry import configure_logging
 from projectors.app import open_database, serve
 from projectors.consumer import parking
@@ -15,6 +16,7 @@ from projectors.operations import rebuild as rebuilding
 from projectors.operations.rebuild import Rebuild
 from projectors.settings import ProjectorSettings
 from read_model import generations
+from tests.databases import as_role
 from tests.forks import Fork
 
 
@@ -65,7 +67,8 @@ def rebuild(settings: ProjectorSettings, name: str, point: str, count: int) -> N
     die_at(point, count)
 
     async def main(stopping: asyncio.Event) -> int:
-        async with open_database(settings.query_database, application="victim") as database:
+        operator = as_role(settings.query_database, OPERATOR)
+        async with open_database(operator, application="victim") as database:
             await Rebuild(settings, database, name, stopping, lambda _: None).run(pause_before_switch=False)
         return 0
 
