@@ -62,6 +62,10 @@ test-browser: $(VENV)/.dev $(VENV)/.browser $(if $(CHROMIUM),,$(VENV)/browser/ch
 plans: $(VENV)/.dev ## Ask PostgreSQL how many rows each combination of filters and sort reads among a million users
 	@PLAN_USERS=1000000 $(BIN)/python -m pytest -q -s tests/integration/query_api/users/test_plans.py $(ARGS)
 
+.PHONY: test-issuer
+test-issuer: $(VENV)/.dev ## Have a Keycloak issue tokens, change its keys and go away (fetches 177 MB once)
+	@$(BIN)/python -m pytest -q -s tests/integration/access/issuer/keycloak_issues.py $(ARGS)
+
 .PHONY: storm
 storm: $(VENV)/.dev ## Kill relays, PostgreSQL and the broker a thousand times and count what a consumer misses
 	@$(BIN)/python -m tests.integration.outbox.relay.storm $(ARGS)
