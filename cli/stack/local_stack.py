@@ -279,7 +279,8 @@ class LocalStack:
         told = settings_of(part, self.settings)
         if part == "topics":
             return told
-        principal = KAFKA_PRINCIPALS.get(part)
+        # A rebuild reads the topic as the projectors do.
+        principal = KAFKA_PRINCIPALS.get("projectors" if part == "rebuild" else part)
         return kafka_settings_of(told, self.kafka.client_settings(principal) if principal else {})
 
     def _entry(self, child: Child, port: int, url: str | None, settings: Mapping[str, str]) -> ProcessEntry | None:
