@@ -21,6 +21,7 @@ from benchmarks.running.cores import ALL_CORES, OTHER_CORES, pin
 from benchmarks.running.plan import Plan
 from benchmarks.running.profiles import recording
 from chassis.kafka.client import admin, ensure_topics
+from chassis.postgres.roles import ROLES
 from chassis.settings import Kafka, PostgresAddress, Settings, Topics
 from cli.stack.local_stack import muster
 from cli.stack.settings import COMMAND_DATABASE, QUERY_DATABASE, Ports, process_environment, stack_settings
@@ -218,8 +219,13 @@ async def open_servers(
 
 
 def open_settings(folder: Path, ports: Ports, postgres: ServerAddress) -> dict[str, str]:
-    """Return a stack's settings with access off: the references that we measure against ask nobody for a token."""
-    settings = stack_settings(folder, ports, postgres)
+    """Return a stack's settings with access off: the references that we measure against ask nobody for a token.
+
+    All processes are one user of PostgreSQL, as the references are: this server has no roles.
+    """
+    of_roles = tuple(f"{prefix}_POSTGRES_{part}" for prefix, _ in ROLES.values() for part in ("USER", "PASSWORD"))
+    made = stack_settings(folder, ports, postgres)
+    settings = {name: value for name, value in made.items() if name not in of_roles}
     closed = {name: "" for name in settings if name.startswith("AUTH_")}
     return {**settings, **closed, "AUTH_DISABLED": "true"}
 
