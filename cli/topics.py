@@ -24,9 +24,7 @@ def _who(does: str) -> object:
 
 def topics(  # noqa: PLR0913 - each is an option of the command
     *,
-    acls: Annotated[
-        bool, typer.Option("--acls", help="Let those named below, and nobody else, use the topics.")
-    ] = False,
+    acls: Annotated[bool, typer.Option("--acls", help="Give those named below the rights they need.")] = False,
     relay: Annotated[str, _who("publishes")] = "",
     projectors: Annotated[str, _who("keeps the read tables")] = "",
     events: Annotated[str, _who("serves the events over HTTP")] = "",

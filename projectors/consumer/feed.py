@@ -102,20 +102,19 @@ class Feed:
             return FeedState.TOPIC_GONE, why_gone(self.topic)
         apart = time.monotonic() - self.assignment.apart_since
         if not self.assignment.joined and apart > SESSION_TIMEOUT_MS / 1000:
-            return FeedState.UNASSIGNED, f"it has had no assignment for {apart:.0f} s: see whether Kafka answers"
+            alone = f"it has had no assignment for {apart:.0f} s: see whether Kafka answers"
+            return FeedState.UNASSIGNED, self._refused or alone
         if self.is_spare and self.unfed:
             return FeedState.UNASSIGNED, why_unfed(self.unfed)
         return FeedState.FED, ""
 
     def why_not_ready(self) -> str | None:
         """None once this member has its partitions, or is a spare, and is not far behind; later lag is no reason."""
-        if self._refused is not None and not self.assignment.joined:
-            return self._refused
         state, reason = self.state()
         if state is not FeedState.FED:
             return f"is {state}: {reason}"
         if not self.assignment.joined and not self._ready:
-            return "has no assignment yet"
+            return self._refused or "has no assignment yet"
         if self.assignment.unplaced and not self._ready:
             return "has not read its checkpoints yet"
         limit = self._settings.ready_lag_records
@@ -155,8 +154,8 @@ class Feed:
             await self._turn_until_stopped(consumer)
         except KAFKA_ERRORS as error:
             # One line an outage, whatever its errors say from try to try.
-            why = self._explain(error)
-            self._outage.failed(self._outage.reason or why)
+            said = self._explain(error)
+            self._outage.failed(said if self._refused else self._outage.reason or said)
         finally:
             joined = self.assignment.joined
             await self._discard(subscription)
