@@ -36,6 +36,8 @@ PORTS = {
     "relay": "RELAY_HTTP",
     "projectors": "PROJECTORS_HTTP",
 }
+#: The same for their inner ports, where they have one of its own.
+INNER_PORTS = {"command-api": "COMMAND_API_OPS", "query-api": "QUERY_API_OPS"}
 NOWHERE = "1"  # a port on which nobody listens
 
 
@@ -49,6 +51,7 @@ class Composed:
     servers: Servers
     secrets: Path
     running: dict[str, tuple[asyncio.subprocess.Process, int]] = field(default_factory=dict)
+    inner: dict[str, int] = field(default_factory=lambda: {name: free_port() for name in INNER_PORTS})
 
     def environment(self, name: str, port: int = 0) -> dict[str, str]:
         """What the container is told, with this machine's addresses in place of the containers' network."""
@@ -56,13 +59,16 @@ class Composed:
         here = {
             "POSTGRES_SERVER": self.servers.postgres.host,
             "POSTGRES_PORT": str(self.servers.postgres.port),
-            **self.servers.kafka,
             **auth(),
         }
         told |= {variable: value for variable, value in here.items() if variable in told}
+        if "KAFKA_BOOTSTRAP_SERVERS" in told:
+            told |= self.servers.kafka
         if port:
-            told |= {f"{each}_PORT": NOWHERE for each in PORTS.values()}
+            told |= {f"{each}_PORT": NOWHERE for each in (*PORTS.values(), *INNER_PORTS.values())}
             told |= {f"{PORTS[name]}_PORT": str(port), f"{PORTS[name]}_HOST": LOCALHOST}
+        if port and name in INNER_PORTS:
+            told |= {f"{INNER_PORTS[name]}_PORT": str(self.inner[name]), f"{INNER_PORTS[name]}_HOST": LOCALHOST}
         path = f"{self.programs}:{os.environ['PATH']}"
         return clean_environment() | told | {"PATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
 
