@@ -138,10 +138,11 @@ class Publisher:
         async with self._within(TRANSACTION_SECONDS):
             await self._failpoint("before_begin")
             await self._producer.begin_transaction()
-            async with asyncio.TaskGroup() as sending:
-                sending.create_task(self._send_record(record))
-                for partition, batches in prepared:
-                    sending.create_task(self._send(partition, batches))
+            sending = [self._send_record(record), *(self._send(partition, batches) for partition, batches in prepared)]
+            # All are heard: after a refused record, aiokafka says of the others only that they come too late.
+            errors = [one for one in await asyncio.gather(*sending, return_exceptions=True) if one is not None]
+            if errors:
+                raise BaseExceptionGroup("not sent", errors)
             await self._failpoint("before_commit")
             if settled is not None:
                 await settled.wait()
