@@ -297,6 +297,13 @@ class Http(Logging):
             raise ValueError("must name each origin: with * every page in the world could call")
         return value
 
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _names_hosts(cls, value: str) -> str:
+        if "*" in split_list(value):
+            raise ValueError("must name each host, or all below one as *.example.com; leave it out to answer to any")
+        return value
+
     @property
     def cors_origins(self) -> list[str]:
         """The origins; none means CORS is closed."""

@@ -11,6 +11,8 @@ from command_api.users.commands import ChangeCommand, ChangePassword, ChangeProf
 
 #: Changes any user.
 WRITE: Final = "users:write"
+#: What a user may write of its profile; of the attributes, those that AUTH_SELF_ATTRIBUTES names.
+_OWN_MEMBERS: Final = frozenset({"display_name", "attributes"})
 #: Gives a user another password without knowing the current one.
 SET_PASSWORD: Final = "credentials:set"  # noqa: S105 - a scope's name
 
@@ -50,9 +52,25 @@ def refuse_beyond(access: Access, command: ChangeCommand | EraseUser, own_attrib
             return
 
 
+def refuse_as_sent(path: str, access: Access, document: object) -> None:
+    """Return where the caller may ask for the members of this body, whatever is wrong with their values.
+
+    Raises:
+        Problem: 403, which names the scope that is missing.
+    """
+    sent = document if isinstance(document, dict) else {}
+    if path.endswith("/password") and "current_password" not in sent and not access.may(SET_PASSWORD):
+        raise forbidden("a reset, without current_password, needs a scope of its own", scope=SET_PASSWORD)
+    if path.endswith("/profile") and access.own_only and not _OWN_MEMBERS.issuperset(sent):
+        named = " and ".join(sorted(_OWN_MEMBERS))
+        raise forbidden(f"a token with self writes {named} of its profile, and nothing else", scope=WRITE)
+    if path.endswith("/profile") and access.own_only and sent.get("attributes", {}) is None:
+        raise forbidden("a token with self writes no other attributes than AUTH_SELF_ATTRIBUTES names", scope=WRITE)
+
+
 def _is_own(patch: ChangeProfile, own_attributes: frozenset[str]) -> bool:
     sent = patch.model_fields_set
-    if not sent <= {"display_name", "attributes"}:
+    if not sent <= _OWN_MEMBERS:
         return False  # a field that came later is not a user's own before somebody says so here
     if "attributes" not in sent:
         return True

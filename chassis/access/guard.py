@@ -18,7 +18,7 @@ from chassis.access.problems import forbidden
 from chassis.access.rates import RateLimits
 from chassis.access.rules import AccessTable, Rule
 from chassis.http.middleware import ROUTE
-from chassis.http.problems import MALFORMED, NOT_FOUND, Problem
+from chassis.http.problems import MALFORMED, METHOD_NOT_ALLOWED, NOT_FOUND, Problem
 
 _KEY: Final = "muster.access"
 
@@ -83,11 +83,13 @@ class Guard:
         """Serve one connection.
 
         Raises:
-            Problem: 401, 403, 429; 400 where Authorization comes twice; 404 for a path that only looks like a route's.
+            Problem: 401, 403, 429; 400 where Authorization comes twice; 404, 405: a path only looks like a route's.
         """
         if scope["type"] == "http" and scope["path"].endswith("\n"):
             # The framework's patterns end in `$`, which a line's end passes: behind us it would be a route.
             raise Problem(NOT_FOUND, NOT_FOUND.meaning)
+        if scope["type"] == "http" and (methods := self._table.other_methods(scope["method"], scope["path"])):
+            raise Problem(METHOD_NOT_ALLOWED, METHOD_NOT_ALLOWED.meaning, headers={"Allow": ", ".join(methods)})
         rule = self._table.find(scope["method"], scope["path"]) if scope["type"] == "http" else None
         if rule is not None:
             scope[ROUTE] = rule.path

@@ -7,9 +7,9 @@ names are answered, and a command from a foreign page is refused.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from typing import Final
-from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -26,6 +26,8 @@ MISDIRECTED: Final = ProblemType(
 )
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _ANY_BELOW: Final = "*."
+#: RFC 9110, section 7.2: a name or an address, and a port; nobody's credentials, no path.
+_HOST: Final = re.compile(r"(?P<name>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?")
 
 
 class Hosts:
@@ -83,10 +85,8 @@ class OwnPages:
 
 def host_of(header: str) -> str:
     """The name in a Host header, without its port, in lower case; empty where there is none that can be read."""
-    try:
-        return urlsplit(f"//{header}").hostname or ""
-    except ValueError:
-        return ""
+    found = _HOST.fullmatch(header)
+    return found["name"].lower() if found else ""
 
 
 def _header(scope: Scope, name: bytes) -> str:

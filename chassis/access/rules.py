@@ -83,11 +83,21 @@ class AccessTable:
 
     def find(self, method: str, path: str) -> Rule | None:
         """The rule of a request, None where no route has this method and path, or a public one has."""
-        method = "GET" if method == "HEAD" else method
-        if method not in self._methods_of.get(path, {method}):
-            return None
+        return None if self.other_methods(method, path) else self._fitting(method, path)
+
+    def other_methods(self, method: str, path: str) -> list[str]:
+        """The methods of a path without a variable part that does not take this one, but fits a template that does.
+
+        The framework would take what is in the template's place, such as `import`, for an id.
+        """
+        found = self._methods_of.get(path)
+        if not found or ("GET" if method == "HEAD" else method) in found or self._fitting(method, path) is None:
+            return []
+        return sorted(found)
+
+    def _fitting(self, method: str, path: str) -> Rule | None:
         parts = path.split("/")
-        for template, rule in self._candidates.get((method, len(parts)), ()):
+        for template, rule in self._candidates.get(("GET" if method == "HEAD" else method, len(parts)), ()):
             if all(ours == theirs or (ours[:1] == _OPENING and theirs) for ours, theirs in zip(template, parts)):  # noqa: B905 - of one length
                 return rule
         return None

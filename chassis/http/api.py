@@ -25,7 +25,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Scope
 
 from chassis import __version__
-from chassis.access.guard import access_of
+from chassis.access.guard import Access, access_of
 from chassis.http.health import Health, HealthFirst, public_routes
 from chassis.http.middleware import BodyLimit, Cors, LastResort, RequestContext, SingleHeaders
 from chassis.http.negotiation import accepts, require_media_type
@@ -75,6 +75,9 @@ class StrictRoute(APIRoute):
     #: The media type of the answer, which Accept must allow.
     produces: str = "application/json"
 
+    def judge(self, access: Access, document: Any) -> None:
+        """Refuse what the caller may not ask for, by the JSON body as it came, ahead of what else is wrong with it."""
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """FastAPI's handler behind the checks."""
         handler = super().get_route_handler()
@@ -86,7 +89,7 @@ class StrictRoute(APIRoute):
         body_required = self.body_field is not None and self.body_field.field_info.is_required()
 
         async def strict(request: Request) -> Response:
-            access_of(request.scope)  # a way past the guard, whatever it were, ends here
+            access = access_of(request.scope)  # a way past the guard, whatever it were, ends here
             accepts(request, self.produces)
             refuse_unknown_parameters(request, known=known, repeatable=repeatable)
             if media_types:
@@ -95,7 +98,7 @@ class StrictRoute(APIRoute):
                 # Here, because FastAPI turns whatever goes wrong while it reads a body, too large included, into a 400.
                 body = await read_body(request)
                 if body:
-                    read_json_body(body)
+                    self.judge(access, read_json_body(body))
             return await handler(request)
 
         return strict

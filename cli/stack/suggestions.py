@@ -22,8 +22,8 @@ def suggestions(folder: Path, settings: Mapping[str, str], only: frozenset[str])
     if only != ALL_PARTS:
         variables = shlex.quote(str(folder / stack_file.ENVIRONMENT_FILE))
         return [("run a process of your own against it", f"(set -a; . {variables}; {_muster('serve', 'command')})")]
-    elsewhere = folder != default_folder().absolute()
-    here = f"{FOLDER_VARIABLE}={shlex.quote(str(folder))} " if elsewhere else ""
+    # Another terminal may be in another folder, and a checkout's `.local` is another one there.
+    here = "" if folder == default_folder() else f"{FOLDER_VARIABLE}={shlex.quote(str(folder))} "
     demo = "make demo" if Path("Makefile").exists() else _muster("demo")
     command, query = (f"http://{LOCALHOST}:{settings[f'{api}_API_PORT']}" for api in ("COMMAND", "QUERY"))
     token, bearer, sends = _token(folder, settings, here)

@@ -11,9 +11,10 @@ from uuid import UUID
 from fastapi import APIRouter, Body, Path, Response
 from fastapi.routing import APIRoute
 
+from chassis.access.guard import Access
 from chassis.http.api import StrictRoute
 from chassis.http.problems import ProblemType
-from command_api.access import refuse_beyond
+from command_api.access import refuse_as_sent, refuse_beyond
 from command_api.http.dependencies import Context, Handlers
 from command_api.http.openapi import EXAMPLE_ID, empty_response, request, responses, user_response
 from command_api.idempotency.replay import CommandAnswer
@@ -43,7 +44,15 @@ from command_api.users.context import CommandContext
 from events.user_events import PublicUser
 
 
-class MergePatchRoute(StrictRoute):
+class UserRoute(StrictRoute):
+    """A route of users; what a body asks for beyond its token is told before what else is wrong with it."""
+
+    def judge(self, access: Access, document: Any) -> None:
+        """Refuse members that the caller may not send."""
+        refuse_as_sent(self.path, access, document)
+
+
+class MergePatchRoute(UserRoute):
     """A route that takes a merge patch, under its own media type or as plain JSON."""
 
     media_types = ("application/merge-patch+json", "application/json")
@@ -52,7 +61,7 @@ class MergePatchRoute(StrictRoute):
 PASSWORD_EXAMPLE: Final = "correct horse battery staple"  # noqa: S105 - an example
 UserId = Annotated[UUID, Path(alias="id", description="The user's id.", examples=[EXAMPLE_ID])]
 
-router: Final = APIRouter(route_class=StrictRoute, tags=["users"])
+router: Final = APIRouter(route_class=UserRoute, tags=["users"])
 patches: Final = APIRouter(route_class=MergePatchRoute, tags=["users"])
 
 
