@@ -234,6 +234,8 @@ def _document(lag: GenerationLag) -> dict[str, Any]:
         "generation": lag.number,
         "status": lag.status,
         "shape": lag.shape,
+        "state": lag.state,
+        "reason": lag.reason,
         "records_behind": lag.records,
         "seen_until": lag.seen_until,
     }

@@ -13,9 +13,9 @@ from tests.acceptance.stack import Stack, clean_environment, run_muster
     [
         (["serve", "command"], ["COMMAND_POSTGRES_USER", "COMMAND_POSTGRES_DB", "IDEMPOTENCY_SECRET"]),
         (["serve", "query"], ["QUERY_POSTGRES_USER", "QUERY_POSTGRES_DB", "CURSOR_KEYS"]),
-        (["relay"], ["COMMAND_POSTGRES_PASSWORD", "KAFKA_BOOTSTRAP_SERVERS"]),
+        (["relay"], ["RELAY_POSTGRES_PASSWORD (or COMMAND_POSTGRES_PASSWORD, ", "KAFKA_BOOTSTRAP_SERVERS"]),
         (["project"], ["QUERY_POSTGRES_SERVER", "KAFKA_BOOTSTRAP_SERVERS"]),
-        (["migrate", "all"], ["COMMAND_POSTGRES_USER"]),
+        (["migrate", "all"], ["OWNER_POSTGRES_USER (or COMMAND_POSTGRES_USER, "]),
         (["topics"], ["KAFKA_BOOTSTRAP_SERVERS"]),
     ],
     ids=" ".join,

@@ -35,7 +35,7 @@ from pathlib import Path
 from local_stack.ports import free_port
 from local_stack.processes.child import until_ended
 from local_stack.processes.http_process import HttpProcess
-from local_stack.processes.preloaded import ForkedProcess, Program
+from local_stack.processes.preloaded import ForkedProcess, Preloaded, Program
 from tests.integration.local_stack.processes.test_preloaded import ENTRY, ENVIRONMENT, PROGRAM, copied
 from tests.integration.local_stack.processes.test_preloaded import preloaded_with, said
 
@@ -96,8 +96,8 @@ async def test_a_copy_has_a_session_an_environment_and_a_name_of_its_own(folder:
     words, session, line, name, mark, code = await run(
         folder,
         """
-        os.environ["MUSTER_TEST_MARK"] = "kept"
-        preloaded = preloaded_with(folder)
+        marked = {**ENVIRONMENT, "MUSTER_TEST_MARK": "kept"}
+        preloaded = Preloaded(PROGRAM, marked, folder, folder / "imports.log")
         await preloaded.start()
         copy = await copied(preloaded, folder / "one.log", "stay", "with spaces")
         words, process = await said(folder / "one.log"), psutil.Process(copy.pid)

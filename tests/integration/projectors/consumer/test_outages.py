@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 from structlog.testing import capture_logs
 
-from chassis.postgres.database import Database
+from chassis.postgres.database import Database, session
 from chassis.settings import Kafka
 from chassis.telemetry import Repeats
 from events.user_events import UserRegistered
@@ -24,7 +24,7 @@ from projectors.consumer import loop
 from projectors.operations import parked
 from projectors.projections.catalogue import PROJECTIONS
 from projectors.settings import ProjectorSettings
-from tests.conftest import make_topics
+from tests.conftest import address_on, make_topics
 from tests.databases import prepare_query
 from tests.integration.projectors.conftest import make_settings, running
 from tests.integration.projectors.equality import positions, tables_equal_the_fold
@@ -117,7 +117,10 @@ async def test_starts_while_both_servers_are_down_and_is_ready_once_they_are_up(
         await private.users_reach(3, within=10)
 
 
-async def test_a_broker_that_is_killed_and_comes_back_costs_delay_and_a_line_an_outage_only(private: Private) -> None:
+async def test_a_broker_that_is_killed_and_comes_back_costs_delay_and_a_line_an_outage_only(
+    private: Private, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "BROKER_SILENCE_SECONDS", 5.0)
     heard = Heard()
     heard.addFilter(Repeats())
     logging.getLogger().addHandler(heard)
@@ -196,7 +199,7 @@ async def test_servers_killed_while_everything_is_read_leave_tables_equal_to_the
 
 
 async def test_what_postgresql_loses_in_a_crash_is_read_from_the_topic_again(private: Private) -> None:
-    async with private.database() as database, database.connection() as connection:
+    async with session(address_on(private.postgres.address, "postgres"), application="tests") as connection:
         # The log is not written by itself any more: what is committed from now on is lost.
         await connection.execute("ALTER SYSTEM SET wal_writer_delay = '10s'")
         await connection.execute("ALTER SYSTEM SET wal_writer_flush_after = '1GB'")

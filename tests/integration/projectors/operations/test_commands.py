@@ -254,13 +254,20 @@ async def test_a_database_that_is_not_migrated_is_said_with_the_remedy(
     assert "`muster migrate all`" in ended.err
 
 
-@pytest.mark.parametrize(
-    "arguments", [("rebuild", "users"), ("rebuild", "status"), ("lag",)], ids=["rebuild", "rebuild status", "lag"]
-)
-async def test_a_topic_that_is_not_there_is_said_with_the_remedy_and_nothing_is_built(
-    variables: dict[str, str], database: Database, arguments: tuple[str, ...]
+@pytest.mark.parametrize("arguments", [("rebuild", "status"), ("lag",)], ids=" ".join)
+async def test_a_topic_that_is_not_there_is_told_of_each_generation(
+    variables: dict[str, str], arguments: tuple[str, ...]
 ) -> None:
-    ended = await muster({**variables, "EVENTS_TOPIC": "nothing"}, *arguments)
+    ended = await muster({**variables, "EVENTS_TOPIC": "nothing"}, *arguments, "--json")
+    shown = json.loads(ended.out)
+    generations = shown if isinstance(shown, list) else shown["projections"]
+    assert {generation["state"] for generation in generations} == {"topic-gone"}
+
+
+async def test_a_topic_that_is_not_there_is_said_with_the_remedy_and_nothing_is_built(
+    variables: dict[str, str], database: Database
+) -> None:
+    ended = await muster({**variables, "EVENTS_TOPIC": "nothing"}, "rebuild", "users")
     assert (ended.code, ended.out) == (1, "")
     assert len(ended.err.strip().splitlines()) == 1, ended.err
     assert "`muster topics`" in ended.err

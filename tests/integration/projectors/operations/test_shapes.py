@@ -10,7 +10,9 @@ from sqlalchemy import Column, Text
 
 from chassis.http.health import NotReadyError
 from chassis.identifiers import new_id
-from chassis.postgres.database import Connection, Database
+from chassis.postgres.database import Connection, Database, session
+from chassis.postgres.roles import OWNER
+from chassis.settings import PostgresAddress
 from events.user_events import PublicUser, UserErased, UserProfileChanged
 from projectors.decoding.records import DecodedEvent
 from projectors.fleet import Fleet
@@ -23,6 +25,7 @@ from projectors.settings import ProjectorSettings
 from read_model import generations
 from read_model.catalogue import SCHEMAS
 from read_model.timeline import TimelineTables, timeline_tables
+from tests.databases import as_role
 from tests.integration.projectors.conftest import running
 from tests.integration.projectors.stream import Publisher, new_user, record
 from tests.waiting import until
@@ -224,8 +227,8 @@ async def test_a_retired_generation_of_another_shape_leaves_none_of_the_tables_t
         assert await tables_like(connection, "users%") == ["users_g1", "users_g1_erased"]
 
 
-async def test_going_back_to_before_generations_leaves_none_of_their_tables(database: Database) -> None:
-    async with database.connection() as connection:
+async def test_going_back_to_before_generations_leaves_none_of_their_tables(query_database: PostgresAddress) -> None:
+    async with session(as_role(query_database, OWNER), application="tests") as connection:
         await add_foreign_tables(connection)
         await connection.execute("DROP TABLE timeline_g10")
         await generations.drop_all(connection)
