@@ -47,7 +47,7 @@ def rights(principals: Principals, settings: TopicsSettings) -> list[Acl]:
     """Return every right, the relay's first.
 
     Raises:
-        ValueError: a name names nobody, or everybody.
+        ValueError: a name names nobody, or everybody, or a subscriber's groups would be the projectors'.
     """
     relay, projectors = principal(principals.relay), principal(principals.projectors)
     events, log = settings.events_topic, settings.relay_topic
@@ -66,6 +66,8 @@ def rights(principals: Principals, settings: TopicsSettings) -> list[Acl]:
     ]
     for subscriber in map(principal, principals.subscribers):
         own = subscriber.removeprefix(_KIND)
+        if f"{settings.projectors_group}.".startswith(f"{own}.") or own.startswith(f"{settings.projectors_group}."):
+            raise ValueError(f"{own!r} as a subscriber would have the projectors' groups (PROJECTORS_GROUP): rename it")
         acls += [
             Acl(subscriber, Operation.READ, topic, events),
             # Groups of its own: its name, and what begins with its name and a point.

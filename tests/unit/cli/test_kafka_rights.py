@@ -17,6 +17,12 @@ def test_everybody_and_nobody_are_no_principals(name: str) -> None:
         rights(Principals(relay=name, projectors="p", events="e"), SETTINGS)
 
 
+@pytest.mark.parametrize("name", ["staff", "User:staff", "staff.users"])
+def test_no_subscriber_is_given_the_projectors_groups(name: str) -> None:
+    with pytest.raises(ValueError, match="PROJECTORS_GROUP"):
+        rights(Principals(relay="r", projectors="p", events="e", subscribers=[name]), SETTINGS)
+
+
 def test_rights_follow_the_settings() -> None:
     given = {str(acl) for acl in rights(Principals(relay="CN=r", projectors="User:p", events="v"), SETTINGS)}
 
