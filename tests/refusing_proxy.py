@@ -50,15 +50,25 @@ class RefusingProxy:
             yield self
         finally:
             server.close()
-            for pair in self._pairs:
-                pair.cancel()
-            await asyncio.gather(*self._pairs, return_exceptions=True)
+            # Whoever was accepted just now has not begun yet; and transports that are aborted close in the next turn.
+            await asyncio.sleep(0)
+            while self._pairs:
+                pairs = list(self._pairs)
+                for pair in pairs:
+                    pair.cancel()
+                await asyncio.gather(*pairs, return_exceptions=True)
+                self._pairs.difference_update(pairs)
+            await asyncio.sleep(0)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._pairs.add(task)
-        there_reader, there_writer = await asyncio.open_connection(self.target.server, self.target.port)
+        try:
+            there_reader, there_writer = await asyncio.open_connection(self.target.server, self.target.port)
+        except BaseException:
+            writer.transport.abort()
+            raise
         back = asyncio.create_task(_pass_on(there_reader, writer))
         try:
             with suppress(OSError, asyncio.CancelledError):
@@ -66,10 +76,11 @@ class RefusingProxy:
                     there_writer.write(self._judged(data, reader))
                     await there_writer.drain()
         finally:
-            back.cancel()
-            await asyncio.gather(back, return_exceptions=True)
+            # Before anything is awaited, which may be cancelled.
             for end in (there_writer, writer):
                 end.transport.abort()
+            back.cancel()
+            await asyncio.gather(back, return_exceptions=True)
             self._pairs.discard(task)
 
     def _judged(self, data: bytes, connection: object) -> bytes:

@@ -71,8 +71,11 @@ class AccessTable:
         self._rules = tuple(rules)
         self._public = (*PUBLIC, *public)
         self._candidates: dict[tuple[str, int], list[tuple[list[str], Rule]]] = {}
-        #: Paths without a variable part are routes of their own, which no template of another method covers.
-        self._methods_of = {rule.path: {r.method for r in self._rules if r.path == rule.path} for rule in self._rules}
+        #: The methods of each path without a variable part that fits another rule's template as well.
+        self._methods_of: dict[str, set[str]] = {}
+        for rule in self._rules:
+            if _OPENING not in rule.path and any(_fits(other.path, rule.path) for other in self._rules):
+                self._methods_of.setdefault(rule.path, set()).add(rule.method)
         for rule in self._rules:
             parts = rule.path.split("/")
             self._candidates.setdefault((rule.method, len(parts)), []).append((parts, rule))
@@ -83,24 +86,21 @@ class AccessTable:
 
     def find(self, method: str, path: str) -> Rule | None:
         """The rule of a request, None where no route has this method and path, or a public one has."""
-        return None if self.other_methods(method, path) else self._fitting(method, path)
-
-    def other_methods(self, method: str, path: str) -> list[str]:
-        """The methods of a path without a variable part that does not take this one, but fits a template that does.
-
-        The framework would take what is in the template's place, such as `import`, for an id.
-        """
-        found = self._methods_of.get(path)
-        if not found or ("GET" if method == "HEAD" else method) in found or self._fitting(method, path) is None:
-            return []
-        return sorted(found)
-
-    def _fitting(self, method: str, path: str) -> Rule | None:
+        if self.other_methods(method, path):
+            return None
         parts = path.split("/")
         for template, rule in self._candidates.get(("GET" if method == "HEAD" else method, len(parts)), ()):
             if all(ours == theirs or (ours[:1] == _OPENING and theirs) for ours, theirs in zip(template, parts)):  # noqa: B905 - of one length
                 return rule
         return None
+
+    def other_methods(self, method: str, path: str) -> list[str]:
+        """The methods of a path such as `/users/import`, where this is none of them; none for all other paths.
+
+        The framework would take `import` for an id, in the place of a template that has this method.
+        """
+        found = self._methods_of.get(path)
+        return sorted(found) if found and ("GET" if method == "HEAD" else method) not in found else []
 
     def is_public(self, path: str) -> bool:
         """Whether anybody may read this path, or the paths of this template."""
@@ -117,3 +117,10 @@ class AccessTable:
             method = "GET" if named == "HEAD" else named
             if (method, path) not in ruled and not (method == "GET" and self.is_public(path)):
                 raise UncoveredRouteError(f"{method} {path} says nothing about access: add it to the access table")
+
+
+def _fits(template: str, path: str) -> bool:
+    """Whether a template with a variable part is that of the path, too."""
+    parts, given = template.split("/"), path.split("/")
+    fitting = len(parts) == len(given) and all(a == b or a[:1] == _OPENING for a, b in zip(parts, given, strict=True))
+    return fitting and _OPENING in template
