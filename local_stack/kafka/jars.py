@@ -164,8 +164,10 @@ def _download(jar: Jar, staging: Path, arrived: "_Arrived") -> Path:
     try:
         path: Path = context.create_dependency(jar.coordinate).artifact.resolve()
     except (requests.RequestException, RuntimeError) as error:
-        raise DownloadError(_unreachable(jar, error)) from error
-    return path
+        refusal = DownloadError(_unreachable(jar, error))
+    else:
+        return path
+    raise refusal  # without its cause, whose frames would keep the connection that jgo leaves open after a failure
 
 
 class _Arrived:
