@@ -17,7 +17,7 @@ _ID_BYTES = 16
 _MAX_VERSION = 2**63 - 1
 
 
-class InvalidTokenError(ValueError):
+class InvalidConsistencyTokenError(ValueError):
     """The text is no consistency token of ours."""
 
 
@@ -39,13 +39,13 @@ class ConsistencyToken:
         """Read a token.
 
         Raises:
-            InvalidTokenError: it is not one of ours.
+            InvalidConsistencyTokenError: it is not one of ours.
         """
         try:
             raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         except (binascii.Error, ValueError) as error:
-            raise InvalidTokenError("is not a consistency token") from error
+            raise InvalidConsistencyTokenError("is not a consistency token") from error
         version = int.from_bytes(raw[1 + _ID_BYTES :], "big")
         if len(raw) <= 1 + _ID_BYTES or raw[0] != _FORM or not 0 < version <= _MAX_VERSION:
-            raise InvalidTokenError("is not a consistency token")
+            raise InvalidConsistencyTokenError("is not a consistency token")
         return cls(UUID(bytes=raw[1 : 1 + _ID_BYTES]), version)

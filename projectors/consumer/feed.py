@@ -26,7 +26,7 @@ from projectors.consumer import metrics
 from projectors.consumer.assignment import Assignment
 from projectors.consumer.batches import BatchWriter
 from projectors.consumer.feed_settings import FeedSettings
-from projectors.consumer.loop import Loop, RefusedError
+from projectors.consumer.loop import FeedRefusedError, Loop
 from projectors.consumer.subscription import SESSION_TIMEOUT_MS, Subscription
 from projectors.consumer.writing import FIRST_RETRY_SECONDS, RETRY_CAP_SECONDS, ConsumerLostError, Writing
 from projectors.projections.projection import Projection
@@ -175,7 +175,7 @@ class Feed:
         try:
             await end_task(turning)
             await self._writing.finished()
-        except RefusedError:
+        except FeedRefusedError:
             self._log.info("feed.stands_still")
         except LOST as error:
             self._log.warning("feed.consumer_discarded", error=self._explain(error))

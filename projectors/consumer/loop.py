@@ -66,7 +66,7 @@ DOUBT_SECONDS: Final = (2.0, 60.0)
 SLICE_RECORDS: Final = 250
 
 
-class RefusedError(Exception):
+class FeedRefusedError(Exception):
     """The generation must not be fed any more."""
 
 
@@ -115,11 +115,11 @@ class Loop:
 
         Raises:
             KafkaError, OSError, TimeoutError, ConsumerLostError: another consumer is needed.
-            RefusedError: none is, ever.
+            FeedRefusedError: none is, ever.
         """
         while True:
             if self.generation.refusal is not None:
-                raise RefusedError(self.generation.refusal)
+                raise FeedRefusedError(self.generation.refusal)
             self._writing.pulse.beat()
             try:
                 await self._turn(consumer)

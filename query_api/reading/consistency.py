@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 from uuid import UUID
 
-from chassis.consistency import ConsistencyToken, InvalidTokenError
+from chassis.consistency import ConsistencyToken, InvalidConsistencyTokenError
 from chassis.http.api import malformed_header
 from chassis.http.problems import Problem
 from chassis.lifecycle import end_task, wait_for_event
@@ -83,7 +83,7 @@ def _wanted_versions(exchange: Exchange) -> WantedVersions:
     for text in texts:
         try:
             token = ConsistencyToken.decode(text)
-        except InvalidTokenError as error:
+        except InvalidConsistencyTokenError as error:
             detail = f"{error}; pass back what a command or a query answered"
             raise malformed_header("Consistency-Token", detail) from error
         if not exchange.access.sees(token.subject_id):

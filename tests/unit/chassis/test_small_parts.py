@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Column, Integer, MetaData, Table, Text, bindparam, insert, select
 
 from chassis.clock import rfc3339
-from chassis.consistency import ConsistencyToken, InvalidTokenError
+from chassis.consistency import ConsistencyToken, InvalidConsistencyTokenError
 from chassis.identifiers import new_id
 from chassis.lifecycle import Backoff, end_task, run_until_stopped
 from chassis.postgres.statements import compile_statement
@@ -47,14 +47,14 @@ def test_a_time_is_written_in_utc_with_microseconds_and_reads_back(time: datetim
 def test_no_text_breaks_the_token_reader(text: str) -> None:
     try:
         token = ConsistencyToken.decode(text)
-    except InvalidTokenError:
+    except InvalidConsistencyTokenError:
         return
     assert token.version > 0
 
 
 @pytest.mark.parametrize("text", ["", "AAAA", "=", "é", ConsistencyToken(UUID(int=1 << 77), 1).encode()[:-2]])
 def test_what_is_no_token_is_refused(text: str) -> None:
-    with pytest.raises(InvalidTokenError):
+    with pytest.raises(InvalidConsistencyTokenError):
         ConsistencyToken.decode(text)
 
 
