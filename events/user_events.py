@@ -2,7 +2,7 @@
 
 Every event carries the user's whole public state after the change, and the old values of what changed. So a projection
 of current state needs no read, and the newest event of a user is that user's current state. Nothing secret is public:
-no password, no hash.
+no password, no hash. A snapshot is no change: it says the present state once more, for a log that has lost it.
 
 A new event is a class here and a member of `ChangeEvent`; exhaustive matches find every place that forgot it.
 """
@@ -102,6 +102,12 @@ class UserReactivated(_ReasonedEvent):
     name: ClassVar[str] = "muster.user.reactivated"
 
 
+class UserSnapshot(UserEvent):
+    """The user's present state once more: nothing changed, and the version is that of the last change."""
+
+    name: ClassVar[str] = "muster.user.snapshot"
+
+
 @dataclass(frozen=True, slots=True)
 class UserErased:
     """The person was erased: their id and the version the erasure took. Published as a tombstone, without a value."""
@@ -111,7 +117,7 @@ class UserErased:
     version: int
 
 
-#: Every event that carries a user.
+#: Every event that a change of a user leads to, and that carries the user.
 ChangeEvent = (
     UserRegistered
     | UserEmailChanged
@@ -122,11 +128,11 @@ ChangeEvent = (
     | UserDeactivated
     | UserReactivated
 )
-#: Every event.
+#: Every event that a change leads to.
 Event = ChangeEvent | UserErased
 
-USER_EVENTS: Final = Catalogue[ChangeEvent, UserErased](
-    subject="user", source="/muster/users", classes=get_args(ChangeEvent), tombstone=UserErased
+USER_EVENTS: Final = Catalogue[ChangeEvent | UserSnapshot, UserErased](
+    subject="user", source="/muster/users", classes=(*get_args(ChangeEvent), UserSnapshot), tombstone=UserErased
 )
 
 

@@ -77,14 +77,15 @@ def _object(properties: Json, *, optional: tuple[str, ...] = (), description: st
     return {**schema, "description": description} if description else schema
 
 
-def _list_of(name: str) -> Json:
-    return {"type": "array", "items": {"$ref": f"#/components/schemas/{name}"}}
+def _list_of(*names: str) -> Json:
+    items = [{"$ref": f"#/components/schemas/{name}"} for name in names]
+    return {"type": "array", "items": items[0] if len(items) == 1 else {"anyOf": items}}
 
 
-def _page_of(name: str) -> Json:
+def _page_of(*names: str) -> Json:
     return _object(
         {
-            "data": _list_of(name),
+            "data": _list_of(*names),
             "next_cursor": {"type": ["string", "null"], "description": "Pass it as `cursor`; null on the last page."},
             "has_more": {"type": "boolean"},
         }
@@ -133,8 +134,16 @@ _COMPONENT_SCHEMAS: Final[Json] = {
             "applied_at": _TIME_OR_NULL,
         }
     ),
+    "TimelineGap": _object(
+        {
+            "event": {"type": "string", "const": "gap"},
+            "from_version": {"type": "integer", "minimum": 1},
+            "to_version": {"type": "integer", "minimum": 1},
+        },
+        description="The changes that led to these versions are not known any more.",
+    ),
     "Change": _object({"from": {"description": "The value before."}, "to": {"description": "The value after."}}),
-    "TimelinePage": _page_of("TimelineEntry"),
+    "TimelinePage": _page_of("TimelineEntry", "TimelineGap"),
     "SignupsDay": _object(
         {
             "day": {"type": "string", "format": "date"},

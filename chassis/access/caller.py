@@ -68,6 +68,19 @@ def encode_actor(subject: str) -> str:
     """
     if not subject or _RESERVED.fullmatch(subject):
         raise InvalidActorError("is empty or reserved")
+    return _encode(subject)
+
+
+def cli_actor(system_user: str) -> str:
+    """The system's user who runs a command of ours that writes to a database itself, as `encode_actor` writes others.
+
+    Raises:
+        InvalidActorError: the name is too long, or no text.
+    """
+    return f"cli:{_encode(system_user)}"
+
+
+def _encode(subject: str) -> str:
     try:
         raw = subject.encode()
     except UnicodeEncodeError as error:

@@ -25,13 +25,21 @@ _USER: Final = ", ".join(column.name for column in users.columns if column.name 
 #: What each role may do with the tables of `muster_owner`, as GRANT spells it.
 TABLES: Final[dict[DatabaseName, dict[str, dict[str, str]]]] = {
     "command": {
-        "users": {COMMAND: "SELECT, INSERT, UPDATE, DELETE", OPERATOR: f"SELECT ({_USER})"},
+        "users": {
+            COMMAND: "SELECT, INSERT, UPDATE, DELETE",
+            # Whoever appends a user's snapshot locks the row; a lock needs a right to change.
+            OPERATOR: f"SELECT ({_USER}), UPDATE (version, event_id)",
+        },
         "erased_users": {COMMAND: "SELECT, INSERT", OPERATOR: "SELECT"},
         "outbox": {
             # An INSERT returns the id; whether an event is there settles a commit whose reply was lost.
             COMMAND: "INSERT, SELECT (id, event_id, subject_id)",
             RELAY: "SELECT, DELETE",
-            OPERATOR: "SELECT (id, event_id, subject_id, appended_at)",
+            OPERATOR: "INSERT (event_id, subject_id, value, headers), SELECT (id, event_id, subject_id, appended_at)",
+        },
+        "published_topics": {
+            RELAY: "SELECT, INSERT (name, partitions), UPDATE (partitions, led_at)",
+            OPERATOR: "SELECT, UPDATE (refilling, refilled_to)",
         },
         "idempotency_records": {
             COMMAND: "SELECT, INSERT, UPDATE",

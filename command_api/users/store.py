@@ -182,6 +182,7 @@ async def _erase(connection: Connection, event: UserErased, envelope: Envelope, 
         "erased_id": event.user_id,
         "erased_version": event.version,
         "erased_erased_at": envelope.time,
+        "erased_event_id": envelope.event_id,
         **append_arguments(envelope, None),
         **(store.arguments() if store else {}),
     }

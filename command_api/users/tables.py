@@ -63,5 +63,6 @@ erased_users = Table(
     Column("id", Uuid, nullable=False),
     Column("version", BigInteger, nullable=False),
     Column("erased_at", DateTime(timezone=True), nullable=False),
+    Column("event_id", Uuid, comment="of the erasure; null for those from before it was kept"),
     PrimaryKeyConstraint("id", name="erased_users_pkey"),
 )

@@ -1,7 +1,8 @@
 """The `timeline` projection: what changed for each user, and when.
 
-Every event leaves an entry. So this projection, unlike the others, needs the whole log: a rebuild takes over from the
-generation before what compaction has removed from the topic (`carry_over`).
+Every change leaves an entry. So this projection, unlike the others, needs the whole log: a rebuild takes over from the
+generation before what the topic has lost (`carry_over`). A snapshot is no history: it only says how far the user is,
+and queries show as a gap what is missing before that.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from chassis.postgres.database import Connection
 from events.catalogue import short_name
 from events.envelope import Envelope
 from events.times import rfc3339
+from events.user_events import UserSnapshot
 from projectors.decoding.records import DecodedEvent, time_of
 from projectors.projections.projection import CarryOver, Projection, newest
 from projectors.projections.user_subject import USERS
@@ -23,6 +25,7 @@ from read_model import timeline
 
 #: People look at histories, and later. One batch in a tenth of a second is a third of the work of one every 30 ms.
 PATIENCE_MS: Final = 100
+_SNAPSHOT: Final = UserSnapshot.type()
 # Versions are looked up row by row: with a join, PostgreSQL would read all of a table that is not yet large, for every
 # batch of a rebuild.
 _HEADS: Final = """
@@ -93,11 +96,12 @@ class TimelineWriter:
         erased = newest(event for event in events if event.state is None)
         if erased:
             await connection.execute(self._erase, list(erased), [event.version for event in erased.values()])
-        entries = [event for event in events if event.state is not None]
-        if entries:
-            heads = newest(entries)
+        living = [event for event in events if event.state is not None]
+        if living:
+            heads = newest(living)
             await connection.execute(self._heads, list(heads), [event.version for event in heads.values()])
-            await connection.execute(self._entries, *zip(*map(_row, entries), strict=True))
+        if history := [event for event in living if event.type != _SNAPSHOT]:
+            await connection.execute(self._entries, *zip(*map(_row, history), strict=True))
 
 
 def _row(event: DecodedEvent) -> tuple[Any, ...]:

@@ -1,11 +1,16 @@
-"""GET /users/{id}/timeline: what happened to one user, newest first."""
+"""GET /users/{id}/timeline: what happened to one user, newest first.
+
+Versions whose entries are not there, because the log lost their events and nobody had read them, are shown as one gap.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import datetime
 from functools import lru_cache
-from typing import ClassVar, Final
+from itertools import islice
+from typing import ClassVar, Final, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -41,6 +46,14 @@ _CAME: Final = {
 _NEWEST: Final = 2**63 - 1
 
 
+class _Shown(NamedTuple):
+    """An entry or a gap."""
+
+    document: bytes
+    #: The oldest version that it tells of: the next page begins before it.
+    version: int
+
+
 class UserTimeline:
     """The timeline of one user."""
 
@@ -70,15 +83,16 @@ class UserTimeline:
                 return None
             if head[1] is None:
                 raise Problem(NOT_FOUND, "there is no user with this id (any more)")
-            page = self._page(user_id, limit, entries)
+            shown = _with_gaps(entries, min(before, head[1] + 1), whole=len(entries) <= limit)
+            page = self._page(user_id, list(islice(shown, limit + 1)), limit)
             link = page.link(self.path.replace("{id}", str(user_id)), limit)
             return QueryAnswer(page.body, [*_headers(exchange, view, user_id, head[1]), *link])
 
         return await self._consistent.read_when_fresh(exchange, self.projection, attempt)
 
-    def _page(self, user_id: UUID, limit: int, rows: Records) -> Page:
-        shown = b",".join(map(_entry, rows[:limit]))
-        return Page.of(shown, self._seal_cursor(rows[limit - 1][1], user_id) if len(rows) > limit else None)
+    def _page(self, user_id: UUID, found: list[_Shown], limit: int) -> Page:
+        documents = b",".join(shown.document for shown in found[:limit])
+        return Page.of(documents, self._seal_cursor(found[limit - 1].version, user_id) if len(found) > limit else None)
 
     def _seal_cursor(self, version: int, user_id: UUID) -> str:
         content = _CURSOR_PREFIX + version.to_bytes(_VERSION_BYTES, "big")
@@ -92,6 +106,25 @@ class UserTimeline:
 def _list_of(user_id: UUID) -> bytes:
     """What cursors are bound to: no other user's timeline takes them."""
     return b"timeline:" + user_id.bytes
+
+
+def _with_gaps(rows: Records, before: int, *, whole: bool) -> Iterator[_Shown]:
+    """The entries of rows, newest first, from the version before `before` on, and a gap wherever versions are missing.
+
+    `whole` says that the rows are all that there are.
+    """
+    for row in rows:
+        version: int = row[1]
+        yield from _gap(version + 1, before - 1)
+        yield _Shown(_entry(row), version)
+        before = version
+    if whole:
+        yield from _gap(1, before - 1)
+
+
+def _gap(first: int, last: int) -> Iterator[_Shown]:
+    if first <= last:
+        yield _Shown(b'{"event":"gap","from_version":%d,"to_version":%d}' % (first, last), first)
 
 
 def _entry(row: asyncpg.Record) -> bytes:

@@ -8,14 +8,14 @@ from typing import Any
 from uuid import UUID
 
 from chassis.postgres.database import Connection
-from events.user_events import USER_EVENTS, ChangeEvent
+from events.user_events import USER_EVENTS, UserEvent, UserSnapshot
 from projectors.decoding.records import DecodedEvent, Record, RecordDecoder
 from projectors.projections.user_subject import USERS
 
 Contents = dict[str, Any]
 
 
-def event_of(change: DecodedEvent) -> ChangeEvent:
+def event_of(change: DecodedEvent) -> UserEvent:
     """The event as the catalogue reads it, which is not how projections do."""
     assert change.record.value is not None
     return USER_EVENTS.decode(change.type, change.record.value)
@@ -42,7 +42,7 @@ def fold_timeline(changes: Iterable[DecodedEvent]) -> Contents:
         if change.state is None:
             entries.pop(change.subject_id, None)
             erased[change.subject_id] = change.version
-        else:
+        elif change.type != UserSnapshot.type():
             name = change.type.split(".")[2]
             entry = (change.version, name, sorted(event_of(change).previous), change.envelope.event_id)
             entries.setdefault(change.subject_id, []).append(entry)

@@ -26,6 +26,7 @@ from events.user_events import (
     UserProfileChanged,
     UserReactivated,
     UserRegistered,
+    UserSnapshot,
     UserUsernameChanged,
 )
 
@@ -45,7 +46,7 @@ class FakeRecord:
     topic: str = "users.events"
 
 
-def record(event: Event, *, now: datetime = START, **more: str) -> FakeRecord:
+def record(event: Event | UserSnapshot, *, now: datetime = START, **more: str) -> FakeRecord:
     """The record of one event; `more` are further attributes of its envelope."""
     if isinstance(event, UserErased):
         user_id, version = event.user_id, event.version
@@ -90,9 +91,11 @@ class Life:
         if self.erased:
             return
         self.now += timedelta(seconds=self.rng.randint(1, 100_000))
-        choice = self.rng.randrange(9)
+        choice = self.rng.randrange(10)
         if choice == 0:
             self.erase()
+        elif choice == 9:
+            self.records.append(record(UserSnapshot(user=self.user), now=self.now))
         elif not self.user.is_active:
             self._change(UserReactivated, is_active=True, status="active")
         elif choice == 1:

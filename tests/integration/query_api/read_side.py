@@ -10,7 +10,7 @@ import asyncpg
 
 from chassis.consistency import ConsistencyToken
 from chassis.identifiers import new_id
-from events.user_events import Event, PublicUser, UserEmailChanged, UserErased, UserRegistered
+from events.user_events import Event, PublicUser, UserEmailChanged, UserErased, UserRegistered, UserSnapshot
 from projectors.decoding.records import DecodedEvent, RecordDecoder
 from projectors.projections import signups, timeline, users
 from projectors.projections.projection import Projection
@@ -30,7 +30,12 @@ class ReadSide:
         self.connection = connection
 
     async def apply(
-        self, *events: Event, now: datetime = START, to: Iterable[Projection] = ALL, notify: bool = True, **more: str
+        self,
+        *events: Event | UserSnapshot,
+        now: datetime = START,
+        to: Iterable[Projection] = ALL,
+        notify: bool = True,
+        **more: str,
     ) -> None:
         """Apply a batch and commit; notify as projectors do, after it. `more` are attributes of the envelopes."""
         changes = [RecordDecoder(USERS).read(record(event, now=now, **more)) for event in events]

@@ -3,7 +3,7 @@
 import json
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
-from typing import ClassVar, get_args
+from typing import ClassVar
 from uuid import UUID, uuid4
 
 import pytest
@@ -14,11 +14,12 @@ from events.envelope import HEADER_NAMES, OPTIONAL_HEADERS, Envelope, EnvelopeEr
 from events.times import rfc3339
 from events.user_events import (
     USER_EVENTS,
-    ChangeEvent,
     PublicUser,
     UserDeactivated,
     UserErased,
+    UserEvent,
     UserRegistered,
+    UserSnapshot,
     encode_with_user,
 )
 
@@ -38,8 +39,8 @@ USER = PublicUser(
 )
 
 
-@pytest.mark.parametrize("kind", get_args(ChangeEvent), ids=lambda kind: kind.__name__)
-def test_every_published_version_has_a_golden_json_that_is_still_read(kind: type[ChangeEvent]) -> None:
+@pytest.mark.parametrize("kind", USER_EVENTS.classes.values(), ids=lambda kind: kind.__name__)
+def test_every_published_version_has_a_golden_json_that_is_still_read(kind: type[UserEvent]) -> None:
     for version in range(1, kind.version + 1):
         type_ = f"{kind.name}.v{version}"
         goldens = [GOLDEN / f"{type_}.json", *GOLDEN.glob(f"{type_}-*.json")]
@@ -50,8 +51,8 @@ def test_every_published_version_has_a_golden_json_that_is_still_read(kind: type
             assert event.user.id == USER.id
 
 
-@pytest.mark.parametrize("kind", get_args(ChangeEvent), ids=lambda kind: kind.__name__)
-def test_the_newest_version_is_written_as_its_golden_json(kind: type[ChangeEvent]) -> None:
+@pytest.mark.parametrize("kind", USER_EVENTS.classes.values(), ids=lambda kind: kind.__name__)
+def test_the_newest_version_is_written_as_its_golden_json(kind: type[UserEvent]) -> None:
     type_ = f"{kind.name}.v{kind.version}"
     for path in (GOLDEN / f"{type_}.json", *GOLDEN.glob(f"{type_}-*.json")):
         golden = path.read_bytes()
@@ -107,6 +108,8 @@ def test_data_that_is_not_of_its_type_is_refused_with_the_field(value: bytes) ->
 @pytest.mark.parametrize("path", sorted(GOLDEN.iterdir()), ids=lambda path: path.stem)
 def test_an_event_is_encoded_the_same_around_its_users_json(path: Path) -> None:
     event = USER_EVENTS.decode(path.stem, path.read_bytes())
+    if isinstance(event, UserSnapshot):
+        return  # no command leads to it
 
     assert encode_with_user(event, event.user.model_dump_json().encode()) == USER_EVENTS.encode(event)
 

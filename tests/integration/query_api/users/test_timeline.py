@@ -3,7 +3,7 @@ from datetime import timedelta
 import httpx
 
 from events.times import rfc3339
-from events.user_events import UserDeactivated, UserRegistered
+from events.user_events import PublicUser, UserDeactivated, UserRegistered, UserSnapshot
 from tests.integration.query_api.read_side import START, ReadSide, erased, moved, person, token
 
 
@@ -108,3 +108,77 @@ async def test_takes_limit_and_cursor_and_nothing_else(api: httpx.AsyncClient) -
     for query in ("skip=1", "sort=version", "limit=0"):
         assert (await api.get(f"/users/{person().id}/timeline?{query}")).status_code == 422
     assert (await api.get("/users/ann/timeline")).status_code == 422
+
+
+async def test_what_is_missing_before_a_snapshot_is_one_gap(api: httpx.AsyncClient, read_side: ReadSide) -> None:
+    ann = person()
+    await read_side.register(ann)
+    await read_side.apply(_snapshot(ann, 4))
+    lost = await _timeline(api, ann)
+    await read_side.apply(moved(_snapshot(ann, 4).user, "new@example.com"))
+    moved_on = await _timeline(api, ann)
+
+    assert lost == [_gap(2, 4), 1]
+    assert moved_on == [5, _gap(2, 4), 1]
+
+
+async def test_a_snapshot_of_a_version_that_is_known_changes_nothing(
+    api: httpx.AsyncClient, read_side: ReadSide
+) -> None:
+    ann = person()
+    await read_side.register(ann)
+    await read_side.apply(moved(ann, "new@example.com"))
+    before = [(await api.get(path)).content for path in (f"/users/{ann.id}", f"/users/{ann.id}/timeline")]
+    await read_side.apply(_snapshot(ann, 2), _snapshot(ann, 1))
+
+    assert [(await api.get(path)).content for path in (f"/users/{ann.id}", f"/users/{ann.id}/timeline")] == before
+
+
+async def test_who_is_known_by_a_snapshot_alone_has_a_state_and_a_gap_on_one_page(
+    api: httpx.AsyncClient, read_side: ReadSide
+) -> None:
+    ann = person()
+    await read_side.apply(_snapshot(ann, 3))
+    first = await api.get(f"/users/{ann.id}/timeline?limit=1")
+
+    assert (await api.get(f"/users/{ann.id}")).json()["version"] == 3
+    assert (first.json()["data"], first.json()["has_more"]) == ([_gap(1, 3)], False)
+    assert first.headers["consistency-token"] == token(ann.id, 3)
+
+
+async def test_a_gap_takes_a_place_of_its_own_on_a_page(api: httpx.AsyncClient, read_side: ReadSide) -> None:
+    ann = person()
+    await read_side.register(ann)
+    await read_side.apply(moved(_snapshot(ann, 4).user, "new@example.com"))
+    pages, url = [], f"/users/{ann.id}/timeline?limit=1"
+    while url:
+        answer = await api.get(url)
+        pages.append(answer.json()["data"])
+        url = answer.links.get("next", {}).get("url", "")
+
+    assert [[one.get("version", one) for one in page] for page in pages] == [[5], [_gap(2, 4)], [1]]
+
+
+async def test_an_erased_user_is_not_brought_back_by_an_older_snapshot(
+    api: httpx.AsyncClient, read_side: ReadSide
+) -> None:
+    ann = person()
+    await read_side.register(ann)
+    await read_side.apply(erased(ann))
+    await read_side.apply(_snapshot(ann, 1))
+
+    for path in (f"/users/{ann.id}", f"/users/{ann.id}/timeline"):
+        assert (await api.get(path)).status_code == 404
+
+
+def _snapshot(user: PublicUser, version: int) -> UserSnapshot:
+    return UserSnapshot(user=user.model_copy(update={"version": version}))
+
+
+def _gap(first: int, last: int) -> dict[str, object]:
+    return {"event": "gap", "from_version": first, "to_version": last}
+
+
+async def _timeline(api: httpx.AsyncClient, user: PublicUser) -> list[object]:
+    """Versions of entries, and gaps."""
+    return [one.get("version", one) for one in (await api.get(f"/users/{user.id}/timeline")).json()["data"]]

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from chassis.access.caller import Caller, InvalidActorError, encode_actor
+from chassis.access.caller import Caller, InvalidActorError, cli_actor, encode_actor
 from chassis.access.guard import Access, Guard, access_of
 from chassis.access.rules import AccessTable, Public, Rule, UncoveredRouteError
 from chassis.http.problems import Problem, ProblemType
@@ -46,6 +46,20 @@ def test_an_actor_has_one_written_form(subject: str, actor: str) -> None:
 def test_a_subject_that_could_be_taken_for_another_is_refused(subject: str) -> None:
     with pytest.raises(InvalidActorError):
         encode_actor(subject)
+
+
+@pytest.mark.parametrize(
+    ("user", "actor"),
+    [
+        ("ann", "cli:ann"),
+        ("self", "cli:self"),
+        ("ann@corp", f"cli:sha256:{hashlib.sha256(b'ann@corp').hexdigest()[:32]}"),
+    ],
+)
+def test_who_runs_a_command_has_a_form_that_no_token_can_claim(user: str, actor: str) -> None:
+    assert cli_actor(user) == actor
+    with pytest.raises(InvalidActorError):
+        encode_actor(actor)
 
 
 def test_the_subject_of_its_own_event_is_self() -> None:

@@ -23,7 +23,7 @@ from command_api.users.commands import (
 from command_api.users.decisions import decide
 from command_api.users.refusals import RefusedError
 from command_api.users.state import Erased, Registered, State, Unregistered, evolve, version_of
-from events.user_events import USER_EVENTS, Event, UserErased
+from events.user_events import USER_EVENTS, Event, UserErased, UserSnapshot
 
 ID = UUID("0192f0c1-7a3e-7c4e-9d53-0a6f1d1c2b3a")
 EMAILS = st.sampled_from(["ann@example.com", "Ann@example.com", "bob@example.com"])
@@ -165,7 +165,9 @@ class UserMachine(RuleBasedStateMachine):
         state: State = Unregistered(ID)
         for event in self.history:
             value = USER_EVENTS.encode(event)
-            state = evolve(state, event if value is None else USER_EVENTS.decode(USER_EVENTS.event_type(event), value))
+            read = event if value is None else USER_EVENTS.decode(USER_EVENTS.event_type(event), value)
+            assert not isinstance(read, UserSnapshot)
+            state = evolve(state, read)
         assert state == self.state
 
 
