@@ -59,6 +59,7 @@ COMMANDS: Final = {
     "parked": Lazy(
         "cli.operations.parked:app", "Records that a projection could not apply, and what waits behind them."
     ),
+    "outbox": Lazy("cli.operations.outbox:app", "A row of the outbox that the relay cannot publish."),
     "audit": Lazy("cli.operations.audit:audit", "Compare every user on both sides; changes nothing."),
     "doctor": Lazy("cli.doctor.command:doctor", "Check everything that Muster depends on; exit 1 if anything fails."),
 }

@@ -14,8 +14,8 @@ from events.envelope import Envelope
 from outbox.headers import encode_headers
 from outbox.table import outbox
 
-#: What the caller gives; the database adds id and appended_at.
-_COLUMNS = [column for column in outbox.columns if column.name not in {"id", "appended_at"}]
+#: What the caller gives; the database adds id and appended_at, the relay a damage.
+_COLUMNS = [column for column in outbox.columns if column.name not in {"id", "appended_at", "damage"}]
 
 
 def append_from(source: CTE | Select[Any]) -> Insert:

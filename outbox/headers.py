@@ -68,6 +68,49 @@ def varint(number: int) -> bytes:
     return bytes(encoded)
 
 
+def decode_headers(encoded: bytes) -> list[tuple[str, bytes | None]]:
+    """The headers that these bytes are, in their order.
+
+    Raises:
+        ValueError: they are none; the message says why.
+    """
+    count, at = _read_varint(encoded, 0)
+    if count < 0:
+        raise ValueError(f"their number is {count}")
+    headers = []
+    for _ in range(count):
+        name, at = _read_text(encoded, at)
+        value, at = _read_text(encoded, at)
+        if name is None:
+            raise ValueError("one has no name")
+        headers.append((name.decode(), value))
+    if at < len(encoded):
+        raise ValueError(f"{len(encoded) - at} bytes follow the last")
+    return headers
+
+
+def _read_varint(encoded: bytes, at: int) -> tuple[int, int]:
+    """The number at this place, and the place behind it."""
+    number = 0
+    for shift in range(0, 64, 7):
+        if at >= len(encoded):
+            raise ValueError("they end too early")
+        number |= (encoded[at] & 0x7F) << shift
+        at += 1
+        if encoded[at - 1] <= 0x7F:
+            return number >> 1 ^ -(number & 1), at
+    raise ValueError("a length is no number")
+
+
+def _read_text(encoded: bytes, at: int) -> tuple[bytes | None, int]:
+    length, at = _read_varint(encoded, at)
+    if length < 0:
+        return None, at
+    if at + length > len(encoded):
+        raise ValueError("they end too early")
+    return encoded[at : at + length], at + length
+
+
 @lru_cache(maxsize=64)
 def _constant_parts(source: str, type_: str, optional: tuple[bool, ...]) -> tuple[str, ...]:
     """The text before each value of `_VARIABLE`, in the order of the headers, and the text after the last.

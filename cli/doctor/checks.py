@@ -15,6 +15,7 @@ from cli.doctor.budget import Instances, budget
 from cli.doctor.feeds import examine_feeds
 from cli.doctor.findings import Finding
 from cli.doctor.kafka import examine_kafka
+from cli.doctor.outbox import examine_outbox
 from cli.doctor.postgres import Server, examine_database
 from command_api.settings import CommandApiSettings
 from outbox.settings import RelaySettings
@@ -41,6 +42,7 @@ async def examine(instances: Instances, *, within: float = CHECK_SECONDS) -> lis
         address = load(OperatorCommandPostgres).command_database
         user = (command or relay).command_database.user  # type: ignore[union-attr] # one of them is there
         checks["command database"] = examine_database("command", address, user, servers)
+        checks["outbox"] = examine_outbox(address)
     if query or projectors:
         address = load(OperatorQueryPostgres).query_database
         user = (query or projectors).query_database.user  # type: ignore[union-attr] # one of them is there

@@ -51,7 +51,8 @@ def lag(
     backlog, leader = found.backlog, found.leader
     about = "about " if backlog.estimated else ""
     oldest = f", the oldest {backlog.oldest_seconds:,.1f} s old" if backlog.events else ""
-    say(f"outbox: {about}{counted(backlog.events, 'event')} to publish{oldest}")
+    aside = f"; {counted(backlog.set_aside, 'row')} set aside" if backlog.set_aside else ""
+    say(f"outbox: {about}{counted(backlog.events, 'event')} to publish{oldest}{aside}")
     say(f"relays: {_words(leader)}")
     for line in relay_lines(found.relay):
         say(line)

@@ -12,6 +12,8 @@ from chassis.settings import load
 from chassis.telemetry import configure_logging
 from cli.terminal.output import fail
 from command_api.idempotency.purge import PURGE
+from events.user_events import USER_EVENTS
+from outbox.damage import Examiner
 from outbox.relay.process import serve
 from outbox.settings import RelaySettings
 
@@ -27,7 +29,7 @@ def relay(
     settings = load(RelaySettings)
     configure_logging("relay", settings.log_level)
     try:
-        code = run_until_stopped(lambda stopping: serve(settings, stopping, [PURGE]))
+        code = run_until_stopped(lambda stopping: serve(settings, stopping, [PURGE], examiner=Examiner(USER_EVENTS)))
     except OSError as error:
         where = f"{settings.relay_http_host}:{settings.relay_http_port}"
         fail(f"Cannot listen on {where}: {error.strerror or error}. Choose another port with --port.")

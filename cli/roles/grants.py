@@ -32,10 +32,16 @@ TABLES: Final[dict[DatabaseName, dict[str, dict[str, str]]]] = {
         },
         "erased_users": {COMMAND: "SELECT, INSERT", OPERATOR: "SELECT"},
         "outbox": {
-            # An INSERT returns the id; whether an event is there settles a commit whose reply was lost.
-            COMMAND: "INSERT, SELECT (id, event_id, subject_id)",
-            RELAY: "SELECT, DELETE",
-            OPERATOR: "INSERT (event_id, subject_id, value, headers), SELECT (id, event_id, subject_id, appended_at)",
+            # An INSERT returns the id; whether an event is there settles a commit whose reply was lost; an erasure
+            # deletes what is held back.
+            COMMAND: "INSERT, DELETE, SELECT (id, event_id, subject_id, damage)",
+            RELAY: "SELECT, UPDATE (damage), DELETE",
+            OPERATOR: "SELECT, INSERT, DELETE",
+        },
+        "outbox_set_aside": {
+            COMMAND: "SELECT (id, subject_id), DELETE",
+            RELAY: "SELECT (id, subject_id)",
+            OPERATOR: "SELECT, INSERT, DELETE",
         },
         "published_topics": {
             RELAY: "SELECT, INSERT (name, partitions), UPDATE (partitions, led_at)",

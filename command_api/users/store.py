@@ -34,6 +34,7 @@ from command_api.users.tables import EMAIL_IS_UNIQUE, USERNAME_IS_UNIQUE
 from events.envelope import Envelope
 from events.user_events import ChangeEvent, UserErased, UserRegistered
 from outbox.append import append_arguments
+from outbox.set_aside import FORGET_HELD_BACK
 
 #: The one table from a constraint's name to what its violation means.
 _VIOLATIONS: Final[dict[str | None, type[Exception]]] = {
@@ -192,6 +193,7 @@ async def _erase(connection: Connection, event: UserErased, envelope: Envelope, 
         if await connection.fetchval(delete.sql, *guard) is None:
             return False
         await connection.execute(FORGET_ANSWERS.sql, *FORGET_ANSWERS.args(subject_id=event.user_id))
+        await connection.execute(FORGET_HELD_BACK, event.user_id)
         await connection.execute(append.sql, *append.args(**arguments))
     return True
 

@@ -138,15 +138,22 @@ class Publisher:
         async with self._within(TRANSACTION_SECONDS):
             await self._failpoint("before_begin")
             await self._producer.begin_transaction()
-            sending = [self._send_record(record), *(self._send(partition, batches) for partition, batches in prepared)]
-            # All are heard: after a refused record, aiokafka says of the others only that they come too late.
-            errors = [one for one in await asyncio.gather(*sending, return_exceptions=True) if one is not None]
-            if errors:
-                raise BaseExceptionGroup("not sent", errors)
+            await self._send_all(prepared, self._send_record(record))
             await self._failpoint("before_commit")
             if settled is not None:
                 await settled.wait()
             await self._producer.commit_transaction()
+
+    async def try_out(self, prepared: Iterable[PartitionBatches]) -> None:
+        """Send rows and abort: nobody who reads committed records sees them.
+
+        Raises:
+            Exception: they were not taken, and this publisher cannot be used any more.
+        """
+        async with self._within(TRANSACTION_SECONDS):
+            await self._producer.begin_transaction()
+            await self._send_all(prepared)
+            await self._producer.abort_transaction()
 
     async def end_transaction_on(self, partitions: Sequence[TopicPartition], *, commit: bool) -> None:
         """Write a marker and nothing else to these partitions, by an empty transaction that claims them.
@@ -176,6 +183,13 @@ class Publisher:
     def _expire(self) -> None:
         if self._deadline is not None and not self._deadline.expired():
             self._deadline.reschedule(asyncio.get_running_loop().time())
+
+    async def _send_all(self, prepared: Iterable[PartitionBatches], *more: Awaitable[None]) -> None:
+        sending = [*more, *(self._send(partition, batches) for partition, batches in prepared)]
+        # All are heard: after a refused record, aiokafka says of the others only that they come too late.
+        errors = [one for one in await asyncio.gather(*sending, return_exceptions=True) if one is not None]
+        if errors:
+            raise BaseExceptionGroup("not sent", errors)
 
     async def _send_record(self, record: bytes) -> None:
         name = self._settings.relay_name.encode()

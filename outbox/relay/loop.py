@@ -10,8 +10,11 @@ How it works, and why read_committed consumers find nothing lost, repeated or re
    are deleted; only then the next transaction may commit. So at most one page is ever in doubt, and step 3 knows which.
    With a backlog, a page is read and prepared while the one before it is in flight, and sent while that one's rows are
    being deleted. Without a backlog, it is read late, so that it takes along what has come meanwhile.
+   A row that cannot be published holds back whatever comes after it until a person acts; it is named in the table, in
+   the log and in `/readyz`.
 5. *On any error*, a lost connection included, discard the producer, prove that the lock is still held, and go back to
-   step 2; or to step 1 if it is not. Two relays that each "just reconnect" would fence each other for ever.
+   step 2; or to step 1 if it is not. Two relays that each "just reconnect" would fence each other for ever. After two
+   refusals of records, look which row is refused (outbox/publishing/probing.py).
 
 It never skips an event, never parks one and never gives up: an outage of any length costs delay. Only a person can
 resolve the facts of a RelayStopError: then the process ends with exit code 1 and says what they are.
@@ -31,7 +34,9 @@ from chassis.clock import utc_now
 from chassis.kafka.client import TopicMismatchError
 from chassis.lifecycle import Backoff, alongside, wait_for_event
 from events.times import rfc3339
+from outbox.damage import KAFKA_REFUSES, Examiner
 from outbox.publishing.hanging import StableOffsets, TransactionHangsError, watching
+from outbox.publishing.probing import first_refused, refusal_in
 from outbox.publishing.publisher import Failpoint, PartitionBatches, Publisher, no_failpoint
 from outbox.publishing.relay_record import RelayRecord, RelayStopError, digest, encode_relay_record
 from outbox.relay import metrics
@@ -39,7 +44,7 @@ from outbox.relay.leadership import Leadership, LeadershipLostError
 from outbox.relay.settlement import settle_last_page
 from outbox.relay.state import RelayState
 from outbox.relay.wakeup import WakeUp
-from outbox.relay.work_list import WorkList
+from outbox.relay.work_list import HeldRow, WorkList
 from outbox.settings import RelaySettings
 from outbox.topics import check_topics
 
@@ -48,6 +53,8 @@ RETRY_FIRST_SECONDS: Final = 0.1
 RETRY_CAP_SECONDS: Final = 5.0
 #: How long after the last event the relay polls at the hot rate.
 HOT_SECONDS: Final = 1.0
+#: One refusal may be a broker's bad moment.
+REFUSALS_UNTIL_SEARCH: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +99,8 @@ class _Page:
     appended_at: list[float]
     #: Whether there was more than a page.
     more: bool
+    #: The row before which it ends, because that one cannot be published.
+    held: HeldRow | None
     prepared: list[PartitionBatches]
 
 
@@ -104,17 +113,21 @@ class Relay:
         *,
         now: Callable[[], datetime] = utc_now,
         while_leading: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
+        examiner: Examiner | None = None,
         failpoint: Failpoint = no_failpoint,
     ) -> None:
-        """`now` dates the record; `while_leading` is entered for each term."""
+        """`now` dates the record; `while_leading` is entered for each term; `examiner` knows which types there are."""
         self.state = RelayState()
         self._settings = settings
         self._now = now
         self._while_leading = while_leading
+        self._examiner = examiner or Examiner()
         self._failpoint = failpoint
         self._backoff = Backoff(first=RETRY_FIRST_SECONDS, cap=RETRY_CAP_SECONDS)
         self._foreign: StableOffsets = {}
         self._last_commit = 0.0
+        #: Pages in a row of which a broker refused records.
+        self._refusals = 0
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Lead or stand by until `stopping` is set; a page that has begun is finished.
@@ -158,6 +171,7 @@ class Relay:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever failed, the way on is the same: steps 2 to 4
                 self.state.failing(error)
+                self._refusals += refusal_in(error) is not None
                 metrics.PRODUCER_RECREATED.inc()
                 await wait_for_event(term.stopping, self._backoff.next())
 
@@ -165,13 +179,20 @@ class Relay:
         settings = self._settings
         await self._check_topics()
         work_list = await WorkList.open(
-            settings.command_database, page_rows=settings.relay_page_rows, page_bytes=settings.relay_page_bytes
+            settings.command_database,
+            page_rows=settings.relay_page_rows,
+            page_bytes=settings.relay_page_bytes,
+            examiner=self._examiner,
         )
         try:
             publisher = await Publisher.open(settings, failpoint=self._failpoint)
             self.state.beat()
             try:
                 await settle_last_page(work_list, publisher, settings, self._foreign, self.state.beat)
+                if self._refusals >= REFUSALS_UNTIL_SEARCH:
+                    # It fences this publisher, so what it finds is for the next session.
+                    await self._name_what_is_refused(work_list)
+                    return
                 async with (
                     watching(settings, self._foreign) as hangs,
                     _waking_at(term.wakeup, publisher.lost, hangs),
@@ -185,6 +206,17 @@ class Relay:
                 await publisher.close()
         finally:
             await work_list.close()
+
+    async def _name_what_is_refused(self, work_list: WorkList) -> None:
+        rows = await work_list.page()
+        # Most damage has a better name than Kafka's.
+        named = next(((row, damage) for row in rows if (damage := self._examiner.damage_of(row))), None)
+        if named is None and (refused := await first_refused(rows, self._settings)):
+            named = refused[0], f"{KAFKA_REFUSES} ({refused[1]})"
+        self._refusals = 0
+        if named is not None:
+            row, damage = named
+            await work_list.mark(HeldRow(row["id"], row["subject_id"], damage))
 
     async def _check_topics(self) -> None:
         try:
@@ -203,11 +235,20 @@ class Relay:
                     # Read after the gap: what has come meanwhile goes out with it instead of after it.
                     await self._leave_gap()
                 page = ahead or await self._read(session)
+            elif page.held is not None:
+                await self._hold(page.held, session)
+                await term.wakeup.wait(self._poll_seconds())
+                page = await self._read(session)
             else:
                 # All is published, or there was nothing to publish: only now is it certain that this relay can.
                 self._note_success()
                 await term.wakeup.wait(self._poll_seconds())
                 page = await self._read(session)
+
+    async def _hold(self, row: HeldRow, session: _Session) -> None:
+        await session.work_list.mark(row)
+        self._backoff.reset()
+        self.state.held(row)
 
     async def _read(self, session: _Session, in_flight: Sequence[int] = ()) -> _Page:
         """The next page, ready to be published."""
@@ -218,6 +259,7 @@ class Relay:
             digest=digest([row["event_id"] for row in rows]),
             appended_at=[row["appended_at"] for row in rows],
             more=session.work_list.more,
+            held=session.work_list.held,
             prepared=await session.publisher.prepare(rows),
         )
 
@@ -253,6 +295,7 @@ class Relay:
 
     def _note_success(self) -> None:
         self._backoff.reset()
+        self._refusals = 0
         self.state.leading()
 
     async def _leave_gap(self) -> None:

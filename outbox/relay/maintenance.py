@@ -53,6 +53,7 @@ async def maintaining(settings: RelaySettings, jobs: Sequence[Job] = ()) -> Asyn
         # Otherwise the last values stand for ever, and with them an alarm on the maximum of all relays.
         metrics.BACKLOG_EVENTS.set(0)
         metrics.OLDEST_SECONDS.set(0)
+        metrics.SET_ASIDE.set(0)
 
 
 def roll_interval(settings: RelaySettings) -> float:
@@ -67,6 +68,7 @@ async def _measure(settings: RelaySettings) -> None:
             backlog = await read_backlog(connection)
             metrics.BACKLOG_EVENTS.set(backlog.events)
             metrics.OLDEST_SECONDS.set(backlog.oldest_seconds)
+            metrics.SET_ASIDE.set(backlog.set_aside)
             await asyncio.sleep(GAUGES_SECONDS)
     finally:
         await disconnect(connection)

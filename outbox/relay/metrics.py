@@ -44,7 +44,8 @@ class PageHistogram(Collector):
 
 
 BACKLOG_EVENTS = Gauge(
-    "muster_outbox_backlog_events", "Events committed and not yet published; an estimate above 10,000; 0 on standby."
+    "muster_outbox_backlog_events",
+    "Events to publish, without those that wait for one set aside; an estimate above 10,000; 0 on standby.",
 )
 OLDEST_SECONDS = Gauge(
     "muster_outbox_oldest_unpublished_seconds", "Age of the oldest event not yet published; 0 for none, and on standby."
@@ -56,6 +57,8 @@ PUBLISH_LATENCY = PageHistogram(
     "From the command's transaction to the event's commit on Kafka.",
     (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0),
 )
+SET_ASIDE = Gauge("muster_outbox_set_aside", "Rows that are set aside; 0 on standby.")
 LEADING = Gauge("muster_outbox_leader", "1 while this process publishes, 0 on standby.")
+HELD = Gauge("muster_outbox_held", "1 while everything waits for a row that cannot be published.")
 PRODUCER_RECREATED = Counter("muster_outbox_producer_recreated_total", "Producers discarded after an error.")
 BELOW_FLOOR = Counter("muster_outbox_below_floor_total", "Rows found below the floor; any is a bug.")

@@ -9,6 +9,7 @@ import structlog
 
 from chassis.http.health import Health
 from chassis.http.listening import serve_health
+from outbox.damage import Examiner
 from outbox.publishing.relay_record import RelayStopError
 from outbox.relay.loop import Relay
 from outbox.relay.maintenance import Job, maintaining
@@ -17,8 +18,12 @@ from outbox.settings import RelaySettings
 log = structlog.get_logger("outbox.relay")
 
 
-async def serve(settings: RelaySettings, stopping: asyncio.Event, jobs: Sequence[Job] = ()) -> int:
+async def serve(
+    settings: RelaySettings, stopping: asyncio.Event, jobs: Sequence[Job] = (), *, examiner: Examiner | None = None
+) -> int:
     """Relay until `stopping` is set; while this relay leads, it runs `jobs` beside its own maintenance.
+
+    `examiner` knows which types of events there are.
 
     Returns:
         The exit code: 0 after a stop, 1 if only an operator can say how to go on (the log says what and why).
@@ -26,7 +31,7 @@ async def serve(settings: RelaySettings, stopping: asyncio.Event, jobs: Sequence
     Raises:
         OSError: the port of the probes is taken.
     """
-    relay = Relay(settings, while_leading=lambda: maintaining(settings, jobs))
+    relay = Relay(settings, while_leading=lambda: maintaining(settings, jobs), examiner=examiner)
     health = Health(ready={"relay": relay.state.check_ready}, live={"relay": relay.state.check_live})
     async with serve_health(health, host=settings.relay_http_host, port=settings.relay_http_port):
         try:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Final, Literal
 
 import structlog
 
 from chassis.http.health import NotReadyError
 from chassis.kafka.refusals import REFUSALS, explain
-from outbox.relay.metrics import LEADING
+from outbox.publishing.probing import leaves_of
+from outbox.relay.metrics import HELD, LEADING
 
 log = structlog.get_logger("outbox.relay")
 
-Phase = Literal["starting", "standby", "leading", "failing", "stopped"]
+Phase = Literal["starting", "standby", "leading", "held", "failing", "stopped"]
 
 #: A loop that has not beaten for this long hangs and should be restarted. It is longer than whatever may happen between
 #: two beats. Settling takes the longest: SETTLE_SECONDS (outbox/relay/settlement.py), and twice REQUEST_SECONDS until
@@ -43,6 +43,10 @@ class RelayState:
         """This relay publishes."""
         self._change("leading")
 
+    def held(self, row: object) -> None:
+        """This relay could publish, but for a row that only a person can resolve."""
+        self._change("held", str(row))
+
     def failing(self, error: BaseException) -> None:
         """Something is away; the relay keeps trying."""
         self._change("failing", _root(error))
@@ -55,7 +59,7 @@ class RelayState:
         """Ready: this relay publishes, or another one does and this one would take over.
 
         Raises:
-            NotReadyError: it starts, fails or has stopped.
+            NotReadyError: it starts, is held up by a damaged row, fails or has stopped.
         """
         if self.phase not in ("leading", "standby"):
             raise NotReadyError(f"{self.phase}: {self.reason}" if self.reason else self.phase)
@@ -72,24 +76,17 @@ class RelayState:
 
     def _change(self, phase: Phase, reason: str = "") -> None:
         self.beat()
-        LEADING.set(phase == "leading")
+        LEADING.set(phase in ("leading", "held"))
+        HELD.set(phase == "held")
         if (phase, reason) == (self.phase, self.reason):
             return
-        level = log.warning if phase == "failing" else log.info
+        level = log.warning if phase in ("failing", "held") else log.info
         level("relay.state_changed", phase=phase, before=self.phase, **({"reason": reason} if reason else {}))
         self.phase, self.reason = phase, reason
 
 
 def _root(error: BaseException) -> str:
     """What counts of an error in words: a refusal where there is one, else the first that a task group wraps."""
-    leaves = list(_leaves(error))
+    leaves = list(leaves_of(error))
     # After a refused record, aiokafka says of the others that the transaction is in a wrong state.
     return explain(next((leaf for leaf in leaves if isinstance(leaf, REFUSALS)), leaves[0]))
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for each in error.exceptions:
-            yield from _leaves(each)
-    else:
-        yield error

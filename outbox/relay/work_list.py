@@ -3,6 +3,9 @@
 There is one connection and one relay, and every call has a deadline. A page is bounded in rows and in bytes, so a
 backlog of any size drains in bounded memory. A page that is read while another is in flight leaves out that page's rows
 by their ids, never by `id > last`: a row that commits late has a lower id and would be skipped.
+
+Nothing is read past a row that cannot be published (`held`), so everything waits for it; it is marked in the table, for
+operators, who may set it aside. Of a subject of which a row is set aside, nothing is read at all.
 """
 
 from __future__ import annotations
@@ -10,6 +13,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Final
 
 import asyncpg
@@ -17,6 +22,7 @@ import structlog
 
 from chassis.postgres.database import connect, disconnect
 from chassis.settings import PostgresAddress
+from outbox.damage import KAFKA_REFUSES, Examiner
 from outbox.relay.floor import Floor
 from outbox.relay.metrics import BELOW_FLOOR
 from outbox.table import OutboxRow
@@ -34,26 +40,35 @@ ROW_BYTES: Final = 256
 
 # Ids come as text, which is how they are published; `appended_at` as seconds since the epoch; `total` is the bytes of
 # this row and all before it.
-# The inner query is bounded before anything else happens, so the anti-join is over a page, not over the table. The
+# The inner query is bounded before anything else happens, so the anti-join is over a page, not over the table. Who is
+# set aside is an array, made once for each statement: one that is put back is there again with all that waited. The
 # window adds up sizes from TOAST pointers and never reads a value that is cut off. The first row is always taken.
 # date_part and not extract, which calculates in numeric. ROWS because the default frame looks for peers, which took a
 # third of the page's time.
 _PAGE: Final = f"""
-SELECT id, event_id::text, subject_id::text, value, headers, date_part('epoch', appended_at) AS appended_at, total
+SELECT id, event_id::text, subject_id::text, value, headers, damage,
+    date_part('epoch', appended_at) AS appended_at, total
 FROM (
-    SELECT o.*, sum(coalesce(octet_length(value), 0) + octet_length(headers) + {ROW_BYTES})
-        OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) AS total
-    FROM (SELECT * FROM outbox WHERE id > $1 ORDER BY id LIMIT $2) AS o
+    SELECT o.*, sum(size) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) AS total
+    FROM (
+        SELECT *, coalesce(octet_length(value), 0) + coalesce(octet_length(headers), 0) + {ROW_BYTES} AS size
+        FROM outbox
+        WHERE id > $1 AND (subject_id = ANY (ARRAY(SELECT subject_id FROM outbox_set_aside))) IS NOT TRUE
+        ORDER BY id LIMIT $2
+    ) AS o
     WHERE NOT EXISTS (SELECT FROM unnest($3::bigint[]) AS in_flight(id) WHERE in_flight.id = o.id)
 ) AS page
-WHERE total - coalesce(octet_length(value), 0) - octet_length(headers) - {ROW_BYTES} < $4
+WHERE total - size < $4
 ORDER BY id
 LIMIT $5
 """  # noqa: S608 - a constant of ours
 _SNAPSHOT: Final = """
-SELECT pg_snapshot_xmin(s)::text::bigint AS xmin, pg_snapshot_xmax(s)::text::bigint AS xmax
+SELECT pg_snapshot_xmin(s)::text::bigint AS xmin, pg_snapshot_xmax(s)::text::bigint AS xmax,
+    (SELECT min(id) FROM outbox_set_aside) AS set_aside
 FROM pg_current_snapshot() AS s
 """
+_MARK: Final = "UPDATE outbox SET damage = $2 WHERE id = $1 AND damage IS DISTINCT FROM $2"
+_UNMARK: Final = "UPDATE outbox SET damage = NULL WHERE id = ANY($1::bigint[]) RETURNING id"
 _DELETE: Final = "DELETE FROM outbox WHERE id = ANY($1::bigint[])"
 _FIND: Final = "SELECT id, event_id::text FROM outbox WHERE id = ANY($1::bigint[]) ORDER BY id"
 _IDENTITY: Final = """
@@ -61,16 +76,40 @@ SELECT (SELECT system_identifier FROM pg_control_system())::text || '/' || curre
 """
 
 
+_mark: Final = itemgetter("damage")
+
+
 class WorkListError(Exception):
     """The outbox no longer held what the relay had read from it: somebody else deletes from it."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldRow:
+    """A row that cannot be published, so that whatever comes after it waits: which, whose, and what is wrong."""
+
+    id: int
+    subject_id: str | None
+    damage: str
+
+    def __str__(self) -> str:
+        """One line for people."""
+        return (
+            f"row {self.id} of the outbox, an event of {self.subject_id or 'nobody'}, cannot be published, and whatever"
+            f" comes after it waits: {self.damage}. See `muster outbox show {self.id}`"
+        )
 
 
 class WorkList:
     """The outbox as its one reader sees it."""
 
-    def __init__(self, connection: asyncpg.Connection[Any], *, page_rows: int, page_bytes: int) -> None:
+    def __init__(
+        self, connection: asyncpg.Connection[Any], *, page_rows: int, page_bytes: int, examiner: Examiner
+    ) -> None:
         """Use `open`."""
         self._connection = connection
+        self._examiner = examiner
+        #: The row at which the last page ends, because that one cannot be published.
+        self.held: HeldRow | None = None
         self._page_rows = page_rows
         self._page_bytes = page_bytes
         self._floor = Floor()
@@ -82,10 +121,12 @@ class WorkList:
         self._sweep_due = time.monotonic() + SWEEP_SECONDS
 
     @classmethod
-    async def open(cls, address: PostgresAddress, *, page_rows: int, page_bytes: int) -> WorkList:
+    async def open(
+        cls, address: PostgresAddress, *, page_rows: int, page_bytes: int, examiner: Examiner | None = None
+    ) -> WorkList:
         """Connect; the caller closes."""
         connection = await connect(address, application="muster relay")
-        return cls(connection, page_rows=page_rows, page_bytes=page_bytes)
+        return cls(connection, page_rows=page_rows, page_bytes=page_bytes, examiner=examiner or Examiner())
 
     async def close(self) -> None:
         """End the connection."""
@@ -97,7 +138,10 @@ class WorkList:
         return identity
 
     async def page(self, in_flight: Sequence[int] = ()) -> list[OutboxRow]:
-        """The next rows in id order, without those in flight; empty when there is nothing to publish."""
+        """The next rows in id order, without those in flight, up to the first that cannot be published (`held`).
+
+        Empty when there is nothing to publish.
+        """
         async with self._turn:
             now = time.monotonic()
             if now >= self._sweep_due:
@@ -107,11 +151,17 @@ class WorkList:
             if self.more or now >= self._floor_due:
                 await self._observe()
                 self._floor_due = now + FLOOR_SECONDS
-            rows = await self._read(self._floor.value, in_flight)
-            complete = len(rows) < self._page_rows and not self._is_cut(rows)
+            read = await self._read(self._floor.value, in_flight)
+            rows = await self._publishable(read)
+            complete = self.held is None and len(read) < self._page_rows and not self._is_cut(read)
             self._floor.polled(rows[-1]["id"] if rows else None, complete=complete)
-            self.more = not complete
+            self.more = self.held is None and not complete
             return rows
+
+    async def mark(self, row: HeldRow) -> None:
+        """Name the row in the table, so that operators see it and may set it aside."""
+        async with self._turn:
+            await self._connection.execute(_MARK, row.id, row.damage, timeout=STATEMENT_SECONDS)
 
     async def find(self, ids: Sequence[int]) -> list[tuple[int, str]]:
         """Which of these ids are there, with their event ids, in id order."""
@@ -136,12 +186,43 @@ class WorkList:
             _PAGE, floor, limit, list(in_flight), self._page_bytes, self._page_rows, timeout=STATEMENT_SECONDS
         )
 
+    async def _publishable(self, rows: list[OutboxRow]) -> list[OutboxRow]:
+        """The rows before the first that cannot be published, which becomes `held`."""
+        found = self._examiner.first_damaged(rows)
+        if any(map(_mark, rows)):
+            marked = ((place, damage) for place, row in enumerate(rows) if (damage := self._still_damaged(row)))
+            found = min(filter(None, (found, next(marked, None))), default=None)
+        self.held = None
+        if found is not None:
+            place, damage = found
+            self.held = HeldRow(rows[place]["id"], rows[place]["subject_id"], damage)
+            rows = rows[:place]
+        return await self._unmark(rows) if any(map(_mark, rows)) else rows
+
+    def _still_damaged(self, row: OutboxRow) -> str | None:
+        """What is wrong with a row that is marked; None where it was mended, or is not marked."""
+        if row["damage"] is None:
+            return None
+        # What Kafka refuses cannot be seen: that mark counts until a person has set the row aside and put it back.
+        said: str = row["damage"]
+        return self._examiner.damage_of(row) or (said if said.startswith(KAFKA_REFUSES) else None)
+
+    async def _unmark(self, rows: list[OutboxRow]) -> list[OutboxRow]:
+        """Take the marks from rows that were mended meanwhile; a row that was just set aside is not published."""
+        ids = [row["id"] for row in rows if row["damage"] is not None]
+        left = await self._connection.fetch(_UNMARK, ids, timeout=STATEMENT_SECONDS)
+        ours = {row["id"] for row in left}
+        return [row for row in rows if row["damage"] is None or row["id"] in ours]
+
     def _is_cut(self, rows: list[OutboxRow]) -> bool:
         return bool(rows) and rows[-1]["total"] >= self._page_bytes
 
     async def _observe(self) -> None:
         snapshot = await self._connection.fetchrow(_SNAPSHOT, timeout=STATEMENT_SECONDS)
         assert snapshot is not None
+        if snapshot["set_aside"] is not None:
+            # What is set aside, and waits behind it, may appear again.
+            self._floor = Floor(min(self._floor.value, snapshot["set_aside"] - 1))
         self._floor.observe(snapshot["xmin"], snapshot["xmax"])
 
     async def _sweep(self, in_flight: Sequence[int]) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.envelope import Envelope, Headers
-from outbox.headers import encode_headers, headers_like, varint
+from outbox.headers import decode_headers, encode_headers, headers_like, varint
 from outbox.publishing.record_batch import RecordBatch, encode_event, record_batches
 
 NOW_MS = 1_795_341_600_123
@@ -146,3 +146,16 @@ def test_a_record_larger_than_a_batch_may_be_has_one_of_its_own() -> None:
 )
 def test_a_number_is_written_zigzag_in_as_few_bytes_as_it_takes(number: int, written: bytes) -> None:
     assert varint(number) == written
+
+
+@given(envelopes)
+def test_headers_are_read_as_they_were_put_in(envelope: Envelope) -> None:
+    assert decode_headers(encode_headers(envelope)) == envelope.headers()
+
+
+@given(envelopes, st.data())
+def test_headers_that_were_cut_are_none(envelope: Envelope, data: st.DataObject) -> None:
+    whole = encode_headers(envelope)
+
+    with pytest.raises(ValueError, match="too early"):
+        decode_headers(whole[: data.draw(st.integers(0, len(whole) - 1))])

@@ -5,8 +5,8 @@ one standing by; each kills itself at a random failpoint a random number of page
 then PostgreSQL or the broker is killed too. In the end everything is published, and a read_committed consumer must hold
 versions 1 to n of every user, each once and in order, n being what the database says.
 
-`make storm` runs it with 1,000 kills, takes the broker away for five minutes (outage.py), and prints both tables; CI
-runs it with a few.
+`make storm` runs it with 1,000 kills, has the ends of 1,000 transactions come late (publishing/late_answers.py), takes
+the broker away for five minutes (outage.py), and prints what became of each; CI runs a few of each.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from rich.table import Table
 
 from chassis.postgres.database import NO_CONNECTION
 from tests.integration.outbox.private_servers import Private
+from tests.integration.outbox.publishing import late_answers
 from tests.integration.outbox.relay import outage
 from tests.integration.outbox.relay_process import relay_process
 from tests.integration.outbox.relaying import relaying
@@ -38,6 +39,8 @@ POINTS: Final = ("before_begin", "after_send", "before_commit", "before_delete",
 SERVER_EVERY: Final = 9
 #: What is left when the storm is over goes out within this many seconds.
 DRAIN_SECONDS: Final = 120
+#: How long the relay waits for the end of a transaction that comes late; a small one ends in hundredths.
+LATE_SECONDS: Final = 0.5
 
 
 _TABLE: Final = "CREATE TABLE subject (id uuid PRIMARY KEY, version bigint NOT NULL)"
@@ -106,7 +109,7 @@ class Storm:
         if self._rng.random() < 0.3:
             await session.execute("SELECT pg_current_xact_id()")
         version = await session.fetchval(_CHANGE, user)
-        await append(session, user, version, b"x" * self._rng.choice((10, 350, 350, 5000)))
+        await append(session, user, version, b'{"x":"%b"}' % (b"x" * self._rng.choice((10, 350, 350, 5000))))
         # The transaction holds its row and its id for a while, so that others commit before it.
         await session.execute("SELECT pg_sleep($1)", self._rng.choice((0.02, 0.05, 0.1, 0.2)))
         await (transaction.rollback() if self._rng.random() < 0.2 else transaction.commit())
@@ -147,6 +150,14 @@ async def storm(kills: int, seed: int) -> Outcome:
         return await Storm(await Private.on(servers), kills, seed).run()
 
 
+async def late_ends(rounds: int) -> late_answers.Outcome:
+    """Late ends of transactions on servers of their own."""
+    async with private_servers(durable=True) as servers:
+        private = await Private.on(servers)
+        async with private.session() as session:
+            return await late_answers.late_ends(private.settings, session, rounds, LATE_SECONDS)
+
+
 async def long_outage(seconds: float) -> outage.Outcome:
     """A broker's outage on servers of its own."""
     async with private_servers(durable=True) as servers:
@@ -169,12 +180,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--late", type=int, default=1000, help="transactions whose end comes late")
     parser.add_argument("--outage", type=float, default=300, help="seconds that the broker is away; 0 for none")
     options = parser.parse_args()
     console = Console()
-    outcome = asyncio.run(storm(options.kills, options.seed))
+    outcome = asyncio.run(storm(options.kills, options.seed)) if options.kills else Outcome()
     show(outcome, console)
     kept = not (outcome.lost or outcome.repeated or outcome.inverted)
+    if options.late:
+        late = asyncio.run(late_ends(options.late))
+        late_answers.show(late, console)
+        kept = kept and not (late.lost or late.repeated or late.inverted)
     if options.outage:
         away = asyncio.run(long_outage(options.outage))
         outage.show(away, options.outage, console)

@@ -139,7 +139,7 @@ async def test_a_backlog_goes_out_in_pages_bounded_by_bytes(
     user, pages = uuid4(), []
     settings = relay_settings.model_copy(update={"relay_page_bytes": 250_000})
     for version in range(1, 13):
-        await append(connection, user, version, b"x" * 100_000)
+        await append(connection, user, version, b'{"x":"%b"}' % (b"x" * 100_000))
 
     async def count(point: str) -> None:
         if point == "after_delete":

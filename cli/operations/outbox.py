@@ -1,0 +1,123 @@
+"""`muster outbox show|set-aside|put-back|drop`: a row of the outbox that the relay cannot publish."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from chassis.postgres.database import Connection, Database
+from chassis.settings import OperatorCommandPostgres, load
+from cli.terminal.operator import operator
+from cli.terminal.outages import DATABASE_OUTAGES, explain_outage
+from cli.terminal.output import JsonOption, fail, legible, print_json, say
+from command_api import damaged_rows
+from command_api.damaged_rows import RowRefusedError
+from command_api.republication import Operation
+from events.user_events import USER_EVENTS
+from outbox.damage import Examiner
+from outbox.headers import decode_headers
+from outbox.set_aside import rows_behind
+
+T = TypeVar("T")
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="A row of the outbox that the relay cannot publish, by its id."
+)
+
+RowArgument = Annotated[int, typer.Argument(help="As the relay, /readyz and doctor name it.", metavar="ID", min=1)]
+
+
+@app.command()
+def show(row: RowArgument, *, as_json: JsonOption = False) -> None:
+    """Show a row: whose, what is wrong with it, its headers and value, and how many events wait behind it."""
+    document = _with_database(lambda connection: _document(connection, row))
+    if as_json:
+        print_json(document)
+        return
+    for name, value in document.items():
+        if name == "headers" and isinstance(value, list):
+            say("headers:")
+            for header, text in value:
+                say(f"  {legible(header)}: {_shown(text)}")
+        else:
+            say(f"{name}: {_shown(value)}")
+
+
+@app.command("set-aside")
+def set_aside(row: RowArgument) -> None:
+    """Take a damaged row out, and keep it byte for byte: its user's later events wait for it, all others flow."""
+    if not _with_database(lambda connection: damaged_rows.set_aside(connection, row)):
+        say(f"Row {row} is deleted and not kept, because its user has been erased. The other events flow.")
+        return
+    say(
+        f"Row {row} is set aside. Its user's later events wait, all others flow. `muster outbox put-back {row}` has the"
+        f" relay try again; `muster outbox drop {row}` publishes a snapshot of the user instead of it."
+    )
+
+
+@app.command("put-back")
+def put_back(row: RowArgument) -> None:
+    """Put a row that was set aside in its place again, unchanged; its user's later events follow it."""
+    _with_database(lambda connection: damaged_rows.put_back(connection, row))
+    say(f"Row {row} is back in its place in the outbox.")
+
+
+@app.command()
+def drop(row: RowArgument) -> None:
+    """Remove a row that was set aside for good: a snapshot of the user at that version takes its place."""
+    operation = Operation(operator())
+    event = _with_database(lambda connection: damaged_rows.drop(connection, row, operation))
+    what = "tombstone" if event.value is None else "snapshot"
+    say(f"Row {row} is dropped. A {what} of {event.subject_id} is published in its place.")
+
+
+async def _document(connection: Connection, number: int) -> dict[str, Any]:
+    row = await damaged_rows.find(connection, number)
+    behind = await rows_behind(connection, row["subject_id"], number)
+    return {
+        "id": row["id"],
+        "user_id": row["subject_id"],
+        "event_id": row["event_id"],
+        "appended_at": row["appended_at"],
+        "set_aside_at": row["set_aside_at"],
+        # What the relay said goes before what can be seen from here.
+        "damage": row["damage"] or Examiner(USER_EVENTS).damage_of(row),
+        "events_behind": len(behind),
+        "headers": _headers(row["headers"]),
+        "value": _text(row["value"]),
+    }
+
+
+def _headers(encoded: bytes | None) -> list[list[str | None]] | str | None:
+    """By name and value, or as they are where they are no headers."""
+    try:
+        return None if encoded is None else [[name, _text(value)] for name, value in decode_headers(encoded)]
+    except ValueError:
+        return _text(encoded)
+
+
+def _shown(value: object) -> str:
+    return "(none)" if value is None else legible(str(value))
+
+
+def _text(raw: bytes | None) -> str | None:
+    """Decode UTF-8; other bytes are escaped."""
+    return None if raw is None else raw.decode("utf-8", "backslashreplace")
+
+
+def _with_database(work: Callable[[Connection], Awaitable[T]]) -> T:
+    address = load(OperatorCommandPostgres).command_database
+
+    async def main() -> T:
+        async with Database.open(address, application="muster-outbox") as database, database.connection() as connection:
+            return await work(connection)
+
+    try:
+        return asyncio.run(main())
+    except RowRefusedError as error:
+        fail(str(error))
+    except DATABASE_OUTAGES as error:
+        explain_outage(error)

@@ -1,0 +1,96 @@
+"""What may be wrong with a row of the outbox: the relay looks before it publishes, the operator's commands say it.
+
+Whatever is no event must not go out. Kafka would refuse some of it, and with it the whole page; the rest it would keep
+for ever, a change without its value as the erasure of its subject.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from pydantic_core import from_json
+
+from events.catalogue import Catalogue
+from events.envelope import Envelope, EnvelopeError, read_envelope
+from events.topics import MAX_MESSAGE_BYTES
+from outbox.headers import decode_headers
+from outbox.table import OutboxRow
+
+#: Where a row's headers have source and type, the length of the type included: behind their number, the version of
+#: CloudEvents and the event's id. It ends with the shortest type of users.
+_KIND: Final = slice(63, 117)
+#: Kinds that are remembered; a catalogue has a dozen.
+_MOST_KINDS: Final = 256
+#: How the damage of a row begins in which nothing is wrong that could be seen here.
+KAFKA_REFUSES: Final = "Kafka refuses it"
+
+
+class Examiner:
+    """Examines rows; what it knows of types comes from the catalogues, by their CloudEvents source."""
+
+    def __init__(self, *catalogues: Catalogue[Any, Any]) -> None:
+        """Of a source that none of the catalogues has, every type is taken."""
+        self._catalogues: Mapping[str, Catalogue[Any, Any]] = {one.source: one for one in catalogues}
+        #: Kinds of events that were looked at whole: source and type, and how the value begins.
+        self._seen: set[tuple[bytes, bytes | None]] = set()
+
+    def first_damaged(self, rows: Sequence[OutboxRow]) -> tuple[int, str] | None:
+        """The place of the first row that may not be published, and what is wrong with it.
+
+        A kind of event is looked at whole once; after that only what damage seldom leaves as it is, because this is
+        done for each event. Kafka refuses a page in which headers are damaged elsewhere.
+        """
+        seen = self._seen
+        for place, row in enumerate(rows):
+            value, kind = row["value"], (row["headers"] or b"")[_KIND]
+            if (kind, value and value[:1]) in seen and (value is None or len(value) < MAX_MESSAGE_BYTES):
+                continue
+            damage = self.damage_of(row)
+            if damage is not None:
+                return place, damage
+            if len(seen) < _MOST_KINDS:
+                seen.add((kind, value and value[:1]))
+        return None
+
+    def damage_of(self, row: OutboxRow) -> str | None:
+        """What is wrong with a row, as far as can be seen without Kafka; None: nothing."""
+        missing = [name for name in ("event_id", "subject_id", "headers") if row[name] is None]
+        if missing:
+            return f"its {missing[0]} is null"
+        try:
+            envelope = read_envelope(decode_headers(row["headers"]))
+        except EnvelopeError as error:
+            return str(error)
+        except ValueError as error:
+            return f"its headers are no headers: {error}"
+        return self._other_than(row, envelope) or _damage_of_value(row)
+
+    def _other_than(self, row: OutboxRow, envelope: Envelope) -> str | None:
+        """Whether headers, columns and value are of different events."""
+        if str(envelope.event_id) != str(row["event_id"]):
+            return f"its headers are those of event {envelope.event_id}"
+        if str(envelope.subject_id) != str(row["subject_id"]):
+            return f"its headers name the subject {envelope.subject_id}"
+        catalogue = self._catalogues.get(envelope.source)
+        if catalogue is None:
+            return None
+        if envelope.type not in catalogue.types():
+            return f"its type {envelope.type!r} is unknown"
+        if (row["value"] is None) != (envelope.type == catalogue.tombstone_type):
+            return f"its type is {envelope.type} and its value is {'' if row['value'] is None else 'not '}null"
+        return None
+
+
+def _damage_of_value(row: OutboxRow) -> str | None:
+    value = row["value"] or b""
+    size = len(value) + len(row["headers"])
+    if size > MAX_MESSAGE_BYTES:
+        return f"it has {size:,} bytes, {MAX_MESSAGE_BYTES:,} are allowed"
+    if row["value"] is None:
+        return None
+    try:
+        data = from_json(value)
+    except ValueError as error:
+        return f"its value is no JSON: {error}"
+    return None if isinstance(data, dict) else "its value is no JSON object"

@@ -1,0 +1,80 @@
+"""Setting a damaged row aside, and putting it back: deeds of a person, so that everybody else's events flow on.
+
+A row that is set aside keeps its id, and with it its place among its subject's rows. These wait: the relay reads past
+them while the row is there (outbox/relay/work_list.py), whenever they were appended.
+
+Only a row that the relay has named can be taken out of the outbox: the relay holds such a row, so that it is in no
+page that may be in flight.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from chassis.postgres.database import Connection
+
+_COLUMNS: Final = "id, event_id, subject_id, value, headers, appended_at"
+
+_FIND: Final = f"""
+SELECT {_COLUMNS}, damage, NULL::timestamptz AS set_aside_at FROM outbox WHERE id = $1
+UNION ALL SELECT {_COLUMNS}, damage, set_aside_at FROM outbox_set_aside WHERE id = $1
+"""  # noqa: S608 - names of columns
+_WAITING: Final = "SELECT event_id, value, headers FROM outbox WHERE subject_id = $1 AND id > $2 ORDER BY id"
+_SET_ASIDE: Final = f"""
+WITH taken AS (DELETE FROM outbox WHERE id = $1 AND damage IS NOT NULL RETURNING {_COLUMNS}, damage)
+INSERT INTO outbox_set_aside ({_COLUMNS}, damage) SELECT * FROM taken RETURNING id
+"""  # noqa: S608 - names of columns
+_DELETE: Final = "DELETE FROM outbox WHERE id = $1 AND damage IS NOT NULL RETURNING id"
+_PUT_BACK: Final = f"""
+WITH taken AS (DELETE FROM outbox_set_aside WHERE id = $1 RETURNING {_COLUMNS})
+INSERT INTO outbox ({_COLUMNS}) OVERRIDING SYSTEM VALUE SELECT * FROM taken RETURNING id
+"""  # noqa: S608 - names of columns
+_REPLACE: Final = f"""
+WITH taken AS (DELETE FROM outbox_set_aside WHERE id = $1 RETURNING id, appended_at)
+INSERT INTO outbox ({_COLUMNS}) OVERRIDING SYSTEM VALUE SELECT id, $2, $3, $4, $5, appended_at FROM taken RETURNING id
+"""  # noqa: S608 - names of columns
+
+#: Deletes what of a subject is held back, for the transaction of its erasure: rows that are damaged or set aside, and
+#: what waits behind them. Nothing of it was published, and nothing is in flight. The first condition costs one look
+#: where nothing is held back, which is nearly always.
+FORGET_HELD_BACK: Final = """
+WITH named AS (DELETE FROM outbox WHERE subject_id = $1 AND damage IS NOT NULL RETURNING id),
+    aside AS (DELETE FROM outbox_set_aside WHERE subject_id = $1 RETURNING id),
+    held AS (SELECT min(id) AS first FROM (SELECT id FROM named UNION ALL SELECT id FROM aside) AS named_or_aside)
+DELETE FROM outbox
+WHERE (SELECT first FROM held) IS NOT NULL AND id > (SELECT first FROM held) AND subject_id = $1 AND damage IS NULL
+"""
+
+
+async def find_row(connection: Connection, number: int) -> Any | None:
+    """The row with this id, in the outbox or set aside (then it has `set_aside_at`)."""
+    return await connection.fetchrow(_FIND, number)
+
+
+async def rows_behind(connection: Connection, subject_id: Any, number: int) -> list[Any]:
+    """What the outbox holds of a subject behind this id, in order."""
+    rows: list[Any] = await connection.fetch(_WAITING, subject_id, number)
+    return rows
+
+
+async def set_aside(connection: Connection, number: int) -> bool:
+    """Take a row that the relay has named out of the outbox, and keep it; False: there is none (any more)."""
+    return await connection.fetchval(_SET_ASIDE, number) is not None
+
+
+async def delete_named(connection: Connection, number: int) -> bool:
+    """Take a row that the relay has named out of the outbox for good; False: there is none (any more)."""
+    return await connection.fetchval(_DELETE, number) is not None
+
+
+async def put_back(connection: Connection, number: int) -> bool:
+    """Put a row that was set aside in its place again, as it was; False: there is none (any more)."""
+    return await connection.fetchval(_PUT_BACK, number) is not None
+
+
+async def replace(connection: Connection, number: int, message: tuple[Any, Any, bytes | None, bytes]) -> bool:
+    """Put another event of its subject in the place of a row that was set aside; False: there is none (any more).
+
+    `message`: event id, subject id, value, headers.
+    """
+    return await connection.fetchval(_REPLACE, number, *message) is not None
