@@ -39,7 +39,19 @@ async def set_aside(connection: Connection, number: int) -> bool:
     Raises:
         RowRefusedError: there is no such row, it waits for nobody, or it is not known to be damaged.
     """
-    row = await find(connection, number)
+    async with connection.transaction():
+        row = await find(connection, number)
+        _refuse_to_set_aside(row)
+        # An erasure waits for this lock, and then finds what is set aside.
+        await connection.execute(_USER, row["subject_id"])
+        erased = await _is_past_erasure(connection, row)
+        if not await (rows.delete_named if erased else rows.set_aside)(connection, number):
+            raise _gone(number)
+    return not erased
+
+
+def _refuse_to_set_aside(row: Any) -> None:
+    number = row["id"]
     if row["set_aside_at"] is not None:
         raise RowRefusedError(f"Row {number} is set aside already.")
     if row["damage"] is None:
@@ -50,10 +62,6 @@ async def set_aside(connection: Connection, number: int) -> bool:
         raise RowRefusedError(
             f"Row {number} names no user, so nobody's later events would wait for it: give it its subject_id first."
         )
-    erased = await _is_past_erasure(connection, row)
-    if not await (rows.delete_named if erased else rows.set_aside)(connection, number):
-        raise _gone(number)
-    return not erased
 
 
 async def put_back(connection: Connection, number: int) -> None:

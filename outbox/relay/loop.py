@@ -53,6 +53,8 @@ RETRY_FIRST_SECONDS: Final = 0.1
 RETRY_CAP_SECONDS: Final = 5.0
 #: How long after the last event the relay polls at the hot rate.
 HOT_SECONDS: Final = 1.0
+#: How often the relay looks whether a person has acted. Notifications do not wake it: each look may read a whole page.
+HELD_POLL_SECONDS: Final = 1.0
 #: One refusal may be a broker's bad moment.
 REFUSALS_UNTIL_SEARCH: Final = 2
 
@@ -237,7 +239,7 @@ class Relay:
                 page = ahead or await self._read(session)
             elif page.held is not None:
                 await self._hold(page.held, session)
-                await term.wakeup.wait(self._poll_seconds())
+                await wait_for_event(term.stopping, HELD_POLL_SECONDS)
                 page = await self._read(session)
             else:
                 # All is published, or there was nothing to publish: only now is it certain that this relay can.
