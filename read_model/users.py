@@ -1,8 +1,8 @@
 """The `users` projection's tables: one row a user, with the document ready to send, and a row for each erased user.
 
-The columns beside the document are those that filters and sorts use. Keys are text_key() of the name or address and
-compare by code point. Neither key is unique here: the events of two users come from two partitions, so the new owner of
-a freed address may arrive before the old one has left it.
+The columns beside the document are those that filters and sorts use. Keys are made by chassis/text_keys.py and compare
+by code point. Neither key is unique here: the events of two users come from two partitions, so the new owner of a freed
+address may arrive before the old one has left it.
 """
 
 from dataclasses import dataclass
@@ -62,4 +62,4 @@ def _indexes(table: str, column: str) -> tuple[Index, Index]:
     )
 
 
-SCHEMA: Final = ProjectionSchema(name="users", shape=1, channel="muster_users_moved", tables=users_tables)
+SCHEMA: Final = ProjectionSchema(name="users", shape=2, channel="muster_users_moved", tables=users_tables)

@@ -177,6 +177,9 @@ COMMON: tuple[ProblemType, ...] = (
     CORS_REFUSED,
     OTHER,
 )
+#: Errors that one problem lists: enough to mend a request by, and a body of mistakes is not answered by a larger one.
+LISTED_ERRORS = 20
+_NAME_CHARACTERS = 200
 _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 _BY_STATUS = {kind.status: kind for kind in reversed(COMMON)}
 
@@ -203,13 +206,18 @@ def problem_response(problem: Problem, *, instance: str, status: int | None = No
         "request_id": request_id.get(),
     }
     if problem.errors:
-        document["errors"] = list(problem.errors)
+        document["errors"] = listed(problem.errors)
     return Response(
         json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace"),
         status_code=status,
         media_type=PROBLEM_MEDIA_TYPE,
         headers={"Cache-Control": "no-store", **problem.headers},
     )
+
+
+def listed(errors: Sequence[FieldError]) -> list[FieldError]:
+    """The first LISTED_ERRORS of them; the problem's detail says how many there are."""
+    return list(errors[:LISTED_ERRORS])
 
 
 def answer_problem(request: Request, error: Exception) -> Response:
@@ -245,12 +253,16 @@ def answer_invalid_request(request: Request, error: Exception) -> Response:
     return problem_response(problem, instance=request.url.path)
 
 
-def problem_from_validation(errors: Sequence[Any]) -> Problem:
-    """The problem that pydantic's errors are; their locations begin with `body`, `query`, `path` or `header`."""
-    details = [_field_error(entry) for entry in errors]
+def problem_from_validation(errors: Sequence[Any], count: int | None = None) -> Problem:
+    """The problem that pydantic's errors are; their locations begin with `body`, `query`, `path` or `header`.
+
+    `count` is how many there are, where only the first ones are given.
+    """
+    count = count or len(errors)
+    details = [_field_error(entry) for entry in errors[:LISTED_ERRORS]]
     first = details[0]
     where = first.get("pointer") or first.get("parameter") or first.get("header") or "body"
-    more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
+    more = f" (and {count - 1} more)" if count > 1 else ""
     return Problem(VALIDATION, f"{where}: {first['detail']}{more}", errors=details)
 
 
@@ -273,8 +285,12 @@ def _field_error(entry: Any) -> FieldError:
 
 
 def json_pointer(path: Sequence[str | int]) -> str:
-    """The path as a JSON pointer in fragment form (RFC 6901, as RFC 9457 section 3 shows it): `#/attributes/plan`."""
-    escaped = (str(part).replace("~", "~0").replace("/", "~1") for part in path)
+    """The path as a JSON pointer in fragment form (RFC 6901, as RFC 9457 section 3 shows it): `#/attributes/plan`.
+
+    A name that is longer than any of ours is cut.
+    """
+    parts = (f"{name[:_NAME_CHARACTERS]}…" if len(name) > _NAME_CHARACTERS else name for name in map(str, path))
+    escaped = (part.replace("~", "~0").replace("/", "~1") for part in parts)
     return "#" + "".join(f"/{part}" for part in escaped)
 
 

@@ -17,6 +17,8 @@ REQUEST_BYTES: Final = 8 * 1024 * 1024
 #: The API's limit for one line. Its constant (command_api/imports/lines.py) is not imported, since an import needs
 #: nothing else of the API; a test compares the two.
 LONGEST_LINE_BYTES: Final = 64 * 1024
+#: What is kept of a longer line, for the file of rejects.
+KEPT_BYTES: Final = REQUEST_BYTES
 
 
 @dataclass(slots=True)
@@ -52,21 +54,20 @@ def _read_chunk(source: BinaryIO, first_line: int) -> Chunk:
     chunk = Chunk(first_line)
     size = 0
     while len(chunk.lines) < CHUNK_LINES and size < REQUEST_BYTES:
-        # A line that is too long is skipped in parts, so that it cannot fill the memory.
-        line = source.readline(LONGEST_LINE_BYTES + 2)
+        line = source.readline(KEPT_BYTES)
         if not line:
             break
-        chunk.bytes_read += len(line)
-        if not line.endswith(b"\n") and len(line) > LONGEST_LINE_BYTES:
-            chunk.too_long.add(first_line + len(chunk.lines))
-            chunk.bytes_read += _skip_line(source)
+        chunk.bytes_read += len(line) + (_skip_line(source) if len(line) == KEPT_BYTES else 0)
         kept = line.rstrip(b"\r\n")
+        if len(kept) > LONGEST_LINE_BYTES:
+            chunk.too_long.add(first_line + len(chunk.lines))
         size += len(kept)
         chunk.lines.append(kept)
     return chunk
 
 
 def _skip_line(source: BinaryIO) -> int:
+    """Pass over the rest of a line that would fill the memory."""
     skipped = 0
     while part := source.readline(LONGEST_LINE_BYTES):
         skipped += len(part)

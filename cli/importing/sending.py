@@ -14,7 +14,7 @@ import httpx
 from chassis.lifecycle import Backoff
 from chassis.postgres.database import describe
 from cli.access.bearer import REMEDY, bearer_for
-from cli.importing.chunks import LONGEST_LINE_BYTES, Chunk, read_chunks
+from cli.importing.chunks import KEPT_BYTES, LONGEST_LINE_BYTES, Chunk, read_chunks
 from cli.importing.progress import ImportProgress
 from cli.importing.rejects import Rejects
 
@@ -28,13 +28,6 @@ PAUSE_FIRST_SECONDS: Final = 0.25
 PAUSE_CAP_SECONDS: Final = 5.0
 #: Statuses that pass by themselves.
 _TRANSIENT: Final = frozenset({409, 429, 500, 502, 503, 504})
-
-_TOO_LONG: Final = {
-    "type": "/problems/payload-too-large",
-    "title": "The line is too long",
-    "status": 413,
-    "detail": f"a line may have at most {LONGEST_LINE_BYTES} bytes",
-}
 
 
 class GaveUpError(Exception):
@@ -78,7 +71,8 @@ class Import:
         body = chunk.body(self.progress.mtime_ms)
         results = self._post_patiently(body) if body.strip() else []
         failed = {result["line"]: result["problem"] for result in results if result["status"] == "failed"}
-        failed.update(dict.fromkeys((n - chunk.first_line + 1 for n in chunk.too_long), _TOO_LONG))
+        long = [number - chunk.first_line + 1 for number in chunk.too_long]
+        failed.update({offset: _too_long(len(chunk.lines[offset - 1])) for offset in long})
         for offset, problem in sorted(failed.items()):
             self.rejects.add(chunk.first_line + offset - 1, chunk.lines[offset - 1], problem)
         self.progress.advance(chunk, results, len(failed))
@@ -96,6 +90,16 @@ class Import:
             # Sending it again is harmless: every line has an id, so users that exist already stay as they are.
             time.sleep(backoff.next())
         raise GaveUpError(f"Gave up after {ATTEMPTS} attempts: {reason}")
+
+
+def _too_long(size: int) -> dict[str, Any]:
+    cut = f"; of this one the first {KEPT_BYTES} are kept here" if size == KEPT_BYTES else f"; this one has {size}"
+    return {
+        "type": "/problems/payload-too-large",
+        "title": "The line is too long",
+        "status": 413,
+        "detail": f"a line may have at most {LONGEST_LINE_BYTES} bytes{cut}",
+    }
 
 
 def _post(client: httpx.Client, body: bytes) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ with the sockets on which their supervisor, who serves the inner port, asks them
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -44,12 +45,30 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Serve one of
 
 #: At most five batches of an import are alive, of 8,000 objects each; the collector looks through so many in 2 ms.
 IMPORTED_OBJECTS: Final = 50_000
+#: The exit code after a second signal, as of every process of Muster (chassis/lifecycle.py).
+CUT_SHORT: Final = 130
 
 #: Where an app tells how it is: on the inner port's socket; where it has siblings, in the folder that all share.
 Inside: TypeAlias = socket.socket | Path | None
 
 HostOption = Annotated[str | None, typer.Option(help="Address to listen on; overrides the environment.")]
 PortOption = Annotated[int | None, typer.Option(min=1, max=65535, help="Port to listen on; overrides the environment.")]
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that ends like the other processes: with exit code 0 once it has stopped, whichever signal told it to.
+
+    uvicorn's own raises the signal again when it has finished.
+    """
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 @app.command()
@@ -145,7 +164,10 @@ def _serve(factory: Callable[[Inside], FastAPI], settings: Http, prefix: str) ->
     with _bind(host, port, "--host or --port") as public, _bind(inner_host, inner_port, inside_moves) as inner:
         configure_logging("supervisor", settings.log_level)
         if settings.workers == 1:
-            uvicorn.Server(api_config(partial(factory, inner), 1)).run(sockets=[public])
+            server = _Server(api_config(partial(factory, inner), 1))
+            server.run(sockets=[public])
+            if server.force_exit:
+                raise typer.Exit(CUT_SHORT)
         else:
             _supervise(factory, settings.workers, public, inner)
 

@@ -10,10 +10,12 @@ from uuid import UUID
 
 from fastapi import APIRouter, Body, Path, Response
 from fastapi.routing import APIRoute
+from pydantic import BeforeValidator
 
 from chassis.access.guard import Access
 from chassis.http.api import StrictRoute
 from chassis.http.problems import ProblemType
+from chassis.identifiers import canonical
 from command_api.access import refuse_as_sent, refuse_beyond
 from command_api.http.dependencies import Context, Handlers
 from command_api.http.openapi import EXAMPLE_ID, empty_response, request, responses, user_response
@@ -59,7 +61,9 @@ class MergePatchRoute(UserRoute):
 
 
 PASSWORD_EXAMPLE: Final = "correct horse battery staple"  # noqa: S105 - an example
-UserId = Annotated[UUID, Path(alias="id", description="The user's id.", examples=[EXAMPLE_ID])]
+UserId = Annotated[
+    UUID, BeforeValidator(canonical), Path(alias="id", description="The user's id.", examples=[EXAMPLE_ID])
+]
 
 router: Final = APIRouter(route_class=UserRoute, tags=["users"])
 patches: Final = APIRouter(route_class=MergePatchRoute, tags=["users"])

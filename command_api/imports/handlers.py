@@ -31,6 +31,8 @@ BATCH_LINES: Final = 1000
 BATCH_PASSWORDS: Final = 500
 #: Lines that are read and made events of before other requests get their turn: one or two milliseconds of the loop.
 SLICE_LINES: Final = 25
+#: Or so many bytes of them, if they are long: a line of 64 KiB takes up to 15 milliseconds.
+SLICE_BYTES: Final = 32 * 1024
 #: Imports at once in one process: each holds its whole body, and more of them would only share the same cores.
 IMPORTS_AT_ONCE: Final = 2
 
@@ -144,8 +146,10 @@ class ImportHandlers:
         users: dict[int, NewUser] = {}
         to_hash: dict[int, ImportLine] = {}
         rows = RowMaker(self.clock(), cause)
-        for number, read in islice(lines, BATCH_LINES):
+        sliced = 0
+        for number, size, read in islice(lines, BATCH_LINES):
             numbers.append(number)
+            sliced += max(size, SLICE_BYTES // SLICE_LINES)
             if not isinstance(read, ImportLine):
                 errors[number] = read
             elif read.password_hash is None:
@@ -154,11 +158,11 @@ class ImportHandlers:
                 users[number] = self._new_user(rows, read, read.password_hash)
             if len(to_hash) == BATCH_PASSWORDS:
                 break
-            if not len(numbers) % SLICE_LINES:
+            if sliced >= SLICE_BYTES:
+                sliced = 0
                 await asyncio.sleep(0)
         users.update(await self._hash(rows, to_hash))
-        groups = [(group, ImportBatch(list(group.values()))) for group in _distinct(users)]
-        return _Prepared(numbers, errors, users, groups) if numbers else None
+        return _Prepared(numbers, errors, dict(sorted(users.items()))) if numbers else None
 
     async def _hash(self, rows: RowMaker, lines: dict[int, ImportLine]) -> dict[int, NewUser]:
         """The users whose passwords are to be hashed."""
@@ -178,26 +182,21 @@ class ImportHandlers:
     async def _commit(self, batch: _Prepared) -> list[LineResult]:
         """Insert a batch, and give the result of each line."""
         outcomes: dict[int, ImportOutcome | LineError] = dict(batch.errors)
-        for group, prepared in batch.groups:
-            outcomes.update(await self._insert(group, prepared))
+        inserted = await self.store.insert(ImportBatch([*batch.users.values()])) if batch.users else []
+        outcomes.update(zip(batch.users, inserted, strict=True))
         if _CREATED in outcomes.values():
             self.notifier.notify()
         ids = {number: user.id for number, user in batch.users.items()}
         return [LineResult(number, outcomes[number], ids.get(number)) for number in batch.numbers]
 
-    async def _insert(self, group: dict[int, NewUser], batch: ImportBatch) -> dict[int, ImportOutcome]:
-        by_id = await self.store.insert(batch)
-        return {number: by_id[user.id] for number, user in group.items()}
-
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """Lines by their numbers, ready to be sent: in groups, because an id may come twice."""
+    """Lines by their numbers, ready to be sent; the users in the order of their lines."""
 
     numbers: list[int]
     errors: dict[int, LineError]
     users: dict[int, NewUser]
-    groups: list[tuple[dict[int, NewUser], ImportBatch]]
 
 
 def _has_succeeded(task: asyncio.Task[Any]) -> bool:
@@ -210,17 +209,3 @@ async def _end(*tasks: asyncio.Task[Any] | None) -> None:
     for task in left:
         task.cancel()
     await asyncio.gather(*left, return_exceptions=True)
-
-
-def _distinct(users: dict[int, NewUser]) -> Iterator[dict[int, NewUser]]:
-    """The users in groups without a repeated id: the second line with an id must meet what the first one stored."""
-    left = dict(sorted(users.items()))
-    while left:
-        group: dict[int, NewUser] = {}
-        taken: set[UUID] = set()
-        for number, user in left.items():
-            if user.id not in taken:
-                taken.add(user.id)
-                group[number] = user
-        yield group
-        left = {number: user for number, user in left.items() if number not in group}

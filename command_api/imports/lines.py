@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from typing import Annotated, Final, Self, TypeAlias
 from uuid import UUID
 
-from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, WithJsonSchema, model_validator
 
+from chassis.http.problems import LISTED_ERRORS
+from chassis.identifiers import canonical
 from chassis.strict_json import RepeatedMemberError, UnreadableJsonError, read_json
 from command_api.passwords.formats import HASH_CHARACTERS, check
 from command_api.users.commands import RegistersUser
@@ -33,6 +35,7 @@ class ImportLine(RegistersUser):
 
     id: Annotated[
         UUID | None,
+        BeforeValidator(canonical),
         AfterValidator(lambda given: given and _version_7(given)),
         Field(description="A UUIDv7. Where a user has it already the line changes nothing: repeating is harmless."),
     ] = None
@@ -55,12 +58,25 @@ class UnreadableLineError(ValueError):
     """The line is no JSON in UTF-8, or too long; says which."""
 
 
+class WrongValuesError(ValueError):
+    """Some of the line's values are wrong: the first of pydantic's errors, and how many there are.
+
+    The rest is let go at once. A line can have ten thousand unknown fields, and a batch a thousand such lines.
+    """
+
+    def __init__(self, error: ValidationError) -> None:
+        """Keep what is told."""
+        super().__init__("some values are wrong")
+        self.errors = error.errors(include_url=False, include_input=False, include_context=False)[:LISTED_ERRORS]
+        self.count = error.error_count()
+
+
 #: Why a line is no user: it cannot be read, says something twice, or some of its values are wrong.
-LineError: TypeAlias = UnreadableLineError | RepeatedMemberError | ValidationError
+LineError: TypeAlias = UnreadableLineError | RepeatedMemberError | WrongValuesError
 
 
-#: A line by its number, the first being 1: the user it is, or what is wrong with it.
-ReadLine: TypeAlias = tuple[int, ImportLine | LineError]
+#: A line by its number, the first being 1, and its bytes: the user it is, or what is wrong with it.
+ReadLine: TypeAlias = tuple[int, int, ImportLine | LineError]
 
 
 def count_lines(body: bytes) -> int:
@@ -72,7 +88,7 @@ def read_lines(body: bytes) -> Iterator[ReadLine]:
     """Read each line that is not empty."""
     for number, line in enumerate(_split(body), start=1):
         if line.strip():
-            yield number, _read(line)
+            yield number, len(line), _read(line)
 
 
 def _split(body: bytes) -> Iterator[bytes]:
@@ -94,5 +110,7 @@ def _read(line: bytes) -> ImportLine | LineError:
         return UnreadableLineError("is not UTF-8")
     except UnreadableJsonError as error:
         return UnreadableLineError(str(error))
-    except (RepeatedMemberError, ValidationError) as error:
+    except RepeatedMemberError as error:
         return error
+    except ValidationError as error:
+        return WrongValuesError(error)

@@ -2,14 +2,14 @@
 
 Most batches meet nobody who is there already. Such a batch is copied into both tables, which is far less work than an
 INSERT. The events follow the users in the same transaction, so their ids are taken while the users' rows are locked, as
-they are everywhere. Where one of the users meets somebody, nothing is copied: one statement inserts those who can be
-(by unnest, not row by row) and appends their events, and a second one explains why the others were left out.
+they are everywhere. Where one of the users meets somebody, in the database or in the batch, nothing is copied: one
+query tells who is there, the lines are gone through in their order, and those who are left are copied.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -21,7 +21,7 @@ import asyncpg
 
 from chassis.postgres.database import Connection, Database, DatabaseUnavailableError, RolledBackError, describe
 from command_api.users.context import Cause
-from command_api.users.rows import COLUMNS, sql_type, user_row
+from command_api.users.rows import COLUMNS, user_row
 from command_api.users.settlement import OutcomeUnknownError
 from command_api.users.store import UnexpectedViolationError
 from events.envelope import Envelope
@@ -40,40 +40,16 @@ _EMAIL_KEY: Final = COLUMNS.index("email_key")
 _USERNAME_KEY: Final = COLUMNS.index("username_key")
 
 
-def _insert_sql() -> str:
-    """The INSERT of a batch; its parameters are the columns of both tables, each as an array.
-
-    Sorted by key, so that two imports wait for each other in one order, and then by line, so that of several lines with
-    one address the first is inserted.
-    """
-    types = [*map(sql_type, COLUMNS), "bytea", "bytea"]
-    arrays = ", ".join(f"${number}::{type_}[]" for number, type_ in enumerate(types, start=1))
-    columns = ", ".join(COLUMNS)
-    return f"""
-WITH given AS MATERIALIZED (
-    SELECT * FROM unnest({arrays}) WITH ORDINALITY AS given ({columns}, value, headers, line)
-), u AS (
-    INSERT INTO users ({columns}) SELECT {columns} FROM given
-    WHERE NOT EXISTS (SELECT FROM erased_users WHERE erased_users.id = given.id)
-    ORDER BY email_key, line
-    ON CONFLICT DO NOTHING
-    RETURNING id
-)
-INSERT INTO outbox (event_id, subject_id, value, headers)
-SELECT given.event_id, u.id, given.value, given.headers FROM u JOIN given ON given.id = u.id
-RETURNING subject_id
-"""  # noqa: S608 - of names of columns alone
-
-
-_INSERT: Final = _insert_sql()
 #: In a statement of its own, which sees an erasure that committed while the insert waited for its row.
 _ERASED_MEANWHILE: Final = "SELECT EXISTS (SELECT FROM erased_users WHERE id = ANY ($1::text::uuid[]))"
-_EXPLAIN: Final = """
-SELECT given.id, EXISTS (SELECT FROM users WHERE id = given.id) AS is_there,
+#: What each user meets, in the order in which they are given.
+_MEETINGS: Final = """
+SELECT EXISTS (SELECT FROM users WHERE id = given.id) AS is_there,
     EXISTS (SELECT FROM erased_users WHERE id = given.id) AS is_erased,
     EXISTS (SELECT FROM users WHERE email_key = given.email_key) AS has_email,
     EXISTS (SELECT FROM users WHERE username_key = given.username_key) AS has_username
-FROM unnest($1::uuid[], $2::text[], $3::text[]) AS given (id, email_key, username_key)
+FROM unnest($1::uuid[], $2::text[], $3::text[]) WITH ORDINALITY AS given (id, email_key, username_key, line)
+ORDER BY line
 """
 
 _ANY_ID: Final = UUID(int=0)
@@ -141,22 +117,13 @@ class RowMaker:
         )
 
 
+@dataclass(slots=True)
 class ImportBatch:
-    """Users as they are sent to the database: sorted as the INSERT sorts them."""
+    """Users in the order of their lines; an id, an address or a name may come twice."""
 
-    def __init__(self, users: Sequence[NewUser]) -> None:
-        """Their ids must differ."""
-        self.users = users
-        #: Whether a COMMIT of it was on its way.
-        self.committing = False
-        in_order = sorted(users, key=_email_key)
-        self.user_rows = [user.row for user in in_order]
-        self.event_rows = [user.event_row for user in in_order]
-
-    def columns(self) -> list[Sequence[Any]]:
-        """The parameters of the INSERT."""
-        events = dict(zip(_OUTBOX_COLUMNS, zip(*self.event_rows, strict=True), strict=True))
-        return [*zip(*self.user_rows, strict=True), events["value"], events["headers"]]
+    users: Sequence[NewUser]
+    #: Whether a COMMIT of it was on its way.
+    committing: bool = False
 
 
 class ImportStore:
@@ -166,8 +133,11 @@ class ImportStore:
         """Nothing is connected yet."""
         self._database = database
 
-    async def insert(self, batch: ImportBatch) -> Mapping[UUID, ImportOutcome]:
+    async def insert(self, batch: ImportBatch) -> list[ImportOutcome]:
         """Insert those users of a batch who can be inserted, in one transaction, and give the outcome of each.
+
+        The outcomes are in the order of the users. Of several with one id, address or name the first that can be
+        inserted is.
 
         Raises:
             OutcomeUnknownError: the reply to the commit was lost, and the database could not be asked again.
@@ -195,33 +165,30 @@ class _ErasedMeanwhileError(Exception):
     """A person was erased while the batch waited for their row: it must not come back."""
 
 
-async def _insert(connection: Connection, batch: ImportBatch) -> dict[UUID, ImportOutcome]:
-    if await _copy(connection, batch):
-        return dict.fromkeys((user.id for user in batch.users), ImportOutcome.CREATED)
-    async with connection.transaction():
-        created = {row["subject_id"] for row in await connection.fetch(_INSERT, *batch.columns())}
-        await _refuse_erased(connection, created)
-        batch.committing = True
-    batch.committing = False
-    outcomes = dict.fromkeys(created, ImportOutcome.CREATED)
-    left = [user for user in batch.users if user.id not in created]
-    if left:
-        emails, names = [user.row[_EMAIL_KEY] for user in left], [user.row[_USERNAME_KEY] for user in left]
-        rows = await connection.fetch(_EXPLAIN, [user.id for user in left], emails, names)
-        outcomes.update({row["id"]: _explain(row) for row in rows})
-    return outcomes
+async def _insert(connection: Connection, batch: ImportBatch) -> list[ImportOutcome]:
+    outcomes: list[ImportOutcome | None] = [None] * len(batch.users)
+    for _ in range(INSERT_ATTEMPTS):
+        left = [user for user, outcome in zip(batch.users, outcomes, strict=True) if outcome is None]
+        if not left or await _copy(connection, batch, left):
+            return [outcome or ImportOutcome.CREATED for outcome in outcomes]
+        outcomes = await _look(connection, batch.users)
+    return [outcome or ImportOutcome.CONTENDED for outcome in outcomes]
 
 
-async def _copy(connection: Connection, batch: ImportBatch) -> bool:
-    """Copy the whole batch; False where one of the users cannot be inserted, and nothing was written."""
+async def _copy(connection: Connection, batch: ImportBatch, users: Sequence[NewUser]) -> bool:
+    """Copy all of these users; False where one of them cannot be inserted, and nothing was written."""
+    # Sorted, so that two imports of the same people wait for each other in one order.
+    in_order = sorted(users, key=_email_key)
     try:
         async with connection.transaction():
-            await connection.copy_records_to_table("users", columns=COLUMNS, records=batch.user_rows)
-            await connection.copy_records_to_table("outbox", columns=_OUTBOX_COLUMNS, records=batch.event_rows)
-            await _refuse_erased(connection, (user.id for user in batch.users))
+            await connection.copy_records_to_table("users", columns=COLUMNS, records=[user.row for user in in_order])
+            events = [user.event_row for user in in_order]
+            await connection.copy_records_to_table("outbox", columns=_OUTBOX_COLUMNS, records=events)
+            await _refuse_erased(connection, (user.id for user in in_order))
             batch.committing = True
     except (asyncpg.UniqueViolationError, _ErasedMeanwhileError):
         return False
+    batch.committing = False
     return True
 
 
@@ -231,14 +198,29 @@ async def _refuse_erased(connection: Connection, ids: Iterable[UUID]) -> None:
         raise _ErasedMeanwhileError
 
 
-def _explain(row: asyncpg.Record) -> ImportOutcome:
-    if row["is_there"]:
-        return ImportOutcome.UNCHANGED
-    if row["is_erased"]:
-        return ImportOutcome.ERASED
-    if row["has_email"]:
-        return ImportOutcome.EMAIL_TAKEN
-    return ImportOutcome.USERNAME_TAKEN if row["has_username"] else ImportOutcome.CONTENDED
+async def _look(connection: Connection, users: Sequence[NewUser]) -> list[ImportOutcome | None]:
+    """What becomes of each user, the lines gone through in their order; None of those who can be inserted."""
+    keys = [_email_key(user) for user in users], [user.row[_USERNAME_KEY] for user in users]
+    meetings = await connection.fetch(_MEETINGS, [user.id for user in users], *keys)
+    ids: set[UUID] = set()
+    emails: set[str] = set()
+    usernames: set[str] = set()
+    outcomes: list[ImportOutcome | None] = []
+    for user, email, username, met in zip(users, *keys, meetings, strict=True):
+        if met["is_there"] or user.id in ids:
+            outcomes.append(ImportOutcome.UNCHANGED)
+        elif met["is_erased"]:
+            outcomes.append(ImportOutcome.ERASED)
+        elif met["has_email"] or email in emails:
+            outcomes.append(ImportOutcome.EMAIL_TAKEN)
+        elif met["has_username"] or username in usernames:
+            outcomes.append(ImportOutcome.USERNAME_TAKEN)
+        else:
+            outcomes.append(None)
+            ids.add(user.id)
+            emails.add(email)
+            usernames.add(username)
+    return outcomes
 
 
 def _email_key(user: NewUser) -> str:

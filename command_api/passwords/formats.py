@@ -3,8 +3,8 @@
 Sources: the PHC string format (github.com/P-H-C/phc-string-format), and bcrypt's modular crypt format ($2a$, $2b$,
 $2y$). What passlib writes is read too: PBKDF2's rounds without `i=`, and base64 with `.` for `+`.
 
-Parameters are bounded, because a hash that takes minutes or gigabytes to check is an attack on whoever checks it. At
-the bounds one check takes about a second on one core.
+Parameters are bounded, because a hash that takes minutes or gigabytes to check is an attack on whoever checks it. What
+is bounded is the work, the product of what a form multiplies: at the bounds one check takes about a second on one core.
 """
 
 from __future__ import annotations
@@ -23,15 +23,18 @@ from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError, VerifyMismatchError
 
 ARGON2_MEMORY_KIB: Final = 256 * 1024
-ARGON2_TIME_COST: Final = 10
-ARGON2_PARALLELISM: Final = 8
-BCRYPT_COST: Final = (4, 15)
+#: KiB of memory times passes over it. The lanes share the memory, so their number is no work.
+ARGON2_WORK: Final = 2 * 1024 * 1024
+ARGON2_PARALLELISM: Final = 32
+BCRYPT_COST: Final = (4, 14)
 #: bcrypt reads no more of a password, whoever made the hash.
 BCRYPT_BYTES: Final = 72
-PBKDF2_ITERATIONS: Final = 2_000_000
-#: 128 * r * 2**ln bytes are what one check takes.
-SCRYPT_MEMORY_BYTES: Final = 256 * 1024 * 1024
-SCRYPT_PARALLELISM: Final = 8
+#: Iterations times the blocks of the digest, each of which takes all iterations (RFC 8018, section 5.2).
+PBKDF2_WORK: Final = 2_000_000
+PBKDF2_BLOCK_BYTES: Final = {"sha1": 20, "sha256": 32, "sha512": 64}
+#: N r p (RFC 7914). One check takes 128 N r bytes: 256 MiB at this bound.
+SCRYPT_WORK: Final = 2 * 1024 * 1024
+SCRYPT_PARALLELISM: Final = 32
 SALT_BYTES: Final = (8, 64)
 #: Fewer bytes are no safe digest; more are the output of no hash function that is accepted.
 DIGEST_BYTES: Final = (16, 64)
@@ -127,7 +130,7 @@ def _examine_argon2(match: re.Match[str]) -> None:
 def _examine_argon2_cost(memory: str, time: str, parallelism: str) -> None:
     _within("parallelism", int(parallelism), 1, ARGON2_PARALLELISM)
     _within("memory in KiB", int(memory), 8 * int(parallelism), ARGON2_MEMORY_KIB)
-    _within("time cost", int(time), 1, ARGON2_TIME_COST)
+    _within("memory in KiB times passes", int(memory) * int(time), 1, ARGON2_WORK)
 
 
 def _examine_bcrypt(match: re.Match[str]) -> None:
@@ -137,8 +140,9 @@ def _examine_bcrypt(match: re.Match[str]) -> None:
 
 
 def _examine_pbkdf2(match: re.Match[str]) -> None:
-    _within("iterations", int(match["i"]), 1, PBKDF2_ITERATIONS)
     _examine_bytes(match)
+    blocks = -(-_length(match["digest"]) // PBKDF2_BLOCK_BYTES[match["function"] or "sha1"])
+    _within("iterations times blocks", int(match["i"]) * blocks, 1, PBKDF2_WORK)
 
 
 def _examine_scrypt(match: re.Match[str]) -> None:
@@ -146,7 +150,7 @@ def _examine_scrypt(match: re.Match[str]) -> None:
     _within("r", int(match["r"]), 1, 64)
     # RFC 7914, section 2: N must be less than 2^(128 r / 8).
     _within("ln", int(match["ln"]), 1, min(24, 16 * int(match["r"]) - 1))
-    _within("memory in bytes", _scrypt_memory(match), 1, SCRYPT_MEMORY_BYTES)
+    _within("N times r times p", 2 ** int(match["ln"]) * int(match["r"]) * int(match["p"]), 1, SCRYPT_WORK)
     _examine_bytes(match)
 
 

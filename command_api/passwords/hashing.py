@@ -2,6 +2,9 @@
 
 The event loop never hashes, and nobody holds a database connection or a lock while waiting for a hash. Hashing releases
 the interpreter's lock, so more threads than cores would only make every hash slower.
+
+Checks have as many threads beside those, and a shorter queue. What a check costs was chosen by whoever made the hash,
+up to a second (formats.py), so a crowd of them may slow new hashes to a half, and no further.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Final, TypeVar
 from unicodedata import normalize
 
 from argon2 import PasswordHasher
@@ -19,6 +22,10 @@ from pydantic import SecretStr
 from command_api.passwords.formats import verify
 
 T = TypeVar("T")
+
+
+#: Checks that may wait for each of their threads.
+CHECKS_WAITING: Final = 8
 
 
 class HashingBusyError(Exception):
@@ -31,10 +38,9 @@ class Passwords:
     def __init__(self, hasher: PasswordHasher, *, threads: int, queue: int) -> None:
         """Use `open`, which also ends the threads."""
         self._hasher = hasher
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="argon2")
         self._threads = threads
-        self._limit = threads + queue
-        self._pending = 0
+        self._hashes = _Lane("argon2", threads, queue)
+        self._checks = _Lane("check", threads, min(queue, CHECKS_WAITING * threads))
 
     @classmethod
     @contextmanager
@@ -44,7 +50,8 @@ class Passwords:
         try:
             yield passwords
         finally:
-            passwords._executor.shutdown(wait=True, cancel_futures=True)
+            passwords._hashes.end()
+            passwords._checks.end()
 
     async def hash(self, password: SecretStr) -> str:
         """The password's Argon2id hash in PHC form, parameters and salt included.
@@ -53,7 +60,7 @@ class Passwords:
             HashingBusyError: too many wait already.
         """
         text = _canonical(password)
-        return await self._run(lambda: self._hasher.hash(text))
+        return await self._hashes.run(lambda: self._hasher.hash(text))
 
     async def matches(self, password: SecretStr, password_hash: str) -> bool:
         """Whether this is the password of that hash, whichever accepted form the hash has.
@@ -62,7 +69,7 @@ class Passwords:
             HashingBusyError: too many wait already.
         """
         text = _canonical(password)
-        return await self._run(lambda: verify(text, password_hash))
+        return await self._checks.run(lambda: verify(text, password_hash))
 
     async def hash_all(self, given: Sequence[SecretStr]) -> list[str]:
         """The hashes of many, in order; the queue does not limit them, and one runs a thread.
@@ -74,24 +81,42 @@ class Passwords:
 
         async def work() -> None:
             for index, text in texts:
-                hashes[index] = await self._in_thread(lambda text=text: self._hasher.hash(text))  # type: ignore[misc]
+                hashes[index] = await self._hashes.run_uncounted(lambda text=text: self._hasher.hash(text))  # type: ignore[misc]
 
         async with asyncio.TaskGroup() as group:
             for _ in range(min(self._threads, len(given))):
                 group.create_task(work())
         return hashes
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
-    async def _run(self, work: Callable[[], T]) -> T:
+class _Lane:
+    """Threads with a bounded queue before them."""
+
+    def __init__(self, name: str, threads: int, queue: int) -> None:
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._limit = threads + queue
+        self._pending = 0
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Do it in one of the threads.
+
+        Raises:
+            HashingBusyError: too many wait already.
+        """
         if self._pending >= self._limit:
             raise HashingBusyError
         self._pending += 1
         try:
-            return await self._in_thread(work)
+            return await self.run_uncounted(work)
         finally:
             self._pending -= 1
+
+    async def run_uncounted(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    def end(self) -> None:
+        """Wait for what runs; what waits is dropped."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
 
 
 def _canonical(password: SecretStr) -> str:

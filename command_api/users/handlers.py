@@ -117,7 +117,7 @@ class UserHandlers:
     async def _change_user(
         self, user_id: UUID, command: ChangeCommand | EraseUser, context: CommandContext
     ) -> CommandAnswer:
-        new_hash: str | None = None
+        new_hash = checked = None
         # Somebody else's takes the way of an absent one from here on; nor is replayed what was once answered about it.
         visible = context.access.visible(user_id)
         key = context.key if visible == user_id else None
@@ -127,7 +127,8 @@ class UserHandlers:
                 return loaded.answer.replay(key)
             event = self._decide(loaded.state, command, context.precondition)
             if isinstance(command, ChangePassword):
-                new_hash = await self._new_hash(command, loaded, new_hash)
+                checked = await self._check_current(command, loaded, checked)
+                new_hash = new_hash or await self.passwords.hash(command.password)
             if answer := await self._try_commit(loaded.state, event, command, context, new_hash):
                 return answer
             pause = COMMIT_PAUSE_SECONDS * (attempt + 1)
@@ -143,16 +144,16 @@ class UserHandlers:
             raise StaleVersionError(version_of(state))
         return decide(state, command, self.clock())
 
-    async def _new_hash(self, command: ChangePassword, loaded: Loaded, made: str | None) -> str:
-        """The hash of the new password, made once for all attempts.
+    async def _check_current(self, command: ChangePassword, loaded: Loaded, checked: str | None) -> str | None:
+        """Check the current password, unless an attempt before this one has, against the same hash; gives that hash.
 
         The commit is guarded by the version that was loaded, so the hash that is checked here is still the user's then.
         """
-        current = command.current_password
-        assert loaded.password_hash is not None
-        if current is not None and not await self.passwords.matches(current, loaded.password_hash):
+        current, stored = command.current_password, loaded.password_hash
+        assert stored is not None
+        if current is not None and stored != checked and not await self.passwords.matches(current, stored):
             raise WrongPasswordError
-        return made or await self.passwords.hash(command.password)
+        return stored
 
     async def _try_commit(
         self,

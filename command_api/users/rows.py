@@ -13,7 +13,7 @@ from uuid import UUID
 
 from sqlalchemy.dialects import postgresql
 
-from chassis.text_keys import text_key
+from chassis.text_keys import email_key, text_key
 from command_api.users.tables import users
 from command_api.users.values import Attributes
 from events.user_events import PublicUser
@@ -35,7 +35,7 @@ def user_row(user: PublicUser, event_id: UUID, password_hash: str | None) -> tup
     return (
         *_values(fields),
         _attributes_text(fields["attributes"]),
-        text_key(fields["email"]),
+        email_key(fields["email"]),
         text_key(fields["username"]),
         event_id,
         password_hash,

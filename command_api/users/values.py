@@ -24,6 +24,16 @@ _PLAIN: Final = re.compile(r"([A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*)@([^@<>\s\x0
 #: Domains whose normal form is cached, a few hundred bytes each.
 _DOMAINS: Final = 4096
 USERNAME_CHARACTERS: Final = (3, 50)
+#: Glyphs that show nothing: a Braille pattern, a filler of the Khitan script, a null notehead.
+_BLANK: Final = "\u2800\U00016fe4\U0001d159"
+#: What Unicode calls Default_Ignorable_Code_Point (DerivedCoreProperties, 16.0), which Python does not tell, and the
+#: blank glyphs beside them. Two names that differ in one of these alone look the same.
+_INVISIBLE: Final = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
+    rf"\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff{_BLANK}]"
+)
+#: Combining marks on one character; Vietnamese has two, pointed Hebrew three.
+_MARKS: Final = 3
 #: NIST SP 800-63B, section 5.1.1.2: at least 8, and no truncation of long ones. 1024 keeps a request small.
 PASSWORD_CHARACTERS: Final = (8, 1024)
 DISPLAY_NAME_CHARACTERS: Final = 200
@@ -178,9 +188,17 @@ def _username(text: str) -> str:
     name = normalize("NFC", printable(text))
     if not least <= len(name) <= most:
         raise ValueError(f"must have {least} to {most} characters; this has {len(name)}")
-    if any(category(character)[0] in "CZ" for character in name):
+    if _INVISIBLE.search(name) or any(category(character)[0] in "CZ" for character in name):
         raise ValueError("has a space, a control or another invisible character; leave it out")
+    if _crowded(name):
+        raise ValueError(f"has more than {_MARKS} combining marks in a row; leave some out")
     return name
+
+
+def _crowded(name: str) -> bool:
+    """Whether more marks than _MARKS stand on one character; they would cover the lines around it."""
+    marks = "".join("m" if category(character)[0] == "M" else " " for character in name)
+    return "m" * (_MARKS + 1) in marks
 
 
 def _password(least: int, most: int) -> AfterValidator:
@@ -214,7 +232,7 @@ Email = Annotated[
     AfterValidator(_email),
     WithJsonSchema({"type": "string", "format": "email", "maxLength": EMAIL_CHARACTERS}),
     Field(
-        description="Stored as normalised: the domain in lower case. Unique without regard to case.",
+        description="Stored with the domain in lower case. Unique whatever the case, or the spelling of the domain.",
         examples=["ann@example.com"],
     ),
 ]
@@ -227,11 +245,12 @@ Username = Annotated[
             "minLength": USERNAME_CHARACTERS[0],
             "maxLength": USERNAME_CHARACTERS[1],
             "format": "username",
-            "pattern": r"^[^\p{C}\p{Z}]+$",
+            "pattern": rf"^[^\p{{C}}\p{{Z}}\p{{Default_Ignorable_Code_Point}}{_BLANK}]+$",
         }
     ),
     Field(
-        description="Stored as NFC; no spaces, control or invisible characters. Unique without regard to case.",
+        description="Stored as NFC; no spaces, control or invisible characters,"
+        f" at most {_MARKS} combining marks in a row. Unique without regard to case.",
         examples=["ann"],
     ),
 ]

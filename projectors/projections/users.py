@@ -12,7 +12,7 @@ from operator import attrgetter
 from typing import Final
 
 from chassis.postgres.database import Connection
-from chassis.text_keys import text_keys
+from chassis.text_keys import email_keys, text_keys
 from projectors.decoding.records import DecodedEvent
 from projectors.projections.projection import IF_MOVED, CarryOver, Insert, Projection, newest
 from projectors.projections.user_subject import USERS
@@ -101,7 +101,7 @@ def _columns(events: Sequence[DecodedEvent]) -> tuple[str | bytes, ...]:
         ",".join(ids),
         ",".join(map(str, versions)),
         ",".join(statuses),
-        _array(text_keys(emails)),
+        _array(email_keys(emails)),
         _array(text_keys(usernames)),
         ",".join(created),
         ",".join(updated),
@@ -123,4 +123,4 @@ def carry_over(old: int, new: int) -> CarryOver:
     return CarryOver(names["old_erased"], [_CARRY_ERASED.format_map(names)])
 
 
-PROJECTION: Final = Projection(USERS, users.SCHEMA, UsersWriter, {1: carry_over}, PATIENCE_MS)
+PROJECTION: Final = Projection(USERS, users.SCHEMA, UsersWriter, {1: carry_over, 2: carry_over}, PATIENCE_MS)

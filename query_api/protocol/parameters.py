@@ -8,15 +8,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 from urllib.parse import parse_qsl
 from uuid import UUID
 
 from chassis.http.problems import MALFORMED, VALIDATION, FieldError, Problem, invalid_parameter
+from chassis.identifiers import read_id
 
-_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_FINER: Final = re.compile(r"\.\d{6}(\d+)")
+_MICROSECOND: Final = timedelta(microseconds=1)
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 #: More parameters than any route can use; parsing stops there.
 _MOST_PAIRS: Final = 1000
@@ -97,13 +99,6 @@ def _pairs(query: bytes) -> list[tuple[str, str]]:
         raise Problem(MALFORMED, f"the query string has more than {_MOST_PAIRS} parameters") from error
 
 
-def read_id(text: str) -> UUID:
-    """A UUID in its usual form."""
-    if not _UUID.fullmatch(text):
-        raise ValueError("must be a UUID such as 018f3c5a-7b1e-7cc2-9a51-0242ac120002")
-    return UUID(text)
-
-
 def path_id(text: str) -> UUID:
     """The `id` of the path.
 
@@ -117,7 +112,7 @@ def path_id(text: str) -> UUID:
 
 
 def read_time(text: str) -> datetime:
-    """An RFC 3339 time; digits beyond microseconds are cut off."""
+    """An RFC 3339 time; digits beyond microseconds are cut off, which changes nothing for "later than"."""
     if not _TIME.fullmatch(text):
         hint = "; write its + as %2B" if " " in text else ""
         raise ValueError(f"must be an RFC 3339 time such as 2026-11-22T08:30:00Z{hint}")
@@ -125,6 +120,13 @@ def read_time(text: str) -> datetime:
         return datetime.fromisoformat(text.upper()).astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise ValueError("must be a time that exists") from error
+
+
+def read_time_before(text: str) -> datetime:
+    """An RFC 3339 time; rounded up to a microsecond, so that "earlier than" leaves out nobody who is earlier."""
+    time = read_time(text)
+    finer = _FINER.search(text)
+    return time + _MICROSECOND if finer and finer[1].strip("0") else time
 
 
 def read_date(text: str) -> date:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,6 +10,11 @@ from typing import Final
 DEFAULT_WAIT: Final = 1
 #: The longest that a request may wait, in seconds: proxies give up on silence after some tens.
 LONGEST_WAIT: Final = 10
+_QUOTED: Final = r'"(?:[^"\\]|\\.)*"'
+#: Whether every quoted string ends.
+_HEADER: Final = re.compile(rf'(?:[^"]|{_QUOTED})*')
+_ITEMS: Final = re.compile(rf'(?:[^",]|{_QUOTED})+')
+_PREFERENCE: Final = re.compile(rf'\s*([^\s=;"]+)\s*(?:=\s*({_QUOTED}|[^\s;"]*)\s*)?(?:;.*)?')
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +35,15 @@ NOTHING_PREFERRED: Final = Preferences()
 
 
 def parse_preferences(header: str) -> Preferences:
-    """Read the header; if a preference is given twice, the first one counts (RFC 7240, section 2)."""
+    """Read the header; if a preference is given twice, the first one counts (RFC 7240, section 2).
+
+    What is malformed is ignored: the whole header where a quoted string does not end, else the one preference.
+    """
     found: dict[str, str] = {}
-    for preference in header.split(","):
-        name, _, value = preference.partition(";")[0].partition("=")
-        found.setdefault(name.strip().lower(), value.strip().strip('"'))
+    for item in _ITEMS.findall(header) if _HEADER.fullmatch(header) else ():
+        if preference := _PREFERENCE.fullmatch(item):
+            name, value = preference.groups(default="")
+            found.setdefault(name.lower(), value.strip('"'))
     wait = found.get("wait", "")
     return Preferences(
         wait=min(int(wait), LONGEST_WAIT) if wait.isascii() and wait.isdecimal() and len(wait) <= 18 else None,

@@ -90,7 +90,8 @@ class Serving:
         """
         view = self._views.get(projection)
         if view is None:
-            raise unavailable(f"{projection} cannot be read yet: {self._why_unreadable(SCHEMAS[projection])}")
+            # Why names hosts and roles: that is for the log and the inner port.
+            raise unavailable(f"{projection} cannot be read now")
         return view
 
     def as_of(self, projection: str) -> bytes | None:

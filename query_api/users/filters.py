@@ -11,8 +11,9 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from chassis.text_keys import text_key
-from query_api.protocol.parameters import Parameter, choice, read_id, read_time, text
+from chassis.identifiers import read_id
+from chassis.text_keys import email_key, text_key
+from query_api.protocol.parameters import Parameter, choice, read_time, read_time_before, text
 
 #: The command API's limits: nothing longer is stored.
 _LONGEST_EMAIL: Final = 254
@@ -47,25 +48,25 @@ SORTS: Final = {
 DEFAULT_SORT: Final = "-created_at"
 
 
-def _key(read: Callable[[str], str]) -> Callable[[str], str]:
-    return lambda given: text_key(read(given))
-
-
 def _email(name: str, description: str, example: str) -> Parameter:
     schema = {"type": "string", "minLength": 1, "maxLength": _LONGEST_EMAIL, "pattern": "^[^ \\u0000]+$"}
-    read = _key(text(longest=_LONGEST_EMAIL, refuse_space=True))
-    return Parameter(name=name, read=read, schema=schema, description=description, example=example)
+    read = text(longest=_LONGEST_EMAIL, refuse_space=True)
+    return Parameter(
+        name=name, read=lambda given: email_key(read(given)), schema=schema, description=description, example=example
+    )
 
 
 def _username(name: str, description: str, example: str) -> Parameter:
     schema = {"type": "string", "minLength": 1, "maxLength": _LONGEST_USERNAME, "pattern": "^[^\\u0000]+$"}
-    read = _key(text(longest=_LONGEST_USERNAME))
-    return Parameter(name=name, read=read, schema=schema, description=description, example=example)
+    read = text(longest=_LONGEST_USERNAME)
+    return Parameter(
+        name=name, read=lambda given: text_key(read(given)), schema=schema, description=description, example=example
+    )
 
 
-def _time(name: str, description: str, example: str) -> Parameter:
+def _time(name: str, description: str, example: str, read: Callable[[str], datetime] = read_time) -> Parameter:
     schema = {"type": "string", "format": "date-time"}
-    return Parameter(name=name, read=read_time, schema=schema, description=description, example=example)
+    return Parameter(name=name, read=read, schema=schema, description=description, example=example)
 
 
 SORT: Final = Parameter(
@@ -85,12 +86,16 @@ FILTERS: Final = (
         description="Only users with this status.",
         example="active",
     ),
-    _email("email", "Only the user with this address, in whatever case.", "ann@example.com"),
+    _email("email", "Only the user with this address, in whatever case and spelling of the domain.", "ann@example.com"),
     _username("username", "Only the user with this name, in whatever case.", "ann"),
     _username("username_prefix", "Only users whose name begins so, in whatever case.", "an"),
-    _email("email_prefix", "Only users whose address begins so, in whatever case.", "ann@"),
+    _email(
+        "email_prefix",
+        "Only users whose address begins so, in whatever case; a label of the domain that is not ASCII must be whole.",
+        "ann@",
+    ),
     _time("created_after", "Only users created later than this.", "2026-11-01T00:00:00Z"),
-    _time("created_before", "Only users created earlier than this.", "2026-12-01T00:00:00Z"),
+    _time("created_before", "Only users created earlier than this.", "2026-12-01T00:00:00Z", read_time_before),
     _time("updated_after", "Only users changed later than this.", "2026-11-22T08:30:00Z"),
     Parameter(
         name="id",

@@ -90,7 +90,8 @@ async def running(variables: dict[str, str], *arguments: str, port: int, log: Pa
         yield
     finally:
         process.terminate()
-        await asyncio.wait_for(process.wait(), STOP_SECONDS)
+        code = await asyncio.wait_for(process.wait(), STOP_SECONDS)
+    assert code == 0, "an orderly stop has no other exit code"
 
 
 async def answers_ready(port: int) -> bool:

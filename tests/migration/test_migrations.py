@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
+from uuid import UUID
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -139,6 +141,11 @@ async def test_does_not_make_others_wait_behind_a_lock_it_cannot_have(empty_data
         await disconnect(reader)
 
 
+_OLD_USER = """
+INSERT INTO users (id, version, event_id, status, email, email_key, email_verified, username, username_key, attributes,
+    password_hash, created_at, updated_at)
+VALUES ($1, 1, $1, 'active', $2, $3, false, $1::uuid::text, $1::uuid::text, '{}', 'x', now(), now())
+"""
 _COLLATIONS = """
 SELECT attname, collname FROM pg_attribute JOIN pg_collation ON pg_collation.oid = attcollation
 WHERE attrelid = $1::regclass AND attnum > 0 AND collname <> 'default'
@@ -177,3 +184,31 @@ async def _tables(address: PostgresAddress) -> set[str]:
     finally:
         await disconnect(connection)
     return {row["tablename"] for row in rows}
+
+
+async def test_keys_of_addresses_are_made_anew(
+    empty_database: PostgresAddress, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = {1: ("ann@example.com", "ann@example.com"), 2: ("x@münchen.de", "x@münchen.de")}
+    # The fourth has the key that the third needs, and gives it away; the sixth never gives its away.
+    old |= {3: ("y@straße.de", "y@strasse.de"), 4: ("y@bücher.de", "y@xn--strae-oqa.de")}
+    old |= {5: ("z@münchen.de", "z@münchen.de"), 6: ("other@example.com", "z@xn--mnchen-3ya.de")}
+    await asyncio.to_thread(command.migrate, empty_database, "0006-1")
+    connection = await connect(empty_database, application="test")
+    try:
+        for number, (email, key) in old.items():
+            await connection.execute(_OLD_USER, UUID(int=number), email, key)
+        await asyncio.to_thread(command.migrate, empty_database, "0006")
+        keys = dict(await connection.fetch("SELECT id, email_key FROM users"))
+        await asyncio.to_thread(command.revert, empty_database, "0006-1")
+        back = dict(await connection.fetch("SELECT id, email_key FROM users"))
+    finally:
+        await disconnect(connection)
+
+    assert [keys[UUID(int=number)] for number in (1, 2, 3, 4)] == [
+        *("ann@example.com", "x@xn--mnchen-3ya.de", "y@xn--strae-oqa.de", "y@xn--bcher-kva.de")
+    ]
+    assert (keys[UUID(int=5)], keys[UUID(int=6)]) == (old[5][1], old[6][1])
+    assert [message for message in caplog.messages if "keeps the old key" in message] == [ANY]
+    assert str(UUID(int=5)) in caplog.text
+    assert back[UUID(int=2)] == old[2][1]

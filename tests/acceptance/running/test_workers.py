@@ -84,8 +84,9 @@ async def test_metrics_are_those_of_all_workers_and_nothing_is_left_at_the_end(s
         [count] = re.findall(r'muster_http_requests_total{method="GET",status="200"} (.+)', metrics.text)
         counts.append(float(count))
     service.process.send_signal(signal.SIGTERM)
-    await asyncio.wait_for(service.process.wait(), STOP_SECONDS)
+    code = await asyncio.wait_for(service.process.wait(), STOP_SECONDS)
 
+    assert code == 0
     assert [answer.status_code for answer in public] == [200, 503, 404, 405]
     assert public[1].json() == {"status": "failed"}
     assert ready.status_code == 503
@@ -122,3 +123,32 @@ async def test_a_worker_that_hangs_or_has_died_shows(service: Service) -> None:
     os.kill(frozen.pid, signal.SIGCONT)
 
     await until(lambda: says(service, "/livez", "ok"), within=READY_SECONDS, what="the killed one to be replaced")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_an_api_in_one_process_ends_with_exit_code_0_whichever_signal_it_is_sent(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    port, ops_port = free_ports(2)
+    process = await asyncio.create_subprocess_exec(
+        *(MUSTER, "serve", "command", "--port", str(port)),
+        env=clean_environment() | SETTINGS | {"COMMAND_API_OPS_PORT": str(ops_port), "WORKERS": "1"},
+        cwd=tmp_path,
+    )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        await until(lambda: _lives(url), within=READY_SECONDS, what="the API")
+        process.send_signal(number)
+        assert await asyncio.wait_for(process.wait(), STOP_SECONDS) == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def _lives(url: str) -> bool:
+    async with httpx.AsyncClient() as http:
+        try:
+            return (await http.get(f"{url}/livez")).status_code == 200
+        except httpx.TransportError:
+            return False

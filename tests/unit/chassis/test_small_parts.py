@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from unicodedata import normalize
 from uuid import UUID
@@ -15,6 +15,7 @@ from uuid import UUID
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from pydantic import validate_email
 from sqlalchemy import Column, Integer, MetaData, Table, Text, bindparam, insert, select
 
 from chassis.clock import rfc3339
@@ -22,7 +23,7 @@ from chassis.consistency import ConsistencyToken, InvalidConsistencyTokenError
 from chassis.identifiers import new_id
 from chassis.lifecycle import Backoff, end_task, run_until_stopped
 from chassis.postgres.statements import compile_statement
-from chassis.text_keys import text_key, text_keys
+from chassis.text_keys import email_key, email_keys, text_key, text_keys
 
 
 @given(st.uuids(), st.integers(1, 2**63 - 1))
@@ -84,6 +85,37 @@ def test_a_key_is_its_own_key(text: str) -> None:
 @example(["", "İ"])
 def test_keys_of_many_texts_are_those_of_each(texts: list[str]) -> None:
     assert text_keys(texts) == [text_key(text) for text in texts]
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        *("x@münchen.de", "X@MÜNCHEN.DE", "x@mu\N{COMBINING DIAERESIS}nchen.de", "x@xn--mnchen-3ya.de"),
+        *(
+            "x@XN--MNCHEN-3YA.DE",
+            "x@münchen\N{IDEOGRAPHIC FULL STOP}de",
+            "x@\N{FULLWIDTH LATIN SMALL LETTER M}ünchen.de",
+        ),
+    ],
+)
+def test_every_spelling_of_a_domain_has_one_key(spelling: str) -> None:
+    assert email_key(spelling) == "x@xn--mnchen-3ya.de"
+
+
+def test_domains_of_different_owners_have_different_keys() -> None:
+    assert email_key("ann@straße.de") == "ann@xn--strae-oqa.de"
+    assert email_key("ann@strasse.de") == "ann@strasse.de"
+
+
+@given(st.text(st.characters(exclude_characters="\0"), max_size=20).map(lambda end: f"ann@{end}"))
+def test_whoever_registers_an_address_is_found_by_it_and_by_what_is_stored(text: str) -> None:
+    with suppress(ValueError):
+        assert email_key(validate_email(text)[1]) == email_key(text)
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\0")), min_size=1))
+def test_keys_of_many_addresses_are_those_of_each(texts: list[str]) -> None:
+    assert email_keys(texts) == [email_key(text) for text in texts]
 
 
 def test_the_short_way_to_a_key_gives_what_the_long_one_gives() -> None:

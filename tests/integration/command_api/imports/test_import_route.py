@@ -7,6 +7,7 @@ from codecs import BOM_UTF8
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
+from unittest.mock import ANY
 
 import bcrypt
 import httpx
@@ -182,6 +183,63 @@ async def test_of_one_address_the_first_line_is_registered_though_its_password_i
     results = await send(api, registration("ann"), line("bob", email="ann@example.com"), line("eve"))
 
     assert [result["status"] for result in results[:3]] == ["created", "failed", "created"]
+
+
+async def test_the_order_of_lines_decides_for_names_as_for_addresses(api: httpx.AsyncClient) -> None:
+    await send(api, line("taken"))
+    lines = [
+        line("zoe", username="one"),
+        line("zoe", username="two"),
+        line("ann", username="one"),
+        # What a refused line wanted is free for the next.
+        line("taken", username="three"),
+        line("bob", username="three"),
+        line("eve", username="two"),
+    ]
+
+    results = await send(api, *lines)
+
+    assert [result["status"] for result in results[:-1]] == [
+        *("created", "failed", "failed", "failed", "created", "created")
+    ]
+    refused = [result["problem"]["type"] for result in results[:-1] if result["status"] == "failed"]
+    assert refused == ["/problems/email-taken", "/problems/username-taken", "/problems/email-taken"]
+
+
+async def test_an_id_whose_first_line_is_refused_is_the_next_lines(api: httpx.AsyncClient) -> None:
+    id_ = "0192f0c1-7a3e-7c4e-9d53-0a6f1d1c2b3a"
+    await send(api, line("taken"))
+
+    results = await send(
+        api, line("taken", id=id_), line("ann", id=id_), line("ann", username="other"), line("b", id=id_)
+    )
+
+    assert [result["status"] for result in results[:3]] == ["failed", "created", "failed"]
+
+
+@pytest.mark.parametrize("form", ["{%s}", "urn:uuid:%s", "dashless"])
+async def test_an_id_has_one_form(api: httpx.AsyncClient, form: str) -> None:
+    id_ = "0192f0c1-7a3e-7c4e-9d53-0a6f1d1c2b3a"
+    other = id_.replace("-", "") if form == "dashless" else form % id_
+
+    [result, _] = await send(api, line("ann", id=other))
+    answer = await api.patch(f"/users/{other}", json={}, headers={"Content-Type": "application/merge-patch+json"})
+
+    assert result["problem"]["errors"] == [{"detail": ANY, "pointer": "#/id"}]
+    assert answer.status_code == 422
+    assert "must be a UUID such as" in answer.text
+
+
+async def test_thousands_of_mistakes_are_counted_and_the_first_twenty_listed(api: httpx.AsyncClient) -> None:
+    unknown = {f"unknown{number}": 1 for number in range(2999)} | {"x" * 10_000: 1}
+
+    [result, _] = await send(api, {**line("ann"), **unknown})
+    answer = await api.post("/users", json={**registration("ann"), **unknown})
+
+    for document in (result["problem"], answer.json()):
+        assert len(document["errors"]) == 20
+        assert "(and 2999 more)" in document["detail"]
+    assert len(answer.content) < 4000
 
 
 async def test_a_byte_order_mark_before_the_first_line_is_passed_over(api: httpx.AsyncClient) -> None:

@@ -1,15 +1,15 @@
 """The limits of every value, and messages that name the limit and the way out."""
 
 import json
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from pydantic import BaseModel, ValidationError, validate_email
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError, validate_email
 
 from command_api.users.commands import ChangePassword, ChangeProfile, DeactivateUser, RegisterUser
-from command_api.users.values import ATTRIBUTES_BYTES, encoded
+from command_api.users.values import _BLANK, _INVISIBLE, ATTRIBUTES_BYTES, encoded
 
 VALID = {"email": "ann@example.com", "username": "ann", "password": "correct horse"}
 
@@ -188,3 +188,29 @@ def test_the_short_way_for_plain_addresses_leads_where_the_library_does(local: s
         found = None
 
     assert found == expected
+
+
+#: What the JSON schema's engine (and pydantic's, which is asked here) takes for the property.
+_IGNORABLE = r"\p{Default_Ignorable_Code_Point}"
+
+
+def test_the_invisible_characters_are_those_that_unicode_calls_default_ignorable() -> None:
+    every = [chr(code) for code in range(0x110000) if not 0xD800 <= code <= 0xDFFF]
+    seen = "".join(character for character in every if _INVISIBLE.match(character) and character not in _BLANK)
+    rest = "".join(character for character in every if not _INVISIBLE.match(character))
+
+    assert TypeAdapter(Annotated[str, Field(pattern=f"^{_IGNORABLE}+$")]).validate_python(seen) == seen
+    with pytest.raises(ValidationError):
+        TypeAdapter(Annotated[str, Field(pattern=_IGNORABLE)]).validate_python(rest)
+
+
+@pytest.mark.parametrize("username", ["admin\ufe0f", "ad\u034fmin", "\u3164" * 3, "\u2800" * 3, "ann\U0001d159"])
+def test_a_username_has_no_character_that_nobody_sees(username: str) -> None:
+    assert "invisible character" in refusal(RegisterUser, **{**VALID, "username": username})
+
+
+def test_a_username_has_at_most_three_combining_marks_in_a_row() -> None:
+    three, four = ("x" + "\u0332" * number + "yz" for number in (3, 4))
+
+    assert RegisterUser.model_validate({**VALID, "username": three}).username == three
+    assert "more than 3 combining marks in a row" in refusal(RegisterUser, **{**VALID, "username": four})

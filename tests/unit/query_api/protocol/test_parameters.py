@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chassis.http.problems import Problem
-from query_api.protocol.parameters import _pairs, read_date, read_id, read_time, whole_number
+from chassis.identifiers import read_id
+from query_api.protocol.parameters import _pairs, read_date, read_time, read_time_before, whole_number
 from query_api.users.listing import UserList
 
 READ = UserList.parameters.read
@@ -122,3 +123,11 @@ def test_a_date_is_a_day_that_exists() -> None:
 @given(text=st.text(alphabet="ab=&;,.", max_size=12))
 def test_the_short_way_of_splitting_agrees_with_the_long_one(text: str) -> None:
     assert _pairs(text.encode()) == parse_qsl(text, keep_blank_values=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "microsecond"),
+    [("00.1234560Z", 123456), ("00.123456001Z", 123457), ("00.1Z", 100000), ("00.123455999+00:00", 123456)],
+)
+def test_an_upper_bound_finer_than_microseconds_is_rounded_up(text: str, microsecond: int) -> None:
+    assert read_time_before(f"2026-11-22T08:30:{text}").microsecond == microsecond

@@ -13,6 +13,8 @@ from query_api.protocol.preferences import Preferences, parse_preferences
         ('wait="3"; foo=bar', Preferences(wait=3)),
         ("respond-async, WAIT = 4 , count=EXACT", Preferences(wait=4, count_exact=True)),
         ("wait=2, wait=9", Preferences(wait=2)),
+        ('a="b, count=exact", wait=2', Preferences(wait=2)),
+        (r'a="\"", count="exact"', Preferences(count_exact=True)),
         ("count=exact;strict", Preferences(count_exact=True)),
     ],
 )
@@ -21,7 +23,11 @@ def test_reads_what_we_know(header: str, expected: Preferences) -> None:
 
 
 @pytest.mark.parametrize(
-    "header", ["", ",,;=", "wait", "wait=", "wait=-1", "wait=1.5", "wait=x", "wait=٣", "count", "count=estimated", "=5"]
+    "header",
+    [
+        *("", ",,;=", "wait", "wait=", "wait=-1", "wait=1.5", "wait=x", "wait=٣", "count", "count=estimated", "=5"),
+        *('count="exact', 'wait=3, count="exact', 'count="exact"x', 'wait="1;2"'),
+    ],
 )
 def test_ignores_what_it_cannot_read(header: str) -> None:
     assert parse_preferences(header) == Preferences()
