@@ -223,7 +223,7 @@ async def test_an_id_has_one_form(api: httpx.AsyncClient, form: str) -> None:
     other = id_.replace("-", "") if form == "dashless" else form % id_
 
     [result, _] = await send(api, line("ann", id=other))
-    answer = await api.patch(f"/users/{other}", json={}, headers={"Content-Type": "application/merge-patch+json"})
+    answer = await api.patch(f"/users/{other}/profile", json={}, headers={"Content-Type": "application/merge-patch+json"})
 
     assert result["problem"]["errors"] == [{"detail": ANY, "pointer": "#/id"}]
     assert answer.status_code == 422
@@ -390,7 +390,7 @@ async def first_part(results: AsyncGenerator[list[LineResult] | ImportSummary]) 
 
 
 def as_sent(part: list[LineResult] | ImportSummary) -> list[dict[str, Any]]:
-    return [json.loads(item) for item in routes.encode(part).splitlines()]
+    return [json.loads(item) for item in b"".join(routes.encode(part)).splitlines()]
 
 
 @pytest.mark.usefixtures("api")
