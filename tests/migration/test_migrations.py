@@ -17,6 +17,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, MetaData
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from chassis.postgres.database import Connection as AsyncConnection
 from chassis.postgres.database import connect, disconnect
 from chassis.postgres.migrations import downgrade, upgrade
 from chassis.settings import PostgresAddress
@@ -193,15 +194,15 @@ async def test_keys_of_addresses_are_made_anew(
     # The fourth has the key that the third needs, and gives it away; the sixth never gives its away.
     old |= {3: ("y@straße.de", "y@strasse.de"), 4: ("y@bücher.de", "y@xn--strae-oqa.de")}
     old |= {5: ("z@münchen.de", "z@münchen.de"), 6: ("other@example.com", "z@xn--mnchen-3ya.de")}
-    await asyncio.to_thread(command.migrate, empty_database, "0006-1")
+    await asyncio.to_thread(command.migrate, empty_database, "0005-1")
     connection = await connect(empty_database, application="test")
     try:
         for number, (email, key) in old.items():
             await connection.execute(_OLD_USER, UUID(int=number), email, key)
-        await asyncio.to_thread(command.migrate, empty_database, "0006")
-        keys = dict(await connection.fetch("SELECT id, email_key FROM users"))
-        await asyncio.to_thread(command.revert, empty_database, "0006-1")
-        back = dict(await connection.fetch("SELECT id, email_key FROM users"))
+        await asyncio.to_thread(command.migrate, empty_database, "0005")
+        keys = await _keys(connection)
+        await asyncio.to_thread(command.revert, empty_database, "0005-1")
+        back = await _keys(connection)
     finally:
         await disconnect(connection)
 
@@ -212,3 +213,7 @@ async def test_keys_of_addresses_are_made_anew(
     assert [message for message in caplog.messages if "keeps the old key" in message] == [ANY]
     assert str(UUID(int=5)) in caplog.text
     assert back[UUID(int=2)] == old[2][1]
+
+
+async def _keys(connection: AsyncConnection) -> dict[UUID, str]:
+    return {row["id"]: row["email_key"] for row in await connection.fetch("SELECT id, email_key FROM users")}

@@ -223,7 +223,7 @@ async def test_an_id_has_one_form(api: httpx.AsyncClient, form: str) -> None:
     other = id_.replace("-", "") if form == "dashless" else form % id_
 
     [result, _] = await send(api, line("ann", id=other))
-    answer = await api.patch(f"/users/{other}/profile", json={}, headers={"Content-Type": "application/merge-patch+json"})
+    answer = await api.put(f"/users/{other}/username", json={"username": "zoe"})
 
     assert result["problem"]["errors"] == [{"detail": ANY, "pointer": "#/id"}]
     assert answer.status_code == 422

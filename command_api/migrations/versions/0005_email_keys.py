@@ -12,8 +12,8 @@ from alembic import op
 
 from chassis.text_keys import email_key, text_key
 
-revision: str = "0006"
-down_revision: str | None = "0002"
+revision: str = "0005"
+down_revision: str | None = "0004"
 
 #: The addresses whose keys can differ.
 _UNUSUAL = sa.text("SELECT id, email, email_key FROM users WHERE email ~ '[^[:ascii:]]' ORDER BY id")
