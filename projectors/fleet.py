@@ -20,6 +20,7 @@ from chassis.outages import Outage
 from chassis.postgres.database import Database, describe
 from projectors.consumer import metrics, parking
 from projectors.consumer.feed import Feed
+from projectors.consumer.parking import Foreign, why_flooded
 from projectors.consumer.writing import DATABASE_ERRORS
 from projectors.projections.catalogue import PROJECTIONS
 from projectors.settings import ProjectorSettings
@@ -52,6 +53,8 @@ class Fleet:
         self._outage = Outage(log, "fleet.database_unavailable")
         self._turned = time.monotonic()
         self._counted = 0.0
+        #: What each generation has met that is not ours, at the last count.
+        self._foreign: Mapping[tuple[str, int], Foreign] = {}
 
     @property
     def feeds(self) -> Mapping[tuple[str, int], Feed]:
@@ -130,8 +133,12 @@ class Fleet:
         self._counted = time.monotonic()
         async with self._database.connection() as connection:
             found = await parking.counts(connection)
+            self._foreign = await parking.foreign(connection)
         for name, number in self._feeds:
             metrics.PARKED_NOW.labels(name, str(number)).set(found.get((name, number), 0))
+            met = self._foreign.get((name, number), Foreign())
+            for kept, records in (("parked", met.parked), ("counted", met.counted)):
+                metrics.FOREIGN_NOW.labels(name, str(number), kept).set(records)
 
     def _knows(self, generation: Generation) -> bool:
         key = generation.projection, generation.number
@@ -168,6 +175,9 @@ class Fleet:
             reason = feed.why_not_ready()
             if reason is not None:
                 raise NotReadyError(f"{name} generation {number} {reason}")
+            counted = self._foreign.get((name, number), Foreign()).counted
+            if counted:
+                raise NotReadyError(f"{name} generation {number} {why_flooded(counted)}")
 
     def _why_not_fed(self, name: str) -> str:
         serving, shape = self._serving.get(name), PROJECTIONS[name].shape

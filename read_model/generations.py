@@ -23,6 +23,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 # Exported again for projectors, whose writers get their connection with a generation.
 from chassis.postgres.database import Connection as Connection  # noqa: PLC0414
 from chassis.postgres.roles import PROJECTORS
+from read_model import parked_values
 from read_model.catalogue import SCHEMAS
 from read_model.schema import ProjectionSchema
 
@@ -92,6 +93,8 @@ _POSITIONS: Final = """
 SELECT topic, partition, position, topic_id FROM checkpoints WHERE projection = $1 AND generation = $2
 ORDER BY topic, partition
 """
+
+_PARKED: Final = "projection = $1 AND generation = $2"
 
 
 class NoGenerationError(Exception):
@@ -232,9 +235,11 @@ async def retire(connection: Connection, generation: Generation) -> None:
             )
         await _set_status(connection, generation, "retired")
         owner = (generation.projection, generation.number)
-        await connection.execute("DELETE FROM checkpoints WHERE projection = $1 AND generation = $2", *owner)
-        await connection.execute("DELETE FROM parked_records WHERE projection = $1 AND generation = $2", *owner)
+        # Tables first: a feed's statement that waits for its checkpoint holds them already.
         await _drop_tables(connection, *owner)
+        await parked_values.remove(connection, _PARKED, *owner)
+        for table in ("checkpoints", "parked_versions", "counted_records"):
+            await connection.execute(f"DELETE FROM {table} WHERE projection = $1 AND generation = $2", *owner)  # noqa: S608 - our names
         await connection.execute(f"NOTIFY {CHANNEL}")
 
 

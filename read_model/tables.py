@@ -1,4 +1,4 @@
-"""The tables of the query database that no generation owns: generations, checkpoints, parked records.
+"""The tables of the query database that no generation owns: generations, checkpoints, parked records, repaired users.
 
 Alembic migrates these (projectors/migrations). read_model/generations.py creates a generation's own tables beside the
 serving ones, so a rebuild changes nothing that is being read.
@@ -58,7 +58,8 @@ generations = Table(
 #: The next position of each partition, moved in the transaction that writes the rows. Everything that was on the
 #: partition at `seen_until` has been applied; that is a time of this database's server, and never one to come.
 #: `topic_id`, `record_offset` and `record_id` say which log the position belongs to, and the last record that was read;
-#: they are null in a checkpoint from before they were kept.
+#: they are null in a checkpoint from before they were kept. Before `repaired_until`, records of repaired users are left
+#: out.
 checkpoints = Table(
     "checkpoints",
     metadata,
@@ -72,12 +73,14 @@ checkpoints = Table(
     Column("topic_id", Uuid),
     Column("record_offset", BigInteger),
     Column("record_id", Uuid, comment="its ce_id"),
+    Column("repaired_until", BigInteger, comment="the greatest position of the partition's repaired users"),
     PrimaryKeyConstraint("projection", "generation", "topic", "partition", name="checkpoints_pkey"),
     _of_generation("checkpoints_generation_fkey"),
 )
 
 #: Records that a generation could not apply, byte for byte, and later ones of the same user, which wait behind them.
-#: `error` is null for those that only wait. `user_id` is null if the record has no usable key: nothing waits behind it.
+#: `error` is null for those that only wait. `user_id` is null where nothing waits behind the record: its key is no id,
+#: or it is suspicious and names `suspect_id`. The value is in `parked_values`; a version before kept it in `value`.
 parked_records = Table(
     "parked_records",
     metadata,
@@ -93,7 +96,59 @@ parked_records = Table(
     Column("value", LargeBinary),
     Column("recorded_at", DateTime(timezone=True), nullable=False, comment="the record's own timestamp"),
     Column("parked_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("suspect_id", Uuid, comment="whom a suspicious record names; nobody waits behind it"),
+    Column("value_digest", LargeBinary),
     PrimaryKeyConstraint("projection", "generation", "topic", "partition", "record_offset", name="parked_records_pkey"),
     _of_generation("parked_records_generation_fkey"),
     Index("parked_records_user_id_idx", "projection", "generation", "user_id"),
+    Index("parked_records_value_digest_idx", "value_digest"),
+)
+
+#: The values of parked records, each kept once for all generations that parked it (read_model/parked_values.py).
+parked_values = Table(
+    "parked_values",
+    metadata,
+    Column("digest", LargeBinary, nullable=False, comment="SHA-256 of the value"),
+    Column("value", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("digest", name="parked_values_pkey"),
+)
+
+#: The greatest version of each user that was parked and is not suspicious, also once it is discarded: it was read, and
+#: the version that follows it is expected.
+parked_versions = Table(
+    "parked_versions",
+    metadata,
+    Column("projection", Text, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("user_id", Uuid, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    PrimaryKeyConstraint("projection", "generation", "user_id", name="parked_versions_pkey"),
+    _of_generation("parked_versions_generation_fkey"),
+)
+
+#: Records that are not ours beyond those that are parked: only counted. Their bytes are on the topic.
+counted_records = Table(
+    "counted_records",
+    metadata,
+    Column("projection", Text, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("topic", Text, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("records", BigInteger, nullable=False),
+    Column("first_offset", BigInteger, nullable=False),
+    Column("last_offset", BigInteger, nullable=False),
+    PrimaryKeyConstraint("projection", "generation", "topic", "partition", name="counted_records_pkey"),
+    _of_generation("counted_records_generation_fkey"),
+)
+
+#: Users who were repaired: on that topic their records before the position do not count, for any generation.
+repaired_users = Table(
+    "repaired_users",
+    metadata,
+    Column("topic_id", Uuid, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("user_id", Uuid, nullable=False),
+    Column("position", BigInteger, nullable=False, comment="the user's records before it do not count"),
+    Column("repaired_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("topic_id", "partition", "user_id", name="repaired_users_pkey"),
 )

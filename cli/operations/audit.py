@@ -24,9 +24,11 @@ from read_model.generations import NoGenerationError
 _REMEDIES = {
     DifferenceKind.BEHIND: "not applied yet: see `muster lag` and `muster parked list`; if neither says why,"
     " rebuild with `muster rebuild users`",
-    DifferenceKind.AHEAD: "the command database was restored to an earlier time: see the how-to on restored backups; or"
-    " somebody else wrote to the events topic: `muster doctor` says who may",
-    DifferenceKind.DIFFERENT: "same version, other content: rebuild with `muster rebuild users`",
+    DifferenceKind.FORGED: "somebody else wrote about them to the events topic (`muster parked list`; `muster doctor`"
+    " says who may): `muster repair ID…` writes them anew from the command side",
+    DifferenceKind.AHEAD: "the command database was restored to an earlier time: `muster repair --ahead`, as the how-to"
+    " on restored backups says; or somebody else wrote to the events topic: `muster repair ID…`",
+    DifferenceKind.DIFFERENT: "same version, other content: `muster repair ID…`",
 }
 
 

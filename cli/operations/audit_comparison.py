@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final, TypeAlias
 from uuid import UUID
@@ -19,8 +19,12 @@ import asyncpg
 
 from chassis.postgres.database import Database
 from command_api.users.rows import PUBLIC_COLUMNS, public_user, sql_type
-from events.user_events import PublicUser
+from events.user_events import USER_EVENTS, PublicUser
+from projectors.decoding.records import header
+from projectors.operations.parked import suspicious_of
+from projectors.trust.versions import version_of
 from read_model import generations, users
+from read_model.generations import Generation
 
 #: Users of one range, on each side at most: a digest takes some tens of milliseconds, a difference fetches its rows.
 RANGE_USERS: Final = 5000
@@ -95,6 +99,8 @@ class DifferenceKind(StrEnum):
     """How the query side differs."""
 
     BEHIND = "behind"
+    #: Or shown otherwise, and somebody else has written about the user.
+    FORGED = "forged"
     AHEAD = "ahead"
     DIFFERENT = "different"
 
@@ -117,9 +123,10 @@ AuditedUser: TypeAlias = dict[str, Any]
 class Comparison:
     """One walk over both sides."""
 
-    def __init__(self, command: Database, query: Database, generation: int) -> None:
+    def __init__(self, command: Database, query: Database, generation: Generation) -> None:
         """Compare with this generation of the read tables."""
-        tables = users.users_tables(generation)
+        tables = users.users_tables(generation.number)
+        self._generation = generation
         self._names = {"users": tables.users.name, "erased": tables.erased.name}
         self._command = command
         self._query = query
@@ -129,7 +136,7 @@ class Comparison:
         """Compare with the generation that serves now."""
         async with query.connection() as connection:
             generation = await generations.serving(connection, users.SCHEMA.name)
-        return cls(command, query, generation.number)
+        return cls(command, query, generation)
 
     async def walk(self) -> AsyncIterator[tuple[int, list[Difference]]]:
         """Range by range: the number of users compared, and the differences that stayed."""
@@ -183,7 +190,23 @@ class Comparison:
             )
             differences = compare(command, query)
             suspects = [difference.user_id for difference in differences]
-        return differences
+        return await self._with_forged(differences)
+
+    async def _with_forged(self, differences: Sequence[Difference]) -> list[Difference]:
+        """The same, those told apart about whom a record is parked that the command side has never published."""
+        known = {one.user_id: one.command_version or 0 for one in differences}
+        async with self._query.connection() as connection:
+            records = await suspicious_of(connection, self._generation, list(known))
+        forged = {
+            record.suspect_id
+            for record in records
+            if record.suspect_id is not None
+            and (
+                header(record, "ce_source") != USER_EVENTS.source
+                or (version_of(record) or 0) > known[record.suspect_id]
+            )
+        }
+        return [replace(one, kind=DifferenceKind.FORGED) if one.user_id in forged else one for one in differences]
 
     async def _digest(self, database: Database, side: str, *bounds: UUID | None) -> tuple[int, int] | None:
         """The number of rows and their digest; None where a document cannot be read, so that rows must be compared."""
@@ -215,6 +238,9 @@ def compare(command: dict[UUID, AuditedUser], query: dict[UUID, AuditedUser]) ->
 def _compare(user_id: UUID, command: AuditedUser | None, query: AuditedUser | None) -> Difference | None:
     ours = None if command is None else command["version"]
     theirs = None if query is None else query["version"]
+    if command is None and query is not None and query["erased"]:
+        # Nobody is shown: an id and a version stay of whoever was registered and erased after a backup.
+        return None
     if ours != theirs:
         kind = DifferenceKind.AHEAD if (theirs or 0) > (ours or 0) else DifferenceKind.BEHIND
         return Difference(user_id, kind, ours, theirs, ())

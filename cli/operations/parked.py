@@ -14,7 +14,16 @@ from cli.operations.projections import known_projection, with_query_database
 from cli.terminal.output import JsonOption, legible, print_json, say
 from cli.terminal.tables import print_table, table
 from projectors.operations import parked
-from projectors.operations.parked import NoSuchRecordError, OtherShapeError, ParkedRecord, RecordId, WorkedOff
+from projectors.operations.parked import (
+    Counted,
+    NoSuchRecordError,
+    OtherShapeError,
+    ParkedRecord,
+    RecordId,
+    Summary,
+    SuspiciousError,
+    WorkedOff,
+)
 
 T = TypeVar("T")
 
@@ -37,21 +46,34 @@ ProjectionOption = Annotated[
 @app.command("list")
 def list_(*, projection: ProjectionOption = None, as_json: JsonOption = False) -> None:
     """List what is parked, in the order of the topic."""
-    found = _with_database(lambda database: parked.summaries(database, projection))
+    found, counted = _with_database(lambda database: _found(database, projection))
     if as_json:
         print_json(
             [
-                {"id": str(s.id), "user_id": s.subject_id, "error": s.error, "parked_at": s.parked_at, "bytes": s.bytes}
+                {
+                    "id": str(s.id),
+                    "user_id": s.subject_id,
+                    "suspicious": s.suspicious,
+                    "error": s.error,
+                    "parked_at": s.parked_at,
+                    "bytes": s.bytes,
+                }
                 for s in found
             ]
         )
         return
+    for some in counted:
+        say(
+            f"{some.projection} generation {some.generation} only counted {some.records:,} that are not ours, of"
+            f" {some.topic} partition {some.partition}, offsets {some.first_offset} to {some.last_offset}"
+        )
     if not found:
         say("Nothing is parked.")
         return
     listed = table("id", "user", "parked at", "bytes", "why", whole="id")
     for item in found:
         why = "waits behind an earlier one" if item.error is None else item.error
+        why = f"suspicious: {why}" if item.suspicious else why
         listed.add_row(
             str(item.id),
             str(item.subject_id or "(no key)"),
@@ -62,6 +84,10 @@ def list_(*, projection: ProjectionOption = None, as_json: JsonOption = False) -
     print_table(listed)
     if len(found) == parked.LIST_RECORDS:
         say(f"Only the first {parked.LIST_RECORDS} are shown.")
+
+
+async def _found(database: Database, projection: str | None) -> tuple[list[Summary], list[Counted]]:
+    return await parked.summaries(database, projection), await parked.counted(database, projection)
 
 
 @app.command()
@@ -101,9 +127,25 @@ def retry(
 
 
 @app.command()
-def discard(record: RecordArgument, *, as_json: JsonOption = False) -> None:
-    """Remove one parked record for good, and apply what waited behind it."""
-    _report(_with_database(lambda database: parked.discard_record(database, RecordId.parse(record))), as_json=as_json)
+def discard(
+    record: Annotated[str | None, typer.Argument(help="As `muster parked list` shows it.", metavar="ID")] = None,
+    *,
+    suspicious: Annotated[
+        bool, typer.Option("--suspicious", help="Instead: every suspicious record, and what was only counted.")
+    ] = False,
+    projection: ProjectionOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove one parked record for good, and apply what waited behind it; or all that are suspicious."""
+    if suspicious == (record is not None):
+        raise typer.BadParameter("give either the id of one record or --suspicious")
+    if record is None:
+        removed = _with_database(lambda database: parked.discard_suspicious(database, projection))
+        _report(WorkedOff(0, removed, 0), as_json=as_json)
+    else:
+        _report(
+            _with_database(lambda database: parked.discard_record(database, RecordId.parse(record))), as_json=as_json
+        )
 
 
 def _report(outcome: WorkedOff, *, as_json: bool) -> None:
@@ -117,7 +159,8 @@ def _document(item: ParkedRecord) -> dict[str, Any]:
     return {
         "id": str(item.id),
         "topic": item.topic,
-        "user_id": item.subject_id and str(item.subject_id),
+        "user_id": str(item.subject_id or item.suspect_id) if item.subject_id or item.suspect_id else None,
+        "suspicious": item.suspect_id is not None,
         "error": item.error,
         "recorded_at": item.recorded_at,
         "parked_at": item.parked_at,
@@ -138,5 +181,5 @@ def _text(raw: bytes | None) -> str | None:
 
 def _with_database(work: Callable[[Database], Awaitable[T]]) -> T:
     address = load(OperatorQueryPostgres).query_database
-    refusals = (NoSuchRecordError, OtherShapeError)
+    refusals = (NoSuchRecordError, OtherShapeError, SuspiciousError)
     return with_query_database(address, work, application="muster-parked", refusals=refusals)

@@ -58,6 +58,10 @@ TABLES: Final[dict[DatabaseName, dict[str, dict[str, str]]]] = {
         "generations": {PROJECTORS: "SELECT, UPDATE (refusal)", QUERY: "SELECT", OPERATOR: "INSERT, UPDATE"},
         "checkpoints": {PROJECTORS: "SELECT, INSERT, UPDATE", QUERY: "SELECT", OPERATOR: "DELETE"},
         "parked_records": {PROJECTORS: "SELECT, INSERT, UPDATE, DELETE"},
+        "parked_values": {PROJECTORS: "SELECT, INSERT, UPDATE, DELETE"},
+        "parked_versions": {PROJECTORS: "SELECT, INSERT, UPDATE, DELETE"},
+        "counted_records": {PROJECTORS: "SELECT, INSERT, UPDATE, DELETE"},
+        "repaired_users": {PROJECTORS: "SELECT", OPERATOR: "INSERT, UPDATE"},
         "alembic_version": {OPERATOR: "SELECT"},
     },
 }

@@ -1,12 +1,13 @@
 """A batch becomes rows: checkpoints, rows, parked records and a notice to those who wait, in one transaction.
 
 The whole batch is tried at once. Only when some record turns out to be inapplicable is the transaction begun again, and
-the batch halved inside savepoints until that record is found. So a clean batch pays nothing for the possibility.
+the batch halved inside savepoints until that record is found; only when a version does not follow what is known, is it
+judged record by record whether each is ours. So a clean batch pays next to nothing for the possibility.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
@@ -15,11 +16,15 @@ import asyncpg
 
 from chassis.outages import describe
 from chassis.postgres.database import Connection, Database
-from projectors.consumer import checkpoints, parking
-from projectors.consumer.checkpoints import CheckpointMovedError, Move, Notice
+from projectors.consumer import parking
+from projectors.consumer.checkpoints import CheckpointMovedError, Checkpoints, Move, Notice
 from projectors.consumer.parking import Parked
 from projectors.decoding.records import DecodedEvent, Poison, Record
 from projectors.projections.projection import Projection, Writer
+from projectors.trust import versions
+from projectors.trust.compaction import Compaction
+from projectors.trust.repairs import without_repaired
+from projectors.trust.versions import FirstVersions, version_of
 from read_model import generations
 from read_model.generations import Generation
 
@@ -53,6 +58,10 @@ class _UnwritableError(Exception):
     """The database will never take one of the records of the batch; which one is not known yet."""
 
 
+class _DoubtError(Exception):
+    """One of the records of the batch may not be ours; which one is not known yet."""
+
+
 @dataclass(slots=True)
 class _Sorting:
     """What one attempt does with the records: whom it lets wait, parks and erases."""
@@ -67,6 +76,8 @@ class _Sorting:
         for item in items:
             if isinstance(item, DecodedEvent) and item.state is not None and not self.blocked:
                 events.append(item)
+            elif isinstance(item, Poison) and item.foreign:
+                self.parked.append(Parked(item.record, None, item.error, item.subject_id))
             elif isinstance(item, Poison):
                 self.refuse(item.record, item.subject_id, item.error)
             elif self._may_apply(item):
@@ -93,22 +104,31 @@ class _Sorting:
     def remaining(self) -> list[Parked]:
         """What is to be parked, without what a later tombstone took away."""
         return [
-            item
-            for item in self.parked
-            if item.subject_id is None or item.record.offset > self.erased.get(item.subject_id, -1)
+            item for item in self.parked if item.about is None or item.record.offset > self.erased.get(item.about, -1)
         ]
 
 
 class BatchWriter:
     """Writes batches of one topic to one generation."""
 
-    def __init__(self, database: Database, projection: Projection, generation: Generation, topic: str) -> None:
-        """Bind the projection to the generation's tables."""
+    def __init__(
+        self,
+        database: Database,
+        projection: Projection,
+        generation: Generation,
+        topic: str,
+        compaction: Compaction | None = None,
+    ) -> None:
+        """Bind the projection to the generation's tables; without `compaction` no gap between versions is explained."""
         self._generation = generation
         self._topic = topic
         self._database = database
         self._channel = projection.schema.channel
         self._writer: Writer = projection.writer(generation.number)
+        self._tables = [table.name for table in projection.schema.tables(generation.number).versions]
+        self._checkpoints = Checkpoints(generation, topic, self._tables)
+        self._snapshot = projection.subject.snapshot
+        self._compaction = compaction
         #: Whether the last batch met records that are parked: then the next one is not tried at once either.
         self._any_parked = False
 
@@ -133,43 +153,83 @@ class BatchWriter:
 
     async def _write(self, batch: DecodedBatch, *, notify: bool) -> int:
         notice = self._notice(batch) if notify else None
-        if notice and not self._any_parked and await self._write_at_once(batch, notice):
+        first = FirstVersions.of(batch.items, self._snapshot, self._explained)
+        if notice and not self._any_parked and await self._write_at_once(batch, first, notice):
             return 0
-        try:
-            return await self._attempt(batch, notice, careful=False)
-        except _UnwritableError:
-            return await self._attempt(batch, notice, careful=True)
+        judged = careful = False
+        while True:
+            try:
+                return await self._attempt(batch, first, notice, judged=judged, careful=careful)
+            except _DoubtError:
+                await self._look_at_compaction(batch)
+                judged = True
+            except _UnwritableError:
+                careful = True
 
-    async def _write_at_once(self, batch: DecodedBatch, notice: Notice) -> bool:
+    def _explained(self, record: Record) -> bool:
+        return self._compaction is not None and self._compaction.explains(record)
+
+    async def _look_at_compaction(self, batch: DecodedBatch) -> None:
+        """Outside of any transaction, since a broker may be slow."""
+        if self._compaction is not None:
+            await self._compaction.look({item.record.partition: item.record.offset for item in batch.items})
+
+    async def _write_at_once(self, batch: DecodedBatch, first: FirstVersions, notice: Notice) -> bool:
         """Write the batch in one statement, which suffices for nearly all of them; False when nothing was written."""
         events = [item for item in batch.items if isinstance(item, DecodedEvent) and item.state is not None]
-        if len(events) < len(batch.items):
+        if len(events) < len(batch.items) or first.odd:
             return False
         async with self._database.connection() as connection:
             try:
                 insert = self._writer.as_insert(events)
-                return insert is not None and await checkpoints.move_and_write(
-                    connection, self._generation, self._topic, batch.moves, notice=notice, insert=insert
+                return insert is not None and await self._checkpoints.move_and_write(
+                    connection, batch.moves, first, notice=notice, insert=insert
                 )
             except INAPPLICABLE_ERRORS:
                 # The long way finds out which record it is.
                 return False
 
-    async def _attempt(self, batch: DecodedBatch, notice: Notice | None, *, careful: bool) -> int:
+    async def _attempt(
+        self, batch: DecodedBatch, first: FirstVersions, notice: Notice | None, *, judged: bool, careful: bool
+    ) -> int:
         async with self._database.connection() as connection, connection.transaction():
-            any_parked = await checkpoints.move(connection, self._generation, self._topic, batch.moves, notice)
-            self._any_parked = any_parked
-            blocked = await parking.blocked(connection, self._generation, _subjects(batch)) if any_parked else set()
+            moved = await self._checkpoints.move(connection, batch.moves, first, notice)
+            if not judged and (moved.jumped or first.odd):
+                raise _DoubtError
+            self._any_parked = moved.parked
+            items, greatest = await self._ours(connection, batch.items, repaired=moved.repaired, judged=judged)
+            blocked = await parking.blocked(connection, self._generation, _subjects(items)) if moved.parked else set()
             sorting = _Sorting(blocked)
             if careful:
-                await self._apply_carefully(connection, batch.items, sorting)
+                await self._apply_carefully(connection, items, sorting)
             else:
-                await self._apply(connection, sorting.applicable(batch.items))
-            if sorting.erased and any_parked:
-                await parking.forget(connection, self._generation, sorting.erased)
-            remaining = sorting.remaining()
-            await parking.park(connection, self._generation, self._topic, remaining)
-        return len(remaining)
+                await self._apply(connection, sorting.applicable(items))
+            await self._park(connection, sorting, greatest)
+        return len(sorting.remaining())
+
+    async def _ours(
+        self, connection: Connection, items: Sequence[DecodedEvent | Poison], *, repaired: bool, judged: bool
+    ) -> tuple[Sequence[DecodedEvent | Poison], Mapping[UUID, int]]:
+        """What counts of these, told which are suspicious where that is to be judged, and the versions read then."""
+        if repaired:
+            items = await without_repaired(connection, self._generation, self._topic, items)
+        if not judged:
+            return items, {}
+        known = await versions.read(connection, self._generation, self._tables, _subjects(items))
+        return versions.judge(items, known, self._snapshot, self._explained)
+
+    async def _park(self, connection: Connection, sorting: _Sorting, greatest: Mapping[UUID, int]) -> None:
+        if sorting.erased:
+            await parking.forget(connection, self._generation, sorting.erased)
+        remaining = sorting.remaining()
+        await parking.park(connection, self._generation, self._topic, remaining)
+        read: dict[UUID, int] = {}
+        for item in remaining:
+            if item.subject_id is not None:
+                said = greatest.get(item.subject_id) or version_of(item.record) or 1
+                read[item.subject_id] = max(said, read.get(item.subject_id, 1))
+        if read:
+            await versions.note(connection, self._generation, read)
 
     async def _apply(self, connection: Connection, events: Sequence[DecodedEvent]) -> None:
         if not events:
@@ -212,11 +272,11 @@ class BatchWriter:
 
     def _notice(self, batch: DecodedBatch) -> Notice | None:
         """Whose rows move; None where no subject's do."""
-        subjects = _subjects(batch)
+        subjects = _subjects(batch.items)
         if not subjects:
             return None
         return Notice(self._channel, " ".join(map(str, subjects)) if len(subjects) <= NOTICE_SUBJECTS else "")
 
 
-def _subjects(batch: DecodedBatch) -> set[UUID]:
-    return {item.subject_id for item in batch.items if item.subject_id is not None}
+def _subjects(items: Iterable[DecodedEvent | Poison]) -> set[UUID]:
+    return {item.subject_id for item in items if item.subject_id is not None}

@@ -25,6 +25,7 @@ import structlog
 from chassis.postgres.database import Connection
 from projectors.decoding.records import Record
 from projectors.projections.projection import Insert
+from projectors.trust.versions import FirstVersions
 from read_model.generations import Generation
 
 log = structlog.get_logger("projectors.checkpoints")
@@ -90,8 +91,10 @@ class CheckpointMovedError(Exception):
 
 
 _CREATE: Final = """
-INSERT INTO checkpoints (projection, generation, topic, partition, position, topic_id)
-SELECT projection, generation, $3, unnest($4::int[]), unnest($5::bigint[]), $6 FROM generations
+INSERT INTO checkpoints (projection, generation, topic, partition, position, topic_id, repaired_until)
+SELECT projection, generation, $3, i.partition, i.position, $6,
+    (SELECT max(r.position) FROM repaired_users r WHERE r.topic_id = $6 AND r.partition = i.partition)
+FROM generations, unnest($4::int[], $5::bigint[]) AS i (partition, position)
 WHERE projection = $1 AND generation = $2 AND status <> 'retired'
 ON CONFLICT DO NOTHING
 """
@@ -116,7 +119,8 @@ WITH moves AS MATERIALIZED (
     SELECT * FROM unnest($4::int[], $5::bigint[], $6::bigint[], $7::timestamptz[], $8::bigint[], $9::uuid[])
         AS m (partition, expected, position, seen_until, record_offset, record_id)
 ), held AS MATERIALIZED (
-    SELECT c.partition, m.expected, m.position, m.seen_until, m.record_offset, m.record_id
+    SELECT c.partition, m.expected, m.position, m.seen_until, m.record_offset, m.record_id,
+        coalesce(c.repaired_until, 0) > m.expected AS repaired
     FROM checkpoints c JOIN moves m ON c.partition = m.partition AND c.position = m.expected
     WHERE c.projection = $1 AND c.generation = $2 AND c.topic = $3
     ORDER BY c.partition FOR UPDATE OF c
@@ -131,20 +135,27 @@ WITH moves AS MATERIALIZED (
 _ANY_PARKED: Final = """
 EXISTS (SELECT FROM parked_records WHERE projection = $1 AND generation = $2 AND user_id IS NOT NULL)
 """
+_REPAIRED: Final = "EXISTS (SELECT FROM held WHERE held.repaired)"
+# Whether a subject's version does not follow what the tables know of it. Looked up row by row, as a join would read all
+# of a table that is not yet large.
+_JUMPED: Final = """
+EXISTS (SELECT FROM unnest($12::uuid[], $13::bigint[]) AS i (id, version) WHERE least({versions}) < i.version - 1)
+"""
 _MOVE: Final = f"""
 {_MOVED} RETURNING 1)
-SELECT (SELECT count(*) FROM moved) AS moved, {_ANY_PARKED} AS parked,
+SELECT (SELECT count(*) FROM moved) AS moved, {_ANY_PARKED} AS parked, {_REPAIRED} AS repaired, {_JUMPED} AS jumped,
     set_config('synchronous_commit', 'off', true),
     (SELECT pg_notify($10, $11) WHERE $10 IS NOT NULL)
 """  # noqa: S608 - constants of ours
 _MOVE_AND_WRITE: Final = f"""
-{_MOVED} AND (SELECT count(*) FROM held) = (SELECT count(*) FROM moves) AND NOT {_ANY_PARKED} RETURNING 1),
+{_MOVED} AND (SELECT count(*) FROM held) = (SELECT count(*) FROM moves) AND NOT {_ANY_PARKED}
+    AND NOT {_REPAIRED} AND NOT {_JUMPED} RETURNING 1),
 written AS (%s)
 SELECT EXISTS (SELECT FROM moved) AS moved, set_config('synchronous_commit', 'off', true),
     (SELECT pg_notify($10, $11) WHERE EXISTS (SELECT FROM moved))
 """  # noqa: S608 - constants of ours
 #: The parameters of a move; those of what is written with it come behind them.
-_PARAMETERS: Final = 11
+_PARAMETERS: Final = 13
 _PARAMETER: Final = re.compile(r"\$(\d+)")
 
 
@@ -174,59 +185,80 @@ def _checkpoint(row: asyncpg.Record, adopted: UUID) -> Checkpoint:
     return Checkpoint(row["position"], row["seen_until"], row["now"], row["topic_id"] or adopted, last)
 
 
-async def move(
-    connection: Connection, generation: Generation, topic: str, moves: Sequence[Move], notice: Notice | None = None
-) -> bool:
-    """Move these checkpoints, first of all in the caller's transaction, which will not wait for the disk.
+class Moved(NamedTuple):
+    """What a move met beside the checkpoints, which makes the long way necessary."""
 
-    Returns:
-        Whether this generation has parked records that others wait behind. "Yes" may be outdated by the time it is
-        read. "No" is not, for these partitions: only who moves their checkpoints can park a record of theirs.
-
-    Raises:
-        CheckpointMovedError: one of them is not where it was expected; roll back.
-    """
-    row = await connection.fetchrow(_MOVE, *_arguments(generation, topic, moves, notice))
-    if row is None or row["moved"] != len(moves):
-        raise CheckpointMovedError(f"a checkpoint of {generation} is not where this member left it")
-    return bool(row["parked"])
+    #: Whether this generation has parked records that others wait behind. "Yes" may be outdated by the time it is read.
+    #: "No" is not, for these partitions: only who moves their checkpoints can park a record of theirs.
+    parked: bool
+    #: Whether the partitions still have records of repaired users that do not count.
+    repaired: bool
+    #: Whether a version may not follow what the tables know.
+    jumped: bool
 
 
-async def move_and_write(  # noqa: PLR0913 - as `move`, and what is written
-    connection: Connection, generation: Generation, topic: str, moves: Sequence[Move], *, notice: Notice, insert: Insert
-) -> bool:
-    """Move these checkpoints and write these rows in one statement, a transaction by itself; or do neither.
+class Checkpoints:
+    """The checkpoints of one generation on one topic."""
 
-    The statement sees the tables as they were before it waited for the checkpoints' locks. That is enough: another
-    member that held them has moved the checkpoints, and a retry of parked records leaves some to be seen. Only a
-    carry-over does neither, so this is not for a generation that is being built.
+    def __init__(self, generation: Generation, topic: str, tables: Sequence[str]) -> None:
+        """`tables` are those in which the generation's versions are."""
+        self._generation = generation
+        self._topic = topic
+        versions = ", ".join(f"(SELECT t.version FROM {table} t WHERE t.id = i.id)" for table in tables)  # noqa: S608 - our names
+        self._move = _MOVE.replace("{versions}", versions)
+        self._move_and_write = _MOVE_AND_WRITE.replace("{versions}", versions)
 
-    Returns:
-        False when a checkpoint is not where it was expected, or records are parked that others wait behind.
-    """
-    moved: bool = await connection.fetchval(
-        _together(insert.statement), *_arguments(generation, topic, moves, notice), *insert.arguments
-    )
-    return moved
+    async def move(
+        self, connection: Connection, moves: Sequence[Move], first: FirstVersions, notice: Notice | None = None
+    ) -> Moved:
+        """Move these, first of all in the caller's transaction, which will not wait for the disk.
+
+        Raises:
+            CheckpointMovedError: one of them is not where it was expected; roll back.
+        """
+        row = await connection.fetchrow(self._move, *self._arguments(moves, first, notice))
+        if row is None or row["moved"] != len(moves):
+            raise CheckpointMovedError(f"a checkpoint of {self._generation} is not where this member left it")
+        return Moved(row["parked"], row["repaired"], row["jumped"])
+
+    async def move_and_write(
+        self, connection: Connection, moves: Sequence[Move], first: FirstVersions, *, notice: Notice, insert: Insert
+    ) -> bool:
+        """Move these and write these rows in one statement, a transaction by itself; or do neither.
+
+        The statement sees the tables as they were before it waited for the checkpoints' locks. That is enough: another
+        member that held them has moved the checkpoints, a repair has marked them, and a retry of parked records leaves
+        some to be seen. Only a carry-over does neither, so this is not for a generation that is being built.
+
+        Returns:
+            False when a checkpoint is not where it was expected, or there is anything that `Moved` would tell of.
+        """
+        moved: bool = await connection.fetchval(
+            _together(self._move_and_write, insert.statement),
+            *self._arguments(moves, first, notice),
+            *insert.arguments,
+        )
+        return moved
+
+    def _arguments(self, moves: Sequence[Move], first: FirstVersions, notice: Notice | None) -> tuple[Any, ...]:
+        return (
+            self._generation.projection,
+            self._generation.number,
+            self._topic,
+            [move.partition for move in moves],
+            [move.expected for move in moves],
+            [move.position for move in moves],
+            [move.seen_until for move in moves],
+            [move.last and move.last.offset for move in moves],
+            [move.last and move.last.event_id for move in moves],
+            notice and notice.channel,
+            notice and notice.payload,
+            first.subjects,
+            first.versions,
+        )
 
 
 @lru_cache
-def _together(statement: str) -> str:
+def _together(move: str, statement: str) -> str:
     """Made once: a connection knows its prepared statements by their texts."""
-    return _MOVE_AND_WRITE % _PARAMETER.sub(lambda found: f"${int(found[1]) + _PARAMETERS}", statement)
-
-
-def _arguments(generation: Generation, topic: str, moves: Sequence[Move], notice: Notice | None) -> tuple[Any, ...]:
-    return (
-        generation.projection,
-        generation.number,
-        topic,
-        [move.partition for move in moves],
-        [move.expected for move in moves],
-        [move.position for move in moves],
-        [move.seen_until for move in moves],
-        [move.last and move.last.offset for move in moves],
-        [move.last and move.last.event_id for move in moves],
-        notice and notice.channel,
-        notice and notice.payload,
-    )
+    return move % _PARAMETER.sub(lambda found: f"${int(found[1]) + _PARAMETERS}", statement)

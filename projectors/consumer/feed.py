@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 from typing import Final
 
 import structlog
@@ -30,6 +31,7 @@ from projectors.consumer.loop import FeedRefusedError, Loop
 from projectors.consumer.subscription import SESSION_TIMEOUT_MS, Subscription
 from projectors.consumer.writing import FIRST_RETRY_SECONDS, RETRY_CAP_SECONDS, ConsumerLostError, Writing
 from projectors.projections.projection import Projection
+from projectors.trust.compaction import Compaction
 from read_model.feeding import FeedState, why_gone, why_refused, why_unfed
 from read_model.generations import Generation
 
@@ -56,7 +58,9 @@ class Feed:
         self._outage = Outage(self._log, "feed.kafka_unavailable", "feed.kafka_available")
         self._stopping = asyncio.Event()
         self.assignment = Assignment(self.topic, self._labels, self._log)
-        writer = BatchWriter(database, projection, generation, self.topic)
+        lag = timedelta(milliseconds=settings.topics.topic_min_compaction_lag_ms)
+        self._compaction = Compaction(self.topic, lag, self.assignment.clock)
+        writer = BatchWriter(database, projection, generation, self.topic, self._compaction)
         self._writing = Writing(writer, self.assignment, self._labels, self._stopping, self._log)
         self._loop = Loop(
             settings, database, projection, generation,
@@ -148,7 +152,7 @@ class Feed:
             self._settings.kafka, topic=self.topic, group=self.group, assignments=self.assignment
         )
         try:
-            consumer = await subscription.start()
+            self._compaction.consumer = consumer = await subscription.start()
             self._outage.over()
             self._log.info("feed.started", group=self.group)
             await self._turn_until_stopped(consumer)

@@ -11,6 +11,9 @@ _LABELS: Final = ("projection", "generation")
 APPLIED: Final = Counter("muster_projector_records", "Records taken from the topic, parked ones included.", _LABELS)
 PARKED: Final = Counter("muster_projector_parked_records", "Records parked.", _LABELS)
 PARKED_NOW: Final = Gauge("muster_projector_parked_now", "Records that are parked now.", _LABELS)
+FOREIGN_NOW: Final = Gauge(
+    "muster_projector_foreign_now", "Records that are not ours, parked or only counted.", (*_LABELS, "kept")
+)
 RETRIES: Final = Counter("muster_projector_retries", "Attempts that failed for want of the database.", _LABELS)
 RESTARTS: Final = Counter("muster_projector_consumer_restarts", "Consumers discarded and made anew.", _LABELS)
 #: Bounds around what a batch takes: a millisecond for one record, a second for thousands of a rebuild.

@@ -4,6 +4,10 @@ Only that subject waits, and only in that generation; all others flow on. A tomb
 subject's parked records away with everything else. The record itself is parked, byte for byte, so that a later version
 of the code can retry it (projectors/operations/parked.py).
 
+Nobody waits behind a record that is not ours: a suspicious one (projectors/trust/versions.py), or one whose key is no
+id. Whoever may write to the topic could bring any number of them, so beyond FOREIGN_RECORDS of a generation they are
+only counted, by partition and position, and their bytes stay on the topic.
+
 The column `user_id` holds the id of any subject: renaming it would break the version before, which runs while the
 database is migrated.
 """
@@ -14,12 +18,16 @@ import base64
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from chassis.postgres.database import Connection
 from projectors.decoding.records import Record, time_of
+from read_model import parked_values
 from read_model.generations import Generation
+
+#: As many as somebody will look at. With values of 1 MiB they take 1 GiB, once for all generations.
+FOREIGN_RECORDS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +35,25 @@ class Parked:
     """A record to park; `error` is None where it only waits behind an earlier one."""
 
     record: Record
+    #: Who waits behind it; None where nobody does.
     subject_id: UUID | None
     error: str | None
+    #: Whom a suspicious record names.
+    suspect_id: UUID | None = None
+
+    @property
+    def about(self) -> UUID | None:
+        """Whom it names, ours or not."""
+        return self.subject_id or self.suspect_id
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """What a generation has met that is not ours."""
+
+    parked: int = 0
+    #: Beyond FOREIGN_RECORDS.
+    counted: int = 0
 
 
 _BLOCKED: Final = """
@@ -37,15 +62,40 @@ WHERE projection = $1 AND generation = $2 AND user_id = ANY($3::uuid[])
 """
 
 _PARK: Final = """
+WITH kept AS (
+    INSERT INTO parked_values AS v (digest, value) SELECT sha256($10), $10 WHERE $10::bytea IS NOT NULL
+    -- Written, so that nobody removes it meanwhile.
+    ON CONFLICT (digest) DO UPDATE SET digest = v.digest RETURNING digest
+)
 INSERT INTO parked_records
-    (projection, generation, topic, partition, record_offset, user_id, error, key, headers, value, recorded_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+    (projection, generation, topic, partition, record_offset, user_id, error, key, headers, recorded_at, suspect_id,
+        value_digest)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $11, $12, (SELECT digest FROM kept))
 ON CONFLICT DO NOTHING
+"""
+
+_FOREIGN: Final = """
+SELECT count(*)::int FROM parked_records WHERE projection = $1 AND generation = $2 AND user_id IS NULL
+"""
+
+_COUNT: Final = """
+INSERT INTO counted_records AS t (projection, generation, topic, partition, records, first_offset, last_offset)
+VALUES ($1, $2, $3, $4, 1, $5, $5)
+ON CONFLICT (projection, generation, topic, partition) DO UPDATE SET records = t.records + 1,
+    first_offset = least(t.first_offset, excluded.first_offset),
+    last_offset = greatest(t.last_offset, excluded.last_offset)
 """
 
 _COUNTS: Final = "SELECT projection, generation, count(*) AS records FROM parked_records GROUP BY 1, 2"
 
-_FORGET: Final = "DELETE FROM parked_records WHERE projection = $1 AND generation = $2 AND user_id = ANY($3::uuid[])"
+_ALL_FOREIGN: Final = """
+SELECT projection, generation, sum(parked)::bigint AS parked, sum(counted)::bigint AS counted FROM (
+    SELECT projection, generation, 1 AS parked, 0 AS counted FROM parked_records WHERE user_id IS NULL
+    UNION ALL SELECT projection, generation, 0, records FROM counted_records
+) AS records GROUP BY 1, 2
+"""
+
+_OF_SUBJECTS: Final = "projection = $1 AND generation = $2 AND (user_id = ANY($3::uuid[]) OR suspect_id = ANY($3))"
 
 
 async def blocked(connection: Connection, generation: Generation, subjects: Iterable[UUID]) -> set[UUID]:
@@ -55,33 +105,56 @@ async def blocked(connection: Connection, generation: Generation, subjects: Iter
 
 
 async def park(connection: Connection, generation: Generation, topic: str, parked: Sequence[Parked]) -> None:
-    """Keep these records; one that is there already stays as it is."""
+    """Keep these records, or count them; one that is there already stays as it is."""
+    owner = (generation.projection, generation.number)
+    room = 0
+    if any(item.subject_id is None for item in parked):
+        room = FOREIGN_RECORDS - await connection.fetchval(_FOREIGN, *owner)
     for item in parked:
-        record = item.record
-        await connection.execute(
-            _PARK,
-            generation.projection,
-            generation.number,
-            topic,
-            record.partition,
-            record.offset,
-            item.subject_id,
-            None if item.error is None else item.error.replace("\0", "\\0"),
-            record.key,
-            pack_headers(record.headers),
-            record.value,
-            time_of(record),
-        )
+        where = (*owner, topic, item.record.partition, item.record.offset)
+        if item.subject_id is None:
+            if room <= 0:
+                await connection.execute(_COUNT, *where)
+                continue
+            room -= 1
+        await connection.execute(_PARK, *where, *_columns(item))
+
+
+def _columns(item: Parked) -> tuple[Any, ...]:
+    record = item.record
+    return (
+        item.subject_id,
+        None if item.error is None else item.error.replace("\0", "\\0"),
+        record.key,
+        pack_headers(record.headers),
+        record.value,
+        time_of(record),
+        item.suspect_id,
+    )
 
 
 async def forget(connection: Connection, generation: Generation, subjects: Iterable[UUID]) -> None:
-    """Remove everything parked of these subjects."""
-    await connection.execute(_FORGET, generation.projection, generation.number, list(subjects))
+    """Remove everything parked of these subjects, and what is suspicious and names them."""
+    await parked_values.remove(connection, _OF_SUBJECTS, generation.projection, generation.number, list(subjects))
 
 
 async def counts(connection: Connection) -> dict[tuple[str, int], int]:
     """How many records are parked, by projection and generation; what has none is not there."""
     return {(row["projection"], row["generation"]): row["records"] for row in await connection.fetch(_COUNTS)}
+
+
+async def foreign(connection: Connection) -> dict[tuple[str, int], Foreign]:
+    """What is not ours, by projection and generation; what has met none is not there."""
+    rows = await connection.fetch(_ALL_FOREIGN)
+    return {(row["projection"], row["generation"]): Foreign(row["parked"], row["counted"]) for row in rows}
+
+
+def why_flooded(counted: int) -> str:
+    """What to do where records were only counted."""
+    return (
+        f"met {counted:,} records that are not ours beyond the {FOREIGN_RECORDS:,} that are kept, and counted them:"
+        " `muster doctor` says who may write to the topic, `muster parked discard --suspicious` forgets them"
+    )
 
 
 def pack_headers(headers: Sequence[tuple[str, bytes | None]]) -> bytes:

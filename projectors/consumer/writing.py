@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import asyncpg
 
+from chassis.kafka.client import KAFKA_ERRORS
 from chassis.lifecycle import Backoff, wait_for_event
 from chassis.outages import Outage
 from chassis.postgres.database import DatabaseUnavailableError, describe
@@ -120,6 +121,8 @@ class Writing:
         except CheckpointMovedError as error:
             if epoch == self._assignment.epoch:
                 self._assignment.lost(describe(error))
+        except KAFKA_ERRORS as error:
+            raise ConsumerLostError(f"the broker was asked about a batch: {describe(error)}") from error
         except Exception as error:
             self._log.exception("feed.batch_failed", records=len(batch.items))
             raise ConsumerLostError("a batch could not be written") from error

@@ -30,6 +30,8 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 #: The last millisecond of the year 9999.
 _LATEST_MS: Final = 253_402_300_799_999
 _UUID_CHARACTERS: Final = 36
+#: So much of what others wrote says what it is.
+_EXCERPT: Final = 40
 
 
 class Record(Protocol):
@@ -78,6 +80,8 @@ class Poison(NamedTuple):
     record: Record
     subject_id: UUID | None
     error: str
+    #: Whether it is suspicious: somebody else's, for all that is known. Then nobody waits behind it.
+    foreign: bool = False
 
 
 class RecordDecoder:
@@ -94,6 +98,10 @@ class RecordDecoder:
         subject_id = key_of(record)
         if subject_id is None:
             return Poison(record, None, f"the key {_excerpt(record.key)} is no id")
+        source = header(record, "ce_source")
+        if source != self._catalogue.source:
+            said = "absent" if source is None else repr(source[:_EXCERPT])
+            return Poison(record, subject_id, f"ce_source is {said}, not {self._catalogue.source!r}", foreign=True)
         try:
             return self._read(record, subject_id)
         except (EnvelopeError, UnknownEventError, InvalidEventError, _InapplicableError) as error:
@@ -137,6 +145,15 @@ def key_of(record: Record) -> UUID | None:
         return None
 
 
+def header(record: Record, name: str) -> str | None:
+    """The header of that name, the last one as in an envelope; None where it is absent or null."""
+    found = None
+    for known, value in record.headers:
+        if known == name and value is not None:
+            found = value.decode(errors="backslashreplace")
+    return found
+
+
 def time_of(record: Record) -> datetime:
     """The record's own timestamp; one that no calendar has is moved to its nearest end."""
     return _EPOCH + timedelta(milliseconds=min(max(record.timestamp, 0), _LATEST_MS))
@@ -169,5 +186,4 @@ def _has_nul(value: Any) -> bool:
 
 
 def _excerpt(key: bytes | None) -> str:
-    limit = 40
-    return "(none)" if key is None else repr(key[:limit])
+    return "(none)" if key is None else repr(key[:_EXCERPT])

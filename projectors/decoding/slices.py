@@ -60,6 +60,7 @@ class SliceDecoder:
         """Derive from the subject what its events look like."""
         self._one = RecordDecoder(subject)
         self._is_newest = subject.catalogue.is_newest
+        self._sources = {subject.catalogue.source.encode()}
         state, noun = state_of(subject.document), subject.noun
         members = [("state", state.struct), ("previous", msgspec.Raw)]
         event = msgspec.defstruct("Event", members, rename={"state": noun}, gc=False)
@@ -117,8 +118,9 @@ class SliceDecoder:
             b"".join(values).isascii(),
             all(is_actor(actor.decode()) for actor in actors),
         )
-        ids, types, subjects, times, sequences = (values[at:end:_HEADERS] for at in (1, 3, 4, 5, 6))
+        ids, sources, types, subjects, times, sequences = (values[at:end:_HEADERS] for at in (1, 2, 3, 4, 5, 6))
         _require(
+            set(sources) == self._sources,
             subjects == keys,
             _are_ids(ids),
             _are_ids(keys),

@@ -22,6 +22,8 @@ class Subject:
 
     catalogue: Catalogue[Any, Any]
     topic: Callable[[Topics], str]
+    #: The type of the events that say the present state once more, whatever was before; None where there are none.
+    snapshot: str | None = None
 
     @property
     def noun(self) -> str:

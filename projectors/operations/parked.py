@@ -2,6 +2,8 @@
 
 A retry holds the checkpoint of the record's partition, as a feed's own transaction does, so no record of the same
 subject can slip past it: a subject's records are applied in the order of the topic, or stay parked in that order.
+
+A suspicious record is not applied by anybody: a rebuild would park it again. It is discarded, or its user repaired.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from projectors.consumer.parking import unpack_headers
 from projectors.decoding.records import DecodedEvent, RecordDecoder
 from projectors.projections.catalogue import PROJECTIONS
 from projectors.projections.projection import Projection
-from read_model import generations
+from read_model import generations, parked_values
 from read_model.generations import Generation
 
 #: As many as a terminal can show; the rest is counted.
@@ -32,6 +34,10 @@ _BIGINT: Final = 2**63
 
 class NoSuchRecordError(Exception):
     """Nothing is parked under that id."""
+
+
+class SuspiciousError(Exception):
+    """The record is not ours, as far as is known, and is not applied."""
 
 
 class OtherShapeError(Exception):
@@ -73,7 +79,10 @@ class ParkedRecord:
 
     id: RecordId
     topic: str
+    #: Who waits behind it.
     subject_id: UUID | None
+    #: Whom it names, where it is suspicious.
+    suspect_id: UUID | None
     error: str | None
     key: bytes | None
     headers: Sequence[tuple[str, bytes | None]]
@@ -102,11 +111,27 @@ class Summary:
     """A parked record in one line."""
 
     id: RecordId
+    #: Whom it names; None where its key is no id.
     subject_id: UUID | None
+    #: Then nobody waits behind it.
+    suspicious: bool
     #: None: it waits behind an earlier one.
     error: str | None
     parked_at: datetime
     bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Records that are not ours and were only counted, in one partition of one generation."""
+
+    projection: str
+    generation: int
+    topic: str
+    partition: int
+    records: int
+    first_offset: int
+    last_offset: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,24 +144,28 @@ class WorkedOff:
 
 
 _SUMMARIES: Final = """
-SELECT projection, generation, partition, record_offset, user_id, error, parked_at,
-    coalesce(octet_length(value), 0) AS bytes
-FROM parked_records WHERE $1::text IS NULL OR projection = $1
+SELECT projection, generation, partition, record_offset, coalesce(user_id, suspect_id) AS user_id,
+    suspect_id IS NOT NULL AS suspicious, error, parked_at,
+    coalesce(octet_length(p.value), octet_length(v.value), 0) AS bytes
+FROM parked_records p LEFT JOIN parked_values v ON v.digest = p.value_digest WHERE $1::text IS NULL OR projection = $1
 ORDER BY projection, generation, partition, record_offset LIMIT $2
 """
 
-_ONE: Final = """
-SELECT * FROM parked_records
-WHERE projection = $1 AND generation = $2 AND partition = $3 AND record_offset = $4
+_WHOLE: Final = """
+SELECT p.*, coalesce(p.value, v.value) AS bytes FROM parked_records p
+LEFT JOIN parked_values v ON v.digest = p.value_digest
+"""
+_ONE: Final = f"""
+{_WHOLE} WHERE projection = $1 AND generation = $2 AND partition = $3 AND record_offset = $4
 """
 
-# A record without a subject is a queue of its own.
+# A record without a subject is a queue of its own. What is suspicious waits for a discard or a repair.
 _QUEUES: Final = """
 SELECT projection, generation, user_id,
     CASE WHEN user_id IS NULL THEN partition END AS partition,
     CASE WHEN user_id IS NULL THEN record_offset END AS record_offset,
     count(*) AS records
-FROM parked_records WHERE $1::text IS NULL OR projection = $1
+FROM parked_records WHERE suspect_id IS NULL AND ($1::text IS NULL OR projection = $1)
 GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
 """
 
@@ -147,8 +176,8 @@ SELECT FROM checkpoints c WHERE projection = $1 AND generation = $2 AND EXISTS (
 ) ORDER BY topic, partition FOR UPDATE
 """
 
-_QUEUE: Final = """
-SELECT * FROM parked_records WHERE projection = $1 AND generation = $2 AND user_id = $3
+_QUEUE: Final = f"""
+{_WHOLE} WHERE projection = $1 AND generation = $2 AND user_id = $3
 ORDER BY topic, partition, record_offset
 """
 
@@ -157,17 +186,30 @@ UPDATE parked_records SET error = $5
 WHERE projection = $1 AND generation = $2 AND partition = $3 AND record_offset = $4
 """
 
-_DELETE: Final = """
-DELETE FROM parked_records
-WHERE projection = $1 AND generation = $2 AND partition = $3 AND record_offset = $4
+_OF_SUSPECTS: Final = f"""
+{_WHOLE} WHERE projection = $1 AND generation = $2 AND suspect_id = ANY($3::uuid[])
 """
+
+_IS_ONE: Final = "projection = $1 AND generation = $2 AND partition = $3 AND record_offset = $4"
+_SUSPICIOUS: Final = "suspect_id IS NOT NULL AND ($1::text IS NULL OR projection = $1)"
+_COUNTED: Final = "FROM counted_records WHERE $1::text IS NULL OR projection = $1"
 
 
 async def summaries(database: Database, projection: str | None = None) -> list[Summary]:
     """The first LIST_RECORDS parked records, in the order of the topic."""
     async with database.connection() as connection:
         rows = await connection.fetch(_SUMMARIES, projection, LIST_RECORDS)
-    return [Summary(_id(row), row["user_id"], row["error"], row["parked_at"], row["bytes"]) for row in rows]
+    return [
+        Summary(_id(row), row["user_id"], row["suspicious"], row["error"], row["parked_at"], row["bytes"])
+        for row in rows
+    ]
+
+
+async def counted(database: Database, projection: str | None = None) -> list[Counted]:
+    """Where records were only counted."""
+    async with database.connection() as connection:
+        rows = await connection.fetch(f"SELECT * {_COUNTED} ORDER BY 1, 2, 3, 4", projection)
+    return [Counted(*row.values()) for row in rows]
 
 
 async def find(database: Database, record: RecordId) -> ParkedRecord:
@@ -188,9 +230,16 @@ async def retry_record(database: Database, record: RecordId) -> WorkedOff:
 
     Raises:
         NoSuchRecordError: nothing is parked under that id.
+        SuspiciousError: it is not to be applied.
         OtherShapeError: another version of the code has to do it.
     """
-    return await _work_off(database, await find(database, record), discard=False)
+    parked = await find(database, record)
+    if parked.suspect_id is not None:
+        raise SuspiciousError(
+            f"{record} is suspicious ({parked.error}): `muster parked discard {record}` removes it,"
+            f" `muster repair {parked.suspect_id}` writes that user anew from the command side"
+        )
+    return await _work_off(database, parked, discard=False)
 
 
 async def retry_all(database: Database, projection: str | None = None) -> WorkedOff:
@@ -219,6 +268,21 @@ async def discard_record(database: Database, record: RecordId) -> WorkedOff:
     return await _work_off(database, await find(database, record), discard=True)
 
 
+async def suspicious_of(connection: Connection, generation: Generation, subjects: Sequence[UUID]) -> list[ParkedRecord]:
+    """What is suspicious and names one of these, as far as it is parked."""
+    owner = (generation.projection, generation.number)
+    return list(map(_parked, await connection.fetch(_OF_SUSPECTS, *owner, subjects)))
+
+
+async def discard_suspicious(database: Database, projection: str | None = None) -> int:
+    """Remove every suspicious record of one projection, or of all, and what was only counted; return how many."""
+    async with database.connection() as connection, connection.transaction():
+        removed = await parked_values.remove(connection, _SUSPICIOUS, projection)
+        rows = await connection.fetch(f"DELETE {_COUNTED} RETURNING records", projection)
+    counted: int = sum(row["records"] for row in rows)
+    return removed + counted
+
+
 async def _retry_queue(database: Database, row: asyncpg.Record) -> WorkedOff:
     if row["user_id"] is None:
         return await _work_off(database, await find(database, _id(row)), discard=False)
@@ -239,7 +303,7 @@ async def _work_off(database: Database, parked: ParkedRecord, *, discard: bool) 
             queue = [_parked(row) for row in await connection.fetch(_QUEUE, *owner, parked.subject_id)]
         discarded = 0
         if discard:
-            discarded = len(await connection.fetch(_DELETE + " RETURNING 1", *parked.id))
+            discarded = await parked_values.remove(connection, _IS_ONE, *parked.id)
             queue = [item for item in queue if item.id != parked.id]
         applied = await _apply_in_order(connection, projection, queue)
     if applied and parked.subject_id is not None:
@@ -254,7 +318,7 @@ async def _apply_in_order(connection: Connection, projection: Projection, queue:
         if error is not None:
             await connection.execute(_SET_ERROR, *item.id, error)
             return applied
-        await connection.execute(_DELETE, *item.id)
+        await parked_values.remove(connection, _IS_ONE, *item.id)
     return len(queue)
 
 
@@ -293,5 +357,8 @@ def _id(row: asyncpg.Record) -> RecordId:
 
 
 def _parked(row: asyncpg.Record) -> ParkedRecord:
-    kept: dict[str, Any] = {name: row[name] for name in ("topic", "error", "key", "value", "recorded_at", "parked_at")}
-    return ParkedRecord(id=_id(row), subject_id=row["user_id"], headers=unpack_headers(row["headers"]), **kept)
+    kept: dict[str, Any] = {
+        name: row[name] for name in ("topic", "suspect_id", "error", "key", "recorded_at", "parked_at")
+    }
+    headers = unpack_headers(row["headers"])
+    return ParkedRecord(id=_id(row), subject_id=row["user_id"], headers=headers, value=row["bytes"], **kept)

@@ -21,6 +21,15 @@ class Insert(NamedTuple):
     arguments: Sequence[Any]
 
 
+class PresentState(NamedTuple):
+    """What the command side says of a subject; of one that it does not know, version 0."""
+
+    subject_id: UUID
+    version: int
+    #: The event that led to it.
+    event_id: UUID | None
+
+
 #: The condition of a statement that is part of a move.
 IF_MOVED: Final = "EXISTS (SELECT FROM moved)"
 
@@ -35,11 +44,15 @@ class Writer(Protocol):
         """
 
     async def apply(self, connection: Connection, events: Sequence[DecodedEvent]) -> None:
-        """Write a batch of any subjects: the events of each in the order of versions, duplicates and gaps possible.
+        """Write a batch of any subjects: the events of each in the order of the log, duplicates and gaps possible.
 
-        An event that is not newer than what the tables know of its subject changes nothing. Whatever is raised, the
-        caller rolls back. An error that an event's content causes parks the event; one of the database does not.
+        An event that is not newer than what the tables know of its subject changes nothing, but an erasure: that takes
+        away whatever is there, and leaves the greatest version behind. Whatever is raised, the caller rolls back. An
+        error that an event's content causes parks the event; one of the database does not.
         """
+
+    async def reset(self, connection: Connection, state: PresentState) -> None:
+        """Forget of its subject what does not go with this state, so that an event with it is newer than the tables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +92,21 @@ class Projection:
     def shape(self) -> int:
         """The shape of the generations that it feeds."""
         return self.schema.shape
+
+
+def erasures(events: Sequence[DecodedEvent]) -> tuple[dict[UUID, int], Sequence[DecodedEvent]]:
+    """Who was erased in a batch, with the greatest version up to then, and the events that are not undone by it."""
+    last = {event.subject_id: index for index, event in enumerate(events) if event.state is None}
+    if not last:
+        return {}, events
+    erased: dict[UUID, int] = {}
+    rest = []
+    for index, event in enumerate(events):
+        if index > last.get(event.subject_id, -1):
+            rest.append(event)
+        else:
+            erased[event.subject_id] = max(event.version, erased.get(event.subject_id, 0))
+    return erased, rest
 
 
 def newest(events: Iterable[DecodedEvent]) -> dict[UUID, DecodedEvent]:

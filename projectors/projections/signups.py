@@ -13,7 +13,7 @@ from typing import Final
 
 from chassis.postgres.database import Connection
 from projectors.decoding.records import DecodedEvent
-from projectors.projections.projection import CarryOver, Projection, newest
+from projectors.projections.projection import CarryOver, PresentState, Projection, erasures, newest
 from projectors.projections.user_subject import USERS
 from read_model import signups
 
@@ -27,11 +27,12 @@ WITH input AS MATERIALIZED (
     SELECT i.*, u.day AS old_day, u.status AS old_status
     FROM unnest($1::uuid[], $2::bigint[], $3::date[], $4::text[]) AS i (id, version, day, status)
     LEFT JOIN LATERAL (SELECT * FROM {users} known WHERE known.id = i.id LIMIT 1) u ON true
-    WHERE u.version IS NULL OR u.version < i.version
+    WHERE u.version IS NULL OR u.version < i.version OR (i.day IS NULL AND u.day IS NOT NULL)
 ), written AS (
     INSERT INTO {users} AS t (id, version, day, status) SELECT id, version, day, status FROM input
-    ON CONFLICT (id) DO UPDATE SET version = excluded.version, day = excluded.day, status = excluded.status
-    WHERE t.version < excluded.version
+    ON CONFLICT (id) DO UPDATE SET
+        version = greatest(t.version, excluded.version), day = excluded.day, status = excluded.status
+    WHERE t.version < excluded.version OR (excluded.day IS NULL AND t.day IS NOT NULL)
 ), steps AS (
     SELECT day, status, 1 AS step FROM input WHERE day IS NOT NULL
     UNION ALL SELECT old_day, old_status, -1 FROM input WHERE old_day IS NOT NULL
@@ -47,10 +48,12 @@ ON CONFLICT (day) DO UPDATE SET
     active = t.active + excluded.active, deactivated = t.deactivated + excluded.deactivated
 """
 
+_RESET: Final = "DELETE FROM {users} WHERE id = $1"
+
 _CARRY_ERASED: Final = """
-INSERT INTO {users} (id, version) SELECT id, version FROM {old_users}
+INSERT INTO {users} AS t (id, version) SELECT id, version FROM {old_users}
 WHERE day IS NULL AND id >= $1 AND ($2::uuid IS NULL OR id < $2)
-ON CONFLICT DO NOTHING
+ON CONFLICT (id) DO UPDATE SET version = excluded.version WHERE t.day IS NULL AND t.version < excluded.version
 """
 
 
@@ -60,23 +63,34 @@ class SignupsWriter:
     def __init__(self, generation: int) -> None:
         """Name the tables of this generation."""
         tables = signups.signups_tables(generation)
-        self._apply = _APPLY.format_map({"days": tables.days.name, "users": tables.users.name})
+        names = {"days": tables.days.name, "users": tables.users.name}
+        self._apply, self._reset = _APPLY.format_map(names), _RESET.format_map(names)
 
     def as_insert(self, events: Sequence[DecodedEvent]) -> None:
         """Never: nobody waits for these."""
         del events
 
     async def apply(self, connection: Connection, events: Sequence[DecodedEvent]) -> None:
-        """One statement, whatever the batch."""
-        latest = newest(events)
-        states = [event.state for event in latest.values()]
-        await connection.execute(
-            self._apply,
-            list(latest),
-            [event.version for event in latest.values()],
-            [None if user is None else date.fromisoformat(user.created_at[:10]) for user in states],
-            [None if user is None else user.status for user in states],
-        )
+        """One statement for the users who were erased, one for those who exist."""
+        erased, rest = erasures(events)
+        if erased:
+            nothing = [None] * len(erased)
+            await connection.execute(self._apply, list(erased), list(erased.values()), nothing, nothing)
+        if rest:
+            latest = newest(rest)
+            states = [event.state for event in latest.values()]
+            await connection.execute(
+                self._apply,
+                list(latest),
+                [event.version for event in latest.values()],
+                [date.fromisoformat(user.created_at[:10]) for user in states],
+                [user.status for user in states],
+            )
+
+    async def reset(self, connection: Connection, state: PresentState) -> None:
+        """Take the user from its counter, and forget it."""
+        await connection.execute(self._apply, [state.subject_id], [state.version], [None], [None])
+        await connection.execute(self._reset, state.subject_id)
 
 
 def carry_over(old: int, new: int) -> CarryOver:

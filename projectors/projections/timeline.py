@@ -19,7 +19,7 @@ from events.envelope import Envelope
 from events.times import rfc3339
 from events.user_events import UserSnapshot
 from projectors.decoding.records import DecodedEvent, time_of
-from projectors.projections.projection import CarryOver, Projection, newest
+from projectors.projections.projection import CarryOver, PresentState, Projection, erasures, newest
 from projectors.projections.user_subject import USERS
 from read_model import timeline
 
@@ -48,12 +48,21 @@ ON CONFLICT DO NOTHING
 
 _ERASE: Final = """
 WITH gone AS (SELECT * FROM unnest($1::uuid[], $2::bigint[]) AS i (id, version)),
-removed AS (DELETE FROM {entries} e USING gone WHERE e.user_id = gone.id AND e.version <= gone.version)
+removed AS (DELETE FROM {entries} e USING gone WHERE e.user_id = gone.id)
 INSERT INTO {users} AS t (id, version, erased_version) SELECT id, version, version FROM gone
-WHERE NOT EXISTS (SELECT FROM {users} u WHERE u.id = gone.id AND u.erased_version >= gone.version)
+WHERE NOT EXISTS (
+    SELECT FROM {users} u WHERE u.id = gone.id AND u.erased_version = u.version AND u.version >= gone.version
+)
 ON CONFLICT (id) DO UPDATE SET
-    version = greatest(t.version, excluded.version), erased_version = excluded.erased_version
-WHERE coalesce(t.erased_version, 0) < excluded.erased_version
+    version = greatest(t.version, excluded.version), erased_version = greatest(t.version, excluded.version)
+"""
+
+# What is older is history and stays. An entry of that version that tells of another event is not ours.
+_RESET: Final = """
+WITH heads AS (DELETE FROM {users} WHERE id = $1)
+DELETE FROM {entries} WHERE user_id = $1 AND (
+    version > $2 OR (version = $2 AND convert_from(document, 'UTF8')::json ->> 'event_id' <> $3::text)
+)
 """
 
 # The new generation has read the whole log. So it knows every user who exists, if only by a parked record, and only
@@ -71,10 +80,11 @@ ON CONFLICT DO NOTHING
 """
 
 _CARRY_ERASED: Final = """
-INSERT INTO {users} (id, version, erased_version)
+INSERT INTO {users} AS t (id, version, erased_version)
 SELECT id, version, erased_version FROM {old_users}
 WHERE erased_version = version AND id >= $1 AND ($2::uuid IS NULL OR id < $2)
-ON CONFLICT DO NOTHING
+ON CONFLICT (id) DO UPDATE SET version = excluded.version, erased_version = excluded.erased_version
+WHERE t.erased_version = t.version AND t.version < excluded.version
 """
 
 
@@ -85,7 +95,9 @@ class TimelineWriter:
         """Name the tables of this generation."""
         tables = timeline.timeline_tables(generation)
         names = {"entries": tables.entries.name, "users": tables.users.name, "columns": _SHAPE_2}
-        self._heads, self._entries, self._erase = (sql.format_map(names) for sql in (_HEADS, _ENTRIES, _ERASE))
+        self._heads, self._entries, self._erase, self._reset = (
+            sql.format_map(names) for sql in (_HEADS, _ENTRIES, _ERASE, _RESET)
+        )
 
     def as_insert(self, events: Sequence[DecodedEvent]) -> None:
         """Never: nobody waits for these."""
@@ -93,15 +105,18 @@ class TimelineWriter:
 
     async def apply(self, connection: Connection, events: Sequence[DecodedEvent]) -> None:
         """Erasures first: an event before one is then not written at all, and one behind it is no longer refused."""
-        erased = newest(event for event in events if event.state is None)
+        erased, living = erasures(events)
         if erased:
-            await connection.execute(self._erase, list(erased), [event.version for event in erased.values()])
-        living = [event for event in events if event.state is not None]
+            await connection.execute(self._erase, list(erased), list(erased.values()))
         if living:
             heads = newest(living)
             await connection.execute(self._heads, list(heads), [event.version for event in heads.values()])
         if history := [event for event in living if event.type != _SNAPSHOT]:
             await connection.execute(self._entries, *zip(*map(_row, history), strict=True))
+
+    async def reset(self, connection: Connection, state: PresentState) -> None:
+        """Forget the user's head, and entries that cannot be history of this state."""
+        await connection.execute(self._reset, state.subject_id, state.version, str(state.event_id))
 
 
 def _row(event: DecodedEvent) -> tuple[Any, ...]:

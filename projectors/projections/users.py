@@ -14,7 +14,7 @@ from typing import Final
 from chassis.postgres.database import Connection
 from chassis.text_keys import email_keys, text_keys
 from projectors.decoding.records import DecodedEvent
-from projectors.projections.projection import IF_MOVED, CarryOver, Insert, Projection, newest
+from projectors.projections.projection import IF_MOVED, CarryOver, Insert, PresentState, Projection, erasures, newest
 from projectors.projections.user_subject import USERS
 from read_model import users
 
@@ -52,15 +52,19 @@ WHERE t.version < excluded.version
 
 _ERASE: Final = """
 WITH gone AS (SELECT * FROM unnest($1::uuid[], $2::bigint[]) AS i (id, version)),
-removed AS (DELETE FROM {users} t USING gone WHERE t.id = gone.id AND t.version <= gone.version)
-INSERT INTO {erased} AS e (id, version) SELECT id, version FROM gone
-WHERE NOT EXISTS (SELECT FROM {erased} known WHERE known.id = gone.id AND known.version >= gone.version)
+removed AS (DELETE FROM {users} t USING gone WHERE t.id = gone.id RETURNING t.id, t.version),
+left_behind AS (SELECT g.id, greatest(g.version, r.version) AS version FROM gone g LEFT JOIN removed r USING (id))
+INSERT INTO {erased} AS e (id, version) SELECT id, version FROM left_behind l
+WHERE NOT EXISTS (SELECT FROM {erased} known WHERE known.id = l.id AND known.version >= l.version)
 ON CONFLICT (id) DO UPDATE SET version = excluded.version WHERE e.version < excluded.version
 """
 
+_RESET: Final = "WITH living AS (DELETE FROM {users} WHERE id = $1) DELETE FROM {erased} WHERE id = $1"
+
 _CARRY_ERASED: Final = """
-INSERT INTO {erased} (id, version) SELECT id, version FROM {old_erased} WHERE id >= $1 AND ($2::uuid IS NULL OR id < $2)
-ON CONFLICT DO NOTHING
+INSERT INTO {erased} AS e (id, version)
+SELECT id, version FROM {old_erased} WHERE id >= $1 AND ($2::uuid IS NULL OR id < $2)
+ON CONFLICT (id) DO UPDATE SET version = excluded.version WHERE e.version < excluded.version
 """
 
 
@@ -73,23 +77,23 @@ class UsersWriter:
         names = {"users": tables.users.name, "erased": tables.erased.name}
         self._upsert = _UPSERT.format_map({**names, "condition": "true"})
         self._upsert_if_moved = _UPSERT.format_map({**names, "condition": IF_MOVED})
-        self._erase = _ERASE.format_map(names)
+        self._erase, self._reset = _ERASE.format_map(names), _RESET.format_map(names)
 
     def as_insert(self, events: Sequence[DecodedEvent]) -> Insert:
         """The newest event of each user."""
         return Insert(self._upsert_if_moved, _columns([*newest(events).values()]))
 
     async def apply(self, connection: Connection, events: Sequence[DecodedEvent]) -> None:
-        """One statement for the users that exist, one for those that were erased."""
-        latest = newest(events).values()
-        existing = [event for event in latest if event.state is not None]
-        erased = [event for event in latest if event.state is None]
-        if existing:
-            await connection.execute(self._upsert, *_columns(existing))
+        """One statement for the users who were erased, one for those who exist."""
+        erased, rest = erasures(events)
         if erased:
-            await connection.execute(
-                self._erase, [event.subject_id for event in erased], [event.version for event in erased]
-            )
+            await connection.execute(self._erase, list(erased), list(erased.values()))
+        if rest:
+            await connection.execute(self._upsert, *_columns([*newest(rest).values()]))
+
+    async def reset(self, connection: Connection, state: PresentState) -> None:
+        """Forget the user."""
+        await connection.execute(self._reset, state.subject_id)
 
 
 def _columns(events: Sequence[DecodedEvent]) -> tuple[str | bytes, ...]:

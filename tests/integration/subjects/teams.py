@@ -24,7 +24,7 @@ from events.times import Time
 from outbox.append import append_arguments, append_from
 from projectors.decoding.records import DecodedEvent
 from projectors.decoding.subject import Subject
-from projectors.projections.projection import IF_MOVED, CarryOver, Insert, Projection, newest
+from projectors.projections.projection import IF_MOVED, CarryOver, Insert, PresentState, Projection, newest
 from read_model.schema import GenerationTables, ProjectionSchema
 
 # -- events ------------------------------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ class TeamsWriter:
     """Writes one generation of the teams' table."""
 
     def __init__(self, generation: int) -> None:
-        name = teams_tables(generation).teams.name
+        name = self._table = teams_tables(generation).teams.name
         self._upsert = _UPSERT.format(teams=name, condition="true")
         self._upsert_if_moved = _UPSERT.format(teams=name, condition=IF_MOVED)
 
@@ -167,6 +167,9 @@ class TeamsWriter:
 
     async def apply(self, connection: Connection, events: Sequence[DecodedEvent]) -> None:
         await connection.execute(self._upsert, *_columns(events))
+
+    async def reset(self, connection: Connection, state: PresentState) -> None:
+        await connection.execute(f"DELETE FROM {self._table} WHERE id = $1", state.subject_id)
 
 
 def _columns(events: Sequence[DecodedEvent]) -> list[list[Any]]:

@@ -178,11 +178,12 @@ async def test_an_audit_tells_what_differs_and_ends_with_1(
     kafka: Kafka, settings: ProjectorSettings, database: Database, variables: dict[str, str]
 ) -> None:
     nothing = document(await muster(variables, "audit", "--json"))
-    assert nothing == {"compared": 0, "differences": {"behind": 0, "ahead": 0, "different": 0}, "users": []}
+    kinds = {"behind": 0, "forged": 0, "ahead": 0, "different": 0}
+    assert nothing == {"compared": 0, "differences": kinds, "users": []}
     ann = new_user(1)
     await feed(kafka, settings, database, [record(UserRegistered(user=ann))], "users")
     found = document(await muster(variables, "audit", "--json"), code=1)
-    assert found["differences"] == {"behind": 0, "ahead": 1, "different": 0}
+    assert found["differences"] == {**kinds, "ahead": 1}
     assert [(one["id"], one["command_version"], one["query_version"]) for one in found["users"]] == [
         (str(ann.id), None, 1)
     ]
@@ -192,7 +193,7 @@ async def test_an_audit_tells_what_differs_and_ends_with_1(
     assert "restored to an earlier time" in shown.out
 
 
-async def test_forged_records_stop_nobody_and_an_audit_names_whom_they_changed(
+async def test_forged_records_stop_nobody_and_change_nobody(
     kafka: Kafka, settings: ProjectorSettings, database: Database, command_database: PostgresAddress,
     variables: dict[str, str],
 ) -> None:  # fmt: skip
@@ -222,9 +223,9 @@ async def test_forged_records_stop_nobody_and_an_audit_names_whom_they_changed(
 
     found = document(await muster(variables, "audit", "--json"), code=1)
     named = {one["id"] for one in found["users"]}
-    assert {str(ann.id), str(invented.id), str(carol.id)} == named, "carol is the test's own: no command knows her"
+    assert {str(carol.id)} == named, "carol is the test's own: no command knows her"
     parked = document(await muster(variables, "parked", "list", "--json"))
-    assert str(bob.id) in {one["user_id"] for one in parked}
+    assert {str(user.id) for user in (ann, bob, invented)} == {one["user_id"] for one in parked if one["suspicious"]}
 
 
 each_command_that_reads_the_query_database = pytest.mark.parametrize(

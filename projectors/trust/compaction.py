@@ -1,0 +1,62 @@
+"""What compaction may have removed: records that are older than `min.compaction.lag`, by the broker's times.
+
+Records that stand behind the first younger one are all still there, so between their versions nothing can be missing
+but what was never published. The broker is asked where that is only once a version seems to be missing: that offset
+only grows, and what lay before it once, always will.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from chassis.kafka.client import REQUEST_SECONDS
+from projectors.decoding.records import Record
+
+
+class Clock(Protocol):
+    """A server's clock, as seen by our monotonic one."""
+
+    def at(self, moment: float) -> datetime | None:
+        """Its time at that moment; None while it is not known."""
+
+
+class Compaction:
+    """How far compaction may have come in each partition of one topic."""
+
+    def __init__(self, topic: str, lag: timedelta, clock: Clock) -> None:
+        """Nothing is known yet; `consumer` is set by whoever reads."""
+        self.consumer: AIOKafkaConsumer | None = None
+        self._topic = topic
+        self._lag = lag
+        self._clock = clock
+        self._until: dict[int, int] = {}
+
+    def explains(self, record: Record) -> bool:
+        """Whether what was before this record may have been removed, as far as is known."""
+        return record.offset < self._until.get(record.partition, 0)
+
+    async def look(self, last: Mapping[int, int]) -> None:
+        """Ask the broker; `last` is the last offset that was read of each partition in question.
+
+        Raises:
+            KafkaError, TimeoutError: no answer.
+        """
+        if self.consumer is None:
+            return
+        now = self._clock.at(time.monotonic()) or datetime.now(UTC)
+        young = int((now - self._lag).timestamp() * 1000)
+        async with asyncio.timeout(REQUEST_SECONDS):
+            found = await self.consumer.offsets_for_times(
+                {TopicPartition(self._topic, partition): young for partition in last}
+            )
+        for partition, first in found.items():
+            number = partition.partition
+            # None: nothing is so young, not even what was read.
+            until = last[number] + 1 if first is None else first.offset
+            self._until[number] = max(until, self._until.get(number, 0))
