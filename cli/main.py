@@ -61,6 +61,7 @@ COMMANDS: Final = {
     ),
     "outbox": Lazy("cli.operations.outbox:app", "A row of the outbox that the relay cannot publish."),
     "audit": Lazy("cli.operations.audit:audit", "Compare every user on both sides; changes nothing."),
+    "repair": Lazy("cli.operations.repair:repair", "Write users anew on the read side, as the command side has them."),
     "doctor": Lazy("cli.doctor.command:doctor", "Check everything that Muster depends on; exit 1 if anything fails."),
 }
 

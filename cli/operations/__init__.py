@@ -1,1 +1,1 @@
-"""The commands of operators: lag, rebuild, parked, audit."""
+"""The commands of operators: lag, rebuild, parked, audit, repair."""

@@ -115,6 +115,8 @@ class Difference:
     query_version: int | None
     #: What differs where the versions are equal.
     fields: tuple[str, ...]
+    #: Whether the query side has nothing of the user but that they were erased.
+    erased: bool = False
 
 
 AuditedUser: TypeAlias = dict[str, Any]
@@ -243,7 +245,7 @@ def _compare(user_id: UUID, command: AuditedUser | None, query: AuditedUser | No
         return None
     if ours != theirs:
         kind = DifferenceKind.AHEAD if (theirs or 0) > (ours or 0) else DifferenceKind.BEHIND
-        return Difference(user_id, kind, ours, theirs, ())
+        return Difference(user_id, kind, ours, theirs, (), erased=query is not None and query["erased"])
     assert command is not None
     assert query is not None
     fields = _differing(command, query)

@@ -115,7 +115,7 @@ async def test_each_way_to_differ_is_told_apart(command: Database, database: Dat
             Difference(unknown.id, DifferenceKind.AHEAD, None, 1, ()),
             Difference(altered.id, DifferenceKind.DIFFERENT, 1, 1, ("display_name",)),
             Difference(unerased.id, DifferenceKind.BEHIND, 2, 1, ()),
-            Difference(revived.id, DifferenceKind.AHEAD, 1, 2, ()),
+            Difference(revived.id, DifferenceKind.AHEAD, 1, 2, (), erased=True),
         ],
         key=lambda one: one.user_id,
     )

@@ -1,0 +1,183 @@
+"""`muster repair ID…|--ahead`: the read side of users written anew from the command side, and the log mended with it.
+
+A repair looks where the log ends, then appends the user's snapshot or tombstone to the outbox, and then writes the
+user's state into every generation while no command can change it. So the published record is behind the position from
+which on the log counts again, and whatever is committed later is behind both. Killed anywhere, it is begun again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Final
+from uuid import UUID
+
+import typer
+
+from chassis.clock import utc_now
+from chassis.postgres.database import Database
+from chassis.settings import OperatorCommandPostgres, load
+from cli.operations.audit_comparison import Comparison, Difference, DifferenceKind
+from cli.terminal.operator import operator
+from cli.terminal.outages import OUTAGES, explain_outage
+from cli.terminal.output import JsonOption, counted, fail, print_json, say
+from command_api.present_state import present_state, raise_version
+from command_api.republication import Operation, append, append_present, tombstone
+from outbox.publishing.partitioning import partition_of
+from projectors.decoding.records import MAX_VERSION
+from projectors.operations.repair import Place, heal, known_version
+from projectors.operations.topic_ends import TopicEnds, look_at_topic
+from projectors.projections.projection import PresentState
+from projectors.settings import OperatorProjectorSettings
+from read_model.generations import NoGenerationError
+
+
+class CannotRepairError(Exception):
+    """Nothing was changed; the message says why."""
+
+
+class RepairSettings(OperatorCommandPostgres, OperatorProjectorSettings):
+    """Both databases and the topic."""
+
+
+@dataclass(slots=True)
+class _Ahead:
+    """What `--ahead` did, and what it left to a person."""
+
+    raised: list[UUID] = field(default_factory=list)
+    erase_again: list[UUID] = field(default_factory=list)
+    only_read_side: list[UUID] = field(default_factory=list)
+    repair: list[UUID] = field(default_factory=list)
+
+
+#: What to do about whom `--ahead` leaves.
+_REMEDIES: Final = {
+    "erase_again": "were erased after the backup and are on the command side again: erase them, DELETE /users/{id}",
+    "only_read_side": "are on the read side alone: import them by id and repeat, or `muster repair ID…` removes them",
+    "repair": "are shown otherwise than the command side says: `muster repair ID…`",
+}
+
+
+def repair(
+    users: Annotated[list[UUID] | None, typer.Argument(help="Ids of users.", metavar="ID")] = None,
+    *,
+    ahead: Annotated[
+        bool, typer.Option("--ahead", help="After a restored backup: whom the read side has in a greater version.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write users anew on the read side, as the command side has them; or raise versions that it has passed."""
+    if ahead == bool(users):
+        raise typer.BadParameter("give either ids of users or --ahead")
+    settings = load(RepairSettings)
+    try:
+        if ahead:
+            _tell_ahead(asyncio.run(_raise_all(settings)), as_json=as_json)
+        else:
+            done = asyncio.run(_repair_all(settings, users or []))
+            _tell_repaired(done, as_json=as_json)
+    except (CannotRepairError, NoGenerationError) as error:
+        fail(str(error))
+    except OUTAGES as error:
+        explain_outage(error)
+
+
+async def _repair_all(settings: RepairSettings, users: Sequence[UUID]) -> dict[UUID, str]:
+    """Repair each, and say what each is now."""
+    operation = Operation(operator())
+    async with (
+        Database.open(settings.command_database, application="muster-repair") as command,
+        Database.open(settings.query_database, application="muster-repair") as query,
+    ):
+        return {user_id: await _repair(settings, command, query, user_id, operation) for user_id in users}
+
+
+async def _repair(
+    settings: RepairSettings, command: Database, query: Database, user_id: UUID, operation: Operation
+) -> str:
+    place = _place(user_id, await _look(settings))
+    await _publish(command, query, user_id, operation)
+    async with command.connection() as connection, connection.transaction():
+        state = await present_state(connection, user_id)
+        present = PresentState(user_id, state.version, state.event_id)
+        healed = await heal(query, present, state.user, place, utc_now())
+    where = ", ".join(f"{one.projection} generation {one.number}" for one in healed)
+    what = f"version {state.version}" if state.user else "erased" if state.version else "removed"
+    return f"{what} in {where}"
+
+
+async def _look(settings: RepairSettings) -> TopicEnds:
+    there = await look_at_topic(settings, settings.events_topic, settings.topic_partitions)
+    if there is None:
+        raise CannotRepairError(f"there is no topic {settings.events_topic}: `muster topics` makes it")
+    return there
+
+
+def _place(user_id: UUID, there: TopicEnds) -> Place:
+    partition = partition_of(str(user_id).encode(), len(there.ends))
+    return Place(there.id, partition, there.ends[partition])
+
+
+async def _publish(command: Database, query: Database, user_id: UUID, operation: Operation) -> None:
+    """Append the user's snapshot; or a tombstone, also for whom the command side does not know."""
+    async with command.connection() as connection, connection.transaction():
+        if await append_present(connection, [user_id], operation):
+            return
+        version = await known_version(query, user_id)
+        if version is None:
+            raise CannotRepairError(f"neither side knows a user {user_id}")
+        await append(connection, [tombstone(user_id, version, None, utc_now(), operation)])
+
+
+async def _raise_all(settings: RepairSettings) -> _Ahead:
+    operation, found = Operation(operator()), _Ahead()
+    async with (
+        Database.open(settings.command_database, application="muster-repair") as command,
+        Database.open(settings.query_database, application="muster-repair") as query,
+    ):
+        comparison = await Comparison.with_serving(command, query)
+        async for _, differences in comparison.walk():
+            for one in differences:
+                await _raise(command, one, operation, found)
+    return found
+
+
+async def _raise(command: Database, one: Difference, operation: Operation, found: _Ahead) -> None:
+    """Let the command side's version pass the read side's; whom that would bring back or invent is left to a person."""
+    if one.kind is DifferenceKind.BEHIND:
+        return
+    if one.kind is not DifferenceKind.AHEAD or one.query_version is None or one.query_version >= MAX_VERSION:
+        found.repair.append(one.user_id)
+    elif one.command_version is None:
+        found.only_read_side.append(one.user_id)
+    else:
+        async with command.connection() as connection, connection.transaction():
+            await raise_version(connection, one.user_id, one.query_version + 1)
+            state = await present_state(connection, one.user_id)
+            if one.erased and state.user is not None:
+                # A snapshot would bring the person back, on the topic too.
+                found.erase_again.append(one.user_id)
+                return
+            await append_present(connection, [one.user_id], operation)
+        found.raised.append(one.user_id)
+
+
+def _tell_repaired(done: dict[UUID, str], *, as_json: bool) -> None:
+    if as_json:
+        print_json({str(user_id): what for user_id, what in done.items()})
+        return
+    for user_id, what in done.items():
+        say(f"{user_id}: {what}; the relay publishes the same")
+
+
+def _tell_ahead(found: _Ahead, *, as_json: bool) -> None:
+    left = {name: getattr(found, name) for name in _REMEDIES}
+    if as_json:
+        print_json({"raised": len(found.raised), **left})
+    else:
+        say(f"{counted(len(found.raised), 'user')} raised above the read side; the relay publishes them")
+        for name, ids in left.items():
+            if ids:
+                say(f"{counted(len(ids), 'user')} {_REMEDIES[name]}: {' '.join(map(str, ids))}")
+    raise typer.Exit(1 if any(left.values()) else 0)

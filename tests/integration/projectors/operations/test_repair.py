@@ -1,0 +1,156 @@
+"""`muster repair` writes users as the command side has them, for every generation and every rebuild to come."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from chassis.postgres.database import Database
+from chassis.settings import Kafka, PostgresAddress, Topics
+from events.user_events import PublicUser, UserErased, UserProfileChanged, UserRegistered, UserSnapshot
+from projectors.app import serve
+from projectors.operations import parked
+from projectors.operations.lag import measure
+from projectors.operations.rebuild import Rebuild, Stage
+from projectors.settings import ProjectorSettings
+from tests.envelopes import envelope_of
+from tests.integration.muster_processes import environment, muster
+from tests.integration.projectors.conftest import running
+from tests.integration.projectors.operations.test_audit import in_command
+from tests.integration.projectors.operations.test_commands import document
+from tests.integration.projectors.stream import FakeRecord, Publisher, new_user, record
+from tests.waiting import until
+
+
+@pytest.fixture
+def variables(
+    kafka: Kafka, topics: Topics, command_database: PostgresAddress, query_database: PostgresAddress
+) -> dict[str, str]:
+    """The environment of an operator."""
+    return environment(kafka, topics, command_database, query_database)
+
+
+@pytest.fixture
+async def command(command_database: PostgresAddress) -> AsyncIterator[Database]:
+    async with Database.open(command_database, application="tests") as database:
+        yield database
+
+
+def at(user: PublicUser, version: int, **changes: Any) -> PublicUser:
+    return user.model_copy(update={"version": version, **changes})
+
+
+def changed(user: PublicUser) -> FakeRecord:
+    return record(UserProfileChanged(user=user, previous={"display_name": None}))
+
+
+async def relay(command: Database, publisher: Publisher) -> None:
+    """Publish what waits in the outbox."""
+    async with command.connection() as connection:
+        rows = await connection.fetch("DELETE FROM outbox RETURNING *")
+    await publisher.publish(
+        FakeRecord(str(row["subject_id"]).encode(), row["value"], envelope_of(row["headers"]).headers())
+        for row in sorted(rows, key=lambda row: row["id"])
+    )
+
+
+@asynccontextmanager
+async def fed(settings: ProjectorSettings, database: Database) -> AsyncIterator[None]:
+    """The projectors run, and have read everything when the block begins."""
+    async with running(partial(serve, settings)):
+        await caught_up(settings, database)
+        yield
+
+
+async def caught_up(settings: ProjectorSettings, database: Database) -> None:
+    async def at_the_end() -> bool:
+        found = await measure(settings, database)
+        return all(one.records == 0 and one.seconds is not None for one in found)
+
+    await until(at_the_end, within=60, what="everything to be read")
+
+
+async def shown(database: Database, generation: int = 1) -> dict[UUID, int]:
+    async with database.connection() as connection:
+        return {row["id"]: row["version"] for row in await connection.fetch(f"SELECT * FROM users_g{generation}")}
+
+
+async def write_to_command(command: Database, user: PublicUser) -> None:
+    async with command.connection() as connection:
+        await connection.execute("DELETE FROM users WHERE id = $1", user.id)
+    await in_command(command, [user])
+
+
+async def test_a_repaired_user_is_as_the_command_side_says_in_every_generation_and_every_rebuild(
+    settings: ProjectorSettings, database: Database, command: Database, publisher: Publisher, variables: dict[str, str]
+) -> None:
+    ann, bob, invented = new_user(1), new_user(2), new_user(3)
+    # A snapshot of ours by its looks, which no rule finds out, and what only a stranger knows of.
+    stolen = record(UserSnapshot(user=at(ann, 10**9, email="evil@example.com")))
+    parked_too = record(UserErased(bob.id, 10**9))
+    await publisher.publish([record(UserRegistered(user=user)) for user in (ann, bob)])
+    await publisher.publish([stolen, parked_too, record(UserRegistered(user=invented)), changed(at(ann, 2))])
+    await in_command(command, [at(ann, 2), bob])
+    async with fed(settings, database):
+        before = document(await muster(variables, "audit", "--json"), code=1)
+        assert {one["id"]: one["kind"] for one in before["users"]} == {str(ann.id): "ahead", str(invented.id): "ahead"}
+        assert (await muster(variables, "repair", str(new_user(9).id))).code == 1
+
+        done = await muster(variables, "repair", str(ann.id), str(bob.id), str(invented.id))
+        assert done.code == 0, done.err
+        assert document(await muster(variables, "audit", "--json"))["users"] == []
+        assert await shown(database) == {ann.id: 2, bob.id: 1}
+        assert await parked.summaries(database) == []
+
+        await relay(command, publisher)
+        await publisher.publish([changed(at(ann, 3, display_name="Ann"))])
+        await write_to_command(command, at(ann, 3, display_name="Ann"))
+        await caught_up(settings, database)
+        assert document(await muster(variables, "audit", "--json"))["users"] == []
+        rebuild = Rebuild(settings, database, "users", asyncio.Event(), lambda _: None)
+        assert await rebuild.run(pause_before_switch=True) is Stage.READY
+    assert await shown(database, 2) == {ann.id: 3, bob.id: 1}
+    assert await parked.summaries(database) == []
+    async with database.connection() as connection:
+        counters = await connection.fetchrow("SELECT sum(active) AS active, sum(deactivated) AS off FROM signups_g1")
+        entries = await connection.fetch("SELECT version FROM timeline_g1 WHERE user_id = $1 ORDER BY 1", ann.id)
+    assert counters is not None
+    assert (counters["active"], counters["off"]) == (2, 0)
+    assert [row["version"] for row in entries] == [1, 3], "what the forged record hid is not known any more"
+
+
+@pytest.mark.parametrize("repaired", [True, False], ids=["with the repair", "without"])
+async def test_a_user_whom_the_read_side_has_further_is_erased(
+    settings: ProjectorSettings, database: Database, command: Database, publisher: Publisher,
+    variables: dict[str, str], *, repaired: bool,
+) -> None:  # fmt: skip
+    ann, gone, late = new_user(1), new_user(2), new_user(3)
+    await publisher.publish([record(UserRegistered(user=user)) for user in (ann, gone, late)])
+    await publisher.publish([changed(at(ann, 2)), changed(at(ann, 3)), record(UserErased(gone.id, 2))])
+    # The backup knew ann as she was, gone before the erasure, and nothing of late.
+    await in_command(command, [ann, gone])
+    version = 1
+    async with fed(settings, database):
+        if repaired:
+            left = document(await muster(variables, "repair", "--ahead", "--json"), code=1)
+            assert left == {"raised": 1, "erase_again": [str(gone.id)], "only_read_side": [str(late.id)], "repair": []}
+            await relay(command, publisher)
+            await caught_up(settings, database)
+            version = (await shown(database))[ann.id]
+            assert version == 4
+            assert gone.id not in await shown(database), "who was erased does not come back"
+        await publisher.publish([record(UserErased(ann.id, version + 1))])
+        await until(partial(is_gone, database, ann.id), within=30, what="the erasure")
+        await caught_up(settings, database)
+    async with database.connection() as connection:
+        left_behind = await connection.fetchval("SELECT version FROM users_g1_erased WHERE id = $1", ann.id)
+        assert await connection.fetchval("SELECT count(*) FROM timeline_g1 WHERE user_id = $1", ann.id) == 0
+    assert left_behind == (5 if repaired else 3)
+
+
+async def is_gone(database: Database, user_id: UUID) -> bool:
+    return user_id not in await shown(database)
