@@ -145,20 +145,22 @@ async def _raise_all(settings: RepairSettings) -> _Ahead:
 
 async def _raise(command: Database, one: Difference, operation: Operation, found: _Ahead) -> None:
     """Let the command side's version pass the read side's; whom that would bring back or invent is left to a person."""
-    if one.kind is DifferenceKind.BEHIND:
+    version = one.query_version
+    if one.kind is DifferenceKind.BEHIND or version is None:
         return
-    if one.kind is not DifferenceKind.AHEAD or one.query_version is None or one.query_version >= MAX_VERSION:
+    if (one.kind is not DifferenceKind.AHEAD and not one.erased) or version == MAX_VERSION:
         found.repair.append(one.user_id)
     elif one.command_version is None:
         found.only_read_side.append(one.user_id)
     else:
         async with command.connection() as connection, connection.transaction():
-            await raise_version(connection, one.user_id, one.query_version + 1)
-            state = await present_state(connection, one.user_id)
-            if one.erased and state.user is not None:
-                # A snapshot would bring the person back, on the topic too.
+            lives = (await present_state(connection, one.user_id)).user is not None
+            if one.erased and lives:
+                # A snapshot would bring the person back, on the topic too. The next erasure has the version after this.
+                await raise_version(connection, one.user_id, version)
                 found.erase_again.append(one.user_id)
                 return
+            await raise_version(connection, one.user_id, version + 1)
             await append_present(connection, [one.user_id], operation)
         found.raised.append(one.user_id)
 

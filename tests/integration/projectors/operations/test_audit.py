@@ -1,7 +1,7 @@
 """`muster audit` lists every user whose read side differs, and says in which way."""
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -11,19 +11,12 @@ import pytest
 import cli.operations.audit_comparison as auditing
 from chassis.identifiers import new_id
 from chassis.postgres.database import Database
-from chassis.settings import PostgresAddress
 from cli.operations.audit_comparison import Comparison, Difference, DifferenceKind
 from command_api.users.rows import COLUMNS, user_row
 from events.user_events import PublicUser, UserErased, UserRegistered
 from projectors.projections.users import UsersWriter
 from tests.integration.projectors.folds import changes_of
 from tests.integration.projectors.stream import START, new_user, record
-
-
-@pytest.fixture
-async def command(command_database: PostgresAddress) -> AsyncIterator[Database]:
-    async with Database.open(command_database, application="tests") as database:
-        yield database
 
 
 @pytest.fixture(autouse=True)

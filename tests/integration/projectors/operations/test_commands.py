@@ -9,25 +9,17 @@ from aiokafka import AIOKafkaProducer
 
 from chassis.kafka.client import client_arguments
 from chassis.postgres.database import Database
-from chassis.settings import Kafka, PostgresAddress, Topics
+from chassis.settings import Kafka, PostgresAddress
 from events.user_events import PublicUser, UserEmailChanged, UserProfileChanged, UserRegistered
 from local_stack.ports import free_port
 from projectors.app import serve
 from projectors.operations.lag import measure
 from projectors.settings import ProjectorSettings
-from tests.integration.muster_processes import Ended, environment, muster
+from tests.integration.muster_processes import Ended, muster
 from tests.integration.projectors.conftest import running
 from tests.integration.projectors.operations.test_audit import in_command
 from tests.integration.projectors.stream import FakeRecord, Publisher, new_user, record
 from tests.waiting import until
-
-
-@pytest.fixture
-def variables(
-    kafka: Kafka, topics: Topics, command_database: PostgresAddress, query_database: PostgresAddress
-) -> dict[str, str]:
-    """The environment of an operator."""
-    return environment(kafka, topics, command_database, query_database)
 
 
 async def feed(
