@@ -249,7 +249,9 @@ def _compare(user_id: UUID, command: AuditedUser | None, query: AuditedUser | No
     assert command is not None
     assert query is not None
     fields = _differing(command, query)
-    return Difference(user_id, DifferenceKind.DIFFERENT, ours, theirs, fields) if fields else None
+    if not fields:
+        return None
+    return Difference(user_id, DifferenceKind.DIFFERENT, ours, theirs, fields, erased=query["erased"])
 
 
 def _differing(command: AuditedUser, query: AuditedUser) -> tuple[str, ...]:
