@@ -99,8 +99,11 @@ class Leadership:
         """Ask the server, on the lock's own connection, whether the lock is still held.
 
         Raises:
-            LeadershipLostError: it is not, or nobody answers.
+            LeadershipLostError: it is not, nobody answers, or a word on it was refused before: then nothing keeps the
+                session awake any more.
         """
+        if self.lost.is_set():
+            raise LeadershipLostError("the lock's session is not kept awake any more")
         try:
             held = await self._ask(_HELD, _CLASS, _OBJECT)
         except Exception as error:

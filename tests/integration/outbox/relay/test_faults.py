@@ -6,6 +6,7 @@ from uuid import uuid4
 import pytest
 
 from outbox.publishing.relay_record import RelayStopError
+from outbox.relay.leadership import Leadership, LeadershipLostError
 from outbox.relay.loop import Relay
 from outbox.settings import RelaySettings
 from tests.integration.outbox.relay_process import relay_process
@@ -99,6 +100,20 @@ async def test_a_relay_that_lost_its_lock_unnoticed_is_fenced_once_and_stands_by
             assert second.state.phase == "leading"
 
     assert (await consume(relay_settings)).versions() == {str(user): [1, 2]}
+
+
+async def test_a_lock_whose_session_nothing_keeps_awake_any_more_counts_as_lost(relay_settings: RelaySettings) -> None:
+    """Even while the server still holds it: a relay that believed so would neither publish nor stand by."""
+    leadership = await Leadership.open(relay_settings.command_database)
+    try:
+        assert await leadership.acquire()
+        await leadership.prove()
+        leadership.lost.set()
+
+        with pytest.raises(LeadershipLostError):
+            await leadership.prove()
+    finally:
+        await leadership.close()
 
 
 async def test_the_relay_goes_on_after_its_connections_were_cut(
