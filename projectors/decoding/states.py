@@ -61,6 +61,8 @@ def state_of(model: type[BaseModel]) -> DocumentStruct:
 #: Types that msgspec reads and writes as pydantic does.
 _ALIKE = frozenset({bool, int, str, Literal, NoneType})
 _TEXTS = frozenset({UUID, datetime})
+#: For types that are made and not written, of which no checker can know.
+_ANNOTATED: Any = Annotated
 
 
 def _declared(name: str, field: FieldInfo) -> tuple[Any, ...]:
@@ -86,7 +88,7 @@ def _parts(field: FieldInfo) -> tuple[Any, ...]:
 
 def _as_written(field: FieldInfo) -> Callable[[bytes], bool]:
     # As deep as it is in a record's value: how deep JSON may be is then the same for slices and for the catalogue.
-    annotated: Any = Annotated.__class_getitem__((field.annotation, *field.metadata, None))  # type: ignore[attr-defined] # made, not written
+    annotated = _ANNOTATED[(field.annotation, *field.metadata, None)]
     adapter: TypeAdapter[Any] = TypeAdapter(list[list[annotated]])
     validate_json, to_json = adapter.validator.validate_json, adapter.serializer.to_json
 
