@@ -44,7 +44,7 @@ RUN groupadd --gid 10001 muster \
     && useradd --no-log-init --uid 10001 --gid muster --no-create-home --home-dir /nonexistent \
         --shell /usr/sbin/nologin muster \
     && install --directory --owner=muster --group=muster --mode=0755 \
-        /secrets/issuer /secrets/postgres /secrets/migrate \
+        /secrets/issuer /secrets/postgres /secrets/kafka /secrets/migrate \
         /secrets/command-api /secrets/query-api /secrets/relay /secrets/projectors /secrets/operator
 
 COPY --from=build /opt/muster /opt/muster

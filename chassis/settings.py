@@ -332,15 +332,17 @@ def load(settings: type[S]) -> S:
         raise SettingsError(explain(settings, error)) from None
 
 
-def variable(name: str) -> str | None:
+def variable(name: str, *, dotenv: bool = True) -> str | None:
     """One variable as settings classes read it: from the environment or `.env`, itself or by NAME_FILE.
+
+    Without `dotenv`, from the environment alone.
 
     Raises:
         SettingsError: the file cannot be read, or the value is given as well.
     """
-    environment, dotenv = EnvSettingsSource(Settings), DotEnvSettingsSource(Settings)
-    read_files([name], environment, dotenv)
-    return environment.env_vars.get(name.lower()) or dotenv.env_vars.get(name.lower()) or None
+    sources = [EnvSettingsSource(Settings), *([DotEnvSettingsSource(Settings)] if dotenv else [])]
+    read_files([name], *sources)
+    return next((found for source in sources if (found := source.env_vars.get(name.lower()))), None)
 
 
 def explain(settings: type[Settings], error: ValidationError) -> list[str]:
@@ -350,7 +352,13 @@ def explain(settings: type[Settings], error: ValidationError) -> list[str]:
     for problem in error.errors(include_input=False, include_url=False):
         name = str(problem["loc"][0]) if problem["loc"] else ""
         field = by_alias.get(name) or settings.model_fields.get(name)
-        what = "is missing" if problem["type"] == "missing" else f"is wrong: {_sentence(problem['msg'])}"
+        # What a secret has are characters; pydantic counts them as items.
+        message = (
+            problem["msg"].replace(" items", " characters")
+            if field and field.annotation is SecretStr
+            else problem["msg"]
+        )
+        what = "is missing" if problem["type"] == "missing" else f"is wrong: {_sentence(message)}"
         lines.append(_line(name, field, what))
     return lines
 

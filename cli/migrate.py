@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from sqlalchemy.exc import SQLAlchemyError
 
-from chassis.postgres.database import NO_CONNECTION, connect, describe, disconnect
+from chassis.postgres.creation import NoDatabaseError, ensure_database
+from chassis.postgres.database import NO_CONNECTION, describe, session
 from chassis.settings import OwnerCommandPostgres, OwnerQueryPostgres, PostgresAddress, load
 from cli.terminal.output import JsonOption, fail, print_json, say
 
 if TYPE_CHECKING:
     from chassis.postgres.roles import DatabaseName
 
-_ERRORS: tuple[type[Exception], ...] = (*NO_CONNECTION, SQLAlchemyError)
+_ERRORS: tuple[type[Exception], ...] = (NoDatabaseError, *NO_CONNECTION, SQLAlchemyError)
 
 
 class DatabaseChoice(StrEnum):
@@ -33,7 +34,10 @@ def migrate(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Migrate a database to the newest tables; harmless to repeat, and safe while the services run."""
+    """Migrate a database to the newest tables; harmless to repeat, and safe while the services run.
+
+    A database that is missing is made first, where its user may.
+    """
     report: dict[str, list[str]] = {}
     # Alembic is imported only where it is used.
     if database in (DatabaseChoice.command, DatabaseChoice.all):
@@ -53,6 +57,7 @@ def migrate(
 
 def _run(name: DatabaseName, migrations: Callable[[PostgresAddress], list[str]], address: PostgresAddress) -> list[str]:
     try:
+        asyncio.run(ensure_database(address, application="muster-migrate"))
         steps = migrations(address)
         if steps:
             asyncio.run(give_rights(name, address))
@@ -65,8 +70,5 @@ async def give_rights(name: DatabaseName, address: PostgresAddress) -> None:
     """Give new tables their owners and rights, where `muster roles` was run."""
     from cli.roles.arrangement import arrange_tables  # noqa: PLC0415 - most starts have nothing to migrate
 
-    connection = await connect(address, application="muster-migrate")
-    try:
+    async with session(address, application="muster-migrate") as connection:
         await arrange_tables(connection, name)
-    finally:
-        await disconnect(connection)

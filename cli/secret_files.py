@@ -12,6 +12,7 @@ from typing import Annotated, Final
 
 import typer
 
+from cli.kafka_files import PASSWORD, broker_files, logins
 from cli.terminal.output import fail, say
 from local_stack.issuer import kept_issuer
 from local_stack.issuer_files import KEY_SET, NoIssuerError
@@ -34,8 +35,9 @@ HOLDERS: Final[dict[str, tuple[str, ...]]] = {
 #: Who is given the public keys of the issuer, whose own folder has the private one.
 TRUSTING: Final = ("command-api", "query-api")
 ISSUER: Final = "issuer"
+KAFKA: Final = "kafka"
 #: Servers run as users of their own, of our group.
-_SERVERS: Final = frozenset({"postgres"})
+_SERVERS: Final = frozenset({"postgres", KAFKA})
 _READABLE_BY_GROUP: Final = 0o640
 
 
@@ -58,6 +60,9 @@ def make_secrets(folder: Path) -> list[str]:
         NoIssuerError: the issuer that is there is damaged.
     """
     made = [name for name, parts in HOLDERS.items() if _keep([folder / part / name for part in parts])]
+    made += [name for name, text in broker_files(folder / KAFKA).items() if _write(folder / KAFKA / name, text)]
+    for part, password in logins(folder / KAFKA).items():
+        _write(folder / part / PASSWORD, password)
     key_set = (kept_issuer(folder / ISSUER).folder / KEY_SET).read_text(encoding="utf-8")
     for part in TRUSTING:
         _write(folder / part / KEY_SET, key_set)

@@ -272,6 +272,9 @@ def kafka_container(port: int) -> Any:
         KAFKA_CONTROLLER_LISTENER_NAMES="CONTROLLER",
         KAFKA_LISTENER_SECURITY_PROTOCOL_MAP="CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
         KAFKA_INTER_BROKER_LISTENER_NAME="PLAINTEXT",
+        # Everybody may do everything, but rights can be given.
+        KAFKA_AUTHORIZER_CLASS_NAME="org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        KAFKA_SUPER_USERS="User:ANONYMOUS",
         KAFKA_AUTO_CREATE_TOPICS_ENABLE="false",
         KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR="1",
         KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR="1",

@@ -9,7 +9,8 @@ from typing import Annotated, Final
 import typer
 from pydantic import SecretStr
 
-from chassis.postgres.database import NO_CONNECTION, connect, describe, disconnect
+from chassis.postgres.creation import NoDatabaseError, ensure_database
+from chassis.postgres.database import NO_CONNECTION, describe, session
 from chassis.postgres.roles import OWNER, ROLES, DatabaseName, roles_of
 from chassis.settings import OwnerCommandPostgres, OwnerQueryPostgres, PostgresAddress, load, variable
 from chassis.settings_error import SettingsError
@@ -18,7 +19,7 @@ from cli.roles.arrangement import ForeignRightsError, RoleReport, arrange
 from cli.roles.scram import PasswordError, verifier
 from cli.terminal.output import JsonOption, fail, print_json, say
 
-_ERRORS: Final[tuple[type[Exception], ...]] = (ForeignRightsError, *NO_CONNECTION)
+_ERRORS: Final[tuple[type[Exception], ...]] = (ForeignRightsError, NoDatabaseError, *NO_CONNECTION)
 
 
 def roles(
@@ -26,6 +27,7 @@ def roles(
 ) -> None:
     """Make the roles of a database with the least rights, or check them; harmless to repeat, also while services run.
 
+    A database that is missing is made first, where POSTGRES_USER may.
     POSTGRES_USER is who makes them: a superuser, or the database's owner with CREATEROLE. Each role's password comes
     from its variable, RELAY_POSTGRES_PASSWORD for muster_relay; where there is none, the role keeps what it has.
     """
@@ -51,11 +53,9 @@ def _run(database: DatabaseName, owner: PostgresAddress) -> list[RoleReport]:
 
 
 async def _arrange(address: PostgresAddress, database: DatabaseName, verifiers: dict[str, str]) -> list[RoleReport]:
-    connection = await connect(address, application="muster-roles")
-    try:
+    await ensure_database(address, application="muster-roles")
+    async with session(address, application="muster-roles") as connection:
         return await arrange(connection, database, verifiers)
-    finally:
-        await disconnect(connection)
 
 
 def _maker(owner: PostgresAddress) -> PostgresAddress:

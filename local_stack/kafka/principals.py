@@ -24,13 +24,17 @@ SECURE_PROPERTIES: Final = """\
 sasl.enabled.mechanisms={mechanism}
 sasl.mechanism.inter.broker.protocol={mechanism}
 sasl.mechanism.controller.protocol={mechanism}
-listener.name.sasl_plaintext.{listener}.sasl.jaas.config={login} username="{user}" password="{password}";
-listener.name.controller.{listener}.sasl.jaas.config={login} username="{user}" password="{password}";
+{logins}
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 allow.everyone.if.no.acl.found=false
 super.users=User:{user}
 """
+_LOGINS: Final = (
+    'listener.name.{listener}.{mechanism}.sasl.jaas.config={login} username="{user}" password="{password}";'
+)
 LOGIN: Final = "org.apache.kafka.common.security.scram.ScramLoginModule required"
+#: The names of the listeners of a broker on this machine, in lower case.
+LISTENERS: Final = ("sasl_plaintext", "controller")
 
 
 def passwords_of(folder: Path, names: Sequence[str]) -> dict[str, str]:
@@ -51,15 +55,11 @@ def passwords_of(folder: Path, names: Sequence[str]) -> dict[str, str]:
     )
 
 
-def secure_properties(passwords: Mapping[str, str]) -> str:
-    """Return the broker's configuration that lets nobody in without one of the passwords."""
-    return SECURE_PROPERTIES.format(
-        mechanism=MECHANISM,
-        listener=MECHANISM.lower(),
-        login=LOGIN,
-        user=SUPERUSER,
-        password=passwords[SUPERUSER],
-    )
+def secure_properties(passwords: Mapping[str, str], listeners: Sequence[str] = LISTENERS) -> str:
+    """Return the broker's configuration that lets nobody in without one of the passwords, at any of its listeners."""
+    login = {"login": LOGIN, "user": SUPERUSER, "password": passwords[SUPERUSER]}
+    logins = [_LOGINS.format(listener=name, mechanism=MECHANISM.lower(), **login) for name in listeners]
+    return SECURE_PROPERTIES.format(mechanism=MECHANISM, user=SUPERUSER, logins="\n".join(logins))
 
 
 def client_properties(bootstrap_servers: str, passwords: Mapping[str, str]) -> str:

@@ -19,13 +19,12 @@ import pytest
 
 from chassis.postgres.roles import ROLES
 from local_stack.ports import LOCALHOST, free_port
-from local_stack.postgres.server import find_binaries
 from tests.acceptance.stack import READY_SECONDS, clean_environment
 from tests.conftest import create_database, drop_database
 from tests.databases import PASSWORD
 from tests.infrastructure import Servers
 from tests.issuing import auth, bearer
-from tests.unit.containers.files import ROOT, environment_of
+from tests.unit.containers.files import environment_of
 from tests.unit.containers.files import service as described
 from tests.waiting import until
 
@@ -63,6 +62,7 @@ class Composed:
         }
         told |= {variable: value for variable, value in here.items() if variable in told}
         if "KAFKA_BOOTSTRAP_SERVERS" in told:
+            told = {variable: value for variable, value in told.items() if not variable.startswith("KAFKA_")}
             told |= self.servers.kafka
         if port:
             told |= {f"{each}_PORT": NOWHERE for each in (*PORTS.values(), *INNER_PORTS.values())}
@@ -123,7 +123,7 @@ class Composed:
 
 @pytest.fixture
 async def composed(service: Path, servers: Servers, tmp_path: Path) -> AsyncIterator[Composed]:
-    """Both databases made, nothing running yet; all that runs is ended afterwards."""
+    """The database made that the image of PostgreSQL makes, nothing running yet; all that runs is ended afterwards."""
     unique = uuid4().hex[:12]
     dotenv = {
         "POSTGRES_USER": servers.postgres.user,
@@ -140,7 +140,6 @@ async def composed(service: Path, servers: Servers, tmp_path: Path) -> AsyncIter
         "ARGON2_MEMORY_KIB": "64",
     }
     await create_database(servers, dotenv["COMMAND_POSTGRES_DB"], "template1")
-    await asyncio.to_thread(create_query_database, servers, dotenv)
     (tmp_path / "work").mkdir()
     composed = Composed(service, tmp_path / "work", dotenv, servers, tmp_path / "secrets")
     try:
@@ -149,16 +148,6 @@ async def composed(service: Path, servers: Servers, tmp_path: Path) -> AsyncIter
         await composed.stop()
         for name in ("COMMAND_POSTGRES_DB", "QUERY_POSTGRES_DB"):
             await drop_database(servers, dotenv[name])
-
-
-def create_query_database(servers: Servers, dotenv: dict[str, str]) -> None:
-    """Run the script as the postgres image does, which connects by a socket that needs no password."""
-    server = servers.postgres
-    where = {"PGHOST": server.host, "PGPORT": str(server.port), "PGPASSWORD": server.password, "PGDATABASE": "postgres"}
-    told = environment_of("postgres", dotenv) | where | {"PATH": f"{find_binaries(None)}:{os.environ['PATH']}"}
-    subprocess.run(
-        ["sh", ROOT / "containers" / "create-query-database.sh"], env=told, check=True, timeout=READY_SECONDS
-    )
 
 
 def _files(folder: Path) -> set[Path]:

@@ -226,3 +226,23 @@ async def test_nothing_is_changed_by_looking(doctor: Doctor, command_database: P
         assert await connection.fetchval("SELECT count(*) FROM pg_class") == before
     finally:
         await connection.close()
+
+
+async def test_an_operator_who_is_told_no_secret_of_the_processes_misses_nothing(
+    doctor: Doctor, databases: dict[str, PostgresAddress]
+) -> None:
+    """As in containers: the passwords are the operator's own, and nobody's secrets are there."""
+    address = databases["COMMAND"]
+    doctor.environment.setenv("OPERATOR_POSTGRES_USER", address.user)
+    doctor.environment.setenv("OPERATOR_POSTGRES_PASSWORD", address.password.get_secret_value())
+    for name in ("COMMAND_POSTGRES_PASSWORD", "QUERY_POSTGRES_PASSWORD", "IDEMPOTENCY_SECRET", "CURSOR_KEYS"):
+        doctor.environment.delenv(name)
+    found = await doctor.examine()
+
+    settings = {name: each[0].result for name, each in found.items() if name.startswith("settings:")}
+    feeds = [finding for name in PROJECTIONS for finding in found[f"feed: {name}"]]
+    assert set(settings.values()) == {"ok"}, found
+    assert all("nobody has fed" in finding.remedy for finding in feeds), feeds
+    assert "an operator is not told" in found["settings: command API"][0].found
+    doctor.environment.setenv("WORKERS", "none")
+    assert (await doctor.examine())["settings: command API"][0].result == "failed"

@@ -1,19 +1,24 @@
 """`muster roles` and `muster migrate` as a person runs them on two empty databases."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
+from functools import partial
 from uuid import uuid4
 
 import asyncpg
 import pytest
 
-from chassis.postgres.database import connect, disconnect
-from chassis.postgres.roles import OPERATOR, PROJECTORS, QUERY, ROLES
+from chassis.postgres.database import Connection, connect, disconnect
+from chassis.postgres.roles import OPERATOR, PROJECTORS, QUERY, ROLES, roles_of
 from chassis.settings import Kafka, PostgresAddress, Topics
+from cli.roles.arrangement import arrange
+from cli.roles.scram import verifier
 from tests.conftest import create_database, database_address, drop_database
 from tests.databases import as_role
 from tests.infrastructure import Servers
 from tests.integration.muster_processes import environment, muster
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -71,6 +76,52 @@ async def test_who_may_not_make_roles_is_told(empty: dict[str, PostgresAddress],
     assert wrong.code == 2
     assert "RELAY_POSTGRES_PASSWORD must be printable ASCII" in wrong.err
     assert "Paßwort" not in wrong.err
+
+
+async def test_a_database_that_is_missing_is_made_by_who_may(
+    servers: Servers, empty: dict[str, PostgresAddress], kafka: Kafka
+) -> None:
+    missing = {side: f"missing_{side}_{uuid4().hex[:12]}" for side in ("command", "query")}
+    told = environment(kafka, Topics(_env_file=None), empty["command"], empty["query"])
+    told |= {f"{side.upper()}_POSTGRES_DB": name for side, name in missing.items()}
+    maker = {"POSTGRES_USER": servers.postgres.user, "POSTGRES_PASSWORD": servers.postgres.password}
+    try:
+        # One role's name is everywhere the same: who makes the roles of another database there gets in the way.
+        both = await asyncio.gather(*(muster(told | maker, "roles", side) for side in missing))
+        migrated = await muster(told, "migrate", "all")
+        refused = await muster(told | {"QUERY_POSTGRES_DB": "nowhere"}, "migrate", "query")
+    finally:
+        for name in missing.values():
+            await drop_database(servers, name)
+
+    assert [each.code for each in (*both, migrated)] == [0, 0, 0], (both, migrated)
+    assert refused.code == 1
+    assert 'may not make one: as a superuser CREATE DATABASE "nowhere"' in refused.err
+
+
+async def test_two_that_make_roles_on_one_server_at_once_do_not_collide(
+    empty: dict[str, PostgresAddress],
+) -> None:
+    """Roles are of the whole server, so a role of the other database's may be made between a look and its making."""
+    passwords = {role: verifier("secret") for role in roles_of("command")}
+    first, second = [await connect(empty[side], application="test") for side in ("command", "query")]
+    try:
+        holding = first.transaction()
+        await holding.start()
+        await first.execute(f"ALTER ROLE {OPERATOR} PASSWORD '{passwords[OPERATOR]}'")
+        waiting = asyncio.create_task(arrange(second, "query", {OPERATOR: passwords[OPERATOR]}))
+        await until(partial(_waits, first), within=10, what="the second waits for the first")
+        await holding.commit()
+        reports = await waiting
+    finally:
+        await disconnect(first)
+        await disconnect(second)
+
+    assert {report.role for report in reports} == set(roles_of("query"))
+
+
+async def _waits(connection: Connection) -> bool:
+    return bool(await connection.fetchval("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"))
 
 
 async def test_one_user_can_still_do_everything(empty: dict[str, PostgresAddress], kafka: Kafka) -> None:

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from cli.secret_files import HOLDERS, make_secrets
+from cli.kafka_files import BROKER_FILE, FORMAT_FILE, LOGINS, PASSWORD, PRINCIPALS
+from cli.secret_files import HOLDERS, KAFKA, make_secrets
+from local_stack.kafka.principals import SUPERUSER
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +21,7 @@ def _content(folder: Path) -> dict[str, bytes]:
 
 
 def test_what_is_made_stays_and_all_holders_of_a_secret_have_the_same(tmp_path: Path) -> None:
-    assert make_secrets(tmp_path) == list(HOLDERS)
+    assert make_secrets(tmp_path) == [*HOLDERS, BROKER_FILE, FORMAT_FILE]
     first = _content(tmp_path)
 
     assert make_secrets(tmp_path) == []
@@ -45,6 +47,20 @@ def test_a_part_that_comes_later_is_given_the_same(tmp_path: Path) -> None:
     make_secrets(tmp_path)
 
     assert one.read_text() == others[0].read_text()
+
+
+def test_the_broker_is_formatted_with_what_each_part_logs_in_with(tmp_path: Path) -> None:
+    make_secrets(tmp_path)
+    arguments = (tmp_path / KAFKA / FORMAT_FILE).read_text().splitlines()
+    configuration = (tmp_path / KAFKA / BROKER_FILE).read_text()
+
+    for name in (SUPERUSER, *PRINCIPALS):
+        assert any(f"[name={name}," in argument for argument in arguments)
+    for part, name in LOGINS.items():
+        password = (tmp_path / part / PASSWORD).read_text()
+        assert f"SCRAM-SHA-512=[name={name},password={password}]" in arguments
+    assert configuration.count(f'password="{(tmp_path / "migrate" / PASSWORD).read_text()}"') == 3, "every listener"
+    assert "PLAINTEXT," not in configuration.replace("SASL_PLAINTEXT", "")
 
 
 def test_secrets_and_the_private_key_are_for_their_user_and_the_servers_group_alone(tmp_path: Path) -> None:

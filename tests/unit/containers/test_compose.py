@@ -2,18 +2,29 @@
 
 import re
 import shlex
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from chassis.postgres.roles import ROLES
 from chassis.settings import CommandPostgres, OwnerCommandPostgres, OwnerQueryPostgres, Settings, _aliases, load
+from cli.kafka_files import (
+    BROKER_FILE,
+    CLUSTER_ID,
+    FORMAT_FILE,
+    LOGINS,
+    PASSWORD,
+    PRINCIPALS,
+    THERE,
+    broker_files,
+)
 from cli.kafka_rights import TopicsSettings
 from cli.main import COMMANDS
 from cli.operations.audit import AuditSettings
 from cli.operations.lag import LagSettings
 from cli.processes.serve import REQUEST_GRACE_SECONDS
-from cli.secret_files import HOLDERS, ISSUER, TRUSTING, make_secrets
+from cli.secret_files import HOLDERS, ISSUER, KAFKA, TRUSTING, make_secrets
 from command_api.settings import CommandApiSettings
 from local_stack.issuer_files import KEY_SET
 from local_stack.kafka.jars import KAFKA_VERSION
@@ -33,12 +44,14 @@ READS: dict[str, tuple[type[Settings], ...]] = {
     "projectors": (ProjectorSettings,),
     "operator": (LagSettings, AuditSettings),
 }
+#: What `operator` reads beside, for `doctor`: without their secrets, these can be had.
+EXAMINED = (CommandApiSettings, QueryApiSettings, RelaySettings, ProjectorSettings)
 #: What `migrate` reads beside: the passwords of the roles that it makes.
 PASSWORDS = {f"{prefix}_POSTGRES_PASSWORD" for prefix, _ in ROLES.values()}
 _PREFIXES = "|".join(prefix for prefix, _ in ROLES.values())
 #: Not for .env to decide: where servers are, how to reach them, on which port a process listens in its container.
 DECIDED = re.compile(
-    r"KAFKA_(SECURITY|SASL|SSL)_|^POSTGRES_SSL|_HTTP_PORT$|_API_(OPS_)?PORT$|^AUTH_DISABLED$"
+    r"KAFKA_(SECURITY|SASL|SSL)_|_HTTP_PORT$|_API_(OPS_)?PORT$|^AUTH_DISABLED$"
     rf"|^({_PREFIXES})_POSTGRES_(?!DB$)|^POSTGRES_(USER|PASSWORD)$"
 )
 
@@ -50,6 +63,8 @@ def _known(name: str) -> set[str]:
 @pytest.mark.parametrize("name", READS)
 def test_a_container_is_told_nothing_that_its_process_does_not_read(name: str) -> None:
     known = _known(name) | (PASSWORDS if name == "migrate" else set())
+    if name == "operator":
+        known |= {alias for kind in EXAMINED for field in kind.model_fields.values() for alias in _aliases(field)}
     known |= {f"{alias}_FILE" for alias in known}
 
     assert set(service(name)["environment"]) - known == set()
@@ -79,7 +94,8 @@ def test_every_other_setting_can_be_given_in_the_env_file(name: str) -> None:
 def test_each_service_sees_the_folder_of_its_own_secrets_alone() -> None:
     told = environment_of("secrets", dict.fromkeys(HOLDERS, "given"))
     every = {
-        f"secrets-{part}:/secrets/{part}" for part in {ISSUER, *(part for parts in HOLDERS.values() for part in parts)}
+        f"secrets-{part}:/secrets/{part}"
+        for part in {ISSUER, KAFKA, *(part for parts in HOLDERS.values() for part in parts)}
     }
 
     assert set(service("secrets")["volumes"]) == every
@@ -89,13 +105,16 @@ def test_each_service_sees_the_folder_of_its_own_secrets_alone() -> None:
             continue
         mounts = [volume for volume in each.get("volumes", []) if "/secrets/" in volume]
         files = {str(value) for value in each["environment"].values() if "/secrets/" in str(value)}
+        files |= {*each.get("command", [])[-1:]} if name == KAFKA else set()
         read = {path for text in files for path in re.findall(r"/secrets/[\w/.-]+", text)}
         assert read == {f"/secrets/{name}/{file}" for file in _held(name)}
         assert mounts == ([f"secrets-{name}:/secrets/{name}:ro"] if read else [])
 
 
 def _held(part: str) -> set[str]:
-    return {file for file, parts in HOLDERS.items() if part in parts} | ({KEY_SET} if part in TRUSTING else set())
+    files = {file for file, parts in HOLDERS.items() if part in parts}
+    files |= {BROKER_FILE, FORMAT_FILE} if part == KAFKA else set()
+    return files | ({KEY_SET} if part in TRUSTING else set()) | ({PASSWORD} if part in LOGINS else set())
 
 
 def test_no_secret_is_in_an_environment() -> None:
@@ -109,19 +128,28 @@ def test_the_image_has_every_folder_of_secrets_so_that_its_user_may_write_the_vo
     assert folders == {volume.partition(":")[2] for volume in service("secrets")["volumes"]}
 
 
-@pytest.mark.parametrize("name", [name for name in READS if name != "migrate"])
+@pytest.mark.parametrize("name", [name for name in READS if name not in {"migrate", "operator"}])
 def test_each_process_connects_as_its_own_role(name: str) -> None:
     users = {value for variable, value in environment_of(name, {}).items() if variable.endswith("POSTGRES_USER")}
 
     assert users == {f"muster_{name.removesuffix('-api')}"}
 
 
-def test_postgres_may_read_its_password_by_its_group(tmp_path: Path) -> None:
+@pytest.mark.parametrize("file", ["postgres/POSTGRES_PASSWORD", f"{KAFKA}/{BROKER_FILE}", f"{KAFKA}/{FORMAT_FILE}"])
+def test_a_server_may_read_its_passwords_by_its_group(tmp_path: Path, file: str) -> None:
     make_secrets(tmp_path)
     [user] = of_kind("USER")
 
-    assert service("postgres")["group_add"] == [user.partition(":")[2]]
-    assert (tmp_path / "postgres" / "POSTGRES_PASSWORD").stat().st_mode & 0o777 == 0o640
+    assert service(file.partition("/")[0])["group_add"] == [user.partition(":")[2]]
+    assert (tmp_path / file).stat().st_mode & 0o777 == 0o640
+
+
+def test_each_part_logs_in_at_kafka_as_itself() -> None:
+    told = {name: environment_of(name, {}).get("KAFKA_SASL_USERNAME") for name in READS}
+
+    assert {name: user for name, user in told.items() if user} == LOGINS
+    [rights] = [step for step in service("migrate")["command"][0].split("&&") if "topics" in step]
+    assert {f"--{name} {name}" for name in PRINCIPALS} <= set(re.findall(r"--\w+ \w+", rights.partition("--acls")[2]))
 
 
 def test_every_variable_that_the_file_refers_to_is_in_the_example() -> None:
@@ -157,7 +185,8 @@ def test_commands_are_commands_of_ours(name: str) -> None:
     words = service(name)["command"]
     if name == "migrate":
         steps = [shlex.split(step.strip().removeprefix("exec ")) for step in words[0].split("&&")]
-        expected = ("muster roles all", "muster migrate all", "muster topics", "muster rebuild outdated")
+        topics = "muster topics --acls --relay relay --projectors projectors --events events"
+        expected = ("muster roles all", "muster migrate all", topics, "muster rebuild outdated")
         assert steps == list(map(str.split, expected))
     else:
         assert words[0] in COMMANDS
@@ -202,10 +231,19 @@ def test_our_containers_can_write_nothing_and_become_nobody(name: str) -> None:
     ours = service(name)
 
     assert ours["image"] == f"muster:{project()['project']['version']}"
-    assert ours["build"] == "."
     assert ours["read_only"] is True
     assert [mount.partition(":")[0] for mount in ours["tmpfs"]] == ["/tmp"]
     assert ours["init"] is True
+
+
+def test_one_image_is_built_once_by_the_service_that_all_wait_for() -> None:
+    services = compose()["services"]
+
+    assert {name for name, each in services.items() if "build" in each} == {"secrets"}
+    assert all(services[name]["pull_policy"] == "never" for name in READS)
+    for name in set(services) - {"secrets"}:
+        waited = set(services[name]["depends_on"])
+        assert waited & {"secrets", "postgres", "kafka"}
 
 
 def test_every_container_has_no_capability_and_a_grace_period_that_is_long_enough() -> None:
@@ -230,21 +268,30 @@ def test_data_outlives_the_containers() -> None:
     mounts = [str(volume) for each in compose()["services"].values() for volume in each.get("volumes", [])]
 
     assert "postgres:/var/lib/postgresql" in mounts, "from version 18 on it is not …/data"
-    assert f"kafka:{service('kafka')['environment']['KAFKA_LOG_DIRS']}" in mounts
+    assert f"kafka:{_broker()['log.dirs']}" in mounts
     for mount in mounts:
         source = mount.partition(":")[0]
-        assert source in compose()["volumes"] or (ROOT / source).is_file()
+        assert source in compose()["volumes"], "a file of the checkout may be one that the container cannot read"
 
 
-def test_the_second_database_is_made_by_a_script_that_knows_its_name() -> None:
-    [script] = [volume for volume in service("postgres")["volumes"] if "docker-entrypoint-initdb.d" in volume]
-    text = (ROOT / script.partition(":")[0]).read_text(encoding="utf-8")
+def _broker() -> dict[str, str]:
+    """What the file of the broker says."""
+    with tempfile.TemporaryDirectory() as folder:
+        text = broker_files(Path(folder))[BROKER_FILE]
+    return dict(line.split("=", 1) for line in text.splitlines())
 
-    wanted = environment_of("query-api", {})["QUERY_POSTGRES_DB"]
-    told = environment_of("postgres", {})
-    assert (told["POSTGRES_DB"], told["QUERY_POSTGRES_DB"]) == ("muster_command", wanted)
-    assert 'createdb --username "$POSTGRES_USER"' in text
-    assert '"$QUERY_POSTGRES_DB"' in text
+
+def test_the_broker_is_formatted_as_what_it_starts_as() -> None:
+    assert service("kafka")["environment"]["CLUSTER_ID"] == CLUSTER_ID
+    assert f"@{THERE}/{FORMAT_FILE}" in service("kafka")["command"][-1]
+
+
+def test_kafkas_image_leaves_no_volume_without_a_name_behind() -> None:
+    """It declares three; `docker image inspect` shows them."""
+    mounts = [volume.split(":")[1] for volume in service("kafka")["volumes"]]
+
+    tmpfs = [each.partition(":")[0] for each in service("kafka")["tmpfs"]]
+    assert {*mounts, *tmpfs} >= {"/etc/kafka/secrets", "/var/lib/kafka/data", "/mnt/shared/config"}
 
 
 def test_one_broker_is_enough_for_everything_that_kafka_keeps() -> None:
@@ -258,16 +305,17 @@ def test_one_broker_is_enough_for_everything_that_kafka_keeps() -> None:
 
 
 def test_kafka_tells_containers_and_this_machine_where_each_can_reach_it() -> None:
-    told = environment_of("kafka", {"KAFKA_PORT": "9192"})
+    told, broker = environment_of("kafka", {"KAFKA_PORT": "9192"}), _broker()
     advertised = dict(entry.split("://") for entry in told["KAFKA_ADVERTISED_LISTENERS"].split(","))
-    listening = dict(entry.split("://") for entry in told["KAFKA_LISTENERS"].split(","))
-    protocols = dict(entry.split(":") for entry in told["KAFKA_LISTENER_SECURITY_PROTOCOL_MAP"].split(","))
+    listening = dict(entry.split("://") for entry in broker["listeners"].split(","))
+    protocols = dict(entry.split(":") for entry in broker["listener.security.protocol.map"].split(","))
 
     assert advertised == {"INTERNAL": "kafka:19092", "HOST": "127.0.0.1:9192"}
     assert environment_of("relay", {})["KAFKA_BOOTSTRAP_SERVERS"] == advertised["INTERNAL"]
     assert resolve(service("kafka")["ports"][0], {"KAFKA_PORT": "9192"}) == f"127.0.0.1:9192{listening['HOST']}"
-    assert set(listening) == set(protocols) == {*advertised, told["KAFKA_CONTROLLER_LISTENER_NAMES"]}
-    assert told["KAFKA_INTER_BROKER_LISTENER_NAME"] in advertised
+    assert set(listening) == set(protocols) == {*advertised, broker["controller.listener.names"]}
+    assert broker["inter.broker.listener.name"] in advertised
+    assert set(protocols.values()) == {"SASL_PLAINTEXT"}
 
 
 def test_postgres_accepts_what_all_processes_may_open() -> None:

@@ -32,6 +32,8 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         monkeypatch.delenv(f"TEST_POSTGRES_{part}", raising=False)
     for name in ("TEST_KAFKA_BOOTSTRAP_SERVERS", "MUSTER_TEST_PULL", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"):
         monkeypatch.delenv(name, raising=False)
+    # As testcontainers reads it from TESTCONTAINERS_RYUK_DISABLED.
+    monkeypatch.setattr(testcontainers_config, "ryuk_disabled", False)
     with tempfile.TemporaryDirectory() as folder:  # a socket's path must be short
         socket = Path(folder, "docker.sock")
         monkeypatch.setenv("DOCKER_HOST", f"unix://{socket}")
