@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, NoReturn
 
 import asyncpg
-from aiokafka.errors import UnknownTopicOrPartitionError
+from aiokafka.errors import InvalidPartitionsError, UnknownTopicOrPartitionError
 
 from chassis.kafka.client import KAFKA_ERRORS
 from chassis.kafka.refusals import REFUSALS, explain
@@ -31,6 +31,8 @@ def explain_outage(error: Exception) -> NoReturn:
             fail(f"PostgreSQL refused: {reason}")
         case UnknownTopicOrPartitionError():
             fail(f"Kafka has no such topic ({reason}): run `muster topics`.")
+        case InvalidPartitionsError():
+            fail(f"The settings do not fit: {error.args[0]}.")
         case _ if isinstance(error, REFUSALS):
             fail(f"Kafka refuses: {explain(error)}.")
         case TimeoutError():

@@ -151,10 +151,12 @@ class Feed:
         subscription = Subscription(
             self._settings.kafka, topic=self.topic, group=self.group, assignments=self.assignment
         )
+        begun = time.monotonic()
         try:
             self._compaction.consumer = consumer = await subscription.start()
             self._outage.over()
-            self._log.info("feed.started", group=self.group)
+            if self._refused is None:
+                self._log.info("feed.started", group=self.group)
             await self._turn_until_stopped(consumer)
         except KAFKA_ERRORS as error:
             # One line an outage, whatever its errors say from try to try.
@@ -162,6 +164,8 @@ class Feed:
             self._outage.failed(said if self._refused else self._outage.reason or said)
         finally:
             joined = self.assignment.joined
+            if joined and time.monotonic() - begun > SESSION_TIMEOUT_MS / 1000:
+                self._refused = None  # one that lacks a right does not live so long
             await self._discard(subscription)
         return joined
 
@@ -182,7 +186,10 @@ class Feed:
         except FeedRefusedError:
             self._log.info("feed.stands_still")
         except LOST as error:
-            self._log.warning("feed.consumer_discarded", error=self._explain(error))
+            before, said = self._refused, self._explain(error)
+            # A right that is missing ends one consumer after the other: that is told once.
+            if before is None or before != self._refused:
+                self._log.warning("feed.consumer_discarded", error=said)
         except Exception as error:  # noqa: BLE001 - a mistake of ours, or a library's: a new consumer is surer
             self._log.exception("feed.poll_failed")
             self._log.warning("feed.consumer_discarded", error=describe(error))

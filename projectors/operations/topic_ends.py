@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import UnknownTopicOrPartitionError
+from aiokafka.errors import InvalidPartitionsError, UnknownTopicOrPartitionError
 
-from chassis.kafka.client import REQUEST_SECONDS, client_arguments
+from chassis.kafka.client import REQUEST_SECONDS, client_arguments, partitions_of
 from chassis.kafka.topic_ids import topic_id
 from chassis.settings import Kafka
 
@@ -29,6 +29,7 @@ async def look_at_topic(kafka: Kafka, topic: str, partitions: int) -> TopicEnds 
     """The topic of this name, so many partitions of it; None where there is none.
 
     Raises:
+        InvalidPartitionsError: the topic has fewer partitions.
         KafkaError, OSError, TimeoutError: no broker answered.
     """
     async with _consumer(kafka) as consumer:
@@ -36,6 +37,7 @@ async def look_at_topic(kafka: Kafka, topic: str, partitions: int) -> TopicEnds 
         # If asked for the ends of a topic that is not there, aiokafka would look for it until the time is over.
         if identity is None:
             return None
+        await _require_partitions(kafka, topic, partitions)
         wanted = [TopicPartition(topic, number) for number in range(partitions)]
         ends = await asyncio.wait_for(consumer.end_offsets(wanted), REQUEST_SECONDS)
         return TopicEnds(identity, {partition.partition: end for partition, end in ends.items()})
@@ -63,6 +65,15 @@ async def _consumer(kafka: Kafka) -> AsyncIterator[AIOKafkaConsumer]:
         yield consumer
     finally:
         await consumer.stop()
+
+
+async def _require_partitions(kafka: Kafka, topic: str, number: int) -> None:
+    """Return where the topic has so many: for one that is not there aiokafka would look until the time is over."""
+    there = await partitions_of(kafka, topic)
+    if there < number:
+        raise InvalidPartitionsError(
+            f"topic {topic} has {there} partitions and TOPIC_PARTITIONS says {number}: set it to {there}"
+        )
 
 
 async def end_positions(kafka: Kafka, topic: str, partitions: int) -> Mapping[int, int]:

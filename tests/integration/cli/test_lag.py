@@ -91,3 +91,15 @@ async def test_a_relay_that_is_away_is_said_beside_everything_else(
     assert {one["projection"] for one in found["projections"]} == {"users", "timeline", "signups"}
     assert "none leads" in shown
     assert f"relay at http://127.0.0.1:{settings.relay_http_port}: does not answer" in shown
+
+
+async def test_more_partitions_in_the_settings_than_on_the_topic_are_said_and_not_waited_for(
+    settings: RelaySettings, query_database: PostgresAddress
+) -> None:
+    fewer = settings.topic_partitions
+    told = environment(settings, settings, settings.command_database, query_database, TOPIC_PARTITIONS=str(fewer + 1))
+    ended = await muster(told, "lag")
+
+    assert ended.code == 1
+    topic = settings.events_topic
+    assert f"topic {topic} has {fewer} partitions and TOPIC_PARTITIONS says {fewer + 1}: set it to {fewer}" in ended.err
