@@ -56,13 +56,13 @@ class Authenticator:
         """
         await self._keys.check()
 
-    async def authenticate(self, authorization: str | None) -> Caller:
-        """The caller whose token the header brings.
+    async def authenticate(self, authorization: str) -> Caller:
+        """The caller whose token the header brings; it is empty where it did not come.
 
         Raises:
             Problem: 401.
         """
-        if authorization is None:
+        if not authorization:
             raise unauthenticated("send a bearer token in the Authorization header", token_came=False)
         scheme, _, token = authorization.partition(" ")
         token = token.strip(" ")

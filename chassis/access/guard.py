@@ -17,8 +17,8 @@ from chassis.access.caller import SELF, Caller
 from chassis.access.problems import forbidden
 from chassis.access.rates import RateLimits
 from chassis.access.rules import AccessTable, Rule
-from chassis.http.middleware import ROUTE
-from chassis.http.problems import MALFORMED, METHOD_NOT_ALLOWED, NOT_FOUND, Problem
+from chassis.http.middleware import ROUTE, header
+from chassis.http.problems import METHOD_NOT_ALLOWED, NOT_FOUND, Problem
 
 _KEY: Final = "muster.access"
 
@@ -26,8 +26,8 @@ _KEY: Final = "muster.access"
 class Authenticates(Protocol):
     """Turns the Authorization header into a caller."""
 
-    async def authenticate(self, authorization: str | None) -> Caller:
-        """The caller.
+    async def authenticate(self, authorization: str) -> Caller:
+        """The caller; the header is empty where it did not come.
 
         Raises:
             Problem: 401.
@@ -83,7 +83,7 @@ class Guard:
         """Serve one connection.
 
         Raises:
-            Problem: 401, 403, 429; 400 where Authorization comes twice; 404, 405: a path only looks like a route's.
+            Problem: 401, 403, 429; 404, 405: a path only looks like a route's.
         """
         if scope["type"] == "http" and scope["path"].endswith("\n"):
             # The framework's patterns end in `$`, which a line's end passes: behind us it would be a route.
@@ -96,7 +96,7 @@ class Guard:
             authenticator = self._authenticator()
             access = _OPEN
             if authenticator is not None:
-                access = _let_in(rule, await authenticator.authenticate(_authorization(scope)))
+                access = _let_in(rule, await authenticator.authenticate(header(scope, b"authorization")))
             self._limits.take(rule, access.caller, _address(scope), own_only=access.own_only)
             scope[_KEY] = access
         await self._app(scope, receive, send)
@@ -125,11 +125,3 @@ def _let_in(rule: Rule, caller: Caller) -> Access:
 def _address(scope: Scope) -> str:
     client = scope.get("client")
     return client[0] if client else ""
-
-
-def _authorization(scope: Scope) -> str | None:
-    found = [value for name, value in scope["headers"] if name == b"authorization"]
-    if len(found) > 1:
-        errors = [{"detail": "is given twice; give it once", "header": "Authorization"}]
-        raise Problem(MALFORMED, "Authorization: is given twice; give it once", errors=errors)  # type: ignore[arg-type]
-    return found[0].decode("latin-1") if found else None

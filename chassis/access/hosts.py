@@ -2,7 +2,8 @@
 
 With access switched off a browser on the same machine is the way in: a page from anywhere can send requests to
 127.0.0.1, under a name of its own that it lets point there (DNS rebinding), or across sites. So then only loopback
-names are answered, and a command from a foreign page is refused.
+names are answered, only connections to a loopback address, whatever address the server was told to bind, and a command
+from a foreign page is refused.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from chassis.access.key_sources import is_loopback
 from chassis.access.problems import FORBIDDEN
+from chassis.http.loopback import is_loopback
+from chassis.http.middleware import header
 from chassis.http.problems import Problem, ProblemType
 
 MISDIRECTED: Final = ProblemType(
@@ -47,8 +49,11 @@ class Hosts:
         Raises:
             Problem: 421.
         """
-        if self._checks and scope["type"] == "http" and not self._is_ours(host_of(_header(scope, b"host"))):
-            raise Problem(MISDIRECTED, "the Host header names none of this service's names (ALLOWED_HOSTS)")
+        if self._checks and scope["type"] == "http":
+            if self._loopback_only and not _came_by_loopback(scope):
+                raise Problem(MISDIRECTED, "this service is for its own machine alone, and answers on no other address")
+            if not self._is_ours(host_of(header(scope, b"host"))):
+                raise Problem(MISDIRECTED, "the Host header names none of this service's names (ALLOWED_HOSTS)")
         await self._app(scope, receive, send)
 
     def _is_ours(self, host: str) -> bool:
@@ -76,10 +81,10 @@ class OwnPages:
         await self._app(scope, receive, send)
 
     def _is_foreign(self, scope: Scope) -> bool:
-        origin = _header(scope, b"origin")
+        origin = header(scope, b"origin")
         if not origin:
-            return _header(scope, b"sec-fetch-site").lower() == "cross-site"
-        own = f"{scope.get('scheme', 'http')}://{_header(scope, b'host')}"
+            return header(scope, b"sec-fetch-site").lower() == "cross-site"
+        own = f"{scope.get('scheme', 'http')}://{header(scope, b'host')}"
         return origin not in self._origins and origin.lower() != own.lower()
 
 
@@ -89,9 +94,7 @@ def host_of(header: str) -> str:
     return found["name"].lower() if found else ""
 
 
-def _header(scope: Scope, name: bytes) -> str:
-    for key, value in scope["headers"]:
-        if key == name:
-            text: str = value.decode("latin-1")
-            return text
-    return ""
+def _came_by_loopback(scope: Scope) -> bool:
+    """Whether the connection ends at a loopback address of ours; a socket that is a file is no address at all."""
+    host, port = scope.get("server") or ("", None)
+    return port is None or is_loopback(host)

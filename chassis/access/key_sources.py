@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from functools import partial
-from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -16,6 +15,7 @@ from urllib.parse import urlsplit
 from anyio import to_thread
 
 from chassis.access.issuer_keys import Fetch
+from chassis.http.loopback import is_loopback
 
 if TYPE_CHECKING:
     from httpx import AsyncClient
@@ -50,18 +50,8 @@ def is_trustworthy(url: str) -> bool:
     return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host)))
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a name or an address is this machine's own."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
 async def _fetch_from(url: str) -> bytes:
-    async with _client() as client:
+    async with await _client() as client:
         return await _get(client, url)
 
 
@@ -70,7 +60,7 @@ async def _discover(issuer: str) -> bytes:
     path = parts.path.rstrip("/")
     openid = f"{parts.scheme}://{parts.netloc}{path}{_OPENID}"
     oauth = f"{parts.scheme}://{parts.netloc}{_OAUTH}{path}"
-    async with _client() as client:
+    async with await _client() as client:
         try:
             metadata = await _get(client, openid)
         except UnusableAnswerError:
@@ -91,7 +81,12 @@ def _key_set_url(metadata: bytes, issuer: str) -> str:
     return url
 
 
-def _client() -> AsyncClient:
+async def _client() -> AsyncClient:
+    """A client, made in a thread: its import and the authorities that it reads take up to a quarter of a second."""
+    return await to_thread.run_sync(_make_client)
+
+
+def _make_client() -> AsyncClient:
     # Imported here: a process whose keys come from a file does not pay for it.
     from httpx import AsyncClient  # noqa: PLC0415
 

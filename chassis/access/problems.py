@@ -18,11 +18,12 @@ UNAUTHENTICATED: Final = ProblemType(
 FORBIDDEN: Final = ProblemType(
     "forbidden",
     403,
-    "The token does not open this",
-    "The token is valid, but none of its scopes opens this route, or what the body asks for.",
-    "Ask the issuer for a token with the scope that WWW-Authenticate names.",
+    "Whoever sent this may not do it",
+    "The token is valid, but none of its scopes opens this route, or what the body asks for. Or no token is asked for"
+    " here, and a browser sent a command from a page that is not the service's own.",
+    "Ask the issuer for a token with the scope that WWW-Authenticate names. Where it names none, send the command from"
+    " the service's own pages; an operator lets pages of other origins send commands by CORS_ALLOW_ORIGINS.",
 )
-PROBLEMS: Final = (UNAUTHENTICATED, FORBIDDEN)
 
 #: The header of a challenge.
 CHALLENGE: Final = "WWW-Authenticate"

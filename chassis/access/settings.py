@@ -9,9 +9,10 @@ from typing import Annotated, Final
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
-from chassis.access.key_sources import is_loopback, is_trustworthy
+from chassis.access.key_sources import is_trustworthy
 from chassis.access.keys import ALGORITHMS
 from chassis.access.tokens import Expectations
+from chassis.http.loopback import is_loopback
 from chassis.settings import Http, Settings
 from chassis.settings_error import SettingsError
 
@@ -79,6 +80,8 @@ class AccessSettings(Settings):
             raise SettingsError([f"AUTH_ISSUER is missing: {_BOTH_WAYS}"])
         if not self.auth_audience:
             raise SettingsError([f"AUTH_AUDIENCE is missing: {_BOTH_WAYS}"])
+        if self.auth_jwks_file and self.auth_jwks_url:
+            raise SettingsError(["AUTH_JWKS_FILE and AUTH_JWKS_URL are both set: keep one of them, by which keys come"])
         if not (self.auth_jwks_file or self.auth_jwks_url or is_trustworthy(self.auth_issuer)):
             raise SettingsError([_NO_KEYS])
         return Expectations(self.auth_issuer, self.auth_audience, self.auth_algorithms, self.auth_leeway_seconds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from chassis.access.hosts import MISDIRECTED
 from chassis.access.problems import CHALLENGE, FORBIDDEN, UNAUTHENTICATED
 from chassis.access.rates import TOO_MANY_REQUESTS
 from chassis.access.rules import AccessTable, Rule
@@ -25,9 +26,17 @@ _CHALLENGE: Final[Json] = {
     "example": 'Bearer error="insufficient_scope", scope="users:read"',
 }
 
+#: What stands before the routes, each with the header that it brings.
+_REFUSALS: Final[tuple[tuple[Any, ...], ...]] = (
+    (UNAUTHENTICATED, CHALLENGE),
+    (FORBIDDEN, CHALLENGE),
+    (MISDIRECTED,),
+    (TOO_MANY_REQUESTS, "Retry-After"),
+)
+
 
 def declare_access(document: Json, table: AccessTable) -> None:
-    """Add the scheme to a document, and to each operation of the table its security and its two refusals."""
+    """Add the scheme to a document, and to each operation of the table its security and its refusals."""
     components = document.setdefault("components", {})
     components["securitySchemes"] = {_SCHEME: _SECURITY_SCHEME}
     components.setdefault("headers", {})[CHALLENGE] = _CHALLENGE
@@ -40,8 +49,8 @@ def declare_access(document: Json, table: AccessTable) -> None:
 def _declare(operation: Json, rule: Rule) -> None:
     operation["security"] = [{_SCHEME: []}]
     operation["description"] = "\n\n".join(filter(None, (operation.get("description"), _words(rule))))
-    for kind, header in ((UNAUTHENTICATED, CHALLENGE), (FORBIDDEN, CHALLENGE), (TOO_MANY_REQUESTS, "Retry-After")):
-        _add_refusal(operation["responses"].setdefault(str(kind.status), {}), kind, header)
+    for kind, *named in _REFUSALS:
+        _add_refusal(operation["responses"].setdefault(str(kind.status), {}), kind, *named)
     operation["responses"] = dict(sorted(operation["responses"].items(), key=lambda each: str(each[0])))
 
 
@@ -51,13 +60,14 @@ def _words(rule: Rule) -> str:
     return f"Scope: {scopes}{own}."
 
 
-def _add_refusal(response: Json, kind: ProblemType, header: str) -> None:
+def _add_refusal(response: Json, kind: ProblemType, *named: str) -> None:
+    """Add a refusal, with the headers that it brings."""
     said = f"[{kind.title}]({kind.uri})"
     response["description"] = f"{response['description']}; {said}" if "description" in response else said
-    references = {name: {"$ref": f"#/components/headers/{name}"} for name in (header, "X-Request-Id")}
+    references = {name: {"$ref": f"#/components/headers/{name}"} for name in (*named, "X-Request-Id")}
     if PROBLEM_MEDIA_TYPE in response.get("content", {}):
-        # Another problem has this status, too, and brings no such header.
-        del references[header]
+        # Another problem has this status, too, and brings no such headers.
+        references = {name: each for name, each in references.items() if name not in named}
     response["headers"] = {**response.get("headers", {}), **references}
     content = response.setdefault("content", {}).setdefault(PROBLEM_MEDIA_TYPE, {})
     content["schema"] = {"$ref": "#/components/schemas/Problem"}

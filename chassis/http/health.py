@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
@@ -30,6 +31,8 @@ Results = Mapping[str, str]
 OK: Final = "ok"
 #: An orchestrator's probe waits a second or more; a check that takes longer has failed.
 CHECK_SECONDS: Final = 2.0
+#: Anybody may ask the public port, as often as they like, and each look asks the database.
+LOOK_SECONDS: Final = 1.0
 
 
 class NotReadyError(Exception):
@@ -56,6 +59,25 @@ class Health:
         return dict(zip(checks, await asyncio.gather(*map(_run, checks.values())), strict=True))
 
 
+class OneLook:
+    """Asks once for all who ask at the same time, and within `LOOK_SECONDS` of it: for whoever is not known."""
+
+    def __init__(self, asked: Answers, *, now: Callable[[], float] = time.monotonic) -> None:
+        """`now` gives seconds."""
+        self._asked = asked
+        self._now = now
+        self._looks: dict[Question, tuple[float, asyncio.Task[Results]]] = {}
+
+    async def look(self, question: Question) -> Results:
+        """What each check answered at most `LOOK_SECONDS` ago."""
+        begun, look = self._looks.get(question, (float("-inf"), None))
+        if look is None or (look.done() and self._now() - begun > LOOK_SECONDS):
+            look = asyncio.create_task(self._asked.look(question))
+            self._looks[question] = self._now(), look
+        # One who leaves does not end the look of the others.
+        return await asyncio.shield(look)
+
+
 def inner_routes(asked: Answers) -> list[Route]:
     """The routes of a port of the inside, where answers say why, and metrics are."""
     return [*_routes(asked, says_why=True), Route("/metrics", _metrics)]
@@ -63,7 +85,7 @@ def inner_routes(asked: Answers) -> list[Route]:
 
 def public_routes(asked: Answers) -> list[Route]:
     """The routes for everybody: they say yes or no, and no more."""
-    return _routes(asked, says_why=False)
+    return _routes(OneLook(asked), says_why=False)
 
 
 def _routes(asked: Answers, *, says_why: bool) -> list[Route]:

@@ -16,15 +16,22 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
+from chassis.access.hosts import Hosts
 from chassis.http.health import Answers, inner_routes
+from chassis.http.loopback import is_loopback
+from chassis.http.middleware import LastResort
 from chassis.http.protocol import HttpProtocol
 
 #: No browser guesses a media type, and no address of ours, which may name a person, reaches another site.
 HEADERS: Final = [("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referrer")]
 
 
+#: Connections that may wait to be accepted while whoever serves is busy, or is starting.
+ACCEPT_BACKLOG: Final = 2048
+
+
 def listen(host: str, port: int) -> socket.socket:
-    """A socket on that address; who connects is accepted once a server has it.
+    """A socket that listens on that address; who connects waits until a server accepts it.
 
     Raises:
         OSError: the address is taken or not ours.
@@ -34,6 +41,8 @@ def listen(host: str, port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind(address)
+        # Now, and not when its server is ready: until one of them listens, two could bind the same address.
+        listening.listen(ACCEPT_BACKLOG)
     except OSError:
         listening.close()
         raise
@@ -67,7 +76,7 @@ class _EmbeddedServer(uvicorn.Server):
 @contextlib.asynccontextmanager
 async def serving_inside(asked: Answers, listening: socket.socket) -> AsyncIterator[None]:
     """Serve health and metrics on a socket, beside whatever else the loop does, until the block ends."""
-    server = _inner_server(asked)
+    server = _inner_server(asked, listening)
     task = asyncio.create_task(server.serve(sockets=[listening]))
     try:
         yield
@@ -80,7 +89,7 @@ async def serving_inside(asked: Answers, listening: socket.socket) -> AsyncItera
 @contextlib.contextmanager
 def serving_inside_from_a_thread(asked: Answers, listening: socket.socket) -> Iterator[None]:
     """The same in a process that has no loop."""
-    server = _inner_server(asked)
+    server = _inner_server(asked, listening)
     thread = threading.Thread(target=server.run, args=([listening],), name="inner port", daemon=True)
     thread.start()
     try:
@@ -102,6 +111,9 @@ async def serve_health(asked: Answers, *, host: str, port: int) -> AsyncIterator
         yield
 
 
-def _inner_server(asked: Answers) -> uvicorn.Server:
+def _inner_server(asked: Answers, listening: socket.socket) -> uvicorn.Server:
     app: ASGIApp = Starlette(routes=inner_routes(asked))
+    if is_loopback(listening.getsockname()[0]):
+        # Nobody reaches it but this machine, and on this machine a browser, from pages of anybody's (DNS rebinding).
+        app = LastResort(Hosts(app, loopback_only=True), headers=lambda _: {})
     return _EmbeddedServer(server_config(app, lifespan="off"))

@@ -39,7 +39,7 @@ _requests = lru_cache(maxsize=None)(_REQUESTS.labels)
 _seconds = lru_cache(maxsize=None)(_REQUEST_SECONDS.labels)
 
 
-def _header(scope: Scope, name: bytes) -> str:
+def header(scope: Scope, name: bytes) -> str:
     """A header's text, the first where it comes twice; empty where it does not come."""
     for key, value in scope["headers"]:
         if key == name:
@@ -68,7 +68,7 @@ class RequestContext:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = _header(scope, b"x-request-id")
+        given = header(scope, b"x-request-id")
         identifier = given if given and _REQUEST_ID.fullmatch(given) else self.make_id()
         token = request_id.set(identifier)
         answer = _Answer(scope, send, identifier)
@@ -215,7 +215,7 @@ class BodyLimit:
             await self.app(scope, receive, send)
             return
         limit = self.limit(scope)
-        declared = _header(scope, b"content-length")
+        declared = header(scope, b"content-length")
         if declared.isdecimal() and int(declared) > limit:
             raise _too_large(limit)
         await self.app(scope, _counting(receive, limit), send)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from chassis.access.caller import SELF
+
 #: What an operator's token opens by default: everything; a user's own token has `self` alone.
 SCOPES: Final = (
     "users:read",
@@ -19,3 +21,8 @@ SCOPES: Final = (
     "operations:read",
     "operations:write",
 )
+
+
+def unknown_scopes(text: str) -> list[str]:
+    """Those of the scopes, which are separated by spaces, that open nothing of Muster's."""
+    return [scope for scope in text.split() if scope not in {*SCOPES, SELF}]

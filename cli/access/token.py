@@ -9,9 +9,9 @@ from typing import Annotated, Final
 
 import typer
 
-from chassis.access.caller import InvalidActorError, encode_actor
+from chassis.access.caller import SELF, InvalidActorError, encode_actor
 from chassis.clock import utc_now
-from cli.access.scopes import SCOPES
+from cli.access.scopes import SCOPES, unknown_scopes
 from cli.stack.discovery import issuer_folder, stack_folder
 from cli.terminal.output import fail, say
 from local_stack.issuer import open_issuer
@@ -22,12 +22,13 @@ _LIFETIME: Final = re.compile(r"(?P<number>[1-9]\d{0,5})(?P<unit>[smhd])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
-def token(
+def token(  # noqa: PLR0913, PLR0917 - each is an option of the command
     scope: Annotated[str, typer.Option(help="Scopes, separated by spaces; default: every one but self.")] = " ".join(
         SCOPES
     ),
     sub: Annotated[str, typer.Option(help="Whom the token is of: for scope self a user's id.")] = DEFAULT_SUBJECT,
     ttl: Annotated[str, typer.Option(help="How long it is good: a number and s, m, h or d.")] = "12h",
+    any_scope: Annotated[bool, typer.Option("--any-scope", help="Take scopes that Muster does not know.")] = False,
     audience: Annotated[str | None, typer.Option(help="Whom it is for; default: the issuer's audience.")] = None,
     issuer: Annotated[
         Path | None, typer.Option(help="The issuer's folder; default: that of the local stack.", file_okay=False)
@@ -35,6 +36,10 @@ def token(
 ) -> None:
     """Print an access token, signed by a local issuer."""
     lifetime = read_lifetime(ttl)
+    unknown = unknown_scopes(scope)
+    if unknown and not any_scope:
+        known = ", ".join((*SCOPES, SELF))
+        fail(f"--scope: {', '.join(unknown)} opens nothing; there are {known} (--any-scope takes others too).", code=2)
     try:
         encode_actor(sub)
     except InvalidActorError as error:

@@ -23,7 +23,7 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from chassis.http.health import Health
-from chassis.http.listening import listen, server_config, serving_inside, serving_inside_from_a_thread
+from chassis.http.listening import ACCEPT_BACKLOG, listen, server_config, serving_inside, serving_inside_from_a_thread
 from chassis.http.workers import Workers, telling_supervisor
 from chassis.lifecycle import freeze_loaded_objects
 from chassis.settings import Http, load
@@ -38,9 +38,6 @@ REQUEST_GRACE_SECONDS: Final = 10
 #: A worker that does not answer its parent for this long is replaced. It does not answer while it imports, which takes
 #: seconds when all workers start at once on a loaded machine.
 WORKER_SECONDS: Final = 60
-#: Connections that may wait to be accepted while every worker is busy.
-ACCEPT_BACKLOG: Final = 2048
-
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Serve one of the APIs.", rich_markup_mode="rich")
 
 #: At most five batches of an import are alive, of 8,000 objects each; the collector looks through so many in 2 ms.

@@ -1,5 +1,6 @@
 """What both APIs share, on a small app: request ids, problems for every status, limits, CORS, offline docs."""
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Sequence
@@ -15,9 +16,10 @@ from starlette.responses import JSONResponse
 from chassis.access.rules import AccessTable, Rule
 from chassis.access.settings import GuardedHttp
 from chassis.http.api import ApiDescription, create_api
-from chassis.http.health import Health, NotReadyError, inner_routes
+from chassis.http.health import LOOK_SECONDS, Health, NotReadyError, OneLook, Question, Results, inner_routes
 from chassis.http.problems import Problem, ProblemType, unavailable
 from chassis.http.protection import Protection
+from tests.waiting import until
 
 ROUTES = (
     ("POST", "/things"),
@@ -213,6 +215,36 @@ async def test_health_tells_the_version_and_readiness_the_reason(http: httpx.Asy
     assert health.json()["version"]
     assert live.status_code == 200
     assert (ready.status_code, ready.json()) == (503, {"status": "failed"})
+
+
+async def test_everybody_is_answered_by_one_look_that_is_no_older_than_a_second() -> None:
+    looks: list[asyncio.Event] = []
+    clock = [100.0]
+
+    class Database:
+        async def look(self, question: Question) -> Results:
+            looks.append(asyncio.Event())
+            await looks[-1].wait()
+            return {question: f"look {len(looks)}"}
+
+    shared = OneLook(Database(), now=lambda: clock[0])
+    several = [asyncio.create_task(shared.look("ready")) for _ in range(20)]
+    await until(lambda: _is(looks), within=10, what="a look")
+    several[0].cancel()
+    looks[0].set()
+
+    answers = await asyncio.gather(*several, return_exceptions=True)
+    assert answers[1:] == [{"ready": "look 1"}] * 19
+    assert await shared.look("ready") == {"ready": "look 1"}
+    clock[0] += LOOK_SECONDS + 0.1
+    later = asyncio.create_task(shared.look("ready"))
+    await until(lambda: _is(looks[1:]), within=10, what="another look")
+    looks[1].set()
+    assert await later == {"ready": "look 2"}
+
+
+async def _is(something: object) -> bool:
+    return bool(something)
 
 
 async def test_the_reason_and_the_metrics_are_told_inside_alone(http: httpx.AsyncClient) -> None:

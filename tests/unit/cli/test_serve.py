@@ -6,12 +6,14 @@ import socket
 from email import message_from_bytes
 from pathlib import Path
 
+import httpx
 import pytest
 import typer
 from starlette.applications import Starlette
 from uvicorn.server import ServerState
 
-from chassis.http.listening import server_config
+from chassis.http.health import Health
+from chassis.http.listening import serve_health, server_config
 from chassis.settings_error import SettingsError
 from cli.processes import serve
 from local_stack.ports import free_port
@@ -122,3 +124,21 @@ def test_an_inner_port_that_is_taken_or_the_public_one_is_one_sentence(
     said = " ".join(capsys.readouterr().err.split())
     assert (f"Port {port} is wanted twice" if same else f"Cannot listen on 127.0.0.1:{port}") in said
     assert f"{api.upper()}_API_OPS_PORT" in said
+
+
+def test_of_two_that_start_at_once_on_one_port_one_is_told_so(capsys: pytest.CaptureFixture[str]) -> None:
+    port = free_port()
+    with serve._bind("127.0.0.1", port, "--port"), pytest.raises(typer.Exit):
+        serve._bind("127.0.0.1", port, "--port")
+
+    assert f"Cannot listen on 127.0.0.1:{port}: Address already in use" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(("host", "status"), [("127.0.0.1", 200), ("localhost", 200), ("evil.example", 421)])
+async def test_an_inner_port_of_this_machine_answers_to_no_name_that_others_point_there(host: str, status: int) -> None:
+    port = free_port()
+    async with serve_health(Health(), host="127.0.0.1", port=port), httpx.AsyncClient() as http:
+        answer = await http.get(f"http://127.0.0.1:{port}/readyz", headers={"Host": f"{host}:{port}"})
+
+    assert answer.status_code == status
+    assert answer.headers["x-content-type-options"] == "nosniff"

@@ -166,11 +166,6 @@ async def test_switched_off_everything_is_open() -> None:
     assert access.visible(ANN) == ANN
 
 
-async def test_authorization_given_twice_is_refused() -> None:
-    with pytest.raises(Problem, match="twice"):
-        await ask(Known("users:read"), "GET", "/users", [(b"authorization", b"Bearer a")] * 2)
-
-
 def test_a_route_that_says_nothing_about_access_is_named() -> None:
     TABLE.require_cover([("GET", "/users"), ("GET", "/schemas/{name}.json"), ("HEAD", "/health")])
     for method, path in (("DELETE", "/users/{id}"), ("POST", "/health"), ("GET", "/healthy"), ("GET", "/problemsx")):

@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
+from chassis.access import key_sources
 from chassis.access.key_sources import UnusableAnswerError, key_source
 from tests.unit.chassis.access.forging import key_set
 
@@ -97,3 +100,20 @@ async def test_an_answer_has_a_limit() -> None:
     async with issuer_at(lambda _: {"/jwks": b"x" * (512 * 1024 + 1)}) as base:
         with pytest.raises(UnusableAnswerError, match="more than"):
             await key_source(issuer="any", file=None, url=f"{base}/jwks")()
+
+
+async def test_a_client_is_made_beside_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading the system's authorities takes up to a quarter of a second, in which the loop has to serve."""
+    made_in: list[threading.Thread] = []
+    make = key_sources._make_client
+
+    def make_and_tell() -> httpx.AsyncClient:
+        made_in.append(threading.current_thread())
+        return make()
+
+    monkeypatch.setattr(key_sources, "_make_client", make_and_tell)
+    async with issuer_at(lambda _: {"/jwks": key_set()}) as base:
+        await key_source(issuer="any", file=None, url=f"{base}/jwks")()
+
+    assert made_in
+    assert threading.main_thread() not in made_in

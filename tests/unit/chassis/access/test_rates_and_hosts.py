@@ -6,6 +6,7 @@ import pytest
 
 from chassis.access import rates
 from chassis.access.hosts import Hosts, OwnPages
+from chassis.access.problems import FORBIDDEN
 from chassis.access.rates import Rate, RateLimit
 from chassis.http.problems import Problem
 
@@ -146,3 +147,22 @@ async def test_commands_come_from_own_pages_or_from_no_page(headers: dict[str, s
 
     assert await answered(app, method="POST", headers=given) is expected
     assert await answered(app, method="GET", headers=given)
+
+
+@pytest.mark.parametrize(
+    ("server", "expected"),
+    [(("127.0.0.1", 8000), True), (("::1", 8000), True), (("/run/x.sock", None), True), (("192.0.2.7", 8000), False)],
+)
+async def test_with_access_off_only_what_came_to_a_loopback_address_is_answered(
+    server: tuple[str, int | None], expected: bool
+) -> None:
+    """Whatever address another server was told to bind: it is where the connection ends that counts."""
+    asked = {"server": server, "headers": {"host": "127.0.0.1:8000"}}
+
+    assert await answered(Hosts(nothing, loopback_only=True), **asked) is expected
+    assert await answered(Hosts(nothing, allowed=["127.0.0.1"]), **asked)
+
+
+def test_the_refusal_of_a_foreign_page_does_not_only_speak_of_tokens() -> None:
+    assert "a page that is not the service's own" in FORBIDDEN.meaning
+    assert "CORS_ALLOW_ORIGINS" in FORBIDDEN.remedy

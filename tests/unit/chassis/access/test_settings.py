@@ -87,3 +87,16 @@ def test_keys_come_over_https_or_from_this_machine(monkeypatch: pytest.MonkeyPat
     assert loaded(monkeypatch, AUTH_JWKS_URL="http://127.0.0.1:9999/jwks").auth_jwks_url
     with pytest.raises(SettingsError, match="AUTH_JWKS_URL is wrong: must be an https address"):
         loaded(monkeypatch, AUTH_JWKS_URL=url)
+
+
+def test_two_places_of_the_keys_are_one_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = loaded(
+        monkeypatch,
+        AUTH_ISSUER=ISSUER,
+        AUTH_AUDIENCE="muster",
+        AUTH_JWKS_FILE="/etc/keys.json",
+        AUTH_JWKS_URL="https://login.example.com/keys",
+    )
+
+    with pytest.raises(SettingsError, match="AUTH_JWKS_FILE and AUTH_JWKS_URL are both set"):
+        both.expectations("127.0.0.1")

@@ -72,10 +72,8 @@ async def test_claims_may_vary_as_the_standards_let_them(
     assert caller.scopes == {"users:read", "users:write"}
 
 
-@pytest.mark.parametrize(
-    "header", [None, "", "Bearer", "Bearer ", "Basic dXNlcjpwYXNz", "Token abc", "BearerX"], ids=repr
-)
-async def test_without_a_token_the_challenge_has_no_error(authenticator: Authenticator, header: str | None) -> None:
+@pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Basic dXNlcjpwYXNz", "Token abc", "BearerX"], ids=repr)
+async def test_without_a_token_the_challenge_has_no_error(authenticator: Authenticator, header: str) -> None:
     with pytest.raises(Problem) as refused:
         await authenticator.authenticate(header)
 

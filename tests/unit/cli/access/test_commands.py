@@ -37,6 +37,10 @@ def test_every_part_of_a_token_can_be_chosen(muster: Muster) -> None:
     assert said["exp"] - said["iat"] == 90
 
 
+def test_a_scope_that_muster_does_not_know_is_taken_where_it_is_meant(muster: Muster) -> None:
+    assert claims(muster, "--scope", "shop:read users:read", "--any-scope")["scope"] == "shop:read users:read"
+
+
 @pytest.mark.parametrize(("ttl", "seconds"), [("1s", 1), ("5m", 300), ("2h", 7200), ("7d", 604_800)])
 def test_a_lifetime_is_a_number_and_a_unit(muster: Muster, ttl: str, seconds: int) -> None:
     said = claims(muster, "--ttl", ttl)
@@ -49,6 +53,10 @@ def test_a_lifetime_is_a_number_and_a_unit(muster: Muster, ttl: str, seconds: in
     [
         (["--ttl", "12"], "--ttl 12 must be a number and a unit"),
         (["--ttl", "0h"], "--ttl 0h"),
+        (
+            ["--scope", "users:raed self all"],
+            "--scope: users:raed, all opens nothing; there are users:read, users:register",
+        ),
         (["--sub", "cli:root"], "--sub is empty or reserved"),
         (["--sub", ""], "--sub is empty or reserved"),
         (["--sub", "x" * 256], "--sub has more than 255 characters"),
