@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeVar
 
@@ -17,7 +18,7 @@ from chassis.settings import load
 from chassis.telemetry import configure_logging
 from cli.operations.projections import known_projection, with_query_database
 from cli.terminal.outages import OUTAGES, explain_outage
-from cli.terminal.output import JsonOption, fail, print_json, say
+from cli.terminal.output import JsonOption, counted, fail, print_json, say
 from cli.terminal.tables import print_table, table
 from projectors.app import YOUNG_OBJECTS, open_database
 from projectors.operations import rebuild as rebuilding
@@ -28,6 +29,9 @@ from projectors.settings import OperatorProjectorSettings
 from read_model.generations import InUseError, NoGenerationError, NotCaughtUpError, OtherBuildError
 
 T = TypeVar("T")
+
+#: Between two lines that tell how far a rebuild is.
+LINE_SECONDS = 5.0
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -181,12 +185,15 @@ def retire(
 
 
 class _ProgressBar:
-    """A bar with rate and time left, on a terminal only; keeps the last stage and generation."""
+    """A bar with rate and time left, elsewhere than on a terminal lines; keeps the last stage and generation."""
 
     def __init__(self, *, visible: bool) -> None:
         self.stage = Stage.STOPPED
         self.generation = 0
         console = Console(stderr=True)
+        #: Into a log: a line now and then, the first after a while.
+        self._lines = visible and not console.is_terminal
+        self._next_line = time.monotonic() + LINE_SECONDS
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -200,6 +207,10 @@ class _ProgressBar:
 
     def show(self, progress: rebuilding.Progress) -> None:
         self.generation = progress.generation
+        if self._lines and time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + LINE_SECONDS
+            done = f"{progress.done:,} of {counted(progress.total, 'record')}"
+            say(f"generation {progress.generation}: {progress.stage}, {done}")
         self._bar.update(
             self._task,
             description=f"generation {progress.generation}: {progress.stage}",

@@ -17,6 +17,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from chassis.lifecycle import alongside
+from cli.stack.discovery import issuer_folder
 from cli.stack.screen import Screen
 from cli.stack.settings import (
     ALL_PARTS,
@@ -46,6 +48,10 @@ from local_stack.stack_file import ProcessEntry, Stack
 
 # Migrations and topics of an empty stack take 2 s; a large local database may take minutes to migrate.
 ONE_SHOT_SECONDS = 600.0
+# A read table of a newer shape is made of the whole topic, at some ten thousand records a second.
+REBUILD_SECONDS = 86_400.0
+# Whoever waits longer for a step is shown what it writes.
+LONG_SECONDS = 5.0
 
 
 #: What the processes of Muster import, so that one import serves the first start of each.
@@ -110,6 +116,9 @@ class LocalStack:
     def plan(self) -> None:
         """Make the settings and every process; start nothing."""
         self.settings = stack_settings(self.folder, self.ports, self.postgres.address) | self.kafka.client_settings()
+        self.logs.mkdir(exist_ok=True)
+        for private in filter(Path.exists, (self.logs, issuer_folder(self.folder))):
+            private.chmod(0o700)
         if self._program.modules and self.only & SERVICES:
             self._preloaded = Preloaded(
                 self._program, self._environment("imports"), self.folder, self.logs / "imports.log"
@@ -121,6 +130,8 @@ class LocalStack:
             self._process("projectors", ("project",), self.ports.projectors),
         ]
         self.processes = [process for process in every if process.name in self.only]
+        # It is ready once the tables that it reads are there.
+        every[1].ready_within = REBUILD_SECONDS
         for child in self.children:
             child.watchdog = self._watchdog
 
@@ -204,7 +215,7 @@ class LocalStack:
         await kafka
         await self._migrated.wait()
         if "projectors" in self.only:
-            await self._run("Read tables", "rebuild", "outdated")
+            await self._run("Read tables", "rebuild", "outdated", within=REBUILD_SECONDS)
         await self._start("Relay and projectors", "relay", "projectors")
 
     async def _postgres_lane(self) -> None:
@@ -234,31 +245,36 @@ class LocalStack:
             with self._screen.step(step, total=sum(jar.size for jar in missing)) as advance:
                 await fetch_jars(jars, jar_folder(), advance)
 
-    async def _run(self, step: str, *arguments: str) -> None:
+    async def _run(self, step: str, *arguments: str, within: float = ONE_SHOT_SECONDS) -> None:
         """Run a command of Muster that ends by itself."""
         log = self.logs / f"{arguments[0]}.log"
         with self._screen.step(step):
             try:
-                code = await self._run_to_its_end(arguments, log)
+                async with alongside(self._show_if_long(arguments[0], log)):
+                    code = await self._run_to_its_end(arguments, log, within)
             except TimeoutError:
-                what = f"did not end within {ONE_SHOT_SECONDS:.0f} s"
+                what = f"did not end within {within:.0f} s"
             else:
                 what = f"failed ({describe_exit(code)})" if code else ""
             if what:
                 raise ChildFailedError(f"muster {' '.join(arguments)}", what, log, last_lines(log, 20))
 
-    async def _run_to_its_end(self, arguments: tuple[str, ...], log: Path) -> int:
+    async def _show_if_long(self, name: str, log: Path) -> None:
+        await asyncio.sleep(LONG_SECONDS)
+        await self._screen.follow(name, log)
+
+    async def _run_to_its_end(self, arguments: tuple[str, ...], log: Path, within: float) -> int:
         command = [*self._program.command, *arguments]
         copy = await self._preloaded.copy(command, log, self._environment(arguments[0])) if self._preloaded else None
         if copy:
-            return await until_ended(copy, ONE_SHOT_SECONDS)
+            return await until_ended(copy, within)
         return await run_once(
             command,
             environment=self._environment(arguments[0]),
             folder=self.folder,
             account=None,
             log=log,
-            within=ONE_SHOT_SECONDS,
+            within=within,
         )
 
     def _process(self, name: str, arguments: tuple[str, ...], port: int) -> HttpProcess:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from chassis.postgres.roles import ROLES
+from chassis.settings import variable
 from cli.stack.discovery import FOLDER_VARIABLE, issuer_folder
 from local_stack.folder import MARK_VARIABLE
 from local_stack.issuer_files import KEY_SET, has_issuer, read_description
@@ -101,6 +102,7 @@ def stack_settings(folder: Path, ports: Ports, postgres: ServerAddress) -> dict[
 
     Raises:
         NoIssuerError: the stack's issuer is damaged.
+        SettingsError: a file that the environment names cannot be read.
     """
     made = _generated_secrets(folder)
     chosen = {
@@ -126,7 +128,7 @@ def stack_settings(folder: Path, ports: Ports, postgres: ServerAddress) -> dict[
         "PROJECTORS_HTTP_PORT": str(ports.projectors),
         **{f"{prefix}_POSTGRES_USER": role for role, (prefix, _) in ROLES.items()},
         **{name: made[name] for name in _PASSWORDS},
-        **{name: os.environ.get(name) or value for name, value in chosen.items()},
+        **{name: _given(name) or value for name, value in chosen.items()},
         **_access(issuer_folder(folder)),
         FOLDER_VARIABLE: str(folder),
     }
@@ -145,7 +147,9 @@ _TRUE: Final = frozenset({"1", "true", "t", "yes", "y", "on"})
 
 def _access(own: Path) -> dict[str, str]:
     """Return whose tokens open the APIs: the stack's own issuer's, made once, unless the environment says otherwise."""
-    given = {name: value for name, value in os.environ.items() if name.startswith("AUTH_") and value}
+    named = {name for name in os.environ if name.startswith("AUTH_")}
+    named |= {name.removesuffix("_FILE") for name in named} - {"AUTH_JWKS"}
+    given = {name: value for name in named if not _is_file_of(name) and (value := _given(name))}
     if "AUTH_JWKS_FILE" in given:  # relative to the terminal's folder; processes run in another one
         given["AUTH_JWKS_FILE"] = str(Path(given["AUTH_JWKS_FILE"]).absolute())
     if "AUTH_ISSUER" in given or is_open(given):
@@ -157,6 +161,20 @@ def _access(own: Path) -> dict[str, str]:
     described = read_description(own)
     keys = {} if "AUTH_JWKS_URL" in given else {"AUTH_JWKS_FILE": str(own / KEY_SET)}
     return {"AUTH_ISSUER": described.issuer, "AUTH_AUDIENCE": described.audience, **keys, **given}
+
+
+def _is_file_of(name: str) -> bool:
+    """Tell whether it names the file that has another setting; AUTH_JWKS_FILE is a setting of its own."""
+    return name.endswith("_FILE") and name != "AUTH_JWKS_FILE"
+
+
+def _given(name: str) -> str | None:
+    """Return what the environment sets, by itself or by NAME_FILE; a process of the stack runs in another folder.
+
+    Raises:
+        SettingsError: the file cannot be read, or the value is given as well.
+    """
+    return variable(name, dotenv=False)
 
 
 def is_open(settings: Mapping[str, str]) -> bool:

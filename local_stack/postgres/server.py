@@ -109,6 +109,8 @@ class PostgresServer(Child):
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self._account = unprivileged_account()
+        # The account passes through to its own folder; nobody else sees what is here.
+        self.folder.chmod(0o711 if self._account else 0o700)
         self._binaries = await asyncio.to_thread(find_binaries, self._account)
         if not await asyncio.to_thread(has_cluster, self.data_folder):
             await self._initialise()

@@ -45,6 +45,9 @@ KILL_SECONDS = 10.0
 # Lines of the log that a person is shown of a process that died.
 LINES_SHOWN = 20
 
+# What children write holds people's data: for this user alone.
+UMASK = 0o077
+
 
 @dataclass(frozen=True, slots=True)
 class Account:
@@ -288,6 +291,7 @@ async def spawn(  # noqa: PLR0913 - each is a property of the process
         env=dict(environment),
         cwd=folder,
         start_new_session=True,
+        umask=UMASK,
     )
 
 

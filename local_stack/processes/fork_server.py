@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from local_stack.logs import open_log
+from local_stack.processes.child import UMASK
 from local_stack.processes.death_signal import die_with_parent
 from local_stack.processes.preloaded import TOLD_VARIABLE
 
 
 def prepare(told: dict[str, Any]) -> None:
     """Import the modules; end the process, with the reason in its log, where one fails or starts a thread."""
+    os.umask(UMASK)
     os.setsid()  # a Ctrl-C or a closed terminal is for the supervisor alone
     with open_log(Path(told["log"])) as log:
         os.dup2(log.fileno(), 1)

@@ -187,6 +187,33 @@ async def test_settings_that_point_elsewhere_do_not_reach_the_processes(
     assert settings == stack_settings(folder, Ports(*range(8)), ServerAddress(LOCALHOST, 1, "muster", "secret"))
 
 
+def test_what_the_environment_names_in_files_goes_before_what_the_stack_would_choose(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cli.stack.settings import Ports, process_environment, stack_settings  # noqa: PLC0415
+    from local_stack.postgres.server import ServerAddress  # noqa: PLC0415
+
+    values = {
+        "AUTH_ISSUER": "https://login.example.com",
+        "AUTH_AUDIENCE": "users",
+        "PUBLIC_QUERY_URL": "https://users.example.com",
+        "IDEMPOTENCY_SECRET": "from a file, as an orchestrator hands secrets over",
+    }
+    monkeypatch.chdir(tmp_path)
+    for name, value in values.items():
+        monkeypatch.delenv(name, raising=False)
+        (tmp_path / name).write_text(f"{value}\n")
+        monkeypatch.setenv(f"{name}_FILE", name)
+    monkeypatch.setenv("AUTH_JWKS_FILE", "keys.json")
+
+    settings = stack_settings(folder, Ports(*range(8)), ServerAddress(LOCALHOST, 1, "muster", "secret"))
+    told = process_environment(folder, settings)
+
+    assert {name: told.get(name) for name in values} == values
+    assert told["AUTH_JWKS_FILE"] == str(tmp_path / "keys.json")
+    assert not [name for name in values if f"{name}_FILE" in told]
+
+
 def test_each_process_of_a_stack_is_told_its_own_secrets_and_an_older_folder_is_given_the_missing_ones(
     folder: Path,
 ) -> None:
