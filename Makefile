@@ -70,6 +70,14 @@ test-issuer: $(VENV)/.dev ## Have a Keycloak issue tokens, change its keys and g
 storm: $(VENV)/.dev ## Kill relays and servers a thousand times and count what a consumer misses (ARGS="--kills 20 --late 20 --outage 10")
 	@$(BIN)/python -m tests.integration.outbox.relay.storm $(ARGS)
 
+# Ten minutes show every fault several times; the page says what was done and what held.
+SECONDS ?= 600
+SEED ?= 1
+
+.PHONY: chaos
+chaos: $(VENV)/.dev ## Strike a whole Muster with every fault for SECONDS=600, SEED=1, and write docs/reliability.md
+	@$(BIN)/python -m tests.chaos --seconds $(SECONDS) --seed $(SEED) --into docs/reliability.md --keep .local/chaos $(ARGS)
+
 # Only these targets write to docs/benchmarks; ARGS="--quick --into .local/benchmarks" only tests the benchmarks.
 BENCHMARKS := commands relay projections query end-to-end cold-start
 MEASURE = $(BIN)/python -m benchmarks

@@ -1,0 +1,105 @@
+"""`python bugs.py NAMES ARGUMENTS…`: `muster ARGUMENTS…` with bugs planted in it, to see that the checker names them.
+
+Only the tests know of this program; it changes the modules of a process of its own before they are used. Each bug is in
+one process only, so that all can be planted at once.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from itertools import count
+from typing import Any, Final
+
+
+def _relay_sends_twice() -> None:
+    from outbox.publishing.publisher import Publisher  # noqa: PLC0415 - each process imports what it needs
+
+    prepare = Publisher.prepare
+
+    async def twice(self: Publisher, rows: Sequence[Any]) -> Any:
+        return await prepare(self, [*rows, *rows[-1:]])
+
+    Publisher.prepare = twice  # type: ignore[method-assign] # that is the bug
+
+
+def _projectors_keep_the_erased() -> None:
+    from projectors.projections.users import UsersWriter  # noqa: PLC0415 - as above
+
+    apply = UsersWriter.apply
+
+    async def living(self: UsersWriter, connection: Any, events: Sequence[Any]) -> None:
+        await apply(self, connection, [event for event in events if event.state is not None])
+
+    UsersWriter.apply = living  # type: ignore[method-assign] # as above
+
+
+def _timeline_forgets() -> None:
+    from projectors.projections.timeline import TimelineWriter  # noqa: PLC0415 - as above
+
+    apply = TimelineWriter.apply
+
+    async def nearly_all(self: TimelineWriter, connection: Any, events: Sequence[Any]) -> None:
+        await apply(self, connection, [event for event in events if event.version % 3])
+
+    TimelineWriter.apply = nearly_all  # type: ignore[method-assign] # as above
+
+
+def _query_ignores_tokens() -> None:
+    from query_api.reading import consistency  # noqa: PLC0415 - as above
+
+    consistency._wanted_versions = lambda exchange: {}  # noqa: ARG005 - it is called so
+
+
+def _query_promises_the_future() -> None:
+    from query_api.reading import serving  # noqa: PLC0415 - as above
+
+    serving._VIEWS_SQL = serving._VIEWS_SQL.replace(  # type: ignore[misc] # as above
+        "least(min(c.seen_until), now())", "now() + interval '5 s'"
+    )
+
+
+def _command_ignores_if_match() -> None:
+    from command_api.http import headers  # noqa: PLC0415 - as above
+    from command_api.users.context import Precondition  # noqa: PLC0415 - as above
+
+    headers.parse_if_match = lambda header: Precondition(None)  # noqa: ARG005 - it is called so
+
+
+def _command_forgets_keys() -> None:
+    from command_api.idempotency.keys import Keys  # noqa: PLC0415 - as above
+
+    make, numbers = Keys.make, count()
+
+    def another(self: Keys, header: str, **what: Any) -> Any:
+        return make(self, f"{header}-{next(numbers)}", **what)
+
+    Keys.make = another  # type: ignore[method-assign] # as above
+
+
+#: What is planted in which process, and the invariant by whose name it is caught.
+BUGS: Final[dict[str, tuple[str, Callable[[], None], str]]] = {
+    "relay-sends-twice": ("relay", _relay_sends_twice, "event-published-twice"),
+    "projectors-keep-the-erased": ("project", _projectors_keep_the_erased, "read-side-differs-from-log"),
+    "timeline-forgets": ("project", _timeline_forgets, "timeline-differs-from-log"),
+    "query-ignores-tokens": ("query", _query_ignores_tokens, "read-older-than-token"),
+    "query-promises-the-future": ("query", _query_promises_the_future, "as-of-is-ahead"),
+    "command-ignores-if-match": ("command", _command_ignores_if_match, "if-match-ignored"),
+    "command-forgets-keys": ("command", _command_forgets_keys, "answers-differ"),
+}
+
+
+def main() -> None:
+    """Plant those that belong to this process, and be `muster`."""
+    names, sys.argv = sys.argv[1], ["muster", *sys.argv[2:]]
+    for name in names.split(","):
+        process, plant, _ = BUGS[name]
+        if process in sys.argv:
+            plant()
+    from cli.main import main as muster  # noqa: PLC0415 - after what it uses
+
+    muster()
+
+
+if __name__ == "__main__":
+    # The first of the path is this folder, whose modules are no library's.
+    del sys.path[0]
+    main()

@@ -1,0 +1,103 @@
+"""What is there in the end: the log as a subscriber reads it, and what both databases hold."""
+
+import asyncio
+import json
+import time
+from typing import Final
+
+from chassis.clock import rfc3339
+from chassis.postgres.database import NO_CONNECTION, Connection, connect, disconnect
+from chassis.settings import Kafka, Topics
+from cli.stack.settings import COMMAND_DATABASE, QUERY_DATABASE
+from tests.chaos.checker import check
+from tests.chaos.history import Document, History, Record, Sides
+from tests.chaos.stack import ChaosStack
+from tests.integration.outbox.relaying import settings_for
+from tests.integration.outbox.traffic import consume
+
+#: Between two looks while the read side catches up.
+LOOK_SECONDS: Final = 0.3
+#: The columns of a user's row that are no text, beside the document's own form of them.
+_TIMES: Final = ("created_at", "updated_at")
+
+
+async def observe(stack: ChaosStack, history: History, within: float) -> None:
+    """Note the log once all is published, and both sides once they are as the log says, or the seconds are over."""
+    deadline = time.monotonic() + within
+    history.sides = await _sides(stack)
+    while history.sides.waiting and time.monotonic() < deadline:
+        await asyncio.sleep(LOOK_SECONDS)
+        history.sides = await _sides(stack)
+    history.log = await _log(stack)
+    while time.monotonic() < deadline and check(History(log=history.log, sides=history.sides)).keys() - {
+        # Nothing is said of commands here.
+        "unknown-write"
+    }:
+        await asyncio.sleep(LOOK_SECONDS)
+        history.sides = await _sides(stack)
+
+
+async def _log(stack: ChaosStack) -> list[Record]:
+    kafka = Kafka.model_validate(stack.kafka.client_settings())
+    settings = settings_for(stack.database(COMMAND_DATABASE), kafka, Topics(_env_file=None))
+    found = []
+    for record in (await consume(settings)).records:
+        told = {name: value.decode() for name, value in record.headers}
+        document: Document | None = json.loads(record.value)["user"] if record.value is not None else None
+        found.append(
+            Record(
+                *(record.partition, record.offset, record.key.decode(), int(told["ce_sequence"]), told["ce_id"]),
+                *(told["ce_type"], told["ce_correlationid"], document),
+            )
+        )
+    return found
+
+
+async def _sides(stack: ChaosStack) -> Sides:
+    sides = Sides()
+    for database, look in ((COMMAND_DATABASE, _command_side), (QUERY_DATABASE, _read_side)):
+        connection = await _connected(stack, database)
+        try:
+            async with connection.transaction(isolation="repeatable_read", readonly=True):
+                await look(connection, sides)
+        finally:
+            await disconnect(connection)
+    return sides
+
+
+async def _connected(stack: ChaosStack, database: str) -> Connection:
+    """A connection, also to a server that still recovers."""
+    while True:
+        try:
+            return await connect(stack.database(database), application="chaos")
+        except NO_CONNECTION:
+            await asyncio.sleep(LOOK_SECONDS)
+
+
+async def _command_side(connection: Connection, sides: Sides) -> None:
+    for row in await connection.fetch("SELECT * FROM users"):
+        hidden = {"id", "event_id", "email_key", "username_key", "password_hash", *_TIMES}
+        document = {name: value for name, value in row.items() if name not in hidden}
+        document |= {name: rfc3339(row[name]) for name in _TIMES}
+        document |= {"attributes": json.loads(row["attributes"]), "is_active": row["status"] == "active"}
+        sides.users[str(row["id"])] = {"id": str(row["id"]), **document}
+    for row in await connection.fetch("SELECT * FROM erased_users"):
+        sides.erased[str(row["id"])] = row["version"]
+    sides.waiting = await connection.fetchval("SELECT count(*) FROM outbox")
+
+
+async def _read_side(connection: Connection, sides: Sides) -> None:
+    generations = await connection.fetch("SELECT projection, generation FROM generations WHERE status = 'serving'")
+    serving = {row["projection"]: row["generation"] for row in generations}
+    users, timeline, signups = (f"{name}_g{serving[name]}" for name in ("users", "timeline", "signups"))
+    for row in await connection.fetch(f"SELECT id, document FROM {users}"):
+        sides.read_users[str(row["id"])] = json.loads(row["document"])
+    for row in await connection.fetch(f"SELECT * FROM {users}_erased"):
+        sides.read_erased[str(row["id"])] = row["version"]
+    for row in await connection.fetch(f"SELECT user_id, version FROM {timeline} ORDER BY user_id, version"):
+        sides.timeline.setdefault(str(row["user_id"]), []).append(row["version"])
+    for row in await connection.fetch(f"SELECT * FROM {signups}"):
+        for status in ("active", "deactivated"):
+            if row[status]:
+                sides.signups[f"{row['day']} {status}"] = row[status]
+    sides.parked = await connection.fetchval("SELECT count(*) FROM parked_records")
