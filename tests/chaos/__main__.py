@@ -5,6 +5,7 @@ import asyncio
 import shutil
 import subprocess
 import sys
+import tomllib
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -37,11 +38,18 @@ def main() -> int:
     plan = Plan(options.seconds, options.seed, tuple(options.faults.split(",")) if options.faults else None)
     outcome = asyncio.run(_run(plan, options.keep))
     if options.into:
-        commit = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False)
-        told = Circumstances(commit.stdout.strip() or "unknown", f"{datetime.now(UTC):%Y-%m-%d}", bool(libfaketime()))
+        told = Circumstances(_last_change(), f"{datetime.now(UTC):%Y-%m-%d}", bool(libfaketime()))
         options.into.write_text(page(outcome, plan, told), encoding="utf-8")
     _show(outcome)
     return 1 if outcome.breaches else 0
+
+
+def _last_change() -> str:
+    """The last commit that changed Muster itself: one that changes its tests or pages is not another Muster."""
+    project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
+    packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    command = ["git", "log", "-1", "--format=%H", "--", *packages]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout[:12]
 
 
 async def _run(plan: Plan, keep: Path | None) -> Outcome:

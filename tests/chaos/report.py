@@ -30,7 +30,8 @@ Servers and processes are those of `muster up`, on one machine, with a TCP proxy
 server. What is killed is started again by the local stack's supervisor. A disk is full as far as a server can tell:
 none of its files may grow (`RLIMIT_FSIZE`), which needs no other disk and no root. Clocks are stepped where libfaketime
 is on the machine, and only those of Muster's own processes. One broker and one PostgreSQL are what there is, so
-replication is not tried here, nor a power cut: what the system has not written yet survives `kill -9`."""
+replication is not tried here, nor a power cut: what the system has not written yet survives `kill -9`. Nor is a topic
+lost: only a person can mend that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +74,8 @@ def _run(outcome: Outcome, plan: Plan, circumstances: Circumstances) -> Iterator
     yield "| --- | --- |"
     yield f"| Promises broken | **{len(outcome.breaches)}** of {len(INVARIANTS)} |"
     yield f"| Command | `make chaos SECONDS={plan.seconds:g} SEED={plan.seed}` |"
-    yield f"| Commit, date | {circumstances.commit}, {circumstances.date} |"
-    yield f"| Machine | {os.cpu_count()} cores, {sys.platform}, Python {sys.version.split()[0]} |"
+    yield f"| Muster's last change, date | {circumstances.commit}, {circumstances.date} |"
+    yield f"| Machine | {os.cpu_count()} cores, {sys.platform}, load {os.getloadavg()[2]:.0f} |"
     yield f"| Time under faults | {outcome.seconds:,.0f} s, {len(outcome.strikes):,} strikes |"
     yield f"| Commands sent | {len(history.commands):,}: {_counted(answers)} |"
     yield f"| Reads with a token | {len(history.reads):,}: {_counted(reads)} |"

@@ -18,4 +18,4 @@ def test_the_page_has_every_promise_in_the_checkers_words() -> None:
 
 def test_the_page_says_how_to_make_it_again() -> None:
     assert re.search(r"`make chaos SECONDS=\d+ SEED=\d+`", PAGE)
-    assert re.search(r"\| Commit, date \| [0-9a-f]{12}, \d{4}-\d\d-\d\d \|", PAGE)
+    assert re.search(r"\| Muster's last change, date \| [0-9a-f]{12}, \d{4}-\d\d-\d\d \|", PAGE)
