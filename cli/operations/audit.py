@@ -28,7 +28,8 @@ _REMEDIES = {
     " says who may): `muster repair ID…` writes them anew from the command side",
     DifferenceKind.AHEAD: "the command database was restored to an earlier time: `muster repair --ahead`, as the how-to"
     " on restored backups says; or somebody else wrote to the events topic: `muster repair ID…`",
-    DifferenceKind.DIFFERENT: "same version, other content: `muster repair ID…`",
+    DifferenceKind.DIFFERENT: "same version, other content: `muster repair ID…`; after a restored backup"
+    " `muster repair --ahead`",
 }
 
 

@@ -55,7 +55,7 @@ class _Ahead:
 _REMEDIES: Final = {
     "erase_again": "were erased after the backup and are on the command side again: erase them, DELETE /users/{id}",
     "only_read_side": "are on the read side alone: import them by id and repeat, or `muster repair ID…` removes them",
-    "repair": "are shown otherwise than the command side says: `muster repair ID…`",
+    "repair": "were written about by somebody else: `muster repair ID…`",
 }
 
 
@@ -144,11 +144,14 @@ async def _raise_all(settings: RepairSettings) -> _Ahead:
 
 
 async def _raise(command: Database, one: Difference, operation: Operation, found: _Ahead) -> None:
-    """Let the command side's version pass the read side's; whom that would bring back or invent is left to a person."""
+    """Let the command side's version pass the read side's; whom that would bring back or invent is left to a person.
+
+    Of an equal version with other content subscribers would not take ours either.
+    """
     version = one.query_version
     if one.kind is DifferenceKind.BEHIND or version is None:
         return
-    if (one.kind is not DifferenceKind.AHEAD and not one.erased) or version == MAX_VERSION:
+    if one.kind is DifferenceKind.FORGED or version == MAX_VERSION:
         found.repair.append(one.user_id)
     elif one.command_version is None:
         found.only_read_side.append(one.user_id)
