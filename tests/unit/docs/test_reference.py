@@ -105,7 +105,7 @@ def _commands(command: Any, name: str = "muster") -> Iterator[tuple[str, Any]]:
 def _sections() -> dict[str, str]:
     """The text under each heading of the command line's page that is a command."""
     text = (REFERENCE / "cli.md").read_text(encoding="utf-8")
-    parts = re.split(r"^##+ `(muster [a-z ]+)`.*$", text, flags=re.MULTILINE)
+    parts = re.split(r"^##+ `(muster [a-z -]+)`.*$", text, flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
