@@ -2,18 +2,23 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 
 from chassis.postgres.database import Database
 from events.user_events import PublicUser, UserErased, UserProfileChanged, UserRegistered
+from projectors.app import serve
 from projectors.consumer import parking
 from projectors.operations import parked
 from projectors.operations.parked import SuspiciousError
+from projectors.settings import ProjectorSettings
+from tests.integration.projectors.conftest import running
 from tests.integration.projectors.consumer.test_effectively_once import NAMES, Member, contents
 from tests.integration.projectors.folds import CONTENTS, FOLDS, changes_of
-from tests.integration.projectors.stream import FakeRecord, new_user, record
+from tests.integration.projectors.stream import FakeRecord, Publisher, new_user, record
+from tests.waiting import until
 
 HUGE = 10**9
 
@@ -81,6 +86,22 @@ async def test_the_first_record_of_a_user_may_have_any_version(database: Databas
     ours = [state(ann, 7), state(ann, 8)]
     await applied(database, "users", on_a_log(*ours, state(ann, 10)), 1)
     assert await contents(database, "users") == FOLDS["users"](changes_of(ours))
+
+
+@pytest.mark.parametrize(("lag_ms", "version"), [(0, 5), (7 * 86_400_000, 1)], ids=["older", "younger"])
+async def test_a_gap_is_explained_where_compaction_may_have_come(
+    settings: ProjectorSettings, database: Database, publisher: Publisher, lag_ms: int, version: int
+) -> None:
+    settings = settings.model_copy(update={"topic_min_compaction_lag_ms": lag_ms})
+    ann = new_user(1)
+    await publisher.publish([registered(ann), state(ann, 5)])
+    async with running(partial(serve, settings, projections=["users"])):
+
+        async def read() -> bool:
+            found = (await contents(database, "users"))["users"].get(ann.id, {})
+            return bool(found.get("version") == version and len(await parked.summaries(database)) == (version < 5))
+
+        await until(read, within=60, what="both records")
 
 
 async def test_a_version_that_was_parked_and_discarded_was_read(database: Database) -> None:
