@@ -88,7 +88,7 @@ def _parts(field: FieldInfo) -> tuple[Any, ...]:
 
 def _as_written(field: FieldInfo) -> Callable[[bytes], bool]:
     # As deep as it is in a record's value: how deep JSON may be is then the same for slices and for the catalogue.
-    annotated = _ANNOTATED[(field.annotation, *field.metadata, None)]
+    annotated: Any = _ANNOTATED[(field.annotation, *field.metadata, None)]
     adapter: TypeAdapter[Any] = TypeAdapter(list[list[annotated]])
     validate_json, to_json = adapter.validator.validate_json, adapter.serializer.to_json
 
