@@ -8,6 +8,8 @@ from chassis.access import rates
 from chassis.access.hosts import Hosts, OwnPages
 from chassis.access.problems import FORBIDDEN
 from chassis.access.rates import Rate, RateLimit
+from chassis.access.rules import AccessTable, Rule
+from chassis.http.access_document import declare_access
 from chassis.http.problems import Problem
 
 
@@ -161,6 +163,13 @@ async def test_with_access_off_only_what_came_to_a_loopback_address_is_answered(
 
     assert await answered(Hosts(nothing, loopback_only=True), **asked) is expected
     assert await answered(Hosts(nothing, allowed=["127.0.0.1"]), **asked)
+
+
+def test_every_operation_says_that_it_does_not_answer_to_foreign_names() -> None:
+    document: dict[str, Any] = {"paths": {"/things": {"get": {"responses": {}}}}}
+    declare_access(document, AccessTable([Rule("GET", "/things", ("things:read",))]))
+
+    assert {"401", "403", "421", "429"} == set(document["paths"]["/things"]["get"]["responses"])
 
 
 def test_the_refusal_of_a_foreign_page_does_not_only_speak_of_tokens() -> None:
