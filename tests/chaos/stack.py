@@ -93,10 +93,11 @@ class ChaosStack(LocalStack):
 
     async def run_instead(self, program: list[str]) -> None:
         """Kill every process of ours and have it started as this program, with the same arguments."""
-        for process in self.processes:
+        former = {process: process.pid for process in self.processes}
+        for process in former:
             process._command = [*program, *process._command[len(self._program.command) :]]
-            pid = process.pid
             process.signal(signal.SIGKILL)
+        for process, pid in former.items():
 
             async def replaced(process: HttpProcess = process, pid: int | None = pid) -> bool:
                 return process.pid not in {None, pid} and await process.is_ready()
