@@ -1,4 +1,4 @@
-"""`muster events`: shows the published events as any read_committed subscriber sees them, and describes them."""
+"""`muster events`: shows the events as any read_committed subscriber sees them, describes and repeats them."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from rich.text import Text
 from chassis import __version__
 from chassis.kafka.client import KAFKA_ERRORS, REQUEST_SECONDS, client_arguments, partitions_of
 from chassis.settings import Kafka, Topics, load
+from cli.refill import refill
 from cli.terminal.outages import explain_outage
 from cli.terminal.output import legible, print_json, say
 from events.asyncapi import describe_topic
@@ -31,6 +32,7 @@ from outbox.topics import wanted_topics
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Look at the published events.", rich_markup_mode="rich"
 )
+app.command()(refill)
 
 
 @app.callback()

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
-from aiokafka.errors import SecurityDisabled
+from aiokafka.errors import SecurityDisabled, UnknownTopicOrPartitionError
 
 from chassis.kafka.acls import Acl, create_acls
-from chassis.kafka.client import KAFKA_ERRORS, Topic, TopicMismatchError, admin, ensure_topics
+from chassis.kafka.client import KAFKA_ERRORS, Topic, TopicMismatchError, admin, delete_topic, ensure_topics
 from chassis.kafka.refusals import explain
 from chassis.settings import Kafka, load
 from cli.kafka_rights import Principals, TopicsSettings, rights
@@ -29,6 +29,10 @@ def topics(  # noqa: PLR0913 - each is an option of the command
     projectors: Annotated[str, _who("keeps the read tables")] = "",
     events: Annotated[str, _who("serves the events over HTTP")] = "",
     subscriber: Annotated[list[str] | None, _who("reads the events; may be repeated")] = None,
+    delete: Annotated[
+        str,
+        typer.Option("--delete", metavar="TOPIC", help="Delete this one, which is not in use, and do nothing else."),
+    ] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="With --acls: print them and change nothing.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -40,6 +44,9 @@ def topics(  # noqa: PLR0913 - each is an option of the command
     named = Principals(relay=relay, projectors=projectors, events=events, subscribers=subscriber or ())
     _require_matching(named, acls=acls, dry_run=dry_run)
     settings = load(TopicsSettings)
+    if delete:
+        _delete(settings, delete)
+        return
     try:
         allowed = rights(named, settings) if acls else []
     except ValueError as error:
@@ -72,6 +79,24 @@ def _require_matching(named: Principals, *, acls: bool, dry_run: bool) -> None:
         fail(f"--acls needs {' and '.join(missing)}: name the principals with which these log in.", code=2)
     if not acls and (dry_run or named.subscribers or len(missing) < len(roles)):
         fail("--relay, --projectors, --events, --subscriber and --dry-run go with --acls.", code=2)
+
+
+def _delete(settings: TopicsSettings, topic: str) -> None:
+    """Delete a topic that nothing of ours uses; end with exit code 1 if that fails, with 2 if it is in use."""
+    if topic in {settings.events_topic, settings.relay_topic}:
+        fail(f"{topic} is in use (EVENTS_TOPIC, RELAY_TOPIC): only a topic that is not can be deleted here.", code=2)
+
+    async def work() -> None:
+        async with admin(settings) as client:
+            await delete_topic(client, topic)
+
+    try:
+        asyncio.run(work())
+    except UnknownTopicOrPartitionError:
+        fail(f"There is no topic {topic}.")
+    except KAFKA_ERRORS as error:
+        fail(f"Kafka at {settings.kafka_bootstrap_servers} did not do it: {explain(error)}")
+    say(f"{topic}: deleted")
 
 
 def _apply(settings: Kafka, wanted: list[Topic], allowed: Sequence[Acl]) -> list[str]:

@@ -51,7 +51,10 @@ def why_refused(generation: Generation) -> str:
     name, number = generation.projection, generation.number
     match generation.status:
         case "serving":
-            deed = f"`muster rebuild {name}` builds another generation from the topic as it is now"
+            deed = (
+                f"`muster rebuild {name}` builds another generation from the topic as it is now, which `muster events"
+                " refill` fills first, where it may lack anybody"
+            )
         case "building":
             deed = f"`muster rebuild retire {name} --generation {number}` drops it, then rebuild anew"
         case _:
@@ -68,6 +71,6 @@ def why_unfed(partitions: Sequence[int]) -> str:
 def why_gone(topic: str) -> str:
     """What to do where there is no such topic."""
     return (
-        f"there is no topic {topic}: `muster topics` makes a new one, which is another log: generations that have read"
-        " the lost one refuse it"
+        f"there is no topic {topic}: `muster topics` makes a new one, and docs/how-to/refill-a-lost-topic.md says how it"
+        " is filled"
     )

@@ -188,7 +188,8 @@ async def switch(connection: Connection, old: Generation, new: Generation) -> No
 
     The checkpoints of `old` are locked, so it stands still until this is over. `new` is still fed and must pass those
     checkpoints in every partition within SWITCH_SECONDS: no reader of `new` sees anything older than `old` showed.
-    Positions on another log, as after a topic was lost, say nothing: whoever builds `new` compares the rows before.
+    Positions on another log, as after a topic was lost, say nothing, nor do those of an `old` that is refused: whoever
+    builds `new` compares the rows before.
 
     Raises:
         NotCaughtUpError: `new` did not pass them in time, is refused, or stood by on another log; nothing has changed.
@@ -288,27 +289,33 @@ async def _set_status(connection: Connection, generation: Generation, status: st
 
 async def _goal(connection: Connection, old: Generation, new: Generation) -> dict[tuple[str, int], int]:
     """Hold the old generation's checkpoints, and return those that the new one has to pass."""
-    held = await _positions(connection, old, hold=True)
-    if not same_log(held, await _positions(connection, new)):
-        if new.status == "building":
-            return {}
+    held, reached = await _positions(connection, old, hold=True), await _positions(connection, new)
+    if not same_log(held, reached) and new.status != "building":
         raise NotCaughtUpError(
             f"generation {new.number} of {new.projection} has read another topic than the one that serves"
         )
+    if old.refusal is not None:
+        return {}  # it may have read what is not there any more
+    if not same_log(held, reached):
+        held = {where: place for where, place in held.items() if _comparable(place, reached.get(where))}
     return {where: place.position for where, place in held.items()}
 
 
 async def have_same_log(connection: Connection, old: Generation, new: Generation) -> bool:
-    """Whether the positions of these two can be compared."""
-    return same_log(await _positions(connection, old), await _positions(connection, new))
+    """Whether the positions of these two can be compared; those of a refused one cannot."""
+    return old.refusal is None and same_log(await _positions(connection, old), await _positions(connection, new))
 
 
 def same_log(some: Positions, others: Positions) -> bool:
-    """Whether these are positions on the same topics; so are those of which that is not known."""
-    if some and others and not {topic for topic, _ in some} & {topic for topic, _ in others}:
-        return False
-    pairs = [(place.topic_id, others[where].topic_id) for where, place in some.items() if where in others]
-    return all(one == other or None in {one, other} for one, other in pairs)
+    """Whether the others are on every topic that some are on; so are those of which that is not known."""
+    if not some or not others:
+        return True
+    same_topics = {topic for topic, _ in some} <= {topic for topic, _ in others}
+    return same_topics and all(_comparable(place, others[where]) for where, place in some.items() if where in others)
+
+
+def _comparable(one: Position, other: Position | None) -> bool:
+    return other is not None and (one.topic_id == other.topic_id or None in {one.topic_id, other.topic_id})
 
 
 async def _positions(connection: Connection, generation: Generation, *, hold: bool = False) -> Positions:

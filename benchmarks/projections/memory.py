@@ -54,7 +54,7 @@ def _size_at(looks: list[tuple[int, float]], done: int) -> float:
 
 async def _rebuild(servers: Servers) -> list[tuple[int, float]]:
     """Yield (positions applied, resident MB) over time."""
-    arguments = ("-m", "cli.main", "rebuild", "users", "--pause-before-switch", "--json")
+    arguments = ("-m", "cli.main", "rebuild", "users", "--pause-before-switch", "--accept-difference", "--json")
     quiet = asyncio.subprocess.DEVNULL
     process = await asyncio.create_subprocess_exec(
         sys.executable, *arguments, env=servers.environment, stdout=quiet, stderr=quiet

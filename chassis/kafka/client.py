@@ -115,6 +115,19 @@ async def ensure_topics(client: AIOKafkaAdminClient, topics: list[Topic]) -> lis
     return [topic.name for topic in missing]
 
 
+async def delete_topic(client: AIOKafkaAdminClient, name: str) -> None:
+    """Delete a topic with all that is on it.
+
+    Raises:
+        UnknownTopicOrPartitionError: there is none.
+        KafkaError: a broker refuses, for instance because this principal may not.
+    """
+    response = await asyncio.wait_for(client.delete_topics([name]), REQUEST_SECONDS)
+    for _, code in response.topic_error_codes:
+        if code:
+            raise for_code(code)(name)
+
+
 async def partition_counts(client: AIOKafkaAdminClient, names: list[str]) -> dict[str, int]:
     """The number of partitions of each of these topics that exists.
 
@@ -179,8 +192,8 @@ def refuse_other_partition_counts(topics: list[Topic], existing: dict[str, int])
         found = existing.get(topic.name, topic.partitions)
         if found != topic.partitions:
             raise TopicMismatchError(
-                f"topic {topic.name} has {found} partitions, the settings say {topic.partitions}: a change would move"
-                f" users to other partitions and break their order. Set TOPIC_PARTITIONS={found}, or start a new topic."
+                f"topic {topic.name} has {found} partitions, the settings say {topic.partitions}: users' events would"
+                " go on in other partitions. `muster doctor` says which of the two was changed, and the way out."
             )
 
 

@@ -19,6 +19,7 @@ from cli.doctor.findings import Finding
 from cli.doctor.kafka import examine_kafka
 from cli.doctor.outbox import examine_outbox
 from cli.doctor.postgres import Server, examine_database
+from cli.doctor.published import examine_published
 from command_api.settings import CommandApiSettings
 from outbox.settings import RelaySettings
 from projectors.settings import OperatorProjectorSettings, ProjectorSettings
@@ -51,6 +52,7 @@ async def examine(instances: Instances, *, within: float = CHECK_SECONDS) -> lis
         checks["query database"] = examine_database("query", address, user, servers)
     if relay:
         checks["Kafka"] = examine_kafka(relay)
+        checks["partitions"] = examine_published(relay, load(OperatorCommandPostgres).command_database)
     if projectors:
         checks["feeds"] = examine_feeds(load(OperatorProjectorSettings))
     for found in await asyncio.gather(*(_in_time(name, check, within) for name, check in checks.items())):

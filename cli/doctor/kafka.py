@@ -116,7 +116,7 @@ def judge_topic(topic: Topic, existing: dict[str, int], found: dict[str, str] | 
     if topic.name not in existing:
         return [Finding(check, "failed", "is not there", "muster topics")]
     if existing[topic.name] != topic.partitions:
-        remedy = f"set TOPIC_PARTITIONS={existing[topic.name]}; the count of a topic in use never changes"
+        remedy = f"see the finding `partitions of {topic.name}`: the count of a topic in use never changes"
         return [
             Finding(check, "failed", f"{counted(existing[topic.name], 'partition')}, not {topic.partitions}", remedy)
         ]

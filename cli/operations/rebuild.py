@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -13,11 +14,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from chassis.lifecycle import freeze_loaded_objects, run_until_stopped
-from chassis.postgres.database import Database
-from chassis.settings import load
+from chassis.postgres.database import Database, describe
+from chassis.settings import OperatorCommandPostgres, load
+from chassis.settings_error import SettingsError
 from chassis.telemetry import configure_logging
 from cli.operations.projections import known_projection, with_query_database
-from cli.terminal.outages import OUTAGES, explain_outage
+from cli.operations.rebuild_comparison import Comparison
+from cli.terminal.outages import DATABASE_OUTAGES, OUTAGES, explain_outage
 from cli.terminal.output import JsonOption, counted, fail, print_json, say
 from cli.terminal.tables import print_table, table
 from projectors.app import YOUNG_OBJECTS, open_database
@@ -26,7 +29,7 @@ from projectors.operations.lag import GenerationLag, measure
 from projectors.operations.rebuild import Rebuild, RebuildError, Stage
 from projectors.projections.catalogue import PROJECTIONS
 from projectors.settings import OperatorProjectorSettings
-from read_model.generations import InUseError, NoGenerationError, NotCaughtUpError, OtherBuildError
+from read_model.generations import Generation, InUseError, NoGenerationError, NotCaughtUpError, OtherBuildError
 
 T = TypeVar("T")
 
@@ -41,6 +44,8 @@ app = typer.Typer(
 
 ProjectionArgument = Annotated[str, typer.Argument(help="The projection.", metavar="NAME", callback=known_projection)]
 
+#: Why the command side is not compared with.
+_NOT_ASKED: tuple[type[Exception], ...] = (SettingsError, *DATABASE_OUTAGES)
 _REFUSALS: tuple[type[Exception], ...] = (
     RebuildError,
     NoGenerationError,
@@ -68,6 +73,7 @@ def rebuild(  # noqa: PLR0913 - one for each option
     without_carry_over: bool,
     as_json: bool,
     accept_difference: bool = False,
+    compare: bool = True,
     hand_over: bool = True,
 ) -> None:
     """Build a new generation and let queries read it; continues a build that was killed."""
@@ -83,9 +89,11 @@ def rebuild(  # noqa: PLR0913 - one for each option
             bar.stage = await work.run(
                 pause_before_switch=pause_before_switch,
                 carry_over=not without_carry_over,
+                compare=partial(_compare, database, bar) if compare else None,
                 accept_difference=accept_difference,
                 hand_over=hand_over,
             )
+            bar.leaves_refused = work.replaced is not None and work.replaced.refusal is not None
         return 1 if bar.stage is Stage.STOPPED else 0
 
     freeze_loaded_objects(YOUNG_OBJECTS)
@@ -97,8 +105,10 @@ def rebuild(  # noqa: PLR0913 - one for each option
         except OUTAGES as error:
             explain_outage(error)
     if as_json:
-        print_json({"projection": name, "generation": bar.generation, "result": bar.stage.name.lower()})
+        result = {"projection": name, "generation": bar.generation, "result": bar.stage.name.lower()}
+        print_json(result | {"compared": bar.compared})
     else:
+        say(bar.compared or "not compared with the command side")
         say(_outcome(name, bar))
     if code:
         raise typer.Exit(code)
@@ -134,7 +144,9 @@ def outdated() -> None:
     """Rebuild what this version reads in a newer shape than serves, before its processes start; else do nothing."""
     names = _with_database(load(OperatorProjectorSettings), rebuilding.outdated)
     for name in names:
-        rebuild(name, pause_before_switch=False, without_carry_over=False, as_json=False, hand_over=False)
+        rebuild(
+            name, pause_before_switch=False, without_carry_over=False, as_json=False, compare=False, hand_over=False
+        )
     if not names:
         say("every read table has the shape that this version reads")
 
@@ -184,12 +196,32 @@ def retire(
     say(f"{name}: retired generation {', '.join(str(one.number) for one in retired)}")
 
 
+async def _compare(query: Database, bar: _ProgressBar, generation: Generation) -> str | None:
+    """How the generation differs from the command side; None where that cannot be asked from here."""
+    try:
+        address = load(OperatorCommandPostgres).command_database
+        async with Database.open(address, application="muster-rebuild") as command:
+            verdict = await Comparison(command, query, generation).run()
+    except _NOT_ASKED as error:
+        bar.compared = f"not compared with the command side: {describe(error)}"
+        return None
+    difference = str(verdict)
+    bar.compared = (
+        f"{counted(verdict.compared, 'user')} compared with the command side: {difference or 'no difference'}"
+    )
+    return difference
+
+
 class _ProgressBar:
     """A bar with rate and time left, elsewhere than on a terminal lines; keeps the last stage and generation."""
 
     def __init__(self, *, visible: bool) -> None:
         self.stage = Stage.STOPPED
         self.generation = 0
+        #: Whether what served before is refused.
+        self.leaves_refused = False
+        #: What the comparison with the command side found, once there was one.
+        self.compared: str | None = None
         console = Console(stderr=True)
         #: Into a log: a line now and then, the first after a while.
         self._lines = visible and not console.is_terminal
@@ -228,6 +260,11 @@ class _ProgressBar:
 
 def _outcome(name: str, bar: _ProgressBar) -> str:
     match bar.stage:
+        case Stage.DONE if bar.leaves_refused:
+            return (
+                f"{name}: generation {bar.generation} serves. The one before is refused, and fed no more: from ten seconds"
+                f" after the switch on, `muster rebuild retire {name}` drops it."
+            )
         case Stage.DONE:
             return (
                 f"{name}: generation {bar.generation} serves. The one before is kept up to date:"

@@ -11,6 +11,7 @@ from typing import Final, Literal
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from chassis.kafka.client import REQUEST_SECONDS, client_arguments
+from chassis.settings import Kafka
 from outbox.settings import RelaySettings
 
 #: How far before the end the search for the newest record begins; the step grows until a record is found. Markers stand
@@ -42,9 +43,25 @@ class Readers:
             yield cls(committed, uncommitted)
 
 
+async def is_empty(kafka: Kafka, topic: str, partitions: int) -> bool:
+    """Whether there is nothing to read on this topic; what was aborted, as to roll segments, is nothing.
+
+    Raises:
+        KafkaError, OSError, TimeoutError: no broker answered in time.
+    """
+    async with _started(kafka, "read_committed") as reader, asyncio.timeout(REQUEST_SECONDS):
+        ends = await reader.end_offsets([TopicPartition(topic, number) for number in range(partitions)])
+        written = [partition for partition, end in ends.items() if end]
+        reader.assign(written)
+        while any([await reader.position(partition) < ends[partition] for partition in written]):
+            if await reader.getmany(timeout_ms=_POLL_MS, max_records=1):
+                return False
+    return True
+
+
 @asynccontextmanager
 async def _started(
-    settings: RelaySettings, isolation_level: Literal["read_committed", "read_uncommitted"]
+    settings: Kafka, isolation_level: Literal["read_committed", "read_uncommitted"]
 ) -> AsyncIterator[AIOKafkaConsumer]:
     consumer = AIOKafkaConsumer(
         **client_arguments(settings),

@@ -40,6 +40,7 @@ from outbox.publishing.probing import first_refused, refusal_in
 from outbox.publishing.publisher import Failpoint, PartitionBatches, Publisher, no_failpoint
 from outbox.publishing.relay_record import RelayRecord, RelayStopError, digest, encode_relay_record
 from outbox.relay import metrics
+from outbox.relay.division import hold_division
 from outbox.relay.leadership import Leadership, LeadershipLostError
 from outbox.relay.settlement import settle_last_page
 from outbox.relay.state import RelayState
@@ -225,6 +226,7 @@ class Relay:
             await check_topics(self._settings)
         except TopicMismatchError as error:
             raise RelayStopError(str(error)) from error
+        await hold_division(self._settings)
 
     async def _publish_pages(self, session: _Session, term: _Term) -> None:
         page = await self._read(session)

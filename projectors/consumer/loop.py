@@ -32,6 +32,7 @@ from projectors.consumer.resumption import (
     log_ends,
     log_starts,
     refuse_another_log,
+    refuse_another_topic,
     refuse_if_too_late,
 )
 from projectors.consumer.subscription import Patience, fetch
@@ -171,6 +172,7 @@ class Loop:
             return False
         starts = await log_starts(consumer, partitions)
         async with self._database.connection() as connection:
+            await refuse_another_topic(connection, self.generation, self._topic)
             found = await checkpoints.read(connection, self.generation, self._topic, starts, topic)
         # Asked after the checkpoints were read: they lie before it.
         ends = await log_ends(consumer, partitions)

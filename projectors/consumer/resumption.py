@@ -14,12 +14,19 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Final
 from uuid import UUID
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from chassis.kafka.client import REQUEST_SECONDS
 from projectors.consumer.checkpoints import Checkpoint, LastRecord
+from read_model.generations import Connection, Generation
+
+_OTHER_TOPIC: Final = """
+SELECT max(topic) FILTER (WHERE record_id IS NOT NULL) FROM checkpoints
+WHERE projection = $1 AND generation = $2 HAVING NOT coalesce(bool_or(topic = $3), false)
+"""
 
 
 class CannotResumeError(Exception):
@@ -56,6 +63,17 @@ async def log_ends(consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartiti
     async with asyncio.timeout(REQUEST_SECONDS):
         ends = await consumer.end_offsets(partitions)
     return {partition.partition: end for partition, end in ends.items()}
+
+
+async def refuse_another_topic(connection: Connection, generation: Generation, topic: str) -> None:
+    """Refuse a generation that has read another topic and none of this name: what is left there would be missed.
+
+    Raises:
+        CannotResumeError: it has.
+    """
+    other = await connection.fetchval(_OTHER_TOPIC, generation.projection, generation.number, topic)
+    if other is not None:
+        raise CannotResumeError(f"it has read the topic {other}, and EVENTS_TOPIC names {topic} now")
 
 
 def refuse_another_log(found: Mapping[int, Checkpoint], logs: Mapping[int, Log]) -> None:

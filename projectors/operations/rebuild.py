@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -90,6 +90,8 @@ class Progress:
 
 
 Report = Callable[[Progress], None]
+#: Says how a generation differs from the command side; empty: not at all; None: that side could not be asked.
+Compare = Callable[[Generation], Awaitable[str | None]]
 
 
 @dataclass(slots=True)
@@ -119,6 +121,8 @@ class Rebuild:
         self._stopping = stopping
         self._report = report
         self._rate = _Rate([])
+        #: What served before the switch, once there was one.
+        self.replaced: Generation | None = None
         self._outage = Outage(log, "rebuild.database_unavailable")
 
     async def run(
@@ -126,14 +130,15 @@ class Rebuild:
         *,
         pause_before_switch: bool,
         carry_over: bool = True,
+        compare: Compare | None = None,
         accept_difference: bool = False,
         hand_over: bool = True,
     ) -> Stage:
         """Build, switch, hand over; returns DONE, READY (paused before the switch) or STOPPED (`stopping` was set).
 
-        Without `carry_over`, what the topic no longer has is given up. With `accept_difference`, so are those whom
-        another topic than the one that was read before no longer has. Without `hand_over`, nobody feeds the new
-        generation from the switch until projectors start.
+        Without `carry_over`, what the topic no longer has is given up. Where `compare` finds a difference, there is no
+        switch but with `accept_difference`; where it cannot tell, nobody who is read now may be left out. Without
+        `hand_over`, nobody feeds the new generation from the switch until projectors start.
 
         Raises:
             RebuildError: it cannot go on.
@@ -159,7 +164,7 @@ class Rebuild:
             if carry_over and not await self._carry_over(generation):
                 return Stage.STOPPED
             if not accept_difference:
-                await self._refuse_to_leave_out(generation)
+                await self._refuse_unexplained(generation, await compare(generation) if compare else None)
             if pause_before_switch:
                 self._tell(Stage.READY, generation, goal, goal)
                 return Stage.READY
@@ -279,28 +284,36 @@ class Rebuild:
             )
         return plans[old.shape]
 
-    async def _refuse_to_leave_out(self, new: Generation) -> None:
-        """Where the topic is another than before, its end says nothing about whether everybody is on it.
+    async def _refuse_unexplained(self, new: Generation, difference: str | None) -> None:
+        """The command side explains every difference from what is read now: it knows who is erased, or never was.
 
         Raises:
-            RebuildError: somebody is not, or that cannot be known.
+            RebuildError: there is a difference from it; or it was not asked, and somebody is left out.
         """
+        if difference is None:
+            what = await self._left_out(new)
+        else:
+            what = difference and f"does not say what the command side says: {difference}"
+        if what:
+            raise RebuildError(
+                f"generation {new.number} {what}. Nothing that is read has changed. Where the topic lacks users,"
+                " `muster events refill` publishes them, and this command, run again, goes on from there;"
+                " --accept-difference switches all the same"
+            )
+
+    async def _left_out(self, new: Generation) -> str:
+        """Whom this generation lacks; nobody where it has read the same topic as the one that serves, to its end."""
         async with self._database.connection() as connection:
             old = await generations.serving(connection, self._projection)
             if await generations.have_same_log(connection, old, new):
-                return
+                return ""
             if old.shape != new.shape:
-                what = f"cannot be compared with generation {old.number}, which has another shape"
-            else:
-                number, samples = await left_out(connection, old, new)
-                if not number:
-                    return
-                named = ", ".join(map(str, samples))
-                what = f"leaves out {number:,} users of generation {old.number}, or has an older state of them: {named}"
-        raise RebuildError(
-            f"generation {new.number}, built from another topic than the one that was read before, {what}. Nothing that"
-            " is read has changed. --accept-difference switches all the same"
-        )
+                return f"cannot be compared with generation {old.number}, which has another shape"
+            number, samples = await left_out(connection, old, new)
+        if not number:
+            return ""
+        named = ", ".join(map(str, samples))
+        return f"leaves out {number:,} users of generation {old.number}, or has an older state of them: {named}"
 
     async def _switch(self, new: Generation) -> None:
         for attempt in range(1, SWITCH_ATTEMPTS + 1):
@@ -313,6 +326,7 @@ class Rebuild:
                 if attempt == SWITCH_ATTEMPTS:
                     raise RebuildError(str(error)) from error
             else:
+                self.replaced = old
                 log.info("rebuild.switched", projection=self._projection, old=old.number, new=new.number)
                 return
 

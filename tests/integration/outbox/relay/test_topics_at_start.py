@@ -4,9 +4,11 @@ import asyncio
 from uuid import uuid4
 
 import pytest
+from aiokafka.admin import NewPartitions
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from chassis.kafka.client import admin, ensure_topics
+from outbox.published_topics import note_leader, published_with
 from outbox.publishing.relay_record import RelayStopError
 from outbox.relay.loop import Relay
 from outbox.settings import RelaySettings
@@ -59,9 +61,40 @@ async def test_another_number_of_partitions_stops_the_relay_before_it_publishes(
     await append(connection, uuid4(), 1)
     found = relay_settings.topic_partitions
 
-    with pytest.raises(RelayStopError, match=rf"has {found} partitions.*Set TOPIC_PARTITIONS={found}"):
+    with pytest.raises(RelayStopError, match=rf"has {found} partitions.*`muster doctor` says"):
         await asyncio.wait_for(
             Relay(relay_settings.model_copy(update={"topic_partitions": found + 1})).run(asyncio.Event()), 30
         )
 
     assert (await consume(relay_settings)).records == []
+
+
+async def test_partitions_that_were_added_stop_the_relay_although_the_settings_were_made_to_fit(
+    connection: Connection, relay_settings: RelaySettings
+) -> None:
+    user, found = uuid4(), relay_settings.topic_partitions
+    await append(connection, user, 1)
+    async with relaying(relay_settings):
+        await until_empty(connection)
+    await append(connection, user, 2)
+    async with admin(relay_settings) as client:
+        await client.create_partitions({relay_settings.events_topic: NewPartitions(found + 2)})
+    fitted = relay_settings.model_copy(update={"topic_partitions": found + 2})
+
+    with pytest.raises(RelayStopError, match=f"published to with {found} partitions and has {found + 2} now"):
+        await asyncio.wait_for(Relay(fitted).run(asyncio.Event()), 30)
+
+    assert (await consume(fitted)).versions() == {str(user): [1]}
+
+
+async def test_an_empty_topic_may_be_divided_otherwise_than_the_one_of_its_name_before(
+    connection: Connection, relay_settings: RelaySettings
+) -> None:
+    await note_leader(connection, relay_settings.events_topic, relay_settings.topic_partitions + 2)
+    user = uuid4()
+    await append(connection, user, 1)
+    async with relaying(relay_settings):
+        await until_empty(connection)
+
+    assert (await consume(relay_settings)).versions() == {str(user): [1]}
+    assert await published_with(connection, relay_settings.events_topic) == relay_settings.topic_partitions

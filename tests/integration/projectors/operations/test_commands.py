@@ -117,19 +117,31 @@ async def test_an_id_under_which_nothing_is_parked_is_said(
 
 
 async def test_a_rebuild_pauses_goes_on_is_rolled_back_and_retired(
-    kafka: Kafka, settings: ProjectorSettings, database: Database, variables: dict[str, str]
-) -> None:
-    await feed(kafka, settings, database, [record(UserRegistered(user=new_user(n))) for n in range(30)], "signups")
+    kafka: Kafka, settings: ProjectorSettings, database: Database, command_database: PostgresAddress,
+    variables: dict[str, str],
+) -> None:  # fmt: skip
+    users = [new_user(number) for number in range(30)]
+    await feed(kafka, settings, database, [record(UserRegistered(user=user)) for user in users], "signups")
     nothing = await muster(variables, "rebuild", "rollback", "signups")
     assert nothing.code == 1
     assert "nothing to go back to" in nothing.err
 
+    async with Database.open(command_database, application="tests") as command:
+        await in_command(command, [*users[1:], lacking := new_user(31)])
+        otherwise = await muster(variables, "rebuild", "signups")
+        assert otherwise.code == 1
+        assert f"1 missing, such as {lacking.id}; 1 unknown to the command side, such as {users[0].id}" in otherwise.err
+        assert "muster events refill" in otherwise.err
+        async with command.connection() as connection:
+            await connection.execute("DELETE FROM users WHERE id = $1", lacking.id)
+        await in_command(command, users[:1])
     paused = await muster(variables, "rebuild", "signups", "--pause-before-switch")
     assert paused.code == 0, paused.err
     assert "has caught up" in paused.out
     async with running(partial(serve, settings, projections=["signups"])):
         done = document(await muster(variables, "rebuild", "signups", "--json"))
-        assert done == {"projection": "signups", "generation": 2, "result": "done"}
+        same = "30 users compared with the command side: no difference"
+        assert done == {"projection": "signups", "generation": 2, "result": "done", "compared": same}
         status = document(await muster(variables, "rebuild", "status", "--json"))
         assert [one["status"] for one in status if one["projection"] == "signups"] == ["standby", "serving"]
         shown = (await muster(variables, "rebuild", "status")).out

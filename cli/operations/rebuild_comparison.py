@@ -1,0 +1,186 @@
+"""Whether a generation that was built says of every user what the command side says, before queries read it.
+
+Versions alone are compared, since an event of one version has one content; `muster audit` compares the contents of what
+serves. Both sides move meanwhile: whoever differs is looked at again until the side that was behind has come as far as
+the other had been at the first look.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from operator import itemgetter
+from typing import Final, NamedTuple, TypeAlias
+from uuid import UUID
+
+from chassis.postgres.database import Database
+from read_model.catalogue import SCHEMAS
+from read_model.generations import Generation
+
+#: Users of one range; both sides are a few megabytes then.
+RANGE_USERS: Final = 20_000
+#: An event takes milliseconds from commit to row; this long it is waited for.
+CONFIRM_SECONDS: Final = 10.0
+LOOK_SECONDS: Final = 0.2
+#: More differences than this are no events on their way.
+SUSPECTS: Final = 10_000
+#: Who differs is named up to so many of each kind.
+SAMPLES: Final = 3
+
+_COMMAND: Final = """
+SELECT id, version, false AS erased FROM users WHERE {where}
+UNION ALL SELECT id, version, true FROM erased_users WHERE {where}
+"""
+_RANGE: Final = "id > $1 AND ($2::uuid IS NULL OR id <= $2)"
+_THESE: Final = "id = ANY($1::uuid[])"
+_TABLES: Final = ("users", "erased_users")
+_END: Final = "SELECT id FROM {table} WHERE id > $1 ORDER BY id OFFSET $2 LIMIT 1"
+_WAITING: Final = "SELECT DISTINCT subject_id AS id FROM outbox WHERE subject_id = ANY($1::uuid[])"
+_PARKED: Final = """
+SELECT DISTINCT user_id AS id FROM parked_records
+WHERE projection = $2 AND generation = $3 AND user_id = ANY($1::uuid[])
+"""
+
+
+class Kind(StrEnum):
+    """How a generation differs from the command side."""
+
+    MISSING = "missing"
+    BEHIND = "behind"
+    AHEAD = "ahead"
+    UNKNOWN = "unknown to the command side"
+
+
+class Known(NamedTuple):
+    """What the command side knows of a user."""
+
+    version: int
+    erased: bool
+
+
+_version: Final = itemgetter("version")
+
+#: What both sides say.
+Sides: TypeAlias = "tuple[dict[UUID, Known], dict[UUID, int]]"
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What a comparison found."""
+
+    compared: int = 0
+    counts: Counter[Kind] = field(default_factory=Counter)
+    samples: dict[Kind, list[UUID]] = field(default_factory=dict)
+
+    def add(self, differing: Mapping[UUID, Kind]) -> None:
+        """Count these, and name some."""
+        for user_id, kind in differing.items():
+            self.counts[kind] += 1
+            named = self.samples.setdefault(kind, [])
+            if len(named) < SAMPLES:
+                named.append(user_id)
+
+    def __str__(self) -> str:
+        """The counts, with samples."""
+        return "; ".join(
+            f"{count:,} {kind}, such as {', '.join(map(str, self.samples[kind]))}"
+            for kind, count in sorted(self.counts.items())
+        )
+
+
+class Comparison:
+    """One generation beside the command side."""
+
+    def __init__(self, command: Database, query: Database, generation: Generation) -> None:
+        """Nothing is read yet."""
+        self._command = command
+        self._query = query
+        self._generation = generation
+        self._tables = [table.name for table in SCHEMAS[generation.projection].tables(generation.number).versions]
+        self._versions = " UNION ALL ".join(
+            f"SELECT id, version FROM {table} WHERE {{where}}"  # noqa: S608 - our names
+            for table in self._tables
+        )
+
+    async def run(self) -> Verdict:
+        """Compare every user.
+
+        Raises:
+            DatabaseUnavailableError, asyncpg.PostgresError: a database is away, or may not be read.
+        """
+        verdict = Verdict()
+        start: UUID | None = UUID(int=0)
+        while start is not None:
+            end = await self._end(start)
+            known, shown = await self._look(_RANGE, start, end)
+            verdict.compared += len(known)
+            verdict.add(await self._confirmed(known, shown))
+            start = end
+        return verdict
+
+    async def _end(self, start: UUID) -> UUID | None:
+        """Where the range that begins after `start` ends, None at the end of both sides."""
+        ends = []
+        for database, tables in ((self._command, _TABLES), (self._query, self._tables)):
+            async with database.connection() as connection:
+                ends += [await connection.fetchval(_END.format(table=table), start, RANGE_USERS) for table in tables]
+        return min(filter(None, ends), default=None)
+
+    async def _look(self, where: str, *arguments: object) -> Sides:
+        """What both sides say of these users, the command side first: what it knows then may be on its way."""
+        async with self._command.connection() as connection:
+            rows = await connection.fetch(_COMMAND.format(where=where), *arguments)
+        known = {row["id"]: Known(row["version"], row["erased"]) for row in sorted(rows, key=_version)}
+        async with self._query.connection() as connection:
+            rows = await connection.fetch(self._versions.format(where=where), *arguments)
+        return known, {row["id"]: row["version"] for row in sorted(rows, key=_version)}
+
+    async def _confirmed(self, known: dict[UUID, Known], shown: dict[UUID, int]) -> dict[UUID, Kind]:
+        """Who differs and stays different, for a reason that is not known."""
+        differing = compare(known, shown)
+        deadline = time.monotonic() + CONFIRM_SECONDS
+        while differing and len(differing) <= SUSPECTS:
+            for user_id in await self._explained(list(differing)):
+                del differing[user_id]
+            if not differing or time.monotonic() > deadline:
+                break
+            await asyncio.sleep(LOOK_SECONDS)
+            now = await self._look(_THESE, list(differing))
+            differing = {one: kind for one, kind in differing.items() if not came_by(one, (known, shown), now)}
+        return differing
+
+    async def _explained(self, ids: list[UUID]) -> list[UUID]:
+        """Those of whom events wait in the outbox, or are parked."""
+        async with self._command.connection() as connection:
+            waiting = {row["id"] for row in await connection.fetch(_WAITING, ids)}
+        owner = (self._generation.projection, self._generation.number)
+        async with self._query.connection() as connection:
+            parked = {row["id"] for row in await connection.fetch(_PARKED, ids, *owner)}
+        return [one for one in ids if one in waiting or one in parked]
+
+
+def compare(known: Mapping[UUID, Known], shown: Mapping[UUID, int]) -> dict[UUID, Kind]:
+    """How what is shown differs; who was erased, and is not there at all, does not."""
+    found = {}
+    for user_id, (version, erased) in known.items():
+        there = shown.get(user_id)
+        if there is None:
+            if not erased:
+                found[user_id] = Kind.MISSING
+        elif there != version:
+            found[user_id] = Kind.BEHIND if there < version else Kind.AHEAD
+    return found | dict.fromkeys(shown.keys() - known.keys(), Kind.UNKNOWN)
+
+
+def came_by(user_id: UUID, first: Sides, now: Sides) -> bool:
+    """Whether both sides have reached what the other one had at the first look, or agree."""
+    (known, shown), (known_now, shown_now) = first, now
+    nobody = Known(0, erased=False)
+    reached = shown_now.get(user_id, 0) >= known.get(user_id, nobody).version and known_now.get(
+        user_id, nobody
+    ).version >= shown.get(user_id, 0)
+    return reached or user_id not in compare(known_now, shown_now)

@@ -1,0 +1,146 @@
+"""Filling a topic again: a snapshot of each living user and the tombstones of the erased, through the outbox, by pages.
+
+Each page is one transaction, which also notes how far it is: whoever is killed goes on there. The next page waits until
+the one before the last is published, so that events of commands, which flow meanwhile, wait behind two pages at most.
+Whoever registers meanwhile is published by that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from chassis.lifecycle import wait_for_event
+from chassis.postgres.database import Connection, Database
+from chassis.postgres.errors import begun_again
+from command_api.republication import Operation, append_present
+
+#: Users of one page: their rows are locked for some tens of milliseconds, in which a command on one of them waits.
+PAGE_USERS: Final = 500
+#: How often is looked whether a page is published; a relay takes milliseconds for it.
+LOOK_SECONDS: Final = 0.05
+
+# The relay that leads publishes to the topic that was led last. The lock keeps two refills from doing one page both.
+_PLACE: Final = "SELECT name, refilled_to FROM published_topics ORDER BY led_at DESC LIMIT 1 FOR UPDATE"
+_BEGIN: Final = """
+UPDATE published_topics SET refilling = $2, refilled_to = CASE WHEN refilling = $2 THEN refilled_to END WHERE name = $1
+RETURNING refilled_to
+"""
+_NOTE: Final = "UPDATE published_topics SET refilled_to = $2 WHERE name = $1"
+_END: Final = "UPDATE published_topics SET refilling = NULL, refilled_to = NULL WHERE name = $1"
+_NEXT: Final = """
+SELECT id FROM (
+    (SELECT id FROM users WHERE id > $1 ORDER BY id LIMIT $2)
+    UNION ALL (SELECT id FROM erased_users WHERE id > $1 AND erased_at > $3 ORDER BY id LIMIT $2)
+) AS known ORDER BY id LIMIT $2
+"""
+_WAITING: Final = "SELECT count(*) FROM outbox WHERE id = ANY($1::bigint[])"
+
+
+class CannotRefillError(Exception):
+    """The topic is not the one that is published to; the message says what to do."""
+
+
+@dataclass(slots=True)
+class Refilled:
+    """How far a refill is."""
+
+    #: Snapshots and tombstones that it appended, and how many of these are not published yet.
+    appended: int = 0
+    waiting: int = 0
+    #: Since when nothing was published, by the monotonic clock; None: nothing waits.
+    stalled_since: float | None = None
+
+
+class Refill:
+    """One refill of one topic; `run` it once."""
+
+    def __init__(
+        self, database: Database, topic: str, topic_id: UUID, *, erased_since: datetime, operation: Operation
+    ) -> None:
+        """The topic is known by its id, too: one that was deleted and made again is filled from the beginning.
+
+        Tombstones are published of those who were erased after `erased_since`.
+        """
+        self.progress = Refilled()
+        self._database = database
+        self._topic = topic
+        self._topic_id = topic_id
+        self._erased_since = erased_since
+        self._operation = operation
+
+    async def run(self, stopping: asyncio.Event, report: Callable[[Refilled], None]) -> bool:
+        """Append everybody and wait until all are published; False when told to stop before.
+
+        Raises:
+            CannotRefillError: the relay publishes to another topic.
+            DatabaseUnavailableError, asyncpg.PostgresError: the database is away; the next call goes on there.
+        """
+        before = await self._begin()
+        while page := await self._append_page():
+            self.progress.appended += len(page)
+            if not await self._published(before, stopping, report):
+                return False
+            before = page
+        if not await self._published(before, stopping, report):
+            return False
+        await self._end()
+        return True
+
+    @begun_again
+    async def _begin(self) -> Collection[int]:
+        """What waits in the outbox of a refill that was killed."""
+        async with self._database.connection() as connection, connection.transaction():
+            await self._place(connection)
+            if await connection.fetchval(_BEGIN, self._topic, self._topic_id) is None:
+                return ()
+            return [row["id"] for row in await connection.fetch("SELECT id FROM outbox")]
+
+    @begun_again
+    async def _append_page(self) -> Collection[int]:
+        """The outbox ids of the next page; empty after the last."""
+        async with self._database.connection() as connection, connection.transaction():
+            start = await self._place(connection) or UUID(int=0)
+            rows = await connection.fetch(_NEXT, start, PAGE_USERS, self._erased_since)
+            if not rows:
+                return ()
+            ids = [row["id"] for row in rows]
+            appended = await append_present(connection, ids, self._operation)
+            await connection.execute(_NOTE, self._topic, ids[-1])
+        return appended.values()
+
+    @begun_again
+    async def _end(self) -> None:
+        async with self._database.connection() as connection:
+            await connection.execute(_END, self._topic)
+
+    async def _place(self, connection: Connection) -> UUID | None:
+        """Up to whom everybody is appended."""
+        place = await connection.fetchrow(_PLACE)
+        if place is None or place["name"] != self._topic:
+            led = "no relay has led yet" if place is None else f"the relay publishes to {place['name']}"
+            raise CannotRefillError(f"{led}: start the relay with EVENTS_TOPIC={self._topic}, then refill")
+        refilled_to: UUID | None = place["refilled_to"]
+        return refilled_to
+
+    async def _published(
+        self, page: Collection[int], stopping: asyncio.Event, report: Callable[[Refilled], None]
+    ) -> bool:
+        """Wait until the rows of a page have left the outbox; False when told to stop before."""
+        progress, ids = self.progress, list(page)
+        while True:
+            async with self._database.connection() as connection:
+                waiting = await connection.fetchval(_WAITING, ids)
+            if waiting != progress.waiting or not waiting:
+                progress.stalled_since = time.monotonic() if waiting else None
+            progress.waiting = waiting
+            report(progress)
+            if not waiting:
+                return True
+            if await wait_for_event(stopping, LOOK_SECONDS):
+                return False
