@@ -39,7 +39,10 @@ SELECT id FROM (
     UNION ALL (SELECT id FROM erased_users WHERE id > $1 AND erased_at > $3 ORDER BY id LIMIT $2)
 ) AS known ORDER BY id LIMIT $2
 """
-_WAITING: Final = "SELECT count(*) FROM outbox WHERE id = ANY($1::bigint[])"
+# Of whom a row is set aside nothing is published until somebody decides, and then all of it.
+_WAITING: Final = """
+SELECT count(*) FROM outbox WHERE id = ANY($1::bigint[]) AND subject_id NOT IN (SELECT subject_id FROM outbox_set_aside)
+"""
 
 
 class CannotRefillError(Exception):

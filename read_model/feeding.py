@@ -71,6 +71,6 @@ def why_unfed(partitions: Sequence[int]) -> str:
 def why_gone(topic: str) -> str:
     """What to do where there is no such topic."""
     return (
-        f"there is no topic {topic}: `muster topics` makes a new one, and docs/how-to/refill-a-lost-topic.md says how it"
-        " is filled"
+        f"there is no topic {topic}: `muster topics` makes a new one, `muster events refill` fills it"
+        " (docs/how-to/refill-a-lost-topic.md)"
     )

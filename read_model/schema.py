@@ -22,6 +22,8 @@ class GenerationTables:
     metadata: MetaData
     #: The tables (columns `id` and `version`) to look up a user's version in; each user is in exactly one.
     versions: tuple[Table, ...]
+    #: For each of these, the SQL condition of a row of which nothing but id and version is left.
+    gone: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,7 +39,7 @@ def signups_tables(generation: int) -> SignupsTables:
         Column("day", Date, comment="null once the person was erased"),
         Column("status", Text, comment="null once the person was erased"),
     )
-    return SignupsTables(metadata, (users,), days, users)
+    return SignupsTables(metadata, (users,), ("day IS NULL",), days, users)
 
 
 SCHEMA: Final = ProjectionSchema(name="signups", shape=1, channel="muster_signups_moved", tables=signups_tables)

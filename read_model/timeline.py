@@ -58,7 +58,7 @@ def timeline_tables(generation: int) -> TimelineTables:
         Column("version", BigInteger, nullable=False, comment="the newest version that has been applied"),
         Column("erased_version", BigInteger, comment="set once the person was erased; equal to version while they are"),
     )
-    return TimelineTables(metadata, (users,), entries, users)
+    return TimelineTables(metadata, (users,), ("erased_version IS NOT DISTINCT FROM version",), entries, users)
 
 
 SCHEMA: Final = ProjectionSchema(name="timeline", shape=2, channel="muster_timeline_moved", tables=timeline_tables)

@@ -47,7 +47,7 @@ def users_tables(generation: int) -> UsersTables:
         Column("id", Uuid, primary_key=True),
         Column("version", BigInteger, nullable=False),
     )
-    return UsersTables(metadata, (users, erased), users, erased)
+    return UsersTables(metadata, (users, erased), ("false", "true"), users, erased)
 
 
 def _indexes(table: str, column: str) -> tuple[Index, Index]:

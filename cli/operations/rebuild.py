@@ -262,8 +262,8 @@ def _outcome(name: str, bar: _ProgressBar) -> str:
     match bar.stage:
         case Stage.DONE if bar.leaves_refused:
             return (
-                f"{name}: generation {bar.generation} serves. The one before is refused, and fed no more: from ten seconds"
-                f" after the switch on, `muster rebuild retire {name}` drops it."
+                f"{name}: generation {bar.generation} serves. The one before is refused, and fed no more:"
+                f" `muster rebuild retire {name}` drops it, ten seconds from now."
             )
         case Stage.DONE:
             return (

@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from operator import itemgetter
 from typing import Final, NamedTuple, TypeAlias
 from uuid import UUID
+
+import asyncpg
 
 from chassis.postgres.database import Database
 from read_model.catalogue import SCHEMAS
@@ -39,7 +41,10 @@ _RANGE: Final = "id > $1 AND ($2::uuid IS NULL OR id <= $2)"
 _THESE: Final = "id = ANY($1::uuid[])"
 _TABLES: Final = ("users", "erased_users")
 _END: Final = "SELECT id FROM {table} WHERE id > $1 ORDER BY id OFFSET $2 LIMIT 1"
-_WAITING: Final = "SELECT DISTINCT subject_id AS id FROM outbox WHERE subject_id = ANY($1::uuid[])"
+_WAITING: Final = """
+SELECT subject_id AS id FROM outbox WHERE subject_id = ANY($1::uuid[])
+UNION SELECT subject_id FROM outbox_set_aside WHERE subject_id = ANY($1::uuid[])
+"""
 _PARKED: Final = """
 SELECT DISTINCT user_id AS id FROM parked_records
 WHERE projection = $2 AND generation = $3 AND user_id = ANY($1::uuid[])
@@ -56,7 +61,7 @@ class Kind(StrEnum):
 
 
 class Known(NamedTuple):
-    """What the command side knows of a user."""
+    """What a side knows of a user."""
 
     version: int
     erased: bool
@@ -65,7 +70,7 @@ class Known(NamedTuple):
 _version: Final = itemgetter("version")
 
 #: What both sides say.
-Sides: TypeAlias = "tuple[dict[UUID, Known], dict[UUID, int]]"
+Sides: TypeAlias = "tuple[dict[UUID, Known], dict[UUID, Known]]"
 
 
 @dataclass(slots=True)
@@ -100,10 +105,11 @@ class Comparison:
         self._command = command
         self._query = query
         self._generation = generation
-        self._tables = [table.name for table in SCHEMAS[generation.projection].tables(generation.number).versions]
+        tables = SCHEMAS[generation.projection].tables(generation.number)
+        self._tables = [table.name for table in tables.versions]
         self._versions = " UNION ALL ".join(
-            f"SELECT id, version FROM {table} WHERE {{where}}"  # noqa: S608 - our names
-            for table in self._tables
+            f"SELECT id, version, {gone} AS erased FROM {table} WHERE {{where}}"  # noqa: S608 - our names
+            for table, gone in zip(self._tables, tables.gone, strict=True)
         )
 
     async def run(self) -> Verdict:
@@ -134,12 +140,12 @@ class Comparison:
         """What both sides say of these users, the command side first: what it knows then may be on its way."""
         async with self._command.connection() as connection:
             rows = await connection.fetch(_COMMAND.format(where=where), *arguments)
-        known = {row["id"]: Known(row["version"], row["erased"]) for row in sorted(rows, key=_version)}
+        known = _by_id(rows)
         async with self._query.connection() as connection:
             rows = await connection.fetch(self._versions.format(where=where), *arguments)
-        return known, {row["id"]: row["version"] for row in sorted(rows, key=_version)}
+        return known, _by_id(rows)
 
-    async def _confirmed(self, known: dict[UUID, Known], shown: dict[UUID, int]) -> dict[UUID, Kind]:
+    async def _confirmed(self, known: dict[UUID, Known], shown: dict[UUID, Known]) -> dict[UUID, Kind]:
         """Who differs and stays different, for a reason that is not known."""
         differing = compare(known, shown)
         deadline = time.monotonic() + CONFIRM_SECONDS
@@ -163,24 +169,31 @@ class Comparison:
         return [one for one in ids if one in waiting or one in parked]
 
 
-def compare(known: Mapping[UUID, Known], shown: Mapping[UUID, int]) -> dict[UUID, Kind]:
-    """How what is shown differs; who was erased, and is not there at all, does not."""
+def compare(known: Mapping[UUID, Known], shown: Mapping[UUID, Known]) -> dict[UUID, Kind]:
+    """How what is shown differs. Of whom nobody is shown, and nobody should be, does not: ids stay here or there."""
     found = {}
-    for user_id, (version, erased) in known.items():
-        there = shown.get(user_id)
-        if there is None:
-            if not erased:
-                found[user_id] = Kind.MISSING
-        elif there != version:
-            found[user_id] = Kind.BEHIND if there < version else Kind.AHEAD
-    return found | dict.fromkeys(shown.keys() - known.keys(), Kind.UNKNOWN)
+    for user_id in known.keys() | shown.keys():
+        ours, theirs = known.get(user_id), shown.get(user_id)
+        if (ours is None or ours.erased) and (theirs is None or theirs.erased):
+            continue
+        if ours is None:
+            found[user_id] = Kind.UNKNOWN
+        elif theirs is None:
+            found[user_id] = Kind.MISSING
+        elif ours != theirs:
+            found[user_id] = Kind.BEHIND if theirs.version < ours.version else Kind.AHEAD
+    return found
+
+
+def _by_id(rows: Iterable[asyncpg.Record]) -> dict[UUID, Known]:
+    """Where an id is both a user's and an erased person's, the newer version counts."""
+    return {row["id"]: Known(row["version"], row["erased"]) for row in sorted(rows, key=_version)}
 
 
 def came_by(user_id: UUID, first: Sides, now: Sides) -> bool:
     """Whether both sides have reached what the other one had at the first look, or agree."""
-    (known, shown), (known_now, shown_now) = first, now
-    nobody = Known(0, erased=False)
-    reached = shown_now.get(user_id, 0) >= known.get(user_id, nobody).version and known_now.get(
-        user_id, nobody
-    ).version >= shown.get(user_id, 0)
-    return reached or user_id not in compare(known_now, shown_now)
+    (ours, theirs), (ours_now, theirs_now) = (
+        [side.get(user_id, Known(0, erased=False)).version for side in sides] for sides in (first, now)
+    )
+    reached = ours != theirs and theirs_now >= ours and ours_now >= theirs
+    return reached or user_id not in compare(*now)

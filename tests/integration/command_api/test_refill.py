@@ -130,6 +130,24 @@ async def test_one_that_was_stopped_goes_on_there_and_waits_for_what_it_had_appe
     assert [user for user, _, _ in relay.published] == [person["id"] for person in (*people[:8], people[9])]
 
 
+async def test_it_does_not_wait_for_users_of_whom_a_row_is_set_aside(
+    operator: Database, database: Connection, people: list[dict[str, Any]]
+) -> None:
+    held = people[0]["id"]
+    await database.execute(
+        "INSERT INTO outbox_set_aside (id, event_id, subject_id, headers, damage, appended_at)"
+        " VALUES (1, gen_random_uuid(), $1, '', 'no headers', now())",
+        UUID(held),
+    )
+    work = asyncio.create_task(refill(operator).run(asyncio.Event(), lambda _: None))
+    async with asyncio.timeout(30):
+        while not work.done():
+            await database.execute("DELETE FROM outbox WHERE subject_id <> $1", UUID(held))
+            await asyncio.sleep(0.005)
+    assert await work
+    assert await database.fetchval("SELECT count(*) FROM outbox") == 1
+
+
 async def test_another_topic_of_that_name_is_filled_from_the_beginning(
     operator: Database, database: Connection, people: list[dict[str, Any]]
 ) -> None:

@@ -129,7 +129,7 @@ def teams_tables(generation: int) -> TeamsTables:
         Column("members", Integer),
         Column("document", LargeBinary),
     )
-    return TeamsTables(metadata, (table,), table)
+    return TeamsTables(metadata, (table,), ("false",), table)
 
 
 SCHEMA: Final = ProjectionSchema(name=NAME, shape=1, channel="muster_teams_moved", tables=teams_tables)

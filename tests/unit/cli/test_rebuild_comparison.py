@@ -1,31 +1,39 @@
 """A generation beside the command side: what differs, and what was only on its way."""
 
-from typing import TypeVar
 from uuid import UUID
 
 import pytest
 
 from cli.operations.rebuild_comparison import Kind, Known, Verdict, came_by, compare
 
-T = TypeVar("T")
 ANN, BOB = UUID(int=1), UUID(int=2)
-LIVING, ERASED = Known(3, erased=False), Known(3, erased=True)
+
+
+def living(version: int) -> Known:
+    return Known(version, erased=False)
+
+
+def erased(version: int) -> Known:
+    return Known(version, erased=True)
 
 
 @pytest.mark.parametrize(
     ("known", "shown", "kind"),
     [
-        (LIVING, 3, None),
-        (LIVING, None, Kind.MISSING),
-        (LIVING, 2, Kind.BEHIND),
-        (LIVING, 4, Kind.AHEAD),
-        (None, 1, Kind.UNKNOWN),
-        (ERASED, 3, None),
-        (ERASED, None, None),
-        (ERASED, 2, Kind.BEHIND),
+        (living(3), living(3), None),
+        (living(3), None, Kind.MISSING),
+        (living(3), living(2), Kind.BEHIND),
+        (living(3), living(4), Kind.AHEAD),
+        (living(3), erased(4), Kind.AHEAD),
+        (living(3), erased(3), Kind.AHEAD),
+        (None, living(1), Kind.UNKNOWN),
+        (erased(3), living(2), Kind.BEHIND),
+        (erased(3), None, None),
+        (erased(3), erased(4), None),
+        (None, erased(2), None),
     ],
 )
-def test_each_way_to_differ_is_told_apart(known: Known | None, shown: int | None, kind: Kind | None) -> None:
+def test_each_way_to_differ_is_told_apart(known: Known | None, shown: Known | None, kind: Kind | None) -> None:
     assert compare(of(known), of(shown)).get(ANN) == kind
 
 
@@ -33,19 +41,20 @@ def test_each_way_to_differ_is_told_apart(known: Known | None, shown: int | None
     ("first", "now", "came"),
     [
         # An event that was on its way, though the command side is further again.
-        ((LIVING, 2), (Known(5, erased=False), 3), True),
-        ((LIVING, None), (Known(4, erased=False), 3), True),
-        ((LIVING, 2), (Known(4, erased=False), 2), False),
+        ((living(3), living(2)), (living(5), living(3)), True),
+        ((living(3), None), (living(4), living(3)), True),
+        ((living(3), living(2)), (living(4), living(2)), False),
         # Committed between the two looks.
-        ((None, 1), (Known(1, erased=False), 1), True),
-        ((LIVING, 4), (Known(4, erased=False), 5), True),
-        ((LIVING, 4), (LIVING, 4), False),
+        ((None, living(1)), (living(1), living(1)), True),
+        ((living(3), living(4)), (living(4), living(5)), True),
+        ((living(3), living(4)), (living(3), living(4)), False),
+        ((living(3), erased(3)), (living(3), erased(3)), False),
         # Erased before it was ever shown.
-        ((LIVING, None), (Known(4, erased=True), None), True),
+        ((living(3), None), (erased(4), None), True),
     ],
 )
 def test_what_was_on_its_way_is_no_difference(
-    first: tuple[Known | None, int | None], now: tuple[Known | None, int | None], *, came: bool
+    first: tuple[Known | None, Known | None], now: tuple[Known | None, Known | None], *, came: bool
 ) -> None:
     assert came_by(ANN, (of(first[0]), of(first[1])), (of(now[0]), of(now[1]))) is came
 
@@ -58,5 +67,5 @@ def test_a_verdict_counts_and_names_some() -> None:
     assert str(verdict) == f"1 ahead, such as {BOB}; 1 missing, such as {ANN}"
 
 
-def of(value: T | None) -> dict[UUID, T]:
+def of(value: Known | None) -> dict[UUID, Known]:
     return {} if value is None else {ANN: value}
