@@ -92,8 +92,11 @@ async def append(connection: Connection, messages: Sequence[OutboxMessage]) -> d
     Returns:
         The outbox ids, by user.
     """
-    columns = list(map(list, zip(*messages, strict=True))) if messages else [[]] * len(OutboxMessage._fields)
-    return {row["subject_id"]: row["id"] for row in await connection.fetch(_APPEND, *columns)}
+    event_ids = [message.event_id for message in messages]
+    subject_ids = [message.subject_id for message in messages]
+    values, headers = [message.value for message in messages], [message.headers for message in messages]
+    rows = await connection.fetch(_APPEND, event_ids, subject_ids, values, headers)
+    return {row["subject_id"]: row["id"] for row in rows}
 
 
 async def append_present(connection: Connection, user_ids: Iterable[UUID], operation: Operation) -> dict[UUID, int]:
