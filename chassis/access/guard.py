@@ -114,6 +114,12 @@ def access_of(scope: Scope) -> Access:
     return access
 
 
+def identity_of(scope: Scope) -> str:
+    """Who sent a request, as one text: the caller, or the address where access is switched off."""
+    caller = access_of(scope).caller
+    return caller.identity if caller else _address(scope)
+
+
 def _let_in(rule: Rule, caller: Caller) -> Access:
     if not caller.scopes.isdisjoint(rule.scopes):
         return Access(caller)

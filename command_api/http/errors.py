@@ -12,7 +12,7 @@ from chassis.http.problems import UNAVAILABLE, VALIDATION, FieldError, Problem, 
 from chassis.postgres.database import DatabaseUnavailableError, RolledBackError
 from command_api.idempotency.records import KeyTakenError
 from command_api.idempotency.replay import KeyInUseError, KeyReusedError, KeySubjectErasedError
-from command_api.imports.handlers import ImportsBusyError
+from command_api.imports.places import ImportsBusyError
 from command_api.passwords.hashing import HashingBusyError
 from command_api.problems import (
     CONFLICT,

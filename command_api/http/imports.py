@@ -11,6 +11,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 from starlette.responses import StreamingResponse
 
+from chassis.access.guard import identity_of
 from chassis.http.api import StrictRoute, read_body
 from chassis.http.negotiation import require_media_type
 from chassis.http.problems import (
@@ -45,7 +46,7 @@ from command_api.users.context import CommandContext
 
 IMPORT_PATH: Final = "/users/import"
 NDJSON: Final = "application/x-ndjson"
-#: The largest body takes as long over a line of 1 Mbit/s; a slower one would keep other imports waiting.
+#: The largest body takes as long over a line of 1 Mbit/s; a slower one would keep others out.
 BODY_SECONDS: Final = 150.0
 #: Lines of the answer that are written before other requests get their turn.
 WRITTEN_LINES: Final = 100
@@ -131,14 +132,15 @@ async def import_users(request: Request, context: Context, imports: Imports) -> 
 
 
 async def _results(imports: ImportHandlers, request: Request, context: CommandContext) -> AsyncIterator[bytes]:
-    # The body is read only once there is a place for the import: bodies that wait would be memory without a limit.
-    async with imports.slot():
+    # A body that is on its way takes no place among the imports that run: it may stand still.
+    with imports.places.for_body(identity_of(request.scope)):
         body = await _body(request)
-        async with aclosing(imports.run(body, context.cause)) as parts:
-            async for part in parts:
-                for piece in encode(part):
-                    yield piece
-                    await asyncio.sleep(0)  # a thousand refusals take a tenth of a second to write
+        with imports.places.for_run():
+            async with aclosing(imports.run(body, context.cause)) as parts:
+                async for part in parts:
+                    for piece in encode(part):
+                        yield piece
+                        await asyncio.sleep(0)  # a thousand refusals take a tenth of a second to write
 
 
 async def _body(request: Request) -> bytes:

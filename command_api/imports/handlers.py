@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -14,6 +14,7 @@ from uuid import UUID
 import structlog
 
 from command_api.imports.lines import ImportLine, LineError, ReadLine, read_lines
+from command_api.imports.places import Places
 from command_api.imports.store import ImportBatch, ImportOutcome, ImportStore, NewUser, RowMaker
 from command_api.passwords.hashing import Passwords
 from command_api.users.context import Cause
@@ -33,12 +34,6 @@ BATCH_PASSWORDS: Final = 500
 SLICE_LINES: Final = 25
 #: Or so many bytes of them, if they are long: a line of 64 KiB takes up to 15 milliseconds.
 SLICE_BYTES: Final = 32 * 1024
-#: Imports at once in one process: each holds its whole body, and more of them would only share the same cores.
-IMPORTS_AT_ONCE: Final = 2
-
-
-class ImportsBusyError(Exception):
-    """As many imports run in this process as it takes; the message is for the client."""
 
 
 class LineResult(NamedTuple):
@@ -71,23 +66,7 @@ class ImportHandlers:
     notifier: Notifier
     clock: Callable[[], datetime]
     new_id: Callable[[], UUID]
-    running: set[object] = field(default_factory=set)
-
-    @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
-        """Hold one of the IMPORTS_AT_ONCE places.
-
-        Raises:
-            ImportsBusyError: all are taken.
-        """
-        if len(self.running) >= IMPORTS_AT_ONCE:
-            raise ImportsBusyError(f"{IMPORTS_AT_ONCE} imports run in this process; send yours when one has ended")
-        place = object()
-        self.running.add(place)
-        try:
-            yield
-        finally:
-            self.running.discard(place)
+    places: Places = field(default_factory=Places)
 
     async def run(self, body: bytes, cause: Cause) -> AsyncGenerator[list[LineResult] | ImportSummary]:
         """Import the lines of a body: gives the results of each batch once it is committed, and the summary last.

@@ -5,6 +5,7 @@ import gzip
 import json
 from codecs import BOM_UTF8
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 from unittest.mock import ANY
@@ -20,6 +21,7 @@ from chassis.identifiers import new_id
 from command_api.http import imports as routes
 from command_api.imports.handlers import ImportHandlers, ImportSummary, LineResult
 from command_api.imports.lines import IMPORT_BYTES
+from command_api.imports.places import BODIES_AT_ONCE, BODIES_OF_A_CALLER, ImportsBusyError, Places
 from command_api.users.context import Cause
 from events.user_events import USER_EVENTS
 from tests.envelopes import envelope_of
@@ -465,8 +467,8 @@ async def test_other_media_types_are_refused(api: httpx.AsyncClient) -> None:
 
 
 async def test_a_third_import_at_once_is_told_to_come_back(api: httpx.AsyncClient, app: FastAPI) -> None:
-    imports = app.state.resources.imports
-    async with imports.slot(), imports.slot():
+    places = app.state.resources.imports.places
+    with places.for_run(), places.for_run():
         answer = await api.post("/users/import", content=body_of([line("ann")]), headers=HEADERS)
 
     problem(answer, 503, "busy")
@@ -480,11 +482,52 @@ async def test_an_import_that_is_refused_has_not_been_read(api: httpx.AsyncClien
         read.append(1)
         yield body_of([line("ann")])
 
-    imports = app.state.resources.imports
-    async with imports.slot(), imports.slot():
+    places = app.state.resources.imports.places
+    with places.for_run(), places.for_run():
         problem(await api.post("/users/import", content=body(), headers=HEADERS), 503, "busy")
 
     assert not read
+
+
+async def test_bodies_that_stand_still_keep_no_other_import_out(api: httpx.AsyncClient, app: FastAPI) -> None:
+    has_begun = asyncio.Queue[int]()
+
+    async def stands_still() -> AsyncIterator[bytes]:
+        yield b"{}\n"
+        has_begun.put_nowait(1)
+        await asyncio.Event().wait()
+
+    halves = [asyncio.create_task(api.post("/users/import", content=stands_still(), headers=HEADERS)) for _ in "ab"]
+    for _ in halves:
+        await has_begun.get()
+    places = app.state.resources.imports.places
+    [caller] = places.bodies
+    whole = await send(api, line("ann"))
+    with places.for_body(caller):
+        one_more = await api.post("/users/import", content=body_of([line("ben")]), headers=HEADERS)
+    for half in halves:
+        half.cancel()
+    await asyncio.gather(*halves, return_exceptions=True)
+
+    assert [result["status"] for result in whole[:-1]] == ["created"]
+    problem(one_more, 503, "busy")
+    assert not places.bodies
+
+
+def test_no_caller_has_all_bodies_and_all_together_have_a_limit() -> None:
+    places = Places()
+    with ExitStack() as held:
+        for caller in ("a", "b"):
+            for _ in range(BODIES_OF_A_CALLER):
+                held.enter_context(places.for_body(caller))
+            with pytest.raises(ImportsBusyError), places.for_body(caller):
+                pass
+        for number in range(BODIES_AT_ONCE - 2 * BODIES_OF_A_CALLER):
+            held.enter_context(places.for_body(f"other {number}"))
+        with pytest.raises(ImportsBusyError), places.for_body("late"):
+            pass
+
+    assert not places.bodies
 
 
 async def test_a_body_that_does_not_come_gives_its_place_away(
@@ -499,7 +542,7 @@ async def test_a_body_that_does_not_come_gives_its_place_away(
     refused = problem(await api.post("/users/import", content=body(), headers=HEADERS), 400, "malformed-request")
 
     assert "within 0.1 s" in refused["detail"]
-    assert not app.state.resources.imports.running
+    assert not app.state.resources.imports.places.bodies
 
 
 @pytest.mark.parametrize("event", ["import.complete"])
