@@ -277,7 +277,22 @@ class Logging(Settings):
     )
 
 
-class Http(Logging):
+class Transport(Settings):
+    """What one client may take of a process, on every port that it listens on."""
+
+    #: For a head, from its first byte, and for that byte.
+    http_head_seconds: int = Field(10, ge=1, le=3600, validation_alias="HTTP_HEAD_SECONDS", examples=[10])
+    #: The least rate, over any 20 s, of bodies and of readers of answers.
+    http_body_bytes_per_second: int = Field(
+        100, ge=1, le=1024 * 1024, validation_alias="HTTP_BODY_BYTES_PER_SECOND", examples=[100]
+    )
+    #: Proxies keep theirs for 60 s by default; who closes first must be they, or a request meets a closed connection.
+    http_keep_alive_seconds: int = Field(75, ge=1, le=3600, validation_alias="HTTP_KEEP_ALIVE_SECONDS", examples=[75])
+    #: Of one listener; fewer where the file limit leaves fewer. An idle one takes some 10 KiB.
+    http_connections: int = Field(4096, ge=1, le=1_000_000, validation_alias="HTTP_CONNECTIONS", examples=[4096])
+
+
+class Http(Logging, Transport):
     """What both APIs share."""
 
     cors_allow_origins: str = Field(

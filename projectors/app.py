@@ -71,6 +71,7 @@ async def serve(settings: ProjectorSettings, stopping: asyncio.Event, projection
             ready={"database": database.check, "projections": fleet.check_ready},
             live={"projections": fleet.check_live},
         )
-        async with serve_health(health, host=settings.projectors_http_host, port=settings.projectors_http_port):
+        host, port = settings.projectors_http_host, settings.projectors_http_port
+        async with serve_health(health, host=host, port=port, transport=settings):
             log.info("projectors.serving", port=settings.projectors_http_port)
             return await fleet.run(stopping)

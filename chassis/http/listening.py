@@ -10,6 +10,7 @@ import contextlib
 import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from typing import Any, Final
 
 import uvicorn
@@ -20,10 +21,15 @@ from chassis.access.hosts import Hosts
 from chassis.http.health import Answers, inner_routes
 from chassis.http.loopback import is_loopback
 from chassis.http.middleware import LastResort
-from chassis.http.protocol import HttpProtocol
+from chassis.http.transport.connection import HttpConnection
+from chassis.http.transport.connections import Connections
+from chassis.http.transport.limits import Limits
+from chassis.settings import Transport
 
 #: No browser guesses a media type, and no address of ours, which may name a person, reaches another site.
 HEADERS: Final = [("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referrer")]
+#: Its answers take `CHECK_SECONDS`; a reader that does not read must not hold a process that is told to stop.
+_INNER_GRACE_SECONDS: Final = 3
 
 
 #: Connections that may wait to be accepted while whoever serves is busy, or is starting.
@@ -49,11 +55,11 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def server_config(app: Any, **options: Any) -> uvicorn.Config:
-    """How uvicorn serves anything of ours; `options` are its own."""
+def server_config(app: Any, transport: Transport, **options: Any) -> uvicorn.Config:
+    """How uvicorn serves anything of ours; `options` are its own. Raises this process's soft limit of open files."""
     return uvicorn.Config(
         app,
-        http=HttpProtocol,
+        http=partial(HttpConnection, connections=Connections(Limits.of(transport))),  # type: ignore[arg-type] # called
         ws="none",
         log_config=None,
         access_log=False,
@@ -74,9 +80,9 @@ class _EmbeddedServer(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def serving_inside(asked: Answers, listening: socket.socket) -> AsyncIterator[None]:
+async def serving_inside(asked: Answers, listening: socket.socket, transport: Transport) -> AsyncIterator[None]:
     """Serve health and metrics on a socket, beside whatever else the loop does, until the block ends."""
-    server = _inner_server(asked, listening)
+    server = _inner_server(asked, listening, transport)
     task = asyncio.create_task(server.serve(sockets=[listening]))
     try:
         yield
@@ -87,9 +93,9 @@ async def serving_inside(asked: Answers, listening: socket.socket) -> AsyncItera
 
 
 @contextlib.contextmanager
-def serving_inside_from_a_thread(asked: Answers, listening: socket.socket) -> Iterator[None]:
+def serving_inside_from_a_thread(asked: Answers, listening: socket.socket, transport: Transport) -> Iterator[None]:
     """The same in a process that has no loop."""
-    server = _inner_server(asked, listening)
+    server = _inner_server(asked, listening, transport)
     thread = threading.Thread(target=server.run, args=([listening],), name="inner port", daemon=True)
     thread.start()
     try:
@@ -101,19 +107,21 @@ def serving_inside_from_a_thread(asked: Answers, listening: socket.socket) -> It
 
 
 @contextlib.asynccontextmanager
-async def serve_health(asked: Answers, *, host: str, port: int) -> AsyncIterator[None]:
+async def serve_health(asked: Answers, *, host: str, port: int, transport: Transport) -> AsyncIterator[None]:
     """Serve health and metrics beside a loop that is no web application (relay, projectors), until the block ends.
 
     Raises:
         OSError: the address is taken or not ours.
     """
-    async with serving_inside(asked, await asyncio.to_thread(listen, host, port)):
+    async with serving_inside(asked, await asyncio.to_thread(listen, host, port), transport):
         yield
 
 
-def _inner_server(asked: Answers, listening: socket.socket) -> uvicorn.Server:
+def _inner_server(asked: Answers, listening: socket.socket, transport: Transport) -> uvicorn.Server:
     app: ASGIApp = Starlette(routes=inner_routes(asked))
     if is_loopback(listening.getsockname()[0]):
         # Nobody reaches it but this machine, and on this machine a browser, from pages of anybody's (DNS rebinding).
         app = LastResort(Hosts(app, loopback_only=True), headers=lambda _: {})
-    return _EmbeddedServer(server_config(app, lifespan="off"))
+    return _EmbeddedServer(
+        server_config(app, transport, lifespan="off", timeout_graceful_shutdown=_INNER_GRACE_SECONDS)
+    )

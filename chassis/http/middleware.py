@@ -99,11 +99,10 @@ class LastResort:
         try:
             await self.app(scope, receive, noting)
         except Exception as error:
-            problem = _as_problem(error, scope)
             # The answer has begun and its status is out: only a closed connection can tell the client.
             if begun:
                 raise
-            explained = problem_response(problem, instance=scope["path"])
+            explained = problem_response(_as_problem(error, scope), instance=scope["path"])
             explained.headers.update(self.headers(scope))
             await explained(scope, receive, send)
 

@@ -113,12 +113,26 @@ NOT_ACCEPTABLE = ProblemType(
     "The Accept header excludes application/json, which is what this resource is.",
     "Accept application/json, or leave the header out.",
 )
+REQUEST_TIMEOUT = ProblemType(
+    "request-timeout",
+    408,
+    "The request did not come in time",
+    "Its head or its body came more slowly than this service waits for; nothing was done.",
+    "Send the whole request again, without pauses; detail names the limit.",
+)
 PAYLOAD_TOO_LARGE = ProblemType(
     "payload-too-large",
     413,
     "The body is too large",
     "The request body is larger than this route takes.",
     "Send less at once; detail names the limit in bytes.",
+)
+TARGET_TOO_LONG = ProblemType(
+    "target-too-long",
+    414,
+    "The address is too long",
+    "Path and query together have more bytes than this service reads.",
+    "Send a shorter query; detail names the limit in bytes.",
 )
 UNSUPPORTED_MEDIA_TYPE = ProblemType(
     "unsupported-media-type",
@@ -135,12 +149,26 @@ VALIDATION = ProblemType(
     "The request can be read, but not every value in it is allowed; errors names each and its limit.",
     "Correct what errors lists and send the request again; nothing was changed.",
 )
+HEAD_TOO_LARGE = ProblemType(
+    "head-too-large",
+    431,
+    "The request's head is too large",
+    "Its header fields are more, or have more bytes, than this service reads.",
+    "Send fewer or shorter headers; detail names the limits.",
+)
 INTERNAL = ProblemType(
     "internal-error",
     500,
     "Something went wrong on our side",
     "The service met an error that it does not know how to explain to you.",
     "Try again; if it stays, report request_id to the operator, who finds the cause in the logs with it.",
+)
+NOT_IMPLEMENTED = ProblemType(
+    "not-implemented",
+    501,
+    "The request needs something that is not there",
+    "It uses a part of HTTP that this service does not have, such as a compressing transfer coding.",
+    "Send it without; detail names the part.",
 )
 UNAVAILABLE = ProblemType(
     "unavailable",
@@ -169,10 +197,14 @@ COMMON: tuple[ProblemType, ...] = (
     NOT_FOUND,
     METHOD_NOT_ALLOWED,
     NOT_ACCEPTABLE,
+    REQUEST_TIMEOUT,
     PAYLOAD_TOO_LARGE,
+    TARGET_TOO_LONG,
     UNSUPPORTED_MEDIA_TYPE,
     VALIDATION,
+    HEAD_TOO_LARGE,
     INTERNAL,
+    NOT_IMPLEMENTED,
     UNAVAILABLE,
     CORS_REFUSED,
     OTHER,

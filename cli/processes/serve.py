@@ -99,7 +99,7 @@ def command_app(inside: Inside = None) -> FastAPI:
     configure_logging("command-api", settings.log_level)
     app = create_app(settings)
     freeze_loaded_objects(IMPORTED_OBJECTS)
-    return _telling(app, inside)
+    return _telling(app, inside, settings)
 
 
 def query_app(inside: Inside = None) -> FastAPI:
@@ -111,22 +111,23 @@ def query_app(inside: Inside = None) -> FastAPI:
     configure_logging("query-api", settings.log_level)
     app = create_app(settings)
     freeze_loaded_objects()
-    return _telling(app, inside)
+    return _telling(app, inside, settings)
 
 
-def api_config(factory: Callable[[], FastAPI], workers: int) -> uvicorn.Config:
+def api_config(factory: Callable[[], FastAPI], settings: Http) -> uvicorn.Config:
     """Return the settings with which uvicorn serves either API."""
     return server_config(
         factory,
+        settings,
         factory=True,
-        workers=workers,
+        workers=settings.workers,
         backlog=ACCEPT_BACKLOG,
         timeout_graceful_shutdown=REQUEST_GRACE_SECONDS,
         timeout_worker_healthcheck=WORKER_SECONDS,
     )
 
 
-def _telling(app: FastAPI, inside: Inside) -> FastAPI:
+def _telling(app: FastAPI, inside: Inside, settings: Http) -> FastAPI:
     """Let the app say how it is for as long as it runs: on the inner port itself, or to its supervisor."""
     if inside is None:
         return app
@@ -135,7 +136,10 @@ def _telling(app: FastAPI, inside: Inside) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        telling = telling_supervisor(health, inside) if isinstance(inside, Path) else serving_inside(health, inside)
+        if isinstance(inside, Path):
+            telling = telling_supervisor(health, inside)
+        else:
+            telling = serving_inside(health, inside, settings)
         async with run(app), telling:
             yield
 
@@ -161,19 +165,21 @@ def _serve(factory: Callable[[Inside], FastAPI], settings: Http, prefix: str) ->
     with _bind(host, port, "--host or --port") as public, _bind(inner_host, inner_port, inside_moves) as inner:
         configure_logging("supervisor", settings.log_level)
         if settings.workers == 1:
-            server = _Server(api_config(partial(factory, inner), 1))
+            server = _Server(api_config(partial(factory, inner), settings))
             server.run(sockets=[public])
             if server.force_exit:
                 raise typer.Exit(CUT_SHORT)
         else:
-            _supervise(factory, settings.workers, public, inner)
+            _supervise(factory, settings, public, inner)
 
 
-def _supervise(factory: Callable[[Inside], FastAPI], number: int, public: socket.socket, inner: socket.socket) -> None:
+def _supervise(
+    factory: Callable[[Inside], FastAPI], settings: Http, public: socket.socket, inner: socket.socket
+) -> None:
     with _shared_folder() as folder:
-        supervisor = Multiprocess(api_config(partial(factory, folder), number), sockets=[public])
+        supervisor = Multiprocess(api_config(partial(factory, folder), settings), sockets=[public])
         workers = Workers(folder, lambda: [process.pid for process in supervisor.processes])
-        with serving_inside_from_a_thread(workers, inner):
+        with serving_inside_from_a_thread(workers, inner, settings):
             supervisor.run()
 
 

@@ -33,7 +33,8 @@ async def serve(
     """
     relay = Relay(settings, while_leading=lambda: maintaining(settings, jobs), examiner=examiner)
     health = Health(ready={"relay": relay.state.check_ready}, live={"relay": relay.state.check_live})
-    async with serve_health(health, host=settings.relay_http_host, port=settings.relay_http_port):
+    host, port = settings.relay_http_host, settings.relay_http_port
+    async with serve_health(health, host=host, port=port, transport=settings):
         try:
             await relay.run(stopping)
         except RelayStopError as stop:

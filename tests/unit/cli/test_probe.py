@@ -7,6 +7,7 @@ import pytest
 
 from chassis.http.health import Health, NotReadyError
 from chassis.http.listening import serve_health
+from chassis.settings import Transport
 from cli.processes.probe import PORTS, ask, main
 from local_stack.ports import LOCALHOST, free_port
 from tests.waiting import until
@@ -22,7 +23,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
 async def _probe(health: Health, variable: str, monkeypatch: pytest.MonkeyPatch) -> int:
     port = free_port()
     monkeypatch.setenv(variable, str(port))
-    async with serve_health(health, host=LOCALHOST, port=port):
+    async with serve_health(health, host=LOCALHOST, port=port, transport=Transport()):
         await until(lambda: asyncio.to_thread(ask, port), within=10, what="the health port")
         return await asyncio.to_thread(main, [])
 

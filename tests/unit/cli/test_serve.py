@@ -14,6 +14,7 @@ from uvicorn.server import ServerState
 
 from chassis.http.health import Health
 from chassis.http.listening import serve_health, server_config
+from chassis.settings import Transport
 from chassis.settings_error import SettingsError
 from cli.processes import serve
 from local_stack.ports import free_port
@@ -36,7 +37,7 @@ def nothing() -> Starlette:
 
 async def answer_to(request: bytes) -> bytes:
     """Everything that comes back on a connection of its own."""
-    config = server_config(nothing, factory=True)
+    config = server_config(nothing, Transport(), factory=True)
     config.load()
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: config.http_protocol_class(config, ServerState(), {}), "127.0.0.1", 0)  # type: ignore[call-arg]
@@ -137,7 +138,7 @@ def test_of_two_that_start_at_once_on_one_port_one_is_told_so(capsys: pytest.Cap
 @pytest.mark.parametrize(("host", "status"), [("127.0.0.1", 200), ("localhost", 200), ("evil.example", 421)])
 async def test_an_inner_port_of_this_machine_answers_to_no_name_that_others_point_there(host: str, status: int) -> None:
     port = free_port()
-    async with serve_health(Health(), host="127.0.0.1", port=port), httpx.AsyncClient() as http:
+    async with serve_health(Health(), host="127.0.0.1", port=port, transport=Transport()), httpx.AsyncClient() as http:
         answer = await http.get(f"http://127.0.0.1:{port}/readyz", headers={"Host": f"{host}:{port}"})
 
     assert answer.status_code == status

@@ -1,0 +1,463 @@
+"""One connection of a client, on any listener: bytes come in, requests go to the app, one after the other.
+
+The parser (llhttp) is given no more than one request: up to the empty line that ends a head, then as much as
+Content-Length says, or up to the empty line after the last chunk. So whatever a client sends, memory holds one request
+and at most one read of what follows it; reading pauses until that one is answered. Every bound is looked at before the
+bytes go to the parser, which joins what comes in pieces.
+
+A client that closes its side for writing gets its answers. A client that is refused while it still sends is listened
+to for a while: closing at once would reset the connection, and the answer could be lost on the way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+from typing import Any, Final
+from urllib.parse import unquote
+
+import httptools
+from httptools.parser.errors import HttpParserError, HttpParserInvalidURLError, HttpParserUpgrade
+from starlette.types import ASGIApp, Scope
+from uvicorn import Config
+from uvicorn.server import ServerState
+
+from chassis.http.problems import Problem
+from chassis.http.transport import refusals
+from chassis.http.transport.connections import Connections
+from chassis.http.transport.exchange import Exchange, Header
+from chassis.http.transport.limits import (
+    BUFFERED_BYTES,
+    HEAD_BYTES,
+    HEAD_FIELDS,
+    STOPPING_SECONDS,
+    TARGET_BYTES,
+    Pace,
+)
+
+_EMPTY_LINE: Final = b"\r\n\r\n"
+_UPGRADE: Final = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
+_NEVER: Final = math.inf
+
+
+class HttpConnection(asyncio.Protocol):
+    """What uvicorn makes of each connection that it accepts."""
+
+    transport: asyncio.Transport
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        connections: Connections,
+    ) -> None:
+        if not config.loaded:
+            config.load()
+        self._app: ASGIApp = config.loaded_app
+        self._app_state = app_state
+        self._server = server_state
+        self._connections = connections
+        self._limits = connections.limits
+        self._loop = _loop or asyncio.get_running_loop()
+        self._parser = httptools.HttpRequestParser(self)
+        # None while a head is awaited or comes.
+        self._exchange: Exchange | None = None
+        #: What came and has not gone to the parser, from `_at` on: after a request that is being answered.
+        self._data = b""
+        self._at = 0
+        #: When the client, or we, must have got on: what happens then, `look` knows.
+        self._deadline = _NEVER
+        #: Nothing that comes is taken for a request any more.
+        self._is_ending = False
+        self._is_finished_sending = False
+        self._is_paused = False
+        self._room: asyncio.Event | None = None
+        self._written = self._received = 0
+        self._reading_pace: Pace | None = None
+        self._body_pace: Pace | None = None
+        self._forget_request()
+
+    def _forget_request(self) -> None:
+        self._head = bytearray()
+        self._tail = b""
+        #: Bytes of a body by Content-Length that have not come; None where it comes in chunks.
+        self._left: int | None = 0
+        #: Bytes in a body's framing since its last content: fields after the last chunk are a head that never ends.
+        self._framing = 0
+        self.on_message_begin()
+
+    # What the parser calls: it takes any exception for a wrong request, so nothing is decided here.
+
+    def on_message_begin(self) -> None:
+        """A request begins, or is read again."""
+        self._target = b""
+        self._fields = 0
+        self._headers: list[Header] = []
+        self._framed_by: list[Header] = []
+        self._method = self._version = ""
+        self._keeps_alive = self._has_head = self._is_whole = False
+
+    def on_url(self, url: bytes) -> None:
+        """More of the target."""
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One field, of the head or after the last chunk; the latter are counted and left out."""
+        self._fields += 1
+        if not self._has_head and self._fields <= HEAD_FIELDS:
+            field = (name.lower(), value)
+            self._headers.append(field)
+            if field[0] in refusals.FRAMING:
+                self._framed_by.append(field)
+
+    def on_headers_complete(self) -> None:
+        """The head has ended."""
+        self._has_head = True
+        self._method = self._parser.get_method().decode("ascii")
+        self._version = self._parser.get_http_version()
+        self._keeps_alive = self._version == "1.1" and self._parser.should_keep_alive()
+
+    def on_body(self, body: bytes) -> None:
+        """More of the body."""
+        self._framing = 0
+        self._received += len(body)
+        assert self._exchange
+        self._exchange.feed(body)
+
+    def on_message_complete(self) -> None:
+        """The request has ended."""
+        self._is_whole = True
+
+    # What the loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin, if there is room."""
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        client, server = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+        self._ends = {"client": client and client[:2], "server": server and server[:2]}
+        self._server.connections.add(self)  # type: ignore[arg-type] # it names its own classes, and asks for `shutdown`
+        self._deadline = self._loop.time() + self._limits.head_seconds
+        if not self._connections.admit(self):
+            self._is_finished_sending = True  # as far as we care: there is no room to listen on
+            self._refuse(refusals.full(), "")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End; who works on a request is told."""
+        del exc  # a client may leave whenever it likes
+        self._server.connections.discard(self)
+        self._connections.remove(self)
+        self._is_ending = True
+        self.resume_writing()
+        if self._exchange:
+            self._exchange.leave()
+        # Each holds the other, and the collector of such rings comes late.
+        self._exchange = self._parser = None  # type: ignore[assignment] # nothing comes any more
+
+    def eof_received(self) -> bool:
+        """The client sends no more; what it has sent whole is answered."""
+        self._is_finished_sending = True
+        if self._exchange is None and self._head:
+            self._refuse(refusals.broken_off(), "malformed")
+        elif self._exchange is None or (self._is_ending and self._exchange.is_answered):
+            return False
+        elif not self._exchange.is_whole and not self._is_ending:
+            self._break_body_off(refusals.broken_off(), "malformed")
+        elif not self._data:
+            self._exchange.keep_alive = False
+        return True
+
+    def pause_writing(self) -> None:
+        """The client reads more slowly than we write."""
+        self._room = asyncio.Event()
+
+    def resume_writing(self) -> None:
+        """It has caught up, or left."""
+        if self._room:
+            self._room.set()
+            self._room = None
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came."""
+        if not self._is_ending:
+            self._data = self._data[self._at :] + data if self._data else data
+            self._at = 0
+            self._read()
+
+    # Reading
+
+    def _read(self) -> None:
+        """Read up to the end of a request; what comes after it stays until that one is answered."""
+        try:
+            while self._at < len(self._data) and not self._is_ending:
+                if self._exchange is None:
+                    self._read_head()
+                elif self._exchange.is_whole:
+                    self._pause_reading()
+                    return
+                else:
+                    self._read_body(self._exchange)
+        except (HttpParserError, HttpParserUpgrade):
+            self._refuse_unreadable()
+        self._data = b""
+
+    def _take(self, stop: int) -> bytes:
+        part = self._data[self._at : stop]
+        self._at = stop
+        return part
+
+    def _read_head(self) -> None:
+        """Give the parser what is of the head, as far as a head may be long."""
+        if not self._head:
+            self._deadline = self._loop.time() + self._limits.head_seconds
+        room = HEAD_BYTES - len(self._head)
+        part = self._take(min(_end_of_lines(bytes(self._head[-3:]), self._data, self._at), self._at + room))
+        self._head += part
+        self._parse(part)
+        if len(self._target) > TARGET_BYTES:
+            self._refuse(refusals.target_too_long(), "target")
+        elif self._fields > HEAD_FIELDS or (len(self._head) >= HEAD_BYTES and not self._has_head):
+            self._refuse(refusals.head_too_large(), "head")
+        elif self._has_head:
+            self._begin()
+
+    def _parse(self, head: bytes) -> None:
+        try:
+            self._parser.feed_data(head)
+        except HttpParserUpgrade:
+            # The parser would leave the body out. A server may ignore Upgrade (RFC 9110, section 7.8): the head is read
+            # again without it. Only CONNECT comes here twice.
+            self._parser = httptools.HttpRequestParser(self)
+            self._parser.feed_data(_UPGRADE.sub(b"", bytes(self._head)))
+
+    def _begin(self) -> None:
+        """Hand a request to the app as soon as its head is there."""
+        if fault := refusals.fault_of(self._version, self._framed_by):
+            self._refuse(fault, "malformed")
+            return
+        framing = dict(self._framed_by)
+        self._left = None if b"transfer-encoding" in framing else int(framing.get(b"content-length", 0))
+        awaits = framing.get(b"expect", b"").lower() == b"100-continue" and not self._is_whole
+        self._received = 0
+        self._start(self._app, self._scope(), keep_alive=self._keeps_alive, awaits_continue=awaits)
+
+    def _scope(self) -> Scope:
+        url = httptools.parse_url(self._target)
+        if not url.path or not self._target.isascii():
+            raise HttpParserInvalidURLError
+        path = url.path.decode("ascii")
+        return {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": self._version,
+            **self._ends,
+            "scheme": "http",
+            "method": self._method,
+            "root_path": "",
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": url.path,
+            "query_string": url.query or b"",
+            "headers": self._headers,
+            "state": self._app_state.copy(),
+        }
+
+    def _start(self, app: ASGIApp, scope: Scope, *, keep_alive: bool, awaits_continue: bool = False) -> None:
+        self._deadline = _NEVER
+        self._connections.works(self)
+        self._exchange = Exchange(
+            self, scope, keep_alive=keep_alive, is_whole=self._is_whole, awaits_continue=awaits_continue
+        )
+        task = self._loop.create_task(self._exchange.run(app))
+        self._server.tasks.add(task)
+        task.add_done_callback(self._server.tasks.discard)
+
+    def _read_body(self, exchange: Exchange) -> None:
+        """Give the parser what is of the body."""
+        if self._left is None:
+            part = self._take(_end_of_lines(self._tail, self._data, self._at))
+            self._tail = (self._tail + part)[-3:]
+        else:
+            part = self._take(min(len(self._data), self._at + self._left))
+            self._left -= len(part)
+        self._framing += len(part)
+        self._parser.feed_data(part)
+        if self._framing > HEAD_BYTES:
+            self._break_body_off(refusals.head_too_large(), "head")
+        elif not self._is_whole:
+            if exchange.buffered > BUFFERED_BYTES:
+                self._pause_reading()
+        else:
+            self._deadline = _NEVER
+            exchange.complete()
+            if exchange.is_answered:
+                self._rest()
+
+    def _pause_reading(self) -> None:
+        if not self._is_paused and not self.transport.is_closing():
+            self._is_paused = True
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read on, unless what came already waits."""
+        if self._is_paused and not self._data and not self.transport.is_closing():
+            self._is_paused = False
+            self.transport.resume_reading()
+
+    # Answering
+
+    @property
+    def headers(self) -> list[Header]:
+        """What every answer has: uvicorn knows the date."""
+        return self._server.default_headers
+
+    def write(self, data: bytes) -> None:
+        """Send, unless the connection ends."""
+        if not self.transport.is_closing():
+            self._written += len(data)
+            self.transport.write(data)
+
+    async def drain(self) -> None:
+        """Wait until the client has read enough of what was sent."""
+        if self._room:
+            await self._room.wait()
+
+    def may_follow(self) -> bool:
+        """Whether the rest of the body is short enough to be passed over."""
+        return self._left is not None and self._left <= BUFFERED_BYTES
+
+    def break_off(self) -> None:
+        """End the connection with what was sent."""
+        self._close()
+
+    def answered(self) -> None:
+        """Go on with the next request, or end."""
+        self._server.total_requests += 1
+        exchange = self._exchange
+        if exchange is None or self.transport.is_closing():
+            return
+        if not exchange.keep_alive:
+            self._end(exchange)
+        elif exchange.is_whole:
+            self._rest()
+            self._read()
+            self.resume_reading()
+            if self._is_finished_sending and self._exchange is None:
+                self._close()
+
+    def _rest(self) -> None:
+        """Wait for the next request."""
+        self._exchange = None
+        self._forget_request()
+        self._deadline = self._loop.time() + self._limits.keep_alive_seconds
+        self._connections.rests(self)
+
+    # Ending
+
+    def _refuse(self, problem: Problem, reason: str) -> None:
+        """Answer a request of which no app hears, and end."""
+        if reason:
+            self._connections.refuse(reason)
+        self._is_ending = True
+        path = self._target[:TARGET_BYTES].partition(b"?")[0].decode("latin-1")
+        scope = {"type": "http", "method": self._method, "http_version": "1.1", "path": path}
+        self._start(refusals.explained(problem, instance=path), scope, keep_alive=False)
+
+    def _refuse_unreadable(self) -> None:
+        if self._exchange:
+            self._break_body_off(refusals.unreadable(), "malformed")
+        else:
+            self._refuse(refusals.unreadable(), "malformed")
+
+    def _break_body_off(self, problem: Problem, reason: str) -> None:
+        """The rest of a body is not read any more."""
+        assert self._exchange
+        self._connections.refuse(reason)
+        self._is_ending = True
+        self._deadline = _NEVER
+        self._exchange.fail(problem)
+        if self._exchange.is_answered:
+            self._close()
+
+    def _end(self, exchange: Exchange) -> None:
+        """Close after an answer, not before a client that still sends has had time to read it."""
+        is_sending = self._data or not exchange.is_whole
+        if self._is_finished_sending or not is_sending:
+            self._close()
+            return
+        self._is_ending = True
+        self._data = b""
+        self.resume_reading()
+        self._deadline = self._loop.time() + self._limits.head_seconds
+        self._connections.rests(self)
+        self.transport.write_eof()
+
+    def _close(self) -> None:
+        """Close once the client has read what was sent."""
+        self._is_ending = True
+        self._deadline = _NEVER
+        self.transport.close()
+
+    def give_way(self) -> None:
+        """Close at once."""
+        self._is_ending = True
+        self.transport.abort()
+
+    def shutdown(self) -> None:
+        """End, because the process does: after the answer that is under way."""
+        if self._exchange is None or self._exchange.is_answered:
+            self._close()
+        else:
+            self._exchange.keep_alive = False
+            if not self._exchange.is_whole:
+                self._deadline = self._loop.time() + STOPPING_SECONDS
+
+    def look(self, now: float) -> None:
+        """End what takes too long."""
+        if now >= self._deadline:
+            self._be_late()
+        elif not self._reads_in_time():
+            self._connections.refuse("slow-reader")
+            self.give_way()
+        elif not self._sends_in_time():
+            self._break_body_off(refusals.body_too_slow(self._limits.bytes_per_second), "timeout")
+
+    def _be_late(self) -> None:
+        if self._is_ending:
+            # It was listened to for long enough.
+            self.give_way()
+        elif self._exchange:
+            self._break_body_off(refusals.stopping(), "stopping")
+        elif self._head:
+            self._refuse(refusals.head_too_slow(self._limits.head_seconds), "timeout")
+        else:
+            self._close()
+
+    def _reads_in_time(self) -> bool:
+        """Whether the client takes what was sent at the least rate."""
+        waiting = self.transport.get_write_buffer_size()
+        if not waiting:
+            self._reading_pace = None
+            return True
+        self._reading_pace = self._reading_pace or Pace(self._limits.bytes_per_second)
+        return self._reading_pace.is_kept(self._written - waiting)
+
+    def _sends_in_time(self) -> bool:
+        """Whether a body that we wait for comes at the least rate."""
+        exchange = self._exchange
+        if not exchange or exchange.is_whole or exchange.awaits_continue or self._is_paused or self._is_ending:
+            self._body_pace = None
+            return True
+        self._body_pace = self._body_pace or Pace(self._limits.bytes_per_second)
+        return self._body_pace.is_kept(self._received)
+
+
+def _end_of_lines(before: bytes, data: bytes, at: int) -> int:
+    """Where the next empty line ends in `data` from `at` on, `before` being what came before; its end for none."""
+    if before and (found := (before + data[at : at + 3]).find(_EMPTY_LINE)) >= 0:
+        return at + found + len(_EMPTY_LINE) - len(before)
+    found = data.find(_EMPTY_LINE, at)
+    return len(data) if found < 0 else found + len(_EMPTY_LINE)

@@ -1,0 +1,223 @@
+"""One request and its answer: what an ASGI app receives and sends, as HTTP/1.1.
+
+A body that breaks off, comes too slowly, or is half here when the process stops is a problem that `receive` raises, as
+long as no answer has begun; so whoever reads the body answers it like any other refusal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Final, Protocol
+
+import structlog
+from starlette.types import ASGIApp, Message, Scope
+
+from chassis.http.problems import Problem
+from chassis.http.transport.refusals import explained, stopped, unexpected
+
+log = structlog.get_logger("http")
+
+_STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}".encode() for status in HTTPStatus}
+_WITHOUT_BODY: Final = frozenset({204, 304})
+
+Header = tuple[bytes, bytes]
+
+
+class Wire(Protocol):
+    """What an exchange needs of its connection."""
+
+    @property
+    def headers(self) -> Iterable[Header]:
+        """What every answer has."""
+
+    def write(self, data: bytes) -> None:
+        """Send; nothing is sent any more once the connection ends."""
+
+    async def drain(self) -> None:
+        """Wait until the client has read enough of what was sent."""
+
+    def resume_reading(self) -> None:
+        """The app has taken what came of the body."""
+
+    def may_follow(self) -> bool:
+        """Whether the rest of the body is short enough to be passed over, so that another request can follow."""
+
+    def answered(self) -> None:
+        """The answer is complete."""
+
+    def break_off(self) -> None:
+        """End the connection in the middle of an answer, which nothing else would tell the client."""
+
+
+class Exchange:
+    """One request, from its head to the end of its answer."""
+
+    def __init__(self, wire: Wire, scope: Scope, *, keep_alive: bool, is_whole: bool, awaits_continue: bool) -> None:
+        self.keep_alive = keep_alive
+        #: The body has come to its end.
+        self.is_whole = is_whole
+        #: The client sends the body once it is told to.
+        self.awaits_continue = awaits_continue
+        self.is_answered = False
+        self._wire = wire
+        self._scope = scope
+        self._body = bytearray()
+        self._has_news = asyncio.Event()
+        if is_whole:
+            self._has_news.set()
+        self._failure: Problem | None = None
+        self._is_gone = False
+        self._has_begun = False
+        self._has_body = True
+        #: Bytes that Content-Length still promises of the answer; None where it is sent in chunks, or up to the end.
+        self._left: int | None = 0
+        self._is_chunked = False
+
+    @property
+    def buffered(self) -> int:
+        """Bytes of the body that wait for the app."""
+        return len(self._body)
+
+    def feed(self, body: bytes) -> None:
+        """More of the body has come."""
+        if not self.is_answered:
+            self._body += body
+            self._has_news.set()
+
+    def complete(self) -> None:
+        """The body has come whole."""
+        self.is_whole = True
+        self.awaits_continue = False
+        self._has_news.set()
+
+    def fail(self, problem: Problem) -> None:
+        """The body will not come whole."""
+        self.keep_alive = False
+        self._failure = problem
+        self._has_news.set()
+
+    def leave(self) -> None:
+        """The connection has ended."""
+        self._is_gone = True
+        self._has_news.set()
+
+    async def run(self, app: ASGIApp) -> None:
+        """Let the app answer; whatever it does, there is an answer or the connection ends."""
+        try:
+            await app(self._scope, self.receive, self.send)
+        except asyncio.CancelledError:
+            await self._end_with(stopped())
+            raise
+        except Exception as error:
+            is_explained = isinstance(error, Problem) and not self._has_begun
+            if not is_explained:
+                log.exception("http.unexpected_error")
+            await self._end_with(error if isinstance(error, Problem) else unexpected())
+        else:
+            if not (self.is_answered or self._is_gone):
+                log.error("http.no_answer")
+                await self._end_with(unexpected())
+
+    async def receive(self) -> Message:
+        """ASGI's.
+
+        Raises:
+            Problem: the body will not come whole, and no answer has begun.
+        """
+        if self.awaits_continue:
+            self.awaits_continue = False
+            self._wire.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if not (self._failure or self._is_gone or self.is_answered):
+            self._wire.resume_reading()
+            await self._has_news.wait()
+            self._has_news.clear()
+        if self._failure and not self._has_begun:
+            raise self._failure
+        if self._failure or self._is_gone or self.is_answered:
+            return {"type": "http.disconnect"}
+        body = bytes(self._body)
+        self._body.clear()
+        return {"type": "http.request", "body": body, "more_body": not self.is_whole}
+
+    async def send(self, message: Message) -> None:
+        """ASGI's; what is sent to a client that has left is passed over."""
+        await self._wire.drain()
+        if self._is_gone:
+            await asyncio.sleep(0)  # an app that only sends would never hear of it
+            return
+        if message["type"] == "http.response.start":
+            self._begin(message["status"], message.get("headers", ()))
+        else:
+            self._go_on(message.get("body", b""), is_last=not message.get("more_body", False))
+
+    def _begin(self, status: int, headers: Iterable[Header]) -> None:
+        assert not self._has_begun
+        self._has_begun = True
+        self.awaits_continue, awaited = False, self.awaits_continue
+        self._has_body = self._scope["method"] != "HEAD" and status not in _WITHOUT_BODY
+        lines = [_STATUS_LINES[status]]
+        self._left = None
+        for name, value in (*self._wire.headers, *headers):
+            if name == b"content-length":
+                self._left = int(value)
+            elif name == b"connection":
+                self.keep_alive = self.keep_alive and value.lower() != b"close"
+                continue
+            lines.append(name + b": " + value)
+        if self._left is None and self._has_body:
+            self._is_chunked = self._scope["http_version"] == "1.1"
+            self.keep_alive = self.keep_alive and self._is_chunked
+            if self._is_chunked:
+                lines.append(b"transfer-encoding: chunked")
+        # Who was to be told to send the body, and is not, may send it or another request: nobody knows which.
+        self.keep_alive = self.keep_alive and (self.is_whole or (not awaited and self._wire.may_follow()))
+        if not self.keep_alive:
+            lines.append(b"connection: close")
+        self._wire.write(_joined(lines))
+
+    def _go_on(self, body: bytes, *, is_last: bool) -> None:
+        assert self._has_begun
+        assert not self.is_answered
+        if not self._has_body:
+            self._left = None
+        elif self._is_chunked:
+            chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+            self._wire.write(chunk + b"0\r\n\r\n" if is_last else chunk)
+        else:
+            self._wire.write(self._counted(body))
+        if is_last:
+            if self._left:
+                raise RuntimeError(f"the answer lacks {self._left} bytes of its Content-Length")
+            self.is_answered = True
+            self._has_news.set()
+            self._wire.answered()
+
+    def _counted(self, body: bytes) -> bytes:
+        if self._left is not None:
+            self._left -= len(body)
+            if self._left < 0:
+                raise RuntimeError("the answer is longer than its Content-Length")
+        return body
+
+    async def _end_with(self, problem: Problem) -> None:
+        """Explain what went wrong, or, where the answer has begun, break off."""
+        if self._is_gone or self.is_answered:
+            return
+        if self._has_begun:
+            self._wire.break_off()
+            return
+        await explained(problem, instance=self._scope["path"])(self._scope, self.receive, self.send)
+
+
+def _joined(lines: list[bytes]) -> bytes:
+    """The head of an answer.
+
+    Raises:
+        RuntimeError: a value has a line's end in it, and would become a field of its own.
+    """
+    head = b"\r\n".join(lines)
+    if head.count(b"\n") != len(lines) - 1 or head.count(b"\r") != len(lines) - 1 or b"\0" in head:
+        raise RuntimeError("a header has a control character in its value")
+    return head + b"\r\n\r\n"

@@ -1,0 +1,115 @@
+"""The answers to what no app gets to see, as problems like all others, and what is judged of a head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from starlette.responses import Response
+
+from chassis.http.problems import (
+    HEAD_TOO_LARGE,
+    INTERNAL,
+    MALFORMED,
+    NOT_IMPLEMENTED,
+    REQUEST_TIMEOUT,
+    TARGET_TOO_LONG,
+    Problem,
+    problem_response,
+    unavailable,
+)
+from chassis.http.transport.limits import HEAD_BYTES, HEAD_FIELDS, RATE_SECONDS, TARGET_BYTES
+from chassis.identifiers import new_id_text
+from chassis.telemetry import request_id
+
+#: The fields that say where a request ends and for whom it is.
+FRAMING: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
+_VERSIONS: Final = frozenset({"1.1", "1.0"})
+#: As many as 2^64 has; more are leading zeros.
+_LENGTH_DIGITS: Final = 20
+
+
+def unreadable() -> Problem:
+    """The parser does not understand it."""
+    return Problem(MALFORMED, "this is no HTTP/1.1 request: its method, target, headers or framing cannot be read")
+
+
+def broken_off() -> Problem:
+    """The client stopped sending."""
+    return Problem(MALFORMED, "the request ended before its end")
+
+
+def head_too_large() -> Problem:
+    """Too many bytes or fields."""
+    return Problem(
+        HEAD_TOO_LARGE, f"a head may have {HEAD_BYTES} bytes and {HEAD_FIELDS} fields at most; send fewer headers"
+    )
+
+
+def target_too_long() -> Problem:
+    """The first line."""
+    return Problem(TARGET_TOO_LONG, f"path and query may have {TARGET_BYTES} bytes at most; send a shorter query")
+
+
+def head_too_slow(seconds: float) -> Problem:
+    """It has begun, and does not end."""
+    return Problem(REQUEST_TIMEOUT, f"the head did not come within {seconds:g} s; send it at once")
+
+
+def body_too_slow(bytes_per_second: int) -> Problem:
+    """It has begun, and does not get on."""
+    detail = f"a body must come with {bytes_per_second} bytes a second, over any {RATE_SECONDS} s; send it faster"
+    return Problem(REQUEST_TIMEOUT, detail)
+
+
+def full() -> Problem:
+    """More connections than there may be, all at work."""
+    return unavailable("this process has as many connections at work as it may have")
+
+
+def stopping() -> Problem:
+    """The process ends before the body does."""
+    return unavailable("this process is stopping, and the body had not come whole; nothing was done")
+
+
+def stopped() -> Problem:
+    """The process ends before the answer does."""
+    return unavailable("this process is stopping before it had an answer; what was done cannot be told")
+
+
+def unexpected() -> Problem:
+    """A bug of ours that no app has explained."""
+    return Problem(INTERNAL, "an unexpected error; the request_id leads the operator to its cause")
+
+
+def fault_of(version: str, fields: Sequence[tuple[bytes, bytes]]) -> Problem | None:
+    """What is wrong with the version and FRAMING fields of a head that the parser took; None: nothing."""
+    if version not in _VERSIONS:
+        return Problem(MALFORMED, f"HTTP/{version} is not spoken here; send HTTP/1.1")
+    hosts = sum(name == b"host" for name, _ in fields)
+    if hosts > 1 or (not hosts and version == "1.1"):
+        detail = "comes twice; send it once" if hosts else "is missing; HTTP/1.1 asks for it"
+        return Problem(MALFORMED, f"Host: {detail}", errors=[{"detail": detail, "header": "Host"}])
+    if any(name == b"content-length" and len(value) > _LENGTH_DIGITS for name, value in fields):
+        detail = f"has more than {_LENGTH_DIGITS} digits; send the body's length"
+        return Problem(MALFORMED, f"Content-Length: {detail}", errors=[{"detail": detail, "header": "Content-Length"}])
+    codings = [coding for name, value in fields if name == b"transfer-encoding" for coding in _split(value)]
+    if codings and codings != [b"chunked"]:
+        # The parser looks only whether the last one is `chunked`, and would give what is compressed as plain.
+        return Problem(NOT_IMPLEMENTED, "Transfer-Encoding: chunked alone is understood; send the body uncompressed")
+    return None
+
+
+def explained(problem: Problem, *, instance: str) -> Response:
+    """A problem's answer under a request id of its own; the connection ends with it."""
+    token = request_id.set(new_id_text())
+    try:
+        answer = problem_response(problem, instance=instance)
+        answer.headers.update({"X-Request-Id": request_id.get(), "Connection": "close"})
+    finally:
+        request_id.reset(token)
+    return answer
+
+
+def _split(value: bytes) -> Iterable[bytes]:
+    return (coding.strip().lower() for coding in value.split(b","))

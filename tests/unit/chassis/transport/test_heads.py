@@ -1,0 +1,122 @@
+"""What is refused by its head, and what of a head is ignored, as raw bytes over a socket."""
+
+import pytest
+
+from chassis.http.transport.limits import HEAD_BYTES, HEAD_FIELDS, TARGET_BYTES
+from tests.unit.chassis.transport.serving import listening
+
+HOST = b"Host: x\r\n"
+
+
+def head(*lines: bytes, first: bytes = b"GET /a HTTP/1.1", host: bytes = HOST) -> bytes:
+    return first + b"\r\n" + host + b"".join(line + b"\r\n" for line in lines) + b"\r\n"
+
+
+def padded(size: int) -> bytes:
+    """A head of exactly so many bytes."""
+    empty = head(b"X-Long: ")
+    return head(b"X-Long: " + b"x" * (size - len(empty)))
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "slug"),
+    [
+        (padded(HEAD_BYTES + 1), 431, "head-too-large"),
+        (head(*[b"X-Field: 1"] * HEAD_FIELDS), 431, "head-too-large"),
+        (head(first=b"GET /" + b"x" * TARGET_BYTES + b" HTTP/1.1"), 414, "target-too-long"),
+        (b"GET /" + b"x" * (64 * 1024 * 1024), 414, "target-too-long"),
+        (head()[:-2] + b"X-Endless: " + b"x" * (64 * 1024 * 1024), 431, "head-too-large"),
+        (head(host=b""), 400, "malformed-request"),
+        (head(host=HOST * 2), 400, "malformed-request"),
+        (head(b"Content-Length: " + b"0" * 5000 + b"5") + b"12345", 400, "malformed-request"),
+        (head(b"Content-Length: 5", b"Content-Length: 5") + b"12345", 400, "malformed-request"),
+        (head(b"Content-Length: 5", b"Transfer-Encoding: chunked") + b"12345", 400, "malformed-request"),
+        (head(b"Transfer-Encoding: gzip, chunked") + b"0\r\n\r\n", 501, "not-implemented"),
+        (head(b"Transfer-Encoding: gzip", b"Transfer-Encoding: chunked") + b"0\r\n\r\n", 501, "not-implemented"),
+        (head(first=b"GET /a HTTP/2.0"), 400, "malformed-request"),
+        (head(first=b"CONNECT a:80 HTTP/1.1"), 400, "malformed-request"),
+        (b"GET / HTTP/1.1\nHost: x\n\nGET /b HTTP/1.1\r\nHost: x\r\n\r\n", 400, "malformed-request"),
+        (head(b"X-Folded: a\r\n b"), 400, "malformed-request"),
+        (b"\x16\x03\x01\x02\x00", 400, "malformed-request"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "malformed-request"),
+    ],
+    ids=range(18),
+)
+async def test_a_head_that_is_refused_is_answered_with_a_problem_and_the_end(
+    request_: bytes, status: int, slug: str
+) -> None:
+    async with listening() as listener, await listener.connect() as client:
+        answer = await client.asks(request_)
+        is_over = await client.is_over()
+
+    assert (answer.status, answer.problem) == (status, slug)
+    assert answer.headers["connection"] == "close"
+    assert answer.headers["x-request-id"] == answer.document["request_id"]
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert is_over
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        padded(HEAD_BYTES),
+        head(*[b"X-Field: 1"] * (HEAD_FIELDS - 1)),
+        head(first=b"GET /" + b"x" * (TARGET_BYTES - 1) + b" HTTP/1.1"),
+        head(first=b"GET /a HTTP/1.0", host=b""),
+        head(first=b"GET http://x/a HTTP/1.1"),
+        b"\r\n\r\n" + head(),
+    ],
+)
+async def test_a_head_at_the_limit_is_served(request_: bytes) -> None:
+    async with listening() as listener:
+        assert (await listener.answer_to(request_)).status == 200
+
+
+@pytest.mark.parametrize("upgrade", [b"h2c", b"websocket"])
+@pytest.mark.parametrize("name", [b"Upgrade", b"uPGRADE"])
+async def test_an_offer_to_upgrade_is_ignored_and_the_body_read(upgrade: bytes, name: bytes) -> None:
+    offer = (b"Connection: Upgrade, HTTP2-Settings", name + b": " + upgrade, b"HTTP2-Settings: AAMAAABk")
+    body = b'{"a":1}'
+    by_length = head(*offer, b"Content-Length: 7", first=b"POST /a HTTP/1.1") + body
+    in_chunks = head(*offer, b"Transfer-Encoding: chunked", first=b"POST /a HTTP/1.1") + b"7\r\n" + body
+    async with listening() as listener, await listener.connect() as client:
+        answers = [await client.asks(by_length), await client.asks(in_chunks + b"\r\n0\r\n\r\n")]
+        bare = await client.asks(head(*offer))
+
+    assert [answer.document["body"] for answer in answers] == [body.decode()] * 2
+    assert "upgrade" not in answers[0].document["headers"]
+    assert bare.status == 200
+
+
+async def test_requests_in_pieces_of_any_size_are_the_same() -> None:
+    first = (
+        head(b"Connection: Upgrade", b"Upgrade: h2c", b"Content-Length: 3", first=b"PUT /a?b=%20c HTTP/1.1") + b"abc"
+    )
+    second = head(b"Transfer-Encoding: chunked", first=b"POST /a HTTP/1.1") + b"3\r\nabc\r\n0\r\n\r\n"
+    async with listening() as listener:
+        async with await listener.connect() as client:
+            whole = [await client.asks(first), await client.asks(second)]
+        async with await listener.connect() as client:
+            for byte in first + second:
+                await client.send(bytes([byte]))
+            pieces = [await client.answer(), await client.answer()]
+
+    assert [answer.document for answer in pieces] == [answer.document for answer in whole]
+    assert [answer.document["body"] for answer in whole] == ["abc", "abc"]
+
+
+async def test_fields_after_the_last_chunk_are_no_headers_and_have_an_end() -> None:
+    chunked = head(b"Transfer-Encoding: chunked", first=b"POST /a HTTP/1.1") + b"1\r\na\r\n0\r\n"
+    async with listening() as listener:
+        answer = await listener.answer_to(chunked + b"Authorization: Bearer x\r\n\r\n")
+        endless = await listener.answer_to(chunked + b"X-Endless: " + b"x" * (1024 * 1024))
+
+    assert "authorization" not in answer.document["headers"]
+    assert (endless.status, endless.problem) == (431, "head-too-large")
+
+
+async def test_a_chunk_that_cannot_be_read_is_a_problem() -> None:
+    async with listening() as listener:
+        answer = await listener.answer_to(head(b"Transfer-Encoding: chunked") + b"zz\r\n")
+
+    assert (answer.status, answer.problem) == (400, "malformed-request")

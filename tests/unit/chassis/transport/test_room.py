@@ -1,0 +1,88 @@
+"""A process with few files, under those who want all of them and its memory."""
+
+import asyncio
+import resource
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import psutil
+import pytest
+
+from chassis.http.health import Health
+from chassis.http.listening import serve_health
+from chassis.http.transport.limits import OTHER_FILES
+from chassis.lifecycle import new_event_loop
+from chassis.settings import Transport
+from local_stack.ports import LOCALHOST, free_port
+from tests.forks import Fork
+from tests.unit.chassis.transport.serving import Client
+from tests.waiting import until
+
+FILES = 1024
+MIB = 1024 * 1024
+PATIENCE_SECONDS = 60
+GET = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+def serve(port: int) -> None:
+    """Be a process with a low soft limit of files and few altogether, that serves its health."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, FILES))
+
+    async def forever() -> None:
+        async with serve_health(Health(), host=LOCALHOST, port=port, transport=Transport()):
+            await asyncio.Event().wait()
+
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(forever())
+
+
+@pytest.fixture
+async def process(tmp_path: Path) -> AsyncIterator[tuple[Fork, int, Path]]:
+    port, lines = free_port(), tmp_path / "lines"
+    forked = await Fork.start(serve, port, err=lines)
+
+    async def answers() -> bool:
+        try:
+            return await is_served(port)
+        except OSError:
+            return False
+
+    try:
+        await until(answers, within=PATIENCE_SECONDS, what="the process answers")
+        yield forked, port, lines
+    finally:
+        forked.kill()
+        await forked.wait()
+
+
+async def connect(port: int) -> Client:
+    return Client(*await asyncio.open_connection(LOCALHOST, port))
+
+
+async def is_served(port: int) -> bool:
+    async with await connect(port) as client:
+        return (await client.asks(GET)).status == 200
+
+
+async def test_others_are_served_whatever_idle_and_greedy_clients_do(process: tuple[Fork, int, Path]) -> None:
+    forked, port, _ = process
+    memory = psutil.Process(forked.pid)
+    before = memory.memory_info().rss
+    async with AsyncExitStack() as stack:
+        for _ in range(1100):
+            await stack.enter_async_context(await connect(port))
+        assert await is_served(port)
+        assert memory.num_fds() <= (FILES - OTHER_FILES) // 2 + OTHER_FILES
+        for greedy in (GET[:-2] + b"X-Long: " + b"x" * 64 * MIB, GET[:-2] + b"X-Many: 1\r\n" * (4 * MIB)):
+            client = await stack.enter_async_context(await connect(port))
+            assert (await client.asks(greedy)).status == 431
+        client = await stack.enter_async_context(await connect(port))
+        sending = asyncio.create_task(client.send(GET * (16 * MIB // len(GET))))
+        for _ in range(100):
+            assert (await client.answer()).status == 200
+            assert await is_served(port)
+        sending.cancel()
+        grown = memory.memory_info().rss - before
+
+    assert grown <= 50 * MIB
