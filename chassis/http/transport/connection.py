@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import unquote
 
 import httptools
@@ -75,7 +75,8 @@ class HttpConnection(asyncio.Protocol):
         self._is_ending = False
         self._is_finished_sending = False
         self._is_paused = False
-        self._room: asyncio.Event | None = None
+        #: While the client reads more slowly than we write: set when it has caught up.
+        self.room: asyncio.Event | None = None
         self._written = self._received = 0
         self._reading_pace: Pace | None = None
         self._body_pace: Pace | None = None
@@ -88,31 +89,24 @@ class HttpConnection(asyncio.Protocol):
         self._left: int | None = 0
         #: Bytes in a body's framing since its last content: fields after the last chunk are a head that never ends.
         self._framing = 0
-        self.on_message_begin()
+        self._forget_head()
 
-    # What the parser calls: it takes any exception for a wrong request, so nothing is decided here.
-
-    def on_message_begin(self) -> None:
-        """A request begins, or is read again."""
+    def _forget_head(self) -> None:
         self._target = b""
-        self._fields = 0
         self._headers: list[Header] = []
-        self._framed_by: list[Header] = []
         self._method = self._version = ""
         self._keeps_alive = self._has_head = self._is_whole = False
+
+    # What the parser calls: it takes any exception for a wrong request, so nothing is decided here.
 
     def on_url(self, url: bytes) -> None:
         """More of the target."""
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One field, of the head or after the last chunk; the latter are counted and left out."""
-        self._fields += 1
-        if not self._has_head and self._fields <= HEAD_FIELDS:
-            field = (name.lower(), value)
-            self._headers.append(field)
-            if field[0] in refusals.FRAMING:
-                self._framed_by.append(field)
+        """One field; those after the last chunk are left out."""
+        if not self._has_head:
+            self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """The head has ended."""
@@ -136,10 +130,9 @@ class HttpConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, if there is room."""
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        client, server = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
-        self._ends = {"client": client and client[:2], "server": server and server[:2]}
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's are none by inheritance
+        self._client = _host_and_port(transport.get_extra_info("peername"))
+        self._address = _host_and_port(transport.get_extra_info("sockname"))
         self._server.connections.add(self)  # type: ignore[arg-type] # it names its own classes, and asks for `shutdown`
         self._deadline = self._loop.time() + self._limits.head_seconds
         if not self._connections.admit(self):
@@ -173,13 +166,13 @@ class HttpConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The client reads more slowly than we write."""
-        self._room = asyncio.Event()
+        self.room = asyncio.Event()
 
     def resume_writing(self) -> None:
         """It has caught up, or left."""
-        if self._room:
-            self._room.set()
-            self._room = None
+        if self.room:
+            self.room.set()
+            self.room = None
 
     def data_received(self, data: bytes) -> None:
         """Take what came."""
@@ -212,18 +205,20 @@ class HttpConnection(asyncio.Protocol):
 
     def _read_head(self) -> None:
         """Give the parser what is of the head, as far as a head may be long."""
-        if not self._head:
-            self._deadline = self._loop.time() + self._limits.head_seconds
-        room = HEAD_BYTES - len(self._head)
-        part = self._take(min(_end_of_lines(bytes(self._head[-3:]), self._data, self._at), self._at + room))
-        self._head += part
+        head = self._head
+        before = bytes(head[-3:]) if head else b""
+        end = _end_of_lines(before, self._data, self._at)
+        part = self._take(min(end, self._at + HEAD_BYTES - len(head)))
+        head += part
         self._parse(part)
         if len(self._target) > TARGET_BYTES:
             self._refuse(refusals.target_too_long(), "target")
-        elif self._fields > HEAD_FIELDS or (len(self._head) >= HEAD_BYTES and not self._has_head):
+        elif len(self._headers) > HEAD_FIELDS or (len(head) >= HEAD_BYTES and not self._has_head):
             self._refuse(refusals.head_too_large(), "head")
         elif self._has_head:
             self._begin()
+        elif not before:
+            self._deadline = self._loop.time() + self._limits.head_seconds
 
     def _parse(self, head: bytes) -> None:
         try:
@@ -232,17 +227,18 @@ class HttpConnection(asyncio.Protocol):
             # The parser would leave the body out. A server may ignore Upgrade (RFC 9110, section 7.8): the head is read
             # again without it. Only CONNECT comes here twice.
             self._parser = httptools.HttpRequestParser(self)
+            self._forget_head()
             self._parser.feed_data(_UPGRADE.sub(b"", bytes(self._head)))
 
     def _begin(self) -> None:
         """Hand a request to the app as soon as its head is there."""
-        if fault := refusals.fault_of(self._version, self._framed_by):
-            self._refuse(fault, "malformed")
+        try:
+            self._left, awaits = refusals.framing_of(self._version, self._headers)
+        except Problem as problem:
+            self._refuse(problem, "malformed")
             return
-        framing = dict(self._framed_by)
-        self._left = None if b"transfer-encoding" in framing else int(framing.get(b"content-length", 0))
-        awaits = framing.get(b"expect", b"").lower() == b"100-continue" and not self._is_whole
         self._received = 0
+        awaits = awaits and not self._is_whole
         self._start(self._app, self._scope(), keep_alive=self._keeps_alive, awaits_continue=awaits)
 
     def _scope(self) -> Scope:
@@ -254,7 +250,8 @@ class HttpConnection(asyncio.Protocol):
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": self._version,
-            **self._ends,
+            "client": self._client,
+            "server": self._address,
             "scheme": "http",
             "method": self._method,
             "root_path": "",
@@ -310,20 +307,15 @@ class HttpConnection(asyncio.Protocol):
     # Answering
 
     @property
-    def headers(self) -> list[Header]:
-        """What every answer has: uvicorn knows the date."""
-        return self._server.default_headers
+    def lines(self) -> list[bytes]:
+        """The headers that every answer has; uvicorn makes them anew when the date changes."""
+        return self._connections.lines_of(self._server.default_headers)
 
     def write(self, data: bytes) -> None:
         """Send, unless the connection ends."""
         if not self.transport.is_closing():
             self._written += len(data)
             self.transport.write(data)
-
-    async def drain(self) -> None:
-        """Wait until the client has read enough of what was sent."""
-        if self._room:
-            await self._room.wait()
 
     def may_follow(self) -> bool:
         """Whether the rest of the body is short enough to be passed over."""
@@ -453,6 +445,10 @@ class HttpConnection(asyncio.Protocol):
             return True
         self._body_pace = self._body_pace or Pace(self._limits.bytes_per_second)
         return self._body_pace.is_kept(self._received)
+
+
+def _host_and_port(address: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+    return address[:2] if address else None
 
 
 def _end_of_lines(before: bytes, data: bytes, at: int) -> int:

@@ -67,6 +67,8 @@ class Connections:
         #: Those without a request that an app works on, the longest idle first.
         self._idle: dict[Watched, None] = {}
         self._looking: asyncio.TimerHandle | None = None
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._lines: list[bytes] = []
 
     def admit(self, connection: Watched) -> bool:
         """Take a new connection, for which the longest idle one makes room; False where all are at work."""
@@ -102,6 +104,12 @@ class Connections:
     def refuse(self, reason: str) -> None:
         """Count a refusal."""
         self.refusals.note(reason, asyncio.get_running_loop().time())
+
+    def lines_of(self, headers: list[tuple[bytes, bytes]]) -> list[bytes]:
+        """Headers as they are sent; the same list is not written out again."""
+        if headers is not self._headers:
+            self._headers, self._lines = headers, [name + b": " + value for name, value in headers]
+        return self._lines
 
     def _look(self) -> None:
         loop = asyncio.get_running_loop()

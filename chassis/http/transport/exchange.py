@@ -7,7 +7,7 @@ long as no answer has begun; so whoever reads the body answers it like any other
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection
 from http import HTTPStatus
 from typing import Final, Protocol
 
@@ -29,14 +29,15 @@ class Wire(Protocol):
     """What an exchange needs of its connection."""
 
     @property
-    def headers(self) -> Iterable[Header]:
-        """What every answer has."""
+    def lines(self) -> list[bytes]:
+        """The headers that every answer has, as they are sent."""
 
     def write(self, data: bytes) -> None:
         """Send; nothing is sent any more once the connection ends."""
 
-    async def drain(self) -> None:
-        """Wait until the client has read enough of what was sent."""
+    @property
+    def room(self) -> asyncio.Event | None:
+        """While the client reads more slowly than we write: set when it has caught up."""
 
     def resume_reading(self) -> None:
         """The app has taken what came of the body."""
@@ -143,7 +144,8 @@ class Exchange:
 
     async def send(self, message: Message) -> None:
         """ASGI's; what is sent to a client that has left is passed over."""
-        await self._wire.drain()
+        if room := self._wire.room:
+            await room.wait()
         if self._is_gone:
             await asyncio.sleep(0)  # an app that only sends would never hear of it
             return
@@ -152,20 +154,16 @@ class Exchange:
         else:
             self._go_on(message.get("body", b""), is_last=not message.get("more_body", False))
 
-    def _begin(self, status: int, headers: Iterable[Header]) -> None:
+    def _begin(self, status: int, headers: Collection[Header]) -> None:
         assert not self._has_begun
         self._has_begun = True
         self.awaits_continue, awaited = False, self.awaits_continue
         self._has_body = self._scope["method"] != "HEAD" and status not in _WITHOUT_BODY
-        lines = [_STATUS_LINES[status]]
-        self._left = None
-        for name, value in (*self._wire.headers, *headers):
-            if name == b"content-length":
-                self._left = int(value)
-            elif name == b"connection":
-                self.keep_alive = self.keep_alive and value.lower() != b"close"
-                continue
-            lines.append(name + b": " + value)
+        lines = [_STATUS_LINES[status], *self._wire.lines, *[name + b": " + value for name, value in headers]]
+        given = dict(headers)
+        self._left = int(given[b"content-length"]) if b"content-length" in given else None
+        if given.get(b"connection") == b"close":
+            self.keep_alive = False
         if self._left is None and self._has_body:
             self._is_chunked = self._scope["http_version"] == "1.1"
             self.keep_alive = self.keep_alive and self._is_chunked
@@ -173,7 +171,7 @@ class Exchange:
                 lines.append(b"transfer-encoding: chunked")
         # Who was to be told to send the body, and is not, may send it or another request: nobody knows which.
         self.keep_alive = self.keep_alive and (self.is_whole or (not awaited and self._wire.may_follow()))
-        if not self.keep_alive:
+        if not self.keep_alive and b"connection" not in given:
             lines.append(b"connection: close")
         self._wire.write(_joined(lines))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from starlette.responses import Response
@@ -22,8 +22,6 @@ from chassis.http.transport.limits import HEAD_BYTES, HEAD_FIELDS, RATE_SECONDS,
 from chassis.identifiers import new_id_text
 from chassis.telemetry import request_id
 
-#: The fields that say where a request ends and for whom it is.
-FRAMING: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
 _VERSIONS: Final = frozenset({"1.1", "1.0"})
 #: As many as 2^64 has; more are leading zeros.
 _LENGTH_DIGITS: Final = 20
@@ -82,22 +80,28 @@ def unexpected() -> Problem:
     return Problem(INTERNAL, "an unexpected error; the request_id leads the operator to its cause")
 
 
-def fault_of(version: str, fields: Sequence[tuple[bytes, bytes]]) -> Problem | None:
-    """What is wrong with the version and FRAMING fields of a head that the parser took; None: nothing."""
+def framing_of(version: str, fields: Sequence[tuple[bytes, bytes]]) -> tuple[int | None, bool]:
+    """How long the body is, None for chunks, and whether the client awaits a go-ahead to send it.
+
+    Raises:
+        Problem: what the parser took leaves open where the request ends, or for whom it is.
+    """
+    names, last = [name for name, _ in fields], dict(fields)
+    hosts, length, coding = names.count(b"host"), last.get(b"content-length", b"0"), last.get(b"transfer-encoding")
     if version not in _VERSIONS:
-        return Problem(MALFORMED, f"HTTP/{version} is not spoken here; send HTTP/1.1")
-    hosts = sum(name == b"host" for name, _ in fields)
+        raise Problem(MALFORMED, f"HTTP/{version} is not spoken here; send HTTP/1.1")
     if hosts > 1 or (not hosts and version == "1.1"):
-        detail = "comes twice; send it once" if hosts else "is missing; HTTP/1.1 asks for it"
-        return Problem(MALFORMED, f"Host: {detail}", errors=[{"detail": detail, "header": "Host"}])
-    if any(name == b"content-length" and len(value) > _LENGTH_DIGITS for name, value in fields):
-        detail = f"has more than {_LENGTH_DIGITS} digits; send the body's length"
-        return Problem(MALFORMED, f"Content-Length: {detail}", errors=[{"detail": detail, "header": "Content-Length"}])
-    codings = [coding for name, value in fields if name == b"transfer-encoding" for coding in _split(value)]
-    if codings and codings != [b"chunked"]:
+        raise _malformed("Host", "comes twice; send it once" if hosts else "is missing; HTTP/1.1 asks for it")
+    if len(length) > _LENGTH_DIGITS:
+        raise _malformed("Content-Length", f"has more than {_LENGTH_DIGITS} digits; send the body's length")
+    if coding is not None and (coding.lower() != b"chunked" or names.count(b"transfer-encoding") > 1):
         # The parser looks only whether the last one is `chunked`, and would give what is compressed as plain.
-        return Problem(NOT_IMPLEMENTED, "Transfer-Encoding: chunked alone is understood; send the body uncompressed")
-    return None
+        raise Problem(NOT_IMPLEMENTED, "Transfer-Encoding: chunked alone is understood; send the body uncompressed")
+    return (int(length) if coding is None else None), last.get(b"expect", b"").lower() == b"100-continue"
+
+
+def _malformed(name: str, detail: str) -> Problem:
+    return Problem(MALFORMED, f"{name}: {detail}", errors=[{"detail": detail, "header": name}])
 
 
 def explained(problem: Problem, *, instance: str) -> Response:
@@ -109,7 +113,3 @@ def explained(problem: Problem, *, instance: str) -> Response:
     finally:
         request_id.reset(token)
     return answer
-
-
-def _split(value: bytes) -> Iterable[bytes]:
-    return (coding.strip().lower() for coding in value.split(b","))
