@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from chassis.access.guard import identity_of
 from chassis.http.api import StrictRoute, read_body
@@ -128,10 +129,22 @@ async def import_users(request: Request, context: Context, imports: Imports) -> 
     results = _results(imports, request, context)
     # An error before the first batch is committed can still be answered with its own status.
     first = await anext(results)
-    return StreamingResponse(_rest(first, results), media_type=NDJSON)
+    return _Streamed(first, results)
 
 
-async def _results(imports: ImportHandlers, request: Request, context: CommandContext) -> AsyncIterator[bytes]:
+class _Streamed(StreamingResponse):
+    """An answer whose import ends when nobody listens to it any more, and not when the garbage is collected."""
+
+    def __init__(self, first: bytes, results: AsyncGenerator[bytes]) -> None:
+        super().__init__(_rest(first, results), media_type=NDJSON)
+        self._results = results
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(self._results):
+            await super().__call__(scope, receive, send)
+
+
+async def _results(imports: ImportHandlers, request: Request, context: CommandContext) -> AsyncGenerator[bytes]:
     # A body that is on its way takes no place among the imports that run: it may stand still.
     with imports.places.for_body(identity_of(request.scope)):
         body = await _body(request)

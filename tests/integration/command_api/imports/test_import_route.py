@@ -26,6 +26,8 @@ from command_api.users.context import Cause
 from events.user_events import USER_EVENTS
 from tests.envelopes import envelope_of
 from tests.integration.command_api.conftest import Connection, problem, register, registration, until_somebody_waits
+from tests.issuing import bearer
+from tests.unit.chassis.transport.serving import listening
 from tests.waiting import until
 
 HASH = PasswordHasher(memory_cost=8, time_cost=1, parallelism=1).hash("correct horse")
@@ -512,6 +514,26 @@ async def test_bodies_that_stand_still_keep_no_other_import_out(api: httpx.Async
     assert [result["status"] for result in whole[:-1]] == ["created"]
     problem(one_more, 503, "busy")
     assert not places.bodies
+
+
+async def test_who_leaves_in_the_midst_of_an_answer_ends_the_import_and_is_no_error(
+    app: FastAPI, logs: list[Any]
+) -> None:
+    body = body_of([line(f"ann{number}") for number in range(3000)])
+    asked = b"POST /users/import HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\nAuthorization: %b\r\n"
+    head = asked % bearer()["Authorization"].encode() + b"Content-Length: %d\r\n\r\n" % len(body)
+    async with app.router.lifespan_context(app), listening(app) as listener:
+        async with await listener.connect() as client:
+            await client.send(head + body)
+            assert b" 200 " in await client.reader.readline()
+
+        async def is_over() -> bool:
+            return not listener.state.tasks
+
+        await until(is_over, within=30, what="the import has ended")
+
+    assert [entry for entry in logs if entry["log_level"] in {"error", "critical"}] == []
+    assert not app.state.resources.imports.places.bodies
 
 
 def test_no_caller_has_all_bodies_and_all_together_have_a_limit() -> None:
