@@ -8,8 +8,11 @@ from dataclasses import dataclass
 
 import uvicorn
 
+from chassis.http.listening import server_config
 from chassis.postgres.roles import COMMAND
-from chassis.settings import PostgresAddress
+from chassis.settings import PostgresAddress, load
+from command_api.app import create_app
+from command_api.settings import CommandApiSettings
 from local_stack.ports import free_port
 from tests.databases import as_role
 from tests.forks import NOWHERE, Fork
@@ -74,4 +77,4 @@ async def _ready(served: ApiProcess) -> bool:
 
 def serve(port: int) -> None:
     """Be the command API on a port."""
-    uvicorn.run("command_api.app:create_app", factory=True, port=port)
+    uvicorn.Server(server_config(create_app, load(CommandApiSettings), factory=True, port=port)).run()

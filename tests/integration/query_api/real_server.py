@@ -8,6 +8,8 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
+from chassis.http.listening import server_config
+from chassis.settings import Transport
 from tests.waiting import POLL_SECONDS
 
 START_SECONDS = 20.0
@@ -16,7 +18,7 @@ START_SECONDS = 20.0
 @contextmanager
 def served(app: FastAPI) -> Iterator[str]:
     """Serve until the block ends; gives the base URL once the app is ready."""
-    config = uvicorn.Config(app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=5)
+    config = server_config(app, Transport(), port=0, timeout_graceful_shutdown=5)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, name="served", daemon=True)
     thread.start()
