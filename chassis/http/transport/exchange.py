@@ -55,6 +55,11 @@ class Wire(Protocol):
 class Exchange:
     """One request, from its head to the end of its answer."""
 
+    __slots__ = (
+        *("keep_alive", "is_whole", "awaits_continue", "is_answered", "_wire", "_scope", "_body", "_has_news"),
+        *("_failure", "_is_gone", "_has_begun", "_has_body", "_left", "_is_chunked"),
+    )
+
     def __init__(self, wire: Wire, scope: Scope, *, keep_alive: bool, is_whole: bool, awaits_continue: bool) -> None:
         self.keep_alive = keep_alive
         #: The body has come to its end.

@@ -86,18 +86,22 @@ def framing_of(version: str, fields: Sequence[tuple[bytes, bytes]]) -> tuple[int
     Raises:
         Problem: what the parser took leaves open where the request ends, or for whom it is.
     """
-    names, last = [name for name, _ in fields], dict(fields)
-    hosts, length, coding = names.count(b"host"), last.get(b"content-length", b"0"), last.get(b"transfer-encoding")
+    last = dict(fields)
+    hosts, codings = b"host" in last, b"transfer-encoding" in last
+    if len(last) < len(fields):
+        names = [name for name, _ in fields]
+        hosts, codings = names.count(b"host"), names.count(b"transfer-encoding")
+    length = last.get(b"content-length", b"0")
     if version not in _VERSIONS:
         raise Problem(MALFORMED, f"HTTP/{version} is not spoken here; send HTTP/1.1")
     if hosts > 1 or (not hosts and version == "1.1"):
         raise _malformed("Host", "comes twice; send it once" if hosts else "is missing; HTTP/1.1 asks for it")
     if len(length) > _LENGTH_DIGITS:
         raise _malformed("Content-Length", f"has more than {_LENGTH_DIGITS} digits; send the body's length")
-    if coding is not None and (coding.lower() != b"chunked" or names.count(b"transfer-encoding") > 1):
+    if codings and (codings > 1 or last[b"transfer-encoding"].lower() != b"chunked"):
         # The parser looks only whether the last one is `chunked`, and would give what is compressed as plain.
         raise Problem(NOT_IMPLEMENTED, "Transfer-Encoding: chunked alone is understood; send the body uncompressed")
-    return (int(length) if coding is None else None), last.get(b"expect", b"").lower() == b"100-continue"
+    return (None if codings else int(length)), last.get(b"expect", b"").lower() == b"100-continue"
 
 
 def _malformed(name: str, detail: str) -> Problem:
