@@ -38,13 +38,14 @@ class Examiner:
     def first_damaged(self, rows: Sequence[OutboxRow]) -> tuple[int, str] | None:
         """The place of the first row that may not be published, and what is wrong with it.
 
-        A kind of event is looked at whole once; after that only what damage seldom leaves as it is, because this is
-        done for each event. Kafka refuses a page in which headers are damaged elsewhere.
+        A kind of event is looked at whole once; after that only whether the headers name this event and its subject,
+        and how the value begins and ends, because this is done for each event. Kafka refuses a page in which headers
+        are damaged elsewhere.
         """
         seen = self._seen
         for place, row in enumerate(rows):
             value, kind = row["value"], (row["headers"] or b"")[_KIND]
-            if (kind, value and value[:1]) in seen and (value is None or len(value) < MAX_MESSAGE_BYTES):
+            if (kind, value and value[:1]) in seen and _looks_whole(row):
                 continue
             damage = self.damage_of(row)
             if damage is not None:
@@ -80,6 +81,16 @@ class Examiner:
         if (row["value"] is None) != (envelope.type == catalogue.tombstone_type):
             return f"its type is {envelope.type} and its value is {'' if row['value'] is None else 'not '}null"
         return None
+
+
+def _looks_whole(row: OutboxRow) -> bool:
+    value, headers = row["value"], row["headers"]
+    return (
+        (value is None or (value.endswith(b"}") and len(value) < MAX_MESSAGE_BYTES))
+        and bool(row["event_id"] and row["subject_id"])
+        and str(row["event_id"]).encode() in headers
+        and str(row["subject_id"]).encode() in headers
+    )
 
 
 def _damage_of_value(row: OutboxRow) -> str | None:

@@ -6,11 +6,11 @@ from uuid import uuid4
 
 import pytest
 
-from events.envelope import Envelope
+from events.envelope import Envelope, read_envelope
 from events.topics import MAX_MESSAGE_BYTES
 from events.user_events import USER_EVENTS
 from outbox.damage import Examiner
-from outbox.headers import encode_headers
+from outbox.headers import decode_headers, encode_headers
 
 CHANGED = "muster.user.profile_changed.v1"
 ERASED = USER_EVENTS.tombstone_type
@@ -91,3 +91,17 @@ def test_a_whole_look_finds_the_rest(damage: Any, said: str) -> None:
 
     assert found is not None
     assert said in found
+
+
+def test_an_event_under_anothers_headers_or_with_half_a_value_is_found_among_those_that_were_seen_before() -> None:
+    borrowed = row(headers=row()["headers"])
+    cut = row(value=b'{"user": {"id": ')
+
+    assert first_damaged(borrowed) == (0, f"its headers are those of event {_event_of(borrowed)}")
+    place, said = first_damaged(row(), cut) or (None, "")
+    assert place == 1
+    assert said.startswith("its value is no JSON")
+
+
+def _event_of(row: Any) -> str:
+    return str(read_envelope(decode_headers(row["headers"])).event_id)
