@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -31,8 +32,7 @@ def read_json(text: str) -> Any:
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         made = dict(pairs)
         if len(made) != len(pairs):
-            names = [name for name, _ in pairs]
-            repeated.append((made, next(name for name in names if names.count(name) > 1)))
+            repeated.append((made, _first_repeated(name for name, _ in pairs)))
         return made
 
     try:
@@ -49,6 +49,12 @@ def read_json(text: str) -> Any:
         made, name = repeated[-1]
         raise RepeatedMemberError([*_path_to(made, document), name])
     return document
+
+
+def _first_repeated(names: Iterable[str]) -> str:
+    seen: set[str] = set()
+    # `add` gives None, so a name passes only if it was there before.
+    return next(name for name in names if name in seen or seen.add(name))
 
 
 def _path_to(wanted: object, document: Any) -> list[str | int]:

@@ -18,6 +18,7 @@ from chassis.identifiers import read_id
 
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _FINER: Final = re.compile(r"\.\d{6}(\d+)")
+_LAST_TIME: Final = datetime.max.replace(tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 #: More parameters than any route can use; parsing stops there.
@@ -126,7 +127,9 @@ def read_time_before(text: str) -> datetime:
     """An RFC 3339 time; rounded up to a microsecond, so that "earlier than" leaves out nobody who is earlier."""
     time = read_time(text)
     finer = _FINER.search(text)
-    return time + _MICROSECOND if finer and finer[1].strip("0") else time
+    if not finer or not finer[1].strip("0") or time == _LAST_TIME:
+        return time
+    return time + _MICROSECOND
 
 
 def read_date(text: str) -> date:

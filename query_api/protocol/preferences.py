@@ -14,7 +14,7 @@ _QUOTED: Final = r'"(?:[^"\\]|\\.)*"'
 #: Whether every quoted string ends.
 _HEADER: Final = re.compile(rf'(?:[^"]|{_QUOTED})*')
 _ITEMS: Final = re.compile(rf'(?:[^",]|{_QUOTED})+')
-_PREFERENCE: Final = re.compile(rf'\s*([^\s=;"]+)\s*(?:=\s*({_QUOTED}|[^\s;"]*)\s*)?(?:;.*)?')
+_PREFERENCE: Final = re.compile(rf'\s*([^\s=;"]+)\s*(?:=\s*+({_QUOTED}|[^\s;"]*)\s*)?(?:;.*)?')
 
 
 @dataclass(frozen=True, slots=True)

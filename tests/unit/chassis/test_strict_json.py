@@ -27,6 +27,16 @@ def test_a_member_that_comes_twice_is_pointed_at(text: str, path: list[str | int
     assert caught.value.path == path
 
 
+def test_a_repetition_behind_very_many_members_is_found_in_one_pass() -> None:
+    names = [f"m{number}" for number in range(300_000)]
+    text = "{" + ",".join(f'"{name}":1' for name in [*names, names[-1]]) + "}"
+
+    with pytest.raises(RepeatedMemberError) as caught:
+        read_json(text)  # comparing each with each would take an hour
+
+    assert caught.value.path == [names[-1]]
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [

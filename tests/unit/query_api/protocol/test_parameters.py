@@ -125,6 +125,10 @@ def test_the_short_way_of_splitting_agrees_with_the_long_one(text: str) -> None:
     assert _pairs(text.encode()) == parse_qsl(text, keep_blank_values=True)
 
 
+def test_an_upper_bound_at_the_end_of_all_times_is_one() -> None:
+    assert read_time_before("9999-12-31T23:59:59.9999999Z").year == 9999
+
+
 @pytest.mark.parametrize(
     ("text", "microsecond"),
     [("00.1234560Z", 123456), ("00.123456001Z", 123457), ("00.1Z", 100000), ("00.123455999+00:00", 123456)],

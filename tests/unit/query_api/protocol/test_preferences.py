@@ -33,5 +33,9 @@ def test_ignores_what_it_cannot_read(header: str) -> None:
     assert parse_preferences(header) == Preferences()
 
 
+def test_a_header_as_long_as_a_head_may_be_is_read_in_one_pass() -> None:
+    assert parse_preferences("a=" + " " * 60_000 + "b c, wait=3") == Preferences(wait=3)
+
+
 def test_without_a_wait_it_is_one_second() -> None:
     assert parse_preferences("count=exact").wait_seconds == 1
