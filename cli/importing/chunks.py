@@ -57,7 +57,8 @@ def _read_chunk(source: BinaryIO, first_line: int) -> Chunk:
         line = source.readline(KEPT_BYTES)
         if not line:
             break
-        chunk.bytes_read += len(line) + (_skip_line(source) if len(line) == KEPT_BYTES else 0)
+        is_cut = len(line) == KEPT_BYTES and not line.endswith(b"\n")
+        chunk.bytes_read += len(line) + (_skip_line(source) if is_cut else 0)
         kept = line.rstrip(b"\r\n")
         if len(kept) > LONGEST_LINE_BYTES:
             chunk.too_long.add(first_line + len(chunk.lines))

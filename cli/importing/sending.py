@@ -27,7 +27,7 @@ ATTEMPTS: Final = 20
 PAUSE_FIRST_SECONDS: Final = 0.25
 PAUSE_CAP_SECONDS: Final = 5.0
 #: Statuses that pass by themselves.
-_TRANSIENT: Final = frozenset({409, 429, 500, 502, 503, 504})
+_TRANSIENT: Final = frozenset({408, 409, 429, 500, 502, 503, 504})
 
 
 class GaveUpError(Exception):
