@@ -339,6 +339,10 @@ class HttpConnection(asyncio.Protocol):
             self.resume_reading()
             if self._is_finished_sending and self._exchange is None:
                 self._close()
+        else:
+            # The rest of its body is passed over.
+            self._connections.rests(self)
+            self.resume_reading()
 
     def _rest(self) -> None:
         """Wait for the next request."""

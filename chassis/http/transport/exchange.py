@@ -194,6 +194,7 @@ class Exchange:
             if self._left:
                 raise RuntimeError(f"the answer lacks {self._left} bytes of its Content-Length")
             self.is_answered = True
+            self._body.clear()  # nobody takes it any more; full, it would have the rest of the body wait
             self._has_news.set()
             self._wire.answered()
 

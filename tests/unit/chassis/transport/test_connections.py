@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, MutableMapping
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from chassis.http.transport import connections, limits
 from chassis.http.transport.connections import QUIET_SECONDS, Refusals
-from chassis.http.transport.limits import RATE_SECONDS, Pace
+from chassis.http.transport.limits import BUFFERED_BYTES, RATE_SECONDS, Pace
 from tests.unit.chassis.transport.serving import PATIENCE_SECONDS, Listener, echo, listening
 from tests.waiting import until
 
@@ -210,6 +211,39 @@ async def test_a_request_can_follow_a_short_body_that_nobody_read() -> None:
 
     assert [first.status, second.status] == [401, 401]
     assert "connection" not in first.headers
+
+
+async def test_a_body_whose_reading_had_paused_before_the_answer_is_passed_over() -> None:
+    may_answer = asyncio.Event()
+
+    async def refuse_late(scope: Scope, receive: Receive, send: Send) -> None:
+        await may_answer.wait()
+        await refuse_unread(scope, receive, send)
+
+    async with listening(refuse_late) as listener, await listener.connect() as client:
+        most, rest = b"x" * (BUFFERED_BYTES + 1), b"x" * BUFFERED_BYTES
+        await client.send(POST.replace(b"10", b"%d" % len(most + rest)) + most)
+        await until(partial(has_paused, listener), within=PATIENCE_SECONDS, what="reading has paused")
+        may_answer.set()
+        first = await client.answer()
+        await client.send(rest[1:])
+        second = await client.asks(rest[:1] + GET)
+        client.stop_sending()
+
+        assert [first.status, second.status] == [401, 401]
+        assert await client.is_over()
+
+
+async def has_paused(listener: Listener) -> bool:
+    return any(not connection.transport.is_reading() for connection in listener.state.connections)  # type: ignore[union-attr] # ours
+
+
+async def test_who_owes_the_rest_of_an_answered_request_makes_room() -> None:
+    async with listening(refuse_unread, connections=1) as listener, await listener.connect() as owing:
+        await owing.asks(POST + b"half")
+        async with await listener.connect() as other:
+            assert (await other.asks(GET)).status == 401
+        assert await owing.is_over()
 
 
 async def test_a_body_that_is_half_here_when_the_process_stops_is_told_so(
