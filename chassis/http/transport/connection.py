@@ -237,7 +237,7 @@ class HttpConnection(asyncio.Protocol):
         except Problem as problem:
             self._refuse(problem, "malformed")
             return
-        self._received = 0
+        self._received, self._body_pace = 0, None
         awaits = awaits and not self._is_whole
         self._start(self._app, self._scope(), keep_alive=self._keeps_alive, awaits_continue=awaits)
 

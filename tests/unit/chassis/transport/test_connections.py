@@ -11,6 +11,7 @@ from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from chassis.http.transport import connections, limits
+from chassis.http.transport.connection import HttpConnection
 from chassis.http.transport.connections import QUIET_SECONDS, Refusals
 from chassis.http.transport.limits import BUFFERED_BYTES, RATE_SECONDS, Pace
 from tests.unit.chassis.transport.serving import PATIENCE_SECONDS, Listener, echo, listening
@@ -93,6 +94,31 @@ async def test_a_client_that_awaits_a_go_ahead_is_not_too_slow(judges_soon: None
 
     assert told == b"HTTP/1.1 100 Continue\r\n\r\n"
     assert answer.document["body"] == "0123456789"
+
+
+async def test_a_body_is_not_judged_by_the_one_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "LOOK_SECONDS", LONG)
+    monkeypatch.setattr(limits, "RATE_SECONDS", 5)
+    body = b"x" * 1000
+    async with listening() as listener, await listener.connect() as client:
+        await client.send(POST.replace(b"10", b"1001") + body)
+        connection = await has_received(listener, len(body))
+        for _ in range(5):
+            connection.look(0.0)
+        await client.asks(b"x")
+        await client.send(POST + b"half")
+        await has_received(listener, len(b"half"))
+        connection.look(0.0)
+
+        assert (await client.asks(b"halves")).status == 200
+
+
+async def has_received(listener: Listener, size: int) -> HttpConnection:
+    async def received() -> list[HttpConnection]:
+        return [one for one in listener.state.connections if isinstance(one, HttpConnection) and one._received == size]
+
+    [connection] = await until(received, within=PATIENCE_SECONDS, what=f"{size} bytes of a body have come")
+    return connection
 
 
 async def test_a_reader_that_does_not_read_is_cut_off(judges_soon: None) -> None:
