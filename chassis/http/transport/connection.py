@@ -37,6 +37,7 @@ from chassis.http.transport.limits import (
 )
 
 _EMPTY_LINE: Final = b"\r\n\r\n"
+_IN_A_LINE: Final = re.compile(rb"[^\r\n]")
 _UPGRADE: Final = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
 _NEVER: Final = math.inf
 
@@ -188,7 +189,8 @@ class HttpConnection(asyncio.Protocol):
         try:
             while self._at < len(self._data) and not self._is_ending:
                 if self._exchange is None:
-                    self._read_head()
+                    if self._head or self._skip_line_ends():
+                        self._read_head()
                 elif self._exchange.is_whole:
                     self._pause_reading()
                     return
@@ -202,6 +204,12 @@ class HttpConnection(asyncio.Protocol):
         part = self._data[self._at : stop]
         self._at = stop
         return part
+
+    def _skip_line_ends(self) -> bool:
+        """Pass over ends of lines before a head, which begin none (RFC 9112, section 2.2); tell whether it begins."""
+        begins = _IN_A_LINE.search(self._data, self._at)
+        self._at = begins.start() if begins else len(self._data)
+        return begins is not None
 
     def _read_head(self) -> None:
         """Give the parser what is of the head, as far as a head may be long."""

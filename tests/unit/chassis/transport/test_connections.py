@@ -68,6 +68,13 @@ async def test_a_connection_is_kept_for_the_next_request_and_closed_after_its_ti
         assert await client.is_over()
 
 
+async def test_the_end_of_a_line_after_a_body_begins_no_request(looks_often: None) -> None:
+    async with listening(head_seconds=LONG, keep_alive_seconds=0.05) as listener, await listener.connect() as client:
+        await client.asks(POST + b"0123456789\r\n")
+
+        assert await client.is_over(), "as one that is idle"
+
+
 async def test_a_body_that_stands_still_is_answered_with_a_problem(judges_soon: None) -> None:
     async with listening() as listener, await listener.connect() as client:
         answer = await client.asks(POST + b"half")
