@@ -101,7 +101,8 @@ def framing_of(version: str, fields: Sequence[tuple[bytes, bytes]]) -> tuple[int
     if codings and (codings > 1 or last[b"transfer-encoding"].lower() != b"chunked"):
         # The parser looks only whether the last one is `chunked`, and would give what is compressed as plain.
         raise Problem(NOT_IMPLEMENTED, "Transfer-Encoding: chunked alone is understood; send the body uncompressed")
-    return (None if codings else int(length)), last.get(b"expect", b"").lower() == b"100-continue"
+    awaits = version == "1.1" and last.get(b"expect", b"").lower() == b"100-continue"
+    return (None if codings else int(length)), awaits
 
 
 def _malformed(name: str, detail: str) -> Problem:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from chassis.http.transport import refusals
 from chassis.http.transport.limits import HEAD_BYTES, HEAD_FIELDS, TARGET_BYTES
 from tests.unit.chassis.transport.serving import listening
 
@@ -120,3 +121,10 @@ async def test_a_chunk_that_cannot_be_read_is_a_problem() -> None:
         answer = await listener.answer_to(head(b"Transfer-Encoding: chunked") + b"zz\r\n")
 
     assert (answer.status, answer.problem) == (400, "malformed-request")
+
+
+@pytest.mark.parametrize(("version", "awaits"), [("1.0", False), ("1.1", True)])
+def test_a_go_ahead_is_sent_to_nobody_who_does_not_know_it(version: str, awaits: bool) -> None:
+    fields = [(b"host", b"x"), (b"expect", b"100-Continue"), (b"content-length", b"5")]
+
+    assert refusals.framing_of(version, fields) == (5, awaits)
