@@ -157,8 +157,10 @@ class HttpConnection(asyncio.Protocol):
         self._is_finished_sending = True
         if self._exchange is None and self._head:
             self._refuse(refusals.broken_off(), "malformed")
-        elif self._exchange is None or (self._is_ending and self._exchange.is_answered):
+        elif self._exchange is None:
             return False
+        elif self._exchange.is_answered:
+            self._close()
         elif not self._exchange.is_whole and not self._is_ending:
             self._break_body_off(refusals.broken_off(), "malformed")
         elif not self._data:

@@ -271,6 +271,15 @@ async def has_paused(listener: Listener) -> bool:
     return any(not connection.transport.is_reading() for connection in listener.state.connections)  # type: ignore[union-attr] # ours
 
 
+async def test_who_closes_after_an_answer_instead_of_sending_the_rest_is_not_refused(logs: list[Any]) -> None:
+    async with listening(refuse_unread) as listener, await listener.connect() as client:
+        await client.asks(POST + b"half")
+        client.stop_sending()
+
+        assert await client.is_over()
+    assert logs == []
+
+
 async def test_who_owes_the_rest_of_an_answered_request_makes_room() -> None:
     async with listening(refuse_unread, connections=1) as listener, await listener.connect() as owing:
         await owing.asks(POST + b"half")
