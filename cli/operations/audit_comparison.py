@@ -12,6 +12,7 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from operator import itemgetter
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
@@ -224,10 +225,11 @@ class Comparison:
     async def _rows(self, database: Database, side: str, where: str, *arguments: object) -> dict[UUID, AuditedUser]:
         async with database.connection() as connection, connection.transaction(readonly=True):
             rows = await connection.fetch(side.format(where=where, **self._names), *arguments)
-        # Where an id is both a user's and an erased person's, the newer version counts.
+        # Where an id is both a user's and an erased person's, the user is shown, whichever version is newer.
         found: dict[UUID, AuditedUser] = {}
-        for row in sorted(map(dict, rows), key=lambda row: (row["version"], row["erased"])):
-            found[row["id"]] = row
+        for row in sorted(map(dict, rows), key=itemgetter("erased"), reverse=True):
+            before = found.get(row["id"], row)
+            found[row["id"]] = {**row, "version": max(before["version"], row["version"])}
         return found
 
 

@@ -13,11 +13,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from operator import itemgetter
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 from uuid import UUID
-
-import asyncpg
 
 from chassis.postgres.database import Database
 from read_model.catalogue import SCHEMAS
@@ -66,8 +63,6 @@ class Known(NamedTuple):
     version: int
     erased: bool
 
-
-_version: Final = itemgetter("version")
 
 #: What both sides say.
 Sides: TypeAlias = "tuple[dict[UUID, Known], dict[UUID, Known]]"
@@ -140,10 +135,10 @@ class Comparison:
         """What both sides say of these users, the command side first: what it knows then may be on its way."""
         async with self._command.connection() as connection:
             rows = await connection.fetch(_COMMAND.format(where=where), *arguments)
-        known = _by_id(rows)
+        known = by_id(map(dict, rows))
         async with self._query.connection() as connection:
             rows = await connection.fetch(self._versions.format(where=where), *arguments)
-        return known, _by_id(rows)
+        return known, by_id(map(dict, rows))
 
     async def _confirmed(self, known: dict[UUID, Known], shown: dict[UUID, Known]) -> dict[UUID, Kind]:
         """Who differs and stays different, for a reason that is not known."""
@@ -185,9 +180,13 @@ def compare(known: Mapping[UUID, Known], shown: Mapping[UUID, Known]) -> dict[UU
     return found
 
 
-def _by_id(rows: Iterable[asyncpg.Record]) -> dict[UUID, Known]:
-    """Where an id is both a user's and an erased person's, the newer version counts."""
-    return {row["id"]: Known(row["version"], row["erased"]) for row in sorted(rows, key=_version)}
+def by_id(rows: Iterable[Mapping[str, Any]]) -> dict[UUID, Known]:
+    """Where an id is both a user's and an erased person's, the user is shown, whichever version is newer."""
+    found: dict[UUID, Known] = {}
+    for row in rows:
+        before = found.get(row["id"], Known(0, erased=True))
+        found[row["id"]] = Known(max(before.version, row["version"]), before.erased and row["erased"])
+    return found
 
 
 def came_by(user_id: UUID, first: Sides, now: Sides) -> bool:

@@ -61,9 +61,11 @@ ON CONFLICT (id) DO UPDATE SET version = excluded.version WHERE e.version < excl
 
 _RESET: Final = "WITH living AS (DELETE FROM {users} WHERE id = $1) DELETE FROM {erased} WHERE id = $1"
 
+# A topic that was set back may end before the erasure: the replay has then brought the person back.
 _CARRY_ERASED: Final = """
-INSERT INTO {erased} AS e (id, version)
-SELECT id, version FROM {old_erased} WHERE id >= $1 AND ($2::uuid IS NULL OR id < $2)
+WITH gone AS (SELECT id, version FROM {old_erased} WHERE id >= $1 AND ($2::uuid IS NULL OR id < $2)),
+removed AS (DELETE FROM {users} u USING gone WHERE u.id = gone.id AND u.version <= gone.version)
+INSERT INTO {erased} AS e (id, version) SELECT id, version FROM gone
 ON CONFLICT (id) DO UPDATE SET version = excluded.version WHERE e.version < excluded.version
 """
 
@@ -122,8 +124,9 @@ def _array(texts: Sequence[str]) -> str:
 
 
 def carry_over(old: int, new: int) -> CarryOver:
-    """Take over the ids and last versions of the erased: the log may no longer have them."""
-    names = {"erased": users.users_tables(new).erased.name, "old_erased": users.users_tables(old).erased.name}
+    """Take over the ids and last versions of the erased, and remove them: the log may no longer have the erasures."""
+    before, after = users.users_tables(old), users.users_tables(new)
+    names = {"users": after.users.name, "erased": after.erased.name, "old_erased": before.erased.name}
     return CarryOver(names["old_erased"], [_CARRY_ERASED.format_map(names)])
 
 

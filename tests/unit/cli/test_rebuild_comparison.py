@@ -4,7 +4,7 @@ from uuid import UUID
 
 import pytest
 
-from cli.operations.rebuild_comparison import Kind, Known, Verdict, came_by, compare
+from cli.operations.rebuild_comparison import Kind, Known, Verdict, by_id, came_by, compare
 
 ANN, BOB = UUID(int=1), UUID(int=2)
 
@@ -57,6 +57,15 @@ def test_what_was_on_its_way_is_no_difference(
     first: tuple[Known | None, Known | None], now: tuple[Known | None, Known | None], *, came: bool
 ) -> None:
     assert came_by(ANN, (of(first[0]), of(first[1])), (of(now[0]), of(now[1]))) is came
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize(("user", "erasure", "known"), [(6, 5, living(6)), (3, 5, living(5)), (5, 5, living(5))])
+def test_whoever_is_a_user_and_erased_is_shown(order: int, user: int, erasure: int, known: Known) -> None:
+    rows = [{"id": ANN, "version": user, "erased": False}, {"id": ANN, "version": erasure, "erased": True}]
+    shown = by_id(rows[::order])
+    assert shown == of(known)
+    assert ANN in compare(of(erased(5)), shown)
 
 
 def test_a_verdict_counts_and_names_some() -> None:

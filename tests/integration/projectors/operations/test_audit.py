@@ -114,6 +114,20 @@ async def test_each_way_to_differ_is_told_apart(command: Database, database: Dat
     )
 
 
+@pytest.mark.parametrize("version", [1, 4])
+async def test_an_erased_person_who_is_shown_is_a_difference_though_their_erasure_is_known(
+    command: Database, database: Database, version: int
+) -> None:
+    shown, again = new_user(1), new_user(2).model_copy(update={"version": 5})
+    await in_command(command, [again], [(shown.id, 4)])
+    await in_query(database, [shown.model_copy(update={"version": version}), again])
+    async with database.connection() as connection:
+        for user in (shown, again):
+            await connection.execute("INSERT INTO users_g1_erased VALUES ($1, 4)", user.id)
+    _, found = await differences(command, database)
+    assert found == [Difference(shown.id, DifferenceKind.DIFFERENT, 4, 4, ("erased",))]
+
+
 @pytest.mark.parametrize(
     ("document", "fields"),
     [

@@ -239,6 +239,22 @@ async def test_the_timeline_takes_over_what_compaction_removed_but_not_the_erase
         assert {tuple(row) for row in heads} == {(known.id, 3, None), (gone, 9, 9)}
 
 
+async def test_whom_the_old_generation_knows_as_erased_the_new_one_does_not_bring_back(
+    settings: ProjectorSettings, database: Database, publisher: Publisher
+) -> None:
+    back, again = (new_user(number).model_copy(update={"version": version}) for number, version in ((1, 3), (2, 6)))
+    # The topic was set back to before the erasure; the other one was registered anew after it.
+    await publisher.publish([record(UserProfileChanged(user=user, previous={})) for user in (back, again)])
+    async with database.connection() as connection:
+        for user in (back, again):
+            await connection.execute("INSERT INTO users_g1_erased VALUES ($1, 5)", user.id)
+    stage, _ = await rebuild(settings, database, "users", pause=True)
+    assert stage is Stage.READY
+    async with database.connection() as connection:
+        assert [row["id"] for row in await connection.fetch("SELECT id FROM users_g2")] == [again.id]
+        assert await connection.fetchval("SELECT count(*) FROM users_g2_erased WHERE version = 5") == 2
+
+
 async def test_a_switch_to_a_generation_that_is_behind_changes_nothing(
     settings: ProjectorSettings, database: Database, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
