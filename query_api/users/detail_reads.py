@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
+from operator import itemgetter
 from typing import Final, NamedTuple, TypeAlias
 from uuid import UUID
 
@@ -28,6 +29,7 @@ class UserRow(NamedTuple):
     document: bytes | None
 
 
+_version: Final = itemgetter(1)
 UserRows: TypeAlias = Mapping[UUID, UserRow]
 
 
@@ -60,7 +62,8 @@ class UserReads:
     async def _read_batch(self, generation: int, asked: Sequence[_AskedUsers]) -> Sequence[UserRows]:
         sql = _sql(generation, with_erased=any(one.with_erased for one in asked))
         records = await self._reader.fetch(sql, [{identifier for one in asked for identifier in one.ids}])
-        rows = {record[0]: UserRow(record[1], record[2]) for record in records}
+        # Whoever was erased and registered again is in both tables: the newer version counts, for it comes last.
+        rows = {record[0]: UserRow(record[1], record[2]) for record in sorted(records, key=_version)}
         return [rows] * len(asked)
 
 

@@ -53,6 +53,18 @@ async def test_who_never_was_and_who_was_erased_are_404(api: httpx.AsyncClient, 
         assert answer.headers["cache-control"] == "no-store"
 
 
+async def test_who_was_erased_and_registered_again_is_shown_to_whoever_waits_for_that(
+    api: httpx.AsyncClient, read_side: ReadSide
+) -> None:
+    ann = person(version=6)
+    await read_side.register(ann)
+    await read_side.connection.execute("INSERT INTO users_g1_erased VALUES ($1, 5)", ann.id)
+
+    answer = await api.get(f"/users/{ann.id}", headers={"Consistency-Token": token(ann.id, 6)})
+
+    assert (answer.status_code, answer.headers["consistency-token"]) == (200, token(ann.id, 6))
+
+
 async def test_an_id_that_is_no_uuid_is_422_and_so_is_any_parameter(api: httpx.AsyncClient) -> None:
     for path, parameter in (("/users/ann", "id"), (f"/users/{person().id}?fields=id", "fields")):
         answer = await api.get(path)
