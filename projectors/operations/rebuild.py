@@ -297,8 +297,8 @@ class Rebuild:
         if what:
             raise RebuildError(
                 f"generation {new.number} {what}. Nothing that is read has changed. Where the topic lacks users,"
-                " `muster events refill` publishes them, and this command, run again, goes on from there;"
-                " --accept-difference switches all the same"
+                " `muster events refill` publishes them; whoever stays listed is mended by `muster repair ID…`. This"
+                " command, run again, goes on from there; --accept-difference switches all the same"
             )
 
     async def _left_out(self, new: Generation) -> str:
