@@ -15,6 +15,8 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
+import asyncpg
+
 from chassis.lifecycle import wait_for_event
 from chassis.postgres.database import Connection, Database
 from chassis.postgres.errors import begun_again
@@ -26,13 +28,15 @@ PAGE_USERS: Final = 500
 LOOK_SECONDS: Final = 0.05
 
 # The relay that leads publishes to the topic that was led last. The lock keeps two refills from doing one page both.
-_PLACE: Final = "SELECT name, refilled_to FROM published_topics ORDER BY led_at DESC LIMIT 1 FOR UPDATE"
+_PLACE: Final = "SELECT name, refilling, refilled_to FROM published_topics ORDER BY led_at DESC LIMIT 1 FOR UPDATE"
 _BEGIN: Final = """
 UPDATE published_topics SET refilling = $2, refilled_to = CASE WHEN refilling = $2 THEN refilled_to END WHERE name = $1
 RETURNING refilled_to
 """
 _NOTE: Final = "UPDATE published_topics SET refilled_to = $2 WHERE name = $1"
-_END: Final = "UPDATE published_topics SET refilling = NULL, refilled_to = NULL WHERE name = $1"
+_END: Final = (
+    "UPDATE published_topics SET refilling = NULL, refilled_to = NULL WHERE name = $1 AND refilling = $2 RETURNING name"
+)
 _NEXT: Final = """
 SELECT id FROM (
     (SELECT id FROM users WHERE id > $1 ORDER BY id LIMIT $2)
@@ -81,7 +85,7 @@ class Refill:
         """Append everybody and wait until all are published; False when told to stop before.
 
         Raises:
-            CannotRefillError: the relay publishes to another topic.
+            CannotRefillError: the relay publishes to another topic, or another refill came between.
             DatabaseUnavailableError, asyncpg.PostgresError: the database is away; the next call goes on there.
         """
         before = await self._begin()
@@ -108,7 +112,10 @@ class Refill:
     async def _append_page(self) -> Collection[int]:
         """The outbox ids of the next page; empty after the last."""
         async with self._database.connection() as connection, connection.transaction():
-            start = await self._place(connection) or UUID(int=0)
+            place = await self._place(connection)
+            if place["refilling"] != self._topic_id:
+                raise self._came_between()
+            start = place["refilled_to"] or UUID(int=0)
             rows = await connection.fetch(_NEXT, start, PAGE_USERS, self._erased_since)
             if not rows:
                 return ()
@@ -120,16 +127,24 @@ class Refill:
     @begun_again
     async def _end(self) -> None:
         async with self._database.connection() as connection:
-            await connection.execute(_END, self._topic)
+            ended = await connection.fetchval(_END, self._topic, self._topic_id)
+        if ended is None:
+            raise self._came_between()
 
-    async def _place(self, connection: Connection) -> UUID | None:
-        """Up to whom everybody is appended."""
+    def _came_between(self) -> CannotRefillError:
+        """The place is another refill's: with two hands on it, some users would be left out."""
+        return CannotRefillError(
+            f"another refill of {self._topic} has begun or ended meanwhile: run one at a time; `muster events refill`,"
+            " run again, fills the topic that is there now"
+        )
+
+    async def _place(self, connection: Connection) -> asyncpg.Record:
+        """Up to whom everybody is appended, and to which topic."""
         place = await connection.fetchrow(_PLACE)
         if place is None or place["name"] != self._topic:
             led = "no relay has led yet" if place is None else f"the relay publishes to {place['name']}"
             raise CannotRefillError(f"{led}: start the relay with EVENTS_TOPIC={self._topic}, then refill")
-        refilled_to: UUID | None = place["refilled_to"]
-        return refilled_to
+        return place
 
     async def _published(
         self, page: Collection[int], stopping: asyncio.Event, report: Callable[[Refilled], None]

@@ -160,6 +160,23 @@ async def test_another_topic_of_that_name_is_filled_from_the_beginning(
     assert len(relay.published) == len(people) - 1
 
 
+async def test_it_leaves_the_place_to_another_refill_that_came_between(
+    operator: Database, database: Connection, people: list[dict[str, Any]]
+) -> None:
+    del people
+    work, other = refill(operator), refill(operator, topic_id=uuid4())
+    await work._begin()
+    assert await work._append_page()
+    await other._begin()
+    for step in (work._append_page, work._end):
+        with pytest.raises(CannotRefillError, match="another refill"):
+            await step()
+    assert await database.fetchval("SELECT refilled_to FROM published_topics") is None
+    await other._end()
+    with pytest.raises(CannotRefillError, match="another refill"):
+        await other._append_page()
+
+
 async def test_a_topic_that_no_relay_publishes_to_is_refused(
     operator: Database, database: Connection, people: list[dict[str, Any]]
 ) -> None:
