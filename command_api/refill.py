@@ -37,10 +37,18 @@ _NOTE: Final = "UPDATE published_topics SET refilled_to = $2 WHERE name = $1"
 _END: Final = (
     "UPDATE published_topics SET refilling = NULL, refilled_to = NULL WHERE name = $1 AND refilling = $2 RETURNING name"
 )
+# Beyond a full page of users nobody is looked for among the erased: of a million erased long ago none would be found.
 _NEXT: Final = """
+WITH living AS MATERIALIZED (SELECT id FROM users WHERE id > $1 ORDER BY id LIMIT $2)
 SELECT id FROM (
-    (SELECT id FROM users WHERE id > $1 ORDER BY id LIMIT $2)
-    UNION ALL (SELECT id FROM erased_users WHERE id > $1 AND erased_at > $3 ORDER BY id LIMIT $2)
+    SELECT id FROM living
+    UNION ALL (
+        SELECT id FROM erased_users WHERE id > $1 AND erased_at > $3
+            AND id <= coalesce(
+                (SELECT id FROM living ORDER BY id OFFSET $2 - 1), 'ffffffff-ffff-ffff-ffff-ffffffffffff'
+            )
+        ORDER BY id LIMIT $2
+    )
 ) AS known ORDER BY id LIMIT $2
 """
 # Of whom a row is set aside nothing is published until somebody decides, and then all of it.

@@ -1,7 +1,8 @@
 """A refill publishes everybody once, by pages, beside commands; and goes on where it was stopped."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from typing import Any
@@ -175,6 +176,30 @@ async def test_it_leaves_the_place_to_another_refill_that_came_between(
     await other._end()
     with pytest.raises(CannotRefillError, match="another refill"):
         await other._append_page()
+
+
+async def test_a_page_looks_at_none_of_the_erased_behind_it(database: Connection, people: list[dict[str, Any]]) -> None:
+    await database.execute(
+        "INSERT INTO erased_users SELECT ('ffffffff' || substr(gen_random_uuid()::text, 9))::uuid, 2, $1"
+        " FROM generate_series(1, 100)",
+        LONG_AGO,
+    )
+    explain = f"EXPLAIN (ANALYZE, FORMAT JSON) {refilling._NEXT}"
+    async with database.transaction():
+        await database.execute("SET LOCAL enable_seqscan = off")
+        (plan,) = json.loads(await database.fetchval(explain, UUID(int=0), 3, LONG_AGO))
+    looked_at = [
+        node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
+        for node in nodes(plan["Plan"])
+        if node.get("Relation Name") == "erased_users"
+    ]
+    assert looked_at == [0], people
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for child in plan.get("Plans", ()):
+        yield from nodes(child)
 
 
 async def test_a_topic_that_no_relay_publishes_to_is_refused(
