@@ -8,7 +8,14 @@ from chassis.access.hosts import MISDIRECTED
 from chassis.access.problems import CHALLENGE, FORBIDDEN, UNAUTHENTICATED
 from chassis.access.rates import TOO_MANY_REQUESTS
 from chassis.access.rules import AccessTable, Rule
-from chassis.http.problems import PROBLEM_MEDIA_TYPE, ProblemType
+from chassis.http.problems import (
+    HEAD_TOO_LARGE,
+    NOT_IMPLEMENTED,
+    PROBLEM_MEDIA_TYPE,
+    REQUEST_TIMEOUT,
+    TARGET_TOO_LONG,
+    ProblemType,
+)
 
 Json = dict[str, Any]
 
@@ -30,8 +37,12 @@ _CHALLENGE: Final[Json] = {
 _REFUSALS: Final[tuple[tuple[Any, ...], ...]] = (
     (UNAUTHENTICATED, CHALLENGE),
     (FORBIDDEN, CHALLENGE),
+    (REQUEST_TIMEOUT,),
+    (TARGET_TOO_LONG,),
     (MISDIRECTED,),
     (TOO_MANY_REQUESTS, "Retry-After"),
+    (HEAD_TOO_LARGE,),
+    (NOT_IMPLEMENTED,),
 )
 
 

@@ -59,7 +59,8 @@ WithoutCarryOverOption = Annotated[
     bool, typer.Option("--without-carry-over", help="Give up what the topic no longer has, such as older entries.")
 ]
 AcceptDifferenceOption = Annotated[
-    bool, typer.Option("--accept-difference", help="Switch without comparing it with the command side, or with what serves.")
+    bool,
+    typer.Option("--accept-difference", help="Switch without comparing it with the command side, or with what serves."),
 ]
 PauseOption = Annotated[
     bool, typer.Option("--pause-before-switch", help="Stop when caught up; the next call switches.")

@@ -61,7 +61,7 @@ async def test_shows_who_leads_and_what_the_relay_counted(
     finally:
         await connection.close()
 
-    assert found["outbox"] == {"events": 0, "estimated": False, "oldest_seconds": 0.0}
+    assert found["outbox"] == {"events": 0, "estimated": False, "oldest_seconds": 0.0, "set_aside": 0}
     assert found["leader"]["instance"] == instance()
     relay = found["relay"]
     assert (relay["error"], relay["leads"], relay["rows_below_floor"]) == (None, True, 0)

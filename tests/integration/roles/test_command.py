@@ -15,7 +15,7 @@ from chassis.settings import Kafka, PostgresAddress, Topics
 from cli.roles.arrangement import arrange
 from cli.roles.scram import verifier
 from tests.conftest import create_database, database_address, drop_database
-from tests.databases import as_role
+from tests.databases import PASSWORD, as_role
 from tests.infrastructure import Servers
 from tests.integration.muster_processes import environment, muster
 from tests.waiting import until
@@ -103,7 +103,7 @@ async def test_two_that_make_roles_on_one_server_at_once_do_not_collide(
     empty: dict[str, PostgresAddress],
 ) -> None:
     """Roles are of the whole server, so a role of the other database's may be made between a look and its making."""
-    passwords = {role: verifier("secret") for role in roles_of("command")}
+    passwords = {role: verifier(PASSWORD) for role in roles_of("command")}
     first, second = [await connect(empty[side], application="test") for side in ("command", "query")]
     try:
         holding = first.transaction()

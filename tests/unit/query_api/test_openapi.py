@@ -73,8 +73,6 @@ def test_the_example_of_a_parameter_can_be_read(query: Any) -> None:
 def test_every_problem_type_is_declared_somewhere(document: dict[str, Any]) -> None:
     # Another method is not one of its operations, and a preflight is none either.
     elsewhere = {"method-not-allowed", "http-error", "cors-refused"}
-    # What is no complete HTTP request asks for no operation.
-    elsewhere |= {"request-timeout", "target-too-long", "head-too-large", "not-implemented"}
     declared = {
         slug
         for _, _, response in responses(document)

@@ -120,8 +120,8 @@ async def test_an_erasure_whose_commit_is_lost_is_settled(
     api: httpx.AsyncClient, proxy: LossyProxy, database: Connection, lost: str
 ) -> None:
     ann = await register(api, "ann")
-    # Load, begin, delete, forget, append, commit.
-    (proxy.lose_reply if lost == "reply" else proxy.lose_request)(6)
+    # Load, begin, delete, forget answers, forget what is held back, append, commit.
+    (proxy.lose_reply if lost == "reply" else proxy.lose_request)(7)
 
     answer = await api.delete(f"/users/{ann['id']}")
 

@@ -20,6 +20,7 @@ from local_stack.postgres.server import PostgresServer
 from query_api.app import create_app
 from query_api.dependencies import APPLICATION
 from query_api.reading.server_time import STALL_SECONDS
+from read_model import users
 from tests.databases import prepare_query
 from tests.integration.query_api.conftest import is_ready, make_settings, serving
 from tests.integration.query_api.read_side import ReadSide, person
@@ -45,7 +46,11 @@ async def test_recovers_by_itself_after_the_server_was_killed_and_after_it_hung(
             for path in paths:
                 answer = await api.get(path)
                 assert (answer.status_code, answer.headers["retry-after"]) == (503, "1"), answer.text
-            assert not await is_ready(api)
+
+            async def is_not_ready() -> bool:
+                return not await is_ready(api)
+
+            await until(is_not_ready, within=5, what="not ready: one look serves whoever asks within a second")
             await server.start()
             for path in paths:
                 await until(partial(ok, api, path), within=10, what=f"{path} is served again")
@@ -250,7 +255,8 @@ async def test_without_a_generation_of_its_shape_it_is_not_ready_and_says_what_t
     await until(complaint, within=3, what="readiness says what to do")
     answer = await api.get(f"/users/{person(1).id}/timeline")
     assert answer.status_code == 503
-    assert remedy in answer.json()["detail"]
+    # The remedy is for the operator; a reason may name hosts.
+    assert answer.json()["detail"] == "timeline cannot be read now"
 
 
 async def test_when_another_shape_takes_over_its_own_is_read_on_and_a_rollback_is_followed(
@@ -312,7 +318,10 @@ async def make_generation(read_side: ReadSide, number: int, *, status: str) -> N
             f"CREATE TABLE {table.replace('g1', f'g{number}')} (LIKE {table} INCLUDING ALL)"
         )
     await read_side.connection.execute(
-        "INSERT INTO generations (projection, generation, shape, status) VALUES ('users', $1, 1, $2)", number, status
+        "INSERT INTO generations (projection, generation, shape, status) VALUES ('users', $1, $2, $3)",
+        number,
+        users.SCHEMA.shape,
+        status,
     )
 
 
