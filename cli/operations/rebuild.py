@@ -60,7 +60,7 @@ WithoutCarryOverOption = Annotated[
 ]
 AcceptDifferenceOption = Annotated[
     bool,
-    typer.Option("--accept-difference", help="Switch without comparing it with the command side, or with what serves."),
+    typer.Option("--accept-difference", help="Switch without comparing it with the command side."),
 ]
 PauseOption = Annotated[
     bool, typer.Option("--pause-before-switch", help="Stop when caught up; the next call switches.")

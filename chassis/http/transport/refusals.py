@@ -87,7 +87,7 @@ def framing_of(version: str, fields: Sequence[tuple[bytes, bytes]]) -> tuple[int
         Problem: what the parser took leaves open where the request ends, or for whom it is.
     """
     last = dict(fields)
-    hosts, codings = b"host" in last, b"transfer-encoding" in last
+    hosts, codings = int(b"host" in last), int(b"transfer-encoding" in last)
     if len(last) < len(fields):
         names = [name for name, _ in fields]
         hosts, codings = names.count(b"host"), names.count(b"transfer-encoding")

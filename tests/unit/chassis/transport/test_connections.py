@@ -268,7 +268,7 @@ async def test_a_body_whose_reading_had_paused_before_the_answer_is_passed_over(
 
 
 async def has_paused(listener: Listener) -> bool:
-    return any(not connection.transport.is_reading() for connection in listener.state.connections)  # type: ignore[union-attr] # ours
+    return any(not connection.transport.is_reading() for connection in listener.state.connections)
 
 
 async def test_who_closes_after_an_answer_instead_of_sending_the_rest_is_not_refused(logs: list[Any]) -> None:
