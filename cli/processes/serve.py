@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 
 import typer
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from chassis.http.health import Health
@@ -176,11 +177,15 @@ def _serve(factory: Callable[[Inside], FastAPI], settings: Http, prefix: str) ->
 def _supervise(
     factory: Callable[[Inside], FastAPI], settings: Http, public: socket.socket, inner: socket.socket
 ) -> None:
+    """Serve by several workers; where one cannot start, end with the exit code that a single one has."""
     with _shared_folder() as folder:
         supervisor = Multiprocess(api_config(partial(factory, folder), settings), sockets=[public])
         workers = Workers(folder, lambda: [process.pid for process in supervisor.processes])
         with serving_inside_from_a_thread(workers, inner, settings):
             supervisor.run()
+    # uvicorn then stops all workers, and its `run` returns as after a signal.
+    if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
+        raise typer.Exit(STARTUP_FAILURE)
 
 
 def _bind(host: str, port: int, moved_by: str) -> socket.socket:
