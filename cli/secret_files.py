@@ -7,6 +7,7 @@ reads by NAME_FILE. A value that the environment gives goes before; one that is 
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -78,9 +79,10 @@ def _keep(files: list[Path]) -> bool:
 
 
 def _write(file: Path, text: str) -> bool:
-    if file.exists() and file.read_text(encoding="utf-8") == text:
-        return False
-    write_private(file, text)
-    if file.parent.name in _SERVERS:
+    is_new = not file.exists() or file.read_text(encoding="utf-8") != text
+    if is_new:
+        write_private(file, text)
+    # Also what an earlier run wrote that was killed before it came to this.
+    if file.parent.name in _SERVERS and not file.stat().st_mode & stat.S_IRGRP:
         file.chmod(_READABLE_BY_GROUP)
-    return True
+    return is_new

@@ -69,3 +69,13 @@ def test_secrets_and_the_private_key_are_for_their_user_and_the_servers_group_al
     open_to_others = {path.name for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_mode & 0o007}
     assert open_to_others == {"jwks.json"}
     assert (tmp_path / "issuer" / "private.pem").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_a_kill_left_unreadable_for_a_server_is_opened_to_it(tmp_path: Path) -> None:
+    make_secrets(tmp_path)
+    left = [tmp_path / "postgres" / "POSTGRES_PASSWORD", tmp_path / KAFKA / BROKER_FILE]
+    for file in left:
+        file.chmod(0o600)
+
+    assert make_secrets(tmp_path) == []
+    assert [file.stat().st_mode & 0o777 for file in left] == [0o640, 0o640]
