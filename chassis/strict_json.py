@@ -53,8 +53,11 @@ def read_json(text: str) -> Any:
 
 def _first_repeated(names: Iterable[str]) -> str:
     seen: set[str] = set()
-    # `add` gives None, so a name passes only if it was there before.
-    return next(name for name in names if name in seen or seen.add(name))
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    raise AssertionError("one of them comes twice")
 
 
 def _path_to(wanted: object, document: Any) -> list[str | int]:

@@ -128,7 +128,7 @@ async def the_rebuild_leaves_nobody_out_unasked(settings: ProjectorSettings, dat
     def rebuild() -> Rebuild:
         return Rebuild(settings, database, "users", asyncio.Event(), lambda _: None)
 
-    with pytest.raises(RebuildError, match=r"leaves out 20 users of generation 1:.*`muster repair ID"):
+    with pytest.raises(RebuildError, match=r"leaves out 20 users of generation 1, .*`muster repair ID"):
         await rebuild().run(pause_before_switch=False)
     assert await stored_refusal(database)
     fleet = Fleet(settings, database, ["users"])
