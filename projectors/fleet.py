@@ -164,7 +164,10 @@ class Fleet:
                 log.error("fleet.feed_failed", exc_info=error)
 
     async def check_ready(self) -> None:
-        """Raise NotReadyError unless every projection is fed, assigned and not far behind."""
+        """Raise NotReadyError unless what serves of every projection is fed, assigned and not far behind.
+
+        What stands by holds nobody back: it may be refused for good, until it is retired. `muster doctor` warns.
+        """
         if not self._followed:
             raise NotReadyError("the query database has not yet told which generations there are")
         fed = {name for name, _ in self._feeds}
@@ -173,7 +176,7 @@ class Fleet:
                 raise NotReadyError(self._why_not_fed(name))
         for (name, number), feed in self.feeds.items():
             reason = feed.why_not_ready()
-            if reason is not None:
+            if reason is not None and feed.generation.status == "serving":
                 raise NotReadyError(f"{name} generation {number} {reason}")
             counted = self._foreign.get((name, number), Foreign()).counted
             if counted:

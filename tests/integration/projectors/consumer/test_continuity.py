@@ -135,6 +135,7 @@ async def the_rebuild_leaves_nobody_out_unasked(settings: ProjectorSettings, dat
     async with running(fleet.run):
         done = asyncio.create_task(rebuild().run(pause_before_switch=False, accept_difference=True))
         assert await asyncio.wait_for(done, 60) is Stage.DONE
+        await until(lambda: is_ready(fleet), within=30, what="readiness beside the refused one, which stands by")
     assert not await stored_refusal(database)
     async with database.connection() as connection:
         assert await connection.fetchval("SELECT count(*) FROM users_g2") == 50
