@@ -20,8 +20,8 @@ from tests.integration.query_api.real_server import served
 from tests.issuing import bearer
 
 DATABASE = "query_schema"
-#: A cursor, a token or a period is more than its form, and 200 ids beside other filters are a long target: what keeps to
-#: the schema may still be refused.
+#: A cursor, a token or a period is more than its form, and 200 ids beside other filters are a long target: what keeps
+#: to the schema may still be refused.
 CONFIG = """
 [checks.positive_data_acceptance]
 expected-statuses = ["2xx", "304", "400", "404", "414", "422"]
