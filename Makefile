@@ -78,6 +78,10 @@ SEED ?= 1
 chaos: $(VENV)/.dev ## Strike a whole Muster with every fault for SECONDS=600, SEED=1, and write docs/reliability.md
 	@$(BIN)/python -m tests.chaos --seconds $(SECONDS) --seed $(SEED) --into docs/reliability.md --keep .local/chaos $(ARGS)
 
+.PHONY: chaos-short
+chaos-short: $(VENV)/.dev ## A minute of it: three faults, and bugs planted in running processes, each of which must be caught by name
+	@$(BIN)/python -m pytest -q tests/acceptance/running/promises_under_faults.py $(ARGS)
+
 # Only these targets write to docs/benchmarks; ARGS="--quick --into .local/benchmarks" only tests the benchmarks.
 BENCHMARKS := commands relay projections query end-to-end cold-start
 MEASURE = $(BIN)/python -m benchmarks

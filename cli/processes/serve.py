@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 
 import typer
 import uvicorn
-from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from chassis.http.health import Health
@@ -45,6 +44,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Serve one of
 IMPORTED_OBJECTS: Final = 50_000
 #: The exit code after a second signal, as of every process of Muster (chassis/lifecycle.py).
 CUT_SHORT: Final = 130
+#: As uvicorn exits where an app cannot start.
+STARTUP_FAILURE: Final = 3
 
 #: Where an app tells how it is: on the inner port's socket; where it has siblings, in the folder that all share.
 Inside: TypeAlias = socket.socket | Path | None

@@ -169,7 +169,9 @@ def test_every_operation_says_that_it_does_not_answer_to_foreign_names() -> None
     document: dict[str, Any] = {"paths": {"/things": {"get": {"responses": {}}}}}
     declare_access(document, AccessTable([Rule("GET", "/things", ("things:read",))]))
 
-    assert {"401", "403", "421", "429"} == set(document["paths"]["/things"]["get"]["responses"])
+    assert {"401", "403", "408", "414", "421", "429", "431", "501"} == set(
+        document["paths"]["/things"]["get"]["responses"]
+    )
 
 
 def test_the_refusal_of_a_foreign_page_does_not_only_speak_of_tokens() -> None:

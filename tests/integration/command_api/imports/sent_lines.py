@@ -1,0 +1,26 @@
+"""Bodies of imports, and what is answered to them."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import httpx
+from argon2 import PasswordHasher
+
+HASH = PasswordHasher(memory_cost=8, time_cost=1, parallelism=1).hash("correct horse")
+HEADERS = {"Content-Type": "application/x-ndjson"}
+
+
+def line(name: str, **more: Any) -> dict[str, Any]:
+    return {"email": f"{name}@example.com", "username": name, "password_hash": HASH, **more}
+
+
+def body_of(lines: Iterable[dict[str, Any] | bytes]) -> bytes:
+    return b"\n".join(item if isinstance(item, bytes) else json.dumps(item).encode() for item in lines) + b"\n"
+
+
+async def send(api: httpx.AsyncClient, *lines: dict[str, Any] | bytes) -> list[dict[str, Any]]:
+    answer = await api.post("/users/import", content=body_of(lines), headers=HEADERS)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "application/x-ndjson"
+    return [json.loads(item) for item in answer.content.splitlines()]
