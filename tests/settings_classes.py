@@ -18,7 +18,12 @@ OTHER_PREFIXES = ("MUSTER_", "TEST_", "PG")
 def fields() -> dict[str, FieldInfo]:
     """Every setting, by its first name."""
     _import_everything()
-    return {_aliases(field)[0]: field for kind in _classes() for field in kind.model_fields.values()}
+    found: dict[str, FieldInfo] = {}
+    for kind in _classes():
+        for field in kind.model_fields.values():
+            # A process may make classes while it runs, of known fields (`muster doctor`); the first is the one written.
+            found.setdefault(_aliases(field)[0], field)
+    return found
 
 
 @cache

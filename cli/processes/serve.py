@@ -70,6 +70,18 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
+class _Supervisor(Multiprocess):
+    """uvicorn's, which sees at once that a worker ended while it started.
+
+    uvicorn's own asks each whether it lives and waits `WORKER_SECONDS` for the answer, also of one that ends meanwhile.
+    """
+
+    def init_processes(self) -> None:
+        super().init_processes()
+        for process in self.processes:
+            process.wait_until_ready(WORKER_SECONDS, self.should_exit)
+
+
 @app.command()
 def command(host: HostOption = None, port: PortOption = None) -> None:
     """Serve the command API (default 127.0.0.1:8000)."""
@@ -180,7 +192,7 @@ def _supervise(
 ) -> None:
     """Serve by several workers; where one cannot start, end with the exit code that a single one has."""
     with _shared_folder() as folder:
-        supervisor = Multiprocess(api_config(partial(factory, folder), settings), sockets=[public])
+        supervisor = _Supervisor(api_config(partial(factory, folder), settings), sockets=[public])
         workers = Workers(folder, lambda: [process.pid for process in supervisor.processes])
         with serving_inside_from_a_thread(workers, inner, settings):
             supervisor.run()

@@ -2,29 +2,25 @@
 
 import asyncio
 import json
-import multiprocessing
 import socket
-import sys
-from contextlib import AbstractAsyncContextManager
 from email import message_from_bytes
 from pathlib import Path
 
 import httpx
 import pytest
 import typer
-from fastapi import FastAPI
 from starlette.applications import Starlette
-from uvicorn import _subprocess
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.server import ServerState
 
 from chassis.http.health import Health
 from chassis.http.listening import serve_health, server_config
-from chassis.settings import Http, Transport
+from chassis.settings import Transport
 from chassis.settings_error import SettingsError
 from cli.processes import serve
 from local_stack.ports import free_port
 from tests.forks import NOWHERE, Fork
+from tests.unit.cli.failing_workers import supervise
 
 READ_SECONDS = 5
 #: A machine that is ten times slower still does it.
@@ -152,26 +148,6 @@ async def test_an_inner_port_of_this_machine_answers_to_no_name_that_others_poin
 
     assert answer.status_code == status
     assert answer.headers["x-content-type-options"] == "nosniff"
-
-
-def cannot_start(inside: serve.Inside) -> FastAPI:
-    """An app that fails while it starts."""
-
-    def fails(_: FastAPI) -> AbstractAsyncContextManager[None]:
-        raise ZeroDivisionError
-
-    return FastAPI(lifespan=fails)
-
-
-def supervise() -> None:
-    """Be the supervisor of two such workers, which are forked: they need not import anything."""
-    _subprocess.spawn = multiprocessing.get_context("fork")  # type: ignore[assignment] # all that is used of it, it has
-    serve.WORKER_SECONDS = 5  # type: ignore[misc] # for so long it waits for an answer of one that ends meanwhile
-    with serve._bind("127.0.0.1", 0, "--port") as public, serve._bind("127.0.0.1", 0, "--port") as inner:
-        try:
-            serve._supervise(cannot_start, Http(workers=2), public, inner)
-        except typer.Exit as end:
-            sys.exit(end.exit_code)
 
 
 async def test_a_supervisor_whose_workers_cannot_start_does_not_end_well() -> None:
