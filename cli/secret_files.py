@@ -31,6 +31,7 @@ HOLDERS: Final[dict[str, tuple[str, ...]]] = {
     "EVENTS_POSTGRES_PASSWORD": ("migrate",),
     "OPERATOR_POSTGRES_PASSWORD": ("migrate", "operator"),
     "IDEMPOTENCY_SECRET": ("command-api",),
+    "CREDENTIALS_SECRETS": ("command-api",),
     "CURSOR_KEYS": ("query-api",),
 }
 #: Who is given the public keys of the issuer, whose own folder has the private one.

@@ -2,15 +2,15 @@
 
 from sqlalchemy import MetaData
 
+from command_api.credentials.tables import credential_attempts
 from command_api.idempotency.records import records_metadata
-from command_api.users.tables import users_metadata
 from outbox.published_topics import published_topics
 
 
 def command_metadata() -> MetaData:
-    """Users, the outbox with its topics, and stored answers, each defined where it is used."""
+    """Users with their credentials, the outbox with its topics, and stored answers, each defined where it is used."""
     whole = MetaData()
-    for part in (users_metadata, published_topics.metadata, records_metadata):
+    for part in (credential_attempts.metadata, published_topics.metadata, records_metadata):
         for table in part.sorted_tables:
             table.to_metadata(whole)
     return whole

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Final
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, field_validator
 
 from chassis.access.rates import rate_text
 from chassis.access.settings import GuardedHttp
 from chassis.settings import CommandPostgres, split_list
+from command_api.credentials.keys import CredentialKeys
 
 
 def _http_url(text: str) -> str:
@@ -22,12 +23,22 @@ def _http_url(text: str) -> str:
 _Rate = Annotated[str, AfterValidator(rate_text)]
 
 
+#: Of each secret that keys something: 192 bits in base64url.
+SECRET_CHARACTERS: Final = 32
+
+
 class CommandApiSettings(CommandPostgres, GuardedHttp):
     """The settings of a command API process."""
 
     #: Keys the HMACs of requests: with a plain hash, passwords could be guessed from the table of stored answers.
     idempotency_secret: SecretStr = Field(
-        validation_alias="IDEMPOTENCY_SECRET", min_length=32, examples=["32-random-characters-or-many-more"]
+        validation_alias="IDEMPOTENCY_SECRET",
+        min_length=SECRET_CHARACTERS,
+        examples=["32-random-characters-or-many-more"],
+    )
+    #: Key device tokens, counters of failed attempts and log lines, each by a key derived from them.
+    credentials_secrets: SecretStr = Field(
+        validation_alias="CREDENTIALS_SECRETS", examples=["32-random-characters-or-many-more"]
     )
     #: Where clients reach the query API: `Location` points there.
     public_query_url: Annotated[str, AfterValidator(_http_url)] = Field(
@@ -59,6 +70,21 @@ class CommandApiSettings(CommandPostgres, GuardedHttp):
     rate_limit_imports: _Rate = Field("off", validation_alias="RATE_LIMIT_IMPORTS", examples=["10/min"])
     #: A user's own changes of address, name and password: a taken one is told, so nobody may try many.
     rate_limit_self: _Rate = Field("10/min", validation_alias="RATE_LIMIT_SELF", examples=["10/min"])
+
+    @field_validator("credentials_secrets")
+    @classmethod
+    def _long_enough(cls, value: SecretStr) -> SecretStr:
+        given = split_list(value.get_secret_value())
+        short = [str(number) for number, secret in enumerate(given, start=1) if len(secret) < SECRET_CHARACTERS]
+        if short or not given:
+            named = f"; too short: {', '.join(short)}" if short else ""
+            raise ValueError(f"must be secrets of at least {SECRET_CHARACTERS} characters, separated by commas{named}")
+        return value
+
+    @property
+    def credential_keys(self) -> CredentialKeys:
+        """The keys of credentials."""
+        return CredentialKeys.derive(split_list(self.credentials_secrets.get_secret_value()))
 
     @property
     def rates(self) -> Mapping[str, str]:

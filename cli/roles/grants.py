@@ -19,8 +19,8 @@ MEMBERS: Final[dict[str, tuple[str, ...]]] = {PROJECTORS: (OWNER, OPERATOR)}
 #: Who may make tables: migrations, and rebuilds of read tables.
 CREATORS: Final[dict[DatabaseName, tuple[str, ...]]] = {"command": (OWNER,), "query": (OWNER, PROJECTORS)}
 
-#: Every column of a user but the hash of the password.
-_USER: Final = ", ".join(column.name for column in users.columns if column.name != "password_hash")
+#: Every column of a user but those of the password.
+_USER: Final = ", ".join(column.name for column in users.columns if not column.name.startswith("password_"))
 
 #: What each role may do with the tables of `muster_owner`, as GRANT spells it.
 TABLES: Final[dict[DatabaseName, dict[str, dict[str, str]]]] = {
@@ -46,6 +46,14 @@ TABLES: Final[dict[DatabaseName, dict[str, dict[str, str]]]] = {
         "published_topics": {
             RELAY: "SELECT, INSERT (name, partitions), UPDATE (partitions, led_at)",
             OPERATOR: "SELECT, UPDATE (refilling, refilled_to)",
+        },
+        "credential_attempts": {
+            COMMAND: "SELECT, INSERT, UPDATE, DELETE",
+            RELAY: "SELECT (counter, updated_at), UPDATE (updated_at), DELETE",
+        },
+        "one_time_tokens": {
+            COMMAND: "SELECT, INSERT, UPDATE, DELETE",
+            RELAY: "SELECT (digest, expires_at), UPDATE (expires_at), DELETE",
         },
         "idempotency_records": {
             COMMAND: "SELECT, INSERT, UPDATE",

@@ -30,10 +30,10 @@ SECRETS_FILE = "secrets.json"
 #: The variables of each role's password.
 _PASSWORDS: Final = tuple(f"{prefix}_POSTGRES_PASSWORD" for prefix, _ in ROLES.values())
 #: What a stack makes for itself, once: cursors and stored answers depend on it.
-SECRETS: Final = ("IDEMPOTENCY_SECRET", "CURSOR_KEYS", *_PASSWORDS)
+SECRETS: Final = ("IDEMPOTENCY_SECRET", "CREDENTIALS_SECRETS", "CURSOR_KEYS", *_PASSWORDS)
 #: Which secrets each process is told, beside what is no secret.
 _OWN: Final[dict[str, frozenset[str]]] = {
-    "command-api": frozenset({"COMMAND_POSTGRES_PASSWORD", "IDEMPOTENCY_SECRET"}),
+    "command-api": frozenset({"COMMAND_POSTGRES_PASSWORD", "IDEMPOTENCY_SECRET", "CREDENTIALS_SECRETS"}),
     "query-api": frozenset({"QUERY_POSTGRES_PASSWORD", "CURSOR_KEYS"}),
     "relay": frozenset({"RELAY_POSTGRES_PASSWORD"}),
     "projectors": frozenset({"PROJECTORS_POSTGRES_PASSWORD"}),

@@ -23,14 +23,14 @@ _AS_IT_IS: Final = tuple(name for name in PublicUser.model_fields if name not in
 #: What a user is read from.
 PUBLIC_COLUMNS: Final = (*_AS_IT_IS, "attributes")
 #: The values of a row, in the order of `user_row`.
-COLUMNS: Final = (*PUBLIC_COLUMNS, "email_key", "username_key", "event_id", "password_hash")
+COLUMNS: Final = (*PUBLIC_COLUMNS, "email_key", "username_key", "event_id", "password_hash", "password_set_by")
 
 #: The values of a user's fields, or of a row's columns, all at once.
 _values: Final = itemgetter(*_AS_IT_IS)
 
 
 def user_row(user: PublicUser, event_id: UUID, password_hash: str | None) -> tuple[Any, ...]:
-    """The values of COLUMNS after the event."""
+    """The values of COLUMNS after the event; `password_hash` is None where the event brings no password."""
     fields = vars(user)
     return (
         *_values(fields),
@@ -39,6 +39,7 @@ def user_row(user: PublicUser, event_id: UUID, password_hash: str | None) -> tup
         text_key(fields["username"]),
         event_id,
         password_hash,
+        None if password_hash is None else event_id,
     )
 
 

@@ -47,8 +47,9 @@ def _update_user() -> CTE:
     values = _parameters(users, "user")
     identifier = values.pop("id")
     del values["created_at"]
-    # Only a change of password brings a hash.
-    values["password_hash"] = func.coalesce(values["password_hash"], users.c.password_hash)
+    # Only a change of password brings a hash, and says which event set it.
+    for name in ("password_hash", "password_set_by"):
+        values[name] = func.coalesce(values[name], users.c[name])
     return (
         update(users)
         .where(users.c.id == identifier, users.c.version == _EXPECTED_VERSION)

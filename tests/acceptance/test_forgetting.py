@@ -89,6 +89,7 @@ async def muster(
             **_variables("QUERY", query_database),
             "KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
             "IDEMPOTENCY_SECRET": "a secret of thirty-two characters",
+            "CREDENTIALS_SECRETS": "a secret of thirty-two characters",
             "LOG_LEVEL": "DEBUG",
             **auth(),
         }

@@ -76,7 +76,7 @@ async def _connected(stack: ChaosStack, database: str) -> Connection:
 
 async def _command_side(connection: Connection, sides: Sides) -> None:
     for row in await connection.fetch("SELECT * FROM users"):
-        hidden = {"id", "event_id", "email_key", "username_key", "password_hash", *_TIMES}
+        hidden = {"id", "event_id", "email_key", "username_key", "password_hash", "password_set_by", *_TIMES}
         document = {name: value for name, value in row.items() if name not in hidden}
         document |= {name: rfc3339(row[name]) for name in _TIMES}
         document |= {"attributes": json.loads(row["attributes"]), "is_active": row["status"] == "active"}

@@ -56,6 +56,7 @@ def environment(
         "PROJECTORS_GROUP": topics.events_topic,
         "CURSOR_KEYS": "k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8",
         "IDEMPOTENCY_SECRET": "0123456789abcdef0123456789abcdef",
+        "CREDENTIALS_SECRETS": "0123456789abcdef0123456789abcdef",
         "AUTH_DISABLED": "true",
         "COLUMNS": "200",
         **more,

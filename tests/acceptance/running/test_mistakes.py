@@ -11,7 +11,10 @@ from tests.acceptance.stack import Stack, clean_environment, run_muster
 @pytest.mark.parametrize(
     ("arguments", "variables"),
     [
-        (["serve", "command"], ["COMMAND_POSTGRES_USER", "COMMAND_POSTGRES_DB", "IDEMPOTENCY_SECRET"]),
+        (
+            ["serve", "command"],
+            ["COMMAND_POSTGRES_USER", "COMMAND_POSTGRES_DB", "IDEMPOTENCY_SECRET", "CREDENTIALS_SECRETS"],
+        ),
         (["serve", "query"], ["QUERY_POSTGRES_USER", "QUERY_POSTGRES_DB", "CURSOR_KEYS"]),
         (["relay"], ["RELAY_POSTGRES_PASSWORD (or COMMAND_POSTGRES_PASSWORD, ", "KAFKA_BOOTSTRAP_SERVERS"]),
         (["project"], ["QUERY_POSTGRES_SERVER", "KAFKA_BOOTSTRAP_SERVERS"]),
@@ -60,6 +63,7 @@ async def test_a_taken_port_is_one_sentence(tmp_path: Path, what: list[str]) -> 
         "QUERY_POSTGRES_DB": "q",
         "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
         "IDEMPOTENCY_SECRET": "x" * 32,
+        "CREDENTIALS_SECRETS": "x" * 32,
         "CURSOR_KEYS": "k1:" + "A" * 43 + "=",
         "AUTH_DISABLED": "true",
     }

@@ -25,6 +25,7 @@ SETTINGS = {
     "POSTGRES_PORT": "1",
     "COMMAND_POSTGRES_DB": "c",
     "IDEMPOTENCY_SECRET": "x" * 32,
+    "CREDENTIALS_SECRETS": "x" * 32,
     "WORKERS": "2",
 }
 

@@ -58,6 +58,7 @@ def doctor(
     monkeypatch.setenv("EVENTS_TOPIC", topics.events_topic)
     monkeypatch.setenv("RELAY_TOPIC", topics.relay_topic)
     monkeypatch.setenv("IDEMPOTENCY_SECRET", "x" * 32)
+    monkeypatch.setenv("CREDENTIALS_SECRETS", "x" * 32)
     monkeypatch.setenv("CURSOR_KEYS", "k1:" + "A" * 43)
     return Doctor(monkeypatch)
 
@@ -235,7 +236,13 @@ async def test_an_operator_who_is_told_no_secret_of_the_processes_misses_nothing
     address = databases["COMMAND"]
     doctor.environment.setenv("OPERATOR_POSTGRES_USER", address.user)
     doctor.environment.setenv("OPERATOR_POSTGRES_PASSWORD", address.password.get_secret_value())
-    for name in ("COMMAND_POSTGRES_PASSWORD", "QUERY_POSTGRES_PASSWORD", "IDEMPOTENCY_SECRET", "CURSOR_KEYS"):
+    for name in (
+        "COMMAND_POSTGRES_PASSWORD",
+        "QUERY_POSTGRES_PASSWORD",
+        "IDEMPOTENCY_SECRET",
+        "CREDENTIALS_SECRETS",
+        "CURSOR_KEYS",
+    ):
         doctor.environment.delenv(name)
     found = await doctor.examine()
 

@@ -36,6 +36,7 @@ def make_settings(address: PostgresAddress, **more: Any) -> CommandApiSettings:
         "COMMAND_POSTGRES_PORT": address.port,
         "COMMAND_POSTGRES_DB": address.database,
         "IDEMPOTENCY_SECRET": SECRET,
+        "CREDENTIALS_SECRETS": SECRET,
         "PUBLIC_QUERY_URL": "http://query.example.com",
         **CHEAP_HASH,
         **auth(),

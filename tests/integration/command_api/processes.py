@@ -55,6 +55,7 @@ async def api_process(address: PostgresAddress, port: int = 0, **variables: str)
         "COMMAND_POSTGRES_PASSWORD": address.password.get_secret_value(),
         "COMMAND_POSTGRES_DB": address.database,
         "IDEMPOTENCY_SECRET": SECRET,
+        "CREDENTIALS_SECRETS": SECRET,
         "AUTH_DISABLED": "true",
         "ARGON2_MEMORY_KIB": "8",
         "ARGON2_TIME_COST": "1",

@@ -230,7 +230,12 @@ def test_each_process_of_a_stack_is_told_its_own_secrets_and_an_older_folder_is_
 
     assert (settings["IDEMPOTENCY_SECRET"], settings["RELAY_POSTGRES_USER"]) == ("kept", "muster_relay")
     assert told == {
-        "command-api": {"COMMAND_POSTGRES_USER", "COMMAND_POSTGRES_PASSWORD", "IDEMPOTENCY_SECRET"},
+        "command-api": {
+            "COMMAND_POSTGRES_USER",
+            "COMMAND_POSTGRES_PASSWORD",
+            "IDEMPOTENCY_SECRET",
+            "CREDENTIALS_SECRETS",
+        },
         "query-api": {"QUERY_POSTGRES_USER", "QUERY_POSTGRES_PASSWORD", "CURSOR_KEYS"},
         "relay": {"RELAY_POSTGRES_USER", "RELAY_POSTGRES_PASSWORD"},
         "projectors": {"PROJECTORS_POSTGRES_USER", "PROJECTORS_POSTGRES_PASSWORD"},

@@ -1,0 +1,1 @@
+"""Credentials: passwords that somebody logs in with, guesses slowed down, one-time tokens."""

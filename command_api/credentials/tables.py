@@ -1,0 +1,62 @@
+"""The tables of credentials in the command database: counters of failed attempts, and one-time tokens.
+
+Neither has a name, an address or a token in clear: counters are found by an HMAC, tokens by a hash.
+"""
+
+from typing import Final
+
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKeyConstraint,
+    Integer,
+    LargeBinary,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+)
+
+from command_api.users.tables import users_metadata
+
+#: How an attempt came: by an identifier, from a known device, or by a token with `self`.
+KINDS: Final = ("identifier", "device", "self")
+#: What a one-time token is for.
+PURPOSES: Final = ("password-reset", "email-verification")
+
+
+def _one_of(column: str, values: tuple[str, ...]) -> str:
+    return f"{column} IN ({', '.join(repr(value) for value in values)})"
+
+
+#: A row is there from the first failure until an hour has passed without one, or a success.
+credential_attempts = Table(
+    "credential_attempts",
+    users_metadata,
+    Column("counter", LargeBinary, nullable=False, comment="an HMAC: whose attempts are counted"),
+    Column("kind", Text, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("counted_from", DateTime(timezone=True), nullable=False),
+    Column("refused_until", DateTime(timezone=True), comment="until then attempts are refused unread"),
+    Column("updated_at", DateTime(timezone=True), nullable=False),
+    PrimaryKeyConstraint("counter", name="credential_attempts_pkey"),
+    CheckConstraint(_one_of("kind", KINDS), name="credential_attempts_kind_check"),
+    CheckConstraint("failures >= 0", name="credential_attempts_failures_check"),
+)
+
+#: At most one of each purpose for a user. Erasing the user deletes it, too.
+one_time_tokens = Table(
+    "one_time_tokens",
+    users_metadata,
+    Column("digest", LargeBinary, nullable=False, comment="SHA-256 of the token"),
+    Column("user_id", Uuid, nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("bound_to", LargeBinary, nullable=False, comment="what the user must still have: password or address"),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+    PrimaryKeyConstraint("digest", name="one_time_tokens_pkey"),
+    UniqueConstraint("user_id", "purpose", name="one_time_tokens_user_id_purpose_unique"),
+    ForeignKeyConstraint(["user_id"], ["users.id"], name="one_time_tokens_user_id_fkey", ondelete="CASCADE"),
+    CheckConstraint(_one_of("purpose", PURPOSES), name="one_time_tokens_purpose_check"),
+)
