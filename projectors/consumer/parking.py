@@ -80,8 +80,9 @@ SELECT count(*)::int FROM parked_records WHERE projection = $1 AND generation = 
 
 _COUNT: Final = """
 INSERT INTO counted_records AS t (projection, generation, topic, partition, records, first_offset, last_offset)
-VALUES ($1, $2, $3, $4, 1, $5, $5)
-ON CONFLICT (projection, generation, topic, partition) DO UPDATE SET records = t.records + 1,
+SELECT $1, $2, $3, partition, count(*), min(position), max(position)
+FROM unnest($4::int[], $5::bigint[]) AS i (partition, position) GROUP BY partition
+ON CONFLICT (projection, generation, topic, partition) DO UPDATE SET records = t.records + excluded.records,
     first_offset = least(t.first_offset, excluded.first_offset),
     last_offset = greatest(t.last_offset, excluded.last_offset)
 """
@@ -106,18 +107,17 @@ async def blocked(connection: Connection, generation: Generation, subjects: Iter
 
 async def park(connection: Connection, generation: Generation, topic: str, parked: Sequence[Parked]) -> None:
     """Keep these records, or count them; one that is there already stays as it is."""
-    owner = (generation.projection, generation.number)
-    room = 0
-    if any(item.subject_id is None for item in parked):
-        room = FOREIGN_RECORDS - await connection.fetchval(_FOREIGN, *owner)
-    for item in parked:
-        where = (*owner, topic, item.record.partition, item.record.offset)
-        if item.subject_id is None:
-            if room <= 0:
-                await connection.execute(_COUNT, *where)
-                continue
-            room -= 1
-        await connection.execute(_PARK, *where, *_columns(item))
+    owner = (generation.projection, generation.number, topic)
+    kept = [item for item in parked if item.subject_id is not None]
+    if foreign := [item for item in parked if item.subject_id is None]:
+        room = max(0, FOREIGN_RECORDS - await connection.fetchval(_FOREIGN, *owner[:2]))
+        kept += foreign[:room]
+        # At once: a flood is thousands a second.
+        if beyond := [item.record for item in foreign[room:]]:
+            places = [record.partition for record in beyond], [record.offset for record in beyond]
+            await connection.execute(_COUNT, *owner, *places)
+    for item in kept:
+        await connection.execute(_PARK, *owner, item.record.partition, item.record.offset, *_columns(item))
 
 
 def _columns(item: Parked) -> tuple[Any, ...]:

@@ -24,6 +24,8 @@ from projectors.consumer.checkpoints import CheckpointMovedError
 #: Retries of whatever failed: quick at first, and never further apart than this, so that an outage's end is noticed.
 FIRST_RETRY_SECONDS: Final = 0.05
 RETRY_CAP_SECONDS: Final = 5.0
+#: Parked records are told at most so often: a flood parks some in every batch.
+PARKED_SECONDS: Final = 1.0
 
 DATABASE_ERRORS: Final = (DatabaseUnavailableError, asyncpg.PostgresError)
 
@@ -65,6 +67,8 @@ class Writing:
         self._outage = Outage(log, "feed.database_unavailable", "feed.database_available")
         self._backoff = Backoff(first=FIRST_RETRY_SECONDS, cap=RETRY_CAP_SECONDS)
         self._in_flight: asyncio.Task[None] | None = None
+        #: What was parked since it was told last, and when that was.
+        self._parked, self._parked_told = 0, float("-inf")
 
     def begin(self, batch: DecodedBatch, *, notify: bool, then: Callable[[], Awaitable[None]]) -> None:
         """Write a batch beside the caller, who has waited for the one before; `then` runs after its commit."""
@@ -146,6 +150,11 @@ class Writing:
         self.database_works()
         metrics.APPLIED.labels(*self._labels).inc(len(batch.items))
         metrics.PARKED.labels(*self._labels).inc(parked)
-        if parked:
-            self._log.warning("feed.records_parked", records=parked)
+        self._tell_parked(parked)
         return True
+
+    def _tell_parked(self, parked: int) -> None:
+        self._parked += parked
+        if self._parked and time.monotonic() >= self._parked_told + PARKED_SECONDS:
+            self._log.warning("feed.records_parked", records=self._parked)
+            self._parked, self._parked_told = 0, time.monotonic()

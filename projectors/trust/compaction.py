@@ -11,12 +11,16 @@ import asyncio
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import Final, Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from chassis.kafka.client import REQUEST_SECONDS
 from projectors.decoding.records import Record
+
+#: For so long an answer of the broker's holds, and so much earlier it is asked for: a flood of records is odd in each
+#: batch, and of a lag of hours a second is nothing.
+LOOK_SECONDS: Final = 1.0
 
 
 class Clock(Protocol):
@@ -36,6 +40,8 @@ class Compaction:
         self._lag = lag
         self._clock = clock
         self._until: dict[int, int] = {}
+        #: Until when, of our monotonic clock, a partition need not be asked about.
+        self._known_until: dict[int, float] = {}
 
     def explains(self, record: Record) -> bool:
         """Whether what was before this record may have been removed, as far as is known."""
@@ -47,16 +53,19 @@ class Compaction:
         Raises:
             KafkaError, TimeoutError: no answer.
         """
-        if self.consumer is None:
+        moment = time.monotonic()
+        asked = [number for number in last if self._known_until.get(number, 0) <= moment]
+        if self.consumer is None or not asked:
             return
-        now = self._clock.at(time.monotonic()) or datetime.now(UTC)
-        young = int((now - self._lag).timestamp() * 1000)
+        now = self._clock.at(moment) or datetime.now(UTC)
+        young = int((now - self._lag + timedelta(seconds=LOOK_SECONDS)).timestamp() * 1000)
         async with asyncio.timeout(REQUEST_SECONDS):
             found = await self.consumer.offsets_for_times(
-                {TopicPartition(self._topic, partition): young for partition in last}
+                {TopicPartition(self._topic, partition): young for partition in asked}
             )
         for partition, first in found.items():
             number = partition.partition
-            # None: nothing is so young, not even what was read.
+            # None: nothing is so young, not even what was read; of what comes then it tells nothing.
             until = last[number] + 1 if first is None else first.offset
             self._until[number] = max(until, self._until.get(number, 0))
+            self._known_until[number] = 0 if first is None else moment + LOOK_SECONDS
