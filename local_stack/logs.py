@@ -13,11 +13,16 @@ TAIL_BYTES = 64 * 1024
 
 
 def open_log(path: Path) -> BinaryIO:
-    """Open the file for appending, unbuffered by us; set an old one aside where it is large."""
+    """Open the file for appending, unbuffered by us; set an old one aside where it is large.
+
+    Servers quote people's data in their errors, so only the owner may read it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and path.stat().st_size > LARGEST_LOG_BYTES:
         path.replace(path.with_suffix(path.suffix + ".1"))
-    return path.open("ab")
+    log = path.open("ab")
+    os.fchmod(log.fileno(), 0o600)
+    return log
 
 
 def size_of(path: Path) -> int:

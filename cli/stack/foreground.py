@@ -30,6 +30,7 @@ from local_stack import stack_file
 from local_stack.errors import ChildFailedError, LocalStackError
 from local_stack.folder import Ownership, end_orphans, owned_folder
 from local_stack.ports import require_free
+from local_stack.private_file import write_private
 from local_stack.processes.preloaded import Program
 
 #: Sent by Ctrl-C, by whoever runs us, and by a terminal that is closed.
@@ -146,7 +147,7 @@ async def _until_the_end(stack: LocalStack, screen: Screen, interrupts: Interrup
 def _announce(stack: LocalStack, screen: Screen) -> None:
     stack.ready(datetime.now(UTC))
     timings = {"ready_seconds": round(screen.age, 3), "steps": screen.timings()}
-    (stack.folder / TIMINGS_FILE).write_text(json.dumps(timings, indent=2) + "\n", encoding="utf-8")
+    write_private(stack.folder / TIMINGS_FILE, json.dumps(timings, indent=2) + "\n")
     screen.ready(stack.entries(), stack.logs)
     screen.suggest(suggestions(stack.folder, stack.settings, stack.only))
     screen.console.print("\nCtrl-C stops everything; the data stays.")

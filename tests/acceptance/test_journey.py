@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import stat
 import subprocess
 import time
 
@@ -63,6 +64,15 @@ async def test_an_import_finds_address_and_token_of_the_stack(stack: Stack) -> N
 
     assert code == 0, err
     assert json.loads(out)["created"] == 1
+
+
+async def test_no_other_user_of_the_machine_can_read_what_a_stack_keeps(stack: Stack) -> None:
+    others = stat.S_IRWXG | stat.S_IRWXO
+    kept = [path for path in stack.folder.rglob("*") if path.is_file() and not path.is_symlink()]
+
+    assert {"kafka", "logs", "postgres"} <= {path.relative_to(stack.folder).parts[0] for path in kept}
+    # The public keys of the issuer.
+    assert {path.name for path in kept if path.stat().st_mode & others} == {"jwks.json"}
 
 
 async def test_the_demo_shows_every_users_event_and_read(stack: Stack) -> None:
