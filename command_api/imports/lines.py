@@ -44,7 +44,10 @@ class ImportLine(RegistersUser):
         str | None,
         AfterValidator(lambda given: given if given is None else check(given)),
         WithJsonSchema({"type": "string", "maxLength": HASH_CHARACTERS, "writeOnly": True}),
-        Field(description="Argon2, bcrypt, PBKDF2 or scrypt in PHC or modular crypt form, taken as it is."),
+        Field(
+            description="Argon2, bcrypt, PBKDF2 or scrypt in PHC or modular crypt form, or as Django or Firebase has"
+            " it; taken as it is."
+        ),
     ] = None
 
     @model_validator(mode="after")

@@ -1,1 +1,1 @@
-"""Passwords: hashing in bounded threads, and the forms of imported hashes."""
+"""Passwords: which may be chosen, hashing in bounded threads, and the forms of imported hashes."""

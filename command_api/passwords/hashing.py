@@ -10,22 +10,27 @@ up to a second (formats.py), so a crowd of them may slow new hashes to a half, a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Final, TypeVar
 from unicodedata import normalize
 
 from argon2 import PasswordHasher
+from prometheus_client import Counter
 from pydantic import SecretStr
 
-from command_api.passwords.formats import verify
+from command_api.passwords.formats import needs_rehash, verify
 
 T = TypeVar("T")
 
 
 #: Checks that may wait for each of their threads.
 CHECKS_WAITING: Final = 8
+
+
+#: Foreign ones cost what others chose, and become fewer as their users log in.
+_CHECKS: Final = Counter("muster_password_checks_total", "Hashes computed to check a password.", ["form"])
 
 
 class HashingBusyError(Exception):
@@ -65,11 +70,18 @@ class Passwords:
     async def matches(self, password: SecretStr, password_hash: str) -> bool:
         """Whether this is the password of that hash, whichever accepted form the hash has.
 
+        For one of ours, with the current parameters, exactly one hash is computed. Others may have been made of the
+        text as it was typed, or of its NFKC: for them up to three are, fewer where these texts are the same.
+
         Raises:
             HashingBusyError: too many wait already.
         """
-        text = _canonical(password)
-        return await self._checks.run(lambda: verify(text, password_hash))
+        foreign = needs_rehash(password_hash, self._hasher)
+        for text in _spellings(password) if foreign else [_canonical(password)]:
+            _CHECKS.labels("foreign" if foreign else "own").inc()
+            if await self._checks.run(lambda text=text: verify(text, password_hash)):  # type: ignore[misc]
+                return True
+        return False
 
     async def hash_all(self, given: Sequence[SecretStr]) -> list[str]:
         """The hashes of many, in order; the queue does not limit them, and one runs a thread.
@@ -122,3 +134,9 @@ class _Lane:
 def _canonical(password: SecretStr) -> str:
     """NFC: the same password typed on another keyboard has the same code points."""
     return normalize("NFC", password.get_secret_value())
+
+
+def _spellings(password: SecretStr) -> Iterable[str]:
+    """The texts that somebody else may have made a hash of, each once: as it is, NFC, NFKC."""
+    text = password.get_secret_value()
+    return dict.fromkeys((text, normalize("NFC", text), normalize("NFKC", text)))

@@ -1,4 +1,4 @@
-"""Hashes of imported users: every form that is accepted, made by the function itself, and the bounds of its cost."""
+"""Hashes of imported users: every form that is accepted, made by others and by the function itself, and its bounds."""
 
 import hashlib
 from base64 import b64encode
@@ -8,9 +8,11 @@ from argon2 import PasswordHasher, Type
 from hypothesis import given
 from hypothesis import strategies as st
 
-from command_api.passwords.formats import UnacceptableHashError, check, verify
+from command_api.passwords.formats import HASH_CHARACTERS, check, needs_rehash, verify
+from command_api.passwords.forms.form import UnacceptableHashError
+from tests.unit.command_api.passwords.foreign_hashes import FOREIGN, PASSWORD, PUBLISHED_BY_FIREBASE
+from tests.unit.docs.pages import REFERENCE, code_words, table_rows
 
-PASSWORD = "caf\u00e9 au lait"
 SALT = b"sixteen bytes !!"
 
 
@@ -50,6 +52,38 @@ def test_an_accepted_hash_knows_its_password_and_no_other(password_hash: str) ->
     assert not verify(PASSWORD + "!", password_hash)
 
 
+@pytest.mark.parametrize("password_hash", FOREIGN.values(), ids=FOREIGN.keys())
+def test_a_hash_of_another_implementation_knows_its_password_and_no_other(password_hash: str) -> None:
+    assert check(password_hash) == password_hash
+    assert verify(PASSWORD, password_hash)
+    assert not verify(PASSWORD + "!", password_hash)
+    assert needs_rehash(password_hash, PasswordHasher())
+
+
+def test_the_page_of_hashes_shows_hashes_of_others() -> None:
+    rows = table_rows((REFERENCE / "password-hashes.md").read_text(encoding="utf-8"))
+    examples = {example for row in rows if len(row) == 3 for example in code_words(row[2])}
+
+    assert examples
+    assert examples <= set(FOREIGN.values())
+
+
+def test_firebases_own_example_is_read_in_either_alphabet() -> None:
+    for text in (PUBLISHED_BY_FIREBASE, PUBLISHED_BY_FIREBASE.replace("+", "-").replace("/", "_")):
+        assert check(text) == text
+        assert verify("user1password", text)
+
+
+def test_a_hash_of_ours_needs_another_where_the_parameters_changed() -> None:
+    ours = PasswordHasher(memory_cost=64, time_cost=1, parallelism=1)
+
+    password_hash = ours.hash(PASSWORD)
+
+    assert not needs_rehash(password_hash, ours)
+    assert needs_rehash(password_hash, PasswordHasher(memory_cost=64, time_cost=2, parallelism=1))
+    assert needs_rehash(argon2(Type.I), PasswordHasher(memory_cost=64, time_cost=1, parallelism=2, type=Type.I))
+
+
 @pytest.mark.parametrize("version", ["2a", "2b", "2y"])
 def test_bcrypt_is_accepted(version: str) -> None:
     password_hash = f"${version}$12$" + "a" * 21 + "O" + "a" * 31
@@ -67,7 +101,7 @@ TOO_MUCH = {
     "$2b$03$" + "a" * 53: "cost",
     f"$pbkdf2-sha256$i=2000001${b64(SALT)}${DIGEST}": "iterations",
     f"$pbkdf2-sha256$i=0${b64(SALT)}${DIGEST}": "iterations",
-    f"$pbkdf2$i=1000001${b64(SALT)}${DIGEST}": "iterations times blocks",
+    f"pbkdf2_sha256$2000001${b64(SALT)}${DIGEST}": "iterations",
     f"$scrypt$ln=19,r=8,p=1${b64(SALT)}${DIGEST}": "N times r times p",
     f"$scrypt$ln=14,r=8,p=17${b64(SALT)}${DIGEST}": "N times r times p",
     f"$scrypt$ln=99,r=8,p=1${b64(SALT)}${DIGEST}": "ln",
@@ -80,6 +114,24 @@ TOO_MUCH = {
     f"$argon2id$v=19$m=65536,t=2,p=1${b64(SALT)}${DIGEST[:-1]}1": "base64",
     "$2b$12$" + "a" * 53: "base64",
     f"$scrypt$ln=16,r=1,p=1${b64(SALT)}${DIGEST}": "ln 16; 1 to 15",
+    f"argon2$argon2id$v=19$m=262145,t=2,p=1${b64(SALT)}${DIGEST}": "memory",
+    f"$argon2id$v=19$m=999999999,t=2,p=1${b64(SALT)}${DIGEST}": "memory",
+    f"scrypt$1048576${b64(SALT)}$8$1${DIGEST}": "N times r times p",
+    f"scrypt$16383${b64(SALT)}$8$1${DIGEST}": "no power of 2",
+    f"scrypt$16384$salt$8$1${DIGEST}": "bytes of salt 4",
+    f"$7$H6..../....eighteenletters${'a' * 43}": "N times r times p",
+    f"$7$86..../....eighteenletters${'z' * 43}": "base64",
+    f"$7$86..../....eighteenletters${'a' * 42}": "letters of digest 42",
+    f"$fbscrypt$v=1,n=19,r=8,p=1,sk={DIGEST}${b64(SALT)}${DIGEST}": "N times r times p",
+    f"$fbscrypt$v=1,n=14,r=8,p=1,sk={DIGEST}${b64(SALT)}${b64(b'd' * 64)}": "as long as the signer key",
+    # What is only too long.
+    f"$argon2id$v=19$m=65536,t=2,p=1${b64(SALT)}${b64(b'd' * 65)}": "digest that is too long: 65 bytes, 64 at most",
+    f"$pbkdf2-sha512$i=1000${b64(SALT)}${b64(b'd' * 512)}": "digest that is too long: 512 bytes, 64 at most",
+    f"pbkdf2_sha256$1000${b64(SALT)}${b64(b'd' * 65)}": "digest that is too long",
+    f"$scrypt$ln=4,r=8,p=1${b64(SALT)}${b64(b'd' * 65)}": "digest that is too long",
+    "$2b$12$" + "a" * 21 + "O" + "a" * 32: "digest that is too long: 32 letters, bcrypt has 31",
+    f"$7$86..../....eighteenletters${'a' * 44}": "digest that is too long: 44 letters",
+    f"$pbkdf2-sha512$i=1000${b64(b's' * 512)}${DIGEST}": "bytes of salt 512; 8 to 64",
 }
 
 
@@ -96,16 +148,16 @@ def test_a_hash_whose_check_would_cost_too_much_is_refused(password_hash: str, w
         "password",
         "5f4dcc3b5aa765d61d8327deb882cf99",
         "$1$salt$hash",
-        "$argon2id$v=16$m=8,t=1,p=1$a$b",
+        "$argon2id$v=17$m=8,t=1,p=1$a$b",
         f"$argon2id$v=19$m=008,t=1,p=1${b64(SALT)}${DIGEST}",
-        f"$argon2id$v=19$m=8,t=1,p=1${b64(SALT)}==${DIGEST}",
+        "bcrypt_sha512$$2b$12$" + "a" * 21 + "O" + "a" * 31,
         f"$argon2id$v=19$m=\u0668,t=1,p=1${b64(SALT)}${DIGEST}",
         "$2b$0\u0664$" + "a" * 21 + "O" + "a" * 31,
         "$" * 600,
     ],
 )
 def test_what_is_no_hash_of_a_known_form_is_refused(text: str) -> None:
-    with pytest.raises(UnacceptableHashError, match="PHC or modular crypt form"):
+    with pytest.raises(UnacceptableHashError, match="in a form that is accepted"):
         check(text)
 
 
@@ -115,6 +167,9 @@ PARAMETERS = st.one_of(
     st.builds("$2b${:02d}".format, st.integers(3, 5)),
     st.builds("$pbkdf2{}${}".format, st.sampled_from(["", "-sha256", "-sha1"]), st.integers(0, 20)),
     st.builds("$scrypt$ln={},r={},p={}".format, st.integers(0, 9), st.integers(0, 3), st.integers(0, 3)),
+    st.builds("argon2$argon2id$m={},t={},p={}".format, *[st.integers(0, 64)] * 3),
+    st.builds("pbkdf2_sha256${}".format, st.integers(0, 20)),
+    st.builds("$fbscrypt$v=1,n={},r=1,p=1,ss={},sk={}".format, st.integers(0, 9), *[st.text("Aa+_=", max_size=60)] * 2),
 )
 
 
@@ -136,4 +191,5 @@ def test_whatever_is_accepted_can_be_checked(parameters: str, salt: str, digest:
         check(text)
     except UnacceptableHashError:
         return
+    assert len(text) <= HASH_CHARACTERS
     assert verify(PASSWORD, text) is False
