@@ -31,7 +31,9 @@ class Lazy:
 
 #: These start the local stack or are part of an installation. All others are an operator's: where no server is named,
 #: they use the stack that `muster up` runs here.
-NOT_OPERATORS: Final = frozenset({"up", "logs", "reset", "token", "issuer", "secrets", "serve", "relay", "project"})
+NOT_OPERATORS: Final = frozenset(
+    {"up", "logs", "reset", "token", "issuer", "secrets", "passwords", "serve", "relay", "project"}
+)
 
 #: Every command, in the order of the help page.
 COMMANDS: Final = {
@@ -41,6 +43,7 @@ COMMANDS: Final = {
     "token": Lazy("cli.access.token:token", "Print an access token of the local stack, or of an issuer in a folder."),
     "issuer": Lazy("cli.access.issuer:app", "Keep an issuer of tokens in a folder."),
     "secrets": Lazy("cli.secret_files:secrets", "Make the secrets of an installation in containers, a file each."),
+    "passwords": Lazy("cli.passwords:app", "Make the list of passwords that nobody may choose."),
     "demo": Lazy("cli.demo:demo", "Register users, show their events, and read each back with its token."),
     "roles": Lazy("cli.roles.command:roles", "Make the roles of a database with the least rights, or check them."),
     "migrate": Lazy("cli.migrate:migrate", "Migrate a database; harmless to repeat, safe while services run."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -11,6 +12,7 @@ from fastapi import FastAPI
 
 from chassis.http.api import BODY_BYTES, ApiDescription, create_api, put_in_front
 from chassis.http.health import Health, NotReadyError
+from chassis.http.problems import VALIDATION
 from chassis.http.protection import Protection
 from chassis.identifiers import new_id_text
 from chassis.settings import load
@@ -21,13 +23,14 @@ from command_api.http.errors import answer_with_problems
 from command_api.http.event_schemas import schema_route
 from command_api.http.fast_path import FastPath
 from command_api.imports.lines import IMPORT_BYTES
+from command_api.passwords.policy import RULES
 from command_api.problems import COMMAND_PROBLEMS
 from command_api.settings import CommandApiSettings
 
 DESCRIPTION: Final = ApiDescription(
     title="Muster command API",
     summary="Takes commands about users; every accepted one is committed together with the event it leads to.",
-    problems=COMMAND_PROBLEMS,
+    problems=(*COMMAND_PROBLEMS, replace(VALIDATION, remedy=f"{VALIDATION.remedy} {RULES}")),
     body_limit=lambda scope: IMPORT_BYTES if scope["path"] == imports.IMPORT_PATH else BODY_BYTES,
 )
 
@@ -69,6 +72,6 @@ def create_app(settings: CommandApiSettings | None = None) -> FastAPI:
     # Last, because routes are tried in order, and nearly all requests are commands.
     app.router.routes.extend([*others, schema_route()])
     answer_with_problems(app)
-    openapi.complete(app)
+    openapi.complete(app, least_password=known.password_min_length)
     put_in_front(app, partial(FastPath, app, [*users.commands()]))
     return app

@@ -24,7 +24,9 @@ from command_api.idempotency.keys import Keys
 from command_api.idempotency.replay import Turns
 from command_api.imports.handlers import ImportHandlers
 from command_api.imports.store import ImportStore
+from command_api.passwords.blocklist import Blocklist
 from command_api.passwords.hashing import Passwords
+from command_api.passwords.policy import PasswordPolicy
 from command_api.settings import CommandApiSettings
 from command_api.users.context import CommandContext
 from command_api.users.handlers import UserHandlers
@@ -61,11 +63,14 @@ async def open_resources(settings: CommandApiSettings) -> AsyncIterator[CommandR
         )
         notifier = await stack.enter_async_context(Notifier.open(address, enabled=settings.outbox_notify))
         passwords = stack.enter_context(_passwords(settings))
+        blocklist = stack.enter_context(Blocklist.open(settings.password_blocklist_file))
+        policy = PasswordPolicy(blocklist, settings.password_min_length)
         yield CommandResources(
             database=database,
             handlers=UserHandlers(
                 store=UserStore(database),
                 passwords=passwords,
+                policy=policy,
                 notifier=notifier,
                 clock=utc_now,
                 new_id=new_id,
@@ -73,7 +78,12 @@ async def open_resources(settings: CommandApiSettings) -> AsyncIterator[CommandR
                 turns=Turns(),
             ),
             imports=ImportHandlers(
-                store=ImportStore(database), passwords=passwords, notifier=notifier, clock=utc_now, new_id=new_id
+                store=ImportStore(database),
+                passwords=passwords,
+                policy=policy,
+                notifier=notifier,
+                clock=utc_now,
+                new_id=new_id,
             ),
             keys=Keys(settings.idempotency_secret.get_secret_value()),
             own_attributes=settings.own_attributes,

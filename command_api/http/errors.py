@@ -40,6 +40,7 @@ _TYPES: Final[Mapping[type[Exception], ProblemType]] = {
     refusals.UserIsDeactivatedError: USER_DEACTIVATED,
     refusals.EmailNotCurrentError: EMAIL_NOT_CURRENT,
     refusals.AttributesRefusedError: VALIDATION,
+    refusals.PasswordRefusedError: VALIDATION,
     handlers.WrongPasswordError: WRONG_PASSWORD,
     handlers.StaleVersionError: STALE_VERSION,
     handlers.ConflictError: CONFLICT,
@@ -61,6 +62,7 @@ _POINTERS: Final[Mapping[type[Exception], str]] = {
     refusals.EmailNotCurrentError: "#/email",
     refusals.UsernameTakenError: "#/username",
     refusals.AttributesRefusedError: "#/attributes",
+    refusals.PasswordRefusedError: "#/password",
     handlers.WrongPasswordError: "#/current_password",
 }
 #: The problems that pass by themselves.

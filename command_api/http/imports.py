@@ -30,6 +30,7 @@ from chassis.http.problems import (
 )
 from chassis.strict_json import RepeatedMemberError
 from command_api.http.dependencies import Context, Imports
+from command_api.http.errors import problem_of
 from command_api.http.openapi import EXAMPLE_ID, headers, import_parameters, problem_responses
 from command_api.imports.handlers import ImportHandlers, ImportSummary, LineResult
 from command_api.imports.lines import (
@@ -44,6 +45,7 @@ from command_api.imports.lines import (
 from command_api.imports.store import ImportOutcome
 from command_api.problems import CONFLICT, EMAIL_TAKEN, OUTCOME_UNKNOWN, OVERLOADED, USER_ERASED, USERNAME_TAKEN
 from command_api.users.context import CommandContext
+from command_api.users.refusals import PasswordRefusedError
 
 IMPORT_PATH: Final = "/users/import"
 NDJSON: Final = "application/x-ndjson"
@@ -203,6 +205,8 @@ def _problem_of_line(error: LineError) -> Problem:
             return Problem(MALFORMED, str(error))
         case RepeatedMemberError():
             return repeated_member(error)
+        case PasswordRefusedError():
+            return problem_of(error)
         case WrongValuesError():
             return problem_from_validation([{**one, "loc": ("body", *one["loc"])} for one in error.errors], error.count)
 

@@ -22,6 +22,7 @@ from chassis.http.problems import (
 )
 from command_api.access import ACCESS
 from command_api.idempotency.keys import KEY_CHARACTERS
+from command_api.passwords.policy import LEAST_CHARACTERS
 from command_api.problems import CONFLICT, KEY_IN_USE, KEY_REUSED, OUTCOME_UNKNOWN, USER_ERASED
 
 EXAMPLE_ID: Final = "0192f0c1-7a3e-7c4e-9d53-0a6f1d1c2b3a"
@@ -194,8 +195,8 @@ def import_parameters() -> dict[str, Any]:
     return {"parameters": [_REQUEST_ID]}
 
 
-def complete(app: FastAPI) -> None:
-    """Have the app's document include the shared components."""
+def complete(app: FastAPI, *, least_password: int) -> None:
+    """Have the app's document include the shared components, and the characters that a new password has at least."""
     make = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -205,8 +206,20 @@ def complete(app: FastAPI) -> None:
         components.setdefault("schemas", {})["Problem"] = PROBLEM_SCHEMA
         if "securitySchemes" not in components:
             declare_access(document, ACCESS)
+            _declare_least(document, least_password)
         for leftover in ("HTTPValidationError", "ValidationError"):
             components["schemas"].pop(leftover, None)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign] # FastAPI's documented way to extend the document
+
+
+def _declare_least(part: Any, least: int) -> None:
+    """Write the least number of characters of new passwords, which is a setting, wherever one may be sent."""
+    if isinstance(part, dict):
+        if part.get("format") == "password" and part.get("minLength") == LEAST_CHARACTERS:
+            part["minLength"] = least
+        part = [*part.values()]
+    if isinstance(part, list):
+        for each in part:
+            _declare_least(each, least)

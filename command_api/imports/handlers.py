@@ -17,8 +17,10 @@ from command_api.imports.lines import ImportLine, LineError, ReadLine, read_line
 from command_api.imports.places import Places
 from command_api.imports.store import ImportBatch, ImportOutcome, ImportStore, NewUser, RowMaker
 from command_api.passwords.hashing import Passwords
+from command_api.passwords.policy import PasswordPolicy
 from command_api.users.context import Cause
 from command_api.users.decisions import register
+from command_api.users.new_passwords import refusal
 from command_api.users.state import Unregistered
 from outbox.notifier import Notifier
 
@@ -63,6 +65,7 @@ class ImportHandlers:
 
     store: ImportStore
     passwords: Passwords
+    policy: PasswordPolicy
     notifier: Notifier
     clock: Callable[[], datetime]
     new_id: Callable[[], UUID]
@@ -131,10 +134,12 @@ class ImportHandlers:
             sliced += max(size, SLICE_BYTES // SLICE_LINES)
             if not isinstance(read, ImportLine):
                 errors[number] = read
-            elif read.password_hash is None:
-                to_hash[number] = read
-            else:
+            elif read.password_hash is not None:
                 users[number] = self._new_user(rows, read, read.password_hash)
+            elif read.password and (refused := refusal(self.policy, read.password, read)):
+                errors[number] = refused
+            else:
+                to_hash[number] = read
             if len(to_hash) == BATCH_PASSWORDS:
                 break
             if sliced >= SLICE_BYTES:

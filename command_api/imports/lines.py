@@ -14,6 +14,7 @@ from chassis.identifiers import canonical
 from chassis.strict_json import RepeatedMemberError, UnreadableJsonError, read_json
 from command_api.passwords.formats import HASH_CHARACTERS, check
 from command_api.users.commands import RegistersUser
+from command_api.users.refusals import PasswordRefusedError
 from command_api.users.values import Password
 
 #: Lines of one request: an import of millions is sent in many, and each answer tells how far it got.
@@ -74,8 +75,9 @@ class WrongValuesError(ValueError):
         self.count = error.error_count()
 
 
-#: Why a line is no user: it cannot be read, says something twice, or some of its values are wrong.
-LineError: TypeAlias = UnreadableLineError | RepeatedMemberError | WrongValuesError
+#: Why a line is no user: it cannot be read, says something twice, some of its values are wrong, or its password may not
+#: be chosen.
+LineError: TypeAlias = UnreadableLineError | RepeatedMemberError | WrongValuesError | PasswordRefusedError
 
 
 #: A line by its number, the first being 1, and its bytes: the user it is, or what is wrong with it.

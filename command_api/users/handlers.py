@@ -22,9 +22,11 @@ from command_api.idempotency.keys import IdempotencyKey
 from command_api.idempotency.records import AnswerToStore, KeyTakenError
 from command_api.idempotency.replay import CommandAnswer, Turns
 from command_api.passwords.hashing import Passwords
+from command_api.passwords.policy import PasswordPolicy
 from command_api.users.commands import ChangeCommand, ChangePassword, EraseUser, RegisterUser
 from command_api.users.context import Cause, CommandContext, Precondition
 from command_api.users.decisions import decide
+from command_api.users.new_passwords import refusal
 from command_api.users.refusals import RefusedError, UserNotFoundError
 from command_api.users.state import Erased, Registered, State, Unregistered, evolve, subject, version_of
 from command_api.users.store import Loaded, PendingChange, UserStore
@@ -64,6 +66,7 @@ class UserHandlers:
 
     store: UserStore
     passwords: Passwords
+    policy: PasswordPolicy
     notifier: Notifier
     clock: Callable[[], datetime]
     new_id: Callable[[], UUID]
@@ -74,7 +77,7 @@ class UserHandlers:
         """Register a new user.
 
         Raises:
-            RefusedError: the address or the name is taken.
+            RefusedError: the address or the name is taken, or the password may not be chosen.
             HashingBusyError, KeyInUseError, KeyReusedError, KeySubjectErasedError, ConflictError, OutcomeUnknownError,
             DatabaseUnavailableError: as their classes say; nothing was registered, except where the outcome is unknown.
         """
@@ -84,6 +87,8 @@ class UserHandlers:
             return await self._replay(context.key) or await self._register(command, context)
 
     async def _register(self, command: RegisterUser, context: CommandContext) -> CommandAnswer:
+        if refused := refusal(self.policy, command.password, command):
+            raise refused
         password_hash = await self.passwords.hash(command.password)
         event = decide(Unregistered(self.new_id()), command, self.clock())
         assert isinstance(event, UserRegistered), "a registration always leads to its event"
@@ -127,6 +132,9 @@ class UserHandlers:
                 return loaded.answer.replay(key)
             event = self._decide(loaded.state, command, context.precondition)
             if isinstance(command, ChangePassword):
+                assert isinstance(loaded.state, Registered), "an absent user was refused"
+                if refused := refusal(self.policy, command.password, loaded.state.user):
+                    raise refused
                 checked = await self._check_current(command, loaded, checked)
                 new_hash = new_hash or await self.passwords.hash(command.password)
             if answer := await self._try_commit(loaded.state, event, command, context, new_hash):

@@ -47,5 +47,9 @@ class EmailNotCurrentError(RefusedError):
     message = "this is not the user's current e-mail address; read the user and verify that one"
 
 
+class PasswordRefusedError(RefusedError):
+    """The new password may not be chosen; the message says why."""
+
+
 class AttributesRefusedError(RefusedError):
     """The attributes would be too large or too deep after the merge; the message says which."""

@@ -15,6 +15,8 @@ from unicodedata import category, normalize
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, SecretStr, WithJsonSchema, validate_email
 from pydantic_core import to_json
 
+from command_api.passwords.policy import LEAST_CHARACTERS, MOST_CHARACTERS, RULES
+
 #: RFC 5321, section 4.5.3.1.3, as erratum 1690 to RFC 3696 reads it: a path has 256 characters, brackets included.
 EMAIL_CHARACTERS: Final = 254
 #: RFC 5321, section 4.5.3.1.1.
@@ -34,8 +36,8 @@ _INVISIBLE: Final = re.compile(
 )
 #: Combining marks on one character; Vietnamese has two, pointed Hebrew three.
 _MARKS: Final = 3
-#: NIST SP 800-63B, section 5.1.1.2: at least 8, and no truncation of long ones. 1024 keeps a request small.
-PASSWORD_CHARACTERS: Final = (8, 1024)
+#: What else is asked of a new password, more characters perhaps, is the policy's.
+PASSWORD_CHARACTERS: Final = (LEAST_CHARACTERS, MOST_CHARACTERS)
 DISPLAY_NAME_CHARACTERS: Final = 200
 REASON_CHARACTERS: Final = 500
 #: An event carries attributes twice, the new and the old: 16 KiB keeps records small and pages of users quick.
@@ -259,7 +261,7 @@ Password = Annotated[
     _password(*PASSWORD_CHARACTERS),
     _password_schema(*PASSWORD_CHARACTERS),
     Field(
-        description="Any characters, spaces too; hashed as NFC, never truncated, never shown again.",
+        description=f"{RULES} Hashed as NFC, never truncated, never shown again.",
         examples=["correct horse battery staple"],
     ),
 ]

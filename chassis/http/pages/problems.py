@@ -33,9 +33,10 @@ _FRAME: Final = """<!doctype html>
 
 
 def problem_routes(types: tuple[ProblemType, ...]) -> list[Route]:
-    """The list at `/problems/` and one page a type."""
-    by_slug = {kind.slug: _page(kind) for kind in types}
-    index = _index(types)
+    """The list at `/problems/` and one page a type; of several with one slug the last, which may say more."""
+    known = {kind.slug: kind for kind in types}
+    by_slug = {slug: _page(kind) for slug, kind in known.items()}
+    index = _index([*known.values()])
 
     async def show_index(_: Request) -> HTMLResponse:
         return page(index, _NEEDS)
@@ -59,7 +60,7 @@ def _page(kind: ProblemType) -> str:
     return _FRAME.format(style=_STYLE, title=escape(kind.title), body=body)
 
 
-def _index(types: tuple[ProblemType, ...]) -> str:
+def _index(types: list[ProblemType]) -> str:
     ordered = sorted(types, key=lambda kind: (kind.status, kind.slug))
     rows = "\n".join(
         f'<dt><a href="{kind.uri}">{escape(kind.title)}</a></dt>\n'
