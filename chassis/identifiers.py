@@ -23,6 +23,16 @@ def new_id_text() -> str:
     return str(uuid_utils.uuid7())
 
 
+def with_time(identifier: UUID, milliseconds: int) -> UUID:
+    """The UUIDv7 with another time in it, in milliseconds since 1970; all else stays."""
+    return pgproto.UUID(milliseconds.to_bytes(6, "big") + identifier.bytes[6:])
+
+
+def time_in(identifier: UUID) -> int:
+    """The milliseconds since 1970 in a UUIDv7."""
+    return identifier.int >> 80
+
+
 def read_id(text: str) -> UUID:
     """The UUID that a client wrote in its one form (RFC 9562, section 4), in either case.
 

@@ -48,8 +48,14 @@ class UserEvent(EventData):
     previous: dict[str, Any] = Field(default_factory=dict)
 
 
-class UserRegistered(UserEvent):
-    """A user exists from now on."""
+class _ReasonedEvent(UserEvent):
+    """An event for which somebody may have given a reason; absent where nobody did."""
+
+    reason: str | None = Field(default=None, exclude_if=lambda reason: reason is None)
+
+
+class UserRegistered(_ReasonedEvent):
+    """A user exists from now on; one who was imported may be verified or deactivated already, and older."""
 
     name: ClassVar[str] = "muster.user.registered"
 
@@ -82,12 +88,6 @@ class UserProfileChanged(UserEvent):
     """The display name or the attributes changed."""
 
     name: ClassVar[str] = "muster.user.profile_changed"
-
-
-class _ReasonedEvent(UserEvent):
-    """An event for which somebody may have given a reason; absent where nobody did."""
-
-    reason: str | None = Field(default=None, exclude_if=lambda reason: reason is None)
 
 
 class UserDeactivated(_ReasonedEvent):

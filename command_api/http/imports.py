@@ -6,9 +6,9 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
@@ -97,6 +97,9 @@ _ANSWERED: Final = (
     OUTCOME_UNKNOWN,
     OVERLOADED,
 )
+DryRun: TypeAlias = Annotated[
+    Literal["true", "false"], Query(description="Say what would happen, and change nothing.", examples=["true"])
+]
 
 
 @router.post(
@@ -121,14 +124,20 @@ _ANSWERED: Final = (
         },
     },
 )
-async def import_users(request: Request, context: Context, imports: Imports) -> Response:
+async def import_users(
+    request: Request,
+    context: Context,
+    imports: Imports,
+    dry_run: DryRun = "false",
+) -> Response:
     """Registers each line's user by itself: a bad line fails alone.
 
     The whole body is read before the answer begins, so a client may send all before it reads. A line may bring its own
-    `id` (UUIDv7): where a user has it already the line changes nothing, so a repeated import is harmless.
+    `id` (UUIDv7): where a user has it already the line changes nothing, so a repeated import is harmless. A dry run
+    answers the same, `"dry_run": true` in its summary, but hashes nothing, makes no id and changes nothing.
     """
     require_media_type(request, (NDJSON,))
-    results = _results(imports, request, context)
+    results = _results(imports, request, context, dry_run=dry_run == "true")
     # An error before the first batch is committed can still be answered with its own status.
     first = await anext(results)
     return _Streamed(first, results)
@@ -146,12 +155,14 @@ class _Streamed(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-async def _results(imports: ImportHandlers, request: Request, context: CommandContext) -> AsyncGenerator[bytes]:
+async def _results(
+    imports: ImportHandlers, request: Request, context: CommandContext, *, dry_run: bool
+) -> AsyncGenerator[bytes]:
     # A body that is on its way takes no place among the imports that run: it may stand still.
     with imports.places.for_body(identity_of(request.scope)):
         body = await _body(request)
         with imports.places.for_run():
-            async with aclosing(imports.run(body, context.cause)) as parts:
+            async with aclosing(imports.run(body, context.cause, dry_run=dry_run)) as parts:
                 async for part in parts:
                     for piece in encode(part):
                         yield piece
@@ -179,7 +190,10 @@ async def _rest(first: bytes, results: AsyncIterator[bytes]) -> AsyncIterator[by
 def encode(part: list[LineResult] | ImportSummary) -> Iterator[bytes]:
     """The lines of the answer for one batch, WRITTEN_LINES at a time, or the last line."""
     if isinstance(part, ImportSummary):
-        yield _line({"complete": True, **part._asdict()})
+        counts = part._asdict()
+        if not part.dry_run:
+            del counts["dry_run"]
+        yield _line({"complete": True, **counts})
         return
     for start in range(0, len(part), WRITTEN_LINES):
         yield b"".join(map(_encode_result, part[start : start + WRITTEN_LINES]))
@@ -190,7 +204,8 @@ def _encode_result(result: LineResult) -> bytes:
     if outcome is _CREATED or outcome is _UNCHANGED:
         status = "created" if outcome is _CREATED else "unchanged"
         # By hand, because it is the answer to nearly every line.
-        return f'{{"line":{number},"status":"{status}","id":"{user_id}"}}\n'.encode()
+        id_ = "" if user_id is None else f',"id":"{user_id}"'
+        return f'{{"line":{number},"status":"{status}"{id_}}}\n'.encode()
     problem = _PROBLEMS[outcome] if isinstance(outcome, ImportOutcome) else _problem_of_line(outcome)
     kind = problem.type
     document = {"type": kind.uri, "title": kind.title, "status": kind.status, "detail": problem.detail}

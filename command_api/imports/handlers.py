@@ -13,9 +13,11 @@ from uuid import UUID
 
 import structlog
 
+from chassis.clock import milliseconds
+from chassis.identifiers import with_time
 from command_api.imports.lines import ImportLine, LineError, ReadLine, read_lines
 from command_api.imports.places import Places
-from command_api.imports.store import ImportBatch, ImportOutcome, ImportStore, NewUser, RowMaker
+from command_api.imports.store import ImportBatch, ImportOutcome, ImportStore, NewUser, RowMaker, Taken
 from command_api.passwords.hashing import Passwords
 from command_api.passwords.policy import PasswordPolicy
 from command_api.users.context import Cause
@@ -39,7 +41,7 @@ SLICE_BYTES: Final = 32 * 1024
 
 
 class LineResult(NamedTuple):
-    """What became of one line; `user_id` is None where the line could not be read."""
+    """What became of one line; `user_id` is None where the line could not be read, or a dry run would make the id."""
 
     number: int
     outcome: ImportOutcome | LineError
@@ -52,6 +54,7 @@ class ImportSummary(NamedTuple):
     created: int = 0
     unchanged: int = 0
     failed: int = 0
+    dry_run: bool = False
 
 
 # Looked up once: to read a member off its enum is a call in Python 3.11, and each line needs two of them.
@@ -71,21 +74,26 @@ class ImportHandlers:
     new_id: Callable[[], UUID]
     places: Places = field(default_factory=Places)
 
-    async def run(self, body: bytes, cause: Cause) -> AsyncGenerator[list[LineResult] | ImportSummary]:
+    async def run(
+        self, body: bytes, cause: Cause, *, dry_run: bool = False
+    ) -> AsyncGenerator[list[LineResult] | ImportSummary]:
         """Import the lines of a body: gives the results of each batch once it is committed, and the summary last.
+
+        A dry run gives the results that it would have: it hashes nothing, locks nothing and changes nothing.
 
         Raises:
             DatabaseUnavailableError: it went away; every batch whose results were given is stored, no other.
             OutcomeUnknownError: it went away; whether one more batch is stored cannot be told.
         """
         created = unchanged = failed = 0
-        async with aclosing(self._batches(read_lines(body), cause)) as batches:
+        work = _Work(read_lines(body, self.clock()), cause, Taken.nobody() if dry_run else None)
+        async with aclosing(self._batches(work)) as batches:
             async for results in batches:
                 news = sum(result.outcome is _CREATED for result in results)
                 same = sum(result.outcome is _UNCHANGED for result in results)
                 created, unchanged, failed = created + news, unchanged + same, failed + len(results) - news - same
                 yield results
-        summary = ImportSummary(created, unchanged, failed)
+        summary = ImportSummary(created, unchanged, failed, dry_run)
         log.info(
             "import.complete",
             command_id=cause.command_id,
@@ -95,7 +103,7 @@ class ImportHandlers:
         )
         yield summary
 
-    async def _batches(self, lines: Iterator[ReadLine], cause: Cause) -> AsyncGenerator[list[LineResult]]:
+    async def _batches(self, work: _Work) -> AsyncGenerator[list[LineResult]]:
         """Commit batch after batch, and give the results of each.
 
         While the database works on a batch, the one before is answered, and the next one is read and its passwords
@@ -103,11 +111,11 @@ class ImportHandlers:
         """
         done: list[LineResult] | None = None
         committing: asyncio.Task[list[LineResult]] | None = None
-        preparing = asyncio.create_task(self._prepare_next(lines, cause))
+        preparing = asyncio.create_task(self._prepare_next(work))
         try:
             while batch := await preparing:
-                committing = asyncio.create_task(self._commit(batch))
-                preparing = asyncio.create_task(self._prepare_next(lines, cause))
+                committing = asyncio.create_task(self._commit(work, batch))
+                preparing = asyncio.create_task(self._prepare_next(work))
                 if done:
                     await asyncio.sleep(0)  # this batch is sent first
                     yield done
@@ -121,32 +129,35 @@ class ImportHandlers:
         finally:
             await _end(preparing, committing)
 
-    async def _prepare_next(self, lines: Iterator[ReadLine], cause: Cause) -> _Prepared | None:
+    async def _prepare_next(self, work: _Work) -> _Prepared | None:
         """The next batch, None after the last."""
         numbers: list[int] = []
         errors: dict[int, LineError] = {}
         users: dict[int, NewUser] = {}
         to_hash: dict[int, ImportLine] = {}
-        rows = RowMaker(self.clock(), cause)
+        brought_ids: set[int] = set()
+        rows = RowMaker(self.clock(), work.cause)
         sliced = 0
-        for number, size, read in islice(lines, BATCH_LINES):
+        for number, size, read in islice(work.lines, BATCH_LINES):
             numbers.append(number)
             sliced += max(size, SLICE_BYTES // SLICE_LINES)
             if not isinstance(read, ImportLine):
                 errors[number] = read
-            elif read.password_hash is not None:
-                users[number] = self._new_user(rows, read, read.password_hash)
-            elif read.password and (refused := refusal(self.policy, read.password, read)):
+            elif read.password is not None and (refused := refusal(self.policy, read.password, read)):
                 errors[number] = refused
-            else:
+            elif read.password is not None and work.taken is None:
                 to_hash[number] = read
+            else:
+                users[number] = self._new_user(rows, read, read.password_hash)
+            if isinstance(read, ImportLine) and read.id:
+                brought_ids.add(number)
             if len(to_hash) == BATCH_PASSWORDS:
                 break
             if sliced >= SLICE_BYTES:
                 sliced = 0
                 await asyncio.sleep(0)
         users.update(await self._hash(rows, to_hash))
-        return _Prepared(numbers, errors, dict(sorted(users.items()))) if numbers else None
+        return _Prepared(numbers, errors, dict(sorted(users.items())), brought_ids) if numbers else None
 
     async def _hash(self, rows: RowMaker, lines: dict[int, ImportLine]) -> dict[int, NewUser]:
         """The users whose passwords are to be hashed."""
@@ -159,19 +170,37 @@ class ImportHandlers:
                 await asyncio.sleep(0)
         return users
 
-    def _new_user(self, rows: RowMaker, line: ImportLine, password_hash: str) -> NewUser:
-        event = register(Unregistered(line.id or self.new_id()), line, rows.time)
+    def _new_user(self, rows: RowMaker, line: ImportLine, password_hash: str | None) -> NewUser:
+        made = line.id or self._made_id(line.created_at)
+        event = register(Unregistered(made), line, rows.time)
         return rows.make(event, self.new_id(), password_hash)
 
-    async def _commit(self, batch: _Prepared) -> list[LineResult]:
-        """Insert a batch, and give the result of each line."""
+    def _made_id(self, created_at: datetime | None) -> UUID:
+        """An id that sorts by when the user was created."""
+        made = self.new_id()
+        return made if created_at is None else with_time(made, milliseconds(created_at))
+
+    async def _commit(self, work: _Work, batch: _Prepared) -> list[LineResult]:
+        """Insert a batch, or foresee what would become of it, and give the result of each line."""
         outcomes: dict[int, ImportOutcome | LineError] = dict(batch.errors)
-        inserted = await self.store.insert(ImportBatch([*batch.users.values()])) if batch.users else []
-        outcomes.update(zip(batch.users, inserted, strict=True))
-        if _CREATED in outcomes.values():
+        if batch.users:
+            users = ImportBatch([*batch.users.values()])
+            found = self.store.insert(users) if work.taken is None else self.store.foresee(users, work.taken)
+            outcomes.update(zip(batch.users, await found, strict=True))
+        if _CREATED in outcomes.values() and work.taken is None:
             self.notifier.notify()
-        ids = {number: user.id for number, user in batch.users.items()}
+        named = batch.users if work.taken is None else batch.brought_ids
+        ids = {number: user.id for number, user in batch.users.items() if number in named}
         return [LineResult(number, outcomes[number], ids.get(number)) for number in batch.numbers]
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """One import: its lines, why they are imported, and in a dry run what its users would have taken so far."""
+
+    lines: Iterator[ReadLine]
+    cause: Cause
+    taken: Taken | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +210,8 @@ class _Prepared:
     numbers: list[int]
     errors: dict[int, LineError]
     users: dict[int, NewUser]
+    #: Of the lines that brought one.
+    brought_ids: set[int]
 
 
 def _has_succeeded(task: asyncio.Task[Any]) -> bool:

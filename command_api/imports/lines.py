@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from codecs import BOM_UTF8
 from collections.abc import Iterator
-from typing import Annotated, Final, Self, TypeAlias
+from datetime import datetime
+from typing import Annotated, Any, Final, Self, TypeAlias
 from uuid import UUID
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
+from chassis.clock import EPOCH, milliseconds, read_rfc3339
 from chassis.http.problems import LISTED_ERRORS
-from chassis.identifiers import canonical
+from chassis.identifiers import canonical, time_in
 from chassis.strict_json import RepeatedMemberError, UnreadableJsonError, read_json
 from command_api.passwords.formats import HASH_CHARACTERS, check
-from command_api.users.commands import RegistersUser
+from command_api.users.commands import ImportsUser
 from command_api.users.refusals import PasswordRefusedError
 from command_api.users.values import Password
 
@@ -31,9 +42,29 @@ def _version_7(identifier: UUID) -> UUID:
     return identifier
 
 
-class ImportLine(RegistersUser):
-    """A user to register, who may bring an id, and a hash in place of a password."""
+def _since_1970(given: Any) -> datetime:
+    if not isinstance(given, str):
+        raise ValueError("must be a text, an RFC 3339 time such as 2026-11-22T08:30:00Z")  # noqa: TRY004 - pydantic's
+    time = read_rfc3339(given)
+    if time < EPOCH:
+        raise ValueError("is before 1970; the earliest time that an id can have is 1970-01-01T00:00:00Z")
+    return time
 
+
+CreatedAt = Annotated[
+    datetime,
+    BeforeValidator(_since_1970),
+    Field(
+        description="Since when the user exists, 1970 to now; an id's time must be that millisecond. Default: now.",
+        examples=["2019-03-04T05:06:07.089Z"],
+    ),
+]
+
+
+class ImportLine(ImportsUser):
+    """A user to register, who may bring an id, and a hash in place of a password, or neither."""
+
+    created_at: CreatedAt | None = None
     id: Annotated[
         UUID | None,
         BeforeValidator(canonical),
@@ -47,14 +78,32 @@ class ImportLine(RegistersUser):
         WithJsonSchema({"type": "string", "maxLength": HASH_CHARACTERS, "writeOnly": True}),
         Field(
             description="Argon2, bcrypt, PBKDF2 or scrypt in PHC or modular crypt form, or as Django or Firebase has"
-            " it; taken as it is."
+            " it; taken as it is. null, without a password, for a user who has none and is sent a one-time token."
         ),
     ] = None
 
+    @field_validator("created_at")
+    @classmethod
+    def _is_over(cls, created_at: datetime | None, info: ValidationInfo) -> datetime | None:
+        assert info.context, "who reads a line says what time it is"
+        if created_at and created_at > info.context["now"]:
+            raise ValueError("is later than now; send a time that is over")
+        return created_at
+
+    @field_validator("id")
+    @classmethod
+    def _is_as_old_as_the_user(cls, identifier: UUID | None, earlier: ValidationInfo) -> UUID | None:
+        created_at = earlier.data.get("created_at")
+        if identifier and created_at and time_in(identifier) != milliseconds(created_at):
+            raise ValueError("has another time in it than created_at, to the millisecond; leave one of them out")
+        return identifier
+
     @model_validator(mode="after")
     def _has_one_secret(self) -> Self:
-        if (self.password is None) == (self.password_hash is None):
-            raise ValueError("needs either password or password_hash; give one of them")
+        if self.password is not None and self.password_hash is not None:
+            raise ValueError("has both password and password_hash; give one of them")
+        if not self.model_fields_set & {"password", "password_hash"}:
+            raise ValueError("needs password or password_hash; null says that the user has no password")
         return self
 
 
@@ -89,11 +138,11 @@ def count_lines(body: bytes) -> int:
     return body.count(b"\n") + (1 if body and not body.endswith(b"\n") else 0)
 
 
-def read_lines(body: bytes) -> Iterator[ReadLine]:
-    """Read each line that is not empty."""
+def read_lines(body: bytes, now: datetime) -> Iterator[ReadLine]:
+    """Read each line that is not empty; no user may be younger than `now`."""
     for number, line in enumerate(_split(body), start=1):
         if line.strip():
-            yield number, len(line), _read(line)
+            yield number, len(line), _read(line, now)
 
 
 def _split(body: bytes) -> Iterator[bytes]:
@@ -106,11 +155,11 @@ def _split(body: bytes) -> Iterator[bytes]:
         start = end + 1
 
 
-def _read(line: bytes) -> ImportLine | LineError:
+def _read(line: bytes, now: datetime) -> ImportLine | LineError:
     if len(line) > LINE_BYTES:
         return UnreadableLineError(f"has {len(line)} bytes, {LINE_BYTES} at most")
     try:
-        return ImportLine.model_validate(read_json(line.decode()))
+        return ImportLine.model_validate(read_json(line.decode()), context={"now": now})
     except UnicodeDecodeError:
         return UnreadableLineError("is not UTF-8")
     except UnreadableJsonError as error:

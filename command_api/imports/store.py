@@ -9,12 +9,12 @@ query tells who is there, the lines are gone through in their order, and those w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -89,7 +89,7 @@ class RowMaker:
         self._cause = cause
         self._headers = cache(self._headers_by)
 
-    def make(self, event: UserRegistered, event_id: UUID, password_hash: str) -> NewUser:
+    def make(self, event: UserRegistered, event_id: UUID, password_hash: str | None) -> NewUser:
         """The rows of one user."""
         user_id = event.user.id
         headers = self._headers(self._cause.actor(user_id))(event_id, user_id)
@@ -126,8 +126,27 @@ class ImportBatch:
     committing: bool = False
 
 
+class Taken(NamedTuple):
+    """Ids and keys that the users of earlier batches would have, had a dry run inserted them."""
+
+    ids: set[UUID]
+    emails: set[str]
+    usernames: set[str]
+
+    @classmethod
+    def nobody(cls) -> Taken:
+        """As a dry run begins."""
+        return cls(set(), set(), set())
+
+    def add(self, user: NewUser) -> None:
+        """Take what this user has."""
+        self.ids.add(user.id)
+        self.emails.add(user.row[_EMAIL_KEY])
+        self.usernames.add(user.row[_USERNAME_KEY])
+
+
 class ImportStore:
-    """Inserts batches."""
+    """Inserts batches, or foresees what would become of them."""
 
     def __init__(self, database: Database) -> None:
         """Nothing is connected yet."""
@@ -143,11 +162,29 @@ class ImportStore:
             OutcomeUnknownError: the reply to the commit was lost, and the database could not be asked again.
             DatabaseUnavailableError: it cannot be asked now; nothing was written.
         """
+        return await self._patiently(batch, lambda connection: _insert(connection, batch))
+
+    async def foresee(self, batch: ImportBatch, taken: Taken) -> list[ImportOutcome]:
+        """What `insert` would give, but changes and locks nothing; those who would be created are `taken` afterwards.
+
+        Raises:
+            DatabaseUnavailableError: it cannot be asked now.
+        """
+        outcomes = await self._patiently(batch, lambda connection: _foresee(connection, batch, taken))
+        for user, outcome in zip(batch.users, outcomes, strict=True):
+            if outcome is ImportOutcome.CREATED:
+                taken.add(user)
+        return outcomes
+
+    async def _patiently(
+        self, batch: ImportBatch, work: Callable[[Connection], Awaitable[list[ImportOutcome]]]
+    ) -> list[ImportOutcome]:
+        """Do the work; again where PostgreSQL gave it up for others, or it must be learned whether it was done."""
         for attempt in range(1, INSERT_ATTEMPTS + 1):
             in_doubt = batch.committing
             try:
                 async with self._database.connection(INSERT_SECONDS) as connection:
-                    return await _insert(connection, batch)
+                    return await work(connection)
             except asyncpg.IntegrityConstraintViolationError as error:
                 raise UnexpectedViolationError(error.constraint_name or type(error).__name__) from None
             except (DatabaseUnavailableError, _ErasedMeanwhileError) as error:
@@ -171,8 +208,12 @@ async def _insert(connection: Connection, batch: ImportBatch) -> list[ImportOutc
         left = [user for user, outcome in zip(batch.users, outcomes, strict=True) if outcome is None]
         if not left or await _copy(connection, batch, left):
             return [outcome or ImportOutcome.CREATED for outcome in outcomes]
-        outcomes = await _look(connection, batch.users)
+        outcomes = await _look(connection, batch.users, Taken.nobody())
     return [outcome or ImportOutcome.CONTENDED for outcome in outcomes]
+
+
+async def _foresee(connection: Connection, batch: ImportBatch, taken: Taken) -> list[ImportOutcome]:
+    return [outcome or ImportOutcome.CREATED for outcome in await _look(connection, batch.users, taken)]
 
 
 async def _copy(connection: Connection, batch: ImportBatch, users: Sequence[NewUser]) -> bool:
@@ -198,28 +239,24 @@ async def _refuse_erased(connection: Connection, ids: Iterable[UUID]) -> None:
         raise _ErasedMeanwhileError
 
 
-async def _look(connection: Connection, users: Sequence[NewUser]) -> list[ImportOutcome | None]:
+async def _look(connection: Connection, users: Sequence[NewUser], taken: Taken) -> list[ImportOutcome | None]:
     """What becomes of each user, the lines gone through in their order; None of those who can be inserted."""
     keys = [_email_key(user) for user in users], [user.row[_USERNAME_KEY] for user in users]
     meetings = await connection.fetch(_MEETINGS, [user.id for user in users], *keys)
-    ids: set[UUID] = set()
-    emails: set[str] = set()
-    usernames: set[str] = set()
+    taken = Taken(set(taken.ids), set(taken.emails), set(taken.usernames))
     outcomes: list[ImportOutcome | None] = []
     for user, email, username, met in zip(users, *keys, meetings, strict=True):
-        if met["is_there"] or user.id in ids:
+        if met["is_there"] or user.id in taken.ids:
             outcomes.append(ImportOutcome.UNCHANGED)
         elif met["is_erased"]:
             outcomes.append(ImportOutcome.ERASED)
-        elif met["has_email"] or email in emails:
+        elif met["has_email"] or email in taken.emails:
             outcomes.append(ImportOutcome.EMAIL_TAKEN)
-        elif met["has_username"] or username in usernames:
+        elif met["has_username"] or username in taken.usernames:
             outcomes.append(ImportOutcome.USERNAME_TAKEN)
         else:
             outcomes.append(None)
-            ids.add(user.id)
-            emails.add(email)
-            usernames.add(username)
+            taken.add(user)
     return outcomes
 
 

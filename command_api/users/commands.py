@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationInfo, field_validator
 
 from command_api.users.values import (
     AttributesPatch,
@@ -16,6 +17,7 @@ from command_api.users.values import (
     Username,
     WholeAttributes,
 )
+from events.user_events import Status
 
 
 class _Command(BaseModel):
@@ -35,6 +37,24 @@ class RegisterUser(RegistersUser):
     """A new user, active, with an e-mail address that is not verified yet."""
 
     password: Password
+
+
+class ImportsUser(RegistersUser):
+    """A new user who was one elsewhere, as they were there."""
+
+    created_at: datetime | None = None
+    email_verified: StrictBool = Field(default=False, description="Whether the address is known to be the user's.")
+    status: Status = Field(default="active", description="A deactivated user can only be reactivated or erased.")
+    deactivated_reason: Reason | None = Field(
+        default=None, description="Why, of a deactivated one; published with the event and shown in the timeline."
+    )
+
+    @field_validator("deactivated_reason")
+    @classmethod
+    def _is_of_a_deactivated_one(cls, reason: str | None, earlier: ValidationInfo) -> str | None:
+        if reason is not None and earlier.data.get("status") == "active":
+            raise ValueError("goes with status deactivated alone; send that, or leave the reason out")
+        return reason
 
 
 class ChangeEmail(_Command):

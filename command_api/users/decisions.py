@@ -22,6 +22,7 @@ from command_api.users.commands import (
     Command,
     DeactivateUser,
     EraseUser,
+    ImportsUser,
     ReactivateUser,
     RegistersUser,
     VerifyEmail,
@@ -77,21 +78,23 @@ def decide(state: State, command: Command, now: datetime) -> Event | None:
 
 
 def register(state: Unregistered, command: RegistersUser, now: datetime) -> UserRegistered:
-    """A new user with what the command gives: active, version 1, the address not verified."""
+    """A new user with what the command gives: version 1; active and not verified, unless imported otherwise."""
     fields = vars(command)
     given = {name: fields[name] for name in _GIVEN}
     given["attributes"] = command.attributes or {}
+    imported = command if isinstance(command, ImportsUser) else None
+    status = imported.status if imported else "active"
     user = PublicUser(
         id=state.id,
-        email_verified=False,
-        is_active=True,
-        status="active",
+        email_verified=bool(imported and imported.email_verified),
+        is_active=status == "active",
+        status=status,
         version=1,
-        created_at=now,
+        created_at=(imported and imported.created_at) or now,
         updated_at=now,
         **given,
     )
-    return UserRegistered(user=user)
+    return UserRegistered(user=user, reason=imported.deactivated_reason if imported else None)
 
 
 def erase(state: State) -> UserErased | None:

@@ -1,4 +1,4 @@
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import httpx
 
@@ -31,6 +31,23 @@ async def test_entries_come_newest_first_with_what_changed_and_why(api: httpx.As
     assert answer.headers["consistency-token"] == token(ann.id, 3)
     assert answer.headers["cache-control"] == "no-store"
     assert "etag" not in answer.headers
+
+
+async def test_who_was_imported_deactivated_has_one_entry_that_happens_at_the_import(
+    api: httpx.AsyncClient, read_side: ReadSide
+) -> None:
+    """They are found by when they came to be elsewhere, and count among the sign-ups of that day."""
+    ann = person(status="deactivated", created_at=datetime(2026, 1, 2, 3, tzinfo=UTC), updated_at=START)
+    await read_side.register(person(1), person(2))
+    await read_side.apply(UserRegistered(user=ann, reason="left"))
+
+    [entry] = (await api.get(f"/users/{ann.id}/timeline")).json()["data"]
+    oldest = (await api.get("/users", params={"sort": "created_at", "limit": 1})).json()["data"]
+    days = (await api.get("/stats/signups", params={"from": "2026-01-02", "to": "2026-01-02"})).json()["data"]
+
+    assert (entry["type"], entry["reason"], entry["time"]) == ("registered", "left", rfc3339(START))
+    assert [user["id"] for user in oldest] == [str(ann.id)]
+    assert days == [{"day": "2026-01-02", "active": 0, "deactivated": 1}]
 
 
 async def test_an_entry_says_who_made_the_change_and_how_it_came_here(

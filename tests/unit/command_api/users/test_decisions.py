@@ -14,6 +14,7 @@ from command_api.users.commands import (
     Command,
     DeactivateUser,
     EraseUser,
+    ImportsUser,
     ReactivateUser,
     RegisterUser,
     VerifyEmail,
@@ -96,6 +97,24 @@ def test_a_registration_is_an_active_unverified_user_at_version_1() -> None:
         ),
         previous={},
     )
+
+
+def test_an_imported_user_is_as_they_were_elsewhere_from_now_on() -> None:
+    command = ImportsUser(
+        email="ann@example.com",
+        username="ann",
+        created_at="2019-03-04T05:06:07Z",
+        email_verified=True,
+        status="deactivated",
+        deactivated_reason="left",
+    )
+
+    event = decide(NOBODY, command, NOW)
+
+    assert isinstance(event, UserRegistered)
+    user = event.user
+    assert (user.version, user.created_at, user.updated_at) == (1, datetime(2019, 3, 4, 5, 6, 7, tzinfo=UTC), NOW)
+    assert (user.email_verified, user.status, user.is_active, event.reason) == (True, "deactivated", False, "left")
 
 
 HAPPENS: list[tuple[State, Command, type[UserEvent], dict[str, Any], dict[str, Any]]] = [
