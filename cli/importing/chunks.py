@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, Final
 from uuid import UUID
 
+from chassis.clock import milliseconds, read_rfc3339
+
 #: Lines of one request: a second or less of work for the API where passwords come hashed, so progress is seen.
 CHUNK_LINES: Final = 2000
 #: Bytes of one request, half of what the API takes.
@@ -31,16 +33,16 @@ class Chunk:
     too_long: set[int] = field(default_factory=set)
     bytes_read: int = 0
 
-    def body(self, time_ms: int) -> bytes:
-        """Return the request's body, in which every user has an id; `time_ms` is the source's time."""
-        return b"".join(self._outgoing(time_ms))
+    def outgoing(self, time_ms: int) -> list[bytes]:
+        """Return the lines of the request, in which every user has an id; `time_ms` is the source's time."""
+        return list(self._outgoing(time_ms))
 
     def _outgoing(self, time_ms: int) -> Iterator[bytes]:
         for number, line in enumerate(self.lines, start=self.first_line):
             if number == 1:
                 line = line.removeprefix(codecs.BOM_UTF8)  # noqa: PLW2901 - some editors begin a file with it
             # An empty line in place of one that is too long keeps the numbers right.
-            yield (b"" if number in self.too_long else with_id(line, number, time_ms)) + b"\n"
+            yield b"" if number in self.too_long else with_id(line, number, time_ms)
 
 
 def read_chunks(source: BinaryIO, first_line: int) -> Iterator[Chunk]:
@@ -87,11 +89,20 @@ def with_id(line: bytes, number: int, time_ms: int) -> bytes:
     if not isinstance(document, dict) or "id" in document or not document or not line.lstrip().startswith(b"{"):
         return line
     rest = line.lstrip()[1:]
-    return b'{"id":"%s",' % str(line_id(line, number, time_ms)).encode() + rest
+    identifier = line_id(line, number, _created_ms(document.get("created_at"), time_ms))
+    return b'{"id":"%s",' % str(identifier).encode() + rest
+
+
+def _created_ms(created_at: object, otherwise: int) -> int:
+    """The time that a user's id must have; where `created_at` is wrong the API says so, whatever the id."""
+    try:
+        return milliseconds(read_rfc3339(created_at)) if isinstance(created_at, str) else otherwise
+    except ValueError:
+        return otherwise
 
 
 def line_id(line: bytes, number: int, time_ms: int) -> UUID:
-    """Return a UUIDv7 that depends only on the file's time, the line's number and its content, and sorts by number."""
+    """Return a UUIDv7 that depends only on a time, the line's number and its content, and sorts by time and number."""
     digest = int.from_bytes(hashlib.sha256(line).digest()[:4], "big")
     low = (number & (2**42 - 1)) << 32 | digest
     value = (time_ms & (2**48 - 1)) << 80 | 7 << 76 | (low >> 62) << 64 | 2 << 62 | low & (2**62 - 1)

@@ -9,24 +9,27 @@ from __future__ import annotations
 
 import gc
 import sys
-import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, BinaryIO, Final
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Final
 
 import httpx
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from chassis.lifecycle import freeze_loaded_objects
 from chassis.settings import load
 from cli.access.address import CommandApiAddress, http_url
 from cli.access.bearer import NoTokenError
-from cli.importing.progress import ImportProgress, starting_point
+from cli.importing.display import Display
+from cli.importing.progress import starting_point
+from cli.importing.refusals import described
 from cli.importing.rejects import Rejects
 from cli.importing.sending import GaveUpError, Import, open_client
 from cli.terminal.output import counted, fail, print_json, say
+
+if TYPE_CHECKING:
+    from cli.importing.foreseen import Foreseen
 
 #: An answer leaves a few cycles behind that hold 40 KB: too few objects for the collector to start by itself.
 CHUNKS_BETWEEN_COLLECTIONS: Final = 16
@@ -40,7 +43,7 @@ def _http_url(text: str | None) -> str | None:
         raise typer.BadParameter(f"{text!r} {error}") from error
 
 
-def import_file(
+def import_file(  # noqa: PLR0913 - each is an option of the command
     file: Annotated[str, typer.Argument(help="NDJSON, one user a line; - reads standard input.")],
     *,
     url: Annotated[
@@ -50,22 +53,36 @@ def import_file(
         bool, typer.Option("--resume", help="Continue where the last import of this file stopped.")
     ] = False,
     rejects: Annotated[Path | None, typer.Option(help="Where refused lines go (default: FILE.rejects.ndjson).")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Report as JSON, without a progress bar.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and change nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Report as JSON, and show nothing on the way.")] = False,
 ) -> None:
     """Import users; exit code 1 if any line was refused or the import did not reach its end."""
     if file == _STDIN and resume:
         fail("Standard input cannot be resumed; give a file.", code=2)
+    if dry_run and resume:
+        fail("A dry run begins at the start of the file; leave --resume out.", code=2)
     address = url or load(CommandApiAddress).public_command_url
     name = Path("stdin" if file == _STDIN else file)
     with ExitStack() as stack:
         client = stack.enter_context(_client(address))
         source = sys.stdin.buffer if file == _STDIN else _open(stack, name)
         progress_file = None if file == _STDIN else name.with_name(name.name + ".import.json")
-        progress = starting_point(source, progress_file, resume=resume)
-        refused = stack.enter_context(Rejects(rejects or name.with_name(name.name + ".rejects.ndjson"), append=resume))
-        bar = stack.enter_context(_bar(progress, quiet=as_json))
-        complete = _send_all(Import(source, client, progress, progress_file, refused), bar)
-    _report(progress, refused, complete=complete, as_json=as_json, resumable=progress_file is not None)
+        work = Import(source, client, starting_point(source, progress_file, resume=resume))
+        if dry_run:
+            work.foreseen = stack.enter_context(_foreseen())
+        else:
+            work.progress_file, rejects = progress_file, rejects or name.with_name(name.name + ".rejects.ndjson")
+        if rejects:
+            work.rejects = stack.enter_context(Rejects(rejects, append=resume))
+        display = stack.enter_context(Display(work.progress, Console(stderr=True), quiet=as_json))
+        complete = _send_all(work, display)
+    _report(work, complete=complete, as_json=as_json)
+
+
+def _foreseen() -> Foreseen:
+    from cli.importing.foreseen import Foreseen  # noqa: PLC0415 - in a dry run only: it needs the web framework
+
+    return Foreseen()
 
 
 def _client(address: str) -> httpx.Client:
@@ -83,10 +100,10 @@ def _open(stack: ExitStack, path: Path) -> BinaryIO:
         fail(f"Cannot read {path}: {error.strerror}.", code=2)
 
 
-def _send_all(work: Import, bar: Progress) -> bool:
+def _send_all(work: Import, display: Display) -> bool:
     """Send every chunk; return False, having printed why, where it stops before the end."""
     try:
-        _send_chunks(work, bar)
+        _send_chunks(work, display)
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)  # noqa: T201 - the answer of a command
         return False
@@ -96,16 +113,11 @@ def _send_all(work: Import, bar: Progress) -> bool:
     return True
 
 
-def _send_chunks(work: Import, bar: Progress) -> None:
-    [task] = bar.task_ids
-    progress = work.progress
-    first_line, started = progress.line, time.monotonic()
+def _send_chunks(work: Import, display: Display) -> None:
     freeze_loaded_objects()
     for count, chunk in enumerate(work.chunks(), start=1):
         work.send(chunk)
-        rate = (progress.line - first_line) / max(time.monotonic() - started, 0.001)
-        counts = f"{progress.line:,} lines, {rate:,.0f}/s, {progress.failed:,} refused"
-        bar.update(task, completed=progress.offset, counts=counts)
+        display.show(work.progress)
         if not count % CHUNKS_BETWEEN_COLLECTIONS:
             gc.collect()
 
@@ -116,23 +128,16 @@ def _explain(error: Exception) -> str:
     return str(error)
 
 
-def _bar(progress: ImportProgress, *, quiet: bool) -> Progress:
-    counts = TextColumn("{task.fields[counts]}")
-    bar = Progress(
-        BarColumn(), DownloadColumn(), counts, TimeRemainingColumn(), console=Console(stderr=True), disable=quiet
-    )
-    bar.add_task("import", total=progress.size or None, completed=progress.offset, counts="")
-    return bar
-
-
-def _report(progress: ImportProgress, rejects: Rejects, *, complete: bool, as_json: bool, resumable: bool) -> None:
+def _report(work: Import, *, complete: bool, as_json: bool) -> None:
+    progress, rejects = work.progress, work.rejects
     if as_json:
         print_json(
             {
                 "complete": complete,
+                **({"dry_run": True} if work.foreseen else {}),
                 "lines": progress.line,
-                **{name: getattr(progress, name) for name in ("created", "unchanged", "failed")},
-                "rejects": str(rejects.path) if progress.failed else None,
+                **{name: getattr(progress, name) for name in ("created", "unchanged", "failed", "refused")},
+                "rejects": str(rejects.path) if rejects and progress.failed else None,
             }
         )
     else:
@@ -140,9 +145,20 @@ def _report(progress: ImportProgress, rejects: Rejects, *, complete: bool, as_js
             f"{counted(progress.line, 'line')}: {progress.created:,} created,"
             f" {progress.unchanged:,} there already, {progress.failed:,} refused."
         )
-        if progress.failed:
-            say(f"Refused lines: {rejects.path}; why: {rejects.reasons}")
-        if not complete and resumable:
-            say("Go on with --resume.")
+        _say_more(work, complete=complete)
     if not complete or progress.failed:
         raise typer.Exit(1)
+
+
+def _say_more(work: Import, *, complete: bool) -> None:
+    progress, rejects = work.progress, work.rejects
+    if progress.refused:
+        say("Refused, by kind:")
+    for line in described(progress.refused):
+        say(line)
+    if rejects and progress.failed:
+        say(f"Refused lines: {rejects.path}; why: {rejects.reasons}")
+    if work.foreseen:
+        say("It was a dry run: nothing was changed.")
+    elif not complete and work.progress_file:
+        say("Go on with --resume.")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from cli.importing.chunks import Chunk
+from cli.importing.refusals import Kinds
 from cli.terminal.output import fail
 
 
@@ -25,6 +26,7 @@ class ImportProgress:
     created: int = 0
     unchanged: int = 0
     failed: int = 0
+    refused: Kinds = field(default_factory=dict)
 
     def advance(self, chunk: Chunk, results: list[dict[str, Any]], failed: int) -> None:
         """Count a chunk that was answered."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import httpx
 
@@ -16,7 +16,11 @@ from chassis.postgres.database import describe
 from cli.access.bearer import REMEDY, bearer_for
 from cli.importing.chunks import KEPT_BYTES, LONGEST_LINE_BYTES, Chunk, read_chunks
 from cli.importing.progress import ImportProgress
+from cli.importing.refusals import count_refusal
 from cli.importing.rejects import Rejects
+
+if TYPE_CHECKING:
+    from cli.importing.foreseen import Foreseen
 
 #: Between two parts of an answer: each batch is answered when it is committed. One whose 500 passwords are to be hashed
 #: takes 9 s on one core, several times that beside other imports and commands.
@@ -55,8 +59,11 @@ class Import:
     source: BinaryIO
     client: httpx.Client
     progress: ImportProgress
-    progress_file: Path | None
-    rejects: Rejects
+    #: What is written on the way; a dry run writes nothing that it is not told to.
+    progress_file: Path | None = None
+    rejects: Rejects | None = None
+    #: Of a dry run: who would have been registered so far.
+    foreseen: Foreseen | None = None
 
     def chunks(self) -> Iterator[Chunk]:
         """Return the rest of the source, a chunk at a time."""
@@ -68,23 +75,43 @@ class Import:
         Raises:
             GaveUpError: the API refused it as a whole, or did not answer in ATTEMPTS attempts.
         """
-        body = chunk.body(self.progress.mtime_ms)
-        results = self._post_patiently(body) if body.strip() else []
+        lines = chunk.outgoing(self.progress.mtime_ms)
+        results = self._foresee(lines) if self.foreseen else self._post_patiently(lines)
         failed = {result["line"]: result["problem"] for result in results if result["status"] == "failed"}
         long = [number - chunk.first_line + 1 for number in chunk.too_long]
         failed.update({offset: _too_long(len(chunk.lines[offset - 1])) for offset in long})
         for offset, problem in sorted(failed.items()):
-            self.rejects.add(chunk.first_line + offset - 1, chunk.lines[offset - 1], problem)
+            count_refusal(self.progress.refused, chunk.first_line + offset - 1, problem)
+            if self.rejects:
+                self.rejects.add(chunk.first_line + offset - 1, chunk.lines[offset - 1], problem)
         self.progress.advance(chunk, results, len(failed))
         if self.progress_file:
-            self.rejects.flush()
+            if self.rejects:
+                self.rejects.flush()
             self.progress.write(self.progress_file)
 
-    def _post_patiently(self, body: bytes) -> list[dict[str, Any]]:
+    def _foresee(self, lines: list[bytes]) -> list[dict[str, Any]]:
+        """What would become of each line, those of earlier chunks taken into account."""
+        assert self.foreseen, "a dry run"
+        results = self._post_patiently(lines)
+        corrected: dict[int, dict[str, Any]] = {}
+        while found := self.foreseen.corrections(lines, results):
+            # A line that is not registered keeps no other of its chunk from being so: ask again without it.
+            corrected.update(found)
+            lines = [b"" if number in corrected else line for number, line in enumerate(lines, start=1)]
+            results = self._post_patiently(lines)
+        self.foreseen.add(lines, results)
+        return [*results, *corrected.values()]
+
+    def _post_patiently(self, lines: list[bytes]) -> list[dict[str, Any]]:
+        if not any(line.strip() for line in lines):
+            return []
+        body = b"".join(line + b"\n" for line in lines)
+        path = "/users/import?dry_run=true" if self.foreseen else "/users/import"
         backoff = Backoff(first=PAUSE_FIRST_SECONDS, cap=PAUSE_CAP_SECONDS)
         for _ in range(ATTEMPTS):
             try:
-                return _post(self.client, body)
+                return _post(self.client, path, body)
             except _UnfinishedError as error:
                 reason = str(error)
             # Sending it again is harmless: every line has an id, so users that exist already stay as they are.
@@ -102,10 +129,10 @@ def _too_long(size: int) -> dict[str, Any]:
     }
 
 
-def _post(client: httpx.Client, body: bytes) -> list[dict[str, Any]]:
+def _post(client: httpx.Client, path: str, body: bytes) -> list[dict[str, Any]]:
     headers = {"Content-Type": "application/x-ndjson", "Accept": "application/x-ndjson"}
     try:
-        with client.stream("POST", "/users/import", content=body, headers=headers) as answer:
+        with client.stream("POST", path, content=body, headers=headers) as answer:
             if answer.status_code != 200:
                 _raise_refusal(answer.status_code, answer.read())
             results = [json.loads(line) for line in answer.iter_lines()]

@@ -69,6 +69,7 @@ async def test_a_file_is_imported_and_importing_it_again_changes_nothing(
         "created": 0,
         "unchanged": count,
         "failed": 0,
+        "refused": {},
         "rejects": None,
     }
     assert await database.fetchval("SELECT count(*) FROM outbox") == count
@@ -95,6 +96,8 @@ async def test_refused_lines_are_kept_for_their_owner_and_fail_the_command(
     assert code == 1
     assert "2 created" in out
     assert "3 refused" in out
+    assert "\n        1  username-taken: " in out
+    assert out.splitlines()[2].endswith(" (line 2)")
     assert [item["line"] for item in why] == [2, 3, 4]
     assert [item["problem"]["type"].rpartition("/")[2] for item in why] == [
         "malformed-request",
@@ -122,6 +125,80 @@ async def test_an_import_goes_on_where_it_stopped(api: ApiProcess, database: Con
     assert json.loads(report)["created"] == CHUNK_LINES
     assert json.loads(report)["unchanged"] == CHUNK_LINES, "only the second half was sent again"
     assert await database.fetchval("SELECT count(*) FROM users") == CHUNK_LINES * 2
+
+
+async def test_what_was_refused_before_a_resumption_is_reported_too(api: ApiProcess, tmp_path: Path) -> None:
+    file = tmp_path / "users.ndjson"
+    file.write_text("\n".join([line("x"), *(line(f"user{n}") for n in range(CHUNK_LINES)), line("y")]))
+    await run(str(file), "--url", api.url)
+    notes, offset = tmp_path / "users.ndjson.import.json", file.read_bytes().rfind(b"\n") + 1
+    noted = json.loads(notes.read_text())
+    assert noted["refused"]["validation-error #/username"]["lines"] == [1, CHUNK_LINES + 2]
+    noted["refused"]["validation-error #/username"] |= {"lines": [1], "count": 1}
+    notes.write_text(json.dumps({**noted, "offset": offset, "line": CHUNK_LINES + 1, "failed": 1}))
+
+    _, report, _ = await run(str(file), "--url", api.url, "--resume", "--json")
+
+    [(kind, told)] = json.loads(report)["refused"].items()
+    assert (kind, told["count"], told["lines"]) == ("validation-error #/username", 2, [1, CHUNK_LINES + 2])
+    assert told["detail"] == "must have 3 to 50 characters; this has 1"
+
+
+async def test_a_dry_run_foresees_what_the_import_does_and_leaves_nothing_behind(
+    api: ApiProcess, database: Connection, tmp_path: Path
+) -> None:
+    """Also where a line meets one of an earlier chunk, or one of its own chunk that is not registered for that."""
+    file = tmp_path / "users.ndjson"
+    brought = "0192f0c1-7a3e-7c4e-9d53-0a6f1d1c2b3a"
+    lines = [
+        line("ann"),
+        line("bob", id=brought),
+        *(line(f"user{number}") for number in range(CHUNK_LINES)),
+        line("ANN", username="other"),
+        line("eve", username="Bob"),
+        line("eve"),
+        line("eve", username="eva"),
+        line("ann", username="eve"),
+        line("sam", id=brought.upper()),
+        "{broken",
+        "",
+    ]
+    file.write_text("\n".join(lines))
+
+    code, told, err = await run(str(file), "--url", api.url, "--dry-run", "--json")
+    _, out, _ = await run(str(file), "--url", api.url, "--dry-run")
+    left = _names(tmp_path), await database.fetchval("SELECT count(*) FROM users")
+    _, report, _ = await run(str(file), "--url", api.url, "--json")
+
+    foreseen, happened = json.loads(told), json.loads(report)
+    assert (code, foreseen.pop("dry_run")) == (1, True), err
+    assert foreseen == {**happened, "rejects": None}
+    assert (happened["created"], happened["unchanged"], happened["failed"]) == (CHUNK_LINES + 3, 1, 5)
+    assert left == ({"users.ndjson"}, 0)
+    assert out.endswith("It was a dry run: nothing was changed.\n")
+
+
+async def test_a_dry_run_keeps_rejects_where_it_is_told_to(api: ApiProcess, tmp_path: Path) -> None:
+    file, rejects = tmp_path / "users.ndjson", tmp_path / "wrong"
+    file.write_text(line("x"))
+
+    assert (await run(str(file), "--url", api.url, "--dry-run", "--rejects", str(rejects)))[0] == 1
+    assert rejects.read_text() == line("x") + "\n"
+    assert (await run(str(file), "--url", api.url, "--dry-run", "--resume"))[0] == 2
+
+
+async def test_a_user_who_brings_a_time_has_it_in_the_id_each_time(
+    api: ApiProcess, database: Connection, tmp_path: Path
+) -> None:
+    file = tmp_path / "users.ndjson"
+    file.write_text(line("ann", created_at="2019-03-04T05:06:07.089Z"))
+
+    first, _, _ = await run(str(file), "--url", api.url)
+    _, again, _ = await run(str(file), "--url", api.url)
+
+    [user] = await database.fetch("SELECT id FROM users")
+    assert (first, again) == (0, "1 line: 0 created, 1 there already, 0 refused.\n")
+    assert user["id"].int >> 80 == 1_551_675_967_089
 
 
 async def test_a_file_that_has_changed_is_not_resumed(api: ApiProcess, tmp_path: Path) -> None:
