@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -12,6 +13,7 @@ from pydantic import AfterValidator, Field, SecretStr, field_validator
 from chassis.access.rates import rate_text
 from chassis.access.settings import GuardedHttp
 from chassis.settings import CommandPostgres, split_list
+from command_api.credentials.attempts import AttemptLimits
 from command_api.credentials.keys import CredentialKeys
 from command_api.passwords.blocklist_file import BlocklistFile
 from command_api.passwords.policy import LEAST_CHARACTERS
@@ -48,6 +50,20 @@ class CommandApiSettings(CommandPostgres, GuardedHttp):
     credentials_secrets: SecretStr = Field(
         validation_alias="CREDENTIALS_SECRETS", examples=["32-random-characters-or-many-more"]
     )
+    #: Failures within the window, after which a counter of attempts refuses. NIST SP 800-63B-4 allows 100 in a row.
+    credentials_failures: int = Field(10, ge=1, le=100, validation_alias="CREDENTIALS_FAILURES", examples=[10])
+    credentials_window_seconds: int = Field(
+        3600, ge=1, le=86_400, validation_alias="CREDENTIALS_WINDOW_SECONDS", examples=[3600]
+    )
+    #: Doubled with each failure more, to the longest.
+    credentials_first_refusal_seconds: int = Field(
+        60, ge=1, le=3600, validation_alias="CREDENTIALS_FIRST_REFUSAL_SECONDS", examples=[60]
+    )
+    credentials_longest_refusal_seconds: int = Field(
+        900, ge=1, le=3600, validation_alias="CREDENTIALS_LONGEST_REFUSAL_SECONDS", examples=[900]
+    )
+    #: A device that logs in more rarely shares the counter of those that never did.
+    credentials_device_days: int = Field(180, ge=1, le=3650, validation_alias="CREDENTIALS_DEVICE_DAYS", examples=[180])
     #: Where clients reach the query API: `Location` points there.
     public_query_url: Annotated[str, AfterValidator(_http_url)] = Field(
         "http://127.0.0.1:8001", validation_alias="PUBLIC_QUERY_URL", examples=["https://users.example.com"]
@@ -103,6 +119,16 @@ class CommandApiSettings(CommandPostgres, GuardedHttp):
     def credential_keys(self) -> CredentialKeys:
         """The keys of credentials."""
         return CredentialKeys.derive(split_list(self.credentials_secrets.get_secret_value()))
+
+    @property
+    def attempt_limits(self) -> AttemptLimits:
+        """How many passwords may be guessed."""
+        return AttemptLimits(
+            failures=self.credentials_failures,
+            window=timedelta(seconds=self.credentials_window_seconds),
+            first_refusal=timedelta(seconds=self.credentials_first_refusal_seconds),
+            longest_refusal=timedelta(seconds=self.credentials_longest_refusal_seconds),
+        )
 
     @property
     def rates(self) -> Mapping[str, str]:

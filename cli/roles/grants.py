@@ -49,7 +49,7 @@ TABLES: Final[dict[DatabaseName, dict[str, dict[str, str]]]] = {
         },
         "credential_attempts": {
             COMMAND: "SELECT, INSERT, UPDATE, DELETE",
-            RELAY: "SELECT (counter, updated_at), UPDATE (updated_at), DELETE",
+            RELAY: "SELECT (counter, expires_at), UPDATE (expires_at), DELETE",
         },
         "one_time_tokens": {
             COMMAND: "SELECT, INSERT, UPDATE, DELETE",

@@ -6,11 +6,11 @@ Neither has a name, an address or a token in clear: counters are found by an HMA
 from typing import Final
 
 from sqlalchemy import (
+    ARRAY,
     CheckConstraint,
     Column,
     DateTime,
     ForeignKeyConstraint,
-    Integer,
     LargeBinary,
     PrimaryKeyConstraint,
     Table,
@@ -31,19 +31,17 @@ def _one_of(column: str, values: tuple[str, ...]) -> str:
     return f"{column} IN ({', '.join(repr(value) for value in values)})"
 
 
-#: A row is there from the first failure until an hour has passed without one, or a success.
+#: A row is there from the first failure until a success, or until it means nothing any more.
 credential_attempts = Table(
     "credential_attempts",
     users_metadata,
     Column("counter", LargeBinary, nullable=False, comment="an HMAC: whose attempts are counted"),
     Column("kind", Text, nullable=False),
-    Column("failures", Integer, nullable=False),
-    Column("counted_from", DateTime(timezone=True), nullable=False),
+    Column("failed_at", ARRAY(DateTime(timezone=True)), nullable=False, comment="the newest failures, the last first"),
     Column("refused_until", DateTime(timezone=True), comment="until then attempts are refused unread"),
-    Column("updated_at", DateTime(timezone=True), nullable=False),
+    Column("expires_at", DateTime(timezone=True), nullable=False, comment="from then on the row means nothing"),
     PrimaryKeyConstraint("counter", name="credential_attempts_pkey"),
     CheckConstraint(_one_of("kind", KINDS), name="credential_attempts_kind_check"),
-    CheckConstraint("failures >= 0", name="credential_attempts_failures_check"),
 )
 
 #: At most one of each purpose for a user. Erasing the user deletes it, too.

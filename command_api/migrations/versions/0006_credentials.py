@@ -35,13 +35,18 @@ def _create_attempts() -> None:
         "credential_attempts",
         sa.Column("counter", sa.LargeBinary, nullable=False, comment="an HMAC: whose attempts are counted"),
         sa.Column("kind", sa.Text, nullable=False),
-        sa.Column("failures", sa.Integer, nullable=False),
-        sa.Column("counted_from", sa.DateTime(timezone=True), nullable=False),
+        sa.Column(
+            "failed_at",
+            sa.ARRAY(sa.DateTime(timezone=True)),
+            nullable=False,
+            comment="the newest failures, the last first",
+        ),
         sa.Column("refused_until", sa.DateTime(timezone=True), comment="until then attempts are refused unread"),
-        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column(
+            "expires_at", sa.DateTime(timezone=True), nullable=False, comment="from then on the row means nothing"
+        ),
         sa.PrimaryKeyConstraint("counter", name="credential_attempts_pkey"),
         sa.CheckConstraint("kind IN ('identifier', 'device', 'self')", name="credential_attempts_kind_check"),
-        sa.CheckConstraint("failures >= 0", name="credential_attempts_failures_check"),
     )
 
 

@@ -1,0 +1,182 @@
+"""Counters of attempts in the command database: one statement charges an attempt or refuses it, and loads the user.
+
+An attempt is charged as a failure before its hash is computed, so that however many come at once, in whichever process,
+no more hashes are computed than the limits let through. A success ends the counter. PostgreSQL's clock counts, so all
+processes have the same one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from math import ceil
+from typing import Any, Final
+from uuid import UUID
+
+from chassis.postgres.database import Connection, Database
+from chassis.postgres.errors import begun_again
+from command_api.credentials.attempts import (
+    AT,
+    AttemptLimits,
+    Counter,
+    TooManyAttemptsError,
+    counters_of_account,
+    identifier_key,
+    of_device,
+    of_identifier,
+)
+from command_api.credentials.device_tokens import DeviceToken
+from command_api.credentials.keys import CredentialKeys
+from events.user_events import PublicUser
+
+#: `$1` is the time, PostgreSQL's own where it is null; `$2` the counter, `$3` its kind; `$4` to `$6` the limits: how
+#: many failures, within how long, and the refusals that follow. `chosen` is one row, with the counter that is charged.
+#: A counter that refuses is not written to, so a flood costs reads alone. Where another attempt took the last place
+#: since the statement began, there is neither a charge nor a refusal to be seen.
+_CHARGE: Final = """
+charged AS (
+    INSERT INTO credential_attempts AS a (counter, kind, failed_at, refused_until, expires_at)
+    SELECT counter, kind, ARRAY[now], now + ($6::interval[])[2 - $4::int], now + greatest($5, ($6)[cardinality($6)])
+    FROM chosen
+    WHERE NOT EXISTS (
+        SELECT FROM credential_attempts known WHERE known.counter = chosen.counter AND known.refused_until > now
+    )
+    ON CONFLICT (counter) DO UPDATE SET (failed_at, refused_until, expires_at) = (
+        SELECT recent, excluded.failed_at[1] + ($6)[least(cardinality(recent) - $4 + 1, cardinality($6))],
+            excluded.expires_at
+        FROM (
+            SELECT excluded.failed_at || ARRAY(
+                SELECT past FROM unnest(a.failed_at) past WHERE past > excluded.failed_at[1] - $5::interval
+                ORDER BY past DESC LIMIT $4 + cardinality($6)
+            ) AS recent
+        ) counted
+    )
+    WHERE a.refused_until IS NULL OR a.refused_until <= excluded.failed_at[1]
+    RETURNING failed_at[1] AS at
+)
+SELECT chosen.*, charged.at, extract(epoch FROM (
+    SELECT refused_until - now FROM credential_attempts known WHERE known.counter = chosen.counter
+))::float8 AS refused_seconds
+FROM chosen LEFT JOIN charged ON true
+"""
+_NOW: Final = "coalesce($1::timestamptz, clock_timestamp()) AS now"
+_CHARGE_COUNTER: Final = (
+    f"WITH chosen AS MATERIALIZED (SELECT {_NOW}, $2::bytea AS counter, $3::text AS kind), {_CHARGE}"
+)
+#: `$7` is the key of an address or a username; `$8` to `$10` are a device token's counter, account and event. A user
+#: whose password's event was not kept has its own id in its place (command_api/users/tables.py).
+_CHARGE_AND_LOAD: Final = f"""
+WITH chosen AS MATERIALIZED (
+    SELECT {_NOW}, CASE WHEN known THEN $8::bytea ELSE $2::bytea END AS counter,
+        CASE WHEN known THEN 'device' ELSE $3::text END AS kind, id, version, password_hash, password_set_by
+    FROM (SELECT) one LEFT JOIN (
+        SELECT id, version, password_hash, coalesce(password_set_by, id) AS password_set_by,
+            id = $9::uuid AND coalesce(password_set_by, id) = $10::uuid AS known
+        FROM users WHERE {{column}} = $7 AND status = 'active'
+    ) active ON true
+), {_CHARGE}"""  # noqa: S608 - of constants
+_BY_EMAIL: Final = _CHARGE_AND_LOAD.format(column="email_key")
+_BY_USERNAME: Final = _CHARGE_AND_LOAD.format(column="username_key")
+
+#: As if the attempt had not been: it stands before later ones only where these were let in beside it.
+_TAKE_BACK: Final = """
+UPDATE credential_attempts SET failed_at = rest, refused_until = CASE
+    WHEN place = 1 OR cardinality(rest) < $3::int THEN NULL ELSE refused_until END
+FROM (
+    SELECT counter AS found, place, failed_at[:place - 1] || failed_at[place + 1:] AS rest
+    FROM (SELECT counter, failed_at, array_position(failed_at, $2::timestamptz) AS place
+        FROM credential_attempts WHERE counter = $1 FOR UPDATE) locked
+) without
+WHERE counter = found AND place IS NOT NULL
+"""
+_END: Final = "DELETE FROM credential_attempts WHERE counter = ANY ($1::bytea[])"
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """An attempt that was let in, and counts as a failure until it succeeds."""
+
+    counter: Counter
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An active user whom an identifier names."""
+
+    id: UUID
+    version: int
+    #: None where the user has no password.
+    password_hash: str | None
+    password_set_by: UUID
+
+
+class AttemptStore:
+    """One connection and one round trip a call; a connection is never held while a password is hashed."""
+
+    def __init__(self, database: Database, keys: CredentialKeys, limits: AttemptLimits) -> None:
+        """Nothing is connected yet."""
+        self._database = database
+        self._keys = keys
+        self._limits = limits
+
+    @begun_again
+    async def charge(self, counter: Counter, now: datetime | None = None) -> Charge:
+        """Charge an attempt; `now` is PostgreSQL's time unless it is given.
+
+        Raises:
+            TooManyAttemptsError: the counter refuses.
+            DatabaseUnavailableError: it cannot be asked now.
+        """
+        async with self._database.connection() as connection:
+            charge, _ = await self._charge(connection, _CHARGE_COUNTER, counter, now)
+        return charge
+
+    @begun_again
+    async def charge_login(
+        self, identifier: str, device: DeviceToken | None, now: datetime | None = None
+    ) -> tuple[Charge, Candidate | None]:
+        """Charge an attempt to log in, and load the active user whom the identifier names.
+
+        It is charged to the device where the token is valid for that user, else to the identifier; raises as `charge`.
+        """
+        key = identifier_key(identifier)
+        known = (of_device(self._keys, device.nonce).digest, device.user_id, device.password_set_by) if device else None
+        sql = _BY_EMAIL if AT in identifier else _BY_USERNAME
+        async with self._database.connection() as connection:
+            charge, row = await self._charge(
+                connection, sql, of_identifier(self._keys, key), now, key, *(known or (None, None, None))
+            )
+        if row["id"] is None:
+            return charge, None
+        return charge, Candidate(row["id"], row["version"], row["password_hash"], row["password_set_by"])
+
+    async def _charge(
+        self, connection: Connection, sql: str, counter: Counter, now: datetime | None, *more: Any
+    ) -> tuple[Charge, Any]:
+        limits = self._limits
+        numbers = (limits.failures, limits.window, limits.refusals)
+        while True:
+            row = await connection.fetchrow(sql, now, counter.digest, counter.kind, *numbers, *more)
+            assert row is not None, "an outer join from one row"
+            if row["at"] is not None:
+                return Charge(Counter(row["kind"], row["counter"]), row["at"]), row
+            if row["refused_seconds"] is not None and row["refused_seconds"] > 0:
+                raise TooManyAttemptsError(ceil(row["refused_seconds"]))
+            # Another attempt took the last place just now: asked again, the refusal is to be seen.
+
+    @begun_again
+    async def take_back(self, charge: Charge) -> None:
+        """Uncount an attempt whose password was not looked at."""
+        async with self._database.connection() as connection:
+            await connection.execute(_TAKE_BACK, charge.counter.digest, charge.at, self._limits.failures)
+
+    @begun_again
+    async def end(self, counter: Counter) -> None:
+        """End a counter: the attempt that was charged to it succeeded."""
+        async with self._database.connection() as connection:
+            await connection.execute(_END, [counter.digest])
+
+    async def clear(self, connection: Connection, user: PublicUser) -> None:
+        """End the counters of the account, of address and username both, within the caller's transaction."""
+        await connection.execute(_END, counters_of_account(self._keys, user))

@@ -1,0 +1,83 @@
+"""How many passwords may be guessed: the numbers of the rule, and whose attempts are counted together.
+
+Attempts with a valid device token (device_tokens.py) have a counter of their own. All others that name one address or
+one username share one, whether it belongs to somebody or not: a crowd of guessers is one guesser, and cannot lock out a
+device that has logged in before. A counter refuses when it has so many failures within a window, unread and for a while
+that doubles with each failure beyond; nothing locks for ever. docs/explanation/login-throttling.md says why.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+from uuid import UUID
+
+from chassis.text_keys import email_key, text_key
+from command_api.credentials.keys import CredentialKeys
+from events.user_events import PublicUser
+
+#: What tells an address from a username, which may not have it.
+AT = "@"
+
+
+class TooManyAttemptsError(Exception):
+    """The counter refuses for so many seconds; no password was looked at."""
+
+    def __init__(self, seconds: int) -> None:
+        """Keep the seconds, for the answer's Retry-After."""
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptLimits:
+    """The numbers of the rule."""
+
+    #: So many failures within the window, and the counter refuses.
+    failures: int = 10
+    window: timedelta = timedelta(hours=1)
+    first_refusal: timedelta = timedelta(minutes=1)
+    longest_refusal: timedelta = timedelta(minutes=15)
+
+    @property
+    def refusals(self) -> list[timedelta]:
+        """How long the counter refuses after the last of `failures`, after the next one, and so on; the last stays."""
+        steps = [min(self.first_refusal, self.longest_refusal)]
+        while steps[-1] < self.longest_refusal:
+            steps.append(min(2 * steps[-1], self.longest_refusal))
+        return steps
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """Whose attempts are counted: nothing in it can be read back."""
+
+    kind: Literal["identifier", "device", "self"]
+    digest: bytes
+
+
+def identifier_key(identifier: str) -> str:
+    """The key by which an identifier is looked for: with an `@` it is an address, else a username."""
+    return email_key(identifier) if AT in identifier else text_key(identifier)
+
+
+def of_identifier(keys: CredentialKeys, key: str) -> Counter:
+    """The counter that all share who name this address or username by its key, and come from no known device."""
+    return Counter("identifier", keys.counter("identifier", key))
+
+
+def of_device(keys: CredentialKeys, nonce: bytes) -> Counter:
+    """The counter of one device token."""
+    return Counter("device", keys.counter("device", nonce.hex()))
+
+
+def of_self(keys: CredentialKeys, user_id: UUID) -> Counter:
+    """The counter of a user's own access tokens."""
+    return Counter("self", keys.counter("self", str(user_id)))
+
+
+def counters_of_account(keys: CredentialKeys, user: PublicUser) -> list[bytes]:
+    """The digests of every counter of an account but those of its devices, whose tokens end with the password."""
+    by_key = [of_identifier(keys, key) for key in (email_key(user.email), text_key(user.username))]
+    return [counter.digest for counter in (*by_key, of_self(keys, user.id))]
