@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import re
+import sys
+from array import array
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -17,7 +19,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryFile
 from typing import IO, Final, NamedTuple
 
-from command_api.passwords.blocklist_file import ENTRY_BYTES, HEAD_BYTES, MAGIC, entry_of, folded
+from command_api.passwords.blocklist_file import ENTRY_BYTES, HEAD_BYTES, entry_of, folded, head_of
 
 #: Entries that are sorted at once: 70 MB of memory.
 RUN_ENTRIES: Final = 1_000_000
@@ -51,7 +53,7 @@ def build(source: IO[bytes], target: Path, *, run_entries: int = RUN_ENTRIES) ->
     """
     lines = 0
 
-    def counted() -> Iterator[bytes]:
+    def counted() -> Iterator[int]:
         nonlocal lines
         for entry in _entries(source):
             lines += 1
@@ -67,14 +69,14 @@ def build(source: IO[bytes], target: Path, *, run_entries: int = RUN_ENTRIES) ->
     return Built(lines, entries, HEAD_BYTES + ENTRY_BYTES * entries)
 
 
-def _entries(source: IO[bytes]) -> Iterator[bytes]:
+def _entries(source: IO[bytes]) -> Iterator[int]:
     """The entry of each line."""
     for number, line in enumerate(iter(partial(source.readline, LINE_BYTES), b""), start=1):
         text = (line.removeprefix(_BOM) if number == 1 else line).rstrip(b"\r\n")
         if len(line) == LINE_BYTES:
             raise WrongLineError(f"line {number} has {LINE_BYTES} bytes or more, as no password has; is this a list?")
         if sha1 := _SHA1.fullmatch(text):
-            yield bytes.fromhex(sha1[1].decode())[:ENTRY_BYTES]
+            yield int(sha1[1][: 2 * ENTRY_BYTES], 16)
         elif text:
             try:
                 yield entry_of(folded(text.decode()))
@@ -84,36 +86,34 @@ def _entries(source: IO[bytes]) -> Iterator[bytes]:
                 ) from error
 
 
-def _sort(entries: Iterator[bytes], runs: IO[bytes], run_entries: int) -> list[int]:
+def _sort(entries: Iterator[int], runs: IO[bytes], run_entries: int) -> list[int]:
     """Write the entries in sorted runs; gives the ends of these."""
     ends = []
-    while run := sorted(islice(entries, run_entries)):
-        runs.write(b"".join(run))
+    while run := array("Q", sorted(islice(entries, run_entries))):
+        runs.write(run)
         ends.append(runs.tell())
     runs.flush()
     return ends
 
 
-def _run(runs: IO[bytes], start: int, end: int) -> Iterator[bytes]:
+def _run(runs: IO[bytes], start: int, end: int) -> Iterator[int]:
     """The entries of one run, read block by block."""
     for place in range(start, end, BLOCK_BYTES):
-        block = os.pread(runs.fileno(), min(BLOCK_BYTES, end - place), place)
-        for at in range(0, len(block), ENTRY_BYTES):
-            yield block[at : at + ENTRY_BYTES]
+        yield from array("Q", os.pread(runs.fileno(), min(BLOCK_BYTES, end - place), place))
 
 
-def _write(entries: Iterable[bytes], target: Path) -> int:
+def _write(entries: Iterable[int], target: Path) -> int:
     """Write entries that are in order, each once, as `target`; gives how many they are."""
     with NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}-", delete=False) as file:
         try:
             file.write(bytes(HEAD_BYTES))
-            count, last = 0, b""
+            count, last = 0, -1
             for entry in entries:
                 if entry != last:
-                    file.write(entry)
+                    file.write(entry.to_bytes(ENTRY_BYTES, sys.byteorder))
                     count, last = count + 1, entry
             file.seek(0)
-            file.write(MAGIC + count.to_bytes(HEAD_BYTES - len(MAGIC), "big"))
+            file.write(head_of(count))
             file.flush()
             os.fsync(file.fileno())
             # It is no secret, and who builds it need not be who serves.

@@ -1,13 +1,16 @@
 """The file of a larger block list, as `muster passwords build` writes it (blocklist_build.py).
 
-A head of 16 bytes (MAGIC, the number of entries), then the entries in order, each once. An entry is the first 8 bytes
-of a SHA-1: at a billion entries one password in some billions is refused by chance, and no listed one is let through.
-The file is mapped, so that all processes share what of it is in memory, and searched by halving: some 30 comparisons.
+A head of 16 bytes (MAGIC, the number of entries), then the entries in order, each once. An entry is the number that the
+first 8 bytes of a SHA-1 are: at a billion entries one password in some billions is refused by chance, and no listed one
+is let through. The file is mapped, so that all processes share what of it is in memory, and searched by halving, of
+which Python sees nothing: numbers are written as this machine has them. One that was made where they are written the
+other way round has another number of entries in its head, and is refused.
 """
 
 from __future__ import annotations
 
 import mmap
+import sys
 from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,18 +34,22 @@ def folded(text: str) -> str:
     return normalize("NFC", text).casefold()
 
 
-def entry_of(text: str) -> bytes:
+def entry_of(text: str) -> int:
     """The entry of a listed text, which is folded where the list has passwords and not their hashes."""
-    return sha1(text.encode(), usedforsecurity=False).digest()[:ENTRY_BYTES]
+    return int.from_bytes(sha1(text.encode(), usedforsecurity=False).digest()[:ENTRY_BYTES], "big")
+
+
+def head_of(count: int) -> bytes:
+    """What a file of so many entries begins with."""
+    return MAGIC + count.to_bytes(HEAD_BYTES - len(MAGIC), sys.byteorder)
 
 
 class BlocklistFile:
     """A mapped file. One that takes its place by its name is seen at the next start."""
 
-    def __init__(self, mapped: mmap.mmap) -> None:
+    def __init__(self, entries: memoryview) -> None:
         """Use `open`, which looks at the head."""
-        self._mapped = mapped
-        self._entries = range(HEAD_BYTES, len(mapped), ENTRY_BYTES)
+        self._entries = entries
 
     @classmethod
     @contextmanager
@@ -62,13 +69,14 @@ class BlocklistFile:
         with mapped:
             if mapped[: len(MAGIC)] != MAGIC:
                 raise BlocklistFileError(_no_list(path))
-            expected = HEAD_BYTES + ENTRY_BYTES * int.from_bytes(mapped[len(MAGIC) : HEAD_BYTES], "big")
+            expected = HEAD_BYTES + ENTRY_BYTES * int.from_bytes(mapped[len(MAGIC) : HEAD_BYTES], sys.byteorder)
             if len(mapped) != expected:
                 raise BlocklistFileError(
                     f"names {path}, which has {len(mapped)} bytes, not the {expected} that its head tells of: make it"
                     " anew with `muster passwords build`"
                 )
-            yield cls(mapped)
+            with memoryview(mapped) as whole, whole[HEAD_BYTES:] as rest, rest.cast("Q") as entries:
+                yield cls(entries)
 
     def __len__(self) -> int:
         """How many entries it has."""
@@ -76,12 +84,9 @@ class BlocklistFile:
 
     def __contains__(self, entry: object) -> bool:
         """Whether the entry is listed."""
-        assert isinstance(entry, bytes)
-        place = bisect_left(self._entries, entry, key=self._entry)
-        return place < len(self._entries) and self._entry(self._entries[place]) == entry
-
-    def _entry(self, start: int) -> bytes:
-        return self._mapped[start : start + ENTRY_BYTES]
+        assert isinstance(entry, int)
+        place = bisect_left(self._entries, entry)
+        return place < len(self._entries) and self._entries[place] == entry
 
 
 def _no_list(path: Path) -> str:

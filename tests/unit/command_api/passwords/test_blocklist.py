@@ -1,6 +1,7 @@
 """The list of passwords that nobody may choose: built in, and built from any list."""
 
 import random
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha1
@@ -8,7 +9,7 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from command_api.passwords.blocklist import BUILT_IN, Blocklist
@@ -32,6 +33,7 @@ def listed(folder: Path, *lines: str) -> Iterator[Blocklist]:
         yield blocklist
 
 
+@settings(max_examples=40)
 @given(texts=st.lists(TEXTS, min_size=1), others=st.lists(TEXTS), run=st.integers(1, 5), ending=st.sampled_from("\n\r"))
 def test_what_is_built_is_sorted_and_has_what_the_list_has_and_nothing_else(
     tmp_path_factory: pytest.TempPathFactory, texts: list[str], others: list[str], run: int, ending: str
@@ -43,7 +45,7 @@ def test_what_is_built_is_sorted_and_has_what_the_list_has_and_nothing_else(
     built = build(BytesIO(ending.join(sorted(hashed)).encode()), target, run_entries=run)
 
     content = target.read_bytes()
-    entries = [content[at : at + ENTRY_BYTES] for at in range(HEAD_BYTES, len(content), ENTRY_BYTES)]
+    entries = [*array("Q", content[HEAD_BYTES:])]
     assert entries == sorted({entry_of(text) for text in texts})
     assert built == Built(len(hashed), len(entries), len(content))
     with BlocklistFile.open(target) as file:
@@ -131,15 +133,23 @@ def test_a_file_that_is_replaced_while_it_is_mapped_is_seen_by_whoever_opens_it_
         (b"123456\npassword\n", "no block list"),
         (b"cut", "has 23 bytes, not the 24"),
         (b"more", "has 25 bytes, not the 24"),
+        (b"swapped", f"has 24 bytes, not the {16 + 8 * 2**56}"),
     ],
 )
 def test_a_file_that_is_no_block_list_is_not_opened(tmp_path: Path, content: bytes | None, why: str) -> None:
     file = tmp_path / "list"
-    if content in (b"cut", b"more"):
-        build(BytesIO(b"one"), file)
-        content = file.read_bytes()[:-1] if content == b"cut" else file.read_bytes() + b"x"
-    if content is not None:
-        file.write_bytes(content)
+    build(BytesIO(b"one"), file)
+    whole = file.read_bytes()
+    damaged = {
+        b"cut": whole[:-1],
+        b"more": whole + b"x",
+        # As a machine would write it that has its numbers the other way round.
+        b"swapped": whole[:8] + whole[8:16][::-1] + whole[16:],
+    }
+    if content is None:
+        file.unlink()
+    else:
+        file.write_bytes(damaged.get(content, content))
 
     with pytest.raises(BlocklistFileError, match=why), Blocklist.open(file):
         pass
