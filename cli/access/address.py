@@ -1,4 +1,4 @@
-"""Where a command of ours that speaks HTTP finds the command API: it is told, or a local stack runs here."""
+"""Where a command of ours that speaks HTTP finds the APIs: it is told, or a local stack runs here."""
 
 from __future__ import annotations
 
@@ -14,6 +14,17 @@ class CommandApiAddress(Settings):
     public_command_url: str = Field(validation_alias="PUBLIC_COMMAND_URL", examples=["http://127.0.0.1:8000"])
 
     @field_validator("public_command_url")
+    @classmethod
+    def _is_http(cls, value: str) -> str:
+        return http_url(value)
+
+
+class QueryApiAddress(Settings):
+    """The address of the query API, for which the same holds."""
+
+    public_query_url: str = Field(validation_alias="PUBLIC_QUERY_URL", examples=["http://127.0.0.1:8001"])
+
+    @field_validator("public_query_url")
     @classmethod
     def _is_http(cls, value: str) -> str:
         return http_url(value)

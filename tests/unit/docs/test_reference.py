@@ -16,6 +16,7 @@ from cli.access.address import CommandApiAddress
 from cli.demo import DemoSettings
 from cli.kafka_rights import TopicsSettings
 from cli.main import COMMANDS, app
+from cli.users import UsersSettings
 from command_api.app import create_app as create_command_app
 from command_api.problems import COMMAND_PROBLEMS
 from command_api.settings import CommandApiSettings
@@ -36,6 +37,7 @@ READERS: dict[str, type[Settings]] = {
     "topics": TopicsSettings,
     "demo": DemoSettings,
     "import": CommandApiAddress,
+    "users": UsersSettings,
 }
 
 

@@ -1,0 +1,186 @@
+"""`muster users show|deactivate|reset`: one user, for an operator without a console, over HTTP as any other client."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, Final
+
+import httpx
+import typer
+
+from chassis.identifiers import read_id
+from chassis.postgres.database import describe
+from chassis.settings import load
+from cli.access.address import CommandApiAddress, QueryApiAddress
+from cli.access.bearer import REMEDY, NoTokenError, bearer_for
+from cli.access.token import read_lifetime
+from cli.terminal.output import JsonOption, fail, legible, print_json, say
+
+#: A query may wait for its database for some seconds, and a command for a lock; a minute is an outage.
+ANSWER_SECONDS: Final = 60.0
+#: Reads the users of `reset` from standard input.
+_STDIN: Final = "-"
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="One user: show, deactivate, reset the password.")
+
+User = dict[str, Any]
+Who = Annotated[str, typer.Argument(help="The user's id, e-mail address or username.", metavar="ID|NAME")]
+Several = Annotated[
+    str,
+    typer.Argument(help="The user's id, e-mail address or username; - reads many, one a line.", metavar="ID|NAME|-"),
+]
+
+
+class UsersSettings(CommandApiAddress, QueryApiAddress):
+    """Where a user is found, and changed."""
+
+
+class _RefusedError(Exception):
+    """An API did not do what was asked; the message is a sentence."""
+
+
+@app.command()
+def show(who: Who, *, as_json: JsonOption = False) -> None:
+    """Show a user as the query API has them."""
+    with _explained(), _client(load(QueryApiAddress).public_query_url) as query:
+        user = _find(query, who)
+    if as_json:
+        print_json(user)
+        return
+    for name, value in user.items():
+        say(f"{name}: {legible(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))}")
+
+
+@app.command()
+def deactivate(
+    who: Who,
+    *,
+    reason: Annotated[str | None, typer.Option(help="Why; published with the event.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Deactivate a user, after asking: from then on they can only be reactivated or erased."""
+    addresses = load(UsersSettings)
+    with _explained(), _client(addresses.public_query_url) as query, _client(addresses.public_command_url) as command:
+        user = _find(query, who)
+        _ask(f"Deactivate {_named(user)}?", yes=yes)
+        after = _answer("command", lambda: command.post(f"/users/{user['id']}/deactivate", json={"reason": reason}))
+    say(f"{_named(after)} is deactivated.")
+
+
+@app.command()
+def reset(
+    who: Several,
+    *,
+    ttl: Annotated[str, typer.Option(help="How long it is good: a number and s, m, h or d; 7d at most.")] = "1h",
+    as_json: JsonOption = False,
+) -> None:
+    """Issue a one-time token, with which the user sets a new password; an older one ends."""
+    seconds = round(read_lifetime(ttl).total_seconds())
+    addresses = load(UsersSettings)
+    with _explained(), _client(addresses.public_query_url) as query, _client(addresses.public_command_url) as command:
+
+        def issue(name: str) -> dict[str, Any]:
+            user = _find(query, name)
+            body = {"purpose": "password-reset", "ttl_seconds": seconds}
+            issued = _answer("command", lambda: command.post(f"/users/{user['id']}/one-time-tokens", json=body))
+            return {"user_id": user["id"], **{name: user[name] for name in ("email", "username")}, **issued}
+
+        if who == _STDIN:
+            _reset_all(issue)
+        else:
+            _show_token(issue(who), as_json=as_json)
+
+
+def _show_token(issued: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(issued)
+        return
+    say(issued["token"])
+    say(
+        f"It sets a new password for {_named({'id': issued['user_id'], **issued})}, once, until {issued['expires_at']}."
+    )
+
+
+def _reset_all(issue: Callable[[str], dict[str, Any]]) -> None:
+    """Print a line of JSON for each user whom standard input names; who is refused is told, and fails the command."""
+    refused = 0
+    for line in sys.stdin:
+        if not (who := line.strip()):
+            continue
+        try:
+            say(json.dumps(issue(who), ensure_ascii=False))
+        except _RefusedError as error:
+            refused += 1
+            print(f"{legible(who)}: {error}", file=sys.stderr)  # noqa: T201 - the answer of a command
+        except httpx.HTTPError:
+            print(f"It ended before {legible(who)}.", file=sys.stderr)  # noqa: T201 - the answer of a command
+            raise
+    if refused:
+        raise typer.Exit(1)
+
+
+def _find(query: httpx.Client, who: str) -> User:
+    """The user of this id, address or name."""
+    try:
+        user_id = read_id(who)
+    except ValueError:
+        name = "email" if "@" in who else "username"
+        found = _answer("query", lambda: query.post("/users/search", json={name: who, "limit": 2}))["data"]
+        if len(found) == 1:
+            return dict(found[0])
+        # An address that was freed can for a moment be at its old and its new owner.
+        raise _RefusedError(
+            f"{'More than one user has' if found else 'No user has'} the {name} {legible(who)}."
+        ) from None
+    return dict(_answer("query", lambda: query.get(f"/users/{user_id}")))
+
+
+def _answer(api: str, ask: Callable[[], httpx.Response]) -> Any:
+    """The JSON of a success.
+
+    Raises:
+        _RefusedError: it was none.
+    """
+    answer = ask()
+    if answer.is_success:
+        return answer.json()
+    try:
+        problem = answer.json()
+        detail = f"{problem['title']}: {problem['detail']}"
+    except (ValueError, KeyError, TypeError):
+        detail = answer.reason_phrase
+    remedy = f" {REMEDY}." if answer.status_code in {401, 403} else ""
+    raise _RefusedError(f"The {api} API answers {answer.status_code}: {legible(detail).rstrip('.')}.{remedy}")
+
+
+def _client(address: str) -> httpx.Client:
+    return httpx.Client(base_url=address, timeout=ANSWER_SECONDS, trust_env=False, auth=bearer_for(address))
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """End the command with one sentence, whatever it was that stood in its way."""
+    try:
+        yield
+    except _RefusedError as error:
+        fail(str(error))
+    except NoTokenError as error:
+        fail(str(error), code=2)
+    except httpx.HTTPError as error:
+        fail(f"{error.request.url.copy_with(raw_path=b'/')} does not answer: {describe(error)}.")
+
+
+def _ask(question: str, *, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        fail("Nothing was changed: say --yes where nobody can be asked.", code=2)
+    if not typer.confirm(question):
+        fail("Nothing was changed.")
+
+
+def _named(user: User) -> str:
+    return f"{legible(user['username'])} <{legible(user['email'])}> ({user['id']})"
