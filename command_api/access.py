@@ -28,6 +28,8 @@ ACCESS: Final = AccessTable(
         Rule("POST", "/users/{id}/reactivate", (WRITE,)),
         Rule("DELETE", "/users/{id}", ("users:erase",), own=True),
         Rule("POST", "/users/import", ("users:import",), limit="imports"),
+        Rule("POST", "/users/{id}/one-time-tokens", ("credentials:issue",)),
+        Rule("POST", "/one-time-tokens/redeem", ("credentials:redeem",)),
     ),
     public=[Public("/schemas/")],
 )

@@ -50,6 +50,15 @@ WRONG_PASSWORD: Final = ProblemType(
     "current_password is not the user's password; nothing was changed.",
     "Send the right one, or leave current_password out for an administrator's reset.",
 )
+INVALID_ONE_TIME_TOKEN: Final = ProblemType(
+    "invalid-one-time-token",
+    400,
+    "The one-time token cannot be redeemed",
+    "It was never issued, has expired, was redeemed before, or ended with a newer one, with a change of what it was"
+    " issued for, or with the user. Which of these is not told.",
+    "Issue a new token, and send that to the user. If the answer to a first redemption was lost, see whether it was"
+    " carried out: try the new password, or read the user.",
+)
 STALE_VERSION: Final = ProblemType(
     "stale-version",
     412,
@@ -110,6 +119,7 @@ COMMAND_PROBLEMS: Final[tuple[ProblemType, ...]] = (
     USER_DEACTIVATED,
     EMAIL_NOT_CURRENT,
     WRONG_PASSWORD,
+    INVALID_ONE_TIME_TOKEN,
     STALE_VERSION,
     CONFLICT,
     KEY_IN_USE,

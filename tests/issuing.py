@@ -19,6 +19,8 @@ SCOPES: Final = (
     "users:write",
     "users:erase",
     "users:import",
+    "credentials:issue",
+    "credentials:redeem",
     "credentials:set",
 )
 

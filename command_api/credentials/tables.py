@@ -11,6 +11,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     ForeignKeyConstraint,
+    Index,
     LargeBinary,
     PrimaryKeyConstraint,
     Table,
@@ -25,6 +26,7 @@ from command_api.users.tables import users_metadata
 KINDS: Final = ("identifier", "device", "self")
 #: What a one-time token is for.
 PURPOSES: Final = ("password-reset", "email-verification")
+ONE_OF_A_PURPOSE: Final = "one_time_tokens_user_id_purpose_unique"
 
 
 def _one_of(column: str, values: tuple[str, ...]) -> str:
@@ -54,7 +56,9 @@ one_time_tokens = Table(
     Column("bound_to", LargeBinary, nullable=False, comment="what the user must still have: password or address"),
     Column("expires_at", DateTime(timezone=True), nullable=False),
     PrimaryKeyConstraint("digest", name="one_time_tokens_pkey"),
-    UniqueConstraint("user_id", "purpose", name="one_time_tokens_user_id_purpose_unique"),
+    UniqueConstraint("user_id", "purpose", name=ONE_OF_A_PURPOSE),
     ForeignKeyConstraint(["user_id"], ["users.id"], name="one_time_tokens_user_id_fkey", ondelete="CASCADE"),
     CheckConstraint(_one_of("purpose", PURPOSES), name="one_time_tokens_purpose_check"),
+    # For the purge.
+    Index("one_time_tokens_expires_at_idx", "expires_at"),
 )

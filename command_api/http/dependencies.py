@@ -17,8 +17,11 @@ from fastapi import Depends, Request
 
 from chassis.access.guard import access_of
 from chassis.clock import utc_now
+from chassis.http.api import malformed_header
 from chassis.identifiers import new_id
 from chassis.postgres.database import Database
+from command_api.credentials.one_time_tokens import OneTimeTokens
+from command_api.credentials.token_store import TokenStore
 from command_api.http.headers import make_context
 from command_api.idempotency.keys import Keys
 from command_api.idempotency.replay import Turns
@@ -48,6 +51,7 @@ class CommandResources:
     database: Database
     handlers: UserHandlers
     imports: ImportHandlers
+    one_time_tokens: OneTimeTokens
     keys: Keys
     #: The attributes that a token with `self` may write.
     own_attributes: frozenset[str]
@@ -65,18 +69,19 @@ async def open_resources(settings: CommandApiSettings) -> AsyncIterator[CommandR
         passwords = stack.enter_context(_passwords(settings))
         blocklist = stack.enter_context(Blocklist.open(settings.password_blocklist_file))
         policy = PasswordPolicy(blocklist, settings.password_min_length)
+        users = UserHandlers(
+            store=UserStore(database),
+            passwords=passwords,
+            policy=policy,
+            notifier=notifier,
+            clock=utc_now,
+            new_id=new_id,
+            query_url=settings.public_query_url,
+            turns=Turns(),
+        )
         yield CommandResources(
             database=database,
-            handlers=UserHandlers(
-                store=UserStore(database),
-                passwords=passwords,
-                policy=policy,
-                notifier=notifier,
-                clock=utc_now,
-                new_id=new_id,
-                query_url=settings.public_query_url,
-                turns=Turns(),
-            ),
+            handlers=users,
             imports=ImportHandlers(
                 store=ImportStore(database),
                 passwords=passwords,
@@ -85,6 +90,7 @@ async def open_resources(settings: CommandApiSettings) -> AsyncIterator[CommandR
                 clock=utc_now,
                 new_id=new_id,
             ),
+            one_time_tokens=OneTimeTokens(TokenStore(database), users),
             keys=Keys(settings.idempotency_secret.get_secret_value()),
             own_attributes=settings.own_attributes,
         )
@@ -115,6 +121,11 @@ async def imports(opened: Annotated[CommandResources, Depends(resources)]) -> Im
     return opened.imports
 
 
+async def one_time_tokens(opened: Annotated[CommandResources, Depends(resources)]) -> OneTimeTokens:
+    """What issues and redeems tokens."""
+    return opened.one_time_tokens
+
+
 async def command_context(request: Request, opened: Annotated[CommandResources, Depends(resources)]) -> CommandContext:
     """What came with the command in its headers.
 
@@ -130,6 +141,25 @@ async def command_context(request: Request, opened: Annotated[CommandResources, 
         if_match=_joined(request, "if-match"),
         key=key,
         request=(request.method, _canonical_path(request), b"" if key is None else await request.body()),
+    )
+
+
+async def secret_context(request: Request, opened: Annotated[CommandResources, Depends(resources)]) -> CommandContext:
+    """What came with a request about secrets, which is about no version, and whose answer is never stored.
+
+    Raises:
+        Problem: 400, where an Idempotency-Key came.
+    """
+    if "idempotency-key" in request.headers:
+        raise malformed_header("Idempotency-Key", "is not taken here, as nothing of this answer is kept; leave it out")
+    return make_context(
+        opened.keys,
+        access=access_of(request.scope),
+        own_attributes=frozenset(),
+        traceparent=request.headers.get("traceparent"),
+        if_match=None,
+        key=None,
+        request=(request.method, request.url.path, b""),
     )
 
 
@@ -153,4 +183,6 @@ def _canonical(value: str) -> str:
 
 Handlers = Annotated[UserHandlers, Depends(handlers)]
 Imports = Annotated[ImportHandlers, Depends(imports)]
+Tokens = Annotated[OneTimeTokens, Depends(one_time_tokens)]
+SecretContext = Annotated[CommandContext, Depends(secret_context)]
 Context = Annotated[CommandContext, Depends(command_context)]

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from chassis.http.problems import UNAVAILABLE, VALIDATION, FieldError, Problem, ProblemType, problem_response
 from chassis.postgres.database import DatabaseUnavailableError, RolledBackError
+from command_api.credentials.one_time_tokens import InvalidTokenError
 from command_api.idempotency.records import KeyTakenError
 from command_api.idempotency.replay import KeyInUseError, KeyReusedError, KeySubjectErasedError
 from command_api.imports.places import ImportsBusyError
@@ -18,6 +19,7 @@ from command_api.problems import (
     CONFLICT,
     EMAIL_NOT_CURRENT,
     EMAIL_TAKEN,
+    INVALID_ONE_TIME_TOKEN,
     KEY_IN_USE,
     KEY_REUSED,
     OUTCOME_UNKNOWN,
@@ -41,6 +43,7 @@ _TYPES: Final[Mapping[type[Exception], ProblemType]] = {
     refusals.EmailNotCurrentError: EMAIL_NOT_CURRENT,
     refusals.AttributesRefusedError: VALIDATION,
     refusals.PasswordRefusedError: VALIDATION,
+    InvalidTokenError: INVALID_ONE_TIME_TOKEN,
     handlers.WrongPasswordError: WRONG_PASSWORD,
     handlers.StaleVersionError: STALE_VERSION,
     handlers.ConflictError: CONFLICT,

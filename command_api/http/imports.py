@@ -31,7 +31,7 @@ from chassis.http.problems import (
 from chassis.strict_json import RepeatedMemberError
 from command_api.http.dependencies import Context, Imports
 from command_api.http.errors import problem_of
-from command_api.http.openapi import EXAMPLE_ID, headers, import_parameters, problem_responses
+from command_api.http.openapi import EXAMPLE_ID, headers, only_request_id, problem_responses
 from command_api.imports.handlers import ImportHandlers, ImportSummary, LineResult
 from command_api.imports.lines import (
     IMPORT_BYTES,
@@ -109,7 +109,7 @@ DryRun: TypeAlias = Annotated[
     response_class=Response,
     responses=_SUCCESS | problem_responses(_ANSWERED),
     openapi_extra={
-        **import_parameters(),
+        **only_request_id(),
         "requestBody": {
             "required": True,
             "description": f"One user a line, at most {LINES} lines and {IMPORT_BYTES} bytes.",

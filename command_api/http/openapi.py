@@ -190,8 +190,8 @@ def request(*, if_match: bool, examples: Mapping[str, Any] | None = None) -> dic
     return extra
 
 
-def import_parameters() -> dict[str, Any]:
-    """The headers that an import takes: no key, because its lines' ids make it repeatable."""
+def only_request_id() -> dict[str, Any]:
+    """For `openapi_extra` of a route that takes no key and no version."""
     return {"parameters": [_REQUEST_ID]}
 
 

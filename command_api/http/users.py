@@ -127,7 +127,7 @@ _CREATED: Final = user_response(201, "The new user.", "Location")
 )
 async def register_user(command: RegisterUser, context: Context, handlers: Handlers) -> Response:
     """Registers a user, active, with an address that is not verified. E-mail and username are unique, whatever case."""
-    return _AnswerResponse(await handlers.register(command, context))
+    return AnswerResponse(await handlers.register(command, context))
 
 
 @router.put(
@@ -234,10 +234,10 @@ async def _change(
 ) -> Response:
     """Every change goes through here: what its body asks for beyond the token is refused ahead of all else."""
     refuse_beyond(context.access, command, context.own_attributes)
-    return _AnswerResponse(await handlers.change(user_id, command, context))
+    return AnswerResponse(await handlers.change(user_id, command, context))
 
 
-class _AnswerResponse(Response):
+class AnswerResponse(Response):
     """An answer as it is. As nothing is derived, this costs a fifth of the framework's own response."""
 
     def __init__(self, answer: CommandAnswer) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -32,16 +32,17 @@ async def purge(connection: Connection, batch: int = BATCH_ROWS) -> int:
 
     Locked records are left for the next time.
     """
+    return await delete_in_batches(connection, _DELETE, KEPT, batch=batch)
+
+
+async def delete_in_batches(connection: Connection, statement: str, *arguments: Any, batch: int = BATCH_ROWS) -> int:
+    """Run a DELETE, whose last parameter is the most rows it may take, while there are as many; gives all together."""
     purged, deleted = 0, batch
     while deleted == batch:
-        deleted = await _delete(connection, batch)
+        status: str = await connection.execute(statement, *arguments, batch, timeout=COMMAND_SECONDS)
+        deleted = int(status.rpartition(" ")[2])
         purged += deleted
     return purged
-
-
-async def _delete(connection: Connection, batch: int) -> int:
-    status: str = await connection.execute(_DELETE, KEPT, batch, timeout=COMMAND_SECONDS)
-    return int(status.rpartition(" ")[2])
 
 
 async def _run(connection: Connection) -> None:

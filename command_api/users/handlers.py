@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -29,9 +29,17 @@ from command_api.users.decisions import decide
 from command_api.users.new_passwords import refusal
 from command_api.users.refusals import RefusedError, UserNotFoundError
 from command_api.users.state import Erased, Registered, State, Unregistered, evolve, subject, version_of
-from command_api.users.store import Loaded, PendingChange, UserStore
+from command_api.users.store import InTransaction, Loaded, PendingChange, UserStore
 from events.envelope import Envelope
-from events.user_events import USER_EVENTS, Event, PublicUser, UserErased, UserRegistered, encode_with_user
+from events.user_events import (
+    USER_EVENTS,
+    ChangeEvent,
+    Event,
+    PublicUser,
+    UserErased,
+    UserRegistered,
+    encode_with_user,
+)
 from outbox.notifier import Notifier
 
 log = structlog.get_logger("command")
@@ -139,9 +147,23 @@ class UserHandlers:
                 new_hash = new_hash or await self.passwords.hash(command.password)
             if answer := await self._try_commit(loaded.state, event, command, context, new_hash):
                 return answer
-            pause = COMMIT_PAUSE_SECONDS * (attempt + 1)
-            await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - spreads retries
+            await pause(attempt)
         raise ConflictError
+
+    async def commit(
+        self, event: ChangeEvent, cause: Cause, password_hash: str | None, also: InTransaction
+    ) -> UUID | None:
+        """Commit a change that was decided elsewhere; gives the event's id, None where others changed the user first.
+
+        Raises:
+            What `also` does: nothing was changed then.
+            OutcomeUnknownError, DatabaseUnavailableError: as their classes say.
+        """
+        change = replace(self._change(event, None, cause, password_hash), also=also)
+        if not await self.store.commit(change, None):
+            return None
+        self._committed(change.envelope)
+        return change.envelope.event_id
 
     def _decide(
         self, state: State, command: ChangeCommand | EraseUser, precondition: Precondition | None
@@ -227,12 +249,17 @@ class UserHandlers:
         )
 
 
+async def pause(attempt: int) -> None:
+    """Wait between two attempts to commit; the first is number 0."""
+    await asyncio.sleep(random.uniform(0, COMMIT_PAUSE_SECONDS * (attempt + 1)))  # noqa: S311 - spreads retries
+
+
 def _answer(state: State, command: ChangeCommand | EraseUser) -> CommandAnswer:
     match state, command:
         case Registered(user=user), ChangePassword():
             return _done(user.id, user.version)
         case Registered(user=user), _:
-            return _changed(user)
+            return shows_user(user)
         case Erased(id=user_id, version=version), _:
             return _done(user_id, version)
         case _:
@@ -248,7 +275,7 @@ def _registered(user: PublicUser, query_url: str) -> CommandAnswer:
     return _with_user(201, user, Location=f"{query_url}/users/{user.id}")
 
 
-def _changed(user: PublicUser) -> CommandAnswer:
+def shows_user(user: PublicUser) -> CommandAnswer:
     """200, with the user after the command."""
     return _with_user(200, user)
 

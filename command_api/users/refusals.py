@@ -48,7 +48,7 @@ class EmailNotCurrentError(RefusedError):
 
 
 class PasswordRefusedError(RefusedError):
-    """The new password may not be chosen; the message says why."""
+    """The new password may not be chosen, or must not be there; the message says why."""
 
 
 class AttributesRefusedError(RefusedError):

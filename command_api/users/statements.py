@@ -10,6 +10,7 @@ from typing import Any, Final
 from sqlalchemy import CTE, Table, bindparam, delete, func, insert, select, update
 
 from chassis.postgres.statements import CompiledStatement, compile_statement
+from command_api.credentials.tables import one_time_tokens
 from command_api.idempotency.records import ANSWER_COLUMNS, DIGEST, idempotency_records, store_from
 from command_api.users.rows import PUBLIC_COLUMNS
 from command_api.users.tables import erased_users, users
@@ -92,6 +93,7 @@ STORE_FOR_USER: Final = _store_for(users, lock=True)
 STORE_FOR_ERASED: Final = _store_for(erased_users, lock=False)
 ERASE: Final = _append(_insert_erased())
 ERASE_AND_STORE: Final = _append_and_store(_insert_erased())
+END_TOKENS: Final = compile_statement(delete(one_time_tokens).where(one_time_tokens.c.user_id == _USER_ID))
 DELETE_USER: Final = compile_statement(
     delete(users).where(users.c.id == _USER_ID, users.c.version == _EXPECTED_VERSION).returning(users.c.id)
 )

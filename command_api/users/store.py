@@ -6,8 +6,9 @@ returns only after COMMIT. Where the reply to it is lost, the rows tell whether 
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 import asyncpg
@@ -32,7 +33,7 @@ from command_api.users.settlement import has_committed
 from command_api.users.state import Erased, Registered, State, Unregistered
 from command_api.users.tables import EMAIL_IS_UNIQUE, USERNAME_IS_UNIQUE
 from events.envelope import Envelope
-from events.user_events import ChangeEvent, UserErased, UserRegistered
+from events.user_events import ChangeEvent, UserDeactivated, UserErased, UserRegistered
 from outbox.append import append_arguments
 from outbox.set_aside import FORGET_HELD_BACK
 
@@ -42,6 +43,8 @@ _VIOLATIONS: Final[dict[str | None, type[Exception]]] = {
     USERNAME_IS_UNIQUE: UsernameTakenError,
     KEY_IS_UNIQUE: KeyTakenError,
 }
+#: What is done in the transaction of a change, behind it; whatever it raises undoes the change.
+InTransaction: TypeAlias = Callable[[Connection], Awaitable[None]]
 _USER_PARAMETERS: Final = tuple(f"user_{column}" for column in COLUMNS)
 
 
@@ -69,6 +72,7 @@ class PendingChange:
     envelope: Envelope
     value: bytes | None
     password_hash: str | None = None
+    also: InTransaction | None = None
 
 
 class UserStore:
@@ -113,6 +117,7 @@ class UserStore:
         Raises:
             EmailTakenError, UsernameTakenError: another user has it.
             KeyTakenError: another process stored an answer for this key first.
+            What `change.also` does; nothing was written.
             OutcomeUnknownError: the reply was lost, and whether the commit happened cannot be told.
             DatabaseUnavailableError: it cannot be asked now; nothing was written.
         """
@@ -122,8 +127,14 @@ class UserStore:
                 backend = connection.get_server_pid()
                 if isinstance(change.event, UserErased):
                     return await _erase(connection, change.event, change.envelope, store)
-                statement, arguments = _change_statement(change, store)
-                return await connection.fetchval(statement.sql, *statement.args(**arguments)) is not None
+                also = _end_tokens(change) if isinstance(change.event, UserDeactivated) else change.also
+                if also is None:
+                    return await _change(connection, change, store)
+                async with connection.transaction():
+                    changed = await _change(connection, change, store)
+                    if changed:
+                        await also(connection)
+                return changed
         except asyncpg.IntegrityConstraintViolationError as error:
             raise _meaning(error) from None
         except DatabaseUnavailableError as error:
@@ -154,6 +165,20 @@ class UserStore:
                 return await connection.fetchval(statement.sql, *arguments) is not None
         except asyncpg.IntegrityConstraintViolationError as error:
             raise _meaning(error) from None
+
+
+async def _change(connection: Connection, change: PendingChange, store: AnswerToStore | None) -> bool:
+    statement, arguments = _change_statement(change, store)
+    return await connection.fetchval(statement.sql, *statement.args(**arguments)) is not None
+
+
+def _end_tokens(change: PendingChange) -> InTransaction:
+    """By a statement of its own, which sees the token that was issued while the change waited for its lock."""
+
+    async def end(connection: Connection) -> None:
+        await connection.execute(statements.END_TOKENS.sql, change.envelope.subject_id)
+
+    return end
 
 
 def _change_statement(change: PendingChange, store: AnswerToStore | None) -> tuple[CompiledStatement, dict[str, Any]]:

@@ -65,3 +65,4 @@ def _create_tokens() -> None:
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="one_time_tokens_user_id_fkey", ondelete="CASCADE"),
         sa.CheckConstraint("purpose IN ('password-reset', 'email-verification')", name="one_time_tokens_purpose_check"),
     )
+    op.create_index("one_time_tokens_expires_at_idx", "one_time_tokens", ["expires_at"])

@@ -31,6 +31,8 @@ OPERATIONS = [
     "reactivate_user",
     "erase_user",
     "import_users",
+    "issue_one_time_token",
+    "redeem_one_time_token",
 ]
 #: Per operation and kind of data; enough to meet every field and header, little enough for every run.
 EXAMPLES = 60
