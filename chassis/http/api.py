@@ -58,6 +58,7 @@ _EXPOSED = (
     "Link",
     "ETag",
     "Consistency-Token",
+    "Device-Token",
     "As-Of",
     "Retry-After",
     "X-Total-Count",

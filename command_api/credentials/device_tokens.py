@@ -21,6 +21,8 @@ from uuid import UUID
 
 from command_api.credentials.keys import CredentialKeys
 
+#: The header of an answer that brings a new one.
+DEVICE_TOKEN_HEADER: Final = "Device-Token"  # noqa: S105 - a header's name
 #: The first byte: the form can change, and no old token is misread.
 _FORM: Final = 1
 #: Form, account, nonce, seconds since 1970 at which it expires, the event that set the password.

@@ -5,14 +5,16 @@ The event of a redemption is committed together with the token's end. Nothing of
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID
 
 import structlog
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
+from chassis.postgres.database import Connection
+from command_api.credentials.attempt_store import AttemptStore
+from command_api.credentials.device_tokens import DEVICE_TOKEN_HEADER, DeviceTokens
 from command_api.credentials.token_store import TokenEndedError, TokenStore, end
 from command_api.credentials.tokens import (
     RESET,
@@ -48,6 +50,8 @@ class OneTimeTokens:
 
     store: TokenStore
     users: UserHandlers
+    attempts: AttemptStore
+    device_tokens: DeviceTokens
 
     async def issue(self, user_id: UUID, command: IssueToken, context: CommandContext) -> IssuedToken:
         """A new token for the user; an older one of its purpose ends.
@@ -75,6 +79,8 @@ class OneTimeTokens:
 
     async def redeem(self, command: RedeemToken, context: CommandContext) -> CommandAnswer:
         """Do what the token allows, and end it; the answer shows the user after it.
+
+        A reset ends the counters of the account's failed attempts, and makes the device that sends it a known one.
 
         The token is looked at first; what is wrong with the password is said only for one that holds.
 
@@ -122,8 +128,20 @@ class OneTimeTokens:
         if event is None:  # the address is verified already
             await self.store.end(digest)
             return shows_user(known.user)
-        committed = await self.users.commit(event, context.cause, password_hash, also=partial(end, digest=digest))
-        return shows_user(event.user) if committed else None
+
+        async def also(connection: Connection) -> None:
+            await end(connection, digest)
+            if password is not None:
+                await self.attempts.clear(connection, event.user)
+
+        event_id = await self.users.commit(event, context.cause, password_hash, also)
+        if event_id is None:
+            return None
+        answer = shows_user(event.user)
+        if password is None:
+            return answer
+        device_token = self.device_tokens.make(event.user.id, event_id)
+        return replace(answer, headers={**answer.headers, DEVICE_TOKEN_HEADER: device_token})
 
 
 def _password(known: KnownToken, command: RedeemToken) -> SecretStr | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Annotated, Final
 from uuid import UUID
 
@@ -20,6 +21,8 @@ from chassis.clock import utc_now
 from chassis.http.api import malformed_header
 from chassis.identifiers import new_id
 from chassis.postgres.database import Database
+from command_api.credentials.attempt_store import AttemptStore
+from command_api.credentials.device_tokens import DeviceTokens
 from command_api.credentials.one_time_tokens import OneTimeTokens
 from command_api.credentials.token_store import TokenStore
 from command_api.http.headers import make_context
@@ -69,6 +72,7 @@ async def open_resources(settings: CommandApiSettings) -> AsyncIterator[CommandR
         passwords = stack.enter_context(_passwords(settings))
         blocklist = stack.enter_context(Blocklist.open(settings.password_blocklist_file))
         policy = PasswordPolicy(blocklist, settings.password_min_length)
+        keys = settings.credential_keys
         users = UserHandlers(
             store=UserStore(database),
             passwords=passwords,
@@ -90,7 +94,14 @@ async def open_resources(settings: CommandApiSettings) -> AsyncIterator[CommandR
                 clock=utc_now,
                 new_id=new_id,
             ),
-            one_time_tokens=OneTimeTokens(TokenStore(database), users),
+            one_time_tokens=OneTimeTokens(
+                store=TokenStore(database),
+                users=users,
+                attempts=AttemptStore(database, keys, settings.attempt_limits),
+                device_tokens=DeviceTokens(
+                    keys, lifetime=timedelta(days=settings.credentials_device_days), clock=utc_now
+                ),
+            ),
             keys=Keys(settings.idempotency_secret.get_secret_value()),
             own_attributes=settings.own_attributes,
         )

@@ -92,7 +92,7 @@ async def issue_token(user_id: UserId, command: IssueToken, context: SecretConte
         CONFLICT,
         OVERLOADED,
         OUTCOME_UNKNOWN,
-        success=user_response(200, "The user after it."),
+        success=user_response(200, "The user after it.", "Device-Token"),
     ),
     openapi_extra=_request(token=TOKEN_EXAMPLE, password=PASSWORD_EXAMPLE),
 )

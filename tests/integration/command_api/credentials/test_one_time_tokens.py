@@ -14,7 +14,6 @@ from chassis.consistency import ConsistencyToken
 from chassis.postgres.database import connect, disconnect
 from chassis.postgres.roles import RELAY
 from chassis.settings import PostgresAddress
-from command_api.credentials.one_time_tokens import OneTimeTokens
 from command_api.credentials.token_purge import purge
 from command_api.passwords.formats import verify
 from tests.databases import as_role
@@ -64,7 +63,7 @@ async def test_a_token_is_shown_once_and_kept_as_a_hash(
 
 
 async def test_a_reset_sets_the_password_and_says_so_in_an_event_of_whoever_redeems(
-    api: httpx.AsyncClient, database: Connection, ann: dict[str, Any], logs: list[Any]
+    api: httpx.AsyncClient, app: FastAPI, database: Connection, ann: dict[str, Any], logs: list[Any]
 ) -> None:
     token = await issue(api, ann)
     answer = await redeem(api, token, headers=bearer("login-app", ["credentials:redeem"]), password=PASSWORD)
@@ -80,9 +79,26 @@ async def test_a_reset_sets_the_password_and_says_so_in_an_event_of_whoever_rede
     assert answer.headers["cache-control"] == "no-store"
     assert verify(PASSWORD, row["password_hash"])
     assert row["password_set_by"] == appended["event_id"]
+    device = app.state.resources.one_time_tokens.device_tokens.read(answer.headers["device-token"])
+    assert device is not None
+    assert (str(device.user_id), device.password_set_by) == (ann["id"], appended["event_id"])
     told = json.dumps([*logs, appended["headers"].decode("latin-1"), published], default=str)
     assert token not in told
     assert PASSWORD not in told
+
+
+async def test_a_reset_ends_the_counters_of_the_account_and_no_others(
+    api: httpx.AsyncClient, app: FastAPI, database: Connection, ann: dict[str, Any]
+) -> None:
+    attempts = app.state.resources.one_time_tokens.attempts
+    for identifier in (ann["email"].upper(), ann["username"], "bob"):
+        await attempts.charge_login(identifier, None)
+    verified = await redeem(api, await issue(api, ann, VERIFICATION))
+
+    assert "device-token" not in verified.headers
+    assert await database.fetchval("SELECT count(*) FROM credential_attempts") == 3
+    assert (await redeem(api, await issue(api, ann), password=PASSWORD)).status_code == 200
+    assert await database.fetchval("SELECT count(*) FROM credential_attempts") == 1
 
 
 async def test_a_verification_verifies_the_address_once(
@@ -128,23 +144,22 @@ async def erase(api: httpx.AsyncClient, user: dict[str, Any], _: str) -> None:
 
 async def change(api: httpx.AsyncClient, user: dict[str, Any], purpose: str) -> None:
     """What the token is bound to."""
-    path, body = {RESET: ("password", CHOSEN[RESET]), VERIFICATION: ("email", {"email": "a@example.org"})}[purpose]
+    path, body = {RESET: ("password", CHOSEN[RESET]), VERIFICATION: ("email", {"email": "other@example.org"})}[purpose]
     assert (await api.put(f"/users/{user['id']}/{path}", json=body)).is_success
 
 
-@pytest.mark.parametrize("purpose", [RESET, VERIFICATION])
 @pytest.mark.parametrize("meanwhile", [reissue, use, deactivate, deactivate_for_a_while, erase, change])
-async def test_a_token_that_ended_looks_like_one_that_never_was(
-    api: httpx.AsyncClient, ann: dict[str, Any], purpose: str, meanwhile: Any
-) -> None:
-    token = await issue(api, ann, purpose)
-    await meanwhile(api, ann, purpose)
+async def test_a_token_that_ended_looks_like_one_that_never_was(api: httpx.AsyncClient, meanwhile: Any) -> None:
+    for purpose in (RESET, VERIFICATION):
+        user = await register(api, f"of-{purpose}")
+        token = await issue(api, user, purpose)
+        await meanwhile(api, user, purpose)
 
-    # The token is looked at first: nothing about the password is told to whoever has none that holds.
-    for more in (CHOSEN[purpose], {}, {"password": "short"}, {"password": 5}):
-        ended, unheard_of = [await redeem(api, sent, **more) for sent in (token, "x" * 43)]
-        assert_invalid(ended)
-        assert [shape(ended)] == [shape(unheard_of)]
+        # The token is looked at first: nothing about the password is told to whoever has none that holds.
+        for more in (CHOSEN[purpose], {}, {"password": "short"}, {"password": 5}):
+            ended, unheard_of = [await redeem(api, sent, **more) for sent in (token, "x" * 43)]
+            assert_invalid(ended)
+            assert shape(ended) == shape(unheard_of)
 
 
 def shape(answer: httpx.Response) -> tuple[Any, ...]:
@@ -153,9 +168,9 @@ def shape(answer: httpx.Response) -> tuple[Any, ...]:
     return answer.status_code, headers, answer.content.replace(answer.headers["x-request-id"].encode(), b"")
 
 
-@pytest.mark.parametrize("token", ["", "x", "x" * 43, "ü" * 43, "\x00", "x" * 60_000])
-async def test_any_text_is_a_token_that_does_not_hold(api: httpx.AsyncClient, token: str) -> None:
-    assert_invalid(await redeem(api, token))
+async def test_any_text_is_a_token_that_does_not_hold(api: httpx.AsyncClient) -> None:
+    for token in ("", "x", "x" * 43, "ü" * 43, "\x00", "x" * 60_000):
+        assert_invalid(await redeem(api, token))
 
 
 async def test_a_token_holds_while_something_else_changes(api: httpx.AsyncClient, ann: dict[str, Any]) -> None:
@@ -173,7 +188,7 @@ async def test_a_token_ends_at_its_time(api: httpx.AsyncClient, app: FastAPI, an
     resources = app.state.resources
     clock = resources.one_time_tokens.users.clock
     users = replace(resources.handlers, clock=lambda: clock() + later)
-    app.state.resources = replace(resources, one_time_tokens=OneTimeTokens(resources.one_time_tokens.store, users))
+    app.state.resources = replace(resources, one_time_tokens=replace(resources.one_time_tokens, users=users))
     token, longer = await issue(api, ann, ttl_seconds=60), await issue(api, ann, VERIFICATION, ttl_seconds=604_800)
 
     later = timedelta(seconds=60)
@@ -182,27 +197,29 @@ async def test_a_token_ends_at_its_time(api: httpx.AsyncClient, app: FastAPI, an
     assert (await redeem(api, longer)).status_code == 200
 
 
-@pytest.mark.parametrize(
-    ("purpose", "more", "said"),
-    [
-        (RESET, {}, "is required"),
-        (RESET, {"password": None}, "is required"),
-        (RESET, {"password": "short"}, "must have"),
-        (RESET, {"password": 5}, "string"),
-        (RESET, {"password": "x" * 1025}, "must have"),
-        (RESET, {"password": "\x00" * 20}, "NUL"),
-        (VERIFICATION, {"password": PASSWORD}, "takes no password"),
-    ],
-)
-async def test_a_refused_password_does_not_use_the_token_up(
-    api: httpx.AsyncClient, ann: dict[str, Any], purpose: str, more: dict[str, Any], said: str
-) -> None:
-    token = await issue(api, ann, purpose)
-    refused = problem(await redeem(api, token, **more), 422, "validation-error")
+#: By purpose, what a request brings beside the token, and what is said of that.
+REFUSED: list[tuple[str, dict[str, Any], str]] = [
+    (RESET, {}, "is required"),
+    (RESET, {"password": None}, "is required"),
+    (RESET, {"password": "short"}, "must have"),
+    (RESET, {"password": 5}, "string"),
+    (RESET, {"password": "x" * 1025}, "must have"),
+    (RESET, {"password": "\x00" * 20}, "NUL"),
+    (RESET, {"password": "PassWord1"}, "list of common"),
+    (RESET, {"password": "ANN@example.com"}, "own e-mail"),
+    (VERIFICATION, {"password": PASSWORD}, "takes no password"),
+]
 
-    assert said in refused["detail"]
-    assert [error["pointer"] for error in refused["errors"]] == ["#/password"]
-    assert (await redeem(api, token, **CHOSEN[purpose])).status_code == 200
+
+async def test_a_refused_password_does_not_use_the_token_up(api: httpx.AsyncClient, ann: dict[str, Any]) -> None:
+    tokens = {purpose: await issue(api, ann, purpose) for purpose in CHOSEN}
+    for purpose, more, said in REFUSED:
+        refused = problem(await redeem(api, tokens[purpose], **more), 422, "validation-error")
+        assert said in refused["detail"]
+        assert [error["pointer"] for error in refused["errors"]] == ["#/password"]
+
+    for purpose, token in tokens.items():
+        assert (await redeem(api, token, **CHOSEN[purpose])).status_code == 200
 
 
 @pytest.mark.parametrize("purpose", [RESET, VERIFICATION])
@@ -284,15 +301,12 @@ async def test_a_token_is_bound_to_the_address_of_the_moment_in_which_it_is_issu
     assert (answer.status_code, answer.json()["email"]) == (200, "new@example.com")
 
 
-@pytest.mark.parametrize("purpose", [RESET, VERIFICATION])
-async def test_nobody_and_the_deactivated_are_given_none(
-    api: httpx.AsyncClient, ann: dict[str, Any], purpose: str
-) -> None:
+async def test_nobody_and_the_deactivated_are_given_none(api: httpx.AsyncClient, ann: dict[str, Any]) -> None:
     bob = await register(api, "bob")
-    await deactivate(api, ann, purpose)
-    await erase(api, bob, purpose)
+    await deactivate(api, ann, "")
+    await erase(api, bob, "")
     answers = [
-        await api.post(f"/users/{user_id}/one-time-tokens", json={"purpose": purpose})
+        await api.post(f"/users/{user_id}/one-time-tokens", json={"purpose": RESET})
         for user_id in (ann["id"], bob["id"], ABSENT)
     ]
 
@@ -311,17 +325,12 @@ async def test_whoever_was_imported_without_a_password_is_given_one_by_a_reset(
     assert verify(PASSWORD, await database.fetchval("SELECT password_hash FROM users"))
 
 
-@pytest.mark.parametrize("ttl", [59, 604_801, 0, -1, "3600", 3600.5, True])
-async def test_a_lifetime_out_of_bounds_is_refused(api: httpx.AsyncClient, ann: dict[str, Any], ttl: Any) -> None:
-    answer = await api.post(f"/users/{ann['id']}/one-time-tokens", json={"purpose": RESET, "ttl_seconds": ttl})
-
-    [error] = problem(answer, 422, "validation-error")["errors"]
-    assert error["pointer"] == "#/ttl_seconds"
-
-
-@pytest.mark.parametrize("body", [{}, {"purpose": "other"}, {"purpose": RESET, "more": 1}])
-async def test_another_purpose_is_refused(api: httpx.AsyncClient, ann: dict[str, Any], body: Any) -> None:
-    problem(await api.post(f"/users/{ann['id']}/one-time-tokens", json=body), 422, "validation-error")
+async def test_a_wrong_purpose_or_lifetime_is_named(api: httpx.AsyncClient, ann: dict[str, Any]) -> None:
+    bodies = [{"purpose": RESET, "ttl_seconds": ttl} for ttl in (59, 604_801, 0, -1, "3600", 3600.5, True)]
+    for body in (*bodies, {}, {"purpose": "other"}, {"purpose": RESET, "more": 1}):
+        answer = await api.post(f"/users/{ann['id']}/one-time-tokens", json=body)
+        [error] = problem(answer, 422, "validation-error")["errors"]
+        assert error["pointer"] in {"#/ttl_seconds", "#/purpose", "#/more"}
 
 
 async def test_no_key_is_taken_and_nothing_is_kept_of_an_answer(
