@@ -291,7 +291,6 @@ async def spawn(  # noqa: PLR0913 - each is a property of the process
         env=dict(environment),
         cwd=folder,
         start_new_session=True,
-        umask=UMASK,
     )
 
 

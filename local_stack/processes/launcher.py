@@ -2,9 +2,10 @@
 
     python -I -S launcher.py PARENT_PID DEATH_SIGNAL UID GID PROGRAM [ARGUMENT…]
 
-Where they are not `-`, it drops from root to UID and GID, and asks Linux for DEATH_SIGNAL when the parent ends. Then it
-executes PROGRAM. It is a program and no `preexec_fn`, which can deadlock in a process with threads. The order matters:
-Linux forgets the death signal when the user changes. A parent that ended before we asked is found by comparing pids.
+What the program writes is for its user alone. Where they are not `-`, it drops from root to UID and GID, and asks Linux
+for DEATH_SIGNAL when the parent ends. Then it executes PROGRAM. It is a program and no `preexec_fn`, which can deadlock
+in a process with threads. The order matters: Linux forgets the death signal when the user changes. A parent that ended
+before we asked is found by comparing pids.
 On other systems the watchdog alone ends what is left (watchdog.py).
 
 It runs before every child, so it imports only what starts fast: the standard library, and nothing of ours. That is why
@@ -16,10 +17,12 @@ import os
 import sys
 
 PR_SET_PDEATHSIG = 1  # from linux/prctl.h
+UMASK = 0o077  # as in child.py
 
 
 def main(parent: int, death_signal: str, uid: str, gid: str, command: list[str]) -> None:
     """Replace this process with the command; returns only by raising."""
+    os.umask(UMASK)  # here, because uvloop starts no process with one
     if uid != "-":
         os.setgroups([])
         os.setgid(int(gid))
