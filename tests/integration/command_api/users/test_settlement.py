@@ -1,7 +1,7 @@
 """The reply to a commit is lost: the rows tell what became of it, and where they cannot, the client is told so."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 from uuid import UUID
 
@@ -128,6 +128,26 @@ async def test_an_erasure_whose_commit_is_lost_is_settled(
     assert proxy.lost.is_set()
     assert answer.status_code == (204 if lost == "reply" else 503)
     assert await database.fetchval("SELECT count(*) FROM users") == (0 if lost == "reply" else 1)
+
+
+@pytest.mark.parametrize("lost", ["reply", "request"])
+async def test_a_reset_by_token_whose_commit_is_lost_is_settled(
+    api: httpx.AsyncClient, proxy: LossyProxy, lost: str
+) -> None:
+    ann = await register(api, "ann")
+
+    async def reset(after: Callable[[], None]) -> list[httpx.Response]:
+        issued = await api.post(f"/users/{ann['id']}/one-time-tokens", json={"purpose": "password-reset"})
+        after()
+        body = {"token": issued.json()["token"], "password": "an unlisted new password"}
+        return [await api.post("/one-time-tokens/redeem", json=body) for _ in range(2)]
+
+    await reset(lambda: None)  # so that every statement is prepared
+    # Find, begin, change, end the token, end the counters, commit.
+    first, retry = await reset(lambda: (proxy.lose_reply if lost == "reply" else proxy.lose_request)(6))
+
+    assert proxy.lost.is_set()
+    assert (first.status_code, retry.status_code) == ((200, 400) if lost == "reply" else (503, 200))
 
 
 async def test_a_commit_that_is_still_on_its_way_is_waited_for(
