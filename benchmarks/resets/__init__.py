@@ -1,0 +1,1 @@
+"""A reset of a password by a one-time token, from the issue to the topic."""
