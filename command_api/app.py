@@ -17,7 +17,7 @@ from chassis.http.protection import Protection
 from chassis.identifiers import new_id_text
 from chassis.settings import load
 from command_api.access import ACCESS
-from command_api.http import imports, one_time_tokens, openapi, users
+from command_api.http import credentials, imports, one_time_tokens, openapi, users
 from command_api.http.dependencies import CommandResources, open_resources
 from command_api.http.errors import answer_with_problems
 from command_api.http.event_schemas import schema_route
@@ -70,6 +70,7 @@ def create_app(settings: CommandApiSettings | None = None) -> FastAPI:
     app.include_router(users.patches)
     app.include_router(imports.router)
     app.include_router(one_time_tokens.router)
+    app.include_router(credentials.router)
     # Last, because routes are tried in order, and nearly all requests are commands.
     app.router.routes.extend([*others, schema_route()])
     answer_with_problems(app)

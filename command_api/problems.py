@@ -59,6 +59,22 @@ INVALID_ONE_TIME_TOKEN: Final = ProblemType(
     "Issue a new token, and send that to the user. If the answer to a first redemption was lost, see whether it was"
     " carried out: try the new password, or read the user.",
 )
+INVALID_CREDENTIALS: Final = ProblemType(
+    "invalid-credentials",
+    403,
+    "The identifier or the password is wrong",
+    "Nobody who may log in has this identifier and this password. Which of the two is wrong, and whether the user is"
+    " deactivated or erased, is not said.",
+    "Let the user try again, or reset the password by a one-time token.",
+)
+TOO_MANY_ATTEMPTS: Final = ProblemType(
+    "too-many-attempts",
+    429,
+    "Too many wrong passwords",
+    "Too many attempts with this identifier failed; this one was not looked at. A device that has logged in before, and"
+    " sends its device_token, is counted by itself.",
+    "Try again after the seconds in Retry-After, or reset the password by a one-time token.",
+)
 STALE_VERSION: Final = ProblemType(
     "stale-version",
     412,
@@ -120,6 +136,8 @@ COMMAND_PROBLEMS: Final[tuple[ProblemType, ...]] = (
     EMAIL_NOT_CURRENT,
     WRONG_PASSWORD,
     INVALID_ONE_TIME_TOKEN,
+    INVALID_CREDENTIALS,
+    TOO_MANY_ATTEMPTS,
     STALE_VERSION,
     CONFLICT,
     KEY_IN_USE,

@@ -22,6 +22,7 @@ SCOPES: Final = (
     "credentials:issue",
     "credentials:redeem",
     "credentials:set",
+    "credentials:verify",
 )
 
 

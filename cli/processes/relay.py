@@ -11,6 +11,7 @@ from chassis.lifecycle import run_until_stopped
 from chassis.settings import load
 from chassis.telemetry import configure_logging
 from cli.terminal.output import fail
+from command_api.credentials.attempt_purge import PURGE_ATTEMPTS
 from command_api.credentials.token_purge import PURGE_TOKENS
 from command_api.idempotency.purge import PURGE
 from events.user_events import USER_EVENTS
@@ -30,7 +31,7 @@ def relay(
     settings = load(RelaySettings)
     configure_logging("relay", settings.log_level)
     try:
-        jobs = [PURGE, PURGE_TOKENS]
+        jobs = [PURGE, PURGE_TOKENS, PURGE_ATTEMPTS]
         code = run_until_stopped(lambda stopping: serve(settings, stopping, jobs, examiner=Examiner(USER_EVENTS)))
     except OSError as error:
         where = f"{settings.relay_http_host}:{settings.relay_http_port}"

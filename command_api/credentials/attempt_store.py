@@ -27,6 +27,7 @@ from command_api.credentials.attempts import (
 )
 from command_api.credentials.device_tokens import DeviceToken
 from command_api.credentials.keys import CredentialKeys
+from command_api.users.rows import PUBLIC_COLUMNS, public_user
 from events.user_events import PublicUser
 
 #: `$1` is the time, PostgreSQL's own where it is null; `$2` the counter, `$3` its kind; `$4` to `$6` the limits: how
@@ -89,6 +90,18 @@ FROM (
 ) without
 WHERE counter = found AND place IS NOT NULL
 """
+#: A password that was checked against what is no longer the user's, or whose user is not active any more, is none.
+_SUCCEED: Final = f"""
+WITH present AS (
+    SELECT {", ".join(PUBLIC_COLUMNS)} FROM users
+    WHERE id = $1 AND status = 'active' AND coalesce(password_set_by, id) = $2
+), ended AS (
+    DELETE FROM credential_attempts WHERE counter = $3 AND EXISTS (SELECT FROM present)
+), hashed_again AS (
+    UPDATE users SET password_hash = $4 WHERE id = $1 AND version = $5 AND $4::text IS NOT NULL
+)
+SELECT * FROM present
+"""  # noqa: S608 - of constants
 _END: Final = "DELETE FROM credential_attempts WHERE counter = ANY ($1::bytea[])"
 
 
@@ -170,6 +183,18 @@ class AttemptStore:
         """Uncount an attempt whose password was not looked at."""
         async with self._database.connection() as connection:
             await connection.execute(_TAKE_BACK, charge.counter.digest, charge.at, self._limits.failures)
+
+    @begun_again
+    async def succeed(self, charge: Charge, candidate: Candidate, new_hash: str | None) -> PublicUser | None:
+        """End the counter, and give the user as it is now; `new_hash`, of the same password, takes the old one's place.
+
+        That is done at the version that was read alone; it is no event. None, and nothing is done, where another
+        password was set meanwhile or the user is not active any more.
+        """
+        arguments = (candidate.id, candidate.password_set_by, charge.counter.digest, new_hash, candidate.version)
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(_SUCCEED, *arguments)
+        return None if row is None else public_user(row)
 
     @begun_again
     async def end(self, counter: Counter) -> None:

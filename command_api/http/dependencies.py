@@ -22,9 +22,11 @@ from chassis.http.api import malformed_header
 from chassis.identifiers import new_id
 from chassis.postgres.database import Database
 from command_api.credentials.attempt_store import AttemptStore
+from command_api.credentials.checks import PasswordChecks
 from command_api.credentials.device_tokens import DeviceTokens
 from command_api.credentials.one_time_tokens import OneTimeTokens
 from command_api.credentials.token_store import TokenStore
+from command_api.credentials.verification import LogIns
 from command_api.http.headers import make_context
 from command_api.idempotency.keys import Keys
 from command_api.idempotency.replay import Turns
@@ -55,6 +57,7 @@ class CommandResources:
     handlers: UserHandlers
     imports: ImportHandlers
     one_time_tokens: OneTimeTokens
+    log_ins: LogIns
     keys: Keys
     #: The attributes that a token with `self` may write.
     own_attributes: frozenset[str]
@@ -72,11 +75,12 @@ async def open_resources(settings: CommandApiSettings) -> AsyncIterator[CommandR
         passwords = stack.enter_context(_passwords(settings))
         blocklist = stack.enter_context(Blocklist.open(settings.password_blocklist_file))
         policy = PasswordPolicy(blocklist, settings.password_min_length)
-        keys = settings.credential_keys
+        checks = _checks(settings, database, passwords)
         users = UserHandlers(
             store=UserStore(database),
             passwords=passwords,
             policy=policy,
+            checks=checks,
             notifier=notifier,
             clock=utc_now,
             new_id=new_id,
@@ -97,11 +101,10 @@ async def open_resources(settings: CommandApiSettings) -> AsyncIterator[CommandR
             one_time_tokens=OneTimeTokens(
                 store=TokenStore(database),
                 users=users,
-                attempts=AttemptStore(database, keys, settings.attempt_limits),
-                device_tokens=DeviceTokens(
-                    keys, lifetime=timedelta(days=settings.credentials_device_days), clock=utc_now
-                ),
+                attempts=checks.attempts,
+                device_tokens=checks.device_tokens,
             ),
+            log_ins=LogIns(checks),
             keys=Keys(settings.idempotency_secret.get_secret_value()),
             own_attributes=settings.own_attributes,
         )
@@ -114,6 +117,17 @@ def _passwords(settings: CommandApiSettings) -> AbstractContextManager[Passwords
         parallelism=settings.argon2_parallelism,
     )
     return Passwords.open(hasher, threads=settings.hashing_concurrency, queue=settings.hashing_queue)
+
+
+def _checks(settings: CommandApiSettings, database: Database, passwords: Passwords) -> PasswordChecks:
+    keys = settings.credential_keys
+    lifetime = timedelta(days=settings.credentials_device_days)
+    return PasswordChecks(
+        keys=keys,
+        attempts=AttemptStore(database, keys, settings.attempt_limits),
+        passwords=passwords,
+        device_tokens=DeviceTokens(keys, lifetime=lifetime, clock=utc_now),
+    )
 
 
 async def resources(request: Request) -> CommandResources:
@@ -135,6 +149,11 @@ async def imports(opened: Annotated[CommandResources, Depends(resources)]) -> Im
 async def one_time_tokens(opened: Annotated[CommandResources, Depends(resources)]) -> OneTimeTokens:
     """What issues and redeems tokens."""
     return opened.one_time_tokens
+
+
+async def log_ins(opened: Annotated[CommandResources, Depends(resources)]) -> LogIns:
+    """What verifies credentials."""
+    return opened.log_ins
 
 
 async def command_context(request: Request, opened: Annotated[CommandResources, Depends(resources)]) -> CommandContext:
@@ -195,5 +214,6 @@ def _canonical(value: str) -> str:
 Handlers = Annotated[UserHandlers, Depends(handlers)]
 Imports = Annotated[ImportHandlers, Depends(imports)]
 Tokens = Annotated[OneTimeTokens, Depends(one_time_tokens)]
+LogInsOfApp = Annotated[LogIns, Depends(log_ins)]
 SecretContext = Annotated[CommandContext, Depends(secret_context)]
 Context = Annotated[CommandContext, Depends(command_context)]

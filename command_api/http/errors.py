@@ -10,7 +10,9 @@ from starlette.responses import Response
 
 from chassis.http.problems import UNAVAILABLE, VALIDATION, FieldError, Problem, ProblemType, problem_response
 from chassis.postgres.database import DatabaseUnavailableError, RolledBackError
+from command_api.credentials.attempts import TooManyAttemptsError
 from command_api.credentials.one_time_tokens import InvalidTokenError
+from command_api.credentials.verification import InvalidCredentialsError
 from command_api.idempotency.records import KeyTakenError
 from command_api.idempotency.replay import KeyInUseError, KeyReusedError, KeySubjectErasedError
 from command_api.imports.places import ImportsBusyError
@@ -19,12 +21,14 @@ from command_api.problems import (
     CONFLICT,
     EMAIL_NOT_CURRENT,
     EMAIL_TAKEN,
+    INVALID_CREDENTIALS,
     INVALID_ONE_TIME_TOKEN,
     KEY_IN_USE,
     KEY_REUSED,
     OUTCOME_UNKNOWN,
     OVERLOADED,
     STALE_VERSION,
+    TOO_MANY_ATTEMPTS,
     USER_DEACTIVATED,
     USER_ERASED,
     USER_NOT_FOUND,
@@ -45,6 +49,8 @@ _TYPES: Final[Mapping[type[Exception], ProblemType]] = {
     refusals.PasswordRefusedError: VALIDATION,
     InvalidTokenError: INVALID_ONE_TIME_TOKEN,
     handlers.WrongPasswordError: WRONG_PASSWORD,
+    InvalidCredentialsError: INVALID_CREDENTIALS,
+    TooManyAttemptsError: TOO_MANY_ATTEMPTS,
     handlers.StaleVersionError: STALE_VERSION,
     handlers.ConflictError: CONFLICT,
     KeyTakenError: KEY_IN_USE,
@@ -85,6 +91,8 @@ def problem_of(error: Exception) -> Problem:
     errors: list[FieldError] = []
     if isinstance(error, handlers.StaleVersionError):
         headers["ETag"] = handlers.etag(error.version)
+    if isinstance(error, TooManyAttemptsError):
+        headers["Retry-After"] = str(error.seconds)
     if kind in _PASSING:
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     if pointer := _POINTERS.get(type(error)):

@@ -175,7 +175,13 @@ def problem_responses(kinds: Iterable[ProblemType]) -> dict[int | str, dict[str,
 
 
 def _problem_response(kinds: list[ProblemType]) -> dict[str, Any]:
-    extra = {412: ("ETag",), 409: ("Retry-After",), 415: ("Accept", "Accept-Patch"), 503: ("Retry-After",)}
+    extra = {
+        412: ("ETag",),
+        429: ("Retry-After",),
+        409: ("Retry-After",),
+        415: ("Accept", "Accept-Patch"),
+        503: ("Retry-After",),
+    }
     return {
         "description": "; ".join(f"[{kind.title}]({kind.uri})" for kind in kinds),
         "headers": headers(*extra.get(kinds[0].status, ())),

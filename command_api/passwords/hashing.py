@@ -4,12 +4,14 @@ The event loop never hashes, and nobody holds a database connection or a lock wh
 the interpreter's lock, so more threads than cores would only make every hash slower.
 
 Checks have as many threads beside those, and a shorter queue. What a check costs was chosen by whoever made the hash,
-up to a second (formats.py), so a crowd of them may slow new hashes to a half, and no further.
+up to a second (formats.py), so a crowd of them may slow new hashes to a half, and no further. Checks for known devices
+have as much again: a crowd of guessers cannot take their places.
 """
 
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -45,7 +47,10 @@ class Passwords:
         self._hasher = hasher
         self._threads = threads
         self._hashes = _Lane("argon2", threads, queue)
-        self._checks = _Lane("check", threads, min(queue, CHECKS_WAITING * threads))
+        waiting = min(queue, CHECKS_WAITING * threads)
+        self._checks = _Lane("check", threads, waiting)
+        self._known_devices = _Lane("known device", threads, waiting)
+        self._nobodys = hasher.hash(secrets.token_urlsafe())
 
     @classmethod
     @contextmanager
@@ -57,6 +62,7 @@ class Passwords:
         finally:
             passwords._hashes.end()
             passwords._checks.end()
+            passwords._known_devices.end()
 
     async def hash(self, password: SecretStr) -> str:
         """The password's Argon2id hash in PHC form, parameters and salt included.
@@ -67,21 +73,26 @@ class Passwords:
         text = _canonical(password)
         return await self._hashes.run(lambda: self._hasher.hash(text))
 
-    async def matches(self, password: SecretStr, password_hash: str) -> bool:
+    async def matches(self, password: SecretStr, password_hash: str | None, *, known_device: bool = False) -> bool:
         """Whether this is the password of that hash, whichever accepted form the hash has.
 
-        For one of ours, with the current parameters, exactly one hash is computed. Others may have been made of the
-        text as it was typed, or of its NFKC: for them up to three are, fewer where these texts are the same.
+        For one of ours, with the current parameters, exactly one hash is computed, and so for None, which is nobody's.
+        Others may have been made of the text as it was typed, or of its NFKC: for them up to three are, fewer where
+        these texts are the same. Whoever comes from a known device waits in a queue of their own.
 
         Raises:
-            HashingBusyError: too many wait already.
+            HashingBusyError: too many wait already; no hash was computed.
         """
-        foreign = needs_rehash(password_hash, self._hasher)
-        for text in _spellings(password) if foreign else [_canonical(password)]:
-            _CHECKS.labels("foreign" if foreign else "own").inc()
-            if await self._checks.run(lambda text=text: verify(text, password_hash)):  # type: ignore[misc]
-                return True
-        return False
+        checked = self._nobodys if password_hash is None else password_hash
+        foreign = self.is_outdated(checked)
+        spellings = _spellings(password) if foreign else [_canonical(password)]
+        lane = self._known_devices if known_device else self._checks
+        found = await lane.run(lambda: any(_check(text, checked, foreign=foreign) for text in spellings))
+        return found and password_hash is not None
+
+    def is_outdated(self, password_hash: str) -> bool:
+        """Whether `hash` would write it otherwise, in another form or with other parameters."""
+        return needs_rehash(password_hash, self._hasher)
 
     async def hash_all(self, given: Sequence[SecretStr]) -> list[str]:
         """The hashes of many, in order; the queue does not limit them, and one runs a thread.
@@ -129,6 +140,11 @@ class _Lane:
     def end(self) -> None:
         """Wait for what runs; what waits is dropped."""
         self._executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _check(text: str, password_hash: str, *, foreign: bool) -> bool:
+    _CHECKS.labels("foreign" if foreign else "own").inc()
+    return verify(text, password_hash)
 
 
 def _canonical(password: SecretStr) -> str:

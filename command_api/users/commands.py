@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationInfo, f
 from command_api.users.values import (
     AttributesPatch,
     CurrentPassword,
+    DeviceTokenText,
     DisplayName,
     Email,
     Password,
@@ -81,6 +82,9 @@ class ChangePassword(_Command):
     password: Password
     current_password: CurrentPassword | None = Field(
         default=None, description="Checked where it is given; wrong is answered 403."
+    )
+    device_token: DeviceTokenText | None = Field(
+        default=None, description="Where it is valid, the answer has a new one, as this one ends with the password."
     )
 
 

@@ -18,6 +18,8 @@ import structlog
 from pydantic_core import to_json
 
 from chassis.consistency import ConsistencyToken
+from command_api.credentials.checks import PasswordChecks
+from command_api.credentials.device_tokens import DEVICE_TOKEN_HEADER, DeviceToken
 from command_api.idempotency.keys import IdempotencyKey
 from command_api.idempotency.records import AnswerToStore, KeyTakenError
 from command_api.idempotency.replay import CommandAnswer, Turns
@@ -75,6 +77,7 @@ class UserHandlers:
     store: UserStore
     passwords: Passwords
     policy: PasswordPolicy
+    checks: PasswordChecks
     notifier: Notifier
     clock: Callable[[], datetime]
     new_id: Callable[[], UUID]
@@ -119,6 +122,7 @@ class UserHandlers:
             RefusedError: the command cannot be carried out in the user's state.
             StaleVersionError: the user is not at the version that was asked for.
             WrongPasswordError: the current password is another one.
+            TooManyAttemptsError: too many were; this one was not looked at.
             HashingBusyError, KeyInUseError, KeyReusedError, KeySubjectErasedError, ConflictError, OutcomeUnknownError,
             DatabaseUnavailableError: as their classes say; nothing was changed, except where the outcome is unknown.
         """
@@ -143,9 +147,9 @@ class UserHandlers:
                 assert isinstance(loaded.state, Registered), "an absent user was refused"
                 if refused := refusal(self.policy, command.password, loaded.state.user):
                     raise refused
-                checked = await self._check_current(command, loaded, checked)
+                checked = await self._check_current(command, loaded, checked, own=context.access.own_only)
                 new_hash = new_hash or await self.passwords.hash(command.password)
-            if answer := await self._try_commit(loaded.state, event, command, context, new_hash):
+            if answer := await self._try_commit(loaded, event, command, context, new_hash):
                 return answer
             await pause(attempt)
         raise ConflictError
@@ -174,28 +178,37 @@ class UserHandlers:
             raise StaleVersionError(version_of(state))
         return decide(state, command, self.clock())
 
-    async def _check_current(self, command: ChangePassword, loaded: Loaded, checked: str | None) -> str | None:
-        """Check the current password, unless an attempt before this one has, against the same hash; gives that hash.
+    async def _check_current(
+        self, command: ChangePassword, loaded: Loaded, checked: UUID | None, *, own: bool
+    ) -> UUID | None:
+        """Check the current password, unless this was done for the same password; gives the event that set it.
 
         The commit is guarded by the version that was loaded, so the hash that is checked here is still the user's then.
         """
-        current, stored = command.current_password, loaded.password_hash
-        if current is None or (stored is not None and stored == checked):
-            return stored
-        if stored is None or not await self.passwords.matches(current, stored):
-            raise WrongPasswordError
-        return stored
+        assert isinstance(loaded.state, Registered), "others were refused"
+        current = command.current_password
+        if current is not None and loaded.password_set_by != checked:
+            device = self._device(command, loaded)
+            if not await self.checks.is_current(loaded.state.user, loaded.password_hash, current, device, own=own):
+                raise WrongPasswordError
+        return loaded.password_set_by
+
+    def _device(self, command: ChangeCommand | EraseUser, loaded: Loaded) -> DeviceToken | None:
+        """What the device token says that came with a new password, where it is valid."""
+        if not isinstance(command, ChangePassword) or loaded.password_set_by is None:
+            return None
+        return self.checks.known_device(command.device_token, subject(loaded.state), loaded.password_set_by)
 
     async def _try_commit(
         self,
-        state: State,
+        loaded: Loaded,
         event: Event | None,
         command: ChangeCommand | EraseUser,
         context: CommandContext,
         password_hash: str | None,
     ) -> CommandAnswer | None:
         """Commit, and give the answer; None where another attempt is needed."""
-        after = state if event is None else evolve(state, event)
+        after = loaded.state if event is None else evolve(loaded.state, event)
         answer = _answer(after, command)
         store = _store(context, after, answer)
         change = None if event is None else self._change(event, answer.body, context.cause, password_hash)
@@ -206,9 +219,15 @@ class UserHandlers:
                 committed = store is None or await self.store.commit_answer(after, store)
         except KeyTakenError:
             return None
-        if committed and change is not None:
+        if not committed:
+            return None
+        if change is not None:
             self._committed(change.envelope)
-        return answer if committed else None
+            if self._device(command, loaded):
+                # Made here, so that it is not among the stored answers.
+                token = self.checks.device_tokens.make(change.envelope.subject_id, change.envelope.event_id)
+                return replace(answer, headers={**answer.headers, DEVICE_TOKEN_HEADER: token})
+        return answer
 
     async def _replay(self, key: IdempotencyKey | None) -> CommandAnswer | None:
         stored = await self.store.load_answer(key) if key else None
@@ -282,7 +301,7 @@ def shows_user(user: PublicUser) -> CommandAnswer:
 
 def _done(user_id: UUID, version: int) -> CommandAnswer:
     """204: there is nothing to show."""
-    return CommandAnswer(204, _headers(user_id, version))
+    return CommandAnswer(204, answer_headers(user_id, version))
 
 
 def etag(version: int) -> str:
@@ -291,8 +310,9 @@ def etag(version: int) -> str:
 
 
 def _with_user(status: int, user: PublicUser, **more: str) -> CommandAnswer:
-    return CommandAnswer(status, {**_headers(user.id, user.version), **more}, to_json(user))
+    return CommandAnswer(status, {**answer_headers(user.id, user.version), **more}, to_json(user))
 
 
-def _headers(user_id: UUID, version: int) -> dict[str, str]:
+def answer_headers(user_id: UUID, version: int) -> dict[str, str]:
+    """The headers of an answer that is about a user at a version."""
     return {"ETag": etag(version), "Consistency-Token": ConsistencyToken(user_id, version).encode()}

@@ -7,7 +7,7 @@ returns only after COMMIT. Where the reply to it is lost, the rows tell whether 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
@@ -61,6 +61,8 @@ class Loaded:
 
     state: State
     password_hash: str | None = None
+    #: The event that set the password; the user's id where that was not kept.
+    password_set_by: UUID | None = None
     answer: StoredAnswer | None = None
 
 
@@ -93,7 +95,7 @@ class UserStore:
             if key is None:
                 row = await connection.fetchrow(statements.LOAD_USER.sql, user_id)
                 if row is not None:
-                    return Loaded(Registered(public_user(row)), row["password_hash"])
+                    return _loaded_user(row)
             arguments = statements.LOAD_ALL.args(user_id=user_id, digest=key.digest if key else None)
             row = await connection.fetchrow(statements.LOAD_ALL.sql, *arguments)
         assert row is not None, "outer joins from one row"
@@ -223,10 +225,14 @@ async def _erase(connection: Connection, event: UserErased, envelope: Envelope, 
     return True
 
 
+def _loaded_user(row: asyncpg.Record) -> Loaded:
+    return Loaded(Registered(public_user(row)), row["password_hash"], row["password_set_by"])
+
+
 def _loaded(user_id: UUID, row: asyncpg.Record) -> Loaded:
     answer = stored_answer(row)
     if row["id"] is not None:
-        return Loaded(Registered(public_user(row)), row["password_hash"], answer)
+        return replace(_loaded_user(row), answer=answer)
     if row["erased_version"] is not None:
         return Loaded(Erased(user_id, row["erased_version"]), answer=answer)
     return Loaded(Unregistered(user_id), answer=answer)

@@ -26,8 +26,14 @@ _PLAIN: Final = re.compile(r"([A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*)@([^@<>\s\x0
 #: Domains whose normal form is cached, a few hundred bytes each.
 _DOMAINS: Final = 4096
 USERNAME_CHARACTERS: Final = (3, 50)
+#: A local part, an `@`, and a domain by its A-labels, of which RFC 1035 allows 253 characters.
+IDENTIFIER_CHARACTERS: Final = _LOCAL_CHARACTERS + 1 + 253
+#: Ours have 119; a form that comes later may have more.
+DEVICE_TOKEN_CHARACTERS: Final = 512
 #: Glyphs that show nothing: a Braille pattern, a filler of the Khitan script, a null notehead.
 _BLANK: Final = "\u2800\U00016fe4\U0001d159"
+#: Every character whose NFKC is an `@`.
+_AT_SIGNS: Final = "@\ufe6b\uff20"
 #: What Unicode calls Default_Ignorable_Code_Point (DerivedCoreProperties, 16.0), which Python does not tell, and the
 #: blank glyphs beside them. Two names that differ in one of these alone look the same.
 _INVISIBLE: Final = re.compile(
@@ -192,9 +198,17 @@ def _username(text: str) -> str:
         raise ValueError(f"must have {least} to {most} characters; this has {len(name)}")
     if _INVISIBLE.search(name) or any(category(character)[0] in "CZ" for character in name):
         raise ValueError("has a space, a control or another invisible character; leave it out")
+    if "@" in normalize("NFKC", name):
+        raise ValueError("has an @, by which an e-mail address is told from a username; leave it out")
     if _crowded(name):
         raise ValueError(f"has more than {_MARKS} combining marks in a row; leave some out")
     return name
+
+
+def _identifier(text: str) -> str:
+    if not 1 <= len(printable(text)) <= IDENTIFIER_CHARACTERS:
+        raise ValueError(f"must have 1 to {IDENTIFIER_CHARACTERS} characters; this has {len(text)}")
+    return text
 
 
 def _crowded(name: str) -> bool:
@@ -247,11 +261,11 @@ Username = Annotated[
             "minLength": USERNAME_CHARACTERS[0],
             "maxLength": USERNAME_CHARACTERS[1],
             "format": "username",
-            "pattern": rf"^[^\p{{C}}\p{{Z}}\p{{Default_Ignorable_Code_Point}}{_BLANK}]+$",
+            "pattern": rf"^[^\p{{C}}\p{{Z}}\p{{Default_Ignorable_Code_Point}}{_BLANK}{_AT_SIGNS}]+$",
         }
     ),
     Field(
-        description="Stored as NFC; no spaces, control or invisible characters,"
+        description="Stored as NFC; no spaces, control or invisible characters, no @,"
         f" at most {_MARKS} combining marks in a row. Unique without regard to case.",
         examples=["ann"],
     ),
@@ -271,6 +285,18 @@ CurrentPassword = Annotated[
     _password(1, PASSWORD_CHARACTERS[1]),
     _password_schema(1, PASSWORD_CHARACTERS[1]),
     Field(examples=["correct horse battery staple"]),
+]
+Identifier = Annotated[
+    str,
+    AfterValidator(_identifier),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": IDENTIFIER_CHARACTERS}),
+    Field(description="With an @ an e-mail address, else a username; whatever the case.", examples=["ann@example.com"]),
+]
+DeviceTokenText = Annotated[
+    str,
+    _at_most(DEVICE_TOKEN_CHARACTERS),
+    WithJsonSchema({"type": "string", "maxLength": DEVICE_TOKEN_CHARACTERS}),
+    Field(description="A device token as the device's last success gave it; one that is not valid is none."),
 ]
 DisplayName = Annotated[
     str,

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chassis.postgres.database import Database
-from chassis.postgres.roles import COMMAND
+from chassis.postgres.database import Database, connect, disconnect
+from chassis.postgres.roles import COMMAND, RELAY
 from chassis.settings import PostgresAddress
+from command_api.credentials.attempt_purge import purge
 from command_api.credentials.attempt_store import AttemptStore, Charge
 from command_api.credentials.attempts import AttemptLimits, Counter, TooManyAttemptsError, of_identifier, of_self
 from command_api.credentials.device_tokens import DeviceToken
@@ -173,3 +174,21 @@ async def test_clearing_an_account_ends_the_counters_of_both_identifiers_and_no_
 
     left = await database.fetch("SELECT counter FROM credential_attempts")
     assert [row["counter"] for row in left] == [of_identifier(KEYS, "bob").digest]
+
+
+async def test_the_relay_deletes_counters_that_mean_nothing_any_more(
+    databases: list[Database], command_database: PostgresAddress, database: Connection
+) -> None:
+    store = AttemptStore(databases[0], KEYS, LIMITS)
+    now = datetime.now(UTC)
+    for hours in (3, 2, 1):  # that of an hour ago has expired, too
+        await store.charge(of_self(KEYS, UUID(int=hours)), now - timedelta(hours=hours))
+    await store.charge(of_self(KEYS, UUID(int=0)), now - timedelta(minutes=59))
+    relay = await connect(as_role(command_database, RELAY), application="test")
+
+    try:
+        assert await purge(relay, batch=2) == 3
+    finally:
+        await disconnect(relay)
+
+    assert await database.fetchval("SELECT count(*) FROM credential_attempts") == 1

@@ -1,0 +1,71 @@
+"""Every check of a password: charged to a counter first, then hashed; a success ends the counter.
+
+No connection is held while a hash is computed. An attempt that finds no place among the hashes is uncounted again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from pydantic import SecretStr
+
+from chassis.text_keys import email_key
+from command_api.credentials.attempt_store import AttemptStore, Charge
+from command_api.credentials.attempts import of_device, of_identifier, of_self
+from command_api.credentials.device_tokens import DeviceToken, DeviceTokens
+from command_api.credentials.keys import CredentialKeys
+from command_api.credentials.lines import Lines
+from command_api.passwords.hashing import HashingBusyError, Passwords
+from events.user_events import PublicUser
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PasswordChecks:
+    """Checks passwords as often as the counters let it."""
+
+    keys: CredentialKeys
+    attempts: AttemptStore
+    passwords: Passwords
+    device_tokens: DeviceTokens
+    lines: Lines = field(default_factory=Lines)
+
+    async def is_current(
+        self, user: PublicUser, password_hash: str | None, current: SecretStr, device: DeviceToken | None, *, own: bool
+    ) -> bool:
+        """Whether this is the user's password; `device` is valid for the user, `own` whether the user itself asks.
+
+        Raises:
+            TooManyAttemptsError: the counter refuses.
+            HashingBusyError, DatabaseUnavailableError: as their classes say; the attempt does not count.
+        """
+        if device is not None:
+            counter = of_device(self.keys, device.nonce)
+        elif own:
+            counter = of_self(self.keys, user.id)
+        else:
+            counter = of_identifier(self.keys, email_key(user.email))
+        async with self.lines.turn(counter):
+            charge = await self.attempts.charge(counter)
+            if not await self.matches(charge, current, password_hash):
+                return False
+            await self.attempts.end(counter)
+            return True
+
+    async def matches(self, charge: Charge, password: SecretStr, password_hash: str | None) -> bool:
+        """Whether the password of a charged attempt is that of the hash; None is nobody's.
+
+        Raises:
+            HashingBusyError: too many wait already; the attempt does not count.
+        """
+        try:
+            return await self.passwords.matches(password, password_hash, known_device=charge.counter.kind == "device")
+        except HashingBusyError:
+            await self.attempts.take_back(charge)
+            raise
+
+    def known_device(self, token: str | None, user_id: UUID, password_set_by: UUID) -> DeviceToken | None:
+        """What a device token says, where it is valid for this user."""
+        device = self.device_tokens.read(token)
+        valid = device is not None and (device.user_id, device.password_set_by) == (user_id, password_set_by)
+        return device if valid else None

@@ -1,0 +1,79 @@
+"""The route that verifies credentials: from HTTP to command_api/credentials/verification.py, and back."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel
+
+from chassis.http.api import StrictRoute
+from chassis.http.problems import (
+    INTERNAL,
+    MALFORMED,
+    NOT_ACCEPTABLE,
+    PAYLOAD_TOO_LARGE,
+    UNAVAILABLE,
+    UNSUPPORTED_MEDIA_TYPE,
+    VALIDATION,
+)
+from command_api.credentials.verification import VerifyCredentials
+from command_api.http.dependencies import LogInsOfApp, SecretContext
+from command_api.http.openapi import NEW_USER_EXAMPLE, headers, only_request_id, problem_responses
+from command_api.http.users import PASSWORD_EXAMPLE, AnswerResponse
+from command_api.problems import INVALID_CREDENTIALS, OVERLOADED, TOO_MANY_ATTEMPTS
+from events.user_events import PublicUser
+
+router: Final = APIRouter(route_class=StrictRoute, tags=["credentials"])
+
+DEVICE_TOKEN_EXAMPLE: Final = "AQGS8MF6PnxOnVMKbx0cKzo" + 96 * "A"
+_ANSWERED: Final = (
+    MALFORMED,
+    NOT_ACCEPTABLE,
+    PAYLOAD_TOO_LARGE,
+    UNSUPPORTED_MEDIA_TYPE,
+    VALIDATION,
+    INTERNAL,
+    UNAVAILABLE,
+    INVALID_CREDENTIALS,
+    TOO_MANY_ATTEMPTS,
+    OVERLOADED,
+)
+_VERIFIED: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "The user, and a token by which the device is known from now on.",
+        "headers": headers("ETag", "Consistency-Token"),
+        "content": {"application/json": {"example": {"user": NEW_USER_EXAMPLE, "device_token": DEVICE_TOKEN_EXAMPLE}}},
+    }
+}
+
+
+class VerifiedCredentials(BaseModel):
+    """Who logged in."""
+
+    user: PublicUser
+    device_token: str
+
+
+@router.post(
+    "/credentials/verify",
+    operation_id="verify_credentials",
+    summary="Verify a password",
+    response_model=VerifiedCredentials,
+    responses={**problem_responses(_ANSWERED), **_VERIFIED},
+    openapi_extra={
+        **only_request_id(),
+        "requestBody": {
+            "content": {
+                "application/json": {"example": {"identifier": "ann@example.com", "password": PASSWORD_EXAMPLE}}
+            }
+        },
+    },
+)
+async def verify_credentials(given: VerifyCredentials, context: SecretContext, log_ins: LogInsOfApp) -> Response:
+    """Says who has this identifier and this password. Whatever is wrong, the answer is the same.
+
+    After ten failures within an hour further attempts are refused for a while, unread; a device that sends the
+    `device_token` of its last success is counted by itself. Publishes nothing.
+    """
+    return AnswerResponse(await log_ins.verify(given, context.cause))

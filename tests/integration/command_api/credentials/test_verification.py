@@ -1,0 +1,333 @@
+"""`POST /credentials/verify`: who is let in, what the others learn, and how many hashes guesses cost."""
+
+import asyncio
+from collections import Counter
+from collections.abc import MutableMapping
+from typing import Any
+from uuid import UUID
+
+import bcrypt
+import httpx
+import pytest
+from argon2 import PasswordHasher
+from prometheus_client import REGISTRY
+
+from chassis.settings import PostgresAddress
+from command_api.app import create_app
+from command_api.credentials.keys import CredentialKeys
+from tests.integration.command_api.conftest import (
+    SECRET,
+    Connection,
+    make_settings,
+    problem,
+    register,
+    serving,
+)
+from tests.issuing import bearer
+
+PASSWORD = "ann's password"
+MARK = CredentialKeys.derive([SECRET]).mark
+
+
+async def log_in(
+    api: httpx.AsyncClient, identifier: str = "ann", password: str = PASSWORD, **more: Any
+) -> httpx.Response:
+    return await api.post("/credentials/verify", json={"identifier": identifier, "password": password, **more})
+
+
+async def device_of(api: httpx.AsyncClient, identifier: str = "ann", password: str = PASSWORD) -> str:
+    """Log in, and give the device token."""
+    answer = await log_in(api, identifier, password)
+    assert answer.status_code == 200, answer.text
+    token: str = answer.json()["device_token"]
+    return token
+
+
+def hashes() -> float:
+    """Hashes that were computed to check a password, of ours and of others."""
+    named = ({"form": form} for form in ("own", "foreign"))
+    return sum(REGISTRY.get_sample_value("muster_password_checks_total", labels) or 0 for labels in named)
+
+
+@pytest.mark.parametrize("identifier", ["ann", "ANN", "ann@example.com", "Ann@EXAMPLE.com"])
+async def test_a_right_password_gives_the_user_and_a_device_token(
+    api: httpx.AsyncClient, ann: dict[str, Any], database: Connection, identifier: str
+) -> None:
+    answer = await log_in(api, identifier)
+
+    assert answer.status_code == 200
+    assert answer.json()["user"] == ann
+    assert answer.headers["etag"] == '"1"'
+    assert answer.headers["consistency-token"]
+    assert answer.headers["cache-control"] == "no-store"
+    # It publishes nothing, and the counter has ended.
+    assert await database.fetchval("SELECT count(*) FROM outbox") == 1
+    assert await database.fetchval("SELECT count(*) FROM credential_attempts") == 0
+    again = await log_in(api, identifier, device_token=answer.json()["device_token"])
+    assert again.json()["device_token"] != answer.json()["device_token"]
+
+
+async def test_whatever_is_wrong_has_the_same_answer_and_costs_one_hash(
+    api: httpx.AsyncClient, database: Connection
+) -> None:
+    users = {name: await register(api, name) for name in ("wrong", "deactivated", "erased", "passwordless", "imported")}
+    await api.post(f"/users/{users['deactivated']['id']}/deactivate")
+    await api.delete(f"/users/{users['erased']['id']}")
+    await database.execute("UPDATE users SET password_hash = NULL WHERE username = 'passwordless'")
+    answers = []
+    for name in ("wrong", "unknown", "deactivated", "erased", "passwordless"):
+        for identifier in (name, f"{name}@example.com"):
+            before = hashes()
+            password = "a wrong password" if name == "wrong" else f"{name}'s password"
+            answers.append(await log_in(api, identifier, password))
+            assert hashes() - before == 1, identifier
+
+    for answer in answers:
+        problem(answer, 403, "invalid-credentials")
+    assert len({answer.text.replace(answer.headers["x-request-id"], "ID") for answer in answers}) == 1
+    of_each = {tuple((name, value) for name, value in a.headers.items() if name != "x-request-id") for a in answers}
+    assert len(of_each) == 1
+
+
+async def test_ten_failures_refuse_unread_and_a_known_device_logs_in(
+    api: httpx.AsyncClient, ann: dict[str, Any]
+) -> None:
+    device = await device_of(api)
+    for _ in range(10):
+        problem(await log_in(api, password="a guess"), 403, "invalid-credentials")
+    before = hashes()
+
+    refused = await log_in(api)
+    unknown = [await log_in(api, "nobody") for _ in range(11)][-1]
+
+    problem(refused, 429, "too-many-attempts")
+    assert 50 <= int(refused.headers["retry-after"]) <= 60
+    assert hashes() - before == 10  # those of nobody
+    problem(unknown, 429, "too-many-attempts")
+    assert (await log_in(api, device_token=device)).status_code == 200
+    # The address has a counter of its own, and the device's failures are its own.
+    assert (await log_in(api, "ann@example.com")).status_code == 200
+    for _ in range(10):
+        problem(await log_in(api, "ann@example.com", "a guess", device_token=device), 403, "invalid-credentials")
+    problem(await log_in(api, "ann@example.com", device_token=device), 429, "too-many-attempts")
+    assert (await log_in(api, "ann@example.com")).status_code == 200
+
+
+async def test_a_success_ends_the_counter_it_came_through(api: httpx.AsyncClient, ann: dict[str, Any]) -> None:
+    for _ in range(2):
+        for _ in range(9):
+            problem(await log_in(api, password="a guess"), 403, "invalid-credentials")
+        assert (await log_in(api)).status_code == 200
+
+
+async def test_right_passwords_that_come_at_once_are_not_taken_for_guesses(
+    api: httpx.AsyncClient, ann: dict[str, Any]
+) -> None:
+    answers = await asyncio.gather(*(log_in(api) for _ in range(30)))
+
+    assert [answer.status_code for answer in answers] == [200] * 30
+
+
+async def test_a_device_token_ends_with_the_password_and_is_nobody_elses(
+    api: httpx.AsyncClient, ann: dict[str, Any], database: Connection
+) -> None:
+    await register(api, "bob")
+    old, bobs = await device_of(api), await device_of(api, "bob", "bob's password")
+    await api.put(f"/users/{ann['id']}/password", json={"password": "another one's password"})
+
+    for token in (old, bobs, "nonsense", None):
+        problem(await log_in(api, device_token=token), 403, "invalid-credentials")
+
+    assert await database.fetchval("SELECT cardinality(failed_at) FROM credential_attempts") == 4
+
+
+@pytest.mark.parametrize(
+    "outdated",
+    [
+        PasswordHasher(memory_cost=16, time_cost=1, parallelism=1).hash(PASSWORD),
+        bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode(),
+    ],
+    ids=["other parameters", "another form"],
+)
+async def test_a_success_hashes_an_outdated_password_anew_without_an_event(
+    api: httpx.AsyncClient, ann: dict[str, Any], database: Connection, outdated: str
+) -> None:
+    await database.execute("UPDATE users SET password_hash = $1", outdated)
+    row = "SELECT version, event_id, password_set_by, updated_at FROM users"
+    before, device = await database.fetchrow(row), await device_of(api)
+
+    stored = await database.fetchval("SELECT password_hash FROM users")
+
+    assert stored.startswith("$argon2id$v=19$m=8,t=1,p=1$")
+    assert await database.fetchrow(row) == before
+    assert (await log_in(api, device_token=device)).status_code == 200
+    assert await database.fetchval("SELECT password_hash FROM users") == stored
+
+
+async def test_of_a_flood_of_guesses_few_are_hashed_while_the_owners_device_logs_in(
+    command_database: PostgresAddress,
+) -> None:
+    """Two apps stand for two processes: only the database has them count on one counter."""
+    apps = [create_app(make_settings(command_database)) for _ in range(2)]
+    async with serving(apps[0]) as one, serving(apps[1]) as other:
+        await register(one, "ann")
+        device = await device_of(one)
+        before = hashes()
+
+        guesses = [log_in((one, other)[number % 2], password=f"guess {number}") for number in range(300)]
+        *answers, owner = await asyncio.gather(*guesses, log_in(other, device_token=device))
+
+        # Where the machine is slow, some wait too long for a connection, and are answered 503.
+        found = Counter(answer.status_code for answer in answers if answer.status_code != 503)
+        assert set(found) == {403, 429}
+        assert found[403] <= 10
+        assert hashes() - before <= 11
+        if owner.status_code == 503:
+            owner = await log_in(other, device_token=device)
+        assert owner.status_code == 200
+        problem(await log_in(one), 429, "too-many-attempts")
+
+
+async def test_a_full_queue_of_hashes_uncounts_the_attempt_and_known_devices_have_their_share(
+    command_database: PostgresAddress,
+) -> None:
+    settings = make_settings(command_database, HASHING_THREADS=1, HASHING_QUEUE=0)
+    app = create_app(settings)
+    async with serving(app) as api:
+        await register(api, "ann")
+        device = await device_of(api)
+        lane = app.state.resources.log_ins.checks.passwords._checks
+        lane._pending = lane._limit  # as if others' checks had every place
+        busy = [await log_in(api) for _ in range(12)]
+        known = await log_in(api, device_token=device)
+        lane._pending = 0
+
+        for answer in busy:
+            problem(answer, 503, "busy")
+        assert known.status_code == 200
+        assert (await log_in(api)).status_code == 200
+
+
+async def test_log_lines_name_the_user_on_success_and_else_a_mark(
+    api: httpx.AsyncClient, ann: dict[str, Any], logs: list[MutableMapping[str, Any]]
+) -> None:
+    device = await device_of(api)
+    await log_in(api, "Ann@Example.com", "a guess", device_token=device)
+    await log_in(api, "nobody@example.com", "a guess")
+
+    lines = [line for line in logs if line["event"].startswith("credentials.")]
+    assert [line["event"] for line in lines] == ["credentials.verified", "credentials.refused", "credentials.refused"]
+    assert lines[0]["user_id"] == ann["id"]
+    assert [line["identifier"] for line in lines[1:]] == [MARK("ann@example.com"), MARK("nobody@example.com")]
+    assert lines[0]["actor"] == "operator"
+    said = repr(logs)
+    for secret in ("example.com", "a guess", PASSWORD, device):
+        assert secret not in said
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "slug"),
+    [
+        ({"identifier": "ann", "password": "x"}, {"Idempotency-Key": "k"}, 400, "malformed-request"),
+        ({"identifier": "", "password": "x"}, {}, 422, "validation-error"),
+        ({"identifier": "a\0b", "password": "x"}, {}, 422, "validation-error"),
+        ({"identifier": "a" * 319, "password": "x"}, {}, 422, "validation-error"),
+        ({"identifier": "ann", "password": ""}, {}, 422, "validation-error"),
+        ({"identifier": "ann", "password": "x" * 1025}, {}, 422, "validation-error"),
+        ({"identifier": "ann", "password": "x", "device_token": "x" * 513}, {}, 422, "validation-error"),
+        ({"identifier": "ann", "password": "x", "more": 1}, {}, 422, "validation-error"),
+        ({"identifier": "ann", "password": "x"}, bearer("shop", ["users:write", "self"]), 403, "forbidden"),
+    ],
+)
+async def test_what_cannot_be_verified_is_refused(
+    api: httpx.AsyncClient, body: dict[str, Any], headers: dict[str, str], status: int, slug: str
+) -> None:
+    problem(await api.post("/credentials/verify", json=body, headers=headers), status, slug)
+
+
+@pytest.mark.parametrize("name", ["ann@home", "ann\uff20home", "ann\ufe6bhome"])
+async def test_a_new_username_has_no_at_sign(api: httpx.AsyncClient, ann: dict[str, Any], name: str) -> None:
+    answer = await api.put(f"/users/{ann['id']}/username", json={"username": name})
+
+    assert "@" in problem(answer, 422, "validation-error")["errors"][0]["detail"]
+
+
+class TestCurrentPassword:
+    """`current_password` in `PUT /users/{id}/password` is an attempt like others."""
+
+    async def test_it_counts_on_the_counter_of_the_users_address(
+        self, api: httpx.AsyncClient, ann: dict[str, Any]
+    ) -> None:
+        for number in range(10):
+            if number % 2:
+                problem(await log_in(api, "ann@example.com", "a guess"), 403, "invalid-credentials")
+            else:
+                problem(await change(api, ann, "a guess"), 403, "wrong-password")
+
+        refused = await change(api, ann, PASSWORD)
+
+        problem(refused, 429, "too-many-attempts")
+        assert int(refused.headers["retry-after"]) > 0
+        problem(await log_in(api, "ann@example.com"), 429, "too-many-attempts")
+        # An administrator's reset checks nothing.
+        assert (await change(api, ann, None)).status_code == 204
+
+    async def test_a_users_own_token_has_a_counter_of_its_own(self, command_database: PostgresAddress) -> None:
+        async with serving(create_app(make_settings(command_database, RATE_LIMIT_SELF="off"))) as api:
+            ann = await register(api, "ann")
+            own = bearer(ann["id"], ["self"])
+            for _ in range(10):
+                problem(await change(api, ann, "a guess", headers=own), 403, "wrong-password")
+
+            problem(await change(api, ann, PASSWORD, headers=own), 429, "too-many-attempts")
+            assert (await change(api, ann, PASSWORD)).status_code == 204
+
+    async def test_a_known_device_has_its_own_counter_and_gets_a_new_token(
+        self, api: httpx.AsyncClient, ann: dict[str, Any], database: Connection
+    ) -> None:
+        device = await device_of(api)
+        for _ in range(10):
+            await log_in(api, "ann@example.com", "a guess")
+
+        answer = await change(api, ann, PASSWORD, device_token=device, headers={"Idempotency-Key": "k"})
+        again = await change(api, ann, PASSWORD, device_token=device, headers={"Idempotency-Key": "k"})
+        old = await change(api, ann, "another of ann's", password="a third of ann's", device_token=device)
+
+        assert answer.status_code == again.status_code == 204
+        renewed = answer.headers["device-token"]
+        assert (await log_in(api, "ann@example.com", "another of ann's", device_token=renewed)).status_code == 200
+        problem(old, 429, "too-many-attempts")
+        # A token is kept nowhere, so a replay has none.
+        assert "device-token" not in again.headers
+        assert renewed not in str(await database.fetch("SELECT * FROM idempotency_records"))
+
+    @pytest.mark.parametrize("token", ["nonsense", None])
+    async def test_without_a_valid_token_there_is_no_new_one(
+        self, api: httpx.AsyncClient, ann: dict[str, Any], token: str | None
+    ) -> None:
+        answer = await change(api, ann, PASSWORD, device_token=token)
+
+        assert answer.status_code == 204
+        assert "device-token" not in answer.headers
+
+    async def test_who_has_no_password_has_no_current_one(
+        self, api: httpx.AsyncClient, ann: dict[str, Any], database: Connection
+    ) -> None:
+        await database.execute("UPDATE users SET password_hash = NULL")
+
+        problem(await change(api, ann, PASSWORD), 403, "wrong-password")
+        assert (await change(api, ann, None)).status_code == 204
+        assert (await log_in(api, password="another of ann's")).status_code == 200
+
+
+async def change(
+    api: httpx.AsyncClient,
+    user: dict[str, Any],
+    current: str | None,
+    *,
+    password: str = "another of ann's",
+    headers: dict[str, str] | None = None,
+    **more: Any,
+) -> httpx.Response:
+    body = {"password": password, "current_password": current, **more}
+    return await api.put(f"/users/{UUID(user['id'])}/password", json=body, headers=headers)
