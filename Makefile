@@ -98,11 +98,22 @@ $(BENCHMARKS:%=profile-%): profile-%: $(VENV)/.bench
 	@$(MEASURE) $* --profile --rounds 1 $(ARGS)
 
 .PHONY: check
-check: $(VENV)/.dev ## Lint, format, types, import contracts
+check: $(VENV)/.dev contract ## Lint, format, types, import contracts, and the contract with subscribers
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+# A topic of the brokers in KAFKA_BOOTSTRAP_SERVERS.
+LOG ?=
+
+.PHONY: contract
+contract: $(VENV)/.dev ## Say whether subscribers can go on reading; LOG=TOPIC whether this code reads every record there
+	@$(BIN)/python -m contract $(if $(LOG),--log '$(LOG)') $(ARGS)
+
+.PHONY: contract-release
+contract-release: $(VENV)/.dev ## Note what this release promises subscribers, for the next ones to keep
+	@$(BIN)/python -m contract --release
 
 .PHONY: lock
 lock: $(VENV)/.bootstrap ## Renew requirements/*.txt from pyproject.toml (LOCK_ARGS="--upgrade" for newer versions)
@@ -115,8 +126,9 @@ lock: $(VENV)/.bootstrap ## Renew requirements/*.txt from pyproject.toml (LOCK_A
 	$(COMPILE) $(LOCK)/browser.in -o $(LOCK)/browser.txt
 
 .PHONY: wheel
-wheel: $(VENV)/.bootstrap ## Build the wheel into dist/; its extra `local` brings the servers along
+wheel: $(VENV)/.bootstrap ## Build both wheels into dist/: Muster (its extra `local` brings servers) and the subscribers' kit
 	@$(BIN)/python -m hatchling build --target wheel --directory dist
+	@cd kit && ../$(BIN)/python -m hatchling build --target wheel --directory ../dist
 
 .PHONY: clean
 clean: ## Remove .venv and what tools cached; the local stack's data in .local stays

@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from pydantic.json_schema import models_json_schema
 
-from events.catalogue import Catalogue, short_name
-from events.envelope import ACTOR_PATTERN, DATA_CONTENT_TYPE, SPEC_VERSION, data_schema
+from .catalogue import Catalogue, short_name
+from .envelope import ACTOR_PATTERN, DATA_CONTENT_TYPE, SPEC_VERSION, data_schema
+from .schemas import opened
 
 ASYNCAPI_VERSION: Final = "3.0.0"
 #: Of the Kafka bindings of channels and messages.
@@ -95,7 +96,7 @@ def _messages(catalogue: Catalogue[Any, Any]) -> tuple[dict[str, Any], dict[str,
         short_name(type_): _message(catalogue, type_, event_class, payloads[type_])
         for type_, event_class in classes.items()
     }
-    return messages, definitions["$defs"]
+    return messages, opened(definitions["$defs"])
 
 
 def _message(catalogue: Catalogue[Any, Any], type_: str, event_class: type, payload: dict[str, Any]) -> dict[str, Any]:
@@ -104,7 +105,7 @@ def _message(catalogue: Catalogue[Any, Any], type_: str, event_class: type, payl
         "title": event_class.__name__,
         "summary": (event_class.__doc__ or "").strip().partition("\n")[0],
         "contentType": DATA_CONTENT_TYPE,
-        "headers": _headers(catalogue, type_),
+        "headers": header_schema(catalogue, type_),
         "payload": payload,
         "correlationId": {
             "description": "The request that led to the event.",
@@ -119,7 +120,7 @@ def _message(catalogue: Catalogue[Any, Any], type_: str, event_class: type, payl
     }
 
 
-def _headers(catalogue: Catalogue[Any, Any], type_: str) -> dict[str, Any]:
+def header_schema(catalogue: Catalogue[Any, Any], type_: str) -> dict[str, Any]:
     """CloudEvents 1.0 in the binary mode of its Kafka binding: every header is UTF-8 text."""
     text = {"type": "string"}
     headers: dict[str, dict[str, Any]] = {

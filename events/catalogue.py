@@ -75,7 +75,8 @@ class Catalogue(Generic[Data, Tombstone]):
         #: The type of a tombstone: its value is null, its headers name the subject's id and last version.
         self.tombstone_type: Final = f"{tombstone.name}.v1"
         self._upcasters = upcasters or {}
-        self._by_name = {event_class.name: event_class for event_class in self.classes.values()}
+        #: The newest class of each name; an older one may be published beside it for a while.
+        self._by_name = {each.name: each for each in sorted(self.classes.values(), key=lambda each: each.version)}
         # A consumer decodes millions of records of a handful of types. Errors are not kept.
         self._lookup = lru_cache(maxsize=256)(self._find)
 
@@ -98,17 +99,29 @@ class Catalogue(Generic[Data, Tombstone]):
             UnknownEventError: the type or its version is not in the catalogue.
             InvalidEventError: the value is not JSON, or not the data of its type.
         """
-        event_class, version = self._lookup(type_)
+        event_class, _ = self._lookup(type_)
         try:
-            if version == event_class.version:
+            if self.is_newest(type_):
                 return event_class.model_validate_json(value)
-            return event_class.model_validate(self._upcast(event_class, version, from_json(value)))
-        except (ValidationError, ValueError) as error:
-            raise InvalidEventError(f"the value is no {type_}: {_first_line(error)}") from error
+            return event_class.model_validate(self.upcast(type_, from_json(value)))
+        except (ValueError, LookupError, TypeError) as error:
+            raise InvalidEventError(f"the value is no {type_}: {first_line(error)}") from error
+
+    def upcast(self, type_: str, data: dict[str, Any]) -> dict[str, Any]:
+        """The data of any version as that of the newest.
+
+        Raises:
+            UnknownEventError: the type or its version is not in the catalogue.
+        """
+        event_class, version = self._lookup(type_)
+        for old_version in range(version, event_class.version):
+            data = self._upcasters[event_class.name, old_version](data)
+        return data
 
     def is_newest(self, type_: str) -> bool:
-        """Whether a type is in the catalogue, in the version that is published now; false for the tombstone's."""
-        return type_ in self.classes
+        """Whether a type is in the catalogue, in its newest version; false for the tombstone's."""
+        event_class = self.classes.get(type_)
+        return event_class is not None and self._by_name[event_class.name] is event_class
 
     def _find(self, type_: str) -> tuple[type[Data], int]:
         match = _TYPE.fullmatch(type_)
@@ -122,11 +135,6 @@ class Catalogue(Generic[Data, Tombstone]):
             )
         return event_class, version
 
-    def _upcast(self, event_class: type[Data], version: int, data: dict[str, Any]) -> dict[str, Any]:
-        for old_version in range(version, event_class.version):
-            data = self._upcasters[event_class.name, old_version](data)
-        return data
-
 
 def short_name(type_: str) -> str:
     """The event's name as the timeline shows it: `muster.user.email_changed.v1` is `email_changed`."""
@@ -134,7 +142,8 @@ def short_name(type_: str) -> str:
     return name.rpartition(".")[2]
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says first: for pydantic's the field and what is wrong with it, without its content."""
     if isinstance(error, ValidationError):
         first = error.errors(include_input=False, include_url=False)[0]
         return f"{'.'.join(map(str, first['loc'])) or 'value'}: {first['msg']}"

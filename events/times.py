@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Annotated
 
-from pydantic import PlainSerializer
+from pydantic import PlainSerializer, WithJsonSchema
 
 
 def rfc3339(time: datetime) -> str:
@@ -22,4 +22,8 @@ def rfc3339(time: datetime) -> str:
 # Events repeat times: a new user was created when they were updated, and an import registers thousands at one time.
 _cached_rfc3339 = lru_cache(maxsize=16)(rfc3339)
 #: The type of a time in an event's data.
-Time = Annotated[datetime, PlainSerializer(_cached_rfc3339, return_type=str)]
+Time = Annotated[
+    datetime,
+    PlainSerializer(_cached_rfc3339, return_type=str),
+    WithJsonSchema({"type": "string", "format": "date-time"}, mode="serialization"),
+]

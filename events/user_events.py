@@ -16,8 +16,8 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic_core import to_json
 
-from events.catalogue import Catalogue, EventData
-from events.times import Time
+from .catalogue import Catalogue, EventData
+from .times import Time
 
 Status = Literal["active", "deactivated"]
 

@@ -48,7 +48,7 @@ def _imports(tree: ast.AST) -> Iterator[tuple[str, str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found = [(alias.name, "") for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
+        elif isinstance(node, ast.ImportFrom) and not node.level:
             found = [(node.module or "", alias.name) for alias in node.names]
         else:
             continue

@@ -1,0 +1,236 @@
+"""Decode: a record of the topic becomes a `UserEvent`, an `Erased`, or an `Unknown` that says why it is neither.
+
+This is the first thing a subscriber does with a record. Nothing here raises, whatever the bytes are. What Muster may
+add to its events later is ignored, as the contract says (docs/reference/events-contract.md): fields, headers, values of
+open enumerations. A type or version that this kit does not know is `Unknown`, and a subscriber may go on behind it.
+
+A record that looks as the relay writes it is read without an envelope; any other is read header by header. Both ways
+give the same answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import from_json
+
+from .catalogue import Catalogue, InvalidEventError, UnknownEventError, first_line
+from .envelope import EnvelopeError, is_actor, read_envelope
+from .user_events import USER_EVENTS, PublicUser
+
+#: A version is a bigint wherever Muster keeps it.
+MAX_VERSION: Final = 2**63 - 1
+_UUID_CHARACTERS: Final = 36
+#: The headers that are read here; any other may be absent, or hold any bytes.
+_READ: Final = frozenset(
+    ("ce_id", "ce_source", "ce_type", "ce_subject", "ce_sequence", "ce_time", "ce_actor", "ce_onbehalfof")
+)
+_ID: Final = re.compile(rb"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+#: So much of a text that others wrote is shown.
+_EXCERPT: Final = 80
+
+Headers = Sequence[tuple[str, bytes | None]]
+
+
+class User(PublicUser):
+    """The public user as a subscriber reads it: fields that this kit does not know are ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    #: `active`, `deactivated`, or what a later Muster says: treat what you do not know as you treat `deactivated`.
+    status: str  # type: ignore[assignment] # open for those who read, closed for those who write
+
+
+class UserEvent(NamedTuple):
+    """A change of a user, or a snapshot: the user after it, and the old values of what changed."""
+
+    #: `ce_id`: the same however often this event is delivered.
+    id: str
+    #: Such as `muster.user.email_changed.v1`.
+    type: str
+    #: The user's version after the event: ignore an event whose version is not greater than the one you have.
+    version: int
+    #: When the change was made.
+    time: datetime
+    user: User
+    #: Empty for `registered` and snapshots.
+    previous: dict[str, Any]
+    #: Who made the change, `self` for the user; None where access was off.
+    actor: str | None = None
+    #: For whom, where the actor acted for somebody else.
+    on_behalf_of: str | None = None
+    #: Why the user was deactivated or reactivated, where somebody said so.
+    reason: str | None = None
+
+    @property
+    def user_id(self) -> UUID:
+        """Whose event it is."""
+        return self.user.id
+
+
+class Erased(NamedTuple):
+    """The person is to be forgotten: remove everything that is kept of them."""
+
+    id: str
+    user_id: UUID
+    #: The version that the erasure took.
+    version: int
+    time: datetime
+    actor: str | None = None
+    on_behalf_of: str | None = None
+
+
+class Unknown(NamedTuple):
+    """No event that this kit can read."""
+
+    #: What is wrong, in a sentence.
+    reason: str
+    #: `ce_type`, where there is one.
+    type: str | None = None
+
+
+Decoded = UserEvent | Erased | Unknown
+
+
+def decode(key: bytes | None, headers: Headers, value: bytes | None) -> Decoded:
+    """What a record says; never raises, whatever the bytes."""
+    return _decoder.read(key, headers, value)
+
+
+class UserData(BaseModel):
+    """What the value of every event is read as, unknown members left out."""
+
+    model_config = ConfigDict(frozen=True)
+
+    user: User
+    previous: dict[str, Any] = Field(default_factory=dict)
+    reason: str | None = None
+
+
+class _UnreadableError(ValueError):
+    """The record is no event of this kit's; the message says why."""
+
+
+class Decoder:
+    """Decodes the records of one catalogue of users' events; the tests have another than `decode`."""
+
+    def __init__(self, catalogue: Catalogue[Any, Any]) -> None:
+        """Derive from the catalogue what the relay writes."""
+        self._catalogue = catalogue
+        self._source = catalogue.source.encode()
+        self._newest = {type_.encode(): type_ for type_ in catalogue.classes if catalogue.is_newest(type_)}
+        self._validate = UserData.__pydantic_validator__.validate_json
+
+    def read(self, key: bytes | None, headers: Headers, value: bytes | None) -> Decoded:
+        """As `decode`."""
+        try:
+            event = self._read_plain(key, headers, value)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            event = None
+        return event or self.read_thoroughly(key, headers, value)
+
+    def _read_plain(self, key: bytes | None, headers: Headers, value: bytes | None) -> UserEvent | None:
+        """The event of a record that is as the relay writes it; None, or an error, where anything is otherwise."""
+        found: dict[str, Any] = dict(headers)
+        type_, id_ = self._newest[found["ce_type"]], found["ce_id"]
+        if (
+            key is None
+            or value is None
+            or found["ce_subject"] != key
+            or found["ce_source"] != self._source
+            or len(found) != len(headers)
+            or not (_ID.fullmatch(id_) and _ID.fullmatch(key))
+            # No JSON, but pydantic would take it. A single letter is found in a fraction of the time.
+            or (b"N" in value and b"NaN" in value)
+            or (b"I" in value and b"Infinity" in value)
+        ):
+            return None
+        data = self._validate(value)
+        user, time = data.user, datetime.fromisoformat(found["ce_time"].decode())
+        if (
+            found["ce_sequence"] != b"%020d" % user.version
+            or user.version > MAX_VERSION
+            or user.id.int != int(key.replace(b"-", b""), 16)
+            or time.tzinfo is None
+        ):
+            return None
+        actor, for_whom = _actor(found.get("ce_actor")), _actor(found.get("ce_onbehalfof"))
+        return UserEvent(id_.decode(), type_, user.version, time, user, data.previous, actor, for_whom, data.reason)
+
+    def read_thoroughly(self, key: bytes | None, headers: Headers, value: bytes | None) -> Decoded:
+        """Header by header: what decides, and says what is wrong."""
+        try:
+            return self._read(key, headers, value)
+        except (EnvelopeError, UnknownEventError, InvalidEventError, _UnreadableError) as error:
+            reason = str(error)
+        except (ValueError, TypeError, RecursionError, OverflowError) as error:
+            reason = f"{type(error).__name__}: {error}"
+        return Unknown(reason, _text(headers, "ce_type"))
+
+    def _read(self, key: bytes | None, headers: Headers, value: bytes | None) -> UserEvent | Erased:
+        source = _text(headers, "ce_source")
+        if source != self._catalogue.source:
+            raise _UnreadableError(f"ce_source is {source!r}, not {self._catalogue.source!r}")
+        envelope = read_envelope([(name, content) for name, content in headers if name in _READ])
+        if _subject(key) != envelope.subject_id:
+            raise _UnreadableError(f"the key is not ce_subject, {envelope.subject_id}")
+        if not 0 < envelope.version <= MAX_VERSION:
+            raise _UnreadableError(f"ce_sequence is {envelope.version}, which is no version")
+        if envelope.time.tzinfo is None:
+            raise _UnreadableError("ce_time names no time zone")
+        id_, version, time = str(envelope.event_id), envelope.version, envelope.time
+        actor, for_whom = envelope.actor, envelope.on_behalf_of
+        if value is None or envelope.type == self._catalogue.tombstone_type:
+            if value is not None or envelope.type != self._catalogue.tombstone_type:
+                raise _UnreadableError(f"a tombstone, and nothing else, has no value; ce_type is {envelope.type!r}")
+            return Erased(id_, envelope.subject_id, version, time, actor, for_whom)
+        data = self._data(envelope.type, value)
+        if (data.user.id, data.user.version) != (envelope.subject_id, version):
+            raise _UnreadableError("id or version of the user in the value are not those of the headers")
+        return UserEvent(id_, envelope.type, version, time, data.user, data.previous, actor, for_whom, data.reason)
+
+    def _data(self, type_: str, value: bytes) -> UserData:
+        try:
+            parsed = from_json(value, allow_inf_nan=False)
+            data = self._catalogue.upcast(type_, parsed)
+            # From the JSON where that is possible, so that both ways read alike.
+            return UserData.model_validate_json(value) if data is parsed else UserData.model_validate(data)
+        except UnknownEventError:
+            raise
+        except (ValueError, LookupError, TypeError) as error:
+            raise InvalidEventError(f"the value is no {type_}: {first_line(error)}") from error
+
+
+_decoder: Final = Decoder(USER_EVENTS)
+
+
+def _subject(key: bytes | None) -> UUID | None:
+    if key is None or len(key) != _UUID_CHARACTERS:
+        raise _UnreadableError("the key is no user's id")
+    return UUID(key.decode("ascii"))
+
+
+# Nearly always `self`, or one of a few services.
+@lru_cache(maxsize=1024)
+def _actor(value: bytes | None) -> str | None:
+    if value is None:
+        return None
+    text = value.decode()
+    if not is_actor(text):
+        raise _UnreadableError("no actor")
+    return text
+
+
+def _text(headers: Headers, name: str) -> str | None:
+    """The last header of that name; an excerpt, whatever its bytes."""
+    found = None
+    for known, value in headers:
+        if known == name and value is not None:
+            found = value[:_EXCERPT].decode(errors="backslashreplace")
+    return found

@@ -1,0 +1,192 @@
+"""Verify: whether a subscriber's copy of the users is that of Muster, and if not, which users differ.
+
+Both sides are compared by digests of ranges of ids (`GET /users/digest` of the query API); a range that differs is
+divided until single ids are left. Commands go on meanwhile, so a difference counts only if it is still there each time
+that both sides have passed the time of the look before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_left
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from itertools import pairwise
+from typing import Any, Final
+from urllib.parse import urlencode
+from uuid import UUID
+
+#: Users of the copy in one question: the query API digests so many well within its time limit.
+QUESTION_USERS: Final = 100_000
+#: Parts that a range is divided into at most, as the query API allows, and at least: the two outermost hold nobody.
+MOST_PARTS: Final = 256
+LEAST_PARTS: Final = 4
+#: How often a user must differ. Twice would name those who are changed just then, each time.
+LOOKS: Final = 3
+#: How long the query API may take to pass a time that it has named itself, and how long until it is asked again.
+PASSING_SECONDS: Final = 60.0
+ASK_AGAIN_SECONDS: Final = 0.5
+
+_DIGEST_BYTES: Final = 16
+_ID_BYTES: Final = 16
+_VERSION_BYTES: Final = 8
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
+_LAST_ID: Final = UUID(int=2**128 - 1)
+
+#: Asks the query API for a path with its query; gives the JSON document and the header As-Of.
+Fetch = Callable[[str], Awaitable[tuple[Any, str]]]
+#: All ids and versions of the copy, read once it has passed the given time (`Batch.as_of`); at once for None.
+Rows = Callable[[datetime | None], Awaitable[Iterable[tuple[UUID, int]]]]
+
+
+class StaleAnswerError(Exception):
+    """The query API's As-Of stands still: its projectors do not run, or cannot read the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A user who is not the same on both sides."""
+
+    user_id: UUID
+    #: The version in the copy; None where the copy has not got the user.
+    version: int | None
+    #: Whether Muster has the user.
+    exists: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What was found."""
+
+    #: By id.
+    differences: list[Difference]
+    #: How many users the copy has.
+    users: int
+    #: Whether there may be more differences than were asked for.
+    more: bool
+
+
+async def verify_copy(fetch: Fetch, rows: Rows, *, limit: int = 1000) -> Verification:
+    """Compare a copy with Muster while both go on; at most `limit` differing users are named.
+
+    Raises:
+        StaleAnswerError: the query API did not get further within PASSING_SECONDS.
+        Exception: whatever `fetch` and `rows` raise.
+    """
+    look = _Look(fetch, _Copy(await rows(None)), limit)
+    await look.at_all()
+    users, more = len(look.copy), look.is_full
+    for _ in range(LOOKS - 1):
+        if look.found:
+            await _passed(fetch, look.as_of)
+            look = await _again(fetch, rows, look)
+    return Verification([look.found[user_id] for user_id in sorted(look.found)], users, more)
+
+
+async def _again(fetch: Fetch, rows: Rows, before: _Look) -> _Look:
+    """Another look at the users who differed."""
+    look = _Look(fetch, _Copy(await rows(before.as_of)), len(before.found))
+    for user_id in before.found:
+        await look.at_range(user_id, _after(user_id))
+    return look
+
+
+async def _passed(fetch: Fetch, as_of: datetime) -> None:
+    """Return once the query API has seen everything up to that time."""
+    for _ in range(int(PASSING_SECONDS / ASK_AGAIN_SECONDS)):
+        _, reached = await fetch(_target(_LAST_ID, None, 1))
+        if datetime.fromisoformat(reached) > as_of:
+            return
+        await asyncio.sleep(ASK_AGAIN_SECONDS)
+    raise StaleAnswerError(f"the query API has not got past {as_of.isoformat()} for {PASSING_SECONDS:g} s")
+
+
+class _Copy:
+    """The copy's rows in order, each as the bytes that are digested."""
+
+    def __init__(self, rows: Iterable[tuple[UUID, int]]) -> None:
+        self._rows = sorted(user_id.bytes + version.to_bytes(_VERSION_BYTES, "big") for user_id, version in rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def between(self, start: UUID | None, end: UUID | None) -> list[bytes]:
+        """The rows of a half-open range of ids."""
+        first = 0 if start is None else bisect_left(self._rows, start.bytes)
+        return self._rows[first : len(self._rows) if end is None else bisect_left(self._rows, end.bytes)]
+
+    def questions(self) -> Iterator[tuple[UUID | None, UUID | None]]:
+        """Ranges that together are everything, with QUESTION_USERS each."""
+        borders = [None, *(_id(row) for row in self._rows[QUESTION_USERS::QUESTION_USERS]), None]
+        return pairwise(borders)
+
+
+class _Look:
+    """One comparison, of everything or of single users."""
+
+    def __init__(self, fetch: Fetch, copy: _Copy, limit: int) -> None:
+        self.copy = copy
+        self.found: dict[UUID, Difference] = {}
+        #: The latest As-Of of the answers.
+        self.as_of = _NEVER
+        self._fetch = fetch
+        self._limit = limit
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many differ as were asked for."""
+        return len(self.found) >= self._limit
+
+    async def at_all(self) -> None:
+        for start, end in self.copy.questions():
+            await self.at_range(start, end, parts=MOST_PARTS)
+
+    async def at_range(self, start: UUID | None, end: UUID | None, *, parts: int = 1) -> None:
+        """Note who differs in a half-open range."""
+        document, as_of = await self._fetch(_target(start, end, parts))
+        self.as_of = max(self.as_of, datetime.fromisoformat(as_of))
+        for part in document["data"]:
+            first, last = _uuid(part["from"]), _uuid(part["to"])
+            ours, count = self.copy.between(first, last), part["count"]
+            if self.is_full or (count, part["digest"]) == (len(ours), _digest(ours)):
+                continue
+            if count == 0 or (first is not None and last == _after(first)):
+                self._note(ours, first if count else None)
+            else:
+                # As many parts as it takes to have nearly each user in one of its own.
+                await self.at_range(first, last, parts=min(MOST_PARTS, LEAST_PARTS + 2 * count))
+
+    def _note(self, ours: list[bytes], theirs: UUID | None) -> None:
+        """Note users of the copy whom Muster has not, or a single one whom it has."""
+        for row in ours[: self._limit - len(self.found)]:
+            version = int.from_bytes(row[_ID_BYTES:], "big")
+            self.found[_id(row)] = Difference(_id(row), version, exists=theirs is not None)
+        if theirs is not None:
+            self.found.setdefault(theirs, Difference(theirs, None, exists=True))
+
+
+def _target(start: UUID | None, end: UUID | None, parts: int) -> str:
+    bounds = {name: str(bound) for name, bound in (("from", start), ("to", end)) if bound is not None}
+    return f"/users/digest?{urlencode({**bounds, 'parts': parts})}"
+
+
+def _digest(rows: list[bytes]) -> str:
+    """XOR of the first 16 bytes of each row's SHA-256."""
+    found = 0
+    for row in rows:
+        found ^= int.from_bytes(sha256(row).digest()[:_DIGEST_BYTES], "big")
+    return f"{found:032x}"
+
+
+def _after(user_id: UUID) -> UUID | None:
+    return None if user_id == _LAST_ID else UUID(int=user_id.int + 1)
+
+
+def _id(row: bytes) -> UUID:
+    return UUID(bytes=row[:_ID_BYTES])
+
+
+def _uuid(text: str | None) -> UUID | None:
+    return None if text is None else UUID(text)
