@@ -68,7 +68,7 @@ async def apis(command_database: PostgresAddress, query_database: PostgresAddres
         connection = await connect(query_database, application="test")
         stack.push_async_callback(disconnect, connection)
         await ReadSide(connection).register(user)
-        yield Apis(*urls, user)
+        yield Apis(urls[0], urls[1], user)
 
 
 async def test_a_user_is_shown_by_id_address_and_name(apis: Apis) -> None:
