@@ -147,3 +147,37 @@ async def test_a_missing_scope_an_outage_and_no_address_are_told_in_a_sentence(a
     assert (down.code, down.err.startswith("http://127.0.0.1:1/ does not answer: ")) == (1, True)
     assert (nowhere.code, "PUBLIC_QUERY_URL" in nowhere.err) == (2, True)
     assert all("Traceback" not in ended.err for ended in (refused, down, nowhere))
+
+
+async def test_a_reset_prints_the_token_and_until_when_it_is_good(apis: Apis) -> None:
+    plain = await apis.run("reset", "ann", "--ttl", "2h")
+    code, out, err = await apis.run("reset", str(apis.user.id), "--json")
+    issued = json.loads(out)
+    token_, sentence = plain.out.splitlines()
+
+    assert (plain.code, code) == (0, 0), err
+    assert sentence.startswith(f"It sets a new password for ann <ann@example.com> ({apis.user.id}), once, until 2")
+    assert issued.keys() == {"user_id", "email", "username", "token", "purpose", "expires_at"}
+    assert (issued["user_id"], issued["purpose"]) == (str(apis.user.id), "password-reset")
+    assert issued["token"] != token_
+    async with httpx.AsyncClient(base_url=apis.command, headers=bearer(scopes=["credentials:redeem"])) as client:
+        older, newer = [
+            await client.post("/one-time-tokens/redeem", json={"token": each, "password": "a long one that is new"})
+            for each in (token_, issued["token"])
+        ]
+    assert (older.status_code, newer.status_code) == (400, 200)
+
+
+async def test_many_are_reset_a_line_of_json_each_and_who_is_refused_is_told(apis: Apis) -> None:
+    code, out, err = await apis.run("reset", "-", "--ttl", "7d", given="ann@example.com\nbob\n\nANN\n")
+
+    assert [json.loads(line)["username"] for line in out.splitlines()] == ["ann", "ann"]
+    assert (code, err) == (1, "bob: No user has the username bob.\n")
+
+
+async def test_a_reset_that_would_last_too_long_is_refused(apis: Apis) -> None:
+    code, out, err = await apis.run("reset", "ann", "--ttl", "8d")
+
+    assert (code, out) == (1, "")
+    assert err.startswith("The command API answers 422: ")
+    assert "604800" in err
