@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -13,6 +14,7 @@ import psutil
 import pytest
 
 from chassis.kafka.client import REQUEST_SECONDS
+from examples.login_app import LoginPages, create_app
 from tests.acceptance.clients import Registered, read, register
 from tests.acceptance.stack import Stack, clean_environment, run_muster
 from tests.waiting import until
@@ -35,6 +37,52 @@ async def test_a_registered_user_is_read_back_from_the_query_api(stack: Stack) -
     assert answer.json() == user.document
     assert user.location == f"{stack.query_url}/users/{user.id}"
     assert listed.json()["data"][0] == user.document
+
+
+async def test_the_login_page_of_the_examples_signs_people_in_and_resets_by_mail(stack: Stack) -> None:
+    mails: list[tuple[str, str]] = []
+    async with (
+        httpx.AsyncClient(base_url=stack.command_url, headers=stack.bearer, timeout=HTTP_SECONDS) as muster,
+        httpx.AsyncClient(base_url=stack.query_url, headers=stack.bearer, timeout=HTTP_SECONDS) as queries,
+    ):
+        user = await register(muster, stack)
+        await read(queries, user)
+        app = create_app(LoginPages(muster, queries, lambda to, link: mails.append((to, link))))
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://login", follow_redirects=True) as browser:
+            name, email = user.document["username"], user.document["email"]
+            wrong = await submit(browser, "login", identifier=name, password="wrong")
+            forged = await browser.post("/login", data={"identifier": name, "password": "correct horse"})
+            signed_in = await submit(browser, "login", identifier=email, password="correct horse")
+            device = browser.cookies["device"]
+            signed_out = await submit(browser, "logout")
+            for _ in range(10):
+                await muster.post("/credentials/verify", json={"identifier": email, "password": "a guess"})
+            known = await submit(browser, "login", identifier=email, password="correct horse")
+            await submit(browser, "logout")
+            await submit(browser, "forgot", email=email)
+            [(to, link)] = mails
+            token = link.partition("/reset#")[2]
+            reset = await submit(browser, "reset", page="/reset", token=token, password="another horse of hers")
+            used_up = await submit(browser, "reset", page="/reset", token=token, password="another horse of hers")
+            renewed = await submit(browser, "login", identifier=name, password="another horse of hers")
+
+    assert "wrong" in wrong.text
+    assert forged.status_code == 422
+    assert all(f"Hello, {name}" in answer.text for answer in (signed_in, known, renewed))
+    assert "Hello" not in signed_out.text
+    assert to == email
+    assert "has been changed" in reset.text
+    assert (used_up.status_code, "used up" in used_up.text) == (400, True)
+    assert device not in str(browser.cookies)
+
+
+async def submit(browser: httpx.AsyncClient, action: str, *, page: str = "/", **fields: str) -> httpx.Response:
+    """Send a form of a page, as a browser would."""
+    form = (await browser.get(page)).text.partition(f'action="/{action}"')[2]
+    found = re.search('name="csrf" value="([^"]+)"', form)
+    assert found, f"{page} has no form for {action}"
+    return await browser.post(f"/{action}", data={"csrf": found[1], **fields})
 
 
 async def test_the_last_lines_of_the_screen_work_when_pasted_into_another_terminal(stack: Stack) -> None:

@@ -1,0 +1,1 @@
+"""Small programs that use Muster, each run by a test."""
