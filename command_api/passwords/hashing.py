@@ -3,7 +3,7 @@
 The event loop never hashes, and nobody holds a database connection or a lock while waiting for a hash. Hashing releases
 the interpreter's lock, so more threads than cores would only make every hash slower.
 
-Checks have as many threads beside those, and a shorter queue. What a check costs was chosen by whoever made the hash,
+Checks have as many threads beside those, and a queue of their own. What a check costs was chosen by whoever made the hash,
 up to a second (formats.py), so a crowd of them may slow new hashes to a half, and no further. Checks for known devices
 have as much again: a crowd of guessers cannot take their places.
 """
@@ -27,8 +27,8 @@ from command_api.passwords.formats import needs_rehash, verify
 T = TypeVar("T")
 
 
-#: Checks that may wait for each of their threads.
-CHECKS_WAITING: Final = 8
+#: Checks that may wait for each of their threads: half a second of ours. Fewer would turn people away who come at once.
+CHECKS_WAITING: Final = 32
 
 
 #: Foreign ones cost what others chose, and become fewer as their users log in.
