@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, bindparam, case, delete, func, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects import postgresql
 
 from chassis.postgres.database import Connection, Database
 from chassis.postgres.errors import begun_again
@@ -47,7 +47,7 @@ def _issue() -> CompiledStatement:
         .cte("u")
     )
     row = select(_parameter("digest"), user.c.id, _parameter("purpose"), user.c.bound_to, _parameter("expires_at"))
-    new = insert(one_time_tokens).from_select(
+    new = postgresql.insert(one_time_tokens).from_select(
         ["digest", "user_id", "purpose", "bound_to", "expires_at"], row.where(user.c.status == "active")
     )
     replacing = new.on_conflict_do_update(
