@@ -13,8 +13,7 @@ import structlog
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from chassis.postgres.database import Connection
-from command_api.credentials.attempt_store import AttemptStore
-from command_api.credentials.device_tokens import DEVICE_TOKEN_HEADER, DeviceTokens
+from command_api.credentials.device_tokens import DEVICE_TOKEN_HEADER
 from command_api.credentials.token_store import TokenEndedError, TokenStore, end
 from command_api.credentials.tokens import (
     RESET,
@@ -46,12 +45,10 @@ class InvalidTokenError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class OneTimeTokens:
-    """Issues and redeems tokens, with the clock, the hashes and the commit of `users`."""
+    """Issues and redeems tokens, with the clock, the hashes, the counters and the commit of `users`."""
 
     store: TokenStore
     users: UserHandlers
-    attempts: AttemptStore
-    device_tokens: DeviceTokens
 
     async def issue(self, user_id: UUID, command: IssueToken, context: CommandContext) -> IssuedToken:
         """A new token for the user; an older one of its purpose ends.
@@ -132,7 +129,7 @@ class OneTimeTokens:
         async def also(connection: Connection) -> None:
             await end(connection, digest)
             if password is not None:
-                await self.attempts.clear(connection, event.user)
+                await self.users.checks.attempts.clear(connection, event.user)
 
         event_id = await self.users.commit(event, context.cause, password_hash, also)
         if event_id is None:
@@ -140,7 +137,7 @@ class OneTimeTokens:
         answer = shows_user(event.user)
         if password is None:
             return answer
-        device_token = self.device_tokens.make(event.user.id, event_id)
+        device_token = self.users.checks.device_tokens.make(event.user.id, event_id)
         return replace(answer, headers={**answer.headers, DEVICE_TOKEN_HEADER: device_token})
 
 

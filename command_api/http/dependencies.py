@@ -98,12 +98,7 @@ async def open_resources(settings: CommandApiSettings) -> AsyncIterator[CommandR
                 clock=utc_now,
                 new_id=new_id,
             ),
-            one_time_tokens=OneTimeTokens(
-                store=TokenStore(database),
-                users=users,
-                attempts=checks.attempts,
-                device_tokens=checks.device_tokens,
-            ),
+            one_time_tokens=OneTimeTokens(TokenStore(database), users),
             log_ins=LogIns(checks),
             keys=Keys(settings.idempotency_secret.get_secret_value()),
             own_attributes=settings.own_attributes,

@@ -79,7 +79,7 @@ async def test_a_reset_sets_the_password_and_says_so_in_an_event_of_whoever_rede
     assert answer.headers["cache-control"] == "no-store"
     assert verify(PASSWORD, row["password_hash"])
     assert row["password_set_by"] == appended["event_id"]
-    device = app.state.resources.one_time_tokens.device_tokens.read(answer.headers["device-token"])
+    device = app.state.resources.handlers.checks.device_tokens.read(answer.headers["device-token"])
     assert device is not None
     assert (str(device.user_id), device.password_set_by) == (ann["id"], appended["event_id"])
     told = json.dumps([*logs, appended["headers"].decode("latin-1"), published], default=str)
@@ -90,7 +90,7 @@ async def test_a_reset_sets_the_password_and_says_so_in_an_event_of_whoever_rede
 async def test_a_reset_ends_the_counters_of_the_account_and_no_others(
     api: httpx.AsyncClient, app: FastAPI, database: Connection, ann: dict[str, Any]
 ) -> None:
-    attempts = app.state.resources.one_time_tokens.attempts
+    attempts = app.state.resources.handlers.checks.attempts
     for identifier in (ann["email"].upper(), ann["username"], "bob"):
         await attempts.charge_login(identifier, None)
     verified = await redeem(api, await issue(api, ann, VERIFICATION))
