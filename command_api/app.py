@@ -10,6 +10,7 @@ from typing import Final
 
 from fastapi import FastAPI
 
+from chassis.http.admission import AT_ONCE, Admission
 from chassis.http.api import BODY_BYTES, ApiDescription, create_api, put_in_front
 from chassis.http.health import Health, NotReadyError
 from chassis.http.problems import VALIDATION
@@ -23,6 +24,7 @@ from command_api.http.errors import answer_with_problems
 from command_api.http.event_schemas import schema_route
 from command_api.http.fast_path import FastPath
 from command_api.imports.lines import IMPORT_BYTES
+from command_api.passwords.hashing import places
 from command_api.passwords.policy import RULES
 from command_api.problems import COMMAND_PROBLEMS
 from command_api.settings import CommandApiSettings
@@ -62,6 +64,8 @@ def create_app(settings: CommandApiSettings | None = None) -> FastAPI:
         lifespan=lifespan,
         health=Health(ready={"database": check_database}),
         protection=protection,
+        # Beside those that help, as many as may wait for a hash: cheap commands do not wait behind them.
+        admission=Admission(AT_ONCE + places(threads=known.hashing_concurrency, queue=known.hashing_queue)),
         make_request_id=new_id_text,
     )
     others = list(app.router.routes)

@@ -111,14 +111,6 @@ USER_ERASED: Final = ProblemType(
     " answer with them. Or the id in a line of an import is an erased person's.",
     "There is nothing left to do; to import the person anew, leave the id out.",
 )
-OVERLOADED: Final = ProblemType(
-    "busy",
-    503,
-    "Too much work is waiting",
-    "Hashing a password is slow on purpose and an import is long; more of them are waiting than this process takes."
-    " Nothing was changed.",
-    "Send the same request again after the seconds in Retry-After.",
-)
 OUTCOME_UNKNOWN: Final = ProblemType(
     "outcome-unknown",
     503,
@@ -143,6 +135,5 @@ COMMAND_PROBLEMS: Final[tuple[ProblemType, ...]] = (
     KEY_IN_USE,
     KEY_REUSED,
     USER_ERASED,
-    OVERLOADED,
     OUTCOME_UNKNOWN,
 )

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chassis.clock import utc_now
 from chassis.http.access_document import declare_access
+from chassis.http.admission import AT_ONCE, Admission
 from chassis.http.api import ApiDescription, create_api, put_in_front
 from chassis.http.health import Health
 from chassis.http.protection import Protection
@@ -106,6 +107,7 @@ def create_app(settings: QueryApiSettings | None = None, *, now: Callable[[], da
         lifespan=lifespan,
         health=Health(ready={"database": database_answers, "generations": generations_serve}),
         protection=protection,
+        admission=Admission(AT_ONCE),
         make_request_id=new_id_text,
     )
     document = openapi.build(title=QUERY_API.title, summary=QUERY_API.summary)

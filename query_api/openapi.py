@@ -21,7 +21,6 @@ from query_api.protocol.problems import (
     NOT_YET_VISIBLE,
     SKIP_TOO_DEEP,
     TOO_EXPENSIVE,
-    TOO_MANY_WAITERS,
 )
 from query_api.users.detail import UserDetail
 from query_api.users.listing import UserList
@@ -96,7 +95,7 @@ _COMPONENT_SCHEMAS: Final[Json] = {
     "User": _object(
         {
             "id": {"type": "string", "format": "uuid"},
-            "email": {"type": "string", "format": "email"},
+            "email": {"type": "string", "format": "idn-email"},
             "username": {"type": "string"},
             "email_verified": {"type": "boolean"},
             "display_name": {"type": ["string", "null"]},
@@ -247,7 +246,7 @@ PATH_ID: Final[Json] = {
 
 
 _EVERY_ROUTE: Final = (problems.NOT_ACCEPTABLE, problems.VALIDATION, problems.INTERNAL, problems.UNAVAILABLE)
-_EVERY_QUERY: Final = (problems.MALFORMED, problems.PAYLOAD_TOO_LARGE, NOT_YET_VISIBLE, TOO_MANY_WAITERS, TOO_EXPENSIVE)
+_EVERY_QUERY: Final = (problems.MALFORMED, problems.PAYLOAD_TOO_LARGE, NOT_YET_VISIBLE, problems.BUSY, TOO_EXPENSIVE)
 _ALWAYS: Final = ("As-Of", "Cache-Control", "Vary", "X-Request-Id", "Preference-Applied")
 
 

@@ -26,6 +26,7 @@ from starlette.types import ASGIApp, Scope
 
 from chassis import __version__
 from chassis.access.guard import Access, access_of
+from chassis.http.admission import Admission, InTurn, RefuseWhenBehind
 from chassis.http.health import Health, HealthFirst, public_routes
 from chassis.http.middleware import BodyLimit, Cors, LastResort, RequestContext, SingleHeaders
 from chassis.http.negotiation import accepts, require_media_type
@@ -177,12 +178,13 @@ class ApiDescription:
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[Any]]
 
 
-def create_api(
+def create_api(  # noqa: PLR0913 - one keyword for each thing that the two APIs bring
     description: ApiDescription,
     *,
     lifespan: Lifespan,
     health: Health,
     protection: Protection,
+    admission: Admission,
     make_request_id: Callable[[], str],
 ) -> FastAPI:
     """An app with everything but its own routes; nothing is opened before its lifespan begins.
@@ -202,7 +204,7 @@ def create_api(
         summary=description.summary,
         version=__version__,
         lifespan=guarded,
-        middleware=_middleware(description, protection, make_request_id),
+        middleware=_middleware(description, protection, admission, make_request_id),
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -212,6 +214,7 @@ def create_api(
     app.add_exception_handler(Problem, answer_problem)
     app.add_exception_handler(HTTPException, answer_http_exception)
     app.add_exception_handler(RequestValidationError, answer_invalid_request)
+    app.state.admission = admission
     #: With the reasons and the metrics, which a port of the inside serves.
     app.state.health = Health({**health.ready, **protection.checks()}, health.live)
     app.router.routes.extend([_front_page(description), *doc_routes(description.title)])
@@ -236,6 +239,7 @@ def _front_page(description: ApiDescription) -> Route:
 def _middleware(
     description: ApiDescription,
     protection: Protection,
+    admission: Admission,
     make_request_id: Callable[[], str],
 ) -> list[Middleware]:
     stack = [Middleware(RequestContext, make_id=make_request_id)]
@@ -250,6 +254,7 @@ def _middleware(
             )
         )
     stack.append(Middleware(LastResort, headers=description.headers))
+    stack.append(Middleware(RefuseWhenBehind, admission=admission))
     stack.append(Middleware(SingleHeaders))
     # Ahead of the body: who may not come in is told so before anything of theirs is read.
     stack.extend(protection.middleware())
@@ -260,14 +265,15 @@ def _middleware(
 def put_in_front(app: FastAPI, make: Callable[[ASGIApp], ASGIApp]) -> None:
     """Put an app of `make`'s ahead of the framework; it gets the framework, for requests that it does not serve itself.
 
-    Both stay inside the middleware (ids, CORS, stray exceptions, the body limit). /health is answered ahead of both: it
-    is asked most when there is least time. Call this last: middleware and exception handlers that are added to the app
-    afterwards have no effect.
+    Both stay inside the middleware (ids, CORS, stray exceptions, the body limit), and begin when it is their turn.
+    /health is answered ahead of both: it is asked most when there is least time. Call this last: middleware and
+    exception handlers that are added to the app afterwards have no effect.
     """
     around, app.user_middleware = app.user_middleware, []
     framework = app.build_middleware_stack()
     # Without its outermost layer, which answers stray exceptions in plain text: LastResort answers them as problems.
-    served: ASGIApp = HealthFirst(make(framework.app if isinstance(framework, ServerErrorMiddleware) else framework))
+    inner = make(framework.app if isinstance(framework, ServerErrorMiddleware) else framework)
+    served: ASGIApp = HealthFirst(InTurn(inner, admission=app.state.admission))
     for middleware, arguments, options in reversed(around):
         served = middleware(served, *arguments, **options)
     app.user_middleware = around

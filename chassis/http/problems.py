@@ -177,6 +177,13 @@ UNAVAILABLE = ProblemType(
     "A server it depends on is down, starting, or has no connection free.",
     "Send the same request again after the seconds in Retry-After.",
 )
+BUSY = ProblemType(
+    "busy",
+    503,
+    "Too much work is waiting",
+    "More requests come, or wait for something, than this process can serve in time. Nothing was done for this one.",
+    "Send the same request again after the seconds in Retry-After.",
+)
 CORS_REFUSED = ProblemType(
     "cors-refused",
     400,
@@ -206,6 +213,7 @@ COMMON: tuple[ProblemType, ...] = (
     INTERNAL,
     NOT_IMPLEMENTED,
     UNAVAILABLE,
+    BUSY,
     CORS_REFUSED,
     OTHER,
 )

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from chassis.http.api import StrictRoute
 from chassis.http.problems import (
+    BUSY,
     INTERNAL,
     MALFORMED,
     NOT_ACCEPTABLE,
@@ -21,7 +22,7 @@ from command_api.credentials.verification import VerifyCredentials
 from command_api.http.dependencies import LogInsOfApp, SecretContext
 from command_api.http.openapi import NEW_USER_EXAMPLE, headers, only_request_id, problem_responses
 from command_api.http.users import PASSWORD_EXAMPLE, AnswerResponse
-from command_api.problems import INVALID_CREDENTIALS, OVERLOADED, TOO_MANY_ATTEMPTS
+from command_api.problems import INVALID_CREDENTIALS, TOO_MANY_ATTEMPTS
 from events.user_events import PublicUser
 
 router: Final = APIRouter(route_class=StrictRoute, tags=["credentials"])
@@ -37,7 +38,7 @@ _ANSWERED: Final = (
     UNAVAILABLE,
     INVALID_CREDENTIALS,
     TOO_MANY_ATTEMPTS,
-    OVERLOADED,
+    BUSY,
 )
 _VERIFIED: Final[dict[int | str, dict[str, Any]]] = {
     200: {

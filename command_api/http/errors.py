@@ -8,7 +8,7 @@ from typing import Final
 from fastapi import FastAPI, Request
 from starlette.responses import Response
 
-from chassis.http.problems import UNAVAILABLE, VALIDATION, FieldError, Problem, ProblemType, problem_response
+from chassis.http.problems import BUSY, UNAVAILABLE, VALIDATION, FieldError, Problem, ProblemType, problem_response
 from chassis.postgres.database import DatabaseUnavailableError, RolledBackError
 from command_api.credentials.attempts import TooManyAttemptsError
 from command_api.credentials.one_time_tokens import InvalidTokenError
@@ -26,7 +26,6 @@ from command_api.problems import (
     KEY_IN_USE,
     KEY_REUSED,
     OUTCOME_UNKNOWN,
-    OVERLOADED,
     STALE_VERSION,
     TOO_MANY_ATTEMPTS,
     USER_DEACTIVATED,
@@ -57,14 +56,14 @@ _TYPES: Final[Mapping[type[Exception], ProblemType]] = {
     KeyInUseError: KEY_IN_USE,
     KeyReusedError: KEY_REUSED,
     KeySubjectErasedError: USER_ERASED,
-    HashingBusyError: OVERLOADED,
-    ImportsBusyError: OVERLOADED,
+    HashingBusyError: BUSY,
+    ImportsBusyError: BUSY,
     OutcomeUnknownError: OUTCOME_UNKNOWN,
     DatabaseUnavailableError: UNAVAILABLE,
     RolledBackError: UNAVAILABLE,
 }
 #: The errors whose message is for the client; of others the problem type's meaning is shown.
-_SHOWN: Final = (refusals.RefusedError, ImportsBusyError)
+_SHOWN: Final = (refusals.RefusedError, HashingBusyError, ImportsBusyError)
 #: The fields that a refusal is about, as JSON pointers.
 _POINTERS: Final[Mapping[type[Exception], str]] = {
     refusals.EmailTakenError: "#/email",
@@ -75,7 +74,7 @@ _POINTERS: Final[Mapping[type[Exception], str]] = {
     handlers.WrongPasswordError: "#/current_password",
 }
 #: The problems that pass by themselves.
-_PASSING: Final = frozenset({CONFLICT, KEY_IN_USE, OVERLOADED, OUTCOME_UNKNOWN, UNAVAILABLE})
+_PASSING: Final = frozenset({CONFLICT, KEY_IN_USE, BUSY, OUTCOME_UNKNOWN, UNAVAILABLE})
 #: Retry-After of those. Commands hold a user for milliseconds, and a full queue of passwords is half a second of work.
 RETRY_AFTER_SECONDS: Final = 1
 

@@ -14,8 +14,10 @@ from command_api.idempotency.keys import InvalidKeyError, Keys
 from command_api.users.context import Cause, CommandContext, Precondition
 
 _ANY_VERSION: Final = "*"
-#: One entity tag and what separates it from the next (RFC 9110, section 8.8.3).
-_TAG: Final = re.compile(r'\s*(?P<weak>W/)?"(?P<opaque>[\x21\x23-\x7e\x80-\xff]*)"\s*(?:,|$)')
+#: One entity tag (RFC 9110, section 8.8.3).
+_TAG: Final = r'(W/)?"([!#-~\x80-\xff]*)"'
+#: What the header may be; the OpenAPI document shows it.
+IF_MATCH: Final = rf"^(\*|{_TAG}([ \t]*,[ \t]*{_TAG})*)$"
 #: `5`, or `5.` and anything: the query API adds the shape of its document to the version.
 _VERSION: Final = re.compile(r"(?P<version>[1-9]\d{0,18})(?:\..*)?")
 
@@ -71,21 +73,15 @@ def parse_if_match(header: str) -> Precondition:
     Raises:
         InvalidPreconditionError: it is no list of entity tags.
     """
-    if header.strip() == _ANY_VERSION:
+    header = header.strip(" \t")
+    if header == _ANY_VERSION:
         return Precondition(None)
-    if not header.strip():
+    if not header:
         raise InvalidPreconditionError("is empty; leave it out, or give the ETag you saw")
-    versions = set()
-    position = 0
-    while position < len(header):
-        tag = _TAG.match(header, position)
-        if tag is None:
-            raise InvalidPreconditionError('must be entity tags in double quotes, such as "5", or *')
-        position = tag.end()
-        version = _VERSION.fullmatch(tag["opaque"])
-        if version and not tag["weak"]:
-            versions.add(int(version["version"]))
-    return Precondition(frozenset(versions))
+    if not re.fullmatch(IF_MATCH, header):
+        raise InvalidPreconditionError('must be entity tags in double quotes, such as "5", or *')
+    strong = [_VERSION.fullmatch(opaque) for weak, opaque in re.findall(_TAG, header) if not weak]
+    return Precondition(frozenset(int(version["version"]) for version in strong if version))
 
 
 def valid_traceparent(header: str | None) -> str | None:

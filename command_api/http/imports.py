@@ -16,6 +16,7 @@ from chassis.access.guard import identity_of
 from chassis.http.api import StrictRoute, read_body
 from chassis.http.negotiation import require_media_type
 from chassis.http.problems import (
+    BUSY,
     INTERNAL,
     MALFORMED,
     NOT_ACCEPTABLE,
@@ -43,7 +44,7 @@ from command_api.imports.lines import (
     count_lines,
 )
 from command_api.imports.store import ImportOutcome
-from command_api.problems import CONFLICT, EMAIL_TAKEN, OUTCOME_UNKNOWN, OVERLOADED, USER_ERASED, USERNAME_TAKEN
+from command_api.problems import CONFLICT, EMAIL_TAKEN, OUTCOME_UNKNOWN, USER_ERASED, USERNAME_TAKEN
 from command_api.users.context import CommandContext
 from command_api.users.refusals import PasswordRefusedError
 
@@ -95,7 +96,7 @@ _ANSWERED: Final = (
     INTERNAL,
     UNAVAILABLE,
     OUTCOME_UNKNOWN,
-    OVERLOADED,
+    BUSY,
 )
 DryRun: TypeAlias = Annotated[
     Literal["true", "false"], Query(description="Say what would happen, and change nothing.", examples=["true"])

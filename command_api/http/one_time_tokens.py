@@ -8,6 +8,7 @@ from fastapi import APIRouter, Response
 
 from chassis.http.api import StrictRoute
 from chassis.http.problems import (
+    BUSY,
     INTERNAL,
     MALFORMED,
     NOT_ACCEPTABLE,
@@ -25,7 +26,6 @@ from command_api.problems import (
     CONFLICT,
     INVALID_ONE_TIME_TOKEN,
     OUTCOME_UNKNOWN,
-    OVERLOADED,
     USER_DEACTIVATED,
     USER_NOT_FOUND,
 )
@@ -90,7 +90,7 @@ async def issue_token(user_id: UserId, command: IssueToken, context: SecretConte
     responses=_answers(
         INVALID_ONE_TIME_TOKEN,
         CONFLICT,
-        OVERLOADED,
+        BUSY,
         OUTCOME_UNKNOWN,
         success=user_response(200, "The user after it.", "Device-Token"),
     ),

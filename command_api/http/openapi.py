@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from chassis.http.access_document import declare_access
 from chassis.http.problems import (
+    BUSY,
     INTERNAL,
     MALFORMED,
     NOT_ACCEPTABLE,
@@ -21,6 +22,7 @@ from chassis.http.problems import (
     problem_content,
 )
 from command_api.access import ACCESS
+from command_api.http.headers import IF_MATCH
 from command_api.idempotency.keys import KEY_CHARACTERS
 from command_api.passwords.policy import LEAST_CHARACTERS
 from command_api.problems import CONFLICT, KEY_IN_USE, KEY_REUSED, OUTCOME_UNKNOWN, USER_ERASED
@@ -113,8 +115,8 @@ _IF_MATCH: Final = {
     "name": "If-Match",
     "in": "header",
     "required": False,
-    "description": "Apply the command to this version only (the ETag you saw), else answer 412.",
-    "schema": {"type": "string", "pattern": r'^(\*|"[1-9][0-9]{0,17}(\.[0-9]+)?")$', "examples": ['"1"']},
+    "description": "Apply the command to these versions only (the ETag you saw), else answer 412.",
+    "schema": {"type": "string", "pattern": IF_MATCH, "examples": ['"1"']},
 }
 
 #: The problems that any command can be answered with.
@@ -125,6 +127,7 @@ _ANY_COMMAND: Final = (
     VALIDATION,
     INTERNAL,
     UNAVAILABLE,
+    BUSY,
     OUTCOME_UNKNOWN,
     CONFLICT,
     KEY_IN_USE,

@@ -23,7 +23,6 @@ from command_api.idempotency.replay import CommandAnswer
 from command_api.problems import (
     EMAIL_NOT_CURRENT,
     EMAIL_TAKEN,
-    OVERLOADED,
     STALE_VERSION,
     USER_DEACTIVATED,
     USER_NOT_FOUND,
@@ -116,7 +115,6 @@ _CREATED: Final = user_response(201, "The new user.", "Location")
     **_shows_user(
         EMAIL_TAKEN,
         USERNAME_TAKEN,
-        OVERLOADED,
         change=False,
         email="ann@example.com",
         username="ann",
@@ -167,9 +165,7 @@ async def change_username(user_id: UserId, command: ChangeUsername, context: Con
     "/users/{id}/password",
     operation_id="change_password",
     summary="Change the password",
-    **_shows_nothing(
-        "The password was changed.", WRONG_PASSWORD, USER_DEACTIVATED, OVERLOADED, password=PASSWORD_EXAMPLE
-    ),
+    **_shows_nothing("The password was changed.", WRONG_PASSWORD, USER_DEACTIVATED, password=PASSWORD_EXAMPLE),
 )
 async def change_password(user_id: UserId, command: ChangePassword, context: Context, handlers: Handlers) -> Response:
     """Sets another password. With `current_password` that is checked first; without it this is a reset."""

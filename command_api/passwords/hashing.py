@@ -6,6 +6,8 @@ the interpreter's lock, so more threads than cores would only make every hash sl
 Checks have as many threads beside those, and a queue of their own. What a check costs was chosen by whoever made the hash,
 up to a second (formats.py), so a crowd of them may slow new hashes to a half, and no further. Checks for known devices
 have as much again: a crowd of guessers cannot take their places.
+
+What waits is dropped, when its turn comes, where nobody waits for it any more; so queues end soon with the process.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from argon2 import PasswordHasher
 from prometheus_client import Counter
 from pydantic import SecretStr
 
+from chassis.http.transport.client import client
 from command_api.passwords.formats import needs_rehash, verify
 
 T = TypeVar("T")
@@ -36,7 +39,7 @@ _CHECKS: Final = Counter("muster_password_checks_total", "Hashes computed to che
 
 
 class HashingBusyError(Exception):
-    """More passwords wait to be hashed than this process takes."""
+    """More passwords wait to be hashed than this process takes; the message is for the client."""
 
 
 class Passwords:
@@ -47,7 +50,7 @@ class Passwords:
         self._hasher = hasher
         self._threads = threads
         self._hashes = _Lane("argon2", threads, queue)
-        waiting = min(queue, CHECKS_WAITING * threads)
+        waiting = _checks_waiting(threads, queue)
         self._checks = _Lane("check", threads, waiting)
         self._known_devices = _Lane("known device", threads, waiting)
         self._nobodys = hasher.hash(secrets.token_urlsafe())
@@ -121,16 +124,23 @@ class _Lane:
         self._pending = 0
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Do it in one of the threads.
+        """Do it in one of the threads, if the client still waits when its turn comes.
 
         Raises:
-            HashingBusyError: too many wait already.
+            HashingBusyError: too many wait already, or the client does not wait any more.
         """
         if self._pending >= self._limit:
-            raise HashingBusyError
+            raise HashingBusyError("as many passwords wait to be hashed as may; nothing was changed")
+        sender = client.get()
+
+        def work_if_wanted() -> T:
+            if not sender.waits:
+                raise HashingBusyError("this process is stopping; nothing was changed")
+            return work()
+
         self._pending += 1
         try:
-            return await self.run_uncounted(work)
+            return await self.run_uncounted(work_if_wanted)
         finally:
             self._pending -= 1
 
@@ -140,6 +150,15 @@ class _Lane:
     def end(self) -> None:
         """Wait for what runs; what waits is dropped."""
         self._executor.shutdown(wait=True, cancel_futures=True)
+
+
+def places(*, threads: int, queue: int) -> int:
+    """How many hashes and checks may run or wait, imports' aside, with these `threads` and this `queue`."""
+    return threads + queue + 2 * (threads + _checks_waiting(threads, queue))
+
+
+def _checks_waiting(threads: int, queue: int) -> int:
+    return min(queue, CHECKS_WAITING * threads)
 
 
 def _check(text: str, password_hash: str, *, foreign: bool) -> bool:

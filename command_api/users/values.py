@@ -246,7 +246,7 @@ def _at_most(characters: int) -> AfterValidator:
 Email = Annotated[
     str,
     AfterValidator(_email),
-    WithJsonSchema({"type": "string", "format": "email", "maxLength": EMAIL_CHARACTERS}),
+    WithJsonSchema({"type": "string", "format": "idn-email", "maxLength": EMAIL_CHARACTERS}),
     Field(
         description="Stored with the domain in lower case. Unique whatever the case, or the spelling of the domain.",
         examples=["ann@example.com"],

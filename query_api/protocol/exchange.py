@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from chassis.access.guard import access_of
+from chassis.http.admission import leave_place
 from chassis.http.negotiation import accepts
 from chassis.http.problems import MALFORMED, Problem
 from query_api.protocol.preferences import NOTHING_PREFERRED, Preferences, parse_preferences
@@ -97,6 +98,10 @@ class Exchange:
             parts.append(message.get("body", b""))
             if not message.get("more_body", False):
                 return b"".join(parts)
+
+    def leave_place(self) -> None:
+        """Wait from now on, and let another request begin."""
+        leave_place(self.scope)
 
     async def client_left(self) -> None:
         """Return when the client has closed the connection; a body that nobody asked for is read and ignored."""

@@ -23,13 +23,6 @@ NOT_YET_VISIBLE = ProblemType(
     "The Consistency-Token names a version that the projection had not reached when the wait ended.",
     "Ask again after the seconds in Retry-After, with a longer wait in Prefer; a token of another system never comes.",
 )
-TOO_MANY_WAITERS = ProblemType(
-    "busy",
-    503,
-    "Too many requests are waiting",
-    "As many requests as this process allows are waiting for a version to arrive.",
-    "Send the same request again after the seconds in Retry-After.",
-)
 TOO_EXPENSIVE = ProblemType(
     "query-too-expensive",
     503,
@@ -49,7 +42,6 @@ QUERY_PROBLEMS = (
     INVALID_CURSOR,
     SKIP_TOO_DEEP,
     NOT_YET_VISIBLE,
-    TOO_MANY_WAITERS,
     TOO_EXPENSIVE,
     COUNT_TOO_EXPENSIVE,
 )

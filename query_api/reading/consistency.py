@@ -58,6 +58,7 @@ class ConsistentReads:
             return result
         deadline = asyncio.get_running_loop().time() + exchange.preferences.wait_seconds
         with self._waiters.waiter(projection, wanted) as waiter:
+            exchange.leave_place()
             left = asyncio.ensure_future(exchange.client_left())
             left.add_done_callback(lambda _: waiter.moved.set())
             try:

@@ -16,10 +16,10 @@ from math import inf
 from typing import Final
 from uuid import UUID
 
-from chassis.http.problems import Problem
+from chassis.http.problems import BUSY, Problem
 from chassis.lifecycle import end_task
 from chassis.postgres.database import DatabaseUnavailableError
-from query_api.protocol.problems import TOO_MANY_WAITERS, retry_later
+from query_api.protocol.problems import retry_later
 from query_api.reading.versions import WantedVersions
 
 #: Between polls while notifications arrive: then only a lost notification needs a poll.
@@ -93,7 +93,7 @@ class Waiters:
             Problem: 503 `busy`, as many requests wait as may.
         """
         if self._waiting >= self._limit:
-            raise retry_later(TOO_MANY_WAITERS, f"{self._limit} requests are waiting in this process already")
+            raise retry_later(BUSY, f"{self._limit} requests are waiting in this process already")
         others = self._projections.get(projection)
         if others is None:
             others = self._projections[projection] = _ProjectionWaiters(

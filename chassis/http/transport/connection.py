@@ -5,7 +5,8 @@ Content-Length says, or up to the empty line after the last chunk. So whatever a
 and at most one read of what follows it; reading pauses until that one is answered. Every bound is looked at before the
 bytes go to the parser, which joins what comes in pieces.
 
-A client that closes its side for writing gets its answers. A client that is refused while it still sends is listened
+A client that closes its side for writing gets its answers. Whether it has left instead shows only in writing to it: so
+it is sent, one byte a second, what every answer begins with. A client that is refused while it still sends is listened
 to for a while: closing at once would reset the connection, and the answer could be lost on the way.
 """
 
@@ -40,6 +41,8 @@ _EMPTY_LINE: Final = b"\r\n\r\n"
 _IN_A_LINE: Final = re.compile(rb"[^\r\n]")
 _UPGRADE: Final = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
 _NEVER: Final = math.inf
+#: What every answer begins with.
+_BEGINNING: Final = b"HTTP/1.1 "
 
 
 class HttpConnection(asyncio.Protocol):
@@ -79,6 +82,8 @@ class HttpConnection(asyncio.Protocol):
         #: While the client reads more slowly than we write: set when it has caught up.
         self.room: asyncio.Event | None = None
         self._written = self._received = 0
+        #: Bytes of `_BEGINNING` that went ahead of the answer.
+        self._sent_ahead = 0
         self._reading_pace: Pace | None = None
         self._body_pace: Pace | None = None
         self._forget_request()
@@ -163,8 +168,10 @@ class HttpConnection(asyncio.Protocol):
             self._close()
         elif not self._exchange.is_whole and not self._is_ending:
             self._break_body_off(refusals.broken_off(), "malformed")
-        elif not self._data:
-            self._exchange.keep_alive = False
+        else:
+            if not self._data:
+                self._exchange.keep_alive = False
+            self._find_out_whether_it_left()
         return True
 
     def pause_writing(self) -> None:
@@ -323,6 +330,8 @@ class HttpConnection(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Send, unless the connection ends."""
+        if self._sent_ahead:
+            self._sent_ahead, data = 0, data[self._sent_ahead :]
         if not self.transport.is_closing():
             self._written += len(data)
             self.transport.write(data)
@@ -418,8 +427,7 @@ class HttpConnection(asyncio.Protocol):
             self._close()
         else:
             self._exchange.keep_alive = False
-            if not self._exchange.is_whole:
-                self._deadline = self._loop.time() + STOPPING_SECONDS
+            self._deadline = self._loop.time() + STOPPING_SECONDS
 
     def look(self, now: float) -> None:
         """End what takes too long."""
@@ -430,11 +438,22 @@ class HttpConnection(asyncio.Protocol):
             self.give_way()
         elif not self._sends_in_time():
             self._break_body_off(refusals.body_too_slow(self._limits.bytes_per_second), "timeout")
+        elif self._is_finished_sending:
+            self._find_out_whether_it_left()
+
+    def _find_out_whether_it_left(self) -> None:
+        """Send a byte of the answer ahead: who has left answers the first with a reset, on which the next one fails."""
+        if self._exchange and not self._exchange.has_begun and self._sent_ahead < len(_BEGINNING):
+            self.transport.write(_BEGINNING[self._sent_ahead : self._sent_ahead + 1])
+            self._sent_ahead += 1
 
     def _be_late(self) -> None:
         if self._is_ending:
             # It was listened to for long enough.
             self.give_way()
+        elif self._exchange and self._exchange.is_whole:
+            self._deadline = _NEVER
+            self._exchange.client.waits = False
         elif self._exchange:
             self._break_body_off(refusals.stopping(), "stopping")
         elif self._head:

@@ -15,6 +15,7 @@ import structlog
 from starlette.types import ASGIApp, Message, Scope
 
 from chassis.http.problems import Problem
+from chassis.http.transport.client import Client, client
 from chassis.http.transport.refusals import explained, stopped, unexpected
 
 log = structlog.get_logger("http")
@@ -56,8 +57,18 @@ class Exchange:
     """One request, from its head to the end of its answer."""
 
     __slots__ = (
-        *("keep_alive", "is_whole", "awaits_continue", "is_answered", "_wire", "_scope", "_body", "_has_news"),
-        *("_failure", "_is_gone", "_has_begun", "_has_body", "_left", "_is_chunked"),
+        *(
+            "keep_alive",
+            "is_whole",
+            "awaits_continue",
+            "has_begun",
+            "is_answered",
+            "client",
+            "_wire",
+            "_scope",
+            "_body",
+        ),
+        *("_has_news", "_failure", "_is_gone", "_has_body", "_left", "_is_chunked"),
     )
 
     def __init__(self, wire: Wire, scope: Scope, *, keep_alive: bool, is_whole: bool, awaits_continue: bool) -> None:
@@ -66,7 +77,10 @@ class Exchange:
         self.is_whole = is_whole
         #: The client sends the body once it is told to.
         self.awaits_continue = awaits_continue
+        #: An answer has begun.
+        self.has_begun = False
         self.is_answered = False
+        self.client = Client()
         self._wire = wire
         self._scope = scope
         self._body = bytearray()
@@ -75,7 +89,6 @@ class Exchange:
             self._has_news.set()
         self._failure: Problem | None = None
         self._is_gone = False
-        self._has_begun = False
         self._has_body = True
         #: Bytes that Content-Length still promises of the answer; None where it is sent in chunks, or up to the end.
         self._left: int | None = 0
@@ -107,17 +120,19 @@ class Exchange:
     def leave(self) -> None:
         """The connection has ended."""
         self._is_gone = True
+        self.client.waits = False
         self._has_news.set()
 
     async def run(self, app: ASGIApp) -> None:
         """Let the app answer; whatever it does, there is an answer or the connection ends."""
+        client.set(self.client)  # of this task alone
         try:
             await app(self._scope, self.receive, self.send)
         except asyncio.CancelledError:
             await self._end_with(stopped())
             raise
         except Exception as error:
-            is_explained = isinstance(error, Problem) and not self._has_begun
+            is_explained = isinstance(error, Problem) and not self.has_begun
             if not is_explained:
                 log.exception("http.unexpected_error")
             await self._end_with(error if isinstance(error, Problem) else unexpected())
@@ -139,7 +154,7 @@ class Exchange:
             self._wire.resume_reading()
             await self._has_news.wait()
             self._has_news.clear()
-        if self._failure and not self._has_begun:
+        if self._failure and not self.has_begun:
             raise self._failure
         if self._failure or self._is_gone or self.is_answered:
             return {"type": "http.disconnect"}
@@ -160,8 +175,8 @@ class Exchange:
             self._go_on(message.get("body", b""), is_last=not message.get("more_body", False))
 
     def _begin(self, status: int, headers: Collection[Header]) -> None:
-        assert not self._has_begun
-        self._has_begun = True
+        assert not self.has_begun
+        self.has_begun = True
         self.awaits_continue, awaited = False, self.awaits_continue
         self._has_body = self._scope["method"] != "HEAD" and status not in _WITHOUT_BODY
         lines = [_STATUS_LINES[status], *self._wire.lines, *[name + b": " + value for name, value in headers]]
@@ -181,7 +196,7 @@ class Exchange:
         self._wire.write(_joined(lines))
 
     def _go_on(self, body: bytes, *, is_last: bool) -> None:
-        assert self._has_begun
+        assert self.has_begun
         assert not self.is_answered
         if not self._has_body:
             self._left = None
@@ -209,7 +224,7 @@ class Exchange:
         """Explain what went wrong, or, where the answer has begun, break off."""
         if self._is_gone or self.is_answered:
             return
-        if self._has_begun:
+        if self.has_begun:
             self._wire.break_off()
             return
         await explained(problem, instance=self._scope["path"])(self._scope, self.receive, self.send)

@@ -22,7 +22,8 @@ BUFFERED_BYTES: Final = 64 * 1024
 #: Over how long a client has to keep the least rate, and how often that is looked at.
 RATE_SECONDS: Final = 20
 LOOK_SECONDS: Final = 1.0
-#: A body that is half here when the process is told to stop gets this long to come whole.
+#: A body that is half here when the process is told to stop gets this long to come whole, and work that waits for its
+#: turn as long to begin.
 STOPPING_SECONDS: Final = 2.0
 
 #: Files of a process that are no client's: pools of connections, Kafka, logs, libraries.

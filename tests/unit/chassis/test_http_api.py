@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse
 
 from chassis.access.rules import AccessTable, Rule
 from chassis.access.settings import GuardedHttp
+from chassis.http.admission import Admission
 from chassis.http.api import ApiDescription, create_api
 from chassis.http.health import LOOK_SECONDS, Health, NotReadyError, OneLook, Question, Results, inner_routes
 from chassis.http.problems import Problem, ProblemType, unavailable
@@ -58,6 +59,7 @@ def make_app(cors: Sequence[str] = ()) -> FastAPI:
         lifespan=nothing,
         health=Health(ready={"database": not_ready}),
         protection=Protection(TABLE, open_to_all, host="127.0.0.1"),
+        admission=Admission(1),
         make_request_id=lambda: "made-here",
     )
 

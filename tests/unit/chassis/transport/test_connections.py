@@ -10,7 +10,9 @@ import structlog
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from chassis.http.transport import connections, limits
+from chassis.http.transport import connection, connections, limits
+from chassis.http.transport.client import Client
+from chassis.http.transport.client import client as sender
 from chassis.http.transport.connection import HttpConnection
 from chassis.http.transport.connections import QUIET_SECONDS, Refusals
 from chassis.http.transport.limits import BUFFERED_BYTES, RATE_SECONDS, Pace
@@ -200,6 +202,60 @@ async def test_pipelined_requests_are_answered_in_order_one_at_a_time() -> None:
     assert most == 1
 
 
+async def test_a_client_that_left_does_not_wait_any_more(looks_often: None) -> None:
+    waiting: list[Client] = []
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        waiting.append(sender.get())
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    async with listening(slow) as listener:
+        async with await listener.connect() as client:
+            await client.send(GET)
+            client.writer.close()
+        await listener.has_open(0)
+
+    assert [client.waits for client in waiting] == [False]
+
+
+async def test_a_client_that_only_stopped_sending_is_looked_for_and_gets_its_answer_whole(looks_often: None) -> None:
+    may_answer = asyncio.Event()
+
+    async def late(scope: Scope, receive: Receive, send: Send) -> None:
+        await may_answer.wait()
+        assert sender.get().waits
+        await echo(scope, receive, send)
+
+    async with listening(late) as listener, await listener.connect() as client:
+        await client.send(GET)
+        client.stop_sending()
+        ahead = await asyncio.wait_for(client.reader.readexactly(3), PATIENCE_SECONDS)
+        may_answer.set()
+
+        assert (ahead + await client.rest()).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+async def test_work_that_has_not_begun_is_given_up_when_the_process_ends(
+    looks_often: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "STOPPING_SECONDS", 0.0)
+
+    async def waiting(scope: Scope, receive: Receive, send: Send) -> None:
+        async def is_given_up() -> bool:
+            return not sender.get().waits
+
+        await until(is_given_up, within=PATIENCE_SECONDS, what="the process has no time left for it")
+        await echo(scope, receive, send)
+
+    async with listening(waiting) as listener, await listener.connect() as client:
+        await client.send(GET)
+        await is_read(listener)
+        stop(listener)
+
+        assert (await client.answer()).status == 200
+
+
 async def test_a_client_that_has_finished_sending_gets_every_answer() -> None:
     async with listening() as listener, await listener.connect() as client:
         await client.send(GET + POST + b"0123456789")
@@ -318,8 +374,8 @@ async def test_an_answer_that_does_not_come_before_the_end_of_the_process_is_a_p
 
 
 def stop(listener: Listener) -> None:
-    for connection in list(listener.state.connections):
-        connection.shutdown()
+    for served in list(listener.state.connections):
+        served.shutdown()
 
 
 async def is_read(listener: Listener) -> None:

@@ -7,6 +7,7 @@ from argon2 import PasswordHasher
 from prometheus_client import REGISTRY
 from pydantic import SecretStr
 
+from chassis.http.transport.client import Client, client
 from command_api.passwords.hashing import CHECKS_WAITING, HashingBusyError, Passwords
 
 PASSWORD = SecretStr("correct horse")
@@ -68,3 +69,11 @@ async def test_a_hash_of_ours_is_checked_once_whatever_the_password() -> None:
         assert not await passwords.matches(SecretStr(LIGATURE + "!"), ours)
 
         assert checks("own") - before == 2
+
+
+async def test_what_nobody_waits_for_any_more_is_dropped() -> None:
+    client.set(Client(waits=False))
+    with Passwords.open(CHEAP, threads=1, queue=64) as passwords:
+        for dropped in (passwords.hash(PASSWORD), passwords.matches(PASSWORD, "no hash: to check it fails")):
+            with pytest.raises(HashingBusyError):
+                await dropped
