@@ -8,18 +8,23 @@ import signal
 import stat
 import subprocess
 import time
+from typing import Any
 
 import httpx
 import psutil
 import pytest
+from argon2 import PasswordHasher
 
 from chassis.kafka.client import REQUEST_SECONDS
 from examples.login_app import LoginPages, create_app
 from tests.acceptance.clients import Registered, read, register
 from tests.acceptance.stack import Stack, clean_environment, run_muster
+from tests.hostile.sets import naughty_strings
 from tests.waiting import until
 
 HTTP_SECONDS = 30
+#: Imported as it is, so that hundreds of users cost no hashes.
+HASH = PasswordHasher(memory_cost=8, time_cost=1, parallelism=1).hash("correct horse")
 #: Longer than any of our clients waits for an answer of the broker's.
 OUTAGE_SECONDS = REQUEST_SECONDS + 2
 USERS_OF_THE_OUTAGE = 20
@@ -99,6 +104,36 @@ async def test_the_last_lines_of_the_screen_work_when_pasted_into_another_termin
     registered, _, listed = out.decode().rpartition("\n")
     assert registered.startswith("HTTP/1.1 201"), registered
     assert "data" in json.loads(listed)
+
+
+async def test_strings_that_have_broken_programs_arrive_as_they_were_sent(stack: Stack) -> None:
+    strings = {f"naughty{number}": string for number, string in enumerate(naughty_strings())}
+    lines = [
+        {"email": f"{name}@example.com", "username": name, "password_hash": HASH, "display_name": string[:200]}
+        | {"attributes": {string: [string]}}
+        for name, string in strings.items()
+    ]
+    body = b"\n".join(json.dumps(line).encode() for line in lines)
+
+    async with httpx.AsyncClient(timeout=HTTP_SECONDS, headers=stack.bearer) as http:
+        content_type = {"Content-Type": "application/x-ndjson"}
+        answer = await http.post(f"{stack.command_url}/users/import", content=body, headers=content_type)
+        assert json.loads(answer.text.splitlines()[-1])["created"] == len(lines)
+
+        async def shown() -> list[dict[str, Any]]:
+            users: list[dict[str, Any]] = []
+            asked: dict[str, Any] = {"username_prefix": "naughty", "limit": 100}
+            while asked:
+                page = (await http.get(f"{stack.query_url}/users", params=asked)).json()
+                users += page["data"]
+                asked = {"cursor": page["next_cursor"], "limit": 100} if page["next_cursor"] else {}
+            return users if len(users) == len(lines) else []
+
+        users = await until(shown, within=HTTP_SECONDS, what="all users are shown")
+
+    for user in users:
+        string = strings[user["username"]]
+        assert (user["display_name"], user["attributes"]) == (string[:200], {string: [string]})
 
 
 async def test_an_import_finds_address_and_token_of_the_stack(stack: Stack) -> None:
