@@ -1,8 +1,11 @@
 # One image for every process of Muster: `docker build -t muster .`, then `docker run muster serve command`, `relay`, …
 # docker-compose.yml runs them all; docs/how-to/run-in-containers.md explains both.
 
+# For a mirror, or pinned by digest: --build-arg PYTHON_IMAGE=python@sha256:…
+ARG PYTHON_IMAGE=python:3.14-slim
+
 # -- build: an environment with the locked packages and our wheel ------------------------------------------------------
-FROM python:3.14-slim AS build
+FROM ${PYTHON_IMAGE} AS build
 
 # Bytecode is compiled here, because nothing can be written later; uv uses only the image's interpreter.
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
@@ -18,20 +21,23 @@ ARG PIP_INDEX_URL
 ARG UV_DEFAULT_INDEX
 
 WORKDIR /build
-COPY requirements/bootstrap.txt requirements/service.txt requirements/
+COPY requirements/audit.txt requirements/bootstrap.txt requirements/service.txt requirements/
 # Only wheels: no compiler is needed, and no package's setup.py runs.
 RUN python -m venv /build/tools \
     && /build/tools/bin/pip install --require-hashes --only-binary :all: -r requirements/bootstrap.txt \
     && /build/tools/bin/uv venv --python /usr/local/bin/python3 /opt/muster \
-    && /build/tools/bin/uv pip install --python /opt/muster --require-hashes --only-binary :all: -r requirements/service.txt
+    && /build/tools/bin/uv pip install --python /opt/muster --require-hashes --only-binary :all: -r requirements/service.txt \
+    && python -m venv --without-pip /build/audit \
+    && /build/tools/bin/uv pip install --python /build/audit --require-hashes --only-binary :all: -r requirements/audit.txt
 
 # After the packages, which change less often than our code. .dockerignore lets only the wheel's content through.
 COPY . .
 RUN /build/tools/bin/python -m hatchling build --target wheel --directory dist \
-    && /build/tools/bin/uv pip install --python /opt/muster --no-deps dist/*.whl
+    && /build/tools/bin/uv pip install --python /opt/muster --no-deps dist/*.whl \
+    && /build/audit/bin/cyclonedx-py environment /opt/muster/bin/python --output-file /opt/muster/muster.cdx.json
 
 # -- what runs ---------------------------------------------------------------------------------------------------------
-FROM python:3.14-slim
+FROM ${PYTHON_IMAGE}
 
 LABEL org.opencontainers.image.title="Muster" \
       org.opencontainers.image.description="Event-driven CQRS user service" \

@@ -124,6 +124,33 @@ lock: $(VENV)/.bootstrap ## Renew requirements/*.txt from pyproject.toml (LOCK_A
 	$(COMPILE) -c $(LOCK)/dev.txt $(LOCK)/bootstrap.in -o $(LOCK)/bootstrap.txt
 	$(COMPILE) $(LOCK)/client.in -o $(LOCK)/client.txt
 	$(COMPILE) $(LOCK)/browser.in -o $(LOCK)/browser.txt
+	$(COMPILE) $(LOCK)/audit.in -o $(LOCK)/audit.txt
+
+# Every lock, also of what only makes or tests. A package that could not be looked up is a failure, too.
+LOCKS := $(wildcard $(LOCK)/*.txt)
+define audit
+found=$(VENV)/audit/found.txt; rm -f $$found; status=0; \
+$(VENV)/audit/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off --output $$found \
+	$(LOCKS:%=-r %) $(ARGS) || status=1; \
+if [ $$status -ne 0 ] && ! [ -s $$found ]; then \
+	echo "NOTHING WAS AUDITED: the advisories could not be reached, or say nothing of a package; see above, check the" \
+		"network, then run make audit again." >&2; exit 2; \
+fi; \
+if [ -s $$found ]; then cat $$found; fi; exit $$status
+endef
+
+.PHONY: audit
+audit: $(VENV)/.audit ## Look for known vulnerabilities in all locked packages (2 where the advisories cannot be reached)
+	@$(audit)
+
+SBOM = dist/muster-$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml).cdx.json
+
+.PHONY: sbom
+sbom: $(VENV)/.audit ## List what a process of Muster consists of, as CycloneDX, into dist, beside the wheel
+	@mkdir -p dist
+	@$(VENV)/audit/bin/cyclonedx-py requirements $(LOCK)/service.txt --pyproject pyproject.toml --mc-type application \
+		--output-reproducible --output-file $(SBOM)
+	@echo "Written to $(SBOM)"
 
 .PHONY: wheel
 wheel: $(VENV)/.bootstrap ## Build both wheels into dist/: Muster (its extra `local` brings servers) and the subscribers' kit
@@ -214,6 +241,12 @@ $(VENV)/.client: $(LOCK)/client.txt $(VENV)/.bootstrap
 	@echo "Installing what generated clients need …"
 	@$(BIN)/python -m venv --clear --without-pip $(VENV)/client
 	@$(call uv_install,$(VENV)/client/bin) --require-hashes -r "$$here/$(LOCK)/client.txt"
+	@touch $@
+
+$(VENV)/.audit: $(LOCK)/audit.txt $(VENV)/.bootstrap
+	@echo "Installing what audits …"
+	@$(BIN)/python -m venv --clear --without-pip $(VENV)/audit
+	@$(call uv_install,$(VENV)/audit/bin) --require-hashes -r "$$here/$(LOCK)/audit.txt" || { $(no_packages) }
 	@touch $@
 
 # A browser too large for everybody's `make test`; with CHROMIUM=/path/to/chromium only what drives it is installed.

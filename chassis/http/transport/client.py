@@ -16,4 +16,4 @@ class Client:
 
 
 #: Who sent the request that this task works on; outside of one, somebody who always waits.
-client: Final[ContextVar[Client]] = ContextVar("client", default=Client())
+client: Final[ContextVar[Client]] = ContextVar("client", default=Client())  # noqa: B039 - nobody changes it

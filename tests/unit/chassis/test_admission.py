@@ -43,8 +43,8 @@ class Requests:
         self.app = RefuseWhenBehind(InTurn(work, admission=self.admission), admission=self.admission)
         self.tasks: list[asyncio.Task[None]] = []
 
-    async def ask(self, path: str, *body: Message, client: Client | None = None) -> asyncio.Task[None]:
-        """Send one; gives it once it works, waits or is refused."""
+    async def ask(self, path: str, *body: Message, client: Client | None = None) -> None:
+        """Send one; returns once it works, waits or is refused."""
         messages = iter(body)
 
         async def receive() -> Message:
@@ -59,7 +59,6 @@ class Requests:
         self.tasks.append(asyncio.create_task(self.app(scope, receive, send), context=context))
         for _ in range(10):
             await asyncio.sleep(0)
-        return self.tasks[-1]
 
     async def end(self) -> list[BaseException | None]:
         """Let all work end; gives how each request ended."""
@@ -101,9 +100,9 @@ async def test_who_comes_while_the_queue_takes_too_long_is_refused_unread(is_beh
     for path in "ab":
         await requests.ask(path)
 
-    late = await requests.ask("c", {"type": "http.request", "body": b"no!", "more_body": True})
+    await requests.ask("c", {"type": "http.request", "body": b"no!", "more_body": True})
 
-    assert late.done()
+    assert requests.tasks[-1].done()
     assert [refused(ended) for ended in await requests.end()] == [False, False, True]
 
 
@@ -121,8 +120,8 @@ async def test_who_has_waited_too_long_is_refused(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(admission, "LONGEST_SECONDS", 0.02)
     requests = Requests(Work())
     await requests.ask("a")
-    waiting = await requests.ask("b")
-    await asyncio.wait([waiting], timeout=30)
+    await requests.ask("b")
+    await asyncio.wait(requests.tasks[1:], timeout=30)
 
     assert [refused(ended) for ended in await requests.end()] == [False, True]
     await requests.ask("more")
@@ -135,10 +134,10 @@ async def test_the_turn_of_who_has_left_is_the_next_ones() -> None:
     requests = Requests(work)
     await requests.ask("a")
     await requests.ask("left", client=client)
-    cancelled = await requests.ask("cancelled")
+    await requests.ask("cancelled")
     await requests.ask("b")
     client.waits = False
-    cancelled.cancel()
+    requests.tasks[2].cancel()
     await requests.end()
 
     assert work.begun == ["a", "b"]

@@ -152,15 +152,19 @@ def test_each_part_logs_in_at_kafka_as_itself() -> None:
     assert {f"--{name} {name}" for name in PRINCIPALS} <= set(re.findall(r"--\w+ \w+", rights.partition("--acls")[2]))
 
 
+#: Variables of docker-compose.yml that no process reads.
+COMPOSES_OWN = {"KAFKA_PORT", "PYTHON_IMAGE", "POSTGRES_IMAGE", "KAFKA_IMAGE"}
+
+
 def test_every_variable_that_the_file_refers_to_is_in_the_example() -> None:
-    """KAFKA_PORT is compose's own: a setting of no process, it is named in the guide."""
+    """But compose's own, settings of no process: they are named in the guide."""
     text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
     example = (ROOT / ".env.example").read_text(encoding="utf-8")
     guide = (ROOT / "docs" / "how-to" / "run-in-containers.md").read_text(encoding="utf-8")
     named = {name for found in REFERENCE.finditer(text) for name in re.findall(r"\$\{([A-Z_]+)", found[0])}
 
-    assert {name for name in named if not re.search(rf"^#?{name}=", example, re.MULTILINE)} == {"KAFKA_PORT"}
-    assert "`KAFKA_PORT`" in guide
+    assert {name for name in named if not re.search(rf"^#?{name}=", example, re.MULTILINE)} == COMPOSES_OWN
+    assert {name for name in COMPOSES_OWN if f"`{name}`" not in guide} == set()
 
 
 def test_every_process_is_there_as_often_as_promised() -> None:
@@ -222,8 +226,23 @@ def test_an_api_is_published_where_its_settings_say_and_location_leads_there() -
 
 
 def test_the_servers_are_those_that_the_tests_and_the_local_stack_use() -> None:
-    assert service("postgres")["image"] == POSTGRES_IMAGE == f"postgres:{MAJOR}"
-    assert service("kafka")["image"] == KAFKA_IMAGE == f"apache/kafka:{KAFKA_VERSION}"
+    assert resolve(service("postgres")["image"], {}) == POSTGRES_IMAGE == f"postgres:{MAJOR}"
+    assert resolve(service("kafka")["image"], {}) == KAFKA_IMAGE == f"apache/kafka:{KAFKA_VERSION}"
+
+
+def test_every_image_can_be_replaced_as_a_whole() -> None:
+    pinned = {name: f"{name.lower()}@sha256:{'0' * 64}" for name in ("PYTHON_IMAGE", "POSTGRES_IMAGE", "KAFKA_IMAGE")}
+    images = [
+        service("postgres")["image"],
+        service("kafka")["image"],
+        service("secrets")["build"]["args"]["PYTHON_IMAGE"],
+    ]
+
+    assert {resolve(image, pinned) for image in images} == set(pinned.values())
+    assert (
+        resolve(images[-1], {})
+        == dict(argument.split("=") for argument in of_kind("ARG") if "=" in argument)["PYTHON_IMAGE"]
+    )
 
 
 @pytest.mark.parametrize("name", READS)

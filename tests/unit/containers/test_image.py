@@ -11,11 +11,13 @@ from command_api.settings import CommandApiSettings
 from outbox.settings import RelaySettings
 from projectors.settings import ProjectorSettings
 from query_api.settings import QueryApiSettings
-from tests.unit.containers.files import ROOT, instructions, of_kind, project
+from tests.unit.containers.files import ROOT, instructions, of_kind, project, resolve
 
 
 def _base_images() -> list[str]:
-    return [text.partition(" ")[0] for text in of_kind("FROM")]
+    """Each stage's; the arguments ahead of the stages have their defaults."""
+    defaults = dict(text.split("=", 1) for text in of_kind("ARG") if "=" in text)
+    return [str(resolve(text.partition(" ")[0], defaults)) for text in of_kind("FROM")]
 
 
 def test_both_stages_use_one_python_which_is_a_supported_one() -> None:
@@ -38,7 +40,7 @@ def test_packages_come_from_locks_that_are_there_with_hashes_and_as_wheels() -> 
     runs = " && ".join(of_kind("RUN"))
     locks = re.findall(r"-r (\S+)", runs)
 
-    assert set(locks) == {"requirements/bootstrap.txt", "requirements/service.txt"}
+    assert set(locks) == {f"requirements/{name}.txt" for name in ("audit", "bootstrap", "service")}
     for install in [step for step in runs.split("&&") if "-r " in step]:
         assert "--require-hashes" in install
         assert "--only-binary :all:" in install

@@ -1,5 +1,7 @@
 """What the OpenAPI document says of a value fits what is taken."""
 
+from typing import Any
+
 import jsonschema_rs
 import pytest
 from pydantic import TypeAdapter
@@ -10,7 +12,7 @@ from command_api.users.values import Email
 IF_MATCH = next(each for each in request(if_match=True)["parameters"] if each["name"] == "If-Match")["schema"]
 
 
-def documented(schema: object, value: str) -> bool:
+def documented(schema: dict[str, Any], value: str) -> bool:
     return bool(jsonschema_rs.Draft202012Validator(schema, validate_formats=True).is_valid(value))
 
 
