@@ -41,6 +41,9 @@ class Measured:
     statuses: dict[int, int] = field(default_factory=dict)
     lost: int = 0
     cost: float = 0.0
+    #: Latencies of those answers that are no refusals, and the seconds until the last answer of all.
+    accepted: list[float] = field(default_factory=list)
+    took: float = 0.0
 
     @property
     def rate(self) -> float:
@@ -148,8 +151,12 @@ async def open_loop(  # noqa: PLR0913 - a load has these parts
     waiting: deque[float] = deque()
 
     def answered(connection: _Connection, status: int) -> None:
-        measured.latencies.append(time.perf_counter() - connection.due)
+        now = time.perf_counter()
+        measured.latencies.append(now - connection.due)
         measured.statuses[status] = measured.statuses.get(status, 0) + 1
+        if status < 300:
+            measured.accepted.append(now - connection.due)
+        measured.took = now - start
         if waiting:
             connection.ask(following(), waiting.popleft())
         else:

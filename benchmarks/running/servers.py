@@ -143,6 +143,16 @@ class Servers:
             yield process
 
     @asynccontextmanager
+    async def api(self, side: Side, *, cores: frozenset[int] = ALL_CORES) -> AsyncIterator[HttpProcess]:
+        """Run `muster serve command` or `query`, as it is served, transport and all; yield once it is ready."""
+        port = free_port()
+        command = [*muster().command, "serve", side, "--port", str(port)]
+        variables = {f"{side.upper()}_API_OPS_PORT": str(free_port()), "WORKERS": "1"}
+        process = self._process(f"{side}-api", command, port, variables, "/readyz")
+        async with self._running(process, cores, hot=True):
+            yield process
+
+    @asynccontextmanager
     async def muster(
         self,
         name: Process,

@@ -1,0 +1,1 @@
+"""Both APIs under more load than they can serve."""
