@@ -58,6 +58,10 @@ test: $(VENV)/.dev $(VENV)/.client ## Run every test against real servers (TESTS
 test-browser: $(VENV)/.dev $(VENV)/.browser $(if $(CHROMIUM),,$(VENV)/browser/chromium) ## Use the documentation pages in a real Chromium
 	@$(BIN)/python -m pytest tests/browser/documentation.py $(ARGS)
 
+.PHONY: test-asyncapi
+test-asyncapi: $(VENV)/.dev $(VENV)/browser/asyncapi ## Have AsyncAPI's own parser read the document of the events
+	@$(BIN)/python -m pytest -q tests/unit/events/asyncapi_parser.py $(ARGS)
+
 .PHONY: plans
 plans: $(VENV)/.dev ## Ask PostgreSQL how many rows each combination of filters and sort reads among a million users
 	@PLAN_USERS=1000000 $(BIN)/python -m pytest -q -s tests/integration/query_api/users/test_plans.py $(ARGS)
@@ -265,6 +269,13 @@ $(VENV)/.browser: $(LOCK)/browser.txt $(VENV)/.bootstrap
 	@echo "Installing what drives a browser …"
 	@$(BIN)/python -m venv --clear --without-pip $(VENV)/browser
 	@$(call uv_install,$(VENV)/browser/bin) --require-hashes -r "$$here/$(LOCK)/browser.txt" || { $(no_browser) }
+	@touch $@
+
+ASYNCAPI_PARSER := @asyncapi/parser@3.6.3
+$(VENV)/browser/asyncapi: $(VENV)/.browser
+	@cd $(VENV)/browser && export PATH="$$PWD/bin:$$PATH" \
+		&& npm install --silent --no-audit --no-fund --ignore-scripts $(ASYNCAPI_PARSER) \
+		|| { echo "AsyncAPI's parser could not be fetched, so NOTHING WAS PARSED: check the network." >&2; exit 1; }
 	@touch $@
 
 $(VENV)/browser/chromium: $(VENV)/.browser

@@ -9,7 +9,7 @@ The Kafka client is the caller's: aiokafka's `AIOKafkaConsumer`, or anything wit
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
@@ -64,7 +64,7 @@ class Batch:
     as_of: datetime | None
 
 
-async def bootstrap(consumer: Consumer, positions: Mapping[int, int] | None = None) -> AsyncIterator[Batch]:
+async def bootstrap(consumer: Consumer, positions: Mapping[int, int] | None = None) -> AsyncGenerator[Batch, None]:
     """Read every partition from its position, or from its beginning, and go on for ever; one batch after the other.
 
     The consumer is started, reads `read_committed`, is in no group, and has every partition of the topic, by `assign`.

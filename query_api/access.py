@@ -12,6 +12,7 @@ ACCESS: Final = AccessTable(
     (
         Rule("GET", "/users", _READ, limit="reads"),
         Rule("POST", "/users/search", _READ, limit="reads"),
+        Rule("GET", "/users/digest", _READ, limit="reads"),
         Rule("GET", "/users/{id}", _READ, own=True, limit="reads"),
         Rule("GET", "/users/{id}/timeline", _READ, own=True, limit="reads"),
         Rule("GET", "/stats/signups", _READ, limit="reads"),

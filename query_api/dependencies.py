@@ -25,6 +25,7 @@ from query_api.reading.versions import read_reached
 from query_api.reading.waiters import Waiters
 from query_api.settings import QueryApiSettings
 from query_api.users.detail import UserDetail
+from query_api.users.digest import UserDigest
 from query_api.users.listing import UserList
 from query_api.users.search import UserSearch
 from query_api.users.signups import Signups
@@ -68,6 +69,8 @@ def _listing(made: _Machinery) -> UserList:
 QUERIES: Final[dict[type[Query], Callable[[_Machinery], Query]]] = {
     UserList: _listing,
     UserSearch: lambda made: UserSearch(_listing(made)),
+    # Ahead of the detail, which would take `digest` for an id.
+    UserDigest: lambda made: UserDigest(made.consistent, made.reader, digest_ms=made.settings.query_digest_ms),
     UserDetail: lambda made: UserDetail(made.consistent, made.reader),
     UserTimeline: lambda made: UserTimeline(made.consistent, made.reader, made.seal),
     Signups: lambda made: Signups(made.consistent, made.reader, now=made.now),

@@ -23,6 +23,7 @@ from query_api.protocol.problems import (
     TOO_EXPENSIVE,
 )
 from query_api.users.detail import UserDetail
+from query_api.users.digest import UserDigest
 from query_api.users.listing import UserList
 from query_api.users.search import UserSearch
 from query_api.users.signups import Signups
@@ -64,6 +65,9 @@ _ENTRY_EXAMPLE: Final[Json] = {
 }
 _USERS_EXAMPLE: Final[Json] = {"data": [_USER_EXAMPLE], "next_cursor": "AQJrMc3Zb2k", "has_more": True}
 _TIMELINE_EXAMPLE: Final[Json] = {"data": [_ENTRY_EXAMPLE], "next_cursor": None, "has_more": False}
+_DIGEST_EXAMPLE: Final[Json] = {
+    "data": [{"from": None, "to": None, "count": 42, "digest": "0c5c56dcaf5b54b2b6c1a6ab0a4d5a3e"}]
+}
 _SIGNUPS_EXAMPLE: Final[Json] = {"data": [{"day": "2026-11-22", "active": 41, "deactivated": 1}]}
 
 
@@ -151,6 +155,19 @@ _COMPONENT_SCHEMAS: Final[Json] = {
         }
     ),
     "Signups": _object({"data": _list_of("SignupsDay")}),
+    "DigestPart": _object(
+        {
+            "from": {"type": ["string", "null"], "format": "uuid", "description": "First id; null where none is."},
+            "to": {"type": ["string", "null"], "format": "uuid", "description": "Behind the last id; null as above."},
+            "count": {"type": "integer", "minimum": 0},
+            "digest": {
+                "type": "string",
+                "pattern": "^[0-9a-f]{32}$",
+                "description": "XOR of the first 16 bytes of each user's SHA-256(16 bytes id, 8 bytes version).",
+            },
+        }
+    ),
+    "Digest": _object({"data": _list_of("DigestPart")}),
     "Health": _object({"status": {"type": "string"}, "version": {"type": "string"}}),
     "Status": _object({"status": {"type": "string", "enum": ["ok", "failed"]}}),
     "Problem": _object(
@@ -269,6 +286,7 @@ def _paths() -> Json:
     return {
         UserList.path: {"get": _list_users()},
         UserSearch.path: {"post": _search_users()},
+        UserDigest.path: {"get": _get_digest()},
         UserDetail.path: {"get": _get_user()},
         UserTimeline.path: {"get": _get_timeline()},
         Signups.path: {"get": _get_signups()},
@@ -322,6 +340,19 @@ def _search_schema() -> Json:
             schema = {"type": "array", "items": schema, "minItems": 1, "maxItems": parameter.most}
         members[parameter.name] = {**schema, "description": parameter.description}
     return {"type": "object", "properties": members, "additionalProperties": False}
+
+
+def _get_digest() -> Json:
+    return {
+        "operationId": "getUserDigest",
+        "tags": ["users"],
+        "summary": "Digests of ranges of users, to compare a copy with",
+        "parameters": [*map(_query_parameter, UserDigest.parameters.known), *_request_headers()],
+        "responses": {
+            "200": _answer("One entry a part, in the order of ids.", "Digest", _DIGEST_EXAMPLE, _ALWAYS),
+            **_problems(*_EVERY_ROUTE, *_EVERY_QUERY),
+        },
+    }
 
 
 def _get_user() -> Json:

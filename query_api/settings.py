@@ -35,6 +35,8 @@ class QueryApiSettings(QueryPostgres, GuardedHttp):
     query_statement_ms: int = Field(3000, ge=10, le=60_000, validation_alias="QUERY_STATEMENT_MS", examples=[3000])
     # Counting a million rows takes a tenth of a second.
     query_count_ms: int = Field(2000, ge=1, le=60_000, validation_alias="QUERY_COUNT_MS", examples=[2000])
+    # Digesting a million users takes some three seconds.
+    query_digest_ms: int = Field(10_000, ge=1, le=60_000, validation_alias="QUERY_DIGEST_MS", examples=[10_000])
 
     rate_limit_reads: Annotated[str, AfterValidator(rate_text)] = Field(
         "off", validation_alias="RATE_LIMIT_READS", examples=["50/s"]

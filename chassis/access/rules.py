@@ -75,7 +75,9 @@ class AccessTable:
         self._methods_of: dict[str, set[str]] = {}
         for rule in self._rules:
             if _OPENING not in rule.path and any(_fits(other.path, rule.path) for other in self._rules):
-                self._methods_of.setdefault(rule.path, set()).add(rule.method)
+                # HEAD works wherever GET does.
+                methods = {rule.method, "HEAD"} if rule.method == "GET" else {rule.method}
+                self._methods_of.setdefault(rule.path, set()).update(methods)
         for rule in self._rules:
             parts = rule.path.split("/")
             self._candidates.setdefault((rule.method, len(parts)), []).append((parts, rule))
@@ -100,7 +102,7 @@ class AccessTable:
         The framework would take `import` for an id, in the place of a template that has this method.
         """
         found = self._methods_of.get(path)
-        return sorted(found) if found and ("GET" if method == "HEAD" else method) not in found else []
+        return sorted(found) if found and method not in found else []
 
     def is_public(self, path: str) -> bool:
         """Whether anybody may read this path, or the paths of this template."""

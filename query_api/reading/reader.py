@@ -71,19 +71,20 @@ class Reader:
             # Whoever asked raises its error; nobody does where all have left.
             fetching.exception()
 
-    async def count(self, sql: str, arguments: Sequence[Any], *, limit_ms: int, too_slow: ProblemType) -> int:
-        """One number, within a time limit of its own.
+    async def fetch_limited(
+        self, sql: str, arguments: Sequence[Any], *, limit_ms: int, too_slow: ProblemType = TOO_EXPENSIVE
+    ) -> Records:
+        """The rows, within a time limit of their own.
 
         Raises:
             Problem: 503 `too_slow` past the limit.
             DatabaseUnavailableError: there was no connection, or it failed.
         """
         try:
-            rows = await self._database.fetch_limited(sql, arguments, limit_ms=limit_ms)
+            return await self._database.fetch_limited(sql, arguments, limit_ms=limit_ms)
         except asyncpg.PostgresError as error:
             self._explain(error, too_slow)
             raise
-        return int(rows[0][0])
 
     async def check(self) -> None:
         """Ask the server for one row, for readiness.

@@ -14,7 +14,7 @@ from query_api.settings import QueryApiSettings
 from tests.integration.query_api.conftest import client_of, make_settings, serving
 from tests.integration.query_api.read_side import ReadSide, moved, person
 
-ROUTES = ("/users", "/users/{id}", "/users/{id}/timeline", "/stats/signups")
+ROUTES = ("/users", "/users/digest", "/users/{id}", "/users/{id}/timeline", "/stats/signups")
 
 
 async def test_head_answers_as_get_without_the_body(api: httpx.AsyncClient, read_side: ReadSide) -> None:

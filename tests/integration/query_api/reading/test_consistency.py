@@ -21,9 +21,10 @@ from tests.waiting import until
 
 #: For the poll behind the notifications, where a notification must be what wakes: no test lasts as long.
 NEVER_SECONDS = 3600.0
-ROUTES = ("/users", "/users/{id}", "/users/{id}/timeline", "/stats/signups")
+ROUTES = ("/users", "/users/digest", "/users/{id}", "/users/{id}/timeline", "/stats/signups")
 OF_ROUTE = {
     "/users": users.PROJECTION,
+    "/users/digest": users.PROJECTION,
     "/users/{id}": users.PROJECTION,
     "/users/{id}/timeline": timeline.PROJECTION,
     "/stats/signups": signups.PROJECTION,

@@ -1,0 +1,145 @@
+"""Bootstrap and the reading of a whole log, against a real broker."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from chassis.kafka.client import client_arguments
+from chassis.settings import Kafka, Topics
+from contract.log import read_log
+from events import Batch, Erased, PositionGoneError, UserEvent, bootstrap
+from events.user_events import UserRegistered
+from tests.integration.projectors.stream import FakeRecord, Publisher, lives, new_user, record
+
+
+@pytest.fixture
+async def publisher(kafka: Kafka, topics: Topics) -> AsyncIterator[Publisher]:
+    async with Publisher.open(kafka, topics.events_topic) as publisher:
+        yield publisher
+
+
+@asynccontextmanager
+async def consumer_of(kafka: Kafka, topic: str) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer as the how-to makes it."""
+    consumer = AIOKafkaConsumer(**client_arguments(kafka), isolation_level="read_committed", enable_auto_commit=False)
+    await consumer.start()
+    try:
+        consumer.assign([TopicPartition(topic, number) for number in range(12)])
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
+class Copy:
+    """The simplest copy there is."""
+
+    def __init__(self) -> None:
+        self.versions: dict[UUID, int] = {}
+        self.positions: dict[int, int] = {}
+        self.events: list[tuple[UUID, int]] = []
+
+    def write(self, batch: Batch) -> None:
+        for item in batch.items:
+            match item:
+                case UserEvent(user_id=user_id, version=version):
+                    self.events.append((user_id, version))
+                    self.versions[user_id] = max(version, self.versions.get(user_id, 0))
+                case Erased(user_id=user_id, version=version):
+                    self.events.append((user_id, version))
+                    self.versions.pop(user_id, None)
+                case unknown:
+                    pytest.fail(f"{unknown}")
+        self.positions = batch.positions
+
+
+def living(records: list[FakeRecord]) -> dict[UUID, int]:
+    versions: dict[UUID, int] = {}
+    for item in records:
+        user_id = UUID((item.key or b"").decode())
+        versions[user_id] = int(dict(item.headers)["ce_sequence"] or b"")
+        if item.value is None:
+            del versions[user_id]
+    return versions
+
+
+async def follow(
+    consumer: AIOKafkaConsumer, copy: Copy, until: str, positions: Mapping[int, int] | None = None
+) -> list[Batch]:
+    """Write batches until one has what is waited for."""
+    batches = []
+    async with aclosing(bootstrap(consumer, positions)) as reading:
+        async for batch in reading:
+            copy.write(batch)
+            batches.append(batch)
+            if getattr(batch, until):
+                return batches
+    raise AssertionError("a bootstrap never ends")
+
+
+async def test_a_copy_from_nothing_is_complete_and_goes_on_without_a_gap(
+    kafka: Kafka, topics: Topics, publisher: Publisher
+) -> None:
+    records, later = lives(40, 200, seed=5), record(UserRegistered(user=new_user(1000)))
+    await publisher.publish(records)
+    await publisher.publish([record(UserRegistered(user=new_user(2000)))], abort=True)
+    copy = Copy()
+
+    async with consumer_of(kafka, topics.events_topic) as consumer:
+        batches = await follow(consumer, copy, "caught_up")
+        assert copy.versions == living(records)
+        assert [batch.progress for batch in batches] == sorted(batch.progress for batch in batches)
+        assert batches[-1].progress == 1
+        assert set(copy.positions) == set(range(12))
+        seen = len(copy.events)
+
+    await publisher.publish([later])
+    async with consumer_of(kafka, topics.events_topic) as consumer:
+        batches = await follow(consumer, copy, "as_of", copy.positions)
+
+    assert copy.events[seen:] == [(UUID((later.key or b"").decode()), 1)], "what was written does not come again"
+    assert batches[-1].as_of is not None
+    assert copy.versions == living([*records, later])
+
+
+async def test_a_batch_that_was_not_written_comes_again(kafka: Kafka, topics: Topics, publisher: Publisher) -> None:
+    records = lives(5, 20, seed=6)
+    await publisher.publish(records)
+    for _ in range(2):
+        copy = Copy()
+        async with consumer_of(kafka, topics.events_topic) as consumer:
+            await follow(consumer, copy, "caught_up", {0: 0, 1: 0})
+        assert copy.versions == living(records)
+
+
+async def test_no_partitions_and_a_position_of_another_log_are_refused(kafka: Kafka, topics: Topics) -> None:
+    async with consumer_of(kafka, topics.events_topic) as consumer:
+        partitions = consumer.assignment()
+        consumer.unsubscribe()
+        with pytest.raises(ValueError, match="assign every partition"):
+            await anext(bootstrap(consumer))
+        consumer.assign(list(partitions))
+        with pytest.raises(PositionGoneError, match="partition 3 holds 0 to 0, and the position is 7: begin anew"):
+            await anext(bootstrap(consumer, {3: 7}))
+
+
+async def test_every_record_of_a_log_is_read_before_a_deployment(
+    kafka: Kafka, topics: Topics, publisher: Publisher
+) -> None:
+    records = lives(10, 40, seed=7)
+    await publisher.publish(records)
+    report = await read_log(kafka, topics.events_topic)
+    assert report.named == []
+    assert report.summary == f"{len(records):,} records, {len(living(records)):,} living users: all can be read."
+
+    item = record(UserRegistered(user=new_user(1000)))
+    spoilt: list[Any] = [(name, b"muster.user.promoted.v1" if name == "ce_type" else old) for name, old in item.headers]
+    await publisher.publish([replace(item, headers=spoilt)])
+    report = await read_log(kafka, topics.events_topic)
+    [named] = report.named
+    assert "projectors would park it: the type 'muster.user.promoted.v1' is not in the catalogue" in named
+    assert report.summary.endswith(": 1 are unreadable.")
