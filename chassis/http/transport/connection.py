@@ -281,7 +281,8 @@ class HttpConnection(asyncio.Protocol):
 
     def _start(self, app: ASGIApp, scope: Scope, *, keep_alive: bool, awaits_continue: bool = False) -> None:
         self._deadline = _NEVER
-        self._connections.works(self)
+        if self._is_whole:
+            self._connections.works(self)
         self._exchange = Exchange(
             self, scope, keep_alive=keep_alive, is_whole=self._is_whole, awaits_continue=awaits_continue
         )
@@ -302,10 +303,12 @@ class HttpConnection(asyncio.Protocol):
         if self._framing > HEAD_BYTES:
             self._break_body_off(refusals.head_too_large(), "head")
         elif not self._is_whole:
+            self._connections.rests(self)
             if exchange.buffered > BUFFERED_BYTES:
                 self._pause_reading()
         else:
             self._deadline = _NEVER
+            self._connections.works(self)
             exchange.complete()
             if exchange.is_answered:
                 self._rest()

@@ -64,7 +64,7 @@ class Connections:
         self.limits = limits
         self.refusals = Refusals()
         self._open: set[Watched] = set()
-        #: Those without a request that an app works on, the longest idle first.
+        #: Those without a whole request to work on, the one first from which nothing has come for longest.
         self._idle: dict[Watched, None] = {}
         self._looking: asyncio.TimerHandle | None = None
         self._headers: list[tuple[bytes, bytes]] = []
@@ -93,12 +93,13 @@ class Connections:
         self._idle.pop(connection, None)
 
     def works(self, connection: Watched) -> None:
-        """It has a request that an app works on."""
+        """Its request is there, and is worked on."""
         self._idle.pop(connection, None)
 
     def rests(self, connection: Watched) -> None:
-        """It has none."""
+        """It has none, or a part of one has just come."""
         if connection in self._open:
+            self._idle.pop(connection, None)
             self._idle[connection] = None
 
     def refuse(self, reason: str) -> None:

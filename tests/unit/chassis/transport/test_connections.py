@@ -169,16 +169,38 @@ async def test_the_longest_idle_connection_makes_room() -> None:
 
 
 async def test_where_all_connections_are_at_work_a_new_one_is_told_so() -> None:
-    async with listening(connections=1) as listener, await listener.connect() as busy:
-        await busy.send(POST)
+    may_answer = asyncio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await may_answer.wait()
+        await echo(scope, receive, send)
+
+    async with listening(slow, connections=1) as listener, await listener.connect() as busy:
+        await busy.send(GET)
         await is_read(listener)
         async with await listener.connect() as late:
             refused = await late.answer()
             assert await late.is_over()
-        served = await busy.asks(b"0123456789")
+        may_answer.set()
+        served = await busy.answer()
 
     assert (refused.status, refused.problem, refused.headers["retry-after"]) == (503, "unavailable", "1")
     assert served.status == 200
+
+
+async def test_of_bodies_on_their_way_the_one_that_stood_still_for_longest_makes_room() -> None:
+    async with listening(connections=2) as listener, await listener.connect() as first:
+        await first.send(POST + b"0")
+        await has_received(listener, 1)
+        async with await listener.connect() as second:
+            await second.send(POST + b"01")
+            await has_received(listener, 2)
+            await first.send(b"12")
+            await has_received(listener, 3)
+            async with await listener.connect() as third:
+                assert (await third.asks(GET)).status == 200
+                assert await second.is_over()
+                assert (await first.asks(b"3456789")).document["body"] == "0123456789"
 
 
 async def test_pipelined_requests_are_answered_in_order_one_at_a_time() -> None:

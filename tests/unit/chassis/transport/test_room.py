@@ -22,6 +22,7 @@ from tests.waiting import until
 FILES = 1024
 MIB = 1024 * 1024
 PATIENCE_SECONDS = 60
+HALF = b"POST /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nhalf"
 GET = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
@@ -70,8 +71,9 @@ async def test_others_are_served_whatever_idle_and_greedy_clients_do(process: tu
     memory = psutil.Process(forked.pid)
     before = memory.memory_info().rss
     async with AsyncExitStack() as stack:
-        for _ in range(1100):
-            await stack.enter_async_context(await connect(port))
+        for number in range(1100):
+            client = await stack.enter_async_context(await connect(port))
+            await client.send((b"", GET[:-2], HALF)[number % 3])
         assert await is_served(port)
         assert memory.num_fds() <= (FILES - OTHER_FILES) // 2 + OTHER_FILES
         for greedy in (GET[:-2] + b"X-Long: " + b"x" * 64 * MIB, GET[:-2] + b"X-Many: 1\r\n" * (4 * MIB)):
