@@ -79,5 +79,5 @@ def create_app(settings: CommandApiSettings | None = None) -> FastAPI:
     app.router.routes.extend([*others, schema_route()])
     answer_with_problems(app)
     openapi.complete(app, least_password=known.password_min_length)
-    put_in_front(app, partial(FastPath, app, [*users.commands()]))
+    put_in_front(app, partial(FastPath, app, [*users.commands(), *credentials.commands()]))
     return app

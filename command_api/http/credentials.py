@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from fastapi import APIRouter, Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from chassis.http.api import StrictRoute
@@ -49,6 +50,11 @@ _VERIFIED: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
+def commands() -> list[APIRoute]:
+    """The routes that the fast path serves."""
+    return [route for route in router.routes if isinstance(route, APIRoute)]
+
+
 class VerifiedCredentials(BaseModel):
     """Who logged in."""
 
@@ -71,10 +77,10 @@ class VerifiedCredentials(BaseModel):
         },
     },
 )
-async def verify_credentials(given: VerifyCredentials, context: SecretContext, log_ins: LogInsOfApp) -> Response:
+async def verify_credentials(command: VerifyCredentials, context: SecretContext, log_ins: LogInsOfApp) -> Response:
     """Says who has this identifier and this password. Whatever is wrong, the answer is the same.
 
     After ten failures within an hour further attempts are refused for a while, unread; a device that sends the
     `device_token` of its last success is counted by itself. Publishes nothing.
     """
-    return AnswerResponse(await log_ins.verify(given, context.cause))
+    return AnswerResponse(await log_ins.verify(command, context.cause))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterable, Sequence
+from inspect import signature
 from typing import Any, Final
 from uuid import UUID
 
@@ -33,6 +34,8 @@ _OF_A_USER: Final = "/users/{id}"
 _READ: Final = frozenset(
     {b"accept", b"content-encoding", b"content-type", b"if-match", b"idempotency-key", b"traceparent"}
 )
+_LOG_INS: Final = "log_ins"
+_HANDLERS: Final = ("handlers", _LOG_INS)
 _ACCEPTED: Final = frozenset({None, "*/*", "application/json"})
 #: An id in its usual form. FastAPI takes a few more forms, and `UUID()` still more.
 _ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -42,7 +45,7 @@ class FastPath:
     """Serves commands that are plain and valid, and gives all other requests to the framework."""
 
     def __init__(self, app: FastAPI, routes: Iterable[APIRoute], framework: ASGIApp) -> None:
-        """Serve `routes` of `app`, each at `/users` or below `/users/{id}`."""
+        """Serve `routes` of `app`, each at `/users`, below `/users/{id}`, or at a path without a variable part."""
         self._app = app
         self._framework = framework
         self._commands = {(method, route.path): _Command(route) for route in routes for method in route.methods or ()}
@@ -83,6 +86,8 @@ class FastPath:
         if command.of_a_user and not _ID.fullmatch(user_id):
             return None
         key = headers.get(b"idempotency-key")
+        if command.is_about_secrets and key is not None:
+            return None
         body = b""
         arguments: dict[str, Any] = {}
         try:
@@ -98,13 +103,13 @@ class FastPath:
             # So is pydantic's ValidationError. FastAPI finds it again and says what is wrong.
             return None
         opened = self._app.state.resources
-        arguments["handlers"] = opened.handlers
+        arguments[command.handlers] = getattr(opened, command.handlers)
         arguments["context"] = make_context(
             opened.keys,
             access=access_of(scope),
             own_attributes=opened.own_attributes,
             traceparent=headers.get(b"traceparent"),
-            if_match=headers.get(b"if-match"),
+            if_match=None if command.is_about_secrets else headers.get(b"if-match"),
             key=key,
             request=(scope["method"], command.template.format(id=arguments.get("user_id")), body),
         )
@@ -119,6 +124,10 @@ class _Command:
         self.endpoint = route.endpoint
         self.template = route.path
         self.of_a_user = route.path.startswith(_OF_A_USER)
+        #: The name of what carries it, among the endpoint's parameters as among the process's resources.
+        self.handlers = next(name for name in _HANDLERS if name in signature(route.endpoint).parameters)
+        #: As `secret_context` has it: no key is taken, and no version asked for.
+        self.is_about_secrets = self.handlers == _LOG_INS
         self.media_types: Sequence[str] = route.media_types
         annotation: Any = route.body_field and route.body_field.field_info.annotation
         self.body: TypeAdapter[Any] | None = TypeAdapter(annotation) if annotation else None

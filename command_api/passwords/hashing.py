@@ -3,8 +3,8 @@
 The event loop never hashes, and nobody holds a database connection or a lock while waiting for a hash. Hashing releases
 the interpreter's lock, so more threads than cores would only make every hash slower.
 
-Checks have as many threads beside those, and a queue of their own. What a check costs was chosen by whoever made the
-hash, up to a second (formats.py), so a crowd of them may slow new hashes to a half, and no further. Checks for known devices
+Checks have as many threads beside those, and a queue of their own. What one costs was chosen by whoever made the hash,
+up to a second (formats.py), so a crowd of them may slow new hashes to a half, and no further. Checks for known devices
 have as much again: a crowd of guessers cannot take their places.
 
 What waits is dropped, when its turn comes, where nobody waits for it any more; so queues end soon with the process.
