@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, Secret, SecretStr, TypeAdapter, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Secret, SecretStr, TypeAdapter, WithJsonSchema
 
 from command_api.users.values import Password
 from events.times import Time
@@ -35,11 +35,16 @@ class _Body(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _whole(number: object) -> object:
+    """JSON has one kind of number: 60.0 is the integer 60."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
 class IssueToken(_Body):
     """A token of this purpose for a user; an older one of the purpose ends."""
 
     purpose: Purpose
-    ttl_seconds: int | None = Field(
+    ttl_seconds: Annotated[int | None, BeforeValidator(_whole)] = Field(
         default=None,
         strict=True,
         ge=TTL_SECONDS[0],

@@ -30,6 +30,7 @@ BODIES: Final[dict[str, Any]] = {
     "POST /users/{id}/reactivate": {},
     "DELETE /users/{id}": None,
     "POST /users/import": None,
+    "POST /credentials/verify": {"identifier": "ann", "password": "ann's password"},
     "POST /users/{id}/one-time-tokens": {"purpose": "password-reset"},
     "POST /one-time-tokens/redeem": {"token": "unknown"},
 }

@@ -331,6 +331,7 @@ async def test_a_wrong_purpose_or_lifetime_is_named(api: httpx.AsyncClient, ann:
         answer = await api.post(f"/users/{ann['id']}/one-time-tokens", json=body)
         [error] = problem(answer, 422, "validation-error")["errors"]
         assert error["pointer"] in {"#/ttl_seconds", "#/purpose", "#/more"}
+    await issue(api, ann, ttl_seconds=60.0)
 
 
 async def test_no_key_is_taken_and_nothing_is_kept_of_an_answer(
