@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Secret, SecretStr, TypeAdapter, WithJsonSchema
 
+from command_api.passwords.policy import RULES
 from command_api.users.values import Password
 from events.times import Time
 from events.user_events import PublicUser
@@ -63,7 +64,7 @@ class RedeemToken(_Body):
 
     token: SecretStr = Field(description="As it was issued.")
     password: Annotated[Secret[Any] | None, _LATER] = Field(
-        default=None, description="The new password: a reset needs it, a verification may not have it."
+        default=None, description=f"A reset needs it, a verification may not have it. {RULES}"
     )
 
 

@@ -20,6 +20,9 @@ ROUTES = [
     ("PUT", f"{USER}/password"),
     ("PATCH", f"{USER}/profile"),
     ("POST", f"{USER}/deactivate"),
+    ("POST", f"{USER}/one-time-tokens"),
+    ("POST", "/one-time-tokens/redeem"),
+    ("POST", "/credentials/verify"),
 ]
 
 
@@ -59,6 +62,12 @@ async def test_a_naughty_string_is_taken_as_it_is_or_refused_with_its_field(api:
         elif answer.status_code != 201:
             assert answer.status_code in {409, 422}, string
             assert answer.json()["errors"][0]["pointer"] == f"#/{field}"
+
+
+async def test_a_naughty_string_is_a_token_that_does_not_hold(api: httpx.AsyncClient) -> None:
+    for string in naughty_strings():
+        answer = await api.post("/one-time-tokens/redeem", json={"token": string, "password": string})
+        problem(answer, 400, "invalid-one-time-token")
 
 
 async def test_a_naughty_reason_is_taken_as_it_is(api: httpx.AsyncClient, ann: dict[str, Any]) -> None:
