@@ -87,7 +87,7 @@ chaos-short: $(VENV)/.dev ## A minute of it: three faults, and bugs planted in r
 	@$(BIN)/python -m pytest -q tests/acceptance/running/promises_under_faults.py $(ARGS)
 
 # Only these targets write to docs/benchmarks; ARGS="--quick --into .local/benchmarks" only tests the benchmarks.
-BENCHMARKS := commands relay projections query end-to-end cold-start resets credentials overload
+BENCHMARKS := commands relay projections query end-to-end cold-start resets credentials overload subscribers
 MEASURE = $(BIN)/python -m benchmarks
 
 .PHONY: bench $(BENCHMARKS:%=bench-%)

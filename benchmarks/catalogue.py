@@ -36,5 +36,6 @@ BENCHMARKS: Final = {
         Benchmark("resets", "Resets", 60),
         Benchmark("credentials", "Credentials", 330),
         Benchmark("overload", "Overload", 180),
+        Benchmark("subscribers", "Subscribers", 30),
     )
 }

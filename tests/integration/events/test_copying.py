@@ -1,6 +1,7 @@
 """Bootstrap and the reading of a whole log, against a real broker."""
 
-from collections.abc import AsyncIterator, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -57,11 +58,19 @@ class Copy:
         self.positions = batch.positions
 
 
+def _version(item: FakeRecord) -> int:
+    return int(dict(item.headers)["ce_sequence"] or b"")
+
+
+def batched(records: list[FakeRecord], size: int) -> Iterator[list[FakeRecord]]:
+    return (records[at : at + size] for at in range(0, len(records), size))
+
+
 def living(records: list[FakeRecord]) -> dict[UUID, int]:
     versions: dict[UUID, int] = {}
     for item in records:
         user_id = UUID((item.key or b"").decode())
-        versions[user_id] = int(dict(item.headers)["ce_sequence"] or b"")
+        versions[user_id] = _version(item)
         if item.value is None:
             del versions[user_id]
     return versions
@@ -104,6 +113,31 @@ async def test_a_copy_from_nothing_is_complete_and_goes_on_without_a_gap(
     assert copy.events[seen:] == [(UUID((later.key or b"").decode()), 1)], "what was written does not come again"
     assert batches[-1].as_of is not None
     assert copy.versions == living([*records, later])
+
+
+async def test_a_subscriber_that_is_ended_again_and_again_misses_nothing_and_writes_nothing_twice(
+    kafka: Kafka, topics: Topics, publisher: Publisher
+) -> None:
+    """It ends between reading and writing, while others publish; what it wrote is what it goes on from."""
+    records = lives(30, 200, seed=8)
+    copy = Copy()
+
+    async def publish() -> None:
+        for portion in batched(records, 20):
+            await publisher.publish(portion)
+
+    publishing = asyncio.create_task(publish())
+    while not publishing.done() or copy.versions != living(records):
+        async with (
+            consumer_of(kafka, topics.events_topic) as consumer,
+            aclosing(bootstrap(consumer, copy.positions)) as reading,
+        ):
+            copy.write(await anext(reading))
+            await anext(reading)
+    await publishing
+
+    assert len(copy.events) == len(records)
+    assert sorted(copy.events) == sorted((UUID((item.key or b"").decode()), _version(item)) for item in records)
 
 
 async def test_a_batch_that_was_not_written_comes_again(kafka: Kafka, topics: Topics, publisher: Publisher) -> None:

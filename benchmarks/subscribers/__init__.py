@@ -1,0 +1,1 @@
+"""What subscribers get: how quick the kit decodes."""
