@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 import structlog
+from prometheus_client import Counter
 
 from chassis.access.keys import Key, read_key_set
 from chassis.http.health import NotReadyError
@@ -32,6 +33,8 @@ MOST_WAITING: Final = 256
 RETRY_SECONDS: Final = 15.0
 #: One fetch, its connection included.
 FETCH_SECONDS: Final = 10.0
+
+_FETCHES: Final = Counter("muster_issuer_key_fetches_total", "Fetches of the issuer's keys.", ["outcome"])
 
 #: Gives a key set's bytes; raises whatever kept it from it.
 Fetch = Callable[[], Awaitable[bytes]]
@@ -123,8 +126,10 @@ class IssuerKeys:
                 document = await self._fetch()
             self._replace(read_key_set(document))
         except Exception as error:  # noqa: BLE001 - told; the keys that are known stay, whatever kept the issuer from it
+            _FETCHES.labels("failed").inc()
             self._outage.failed(f"{type(error).__name__}: {error}")
         else:
+            _FETCHES.labels("done").inc()
             self._outage.over()
         finally:
             self._fetching = None

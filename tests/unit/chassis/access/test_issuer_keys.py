@@ -4,6 +4,7 @@ import asyncio
 import json
 
 import pytest
+from prometheus_client import REGISTRY
 
 from chassis.access import issuer_keys
 from chassis.access.authenticator import Authenticator
@@ -80,6 +81,21 @@ async def test_keys_are_kept_while_the_issuer_is_away() -> None:
 
             assert len(await keys.find("EdDSA", "ed")) == 1
             await keys.check()
+
+
+async def test_fetches_are_counted_by_what_became_of_them() -> None:
+    def counted(outcome: str) -> float:
+        return REGISTRY.get_sample_value("muster_issuer_key_fetches_total", {"outcome": outcome}) or 0.0
+
+    done, failed = counted("done"), counted("failed")
+    issuer = Issuer("ed")
+    async with IssuerKeys.open(issuer.fetch, refresh_seconds=0.01) as keys:
+        await generation(keys, 1)
+        issuer.error = OSError("no route")
+        await fetched(issuer, issuer.asked + 2)
+
+    assert counted("done") > done
+    assert counted("failed") > failed
 
 
 async def test_a_new_key_is_found_when_it_is_met_without_notice() -> None:
