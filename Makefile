@@ -62,6 +62,12 @@ test-browser: $(VENV)/.dev $(VENV)/.browser $(if $(CHROMIUM),,$(VENV)/browser/ch
 test-asyncapi: $(VENV)/.dev $(VENV)/browser/asyncapi ## Have AsyncAPI's own parser read the document of the events
 	@$(BIN)/python -m pytest -q tests/unit/events/asyncapi_parser.py $(ARGS)
 
+# RENDER=1 keeps what Helm renders, after a change of the chart.
+RENDER ?=
+.PHONY: test-deploy
+test-deploy: $(VENV)/.dev $(VENV)/deploy/helm $(VENV)/deploy/promtool ## Have Helm render the chart and Prometheus try the alerts (builds both with Go once, half an hour)
+	@RENDER=$(RENDER) DEPLOY_TOOLS="$$PWD/$(VENV)/deploy" $(BIN)/python -m pytest tests/deploy/chart.py tests/deploy/alerts.py $(ARGS)
+
 .PHONY: plans
 plans: $(VENV)/.dev ## Ask PostgreSQL how many rows each combination of filters and sort reads among a million users
 	@PLAN_USERS=1000000 $(BIN)/python -m pytest -q -s tests/integration/query_api/users/test_plans.py $(ARGS)
@@ -280,6 +286,21 @@ $(VENV)/browser/asyncapi: $(VENV)/.browser
 
 $(VENV)/browser/chromium: $(VENV)/.browser
 	@{ $(fetch_browser); } || { $(no_browser) }
+
+# Both come as Go modules, and from nowhere else in a form with checksums.
+HELM_MODULE := helm.sh/helm/v4/cmd/helm@v4.3.1
+PROMTOOL_MODULE := github.com/prometheus/prometheus/cmd/promtool@v0.316.0
+define no_tool
+echo "$(notdir $@) could not be built, so NOTHING WAS TRIED WITH IT: that needs Go 1.26 or newer, and the network." >&2; exit 1;
+endef
+
+$(VENV)/deploy/helm: | $(VENV)/.dev
+	@echo "Building Helm …"
+	@GOBIN="$$PWD/$(VENV)/deploy" go install -ldflags '-s -w' $(HELM_MODULE) || { $(no_tool) }
+
+$(VENV)/deploy/promtool: | $(VENV)/.dev
+	@echo "Building promtool …"
+	@GOBIN="$$PWD/$(VENV)/deploy" go install -ldflags '-s -w' $(PROMTOOL_MODULE) || { $(no_tool) }
 
 $(VENV)/.bench: $(LOCK)/bench.txt $(VENV)/.editable
 	@echo "Installing what benchmarks need …"

@@ -1,0 +1,75 @@
+"""What Helm itself says of the chart: `make test-deploy`."""
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.unit.deploy.files import CHART
+from tests.unit.deploy.rendered import VALUES, objects, ordered, write
+
+HELM = Path(os.environ["DEPLOY_TOOLS"]) / "helm"
+
+
+def helm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run it."""
+    return subprocess.run([HELM, *arguments], capture_output=True, text=True, check=False)
+
+
+def template(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Render the chart."""
+    return helm("template", "muster", CHART, "--namespace", "prod", *arguments)
+
+
+def rendered(*arguments: str | Path) -> list[dict[str, Any]]:
+    """The objects that are rendered."""
+    answer = template(*arguments)
+    assert answer.returncode == 0, answer.stderr
+    return ordered(each for each in yaml.safe_load_all(answer.stdout) if each)
+
+
+def test_helm_finds_nothing_wrong() -> None:
+    answer = helm("lint", "--strict", CHART, "--values", VALUES)
+
+    assert answer.returncode == 0, answer.stdout
+
+
+def test_what_is_kept_is_what_helm_renders() -> None:
+    found = rendered("--values", VALUES)
+    if os.environ.get("RENDER"):
+        write(found)
+
+    assert objects() == found
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("settings.POSTGRES_SERVR=x", "no process reads the setting POSTGRES_SERVR"),
+        ("processes.relay.settings.WORKERS=2", "relay does not read WORKERS as a setting"),
+        ("processes.query-api.secrets.IDEMPOTENCY_SECRET.name=x", "query-api reads no secret IDEMPOTENCY_SECRET"),
+        ("processes.relais.replicas=2", "there is no process relais, only"),
+        ("settings.AUTH_ISSUER=null", "command-api needs AUTH_ISSUER"),
+    ],
+)
+def test_a_mistake_is_one_clear_sentence(setting: str, said: str) -> None:
+    answer = template("--values", VALUES, "--set", setting)
+
+    assert answer.returncode == 1
+    assert said in answer.stderr
+
+
+def test_the_defaults_lack_only_what_nobody_can_know() -> None:
+    given = {"POSTGRES_SERVER": "db", "KAFKA_BOOTSTRAP_SERVERS": "kafka:9092", "AUTH_ISSUER": "x", "AUTH_AUDIENCE": "x"}
+    options = [option for name, value in given.items() for option in ("--set", f"settings.{name}={value}")]
+
+    assert {each["kind"] for each in rendered(*options)} == {
+        "Deployment",
+        "Job",
+        "NetworkPolicy",
+        "PodDisruptionBudget",
+        "Service",
+    }

@@ -1,0 +1,55 @@
+"""The chart as Helm renders it with the values of production: kept as a file, so that tests need no Helm.
+
+`make test-deploy` has Helm render it anew and compares; with `RENDER=1` it writes the file. Its first line says of
+which chart, so that a chart that was changed since is noticed without Helm.
+"""
+
+from collections.abc import Iterable
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from tests.unit.deploy.files import CHART
+
+FILE: Final = Path(__file__).with_name("rendered.yaml")
+VALUES: Final = CHART.parent / "examples" / "production.yaml"
+_HEAD: Final = "# Made by `make test-deploy RENDER=1`, of the chart whose files' SHA-256 is "
+
+
+def digest() -> str:
+    """Of the chart's files and the values."""
+    total = sha256()
+    # What the links of `files` lead to counts too.
+    for path in sorted([*CHART.glob("*"), *CHART.glob("*/*"), *CHART.glob("files/*/*"), VALUES]):
+        if path.is_file():
+            total.update(path.name.encode() + b"\0" + path.read_bytes())
+    return total.hexdigest()
+
+
+def write(objects: Iterable[dict[str, Any]]) -> None:
+    """Keep the objects that Helm has rendered."""
+    FILE.write_text(f"{_HEAD}{digest()}\n{yaml.safe_dump_all(ordered(objects), width=120)}", encoding="utf-8")
+
+
+def kept_digest() -> str:
+    """The digest of the chart that was rendered."""
+    return FILE.read_text(encoding="utf-8").partition("\n")[0].removeprefix(_HEAD)
+
+
+@cache
+def objects() -> list[dict[str, Any]]:
+    """The objects that were kept."""
+    return list(yaml.load_all(FILE.read_text(encoding="utf-8"), yaml.CSafeLoader))
+
+
+def ordered(objects: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """In an order of ours: Helm's is another in other versions."""
+    return sorted(objects, key=lambda each: (each["kind"], each["metadata"]["name"]))
+
+
+def of_kind(kind: str) -> dict[str, dict[str, Any]]:
+    """The objects of a kind by their name, without the release's before it."""
+    return {each["metadata"]["name"].removeprefix("muster-"): each for each in objects() if each["kind"] == kind}
