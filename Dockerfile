@@ -51,7 +51,7 @@ RUN groupadd --gid 10001 muster \
         --shell /usr/sbin/nologin muster \
     && install --directory --owner=muster --group=muster --mode=0755 \
         /secrets/issuer /secrets/postgres /secrets/kafka /secrets/migrate \
-        /secrets/command-api /secrets/query-api /secrets/relay /secrets/projectors /secrets/operator
+        /secrets/command-api /secrets/query-api /secrets/event-api /secrets/relay /secrets/projectors /secrets/operator
 
 COPY --from=build /opt/muster /opt/muster
 

@@ -8,9 +8,18 @@ names; empty values count as absent. Nothing is read at import time: `load` is c
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, ValidationInfo, create_model, field_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    create_model,
+    field_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -333,6 +342,28 @@ class Http(Logging, Transport):
 def split_list(text: str) -> list[str]:
     """The parts between commas, without spaces around them; empty ones are none."""
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+#: Of each secret that keys something: 192 bits in base64url.
+SECRET_CHARACTERS: Final = 32
+
+
+def secrets_of(value: SecretStr) -> list[str]:
+    """The secrets of a list, in its order."""
+    return split_list(value.get_secret_value())
+
+
+def _long_enough(value: SecretStr) -> SecretStr:
+    given = secrets_of(value)
+    short = [str(number) for number, secret in enumerate(given, start=1) if len(secret) < SECRET_CHARACTERS]
+    if short or not given:
+        named = f"; too short: {', '.join(short)}" if short else ""
+        raise ValueError(f"must be secrets of at least {SECRET_CHARACTERS} characters, separated by commas{named}")
+    return value
+
+
+#: One or more secrets, separated by commas, so that one can be replaced: the first signs, all verify.
+SecretList = Annotated[SecretStr, AfterValidator(_long_enough)]
 
 
 def load(settings: type[S]) -> S:

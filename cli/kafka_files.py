@@ -14,12 +14,13 @@ from local_stack.kafka.principals import SUPERUSER, credentials, passwords_of, s
 
 #: The settings of whoever connects have this password's file in their own folder.
 PASSWORD: Final = "KAFKA_SASL_PASSWORD"  # noqa: S105 - a file's name
-#: As whom each part logs in. `events` serves the events over HTTP.
+#: As whom each part logs in.
 LOGINS: Final = {
     "migrate": SUPERUSER,
     "operator": SUPERUSER,
     "relay": "relay",
     "projectors": "projectors",
+    "event-api": "events",
 }
 PRINCIPALS: Final = ("relay", "projectors", "events")
 BROKER_FILE: Final = "server.properties"

@@ -37,7 +37,7 @@ NOT_OPERATORS: Final = frozenset(
 
 #: Every command, in the order of the help page.
 COMMANDS: Final = {
-    "up": Lazy("cli.stack.up:up", "Start PostgreSQL, Kafka, both APIs, relay and projectors here; Ctrl-C stops them."),
+    "up": Lazy("cli.stack.up:up", "Start PostgreSQL, Kafka, the APIs, relay and projectors here; Ctrl-C stops them."),
     "logs": Lazy("cli.stack.logs:logs", "Show what the processes of the local stack write."),
     "reset": Lazy("cli.stack.reset:reset", "Delete the local stack's data, after asking."),
     "token": Lazy("cli.access.token:token", "Print an access token of the local stack, or of an issuer in a folder."),

@@ -33,9 +33,10 @@ HOLDERS: Final[dict[str, tuple[str, ...]]] = {
     "IDEMPOTENCY_SECRET": ("command-api",),
     "CREDENTIALS_SECRETS": ("command-api",),
     "CURSOR_KEYS": ("query-api",),
+    "EVENT_API_SECRETS": ("event-api",),
 }
 #: Who is given the public keys of the issuer, whose own folder has the private one.
-TRUSTING: Final = ("command-api", "query-api")
+TRUSTING: Final = ("command-api", "query-api", "event-api")
 ISSUER: Final = "issuer"
 KAFKA: Final = "kafka"
 #: Servers run as users of their own, of our group.

@@ -8,11 +8,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, Field, SecretStr, field_validator
+from pydantic import AfterValidator, Field, SecretStr
 
 from chassis.access.rates import rate_text
 from chassis.access.settings import GuardedHttp
-from chassis.settings import CommandPostgres, split_list
+from chassis.settings import SECRET_CHARACTERS, CommandPostgres, SecretList, secrets_of, split_list
 from command_api.credentials.attempts import AttemptLimits
 from command_api.credentials.keys import CredentialKeys
 from command_api.passwords.blocklist_file import BlocklistFile
@@ -33,10 +33,6 @@ def _block_list(path: Path) -> Path:
 _Rate = Annotated[str, AfterValidator(rate_text)]
 
 
-#: Of each secret that keys something: 192 bits in base64url.
-SECRET_CHARACTERS: Final = 32
-
-
 class CommandApiSettings(CommandPostgres, GuardedHttp):
     """The settings of a command API process."""
 
@@ -47,7 +43,7 @@ class CommandApiSettings(CommandPostgres, GuardedHttp):
         examples=["32-random-characters-or-many-more"],
     )
     #: Key device tokens, counters of failed attempts and log lines, each by a key derived from them.
-    credentials_secrets: SecretStr = Field(
+    credentials_secrets: SecretList = Field(
         validation_alias="CREDENTIALS_SECRETS", examples=["32-random-characters-or-many-more"]
     )
     #: Failures within the window, after which a counter of attempts refuses. NIST SP 800-63B-4 allows 100 in a row.
@@ -105,20 +101,10 @@ class CommandApiSettings(CommandPostgres, GuardedHttp):
     #: A user's own changes of address, name and password: a taken one is told, so nobody may try many.
     rate_limit_self: _Rate = Field("10/min", validation_alias="RATE_LIMIT_SELF", examples=["10/min"])
 
-    @field_validator("credentials_secrets")
-    @classmethod
-    def _long_enough(cls, value: SecretStr) -> SecretStr:
-        given = split_list(value.get_secret_value())
-        short = [str(number) for number, secret in enumerate(given, start=1) if len(secret) < SECRET_CHARACTERS]
-        if short or not given:
-            named = f"; too short: {', '.join(short)}" if short else ""
-            raise ValueError(f"must be secrets of at least {SECRET_CHARACTERS} characters, separated by commas{named}")
-        return value
-
     @property
     def credential_keys(self) -> CredentialKeys:
         """The keys of credentials."""
-        return CredentialKeys.derive(split_list(self.credentials_secrets.get_secret_value()))
+        return CredentialKeys.derive(secrets_of(self.credentials_secrets))
 
     @property
     def attempt_limits(self) -> AttemptLimits:

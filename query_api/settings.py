@@ -5,13 +5,11 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Mapping
-from typing import Annotated, Final
+from typing import Final
 
-from pydantic import AfterValidator, Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator
 
-from chassis.access.rates import rate_text
-from chassis.access.settings import GuardedHttp
+from chassis.access.settings import LimitedReads
 from chassis.settings import QueryPostgres
 
 #: AES-256.
@@ -20,7 +18,7 @@ _KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,16}")
 _EXAMPLE_KEYS = "k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"
 
 
-class QueryApiSettings(QueryPostgres, GuardedHttp):
+class QueryApiSettings(QueryPostgres, LimitedReads):
     """The query API's variables."""
 
     query_api_host: str = Field("127.0.0.1", validation_alias="QUERY_API_HOST", min_length=1, examples=["127.0.0.1"])
@@ -37,15 +35,6 @@ class QueryApiSettings(QueryPostgres, GuardedHttp):
     query_count_ms: int = Field(2000, ge=1, le=60_000, validation_alias="QUERY_COUNT_MS", examples=[2000])
     # Digesting a million users takes some three seconds.
     query_digest_ms: int = Field(10_000, ge=1, le=60_000, validation_alias="QUERY_DIGEST_MS", examples=[10_000])
-
-    rate_limit_reads: Annotated[str, AfterValidator(rate_text)] = Field(
-        "off", validation_alias="RATE_LIMIT_READS", examples=["50/s"]
-    )
-
-    @property
-    def rates(self) -> Mapping[str, str]:
-        """How many queries a caller may send."""
-        return {"reads": self.rate_limit_reads}
 
     @field_validator("cursor_keys")
     @classmethod

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 from pydantic_settings import NoDecode
 
 from chassis.access.key_sources import is_trustworthy
 from chassis.access.keys import ALGORITHMS
+from chassis.access.rates import rate_text
 from chassis.access.tokens import Expectations
 from chassis.http.loopback import is_loopback
 from chassis.settings import Http, Settings
@@ -94,3 +95,16 @@ class GuardedHttp(Http, AccessSettings):
     def rates(self) -> Mapping[str, str]:
         """By class of requests, how many a caller may send; an API that has limits says them."""
         return {}
+
+
+class LimitedReads(GuardedHttp):
+    """What the APIs share that are read from."""
+
+    rate_limit_reads: Annotated[str, AfterValidator(rate_text)] = Field(
+        "off", validation_alias="RATE_LIMIT_READS", examples=["50/s"]
+    )
+
+    @property
+    def rates(self) -> Mapping[str, str]:
+        """How many reads a caller may send."""
+        return {"reads": self.rate_limit_reads}

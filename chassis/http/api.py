@@ -74,8 +74,8 @@ class StrictRoute(APIRoute):
 
     #: The media types a body may have, the preferred one first.
     media_types: tuple[str, ...] = ("application/json",)
-    #: The media type of the answer, which Accept must allow.
-    produces: str = "application/json"
+    #: The media types of the answer, one of which Accept must allow; the preferred one first.
+    produces: tuple[str, ...] = ("application/json",)
 
     def judge(self, access: Access, document: Any) -> None:
         """Refuse what the caller may not ask for, by the JSON body as it came, ahead of what else is wrong with it."""
@@ -92,7 +92,7 @@ class StrictRoute(APIRoute):
 
         async def strict(request: Request) -> Response:
             access = access_of(request.scope)  # a way past the guard, whatever it were, ends here
-            accepts(request, self.produces)
+            accepts(request, *self.produces)
             refuse_unknown_parameters(request, known=known, repeatable=repeatable)
             if media_types:
                 if body_required or has_body(request):

@@ -172,8 +172,8 @@ class SingleHeaders:
     #: Lists, which may come on several lines (RFC 9110, section 5.3), are not among them.
     NAMES: Final = frozenset(
         {
-            *(b"authorization", b"content-length", b"content-type", b"host", b"idempotency-key", b"origin"),
-            *(b"sec-fetch-site", b"traceparent", b"x-request-id"),
+            *(b"authorization", b"content-length", b"content-type", b"host", b"idempotency-key", b"last-event-id"),
+            *(b"origin", b"sec-fetch-site", b"traceparent", b"x-request-id"),
         }
     )
 

@@ -10,12 +10,19 @@ from chassis.http.problems import NOT_ACCEPTABLE, UNSUPPORTED_MEDIA_TYPE, Proble
 _NO_CODING = "identity"
 
 
-def accepts(request: Request, media_type: str) -> None:
-    """Raise a 406 where the Accept header excludes `media_type`; no header accepts everything."""
+def accepts(request: Request, *media_types: str) -> str:
+    """The media type that the Accept header prefers, the first where it likes several as much; without one the first.
+
+    Raises:
+        Problem: 406, it excludes all of them.
+    """
     header = ",".join(request.headers.getlist("accept"))
-    if not header.strip() or header == "*/*" or _quality(header, media_type) > 0:
-        return
-    raise Problem(NOT_ACCEPTABLE, f"this resource is {media_type}; Accept does not allow it")
+    if not header.strip() or header == "*/*":
+        return media_types[0]
+    preferred = max(media_types, key=lambda each: _quality(header, each))
+    if _quality(header, preferred) > 0:
+        return preferred
+    raise Problem(NOT_ACCEPTABLE, f"this resource is {' or '.join(media_types)}; Accept does not allow it")
 
 
 def require_media_type(request: Request, allowed: tuple[str, ...]) -> None:

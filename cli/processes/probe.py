@@ -17,6 +17,7 @@ from typing import Final
 PORTS: Final = {
     "COMMAND_API_OPS_PORT": 8010,
     "QUERY_API_OPS_PORT": 8011,
+    "EVENT_API_OPS_PORT": 8012,
     "RELAY_HTTP_PORT": 8002,
     "PROJECTORS_HTTP_PORT": 8003,
 }

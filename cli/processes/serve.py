@@ -1,4 +1,4 @@
-"""`muster serve command|query`: serves one of the APIs, by uvicorn with as many workers as the settings say.
+"""`muster serve command|query|events`: serves one of the APIs, by uvicorn with as many workers as the settings say.
 
 Both ports, the public and the inner one, are bound before any worker starts, so that a taken one is told in one
 sentence; and the settings are looked at before the ports, so that nobody reaches an API that does not know whom to let
@@ -42,6 +42,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Serve one of
 
 #: At most five batches of an import are alive, of 8,000 objects each; the collector looks through so many in 2 ms.
 IMPORTED_OBJECTS: Final = 50_000
+#: Records that are read at once are some thousand objects, and reference counting frees them.
+READ_OBJECTS: Final = 50_000
 #: The exit code after a second signal, as of every process of Muster (chassis/lifecycle.py).
 CUT_SHORT: Final = 130
 #: As uvicorn exits where an app cannot start.
@@ -104,6 +106,17 @@ def query(host: HostOption = None, port: PortOption = None) -> None:
     _serve(query_app, settings, "QUERY_API")
 
 
+@app.command()
+def events(host: HostOption = None, port: PortOption = None) -> None:
+    """Serve the event API (default 127.0.0.1:8005)."""
+    from event_api.settings import EventApiSettings  # noqa: PLC0415 - one API does not import the other
+
+    _override("EVENT_API", host, port)
+    settings = load(EventApiSettings)
+    settings.expectations(settings.event_api_host)
+    _serve(events_app, settings, "EVENT_API")
+
+
 def command_app(inside: Inside = None) -> FastAPI:
     """Create the command API, in a worker process."""
     from command_api.app import create_app  # noqa: PLC0415 - in the worker only
@@ -128,8 +141,20 @@ def query_app(inside: Inside = None) -> FastAPI:
     return _telling(app, inside, settings)
 
 
+def events_app(inside: Inside = None) -> FastAPI:
+    """Create the event API, in a worker process."""
+    from event_api.app import create_app  # noqa: PLC0415 - in the worker only
+    from event_api.settings import EventApiSettings  # noqa: PLC0415 - in the worker only
+
+    settings = load(EventApiSettings)
+    configure_logging("event-api", settings.log_level)
+    app = create_app(settings)
+    freeze_loaded_objects(READ_OBJECTS)
+    return _telling(app, inside, settings)
+
+
 def api_config(factory: Callable[[], FastAPI], settings: Http) -> uvicorn.Config:
-    """Return the settings with which uvicorn serves either API."""
+    """Return the settings with which uvicorn serves any of the APIs."""
     return server_config(
         factory,
         settings,

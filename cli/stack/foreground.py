@@ -200,4 +200,4 @@ def _sweep(folder: Path, ownership: Ownership, console: Console) -> None:
 
 def _part_of(option: str) -> str:
     part = option.removeprefix("--").removesuffix("-port").removesuffix("-ops")
-    return {"command": "command-api", "query": "query-api"}.get(part, part)
+    return {"command": "command-api", "query": "query-api", "events": "event-api"}.get(part, part)

@@ -1,6 +1,6 @@
 """The local stack: its processes, the order in which they start and end, and what stack.json says of them.
 
-    jars → Kafka ─────────────────────→ topics ─┬→ read tables of an older version → relay, projectors
+    jars → Kafka ─────────────────────→ topics ─┬→ read tables of an older version → relay, projectors, event API
     PostgreSQL → databases → roles → migrations ┴→ command API, query API
     imports, which all of ours share
 
@@ -60,6 +60,7 @@ PRELOADED: Final = (
         "cli.processes.serve",
         "command_api.app",
         "query_api.app",
+        "event_api.app",
         "cli.processes.relay",
         "cli.processes.project",
         "cli.migrate",
@@ -128,6 +129,7 @@ class LocalStack:
             self._process("query-api", ("serve", "query", "--port", str(self.ports.query)), self.ports.query),
             self._process("relay", ("relay",), self.ports.relay),
             self._process("projectors", ("project",), self.ports.projectors),
+            self._process("event-api", ("serve", "events", "--port", str(self.ports.events)), self.ports.events),
         ]
         self.processes = [process for process in every if process.name in self.only]
         # It is ready once the tables that it reads are there.
@@ -157,7 +159,7 @@ class LocalStack:
     async def stop(self, hasten: asyncio.Event) -> None:
         """End everything in order; faster once `hasten` is set."""
         by_name: dict[str, Child] = {child.name: child for child in self.processes}
-        apis = [by_name[name] for name in ("command-api", "query-api") if name in by_name]
+        apis = [by_name[name] for name in ("command-api", "query-api", "event-api") if name in by_name]
         middle = [[by_name[name]] for name in ("relay", "projectors") if name in by_name]
         if self.kafka.learning:
             self._screen.console.print(
@@ -216,7 +218,7 @@ class LocalStack:
         await self._migrated.wait()
         if "projectors" in self.only:
             await self._run("Read tables", "rebuild", "outdated", within=REBUILD_SECONDS)
-        await self._start("Relay and projectors", "relay", "projectors")
+        await self._start("Relay, projectors and event API", "relay", "projectors", "event-api")
 
     async def _postgres_lane(self) -> None:
         if self.postgres.name in self.only:

@@ -30,11 +30,12 @@ SECRETS_FILE = "secrets.json"
 #: The variables of each role's password.
 _PASSWORDS: Final = tuple(f"{prefix}_POSTGRES_PASSWORD" for prefix, _ in ROLES.values())
 #: What a stack makes for itself, once: cursors and stored answers depend on it.
-SECRETS: Final = ("IDEMPOTENCY_SECRET", "CREDENTIALS_SECRETS", "CURSOR_KEYS", *_PASSWORDS)
+SECRETS: Final = ("IDEMPOTENCY_SECRET", "CREDENTIALS_SECRETS", "CURSOR_KEYS", "EVENT_API_SECRETS", *_PASSWORDS)
 #: Which secrets each process is told, beside what is no secret.
 _OWN: Final[dict[str, frozenset[str]]] = {
     "command-api": frozenset({"COMMAND_POSTGRES_PASSWORD", "IDEMPOTENCY_SECRET", "CREDENTIALS_SECRETS"}),
     "query-api": frozenset({"QUERY_POSTGRES_PASSWORD", "CURSOR_KEYS"}),
+    "event-api": frozenset({"EVENT_API_SECRETS"}),
     "relay": frozenset({"RELAY_POSTGRES_PASSWORD"}),
     "projectors": frozenset({"PROJECTORS_POSTGRES_PASSWORD"}),
     "roles": frozenset({"POSTGRES_PASSWORD", *_PASSWORDS}),
@@ -62,6 +63,7 @@ _NEEDS: Final[dict[str, frozenset[str]]] = {
     "query-api": frozenset({"postgres"}),
     "relay": frozenset({"postgres", "kafka"}),
     "projectors": frozenset({"postgres", "kafka"}),
+    "event-api": frozenset({"kafka"}),
 }
 PARTS: Final = tuple(_NEEDS)
 ALL_PARTS: Final = frozenset(PARTS)
@@ -76,7 +78,16 @@ def needed_servers(part: str) -> frozenset[str]:
 #: Where the HTTP ports begin, and how far from there each is; what is between is kept for parts to come.
 PORT_BASE: Final = 8000
 LAST_PORT_BASE: Final = 65_535 - 12
-HTTP_PORTS: Final = {"command": 0, "query": 1, "relay": 2, "projectors": 3, "command_ops": 10, "query_ops": 11}
+HTTP_PORTS: Final = {
+    "command": 0,
+    "query": 1,
+    "relay": 2,
+    "projectors": 3,
+    "events": 5,
+    "command_ops": 10,
+    "query_ops": 11,
+    "events_ops": 12,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +100,10 @@ class Ports:
     query: int
     relay: int
     projectors: int
+    events: int
     command_ops: int
     query_ops: int
+    events_ops: int
 
     def by_option(self) -> dict[str, int]:
         """Return each port by the option that moves it."""
@@ -124,6 +137,8 @@ def stack_settings(folder: Path, ports: Ports, postgres: ServerAddress) -> dict[
         "QUERY_API_PORT": str(ports.query),
         "COMMAND_API_OPS_PORT": str(ports.command_ops),
         "QUERY_API_OPS_PORT": str(ports.query_ops),
+        "EVENT_API_PORT": str(ports.events),
+        "EVENT_API_OPS_PORT": str(ports.events_ops),
         "RELAY_HTTP_PORT": str(ports.relay),
         "PROJECTORS_HTTP_PORT": str(ports.projectors),
         **{f"{prefix}_POSTGRES_USER": role for role, (prefix, _) in ROLES.items()},

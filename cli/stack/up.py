@@ -36,8 +36,10 @@ def up(  # noqa: PLR0913, PLR0917 - each is an option of the command
     query_port: Annotated[int | None, _http_port("QUERY", "the query API")] = None,
     relay_port: Annotated[int | None, _http_port("RELAY", "the relay's health and metrics")] = None,
     projectors_port: Annotated[int | None, _http_port("PROJECTORS", "the projectors' health and metrics")] = None,
+    events_port: Annotated[int | None, _http_port("EVENTS", "the event API")] = None,
     command_ops_port: Annotated[int | None, _http_port("COMMAND_OPS", "the command API's health and metrics")] = None,
     query_ops_port: Annotated[int | None, _http_port("QUERY_OPS", "the query API's health and metrics")] = None,
+    events_ops_port: Annotated[int | None, _http_port("EVENTS_OPS", "the event API's health and metrics")] = None,
     only: Annotated[
         str, typer.Option(metavar="PART,…", help=f"Run only some of: {', '.join(PARTS)}.", show_default=False)
     ] = "",
@@ -47,7 +49,7 @@ def up(  # noqa: PLR0913, PLR0917 - each is an option of the command
     as_json: Annotated[bool, typer.Option("--json", help="With --status: report as JSON.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every log as it grows.")] = False,
 ) -> None:
-    """Start PostgreSQL, Kafka, both APIs, relay and projectors on this machine; Ctrl-C stops them."""
+    """Start PostgreSQL, Kafka, the APIs, relay and projectors on this machine; Ctrl-C stops them."""
     if detach + stop + status > 1:
         fail("Use one of --detach, --stop and --status at a time.", code=2)
     if as_json and not status:
@@ -60,7 +62,8 @@ def up(  # noqa: PLR0913, PLR0917 - each is an option of the command
             raise typer.Exit(background.stop(where))
         if status:
             raise typer.Exit(background.show_status(where, as_json=as_json))
-    chosen = (command_port, query_port, relay_port, projectors_port, command_ops_port, query_ops_port)
+    main = (command_port, query_port, relay_port, projectors_port, events_port)
+    chosen = (*main, command_ops_port, query_ops_port, events_ops_port)
     http_ports = [port or port_base + step for port, step in zip(chosen, HTTP_PORTS.values(), strict=True)]
     ports = Ports(postgres_port, kafka_port, *http_ports)
     options = UpOptions(where, ports, _parts(only), verbose=verbose)

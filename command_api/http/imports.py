@@ -71,7 +71,7 @@ _PROBLEMS: Final = {
 class NdjsonRoute(StrictRoute):
     """A route that answers with newline-delimited JSON."""
 
-    produces = NDJSON
+    produces = (NDJSON,)
 
 
 router: Final = APIRouter(route_class=NdjsonRoute, tags=["users"])

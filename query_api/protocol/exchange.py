@@ -15,8 +15,8 @@ from starlette.types import Receive, Scope, Send
 from chassis.access.guard import access_of
 from chassis.http.admission import leave_place
 from chassis.http.negotiation import accepts
+from chassis.http.preferences import NOTHING_PREFERRED, Preferences, parse_preferences
 from chassis.http.problems import MALFORMED, Problem
-from query_api.protocol.preferences import NOTHING_PREFERRED, Preferences, parse_preferences
 
 JSON_MEDIA_TYPE: Final = "application/json"
 CONSISTENCY_TOKEN: Final = b"consistency-token"

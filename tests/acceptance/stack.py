@@ -24,7 +24,10 @@ MUSTER = str(Path(sys.executable).with_name("muster"))
 #: A first start on a loaded machine, jars at hand.
 READY_SECONDS = 120
 STOP_SECONDS = 60
-PORT_OPTIONS = ("postgres", "kafka", "command", "query", "relay", "projectors", "command-ops", "query-ops")
+PORT_OPTIONS = (
+    *("postgres", "kafka", "command", "query", "relay", "projectors", "events"),
+    *("command-ops", "query-ops", "events-ops"),
+)
 
 
 @dataclass(slots=True)
@@ -125,7 +128,7 @@ class Stack:
 
     async def until_ready(self, name: str) -> None:
         """Wait until the process of that name answers that it is ready."""
-        port = self.ports[{"command-api": "command", "query-api": "query"}.get(name, name)]
+        port = self.ports[{"command-api": "command", "query-api": "query", "event-api": "events"}.get(name, name)]
         async with httpx.AsyncClient() as http:
 
             async def ready() -> bool:

@@ -28,7 +28,7 @@ HASH = PasswordHasher(memory_cost=8, time_cost=1, parallelism=1).hash("correct h
 #: Longer than any of our clients waits for an answer of the broker's.
 OUTAGE_SECONDS = REQUEST_SECONDS + 2
 USERS_OF_THE_OUTAGE = 20
-PROCESSES = ["command-api", "query-api", "relay", "projectors"]
+PROCESSES = ["command-api", "query-api", "relay", "projectors", "event-api"]
 
 
 async def test_a_registered_user_is_read_back_from_the_query_api(stack: Stack) -> None:

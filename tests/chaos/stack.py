@@ -62,7 +62,12 @@ class ChaosStack(LocalStack):
             for name, server in LINKS
         }
         super().__init__(
-            folder, ports, Screen(console), program=program or _program(self._library), started_at=datetime.now(UTC)
+            folder,
+            ports,
+            Screen(console),
+            program=program or _program(self._library),
+            started_at=datetime.now(UTC),
+            only=frozenset({*SERVERS, *SERVICES}),
         )
         self.supervisor = Supervisor(self._screen, PATIENCE)
 

@@ -7,7 +7,7 @@ long as no answer has begun; so whoever reads the body answers it like any other
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from http import HTTPStatus
 from typing import Final, Protocol
 
@@ -24,6 +24,18 @@ _STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}"
 _WITHOUT_BODY: Final = frozenset({204, 304})
 
 Header = tuple[bytes, bytes]
+#: By this name an app finds, in the scope of a request, what only an answer without an end needs.
+LONG_ANSWER: Final = "muster.long_answer"
+
+
+class LongAnswer(Protocol):
+    """The connection, as an answer knows it that goes on for as long as the client stays."""
+
+    #: Called when the process is told to stop, which waits for answers: the app ends its own.
+    on_stop: Callable[[], None]
+
+    def cut_off_above(self, unread: int) -> None:
+        """From now on do not wait for the client: end the connection where it leaves more bytes than these unread."""
 
 
 class Wire(Protocol):

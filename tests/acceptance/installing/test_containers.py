@@ -32,11 +32,12 @@ from tests.waiting import until
 PORTS = {
     "command-api": "COMMAND_API",
     "query-api": "QUERY_API",
+    "event-api": "EVENT_API",
     "relay": "RELAY_HTTP",
     "projectors": "PROJECTORS_HTTP",
 }
 #: The same for their inner ports, where they have one of its own.
-INNER_PORTS = {"command-api": "COMMAND_API_OPS", "query-api": "QUERY_API_OPS"}
+INNER_PORTS = {"command-api": "COMMAND_API_OPS", "query-api": "QUERY_API_OPS", "event-api": "EVENT_API_OPS"}
 NOWHERE = "1"  # a port on which nobody listens
 
 

@@ -9,6 +9,7 @@ PACKAGES = [
     "chassis",
     "cli",
     "command_api",
+    "event_api",
     "events",
     "local_stack",
     "outbox",

@@ -19,7 +19,7 @@ from tests.waiting import until
 
 HTTP_SECONDS = 30
 USERS = 10
-SERVICES = ["command-api", "query-api", "relay", "projectors"]
+SERVICES = ["command-api", "query-api", "relay", "projectors", "event-api"]
 PARTS = ["postgres", "kafka", *SERVICES]
 GONE_SECONDS = 40  # the watchdog's grace, twice
 

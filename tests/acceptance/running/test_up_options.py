@@ -11,6 +11,7 @@ import httpx
 import psutil
 import pytest
 
+from cli.stack.settings import PARTS
 from local_stack.folder import owned_folder
 from local_stack.ports import free_ports, obstacle
 from tests.acceptance.clients import read, register
@@ -59,9 +60,7 @@ async def test_a_stack_behind_is_started_shown_used_ended_and_reset(folder: Path
         report = json.loads(out)
         assert code == 0
         assert report["ready_at"]
-        assert [(entry["name"], entry["ready"]) for entry in report["processes"]] == [
-            (name, True) for name in ("postgres", "kafka", "command-api", "query-api", "relay", "projectors")
-        ]
+        assert [(entry["name"], entry["ready"]) for entry in report["processes"]] == [(name, True) for name in PARTS]
         assert "settings" not in report
 
         timings = json.loads((folder / "timings.json").read_text())

@@ -26,6 +26,7 @@ from cli.operations.lag import LagSettings
 from cli.processes.serve import REQUEST_GRACE_SECONDS
 from cli.secret_files import HOLDERS, ISSUER, KAFKA, TRUSTING, make_secrets
 from command_api.settings import CommandApiSettings
+from event_api.settings import EventApiSettings
 from local_stack.issuer_files import KEY_SET
 from local_stack.kafka.jars import KAFKA_VERSION
 from local_stack.postgres.server import MAJOR
@@ -40,6 +41,7 @@ READS: dict[str, tuple[type[Settings], ...]] = {
     "migrate": (OwnerCommandPostgres, OwnerQueryPostgres, TopicsSettings, OperatorProjectorSettings),
     "command-api": (CommandApiSettings,),
     "query-api": (QueryApiSettings,),
+    "event-api": (EventApiSettings,),
     "relay": (RelaySettings,),
     "projectors": (ProjectorSettings,),
     "operator": (LagSettings, AuditSettings),
@@ -128,7 +130,7 @@ def test_the_image_has_every_folder_of_secrets_so_that_its_user_may_write_the_vo
     assert folders == {volume.partition(":")[2] for volume in service("secrets")["volumes"]}
 
 
-@pytest.mark.parametrize("name", [name for name in READS if name not in {"migrate", "operator"}])
+@pytest.mark.parametrize("name", [name for name in READS if name not in {"migrate", "operator", "event-api"}])
 def test_each_process_connects_as_its_own_role(name: str) -> None:
     users = {value for variable, value in environment_of(name, {}).items() if variable.endswith("POSTGRES_USER")}
 
@@ -175,6 +177,7 @@ def test_every_process_is_there_as_often_as_promised() -> None:
         "migrate": 1,
         "command-api": 1,
         "query-api": 1,
+        "event-api": 1,
         "relay": 2,
         "projectors": 2,
         "operator": 1,
@@ -209,7 +212,7 @@ def test_everything_waits_until_tables_and_topics_are_there() -> None:
 def test_ports_are_those_of_this_machine_alone() -> None:
     published = {name: each["ports"] for name, each in compose()["services"].items() if "ports" in each}
 
-    assert set(published) == {"postgres", "kafka", "command-api", "query-api"}
+    assert set(published) == {"postgres", "kafka", "command-api", "query-api", "event-api"}
     for ports in published.values():
         for port in ports:
             assert re.fullmatch(r"127\.0\.0\.1:\d+:\d+", str(resolve(port, {})))

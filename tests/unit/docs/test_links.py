@@ -12,7 +12,7 @@ from tests.unit.docs.pages import ROOT, command_modules, pages, without_code_blo
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 #: What looks like a file of ours: a path that begins with a folder of the repository, or a document at its top.
-_PACKAGES = "chassis|cli|command_api|events|local_stack|outbox|projectors|query_api|read_model"
+_PACKAGES = "chassis|cli|command_api|event_api|events|local_stack|outbox|projectors|query_api|read_model"
 _FOLDERS = f"{_PACKAGES}|benchmarks|containers|deploy|docs|requirements|tests"
 _NAMED = re.compile(rf"`((?:{_FOLDERS})/[\w./-]+|[A-Z]+\.md)`")
 #: Where a path is a pattern or something the reader is to make, it has one of these in it.

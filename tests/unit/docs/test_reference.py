@@ -20,6 +20,9 @@ from cli.users import UsersSettings
 from command_api.app import create_app as create_command_app
 from command_api.problems import COMMAND_PROBLEMS
 from command_api.settings import CommandApiSettings
+from event_api.app import create_app as create_event_app
+from event_api.problems import EVENT_PROBLEMS
+from event_api.settings import EventApiSettings
 from events.user_events import USER_EVENTS
 from outbox.settings import RelaySettings
 from projectors.settings import ProjectorSettings
@@ -32,6 +35,7 @@ from tests.unit.docs.pages import REFERENCE, ROOT, code_words, command_modules, 
 READERS: dict[str, type[Settings]] = {
     "command API": CommandApiSettings,
     "query API": QueryApiSettings,
+    "event API": EventApiSettings,
     "relay": RelaySettings,
     "projectors": ProjectorSettings,
     "topics": TopicsSettings,
@@ -132,7 +136,7 @@ def _routes(app: FastAPI) -> set[str]:
     """`METHOD /path` of every command or query."""
     routes = set()
     for path, methods in app.openapi()["paths"].items():
-        if path.startswith(("/users", "/stats", "/credentials", "/one-time-tokens")):
+        if path.startswith(("/users", "/stats", "/credentials", "/one-time-tokens", "/events")):
             routes |= {f"{method.upper()} {path.replace('{user_id}', '{id}')}" for method in methods}
     return routes
 
@@ -144,7 +148,7 @@ def test_every_route_is_on_the_apis_page_and_no_other() -> None:
         word
         for cell in cells
         for word in code_words(cell)
-        if re.match(r"[A-Z]+ /(users|stats|credentials|one-time)", word)
+        if re.match(r"[A-Z]+ /(users|stats|credentials|one-time|events)", word)
     }
 
     command = create_command_app(
@@ -152,7 +156,9 @@ def test_every_route_is_on_the_apis_page_and_no_other() -> None:
     )
     query = create_query_app(QueryApiSettings.model_construct(auth_disabled=True))
 
-    assert found == _routes(command) | _routes(query)
+    events = create_event_app(EventApiSettings.model_construct(auth_disabled=True))
+
+    assert found == _routes(command) | _routes(query) | _routes(events)
 
 
 def test_every_event_type_is_on_its_page_and_no_other() -> None:
@@ -163,7 +169,12 @@ def test_every_event_type_is_on_its_page_and_no_other() -> None:
 
 @pytest.mark.parametrize(
     ("heading", "types"),
-    [("Command API", COMMAND_PROBLEMS), ("Query API", problems.QUERY_PROBLEMS), ("Both APIs", SHARED_PROBLEMS)],
+    [
+        ("Command API", COMMAND_PROBLEMS),
+        ("Query API", problems.QUERY_PROBLEMS),
+        ("Event API", EVENT_PROBLEMS),
+        ("All APIs", SHARED_PROBLEMS),
+    ],
 )
 def test_every_problem_type_is_on_the_apis_page_with_its_status(heading: str, types: tuple[Any, ...]) -> None:
     text = (REFERENCE / "http-apis.md").read_text(encoding="utf-8")

@@ -1,6 +1,6 @@
 import pytest
 
-from query_api.protocol.preferences import Preferences, parse_preferences
+from chassis.http.preferences import Preferences, parse_preferences
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ _PREFERENCE: Final = re.compile(rf'\s*([^\s=;"]+)\s*(?:=\s*+({_QUOTED}|[^\s;"]*)
 class Preferences:
     """The known preferences of a client."""
 
-    #: Seconds, cut to LONGEST_WAIT; None if the client sent none, or none that can be read.
+    #: Seconds, cut to the longest; None if the client sent none, or none that can be read.
     wait: int | None = None
     count_exact: bool = False
 
@@ -34,8 +34,8 @@ class Preferences:
 NOTHING_PREFERRED: Final = Preferences()
 
 
-def parse_preferences(header: str) -> Preferences:
-    """Read the header; if a preference is given twice, the first one counts (RFC 7240, section 2).
+def parse_preferences(header: str, *, longest: int = LONGEST_WAIT) -> Preferences:
+    """Read the header, with a wait of `longest` at most; of a preference given twice the first counts (RFC 7240).
 
     What is malformed is ignored: the whole header where a quoted string does not end, else the one preference.
     """
@@ -46,6 +46,6 @@ def parse_preferences(header: str) -> Preferences:
             found.setdefault(name.lower(), value.strip('"'))
     wait = found.get("wait", "")
     return Preferences(
-        wait=min(int(wait), LONGEST_WAIT) if wait.isascii() and wait.isdecimal() and len(wait) <= 18 else None,
+        wait=min(int(wait), longest) if wait.isascii() and wait.isdecimal() and len(wait) <= 18 else None,
         count_exact=found.get("count", "").lower() == "exact",
     )

@@ -1,0 +1,1 @@
+"""The event API: the topic of events over HTTP, for services without a Kafka client."""

@@ -1,0 +1,69 @@
+"""The event API as an ASGI application: `create_app` is uvicorn's factory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Final
+
+from fastapi import FastAPI
+
+from chassis.http.api import ApiDescription, create_api
+from chassis.http.health import Health, NotReadyError
+from chassis.http.protection import Protection
+from chassis.identifiers import new_id_text
+from chassis.settings import load
+from event_api.access import ACCESS
+from event_api.http import events, openapi
+from event_api.log.consuming import LogAwayError
+from event_api.log.log import EventLog
+from event_api.problems import EVENT_PROBLEMS
+from event_api.settings import EventApiSettings
+from event_api.users.messages import UserRecord
+
+DESCRIPTION: Final = ApiDescription(
+    title="Muster event API",
+    summary="Streams the events of users over HTTP: from the beginning or from now on, each once, per user in order.",
+    problems=EVENT_PROBLEMS,
+)
+
+
+def create_app(settings: EventApiSettings | None = None) -> FastAPI:
+    """Make the app; nothing is opened before its lifespan begins.
+
+    Raises:
+        SettingsError: the environment lacks a setting, or does not say whose tokens open the API.
+    """
+    known = settings or load(EventApiSettings)
+    protection = Protection(ACCESS, known, host=known.event_api_host)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        kept = timedelta(milliseconds=known.topic_delete_retention_ms)
+        async with EventLog.open(
+            known, known.events_topic, UserRecord, secrets=known.position_secrets, tombstones_kept=kept
+        ) as log:
+            app.state.log = log
+            yield
+
+    async def kafka_answers() -> None:
+        log: EventLog | None = getattr(app.state, "log", None)
+        if log is None:
+            raise NotReadyError("starting")
+        try:
+            log.require()
+        except LogAwayError as error:
+            raise NotReadyError(str(error)) from error
+
+    app = create_api(
+        DESCRIPTION,
+        lifespan=lifespan,
+        health=Health(ready={"kafka": kafka_answers}),
+        protection=protection,
+        make_request_id=new_id_text,
+    )
+    app.state.settings = known
+    app.include_router(events.router)
+    openapi.complete(app)
+    return app

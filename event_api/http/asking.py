@@ -1,0 +1,120 @@
+"""What a client asks for: where to begin, which events, and how much of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Final, Literal, NamedTuple
+from uuid import UUID
+
+from fastapi import Query, Request
+from pydantic import AfterValidator, BeforeValidator
+
+from chassis.access.guard import access_of
+from chassis.access.problems import forbidden
+from chassis.http.problems import Problem, invalid_parameter, unavailable
+from chassis.identifiers import canonical
+from event_api.log.consuming import LogAwayError, LogGoneError
+from event_api.log.log import Beginning, EventLog
+from event_api.log.positions import InvalidPositionError
+from event_api.log.reading import Reading
+from event_api.problems import INVALID_POSITION, POSITION_GONE
+from event_api.users.messages import TYPES, Wanted
+
+#: Seconds after which to come back while Kafka is away.
+_RETRY_SECONDS: Final = 2
+#: What `full=true` needs beside the route's own scope: it shows people.
+_WHOLE_SCOPE: Final = "users:read"
+
+
+def _known_type(text: str) -> str:
+    if text not in TYPES:
+        raise ValueError(f"must be one of {', '.join(TYPES)}")
+    return text
+
+
+_Type = Annotated[str, AfterValidator(_known_type)]
+Types = Annotated[
+    list[_Type],
+    Query(alias="type", description="Only events of these types.", examples=[["muster.user.registered.v1"]]),
+]
+User = Annotated[UUID | None, BeforeValidator(canonical), Query(description="Only events of this user.")]
+From = Annotated[
+    Beginning | None,
+    Query(
+        alias="from",
+        description="Where to begin: with every living user, or with what comes from now on (the default).",
+    ),
+]
+After = Annotated[
+    str | None,
+    Query(description="Begin after this position: an event's `id:`, or `next` of a page. Not together with `from`."),
+]
+Full = Annotated[
+    Literal["true", "false"],
+    Query(description="With the whole user (`user`, `previous`); needs the scope `users:read` as well."),
+]
+Limit = Annotated[
+    int | None,
+    Query(ge=1, description="Events a page, 100 by default; more than 1000 is served as 1000. For pages alone."),
+]
+
+
+class Beginnings(NamedTuple):
+    """Where to begin, by each way to say it."""
+
+    last_event_id: str
+    after: str | None
+    beginning: Beginning | None
+
+    @classmethod
+    def of(cls, request: Request, after: str | None, beginning: Beginning | None) -> Beginnings:
+        """As the request says it.
+
+        Raises:
+            Problem: 422, it says it twice.
+        """
+        if after is not None and beginning is not None:
+            raise invalid_parameter("after", "does not go together with from; leave one of them out")
+        return cls(request.headers.get("last-event-id", ""), after, beginning)
+
+    @property
+    def position(self) -> str | None:
+        """The position after which to begin; a client that comes back says it in its header, whatever its address."""
+        return self.last_event_id or self.after
+
+
+def require_whole(request: Request, *, full: bool) -> None:
+    """Raise a 403 where the whole user is asked for and may not be seen."""
+    if full and not access_of(request.scope).may(_WHOLE_SCOPE):
+        raise forbidden("full=true shows people, which the token has no scope for", scope=_WHOLE_SCOPE)
+
+
+async def begin(log: EventLog, where: Beginnings, types: Sequence[str], user: UUID | None) -> Reading:
+    """A reader where the client asks for it.
+
+    Raises:
+        Problem: 400, 410, 503.
+    """
+    wanted, position = Wanted(frozenset(types), user), where.position
+    try:
+        if position is not None:
+            return await log.resume(wanted, position)
+        return await log.begin(wanted, where.beginning or "now")
+    except InvalidPositionError as error:
+        named = {"header": "Last-Event-ID"} if where.last_event_id else {"parameter": "after"}
+        raise Problem(INVALID_POSITION, f"the position {error}", errors=[{"detail": str(error), **named}]) from error  # type: ignore[typeddict-item] # one of its members
+    except LogGoneError as error:
+        raise gone(error) from error
+    except LogAwayError as error:
+        raise away(error) from error
+
+
+def gone(error: LogGoneError) -> Problem:
+    """The 410."""
+    return Problem(POSITION_GONE, str(error))
+
+
+def away(error: LogAwayError) -> Problem:
+    """The 503; the reason is for the inside, where the process says it as well."""
+    del error
+    return unavailable("Kafka does not answer now", retry_after=_RETRY_SECONDS)

@@ -1,0 +1,184 @@
+"""What the OpenAPI document says beyond what the framework derives from the route: answers, headers, errors."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any, Final
+
+from fastapi import FastAPI
+
+from chassis.http.access_document import declare_access
+from chassis.http.problems import (
+    INTERNAL,
+    MALFORMED,
+    NOT_ACCEPTABLE,
+    UNAVAILABLE,
+    VALIDATION,
+    ProblemType,
+    problem_content,
+)
+from event_api.access import ACCESS
+from event_api.http.stream import MEDIA_TYPE
+from event_api.problems import INVALID_POSITION, POSITION_GONE
+
+Json = dict[str, Any]
+
+_EXAMPLE_ID: Final = "0192f0c1-7a3e-7c4e-9d53-0a6f1d1c2b3a"
+_REQUEST_ID: Final = "0192f0c1-7a3e-7c4e-9d53-0a6f1d1c2b3b"
+_POSITION: Final = "AQGSwY7bFnK3n2G0gqzZ5VsAAAAAabcTJAAAAAAAAAAq0Qv2c1lH3nq8m5r7s0xYTQ"
+_EVENT: Final[Json] = {
+    "id": "0192f0c1-7a3e-7c4e-9d53-0a6f1d1c2b3c",
+    "type": "muster.user.email_changed.v1",
+    "time": "2026-11-22T14:15:16.123456Z",
+    "user_id": _EXAMPLE_ID,
+    "version": 2,
+    "actor": "shop",
+    "on_behalf_of": None,
+    "changed": ["email", "email_verified"],
+    "token": "AQGS8MF6PnxOnVMKbx0cKzoC",
+}
+_STREAM: Final = (
+    f"id: {_POSITION}\n\nevent: muster.user.registered.v1\ndata: {{…}}\nid: {_POSITION}\n\n"
+    f"event: caught-up\ndata: {{}}\nid: {_POSITION}\n\n: still here\nid: {_POSITION}\n\n"
+)
+
+
+def _nullable(**schema: Any) -> Json:
+    return {**schema, "type": [schema["type"], "null"]}
+
+
+_SCHEMAS: Final[Json] = {
+    "Event": {
+        "type": "object",
+        "description": "One change of a user. Members that you do not know may come; ignore them.",
+        "required": ["id", "type", "time", "user_id", "version", "actor", "on_behalf_of", "changed"],
+        "properties": {
+            "id": {"type": "string", "format": "uuid", "description": "The event's, the same in any republication."},
+            "type": {"type": "string", "description": "Its name and version. New types may come."},
+            "time": {"type": "string", "format": "date-time", "description": "When it was committed."},
+            "user_id": {"type": "string", "format": "uuid"},
+            "version": {"type": "integer", "minimum": 1, "description": "The user's, after the event."},
+            "actor": _nullable(type="string", description="Who made the change."),
+            "on_behalf_of": _nullable(type="string", description="For whom, where the actor acted for somebody."),
+            "changed": {
+                "type": "array",
+                "items": {"type": "string"},
+                "description": "The user's fields that changed; empty for registered, erased and snapshots.",
+            },
+            "token": {
+                "type": "string",
+                "description": "A Consistency-Token: a query with it never shows the user as it was before the event."
+                " Absent for erased.",
+            },
+            "user": _nullable(type="object", description="With full=true: the user after the event; null for erased."),
+            "previous": {"type": "object", "description": "With full=true: the old values of what changed."},
+        },
+        "example": _EVENT,
+    },
+    "Page": {
+        "type": "object",
+        "required": ["data", "next", "caught_up"],
+        "properties": {
+            "data": {"type": "array", "items": {"$ref": "#/components/schemas/Event"}},
+            "next": {"type": "string", "description": "The position after the page: `after` of the next one."},
+            "caught_up": {"type": "boolean", "description": "Whether that was the end of the topic."},
+        },
+        "example": {"data": [_EVENT], "next": _POSITION, "caught_up": True},
+    },
+    "Problem": {
+        "type": "object",
+        "description": "RFC 9457. `type` is the address of a page that says what happened and what to do.",
+        "required": ["type", "title", "status", "detail", "instance", "request_id"],
+        "properties": {
+            "type": {"type": "string", "format": "uri-reference"},
+            "title": {"type": "string"},
+            "status": {"type": "integer"},
+            "detail": {"type": "string"},
+            "instance": {"type": "string", "format": "uri-reference"},
+            "request_id": {"type": "string"},
+            "errors": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "required": ["detail"],
+                    "properties": {name: {"type": "string"} for name in ("detail", "pointer", "parameter", "header")},
+                },
+            },
+        },
+    },
+}
+
+
+def _text(description: str, example: str) -> Json:
+    return {"description": description, "schema": {"type": "string"}, "example": example}
+
+
+_HEADERS: Final[Json] = {
+    "Retry-After": _text("Seconds after which to try again.", "2"),
+    "X-Request-Id": _text("The request's id: yours, or one of ours.", _REQUEST_ID),
+    "Preference-Applied": _text("The wait that was granted.", "wait=20"),
+}
+
+
+def _headers(*names: str) -> Json:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in (*names, "X-Request-Id")}
+
+
+def _parameter(name: str, description: str, example: str) -> Json:
+    schema = {"type": "string", "examples": [example]}
+    return {"name": name, "in": "header", "required": False, "description": description, "schema": schema}
+
+
+PARAMETERS: Final = [
+    _parameter("Last-Event-ID", "Begin after this position; it goes before `after` and `from`.", _POSITION),
+    _parameter("Prefer", "With a page: `wait=N`, how many seconds to wait for a first event, 55 at most.", "wait=20"),
+]
+_PROBLEMS: Final = (
+    INTERNAL,
+    INVALID_POSITION,
+    MALFORMED,
+    NOT_ACCEPTABLE,
+    POSITION_GONE,
+    UNAVAILABLE,
+    VALIDATION,
+)
+
+
+def responses() -> dict[int | str, Json]:
+    """The answers of the route."""
+    described: dict[int | str, Json] = {
+        200: {
+            "description": "Events as they come, without an end; with `Accept: application/json` one page of them.",
+            "headers": _headers("Preference-Applied"),
+            "content": {
+                MEDIA_TYPE: {"schema": {"type": "string"}, "example": _STREAM},
+                "application/json": {"schema": {"$ref": "#/components/schemas/Page"}},
+            },
+        }
+    }
+    by_status: dict[int, list[ProblemType]] = defaultdict(list)
+    for kind in _PROBLEMS:
+        by_status[kind.status].append(kind)
+    for status, kinds in sorted(by_status.items()):
+        described[status] = {
+            "description": "; ".join(f"[{kind.title}]({kind.uri})" for kind in kinds),
+            "headers": _headers(*(["Retry-After"] if status == UNAVAILABLE.status else [])),
+            "content": problem_content(kinds, request_id=_REQUEST_ID),
+        }
+    return described
+
+
+def complete(app: FastAPI) -> None:
+    """Have the app's document include the shared components, and who may."""
+    make = app.openapi
+
+    def openapi() -> Json:
+        document = make()
+        components = document.setdefault("components", {})
+        if "securitySchemes" not in components:
+            components["schemas"] = _SCHEMAS
+            components["headers"] = dict(_HEADERS)
+            declare_access(document, ACCESS)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign] # FastAPI's documented way to extend the document

@@ -1,0 +1,104 @@
+"""The topic for readers: where one may begin, and the machinery that it then reads with."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Final, Literal, Self
+
+from chassis.lifecycle import alongside
+from chassis.settings import Kafka
+from event_api.log.backlog import Backlog, Bounds
+from event_api.log.consuming import LogGoneError, Wrap
+from event_api.log.positions import Offsets, Position, PositionSeal
+from event_api.log.reading import Reading
+from event_api.log.ring import Filter, Ring
+from event_api.log.tail import Tail
+
+Beginning = Literal["beginning", "now"]
+_ANOTHER: Final = "the topic is another than the one that the position is of"
+
+
+class EventLog:
+    """One topic."""
+
+    def __init__(self, tail: Tail, backlog: Backlog, seal: PositionSeal, *, tombstones_kept: timedelta) -> None:
+        """`tombstones_kept` is for how long the topic keeps a tombstone at least."""
+        self._tail, self._backlog, self._seal = tail, backlog, seal
+        self._tombstones_kept = tombstones_kept
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, kafka: Kafka, topic: str, wrap: Wrap, *, secrets: Sequence[str], tombstones_kept: timedelta
+    ) -> AsyncIterator[Self]:
+        """Read the topic until the block ends; this succeeds while Kafka is away, and works as soon as it is there."""
+        tail = Tail(kafka, topic, wrap)
+        async with Backlog(kafka, topic, wrap) as backlog, alongside(tail.run()):
+            yield cls(tail, backlog, PositionSeal(secrets), tombstones_kept=tombstones_kept)
+
+    def require(self) -> None:
+        """Return where the topic can be read now.
+
+        Raises:
+            LogAwayError: it cannot.
+        """
+        _ = self._tail.ring
+
+    async def begin(self, wanted: Filter, beginning: Beginning) -> Reading:
+        """A reader of the whole topic, or of what comes from now on.
+
+        Raises:
+            LogAwayError: the topic cannot be read now.
+        """
+        ring, seen = self._tail.ring, int(time.time())
+        bounds = await self._backlog.bounds(ring.topic_id)
+        offsets = bounds.ends if beginning == "now" else bounds.starts
+        return self._reading(ring, wanted, Position(ring.topic_id, seen, offsets), bounds.ends)
+
+    async def resume(self, wanted: Filter, text: str) -> Reading:
+        """A reader who goes on at a position.
+
+        Raises:
+            InvalidPositionError: the text is none.
+            LogGoneError: records after it may be gone from the topic, or tombstones, or the topic is another.
+            LogAwayError: the topic cannot be read now.
+        """
+        position = self._seal.open(text)
+        ring = self._tail.ring
+        if position.topic_id != ring.topic_id or len(position.offsets) != len(ring.end):
+            raise LogGoneError(_ANOTHER)
+        bounds = await self._backlog.bounds(ring.topic_id)
+        _refuse_lost(position, bounds)
+        await self._refuse_late(position, bounds)
+        return self._reading(ring, wanted, position, bounds.ends)
+
+    def _reading(self, ring: Ring, wanted: Filter, begin: Position, goal: Offsets) -> Reading:
+        return Reading(ring, self._backlog, self._seal, wanted, begin=begin, goal=goal)
+
+    async def _refuse_late(self, position: Position, bounds: Bounds) -> None:
+        """Refuse where a tombstone may have come and gone since the position was given.
+
+        None can have where nothing came since, or only what is younger than tombstones are kept for.
+        """
+        kept = self._tombstones_kept.total_seconds()
+        if time.time() - position.seen <= kept:
+            return
+        young = await self._backlog.first_since(position.topic_id, time.time() - kept)
+        for number, offset in enumerate(position.offsets):
+            first = young[number]
+            if offset < bounds.ends[number] and (first is None or first > offset):
+                raise LogGoneError(
+                    f"the position is {(time.time() - position.seen) / 86400:.1f} days old, and the topic keeps"
+                    f" tombstones for {kept / 86400:g}: erasures may have been missed"
+                )
+
+
+def _refuse_lost(position: Position, bounds: Bounds) -> None:
+    for number, offset in enumerate(position.offsets):
+        if offset > bounds.ends[number]:
+            raise LogGoneError(f"the topic ends before the position, in partition {number}: it is not the one it was")
+        if offset < bounds.starts[number]:
+            raise LogGoneError(f"the topic begins after the position, in partition {number}: records are gone")

@@ -1,0 +1,139 @@
+"""One reader's way through the topic: from a position, through older records, then along the newest.
+
+Its offsets move record by record, past those that its filter leaves out as well. So the position after any record is
+exact, and nothing is missed or repeated where one part of the way ends and another begins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from operator import ge
+from typing import Final
+
+from chassis.lifecycle import wait_for_event
+from event_api.log.backlog import Backlog, Chunk
+from event_api.log.consuming import LogGoneError
+from event_api.log.positions import Offsets, Position, PositionSeal
+from event_api.log.ring import Entry, Filter, Item, Ring, Subscription
+
+#: Until a reader has caught up it waits no longer: the topic's end may come without a record that it wants.
+CATCHING_UP_SECONDS: Final = 0.05
+
+
+class Reading:
+    """One reader; to be closed."""
+
+    def __init__(  # noqa: PLR0913 - what a reader is made of
+        self, ring: Ring, backlog: Backlog, seal: PositionSeal, wanted: Filter, *, begin: Position, goal: Offsets
+    ) -> None:
+        """Begin at a position of the ring's topic; where the topic ended then is the goal."""
+        self._ring, self._backlog, self._seal, self._filter = ring, backlog, seal, wanted
+        self._offsets = list(begin.offsets)
+        self._seen = begin.seen
+        self._goal = goal
+        self._subscription: Subscription | None = None
+        #: Where the ring was when the last record was given, if our offsets are the ring's.
+        self._entry: Entry | None = None
+        self._ended = asyncio.Event()
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether nobody wants more of it."""
+        return self._ended.is_set()
+
+    @property
+    def is_caught_up(self) -> bool:
+        """Whether everything that was on the topic when the reader began has been given."""
+        return all(map(ge, self._offsets, self._goal))
+
+    @property
+    def position(self) -> str:
+        """The position after what was given."""
+        if self._entry is not None:
+            if self._entry.position is None:
+                self._entry.position = self._sealed()
+            return self._entry.position
+        return self._sealed()
+
+    async def read(self, seconds: float) -> Iterator[Item]:
+        """Wait at most so long for records, and give those that are wanted; the position moves as they are taken.
+
+        All are to be taken before the next call. There may be none, before the time is over, too.
+
+        Raises:
+            LogAwayError: older records cannot be read now; the same call later goes on.
+            LogGoneError: the topic is another, or what comes next was deleted from it.
+        """
+        if self._ring.is_closed:
+            raise LogGoneError("the topic is gone, or is another")
+        subscription = self._joined()
+        if subscription is None:
+            return self._through(*await self._older())
+        if not subscription.pending:
+            await wait_for_event(subscription.news, seconds if self.is_caught_up else min(seconds, CATCHING_UP_SECONDS))
+        # Together, because these records are all that there are before this end.
+        entries, subscription.pending = subscription.pending, []
+        subscription.news.clear()
+        if subscription.fell_behind:
+            return iter(())
+        return self._along(entries, self._ring.end, self._ring.seen)
+
+    def end(self) -> None:
+        """Nobody wants more of it: a wait is over."""
+        self._ended.set()
+        if self._subscription is not None:
+            self._subscription.news.set()
+
+    async def ended_within(self, seconds: float) -> bool:
+        """Wait so long, or until nobody wants more; say which."""
+        return await wait_for_event(self._ended, seconds)
+
+    def close(self) -> None:
+        """Be told no more; harmless to repeat."""
+        if self._subscription is not None:
+            self._ring.unsubscribe(self._subscription)
+            self._subscription = None
+
+    def _joined(self) -> Subscription | None:
+        """The place at the end of the topic, as soon as the ring has everything up to there."""
+        if self._subscription is not None and self._subscription.fell_behind:
+            self.close()
+        if self._subscription is None and self._ring.has_all_after(self._offsets):
+            self._subscription = self._ring.subscribe(self._filter, self._offsets)
+        return self._subscription
+
+    async def _older(self) -> tuple[int, Chunk]:
+        """A chunk of the first partition in which we are behind the ring; whoever begins alike reads alike."""
+        start = self._ring.start
+        number = next(number for number, offset in enumerate(self._offsets) if offset < start[number])
+        # What others have read is here already: they have a turn in between all the same.
+        await asyncio.sleep(0)
+        return number, await self._backlog.chunk(
+            self._ring.topic_id, number, self._offsets[number], until=start[number]
+        )
+
+    def _through(self, number: int, chunk: Chunk) -> Iterator[Item]:
+        self._entry = None
+        for item in chunk.after(self._offsets[number]):
+            self._offsets[number] = item.offset + 1
+            if self._filter.wants(item):
+                yield item
+        self._offsets[number] = max(self._offsets[number], chunk.next)
+
+    def _along(self, entries: Iterable[Entry], end: Offsets, seen: int) -> Iterator[Item]:
+        for entry in entries:
+            if entry.item.offset >= self._offsets[entry.item.partition]:
+                self._move(entry.offsets, entry.seen)
+                # Ahead of the ring in no partition: then this position is everybody's.
+                self._entry = entry if tuple(self._offsets) == entry.offsets else None
+                yield entry.item
+        self._entry = None
+        self._move(end, seen)
+
+    def _move(self, offsets: Offsets, seen: int) -> None:
+        self._offsets = list(map(max, self._offsets, offsets))
+        self._seen = max(self._seen, seen)
+
+    def _sealed(self) -> str:
+        return self._seal.seal(Position(self._ring.topic_id, self._seen, tuple(self._offsets)))

@@ -1,0 +1,167 @@
+"""The newest records of the topic, in memory, and who is told of each that comes.
+
+One task appends (event_api/log/tail.py); everything here happens between two awaits, so that whoever looks sees records
+and ends that belong together. A reader who asks for one user is found by that user's key, so a record costs no more
+than the readers who want it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import le
+from typing import Final, Protocol
+from uuid import UUID
+
+from event_api.log.positions import Offsets
+
+#: What the ring holds: the newest records of some seconds under load, so that whoever reconnects begins there.
+RING_RECORDS: Final = 10_000
+RING_BYTES: Final = 16 * 1024 * 1024
+#: Beyond either, so much is kept before the oldest are let go: they go together, since a list's head is slow to cut.
+_SLACK: Final = 1.25
+#: Records that one reader may be behind; it then reads them from the topic. A stream takes what comes at once.
+MOST_PENDING: Final = 2_000
+
+
+class Item(Protocol):
+    """A record, as far as the log knows it."""
+
+    partition: int
+    offset: int
+    key: bytes | None
+    #: Bytes.
+    size: int
+
+
+class Filter(Protocol):
+    """Which records a reader wants."""
+
+    @property
+    def key(self) -> bytes | None:
+        """The only key that it wants; None for any."""
+
+    def wants(self, item: Item) -> bool:
+        """Whether it wants this one."""
+
+
+@dataclass(eq=False, slots=True)
+class Entry:
+    """A record on the ring, and how far the topic had been read with it."""
+
+    item: Item
+    offsets: Offsets
+    seen: int
+    #: The text of the position after it, once somebody has asked: it is the same for all.
+    position: str | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Subscription:
+    """One reader at the end of the topic."""
+
+    filter: Filter
+    pending: list[Entry]
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    #: It did not take what it was told of, and is told no more.
+    fell_behind: bool = False
+
+    def tell(self, entry: Entry) -> None:
+        """A record that it wants has come."""
+        self.pending.append(entry)
+        self.news.set()
+
+
+class Ring:
+    """The newest records of one topic, and its readers; another topic of that name has another ring."""
+
+    def __init__(self, topic_id: UUID, offsets: Iterable[int], seen: int) -> None:
+        """Empty, at these offsets; `seen` is when they were the topic's end, in seconds since 1970."""
+        self.topic_id = topic_id
+        #: What comes before these offsets is not here.
+        self.start: Offsets = tuple(offsets)
+        #: How far the topic has been read, and when that was its end.
+        self.end: Offsets = self.start
+        self.seen = seen
+        #: The topic is gone, or is another: nobody reads on here.
+        self.is_closed = False
+        self._entries: list[Entry] = []
+        self._bytes = 0
+        self._all: set[Subscription] = set()
+        self._by_key: dict[bytes, set[Subscription]] = {}
+
+    def append(self, items: Sequence[Item], ends: Mapping[int, int], seen: int | None) -> None:
+        """Add records, in their order, and tell who wants them.
+
+        `ends` is how far each partition was read, records or not; `seen` is a time at which these were the ends of all,
+        None where that is not known.
+        """
+        offsets = list(self.end)
+        for item in items:
+            offsets[item.partition] = item.offset + 1
+            entry = Entry(item, tuple(offsets), self.seen)
+            self._entries.append(entry)
+            self._bytes += item.size
+            self._tell(entry)
+        for partition, end in ends.items():
+            offsets[partition] = max(offsets[partition], end)
+        self.end = tuple(offsets)
+        self.seen = max(self.seen, seen or 0)
+        self._let_go()
+
+    def has_all_after(self, offsets: Sequence[int]) -> bool:
+        """Whether every record behind these offsets is here, or still to come."""
+        return all(map(le, self.start, offsets))
+
+    def subscribe(self, wanted: Filter, offsets: Sequence[int]) -> Subscription:
+        """Begin behind these offsets, of which `has_all_after` holds; to be ended by `unsubscribe`."""
+        # Those before are behind the reader in every partition.
+        first = bisect_right(self._entries, False, key=lambda entry: not all(map(le, entry.offsets, offsets)))
+        behind = [entry for entry in self._entries[first:] if wanted.wants(entry.item)]
+        subscription = Subscription(wanted, behind)
+        self._readers(wanted).add(subscription)
+        return subscription
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """End it; harmless to repeat."""
+        readers = self._readers(subscription.filter)
+        readers.discard(subscription)
+        if subscription.filter.key is not None and not readers:
+            del self._by_key[subscription.filter.key]
+
+    def close(self) -> None:
+        """Nothing more comes; wake everybody, so that they notice."""
+        self.is_closed = True
+        for readers in (self._all, *self._by_key.values()):
+            for subscription in readers:
+                subscription.news.set()
+
+    def _readers(self, wanted: Filter) -> set[Subscription]:
+        return self._all if wanted.key is None else self._by_key.setdefault(wanted.key, set())
+
+    def _tell(self, entry: Entry) -> None:
+        late = []
+        for readers in (self._all, self._by_key.get(entry.item.key or b"", ())):
+            for subscription in readers:
+                if subscription.filter.wants(entry.item):
+                    subscription.tell(entry)
+                    if len(subscription.pending) > MOST_PENDING:
+                        late.append(subscription)
+        for subscription in late:
+            subscription.pending.clear()
+            subscription.fell_behind = True
+            self.unsubscribe(subscription)
+
+    def _let_go(self) -> None:
+        """Forget the oldest records, once there are many too many."""
+        if len(self._entries) <= RING_RECORDS * _SLACK and self._bytes <= RING_BYTES * _SLACK:
+            return
+        gone, kept_bytes = 0, self._bytes
+        while gone < len(self._entries) and (len(self._entries) - gone > RING_RECORDS or kept_bytes > RING_BYTES):
+            kept_bytes -= self._entries[gone].item.size
+            gone += 1
+        self.start = self._entries[gone - 1].offsets
+        self._bytes = kept_bytes
+        del self._entries[:gone]

@@ -1,0 +1,31 @@
+"""The settings of one event API process."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from chassis.access.settings import LimitedReads
+from chassis.settings import Kafka, SecretList, Topics, secrets_of
+
+
+class EventApiSettings(Kafka, Topics, LimitedReads):
+    """The event API's variables."""
+
+    event_api_host: str = Field("127.0.0.1", validation_alias="EVENT_API_HOST", min_length=1, examples=["127.0.0.1"])
+    event_api_port: int = Field(8005, ge=1, le=65535, validation_alias="EVENT_API_PORT", examples=[8005])
+    #: Health with its reasons, and metrics, without a token: for the inside alone.
+    event_api_ops_host: str = Field("127.0.0.1", validation_alias="EVENT_API_OPS_HOST", examples=["127.0.0.1"])
+    event_api_ops_port: int = Field(8012, ge=1, le=65535, validation_alias="EVENT_API_OPS_PORT", examples=[8012])
+    #: Shared by all processes: a position of one is read by every other.
+    event_api_secrets: SecretList = Field(
+        validation_alias="EVENT_API_SECRETS", examples=["32-random-characters-or-many-more"]
+    )
+    #: What a client may leave unread of what was written for it: a thousand thin events and more.
+    slow_client_bytes: int = Field(
+        1024 * 1024, ge=16 * 1024, le=1024 * 1024 * 1024, validation_alias="SLOW_CLIENT_BYTES", examples=[1024 * 1024]
+    )
+
+    @property
+    def position_secrets(self) -> list[str]:
+        """The secrets of positions: the first signs, all verify."""
+        return secrets_of(self.event_api_secrets)

@@ -1,0 +1,94 @@
+"""A position after which something may be missing is refused; one after which nothing can be is not."""
+
+import time
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import RecordsToDelete
+
+from chassis.kafka.client import admin, delete_topic, ensure_topics
+from chassis.settings import Kafka, Topics
+from event_api.log.positions import Position, PositionSeal
+from outbox.topics import wanted_topics
+from tests.event_streams import streamed
+from tests.integration.event_api.conftest import SECRET
+from tests.integration.projectors.stream import Publisher, lives
+from tests.waiting import until
+
+JSON = {"Accept": "application/json"}
+
+
+async def page(api: httpx.AsyncClient, **parameters: str) -> tuple[int, dict[str, Any]]:
+    answer = await api.get("/events", params=parameters, headers=JSON)
+    return answer.status_code, answer.json()
+
+
+async def test_a_position_is_gone_where_records_or_erasures_may_be(
+    api: httpx.AsyncClient, kafka: Kafka, topics: Topics, publisher: Publisher
+) -> None:
+    seal = PositionSeal([SECRET])
+    _, nothing = await page(api)
+    await publisher.publish(lives(6, 20, seed=1))
+    _, end = await page(api)
+    young, old = seal.open(nothing["next"]), int(time.time() - timedelta(days=8).total_seconds())
+    last = seal.open(end["next"])
+
+    def text(offsets: tuple[int, ...], seen: int) -> str:
+        return seal.seal(Position(young.topic_id, seen, offsets))
+
+    # Nothing came since, or what came is younger than tombstones are kept.
+    assert (await page(api, after=text(last.offsets, old)))[0] == 200
+    assert (await page(api, after=text(young.offsets, old)))[0] == 200
+    # The topic was shorter, or had other partitions.
+    beyond = text((last.offsets[0] + 1, *last.offsets[1:]), young.seen)
+    fewer = text(last.offsets[1:], young.seen)
+    for wrong in (beyond, fewer):
+        status, problem = await page(api, after=wrong)
+        assert (status, problem["type"]) == (410, "/problems/position-gone")
+
+
+async def test_a_topic_that_was_made_again_ends_streams_and_has_other_positions(
+    api: httpx.AsyncClient, kafka: Kafka, topics: Topics, publisher: Publisher
+) -> None:
+    await publisher.publish(lives(3, 5, seed=2))
+    _, before = await page(api, **{"from": "beginning"})
+    async with streamed(api) as stream:
+        events = aiter(stream)
+        async with admin(kafka) as client:
+            await delete_topic(client, topics.events_topic)
+            await ensure_topics(client, wanted_topics(topics))
+        with pytest.raises(StopAsyncIteration):
+            await anext(events)
+
+    async def is_gone() -> bool:
+        return (await page(api, after=before["next"]))[0] == 410
+
+    await until(is_gone, within=60, what="the event API sees the other topic")
+    assert (await page(api, **{"from": "beginning"}))[1]["data"] == []
+
+
+async def test_records_that_were_deleted_are_missed_by_who_was_before_them(
+    api: httpx.AsyncClient, kafka: Kafka, topics: Topics, publisher: Publisher
+) -> None:
+    await publisher.publish(lives(6, 60, seed=3))
+    _, before = await page(api, **{"from": "beginning", "limit": "1"})
+    _, end = await page(api)
+    events, _ = wanted_topics(topics)
+    async with admin(kafka) as client:
+        # As long as it is only compacted, nobody may delete from it.
+        await ensure_topics(client, [replace(events, configs={**events.configs, "cleanup.policy": "compact,delete"})])
+        await client.delete_records(
+            {
+                TopicPartition(topics.events_topic, number): RecordsToDelete(offset)
+                for number, offset in enumerate(PositionSeal([SECRET]).open(end["next"]).offsets)
+                if offset
+            }
+        )
+
+    assert (await page(api, after=before["next"]))[0] == 410
+    assert (await page(api, after=end["next"]))[0] == 200
+    assert (await page(api, **{"from": "beginning"}))[1]["data"] == []

@@ -1,0 +1,75 @@
+"""An answer without an end knows of its connection: it cuts off who does not read, and hears that the process stops."""
+
+import asyncio
+
+from starlette.types import Receive, Scope, Send
+
+from chassis.http.transport.exchange import LONG_ANSWER, LongAnswer
+from tests.unit.chassis.transport.serving import listening
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+START = {"type": "http.response.start", "status": 200, "headers": []}
+PART = {"type": "http.response.body", "body": b"x" * 65536, "more_body": True}
+END = {"type": "http.response.body", "body": b""}
+
+
+async def test_who_leaves_too_much_unread_is_cut_off_and_nobody_waits_for_it() -> None:
+    is_over = asyncio.Event()
+
+    async def floods(scope: Scope, receive: Receive, send: Send) -> None:
+        connection: LongAnswer = scope[LONG_ANSWER]
+        await send(START)
+        connection.cut_off_above(1024 * 1024)
+        leaving = asyncio.create_task(receive())
+        while not leaving.done():
+            await send(PART)
+            await asyncio.sleep(0)
+            # That of the request itself comes first.
+            if leaving.done() and leaving.result()["type"] == "http.request":
+                leaving = asyncio.create_task(receive())
+        is_over.set()
+
+    async with listening(floods) as listener, await listener.connect(receive_buffer=4096) as client:
+        await client.send(GET)
+
+        await asyncio.wait_for(is_over.wait(), 60)
+        await listener.has_open(0)
+
+
+async def test_who_reads_gets_all_of_it_however_much_that_is() -> None:
+    parts = 200
+
+    async def tells(scope: Scope, receive: Receive, send: Send) -> None:
+        connection: LongAnswer = scope[LONG_ANSWER]
+        await send(START)
+        connection.cut_off_above(64 * 1024 * 1024)
+        for _ in range(parts):
+            await send(PART)
+        await send(END)
+
+    async with listening(tells) as listener, await listener.connect() as client:
+        answer = await client.asks(GET)
+
+        assert answer.body.count(b"x" * 65536) == parts
+        assert await client.is_over()
+
+
+async def test_an_answer_hears_that_the_process_is_told_to_stop() -> None:
+    began, stopped = asyncio.Event(), asyncio.Event()
+
+    async def waits(scope: Scope, receive: Receive, send: Send) -> None:
+        connection: LongAnswer = scope[LONG_ANSWER]
+        connection.on_stop = stopped.set
+        began.set()
+        await stopped.wait()
+        await send({**START, "headers": [(b"content-length", b"0")]})
+        await send(END)
+
+    async with listening(waits) as listener, await listener.connect() as client:
+        await client.send(GET)
+        await asyncio.wait_for(began.wait(), 60)
+        for connection in list(listener.state.connections):
+            connection.shutdown()
+
+        assert (await client.answer()).status == 200
+        assert await client.is_over()
