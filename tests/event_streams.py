@@ -58,12 +58,12 @@ class EventStream:
 
 @asynccontextmanager
 async def streamed(
-    client: httpx.AsyncClient, *, last_id: str = "", headers: Mapping[str, str] | None = None, **parameters: Any
+    client: httpx.AsyncClient, parameters: Mapping[str, str | list[str]] | None = None, *, last_id: str = ""
 ) -> AsyncIterator[EventStream]:
     """A stream, from the position of an earlier one where it is given."""
     more = {"Last-Event-ID": last_id} if last_id else {}
     async with client.stream(
-        "GET", "/events", params=parameters, headers={"Accept": "text/event-stream", **more, **(headers or {})}
+        "GET", "/events", params=parameters, headers={"Accept": "text/event-stream", **more}
     ) as answer:
         assert answer.status_code == 200, await answer.aread()
         yield EventStream(answer)

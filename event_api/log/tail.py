@@ -13,7 +13,7 @@ from aiokafka.errors import OffsetOutOfRangeError
 
 from chassis.kafka.refusals import explain
 from chassis.lifecycle import Backoff
-from chassis.outages import Outage
+from chassis.outages import Outage, describe
 from chassis.settings import Kafka
 from event_api.log.consuming import AWAY, LogAwayError, Wrap, ends_of, identity, open_consumer, position_of
 from event_api.log.ring import Ring
@@ -78,6 +78,10 @@ class Tail:
                     self._close_ring()
                 except AWAY as error:
                     self._outage.failed(explain(error))
+                except Exception as error:
+                    # Whatever it is, clients are told that the log is away, and it is tried again.
+                    log.exception("events.unexpected_error")
+                    self._outage.failed(describe(error))
                 await asyncio.sleep(backoff.next())
         finally:
             self._close_ring()

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Mapping
 from typing import Any, Final
 from uuid import UUID
 
@@ -17,6 +18,12 @@ from tests.integration.event_api.conftest import client_of, make_settings
 from tests.integration.projectors.stream import FakeRecord, Publisher, lives, new_user, record
 from tests.integration.query_api.real_server import served
 
+BEGINNING: Final[Mapping[str, str | list[str]]] = {"from": "beginning"}
+
+
+def header(item: FakeRecord, name: str) -> str:
+    return (dict(item.headers)[name] or b"").decode()
+
 
 def changed(user: PublicUser) -> tuple[PublicUser, FakeRecord]:
     after = user.model_copy(update={"email": "new@example.com", "version": user.version + 1})
@@ -28,7 +35,7 @@ def expected(published: list[FakeRecord]) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     for item in published:
         assert item.key is not None
-        found.setdefault(item.key.decode(), []).append(int(dict(item.headers)["ce_sequence"]))
+        found.setdefault(item.key.decode(), []).append(int(header(item, "ce_sequence")))
     return found
 
 
@@ -48,11 +55,10 @@ async def test_a_thin_event_says_what_changed_and_nothing_of_the_person(
         assert stream.answer.headers["x-accel-buffering"] == "no"
         # The first thing that came was an id without an event.
         assert len(stream.ids) == 5
-    headers = {name: value.decode() for name, value in change.headers}
     assert second.json == {
-        "id": headers["ce_id"],
+        "id": header(change, "ce_id"),
         "type": "muster.user.email_changed.v1",
-        "time": headers["ce_time"],
+        "time": header(change, "ce_time"),
         "user_id": str(user.id),
         "version": 2,
         "actor": "shop",
@@ -76,7 +82,7 @@ async def test_the_whole_user_is_for_who_may_read_users(url: str, api: httpx.Asy
     refused = await api.get("/events", params={"full": "true"})
     async with (
         client_of(url, ["events:read", "users:read"]) as client,
-        streamed(client, full="true", **{"from": "beginning"}) as stream,
+        streamed(client, {"full": "true", **BEGINNING}) as stream,
     ):
         whole, erased = await up_to(aiter(stream), "caught-up")
 
@@ -91,7 +97,7 @@ async def test_the_beginning_gives_everything_and_goes_on(api: httpx.AsyncClient
     old, new = lives(8, 60, seed=1), lives(8, 40, seed=2)
     await publisher.publish(old)
 
-    async with streamed(api, **{"from": "beginning"}) as stream:
+    async with streamed(api, BEGINNING) as stream:
         events = aiter(stream)
         before = await up_to(events, "caught-up")
         await publisher.publish(new)
@@ -112,7 +118,7 @@ async def test_whoever_comes_back_gets_the_rest_once_from_any_process(
         while len(found) < len(published):
             async with (
                 client_of([url, other][len(found) % 2]) as client,
-                streamed(client, last_id=last_id, **({} if last_id else {"from": "beginning"})) as stream,
+                streamed(client, None if last_id else BEGINNING, last_id=last_id) as stream,
             ):
                 if len(found) >= 20 and rest:
                     await publisher.publish(rest)
@@ -135,15 +141,15 @@ async def test_filters_leave_out_and_a_position_fits_another_filter(
     one = next(iter(expected(published)))
     types = ["muster.user.registered.v1", "muster.user.erased.v1"]
 
-    async with streamed(api, type=types, **{"from": "beginning"}) as stream:
+    async with streamed(api, {"type": types, **BEGINNING}) as stream:
         found = await up_to(aiter(stream), "caught-up")
-    async with streamed(api, user=one, **{"from": "beginning"}) as stream:
+    async with streamed(api, {"user": one, **BEGINNING}) as stream:
         mine = await up_to(aiter(stream), "caught-up")
     async with streamed(api, last_id=found[-1].id) as stream:
         after = await up_to(aiter(stream), "caught-up")
 
     assert sorted(event.type for event in found) == sorted(
-        kind for item in published if (kind := dict(item.headers)["ce_type"].decode()) in types
+        kind for item in published if (kind := header(item, "ce_type")) in types
     )
     assert versions(mine) == {one: expected(published)[one]}
     assert len(after) < len(published) - 1
@@ -195,7 +201,7 @@ async def test_what_is_no_event_of_ours_is_told_to_nobody(api: httpx.AsyncClient
     ]
     await publisher.publish([*foreign, good])
 
-    async with streamed(api, **{"from": "beginning"}) as stream:
+    async with streamed(api, BEGINNING) as stream:
         found = await up_to(aiter(stream), "caught-up")
 
     assert [UUID(event.json["user_id"]) for event in found] == [UUID((good.key or b"").decode())]

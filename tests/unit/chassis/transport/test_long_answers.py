@@ -20,13 +20,13 @@ async def test_who_leaves_too_much_unread_is_cut_off_and_nobody_waits_for_it() -
         connection: LongAnswer = scope[LONG_ANSWER]
         await send(START)
         connection.cut_off_above(1024 * 1024)
-        leaving = asyncio.create_task(receive())
+        leaving = asyncio.ensure_future(receive())
         while not leaving.done():
             await send(PART)
             await asyncio.sleep(0)
             # That of the request itself comes first.
             if leaving.done() and leaving.result()["type"] == "http.request":
-                leaving = asyncio.create_task(receive())
+                leaving = asyncio.ensure_future(receive())
         is_over.set()
 
     async with listening(floods) as listener, await listener.connect(receive_buffer=4096) as client:
