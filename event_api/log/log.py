@@ -71,7 +71,7 @@ class EventLog:
         if position.topic_id != ring.topic_id or len(position.offsets) != len(ring.end):
             raise LogGoneError(_ANOTHER)
         bounds = await self._backlog.bounds(ring.topic_id)
-        _refuse_lost(position, bounds)
+        refuse_lost(position, bounds)
         await self._refuse_late(position, bounds)
         return self._reading(ring, wanted, position, bounds.ends)
 
@@ -96,7 +96,8 @@ class EventLog:
                 )
 
 
-def _refuse_lost(position: Position, bounds: Bounds) -> None:
+def refuse_lost(position: Position, bounds: Bounds) -> None:
+    """Raise LogGoneError where the topic does not have all that comes after a position."""
     for number, offset in enumerate(position.offsets):
         if offset > bounds.ends[number]:
             raise LogGoneError(f"the topic ends before the position, in partition {number}: it is not the one it was")

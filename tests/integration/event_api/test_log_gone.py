@@ -1,14 +1,11 @@
 """A position after which something may be missing is refused; one after which nothing can be is not."""
 
 import time
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
-from aiokafka import TopicPartition
-from aiokafka.admin import RecordsToDelete
 
 from chassis.kafka.client import admin, delete_topic, ensure_topics
 from chassis.settings import Kafka, Topics
@@ -68,27 +65,4 @@ async def test_a_topic_that_was_made_again_ends_streams_and_has_other_positions(
         return (await page(api, after=before["next"]))[0] == 410
 
     await until(is_gone, within=60, what="the event API sees the other topic")
-    assert (await page(api, **{"from": "beginning"}))[1]["data"] == []
-
-
-async def test_records_that_were_deleted_are_missed_by_who_was_before_them(
-    api: httpx.AsyncClient, kafka: Kafka, topics: Topics, publisher: Publisher
-) -> None:
-    await publisher.publish(lives(6, 60, seed=3))
-    _, before = await page(api, **{"from": "beginning", "limit": "1"})
-    _, end = await page(api)
-    events, _ = wanted_topics(topics)
-    async with admin(kafka) as client:
-        # As long as it is only compacted, nobody may delete from it.
-        await ensure_topics(client, [replace(events, configs={**events.configs, "cleanup.policy": "compact,delete"})])
-        await client.delete_records(
-            {
-                TopicPartition(topics.events_topic, number): RecordsToDelete(offset)
-                for number, offset in enumerate(PositionSeal([SECRET]).open(end["next"]).offsets)
-                if offset
-            }
-        )
-
-    assert (await page(api, after=before["next"]))[0] == 410
-    assert (await page(api, after=end["next"]))[0] == 200
     assert (await page(api, **{"from": "beginning"}))[1]["data"] == []

@@ -25,7 +25,7 @@ from tests.issuing import bearer
 from tests.waiting import until
 
 #: Together far more than the sockets of both sides hold.
-LARGE_EVENTS = 900
+LARGE_EVENTS = 450
 
 
 def large_events() -> list[FakeRecord]:
@@ -111,6 +111,11 @@ async def test_open_streams_outlive_a_broker_that_hangs_and_new_ones_are_told_to
                 async with frozen(server):
                     away = await until(is_away, within=60, what="new streams are refused")
                     ready = await client.get("/readyz")
+
+                async def is_back() -> bool:
+                    return (await client.get("/readyz")).status_code == 200
+
+                await until(is_back, within=120, what="the event API is ready again")
                 async with Publisher.open(kafka, topics.events_topic) as publisher:
                     await publisher.publish([record(UserRegistered(user=user))])
                 [event] = await taken(events, 1)
