@@ -9,6 +9,7 @@ from typing import Final
 
 from fastapi import FastAPI
 
+from chassis.http.admission import AT_ONCE, Admission
 from chassis.http.api import ApiDescription, create_api
 from chassis.http.health import Health, NotReadyError
 from chassis.http.protection import Protection
@@ -62,6 +63,7 @@ def create_app(settings: EventApiSettings | None = None) -> FastAPI:
         health=Health(ready={"kafka": kafka_answers}),
         protection=protection,
         make_request_id=new_id_text,
+        admission=Admission(AT_ONCE),
     )
     app.state.settings = known
     app.include_router(events.router)

@@ -6,6 +6,7 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Request, Response
 
+from chassis.http.admission import leave_place
 from chassis.http.api import StrictRoute
 from chassis.http.negotiation import accepts
 from chassis.http.preferences import parse_preferences
@@ -74,6 +75,8 @@ async def events(  # noqa: PLR0913, PLR0917 - one argument a parameter
         raise invalid_parameter("limit", "is for pages: send Accept: application/json, or leave it out")
     require_whole(request, full=is_full)
     reading = await begin(log, where, types, user)
+    # Streams last for hours, and pages may wait; connections bound them.
+    leave_place(request.scope)
     if not is_page:
         return EventStream(
             reading,
