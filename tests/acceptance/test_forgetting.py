@@ -184,6 +184,7 @@ async def live(http: httpx.AsyncClient, name: str) -> tuple[str, list[str]]:
     verified = await http.post("/one-time-tokens/redeem", json={"token": verification})
     unused = await issue(http, user, "password-reset")
     assert verified.status_code == 200, verified.text
+    logged_in = await log_in(http, name, f"{name} password 3", f"{name} wrong password")
     key = {"Idempotency-Key": f"{name}-change"}
     answers = [
         await http.put(f"{url}/email", json={"email": f"{name}2@example.com"}, headers=key),
@@ -198,7 +199,7 @@ async def live(http: httpx.AsyncClient, name: str) -> tuple[str, list[str]]:
     ]
     assert [answer.status_code for answer in answers] == [200, 200, 204, 200, 200, 422, 200]
     passwords = [f"{name} password", f"{name} password 2", f"{name} password 3"]
-    return user, [*passwords, reset, verification, unused, device]
+    return user, [*passwords, f"{name} wrong password", reset, verification, unused, device, logged_in]
 
 
 async def reset_password(http: httpx.AsyncClient, user: str, password: str) -> tuple[str, str]:
@@ -207,6 +208,17 @@ async def reset_password(http: httpx.AsyncClient, user: str, password: str) -> t
     answer = await http.post("/one-time-tokens/redeem", json={"token": token, "password": password})
     assert answer.status_code == 200, answer.text
     return token, answer.headers["device-token"]
+
+
+async def log_in(http: httpx.AsyncClient, name: str, password: str, wrong: str) -> str:
+    """After a wrong attempt, known or not; gives the device token."""
+    answers = [
+        await http.post("/credentials/verify", json={"identifier": identifier, "password": given})
+        for identifier, given in ((f"{name}-absent", wrong), (name, wrong), (f"{name}@example.com", password))
+    ]
+    assert [answer.status_code for answer in answers] == [403, 403, 200]
+    token: str = answers[-1].json()["device_token"]
+    return token
 
 
 async def issue(http: httpx.AsyncClient, user: str, purpose: str) -> str:
