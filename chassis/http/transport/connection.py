@@ -27,7 +27,7 @@ from uvicorn.server import ServerState
 from chassis.http.problems import Problem
 from chassis.http.transport import refusals
 from chassis.http.transport.connections import Connections
-from chassis.http.transport.exchange import LONG_ANSWER, Exchange, Header
+from chassis.http.transport.exchange import Exchange, Header
 from chassis.http.transport.limits import (
     BUFFERED_BYTES,
     HEAD_BYTES,
@@ -81,13 +81,11 @@ class HttpConnection(asyncio.Protocol):
         self._is_paused = False
         #: While the client reads more slowly than we write: set when it has caught up.
         self.room: asyncio.Event | None = None
-        self._cuts_off = False
         self._written = self._received = 0
         #: Bytes of `_BEGINNING` that went ahead of the answer.
         self._sent_ahead = 0
         self._reading_pace: Pace | None = None
         self._body_pace: Pace | None = None
-        self.on_stop = _do_nothing
         self._forget_request()
 
     def _forget_request(self) -> None:
@@ -178,11 +176,7 @@ class HttpConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The client reads more slowly than we write."""
-        if self._cuts_off:
-            self._connections.refuse("slow-reader")
-            self.give_way()
-        else:
-            self.room = asyncio.Event()
+        self.room = asyncio.Event()
 
     def resume_writing(self) -> None:
         """It has caught up, or left."""
@@ -283,7 +277,6 @@ class HttpConnection(asyncio.Protocol):
             "query_string": url.query or b"",
             "headers": self._headers,
             "state": self._app_state.copy(),
-            LONG_ANSWER: self,
         }
 
     def _start(self, app: ASGIApp, scope: Scope, *, keep_alive: bool, awaits_continue: bool = False) -> None:
@@ -346,13 +339,6 @@ class HttpConnection(asyncio.Protocol):
             self._written += len(data)
             self.transport.write(data)
 
-    def cut_off_above(self, unread: int) -> None:
-        """Do not wait for the client any more; its next request has another connection."""
-        if self._exchange:
-            self._exchange.keep_alive = False
-            self._cuts_off = True
-            self.transport.set_write_buffer_limits(high=unread)
-
     def may_follow(self) -> bool:
         """Whether the rest of the body is short enough to be passed over."""
         return self._left is not None and self._left <= BUFFERED_BYTES
@@ -383,7 +369,6 @@ class HttpConnection(asyncio.Protocol):
     def _rest(self) -> None:
         """Wait for the next request."""
         self._exchange = None
-        self.on_stop = _do_nothing
         self._forget_request()
         self._deadline = self._loop.time() + self._limits.keep_alive_seconds
         self._connections.rests(self)
@@ -445,7 +430,7 @@ class HttpConnection(asyncio.Protocol):
             self._close()
         else:
             self._exchange.keep_alive = False
-            self.on_stop()
+            self._exchange.on_stop()
             self._deadline = self._loop.time() + STOPPING_SECONDS
 
     def look(self, now: float) -> None:
@@ -497,10 +482,6 @@ class HttpConnection(asyncio.Protocol):
             return True
         self._body_pace = self._body_pace or Pace(self._limits.bytes_per_second)
         return self._body_pace.is_kept(self._received)
-
-
-def _do_nothing() -> None:
-    """What an answer that ends by itself does when the process is told to stop."""
 
 
 def _host_and_port(address: tuple[Any, ...] | None) -> tuple[Any, ...] | None:

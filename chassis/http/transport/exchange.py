@@ -29,7 +29,7 @@ LONG_ANSWER: Final = "muster.long_answer"
 
 
 class LongAnswer(Protocol):
-    """The connection, as an answer knows it that goes on for as long as the client stays."""
+    """What an answer may ask for that goes on for as long as the client stays."""
 
     #: Called when the process is told to stop, which waits for answers: the app ends its own.
     on_stop: Callable[[], None]
@@ -40,6 +40,8 @@ class LongAnswer(Protocol):
 
 class Wire(Protocol):
     """What an exchange needs of its connection."""
+
+    transport: asyncio.Transport
 
     @property
     def lines(self) -> list[bytes]:
@@ -64,6 +66,9 @@ class Wire(Protocol):
     def break_off(self) -> None:
         """End the connection in the middle of an answer, which nothing else would tell the client."""
 
+    def give_way(self) -> None:
+        """End the connection at once, whatever of the answer has not been read."""
+
 
 class Exchange:
     """One request, from its head to the end of its answer."""
@@ -80,7 +85,7 @@ class Exchange:
             "_scope",
             "_body",
         ),
-        *("_has_news", "_failure", "_is_gone", "_has_body", "_left", "_is_chunked"),
+        *("_has_news", "_failure", "_is_gone", "_has_body", "_left", "_is_chunked", "_cuts_off", "on_stop"),
     )
 
     def __init__(self, wire: Wire, scope: Scope, *, keep_alive: bool, is_whole: bool, awaits_continue: bool) -> None:
@@ -105,6 +110,11 @@ class Exchange:
         #: Bytes that Content-Length still promises of the answer; None where it is sent in chunks, or up to the end.
         self._left: int | None = 0
         self._is_chunked = False
+        #: Where the client reads too slowly it is not waited for.
+        self._cuts_off = False
+        #: What an answer that ends by itself does when the process is told to stop: nothing.
+        self.on_stop: Callable[[], None] = lambda: None
+        scope[LONG_ANSWER] = self
 
     @property
     def buffered(self) -> int:
@@ -128,6 +138,13 @@ class Exchange:
         self.keep_alive = False
         self._failure = problem
         self._has_news.set()
+
+    def cut_off_above(self, unread: int) -> None:
+        """Do not wait for the client any more; its next request has another connection."""
+        self.keep_alive = False
+        self._cuts_off = True
+        if not self._is_gone:
+            self._wire.transport.set_write_buffer_limits(high=unread)
 
     def leave(self) -> None:
         """The connection has ended."""
@@ -185,6 +202,8 @@ class Exchange:
             self._begin(message["status"], message.get("headers", ()))
         else:
             self._go_on(message.get("body", b""), is_last=not message.get("more_body", False))
+            if self._cuts_off and self._wire.room and not self._is_gone:
+                self._wire.give_way()
 
     def _begin(self, status: int, headers: Collection[Header]) -> None:
         assert not self.has_begun
