@@ -17,6 +17,7 @@ from cli.kafka_rights import TopicsSettings
 from cli.operations.audit import AuditSettings
 from cli.operations.lag import LagSettings
 from command_api.settings import CommandApiSettings
+from event_api.settings import EventApiSettings
 from outbox.settings import RelaySettings
 from projectors.settings import OperatorProjectorSettings, ProjectorSettings
 from query_api.settings import QueryApiSettings
@@ -26,6 +27,7 @@ FILE: Final = Path(__file__).parent / "helm" / "muster" / "files" / "variables.j
 READS: Final[dict[str, tuple[type[Settings], ...]]] = {
     "command-api": (CommandApiSettings,),
     "query-api": (QueryApiSettings,),
+    "event-api": (EventApiSettings,),
     "relay": (RelaySettings,),
     "projectors": (ProjectorSettings,),
     "migrate": (OwnerCommandPostgres, OwnerQueryPostgres, TopicsSettings),

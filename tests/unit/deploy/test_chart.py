@@ -100,7 +100,7 @@ def test_a_pod_is_asked_on_its_inner_port(name: str) -> None:
     assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "inner"}
 
 
-@pytest.mark.parametrize("name", ["command-api", "query-api"])
+@pytest.mark.parametrize("name", ["command-api", "query-api", "event-api"])
 def test_an_api_serves_until_everybody_has_heard_that_it_goes(name: str) -> None:
     drain = containers()[name]["lifecycle"]["preStop"]["sleep"]["seconds"]
 
@@ -172,7 +172,7 @@ def test_values_name_settings_and_secrets_that_there_are() -> None:
 
     assert set(DEFAULTS["settings"]) - every == set()
     for name, section in sections().items():
-        assert set(section["settings"]) - set(variables()[name]["settings"]) == set()
+        assert set(section.get("settings", {})) - set(variables()[name]["settings"]) == set()
         assert set(section["secrets"]) - set(variables()[name]["secrets"]) == set()
 
 
@@ -188,9 +188,9 @@ def test_strimzis_users_have_the_rights_that_muster_topics_would_give() -> None:
     documents = yaml.safe_load_all((VALUES.parent / "strimzi.yaml").read_text(encoding="utf-8"))
     users = {each["metadata"]["name"]: each for each in documents if each["kind"] == "KafkaUser"}
     settings = TopicsSettings.model_validate({"KAFKA_BOOTSTRAP_SERVERS": "kafka:9092"})
-    wanted = rights(Principals(relay="kafka-relay", projectors="kafka-projectors", events="events"), settings)
+    wanted = rights(Principals(relay="kafka-relay", projectors="kafka-projectors", events="kafka-events"), settings)
 
-    for name in ("kafka-relay", "kafka-projectors"):
+    for name in ("kafka-relay", "kafka-projectors", "kafka-events"):
         given = {
             (resource["type"], resource["name"], resource.get("patternType", "literal"), operation)
             for rule in users[name]["spec"]["authorization"]["acls"]
