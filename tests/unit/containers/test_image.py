@@ -8,6 +8,7 @@ from pathlib import Path
 from chassis import __version__
 from cli.processes.probe import PORTS
 from command_api.settings import CommandApiSettings
+from event_api.settings import EventApiSettings
 from outbox.settings import RelaySettings
 from projectors.settings import ProjectorSettings
 from query_api.settings import QueryApiSettings
@@ -64,7 +65,7 @@ def test_the_process_gets_signals_itself_and_is_not_root() -> None:
 
 def test_the_health_check_asks_on_the_inner_ports_that_the_settings_say() -> None:
     [check] = of_kind("HEALTHCHECK")
-    classes = (CommandApiSettings, QueryApiSettings, RelaySettings, ProjectorSettings)
+    classes = (CommandApiSettings, QueryApiSettings, EventApiSettings, RelaySettings, ProjectorSettings)
     wanted = {
         str(field.validation_alias): field.default
         for kind in classes
