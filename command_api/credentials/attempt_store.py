@@ -7,6 +7,7 @@ processes have the same one.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from datetime import datetime
 from math import ceil
@@ -55,10 +56,9 @@ charged AS (
     WHERE a.refused_until IS NULL OR a.refused_until <= excluded.failed_at[1]
     RETURNING failed_at[1] AS at
 )
-SELECT chosen.*, charged.at, extract(epoch FROM (
-    SELECT refused_until - now FROM credential_attempts known WHERE known.counter = chosen.counter
-))::float8 AS refused_seconds
-FROM chosen LEFT JOIN charged ON true
+SELECT chosen.*, charged.at, extract(epoch FROM known.refused_until - now)::float8 AS refused_seconds,
+    extract(epoch FROM now - known.failed_at[1])::float8 AS idle_seconds
+FROM chosen LEFT JOIN charged ON true LEFT JOIN credential_attempts known USING (counter)
 """
 _NOW: Final = "coalesce($1::timestamptz, clock_timestamp()) AS now"
 _CHARGE_COUNTER: Final = (
@@ -79,16 +79,22 @@ WITH chosen AS MATERIALIZED (
 _BY_EMAIL: Final = _CHARGE_AND_LOAD.format(column="email_key")
 _BY_USERNAME: Final = _CHARGE_AND_LOAD.format(column="username_key")
 
+#: An attempt that was charged no longer ago may still be under way, and succeed: then nobody is refused.
+OPEN_SECONDS: Final = 1.0
+LOOK_SECONDS: Final = 0.1
 #: As if the attempt had not been: it stands before later ones only where these were let in beside it.
 _TAKE_BACK: Final = """
-UPDATE credential_attempts SET failed_at = rest, refused_until = CASE
-    WHEN place = 1 OR cardinality(rest) < $3::int THEN NULL ELSE refused_until END
-FROM (
-    SELECT counter AS found, place, failed_at[:place - 1] || failed_at[place + 1:] AS rest
+WITH without AS (
+    SELECT counter, place, failed_at[:place - 1] || failed_at[place + 1:] AS rest
     FROM (SELECT counter, failed_at, array_position(failed_at, $2::timestamptz) AS place
         FROM credential_attempts WHERE counter = $1 FOR UPDATE) locked
-) without
-WHERE counter = found AND place IS NOT NULL
+    WHERE place IS NOT NULL
+), emptied AS (
+    DELETE FROM credential_attempts a USING without w WHERE a.counter = w.counter AND cardinality(rest) = 0
+)
+UPDATE credential_attempts a SET failed_at = rest, refused_until = CASE
+    WHEN place = 1 OR cardinality(rest) < $3::int THEN NULL ELSE refused_until END
+FROM without w WHERE a.counter = w.counter AND cardinality(rest) > 0
 """
 #: A password that was checked against what is no longer the user's, or whose user is not active any more, is none.
 _SUCCEED: Final = f"""
@@ -125,7 +131,10 @@ class Candidate:
 
 
 class AttemptStore:
-    """One connection and one round trip a call; a connection is never held while a password is hashed."""
+    """One connection and one round trip a call; a connection is never held while a password is hashed.
+
+    More round trips are where attempts that are under way fill a counter.
+    """
 
     def __init__(self, database: Database, keys: CredentialKeys, limits: AttemptLimits) -> None:
         """Nothing is connected yet."""
@@ -141,8 +150,7 @@ class AttemptStore:
             TooManyAttemptsError: the counter refuses.
             DatabaseUnavailableError: it cannot be asked now.
         """
-        async with self._database.connection() as connection:
-            charge, _ = await self._charge(connection, _CHARGE_COUNTER, counter, now)
+        charge, _ = await self._charge(_CHARGE_COUNTER, counter, now)
         return charge
 
     @begun_again
@@ -156,27 +164,25 @@ class AttemptStore:
         key = identifier_key(identifier)
         known = (of_device(self._keys, device.nonce).digest, device.user_id, device.password_set_by) if device else None
         sql = _BY_EMAIL if AT in identifier else _BY_USERNAME
-        async with self._database.connection() as connection:
-            charge, row = await self._charge(
-                connection, sql, of_identifier(self._keys, key), now, key, *(known or (None, None, None))
-            )
+        charge, row = await self._charge(sql, of_identifier(self._keys, key), now, key, *(known or (None, None, None)))
         if row["id"] is None:
             return charge, None
         return charge, Candidate(row["id"], row["version"], row["password_hash"], row["password_set_by"])
 
-    async def _charge(
-        self, connection: Connection, sql: str, counter: Counter, now: datetime | None, *more: Any
-    ) -> tuple[Charge, Any]:
+    async def _charge(self, sql: str, counter: Counter, now: datetime | None, *more: Any) -> tuple[Charge, Any]:
         limits = self._limits
         numbers = (limits.failures, limits.window, limits.refusals)
         while True:
-            row = await connection.fetchrow(sql, now, counter.digest, counter.kind, *numbers, *more)
+            async with self._database.connection() as connection:
+                row = await connection.fetchrow(sql, now, counter.digest, counter.kind, *numbers, *more)
             assert row is not None, "an outer join from one row"
             if row["at"] is not None:
                 return Charge(Counter(row["kind"], row["counter"]), row["at"]), row
-            if row["refused_seconds"] is not None and row["refused_seconds"] > 0:
-                raise TooManyAttemptsError(ceil(row["refused_seconds"]))
-            # Another attempt took the last place just now: asked again, the refusal is to be seen.
+            refused, idle = row["refused_seconds"] or 0, row["idle_seconds"] or 0
+            if refused > 0 and (now or idle >= OPEN_SECONDS):
+                raise TooManyAttemptsError(ceil(refused))
+            # Another attempt took the last place just now; asked again, it has succeeded, or the refusal stands.
+            await asyncio.sleep(LOOK_SECONDS)
 
     @begun_again
     async def take_back(self, charge: Charge) -> None:

@@ -5,6 +5,8 @@ No connection is held while a hash is computed. An attempt that finds no place a
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Hashable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -45,12 +47,24 @@ class PasswordChecks:
             counter = of_self(self.keys, user.id)
         else:
             counter = of_identifier(self.keys, email_key(user.email))
-        async with self.lines.turn(counter):
+        async with self.turn(user.id if device else counter, device):
             charge = await self.attempts.charge(counter)
             if not await self.matches(charge, current, password_hash):
                 return False
             await self.attempts.end(counter)
             return True
+
+    @asynccontextmanager
+    async def turn(self, whose: Hashable, device: DeviceToken | None) -> AsyncIterator[None]:
+        """Hold a place for an attempt; all that say to come from a device of one account share a line.
+
+        Raises:
+            TooManyAttemptsError: too many attempts are in the line, or its counter refuses.
+            HashingBusyError: too many hashes wait already; asked here, so that no counter is written to in vain.
+        """
+        async with self.lines.turn(whose, one_counter=device is None):
+            self.passwords.require_room(known_device=device is not None)
+            yield
 
     async def matches(self, charge: Charge, password: SecretStr, password_hash: str | None) -> bool:
         """Whether the password of a charged attempt is that of the hash; None is nobody's.

@@ -93,7 +93,7 @@ class OneTimeTokens:
         for attempt in range(COMMIT_ATTEMPTS):
             known = await self.store.find(digest)
             if known is None or not known.holds(self.users.clock()):
-                raise InvalidTokenError
+                raise _refused(context)
             password = _password(known, command)
             if password is not None:
                 password_hash = password_hash or await self._hash(password, known.user)
@@ -101,7 +101,7 @@ class OneTimeTokens:
                 if answer := await self._commit(known, digest, password, password_hash, context):
                     return answer
             except TokenEndedError:
-                raise InvalidTokenError from None
+                raise _refused(context) from None
             await pause(attempt)
         raise ConflictError
 
@@ -139,6 +139,12 @@ class OneTimeTokens:
             return answer
         device_token = self.users.checks.device_tokens.make(event.user.id, event_id)
         return replace(answer, headers={**answer.headers, DEVICE_TOKEN_HEADER: device_token})
+
+
+def _refused(context: CommandContext) -> InvalidTokenError:
+    """The same for whatever is wrong with a token, after a line in the log."""
+    log.info("command.token_refused", actor=context.cause.actor(), on_behalf_of=context.cause.on_behalf_of)
+    return InvalidTokenError()
 
 
 def _password(known: KnownToken, command: RedeemToken) -> SecretStr | None:

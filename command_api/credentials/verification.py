@@ -70,7 +70,7 @@ class LogIns:
     async def _attempt(self, given: VerifyCredentials, key: str) -> tuple[PublicUser, str]:
         attempts, tokens = self.checks.attempts, self.checks.device_tokens
         device = tokens.read(given.device_token)
-        async with self.checks.lines.turn((key, device)):
+        async with self.checks.turn(device.user_id if device else key, device):
             charge, candidate = await attempts.charge_login(given.identifier, device)
             matches = await self.checks.matches(charge, given.password, candidate.password_hash if candidate else None)
             if candidate is None or not matches:

@@ -97,6 +97,14 @@ class Passwords:
         """Whether `hash` would write it otherwise, in another form or with other parameters."""
         return needs_rehash(password_hash, self._hasher)
 
+    def require_room(self, *, known_device: bool) -> None:
+        """Return where a check would find a place now.
+
+        Raises:
+            HashingBusyError: too many wait already.
+        """
+        (self._known_devices if known_device else self._checks).require_room()
+
     async def hash_all(self, given: Sequence[SecretStr]) -> list[str]:
         """The hashes of many, in order; the queue does not limit them, and one runs a thread.
 
@@ -129,8 +137,7 @@ class _Lane:
         Raises:
             HashingBusyError: too many wait already, or the client does not wait any more.
         """
-        if self._pending >= self._limit:
-            raise HashingBusyError("as many passwords wait to be hashed as may; nothing was changed")
+        self.require_room()
         sender = client.get()
 
         def work_if_wanted() -> T:
@@ -143,6 +150,11 @@ class _Lane:
             return await self.run_uncounted(work_if_wanted)
         finally:
             self._pending -= 1
+
+    def require_room(self) -> None:
+        """Raise where too many wait already."""
+        if self._pending >= self._limit:
+            raise HashingBusyError("as many passwords wait to be hashed as may; nothing was changed")
 
     async def run_uncounted(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)

@@ -18,6 +18,7 @@ import structlog
 from pydantic_core import to_json
 
 from chassis.consistency import ConsistencyToken
+from command_api.credentials.attempts import TooManyAttemptsError
 from command_api.credentials.checks import PasswordChecks
 from command_api.credentials.device_tokens import DEVICE_TOKEN_HEADER, DeviceToken
 from command_api.idempotency.keys import IdempotencyKey
@@ -147,7 +148,7 @@ class UserHandlers:
                 assert isinstance(loaded.state, Registered), "an absent user was refused"
                 if refused := refusal(self.policy, command.password, loaded.state.user):
                     raise refused
-                checked = await self._check_current(command, loaded, checked, own=context.access.own_only)
+                checked = await self._check_current(command, loaded, checked, context)
                 new_hash = new_hash or await self.passwords.hash(command.password)
             if answer := await self._try_commit(loaded, event, command, context, new_hash):
                 return answer
@@ -179,7 +180,7 @@ class UserHandlers:
         return decide(state, command, self.clock())
 
     async def _check_current(
-        self, command: ChangePassword, loaded: Loaded, checked: UUID | None, *, own: bool
+        self, command: ChangePassword, loaded: Loaded, checked: UUID | None, context: CommandContext
     ) -> UUID | None:
         """Check the current password, unless this was done for the same password; gives the event that set it.
 
@@ -188,8 +189,16 @@ class UserHandlers:
         assert isinstance(loaded.state, Registered), "others were refused"
         current = command.current_password
         if current is not None and loaded.password_set_by != checked:
-            device = self._device(command, loaded)
-            if not await self.checks.is_current(loaded.state.user, loaded.password_hash, current, device, own=own):
+            device, own = self._device(command, loaded), context.access.own_only
+            user, cause = loaded.state.user, context.cause
+            who = log.bind(user_id=str(user.id), actor=cause.actor(user.id), on_behalf_of=cause.on_behalf_of)
+            try:
+                right = await self.checks.is_current(user, loaded.password_hash, current, device, own=own)
+            except TooManyAttemptsError:
+                who.info("credentials.throttled")
+                raise
+            if not right:
+                who.info("credentials.refused")
                 raise WrongPasswordError
         return loaded.password_set_by
 

@@ -106,6 +106,15 @@ async def test_of_many_attempts_at_once_in_several_processes_so_many_are_let_in(
     assert tuple(await database.fetchrow(kept) or ()) == (LIMITS.failures, True, True)
 
 
+async def test_an_attempt_that_is_taken_back_leaves_no_row(stores: list[AttemptStore], database: Connection) -> None:
+    first, second = [await stores[0].charge(of_self(KEYS, UUID(int=1))) for _ in range(2)]
+
+    await stores[0].take_back(first)
+    assert await database.fetchval("SELECT failed_at FROM credential_attempts") == [second.at]
+    await stores[0].take_back(second)
+    assert await database.fetchval("SELECT count(*) FROM credential_attempts") == 0
+
+
 async def test_a_refusal_says_when_to_come_back_and_writes_nothing(
     stores: list[AttemptStore], database: Connection
 ) -> None:

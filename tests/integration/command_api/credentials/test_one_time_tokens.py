@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -222,6 +223,12 @@ async def test_a_refused_password_does_not_use_the_token_up(api: httpx.AsyncClie
         assert (await redeem(api, token, **CHOSEN[purpose])).status_code == 200
 
 
+def one_of(answers: list[httpx.Response]) -> bool:
+    """Whether one did it, and the token was no good to the others; on a slow machine some are told to come again."""
+    found = Counter(answer.status_code for answer in answers)
+    return found[200] == 1 and found[200] + found[400] + found[503] == len(answers)
+
+
 @pytest.mark.parametrize("purpose", [RESET, VERIFICATION])
 async def test_of_those_who_redeem_at_once_one_does(
     api: httpx.AsyncClient, database: Connection, ann: dict[str, Any], purpose: str
@@ -229,7 +236,7 @@ async def test_of_those_who_redeem_at_once_one_does(
     token = await issue(api, ann, purpose)
     answers = await asyncio.gather(*(redeem(api, token, **CHOSEN[purpose]) for _ in range(8)))
 
-    assert sorted(answer.status_code for answer in answers) == [200, *[400] * 7]
+    assert one_of(answers)
     assert await database.fetchval("SELECT version FROM users") == 2
 
 
@@ -240,7 +247,7 @@ async def test_of_those_who_use_up_a_token_with_nothing_to_do_one_does(
     token = await issue(api, ann, VERIFICATION)
     answers = await asyncio.gather(*(redeem(api, token) for _ in range(8)))
 
-    assert sorted(answer.status_code for answer in answers) == [200, *[400] * 7]
+    assert one_of(answers)
 
 
 async def test_a_redemption_goes_on_when_others_changed_the_user(
