@@ -37,7 +37,6 @@ LONGEST_SECONDS: Final = 2.0
 RETRY_SECONDS: Final = 1
 #: Whoever asks how a process is asks most when there is most to do.
 _ALWAYS: Final = frozenset({"/health", "/livez", "/readyz"})
-_WITH_BODY: Final = frozenset({b"content-length", b"transfer-encoding"})
 _PLACE: Final = "muster.place"
 
 
@@ -98,10 +97,14 @@ class Admission:
             turn.came.set_result(None)
         elif wants:
             turn.came.set_exception(self._refused())
+        self._end_overload()
+        return wants and turn.client.waits
+
+    def _end_overload(self) -> None:
+        """Where nobody waits any more, whoever comes next is not behind anybody."""
         if not self._queue:
             self._waited = 0.0
             self._overload.over()
-        return wants and turn.client.waits
 
     def _set_timer(self) -> None:
         if self._timer is None and self._queue:
@@ -116,6 +119,7 @@ class Admission:
             if not late.came.done():
                 self._waited = LONGEST_SECONDS
                 late.came.set_exception(self._refused())
+        self._end_overload()
         self._set_timer()
 
     def _refused(self) -> Problem:
@@ -155,7 +159,7 @@ class RefuseWhenBehind:
 class InTurn:
     """Lets requests begin when it is their turn; to be put behind what may refuse them.
 
-    One with a body takes its place when the body is there: those that come slowly keep nobody else out.
+    One whose body is on its way takes its place when the app has it whole: slow ones keep nobody else out.
     """
 
     def __init__(self, app: ASGIApp, *, admission: Admission) -> None:
@@ -174,11 +178,12 @@ class InTurn:
             return
         place = scope[_PLACE] = _Place(self._admission)
         try:
-            if any(name in _WITH_BODY for name, _ in scope["headers"]):
-                await self._app(scope, _taking_when_whole(place, receive), send)
-            else:
+            if client.get().has_sent_all:
+                # An app that asks for no body would never take it.
                 await place.take()
                 await self._app(scope, receive, send)
+            else:
+                await self._app(scope, _taking_when_whole(place, receive), send)
         finally:
             place.leave()
 
@@ -193,17 +198,21 @@ def leave_place(scope: Scope) -> None:
 class _Place:
     """The place of one request, if it has one."""
 
-    __slots__ = ("_admission", "_is_taken")
+    __slots__ = ("_admission", "_is_left", "_is_taken")
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
-        self._is_taken = False
+        self._is_taken = self._is_left = False
 
     async def take(self) -> None:
-        await self._admission.take()
-        self._is_taken = True
+        """Take it, unless it was left: whoever waits may still listen to its client."""
+        if not self._is_left:
+            await self._admission.take()
+            self._is_taken = True
 
     def leave(self) -> None:
+        """Leave it for good."""
+        self._is_left = True
         if self._is_taken:
             self._is_taken = False
             self._admission.free()

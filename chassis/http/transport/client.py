@@ -1,4 +1,4 @@
-"""Whether anybody still waits for the answer to a request, for work that has not begun."""
+"""Who sent a request: whether all of it has come, and whether anybody still waits for the answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ class Client:
 
     #: False once the client has left, or the process ends and has no time for what has not begun.
     waits: bool = True
+    #: The request has come whole: it has no body, or all of it is here.
+    has_sent_all: bool = True
 
 
-#: Who sent the request that this task works on; outside of one, somebody who always waits.
+#: Who sent the request that this task works on; outside of one, somebody who sent all and always waits.
 client: Final[ContextVar[Client]] = ContextVar("client", default=Client())  # noqa: B039 - nobody changes it

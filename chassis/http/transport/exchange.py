@@ -76,7 +76,6 @@ class Exchange:
     __slots__ = (
         *(
             "keep_alive",
-            "is_whole",
             "awaits_continue",
             "has_begun",
             "is_answered",
@@ -90,14 +89,12 @@ class Exchange:
 
     def __init__(self, wire: Wire, scope: Scope, *, keep_alive: bool, is_whole: bool, awaits_continue: bool) -> None:
         self.keep_alive = keep_alive
-        #: The body has come to its end.
-        self.is_whole = is_whole
         #: The client sends the body once it is told to.
         self.awaits_continue = awaits_continue
         #: An answer has begun.
         self.has_begun = False
         self.is_answered = False
-        self.client = Client()
+        self.client = Client(has_sent_all=is_whole)
         self._wire = wire
         self._scope = scope
         self._body = bytearray()
@@ -114,7 +111,11 @@ class Exchange:
         self._cuts_off = False
         #: What an answer that ends by itself does when the process is told to stop: nothing.
         self.on_stop: Callable[[], None] = lambda: None
-        scope[LONG_ANSWER] = self
+
+    @property
+    def is_whole(self) -> bool:
+        """The body has come to its end."""
+        return self.client.has_sent_all
 
     @property
     def buffered(self) -> int:
@@ -129,7 +130,7 @@ class Exchange:
 
     def complete(self) -> None:
         """The body has come whole."""
-        self.is_whole = True
+        self.client.has_sent_all = True
         self.awaits_continue = False
         self._has_news.set()
 
@@ -155,6 +156,7 @@ class Exchange:
     async def run(self, app: ASGIApp) -> None:
         """Let the app answer; whatever it does, there is an answer or the connection ends."""
         client.set(self.client)  # of this task alone
+        self._scope[LONG_ANSWER] = self
         try:
             await app(self._scope, self.receive, self.send)
         except asyncio.CancelledError:
@@ -169,6 +171,9 @@ class Exchange:
             if not (self.is_answered or self._is_gone):
                 log.error("http.no_answer")
                 await self._end_with(unexpected())
+        finally:
+            # Each holds the other, and the collector of such rings comes late.
+            del self._scope[LONG_ANSWER]
 
     async def receive(self) -> Message:
         """ASGI's.

@@ -12,12 +12,15 @@ from chassis.http.admission import Admission, InTurn, RefuseWhenBehind, leave_pl
 from chassis.http.problems import Problem
 from chassis.http.transport.client import Client
 from chassis.http.transport.client import client as sender
+from tests.unit.chassis.transport.serving import listening
+from tests.waiting import until
 
-WITH_BODY = [(b"content-length", b"3")]
+HALF: Message = {"type": "http.request", "body": b"h", "more_body": True}
+REST: Message = {"type": "http.request", "body": b"alf"}
 
 
 class Work:
-    """An app that reads the body and works until it is told to end."""
+    """An app that reads the body that is on its way, if any, and works until it is told to end."""
 
     def __init__(self, *, waits: bool = False) -> None:
         self.begun: list[str] = []
@@ -25,12 +28,12 @@ class Work:
         self.waits = waits
 
     async def __call__(self, scope: Scope, receive: Receive, _: Send) -> None:
-        if scope["headers"]:
+        if self.waits:
+            leave_place(scope)
+        if not sender.get().has_sent_all:
             while (await receive()).get("more_body"):
                 pass
         self.begun.append(scope["path"])
-        if self.waits:
-            leave_place(scope)
         await self.may_end.wait()
 
 
@@ -53,9 +56,9 @@ class Requests:
                 return message
             return await asyncio.Future()
 
-        scope = {"type": "http", "path": path, "headers": WITH_BODY if body else []}
+        scope = {"type": "http", "path": path}
         context = copy_context()
-        context.run(sender.set, client or Client())
+        context.run(sender.set, client or Client(has_sent_all=not body))
         self.tasks.append(asyncio.create_task(self.app(scope, receive, send), context=context))
         for _ in range(10):
             await asyncio.sleep(0)
@@ -146,9 +149,8 @@ async def test_the_turn_of_who_has_left_is_the_next_ones() -> None:
 async def test_a_body_on_its_way_keeps_nobody_out() -> None:
     work = Work()
     requests = Requests(work)
-    half: Message = {"type": "http.request", "body": b"h", "more_body": True}
-    await requests.ask("half", half)
-    await requests.ask("whole", half, {"type": "http.request", "body": b"alf"})
+    await requests.ask("half", HALF)
+    await requests.ask("whole", HALF, REST)
     await requests.ask("next")
 
     assert (work.begun, requests.admission.waiting) == (["whole"], 1)
@@ -159,11 +161,43 @@ async def test_a_body_on_its_way_keeps_nobody_out() -> None:
 async def test_who_waits_for_something_else_holds_no_place() -> None:
     work = Work(waits=True)
     requests = Requests(work)
-    for path in "abc":
+    for path in "ab":
         await requests.ask(path)
+    for path in "cd":
+        # Each leaves its place before it has one.
+        await requests.ask(path, HALF, REST)
 
-    assert work.begun == ["a", "b", "c"]
+    assert work.begun == ["a", "b", "c", "d"]
     await requests.end()
+
+
+@pytest.mark.parametrize("rest", [b"\r\n", b"Content-Length: 0\r\n\r\n", b"Content-Length: 1\r\n\r\nx"])
+async def test_a_request_that_came_whole_waits_for_its_turn_whoever_reads_its_body(
+    monkeypatch: pytest.MonkeyPatch, rest: bytes
+) -> None:
+    monkeypatch.setattr(admission, "LONGEST_SECONDS", 60.0)
+    may_end = asyncio.Event()
+    turns = Admission(1)
+
+    async def reads_no_body(_: Scope, __: Receive, send: Send) -> None:
+        await may_end.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body"})
+
+    async def one_waits() -> bool:
+        return turns.waiting == 1
+
+    async with (
+        listening(InTurn(reads_no_body, admission=turns)) as listener,
+        await listener.connect() as first,
+        await listener.connect() as second,
+    ):
+        for client in (first, second):
+            await client.send(b"POST / HTTP/1.1\r\nHost: a\r\n" + rest)
+        await until(one_waits, within=60, what="one of them waits")
+        may_end.set()
+
+        assert [(await client.answer()).status for client in (first, second)] == [200, 200]
 
 
 async def test_an_overload_is_two_lines_in_the_log(is_behind_at_once: None) -> None:
@@ -174,3 +208,18 @@ async def test_an_overload_is_two_lines_in_the_log(is_behind_at_once: None) -> N
         await requests.end()
 
     assert [entry["event"] for entry in logs] == ["http.overloaded", "http.overload_over"]
+
+
+async def test_an_overload_is_over_once_all_who_waited_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = Requests(Work())
+    await requests.ask("a")
+    with structlog.testing.capture_logs() as logs, monkeypatch.context() as patched:
+        patched.setattr(admission, "LONGEST_SECONDS", 0.02)
+        await requests.ask("late")
+        await asyncio.wait(requests.tasks[1:], timeout=30)
+    await requests.ask("b")
+    await requests.ask("c")
+
+    assert [entry["event"] for entry in logs] == ["http.overloaded", "http.overload_over"]
+    assert requests.admission.waiting == 2, "nobody is behind"
+    assert [refused(ended) for ended in await requests.end()] == [False, True, False, False]

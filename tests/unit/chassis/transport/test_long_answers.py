@@ -1,11 +1,14 @@
 """An answer without an end knows of its connection: it cuts off who does not read, and hears that the process stops."""
 
 import asyncio
+import gc
+import weakref
 
 from starlette.types import Receive, Scope, Send
 
 from chassis.http.transport.exchange import LONG_ANSWER, LongAnswer
 from tests.unit.chassis.transport.serving import listening
+from tests.waiting import until
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 START = {"type": "http.response.start", "status": 200, "headers": []}
@@ -73,3 +76,28 @@ async def test_an_answer_hears_that_the_process_is_told_to_stop() -> None:
 
         assert (await client.answer()).status == 200
         assert await client.is_over()
+
+
+class Held:
+    """Something that an app keeps with its request."""
+
+
+async def test_what_a_request_held_goes_with_its_answer_and_does_not_wait_for_the_collector() -> None:
+    held: weakref.WeakSet[Held] = weakref.WeakSet()
+
+    async def holds(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["held"] = Held()
+        held.add(scope["held"])
+        await send({**START, "headers": [(b"content-length", b"0")]})
+        await send(END)
+
+    async def is_gone() -> bool:
+        return not held
+
+    gc.disable()
+    try:
+        async with listening(holds) as listener, await listener.connect() as client:
+            assert (await client.asks(GET)).status == 200
+            await until(is_gone, within=60, what="what it held is gone")
+    finally:
+        gc.enable()
