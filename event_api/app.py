@@ -10,7 +10,7 @@ from typing import Final
 from fastapi import FastAPI
 
 from chassis.http.admission import AT_ONCE, Admission
-from chassis.http.api import ApiDescription, create_api
+from chassis.http.api import ApiDescription, create_api, put_in_front
 from chassis.http.health import Health, NotReadyError
 from chassis.http.protection import Protection
 from chassis.identifiers import new_id_text
@@ -68,4 +68,6 @@ def create_app(settings: EventApiSettings | None = None) -> FastAPI:
     app.state.settings = known
     app.include_router(events.router)
     openapi.complete(app)
+    # Nothing of ours is in front: this lets streams and pages begin in turn. Both leave their places once begun.
+    put_in_front(app, lambda framework: framework)
     return app

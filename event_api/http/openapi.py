@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from chassis.http.access_document import declare_access
 from chassis.http.problems import (
+    BUSY,
     INTERNAL,
     MALFORMED,
     NOT_ACCEPTABLE,
@@ -134,6 +135,7 @@ PARAMETERS: Final = [
     _parameter("Prefer", "With a page: `wait=N`, how many seconds to wait for a first event, 55 at most.", "wait=20"),
 ]
 _PROBLEMS: Final = (
+    BUSY,
     INTERNAL,
     INVALID_POSITION,
     MALFORMED,

@@ -7,6 +7,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import httpx
+import pytest
 
 from chassis.consistency import ConsistencyToken
 from chassis.identifiers import new_id
@@ -105,6 +106,17 @@ async def test_the_beginning_gives_everything_and_goes_on(api: httpx.AsyncClient
 
     assert versions(before) == expected(old)
     assert versions(after) == expected(new)
+
+
+async def test_streams_leave_their_turns_to_those_who_come(
+    kafka: Kafka, topics: Topics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("event_api.app.AT_ONCE", 1)
+    with served(create_app(make_settings(kafka, topics))) as url:
+        async with client_of(url) as client, streamed(client), streamed(client):
+            page = await client.get("/events", headers={"Accept": "application/json"})
+
+    assert page.status_code == 200
 
 
 async def test_whoever_comes_back_gets_the_rest_once_from_any_process(
