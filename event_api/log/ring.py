@@ -11,6 +11,7 @@ import asyncio
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from operator import le
 from typing import Final, Protocol
 from uuid import UUID
@@ -99,16 +100,20 @@ class Ring:
         None where that is not known.
         """
         offsets = list(self.end)
+        entries = []
         for item in items:
             offsets[item.partition] = item.offset + 1
-            entry = Entry(item, tuple(offsets), self.seen)
-            self._entries.append(entry)
-            self._bytes += item.size
-            self._tell(entry)
+            entries.append(Entry(item, tuple(offsets), self.seen))
         for partition, end in ends.items():
             offsets[partition] = max(offsets[partition], end)
+        # A filter reads the record, which may fail: up to here nothing has changed, so all of it can be tried again.
+        told = [(entry, self._who_want(entry.item)) for entry in entries]
+        self._entries += entries
+        self._bytes += sum(item.size for item in items)
         self.end = tuple(offsets)
         self.seen = max(self.seen, seen or 0)
+        for entry, readers in told:
+            self._tell(entry, readers)
         self._let_go()
 
     def has_all_after(self, offsets: Sequence[int]) -> bool:
@@ -141,18 +146,18 @@ class Ring:
     def _readers(self, wanted: Filter) -> set[Subscription]:
         return self._all if wanted.key is None else self._by_key.setdefault(wanted.key, set())
 
-    def _tell(self, entry: Entry) -> None:
-        late = []
-        for readers in (self._all, self._by_key.get(entry.item.key or b"", ())):
-            for subscription in readers:
-                if subscription.filter.wants(entry.item):
-                    subscription.tell(entry)
-                    if len(subscription.pending) > MOST_PENDING:
-                        late.append(subscription)
-        for subscription in late:
-            subscription.pending.clear()
-            subscription.fell_behind = True
-            self.unsubscribe(subscription)
+    def _who_want(self, item: Item) -> list[Subscription]:
+        readers = chain(self._all, self._by_key.get(item.key or b"", ()))
+        return [subscription for subscription in readers if subscription.filter.wants(item)]
+
+    def _tell(self, entry: Entry, readers: Iterable[Subscription]) -> None:
+        for subscription in readers:
+            if not subscription.fell_behind:
+                subscription.tell(entry)
+                if len(subscription.pending) > MOST_PENDING:
+                    subscription.pending.clear()
+                    subscription.fell_behind = True
+                    self.unsubscribe(subscription)
 
     def _let_go(self) -> None:
         """Forget the oldest records, once there are many too many."""

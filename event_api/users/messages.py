@@ -93,7 +93,7 @@ class UserRecord:
     def _read(self) -> str:
         try:
             told = _told(self._record, full=False)
-        except (EnvelopeError, ValueError, RecursionError) as error:
+        except (EnvelopeError, ValueError, OverflowError, RecursionError) as error:
             _LEFT_OUT.inc()
             log.debug("events.foreign_record", partition=self.partition, offset=self.offset, reason=describe(error))
             return ""
@@ -105,7 +105,7 @@ def _told(record: ConsumerRecord[bytes, bytes], *, full: bool) -> Told:
     """What is told of a record.
 
     Raises:
-        EnvelopeError, ValueError: it is no event of ours.
+        EnvelopeError, ValueError, OverflowError, RecursionError: it is no event of ours.
     """
     envelope, value = read_envelope(record.headers), record.value
     if envelope.source != USER_EVENTS.source or str(envelope.subject_id).encode() != record.key:

@@ -114,3 +114,21 @@ def test_the_end_of_the_topic_wakes_everybody() -> None:
     ring.close()
 
     assert all(reader.news.is_set() for reader in readers)
+
+
+def test_a_record_that_cannot_be_read_changes_nothing() -> None:
+    class Fails(Wants):
+        def wants(self, item: Item) -> bool:
+            raise OverflowError(item.offset)
+
+    ring = Ring(UUID(int=1), (0,), 1000)
+    fails, reader = ring.subscribe(Fails(b"ann"), (0,)), ring.subscribe(Wants(), (0,))
+
+    for _ in range(2):
+        with pytest.raises(OverflowError):
+            append(ring, Record(0, 0, b"bob"), Record(0, 1), seen=2000)
+    assert (ring.end, ring.seen, reader.pending) == ((0,), 1000, [])
+    ring.unsubscribe(fails)
+    append(ring, Record(0, 0, b"bob"), Record(0, 1))
+
+    assert places(reader.pending) == [(0, 0), (0, 1)]
