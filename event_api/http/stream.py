@@ -22,7 +22,7 @@ from event_api.log.ring import Item
 from event_api.users.messages import UserRecord
 
 MEDIA_TYPE: Final = "text/event-stream"
-#: Proxies end what is silent for a minute; and a position that is older than tombstones are kept is good for nothing.
+#: Proxies end what is silent for a minute; and a position that is older than records are kept is good for nothing.
 HEARTBEAT_SECONDS: Final = 15.0
 #: Written at once; while a client reads what is old, it is waited for after so many bytes.
 _PART_BYTES: Final = 64 * 1024

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Self
 from uuid import UUID
 
@@ -32,8 +34,10 @@ from event_api.log.ring import Item
 
 #: What is kept of what was read, for others who come by.
 KEPT_BYTES: Final = 16 * 1024 * 1024
-#: A broker that lives answers in milliseconds.
-ANSWER_SECONDS: Final = 5.0
+#: Kept longer, an erased person would come back from here whose tombstone has left the topic meanwhile.
+KEPT_SECONDS: Final = 30.0
+#: A broker that lives answers in milliseconds. Less than a page is searched for, so that it is refused and not empty.
+ANSWER_SECONDS: Final = 4.0
 #: Where there is something to read, it comes at once.
 FETCH_MS: Final = 100
 
@@ -45,6 +49,8 @@ class Chunk:
     first: int
     next: int
     items: list[Item]
+    #: When the fetch began, by the monotonic clock.
+    read_at: float
 
     def after(self, offset: int) -> list[Item]:
         """The records from an offset on."""
@@ -56,29 +62,31 @@ class Chunk:
         return sum(item.size for item in self.items)
 
 
-class _Chunks:
-    """The chunks that were used last, by partition and offset."""
+class Chunks:
+    """The chunks that were used last, by partition and offset; none is older than KEPT_SECONDS."""
 
     def __init__(self) -> None:
         self._by_place: OrderedDict[tuple[int, int], Chunk] = OrderedDict()
         self._firsts: dict[int, list[int]] = {}
         self._bytes = 0
 
-    def find(self, number: int, offset: int) -> Chunk | None:
+    def find(self, number: int, offset: int, now: float) -> Chunk | None:
         """A chunk that has this offset in it."""
         firsts = self._firsts.get(number, [])
         at = bisect_right(firsts, offset) - 1
         if at < 0:
             return None
         chunk = self._by_place[number, firsts[at]]
-        if chunk.next <= offset:
+        if chunk.next <= offset or not _is_young(chunk, now):
             return None
         self._by_place.move_to_end((number, chunk.first))
         return chunk
 
     def keep(self, number: int, chunk: Chunk) -> None:
-        """Keep it, and forget what was not used for longest."""
+        """Keep it; forget what is old by now, and what was not used for longest."""
         self._forget(number, chunk.first)
+        for place in [place for place, each in self._by_place.items() if not _is_young(each, chunk.read_at)]:
+            self._forget(*place)
         self._by_place[number, chunk.first] = chunk
         insort(self._firsts.setdefault(number, []), chunk.first)
         self._bytes += chunk.size
@@ -89,6 +97,10 @@ class _Chunks:
         if chunk := self._by_place.pop((number, first), None):
             self._firsts[number].remove(first)
             self._bytes -= chunk.size
+
+
+def _is_young(chunk: Chunk, now: float) -> bool:
+    return now - chunk.read_at <= KEPT_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +116,7 @@ class _Opened:
 
     def __init__(self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition], topic_id: UUID) -> None:
         self.consumer, self.partitions, self.topic_id = consumer, partitions, topic_id
-        self.chunks = _Chunks()
+        self.chunks = Chunks()
 
 
 class Backlog:
@@ -117,6 +129,9 @@ class Backlog:
         self._opening = asyncio.Lock()
         #: One fetch at a time: who waits finds mostly that it has brought what they want.
         self._turn = asyncio.Lock()
+        #: What is asked for now, by topic, partition and offset.
+        self._fetches: dict[tuple[UUID, int, int], asyncio.Task[Chunk]] = {}
+        self._failures = 0
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -125,6 +140,9 @@ class Backlog:
 
     async def __aexit__(self, *_: object) -> None:
         """Close what is open."""
+        for task in (fetches := list(self._fetches.values())):
+            task.cancel()
+        await asyncio.gather(*fetches, return_exceptions=True)
         await self._stack.aclose()
 
     async def bounds(self, topic_id: UUID) -> Bounds:
@@ -149,29 +167,53 @@ class Backlog:
             found = await opened.consumer.offsets_for_times(wanted)
             return tuple(found[each].offset if found[each] else None for each in opened.partitions)
 
-    async def chunk(self, topic_id: UUID, number: int, offset: int, until: int) -> Chunk:
+    def chunk(self, topic_id: UUID, number: int, offset: int, until: int) -> asyncio.Task[Chunk]:
         """Records of a partition from an offset on: some, or none where there are none before `until`.
 
-        Raises:
+        The task is everybody's who asks for the same: whoever cannot wait leaves it, and does not cancel it. It raises
+
             LogAwayError: no answer, or the topic is another.
             LogGoneError: the topic begins later by now.
         """
+        place = topic_id, number, offset
+        if place not in self._fetches:
+            self._fetches[place] = asyncio.ensure_future(self._chunk(topic_id, number, offset, until))
+            self._fetches[place].add_done_callback(partial(self._fetched, place))
+        return self._fetches[place]
+
+    def _fetched(self, place: tuple[UUID, int, int], task: asyncio.Task[Chunk]) -> None:
+        del self._fetches[place]
+        if not task.cancelled():
+            # Taken note of here: those who asked may have left.
+            task.exception()
+
+    async def _chunk(self, topic_id: UUID, number: int, offset: int, until: int) -> Chunk:
         if found := self._find(topic_id, number, offset):
             return found
+        failures = self._failures
         async with self._turn:
             if found := self._find(topic_id, number, offset):
                 return found
-            async with self._asking(topic_id) as opened:
-                chunk = await self._read(opened, number, offset, until)
-                opened.chunks.keep(number, chunk)
-                return chunk
+            if self._failures != failures:
+                # Else everybody would wait for ANSWER_SECONDS, one after the other.
+                raise LogAwayError("no answer to those who asked before")
+            try:
+                async with self._asking(topic_id) as opened:
+                    chunk = await self._read(opened, number, offset, until)
+                    opened.chunks.keep(number, chunk)
+                    return chunk
+            except LogAwayError:
+                self._failures += 1
+                raise
 
     def _find(self, topic_id: UUID, number: int, offset: int) -> Chunk | None:
         opened = self._opened
-        return opened.chunks.find(number, offset) if opened and opened.topic_id == topic_id else None
+        if opened is None or opened.topic_id != topic_id:
+            return None
+        return opened.chunks.find(number, offset, time.monotonic())
 
     async def _read(self, opened: _Opened, number: int, offset: int, until: int) -> Chunk:
-        consumer, partition = opened.consumer, opened.partitions[number]
+        consumer, partition, begun = opened.consumer, opened.partitions[number], time.monotonic()
         consumer.seek(partition, offset)
         consumer.resume(partition)
         try:
@@ -181,7 +223,7 @@ class Backlog:
                 consumer.pause(partition)
                 records, end = fetched.get(partition, []), position_of(consumer, partition)
                 if records or end >= until:
-                    return Chunk(offset, end, [self._wrap(record) for record in records])
+                    return Chunk(offset, end, [self._wrap(record) for record in records], begun)
                 consumer.resume(partition)
         finally:
             consumer.pause(partition)

@@ -35,12 +35,12 @@ class Reading:
         self._subscription: Subscription | None = None
         #: Where the ring was when the last record was given, if our offsets are the ring's.
         self._entry: Entry | None = None
-        self._ended = asyncio.Event()
+        self._ended = asyncio.get_running_loop().create_future()
 
     @property
     def is_ended(self) -> bool:
         """Whether nobody wants more of it."""
-        return self._ended.is_set()
+        return self._ended.done()
 
     @property
     def is_caught_up(self) -> bool:
@@ -69,7 +69,7 @@ class Reading:
             raise LogGoneError("the topic is gone, or is another")
         subscription = self._joined()
         if subscription is None:
-            return self._through(*await self._older())
+            return await self._older(seconds)
         if not subscription.pending:
             await wait_for_event(subscription.news, seconds if self.is_caught_up else min(seconds, CATCHING_UP_SECONDS))
         # Together, because these records are all that there are before this end.
@@ -81,13 +81,15 @@ class Reading:
 
     def end(self) -> None:
         """Nobody wants more of it: a wait is over."""
-        self._ended.set()
+        if not self._ended.done():
+            self._ended.set_result(None)
         if self._subscription is not None:
             self._subscription.news.set()
 
     async def ended_within(self, seconds: float) -> bool:
         """Wait so long, or until nobody wants more; say which."""
-        return await wait_for_event(self._ended, seconds)
+        await asyncio.wait({self._ended}, timeout=seconds)
+        return self.is_ended
 
     def close(self) -> None:
         """Be told no more; harmless to repeat."""
@@ -103,15 +105,13 @@ class Reading:
             self._subscription = self._ring.subscribe(self._filter, self._offsets)
         return self._subscription
 
-    async def _older(self) -> tuple[int, Chunk]:
+    async def _older(self, seconds: float) -> Iterator[Item]:
         """A chunk of the first partition in which we are behind the ring; whoever begins alike reads alike."""
         start = self._ring.start
         number = next(number for number, offset in enumerate(self._offsets) if offset < start[number])
-        # What others have read is here already: they have a turn in between all the same.
-        await asyncio.sleep(0)
-        return number, await self._backlog.chunk(
-            self._ring.topic_id, number, self._offsets[number], until=start[number]
-        )
+        chunk = self._backlog.chunk(self._ring.topic_id, number, self._offsets[number], until=start[number])
+        await asyncio.wait({chunk, self._ended}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        return self._through(number, chunk.result()) if chunk.done() else iter(())
 
     def _through(self, number: int, chunk: Chunk) -> Iterator[Item]:
         self._entry = None
@@ -125,8 +125,9 @@ class Reading:
         for entry in entries:
             if entry.item.offset >= self._offsets[entry.item.partition]:
                 self._move(entry.offsets, entry.seen)
-                # Ahead of the ring in no partition: then this position is everybody's.
-                self._entry = entry if tuple(self._offsets) == entry.offsets else None
+                # As far as the ring was, and no surer of it: then this position is everybody's.
+                is_shared = tuple(self._offsets) == entry.offsets and self._seen == entry.seen
+                self._entry = entry if is_shared else None
                 yield entry.item
         self._entry = None
         self._move(end, seen)
