@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from typing import Final
 
 from fastapi import FastAPI
@@ -41,9 +40,8 @@ def create_app(settings: EventApiSettings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        kept = timedelta(milliseconds=known.topic_delete_retention_ms)
         async with EventLog.open(
-            known, known.events_topic, UserRecord, secrets=known.position_secrets, tombstones_kept=kept
+            known, known.events_topic, UserRecord, secrets=known.position_secrets, all_kept=known.all_kept
         ) as log:
             app.state.log = log
             yield

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from pydantic import Field
 
 from chassis.access.settings import LimitedReads
@@ -29,3 +31,8 @@ class EventApiSettings(Kafka, Topics, LimitedReads):
     def position_secrets(self) -> list[str]:
         """The secrets of positions: the first signs, all verify."""
         return secrets_of(self.event_api_secrets)
+
+    @property
+    def all_kept(self) -> timedelta:
+        """For how long the topic keeps every record, superseded ones and tombstones too."""
+        return timedelta(milliseconds=min(self.topic_min_compaction_lag_ms, self.topic_delete_retention_ms))

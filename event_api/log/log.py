@@ -24,20 +24,20 @@ _ANOTHER: Final = "the topic is another than the one that the position is of"
 class EventLog:
     """One topic."""
 
-    def __init__(self, tail: Tail, backlog: Backlog, seal: PositionSeal, *, tombstones_kept: timedelta) -> None:
-        """`tombstones_kept` is for how long the topic keeps a tombstone at least."""
+    def __init__(self, tail: Tail, backlog: Backlog, seal: PositionSeal, *, all_kept: timedelta) -> None:
+        """`all_kept` is for how long the topic keeps every record and every tombstone at least."""
         self._tail, self._backlog, self._seal = tail, backlog, seal
-        self._tombstones_kept = tombstones_kept
+        self._all_kept = all_kept
 
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, kafka: Kafka, topic: str, wrap: Wrap, *, secrets: Sequence[str], tombstones_kept: timedelta
+        cls, kafka: Kafka, topic: str, wrap: Wrap, *, secrets: Sequence[str], all_kept: timedelta
     ) -> AsyncIterator[Self]:
         """Read the topic until the block ends; this succeeds while Kafka is away, and works as soon as it is there."""
         tail = Tail(kafka, topic, wrap)
         async with Backlog(kafka, topic, wrap) as backlog, alongside(tail.run()):
-            yield cls(tail, backlog, PositionSeal(secrets), tombstones_kept=tombstones_kept)
+            yield cls(tail, backlog, PositionSeal(secrets), all_kept=all_kept)
 
     def require(self) -> None:
         """Return where the topic can be read now.
@@ -79,11 +79,11 @@ class EventLog:
         return Reading(ring, self._backlog, self._seal, wanted, begin=begin, goal=goal)
 
     async def _refuse_late(self, position: Position, bounds: Bounds) -> None:
-        """Refuse where a tombstone may have come and gone since the position was given.
+        """Refuse where a record or a tombstone may have come and gone since the position was given.
 
-        None can have where nothing came since, or only what is younger than tombstones are kept for.
+        None can have where nothing came since, or only what is younger than all of it is kept for.
         """
-        kept = self._tombstones_kept.total_seconds()
+        kept = self._all_kept.total_seconds()
         if time.time() - position.seen <= kept:
             return
         young = await self._backlog.first_since(position.topic_id, time.time() - kept)
@@ -92,7 +92,7 @@ class EventLog:
             if offset < bounds.ends[number] and (first is None or first > offset):
                 raise LogGoneError(
                     f"the position is {(time.time() - position.seen) / 86400:.1f} days old, and the topic keeps"
-                    f" tombstones for {kept / 86400:g}: erasures may have been missed"
+                    f" every record for {kept / 86400:g}: changes or erasures may have been missed"
                 )
 
 

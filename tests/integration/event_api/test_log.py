@@ -25,7 +25,7 @@ EVERYTHING = Wanted()
 @asynccontextmanager
 async def opened(kafka: Kafka, topics: Topics, kept: timedelta = timedelta(days=7)) -> AsyncIterator[EventLog]:
     """The log, once the topic was reached."""
-    async with EventLog.open(kafka, topics.events_topic, UserRecord, secrets=SECRETS, tombstones_kept=kept) as log:
+    async with EventLog.open(kafka, topics.events_topic, UserRecord, secrets=SECRETS, all_kept=kept) as log:
 
         async def reached() -> bool:
             try:

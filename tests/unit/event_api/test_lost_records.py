@@ -1,5 +1,6 @@
 """A position is refused where the topic does not have everything that comes after it."""
 
+from datetime import timedelta
 from uuid import UUID
 
 import pytest
@@ -8,6 +9,7 @@ from event_api.log.backlog import Bounds
 from event_api.log.consuming import LogGoneError
 from event_api.log.log import refuse_lost
 from event_api.log.positions import Position
+from event_api.settings import EventApiSettings
 
 BOUNDS = Bounds(starts=(3, 0), ends=(9, 5))
 
@@ -23,3 +25,14 @@ def test_records_before_the_beginning_are_gone_and_a_shorter_topic_is_another(
 ) -> None:
     with pytest.raises(LogGoneError, match=said):
         refuse_lost(Position(UUID(int=1), 0, offsets), BOUNDS)
+
+
+@pytest.mark.parametrize(("superseded", "tombstones"), [(1000, 5000), (5000, 1000)])
+def test_all_is_kept_for_as_long_as_superseded_records_and_tombstones_both_are(
+    superseded: int, tombstones: int
+) -> None:
+    settings = EventApiSettings.model_construct(
+        topic_min_compaction_lag_ms=superseded, topic_delete_retention_ms=tombstones
+    )
+
+    assert settings.all_kept == timedelta(seconds=1)
