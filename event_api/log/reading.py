@@ -20,6 +20,9 @@ from event_api.log.ring import Entry, Filter, Item, Ring, Subscription
 #: Until a reader has caught up it waits no longer: the topic's end may come without a record that it wants.
 CATCHING_UP_SECONDS: Final = 0.05
 
+#: Records on the ring that one reader looks at before others have a turn: some milliseconds.
+AT_ONCE: Final = 250
+
 
 class Reading:
     """One reader; to be closed."""
@@ -70,6 +73,8 @@ class Reading:
         subscription = self._joined()
         if subscription is None:
             return await self._older(seconds)
+        if subscription.behind:
+            return await self._behind(subscription)
         if not subscription.pending:
             await wait_for_event(subscription.news, seconds if self.is_caught_up else min(seconds, CATCHING_UP_SECONDS))
         # Together, because these records are all that there are before this end.
@@ -112,6 +117,13 @@ class Reading:
         chunk = self._backlog.chunk(self._ring.topic_id, number, self._offsets[number], until=start[number])
         await asyncio.wait({chunk, self._ended}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         return self._through(number, chunk.result()) if chunk.done() else iter(())
+
+    async def _behind(self, subscription: Subscription) -> Iterator[Item]:
+        """Some of what was on the ring when we began: reading all at once would hold up everybody."""
+        await asyncio.sleep(0)
+        entries, subscription.behind = subscription.behind[:AT_ONCE], subscription.behind[AT_ONCE:]
+        wanted = [entry for entry in entries if self._filter.wants(entry.item)]
+        return self._along(wanted, entries[-1].offsets, entries[-1].seen)
 
     def _through(self, number: int, chunk: Chunk) -> Iterator[Item]:
         self._entry = None

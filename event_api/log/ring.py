@@ -64,7 +64,10 @@ class Subscription:
     """One reader at the end of the topic."""
 
     filter: Filter
-    pending: list[Entry]
+    #: Of its key, and on the ring when it began; whether it wants them is for the reader to see, some at a time.
+    behind: list[Entry]
+    #: What it wants of what came since.
+    pending: list[Entry] = field(default_factory=list)
     news: asyncio.Event = field(default_factory=asyncio.Event)
     #: It did not take what it was told of, and is told no more.
     fell_behind: bool = False
@@ -124,7 +127,8 @@ class Ring:
         """Begin behind these offsets, of which `has_all_after` holds; to be ended by `unsubscribe`."""
         # Those before are behind the reader in every partition.
         first = bisect_right(self._entries, False, key=lambda entry: not all(map(le, entry.offsets, offsets)))
-        behind = [entry for entry in self._entries[first:] if wanted.wants(entry.item)]
+        key = wanted.key
+        behind = [entry for entry in self._entries[first:] if key is None or entry.item.key == key]
         subscription = Subscription(wanted, behind)
         self._readers(wanted).add(subscription)
         return subscription

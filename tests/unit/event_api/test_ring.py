@@ -45,8 +45,9 @@ def test_a_reader_is_told_of_what_it_wants_and_begins_where_it_is() -> None:
     append(ring, Record(0, 3, b"bob"), Record(1, 8))
 
     # What is behind it in one partition of an entry that is ahead in another is the reader's own to pass over.
-    assert places(everything.pending) == [(0, 0), (1, 5), (0, 1), (0, 3), (1, 8)]
-    assert places(bob.pending) == [(0, 3)]
+    assert places(everything.behind) == [(0, 0), (1, 5), (0, 1)]
+    assert places(everything.pending) == [(0, 3), (1, 8)]
+    assert places(bob.behind + bob.pending) == [(0, 3)]
     assert places(odd.pending) == [(0, 3)]
     assert ring.end == (4, 9)
     assert bob.news.is_set()
@@ -82,7 +83,7 @@ def test_the_oldest_records_go_and_whoever_needs_them_cannot_begin_here(monkeypa
     assert ring.start == (2, 1)
     assert ring.has_all_after((2, 1))
     assert not ring.has_all_after((2, 0))
-    assert len(ring.subscribe(Wants(), (2, 1)).pending) == 8
+    assert len(ring.subscribe(Wants(), (2, 1)).behind) == 8
 
 
 def test_few_large_records_count_as_much_as_many_small_ones(monkeypatch: pytest.MonkeyPatch) -> None:
