@@ -18,6 +18,8 @@ async def reading_while_asked(reading: Reading, scope: Scope, receive: Receive) 
     connection: LongAnswer | None = scope.get(LONG_ANSWER)
     if connection is not None:
         connection.on_stop = reading.end
+        if connection.is_stopping:
+            reading.end()
     try:
         async with alongside(_end_when_left(reading, receive)):
             yield

@@ -171,6 +171,9 @@ class HttpConnection(asyncio.Protocol):
         else:
             if not self._data:
                 self._exchange.keep_alive = False
+            if self._exchange.has_begun:
+                # Clients of an answer without an end do not close one half: who does has left.
+                self._exchange.on_stop()
             self._find_out_whether_it_left()
         return True
 
@@ -430,6 +433,7 @@ class HttpConnection(asyncio.Protocol):
             self._close()
         else:
             self._exchange.keep_alive = False
+            self._exchange.is_stopping = True
             self._exchange.on_stop()
             self._deadline = self._loop.time() + STOPPING_SECONDS
 

@@ -31,8 +31,11 @@ LONG_ANSWER: Final = "muster.long_answer"
 class LongAnswer(Protocol):
     """What an answer may ask for that goes on for as long as the client stays."""
 
-    #: Called when the process is told to stop, which waits for answers: the app ends its own.
+    #: Called when the process is told to stop, which waits for answers, and when the client sends its end while the
+    #: answer is under way: the app ends its own.
     on_stop: Callable[[], None]
+    #: The process was told to stop, maybe before `on_stop` was set.
+    is_stopping: bool
 
     def cut_off_above(self, unread: int) -> None:
         """From now on do not wait for the client: end the connection where it leaves more bytes than these unread."""
@@ -85,6 +88,7 @@ class Exchange:
             "_body",
         ),
         *("_has_news", "_failure", "_is_gone", "_has_body", "_left", "_is_chunked", "_cuts_off", "on_stop"),
+        "is_stopping",
     )
 
     def __init__(self, wire: Wire, scope: Scope, *, keep_alive: bool, is_whole: bool, awaits_continue: bool) -> None:
@@ -107,6 +111,7 @@ class Exchange:
         #: Bytes that Content-Length still promises of the answer; None where it is sent in chunks, or up to the end.
         self._left: int | None = 0
         self._is_chunked = False
+        self.is_stopping = False
         #: Where the client reads too slowly it is not waited for.
         self._cuts_off = False
         #: What an answer that ends by itself does when the process is told to stop: nothing.

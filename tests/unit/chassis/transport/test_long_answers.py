@@ -101,3 +101,44 @@ async def test_what_a_request_held_goes_with_its_answer_and_does_not_wait_for_th
             await until(is_gone, within=60, what="what it held is gone")
     finally:
         gc.enable()
+
+
+async def test_an_answer_that_asks_later_sees_that_the_process_was_told_to_stop() -> None:
+    began, goes_on, found = asyncio.Event(), asyncio.Event(), list[bool]()
+
+    async def looks_later(scope: Scope, receive: Receive, send: Send) -> None:
+        connection: LongAnswer = scope[LONG_ANSWER]
+        found.append(connection.is_stopping)
+        began.set()
+        await goes_on.wait()
+        found.append(connection.is_stopping)
+        await send({**START, "headers": [(b"content-length", b"0")]})
+        await send(END)
+
+    async with listening(looks_later) as listener, await listener.connect() as client:
+        await client.send(GET)
+        await asyncio.wait_for(began.wait(), 60)
+        for connection in list(listener.state.connections):
+            connection.shutdown()
+        goes_on.set()
+
+        assert (await client.answer()).status == 200
+    assert found == [False, True]
+
+
+async def test_an_answer_under_way_hears_that_its_client_sends_no_more() -> None:
+    stopped = asyncio.Event()
+
+    async def waits(scope: Scope, receive: Receive, send: Send) -> None:
+        connection: LongAnswer = scope[LONG_ANSWER]
+        connection.on_stop = stopped.set
+        await send(START)
+        await stopped.wait()
+        await send(END)
+
+    async with listening(waits) as listener, await listener.connect() as client:
+        await client.send(GET)
+        await asyncio.wait_for(client.reader.readuntil(b"\r\n\r\n"), 60)
+        client.stop_sending()
+
+        assert await client.rest() == b"0\r\n\r\n"
