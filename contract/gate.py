@@ -1,6 +1,7 @@
 """The gate: whether today's code keeps what the last release promised its subscribers.
 
-`contract/released` is what the last release published: the sums of its corpus, its schemas of values and headers.
+`contract/released` is what the last release published: the sums of its corpus, its schemas of values and headers, and
+when types end.
 `make contract-release` writes it when a version is released, and nothing else does. It is a copy, not a tag of git, so
 that the gate gives the same answer in any checkout.
 """
@@ -34,11 +35,12 @@ SUNSETS: Final = HERE / "sunsets.json"
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """What a release promises: the schema of each type's value and headers, and the sums of its corpus."""
+    """What a release promises: the schema of each type's value and headers, the sums of its corpus, and sunsets."""
 
     values: Mapping[str, Schema]
     headers: Mapping[str, Schema]
     sums: dict[str, str] = field(default_factory=dict)
+    sunsets: Mapping[str, date] = field(default_factory=dict)
 
 
 def promise_of(catalogue: Catalogue[Any, Any], sums: dict[str, str] | None = None) -> Promise:
@@ -50,26 +52,34 @@ def promise_of(catalogue: Catalogue[Any, Any], sums: dict[str, str] | None = Non
 def read_released(folder: Path = RELEASED) -> Promise:
     """What the last release promised."""
     values = {path.stem: json.loads(path.read_bytes()) for path in sorted((folder / "schemas").glob("*.json"))}
-    return Promise(values, json.loads((folder / "headers.json").read_bytes()), read_sums(folder / SUMS))
+    headers = json.loads((folder / "headers.json").read_bytes())
+    return Promise(values, headers, read_sums(folder / SUMS), read_sunsets(folder / SUNSETS.name))
+
+
+def read_sunsets(path: Path = SUNSETS) -> dict[str, date]:
+    """The day on which each type ends that is to end."""
+    return {type_: date.fromisoformat(day) for type_, day in json.loads(path.read_bytes()).items()}
 
 
 def release(folder: Path = RELEASED) -> None:
     """Note what is promised now as that of the last release."""
     promise = promise_of(USER_EVENTS)
     (folder / "schemas").mkdir(parents=True, exist_ok=True)
+    for path in (folder / "schemas").glob("*.json"):
+        path.unlink()
     for type_, schema in promise.values.items():
         (folder / "schemas" / f"{type_}.json").write_text(_json(schema), encoding="utf-8")
     (folder / "headers.json").write_text(_json(promise.headers), encoding="utf-8")
     (folder / SUMS).write_bytes((CORPUS / SUMS).read_bytes())
+    (folder / SUNSETS.name).write_bytes(SUNSETS.read_bytes())
 
 
 def broken_promises(today: date) -> list[str]:
     """What breaks the contract now, a sentence each."""
-    sunsets = {type_: date.fromisoformat(day) for type_, day in json.loads(SUNSETS.read_bytes()).items()}
     released, corpus = read_released(), read_corpus(CORPUS)
     return [
         *changed_files(CORPUS, released.sums),
-        *broken(released, USER_EVENTS, corpus, sunsets=sunsets, today=today),
+        *broken(released, USER_EVENTS, corpus, sunsets=read_sunsets(), today=today),
     ]
 
 
@@ -83,7 +93,7 @@ def broken(
 ) -> Iterator[str]:
     """What a catalogue breaks of a release's promise."""
     current = promise_of(catalogue)
-    yield from changed_types(released.values, current.values, sunsets=sunsets, today=today)
+    yield from changed_types(released.values, current.values, announced=released.sunsets, sunsets=sunsets, today=today)
     for type_ in released.headers.keys() & current.headers.keys():
         yield from changed(released.headers[type_], current.headers[type_], at=f"headers of {type_}")
     yield from _without_records(catalogue, corpus)

@@ -1,6 +1,7 @@
 """The gate over the whole: today's code keeps what was released, files only come, a second version can be planted."""
 
 import shutil
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any, ClassVar, Final, get_args
@@ -19,7 +20,7 @@ from tests.integration.projectors.stream import new_user, record
 
 TODAY = date(2026, 12, 1)
 RELEASED = promise_of(USER_EVENTS)
-SUNSETS: Final = {"muster.user.email_changed.v1": date(2027, 6, 1)}
+SUNSETS: Final = {"muster.user.email_changed.v1": date(2027, 7, 1)}
 
 
 def test_the_contract_is_kept() -> None:
@@ -79,7 +80,8 @@ def test_a_new_file_needs_its_line_and_a_line_its_file(corpus: Path) -> None:
 
 
 def _broken(catalogue: Catalogue[Any, Any], corpus: list[CorpusRecord], *, on: date = TODAY, **how: Any) -> list[str]:
-    return list(broken(RELEASED, catalogue, corpus, sunsets=how.get("sunsets", {}), today=on))
+    released = replace(RELEASED, sunsets=how.get("announced", {}))
+    return list(broken(released, catalogue, corpus, sunsets=how.get("sunsets", {}), today=on))
 
 
 def test_an_event_without_a_record_is_named() -> None:
@@ -134,8 +136,25 @@ def test_a_second_version_is_published_beside_the_first_until_its_sunset() -> No
 
     assert _broken(both, corpus) == []
     assert "announce its end" in _broken(second, corpus)[0]
-    assert "publish it until then" in _broken(second, corpus, sunsets=SUNSETS)[0]
-    assert _broken(second, corpus, sunsets=SUNSETS, on=date(2027, 6, 1)) == []
+    assert _broken(both, corpus, sunsets=SUNSETS) == []
+    assert "release that" in _broken(second, corpus, sunsets=SUNSETS)[0], "not in the release that announces it"
+    assert "publish it until then" in _broken(second, corpus, announced=SUNSETS)[0]
+    assert _broken(second, corpus, announced=SUNSETS, on=date(2027, 7, 1)) == []
+
+
+def test_a_release_notes_what_is_promised_and_nothing_that_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sunsets.json").write_text('{"muster.user.email_changed.v1": "2027-07-01"}')
+    monkeypatch.setattr(gate, "SUNSETS", tmp_path / "sunsets.json")
+    (tmp_path / "released" / "schemas").mkdir(parents=True)
+    (tmp_path / "released" / "schemas" / "ended.v1.json").write_text("{}")
+
+    gate.release(tmp_path / "released")
+
+    noted = gate.read_released(tmp_path / "released")
+    assert noted.values == RELEASED.values
+    assert noted.sunsets == SUNSETS
 
 
 def test_a_second_version_needs_a_record_and_an_upcaster() -> None:

@@ -65,10 +65,10 @@ BREAKING: dict[str, tuple[Change, str]] = {
         lambda _, user: user["properties"]["created_at"].update(format="date"),
         "its format was",
     ),
-    "format dropped": (lambda _, user: user["properties"]["id"].pop("format"), "'uuid' and is None"),
+    "format dropped": (lambda _, user: user["properties"]["id"].pop("format"), '"uuid" and is none'),
     "pattern added": (
         lambda _, user: user["properties"]["username"].update(pattern="^[a-z]+$"),
-        "its pattern was None",
+        "its pattern was none",
     ),
     "limit added": (
         lambda _, user: user["properties"]["email"].update(maxLength=100),
@@ -80,7 +80,17 @@ BREAKING: dict[str, tuple[Change, str]] = {
         lambda _, user: user["properties"]["attributes"].update(additionalProperties={"type": "string"}),
         ".attributes.*: it may not be anything any more",
     ),
-    "constant": (lambda _, user: user["properties"]["is_active"].update(const=True), "its const was None and is True"),
+    "a rule for the fields' names": (
+        lambda _, user: user["properties"]["attributes"].update(propertyNames={"maxLength": 9}),
+        '.attributes: its propertyNames was none and is {"maxLength": 9}',
+    ),
+    "a limit beside a reference": (
+        lambda event, _: event["properties"]["user"].update(minProperties=20),
+        ".user: its allOf was none",
+    ),
+    "a field that is not described": (lambda event, _: event["required"].append("other"), ".other: whether it is"),
+    "null alone": (lambda _, user: user["properties"]["email"].update(const=None), "its const was none and is null"),
+    "constant": (lambda _, user: user["properties"]["is_active"].update(const=True), "its const was none and is true"),
 }
 
 ALLOWED: dict[str, Change] = {
@@ -149,14 +159,75 @@ def test_items_of_lists_are_compared() -> None:
     assert said.startswith("x[]: it may be null now")
 
 
+@pytest.mark.parametrize(
+    "keyword",
+    [
+        "uniqueItems",
+        "propertyNames",
+        "patternProperties",
+        "dependentRequired",
+        "allOf",
+        "not",
+        "contains",
+        "prefixItems",
+    ],
+)
+def test_a_keyword_without_a_rule_may_not_come_go_or_change(keyword: str) -> None:
+    """Whatever its value: none of them is looked into."""
+    without, one, other = {"type": "array"}, {"type": "array", keyword: 1}, {"type": "array", keyword: 2}
+
+    for before, after in ((without, one), (one, without), (one, other)):
+        [said] = changed(before, after, at="x")
+        assert f"its {keyword} was" in said
+    assert list(changed(one, dict(one), at="x")) == []
+
+
+def test_what_a_keyword_without_a_rule_refers_to_may_not_change() -> None:
+    def named(most: int) -> dict[str, Any]:
+        return {"propertyNames": {"$ref": "#/$defs/Name"}, "$defs": {"Name": {"maxLength": most}}}
+
+    assert list(changed(named(1), named(1), at="x")) == []
+    assert "its propertyNames was" in next(changed(named(1), named(2), at="x"))
+
+
+def test_every_choice_of_a_type_is_compared() -> None:
+    text, day, id_ = {"type": "string"}, {"type": "string", "format": "date"}, {"type": "string", "format": "uuid"}
+
+    def said(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> list[str]:
+        return list(changed({"anyOf": before}, {"anyOf": after}, at="x"))
+
+    assert said([day, text], [text, day]) == []
+    for before, after in (([day, text], [id_, text]), ([day, text], [text]), ([text], [text, day])):
+        [sentence] = said(before, after)
+        assert "what it may be as string was" in sentence
+
+
 def test_a_type_may_be_added_and_end_only_at_its_sunset() -> None:
     both = {TYPE: RELEASED, "muster.user.deactivated.v2": {"type": "object"}}
     newest = {"muster.user.deactivated.v2": {"type": "object"}}
 
-    def said(current: dict[str, Any], **sunsets: date) -> list[str]:
-        return list(changed_types({TYPE: RELEASED}, current, sunsets=sunsets, today=TODAY))
+    def said(current: dict[str, Any], **announced: date) -> list[str]:
+        released = {TYPE: RELEASED}
+        return list(changed_types(released, current, announced=announced, sunsets=announced, today=TODAY))
 
     assert said(both) == []
     assert "announce its end in contract/sunsets.json" in said(newest)[0]
     assert "its sunset is on 2027-01-01: publish it until then" in said(newest, **{TYPE: date(2027, 1, 1)})[0]
     assert said(newest, **{TYPE: TODAY}) == []
+
+
+def test_a_sunset_is_announced_six_months_ahead_and_only_postponed_at_shorter_notice() -> None:
+    soon, later = date(2027, 2, 1), date(2027, 7, 1)
+
+    def said(announced: dict[str, date], sunsets: dict[str, date], current: dict[str, Any]) -> list[str]:
+        released = {TYPE: RELEASED}
+        return list(changed_types(released, current, announced=announced, sunsets=sunsets, today=TODAY))
+
+    published = {TYPE: RELEASED}
+    assert said({}, {TYPE: later}, published) == []
+    assert said({TYPE: soon}, {TYPE: date(2027, 3, 1)}, published) == []
+    for announced in ({}, {TYPE: later}):
+        [sentence] = said(announced, {TYPE: soon}, published)
+        assert "its sunset on 2027-02-01 is new, and less than six months ahead" in sentence
+    assert "release that" in said({}, {TYPE: date(2026, 1, 1)}, {})[1], "added in the past, with the type gone"
+    assert "its sunset is on 2027-02-01" in said({TYPE: TODAY}, {TYPE: soon}, {})[0]
