@@ -29,7 +29,8 @@ MOST_PARTS: Final = 256
 _LAST_ID: Final = 2**128 - 1
 #: What a range divides into without its two outermost parts.
 _OUTERMOST: Final = 2
-_HALF: Final = 2**64
+#: The digest of nobody.
+_NOBODY: Final = "0" * 32
 
 
 def _read_parts(text: str) -> int:
@@ -87,7 +88,7 @@ class UserDigest:
         range_ = _range(start, end)
 
         async def attempt(view: View, wanted: WantedVersions) -> QueryAnswer | None:
-            cuts = await self._cuts(view, range_, values.get("parts", 1))
+            cuts = await self._cuts(view, range_, end, values.get("parts", 1))
             arguments = [*range_, cuts, list(wanted), list(wanted.values())]
             rows = await self._reader.fetch_limited(_digest_sql(view.generation), arguments, limit_ms=self._digest_ms)
             if rows and rows[0]["part"] is None:
@@ -96,10 +97,12 @@ class UserDigest:
 
         return await self._consistent.read_when_fresh(exchange, self.projection, attempt)
 
-    async def _cuts(self, view: View, range_: tuple[UUID, UUID], parts: int) -> list[UUID]:
+    async def _cuts(self, view: View, range_: tuple[UUID, UUID], end: UUID | None, parts: int) -> list[UUID]:
         """Where to divide the range; the digests are right wherever that is."""
         if parts == 1:
             return []
+        if end and range_[0] > range_[1]:
+            return [end] * (parts - 1)
         [(least, greatest)] = await self._reader.fetch(_ends_sql(view.generation), range_)
         first, last = range_ if least is None else (least, greatest)
         return cuts_between(first.int, min(last.int + 1, _LAST_ID), parts)
@@ -131,26 +134,26 @@ def _ends_sql(generation: int) -> str:
 
 @lru_cache(maxsize=8)  # as above
 def _digest_sql(generation: int) -> str:
-    """Number, count and digest, as two signed halves, of each part that has users; one row of nulls if behind."""
+    """Number, count and digest of each part that has users; one row of nulls if behind."""
     tables = users_tables(generation)
-    hashed = "sha256(uuid_send(id) || int8send(version))"
-    halves = (f"bit_xor(('x' || encode(substr({hashed}, {at}, 8), 'hex'))::bit(64)::bigint)" for at in (1, 9))
+    hashed = "encode(substr(sha256(uuid_send(id) || int8send(version)), 1, 16), 'hex')"
     return (
         f"WITH behind AS MATERIALIZED (SELECT {behind_sql(tables, '$4', '$5')} AS is_behind)"  # noqa: S608
-        " SELECT NULL::int AS part, NULL::bigint AS count, NULL::bigint AS upper, NULL::bigint AS lower"
+        " SELECT NULL::int AS part, NULL::bigint AS count, NULL::bit(128) AS digest"
         " FROM behind WHERE is_behind UNION ALL SELECT * FROM ("
-        f"SELECT width_bucket(id, $3::uuid[]) AS part, count(*), {', '.join(halves)} FROM {tables.users.name}"
-        f" WHERE {_WHERE} AND NOT (SELECT is_behind FROM behind) GROUP BY 1) AS digests"
+        f"SELECT width_bucket(id, $3::uuid[]) AS part, count(*), bit_xor(('x' || {hashed})::bit(128)) AS digest"
+        f" FROM {tables.users.name} WHERE {_WHERE} AND NOT (SELECT is_behind FROM behind) GROUP BY 1) AS digests"
     )
 
 
 def _answer(exchange: Exchange, view: View, bounds: Sequence[UUID | None], rows: Records) -> QueryAnswer:
-    found: dict[int, tuple[int, int, int]] = {row[0]: tuple(row)[1:] for row in rows}
-    entries = [_entry(bounds[part], bounds[part + 1], *found.get(part, (0, 0, 0))) for part in range(len(bounds) - 1)]
+    found = {row["part"]: (row["count"], row["digest"].bytes.hex()) for row in rows}
+    entries = [
+        _entry(bounds[part], bounds[part + 1], *found.get(part, (0, _NOBODY))) for part in range(len(bounds) - 1)
+    ]
     headers = [NO_STORE, VARY, (b"as-of", view.as_of), *exchange.applied(waited=exchange.has(CONSISTENCY_TOKEN))]
     return QueryAnswer(json.dumps({"data": entries}, separators=(",", ":")).encode("ascii"), headers)
 
 
-def _entry(start: UUID | None, end: UUID | None, count: int, upper: int, lower: int) -> dict[str, Any]:
-    digest = f"{upper % _HALF:016x}{lower % _HALF:016x}"
+def _entry(start: UUID | None, end: UUID | None, count: int, digest: str) -> dict[str, Any]:
     return {"from": start and str(start), "to": end and str(end), "count": count, "digest": digest}
