@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
 from .decoding import Decoded, decode
@@ -20,6 +20,8 @@ from .decoding import Decoded, decode
 BATCH_RECORDS: Final = 2000
 #: Milliseconds to wait for records at most; then progress and `as_of` are told without any.
 PATIENCE_MS: Final = 500
+#: How long the log keeps a tombstone at least, unless whoever runs Muster chose less (TOPIC_DELETE_RETENTION_MS).
+TOMBSTONES_LAST: Final = timedelta(days=7)
 
 
 class Record(Protocol):
@@ -45,7 +47,7 @@ class Consumer(Protocol):
 
 
 class PositionGoneError(Exception):
-    """A position is not on the log: it is another log, or one that lost records. Begin anew, with an empty copy."""
+    """The positions are not on the log, or it may have forgotten erasures since: begin anew, with an empty copy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,24 +64,29 @@ class Batch:
     caught_up: bool
     #: The copy has everything that was published until then, by this machine's clock; None before that is known.
     as_of: datetime | None
+    #: How old the positions are: `as_of`, or when the reading from nothing began. Write it with them.
+    positions_time: datetime | None
 
 
-async def bootstrap(consumer: Consumer, positions: Mapping[int, int] | None = None) -> AsyncGenerator[Batch, None]:
+async def bootstrap(
+    consumer: Consumer, positions: Mapping[int, int] | None = None, positions_time: datetime | None = None
+) -> AsyncGenerator[Batch, None]:
     """Read every partition from its position, or from its beginning, and go on for ever; one batch after the other.
 
     The consumer is started, reads `read_committed`, is in no group, and has every partition of the topic, by `assign`.
-    `positions` are those of the last batch that was written; what was read but not written comes again. A
-    partition without one is read from its beginning. Positions older than a week may have missed tombstones, which the
-    log forgets: then begin anew.
+    `positions` and `positions_time` are those of the last batch that was written; what was read but not written comes
+    again. A partition without a position is read from its beginning. Who stays behind for TOMBSTONES_LAST may have
+    missed tombstones, which the log forgets; that is noticed only where the time is given. Another topic is noticed
+    only where a position is not on it.
 
     Raises:
         ValueError: no partition is assigned, or the assignment changed.
-        PositionGoneError: a position is not on this log.
+        PositionGoneError: a position is not on this log, or its time is too long ago.
     """
     partitions = set(consumer.assignment())
     if not partitions:
         raise ValueError("assign every partition of the topic to the consumer first")
-    reading = _Reading(consumer, partitions)
+    reading = _Reading(consumer, partitions, positions_time if positions else datetime.now(UTC))
     await reading.place(positions or {})
     while True:
         yield await reading.next()
@@ -88,7 +95,7 @@ async def bootstrap(consumer: Consumer, positions: Mapping[int, int] | None = No
 class _Reading:
     """One run of `bootstrap`."""
 
-    def __init__(self, consumer: Consumer, partitions: set[Any]) -> None:
+    def __init__(self, consumer: Consumer, partitions: set[Any], time: datetime | None) -> None:
         self._consumer = consumer
         self._partitions = partitions
         self._positions: dict[Any, int] = {}
@@ -97,6 +104,7 @@ class _Reading:
         self._last: Mapping[Any, int] = {}
         self._caught_up = False
         self._as_of: datetime | None = None
+        self._time = time
 
     async def place(self, positions: Mapping[int, int]) -> None:
         self._first = await self._consumer.beginning_offsets(self._partitions)
@@ -122,9 +130,18 @@ class _Reading:
             self._positions[partition] = await self._consumer.position(partition)
         self._caught_up = self._caught_up or self._passed(self._last)
         if ends is not None and self._passed(ends):
-            self._as_of = asked
+            self._as_of = self._time = asked
+        self._require_tombstones()
         positions = {partition.partition: position for partition, position in self._positions.items()}
-        return Batch(items, positions, self._progress(), self._caught_up, self._as_of)
+        return Batch(items, positions, self._progress(), self._caught_up, self._as_of, self._time)
+
+    def _require_tombstones(self) -> None:
+        """After reading: no tombstone can have been forgotten between the positions and now."""
+        if self._time is not None and datetime.now(UTC) - self._time > TOMBSTONES_LAST:
+            raise PositionGoneError(
+                f"the positions are of {self._time.isoformat()}, and the log forgets erasures after"
+                f" {TOMBSTONES_LAST.days} days: begin anew, with an empty copy and no positions"
+            )
 
     async def _ends(self) -> Mapping[Any, int] | None:
         """Where the log ends now; only once the backlog is read, since it is a question to the broker."""

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -159,6 +160,24 @@ async def test_no_partitions_and_a_position_of_another_log_are_refused(kafka: Ka
         consumer.assign(list(partitions))
         with pytest.raises(PositionGoneError, match="partition 3 holds 0 to 0, and the position is 7: begin anew"):
             await anext(bootstrap(consumer, {3: 7}))
+
+
+async def test_positions_that_may_have_missed_an_erasure_are_refused(kafka: Kafka, topics: Topics) -> None:
+    nothing_read = dict.fromkeys(range(12), 0)
+    async with consumer_of(kafka, topics.events_topic) as consumer:
+        week_ago = datetime.now(UTC) - timedelta(days=7)
+        with pytest.raises(PositionGoneError, match="the log forgets erasures after 7 days: begin anew"):
+            await anext(bootstrap(consumer, nothing_read, week_ago))
+        batch = await anext(bootstrap(consumer, nothing_read, week_ago + timedelta(hours=1)))
+        assert batch.positions_time == week_ago + timedelta(hours=1), "not younger before all of it has been read"
+
+    async with consumer_of(kafka, topics.events_topic) as consumer, aclosing(bootstrap(consumer)) as reading:
+        began = await anext(reading)
+        assert began.positions_time is not None
+        async for batch in reading:
+            if batch.as_of:
+                assert batch.positions_time == batch.as_of > began.positions_time
+                break
 
 
 async def test_every_record_of_a_log_is_read_before_a_deployment(
