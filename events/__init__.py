@@ -9,7 +9,7 @@ may change with any release.
 
 from .copying import Batch, Consumer, PositionGoneError, bootstrap
 from .decoding import Decoded, Erased, Unknown, User, UserEvent, decode
-from .verification import Difference, StaleAnswerError, Verification, verify_copy
+from .verification import Difference, RangeTooLargeError, StaleAnswerError, Verification, verify_copy
 
 __all__ = [
     "Batch",
@@ -18,6 +18,7 @@ __all__ = [
     "Difference",
     "Erased",
     "PositionGoneError",
+    "RangeTooLargeError",
     "StaleAnswerError",
     "Unknown",
     "User",

@@ -1,8 +1,9 @@
 """Verify: whether a subscriber's copy of the users is that of Muster, and if not, which users differ.
 
 Both sides are compared by digests of ranges of ids (`GET /users/digest` of the query API); a range that differs is
-divided until single ids are left. Commands go on meanwhile, so a difference counts only if it is still there each time
-that both sides have passed the time of the look before.
+divided until single ids are left, and one that the query API says is too large is divided at once.
+Commands go on meanwhile, so a difference counts only if it is still there each time that both sides have passed the
+time of the look before.
 """
 
 from __future__ import annotations
@@ -23,8 +24,13 @@ QUESTION_USERS: Final = 100_000
 #: Parts that a range is divided into at most, as the query API allows, and at least: the two outermost hold nobody.
 MOST_PARTS: Final = 256
 LEAST_PARTS: Final = 4
+#: What a range that is too large is divided into, evenly, though ids lie close together: fewer would cost more refusals
+#: until a part is small enough, more would be more questions about nobody.
+PIECES: Final = 16
 #: How often a user must differ. Twice would name those who are changed just then, each time.
 LOOKS: Final = 3
+#: Questions at a time about single users.
+AT_ONCE: Final = 8
 #: How long the query API may take to pass a time that it has named itself, and how long until it is asked again.
 PASSING_SECONDS: Final = 60.0
 ASK_AGAIN_SECONDS: Final = 0.5
@@ -35,10 +41,15 @@ _VERSION_BYTES: Final = 8
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 _LAST_ID: Final = UUID(int=2**128 - 1)
 
-#: Asks the query API for a path with its query; gives the JSON document and the header As-Of.
+#: Asks the query API for a path with its query; gives the JSON document and the header As-Of. Raises
+#: `RangeTooLargeError` for the problem type /problems/query-too-expensive. Is called up to AT_ONCE times at once.
 Fetch = Callable[[str], Awaitable[tuple[Any, str]]]
 #: All ids and versions of the copy, read once it has passed the given time (`Batch.as_of`); at once for None.
 Rows = Callable[[datetime | None], Awaitable[Iterable[tuple[UUID, int]]]]
+
+
+class RangeTooLargeError(Exception):
+    """Of `fetch`: the query API answered 503 /problems/query-too-expensive; a narrower range is asked for then."""
 
 
 class StaleAnswerError(Exception):
@@ -73,7 +84,8 @@ async def verify_copy(fetch: Fetch, rows: Rows, *, limit: int = 1000) -> Verific
 
     Raises:
         StaleAnswerError: the query API did not get further within PASSING_SECONDS.
-        Exception: whatever `fetch` and `rows` raise.
+        RangeTooLargeError: of `fetch`, for a range that cannot be divided further.
+        Exception: whatever else `fetch` and `rows` raise.
     """
     look = _Look(fetch, _Copy(await rows(None)), limit)
     await look.at_all()
@@ -88,8 +100,18 @@ async def verify_copy(fetch: Fetch, rows: Rows, *, limit: int = 1000) -> Verific
 async def _again(fetch: Fetch, rows: Rows, before: _Look) -> _Look:
     """Another look at the users who differed."""
     look = _Look(fetch, _Copy(await rows(before.as_of)), len(before.found))
-    for user_id in before.found:
-        await look.at_range(user_id, _after(user_id))
+    waiting = iter(before.found)
+
+    async def ask() -> None:
+        for user_id in waiting:
+            await look.at_range(user_id, _after(user_id))
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(AT_ONCE):
+                group.create_task(ask())
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None  # what `fetch` raised, as in the first look
     return look
 
 
@@ -141,11 +163,23 @@ class _Look:
 
     async def at_all(self) -> None:
         for start, end in self.copy.questions():
+            if self.is_full:
+                break
             await self.at_range(start, end, parts=MOST_PARTS)
 
     async def at_range(self, start: UUID | None, end: UUID | None, *, parts: int = 1) -> None:
         """Note who differs in a half-open range."""
-        document, as_of = await self._fetch(_target(start, end, parts))
+        try:
+            document, as_of = await self._fetch(_target(start, end, parts))
+        except RangeTooLargeError:
+            pieces = _pieces(start, end)
+            if not pieces:
+                raise
+            for first, last in pieces:
+                if self.is_full:
+                    break
+                await self.at_range(first, last, parts=parts)
+            return
         self.as_of = max(self.as_of, datetime.fromisoformat(as_of))
         for part in document["data"]:
             first, last = _uuid(part["from"]), _uuid(part["to"])
@@ -170,6 +204,15 @@ class _Look:
 def _target(start: UUID | None, end: UUID | None, parts: int) -> str:
     bounds = {name: str(bound) for name, bound in (("from", start), ("to", end)) if bound is not None}
     return f"/users/digest?{urlencode({**bounds, 'parts': parts})}"
+
+
+def _pieces(start: UUID | None, end: UUID | None) -> list[tuple[UUID | None, UUID | None]]:
+    """A range in PIECES of it; none where it is too narrow."""
+    first, behind = start.int if start else 0, end.int if end else _LAST_ID.int
+    if behind - first < PIECES:
+        return []
+    cuts = (UUID(int=first + (behind - first) * number // PIECES) for number in range(1, PIECES))
+    return list(pairwise([start, *cuts, end]))
 
 
 def _digest(rows: list[bytes]) -> str:

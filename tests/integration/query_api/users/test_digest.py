@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from chassis.settings import PostgresAddress
-from events import Difference, StaleAnswerError, verification, verify_copy
+from events import Difference, RangeTooLargeError, StaleAnswerError, verification, verify_copy
 from events.user_events import PublicUser
 from query_api.app import create_app
 from query_api.users.digest import cuts_between
@@ -73,7 +73,10 @@ async def test_a_range_may_hold_nobody_and_end_at_the_ends(api: httpx.AsyncClien
         f"?from={UUID(int=1)}&to={greatest}",
     ):
         for parts in (1, 5):
-            assert {part["count"] for part in await ask(api, f"{nobody}&parts={parts}")} == {0}
+            data = await ask(api, f"{nobody}&parts={parts}")
+            assert {part["count"] for part in data} == {0}
+            borders = [part["from"] for part in data] + [data[-1]["to"]]
+            assert borders == sorted(borders), "no part ends before it begins"
     assert [part["count"] for part in await ask(api, "?parts=4")] == [0, 1, 0, 1]
     assert [part["count"] for part in await ask(api, f"?from={greatest}")] == [1]
 
@@ -162,6 +165,42 @@ async def test_a_large_copy_is_compared_in_several_questions(
 
     assert (await verify_copy(copy.fetch, copy.rows)).differences == []
     assert copy.asked == 4
+
+
+async def test_a_range_that_is_too_large_for_the_query_api_is_divided(
+    api: httpx.AsyncClient, read_side: ReadSide
+) -> None:
+    """A copy that is nearly empty: nothing of it says how many users Muster has, and ids lie close together."""
+    people = [person(number, id=UUID(int=2**120 + number * 2**112)) for number in range(30)]
+    await read_side.register(*people)
+    copy = Copy(api, people[:2])
+
+    async def fetch(target: str) -> tuple[Any, str]:
+        document, as_of = await copy.fetch(target)
+        if sum(part["count"] for part in document["data"]) > 20:
+            raise RangeTooLargeError
+        return document, as_of
+
+    found = await verify_copy(fetch, copy.rows)
+
+    assert {each.user_id for each in found.differences} == {each.id for each in people[2:]}
+
+
+@pytest.mark.parametrize("looks", [0, 1])
+async def test_a_question_that_is_refused_however_narrow_is_told(
+    api: httpx.AsyncClient, read_side: ReadSide, looks: int
+) -> None:
+    """In the first look, and in a later one, which asks about several users at once."""
+    await read_side.register(*(person(number) for number in range(3)))
+    copy = Copy(api, [])
+
+    async def fetch(target: str) -> tuple[Any, str]:
+        if len(copy.as_ofs) > looks:
+            raise RangeTooLargeError
+        return await copy.fetch(target)
+
+    with pytest.raises(RangeTooLargeError):
+        await verify_copy(fetch, copy.rows)
 
 
 async def test_what_differs_only_while_both_go_on_is_not_named(api: httpx.AsyncClient, read_side: ReadSide) -> None:
