@@ -19,7 +19,7 @@ from chassis.postgres.database import NO_CONNECTION, Connection, DatabaseUnavail
 from chassis.postgres.errors import means_later
 from chassis.postgres.pool import Pool
 from chassis.settings import PostgresAddress
-from query_api.reading.admission import Admission
+from query_api.reading.lending import Lending
 from query_api.reading.server_time import sign_of_life
 
 #: A server that enforces its own limit answers within this time after it; one that does not is down.
@@ -75,11 +75,11 @@ class ReadStatement(NamedTuple):
 class ReadDatabase:
     """Runs one statement on one connection at a time."""
 
-    def __init__(self, address: PostgresAddress, pool: Pool, admission: Admission) -> None:
+    def __init__(self, address: PostgresAddress, pool: Pool, lending: Lending) -> None:
         """Use `open`, which also closes."""
         self._address = address
         self.pool = pool
-        self.admission = admission
+        self.lending = lending
 
     @classmethod
     @asynccontextmanager
@@ -88,11 +88,11 @@ class ReadDatabase:
     ) -> AsyncIterator[ReadDatabase]:
         """Get ready; no connection is opened yet, so this succeeds while the server is down."""
         pool = make_pool(address, application=application, server_settings=server_settings)
-        admission = Admission(pool, partial(sign_of_life, address))
+        lending = Lending(pool, partial(sign_of_life, address))
         try:
-            yield cls(address, pool, admission)
+            yield cls(address, pool, lending)
         finally:
-            admission.close()
+            lending.close()
             await pool.close()
 
     async def fetch(self, statement: ReadStatement) -> Records:
@@ -121,7 +121,7 @@ class ReadDatabase:
             if isinstance(error, asyncpg.QueryCanceledError) and time.monotonic() - sent < statement.limit_seconds:
                 raise DatabaseUnavailableError(f"{self._address} was told to cancel a query") from error
             raise
-        self.admission.give_back(connection)
+        self.lending.give_back(connection)
         return rows
 
     async def fetch_limited(self, sql: str, arguments: Sequence[Any], *, limit_ms: int) -> Records:
@@ -152,7 +152,7 @@ class ReadDatabase:
 
     async def _lend(self) -> Connection:
         try:
-            return await self.admission.lend()
+            return await self.lending.lend()
         except NO_CONNECTION as error:
             raise self._none(error) from error
 
@@ -164,7 +164,7 @@ class ReadDatabase:
         except BaseException as error:
             self._take_back_after(error, connection)
             raise
-        self.admission.give_back(connection)
+        self.lending.give_back(connection)
 
     def _none(self, error: Exception) -> DatabaseUnavailableError:
         return DatabaseUnavailableError(f"no connection to {self._address}: {describe(error)}")
@@ -172,9 +172,9 @@ class ReadDatabase:
     def _take_back_after(self, error: BaseException, connection: Connection) -> None:
         """Keep the connection if the server refused the statement; discard it after any other failure."""
         if isinstance(error, asyncpg.PostgresError) and (isinstance(error, _PAST_LIMIT) or not means_later(error)):
-            self.admission.give_back(connection)
+            self.lending.give_back(connection)
             return
-        self.admission.discard(connection)
+        self.lending.discard(connection)
         if means_later(error):
             kind = DatabaseUnavailableError if isinstance(error, TimeoutError) else _StaleConnectionError
             raise kind(f"{self._address} failed: {describe(error)}") from error

@@ -45,7 +45,7 @@ class Reader:
             DatabaseUnavailableError: there was no connection, or it failed.
         """
         try:
-            if self._database.admission.is_crowded:
+            if self._database.lending.is_crowded:
                 return await self._fetch_shared(sql, arguments, plan_each_time=plan_each_time)
             return await self._database.fetch(ReadStatement(sql, arguments, self._seconds, plan_each_time))
         except asyncpg.PostgresError as error:

@@ -35,10 +35,10 @@ async def test_one_after_the_other_each_is_read_anew(reader: Reader) -> None:
 
 
 async def test_those_that_queue_with_the_same_values_become_one(database: ReadDatabase, reader: Reader) -> None:
-    held = await database.admission.lend()
+    held = await database.lending.lend()
     asked = [asyncio.ensure_future(reader.fetch(COUNTER, [[number % 2]])) for number in range(20)]
     await asyncio.sleep(0)
-    database.admission.give_back(held)
+    database.lending.give_back(held)
     answers = [rows[0] for rows in await asyncio.gather(*asked)]
 
     assert {(row["number"], tuple(row["given"])) for row in answers} in ({(1, (0,)), (2, (1,))}, {(2, (0,)), (1, (1,))})
@@ -47,10 +47,10 @@ async def test_those_that_queue_with_the_same_values_become_one(database: ReadDa
 
 async def test_one_that_is_asked_after_the_sending_is_read_anew(database: ReadDatabase, reader: Reader) -> None:
     slow = "SELECT nextval('counter') AS number, pg_sleep(0.1)"
-    held = await database.admission.lend()
+    held = await database.lending.lend()
     first = asyncio.ensure_future(reader.fetch(slow, []))
     await asyncio.sleep(0)
-    database.admission.give_back(held)
+    database.lending.give_back(held)
     await asyncio.sleep(0)
     second = asyncio.ensure_future(reader.fetch(slow, []))
 
@@ -58,30 +58,30 @@ async def test_one_that_is_asked_after_the_sending_is_read_anew(database: ReadDa
 
 
 async def test_when_the_first_leaves_the_queue_the_others_still_share(database: ReadDatabase, reader: Reader) -> None:
-    held = await database.admission.lend()
+    held = await database.lending.lend()
     asked = [asyncio.ensure_future(reader.fetch(COUNTER, [[1]])) for _ in range(3)]
     await asyncio.sleep(0)
     asked[0].cancel()
-    database.admission.give_back(held)
+    database.lending.give_back(held)
 
     assert [rows[0]["number"] for rows in await asyncio.gather(*asked[1:])] == [1, 1]
 
 
 async def test_one_of_many_leaves_and_the_others_still_share(database: ReadDatabase, reader: Reader) -> None:
-    held = await database.admission.lend()
+    held = await database.lending.lend()
     asked = [asyncio.ensure_future(reader.fetch(COUNTER, [[1]])) for _ in range(3)]
     await asyncio.sleep(0)
     asked[1].cancel()
-    database.admission.give_back(held)
+    database.lending.give_back(held)
 
     assert [(await asked[number])[0]["number"] for number in (0, 2)] == [1, 1]
 
 
 async def test_a_failure_is_told_to_all_and_kept_by_none(database: ReadDatabase, reader: Reader) -> None:
-    held = await database.admission.lend()
+    held = await database.lending.lend()
     asked = [asyncio.ensure_future(reader.fetch("SELECT 1/0", [])) for _ in range(3)]
     await asyncio.sleep(0)
-    database.admission.give_back(held)
+    database.lending.give_back(held)
 
     failures = await asyncio.gather(*asked, return_exceptions=True)
     assert [type(failure) for failure in failures] == [asyncpg.DivisionByZeroError] * 3

@@ -12,7 +12,7 @@ import pytest
 from chassis.postgres.database import disconnect, make_pool
 from chassis.postgres.pool import ACQUIRE_SECONDS, Connection, NoConnectionError, Pool
 from chassis.settings import PostgresAddress
-from query_api.reading.admission import Admission
+from query_api.reading.lending import Lending
 from query_api.reading.server_time import STALL_SECONDS, sign_of_life
 from tests.waiting import until
 
@@ -20,35 +20,35 @@ SECONDS = 5.0
 
 
 @asynccontextmanager
-async def admitting(address: PostgresAddress, *, most: int, crowd: int) -> AsyncIterator[tuple[Admission, Pool]]:
-    pool = make_pool(replace(address, pool_size=most, max_overflow=0), application="admission")
-    admission = Admission(pool, partial(sign_of_life, address), crowd=crowd)
+async def lending_from(address: PostgresAddress, *, most: int, crowd: int) -> AsyncIterator[tuple[Lending, Pool]]:
+    pool = make_pool(replace(address, pool_size=most, max_overflow=0), application="lending")
+    lending = Lending(pool, partial(sign_of_life, address), crowd=crowd)
     try:
-        yield admission, pool
+        yield lending, pool
     finally:
-        admission.close()
+        lending.close()
         await pool.close()
 
 
 @pytest.fixture
-async def one(query_database: PostgresAddress) -> AsyncIterator[Admission]:
+async def one(query_database: PostgresAddress) -> AsyncIterator[Lending]:
     """A pool of one connection."""
-    async with admitting(query_database, most=1, crowd=1) as (admission, _):
-        yield admission
+    async with lending_from(query_database, most=1, crowd=1) as (lending, _):
+        yield lending
 
 
 async def test_a_crowd_waits_but_not_behind_slow_statements_and_comes_back_after_them(
     query_database: PostgresAddress,
 ) -> None:
     """Twelve clients: two run at once, six while the statements are slow, and two again afterwards."""
-    async with admitting(query_database, most=6, crowd=2) as (admission, pool):
+    async with lending_from(query_database, most=6, crowd=2) as (lending, pool):
         seconds, over = 0.3, asyncio.Event()
 
         async def client() -> None:
             while not over.is_set():
-                connection = await admission.lend()
+                connection = await lending.lend()
                 await connection.fetchval("SELECT pg_sleep($1)", seconds)
-                admission.give_back(connection)
+                lending.give_back(connection)
 
         async def lent(number: int) -> bool:
             return pool.lent == number
@@ -60,12 +60,12 @@ async def test_a_crowd_waits_but_not_behind_slow_statements_and_comes_back_after
             await until(lambda: lent(6), within=SECONDS, what="slow statements hold nobody up")
             seconds = 0.001
             await until(lambda: lent(2), within=SECONDS, what="the crowd is as small as before")
-            assert admission.is_crowded
+            assert lending.is_crowded
             over.set()
     assert pool.lent == 0
 
 
-async def test_who_waits_is_admitted_in_the_order_of_asking(one: Admission) -> None:
+async def test_who_waits_is_admitted_in_the_order_of_asking(one: Lending) -> None:
     held = await one.lend()
     served: list[int] = []
 
@@ -82,7 +82,7 @@ async def test_who_waits_is_admitted_in_the_order_of_asking(one: Admission) -> N
     assert served == list(range(10))
 
 
-async def test_who_waits_in_vain_is_refused_after_a_second_where_the_server_lives(one: Admission) -> None:
+async def test_who_waits_in_vain_is_refused_after_a_second_where_the_server_lives(one: Lending) -> None:
     held = await one.lend()
     began = time.monotonic()
 
@@ -96,7 +96,7 @@ async def test_who_waits_in_vain_is_refused_after_a_second_where_the_server_live
 
 
 @pytest.mark.parametrize("sound", [True, False])
-async def test_a_turn_that_comes_to_a_cancelled_waiter_goes_to_the_next(one: Admission, sound: bool) -> None:
+async def test_a_turn_that_comes_to_a_cancelled_waiter_goes_to_the_next(one: Lending, sound: bool) -> None:
     held = await one.lend()
     first, second = asyncio.ensure_future(one.lend()), asyncio.ensure_future(one.lend())
     await asyncio.sleep(0)
@@ -119,23 +119,23 @@ async def test_an_opening_that_fails_leaves_its_place_to_the_next(query_database
         opened += 1
         raise ConnectionRefusedError
 
-    admission = Admission(Pool(refuse, disconnect, most=1, keep=1), partial(sign_of_life, query_database))
-    asking = [asyncio.ensure_future(admission.lend()) for _ in range(3)]
+    lending = Lending(Pool(refuse, disconnect, most=1, keep=1), partial(sign_of_life, query_database))
+    asking = [asyncio.ensure_future(lending.lend()) for _ in range(3)]
 
     errors = await asyncio.wait_for(asyncio.gather(*asking, return_exceptions=True), SECONDS)
 
     assert [type(error) for error in errors] == [ConnectionRefusedError] * 3
-    assert (opened, admission.is_crowded) == (3, False)
-    admission.close()
+    assert (opened, lending.is_crowded) == (3, False)
+    lending.close()
 
 
 async def test_after_the_close_who_waits_is_refused(query_database: PostgresAddress) -> None:
-    async with admitting(query_database, most=1, crowd=1) as (admission, _):
-        await admission.lend()
-        waiting = asyncio.ensure_future(admission.lend())
+    async with lending_from(query_database, most=1, crowd=1) as (lending, _):
+        await lending.lend()
+        waiting = asyncio.ensure_future(lending.lend())
         await asyncio.sleep(0)
 
-        admission.close()
+        lending.close()
 
         with pytest.raises(NoConnectionError, match="closed"):
             await asyncio.wait_for(waiting, ACQUIRE_SECONDS / 2)

@@ -27,7 +27,7 @@ CROWD_SECONDS: Final = 0.05
 _TICK_SECONDS: Final = 0.001
 
 
-class Admission:
+class Lending:
     """Lends a pool's connections, and takes them back, with the pool's own methods."""
 
     def __init__(self, pool: Pool, sign_of_life: Ask, *, crowd: int = CROWD) -> None:
