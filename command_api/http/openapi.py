@@ -54,7 +54,7 @@ ANSWER_HEADERS: Final[dict[str, dict[str, Any]]] = {
     "ETag": _text("The user's version after the command, for If-Match.", '"1"', pattern='^"[1-9][0-9]*"$'),
     "Consistency-Token": _text("Send it to the query API to read what this command did.", _TOKEN),
     "Location": _text("The user on the query API.", f"http://127.0.0.1:8001/users/{EXAMPLE_ID}", format="uri"),
-    "Device-Token": _text("A reset's: with it the device that sent it is a known one.", "AQGS8MF6PnxOnVMKbx0cKzo"),
+    "Device-Token": _text("With it, the device that sent the request is a known one.", "AQGS8MF6PnxOnVMKbx0cKzo"),
     "Idempotent-Replayed": _text("Present where this is the stored answer to an earlier request.", "true"),
     "Retry-After": _text("Seconds after which to try again.", "1", pattern="^[0-9]+$"),
     "X-Request-Id": _text("The request's id: yours, or one of ours.", _EXAMPLE_REQUEST_ID),
@@ -158,15 +158,15 @@ def user_response(status: int, description: str, *more: str) -> dict[int | str, 
     return {
         status: {
             "description": description,
-            "headers": headers("ETag", "Consistency-Token", "Idempotent-Replayed", *more),
+            "headers": headers("ETag", "Consistency-Token", *more),
             "content": {"application/json": {"example": {**NEW_USER_EXAMPLE}}},
         }
     }
 
 
-def empty_response(description: str) -> dict[int | str, dict[str, Any]]:
+def empty_response(description: str, *more: str) -> dict[int | str, dict[str, Any]]:
     """A success that shows nothing."""
-    return {204: {"description": description, "headers": headers("ETag", "Consistency-Token", "Idempotent-Replayed")}}
+    return {204: {"description": description, "headers": headers("ETag", "Consistency-Token", *more)}}
 
 
 def problem_responses(kinds: Iterable[ProblemType]) -> dict[int | str, dict[str, Any]]:

@@ -24,6 +24,7 @@ from command_api.problems import (
     EMAIL_NOT_CURRENT,
     EMAIL_TAKEN,
     STALE_VERSION,
+    TOO_MANY_ATTEMPTS,
     USER_DEACTIVATED,
     USER_NOT_FOUND,
     USERNAME_TAKEN,
@@ -59,6 +60,8 @@ class MergePatchRoute(UserRoute):
     media_types = ("application/merge-patch+json", "application/json")
 
 
+#: Says that an answer is a stored one; a route that takes no key never has it.
+REPLAYED: Final = "Idempotent-Replayed"
 PASSWORD_EXAMPLE: Final = "correct horse battery staple"  # noqa: S105 - an example
 UserId = Annotated[
     UUID, BeforeValidator(canonical), Path(alias="id", description="The user's id.", examples=[EXAMPLE_ID])
@@ -70,7 +73,7 @@ patches: Final = APIRouter(route_class=MergePatchRoute, tags=["users"])
 
 def _shows_user(*problems: ProblemType, change: bool = True, **example: Any) -> dict[str, Any]:
     """What the document says of a command that answers with the user."""
-    described = user_response(200, "The user after the command.") if change else _CREATED
+    described = user_response(200, "The user after the command.", REPLAYED) if change else _CREATED
     kinds = (USER_NOT_FOUND, STALE_VERSION, USER_DEACTIVATED, *problems) if change else problems
     return {
         "response_model": PublicUser,
@@ -79,13 +82,17 @@ def _shows_user(*problems: ProblemType, change: bool = True, **example: Any) -> 
     }
 
 
-def _shows_nothing(description: str, *problems: ProblemType, **example: Any) -> dict[str, Any]:
+def _shows_nothing(
+    description: str, *problems: ProblemType, more_headers: tuple[str, ...] = (), **example: Any
+) -> dict[str, Any]:
     """What the document says of a command that answers with nothing."""
     kinds = (USER_NOT_FOUND, STALE_VERSION, *problems)
     return {
         "status_code": 204,
         "response_class": Response,
-        "responses": responses(*kinds, body=bool(example), success=empty_response(description)),
+        "responses": responses(
+            *kinds, body=bool(example), success=empty_response(description, REPLAYED, *more_headers)
+        ),
         "openapi_extra": request(if_match=True, examples={"application/json": example} if example else None),
     }
 
@@ -104,7 +111,7 @@ def commands() -> list[APIRoute]:
     return [route for known in (router, patches) for route in known.routes if isinstance(route, APIRoute)]
 
 
-_CREATED: Final = user_response(201, "The new user.", "Location")
+_CREATED: Final = user_response(201, "The new user.", REPLAYED, "Location")
 
 
 @router.post(
@@ -165,7 +172,14 @@ async def change_username(user_id: UserId, command: ChangeUsername, context: Con
     "/users/{id}/password",
     operation_id="change_password",
     summary="Change the password",
-    **_shows_nothing("The password was changed.", WRONG_PASSWORD, USER_DEACTIVATED, password=PASSWORD_EXAMPLE),
+    **_shows_nothing(
+        "The password was changed.",
+        WRONG_PASSWORD,
+        TOO_MANY_ATTEMPTS,
+        USER_DEACTIVATED,
+        more_headers=("Device-Token",),
+        password=PASSWORD_EXAMPLE,
+    ),
 )
 async def change_password(user_id: UserId, command: ChangePassword, context: Context, handlers: Handlers) -> Response:
     """Sets another password. With `current_password` that is checked first; without it this is a reset."""

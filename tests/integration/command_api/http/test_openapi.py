@@ -19,7 +19,25 @@ OPERATIONS = {
     ("post", "/users/{id}/reactivate"): "reactivate_user",
     ("delete", "/users/{id}"): "erase_user",
     ("post", "/users/import"): "import_users",
+    ("post", "/credentials/verify"): "verify_credentials",
+    ("post", "/users/{id}/one-time-tokens"): "issue_one_time_token",
+    ("post", "/one-time-tokens/redeem"): "redeem_one_time_token",
 }
+#: They change no user whom the caller names, at a version that the caller knows.
+VERSIONLESS = {
+    "register_user",
+    "import_users",
+    "verify_credentials",
+    "issue_one_time_token",
+    "redeem_one_time_token",
+}
+#: Their answers are not stored.
+KEYLESS = VERSIONLESS - {"register_user"}
+#: Their answers are of no one user at a version.
+WITHOUT_USER = {"import_users", "issue_one_time_token"}
+SETS_PASSWORD = {"change_password", "redeem_one_time_token"}
+#: Their attempts are counted.
+CHECKS_PASSWORD = {"change_password", "verify_credentials"}
 
 
 @pytest.fixture
@@ -42,7 +60,7 @@ async def test_every_command_has_all_its_errors_as_problems_with_examples(docume
     for (method, path), name in OPERATIONS.items():
         responses = document["paths"][path][method]["responses"]
         wanted = {"400", "406", "413", "422", "500", "503"}
-        if name not in {"register_user", "import_users"}:
+        if name not in VERSIONLESS:
             wanted |= {"404", "409", "410", "412"}
         assert wanted <= set(responses), name
         for status, response in responses.items():
@@ -57,6 +75,12 @@ async def test_every_command_has_all_its_errors_as_problems_with_examples(docume
                 assert example["value"]["type"] in response["description"]
 
 
+async def test_what_checks_a_password_may_refuse_further_attempts(document: dict[str, Any]) -> None:
+    for (method, path), name in OPERATIONS.items():
+        refused = document["paths"][path][method]["responses"].get("429", {})
+        assert ("/problems/too-many-attempts" in str(refused)) == (name in CHECKS_PASSWORD), name
+
+
 async def test_every_success_declares_its_headers_and_an_example(document: dict[str, Any]) -> None:
     for (method, path), name in OPERATIONS.items():
         for status, response in document["paths"][path][method]["responses"].items():
@@ -64,10 +88,10 @@ async def test_every_success_declares_its_headers_and_an_example(document: dict[
                 continue
             headers = set(response["headers"])
             assert "X-Request-Id" in headers
-            if name != "import_users":
-                assert {"ETag", "Consistency-Token", "Idempotent-Replayed"} <= headers, name
-            if status == "201":
-                assert "Location" in headers
+            assert ({"ETag", "Consistency-Token"} <= headers) == (name not in WITHOUT_USER), name
+            assert ("Idempotent-Replayed" in headers) == (name not in KEYLESS), name
+            assert ("Location" in headers) == (name == "register_user"), name
+            assert ("Device-Token" in headers) == (name in SETS_PASSWORD), name
             for media in response.get("content", {}).values():
                 assert media["example"]
 
@@ -81,8 +105,8 @@ async def test_every_body_has_an_example(document: dict[str, Any]) -> None:
 async def test_commands_take_a_key_and_changes_a_version(document: dict[str, Any]) -> None:
     for (method, path), name in OPERATIONS.items():
         names = {parameter["name"] for parameter in document["paths"][path][method]["parameters"]}
-        assert ("Idempotency-Key" in names) == (name != "import_users"), name
-        assert ("If-Match" in names) == (name not in {"register_user", "import_users"}), name
+        assert ("Idempotency-Key" in names) == (name not in KEYLESS), name
+        assert ("If-Match" in names) == (name not in VERSIONLESS), name
 
 
 async def test_a_patch_may_be_sent_under_both_media_types(document: dict[str, Any]) -> None:
