@@ -16,6 +16,7 @@ import pytest
 from argon2 import PasswordHasher
 
 from chassis.kafka.client import REQUEST_SECONDS
+from examples import login_app
 from examples.login_app import LoginPages, create_app
 from tests.acceptance.clients import Registered, read, register
 from tests.acceptance.stack import Stack, clean_environment, run_muster
@@ -71,15 +72,48 @@ async def test_the_login_page_of_the_examples_signs_people_in_and_resets_by_mail
             reset = await submit(browser, "reset", page="/reset", token=token, password="another horse of hers")
             used_up = await submit(browser, "reset", page="/reset", token=token, password="another horse of hers")
             renewed = await submit(browser, "login", identifier=name, password="another horse of hers")
+            gone = await muster.post(f"/users/{user.id}/deactivate")
+            seen = {"Consistency-Token": gone.headers["Consistency-Token"]}
+            (await queries.get(f"/users/{user.id}", headers=seen)).raise_for_status()
+            ended = await browser.get("/")
 
     assert "wrong" in wrong.text
     assert forged.status_code == 422
     assert all(f"Hello, {name}" in answer.text for answer in (signed_in, known, renewed))
-    assert "Hello" not in signed_out.text
+    assert not any("Hello" in answer.text for answer in (signed_out, ended))
     assert to == email
     assert "has been changed" in reset.text
     assert (used_up.status_code, "used up" in used_up.text) == (400, True)
     assert device not in str(browser.cookies)
+
+
+async def test_the_login_page_keeps_no_stranger_and_no_session_for_ever_and_tells_an_outage_from_a_wrong_link(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        httpx.AsyncClient(base_url=stack.command_url, headers=stack.bearer, timeout=HTTP_SECONDS) as muster,
+        httpx.AsyncClient(base_url=stack.query_url, headers=stack.bearer, timeout=HTTP_SECONDS) as queries,
+    ):
+        user = await register(muster, stack)
+        await read(queries, user)
+        # To the query API a reset is an unknown path, and issuing a token to somebody who is there is 404.
+        pages, misled = LoginPages(muster, queries, print), LoginPages(queries, queries, print)
+        async with (
+            httpx.AsyncClient(transport=httpx.ASGITransport(create_app(pages)), base_url="http://login") as browser,
+            httpx.AsyncClient(transport=httpx.ASGITransport(create_app(misled)), base_url="http://login") as other,
+        ):
+            shown = await browser.get("/")
+            kept = len(pages.sessions)
+            monkeypatch.setattr(login_app, "SESSION_SECONDS", 0)
+            welcome = await submit(browser, "login", identifier=user.document["email"], password="correct horse")
+            over = await browser.get("/")
+            again = await submit(other, "reset", page="/reset", token="any", password="another horse of hers")
+            forgotten = await submit(other, "forgot", email=user.document["email"])
+
+    assert (kept, "session" in shown.cookies) == (0, True)
+    assert (welcome.status_code, len(pages.sessions), "Hello" in over.text) == (303, 1, False)
+    assert (again.status_code, "Try again" in again.text, "used up" in again.text) == (404, True, False)
+    assert "a mail is on its way" in forgotten.text
 
 
 async def submit(browser: httpx.AsyncClient, action: str, *, page: str = "/", **fields: str) -> httpx.Response:
