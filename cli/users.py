@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Annotated, Any, Final
 
 import httpx
@@ -123,19 +124,22 @@ def _reset_all(issue: Callable[[str], dict[str, Any]]) -> None:
 
 
 def _find(query: httpx.Client, who: str) -> User:
-    """The user of this id, address or name."""
+    """The user of this id, address or name; users that were moved here may have ids of elsewhere for names."""
+    called = name = "email" if "@" in who else "username"
     try:
         user_id = read_id(who)
     except ValueError:
-        name = "email" if "@" in who else "username"
-        found = _answer("query", lambda: query.post("/users/search", json={name: who, "limit": 2}))["data"]
-        if len(found) == 1:
-            return dict(found[0])
-        # An address that was freed can for a moment be at its old and its new owner.
-        raise _RefusedError(
-            f"{'More than one user has' if found else 'No user has'} the {name} {legible(who)}."
-        ) from None
-    return dict(_answer("query", lambda: query.get(f"/users/{user_id}")))
+        pass
+    else:
+        called = "id or username"
+        answer = query.get(f"/users/{user_id}")
+        if answer.status_code != HTTPStatus.NOT_FOUND:
+            return dict(_answer("query", lambda: answer))
+    found = _answer("query", lambda: query.post("/users/search", json={name: who, "limit": 2}))["data"]
+    if len(found) == 1:
+        return dict(found[0])
+    # An address that was freed can for a moment be at its old and its new owner.
+    raise _RefusedError(f"{'More than one user has' if found else 'No user has'} the {called} {legible(who)}.")
 
 
 def _answer(api: str, ask: Callable[[], httpx.Response]) -> Any:

@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -31,8 +32,9 @@ OPERATOR = (*SCOPES, "credentials:issue")
 class Apis:
     """Both APIs, and a user whom they know."""
 
-    def __init__(self, command: str, query: str, user: PublicUser) -> None:
+    def __init__(self, command: str, query: str, user: PublicUser, read_side: ReadSide) -> None:
         self.command = command
+        self.read_side = read_side
         self.user = user
         self.variables = {
             **os.environ,
@@ -67,8 +69,9 @@ async def apis(command_database: PostgresAddress, query_database: PostgresAddres
         user = PublicUser.model_validate(answer.json())
         connection = await connect(query_database, application="test")
         stack.push_async_callback(disconnect, connection)
-        await ReadSide(connection).register(user)
-        yield Apis(urls[0], urls[1], user)
+        read_side = ReadSide(connection)
+        await read_side.register(user)
+        yield Apis(urls[0], urls[1], user, read_side)
 
 
 async def test_a_user_is_shown_by_id_address_and_name(apis: Apis) -> None:
@@ -82,17 +85,28 @@ async def test_a_user_is_shown_by_id_address_and_name(apis: Apis) -> None:
     assert "display_name: Ann\\x1b[2J\n" in plain.out, "a terminal would obey it"
 
 
+async def test_a_name_that_looks_like_an_id_is_found_as_a_name(apis: Apis) -> None:
+    name = str(uuid4())
+    async with httpx.AsyncClient(base_url=apis.command, headers=bearer()) as client:
+        moved = PublicUser.model_validate((await client.post("/users", json=registration(name))).json())
+    await apis.read_side.register(moved)
+
+    shown = await apis.run("show", name, "--json")
+
+    assert json.loads(shown.out) == moved.model_dump(mode="json"), shown.err
+
+
 async def test_who_is_not_there_is_named(apis: Apis) -> None:
     nobody = str(new_id())
 
     ended = [await apis.run("show", who) for who in ("bob", "bob@example.com", nobody)]
 
     assert [code for code, _, _ in ended] == [1, 1, 1]
-    assert [err for _, _, err in ended[:2]] == [
+    assert [err for _, _, err in ended] == [
         "No user has the username bob.\n",
         "No user has the email bob@example.com.\n",
+        f"No user has the id or username {nobody}.\n",
     ]
-    assert ended[2].err.startswith("The query API answers 404: ")
 
 
 async def test_a_user_is_deactivated_with_a_reason_and_stays_so(apis: Apis) -> None:
