@@ -132,7 +132,7 @@ class ReadDatabase:
             asyncpg.PostgresError: the server refused the statement.
         """
         seconds = limit_ms / 1000 + GRACE_SECONDS
-        async with self._lent() as connection, connection.transaction(readonly=True):
+        async with self._lent() as connection, self._transaction(connection):
             set_limits = "; ".join(f"SET LOCAL {name} = {value}" for name, value in limits(limit_ms).items())
             await connection.execute(set_limits, timeout=seconds)
             return await connection.fetch(sql, *arguments, timeout=seconds)
@@ -165,6 +165,21 @@ class ReadDatabase:
             self._take_back_after(error, connection)
             raise
         self.lending.give_back(connection)
+
+    @asynccontextmanager
+    async def _transaction(self, connection: Connection) -> AsyncIterator[None]:
+        transaction = connection.transaction(readonly=True)
+        try:
+            await transaction.start()
+        except asyncpg.PostgresError as error:
+            # asyncpg would take the connection's next transaction for one within this: it must not be lent again.
+            raise DatabaseUnavailableError(f"{self._address} began no transaction: {describe(error)}") from error
+        try:
+            yield
+        except BaseException:
+            await transaction.rollback()
+            raise
+        await transaction.commit()
 
     def _none(self, error: Exception) -> DatabaseUnavailableError:
         return DatabaseUnavailableError(f"no connection to {self._address}: {describe(error)}")

@@ -178,7 +178,11 @@ async def test_a_password_that_changes_after_it_was_checked_is_checked_again(
         await database.execute("SELECT FROM users FOR UPDATE")
         change = asyncio.create_task(api.put(url, json=body))
         await until_somebody_waits(database)
-        await database.execute("UPDATE users SET version = 2, event_id = gen_random_uuid(), password_hash = $1", HASH)
+        await database.execute(
+            "UPDATE users SET version = 2, (event_id, password_set_by) = (SELECT i, i FROM gen_random_uuid() i),"
+            " password_hash = $1",
+            HASH,
+        )
 
     problem(await change, 403, "wrong-password")
     assert await database.fetchval("SELECT password_hash FROM users") == HASH
