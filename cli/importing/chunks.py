@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO, Final
@@ -19,6 +20,8 @@ REQUEST_BYTES: Final = 8 * 1024 * 1024
 #: The API's limit for one line. Its constant (command_api/imports/lines.py) is not imported, since an import needs
 #: nothing else of the API; a test compares the two.
 LONGEST_LINE_BYTES: Final = 64 * 1024
+#: What may be the null of an absent id.
+_NULL: Final = re.compile(rb"(?<=:)\s*null")
 #: What is kept of a longer line, for the file of rejects.
 KEPT_BYTES: Final = REQUEST_BYTES
 
@@ -80,17 +83,39 @@ def _skip_line(source: BinaryIO) -> int:
 
 
 def with_id(line: bytes, number: int, time_ms: int) -> bytes:
-    """Return the line with an id where it is a JSON object without one; any other line unchanged."""
+    """Return the line with an id where it is a JSON object without one, or with null; any other line unchanged."""
     try:
         document = json.loads(line)
     except (ValueError, RecursionError):
         return line
     # json.loads takes a byte order mark and UTF-16, which the API refuses: such a line is sent unchanged.
-    if not isinstance(document, dict) or "id" in document or not document or not line.lstrip().startswith(b"{"):
+    if not isinstance(document, dict) or not document or not line.lstrip().startswith(b"{"):
         return line
-    rest = line.lstrip()[1:]
-    identifier = line_id(line, number, _created_ms(document.get("created_at"), time_ms))
-    return b'{"id":"%s",' % str(identifier).encode() + rest
+    if document.get("id") is not None:
+        return line
+    identifier = str(line_id(line, number, _created_ms(document.get("created_at"), time_ms)))
+    if "id" in document:
+        return _in_place_of_null(line, identifier)
+    return b'{"id":"%s",' % identifier.encode() + line.lstrip()[1:]
+
+
+def _in_place_of_null(line: bytes, identifier: str) -> bytes:
+    """The line with the id where its null was; unchanged where `id` comes twice, which the API refuses."""
+    wanted = [(name, identifier if name == "id" else value) for name, value in _members(line)]
+    for found in _NULL.finditer(line):
+        # It may as well be another member's, an attribute's, or within a string: what comes out tells.
+        with_it = b'%s"%s"%s' % (line[: found.start()], identifier.encode(), line[found.end() :])
+        if _members(with_it) == wanted:
+            return with_it
+    return line
+
+
+def _members(line: bytes) -> list[tuple[str, object]]:
+    """Names and values as they come, repeated ones too; none where it is no JSON."""
+    try:
+        return list(json.loads(line, object_pairs_hook=list))
+    except ValueError:
+        return []
 
 
 def _created_ms(created_at: object, otherwise: int) -> int:

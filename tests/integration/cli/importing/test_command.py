@@ -154,6 +154,7 @@ async def test_a_dry_run_foresees_what_the_import_does_and_leaves_nothing_behind
         line("ann"),
         line("bob", id=brought),
         *(line(f"user{number}") for number in range(CHUNK_LINES)),
+        line("null", id=None),
         line("ANN", username="other"),
         line("eve", username="Bob"),
         line("eve"),
@@ -173,7 +174,7 @@ async def test_a_dry_run_foresees_what_the_import_does_and_leaves_nothing_behind
     foreseen, happened = json.loads(told), json.loads(report)
     assert (code, foreseen.pop("dry_run")) == (1, True), err
     assert foreseen == {**happened, "rejects": None}
-    assert (happened["created"], happened["unchanged"], happened["failed"]) == (CHUNK_LINES + 3, 1, 5)
+    assert (happened["created"], happened["unchanged"], happened["failed"]) == (CHUNK_LINES + 4, 1, 5)
     assert left == ({"users.ndjson"}, 0)
     assert out.endswith("It was a dry run: nothing was changed.\n")
 
@@ -199,6 +200,18 @@ async def test_a_user_who_brings_a_time_has_it_in_the_id_each_time(
     [user] = await database.fetch("SELECT id FROM users")
     assert (first, again) == (0, "1 line: 0 created, 1 there already, 0 refused.\n")
     assert user["id"].int >> 80 == 1_551_675_967_089
+
+
+async def test_a_line_whose_id_is_null_is_imported_once(api: ApiProcess, tmp_path: Path) -> None:
+    file = tmp_path / "users.ndjson"
+    file.write_text(line("ann", id=None))
+
+    reports = [(await run(str(file), "--url", api.url)).out for _ in range(2)]
+
+    assert reports == [
+        "1 line: 1 created, 0 there already, 0 refused.\n",
+        "1 line: 0 created, 1 there already, 0 refused.\n",
+    ]
 
 
 async def test_a_file_that_has_changed_is_not_resumed(api: ApiProcess, tmp_path: Path) -> None:
@@ -305,7 +318,26 @@ async def test_a_file_may_begin_with_a_byte_order_mark(api: ApiProcess, tmp_path
     assert again[1] == "2 lines: 0 created, 2 there already, 0 refused.\n"
 
 
+@pytest.mark.parametrize(
+    "line_",
+    [
+        b'{"id":null}',
+        b' { "a" : null, "id" : null }',
+        b'{"a": {"id": null}, "b": "\\"id\\": null", "\\u0069d": null, "c": [null]}',
+    ],
+)
+def test_an_id_takes_the_place_of_its_null_and_of_nothing_else(line_: bytes) -> None:
+    identifier = str(line_id(line_, 1, 0))
+
+    given = json.loads(with_id(line_, 1, 0), object_pairs_hook=list)
+
+    assert given == [
+        (name, identifier if name == "id" else value) for name, value in json.loads(line_, object_pairs_hook=list)
+    ]
+
+
 def test_only_an_object_without_an_id_is_given_one() -> None:
     assert json.loads(with_id(b' {"a": 1}', 1, 0)) == {"id": str(line_id(b' {"a": 1}', 1, 0)), "a": 1}
-    for line_ in (b'{"id": "x"}', b"[1]", b"{", b"", b"{}", BOM_UTF8 + b'{"a": 1}', b"[" * LONGEST_LINE_BYTES):
+    with_ids = (b'{"id": "x"}', b'{"id": null, "id": null}')
+    for line_ in (*with_ids, b"[1]", b"{", b"", b"{}", BOM_UTF8 + b'{"a": 1}', b"[" * LONGEST_LINE_BYTES):
         assert with_id(line_, 1, 0) == line_
