@@ -186,6 +186,23 @@ async def test_a_range_that_is_too_large_for_the_query_api_is_divided(
     assert {each.user_id for each in found.differences} == {each.id for each in people[2:]}
 
 
+async def test_a_later_look_asks_about_several_users_at_once(api: httpx.AsyncClient, read_side: ReadSide) -> None:
+    people = [person(number) for number in range(20)]
+    await read_side.register(*people)
+    copy, now, most = Copy(api, []), 0, 0
+
+    async def fetch(target: str) -> tuple[Any, str]:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        answer = await copy.fetch(target)
+        now -= 1
+        return answer
+
+    assert len((await verify_copy(fetch, copy.rows)).differences) == len(people)
+    assert 1 < most <= verification.AT_ONCE
+
+
 @pytest.mark.parametrize("looks", [0, 1])
 async def test_a_question_that_is_refused_however_narrow_is_told(
     api: httpx.AsyncClient, read_side: ReadSide, looks: int
