@@ -11,8 +11,7 @@ from chassis.lifecycle import run_until_stopped
 from chassis.settings import load
 from chassis.telemetry import configure_logging
 from cli.terminal.output import fail
-from command_api.credentials.attempt_purge import PURGE_ATTEMPTS
-from command_api.credentials.token_purge import PURGE_TOKENS
+from command_api.credentials.purge import PURGE_ATTEMPTS, PURGE_TOKENS
 from command_api.idempotency.purge import PURGE
 from events.user_events import USER_EVENTS
 from outbox.damage import Examiner

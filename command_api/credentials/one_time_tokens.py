@@ -28,8 +28,14 @@ from command_api.idempotency.replay import CommandAnswer
 from command_api.users.commands import ChangePassword, VerifyEmail
 from command_api.users.context import CommandContext
 from command_api.users.decisions import change
-from command_api.users.handlers import COMMIT_ATTEMPTS, ConflictError, UserHandlers, pause, shows_user
-from command_api.users.new_passwords import refusal
+from command_api.users.handlers import (
+    COMMIT_ATTEMPTS,
+    ConflictError,
+    UserHandlers,
+    password_refusal,
+    pause,
+    shows_user,
+)
 from command_api.users.refusals import PasswordRefusedError, UserIsDeactivatedError, UserNotFoundError
 from command_api.users.values import Password
 from events.user_events import PublicUser
@@ -106,7 +112,7 @@ class OneTimeTokens:
         raise ConflictError
 
     async def _hash(self, password: SecretStr, user: PublicUser) -> str:
-        if refused := refusal(self.users.policy, password, user):
+        if refused := password_refusal(self.users.policy, password, user):
             raise refused
         return await self.users.passwords.hash(password)
 

@@ -22,7 +22,7 @@ from command_api.passwords.hashing import Passwords
 from command_api.passwords.policy import PasswordPolicy
 from command_api.users.context import Cause
 from command_api.users.decisions import register
-from command_api.users.new_passwords import refusal
+from command_api.users.handlers import password_refusal
 from command_api.users.state import Unregistered
 from outbox.notifier import Notifier
 
@@ -143,7 +143,7 @@ class ImportHandlers:
             sliced += max(size, SLICE_BYTES // SLICE_LINES)
             if not isinstance(read, ImportLine):
                 errors[number] = read
-            elif read.password is not None and (refused := refusal(self.policy, read.password, read)):
+            elif read.password is not None and (refused := password_refusal(self.policy, read.password, read)):
                 errors[number] = refused
             elif read.password is not None and work.taken is None:
                 to_hash[number] = read

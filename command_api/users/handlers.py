@@ -15,6 +15,7 @@ from typing import Final
 from uuid import UUID
 
 import structlog
+from pydantic import SecretStr
 from pydantic_core import to_json
 
 from chassis.consistency import ConsistencyToken
@@ -26,11 +27,10 @@ from command_api.idempotency.records import AnswerToStore, KeyTakenError
 from command_api.idempotency.replay import CommandAnswer, Turns
 from command_api.passwords.hashing import Passwords
 from command_api.passwords.policy import PasswordPolicy
-from command_api.users.commands import ChangeCommand, ChangePassword, EraseUser, RegisterUser
+from command_api.users.commands import ChangeCommand, ChangePassword, EraseUser, RegistersUser, RegisterUser
 from command_api.users.context import Cause, CommandContext, Precondition
 from command_api.users.decisions import decide
-from command_api.users.new_passwords import refusal
-from command_api.users.refusals import RefusedError, UserNotFoundError
+from command_api.users.refusals import PasswordRefusedError, RefusedError, UserNotFoundError
 from command_api.users.state import Erased, Registered, State, Unregistered, evolve, subject, version_of
 from command_api.users.store import InTransaction, Loaded, PendingChange, UserStore
 from events.envelope import Envelope
@@ -99,7 +99,7 @@ class UserHandlers:
             return await self._replay(context.key) or await self._register(command, context)
 
     async def _register(self, command: RegisterUser, context: CommandContext) -> CommandAnswer:
-        if refused := refusal(self.policy, command.password, command):
+        if refused := password_refusal(self.policy, command.password, command):
             raise refused
         password_hash = await self.passwords.hash(command.password)
         event = decide(Unregistered(self.new_id()), command, self.clock())
@@ -146,7 +146,7 @@ class UserHandlers:
             event = self._decide(loaded.state, command, context.precondition)
             if isinstance(command, ChangePassword):
                 assert isinstance(loaded.state, Registered), "an absent user was refused"
-                if refused := refusal(self.policy, command.password, loaded.state.user):
+                if refused := password_refusal(self.policy, command.password, loaded.state.user):
                     raise refused
                 checked = await self._check_current(command, loaded, checked, context)
                 new_hash = new_hash or await self.passwords.hash(command.password)
@@ -280,6 +280,16 @@ class UserHandlers:
 async def pause(attempt: int) -> None:
     """Wait between two attempts to commit; the first is number 0."""
     await asyncio.sleep(random.uniform(0, COMMIT_PAUSE_SECONDS * (attempt + 1)))  # noqa: S311 - spreads retries
+
+
+def password_refusal(
+    policy: PasswordPolicy, password: SecretStr, user: RegistersUser | PublicUser
+) -> PasswordRefusedError | None:
+    """Why this user may not have this new password, None where it may; asked before it is hashed."""
+    fault = policy.fault(
+        password.get_secret_value(), email=user.email, username=user.username, display_name=user.display_name
+    )
+    return PasswordRefusedError(fault) if fault else None
 
 
 def _answer(state: State, command: ChangeCommand | EraseUser) -> CommandAnswer:

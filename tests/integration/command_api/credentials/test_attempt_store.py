@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from chassis.postgres.database import Database, connect, disconnect
 from chassis.postgres.roles import COMMAND, RELAY
 from chassis.settings import PostgresAddress
-from command_api.credentials.attempt_purge import purge
 from command_api.credentials.attempt_store import AttemptStore, Charge
 from command_api.credentials.attempts import AttemptLimits, Counter, TooManyAttemptsError, of_identifier, of_self
 from command_api.credentials.device_tokens import DeviceToken
 from command_api.credentials.keys import CredentialKeys
+from command_api.credentials.purge import purge_attempts
 from command_api.users.rows import public_user
 from tests.databases import as_role
 from tests.integration.command_api.conftest import SECRET, Connection
@@ -196,7 +196,7 @@ async def test_the_relay_deletes_counters_that_mean_nothing_any_more(
     relay = await connect(as_role(command_database, RELAY), application="test")
 
     try:
-        assert await purge(relay, batch=2) == 3
+        assert await purge_attempts(relay, batch=2) == 3
     finally:
         await disconnect(relay)
 

@@ -15,7 +15,7 @@ from chassis.consistency import ConsistencyToken
 from chassis.postgres.database import connect, disconnect
 from chassis.postgres.roles import RELAY
 from chassis.settings import PostgresAddress
-from command_api.credentials.token_purge import purge
+from command_api.credentials.purge import purge_tokens
 from command_api.passwords.formats import verify
 from tests.databases import as_role
 from tests.envelopes import envelope_of
@@ -365,8 +365,8 @@ async def test_expired_tokens_are_purged_batch_by_batch_by_the_relays_role(
     token = await issue(api, ann)
     connection = await connect(as_role(command_database, RELAY), application="test")
     try:
-        assert await purge(connection, 2) == 3
-        assert await purge(connection) == 0
+        assert await purge_tokens(connection, 2) == 3
+        assert await purge_tokens(connection) == 0
     finally:
         await disconnect(connection)
     assert (await redeem(api, token, password=PASSWORD)).status_code == 200
