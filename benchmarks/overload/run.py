@@ -39,7 +39,7 @@ async def run(plan: Plan) -> Result:
         f"One worker on one core; PostgreSQL and the load generator have the others. {CLOSED_CONNECTIONS} clients that "
         f"ask as fast as they are answered tell the capacity; then {OPEN_CONNECTIONS} connections ask at multiples of "
         "it, and come again at once where they are refused. /health is asked beside them. Times count from when a "
-        "request was due."
+        "request was due; served is what is answered while requests are due."
     )
     async with AsyncExitStack() as stack:
         servers = await stack.enter_async_context(open_servers(plan, kafka=False))
@@ -95,16 +95,14 @@ async def _round(plan: Plan, side: Side, port: int) -> Mapping[float, tuple[Meas
             ),
         )
         served = measured[load][0]
-        plan.say(f"{side} at {load:g}×: {len(served.accepted) / served.took:.0f}/s served, {served.statuses}")
+        plan.say(f"{side} at {load:g}×: {served.served / served.seconds:.0f}/s served, {served.statuses}")
     return measured
 
 
 def _tell(result: Result, side: Side, rounds: list[Mapping[float, tuple[Measured, Measured]]]) -> None:
     def figure(load: float, of: int, part: float | None = None) -> Figure:
         runs = [each[load][of] for each in rounds]
-        values = [
-            len(one.accepted) / one.took if part is None else percentile(one.accepted, part) * 1000 for one in runs
-        ]
+        values = [one.served / one.seconds if part is None else percentile(one.accepted, part) * 1000 for one in runs]
         return Figure(tuple(values), variation_of(values))
 
     for load in LOADS:

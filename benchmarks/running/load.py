@@ -41,9 +41,9 @@ class Measured:
     statuses: dict[int, int] = field(default_factory=dict)
     lost: int = 0
     cost: float = 0.0
-    #: Latencies of those answers that are no refusals, and the seconds until the last answer of all.
+    #: Latencies of those answers that are no refusals, and how many of them came while requests were still due.
     accepted: list[float] = field(default_factory=list)
-    took: float = 0.0
+    served: int = 0
 
     @property
     def rate(self) -> float:
@@ -156,7 +156,7 @@ async def open_loop(  # noqa: PLR0913 - a load has these parts
         measured.statuses[status] = measured.statuses.get(status, 0) + 1
         if status < 300:
             measured.accepted.append(now - connection.due)
-        measured.took = now - start
+            measured.served += now < start + seconds
         if waiting:
             connection.ask(following(), waiting.popleft())
         else:

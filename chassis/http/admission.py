@@ -36,8 +36,15 @@ LONGEST_SECONDS: Final = 2.0
 #: Until a refused client may come again, in seconds.
 RETRY_SECONDS: Final = 1
 #: Whoever asks how a process is asks most when there is most to do.
-_ALWAYS: Final = frozenset({"/health", "/livez", "/readyz"})
+ALWAYS: Final = frozenset({"/health", "/livez", "/readyz"})
 _PLACE: Final = "muster.place"
+_MORE: Final = "more requests come than this process can serve"
+
+
+def refused() -> Problem:
+    """The 503 of whoever is behind too many."""
+    detail = "this process has more to do than it can do in time; nothing was done for this request"
+    return Problem(BUSY, detail, headers={"Retry-After": str(RETRY_SECONDS)})
 
 
 class Admission:
@@ -57,10 +64,13 @@ class Admission:
         """How many wait for their turn."""
         return len(self._queue)
 
-    def require_time(self) -> None:
-        """Raise a 503 while the queue takes longer than is worth waiting."""
-        if self._queue and self._waited > BEHIND_SECONDS:
-            raise self._refused()
+    @property
+    def is_behind(self) -> bool:
+        """Whether the queue takes longer than is worth waiting; told to the log, since whoever asks refuses then."""
+        if not self._queue or self._waited <= BEHIND_SECONDS:
+            return False
+        self._overload.failed(_MORE)
+        return True
 
     async def take(self) -> None:
         """Wait for a place; hand it back with `free`.
@@ -123,9 +133,8 @@ class Admission:
         self._set_timer()
 
     def _refused(self) -> Problem:
-        self._overload.failed("more requests come than this process can serve")
-        detail = "this process has more to do than it can do in time; nothing was done for this request"
-        return Problem(BUSY, detail, headers={"Retry-After": str(RETRY_SECONDS)})
+        self._overload.failed(_MORE)
+        return refused()
 
 
 class _Turn(NamedTuple):
@@ -151,8 +160,8 @@ class RefuseWhenBehind:
         Raises:
             Problem: 503.
         """
-        if scope["type"] == "http" and scope["path"] not in _ALWAYS:
-            self._admission.require_time()
+        if scope["type"] == "http" and self._admission.is_behind and scope["path"] not in ALWAYS:
+            raise refused()
         await self._app(scope, receive, send)
 
 
@@ -173,7 +182,7 @@ class InTurn:
         Raises:
             Problem: 503.
         """
-        if scope["type"] != "http" or scope["path"] in _ALWAYS:
+        if scope["type"] != "http" or scope["path"] in ALWAYS:
             await self._app(scope, receive, send)
             return
         place = scope[_PLACE] = _Place(self._admission)

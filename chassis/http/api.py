@@ -45,6 +45,8 @@ from chassis.http.problems import (
     repeated_member,
 )
 from chassis.http.protection import ACCESS_PROBLEMS, EXPOSED, Protection
+from chassis.http.transport.exchange import TURN_AWAY
+from chassis.http.turning_away import TurnAway
 from chassis.strict_json import RepeatedMemberError, UnreadableJsonError, read_json
 
 #: A command or query body of ours is a few KiB (attributes at most 16); more is a mistake or an attack.
@@ -191,11 +193,12 @@ def create_api(  # noqa: PLR0913 - one keyword for each thing that the two APIs 
 
     It does not start with a route that `protection` says nothing of.
     """
+    turn_away = TurnAway(admission, headers=description.headers, make_request_id=make_request_id)
 
     @asynccontextmanager
-    async def guarded(app: FastAPI) -> AsyncIterator[None]:
+    async def guarded(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         async with protection.open(app.router.routes), lifespan(app):
-            yield
+            yield {TURN_AWAY: turn_away}
 
     # Without it FastAPI asks each time whether somebody has installed OpenTelemetry by now: 3 % of a command.
     traced = os.environ.get("FASTAPI_OTEL_AUTO_CONFIGURE", "").lower() == "true"

@@ -55,6 +55,20 @@ def loggable_path(scope: Scope) -> str:
     return path if _ID.sub("{id}", path) == template else template
 
 
+def request_id_of(scope: Scope, make_id: Callable[[], str]) -> str:
+    """The id that the client gave, or else one that `make_id` makes."""
+    given = header(scope, b"x-request-id")
+    return given if given and _REQUEST_ID.fullmatch(given) else make_id()
+
+
+def note_answer(scope: Scope, status: int, seconds: float) -> None:
+    """Count an answer, and how long it took."""
+    method = scope["method"] if scope["method"] in _METHODS else "other"
+    _requests(method, status).inc()
+    _seconds(method).observe(seconds)
+    log.debug("http.answered", method=method, path=loggable_path(scope), status=status, seconds=seconds)
+
+
 class RequestContext:
     """Outermost: gives each request its id and echoes it, and counts the answer."""
 
@@ -68,8 +82,7 @@ class RequestContext:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = header(scope, b"x-request-id")
-        identifier = given if given and _REQUEST_ID.fullmatch(given) else self.make_id()
+        identifier = request_id_of(scope, self.make_id)
         token = request_id.set(identifier)
         answer = _Answer(scope, send, identifier)
         try:
@@ -158,12 +171,7 @@ class _Answer:
         await self._send(message)
 
     def record(self) -> None:
-        scope = self._scope
-        method = scope["method"] if scope["method"] in _METHODS else "other"
-        seconds = time.perf_counter() - self._start
-        _requests(method, self.status).inc()
-        _seconds(method).observe(seconds)
-        log.debug("http.answered", method=method, path=loggable_path(scope), status=self.status, seconds=seconds)
+        note_answer(self._scope, self.status, time.perf_counter() - self._start)
 
 
 class SingleHeaders:

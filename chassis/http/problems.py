@@ -242,17 +242,44 @@ def problem_response(problem: Problem, *, instance: str, status: int | None = No
         "title": problem.type.title,
         "status": status,
         "detail": problem.detail,
-        "instance": quote(instance, safe="/:@!$&'()*+,;=~"),
+        "instance": _quoted(instance),
         "request_id": request_id.get(),
     }
     if problem.errors:
         document["errors"] = listed(problem.errors)
     return Response(
-        json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace"),
+        _json_of(document).encode("utf-8", "backslashreplace"),
         status_code=status,
         media_type=PROBLEM_MEDIA_TYPE,
         headers={"Cache-Control": "no-store", **problem.headers},
     )
+
+
+def _json_of(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+
+
+def _quoted(path: str) -> str:
+    return quote(path, safe="/:@!$&'()*+,;=~")
+
+
+class PreparedProblem:
+    """A problem's answer, made beforehand but for instance and request id; it lists no errors."""
+
+    def __init__(self, problem: Problem) -> None:
+        """Make what is the same each time."""
+        answer = problem_response(problem, instance="")
+        self.status = answer.status_code
+        #: But for Content-Length.
+        self.headers = [each for each in answer.raw_headers if each[0] != b"content-length"]
+        document = json.loads(bytes(answer.body))
+        del document["instance"], document["request_id"]
+        self._beginning = _json_of(document).removesuffix("}")
+
+    def body(self, *, instance: str, request_id: str) -> bytes:
+        """The document; `request_id` is one that we have made or looked at."""
+        # Neither needs an escape.
+        return f'{self._beginning},"instance":"{_quoted(instance)}","request_id":"{request_id}"}}'.encode()
 
 
 def listed(errors: Sequence[FieldError]) -> list[FieldError]:

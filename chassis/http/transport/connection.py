@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-import re
+from collections.abc import Callable
 from typing import Any, Final, cast
 from urllib.parse import unquote
 
@@ -27,7 +27,8 @@ from uvicorn.server import ServerState
 from chassis.http.problems import Problem
 from chassis.http.transport import refusals
 from chassis.http.transport.connections import Connections
-from chassis.http.transport.exchange import Exchange, Header
+from chassis.http.transport.exchange import TURN_AWAY, Exchange, Header, Prompt, prompt_bytes
+from chassis.http.transport.framing import end_of_empty_lines, end_of_lines, host_and_port, without_upgrade
 from chassis.http.transport.limits import (
     BUFFERED_BYTES,
     HEAD_BYTES,
@@ -37,9 +38,6 @@ from chassis.http.transport.limits import (
     Pace,
 )
 
-_EMPTY_LINE: Final = b"\r\n\r\n"
-_IN_A_LINE: Final = re.compile(rb"[^\r\n]")
-_UPGRADE: Final = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
 _NEVER: Final = math.inf
 #: What every answer begins with.
 _BEGINNING: Final = b"HTTP/1.1 "
@@ -125,8 +123,8 @@ class HttpConnection(asyncio.Protocol):
         """More of the body."""
         self._framing = 0
         self._received += len(body)
-        assert self._exchange
-        self._exchange.feed(body)
+        if self._exchange:
+            self._exchange.feed(body)
 
     def on_message_complete(self) -> None:
         """The request has ended."""
@@ -137,8 +135,8 @@ class HttpConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, if there is room."""
         self.transport = cast("asyncio.Transport", transport)  # uvloop's are none by inheritance
-        self._client = _host_and_port(transport.get_extra_info("peername"))
-        self._address = _host_and_port(transport.get_extra_info("sockname"))
+        self._client = host_and_port(transport.get_extra_info("peername"))
+        self._address = host_and_port(transport.get_extra_info("sockname"))
         self._server.connections.add(self)  # type: ignore[arg-type] # it names its own classes, and asks for `shutdown`
         self._deadline = self._loop.time() + self._limits.head_seconds
         if not self._connections.admit(self):
@@ -219,15 +217,14 @@ class HttpConnection(asyncio.Protocol):
 
     def _skip_line_ends(self) -> bool:
         """Pass over ends of lines before a head, which begin none (RFC 9112, section 2.2); tell whether it begins."""
-        begins = _IN_A_LINE.search(self._data, self._at)
-        self._at = begins.start() if begins else len(self._data)
-        return begins is not None
+        self._at = end_of_empty_lines(self._data, self._at)
+        return self._at < len(self._data)
 
     def _read_head(self) -> None:
         """Give the parser what is of the head, as far as a head may be long."""
         head = self._head
         before = bytes(head[-3:]) if head else b""
-        end = _end_of_lines(before, self._data, self._at)
+        end = end_of_lines(before, self._data, self._at)
         part = self._take(min(end, self._at + HEAD_BYTES - len(head)))
         head += part
         self._parse(part)
@@ -248,7 +245,7 @@ class HttpConnection(asyncio.Protocol):
             # again without it. Only CONNECT comes here twice.
             self._parser = httptools.HttpRequestParser(self)
             self._forget_head()
-            self._parser.feed_data(_UPGRADE.sub(b"", bytes(self._head)))
+            self._parser.feed_data(without_upgrade(bytes(self._head)))
 
     def _begin(self) -> None:
         """Hand a request to the app as soon as its head is there."""
@@ -258,8 +255,21 @@ class HttpConnection(asyncio.Protocol):
             self._refuse(problem, "malformed")
             return
         self._received, self._body_pace = 0, None
-        awaits = awaits and not self._is_whole
-        self._start(self._app, self._scope(), keep_alive=self._keeps_alive, awaits_continue=awaits)
+        scope = self._scope()
+        if self._left != len(self._data) - self._at or not self._turns_away(scope):
+            awaits = awaits and not self._is_whole
+            self._start(self._app, scope, keep_alive=self._keeps_alive, awaits_continue=awaits)
+
+    def _turns_away(self, scope: Scope) -> bool:
+        """Answer a request that is here whole, with nothing behind it, at once, if the app has left word to."""
+        turn_away: Callable[[Scope], Prompt | None] | None = self._app_state.get(TURN_AWAY)
+        if self.room or not turn_away or not (prompt := turn_away(scope)):
+            return False
+        self._parser.feed_data(self._take(len(self._data)))
+        self._server.total_requests += 1
+        self.write(prompt_bytes(prompt, self.lines, keep_alive=self._keeps_alive))
+        self._rest() if self._keeps_alive else self._close()
+        return True
 
     def _scope(self) -> Scope:
         url = httptools.parse_url(self._target)
@@ -296,7 +306,7 @@ class HttpConnection(asyncio.Protocol):
     def _read_body(self, exchange: Exchange) -> None:
         """Give the parser what is of the body."""
         if self._left is None:
-            part = self._take(_end_of_lines(self._tail, self._data, self._at))
+            part = self._take(end_of_lines(self._tail, self._data, self._at))
             self._tail = (self._tail + part)[-3:]
         else:
             part = self._take(min(len(self._data), self._at + self._left))
@@ -486,15 +496,3 @@ class HttpConnection(asyncio.Protocol):
             return True
         self._body_pace = self._body_pace or Pace(self._limits.bytes_per_second)
         return self._body_pace.is_kept(self._received)
-
-
-def _host_and_port(address: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
-    return address[:2] if address else None
-
-
-def _end_of_lines(before: bytes, data: bytes, at: int) -> int:
-    """Where the next empty line ends in `data` from `at` on, `before` being what came before; its end for none."""
-    if before and (found := (before + data[at : at + 3]).find(_EMPTY_LINE)) >= 0:
-        return at + found + len(_EMPTY_LINE) - len(before)
-    found = data.find(_EMPTY_LINE, at)
-    return len(data) if found < 0 else found + len(_EMPTY_LINE)

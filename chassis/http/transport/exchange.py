@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection
 from http import HTTPStatus
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import structlog
 from starlette.types import ASGIApp, Message, Scope
@@ -24,6 +24,19 @@ _STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}"
 _WITHOUT_BODY: Final = frozenset({204, 304})
 
 Header = tuple[bytes, bytes]
+
+
+class Prompt(NamedTuple):
+    """A whole answer, given at once."""
+
+    status: int
+    headers: list[Header]
+    body: bytes
+
+
+#: By this name an app's lifespan leaves what may answer requests ahead of the app: it is asked with the scope of each
+#: that is here whole, with nothing behind it, and gives None where the app is to see it.
+TURN_AWAY: Final = "muster.turn_away"
 #: By this name an app finds, in the scope of a request, what only an answer without an end needs.
 LONG_ANSWER: Final = "muster.long_answer"
 
@@ -269,6 +282,14 @@ class Exchange:
             self._wire.break_off()
             return
         await explained(problem, instance=self._scope["path"])(self._scope, self.receive, self.send)
+
+
+def prompt_bytes(prompt: Prompt, common: list[bytes], *, keep_alive: bool) -> bytes:
+    """An answer as it is sent; `common` are the lines that every answer has."""
+    lines = [_STATUS_LINES[prompt.status], *common, *[name + b": " + value for name, value in prompt.headers]]
+    if not keep_alive:
+        lines.append(b"connection: close")
+    return _joined(lines) + prompt.body
 
 
 def _joined(lines: list[bytes]) -> bytes:

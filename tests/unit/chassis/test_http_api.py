@@ -52,14 +52,14 @@ async def nothing(_: FastAPI) -> AsyncIterator[None]:
     yield
 
 
-def make_app(cors: Sequence[str] = ()) -> FastAPI:
+def make_app(cors: Sequence[str] = (), admission: Admission | None = None) -> FastAPI:
     open_to_all = GuardedHttp(_env_file=None, AUTH_DISABLED=True, CORS_ALLOW_ORIGINS=",".join(cors))
     app = create_api(
         ApiDescription(title="Test", summary="A test.", problems=(TEAPOT,)),
         lifespan=nothing,
         health=Health(ready={"database": not_ready}),
         protection=Protection(TABLE, open_to_all, host="127.0.0.1"),
-        admission=Admission(1),
+        admission=admission or Admission(1),
         make_request_id=lambda: "made-here",
     )
 

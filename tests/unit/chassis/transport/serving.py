@@ -135,14 +135,19 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @asynccontextmanager
-async def listening(app: ASGIApp = echo, **limits: float) -> AsyncIterator[Listener]:
-    """Serve until the block ends; `limits` are those that differ from the settings' defaults."""
+async def listening(
+    app: ASGIApp = echo, *, app_state: dict[str, Any] | None = None, **limits: float
+) -> AsyncIterator[Listener]:
+    """Serve until the block ends.
+
+    `limits` are those that differ from the settings' defaults, `app_state` is what the app's lifespan has left.
+    """
     config = server_config(app, Transport())
     config.load()
     connections = Connections(replace(Limits.of(Transport()), **limits))  # type: ignore[arg-type] # their own types
     state = ServerState()
     state.default_headers = config.encoded_headers
-    made = partial(HttpConnection, config, state, {}, connections=connections)
+    made = partial(HttpConnection, config, state, app_state or {}, connections=connections)
     server = await asyncio.get_running_loop().create_server(made, "127.0.0.1", 0)
     listener = Listener(state, connections, server.sockets[0].getsockname()[:2])
     try:
