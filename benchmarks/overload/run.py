@@ -95,7 +95,8 @@ async def _round(plan: Plan, side: Side, port: int) -> Mapping[float, tuple[Meas
             ),
         )
         served = measured[load][0]
-        plan.say(f"{side} at {load:g}×: {served.served / served.seconds:.0f}/s served, {served.statuses}")
+        rate = served.served / served.seconds
+        plan.say(f"{side} at {load:g}×: {rate:.0f}/s served, {served.statuses}; {served.cost * 1e6:.0f} µs an answer")
     return measured
 
 

@@ -12,11 +12,11 @@ import os
 import signal
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
 import typer
 import uvicorn
@@ -174,13 +174,13 @@ def _telling(app: FastAPI, inside: Inside, settings: Http) -> FastAPI:
     health: Health = app.state.health
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
         if isinstance(inside, Path):
             telling = telling_supervisor(health, inside)
         else:
             telling = serving_inside(health, inside, settings)
-        async with run(app), telling:
-            yield
+        async with run(app) as state, telling:
+            yield state or {}
 
     app.router.lifespan_context = lifespan
     return app

@@ -15,11 +15,13 @@ from uvicorn.server import ServerState
 
 from chassis.http.health import Health
 from chassis.http.listening import serve_health, server_config
-from chassis.settings import Transport
+from chassis.http.transport.exchange import TURN_AWAY
+from chassis.settings import Http, Transport
 from chassis.settings_error import SettingsError
 from cli.processes import serve
 from local_stack.ports import free_port
 from tests.forks import NOWHERE, Fork
+from tests.unit.chassis.test_http_api import make_app
 from tests.unit.cli.failing_workers import supervise
 
 READ_SECONDS = 5
@@ -149,6 +151,14 @@ async def test_an_inner_port_of_this_machine_answers_to_no_name_that_others_poin
 
     assert answer.status_code == status
     assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+async def test_what_an_app_leaves_for_the_transport_reaches_it(tmp_path: Path) -> None:
+    served = serve._telling(make_app(), tmp_path, Http.model_construct())
+
+    async with served.router.lifespan_context(served) as state:
+        assert state
+        assert TURN_AWAY in state
 
 
 async def test_a_supervisor_whose_workers_cannot_start_does_not_end_well() -> None:

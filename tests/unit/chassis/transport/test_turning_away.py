@@ -17,7 +17,7 @@ PATCH = b"PATCH /things/%C3%BC?q=1 HTTP/1.1\r\n" + HOST + b"X-Request-Id: mine\r
 class Behind(Admission):
     """Too many wait, as long as it is told so."""
 
-    is_behind = True  # type: ignore[assignment] # what the other finds out
+    is_behind = True
 
 
 @pytest.fixture
