@@ -17,6 +17,7 @@ from uuid import uuid4
 import asyncpg
 import hypothesis
 import pytest
+import structlog
 from pydantic import SecretStr
 
 from chassis.kafka.client import admin, ensure_topics
@@ -204,7 +205,12 @@ hypothesis.settings.load_profile("muster")
 
 
 def pytest_configure() -> None:
-    """Hear Ctrl-C, and let our processes hear it: a shell makes what it runs in the background deaf to it."""
+    """Hear Ctrl-C, and let our processes hear it: a shell makes what it runs in the background deaf to it.
+
+    A traceback is written plainly: to draw one with every local variable takes a second, and nobody reads those here.
+    """
+    plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*structlog.get_config()["processors"][:-1], plain])
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -18,11 +18,11 @@ from tests.waiting import until
 @pytest.fixture(autouse=True)
 def _restore() -> Iterator[None]:
     root = logging.getLogger()
-    handlers, level, hook = root.handlers, root.level, sys.excepthook
+    handlers, level, hook, configured = root.handlers, root.level, sys.excepthook, structlog.get_config()
     yield
     root.handlers, sys.excepthook = handlers, hook
     root.setLevel(level)
-    structlog.reset_defaults()
+    structlog.configure(**configured)
 
 
 def test_a_traceback_shows_no_local_variables(capsys: pytest.CaptureFixture[str]) -> None:
