@@ -5,7 +5,6 @@ import inspect
 import re
 import sys
 import tomllib
-from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -43,30 +42,29 @@ def _files() -> list[Path]:
     return [file for package in PACKAGES for file in sorted((ROOT / package).rglob("*.py"))]
 
 
-def _imports(tree: ast.AST) -> Iterator[tuple[str, str]]:
-    """Module and name of everything that is imported from a library."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found = [(alias.name, "") for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            found = [(node.module or "", alias.name) for alias in node.names]
-        else:
-            continue
-        for module, name in found:
-            if module.partition(".")[0] not in {*PACKAGES, *sys.stdlib_module_names}:
-                yield module, name
+@cache
+def _nodes(file: Path) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
 
 
 @cache
-def _tree(file: Path) -> ast.Module:
-    return ast.parse(file.read_text(encoding="utf-8"))
+def _imports(file: Path) -> frozenset[tuple[str, str]]:
+    """Module and name of everything that is imported from a library."""
+    found = set()
+    for node in _nodes(file):
+        if isinstance(node, ast.Import):
+            found |= {(alias.name, "") for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found |= {(node.module or "", alias.name) for alias in node.names}
+    ours = {*PACKAGES, *sys.stdlib_module_names}
+    return frozenset(each for each in found if each[0].partition(".")[0] not in ours)
 
 
 @cache
 def _own(file: Path) -> frozenset[str]:
     """The private names that a file gives itself: functions, and attributes of `self`, `cls` or a class."""
     names = set()
-    for node in ast.walk(_tree(file)):
+    for node in _nodes(file):
         match node:
             case ast.FunctionDef() | ast.AsyncFunctionDef():
                 names.add(node.name)
@@ -79,19 +77,23 @@ def _own(file: Path) -> frozenset[str]:
     return frozenset(names)
 
 
-def _inherited(tree: ast.AST) -> set[str]:
+def _inherited(file: Path) -> set[str]:
     """The private names that classes of libraries give the classes that are made of them here."""
-    origin = {name: module for module, name in _imports(tree)}
+    origin = {name: module for module, name in _imports(file)}
     bases = {
         base.id
-        for node in ast.walk(tree)
+        for node in _nodes(file)
         if isinstance(node, ast.ClassDef)
         for base in node.bases
         if isinstance(base, ast.Name) and base.id in origin
     }
     kinds = {kind for base in bases for kind in getattr(import_module(origin[base]), base).__mro__[:-1]}
-    sources = [inspect.getsource(kind) for kind in kinds if kind.__module__ not in sys.stdlib_module_names]
-    return {name for source in sources for name in re.findall(r"(?:self\.|def )(_[a-z]\w*)", source)}
+    return set().union(*(_names_of(kind) for kind in kinds if kind.__module__ not in sys.stdlib_module_names))
+
+
+@cache
+def _names_of(kind: type) -> frozenset[str]:
+    return frozenset(re.findall(r"(?:self\.|def )(_[a-z]\w*)", inspect.getsource(kind)))
 
 
 #: Documented in spite of their underscore: of `os`, and of named tuples.
@@ -100,12 +102,11 @@ _PUBLIC_ALL_THE_SAME = {"_exit", "_asdict", "_replace"}
 
 def _seams(file: Path) -> set[str]:
     """What a file uses of libraries that is not public; private names of its neighbours are ours."""
-    tree = _tree(file)
-    own = set().union(*map(_own, file.parent.glob("*.py"))) - _inherited(tree)
-    attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    own = set().union(*map(_own, file.parent.glob("*.py"))) - _inherited(file)
+    attributes = [node for node in _nodes(file) if isinstance(node, ast.Attribute)]
     return {
-        *(module for module, _ in _imports(tree) if "." in module and not PUBLIC.fullmatch(module)),
-        *(name for _, name in _imports(tree) if _PRIVATE.fullmatch(name)),
+        *(module for module, _ in _imports(file) if "." in module and not PUBLIC.fullmatch(module)),
+        *(name for _, name in _imports(file) if _PRIVATE.fullmatch(name)),
         *(
             node.attr
             for node in attributes

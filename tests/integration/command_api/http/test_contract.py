@@ -36,7 +36,7 @@ OPERATIONS = [
     "verify_credentials",
 ]
 #: Per operation and kind of data; enough to meet every field and header, little enough for every run.
-EXAMPLES = 60
+EXAMPLES = 25
 
 #: NUL and unpaired surrogates are refused everywhere, which a schema cannot say.
 CONFIG = {
