@@ -16,10 +16,9 @@ import asyncio
 import math
 from collections.abc import Callable
 from typing import Any, Final, cast
-from urllib.parse import unquote
 
 import httptools
-from httptools.parser.errors import HttpParserError, HttpParserInvalidURLError, HttpParserUpgrade
+from httptools.parser.errors import HttpParserError, HttpParserUpgrade
 from starlette.types import ASGIApp, Scope
 from uvicorn import Config
 from uvicorn.server import ServerState
@@ -28,7 +27,13 @@ from chassis.http.problems import Problem
 from chassis.http.transport import refusals
 from chassis.http.transport.connections import Connections
 from chassis.http.transport.exchange import TURN_AWAY, Exchange, Header, Prompt, prompt_bytes
-from chassis.http.transport.framing import end_of_empty_lines, end_of_lines, host_and_port, without_upgrade
+from chassis.http.transport.framing import (
+    end_of_empty_lines,
+    end_of_lines,
+    host_and_port,
+    request_scope,
+    without_upgrade,
+)
 from chassis.http.transport.limits import (
     BUFFERED_BYTES,
     HEAD_BYTES,
@@ -157,6 +162,7 @@ class HttpConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The client sends no more; what it has sent whole is answered."""
+        self._connections.read_now(self)
         self._is_finished_sending = True
         if self._exchange is None and self._head:
             self._refuse(refusals.broken_off(), "malformed")
@@ -190,11 +196,16 @@ class HttpConnection(asyncio.Protocol):
         if not self._is_ending:
             self._data = self._data[self._at :] + data if self._data else data
             self._at = 0
-            self._read()
+            if self._exchange:
+                self.read()
+            else:
+                self._connections.in_turn(self)
+                if len(self._data) > BUFFERED_BYTES:
+                    self._pause_reading()
 
     # Reading
 
-    def _read(self) -> None:
+    def read(self) -> None:
         """Read up to the end of a request; what comes after it stays until that one is answered."""
         try:
             while self._at < len(self._data) and not self._is_ending:
@@ -207,8 +218,13 @@ class HttpConnection(asyncio.Protocol):
                 else:
                     self._read_body(self._exchange)
         except (HttpParserError, HttpParserUpgrade):
-            self._refuse_unreadable()
+            if self._exchange:
+                self._break_body_off(refusals.unreadable(), "malformed")
+            else:
+                self._refuse(refusals.unreadable(), "malformed")
         self._data = b""
+        if self._exchange is None:
+            self.resume_reading()
 
     def _take(self, stop: int) -> bytes:
         part = self._data[self._at : stop]
@@ -272,23 +288,12 @@ class HttpConnection(asyncio.Protocol):
         return True
 
     def _scope(self) -> Scope:
-        url = httptools.parse_url(self._target)
-        if not url.path or not self._target.isascii():
-            raise HttpParserInvalidURLError
-        path = url.path.decode("ascii")
         return {
-            "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            **request_scope(self._target, self._headers),
             "http_version": self._version,
             "client": self._client,
             "server": self._address,
-            "scheme": "http",
             "method": self._method,
-            "root_path": "",
-            "path": unquote(path) if "%" in path else path,
-            "raw_path": url.path,
-            "query_string": url.query or b"",
-            "headers": self._headers,
             "state": self._app_state.copy(),
         }
 
@@ -370,7 +375,7 @@ class HttpConnection(asyncio.Protocol):
             self._end(exchange)
         elif exchange.is_whole:
             self._rest()
-            self._read()
+            self.read()
             self.resume_reading()
             if self._is_finished_sending and self._exchange is None:
                 self._close()
@@ -396,12 +401,6 @@ class HttpConnection(asyncio.Protocol):
         path = self._target[:TARGET_BYTES].partition(b"?")[0].decode("latin-1")
         scope = {"type": "http", "method": self._method, "http_version": "1.1", "path": path}
         self._start(refusals.explained(problem, instance=path), scope, keep_alive=False)
-
-    def _refuse_unreadable(self) -> None:
-        if self._exchange:
-            self._break_body_off(refusals.unreadable(), "malformed")
-        else:
-            self._refuse(refusals.unreadable(), "malformed")
 
     def _break_body_off(self, problem: Problem, reason: str) -> None:
         """The rest of a body is not read any more."""
@@ -439,6 +438,7 @@ class HttpConnection(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """End, because the process does: after the answer that is under way."""
+        self._connections.read_now(self)
         if self._exchange is None or self._exchange.is_answered:
             self._close()
         else:

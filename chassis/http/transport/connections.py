@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import islice
 from typing import Final, Protocol
 
 import structlog
@@ -15,12 +16,18 @@ log = structlog.get_logger("http")
 _REFUSED: Final = Counter(
     "muster_http_refusals_total", "Requests and connections that were refused before any app saw them.", ["reason"]
 )
+#: New requests that are read in one turn of the loop. Where thousands come at once, what was begun goes on in between:
+#: otherwise each answer of the database would wait until all of them are read.
+BEGUN_AT_ONCE: Final = 16
 #: A kind of refusal that has not come for this long has ended.
 QUIET_SECONDS: Final = 60.0
 
 
 class Watched(Protocol):
     """One connection, as those who watch over all see it."""
+
+    def read(self) -> None:
+        """Read what came, up to the end of a request."""
 
     def look(self, now: float) -> None:
         """End what takes too long."""
@@ -67,6 +74,9 @@ class Connections:
         #: Those without a whole request to work on, the one first from which nothing has come for longest.
         self._idle: dict[Watched, None] = {}
         self._looking: asyncio.TimerHandle | None = None
+        #: New requests that were read in this turn of the loop, and those that wait for another.
+        self._begun = 0
+        self._unread: dict[Watched, None] = {}
         self._headers: list[tuple[bytes, bytes]] = []
         self._lines: list[bytes] = []
 
@@ -91,6 +101,7 @@ class Connections:
         """It has ended."""
         self._open.discard(connection)
         self._idle.pop(connection, None)
+        self._unread.pop(connection, None)
 
     def works(self, connection: Watched) -> None:
         """Its request is there, and is worked on."""
@@ -101,6 +112,31 @@ class Connections:
         if connection in self._open:
             self._idle.pop(connection, None)
             self._idle[connection] = None
+
+    def in_turn(self, connection: Watched) -> None:
+        """Have a new request read: now, or in one of the loop's next turns, in the order of coming."""
+        if self._unread or self._begun == BEGUN_AT_ONCE:
+            self._unread.setdefault(connection)
+        else:
+            self._begin(connection)
+
+    def read_now(self, connection: Watched) -> None:
+        """Have it read, if it waits to be."""
+        if connection in self._unread:
+            del self._unread[connection]
+            connection.read()
+
+    def _begin(self, connection: Watched) -> None:
+        if not self._begun:
+            asyncio.get_running_loop().call_soon(self._begin_next)
+        self._begun += 1
+        connection.read()
+
+    def _begin_next(self) -> None:
+        self._begun = 0
+        for connection in list(islice(self._unread, BEGUN_AT_ONCE)):
+            del self._unread[connection]
+            self._begin(connection)
 
     def refuse(self, reason: str) -> None:
         """Count a refusal."""
