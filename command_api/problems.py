@@ -103,6 +103,15 @@ KEY_REUSED: Final = ProblemType(
     "An Idempotency-Key stands for one request; this one has another body or another If-Match than the first.",
     "Use a new key for a new request.",
 )
+KEYS_USED_UP: Final = ProblemType(
+    "idempotency-keys-used-up",
+    429,
+    "Too many keys for commands that changed nothing",
+    "The user is as was asked, so nothing was changed. The answer to an Idempotency-Key is kept for a day, also of a"
+    " command that changed nothing; you have as many of those as a caller may have (IDEMPOTENCY_UNCHANGED_PER_DAY).",
+    "Send it without an Idempotency-Key: where there is nothing to change, it may be sent as often as you like. Or send"
+    " it again after the seconds in Retry-After.",
+)
 USER_ERASED: Final = ProblemType(
     "user-erased",
     410,
@@ -134,6 +143,7 @@ COMMAND_PROBLEMS: Final[tuple[ProblemType, ...]] = (
     CONFLICT,
     KEY_IN_USE,
     KEY_REUSED,
+    KEYS_USED_UP,
     USER_ERASED,
     OUTCOME_UNKNOWN,
 )

@@ -42,6 +42,11 @@ class CommandApiSettings(CommandPostgres, GuardedHttp):
         min_length=SECRET_CHARACTERS,
         examples=["32-random-characters-or-many-more"],
     )
+    #: Keys of one caller for commands that changed nothing, in one process: so many at once, and as many more in a day.
+    #: Each takes half a kilobyte for a day, so one caller takes 10 MB at most.
+    idempotency_unchanged_per_day: int = Field(
+        10_000, ge=1, le=10_000_000, validation_alias="IDEMPOTENCY_UNCHANGED_PER_DAY", examples=[10_000]
+    )
     #: Key device tokens, counters of failed attempts and log lines, each by a key derived from them.
     credentials_secrets: SecretList = Field(
         validation_alias="CREDENTIALS_SECRETS", examples=["32-random-characters-or-many-more"]

@@ -30,6 +30,8 @@ TOO_MANY_REQUESTS: Final = ProblemType(
 REFUSED: Final = Counter("muster_rate_limited_total", "Requests refused by a rate limit.", ["limit"])
 #: Callers whose state is kept by one limit; each takes about 200 bytes.
 MOST_CALLERS: Final = 100_000
+#: Sums of seconds are off by less.
+_ROUNDING: Final = 1e-9
 _OFF: Final = "off"
 _RATE: Final = re.compile(r"(?P<number>[1-9]\d{0,6})/(?P<unit>s|min)")
 _SECONDS: Final = {"s": 1, "min": 60}
@@ -107,13 +109,21 @@ class RateLimit:
         Raises:
             Problem: 429, it has to wait.
         """
+        if seconds := self.wait(caller):
+            raise self._too_many(seconds)
+
+    def wait(self, caller: str) -> int:
+        """Count one request of the caller's and give 0; else the seconds until the next one is let in."""
         now = self._now()
         due = max(self._due.get(caller, now), now) + self._interval
-        if due - now > self._rate.window_seconds + 1e-9:
-            raise self._too_many(due - now - self._rate.window_seconds)
+        beyond = due - now - self._rate.window_seconds
+        if beyond > _ROUNDING:
+            self._refused.inc()
+            return max(1, math.ceil(beyond))
         if caller not in self._due and len(self._due) >= MOST_CALLERS:
             self._forget(now)
         self._due[caller] = due
+        return 0
 
     def _forget(self, now: float) -> None:
         """Forget who has nothing to wait for; where few have, everybody: a limit never blocks for want of room."""
@@ -121,9 +131,7 @@ class RateLimit:
         if len(self._due) > MOST_CALLERS // 2:
             self._due.clear()
 
-    def _too_many(self, wait: float) -> Problem:
-        self._refused.inc()
-        seconds = max(1, math.ceil(wait))
+    def _too_many(self, seconds: int) -> Problem:
         headers = {
             "Retry-After": str(seconds),
             "RateLimit-Policy": self._policy,

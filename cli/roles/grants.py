@@ -60,6 +60,10 @@ TABLES: Final[dict[DatabaseName, dict[str, dict[str, str]]]] = {
             # The purge finds what is old and locks it; a lock needs a right to change.
             RELAY: "SELECT (digest, created_at), UPDATE (created_at), DELETE",
         },
+        "idempotency_bodies": {
+            COMMAND: "SELECT, INSERT, UPDATE, DELETE",
+            RELAY: "SELECT (subject_id, digest, used_at), UPDATE (used_at), DELETE",
+        },
         "alembic_version": {OPERATOR: "SELECT"},
     },
     "query": {

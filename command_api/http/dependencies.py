@@ -17,6 +17,7 @@ from argon2 import PasswordHasher
 from fastapi import Depends, Request
 
 from chassis.access.guard import access_of
+from chassis.access.rates import Rate, RateLimit
 from chassis.clock import utc_now
 from chassis.http.api import malformed_header
 from chassis.identifiers import new_id
@@ -47,6 +48,8 @@ LOCK_TIMEOUT: Final = "1s"
 #: The most that a transaction of a command may take; longer than LOCK_TIMEOUT, so that a lock is told from a silence.
 #: With SETTLE_SECONDS (command_api/users/settlement.py) it keeps the promise of 5 s while PostgreSQL is frozen.
 TRANSACTION_SECONDS: Final = 2.5
+#: So long an answer to an Idempotency-Key is kept, at least.
+DAY_SECONDS: Final = 24 * 3600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +89,7 @@ async def open_resources(settings: CommandApiSettings) -> AsyncIterator[CommandR
             new_id=new_id,
             query_url=settings.public_query_url,
             turns=Turns(),
+            unchanged=RateLimit("unchanged", Rate(settings.idempotency_unchanged_per_day, DAY_SECONDS)),
         )
         yield CommandResources(
             database=database,

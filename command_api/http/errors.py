@@ -14,7 +14,7 @@ from command_api.credentials.attempts import TooManyAttemptsError
 from command_api.credentials.one_time_tokens import InvalidTokenError
 from command_api.credentials.verification import InvalidCredentialsError
 from command_api.idempotency.records import KeyTakenError
-from command_api.idempotency.replay import KeyInUseError, KeyReusedError, KeySubjectErasedError
+from command_api.idempotency.replay import KeyInUseError, KeyReusedError, KeySubjectErasedError, KeysUsedUpError
 from command_api.imports.places import ImportsBusyError
 from command_api.passwords.hashing import HashingBusyError
 from command_api.problems import (
@@ -25,6 +25,7 @@ from command_api.problems import (
     INVALID_ONE_TIME_TOKEN,
     KEY_IN_USE,
     KEY_REUSED,
+    KEYS_USED_UP,
     OUTCOME_UNKNOWN,
     STALE_VERSION,
     TOO_MANY_ATTEMPTS,
@@ -56,6 +57,7 @@ _TYPES: Final[Mapping[type[Exception], ProblemType]] = {
     KeyInUseError: KEY_IN_USE,
     KeyReusedError: KEY_REUSED,
     KeySubjectErasedError: USER_ERASED,
+    KeysUsedUpError: KEYS_USED_UP,
     HashingBusyError: BUSY,
     ImportsBusyError: BUSY,
     OutcomeUnknownError: OUTCOME_UNKNOWN,
@@ -90,7 +92,7 @@ def problem_of(error: Exception) -> Problem:
     errors: list[FieldError] = []
     if isinstance(error, handlers.StaleVersionError):
         headers["ETag"] = handlers.etag(error.version)
-    if isinstance(error, TooManyAttemptsError):
+    if isinstance(error, TooManyAttemptsError | KeysUsedUpError):
         headers["Retry-After"] = str(error.seconds)
     if kind in _PASSING:
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)

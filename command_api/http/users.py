@@ -23,6 +23,7 @@ from command_api.idempotency.replay import CommandAnswer
 from command_api.problems import (
     EMAIL_NOT_CURRENT,
     EMAIL_TAKEN,
+    KEYS_USED_UP,
     STALE_VERSION,
     TOO_MANY_ATTEMPTS,
     USER_DEACTIVATED,
@@ -71,10 +72,14 @@ router: Final = APIRouter(route_class=UserRoute, tags=["users"])
 patches: Final = APIRouter(route_class=MergePatchRoute, tags=["users"])
 
 
+#: The problems that any change of a user can be answered with.
+_ANY_CHANGE: Final = (USER_NOT_FOUND, STALE_VERSION, KEYS_USED_UP)
+
+
 def _shows_user(*problems: ProblemType, change: bool = True, **example: Any) -> dict[str, Any]:
     """What the document says of a command that answers with the user."""
     described = user_response(200, "The user after the command.", REPLAYED) if change else _CREATED
-    kinds = (USER_NOT_FOUND, STALE_VERSION, USER_DEACTIVATED, *problems) if change else problems
+    kinds = (*_ANY_CHANGE, USER_DEACTIVATED, *problems) if change else problems
     return {
         "response_model": PublicUser,
         "responses": responses(*kinds, body=True, success=described),
@@ -86,7 +91,7 @@ def _shows_nothing(
     description: str, *problems: ProblemType, more_headers: tuple[str, ...] = (), **example: Any
 ) -> dict[str, Any]:
     """What the document says of a command that answers with nothing."""
-    kinds = (USER_NOT_FOUND, STALE_VERSION, *problems)
+    kinds = (*_ANY_CHANGE, *problems)
     return {
         "status_code": 204,
         "response_class": Response,

@@ -8,6 +8,7 @@ from typing import Any, Final
 import structlog
 
 from chassis.postgres.database import COMMAND_SECONDS, Connection
+from command_api.idempotency.records import USE_NOTED
 from outbox.relay.maintenance import Job
 
 log = structlog.get_logger("command.idempotency")
@@ -25,14 +26,24 @@ DELETE FROM idempotency_records WHERE digest = ANY (ARRAY(
     ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED
 ))
 """
+_DELETE_BODIES: Final = """
+WITH unused AS MATERIALIZED (
+    SELECT subject_id, digest FROM idempotency_bodies WHERE used_at < now() - $1::interval
+    ORDER BY used_at LIMIT $2 FOR UPDATE SKIP LOCKED
+)
+DELETE FROM idempotency_bodies USING unused
+WHERE idempotency_bodies.subject_id = unused.subject_id AND idempotency_bodies.digest = unused.digest
+"""
 
 
 async def purge(connection: Connection, batch: int = BATCH_ROWS) -> int:
     """Delete every record older than KEPT, the oldest first, `batch` at a time; gives how many were deleted.
 
-    Locked records are left for the next time.
+    Bodies that no record uses any more go, too. What is locked is left for the next time.
     """
-    return await delete_in_batches(connection, _DELETE, KEPT, batch=batch)
+    records = await delete_in_batches(connection, _DELETE, KEPT, batch=batch)
+    await delete_in_batches(connection, _DELETE_BODIES, KEPT + USE_NOTED, batch=batch)
+    return records
 
 
 async def delete_in_batches(connection: Connection, statement: str, *arguments: Any, batch: int = BATCH_ROWS) -> int:

@@ -1,14 +1,17 @@
 """Stored answers: the table, and the SQL that stores, loads and forgets an answer.
 
 A record is written in the command's own transaction, from the row that the command wrote: `INSERT INTO
-idempotency_records SELECT ... FROM u`. Where the command wrote no row, no answer is stored. The relay deletes old
-records (command_api/idempotency/purge.py).
+idempotency_records SELECT ... FROM u`. Where the command wrote no row, no answer is stored. A command that changed
+nothing answers with the user as they were, as others have: their body is kept once, in `idempotency_bodies`, however
+many keys it was answered to. The relay deletes what is old (command_api/idempotency/purge.py).
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -16,7 +19,9 @@ from sqlalchemy import (
     CTE,
     JSON,
     Column,
+    ColumnElement,
     DateTime,
+    FromClause,
     Index,
     LargeBinary,
     MetaData,
@@ -24,7 +29,9 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Uuid,
+    and_,
     bindparam,
+    delete,
     func,
     insert,
     literal_column,
@@ -32,6 +39,7 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql.dml import ReturningInsert
 
 from chassis.postgres.statements import compile_statement
@@ -39,6 +47,8 @@ from command_api.idempotency.keys import IdempotencyKey
 from command_api.idempotency.replay import CommandAnswer, StoredAnswer
 
 KEY_IS_UNIQUE: Final = "idempotency_records_pkey"
+#: A body's last use is noted once in so long: a row is written anew for it, and it is kept that much longer.
+USE_NOTED: Final = timedelta(hours=1)
 
 records_metadata = MetaData()
 
@@ -46,31 +56,59 @@ records_metadata = MetaData()
 idempotency_records = Table(
     "idempotency_records",
     records_metadata,
-    Column("digest", LargeBinary, nullable=False, comment="HMAC of method, path and key"),
+    Column("digest", LargeBinary, nullable=False, comment="HMAC of caller, method, path and key"),
     Column("fingerprint", LargeBinary, comment="HMAC of the canonical request; null once the subject was erased"),
     Column("subject_id", Uuid, nullable=False),
     Column("status", SmallInteger, nullable=False),
     Column("headers", JSON, nullable=False),
     Column("body", LargeBinary),
+    Column("body_digest", LargeBinary, comment="of the body in idempotency_bodies, where that has it"),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     PrimaryKeyConstraint("digest", name=KEY_IS_UNIQUE),
     Index("idempotency_records_subject_id_idx", "subject_id"),
     Index("idempotency_records_created_at_idx", "created_at"),
+)
+#: What was answered to commands that changed nothing.
+idempotency_bodies = Table(
+    "idempotency_bodies",
+    records_metadata,
+    Column("subject_id", Uuid, nullable=False),
+    Column("digest", LargeBinary, nullable=False, comment="SHA-256 of the body"),
+    Column("body", LargeBinary, nullable=False),
+    Column("used_at", DateTime(timezone=True), nullable=False, comment="by a record, last; noted once an hour"),
+    PrimaryKeyConstraint("subject_id", "digest", name="idempotency_bodies_pkey"),
+    Index("idempotency_bodies_used_at_idx", "used_at"),
 )
 
 #: What a command gives; created_at is the database's.
 _STORED: Final = [column for column in idempotency_records.columns if column.name != "created_at"]
 #: What `stored_answer` reads.
 ANSWER_COLUMNS: Final = [
-    idempotency_records.c[name].label(f"answer_{name}") for name in ("status", "headers", "body", "fingerprint")
+    *(idempotency_records.c[name].label(f"answer_{name}") for name in ("status", "headers", "fingerprint")),
+    func.coalesce(idempotency_records.c.body, idempotency_bodies.c.body).label("answer_body"),
 ]
 DIGEST: Final = bindparam("digest", type_=idempotency_records.c.digest.type)
-LOAD_ANSWER: Final = compile_statement(select(*ANSWER_COLUMNS).where(idempotency_records.c.digest == DIGEST))
+_SUBJECT_ID: Final = bindparam("subject_id", type_=idempotency_records.c.subject_id.type)
+
+
+def with_bodies(records: FromClause) -> FromClause:
+    """What has the table of records, and beside each record its body, where another table keeps it."""
+    same = [idempotency_bodies.c.subject_id == idempotency_records.c.subject_id]
+    same.append(idempotency_bodies.c.digest == idempotency_records.c.body_digest)
+    return records.outerjoin(idempotency_bodies, and_(*same))
+
+
+LOAD_ANSWER: Final = compile_statement(
+    select(*ANSWER_COLUMNS).select_from(with_bodies(idempotency_records)).where(idempotency_records.c.digest == DIGEST)
+)
 #: What was answered about the erased is forgotten; that a key was used is not.
 FORGET_ANSWERS: Final = compile_statement(
     update(idempotency_records)
-    .where(idempotency_records.c.subject_id == bindparam("subject_id", type_=idempotency_records.c.subject_id.type))
-    .values(status=410, fingerprint=null(), headers=literal_column("'{}'"), body=null())
+    .where(idempotency_records.c.subject_id == _SUBJECT_ID)
+    .values(status=410, fingerprint=null(), headers=literal_column("'{}'"), body=null(), body_digest=null())
+)
+FORGET_BODIES: Final = compile_statement(
+    delete(idempotency_bodies).where(idempotency_bodies.c.subject_id == _SUBJECT_ID)
 )
 
 
@@ -97,12 +135,42 @@ class AnswerToStore:
             "answer_body": self.answer.body,
         }
 
+    def shared_arguments(self) -> dict[str, Any]:
+        """The named arguments of `share_from`."""
+        assert self.answer.body is not None, "an answer without a body has nothing to share"
+        return {**self.arguments(), "answer_body_digest": hashlib.sha256(self.answer.body).digest()}
+
 
 def store_from(source: CTE) -> ReturningInsert[tuple[bytes]]:
     """The INSERT that stores one answer for each row of `source`; its parameters are those of an `AnswerToStore`."""
-    parameters = [bindparam(f"answer_{column.name}", type_=column.type) for column in _STORED]
-    stored = insert(idempotency_records).from_select(_STORED, select(*parameters).select_from(source))
+    return _insert_from(source, [column for column in _STORED if column.name != "body_digest"])
+
+
+def share_from(source: CTE) -> ReturningInsert[tuple[bytes]]:
+    """As `store_from`, for an answer that changed nothing: its body is stored only where none like it is."""
+    values = [_parameter(column) for column in (idempotency_records.c.subject_id, *_BODY_COLUMNS)]
+    body = postgresql.insert(idempotency_bodies).from_select(
+        [column.name for column in idempotency_bodies.columns], select(*values, func.now()).select_from(source)
+    )
+    noted = body.on_conflict_do_update(
+        constraint=idempotency_bodies.primary_key,
+        set_={"used_at": func.now()},
+        where=idempotency_bodies.c.used_at < func.now() - USE_NOTED,
+    )
+    return _insert_from(source, [column for column in _STORED if column.name != "body"]).add_cte(noted.cte("b"))
+
+
+#: The digest of a body and the body, as parameters are named for them.
+_BODY_COLUMNS: Final = (idempotency_records.c.body_digest, idempotency_records.c.body)
+
+
+def _insert_from(source: CTE, columns: list[Column[Any]]) -> ReturningInsert[tuple[bytes]]:
+    stored = insert(idempotency_records).from_select(columns, select(*map(_parameter, columns)).select_from(source))
     return stored.returning(idempotency_records.c.digest)
+
+
+def _parameter(column: Column[Any]) -> ColumnElement[Any]:
+    return bindparam(f"answer_{column.name}", type_=column.type)
 
 
 def stored_answer(row: Any) -> StoredAnswer | None:

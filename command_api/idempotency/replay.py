@@ -33,6 +33,15 @@ class KeySubjectErasedError(Exception):
     """The person whom the stored answer was about has been erased."""
 
 
+class KeysUsedUpError(Exception):
+    """The caller has sent as many keys for commands that changed nothing as are kept; `seconds` until one more is."""
+
+    def __init__(self, seconds: int) -> None:
+        """Keep the seconds, for the answer's Retry-After."""
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
 @dataclass(frozen=True, slots=True)
 class CommandAnswer:
     """What a command answers; stored as it is where the client sent a key."""

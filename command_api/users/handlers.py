@@ -18,13 +18,14 @@ import structlog
 from pydantic import SecretStr
 from pydantic_core import to_json
 
+from chassis.access.rates import RateLimit
 from chassis.consistency import ConsistencyToken
 from command_api.credentials.attempts import TooManyAttemptsError
 from command_api.credentials.checks import PasswordChecks
 from command_api.credentials.device_tokens import DEVICE_TOKEN_HEADER, DeviceToken
 from command_api.idempotency.keys import IdempotencyKey
 from command_api.idempotency.records import AnswerToStore, KeyTakenError
-from command_api.idempotency.replay import CommandAnswer, Turns
+from command_api.idempotency.replay import CommandAnswer, KeysUsedUpError, Turns
 from command_api.passwords.hashing import Passwords
 from command_api.passwords.policy import PasswordPolicy
 from command_api.users.commands import ChangeCommand, ChangePassword, EraseUser, RegistersUser, RegisterUser
@@ -84,6 +85,8 @@ class UserHandlers:
     new_id: Callable[[], UUID]
     query_url: str
     turns: Turns
+    #: By caller, the keys of commands that changed nothing: they cost whoever sends them nothing, and a row each.
+    unchanged: RateLimit
 
     async def register(self, command: RegisterUser, context: CommandContext) -> CommandAnswer:
         """Register a new user.
@@ -124,6 +127,7 @@ class UserHandlers:
             StaleVersionError: the user is not at the version that was asked for.
             WrongPasswordError: the current password is another one.
             TooManyAttemptsError: too many were; this one was not looked at.
+            KeysUsedUpError: there is nothing to change, and the answer to the key is not stored any more.
             HashingBusyError, KeyInUseError, KeyReusedError, KeySubjectErasedError, ConflictError, OutcomeUnknownError,
             DatabaseUnavailableError: as their classes say; nothing was changed, except where the outcome is unknown.
         """
@@ -225,7 +229,7 @@ class UserHandlers:
             if change is not None:
                 committed = await self.store.commit(change, store)
             else:
-                committed = store is None or await self.store.commit_answer(after, store)
+                committed = store is None or await self._store_unchanged(after, store, context)
         except KeyTakenError:
             return None
         if not committed:
@@ -237,6 +241,12 @@ class UserHandlers:
                 token = self.checks.device_tokens.make(change.envelope.subject_id, change.envelope.event_id)
                 return replace(answer, headers={**answer.headers, DEVICE_TOKEN_HEADER: token})
         return answer
+
+    async def _store_unchanged(self, state: State, store: AnswerToStore, context: CommandContext) -> bool:
+        caller = context.cause.caller
+        if seconds := self.unchanged.wait(caller.identity if caller else ""):
+            raise KeysUsedUpError(seconds)
+        return await self.store.commit_answer(state, store)
 
     async def _replay(self, key: IdempotencyKey | None) -> CommandAnswer | None:
         stored = await self.store.load_answer(key) if key else None

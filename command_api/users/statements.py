@@ -6,12 +6,20 @@ was written, no event is appended and no answer stored.
 """
 
 from typing import Any, Final
+from uuid import UUID
 
-from sqlalchemy import CTE, Table, bindparam, delete, func, insert, select, update
+from sqlalchemy import CTE, Select, Table, bindparam, delete, func, insert, select, update
 
 from chassis.postgres.statements import CompiledStatement, compile_statement
 from command_api.credentials.tables import one_time_tokens
-from command_api.idempotency.records import ANSWER_COLUMNS, DIGEST, idempotency_records, store_from
+from command_api.idempotency.records import (
+    ANSWER_COLUMNS,
+    DIGEST,
+    idempotency_records,
+    share_from,
+    store_from,
+    with_bodies,
+)
 from command_api.users.rows import PUBLIC_COLUMNS
 from command_api.users.tables import erased_users, users
 from outbox.append import append_from
@@ -39,7 +47,9 @@ def _load_all() -> CompiledStatement:
         .outerjoin(idempotency_records, idempotency_records.c.digest == DIGEST)
     )
     return compile_statement(
-        select(*_LOADED, erased_users.c.version.label("erased_version"), *ANSWER_COLUMNS).select_from(found)
+        select(*_LOADED, erased_users.c.version.label("erased_version"), *ANSWER_COLUMNS).select_from(
+            with_bodies(found)
+        )
     )
 
 
@@ -75,15 +85,10 @@ def _append_and_store(written: CTE) -> CompiledStatement:
     return compile_statement(append_from(written).add_cte(store_from(written).cte("r")))
 
 
-def _store_for(table: Table, *, lock: bool) -> CompiledStatement:
-    """Store the answer of a command that changes nothing, while its subject is still as it was loaded.
-
-    The lock keeps an erasure from overlooking the record: either it waits and then finds it, or this finds no user.
-    """
-    subject = select(table.c.id).where(
-        table.c.id == bindparam("answer_subject_id", type_=table.c.id.type), table.c.version == _EXPECTED_VERSION
-    )
-    return compile_statement(store_from((subject.with_for_update(read=True) if lock else subject).cte("u")))
+def _unchanged(table: Table) -> Select[tuple[UUID]]:
+    """The subject of a command that changes nothing, while it is still as it was loaded."""
+    subject_id = bindparam("answer_subject_id", type_=table.c.id.type)
+    return select(table.c.id).where(table.c.id == subject_id, table.c.version == _EXPECTED_VERSION)
 
 
 LOAD_USER: Final = compile_statement(select(*_LOADED).where(users.c.id == _USER_ID))
@@ -92,8 +97,9 @@ REGISTER: Final = _append(_insert_user())
 REGISTER_AND_STORE: Final = _append_and_store(_insert_user())
 CHANGE: Final = _append(_update_user())
 CHANGE_AND_STORE: Final = _append_and_store(_update_user())
-STORE_FOR_USER: Final = _store_for(users, lock=True)
-STORE_FOR_ERASED: Final = _store_for(erased_users, lock=False)
+#: The lock keeps an erasure from overlooking the record: either it waits and then finds it, or this finds no user.
+STORE_FOR_USER: Final = compile_statement(share_from(_unchanged(users).with_for_update(read=True).cte("u")))
+STORE_FOR_ERASED: Final = compile_statement(store_from(_unchanged(erased_users).cte("u")))
 ERASE: Final = _append(_insert_erased())
 ERASE_AND_STORE: Final = _append_and_store(_insert_erased())
 END_TOKENS: Final = compile_statement(delete(one_time_tokens).where(one_time_tokens.c.user_id == _USER_ID))

@@ -19,6 +19,7 @@ from chassis.postgres.statements import CompiledStatement
 from command_api.idempotency.keys import IdempotencyKey
 from command_api.idempotency.records import (
     FORGET_ANSWERS,
+    FORGET_BODIES,
     KEY_IS_UNIQUE,
     LOAD_ANSWER,
     AnswerToStore,
@@ -156,12 +157,12 @@ class UserStore:
         """
         match state:
             case Registered(user=user):
-                statement, version = statements.STORE_FOR_USER, user.version
+                statement, version, stored = statements.STORE_FOR_USER, user.version, store.shared_arguments()
             case Erased(version=version):
-                statement = statements.STORE_FOR_ERASED
+                statement, stored = statements.STORE_FOR_ERASED, store.arguments()
             case Unregistered():
                 raise AssertionError("a command about nobody is refused")
-        arguments = statement.args(**store.arguments(), expected_version=version)
+        arguments = statement.args(**stored, expected_version=version)
         try:
             async with self._database.connection() as connection:
                 return await connection.fetchval(statement.sql, *arguments) is not None
@@ -219,7 +220,8 @@ async def _erase(connection: Connection, event: UserErased, envelope: Envelope, 
         guard = delete.args(user_id=event.user_id, expected_version=event.version - 1)
         if await connection.fetchval(delete.sql, *guard) is None:
             return False
-        await connection.execute(FORGET_ANSWERS.sql, *FORGET_ANSWERS.args(subject_id=event.user_id))
+        for forget in (FORGET_ANSWERS, FORGET_BODIES):
+            await connection.execute(forget.sql, *forget.args(subject_id=event.user_id))
         await connection.execute(FORGET_HELD_BACK, event.user_id)
         await connection.execute(append.sql, *append.args(**arguments))
     return True

@@ -217,3 +217,22 @@ async def test_keys_of_addresses_are_made_anew(
 
 async def _keys(connection: AsyncConnection) -> dict[UUID, str]:
     return {row["id"]: row["email_key"] for row in await connection.fetch("SELECT id, email_key FROM users")}
+
+
+async def test_an_older_version_finds_the_bodies_of_all_answers(empty_database: PostgresAddress) -> None:
+    await asyncio.to_thread(command.migrate, empty_database, "0007")
+    connection = await connect(empty_database, application="test")
+    try:
+        for record, body, digest in ((b"1", b"own", None), (b"2", None, b"d")):
+            await connection.execute(
+                "INSERT INTO idempotency_records (digest, subject_id, status, headers, body, body_digest)"
+                " VALUES ($2, $1, 200, '{}', $3, $4)",
+                *(UUID(int=1), record, body, digest),
+            )
+        await connection.execute("INSERT INTO idempotency_bodies VALUES ($1, 'd', 'shared', now())", UUID(int=1))
+        await asyncio.to_thread(command.revert, empty_database, "0006")
+        bodies = await connection.fetch("SELECT body FROM idempotency_records ORDER BY digest")
+    finally:
+        await disconnect(connection)
+
+    assert [row["body"] for row in bodies] == [b"own", b"shared"]

@@ -9,18 +9,21 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from chassis.settings import PostgresAddress
 from command_api.app import create_app
 from command_api.idempotency import replay as idempotency
 from command_api.idempotency.purge import purge
+from command_api.problems import KEYS_USED_UP
 from command_api.settings import CommandApiSettings
 from tests.integration.command_api.conftest import (
     Connection,
+    make_settings,
     problem,
     registration,
     serving,
     until_somebody_waits,
 )
-from tests.issuing import operator
+from tests.issuing import bearer, operator
 
 KEY = {"Idempotency-Key": "8e03978e-40d5-43e8-bc93-6894a57f9324"}
 SHOWN = ("etag", "location", "consistency-token", "content-type")
@@ -246,6 +249,81 @@ async def test_a_duplicate_that_waits_for_the_first_in_vain_is_told_to_come_back
     assert (await first).status_code == 200
     later = await rename()
     assert (later.content, later.headers["idempotent-replayed"]) == ((await first).content, "true")
+
+
+async def test_answers_that_changed_nothing_share_a_body_and_are_replayed_byte_for_byte(
+    api: httpx.AsyncClient, database: Connection
+) -> None:
+    ann = (await api.post("/users", json=registration("ann", attributes={"bio": "x" * 10_000}))).json()
+    url = f"/users/{ann['id']}"
+    firsts = [await rename(api, url, "ann", number) for number in range(20)]
+    await api.put(f"{url}/username", json={"username": "changed"})
+    back = await api.put(f"{url}/username", json={"username": "ann"})
+    later = await rename(api, url, "ann", 20)
+
+    again = [await rename(api, url, "ann", number) for number in range(21)]
+
+    for one, two in zip([*firsts, later], again, strict=True):
+        assert (two.status_code, two.content) == (200, one.content)
+        assert [two.headers[name] for name in ("etag", "consistency-token")] == [
+            one.headers[name] for name in ("etag", "consistency-token")
+        ]
+        assert two.headers["idempotent-replayed"] == "true"
+    assert firsts[0].json() == ann
+    assert later.content == back.content
+    stored = "SELECT count(*), count(body), count(DISTINCT body_digest) FROM idempotency_records"
+    assert tuple(await database.fetchrow(stored) or ()) == (21, 0, 2)
+    assert await database.fetchval("SELECT count(*) FROM idempotency_bodies") == 2
+
+
+async def rename(
+    api: httpx.AsyncClient, url: str, username: str, key: int, headers: dict[str, str] | None = None
+) -> httpx.Response:
+    sent = {"Idempotency-Key": f"key {key}", **(headers or {})}
+    return await api.put(f"{url}/username", json={"username": username}, headers=sent)
+
+
+async def test_a_caller_has_so_many_keys_of_commands_that_change_nothing(
+    command_database: PostgresAddress, database: Connection
+) -> None:
+    app = create_app(make_settings(command_database, IDEMPOTENCY_UNCHANGED_PER_DAY="3"))
+    async with serving(app) as api:
+        ann = (await api.post("/users", json=registration("ann"))).json()
+        url = f"/users/{ann['id']}"
+        own = bearer(ann["id"], ["self"])
+        kept = [await rename(api, url, "ann", number, own) for number in range(3)]
+
+        refused = await rename(api, url, "ann", 3, own)
+        without = await api.put(f"{url}/username", json={"username": "ann"}, headers=own)
+        replayed = await rename(api, url, "ann", 0, own)
+        others = await rename(api, url, "ann", 3)
+        changed = await rename(api, url, "another", 4, own)
+
+    assert [answer.status_code for answer in (*kept, without, replayed, others, changed)] == [200] * 7
+    said = problem(refused, 429, "idempotency-keys-used-up")
+    assert "without an Idempotency-Key" in KEYS_USED_UP.remedy
+    assert said["detail"] == KEYS_USED_UP.meaning
+    assert 0 < int(refused.headers["retry-after"]) <= 24 * 3600 / 3
+    assert await database.fetchval("SELECT count(*) FROM idempotency_records") == 5
+
+
+async def test_bodies_are_purged_an_hour_after_their_last_record(
+    api: httpx.AsyncClient, database: Connection, ann: dict[str, Any]
+) -> None:
+    url, old = f"/users/{ann['id']}", "UPDATE {} SET {} = now() - interval '{}'"
+    await rename(api, url, "ann", 0)
+
+    async def purged(hours: str) -> tuple[int, int]:
+        await database.execute(old.format("idempotency_bodies", "used_at", hours))
+        count = await purge(database)
+        return count, await database.fetchval("SELECT count(*) FROM idempotency_bodies")
+
+    await database.execute(old.format("idempotency_records", "created_at", "24 hours 1 minute"))
+    assert await purged("24 hours 59 minutes") == (1, 1)
+    await rename(api, url, "ann", 1)  # uses the body again, so it is younger now
+    assert await purge(database) == 0
+    assert (await rename(api, url, "ann", 1)).json() == ann
+    assert await purged("25 hours") == (0, 0)
 
 
 async def test_old_answers_are_purged_batch_by_batch(api: httpx.AsyncClient, database: Connection) -> None:

@@ -148,6 +148,7 @@ async def test_no_answer_slips_past_an_erasure_that_runs_beside_it(
 
     assert {answer.status_code for answer in answers} <= {200, 204, 404}
     assert await database.fetchval("SELECT count(*) FROM idempotency_records WHERE body IS NOT NULL") == 0
+    assert await database.fetchval("SELECT count(*) FROM idempotency_bodies") == 0
 
 
 async def test_an_erasure_waits_for_a_change_that_holds_the_user_and_forgets_its_answer_too(
