@@ -8,13 +8,17 @@ processes have the same one.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from math import ceil
 from typing import Any, Final
 from uuid import UUID
 
-from chassis.postgres.database import Connection, Database
+from chassis.lifecycle import Backoff, alongside
+from chassis.postgres.database import Connection, Database, DatabaseUnavailableError
 from chassis.postgres.errors import begun_again
 from command_api.credentials.attempts import (
     AT,
@@ -23,6 +27,7 @@ from command_api.credentials.attempts import (
     TooManyAttemptsError,
     counters_of_account,
     identifier_key,
+    moved_counters,
     of_device,
     of_identifier,
 )
@@ -82,6 +87,10 @@ _BY_USERNAME: Final = _CHARGE_AND_LOAD.format(column="username_key")
 #: An attempt that was charged no longer ago may still be under way, and succeed: then nobody is refused.
 OPEN_SECONDS: Final = 1.0
 LOOK_SECONDS: Final = 0.1
+#: Attempts that wait to be uncounted, at most; a process checks fewer passwords than this while its database goes away.
+MOST_UNDECIDED: Final = 1000
+RETRY_FIRST_SECONDS: Final = 0.1
+RETRY_CAP_SECONDS: Final = 5.0
 #: As if the attempt had not been: it stands before later ones only where these were let in beside it.
 _TAKE_BACK: Final = """
 WITH without AS (
@@ -96,11 +105,12 @@ UPDATE credential_attempts a SET failed_at = rest, refused_until = CASE
     WHEN place = 1 OR cardinality(rest) < $3::int THEN NULL ELSE refused_until END
 FROM without w WHERE a.counter = w.counter AND cardinality(rest) > 0
 """
-#: A password that was checked against what is no longer the user's, or whose user is not active any more, is none.
+#: A password that was checked against what is no longer the user's, or whose user is not active any more, or has
+#: another identifier by now, is none: so a guess that was charged to the identifier before comes to nothing.
 _SUCCEED: Final = f"""
 WITH present AS (
     SELECT {", ".join(PUBLIC_COLUMNS)} FROM users
-    WHERE id = $1 AND status = 'active' AND coalesce(password_set_by, id) = $2
+    WHERE id = $1 AND status = 'active' AND coalesce(password_set_by, id) = $2 AND $6 IN (email_key, username_key)
 ), ended AS (
     DELETE FROM credential_attempts WHERE counter = $3 AND EXISTS (SELECT FROM present)
 ), hashed_again AS (
@@ -108,6 +118,19 @@ WITH present AS (
 )
 SELECT * FROM present
 """  # noqa: S608 - of constants
+#: `$1` and `$2` are the counters of a user's old identifier and of the new one, `$3` how many failures are kept. The
+#: old one stays as it is: nobody may learn from it that somebody had that identifier.
+_CARRY: Final = """
+INSERT INTO credential_attempts AS a (counter, kind, failed_at, refused_until, expires_at)
+SELECT $2, kind, failed_at, refused_until, expires_at
+FROM (SELECT * FROM credential_attempts WHERE counter = $1 FOR UPDATE) old
+ON CONFLICT (counter) DO UPDATE SET
+    failed_at = ARRAY(
+        SELECT DISTINCT past FROM unnest(a.failed_at || excluded.failed_at) past ORDER BY past DESC LIMIT $3
+    ),
+    refused_until = greatest(a.refused_until, excluded.refused_until),
+    expires_at = greatest(a.expires_at, excluded.expires_at)
+"""
 _END: Final = "DELETE FROM credential_attempts WHERE counter = ANY ($1::bytea[])"
 
 
@@ -124,6 +147,8 @@ class Candidate:
     """An active user whom an identifier names."""
 
     id: UUID
+    #: That of the identifier.
+    key: str
     version: int
     #: None where the user has no password.
     password_hash: str | None
@@ -137,10 +162,20 @@ class AttemptStore:
     """
 
     def __init__(self, database: Database, keys: CredentialKeys, limits: AttemptLimits) -> None:
-        """Nothing is connected yet."""
+        """Nothing is connected yet; use `open`, where attempts may have to be taken back later."""
         self._database = database
         self._keys = keys
         self._limits = limits
+        self._undecided: deque[Charge] = deque(maxlen=MOST_UNDECIDED)
+        self._asked = asyncio.Event()
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, database: Database, keys: CredentialKeys, limits: AttemptLimits) -> AsyncIterator[AttemptStore]:
+        """Take back in the background, until the block ends, what could not be taken back at once."""
+        store = cls(database, keys, limits)
+        async with alongside(store._keep_taking_back()):
+            yield store
 
     @begun_again
     async def charge(self, counter: Counter, now: datetime | None = None) -> Charge:
@@ -167,7 +202,7 @@ class AttemptStore:
         charge, row = await self._charge(sql, of_identifier(self._keys, key), now, key, *(known or (None, None, None)))
         if row["id"] is None:
             return charge, None
-        return charge, Candidate(row["id"], row["version"], row["password_hash"], row["password_set_by"])
+        return charge, Candidate(row["id"], key, row["version"], row["password_hash"], row["password_set_by"])
 
     async def _charge(self, sql: str, counter: Counter, now: datetime | None, *more: Any) -> tuple[Charge, Any]:
         limits = self._limits
@@ -190,16 +225,36 @@ class AttemptStore:
         async with self._database.connection() as connection:
             await connection.execute(_TAKE_BACK, charge.counter.digest, charge.at, self._limits.failures)
 
+    def take_back_later(self, charge: Charge) -> None:
+        """Uncount an attempt as soon as the database is there; the oldest is forgotten beyond MOST_UNDECIDED."""
+        self._undecided.append(charge)
+        self._asked.set()
+
+    async def _keep_taking_back(self) -> None:
+        backoff = Backoff(first=RETRY_FIRST_SECONDS, cap=RETRY_CAP_SECONDS)
+        while True:
+            await self._asked.wait()
+            try:
+                while self._undecided:
+                    charge = self._undecided.popleft()
+                    await self.take_back(charge)
+                self._asked.clear()
+                backoff.reset()
+            except DatabaseUnavailableError:
+                self._undecided.append(charge)
+                await asyncio.sleep(backoff.next())
+
     @begun_again
     async def succeed(self, charge: Charge, candidate: Candidate, new_hash: str | None) -> PublicUser | None:
         """End the counter, and give the user as it is now; `new_hash`, of the same password, takes the old one's place.
 
-        That is done at the version that was read alone; it is no event. None, and nothing is done, where another
-        password was set meanwhile or the user is not active any more.
+        That is done at the version that was read alone; it is no event. None, and nothing is done, where meanwhile
+        another password was set, or the identifier is another user's or nobody's, or the user is not active any more.
         """
-        arguments = (candidate.id, candidate.password_set_by, charge.counter.digest, new_hash, candidate.version)
+        user = (candidate.id, candidate.password_set_by)
+        then = (charge.counter.digest, new_hash, candidate.version, candidate.key)
         async with self._database.connection() as connection:
-            row = await connection.fetchrow(_SUCCEED, *arguments)
+            row = await connection.fetchrow(_SUCCEED, *user, *then)
         return None if row is None else public_user(row)
 
     @begun_again
@@ -207,6 +262,15 @@ class AttemptStore:
         """End a counter: the attempt that was charged to it succeeded."""
         async with self._database.connection() as connection:
             await connection.execute(_END, [counter.digest])
+
+    async def carry(self, connection: Connection, before: PublicUser, after: PublicUser) -> None:
+        """Have a user's other address or name begin with the failures of the old one, within the caller's transaction.
+
+        Whoever may change them would otherwise have as many guesses again with each change.
+        """
+        kept = self._limits.failures + len(self._limits.refusals)
+        for old, new in moved_counters(self._keys, before, after):
+            await connection.execute(_CARRY, old.digest, new.digest, kept)
 
     async def clear(self, connection: Connection, user: PublicUser) -> None:
         """End the counters of the account, of address and username both, within the caller's transaction."""

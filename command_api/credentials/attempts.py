@@ -77,7 +77,17 @@ def of_self(keys: CredentialKeys, user_id: UUID) -> Counter:
     return Counter("self", keys.counter("self", str(user_id)))
 
 
+def moved_counters(keys: CredentialKeys, before: PublicUser, after: PublicUser) -> list[tuple[Counter, Counter]]:
+    """Of each identifier that a change gave another key: the counter of the old key, and that of the new one."""
+    changed = zip(_keys_of(before), _keys_of(after), strict=True)
+    return [(of_identifier(keys, old), of_identifier(keys, new)) for old, new in changed if old != new]
+
+
+def _keys_of(user: PublicUser) -> tuple[str, str]:
+    return email_key(user.email), text_key(user.username)
+
+
 def counters_of_account(keys: CredentialKeys, user: PublicUser) -> list[bytes]:
     """The digests of every counter of an account but those of its devices, whose tokens end with the password."""
-    by_key = [of_identifier(keys, key) for key in (email_key(user.email), text_key(user.username))]
+    by_key = [of_identifier(keys, key) for key in _keys_of(user)]
     return [counter.digest for counter in (*by_key, of_self(keys, user.id))]

@@ -1,6 +1,7 @@
 """Every check of a password: charged to a counter first, then hashed; a success ends the counter.
 
-No connection is held while a hash is computed. An attempt that finds no place among the hashes is uncounted again.
+No connection is held while a hash is computed. An attempt that finds no place among the hashes, or whose success the
+database does not take, is uncounted again.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from uuid import UUID
 
 from pydantic import SecretStr
 
+from chassis.postgres.database import DatabaseUnavailableError
 from chassis.text_keys import email_key
 from command_api.credentials.attempt_store import AttemptStore, Charge
 from command_api.credentials.attempts import of_device, of_identifier, of_self
@@ -49,10 +51,11 @@ class PasswordChecks:
             counter = of_identifier(self.keys, email_key(user.email))
         async with self.turn(user.id if device else counter, device):
             charge = await self.attempts.charge(counter)
-            if not await self.matches(charge, current, password_hash):
-                return False
-            await self.attempts.end(counter)
-            return True
+            async with self.counting(charge):
+                right = await self.matches(charge, current, password_hash)
+                if right:
+                    await self.attempts.end(counter)
+                return right
 
     @asynccontextmanager
     async def turn(self, whose: Hashable, device: DeviceToken | None) -> AsyncIterator[None]:
@@ -66,17 +69,25 @@ class PasswordChecks:
             self.passwords.require_room(known_device=device is not None)
             yield
 
+    @asynccontextmanager
+    async def counting(self, charge: Charge) -> AsyncIterator[None]:
+        """Uncount an attempt whose block ends before anybody was told whether the password is right."""
+        try:
+            yield
+        except HashingBusyError:
+            await self.attempts.take_back(charge)
+            raise
+        except DatabaseUnavailableError:
+            self.attempts.take_back_later(charge)
+            raise
+
     async def matches(self, charge: Charge, password: SecretStr, password_hash: str | None) -> bool:
         """Whether the password of a charged attempt is that of the hash; None is nobody's.
 
         Raises:
-            HashingBusyError: too many wait already; the attempt does not count.
+            HashingBusyError: too many wait already.
         """
-        try:
-            return await self.passwords.matches(password, password_hash, known_device=charge.counter.kind == "device")
-        except HashingBusyError:
-            await self.attempts.take_back(charge)
-            raise
+        return await self.passwords.matches(password, password_hash, known_device=charge.counter.kind == "device")
 
     def known_device(self, token: str | None, user_id: UUID, password_set_by: UUID) -> DeviceToken | None:
         """What a device token says, where it is valid for this user."""

@@ -72,10 +72,12 @@ class LogIns:
         device = tokens.read(given.device_token)
         async with self.checks.turn(device.user_id if device else key, device):
             charge, candidate = await attempts.charge_login(given.identifier, device)
-            matches = await self.checks.matches(charge, given.password, candidate.password_hash if candidate else None)
-            if candidate is None or not matches:
-                raise InvalidCredentialsError
-            user = await attempts.succeed(charge, candidate, await self._hash_again(given.password, candidate))
+            async with self.checks.counting(charge):
+                password_hash = candidate.password_hash if candidate else None
+                matches = await self.checks.matches(charge, given.password, password_hash)
+                if candidate is None or not matches:
+                    raise InvalidCredentialsError
+                user = await attempts.succeed(charge, candidate, await self._hash_again(given.password, candidate))
         if user is None:
             raise InvalidCredentialsError
         return user, tokens.make(user.id, candidate.password_set_by)

@@ -78,7 +78,7 @@ async def open_resources(settings: CommandApiSettings) -> AsyncIterator[CommandR
         passwords = stack.enter_context(_passwords(settings))
         blocklist = stack.enter_context(Blocklist.open(settings.password_blocklist_file))
         policy = PasswordPolicy(blocklist, settings.password_min_length)
-        checks = _checks(settings, database, passwords)
+        checks = await stack.enter_async_context(_checks(settings, database, passwords))
         users = UserHandlers(
             store=UserStore(database),
             passwords=passwords,
@@ -118,15 +118,19 @@ def _passwords(settings: CommandApiSettings) -> AbstractContextManager[Passwords
     return Passwords.open(hasher, threads=settings.hashing_concurrency, queue=settings.hashing_queue)
 
 
-def _checks(settings: CommandApiSettings, database: Database, passwords: Passwords) -> PasswordChecks:
+@asynccontextmanager
+async def _checks(
+    settings: CommandApiSettings, database: Database, passwords: Passwords
+) -> AsyncIterator[PasswordChecks]:
     keys = settings.credential_keys
     lifetime = timedelta(days=settings.credentials_device_days)
-    return PasswordChecks(
-        keys=keys,
-        attempts=AttemptStore(database, keys, settings.attempt_limits),
-        passwords=passwords,
-        device_tokens=DeviceTokens(keys, lifetime=lifetime, clock=utc_now),
-    )
+    async with AttemptStore.open(database, keys, settings.attempt_limits) as attempts:
+        yield PasswordChecks(
+            keys=keys,
+            attempts=attempts,
+            passwords=passwords,
+            device_tokens=DeviceTokens(keys, lifetime=lifetime, clock=utc_now),
+        )
 
 
 async def resources(request: Request) -> CommandResources:

@@ -20,6 +20,7 @@ from pydantic_core import to_json
 
 from chassis.access.rates import RateLimit
 from chassis.consistency import ConsistencyToken
+from chassis.postgres.database import Connection
 from command_api.credentials.attempts import TooManyAttemptsError
 from command_api.credentials.checks import PasswordChecks
 from command_api.credentials.device_tokens import DEVICE_TOKEN_HEADER, DeviceToken
@@ -40,8 +41,10 @@ from events.user_events import (
     ChangeEvent,
     Event,
     PublicUser,
+    UserEmailChanged,
     UserErased,
     UserRegistered,
+    UserUsernameChanged,
     encode_with_user,
 )
 from outbox.notifier import Notifier
@@ -225,6 +228,8 @@ class UserHandlers:
         answer = _answer(after, command)
         store = _store(context, after, answer)
         change = None if event is None else self._change(event, answer.body, context.cause, password_hash)
+        if change is not None and isinstance(event, UserEmailChanged | UserUsernameChanged):
+            change = replace(change, also=self._carrying(loaded, event.user))
         try:
             if change is not None:
                 committed = await self.store.commit(change, store)
@@ -241,6 +246,15 @@ class UserHandlers:
                 token = self.checks.device_tokens.make(change.envelope.subject_id, change.envelope.event_id)
                 return replace(answer, headers={**answer.headers, DEVICE_TOKEN_HEADER: token})
         return answer
+
+    def _carrying(self, loaded: Loaded, after: PublicUser) -> InTransaction:
+        assert isinstance(loaded.state, Registered), "an absent user was refused"
+        before = loaded.state.user
+
+        async def carry(connection: Connection) -> None:
+            await self.checks.attempts.carry(connection, before, after)
+
+        return carry
 
     async def _store_unchanged(self, state: State, store: AnswerToStore, context: CommandContext) -> bool:
         caller = context.cause.caller

@@ -20,6 +20,7 @@ from command_api.credentials.device_tokens import DeviceToken
 from command_api.credentials.keys import CredentialKeys
 from command_api.credentials.purge import purge_attempts
 from command_api.users.rows import public_user
+from events.user_events import PublicUser
 from tests.databases import as_role
 from tests.integration.command_api.conftest import SECRET, Connection
 from tests.unit.command_api.credentials.throttle_model import ModelCounter
@@ -28,10 +29,11 @@ KEYS = CredentialKeys.derive([SECRET])
 LIMITS = AttemptLimits()
 FEW = AttemptLimits(failures=3, window=timedelta(minutes=10))
 BEGIN = datetime(2026, 11, 29, tzinfo=UTC)
-#: What comes next, and after how many seconds: an attempt that fails, one that is not looked at, one that succeeds.
+#: What comes next, and after how many seconds: an attempt that fails, one that is not looked at, one that succeeds, and
+#: before an attempt another name for the user.
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["fails", "fails", "fails", "busy", "late", "succeeds"]),
+        st.sampled_from(["fails", "fails", "fails", "busy", "late", "succeeds", "moves"]),
         st.sampled_from([0, 1, 59, 60, 150, 599, 601]),
     ),
     max_size=25,
@@ -74,10 +76,18 @@ async def lets_in(store: AttemptStore, counter: Counter, now: datetime | None = 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 async def test_the_statement_does_what_the_model_says(databases: list[Database], steps: list[tuple[str, int]]) -> None:
-    store, counter, model = AttemptStore(databases[0], KEYS, FEW), of_self(KEYS, uuid4()), ModelCounter(FEW)
+    store, users = AttemptStore(databases[0], KEYS, FEW), [named(f"{uuid4()}") for _ in range(2)]
+    models, has = [ModelCounter(FEW), ModelCounter(FEW)], 0
     now, waiting = BEGIN, list[Charge]()
     for number, (what, seconds) in enumerate(steps):
         now += timedelta(seconds=seconds, microseconds=1)
+        if what == "moves":
+            async with databases[0].connection() as connection, connection.transaction():
+                await store.carry(connection, users[has], users[1 - has])
+            models[1 - has].inherit(models[has])
+            has = 1 - has
+            waiting.clear()
+        counter, model = of_identifier(KEYS, users[has].username), models[has]
         charge = await lets_in(store, counter, now)
         assert (charge is not None) == model.charge(now), f"step {number} of {steps}"
         if charge is None:
@@ -92,6 +102,14 @@ async def test_the_statement_does_what_the_model_says(databases: list[Database],
         if what == "succeeds":
             await store.end(counter)
             model.end()
+
+
+def named(name: str) -> PublicUser:
+    """A user of this name; nothing else of them is looked at."""
+    return PublicUser(
+        id=UUID(int=1), email="ann@example.com", username=name, email_verified=False, display_name=None, attributes={},
+        is_active=True, status="active", version=1, created_at=BEGIN, updated_at=BEGIN,
+    )  # fmt: skip
 
 
 async def test_of_many_attempts_at_once_in_several_processes_so_many_are_let_in(

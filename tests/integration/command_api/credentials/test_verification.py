@@ -11,6 +11,7 @@ import bcrypt
 import httpx
 import pytest
 from argon2 import PasswordHasher
+from fastapi import FastAPI
 from prometheus_client import REGISTRY
 
 from chassis.settings import PostgresAddress
@@ -25,6 +26,8 @@ from tests.integration.command_api.conftest import (
     serving,
 )
 from tests.issuing import bearer
+from tests.refusing_proxy import RefusingProxy
+from tests.waiting import until
 
 PASSWORD = "ann's password"
 MARK = CredentialKeys.derive([SECRET]).mark
@@ -217,6 +220,33 @@ async def test_a_full_queue_of_hashes_uncounts_the_attempt_and_known_devices_hav
         assert (await log_in(api)).status_code == 200
 
 
+@pytest.mark.parametrize("checked", ["verify", "current_password"])
+async def test_an_attempt_does_not_count_where_the_database_goes_away_before_its_success(
+    command_database: PostgresAddress, database: Connection, checked: str
+) -> None:
+    one = {"COMMAND_POSTGRES_POOL_SIZE": 1, "COMMAND_POSTGRES_MAX_OVERFLOW": 0, "OUTBOX_NOTIFY": False}
+    async with (
+        RefusingProxy(command_database).listening() as proxy,
+        serving(create_app(make_settings(proxy.address, **one))) as api,
+    ):
+        ann = await register(api, "ann")
+
+        async def uncounted() -> bool:
+            return await database.fetchval("SELECT count(*) FROM credential_attempts") == 0  # type: ignore[no-any-return]
+
+        refused = 0
+        for statement in range(1, 30):
+            proxy.refuse(statement, "57P01")
+            answer = await (log_in(api) if checked == "verify" else change(api, ann, PASSWORD, password=PASSWORD))
+            if not proxy.has_refused:
+                assert answer.is_success
+                break
+            refused += 1
+            problem(answer, 503, "unavailable")
+            await until(uncounted, within=10, what=f"the attempt that met statement {statement} is taken back")
+    assert refused >= 2, "the charge and the success"
+
+
 async def test_log_lines_name_the_user_on_success_and_else_a_mark(
     api: httpx.AsyncClient, ann: dict[str, Any], logs: list[MutableMapping[str, Any]]
 ) -> None:
@@ -265,6 +295,41 @@ async def test_a_new_username_has_no_at_sign(api: httpx.AsyncClient, ann: dict[s
     answer = await api.put(f"/users/{ann['id']}/username", json={"username": name})
 
     assert "@" in problem(answer, 422, "validation-error")["errors"][0]["detail"]
+
+
+@pytest.mark.parametrize("identifier", ["email", "username"])
+async def test_another_address_or_name_begins_with_the_failures_of_the_old_one(
+    api: httpx.AsyncClient, ann: dict[str, Any], identifier: str
+) -> None:
+    """Else a stolen token with `self` would have ten guesses more with each change."""
+    own, old = bearer(ann["id"], ["self"]), ann[identifier]
+    for _ in range(10):
+        problem(await log_in(api, old, "a guess"), 403, "invalid-credentials")
+
+    changed = await api.put(f"/users/{ann['id']}/{identifier}", json={identifier: f"new.{old}"}, headers=own)
+
+    assert changed.status_code == 200
+    problem(await log_in(api, f"new.{old}"), 429, "too-many-attempts")
+    problem(await log_in(api, old), 429, "too-many-attempts")
+    other = {"email": "username", "username": "email"}[identifier]
+    assert (await log_in(api, ann[other])).status_code == 200
+
+
+async def test_who_has_another_name_by_the_end_of_the_hash_was_not_let_in(
+    api: httpx.AsyncClient, app: FastAPI, ann: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checks = app.state.resources.log_ins.checks.passwords
+    matches = type(checks).matches
+
+    async def matches_late(*args: Any, **kwargs: Any) -> bool:
+        found = await matches(*args, **kwargs)
+        await api.put(f"/users/{ann['id']}/username", json={"username": "another"})
+        return found
+
+    monkeypatch.setattr(type(checks), "matches", matches_late)
+
+    problem(await log_in(api, "ann"), 403, "invalid-credentials")
+    assert (await log_in(api, "another")).status_code == 200
 
 
 class TestCurrentPassword:

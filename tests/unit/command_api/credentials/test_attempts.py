@@ -35,6 +35,21 @@ def test_no_sequence_lets_more_than_a_hundred_guesses_through_within_an_hour(pau
         assert len([at for at in let_in if first <= at < first + timedelta(hours=1)]) <= NIST_LIMIT
 
 
+@given(PAUSES, st.lists(st.integers(0, 4), min_size=120, max_size=120))
+def test_nor_does_one_in_which_the_user_gets_other_names(pauses: list[float], names: list[int]) -> None:
+    counters, has, now, let_in = [ModelCounter(LIMITS) for _ in range(5)], 0, BEGIN, []
+    for pause, name in zip(pauses, names, strict=False):
+        now += timedelta(seconds=pause)
+        if name != has:
+            counters[name].inherit(counters[has])
+            has = name
+        if counters[has].charge(now):
+            let_in.append(now)
+
+    for first in let_in:
+        assert len([at for at in let_in if first <= at < first + timedelta(hours=1)]) <= NIST_LIMIT
+
+
 def test_whoever_guesses_as_soon_as_may_be_gets_few_guesses_a_day() -> None:
     counter, now, let_in = ModelCounter(LIMITS), BEGIN, 0
     while now < BEGIN + timedelta(days=1):

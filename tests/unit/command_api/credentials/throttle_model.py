@@ -39,6 +39,11 @@ class ModelCounter:
         if newest or len(self.failures) < self.limits.failures:
             self.refused_until = None
 
+    def inherit(self, old: ModelCounter) -> None:
+        """A user who was known by the old counter's identifier has this one's from now on."""
+        self.failures = sorted({*self.failures, *old.failures})
+        self.refused_until = max((at for at in (self.refused_until, old.refused_until) if at), default=None)
+
     def end(self) -> None:
         """An attempt succeeded."""
         self.failures = []
