@@ -23,7 +23,6 @@ SESSION_SECONDS: Final = 12 * 3600
 YEAR_SECONDS: Final = 365 * 24 * 3600
 #: Over https add `secure=True`, and name the cookies `__Host-session` and `__Host-device`.
 COOKIE: Final[dict[str, Any]] = {"httponly": True, "samesite": "lax"}
-PURPOSE: Final = {"purpose": "password-reset"}
 HEADERS: Final = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
 #: What stands behind the # of a link comes to no server until the person sends the form.
 FILL_IN: Final = "<script>document.forms[0].token.value = location.hash.slice(1)</script>"
@@ -83,14 +82,16 @@ class LoginPages:
         return RedirectResponse("/", 303)
 
     async def forgot(self, request: Request) -> Response:
-        if email := (await self._sent(request, "email"))["email"]:
-            # A real page does this behind its answer, whose time else tells who is there; and a few times an hour.
-            found = await self.queries.post("/users/search", json={"email": email, "status": "active"})
-            for user in found.json().get("data", []):
-                issued = await self.muster.post(f"/users/{user['id']}/one-time-tokens", json=PURPOSE)
-                if issued.status_code not in {404, 409}:  # erased or deactivated since
-                    self.mail(user["email"], f"{request.base_url}reset#{issued.raise_for_status().json()['token']}")
-        return self._page(request, "If we know this address, a mail is on its way.")
+        # A real page does this behind its answer, whose time else tells who is there; and a few times an hour.
+        found = await self.queries.post("/users/search", json={"status": "active"} | await self._sent(request, "email"))
+        done = found.status_code in {200, 422}  # no address at all
+        for user in found.json().get("data", []):
+            issued = await self.muster.post(f"/users/{user['id']}/one-time-tokens", json={"purpose": "password-reset"})
+            done = done and issued.status_code in {201, 404, 409}  # erased or deactivated since
+            if issued.status_code == 201:
+                self.mail(user["email"], f"{request.base_url}reset#{issued.json()['token']}")
+        said = "If we know this address, a mail is on its way." if done else "Try again in a moment."
+        return self._page(request, said, 200 if done else 503)
 
     async def reset_form(self, request: Request) -> Response:
         return self._page(request, is_reset=True)
@@ -98,9 +99,8 @@ class LoginPages:
     async def reset(self, request: Request) -> Response:
         answer = await self.muster.post("/one-time-tokens/redeem", json=await self._sent(request, "token", "password"))
         if answer.status_code != 200:
-            said = "This link is used up or too old." if answer.status_code == 400 else "Try again in a moment."
-            said = answer.json()["detail"] if answer.status_code == 422 else said
-            return self._page(request, said, answer.status_code)
+            said = {400: "This link is used up or too old.", 422: answer.json()["detail"]}
+            return self._page(request, said.get(answer.status_code, "Try again in a moment."), answer.status_code)
         self.sessions = {one: known for one, known in self.sessions.items() if known.user["id"] != answer.json()["id"]}
         done = self._page(request, "Your password has been changed. Sign in with it.")
         done.set_cookie("device", answer.headers["Device-Token"], max_age=YEAR_SECONDS, **COOKIE)

@@ -116,6 +116,25 @@ async def test_the_login_page_keeps_no_stranger_and_no_session_for_ever_and_tell
     assert "a mail is on its way" in forgotten.text
 
 
+async def test_the_login_page_promises_no_mail_while_it_can_send_none(stack: Stack) -> None:
+    async with (
+        httpx.AsyncClient(base_url=stack.command_url, timeout=HTTP_SECONDS) as refused,
+        httpx.AsyncClient(base_url=stack.command_url, headers=stack.bearer, timeout=HTTP_SECONDS) as muster,
+        httpx.AsyncClient(base_url=stack.query_url, headers=stack.bearer, timeout=HTTP_SECONDS) as queries,
+    ):
+        user = await register(muster, stack)
+        await read(queries, user)
+        said = []
+        # Nobody may ask without a token; and the command API has no search.
+        for pages in (LoginPages(refused, queries, print), LoginPages(muster, muster, print)):
+            login = httpx.ASGITransport(create_app(pages))
+            async with httpx.AsyncClient(transport=login, base_url="http://login") as browser:
+                said.append(await submit(browser, "forgot", email=user.document["email"]))
+
+    assert [(answer.status_code, "Try again" in answer.text) for answer in said] == [(503, True)] * 2
+    assert "a mail is on its way" not in said[0].text + said[1].text
+
+
 async def submit(browser: httpx.AsyncClient, action: str, *, page: str = "/", **fields: str) -> httpx.Response:
     """Send a form of a page, as a browser would."""
     form = (await browser.get(page)).text.partition(f'action="/{action}"')[2]
