@@ -162,6 +162,10 @@ sbom: $(VENV)/.audit ## List what a process of Muster consists of, as CycloneDX,
 		--output-reproducible --output-file $(SBOM)
 	@echo "Written to $(SBOM)"
 
+.PHONY: licences
+licences: $(VENV)/.dev ## Write down the licences of all that a process or the local stack consists of, after a change of the locks
+	@$(BIN)/python -m deploy.licences
+
 .PHONY: wheel
 wheel: $(VENV)/.bootstrap ## Build both wheels into dist/: Muster (its extra `local` brings servers) and the subscribers' kit
 	@$(BIN)/python -m hatchling build --target wheel --directory dist
