@@ -20,6 +20,7 @@ from typing import Final, NamedTuple
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from chassis.http.middleware import replayed
 from chassis.http.problems import BUSY, Problem
 from chassis.http.transport.client import Client, client
 from chassis.outages import Outage
@@ -37,6 +38,8 @@ LONGEST_SECONDS: Final = 2.0
 RETRY_SECONDS: Final = 1
 #: Whoever asks how a process is asks most when there is most to do.
 ALWAYS: Final = frozenset({"/health", "/livez", "/readyz"})
+#: An app that works on one of these may never ask for its body, and so never be told that all of it is here.
+_MEANT_WITHOUT_BODY: Final = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 _PLACE: Final = "muster.place"
 _MORE: Final = "more requests come than this process can serve"
 
@@ -168,7 +171,8 @@ class RefuseWhenBehind:
 class InTurn:
     """Lets requests begin when it is their turn; to be put behind what may refuse them.
 
-    One whose body is on its way takes its place when the app has it whole: slow ones keep nobody else out.
+    One whose body is on its way takes its place when all of it is here: slow ones keep nobody else out, and none is
+    worked on without a place.
     """
 
     def __init__(self, app: ASGIApp, *, admission: Admission) -> None:
@@ -188,9 +192,12 @@ class InTurn:
         place = scope[_PLACE] = _Place(self._admission)
         try:
             if client.get().has_sent_all:
-                # An app that asks for no body would never take it.
                 await place.take()
                 await self._app(scope, receive, send)
+            elif scope["method"] in _MEANT_WITHOUT_BODY:
+                messages = await _whole_body(receive)
+                await place.take()
+                await self._app(scope, replayed(messages, receive), send)
             else:
                 await self._app(scope, _taking_when_whole(place, receive), send)
         finally:
@@ -225,6 +232,14 @@ class _Place:
         if self._is_taken:
             self._is_taken = False
             self._admission.free()
+
+
+async def _whole_body(receive: Receive) -> list[Message]:
+    """All messages of a body, which a limit around this keeps short."""
+    messages = [await receive()]
+    while messages[-1].get("more_body", False):
+        messages.append(await receive())
+    return messages
 
 
 def _taking_when_whole(place: _Place, receive: Receive) -> Receive:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Final
 
@@ -46,6 +47,16 @@ def header(scope: Scope, name: bytes) -> str:
             text: str = value.decode("latin-1")
             return text
     return ""
+
+
+def replayed(messages: Iterable[Message], receive: Receive) -> Receive:
+    """A `receive` that gives these messages again, and then what is new."""
+    waiting = deque(messages)
+
+    async def replay() -> Message:
+        return waiting.popleft() if waiting else await receive()
+
+    return replay
 
 
 def loggable_path(scope: Scope) -> str:

@@ -10,7 +10,6 @@ endpoint. As soon as anything is unusual it gives the request to FastAPI, with w
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import Iterable, Sequence
 from inspect import signature
 from typing import Any, Final
@@ -23,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chassis.access.guard import access_of
 from chassis.http.api import StrictRoute
+from chassis.http.middleware import replayed
 from chassis.http.problems import problem_response
 from chassis.strict_json import read_json
 from command_api.http.errors import EXPLAINED, problem_of
@@ -64,7 +64,7 @@ class FastPath:
         messages: list[Message] = []
         arguments = await self._read(command, user_id, scope, receive, messages) if command else None
         if command is None or arguments is None:
-            await self._framework(scope, _replayed(messages, receive), send)
+            await self._framework(scope, replayed(messages, receive), send)
             return
         try:
             answer = await command.endpoint(**arguments)
@@ -161,15 +161,3 @@ async def _read_body(receive: Receive, messages: list[Message]) -> bytes:
         body: bytes = messages[0].get("body", b"")
         return body
     return b"".join(message.get("body", b"") for message in messages)
-
-
-def _replayed(messages: list[Message], receive: Receive) -> Receive:
-    """A `receive` that gives these messages again, and then what is new."""
-    if not messages:
-        return receive
-    waiting = deque(messages)
-
-    async def replay() -> Message:
-        return waiting.popleft() if waiting else await receive()
-
-    return replay

@@ -22,18 +22,22 @@ REST: Message = {"type": "http.request", "body": b"alf"}
 class Work:
     """An app that reads the body that is on its way, if any, and works until it is told to end."""
 
-    def __init__(self, *, waits: bool = False) -> None:
+    def __init__(self, *, waits: bool = False, reads: bool = True) -> None:
         self.begun: list[str] = []
+        self.bodies: list[list[Message]] = []
+        self.reads = reads
         self.may_end = asyncio.Event()
         self.waits = waits
 
     async def __call__(self, scope: Scope, receive: Receive, _: Send) -> None:
         if self.waits:
             leave_place(scope)
-        if not sender.get().has_sent_all:
+        if self.reads and not sender.get().has_sent_all:
             while (await receive()).get("more_body"):
                 pass
         self.begun.append(scope["path"])
+        if not self.reads:
+            self.bodies.append([await receive(), await receive()])
         await self.may_end.wait()
 
 
@@ -46,7 +50,7 @@ class Requests:
         self.app = RefuseWhenBehind(InTurn(work, admission=self.admission), admission=self.admission)
         self.tasks: list[asyncio.Task[None]] = []
 
-    async def ask(self, path: str, *body: Message, client: Client | None = None) -> None:
+    async def ask(self, path: str, *body: Message, client: Client | None = None, method: str = "POST") -> None:
         """Send one; returns once it works, waits or is refused."""
         messages = iter(body)
 
@@ -56,7 +60,7 @@ class Requests:
                 return message
             return await asyncio.Future()
 
-        scope = {"type": "http", "path": path}
+        scope = {"type": "http", "method": method, "path": path}
         context = copy_context()
         context.run(sender.set, client or Client(has_sent_all=not body))
         self.tasks.append(asyncio.create_task(self.app(scope, receive, send), context=context))
@@ -198,6 +202,20 @@ async def test_a_request_that_came_whole_waits_for_its_turn_whoever_reads_its_bo
         may_end.set()
 
         assert [(await client.answer()).status for client in (first, second)] == [200, 200]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
+async def test_what_has_not_come_whole_is_not_worked_on_by_an_app_that_reads_no_body(method: str) -> None:
+    work = Work(reads=False)
+    requests = Requests(work)
+    await requests.ask("half", HALF, method=method)
+    await requests.ask("whole", HALF, REST, method=method)
+    await requests.ask("next", HALF, REST, method=method)
+
+    assert (work.begun, requests.admission.waiting) == (["whole"], 1)
+    assert work.bodies == [[HALF, REST]], "it may still read it"
+    requests.tasks[0].cancel()
+    await requests.end()
 
 
 async def test_an_overload_is_two_lines_in_the_log(is_behind_at_once: None) -> None:
