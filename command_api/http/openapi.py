@@ -23,7 +23,7 @@ from chassis.http.problems import (
 )
 from command_api.access import ACCESS
 from command_api.http.headers import IF_MATCH
-from command_api.idempotency.keys import KEY_CHARACTERS
+from command_api.idempotency.keys import KEY_CHARACTERS, KEY_PATTERN
 from command_api.passwords.policy import LEAST_CHARACTERS
 from command_api.problems import CONFLICT, KEY_IN_USE, KEY_REUSED, OUTCOME_UNKNOWN, USER_ERASED
 
@@ -106,8 +106,8 @@ _IDEMPOTENCY_KEY: Final = {
     "schema": {
         "type": "string",
         "minLength": 1,
-        "maxLength": KEY_CHARACTERS,
-        "pattern": r'[^\s"]',
+        "maxLength": KEY_CHARACTERS + 2,
+        "pattern": KEY_PATTERN,
         "examples": ["8e03978e-40d5-43e8-bc93-6894a57f9324"],
     },
 }

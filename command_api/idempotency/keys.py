@@ -16,6 +16,9 @@ from typing import Final
 from chassis.access.caller import Caller
 
 KEY_CHARACTERS: Final = 255
+#: What the header may be: so many characters, bare or between quotation marks, and not only blanks and such marks. The
+#: OpenAPI document shows it.
+KEY_PATTERN: Final = rf'^(?=.*[^\s"])(".{{0,{KEY_CHARACTERS}}}"|.{{1,{KEY_CHARACTERS}}})$'
 
 
 class InvalidKeyError(ValueError):
@@ -62,12 +65,15 @@ def read_key(header: str) -> str:
         InvalidKeyError: it is empty or too long.
     """
     key = header.strip()
-    if len(key) >= 2 and key[0] == key[-1] == '"':
-        key = key[1:-1].replace('\\"', '"').replace("\\\\", "\\")
-    if not key.strip('" '):
-        raise InvalidKeyError("is empty; leave it out, or send something unique such as a UUID")
+    is_quoted = len(key) >= 2 and key[0] == key[-1] == '"'
+    if is_quoted:
+        key = key[1:-1]
     if len(key) > KEY_CHARACTERS:
         raise InvalidKeyError(f"has {len(key)} characters, {KEY_CHARACTERS} at most; a UUID is enough")
+    if is_quoted:
+        key = key.replace('\\"', '"').replace("\\\\", "\\")
+    if not key.strip('" '):
+        raise InvalidKeyError("is empty; leave it out, or send something unique such as a UUID")
     return key
 
 

@@ -194,8 +194,9 @@ def _username(text: str) -> str:
     if text.isascii() and text.isalnum() and least <= len(text) <= most:
         return text  # most names: nothing to normalise
     name = normalize("NFC", printable(text))
-    if not least <= len(name) <= most:
-        raise ValueError(f"must have {least} to {most} characters; this has {len(name)}")
+    for form in (text, name):  # as it is sent, too: nothing longer or shorter than the document says is taken
+        if not least <= len(form) <= most:
+            raise ValueError(f"must have {least} to {most} characters; this has {len(form)}")
     if _INVISIBLE.search(name) or any(category(character)[0] in "CZ" for character in name):
         raise ValueError("has a space, a control or another invisible character; leave it out")
     if "@" in normalize("NFKC", name):
@@ -265,7 +266,7 @@ Username = Annotated[
         }
     ),
     Field(
-        description="Stored as NFC; no spaces, control or invisible characters, no @,"
+        description="Stored as NFC, whose length counts as well; no spaces, control or invisible characters, no @,"
         f" at most {_MARKS} combining marks in a row. Unique without regard to case.",
         examples=["ann"],
     ),

@@ -1,9 +1,11 @@
 """Idempotency keys: how they are read, what they stand for, and which request gets an answer replayed."""
 
+import re
+
 import pytest
 
 from chassis.access.caller import Caller
-from command_api.idempotency.keys import InvalidKeyError, Keys, canonical_json, read_key
+from command_api.idempotency.keys import KEY_PATTERN, InvalidKeyError, Keys, canonical_json, read_key
 from command_api.idempotency.replay import CommandAnswer, KeyReusedError, KeySubjectErasedError, StoredAnswer
 
 
@@ -20,6 +22,24 @@ def test_a_key_that_is_empty_or_too_long_is_refused(header: str) -> None:
 
 def test_a_key_of_255_characters_is_taken() -> None:
     assert len(read_key('"' + "x" * 255 + '"')) == 255
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        *('""', '"', '" "', "a", '"a', '"a\\"b"', 'a"', '"' + '\\"' * 127 + 'a"', '"' + '\\"' * 128 + '"'),
+        *("x" * 255, "x" * 256, "x" * 257, '"' + "x" * 255 + '"', '"' + "x" * 256 + '"', '"' + "x" * 255),
+    ],
+)
+def test_the_document_says_what_is_a_key(header: str) -> None:
+    try:
+        read_key(header)
+    except InvalidKeyError:
+        is_key = False
+    else:
+        is_key = True
+
+    assert bool(re.search(KEY_PATTERN, header)) == is_key
 
 
 KEYS = Keys("a secret of thirty-two characters")
