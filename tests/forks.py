@@ -15,21 +15,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
+import cli.main
 from cli.stack.local_stack import PRELOADED
 from local_stack.processes.preloaded import ForkedProcess
 
-#: Commands that tests call by the dozen, beside what the stack's processes need.
-COMMANDS = (
-    "cli.main",
-    "cli.operations.audit",
-    "cli.importing.command",
-    "cli.operations.lag",
-    "cli.operations.parked",
-)
+#: Tests call most of them, some by the dozen.
+COMMANDS = {lazy.target.partition(":")[0] for lazy in cli.main.COMMANDS.values()}
 NOWHERE = Path(os.devnull)
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload([*PRELOADED, *COMMANDS])
+_CONTEXT.set_forkserver_preload([*PRELOADED, "cli.main", *sorted(COMMANDS)])
 
 
 class Fork(ForkedProcess):
