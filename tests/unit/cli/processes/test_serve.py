@@ -22,7 +22,7 @@ from cli.processes import serve
 from local_stack.ports import free_port
 from tests.forks import NOWHERE, Fork
 from tests.unit.chassis.test_http_api import make_app
-from tests.unit.cli.failing_workers import supervise
+from tests.unit.cli.processes.failing_workers import supervise
 
 READ_SECONDS = 5
 #: A machine that is ten times slower still does it.
