@@ -1,6 +1,7 @@
 """The `users` projection's tables: one row a user, with the document ready to send, and a row for each erased user.
 
-The columns beside the document are those that filters and sorts use. Keys are made by chassis/text_keys.py and compare
+An erased user's row says when they were erased, and where that stands on the topic. The columns beside the document are
+those that filters and sorts use. Keys are made by chassis/text_keys.py and compare
 by code point. Neither key is unique here: the events of two users come from two partitions, so the new owner of a freed
 address may arrive before the old one has left it.
 """
@@ -8,9 +9,12 @@ address may arrive before the old one has left it.
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, DateTime, Index, LargeBinary, MetaData, Table, Text, Uuid, text
+from sqlalchemy import BigInteger, Column, DateTime, Index, Integer, LargeBinary, MetaData, Table, Text, Uuid, text
 
 from read_model.schema import GenerationTables, ProjectionSchema
+
+#: By what erasures are listed: those from before times were kept are the oldest.
+ERASED_WHEN: Final = "coalesce(erased_at, '-infinity'::timestamptz)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,15 @@ def users_tables(generation: int) -> UsersTables:
         metadata,
         Column("id", Uuid, primary_key=True),
         Column("version", BigInteger, nullable=False),
+        # All of these are null in a row that was carried over from a shape before 3, or that a repair wrote, until the
+        # record of it is read.
+        Column("erased_at", DateTime(timezone=True), comment="ce_time of the tombstone"),
+        Column("topic", Text),
+        Column("topic_id", Uuid, comment="which log of that name the position is on"),
+        Column("partition", Integer),
+        Column("record_offset", BigInteger, comment="of the tombstone"),
+        Column("published_at", DateTime(timezone=True), comment="the record's own timestamp"),
+        Index(f"{name}_erased_when_idx", text(ERASED_WHEN), "id"),
     )
     return UsersTables(metadata, (users, erased), ("false", "true"), users, erased)
 
@@ -62,4 +75,4 @@ def _indexes(table: str, column: str) -> tuple[Index, Index]:
     )
 
 
-SCHEMA: Final = ProjectionSchema(name="users", shape=2, channel="muster_users_moved", tables=users_tables)
+SCHEMA: Final = ProjectionSchema(name="users", shape=3, channel="muster_users_moved", tables=users_tables)

@@ -57,6 +57,8 @@ class _Written:
     key: bytes
     value: bytes | None
     headers: Sequence[tuple[str, bytes | None]]
+    #: On none: the record itself comes later.
+    topic: str = field(default="")
     partition: int = field(default=0)
     offset: int = field(default=0)
     timestamp: int = field(default=0)

@@ -1,19 +1,23 @@
 """The `users` projection: the current public user, as the query API sends it, beside what filters and sorts need.
 
 An event carries the whole user, so only the newest of a batch is written. An id and a version stay of an erased user:
-an older event that comes again must not bring the person back.
+an older event that comes again must not bring the person back. For its receipt, so do the erasure's time and place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from functools import partial
 from itertools import accumulate
 from operator import attrgetter
-from typing import Final
+from typing import Any, Final
+from uuid import UUID
 
 from chassis.postgres.database import Connection
 from chassis.text_keys import email_keys, text_keys
-from projectors.decoding.records import DecodedEvent
+from events.envelope import EnvelopeError
+from projectors.decoding.records import DecodedEvent, time_of
 from projectors.projections.projection import IF_MOVED, CarryOver, Insert, PresentState, Projection, erasures, newest
 from projectors.projections.user_subject import USERS
 from read_model import users
@@ -50,23 +54,42 @@ ON CONFLICT (id) DO UPDATE SET
 WHERE t.version < excluded.version
 """
 
+#: Columns of an erased user since shape 1, and since shape 3.
+_SHAPE_1: Final = ("id", "version")
+_SHAPE_3: Final = (*_SHAPE_1, "erased_at", "topic", "topic_id", "partition", "record_offset", "published_at")
+
+# The checkpoint knows which log of that name the record is on. A row without a place gets one, once a record has it.
 _ERASE: Final = """
-WITH gone AS (SELECT * FROM unnest($1::uuid[], $2::bigint[]) AS i (id, version)),
+WITH gone AS (
+    SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::text[], $5::int[], $6::bigint[],
+        $7::timestamptz[]) AS i (id, version, erased_at, topic, partition, record_offset, published_at)
+),
 removed AS (DELETE FROM {users} t USING gone WHERE t.id = gone.id RETURNING t.id, t.version),
-left_behind AS (SELECT g.id, greatest(g.version, r.version) AS version FROM gone g LEFT JOIN removed r USING (id))
-INSERT INTO {erased} AS e (id, version) SELECT id, version FROM left_behind l
-WHERE NOT EXISTS (SELECT FROM {erased} known WHERE known.id = l.id AND known.version >= l.version)
-ON CONFLICT (id) DO UPDATE SET version = excluded.version WHERE e.version < excluded.version
+left_behind AS (
+    SELECT g.id, greatest(g.version, r.version) AS version, g.erased_at, g.topic, c.topic_id, g.partition,
+        g.record_offset, g.published_at
+    FROM gone g LEFT JOIN removed r USING (id) LEFT JOIN checkpoints c
+        ON c.projection = '{projection}' AND c.generation = {generation} AND c.topic = g.topic
+            AND c.partition = g.partition
+)
+INSERT INTO {erased} AS e ({columns}) SELECT {columns} FROM left_behind l
+WHERE NOT EXISTS (
+    SELECT FROM {erased} known WHERE known.id = l.id AND known.version >= l.version AND known.record_offset IS NOT NULL
+)
+ON CONFLICT (id) DO UPDATE SET {changed}
+WHERE e.version < excluded.version OR (e.version = excluded.version AND e.record_offset IS NULL)
 """
 
 _RESET: Final = "WITH living AS (DELETE FROM {users} WHERE id = $1) DELETE FROM {erased} WHERE id = $1"
 
-# A topic that was set back may end before the erasure: the replay has then brought the person back.
+# A topic that was set back may end before the erasure: the replay has then brought the person back. Of one erasure the
+# earliest record that was ever read counts; compaction may have left a later one alone.
 _CARRY_ERASED: Final = """
-WITH gone AS (SELECT id, version FROM {old_erased} WHERE id >= $1 AND ($2::uuid IS NULL OR id < $2)),
+WITH gone AS (SELECT {columns} FROM {old_erased} WHERE id >= $1 AND ($2::uuid IS NULL OR id < $2)),
 removed AS (DELETE FROM {users} u USING gone WHERE u.id = gone.id AND u.version <= gone.version)
-INSERT INTO {erased} AS e (id, version) SELECT id, version FROM gone
-ON CONFLICT (id) DO UPDATE SET version = excluded.version WHERE e.version < excluded.version
+INSERT INTO {erased} AS e ({columns}) SELECT {columns} FROM gone
+ON CONFLICT (id) DO UPDATE SET {changed} WHERE e.version < excluded.version
+    OR (e.version = excluded.version AND e.topic_id = excluded.topic_id AND e.record_offset > excluded.record_offset)
 """
 
 
@@ -76,7 +99,8 @@ class UsersWriter:
     def __init__(self, generation: int) -> None:
         """Name the tables of this generation."""
         tables = users.users_tables(generation)
-        names = {"users": tables.users.name, "erased": tables.erased.name}
+        names = {"users": tables.users.name, "erased": tables.erased.name, **_written(_SHAPE_3)}
+        names |= {"projection": users.SCHEMA.name, "generation": str(generation)}
         self._upsert = _UPSERT.format_map({**names, "condition": "true"})
         self._upsert_if_moved = _UPSERT.format_map({**names, "condition": IF_MOVED})
         self._erase, self._reset = _ERASE.format_map(names), _RESET.format_map(names)
@@ -89,13 +113,40 @@ class UsersWriter:
         """One statement for the users who were erased, one for those who exist."""
         erased, rest = erasures(events)
         if erased:
-            await connection.execute(self._erase, list(erased), list(erased.values()))
+            await connection.execute(self._erase, list(erased), list(erased.values()), *_tombstones(erased, events))
         if rest:
             await connection.execute(self._upsert, *_columns([*newest(rest).values()]))
 
     async def reset(self, connection: Connection, state: PresentState) -> None:
         """Forget the user."""
         await connection.execute(self._reset, state.subject_id)
+
+
+def _written(columns: Sequence[str]) -> dict[str, str]:
+    """The names of these columns as a statement writes them, and what a conflict changes of them."""
+    changed = ", ".join(f"{column} = excluded.{column}" for column in columns[1:])
+    return {"columns": ", ".join(columns), "changed": changed}
+
+
+def _tombstones(erased: Iterable[UUID], events: Sequence[DecodedEvent]) -> Iterable[tuple[Any, ...]]:
+    """When each of these was erased, and by which record; of several that say the same it is the first."""
+    found = newest(event for event in events if event.state is None)
+    return zip(*(_tombstone(found[user_id]) for user_id in erased), strict=True)
+
+
+def _tombstone(event: DecodedEvent) -> tuple[Any, ...]:
+    record = event.record
+    if not record.topic:  # what a repair writes: the record comes later, and then says both
+        return None, None, None, None, None
+    return _erased_at(event), record.topic, record.partition, record.offset, time_of(record)
+
+
+def _erased_at(event: DecodedEvent) -> datetime | None:
+    """None where the headers do not say it: such a tombstone erases all the same."""
+    try:
+        return event.envelope.time
+    except EnvelopeError:
+        return None
 
 
 def _columns(events: Sequence[DecodedEvent]) -> tuple[str | bytes, ...]:
@@ -123,11 +174,16 @@ def _array(texts: Sequence[str]) -> str:
     return '{"' + joined.replace("\0", '","') + '"}'
 
 
-def carry_over(old: int, new: int) -> CarryOver:
-    """Take over the ids and last versions of the erased, and remove them: the log may no longer have the erasures."""
+def carry_over(old: int, new: int, columns: Sequence[str] = _SHAPE_3) -> CarryOver:
+    """Take over what is left of the erased, and remove them: the log may no longer have the erasures."""
     before, after = users.users_tables(old), users.users_tables(new)
     names = {"users": after.users.name, "erased": after.erased.name, "old_erased": before.erased.name}
-    return CarryOver(names["old_erased"], [_CARRY_ERASED.format_map(names)])
+    return CarryOver(names["old_erased"], [_CARRY_ERASED.format_map({**names, **_written(columns)})])
 
 
-PROJECTION: Final = Projection(USERS, users.SCHEMA, UsersWriter, {1: carry_over, 2: carry_over}, PATIENCE_MS)
+_CARRY_OVER: Final[dict[int, Callable[[int, int], CarryOver]]] = {
+    1: partial(carry_over, columns=_SHAPE_1),
+    2: partial(carry_over, columns=_SHAPE_1),
+    3: carry_over,
+}
+PROJECTION: Final = Projection(USERS, users.SCHEMA, UsersWriter, _CARRY_OVER, PATIENCE_MS)

@@ -13,7 +13,7 @@ from chassis.identifiers import new_id
 from chassis.postgres.database import Connection, Database, session
 from chassis.postgres.roles import OWNER
 from chassis.settings import PostgresAddress
-from events.user_events import PublicUser, UserErased, UserProfileChanged
+from events.user_events import PublicUser, UserErased, UserProfileChanged, UserRegistered
 from projectors.decoding.records import DecodedEvent
 from projectors.fleet import Fleet
 from projectors.operations.rebuild import Rebuild, RebuildError, Stage
@@ -27,7 +27,7 @@ from read_model.catalogue import SCHEMAS
 from read_model.timeline import TimelineTables, timeline_tables
 from tests.databases import as_role
 from tests.integration.projectors.conftest import running
-from tests.integration.projectors.stream import Publisher, new_user, record
+from tests.integration.projectors.stream import START, Publisher, new_user, record
 from tests.waiting import until
 
 NAME = "timeline"
@@ -80,8 +80,10 @@ def next_shape(monkeypatch: pytest.MonkeyPatch) -> Projection:
     return projection
 
 
-async def rebuild(settings: ProjectorSettings, database: Database, *, carry_over: bool = True) -> Stage:
-    work = Rebuild(settings, database, NAME, asyncio.Event(), lambda _: None)
+async def rebuild(
+    settings: ProjectorSettings, database: Database, name: str = NAME, *, carry_over: bool = True
+) -> Stage:
+    work = Rebuild(settings, database, name, asyncio.Event(), lambda _: None)
     return await work.run(pause_before_switch=True, carry_over=carry_over)
 
 
@@ -156,6 +158,56 @@ async def test_what_a_timeline_of_this_shape_kept_is_taken_over_whole(
     async with database.connection() as connection:
         after = await connection.fetch("SELECT * FROM timeline_g2 WHERE version < 3 ORDER BY version")
     assert list(map(tuple, after)) == list(map(tuple, before))
+
+
+async def test_what_is_kept_of_an_erasure_says_when_and_where_it_is_and_is_taken_over(
+    settings: ProjectorSettings, database: Database, publisher: Publisher
+) -> None:
+    """Of one erasure the first record counts: compaction may have left a later one alone."""
+    ann, bob = new_user(1), new_user(2)
+    await publisher.publish([record(UserRegistered(user=ann)), record(UserErased(ann.id, 2), now=START)])
+    assert await rebuild(settings, database, "users") is Stage.READY
+    async with database.connection() as connection:
+        row = await connection.fetchrow("SELECT * FROM users_g2_erased")
+        assert row is not None
+        assert (row["id"], row["version"], row["erased_at"], row["topic"]) == (ann.id, 2, START, publisher.topic)
+        assert row["record_offset"] == 1
+        assert row["topic_id"] == await connection.fetchval("SELECT topic_id FROM checkpoints LIMIT 1")
+        assert row["published_at"] > row["erased_at"]
+        await connection.execute("INSERT INTO users_g1_erased SELECT * FROM users_g2_erased")
+        await connection.execute("UPDATE users_g1_erased SET record_offset = 0")
+        await connection.execute(
+            "INSERT INTO users_g1_erased (id, version, erased_at, topic, partition, record_offset)"
+            " VALUES ($1, 7, '2026-11-01', 'an older topic', 3, 4711)",
+            bob.id,
+        )
+        before = await connection.fetch("SELECT * FROM users_g1_erased ORDER BY id")
+        [_, building] = await generations.read(connection, "users")
+        await generations.retire(connection, building)
+
+    assert await rebuild(settings, database, "users") is Stage.READY
+
+    async with database.connection() as connection:
+        after = await connection.fetch("SELECT * FROM users_g3_erased ORDER BY id")
+    assert list(map(tuple, after)) == list(map(tuple, before))
+
+
+async def test_what_a_shape_before_3_did_not_keep_of_an_erasure_is_null_where_it_is_taken_over(
+    settings: ProjectorSettings, database: Database, publisher: Publisher
+) -> None:
+    ann, bob = new_user(1), new_user(2)
+    await publisher.publish([record(UserErased(ann.id, 2))])
+    later = ("erased_at", "topic", "topic_id", "partition", "record_offset", "published_at")
+    async with database.connection() as connection:
+        await connection.execute(f"ALTER TABLE users_g1_erased {', '.join(f'DROP COLUMN {name}' for name in later)}")
+        await connection.execute("UPDATE generations SET shape = 2 WHERE projection = 'users'")
+        await connection.executemany("INSERT INTO users_g1_erased VALUES ($1, 2)", [(ann.id,), (bob.id,)])
+
+    assert await rebuild(settings, database, "users") is Stage.READY
+
+    async with database.connection() as connection:
+        rows = {row["id"]: row for row in await connection.fetch("SELECT * FROM users_g2_erased")}
+    assert [[rows[user.id][name] is None for name in later] for user in (ann, bob)] == [[False] * 6, [True] * 6]
 
 
 async def test_entries_of_a_user_whose_record_is_parked_come_along(
