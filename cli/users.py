@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 
@@ -13,15 +12,12 @@ import httpx
 import typer
 
 from chassis.identifiers import read_id
-from chassis.postgres.database import describe
 from chassis.settings import load
 from cli.access.address import CommandApiAddress, QueryApiAddress
-from cli.access.bearer import REMEDY, NoTokenError, bearer_for
+from cli.access.calls import RefusedError, answer, client, explained
 from cli.access.token import read_lifetime
 from cli.terminal.output import JsonOption, fail, legible, print_json, say
 
-#: A query may wait for its database for some seconds, and a command for a lock; a minute is an outage.
-ANSWER_SECONDS: Final = 60.0
 #: Reads the users of `reset` from standard input.
 _STDIN: Final = "-"
 
@@ -39,14 +35,10 @@ class UsersSettings(CommandApiAddress, QueryApiAddress):
     """Where a user is found, and changed."""
 
 
-class _RefusedError(Exception):
-    """An API did not do what was asked; the message is a sentence."""
-
-
 @app.command()
 def show(who: Who, *, as_json: JsonOption = False) -> None:
     """Show a user as the query API has them."""
-    with _explained(), _client(load(QueryApiAddress).public_query_url) as query:
+    with explained(), client(load(QueryApiAddress).public_query_url) as query:
         user = _find(query, who)
     if as_json:
         print_json(user)
@@ -64,10 +56,10 @@ def deactivate(
 ) -> None:
     """Deactivate a user, after asking: from then on they can only be reactivated or erased."""
     addresses = load(UsersSettings)
-    with _explained(), _client(addresses.public_query_url) as query, _client(addresses.public_command_url) as command:
+    with explained(), client(addresses.public_query_url) as query, client(addresses.public_command_url) as command:
         user = _find(query, who)
         _ask(f"Deactivate {_named(user)}?", yes=yes)
-        after = _answer("command", lambda: command.post(f"/users/{user['id']}/deactivate", json={"reason": reason}))
+        after = answer("command", lambda: command.post(f"/users/{user['id']}/deactivate", json={"reason": reason}))
     say(f"{_named(after)} is deactivated.")
 
 
@@ -81,12 +73,12 @@ def reset(
     """Issue a one-time token, with which the user sets a new password; an older one ends."""
     seconds = round(read_lifetime(ttl).total_seconds())
     addresses = load(UsersSettings)
-    with _explained(), _client(addresses.public_query_url) as query, _client(addresses.public_command_url) as command:
+    with explained(), client(addresses.public_query_url) as query, client(addresses.public_command_url) as command:
 
         def issue(name: str) -> dict[str, Any]:
             user = _find(query, name)
             body = {"purpose": "password-reset", "ttl_seconds": seconds}
-            issued = _answer("command", lambda: command.post(f"/users/{user['id']}/one-time-tokens", json=body))
+            issued = answer("command", lambda: command.post(f"/users/{user['id']}/one-time-tokens", json=body))
             return {"user_id": user["id"], **{name: user[name] for name in ("email", "username")}, **issued}
 
         if who == _STDIN:
@@ -113,7 +105,7 @@ def _reset_all(issue: Callable[[str], dict[str, Any]]) -> None:
             continue
         try:
             say(json.dumps(issue(who), ensure_ascii=False))
-        except _RefusedError as error:
+        except RefusedError as error:
             refused += 1
             print(f"{legible(who)}: {error}", file=sys.stderr)  # noqa: T201 - the answer of a command
         except httpx.HTTPError:
@@ -132,49 +124,14 @@ def _find(query: httpx.Client, who: str) -> User:
         pass
     else:
         called = "id or username"
-        answer = query.get(f"/users/{user_id}")
-        if answer.status_code != HTTPStatus.NOT_FOUND:
-            return dict(_answer("query", lambda: answer))
-    found = _answer("query", lambda: query.post("/users/search", json={name: who, "limit": 2}))["data"]
-    if len(found) == 1:
-        return dict(found[0])
+        found = query.get(f"/users/{user_id}")
+        if found.status_code != HTTPStatus.NOT_FOUND:
+            return dict(answer("query", lambda: found))
+    users = answer("query", lambda: query.post("/users/search", json={name: who, "limit": 2}))["data"]
+    if len(users) == 1:
+        return dict(users[0])
     # An address that was freed can for a moment be at its old and its new owner.
-    raise _RefusedError(f"{'More than one user has' if found else 'No user has'} the {called} {legible(who)}.")
-
-
-def _answer(api: str, ask: Callable[[], httpx.Response]) -> Any:
-    """The JSON of a success.
-
-    Raises:
-        _RefusedError: it was none.
-    """
-    answer = ask()
-    if answer.is_success:
-        return answer.json()
-    try:
-        problem = answer.json()
-        detail = f"{problem['title']}: {problem['detail']}"
-    except (ValueError, KeyError, TypeError):
-        detail = answer.reason_phrase
-    remedy = f" {REMEDY}." if answer.status_code in {401, 403} else ""
-    raise _RefusedError(f"The {api} API answers {answer.status_code}: {legible(detail).rstrip('.')}.{remedy}")
-
-
-def _client(address: str) -> httpx.Client:
-    return httpx.Client(base_url=address, timeout=ANSWER_SECONDS, trust_env=False, auth=bearer_for(address))
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """End the command with one sentence, whatever it was that stood in its way."""
-    try:
-        yield
-    except _RefusedError as error:
-        fail(str(error))
-    except NoTokenError as error:
-        fail(str(error), code=2)
-    except httpx.HTTPError as error:
-        fail(f"{error.request.url.copy_with(raw_path=b'/')} does not answer: {describe(error)}.")
+    raise RefusedError(f"{'More than one user has' if users else 'No user has'} the {called} {legible(who)}.")
 
 
 def _ask(question: str, *, yes: bool) -> None:

@@ -1,0 +1,60 @@
+"""How a command of ours calls an API: with its token, and with one sentence for whatever stands in its way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import httpx
+
+from chassis.outages import describe
+from cli.access.bearer import REMEDY, NoTokenError, bearer_for
+from cli.terminal.output import fail, legible
+
+#: A query may wait for its database for some seconds, and a command for a lock; a minute is an outage.
+ANSWER_SECONDS: Final = 60.0
+
+
+class RefusedError(Exception):
+    """An API did not do what was asked; the message is a sentence."""
+
+
+def client(address: str) -> httpx.Client:
+    """A client of the API at this address.
+
+    Raises:
+        NoTokenError: the token that is to be sent cannot be had.
+    """
+    return httpx.Client(base_url=address, timeout=ANSWER_SECONDS, trust_env=False, auth=bearer_for(address))
+
+
+def answer(api: str, ask: Callable[[], httpx.Response]) -> Any:
+    """The JSON of a success.
+
+    Raises:
+        RefusedError: it was none.
+    """
+    got = ask()
+    if got.is_success:
+        return got.json()
+    try:
+        problem = got.json()
+        detail = f"{problem['title']}: {problem['detail']}"
+    except (ValueError, KeyError, TypeError):
+        detail = got.reason_phrase
+    remedy = f" {REMEDY}." if got.status_code in {401, 403} else ""
+    raise RefusedError(f"The {api} API answers {got.status_code}: {legible(detail).rstrip('.')}.{remedy}")
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """End the command with one sentence, whatever it was that stood in its way."""
+    try:
+        yield
+    except RefusedError as error:
+        fail(str(error))
+    except NoTokenError as error:
+        fail(str(error), code=2)
+    except httpx.HTTPError as error:
+        fail(f"{error.request.url.copy_with(raw_path=b'/')} does not answer: {describe(error)}.")
