@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import json
 import uuid
-from base64 import urlsafe_b64encode
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,8 +23,8 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
-from jwt.algorithms import OKPAlgorithm
 
+from chassis.access.keys import public_jwk
 from local_stack.issuer_files import (
     DESCRIPTION,
     KEY_SET,
@@ -93,7 +91,7 @@ def init_issuer(folder: Path, *, issuer: str = LOCAL_ISSUER, audience: str = LOC
         raise IssuerExistsError(f"{folder} has an issuer already: `muster issuer rotate {folder}` gives it a new key.")
     key = Ed25519PrivateKey.generate()
     write_private(folder / DESCRIPTION, json.dumps({"issuer": issuer, "audience": audience}, indent=2) + "\n")
-    _write_key_set(folder, [_public(key)])
+    _write_key_set(folder, [public_jwk(key.public_key())])
     _write_private_key(folder, key)
     return open_issuer(folder)
 
@@ -111,7 +109,7 @@ def open_issuer(folder: Path) -> LocalIssuer:
         raise damaged(folder, PRIVATE_KEY) from error
     if not isinstance(key, Ed25519PrivateKey):
         raise damaged(folder, PRIVATE_KEY)
-    return LocalIssuer(folder, described.issuer, described.audience, _public(key)["kid"], key)
+    return LocalIssuer(folder, described.issuer, described.audience, public_jwk(key.public_key())["kid"], key)
 
 
 def rotate(folder: Path) -> LocalIssuer:
@@ -125,7 +123,7 @@ def rotate(folder: Path) -> LocalIssuer:
     """
     open_issuer(folder)
     key = Ed25519PrivateKey.generate()
-    _write_key_set(folder, [_public(key), *_listed(folder)])
+    _write_key_set(folder, [public_jwk(key.public_key()), *_listed(folder)])
     _write_private_key(folder, key)
     return open_issuer(folder)
 
@@ -133,7 +131,7 @@ def rotate(folder: Path) -> LocalIssuer:
 def remove_older_keys(folder: Path) -> LocalIssuer:
     """List the key that signs alone: what older ones have signed ends."""
     issuer = open_issuer(folder)
-    _write_key_set(folder, [_public(issuer.private_key)])
+    _write_key_set(folder, [public_jwk(issuer.private_key.public_key())])
     return issuer
 
 
@@ -153,14 +151,6 @@ def _listed(folder: Path) -> list[PublicKey]:
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise damaged(folder, KEY_SET) from error
     return keys
-
-
-def _public(key: Ed25519PrivateKey) -> PublicKey:
-    said = OKPAlgorithm.to_jwk(key.public_key(), as_dict=True)
-    # RFC 7638 and RFC 8037: the required members, in this order.
-    named = json.dumps({name: said[name] for name in ("crv", "kty", "x")}, separators=(",", ":"))
-    key_id = urlsafe_b64encode(sha256(named.encode()).digest()).rstrip(b"=").decode("ascii")
-    return {"kty": "OKP", "crv": said["crv"], "x": said["x"], "kid": key_id, "use": "sig", "alg": ALGORITHM}
 
 
 def _write_key_set(folder: Path, keys: list[PublicKey]) -> None:

@@ -1,12 +1,15 @@
-"""An issuer's public keys as a JSON Web Key Set says them (RFC 7517): which are usable, and which fits a token."""
+"""Public keys as a JSON Web Key Set says them (RFC 7517): which are usable, which fits a token, and ours."""
 
 from __future__ import annotations
 
 import json
+from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, Final
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from jwt import InvalidKeyError
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
@@ -82,6 +85,15 @@ def read_key_set(document: bytes) -> frozenset[Key]:
     if not keys:
         raise UnusableKeySetError(f"none of the {len(listed)} keys can be used")
     return keys
+
+
+def public_jwk(key: Ed25519PublicKey) -> dict[str, str]:
+    """A key of ours as a key set lists it; its id is its thumbprint (RFC 7638)."""
+    said = OKPAlgorithm.to_jwk(key, as_dict=True)
+    # RFC 8037: the required members, in this order.
+    named = json.dumps({name: said[name] for name in ("crv", "kty", "x")}, separators=(",", ":"))
+    key_id = urlsafe_b64encode(sha256(named.encode()).digest()).rstrip(b"=").decode("ascii")
+    return {"kty": "OKP", "crv": said["crv"], "x": said["x"], "kid": key_id, "use": "sig", "alg": "EdDSA"}
 
 
 def _read_key(listed: Any) -> Key | None:
