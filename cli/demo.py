@@ -22,7 +22,7 @@ from chassis.postgres.database import describe
 from chassis.settings import load
 from cli.access.address import CommandApiAddress
 from cli.access.bearer import REMEDY, NoTokenError, bearer_for
-from cli.events import TailSettings, following
+from cli.events.reading import TailSettings, following
 from cli.terminal.output import JsonOption, fail, print_json
 from events.catalogue import short_name
 from events.envelope import read_envelope
@@ -148,7 +148,7 @@ class FirstEvents:
 @asynccontextmanager
 async def _watching(settings: DemoSettings, console: Console) -> AsyncIterator[FirstEvents]:
     events = FirstEvents()
-    async with following(settings, from_beginning=False) as consumer:
+    async with following(settings, "now") as consumer:
         watching = asyncio.create_task(_watch(consumer, events, console))
         try:
             yield events

@@ -51,3 +51,8 @@ def _encode(value: object) -> str:
 def say(message: str) -> None:
     """Print one line of a result."""
     print(message)  # noqa: T201 - the answer of a command
+
+
+def say_json(document: Any) -> None:
+    """Print one JSON document on one line, for those of which many follow."""
+    say(json.dumps(document, ensure_ascii=False))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cli.events import asyncapi
+from cli.events.command import asyncapi
 
 PARSER = Path(sys.prefix) / "browser"
 PROGRAM = """

@@ -12,7 +12,7 @@ import pytest
 
 from chassis import __version__
 from chassis.settings import Topics
-from cli.events import asyncapi
+from cli.events.command import asyncapi
 from events.asyncapi import describe_topic
 from events.catalogue import short_name
 from events.envelope import Envelope

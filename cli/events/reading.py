@@ -1,0 +1,88 @@
+"""Reads the topic for `muster events`, as a subscriber does: read_committed, in no group, nothing committed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Final, Literal
+from uuid import UUID
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+
+from chassis.identifiers import time_in
+from chassis.kafka.client import REQUEST_SECONDS, client_arguments, partitions_of
+from chassis.settings import Kafka, Topics
+
+#: The first record that is there, the next one that comes, or the first that was published at a time, in milliseconds
+#: since 1970.
+Beginning = Literal["beginning", "now"] | int
+
+#: Which UUIDs tell when they were made.
+_WITH_TIME: Final = 7
+#: By so much the clock of a command API may be ahead of the broker's.
+_CLOCKS_DIFFER: Final = timedelta(hours=1)
+
+
+class TailSettings(Kafka, Topics):
+    """The settings of this command."""
+
+
+@asynccontextmanager
+async def following(settings: TailSettings, beginning: Beginning) -> AsyncIterator[AIOKafkaConsumer]:
+    """Open a read_committed consumer of every partition, in no group, at that place.
+
+    Raises:
+        UnknownTopicOrPartitionError, TopicAuthorizationFailedError: there is no such topic, or we may not read it.
+        KafkaError, OSError, TimeoutError: no broker answered in time.
+    """
+    count = await partitions_of(settings, settings.events_topic)
+    consumer = AIOKafkaConsumer(
+        **client_arguments(settings), isolation_level="read_committed", enable_auto_commit=False
+    )
+    try:
+        async with asyncio.timeout(REQUEST_SECONDS):
+            await consumer.start()
+            partitions = [TopicPartition(settings.events_topic, number) for number in range(count)]
+            consumer.assign(partitions)
+            await _seek(consumer, partitions, beginning)
+            for partition in partitions:
+                await consumer.position(partition)
+        yield consumer
+    finally:
+        await asyncio.wait_for(consumer.stop(), REQUEST_SECONDS)
+
+
+async def find(settings: TailSettings, event_id: UUID) -> ConsumerRecord | None:
+    """The first record with this id among its headers, of those that are on the topic now; None if there is none.
+
+    Raises:
+        As `following`.
+    """
+    wanted = ("ce_id", str(event_id).encode())
+    # No event is published before it was made.
+    margin = int(_CLOCKS_DIFFER.total_seconds() * 1000)
+    beginning: Beginning = max(0, time_in(event_id) - margin) if event_id.version == _WITH_TIME else "beginning"
+    async with following(settings, beginning) as consumer:
+        partitions = list(consumer.assignment())
+        ends = await asyncio.wait_for(consumer.end_offsets(partitions), REQUEST_SECONDS)
+        while left := [each for each in partitions if await consumer.position(each) < ends[each]]:
+            found = await asyncio.wait_for(consumer.getmany(*left, timeout_ms=1000), REQUEST_SECONDS)
+            for record in (record for records in found.values() for record in records):
+                if wanted in record.headers:
+                    return record
+    return None
+
+
+async def _seek(consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition], beginning: Beginning) -> None:
+    if beginning == "now":
+        await consumer.seek_to_end(*partitions)
+    elif beginning == "beginning":
+        await consumer.seek_to_beginning(*partitions)
+    else:
+        found = await consumer.offsets_for_times(dict.fromkeys(partitions, beginning))
+        await consumer.seek_to_end(*[each for each in partitions if found[each] is None])
+        for partition, place in found.items():
+            if place is not None:
+                consumer.seek(partition, place.offset)
