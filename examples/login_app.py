@@ -147,4 +147,4 @@ if __name__ == "__main__":
     bearer = {"Authorization": f"Bearer {os.environ['MUSTER_TOKEN']}"}
     command = httpx.AsyncClient(base_url=os.environ.get("MUSTER_COMMAND_URL", "http://127.0.0.1:8000"), headers=bearer)
     query = httpx.AsyncClient(base_url=os.environ.get("MUSTER_QUERY_URL", "http://127.0.0.1:8001"), headers=bearer)
-    uvicorn.run(create_app(LoginPages(command, query, lambda to, link: print(f"Mail to {to}: {link}"))), port=8080)  # noqa: T201 - instead of a mail
+    uvicorn.run(create_app(LoginPages(command, query, lambda to, link: print(f"Mail to {to}: {link}"))), port=8080)

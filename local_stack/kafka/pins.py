@@ -1,7 +1,8 @@
 """Regenerates jars.txt: `python -m local_stack.kafka.pins`, after changing Kafka's version.
 
-It resolves Kafka's runtime dependencies with jgo, adds a logging implementation, fetches every file, and writes
-coordinate, size and SHA-256 in class path order. It trusts what the repository gives at this moment: review the diff.
+It resolves Kafka's runtime dependencies with jgo, adds a logging implementation and tools, fetches every file, and
+writes coordinate, size and SHA-256 in class path order. It trusts what the repository gives at this moment: review the
+diff.
 """
 
 import tempfile
@@ -17,8 +18,11 @@ KAFKA = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}"
 # word. This one has 15 kB, writes to stderr and is configured by system properties.
 LOGGING = "org.slf4j:slf4j-simple:1.7.36"
 
+# Kafka's own tools, for people: the broker does without. Those that docs/how-to has need nothing else.
+TOOLS = f"org.apache.kafka:kafka-tools:{KAFKA_VERSION}"
+
 LIST_HEADER = """\
-# Apache Kafka {version}: its {count} jars and one that writes its log. Coordinate, bytes, SHA-256; in class path order.
+# Apache Kafka {version}: {count} jars, one that logs, its tools. Coordinate, bytes, SHA-256; in class path order.
 # Made by `python -m local_stack.kafka.pins`.
 """
 
@@ -31,7 +35,7 @@ def main() -> None:
         runtime = [dependency for dependency in transitive if dependency.scope in {"compile", "runtime"}]
         artifacts = [dependency.artifact for dependency in (*inputs, *runtime)]
         header = LIST_HEADER.format(version=KAFKA_VERSION, count=len(artifacts))
-        artifacts.append(context.create_dependency(LOGGING).artifact)
+        artifacts += [context.create_dependency(coordinate).artifact for coordinate in (LOGGING, TOOLS)]
         rows = []
         for artifact in artifacts:
             path = artifact.resolve()

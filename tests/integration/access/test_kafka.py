@@ -6,9 +6,14 @@ One broker serves all tests. Each principal reaches it by SASL_SSL, as over a ne
 import asyncio
 import json
 import os
+import re
 import shutil
+import signal
+import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
@@ -32,8 +37,9 @@ from chassis.postgres.database import Database
 from chassis.settings import Kafka, Topics
 from cli.doctor.findings import Finding
 from cli.doctor.kafka import examine_kafka
-from local_stack.kafka.broker import KafkaServer, java
-from local_stack.kafka.jars import Jar, fetch_jars, jar_folder, pinned_jars
+from events.user_events import UserRegistered
+from local_stack.kafka.broker import KafkaServer
+from local_stack.kafka.jars import fetch_jars, jar_folder, pinned_jars
 from local_stack.kafka.principals import LOGIN
 from local_stack.ports import free_port
 from outbox.publishing.publisher import Publisher
@@ -43,10 +49,12 @@ from projectors.fleet import Fleet
 from tests.certificates import Authority
 from tests.conftest import Copies
 from tests.infrastructure import throwaway_folder
+from tests.integration.examples.processes import running as running_example
 from tests.integration.muster_processes import environment, muster
 from tests.integration.outbox.relaying import relaying, settings_for, until_phase
 from tests.integration.outbox.traffic import append
 from tests.integration.projectors.conftest import make_settings, running
+from tests.integration.projectors.stream import FakeRecord, new_user, record
 from tests.private_servers import nowhere
 from tests.waiting import until
 
@@ -58,10 +66,7 @@ TOPICS = Topics.model_construct()
 EVENTS, RELAY_TOPIC = TOPICS.events_topic, TOPICS.relay_topic
 ACLS = ("--relay", "relay", "--projectors", "User:projectors", "--events", "events", "--subscriber", "newsletter")
 SECONDS = 20
-#: Holds `kafka-console-consumer`, which no broker needs.
-TOOLS = Jar(
-    "org.apache.kafka:kafka-tools:4.3.1", 698668, "62f3c5dd7aa3442d4c5bc6a95f86e2502178ea09de8e27f74d9563bf955e253c"
-)
+ROOT = Path(__file__).parents[3]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +101,7 @@ class Guarded:
             request = DeleteAclsRequest(Resource.TOPIC, EVENTS, 3, "User:*", "*", Operation.WRITE, 3)
             await client._client.send(client._client.get_random_node(), request)
 
-    async def publish(self, value: bytes) -> None:
+    async def publish(self, item: FakeRecord) -> None:
         """One record on the events topic, in a transaction as the relay's are."""
         producer = AIOKafkaProducer(
             **client_arguments(self.as_principal("relay")), transactional_id="muster.maintenance.users"
@@ -104,7 +109,7 @@ class Guarded:
         await producer.start()
         try:
             async with producer.transaction():
-                await producer.send_and_wait(EVENTS, value, key=b"a key", partition=0)
+                await producer.send_and_wait(EVENTS, item.value, key=item.key, headers=list(item.headers))
         finally:
             await producer.stop()
 
@@ -377,34 +382,75 @@ async def test_brokers_without_an_authorizer_are_open_and_both_commands_say_so(
     assert (finding.result, "anybody who reaches the brokers" in finding.found) == ("warning", True)
 
 
-async def test_kafkas_own_console_consumer_reads_with_a_subscribers_credentials(
+def _script(where: str) -> str:
+    """What the pages have somebody type who makes a subscriber named welcome-mail and looks at the topic."""
+    pages = ("docs/how-to/subscribe.md", "docs/how-to/send-welcome-mails.md", "examples/console_consumer.md")
+    texts = [(ROOT / page).read_text(encoding="utf-8") for page in pages]
+    script = "\n".join(
+        block for text in texts for block in re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    )
+    replacements = {
+        "NAME=newsletter": "NAME=welcome-mail",
+        "127.0.0.1:9092": where,
+        ".venv/bin/": f"{Path(sys.executable).parent}/",
+        # Until it is ended, as the page says.
+        "--timeout-ms 10000": "",
+    }
+    for said, meant in replacements.items():
+        assert said in script
+        script = script.replace(said, meant)
+    return script
+
+
+async def _first_line(script: str, wanted: str, folder: Path, told: dict[str, str]) -> str:
+    """The first line with these words that a script prints, which may go on for ever."""
+    errors = folder / "errors.txt"
+    with errors.open("wb") as written:
+        process = await asyncio.create_subprocess_exec(
+            "sh", "-euc", script, cwd=folder, env=told, stdout=asyncio.subprocess.PIPE, stderr=written,
+            start_new_session=True,
+        )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(120):
+            async for line in process.stdout:
+                if wanted in line.decode():
+                    return line.decode()
+        raise AssertionError(f"it ended without {wanted}: {errors.read_text()}")
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.communicate()
+
+
+async def test_a_subscriber_gets_its_login_and_reads_with_it_as_the_pages_say(
     guarded: Guarded, server_folder: Path
 ) -> None:
-    class_path = [*await fetch_jars(pinned_jars(), jar_folder()), *await fetch_jars([TOOLS], jar_folder())]
-    password = guarded.as_principal("newsletter").kafka_sasl_password
-    assert password is not None
-    client = server_folder / "newsletter.properties"
-    client.write_text(
-        "security.protocol=SASL_SSL\nsasl.mechanism=SCRAM-SHA-512\nisolation.level=read_committed\n"
-        f'sasl.jaas.config={LOGIN} username="newsletter" password="{password.get_secret_value()}";\n'
-        f"ssl.truststore.type=PEM\nssl.truststore.location={guarded.authority}\n"
-    )
-    await guarded.publish(b"the news")
-    arguments = [
-        *("--bootstrap-server", f"127.0.0.1:{guarded.tls_port}", "--command-config", str(client)),
-        *("--topic", EVENTS, "--group", "newsletter.console", "--from-beginning", "--timeout-ms", "5000"),
-    ]
+    """With Kafka's own console consumer, and as the service that welcomes people."""
+    await fetch_jars(pinned_jars(), jar_folder())
+    user, where = new_user(now=datetime.now(UTC)), guarded.server.bootstrap_servers
+    await guarded.publish(record(UserRegistered(user=user), now=user.created_at))
+    (server_folder / ".local").mkdir()
+    (server_folder / ".local" / "client.properties").write_text(guarded.server.client_properties())
+    told = guarded.variables("muster") | {"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1", "PYTHONPATH": str(ROOT)}
 
-    process = await asyncio.create_subprocess_exec(
-        str(java()), "-XX:TieredStopAtLevel=1", "org.apache.kafka.tools.consumer.ConsoleConsumer", *arguments,
-        env={**os.environ, "CLASSPATH": os.pathsep.join(map(str, class_path))},
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    try:
-        out, errors = await asyncio.wait_for(process.communicate(), 60)
-    finally:
-        if process.returncode is None:
-            process.kill()
+    line = await _first_line(_script(where), user.email, server_folder, told)
+    assert "ce_type:muster.user.registered.v1" in line
+    assert str(user.id) in line
 
-    # Beside what other tests published there; it ends once nothing has come for 5 s.
-    assert b"the news" in out.splitlines(), errors.decode()
+    properties = (server_folder / "welcome-mail.properties").read_text()
+    out = server_folder / "mails.txt"
+    told = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("KAFKA")},
+        "KAFKA_BOOTSTRAP_SERVERS": where,
+        "KAFKA_SASL_USERNAME": "welcome-mail",
+        "KAFKA_SASL_PASSWORD": properties.partition('password="')[2].partition('"')[0],
+        "WELCOME_MAIL_FILE": str(server_folder / "seen.sqlite"),
+    }
+    arguments = ("run", "examples.welcome_mail:app", "--host", "127.0.0.1", "--port", str(free_port()))
+    async with running_example("faststream", *arguments, environment=told, out=out):
+
+        async def written() -> bool:
+            return out.exists() and f"To: {user.email}\n" in out.read_text()
+
+        await until(written, within=60, what="the mail")

@@ -1,0 +1,66 @@
+"""The example that follows the events over HTTP, killed again and again."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chassis.settings import Kafka, Topics
+from examples.events_over_http import lines, messages
+from tests.integration.examples.processes import rows, running, variables
+from tests.integration.projectors.stream import FakeRecord, Publisher, lives
+from tests.issuing import token
+from tests.waiting import until
+
+EVENTS = "SELECT id, user_id, version FROM events ORDER BY rowid"
+
+
+def _header(item: FakeRecord, name: str) -> str:
+    return (dict(item.headers)[name] or b"").decode()
+
+
+def _by_user(events: Iterable[Sequence[Any]]) -> dict[str, list[tuple[str, int]]]:
+    """The id and version of each event, in their order."""
+    found: dict[str, list[tuple[str, int]]] = {}
+    for event_id, user_id, version in events:
+        found.setdefault(user_id, []).append((event_id, int(version)))
+    return found
+
+
+async def test_each_event_is_kept_once_and_in_order_whatever_is_killed(
+    kafka: Kafka, topics: Topics, publisher: Publisher, url: str, tmp_path: Path
+) -> None:
+    file, records = tmp_path / "events.sqlite", lives(20, 130, seed=11)
+    told = variables(
+        kafka, topics, EVENT_API_URL=url, EVENTS_FILE=str(file), MUSTER_TOKEN=token("shop", ["events:read"])
+    )
+    published = 0
+    while published < len(records):
+        async with running("examples.events_over_http", environment=told):
+            portion = records[published : published + 50]
+            await publisher.publish(portion)
+
+            async def some_came(had: int = len(rows(file, EVENTS)), more: int = len(portion)) -> bool:
+                return len(rows(file, EVENTS)) > had + more // 2
+
+            await until(some_came, within=60, what="some of them to be written before the kill")
+            published += len(portion)
+    async with running("examples.events_over_http", environment=told):
+
+        async def all_came() -> bool:
+            return len(rows(file, EVENTS)) >= len(records)
+
+        await until(all_came, within=60, what="the rest")
+
+    names = ("ce_id", "ce_subject", "ce_sequence")
+    wanted = [[_header(item, name) for name in names] for item in records]
+    assert _by_user(rows(file, EVENTS)) == _by_user(wanted)
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_a_stream_is_read_alike_however_it_is_cut(size: int) -> None:
+    sent = 'id: a\n\n: still here\nid: b\n\nevent: one\ndata: {"x":"\u2028é"}\nid: c\n\n'.encode()
+    parts = [sent[at : at + size] for at in range(0, len(sent), size)]
+
+    assert list(messages(lines(parts))) == [("", "", "a"), ("", "", "b"), ("one", '{"x":"\u2028é"}', "c")]

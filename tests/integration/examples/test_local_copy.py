@@ -1,0 +1,102 @@
+"""The example that keeps a copy of the users, killed again and again, and its verification."""
+
+import asyncio
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import pytest
+from muster_events import Difference
+
+from chassis.settings import Kafka, Topics
+from events.user_events import UserRegistered
+from examples.local_copy import Copy
+from tests.conftest import kafka_variables
+from tests.integration.examples.processes import rows, running, variables
+from tests.integration.projectors.stream import FakeRecord, Publisher, lives, record
+from tests.integration.query_api.read_side import ReadSide, person
+from tests.waiting import until
+
+USERS = "SELECT id, version FROM users"
+ENDS = (60, 120, 200)
+
+
+def _living(records: list[FakeRecord]) -> dict[str, int]:
+    versions: dict[str, int] = {}
+    for item in records:
+        user_id = (item.key or b"").decode()
+        versions[user_id] = int(dict(item.headers)["ce_sequence"] or b"")
+        if item.value is None:
+            del versions[user_id]
+    return versions
+
+
+async def test_the_copy_is_complete_whatever_is_killed(
+    kafka: Kafka, topics: Topics, publisher: Publisher, tmp_path: Path
+) -> None:
+    file, records = tmp_path / "copy.sqlite", lives(40, 160, seed=12)
+    told = variables(kafka, topics, LOCAL_COPY_FILE=str(file))
+    for first, end in zip((0, *ENDS), ENDS, strict=False):
+        async with running("examples.local_copy", environment=told):
+            await publisher.publish(records[first:end])
+
+            async def complete(published: int = end) -> bool:
+                return dict(rows(file, USERS)) == _living(records[:published])
+
+            await until(complete, within=60, what="the copy to be complete")
+
+
+@pytest.fixture
+def to_the_brokers(kafka: Kafka, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tell this process what the example is told."""
+    for name, value in kafka_variables(kafka).items():
+        monkeypatch.setenv(name, value)
+
+
+async def test_the_verification_names_who_differs(
+    to_the_brokers: None, topics: Topics, publisher: Publisher, api: httpx.AsyncClient, read_side: ReadSide
+) -> None:
+    async def see(_: httpx.Request) -> None:
+        await read_side.see(datetime.now(UTC))
+
+    api.event_hooks = {"request": [see]}
+    people = [person(number) for number in range(20)]
+    await read_side.register(*people)
+    await publisher.publish([record(UserRegistered(user=each)) for each in people])
+    with closing(sqlite3.connect(":memory:")) as database:
+        copy = Copy(database)
+        following = asyncio.create_task(copy.follow(topics.events_topic))
+        same = await copy.verify(api)
+        database.execute("UPDATE users SET version = 9 WHERE id = ?", (str(people[7].id),))
+        other = await copy.verify(api)
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+    assert same == "20 users, 0 differ"
+    assert other == f"20 users, 1 differ\n{Difference(people[7].id, 9, exists=True)}"
+
+
+async def test_a_copy_whose_position_is_gone_begins_anew(
+    to_the_brokers: None, topics: Topics, publisher: Publisher, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ann = person()
+    await publisher.publish([record(UserRegistered(user=ann))])
+    with closing(sqlite3.connect(":memory:")) as database:
+        copy = Copy(database)
+        with database as transaction:
+            transaction.execute("INSERT INTO users (id, version) VALUES ('of another topic', 1)")
+            transaction.execute("INSERT INTO positions VALUES (3, 777, ?)", (str(datetime.now(UTC)),))
+        following = asyncio.create_task(copy.follow(topics.events_topic))
+
+        async def complete() -> bool:
+            return copy.as_of is not None
+
+        await until(complete, within=60, what="the new copy to be complete")
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        found = database.execute(USERS).fetchall()
+
+    assert found == [(str(ann.id), 1)]
+    assert "beginning anew: partition 3 holds" in capsys.readouterr().err
