@@ -301,16 +301,33 @@ class Transport(Settings):
     http_connections: int = Field(4096, ge=1, le=1_000_000, validation_alias="HTTP_CONNECTIONS", examples=[4096])
 
 
-class Http(Logging, Transport):
+class HostNames(Settings):
+    """Which names a listener answers to."""
+
+    allowed_hosts: str = Field(
+        "", validation_alias="ALLOWED_HOSTS", examples=["users.example.com,*.internal.example.com"]
+    )
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _names_hosts(cls, value: str) -> str:
+        if "*" in split_list(value):
+            raise ValueError("must name each host, or all below one as *.example.com; leave it out to answer to any")
+        return value
+
+    @property
+    def host_names(self) -> list[str]:
+        """The names that are answered; none means every one."""
+        return split_list(self.allowed_hosts)
+
+
+class Http(Logging, Transport, HostNames):
     """What both APIs share."""
 
     cors_allow_origins: str = Field(
         "",
         validation_alias="CORS_ALLOW_ORIGINS",
         examples=["https://app.example.com,https://admin.example.com"],
-    )
-    allowed_hosts: str = Field(
-        "", validation_alias="ALLOWED_HOSTS", examples=["users.example.com,*.internal.example.com"]
     )
     workers: int = Field(1, ge=1, le=256, validation_alias="WORKERS", examples=[4])
 
@@ -321,27 +338,32 @@ class Http(Logging, Transport):
             raise ValueError("must name each origin: with * every page in the world could call")
         return value
 
-    @field_validator("allowed_hosts")
-    @classmethod
-    def _names_hosts(cls, value: str) -> str:
-        if "*" in split_list(value):
-            raise ValueError("must name each host, or all below one as *.example.com; leave it out to answer to any")
-        return value
-
     @property
     def cors_origins(self) -> list[str]:
         """The origins; none means CORS is closed."""
         return split_list(self.cors_allow_origins)
 
-    @property
-    def host_names(self) -> list[str]:
-        """The names that are answered; none means every one."""
-        return split_list(self.allowed_hosts)
-
 
 def split_list(text: str) -> list[str]:
     """The parts between commas, without spaces around them; empty ones are none."""
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def http_url(text: str) -> str:
+    """An HTTP address, without a slash at its end; another text would be tried for a minute otherwise.
+
+    Raises:
+        ValueError: it is none.
+    """
+    import httpx  # noqa: PLC0415 - few processes are told an address
+
+    try:
+        url = httpx.URL(text)
+    except httpx.InvalidURL as error:
+        raise ValueError(f"is no URL: {error}") from error
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise ValueError("is no http or https URL, such as http://127.0.0.1:8000")
+    return text.rstrip("/")
 
 
 #: Of each secret that keys something: 192 bits in base64url.

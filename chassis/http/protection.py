@@ -54,7 +54,7 @@ class Protection:
         Raises:
             UncoveredRouteError: one of them says nothing about access.
         """
-        self.table.require_cover(_methods_and_paths(routes))
+        self.table.require_cover(methods_and_paths(routes))
         async with open_authenticator(self._settings, host=self._host) as authenticator:
             self._opened = authenticator
             try:
@@ -84,13 +84,13 @@ class Protection:
         return self._opened
 
 
-def _methods_and_paths(routes: Iterable[BaseRoute]) -> Iterator[tuple[str, str]]:
+def methods_and_paths(routes: Iterable[BaseRoute]) -> Iterator[tuple[str, str]]:
     """Every method and template; a route that names none of its own is looked into, or refused."""
     for route in routes:
         inner = getattr(route, "original_router", None)
         path, methods = getattr(route, "path", None), getattr(route, "methods", None)
         if inner is not None:
-            yield from _methods_and_paths(inner.routes)
+            yield from methods_and_paths(inner.routes)
         elif isinstance(route, Mount):
             yield "GET", f"{route.path}/"
         elif path is None or not methods:

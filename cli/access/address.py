@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import httpx
 from pydantic import Field, field_validator
 
-from chassis.settings import Settings
+from chassis.settings import Settings, http_url
 
 
 class CommandApiAddress(Settings):
@@ -28,18 +27,3 @@ class QueryApiAddress(Settings):
     @classmethod
     def _is_http(cls, value: str) -> str:
         return http_url(value)
-
-
-def http_url(text: str) -> str:
-    """An HTTP address, without a slash at its end; another text would be tried for a minute otherwise.
-
-    Raises:
-        ValueError: it is none.
-    """
-    try:
-        url = httpx.URL(text)
-    except httpx.InvalidURL as error:
-        raise ValueError(f"is no URL: {error}") from error
-    if url.scheme not in {"http", "https"} or not url.host:
-        raise ValueError("is no http or https URL, such as http://127.0.0.1:8000")
-    return text.rstrip("/")

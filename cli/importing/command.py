@@ -18,8 +18,8 @@ import typer
 from rich.console import Console
 
 from chassis.lifecycle import freeze_loaded_objects
-from chassis.settings import load
-from cli.access.address import CommandApiAddress, http_url
+from chassis.settings import http_url, load
+from cli.access.address import CommandApiAddress
 from cli.access.bearer import NoTokenError
 from cli.importing.display import Display
 from cli.importing.progress import starting_point

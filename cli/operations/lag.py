@@ -11,10 +11,11 @@ from rich.table import Table
 
 from chassis.postgres.database import Database
 from chassis.settings import OperatorCommandPostgres, load
-from cli.operations.relay_figures import RelayFigures, ask_relay, relay_document, relay_lines
+from cli.operations.relay_figures import relay_document, relay_lines
 from cli.terminal.outages import OUTAGES, explain_outage
 from cli.terminal.output import counted, print_json, say
 from cli.terminal.tables import print_table, table
+from outbox.figures import RelayFigures, ask_relay
 from outbox.relay.backlog import Backlog, read_backlog
 from outbox.relay.leadership import Leader, read_leader
 from outbox.settings import RelayAddress

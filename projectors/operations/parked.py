@@ -143,6 +143,9 @@ class WorkedOff:
     remaining: int
 
 
+_SERVING_COUNT: Final = """
+SELECT count(*) FROM parked_records JOIN generations USING (projection, generation) WHERE status = 'serving'
+"""
 _SUMMARIES: Final = """
 SELECT projection, generation, partition, record_offset, coalesce(user_id, suspect_id) AS user_id,
     suspect_id IS NOT NULL AS suspicious, error, parked_at,
@@ -210,6 +213,13 @@ async def counted(database: Database, projection: str | None = None) -> list[Cou
     async with database.connection() as connection:
         rows = await connection.fetch(f"SELECT * {_COUNTED} ORDER BY 1, 2, 3, 4", projection)
     return [Counted(*row.values()) for row in rows]
+
+
+async def count_serving(database: Database) -> int:
+    """How many records are parked in the generations that queries read."""
+    async with database.connection() as connection:
+        number: int = await connection.fetchval(_SERVING_COUNT)
+    return number
 
 
 async def find(database: Database, record: RecordId) -> ParkedRecord:

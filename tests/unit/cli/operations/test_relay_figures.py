@@ -2,7 +2,8 @@
 
 import pytest
 
-from cli.operations.relay_figures import RelayFigures, quantile, relay_document, relay_lines
+from cli.operations.relay_figures import relay_document, relay_lines
+from outbox.figures import RelayFigures, quantile
 
 BUCKETS = [(0.01, 50.0), (0.02, 90.0), (0.1, 100.0), (float("inf"), 100.0)]
 
