@@ -19,6 +19,8 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
 # For networks with an index of their own: --build-arg PIP_INDEX_URL=… --build-arg UV_DEFAULT_INDEX=…
 ARG PIP_INDEX_URL
 ARG UV_DEFAULT_INDEX
+# And for those with a Maven repository of their own.
+ARG MUSTER_MAVEN_REPOSITORY
 
 WORKDIR /build
 COPY requirements/audit.txt requirements/bootstrap.txt requirements/service.txt requirements/
@@ -51,7 +53,7 @@ RUN groupadd --gid 10001 muster \
         --shell /usr/sbin/nologin muster \
     && install --directory --owner=muster --group=muster --mode=0755 \
         /secrets/issuer /secrets/postgres /secrets/kafka /secrets/migrate \
-        /secrets/command-api /secrets/query-api /secrets/event-api /secrets/relay /secrets/projectors /secrets/operator
+        /secrets/command-api /secrets/query-api /secrets/event-api /secrets/relay /secrets/projectors /secrets/console /secrets/operator
 
 COPY --from=build /opt/muster /opt/muster
 

@@ -174,6 +174,7 @@ wheel: $(VENV)/.bootstrap ## Build both wheels into dist/: Muster (its extra `lo
 .PHONY: clean
 clean: ## Remove .venv and what tools cached; the local stack's data in .local stays
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf console/vendor
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 LOCK_ARGS ?=
@@ -239,12 +240,19 @@ $(VENV)/.editable: pyproject.toml $(VENV)/.bootstrap
 	@$(call uv_install) --no-deps --no-build-isolation --editable "$$here"
 	@touch $@
 
-$(VENV)/.local: $(LOCK)/local.txt $(VENV)/.editable
+# The console's scripts for browsers, which are in no repository.
+SCRIPTS := console/vendor/sse.js
+$(SCRIPTS): local_stack/webjars.txt | $(VENV)/.bootstrap
+	@echo "Fetching the console's scripts …"
+	@$(BIN)/python -m local_stack.webjars
+	@touch $@
+
+$(VENV)/.local: $(LOCK)/local.txt $(VENV)/.editable $(SCRIPTS)
 	@echo "Installing what the local stack needs …"
 	@$(call uv_install) --require-hashes -r "$$here/$(LOCK)/local.txt" || { $(no_packages) }
 	@touch $@
 
-$(VENV)/.dev: $(LOCK)/dev.txt $(VENV)/.editable
+$(VENV)/.dev: $(LOCK)/dev.txt $(VENV)/.editable $(SCRIPTS)
 	@echo "Installing what tests and checks need …"
 	@$(call uv_install) --require-hashes -r "$$here/$(LOCK)/dev.txt" || { $(no_packages) }
 	@touch $@

@@ -21,6 +21,8 @@ LOGINS: Final = {
     "relay": "relay",
     "projectors": "projectors",
     "event-api": "events",
+    # It reads the topic as they do.
+    "console": "projectors",
 }
 PRINCIPALS: Final = ("relay", "projectors", "events")
 BROKER_FILE: Final = "server.properties"

@@ -37,18 +37,19 @@ NOT_OPERATORS: Final = frozenset(
 
 #: Every command, in the order of the help page.
 COMMANDS: Final = {
-    "up": Lazy("cli.stack.up:up", "Start PostgreSQL, Kafka, the APIs, relay and projectors here; Ctrl-C stops them."),
+    "up": Lazy("cli.stack.up:up", "Start PostgreSQL, Kafka and every process of Muster here; Ctrl-C stops them."),
     "logs": Lazy("cli.stack.logs:logs", "Show what the processes of the local stack write."),
     "reset": Lazy("cli.stack.reset:reset", "Delete the local stack's data, after asking."),
     "token": Lazy("cli.access.token:token", "Print an access token of the local stack, or of an issuer in a folder."),
     "issuer": Lazy("cli.access.issuer:app", "Keep an issuer of tokens in a folder."),
     "secrets": Lazy("cli.secret_files:secrets", "Make the secrets of an installation in containers, a file each."),
     "passwords": Lazy("cli.passwords:app", "Make the list of passwords that nobody may choose."),
+    "console": Lazy("cli.access.console:app", "Sign in to the console."),
     "demo": Lazy("cli.demo:demo", "Register users, show their events, and read each back with its token."),
     "roles": Lazy("cli.roles.command:roles", "Make the roles of a database with the least rights, or check them."),
     "migrate": Lazy("cli.migrate:migrate", "Migrate a database; harmless to repeat, safe while services run."),
     "topics": Lazy("cli.topics:topics", "Create the topics that are missing, configure the others, give rights."),
-    "serve": Lazy("cli.processes.serve:app", "Serve one of the APIs."),
+    "serve": Lazy("cli.processes.serve:app", "Serve one of the APIs, or the console."),
     "relay": Lazy(
         "cli.processes.relay:relay", "Publish the outbox to Kafka, each event exactly once; a second one stands by."
     ),

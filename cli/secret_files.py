@@ -29,14 +29,15 @@ HOLDERS: Final[dict[str, tuple[str, ...]]] = {
     "PROJECTORS_POSTGRES_PASSWORD": ("migrate", "projectors"),
     "QUERY_POSTGRES_PASSWORD": ("migrate", "query-api"),
     "EVENTS_POSTGRES_PASSWORD": ("migrate",),
-    "OPERATOR_POSTGRES_PASSWORD": ("migrate", "operator"),
+    "OPERATOR_POSTGRES_PASSWORD": ("migrate", "operator", "console"),
     "IDEMPOTENCY_SECRET": ("command-api",),
     "CREDENTIALS_SECRETS": ("command-api",),
     "CURSOR_KEYS": ("query-api",),
     "EVENT_API_SECRETS": ("event-api",),
+    "CONSOLE_SECRET": ("console",),
 }
 #: Who is given the public keys of the issuer, whose own folder has the private one.
-TRUSTING: Final = ("command-api", "query-api", "event-api")
+TRUSTING: Final = ("command-api", "query-api", "event-api", "console")
 ISSUER: Final = "issuer"
 KAFKA: Final = "kafka"
 #: Servers run as users of their own, of our group.

@@ -17,6 +17,7 @@ from cli.kafka_rights import TopicsSettings
 from cli.operations.audit import AuditSettings
 from cli.operations.lag import LagSettings
 from command_api.settings import CommandApiSettings
+from console.settings import ConsoleSettings
 from event_api.settings import EventApiSettings
 from outbox.settings import RelaySettings
 from projectors.settings import OperatorProjectorSettings, ProjectorSettings
@@ -30,13 +31,14 @@ READS: Final[dict[str, tuple[type[Settings], ...]]] = {
     "event-api": (EventApiSettings,),
     "relay": (RelaySettings,),
     "projectors": (ProjectorSettings,),
+    "console": (ConsoleSettings,),
     "migrate": (OwnerCommandPostgres, OwnerQueryPostgres, TopicsSettings),
     "operator": (LagSettings, AuditSettings, OperatorProjectorSettings, TopicsSettings),
 }
 #: What `muster doctor` looks at: without their secrets, these can be had.
 _EXAMINED: Final = tuple(kind for name in ("command-api", "query-api", "relay", "projectors") for kind in READS[name])
 #: The chart's own to decide: where a process listens. In a pod it is never a loopback address, so access stays on.
-_DECIDED: Final = re.compile(r"^AUTH_DISABLED$|_(API|OPS|HTTP)_(HOST|PORT)$")
+_DECIDED: Final = re.compile(r"^AUTH_DISABLED$|_(API|OPS|HTTP)_(HOST|PORT)$|^CONSOLE_(HOST|PORT)$")
 #: Required by more than a class: an API that does not know whom to let in does not start.
 _ACCESS: Final = (["AUTH_ISSUER"], ["AUTH_AUDIENCE"])
 #: `muster roles`, which the migration may run first, gives each role the password of its variable.
@@ -58,7 +60,7 @@ def _of(name: str, classes: tuple[type[Settings], ...]) -> dict[str, Any]:
         examined = [field for kind in _EXAMINED for field in kind.model_fields.values() if not _is_secret(field)]
         taken |= {alias for field in examined for alias in _aliases(field) if not _DECIDED.search(alias)}
     required = {tuple(_aliases(field)) for field in fields if field.is_required()}
-    access = _ACCESS if name.endswith("-api") else ()
+    access = _ACCESS if name.endswith("-api") or name == "console" else ()
     return {
         "settings": sorted(taken - secret),
         "secrets": sorted(secret),

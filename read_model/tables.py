@@ -1,15 +1,17 @@
-"""The tables of the query database that no generation owns: generations, checkpoints, parked records, repaired users.
+"""The tables of the query database that no generation owns: those of feeds, of parked records, and of the console.
 
 Alembic migrates these (projectors/migrations). read_model/generations.py creates a generation's own tables beside the
 serving ones, so a rebuild changes nothing that is being read.
 """
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     CheckConstraint,
     Column,
     DateTime,
     ForeignKeyConstraint,
+    Identity,
     Index,
     Integer,
     LargeBinary,
@@ -151,4 +153,40 @@ repaired_users = Table(
     Column("position", BigInteger, nullable=False, comment="the user's records before it do not count"),
     Column("repaired_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     PrimaryKeyConstraint("topic_id", "partition", "user_id", name="repaired_users_pkey"),
+)
+
+#: Sign-ins of the console, each found by the SHA-256 of what its cookie or link has; the token in it is sealed.
+console_sessions = Table(
+    "console_sessions",
+    metadata,
+    Column("digest", LargeBinary, nullable=False, comment="SHA-256 of the cookie's id"),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("revealed", ARRAY(Uuid), nullable=False, server_default=text("'{}'"), comment="users shown in clear"),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+    PrimaryKeyConstraint("digest", name="console_sessions_pkey"),
+    Index("console_sessions_expires_at_idx", "expires_at"),
+)
+
+#: Links to sign in with, each until it is spent.
+console_links = Table(
+    "console_links",
+    metadata,
+    Column("digest", LargeBinary, nullable=False, comment="SHA-256 of what the link has in it"),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+    PrimaryKeyConstraint("digest", name="console_links_pkey"),
+    Index("console_links_expires_at_idx", "expires_at"),
+)
+
+#: What was done in the console. It has ids alone, no personal data.
+console_operations = Table(
+    "console_operations",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("actor", Text, comment="null where access was off"),
+    Column("deed", Text, nullable=False),
+    Column("targets", ARRAY(Text), nullable=False, comment="ids of users, or what else it was done to"),
+    Column("outcome", Text, comment="null where it is under way, or where nobody knows"),
+    PrimaryKeyConstraint("id", name="console_operations_pkey"),
 )

@@ -9,7 +9,10 @@ from pydantic.fields import FieldInfo
 
 from chassis.settings import Settings, _aliases
 
-PACKAGES = ("chassis", "cli", "command_api", "event_api", "events", "outbox", "projectors", "query_api", "read_model")
+PACKAGES = (
+    *("chassis", "cli", "command_api", "console", "event_api", "events", "outbox", "projectors"),
+    *("query_api", "read_model"),
+)
 #: Read without a settings class: by the programs themselves, by the tests, and by the PostgreSQL driver.
 OTHER_PREFIXES = ("MUSTER_", "TEST_", "PG")
 

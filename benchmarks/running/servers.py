@@ -218,7 +218,8 @@ async def open_servers(
             for server in filter(None, (postgres, broker)):
                 group.create_task(stack.enter_async_context(server))
         # Ports of processes are chosen when the processes are started.
-        ports = Ports(postgres.port, broker.port if broker else 1, 8000, 8001, 8002, 8003, 8005, 8010, 8011, 8012)
+        http = (8000, 8001, 8002, 8003, 8004, 8005, 8009, 8010, 8011, 8012)
+        ports = Ports(postgres.port, broker.port if broker else 1, *http)
         environment = process_environment(plan.folder, open_settings(folder, ports, postgres.address))
         servers = Servers(plan, postgres, broker, environment)
         await make_database(servers, "command")

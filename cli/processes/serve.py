@@ -1,4 +1,4 @@
-"""`muster serve command|query|events`: serves one of the APIs, by uvicorn with as many workers as the settings say.
+"""`muster serve command|query|events|console`: serves one of the APIs or the console, by uvicorn with its workers.
 
 Both ports, the public and the inner one, are bound before any worker starts, so that a taken one is told in one
 sentence; and the settings are looked at before the ports, so that nobody reaches an API that does not know whom to let
@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias, TypeVar
 
 import typer
 import uvicorn
@@ -26,19 +26,25 @@ from chassis.http.health import Health
 from chassis.http.listening import ACCEPT_BACKLOG, listen, server_config, serving_inside, serving_inside_from_a_thread
 from chassis.http.workers import Workers, telling_supervisor
 from chassis.lifecycle import freeze_loaded_objects
-from chassis.settings import Http, load
+from chassis.settings import load
 from chassis.telemetry import configure_logging
 from cli.terminal.output import fail
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+    from starlette.applications import Starlette
+
+    from chassis.settings import Http
+    from console.settings import ConsoleSettings
 
 #: Time to finish for requests under way when the process is told to stop.
 REQUEST_GRACE_SECONDS: Final = 10
 #: A worker that does not answer its parent for this long is replaced. It does not answer while it imports, which takes
 #: seconds when all workers start at once on a loaded machine.
 WORKER_SECONDS: Final = 60
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Serve one of the APIs.", rich_markup_mode="rich")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Serve one of the APIs, or the console.", rich_markup_mode="rich"
+)
 
 #: At most five batches of an import are alive, of 8,000 objects each; the collector looks through so many in 2 ms.
 IMPORTED_OBJECTS: Final = 50_000
@@ -51,6 +57,8 @@ STARTUP_FAILURE: Final = 3
 
 #: Where an app tells how it is: on the inner port's socket; where it has siblings, in the folder that all share.
 Inside: TypeAlias = socket.socket | Path | None
+
+App = TypeVar("App", bound="Starlette")
 
 HostOption = Annotated[str | None, typer.Option(help="Address to listen on; overrides the environment.")]
 PortOption = Annotated[int | None, typer.Option(min=1, max=65535, help="Port to listen on; overrides the environment.")]
@@ -117,6 +125,19 @@ def events(host: HostOption = None, port: PortOption = None) -> None:
     _serve(events_app, settings, "EVENT_API")
 
 
+@app.command()
+def console(host: HostOption = None, port: PortOption = None) -> None:
+    """Serve the console (default 127.0.0.1:8004)."""
+    from console.assets import assets  # noqa: PLC0415 - the APIs have no pages of their own
+    from console.settings import ConsoleSettings  # noqa: PLC0415 - as above
+
+    _override("CONSOLE", host, port)
+    settings = load(ConsoleSettings)
+    settings.expectations(settings.console_host)
+    assets()
+    _serve(console_app, settings, "CONSOLE")
+
+
 def command_app(inside: Inside = None) -> FastAPI:
     """Create the command API, in a worker process."""
     from command_api.app import create_app  # noqa: PLC0415 - in the worker only
@@ -153,8 +174,20 @@ def events_app(inside: Inside = None) -> FastAPI:
     return _telling(app, inside, settings)
 
 
-def api_config(factory: Callable[[], FastAPI], settings: Http) -> uvicorn.Config:
-    """Return the settings with which uvicorn serves any of the APIs."""
+def console_app(inside: Inside = None) -> Starlette:
+    """Create the console."""
+    from console.app import create_app  # noqa: PLC0415 - the APIs do not import it
+    from console.settings import ConsoleSettings  # noqa: PLC0415 - as above
+
+    settings = load(ConsoleSettings)
+    configure_logging("console", settings.log_level)
+    app = create_app(settings)
+    freeze_loaded_objects()
+    return _telling(app, inside, settings)
+
+
+def api_config(factory: Callable[[], Starlette], settings: Http | ConsoleSettings) -> uvicorn.Config:
+    """Return the settings with which uvicorn serves any of them."""
     return server_config(
         factory,
         settings,
@@ -166,7 +199,7 @@ def api_config(factory: Callable[[], FastAPI], settings: Http) -> uvicorn.Config
     )
 
 
-def _telling(app: FastAPI, inside: Inside, settings: Http) -> FastAPI:
+def _telling(app: App, inside: Inside, settings: Http | ConsoleSettings) -> App:
     """Let the app say how it is for as long as it runs: on the inner port itself, or to its supervisor."""
     if inside is None:
         return app
@@ -174,7 +207,7 @@ def _telling(app: FastAPI, inside: Inside, settings: Http) -> FastAPI:
     health: Health = app.state.health
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
+    async def lifespan(app: Starlette) -> AsyncIterator[Mapping[str, Any]]:
         if isinstance(inside, Path):
             telling = telling_supervisor(health, inside)
         else:
@@ -194,8 +227,8 @@ def _override(prefix: str, host: str | None, port: int | None) -> None:
         os.environ[f"{prefix}_PORT"] = str(port)
 
 
-def _serve(factory: Callable[[Inside], FastAPI], settings: Http, prefix: str) -> None:
-    """Serve the API whose variables have that prefix."""
+def _serve(factory: Callable[[Inside], Starlette], settings: Http | ConsoleSettings, prefix: str) -> None:
+    """Serve the one whose variables have that prefix."""
     named = ("host", "port", "ops_host", "ops_port")
     host, port, inner_host, inner_port = (getattr(settings, f"{prefix.lower()}_{name}") for name in named)
     inside_moves = f"{prefix}_OPS_HOST or {prefix}_OPS_PORT"
@@ -213,7 +246,10 @@ def _serve(factory: Callable[[Inside], FastAPI], settings: Http, prefix: str) ->
 
 
 def _supervise(
-    factory: Callable[[Inside], FastAPI], settings: Http, public: socket.socket, inner: socket.socket
+    factory: Callable[[Inside], Starlette],
+    settings: Http | ConsoleSettings,
+    public: socket.socket,
+    inner: socket.socket,
 ) -> None:
     """Serve by several workers; where one cannot start, end with the exit code that a single one has."""
     with _shared_folder() as folder:

@@ -74,6 +74,10 @@ TABLES: Final[dict[DatabaseName, dict[str, dict[str, str]]]] = {
         "parked_versions": {PROJECTORS: "SELECT, INSERT, UPDATE, DELETE"},
         "counted_records": {PROJECTORS: "SELECT, INSERT, UPDATE, DELETE"},
         "repaired_users": {PROJECTORS: "SELECT", OPERATOR: "INSERT, UPDATE"},
+        # The console is an operator's; whoever makes a link for it, too.
+        "console_sessions": {OPERATOR: "SELECT, INSERT, UPDATE (revealed), DELETE"},
+        "console_links": {OPERATOR: "SELECT, INSERT, DELETE"},
+        "console_operations": {OPERATOR: "SELECT, INSERT (actor, deed, targets), UPDATE (outcome)"},
         "alembic_version": {OPERATOR: "SELECT"},
     },
 }

@@ -18,10 +18,11 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
+from cli.stack.console_link import way_in
 from cli.stack.contents import TIMINGS_FILE, require_own
 from cli.stack.foreground import CHOOSE_ANOTHER, UpOptions, explaining_errors, mark_as_ours
 from cli.stack.screen import Screen
-from cli.stack.settings import ALL_PARTS
+from cli.stack.settings import ALL_PARTS, CONSOLE
 from cli.stack.suggestions import suggestions
 from cli.terminal.output import print_json
 from local_stack import stack_file
@@ -76,6 +77,8 @@ def _detach(options: UpOptions, program: Program, console: Console) -> int:
         return process.returncode or 1
     _show(console, stack, dict.fromkeys([entry.name for entry in stack.processes], True))
     Screen(console).suggest(suggestions(options.folder, stack.settings, options.only))
+    if CONSOLE in options.only:
+        Screen(console).open_console(*way_in(options.folder, stack.settings))
     console.print(
         f"\nIt runs in the background: `muster up --stop` ends it, `muster logs` shows its output ({log}).",
         soft_wrap=True,

@@ -29,7 +29,7 @@ MARKER_TEXT: Final = "Made by `muster up`; `muster reset` deletes what the stack
 TIMINGS_FILE: Final = "timings.json"
 
 #: Logs beside those of the parts: commands that run once, `muster up --detach`, and the imports that all share.
-_OTHER_LOGS: Final = ("roles", "migrate", "topics", "rebuild", "up", "imports")
+_OTHER_LOGS: Final = ("roles", "migrate", "topics", "rebuild", "link", "up", "imports")
 
 FILES: Final = (
     SECRETS_FILE,

@@ -21,10 +21,11 @@ import psutil
 from rich.console import Console
 
 from cli.stack.conditions import remedy, require_clock, require_space
+from cli.stack.console_link import way_in
 from cli.stack.contents import TIMINGS_FILE, mark, require_own
 from cli.stack.local_stack import LocalStack
 from cli.stack.screen import Screen
-from cli.stack.settings import ALL_PARTS, Ports
+from cli.stack.settings import ALL_PARTS, CONSOLE, Ports
 from cli.stack.suggestions import suggestions
 from local_stack import stack_file
 from local_stack.errors import ChildFailedError, LocalStackError
@@ -150,6 +151,8 @@ def _announce(stack: LocalStack, screen: Screen) -> None:
     write_private(stack.folder / TIMINGS_FILE, json.dumps(timings, indent=2) + "\n")
     screen.ready(stack.entries(), stack.logs)
     screen.suggest(suggestions(stack.folder, stack.settings, stack.only))
+    if CONSOLE in stack.only:
+        screen.open_console(*way_in(stack.folder, stack.settings))
     screen.console.print("\nCtrl-C stops everything; the data stays.")
 
 

@@ -1,7 +1,7 @@
 """The local stack: its processes, the order in which they start and end, and what stack.json says of them.
 
     jars → Kafka ─────────────────────→ topics ─┬→ read tables of an older version → relay, projectors, event API
-    PostgreSQL → databases → roles → migrations ┴→ command API, query API
+    PostgreSQL → databases → roles → migrations ┴→ command API, query API, console
     imports, which all of ours share
 
 Three lanes run side by side. Where nothing is to be migrated, migrations are one question to each database. Processes
@@ -13,16 +13,19 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from chassis.lifecycle import alongside
+from cli.stack import console_link
 from cli.stack.discovery import issuer_folder
 from cli.stack.screen import Screen
 from cli.stack.settings import (
     ALL_PARTS,
     COMMAND_DATABASE,
+    CONSOLE,
     KAFKA_PRINCIPALS,
     QUERY_DATABASE,
     SERVICES,
@@ -50,10 +53,13 @@ from local_stack.stack_file import ProcessEntry, Stack
 ONE_SHOT_SECONDS = 600.0
 # A read table of a newer shape is made of the whole topic, at some ten thousand records a second.
 REBUILD_SECONDS = 86_400.0
+# It writes one row.
+LINK_SECONDS = 20.0
 # Whoever waits longer for a step is shown what it writes.
 LONG_SECONDS = 5.0
 
 
+APIS: Final = ("command-api", "query-api", "event-api")
 #: What the processes of Muster import, so that one import serves the first start of each.
 PRELOADED: Final = (
     *(
@@ -61,12 +67,14 @@ PRELOADED: Final = (
         "command_api.app",
         "query_api.app",
         "event_api.app",
+        "console.app",
         "cli.processes.relay",
         "cli.processes.project",
         "cli.migrate",
         "cli.roles.command",
         "cli.operations.rebuild",
         "cli.topics",
+        "cli.access.console",
     ),
     *("command_api.migrate", "projectors.migrate"),
     # uvicorn imports these by name when it starts.
@@ -130,6 +138,7 @@ class LocalStack:
             self._process("relay", ("relay",), self.ports.relay),
             self._process("projectors", ("project",), self.ports.projectors),
             self._process("event-api", ("serve", "events", "--port", str(self.ports.events)), self.ports.events),
+            self._process("console", ("serve", "console", "--port", str(self.ports.console)), self.ports.console),
         ]
         self.processes = [process for process in every if process.name in self.only]
         # It is ready once the tables that it reads are there.
@@ -150,6 +159,7 @@ class LocalStack:
                     group.create_task(self._imports(self._preloaded))
                 group.create_task(self._relay_lane(kafka=group.create_task(self._kafka_lane())))
                 group.create_task(self._postgres_lane())
+            await self._make_link()
         except* Exception as failures:  # noqa: BLE001 - a person needs to see the first one
             raise _first_error(failures) from None
         finally:
@@ -159,7 +169,7 @@ class LocalStack:
     async def stop(self, hasten: asyncio.Event) -> None:
         """End everything in order; faster once `hasten` is set."""
         by_name: dict[str, Child] = {child.name: child for child in self.processes}
-        apis = [by_name[name] for name in ("command-api", "query-api", "event-api") if name in by_name]
+        apis = [by_name[name] for name in ("console", *APIS) if name in by_name]
         middle = [[by_name[name]] for name in ("relay", "projectors") if name in by_name]
         if self.kafka.learning:
             self._screen.console.print(
@@ -230,7 +240,16 @@ class LocalStack:
             await self._run("Roles", "roles", "all")
             await self._run("Migrations", "migrate", "all")
         self._migrated.set()
-        await self._start("APIs", "command-api", "query-api")
+        await self._start("APIs and console", "command-api", "query-api", "console")
+
+    async def _make_link(self) -> None:
+        """Make a link to sign in to the console with; a stack without one is as good."""
+        log = self.logs / f"{console_link.LOG}.log"
+        log.unlink(missing_ok=True)
+        if CONSOLE in self.only and console_link.can_be_made(self.folder, self.settings):
+            # Where it takes too long, what is printed says that there is no link.
+            with self._screen.step("Link to the console"), suppress(TimeoutError):
+                await self._run_to_its_end(console_link.COMMAND, log, LINK_SECONDS)
 
     async def _start(self, step: str, *names: str) -> None:
         wanted = [process for process in self.processes if process.name in names]
@@ -297,8 +316,8 @@ class LocalStack:
         told = settings_of(part, self.settings)
         if part == "topics":
             return told
-        # A rebuild reads the topic as the projectors do.
-        principal = KAFKA_PRINCIPALS.get("projectors" if part == "rebuild" else part)
+        # Rebuilds, and the console, read the topic as the projectors do.
+        principal = KAFKA_PRINCIPALS.get("projectors" if part in {"rebuild", "console"} else part)
         return kafka_settings_of(told, self.kafka.client_settings(principal) if principal else {})
 
     def _entry(self, child: Child, port: int, url: str | None, settings: Mapping[str, str]) -> ProcessEntry | None:

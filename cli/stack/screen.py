@@ -151,6 +151,11 @@ class Screen:
         for what, command in commands:
             self.console.print(f"  [dim]# {escape(what)}[/]\n  {escape(command)}", soft_wrap=True, highlight=False)
 
+    def open_console(self, address: str, about: str) -> None:
+        """Show where the console is."""
+        self.console.print(f"\nThe console: {escape(address)}", soft_wrap=True, highlight=False)
+        self.console.print(f"  [dim]{escape(about)}[/]", soft_wrap=True, highlight=False)
+
     async def follow(self, name: str, log: Path) -> None:
         """Show a process's log as it grows, until cancelled."""
         position = size_of(log)

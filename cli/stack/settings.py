@@ -22,6 +22,8 @@ from local_stack.postgres.server import ServerAddress
 from local_stack.private_file import write_private
 from local_stack.secret_values import make_secret
 
+#: The part that people look at.
+CONSOLE: Final = "console"
 COMMAND_DATABASE = "muster_command"
 QUERY_DATABASE = "muster_query"
 
@@ -30,12 +32,20 @@ SECRETS_FILE = "secrets.json"
 #: The variables of each role's password.
 _PASSWORDS: Final = tuple(f"{prefix}_POSTGRES_PASSWORD" for prefix, _ in ROLES.values())
 #: What a stack makes for itself, once: cursors and stored answers depend on it.
-SECRETS: Final = ("IDEMPOTENCY_SECRET", "CREDENTIALS_SECRETS", "CURSOR_KEYS", "EVENT_API_SECRETS", *_PASSWORDS)
+SECRETS: Final = (
+    "IDEMPOTENCY_SECRET",
+    "CREDENTIALS_SECRETS",
+    "CURSOR_KEYS",
+    "EVENT_API_SECRETS",
+    "CONSOLE_SECRET",
+    *_PASSWORDS,
+)
 #: Which secrets each process is told, beside what is no secret.
 _OWN: Final[dict[str, frozenset[str]]] = {
     "command-api": frozenset({"COMMAND_POSTGRES_PASSWORD", "IDEMPOTENCY_SECRET", "CREDENTIALS_SECRETS"}),
     "query-api": frozenset({"QUERY_POSTGRES_PASSWORD", "CURSOR_KEYS"}),
     "event-api": frozenset({"EVENT_API_SECRETS"}),
+    "console": frozenset({"OPERATOR_POSTGRES_PASSWORD", "CONSOLE_SECRET"}),
     "relay": frozenset({"RELAY_POSTGRES_PASSWORD"}),
     "projectors": frozenset({"PROJECTORS_POSTGRES_PASSWORD"}),
     "roles": frozenset({"POSTGRES_PASSWORD", *_PASSWORDS}),
@@ -64,6 +74,7 @@ _NEEDS: Final[dict[str, frozenset[str]]] = {
     "relay": frozenset({"postgres", "kafka"}),
     "projectors": frozenset({"postgres", "kafka"}),
     "event-api": frozenset({"kafka"}),
+    "console": frozenset({"postgres", "kafka"}),
 }
 PARTS: Final = tuple(_NEEDS)
 ALL_PARTS: Final = frozenset(PARTS)
@@ -83,7 +94,9 @@ HTTP_PORTS: Final = {
     "query": 1,
     "relay": 2,
     "projectors": 3,
+    "console": 4,
     "events": 5,
+    "console_ops": 9,
     "command_ops": 10,
     "query_ops": 11,
     "events_ops": 12,
@@ -100,7 +113,9 @@ class Ports:
     query: int
     relay: int
     projectors: int
+    console: int
     events: int
+    console_ops: int
     command_ops: int
     query_ops: int
     events_ops: int
@@ -121,6 +136,7 @@ def stack_settings(folder: Path, ports: Ports, postgres: ServerAddress) -> dict[
     chosen = {
         "PUBLIC_COMMAND_URL": f"http://{LOCALHOST}:{ports.command}",
         "PUBLIC_QUERY_URL": f"http://{LOCALHOST}:{ports.query}",
+        "PUBLIC_CONSOLE_URL": f"http://{LOCALHOST}:{ports.console}",
         **{name: value for name, value in made.items() if name not in _PASSWORDS},
     }
     return {
@@ -139,6 +155,11 @@ def stack_settings(folder: Path, ports: Ports, postgres: ServerAddress) -> dict[
         "QUERY_API_OPS_PORT": str(ports.query_ops),
         "EVENT_API_PORT": str(ports.events),
         "EVENT_API_OPS_PORT": str(ports.events_ops),
+        "CONSOLE_PORT": str(ports.console),
+        "CONSOLE_OPS_PORT": str(ports.console_ops),
+        "CONSOLE_COMMAND_URL": f"http://{LOCALHOST}:{ports.command}",
+        "CONSOLE_QUERY_URL": f"http://{LOCALHOST}:{ports.query}",
+        "CONSOLE_EVENTS_URL": f"http://{LOCALHOST}:{ports.events}",
         "RELAY_HTTP_PORT": str(ports.relay),
         "PROJECTORS_HTTP_PORT": str(ports.projectors),
         **{f"{prefix}_POSTGRES_USER": role for role, (prefix, _) in ROLES.items()},

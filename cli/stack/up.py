@@ -36,7 +36,9 @@ def up(  # noqa: PLR0913, PLR0917 - each is an option of the command
     query_port: Annotated[int | None, _http_port("QUERY", "the query API")] = None,
     relay_port: Annotated[int | None, _http_port("RELAY", "the relay's health and metrics")] = None,
     projectors_port: Annotated[int | None, _http_port("PROJECTORS", "the projectors' health and metrics")] = None,
+    console_port: Annotated[int | None, _http_port("CONSOLE", "the console")] = None,
     events_port: Annotated[int | None, _http_port("EVENTS", "the event API")] = None,
+    console_ops_port: Annotated[int | None, _http_port("CONSOLE_OPS", "the console's health and metrics")] = None,
     command_ops_port: Annotated[int | None, _http_port("COMMAND_OPS", "the command API's health and metrics")] = None,
     query_ops_port: Annotated[int | None, _http_port("QUERY_OPS", "the query API's health and metrics")] = None,
     events_ops_port: Annotated[int | None, _http_port("EVENTS_OPS", "the event API's health and metrics")] = None,
@@ -49,7 +51,7 @@ def up(  # noqa: PLR0913, PLR0917 - each is an option of the command
     as_json: Annotated[bool, typer.Option("--json", help="With --status: report as JSON.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every log as it grows.")] = False,
 ) -> None:
-    """Start PostgreSQL, Kafka, the APIs, relay and projectors on this machine; Ctrl-C stops them."""
+    """Start PostgreSQL, Kafka and every process of Muster on this machine; Ctrl-C stops them."""
     if detach + stop + status > 1:
         fail("Use one of --detach, --stop and --status at a time.", code=2)
     if as_json and not status:
@@ -62,8 +64,8 @@ def up(  # noqa: PLR0913, PLR0917 - each is an option of the command
             raise typer.Exit(background.stop(where))
         if status:
             raise typer.Exit(background.show_status(where, as_json=as_json))
-    main = (command_port, query_port, relay_port, projectors_port, events_port)
-    chosen = (*main, command_ops_port, query_ops_port, events_ops_port)
+    main = (command_port, query_port, relay_port, projectors_port, console_port, events_port)
+    chosen = (*main, console_ops_port, command_ops_port, query_ops_port, events_ops_port)
     http_ports = [port or port_base + step for port, step in zip(chosen, HTTP_PORTS.values(), strict=True)]
     ports = Ports(postgres_port, kafka_port, *http_ports)
     options = UpOptions(where, ports, _parts(only), verbose=verbose)

@@ -193,7 +193,7 @@ def _verify(jar: Jar, path: Path) -> None:
     actual = sha256_of(path)
     if actual != jar.sha256:
         raise DownloadError(
-            f"Kafka's {jar.coordinate} arrived with SHA-256 {actual[:12]}… instead of {jar.sha256[:12]}…, "
+            f"{jar.coordinate} arrived with SHA-256 {actual[:12]}… instead of {jar.sha256[:12]}…, "
             f"{FETCH_ATTEMPTS} times: the download was cut off or changed on its way, by a proxy for example. "
             "It was not used."
         )
@@ -202,7 +202,7 @@ def _verify(jar: Jar, path: Path) -> None:
 def _unreachable(jar: Jar, error: Exception) -> str:
     reason = str(error).split(":", maxsplit=1)[0][:200]  # characters; the rest repeats addresses
     return (
-        f"Kafka's {jar.coordinate} could not be fetched, {FETCH_ATTEMPTS} times ({type(error).__name__}: {reason}). "
+        f"{jar.coordinate} could not be fetched, {FETCH_ATTEMPTS} times ({type(error).__name__}: {reason}). "
         f"The first start needs the network: check it (and HTTPS_PROXY), or name a Maven mirror with "
         f"{REPOSITORY_VARIABLE}. What has arrived is kept."
     )

@@ -65,7 +65,7 @@ async def test_a_stack_behind_is_started_shown_used_ended_and_reset(folder: Path
 
         timings = json.loads((folder / "timings.json").read_text())
         steps = {step["step"]: step for step in timings["steps"]}
-        assert {"Program", "PostgreSQL", "Kafka", "Imports", "Migrations", "Topics", "APIs"} <= set(steps)
+        assert {"Program", "PostgreSQL", "Kafka", "Imports", "Migrations", "Topics", "APIs and console"} <= set(steps)
         assert all(step["began"] + step["seconds"] <= timings["ready_seconds"] + 0.01 for step in steps.values())
 
         code, out, err = await muster("reset", "--yes")

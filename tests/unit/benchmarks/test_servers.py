@@ -18,7 +18,7 @@ def test_both_apis_start_with_them_and_ask_for_no_token(
     kind: type[GuardedHttp], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     postgres = ServerAddress("127.0.0.1", 5432, "muster", "secret")
-    for name, value in open_settings(tmp_path, Ports(*range(1, 11)), postgres).items():
+    for name, value in open_settings(tmp_path, Ports(*range(1, 13)), postgres).items():
         monkeypatch.setenv(name, value)
 
     assert load(kind).expectations("127.0.0.1") is None

@@ -26,6 +26,7 @@ from cli.operations.lag import LagSettings
 from cli.processes.serve import REQUEST_GRACE_SECONDS
 from cli.secret_files import HOLDERS, ISSUER, KAFKA, TRUSTING, make_secrets
 from command_api.settings import CommandApiSettings
+from console.settings import ConsoleSettings
 from event_api.settings import EventApiSettings
 from local_stack.issuer_files import KEY_SET
 from local_stack.kafka.jars import KAFKA_VERSION
@@ -44,6 +45,7 @@ READS: dict[str, tuple[type[Settings], ...]] = {
     "event-api": (EventApiSettings,),
     "relay": (RelaySettings,),
     "projectors": (ProjectorSettings,),
+    "console": (ConsoleSettings,),
     "operator": (LagSettings, AuditSettings),
 }
 #: What `operator` reads beside, for `doctor`: without their secrets, these can be had.
@@ -53,7 +55,7 @@ PASSWORDS = {f"{prefix}_POSTGRES_PASSWORD" for prefix, _ in ROLES.values()}
 _PREFIXES = "|".join(prefix for prefix, _ in ROLES.values())
 #: Not for .env to decide: where servers are, how to reach them, on which port a process listens in its container.
 DECIDED = re.compile(
-    r"KAFKA_(SECURITY|SASL|SSL)_|_HTTP_PORT$|_API_(OPS_)?PORT$|^AUTH_DISABLED$"
+    r"KAFKA_(SECURITY|SASL|SSL)_|_HTTP_PORT$|_API_(OPS_)?PORT$|^CONSOLE_(OPS_)?PORT$|^AUTH_DISABLED$"
     rf"|^({_PREFIXES})_POSTGRES_(?!DB$)|^POSTGRES_(USER|PASSWORD)$"
 )
 
@@ -130,7 +132,7 @@ def test_the_image_has_every_folder_of_secrets_so_that_its_user_may_write_the_vo
     assert folders == {volume.partition(":")[2] for volume in service("secrets")["volumes"]}
 
 
-@pytest.mark.parametrize("name", [name for name in READS if name not in {"migrate", "operator", "event-api"}])
+@pytest.mark.parametrize("name", ["command-api", "query-api", "relay", "projectors"])
 def test_each_process_connects_as_its_own_role(name: str) -> None:
     users = {value for variable, value in environment_of(name, {}).items() if variable.endswith("POSTGRES_USER")}
 
@@ -180,6 +182,7 @@ def test_every_process_is_there_as_often_as_promised() -> None:
         "event-api": 1,
         "relay": 2,
         "projectors": 2,
+        "console": 1,
         "operator": 1,
     }
     for name in ("command-api", "query-api"):
@@ -212,7 +215,7 @@ def test_everything_waits_until_tables_and_topics_are_there() -> None:
 def test_ports_are_those_of_this_machine_alone() -> None:
     published = {name: each["ports"] for name, each in compose()["services"].items() if "ports" in each}
 
-    assert set(published) == {"postgres", "kafka", "command-api", "query-api", "event-api"}
+    assert set(published) == {"postgres", "kafka", "command-api", "query-api", "event-api", "console"}
     for ports in published.values():
         for port in ports:
             assert re.fullmatch(r"127\.0\.0\.1:\d+:\d+", str(resolve(port, {})))

@@ -8,6 +8,7 @@ from pathlib import Path
 from chassis import __version__
 from cli.processes.probe import PORTS
 from command_api.settings import CommandApiSettings
+from console.settings import ConsoleSettings
 from event_api.settings import EventApiSettings
 from outbox.settings import RelaySettings
 from projectors.settings import ProjectorSettings
@@ -65,7 +66,8 @@ def test_the_process_gets_signals_itself_and_is_not_root() -> None:
 
 def test_the_health_check_asks_on_the_inner_ports_that_the_settings_say() -> None:
     [check] = of_kind("HEALTHCHECK")
-    classes = (CommandApiSettings, QueryApiSettings, EventApiSettings, RelaySettings, ProjectorSettings)
+    apis = (CommandApiSettings, QueryApiSettings, EventApiSettings)
+    classes = (*apis, ConsoleSettings, RelaySettings, ProjectorSettings)
     wanted = {
         str(field.validation_alias): field.default
         for kind in classes
@@ -92,7 +94,7 @@ def _sent(path: str, rules: list[str]) -> bool:
 def test_the_engine_is_sent_what_the_wheel_is_made_of_and_nothing_else() -> None:
     rules = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
     packages = project()["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
-    wanted = {*packages, "pyproject.toml", "README.md", "LICENSE", "requirements"}
+    wanted = {*packages, "hatch_build.py", "pyproject.toml", "README.md", "LICENSE", "requirements"}
 
     assert {path.name for path in ROOT.iterdir() if _sent(f"{path.name}/x" if path.is_dir() else path.name, rules)} | {
         "requirements"

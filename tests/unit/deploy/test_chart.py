@@ -100,7 +100,7 @@ def test_a_pod_is_asked_on_its_inner_port(name: str) -> None:
     assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "inner"}
 
 
-@pytest.mark.parametrize("name", ["command-api", "query-api", "event-api"])
+@pytest.mark.parametrize("name", ["command-api", "query-api", "event-api", "console"])
 def test_an_api_serves_until_everybody_has_heard_that_it_goes(name: str) -> None:
     drain = containers()[name]["lifecycle"]["preStop"]["sleep"]["seconds"]
 
@@ -148,7 +148,8 @@ def test_tables_and_topics_are_there_before_anything_else() -> None:
 def test_a_process_is_told_what_its_settings_class_wants_and_nothing_else(name: str) -> None:
     known, told = variables()[name], environment(name)
     listening = {port["host"] for port in (PROCESSES.get(name, {}).get(key) for key in ("public", "inner")) if port}
-    listening |= {"RELAY_HTTP_HOST"} if name == "operator" else set()
+    listening |= {"RELAY_HTTP_HOST"} if name in {"operator", "console"} else set()
+    listening |= {"PROJECTORS_HTTP_HOST"} if name == "console" else set()
     files = {f"{variable}_FILE" for variable in known["secrets"]}
 
     assert set(told) - set(known["settings"]) - files - listening == set()

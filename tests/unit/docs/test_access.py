@@ -4,6 +4,7 @@ from chassis.access.caller import SELF
 from chassis.access.rules import AccessTable
 from cli.access.scopes import SCOPES
 from command_api.access import ACCESS as COMMAND
+from console.access import ACCESS as CONSOLE
 from event_api.access import ACCESS as EVENTS
 from query_api.access import ACCESS as QUERY
 from tests.unit.docs.pages import REFERENCE, code_words, table_rows
@@ -18,7 +19,7 @@ def test_every_route_is_on_the_page_with_what_opens_it() -> None:
     section = text.partition("## Routes")[2].partition("\n## ")[0]
     found = [(row[0].strip("`"), code_words(row[1]), row[2] == "yes") for row in table_rows(section) if "/" in row[0]]
 
-    assert found == _rows(COMMAND) + _rows(QUERY) + _rows(EVENTS)
+    assert found == _rows(COMMAND) + _rows(QUERY) + _rows(EVENTS) + _rows(CONSOLE)
 
 
 def test_every_scope_is_explained() -> None:

@@ -20,6 +20,7 @@ from cli.users import UsersSettings
 from command_api.app import create_app as create_command_app
 from command_api.problems import COMMAND_PROBLEMS
 from command_api.settings import CommandApiSettings
+from console.settings import ConsoleSettings
 from event_api.app import create_app as create_event_app
 from event_api.problems import EVENT_PROBLEMS
 from event_api.settings import EventApiSettings
@@ -36,6 +37,7 @@ READERS: dict[str, type[Settings]] = {
     "command API": CommandApiSettings,
     "query API": QueryApiSettings,
     "event API": EventApiSettings,
+    "console": ConsoleSettings,
     "relay": RelaySettings,
     "projectors": ProjectorSettings,
     "topics": TopicsSettings,

@@ -47,6 +47,13 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version }}
 {{- $values := include "muster.values" . | fromJson -}}
 {{- $taken := index ($root.Files.Get "files/variables.json" | fromJson) $name -}}
 {{- $environment := dict -}}
+{{- if eq $name "console" -}}
+{{- $services := include "muster.fullname" $root -}}
+{{- range $api, $port := dict "command" 8000 "query" 8001 "events" 8005 -}}
+{{- $service := ternary "event" $api (eq $api "events") -}}
+{{- $_ := set $environment (printf "CONSOLE_%s_URL" (upper $api)) (printf "http://%s-%s-api:%d" $services $service $port) -}}
+{{- end -}}
+{{- end -}}
 {{- range $variable, $value := $root.Values.settings -}}
 {{- if and (has $variable $taken.settings) (not (kindIs "invalid" $value)) }}{{ $_ := set $environment $variable $value }}{{ end -}}
 {{- end -}}

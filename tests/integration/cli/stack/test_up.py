@@ -62,7 +62,7 @@ class Up:
 async def started(
     folder: Path, ports: list[int] | None = None, extra: Mapping[str, str] | None = None
 ) -> AsyncIterator[Up]:
-    wanted = ports or free_ports(10)
+    wanted = ports or free_ports(12)
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         str(PROGRAM),
@@ -92,7 +92,7 @@ async def test_writes_down_what_runs_and_leaves_nothing_after_ctrl_c(folder: Pat
         up.process.send_signal(signal.SIGINT)
         code, said = await up.end()
 
-        assert names == ["postgres", "kafka", "command-api", "query-api", "relay", "projectors", "event-api"]
+        assert names == ["postgres", "kafka", "command-api", "query-api", "relay", "projectors", "event-api", "console"]
         assert all(alive)
         assert mode == 0o600
         assert code == 0
@@ -178,13 +178,13 @@ async def test_settings_that_point_elsewhere_do_not_reach_the_processes(
 
     monkeypatch.setenv(variable, "elsewhere")
     monkeypatch.setenv("WORKERS", "4")
-    settings = stack_settings(folder, Ports(*range(10)), ServerAddress(LOCALHOST, 1, "muster", "secret"))
+    settings = stack_settings(folder, Ports(*range(12)), ServerAddress(LOCALHOST, 1, "muster", "secret"))
 
     environment = process_environment(folder, settings)
 
     assert environment.get(variable) != "elsewhere"
     assert environment["WORKERS"] == "4"
-    assert settings == stack_settings(folder, Ports(*range(10)), ServerAddress(LOCALHOST, 1, "muster", "secret"))
+    assert settings == stack_settings(folder, Ports(*range(12)), ServerAddress(LOCALHOST, 1, "muster", "secret"))
 
 
 def test_what_the_environment_names_in_files_goes_before_what_the_stack_would_choose(
@@ -206,7 +206,7 @@ def test_what_the_environment_names_in_files_goes_before_what_the_stack_would_ch
         monkeypatch.setenv(f"{name}_FILE", name)
     monkeypatch.setenv("AUTH_JWKS_FILE", "keys.json")
 
-    settings = stack_settings(folder, Ports(*range(10)), ServerAddress(LOCALHOST, 1, "muster", "secret"))
+    settings = stack_settings(folder, Ports(*range(12)), ServerAddress(LOCALHOST, 1, "muster", "secret"))
     told = process_environment(folder, settings)
 
     assert {name: told.get(name) for name in values} == values
@@ -222,7 +222,7 @@ def test_each_process_of_a_stack_is_told_its_own_secrets_and_an_older_folder_is_
 
     folder.mkdir(exist_ok=True)
     (folder / "secrets.json").write_text('{"IDEMPOTENCY_SECRET": "kept", "CURSOR_KEYS": "k1:kept"}')
-    settings = stack_settings(folder, Ports(*range(1, 11)), ServerAddress(LOCALHOST, 1, "muster", "secret"))
+    settings = stack_settings(folder, Ports(*range(1, 13)), ServerAddress(LOCALHOST, 1, "muster", "secret"))
     told = {
         part: {name for name in settings_of(part, settings) if name in SECRETS or "_USER" in name or "PASSWORD" in name}
         for part in (*SERVICES, "migrate", "topics", "rebuild", "imports")

@@ -14,7 +14,7 @@ from local_stack.issuer_files import NoIssuerError
 from local_stack.postgres.server import ServerAddress
 from tests.unit.cli.access.conftest import RunStack
 
-PORTS = Ports(1, 2, 8000, 8001, 8002, 8003, 8005, 8010, 8011, 8012)
+PORTS = Ports(1, 2, 8000, 8001, 8002, 8003, 8004, 8005, 8009, 8010, 8011, 8012)
 OWN_ISSUER = {"AUTH_ISSUER": "muster-local", "AUTH_AUDIENCE": "muster"}
 FOREIGN = {"AUTH_ISSUER": "https://login.example.com", "AUTH_AUDIENCE": "users"}
 

@@ -1,0 +1,34 @@
+"""What opens each page and each deed of the console; docs/reference/access.md shows the same table."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from chassis.access.rules import AccessTable, Public, Rule
+
+#: Where a browser is led that has no session.
+SIGN_IN: Final = "/sign-in"
+
+#: What a link opens by itself.
+SPENDING: Final = ("POST", f"{SIGN_IN}/{{link}}")
+
+ACCESS: Final = AccessTable(
+    (
+        Rule("GET", "/", ("operations:read",)),
+        Rule("GET", "/live/overview", ("operations:read",)),
+        Rule("GET", "/users", ("users:read",)),
+        Rule("POST", "/users", ("users:read",)),
+        Rule("POST", "/users/reveal", ("users:read",)),
+        Rule("GET", "/users/{id}", ("users:read",)),
+        Rule("POST", "/users/{id}/reveal", ("users:read",)),
+        Rule("POST", "/users/{id}/deactivate", ("users:write",)),
+        Rule("POST", "/users/{id}/reactivate", ("users:write",)),
+        Rule("POST", "/users/{id}/email", ("users:write",)),
+        Rule("POST", "/users/{id}/reset", ("credentials:issue",)),
+        Rule("POST", "/users/{id}/erase", ("users:erase",)),
+        Rule("GET", "/operations", ("operations:read",)),
+        # Whoever has a session may end it.
+        Rule("POST", "/sign-out", ()),
+    ),
+    public=(Public(SIGN_IN), Public(f"{SIGN_IN}/"), Public("/assets/")),
+)

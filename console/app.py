@@ -1,0 +1,106 @@
+"""The console as an ASGI application: `create_app` is uvicorn's factory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import httpx
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+
+import console.assets
+import console.operations.page
+import console.overview.page
+import console.sign_in.pages
+import console.users.commands
+import console.users.detail
+import console.users.search
+from chassis.access.authenticator import open_authenticator
+from chassis.access.hosts import Hosts
+from chassis.clock import utc_now
+from chassis.http.health import Health, NotReadyError, public_routes
+from chassis.http.middleware import BodyLimit, RequestContext, SingleHeaders
+from chassis.http.protection import methods_and_paths
+from chassis.identifiers import new_id_text
+from chassis.lifecycle import alongside
+from chassis.postgres.database import Database
+from chassis.settings import load
+from console.access import ACCESS, SPENDING
+from console.guard import ErrorPages, Guard
+from console.operations.journal import Journal
+from console.overview.observation import LOOK_SECONDS, look
+from console.overview.page import Overview
+from console.overview.watch import Watch
+from console.settings import ConsoleSettings
+from console.sign_in.pages import cookie_name
+from console.sign_in.sessions import Sessions
+from console.users.apis import open_apis
+
+#: The largest form of ours has a reason, or the ids of a list.
+BODY_BYTES: Final = 16 * 1024
+
+_ROUTES: Final = (
+    *console.assets.routes,
+    *console.sign_in.pages.routes,
+    *console.overview.page.routes,
+    *console.users.search.routes,
+    *console.users.detail.routes,
+    *console.users.commands.routes,
+    *console.operations.page.routes,
+)
+
+
+def create_app(settings: ConsoleSettings | None = None) -> Starlette:
+    """Make the app; nothing is opened before its lifespan begins.
+
+    Raises:
+        SettingsError: the environment lacks a setting, or does not say whose tokens open the console.
+    """
+    known = settings or load(ConsoleSettings)
+    is_on = known.expectations(known.console_host) is not None
+    app: Starlette = Starlette(
+        routes=[*_ROUTES],
+        lifespan=_lifespan,
+        middleware=[
+            Middleware(RequestContext, make_id=new_id_text),
+            Middleware(ErrorPages),
+            Middleware(SingleHeaders),
+            Middleware(Hosts, allowed=known.host_names, loopback_only=not is_on),
+            Middleware(Guard, sessions=lambda: app.state.sessions, cookie=cookie_name(known)),
+            Middleware(BodyLimit, limit=lambda _: BODY_BYTES),
+        ],
+    )
+    app.router.redirect_slashes = False
+    app.state.settings = known
+    app.state.health = Health(ready={"query_database": lambda: _check(app)})
+    app.router.routes.extend(public_routes(app.state.health))
+    # The link itself is what opens the route that spends it.
+    ACCESS.require_cover(route for route in methods_and_paths(app.router.routes) if route != SPENDING)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: Starlette) -> AsyncIterator[None]:
+    settings: ConsoleSettings = app.state.settings
+    async with (
+        open_authenticator(settings, host=settings.console_host) as authenticator,
+        Database.open(settings.command_side, application="muster-console") as command,
+        Database.open(settings.query_side, application="muster-console") as query,
+        httpx.AsyncClient(timeout=LOOK_SECONDS, trust_env=False) as http,
+        open_apis(settings) as apis,
+    ):
+        watch = Watch(lambda: look(settings, command, query, http))
+        app.state.query, app.state.apis = query, apis
+        app.state.sessions = Sessions(query, settings.seals, authenticator, utc_now)
+        app.state.journal, app.state.overview = Journal(query), Overview(watch)
+        async with alongside(watch.run()):
+            yield
+
+
+async def _check(app: Starlette) -> None:
+    query: Database | None = getattr(app.state, "query", None)
+    if query is None:
+        raise NotReadyError("starting")
+    await query.check()

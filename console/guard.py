@@ -1,0 +1,132 @@
+"""What stands before every page: who is let in, and what a person is told where something is refused or fails.
+
+A route without a rule does not start (`AccessTable.require_cover`), and a page that finds no session refuses, so a way
+past this guard, whatever it were, leads nowhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from chassis.access.rules import Rule
+from chassis.http.middleware import ROUTE, loggable_path
+from chassis.http.problems import Problem
+from chassis.postgres.database import DatabaseUnavailableError
+from console.access import ACCESS, SIGN_IN
+from console.pages import HEADERS, PageError, enter, page
+from console.sign_in.sessions import Session, Sessions
+
+log = structlog.get_logger("console")
+
+_SAFE: Final = frozenset({"GET", "HEAD"})
+_TITLES: Final = {404: "There is no such page", 405: "That cannot be done here"}
+_AWAY: Final = PageError(
+    503,
+    "The query database does not answer",
+    "Sessions and records of what was done are kept there. Nothing was changed: try again in a moment.",
+)
+
+
+class ErrorPages:
+    """Tells a person in a page what was refused or went wrong, and puts the page's headers on every answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Wrap `app`."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        begun = False
+
+        async def noting(message: Message) -> None:
+            nonlocal begun
+            if message["type"] == "http.response.start":
+                begun = True
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        except Exception as error:
+            if begun or scope["type"] != "http":
+                raise
+            explained = _explain(error, scope)
+            answer = page(
+                Request(scope), "error.html", status=explained.status, title=explained.title, detail=explained.detail
+            )
+            await answer(scope, receive, noting)
+
+
+class Guard:
+    """Lets a request through once its session opens the route; what is public, or no route at all, passes."""
+
+    def __init__(self, app: ASGIApp, *, sessions: Callable[[], Sessions], cookie: str) -> None:
+        """Wrap `app`; `sessions` gives what the app's lifespan has opened."""
+        self._app, self._sessions, self._cookie = app, sessions, cookie
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request.
+
+        Raises:
+            PageError: 401, 403, 405.
+        """
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        method, path = scope["method"], scope["path"]
+        if ACCESS.other_methods(method, path):
+            raise HTTPException(405)
+        request = Request(scope)
+        rule = ACCESS.find(method, path)
+        session = None
+        if rule is not None:
+            scope[ROUTE] = rule.path
+            session = await self._sessions().find(request.cookies.get(self._cookie, ""))
+        if rule is None:
+            await self._app(scope, receive, send)
+        elif session is None:
+            await _stranger(request)(scope, receive, send)
+        else:
+            enter(scope, session)
+            _require_scope(rule, session)
+            await self._app(scope, receive, send)
+
+
+def _stranger(request: Request) -> Response:
+    if request.method in _SAFE:
+        return RedirectResponse(SIGN_IN, 303)
+    raise PageError(401, "You are not signed in", "Nothing was changed. Sign in, then do it again.")
+
+
+def _require_scope(rule: Rule, session: Session) -> None:
+    if rule.scopes and not session.may(*rule.scopes):
+        raise PageError(
+            403,
+            "Your token does not allow that",
+            f"It lacks the scope {' or '.join(rule.scopes)}. Nothing was changed.",
+        )
+
+
+def _explain(error: Exception, scope: Scope) -> PageError:
+    match error:
+        case PageError():
+            return error
+        case HTTPException(status_code=status):
+            return PageError(status, _TITLES.get(status, error.detail), "The pages that there are stand above.")
+        case Problem(type=kind):
+            return PageError(kind.status, kind.title, error.detail)
+        case DatabaseUnavailableError():
+            return _AWAY
+        case _:
+            log.error("console.unexpected_error", method=scope["method"], path=loggable_path(scope), exc_info=error)
+            return PageError(500, "Something went wrong here", "The console's log says what. Nothing more is known.")

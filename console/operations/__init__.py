@@ -1,0 +1,1 @@
+"""What was done here, by whom: every change and every reveal."""

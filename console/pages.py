@@ -1,0 +1,99 @@
+"""How every page is made: its template, who looks at it, and the headers that keep others out of it.
+
+Templates escape whatever they are given. The policy allows nothing from elsewhere, no script within a page, and no
+other page around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+
+from console import words
+from console.assets import assets
+from console.sign_in.sessions import Session
+
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self';"
+    " base-uri 'none'; frame-ancestors 'none'"
+)
+HEADERS: Final[Mapping[str, str]] = {
+    "Content-Security-Policy": POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+_SESSION: Final = "muster.console.session"
+
+
+class Place(NamedTuple):
+    """A page that the navigation leads to."""
+
+    path: str
+    name: str
+    scope: str
+
+
+NAVIGATION: Final = (
+    Place("/", "Overview", "operations:read"),
+    Place("/users", "Users", "users:read"),
+    Place("/operations", "Operations", "operations:read"),
+)
+
+
+class PageError(Exception):
+    """Something that a person is told instead of the page that was asked for."""
+
+    def __init__(self, status: int, title: str, detail: str) -> None:
+        """A title of some words, and a sentence that says what to do."""
+        super().__init__(f"{status} {title}: {detail}")
+        self.status, self.title, self.detail = status, title, detail
+
+
+@lru_cache(maxsize=1)
+def templates() -> Environment:
+    """The templates, with the words for numbers and times."""
+    made = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    made.filters.update(count=words.count, seconds=words.seconds, moment=words.moment, event=words.event)
+    made.globals.update(asset=lambda name: assets()[name].address)
+    return made
+
+
+def render(name: str, **context: Any) -> str:
+    """A template, or a part of a page that changes by itself."""
+    return templates().get_template(name).render(**context)
+
+
+def page(request: Request, name: str, *, status: int = 200, **context: Any) -> HTMLResponse:
+    """A whole page, for whoever looks at it."""
+    session = request.scope.get(_SESSION)
+    seen = [place for place in NAVIGATION if session is not None and session.may(place.scope)]
+    text = render(name, session=session, navigation=seen, here=request.url.path, **context)
+    return HTMLResponse(text, status, headers=dict(HEADERS))
+
+
+def enter(scope: Any, session: Session) -> None:
+    """Note who sent a request."""
+    scope[_SESSION] = session
+
+
+def session_of(request: Request) -> Session:
+    """Who sent a request; a way past the guard leads nowhere."""
+    session = request.scope.get(_SESSION)
+    if session is None:
+        raise RuntimeError("a request came past the console's guard")
+    assert isinstance(session, Session)
+    return session

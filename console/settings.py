@@ -1,0 +1,59 @@
+"""The settings of the console: whose tokens open it, where the APIs are, and what an operator's commands read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar
+
+from pydantic import Field, field_validator
+
+from chassis.access.settings import AccessSettings
+from chassis.settings import HostNames, OperatorCommandPostgres, PostgresAddress, http_url
+from console.sign_in.settings import ConsoleAddress, ConsoleSecrets
+from outbox.settings import RelayAddress
+from projectors.settings import OperatorProjectorSettings
+
+
+class ConsoleSettings(
+    OperatorCommandPostgres,
+    OperatorProjectorSettings,
+    RelayAddress,
+    AccessSettings,
+    HostNames,
+    ConsoleAddress,
+    ConsoleSecrets,
+):
+    """The console's variables."""
+
+    console_host: str = Field("127.0.0.1", validation_alias="CONSOLE_HOST", min_length=1, examples=["127.0.0.1"])
+    console_port: int = Field(8004, ge=1, le=65535, validation_alias="CONSOLE_PORT", examples=[8004])
+    #: Health with its reasons, and metrics, without a token: for the inside alone.
+    console_ops_host: str = Field("127.0.0.1", validation_alias="CONSOLE_OPS_HOST", examples=["127.0.0.1"])
+    console_ops_port: int = Field(8009, ge=1, le=65535, validation_alias="CONSOLE_OPS_PORT", examples=[8009])
+    # None has a default: an operator's token is not sent to whoever happens to listen there.
+    console_command_url: str = Field(validation_alias="CONSOLE_COMMAND_URL", examples=["http://127.0.0.1:8000"])
+    console_query_url: str = Field(validation_alias="CONSOLE_QUERY_URL", examples=["http://127.0.0.1:8001"])
+    console_events_url: str = Field(validation_alias="CONSOLE_EVENTS_URL", examples=["http://127.0.0.1:8005"])
+
+    #: People look at it; one process serves hundreds, and keeps the last hour in memory.
+    workers: ClassVar[int] = 1
+
+    @field_validator("console_command_url", "console_query_url", "console_events_url")
+    @classmethod
+    def _are_http(cls, value: str) -> str:
+        return http_url(value)
+
+    @property
+    def command_side(self) -> PostgresAddress:
+        """The command database, by few connections."""
+        return _few(self.command_database)
+
+    @property
+    def query_side(self) -> PostgresAddress:
+        """The query database, by few connections."""
+        return _few(self.query_database)
+
+
+def _few(address: PostgresAddress) -> PostgresAddress:
+    """People are few, and one poll serves them all; what is more would only idle in the server."""
+    return replace(address, pool_size=2, max_overflow=4)

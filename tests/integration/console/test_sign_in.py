@@ -1,0 +1,199 @@
+"""Who gets in: links that work once, cookies that hold nothing, sessions that end; and forms of this session alone."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import asyncpg
+import pytest
+
+from chassis.postgres.database import connect, disconnect
+from chassis.settings import PostgresAddress
+from console.access import ACCESS
+from tests.integration.console.conftest import FORM, Console, make_settings, serving
+
+
+@pytest.fixture
+async def table(query_database: PostgresAddress) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+    connection = await connect(query_database, application="test")
+    yield connection
+    await disconnect(connection)
+
+
+async def test_a_link_shows_a_button_which_signs_in_once(console: Console) -> None:
+    link = await console.link()
+    async with console.browser() as first, console.browser() as second:
+        looked = [await first.http.get(link) for _ in range(3)]
+        spent = await first.http.post(link, headers=FORM)
+        again = await second.http.post(link, headers=FORM)
+        inside = await first.get("/operations")
+
+    assert [answer.status_code for answer in looked] == [200] * 3
+    assert "<button>Sign in</button>" in looked[0].text
+    assert spent.status_code == 303
+    assert again.status_code == 410
+    assert "no longer good" in again.text
+    assert inside.status_code == 200
+
+
+async def test_the_cookie_is_a_random_id_which_neither_scripts_nor_other_sites_get(
+    console: Console, table: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    async with console.browser() as browser:
+        answer = await browser.http.post(await console.link(), headers=FORM)
+    name, _, rest = answer.headers["set-cookie"].partition("=")
+    value, *attributes = [part.strip().lower() for part in rest.split(";")]
+    [row] = await table.fetch("SELECT * FROM console_sessions")
+
+    assert name == "muster_console"
+    assert len(value) >= 43
+    assert {"httponly", "samesite=lax", "path=/"} <= set(attributes)
+    assert value.encode() not in bytes(row["digest"]) + bytes(row["sealed"])
+    assert b"eyJ" not in row["sealed"], "a token begins so"
+
+
+async def test_over_https_the_cookie_is_bound_to_this_host(
+    command_database: PostgresAddress, query_database: PostgresAddress
+) -> None:
+    settings = make_settings(command_database, query_database, PUBLIC_CONSOLE_URL="https://console.example.com")
+    async with serving(settings, query_database) as console, console.browser() as browser:
+        answer = await browser.http.post(await console.link(), headers=FORM)
+
+    assert answer.headers["set-cookie"].startswith("__Host-muster_console=")
+    assert "Secure" in answer.headers["set-cookie"]
+
+
+async def test_signing_out_deletes_the_row_so_that_a_kept_cookie_opens_nothing(
+    console: Console, table: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    async with console.signed_in() as browser:
+        kept = dict(browser.http.cookies)
+        await browser.send("/sign-out")
+        left = await table.fetchval("SELECT count(*) FROM console_sessions")
+        browser.http.cookies.update(kept)
+        after = await browser.http.get("/operations")
+
+    assert left == 0
+    assert (after.status_code, after.headers["location"]) == (303, "/sign-in")
+
+
+@pytest.mark.parametrize("column", ["expires_at = now() - interval '1 s'", "sealed = 'x'"])
+async def test_a_session_whose_time_is_over_or_that_was_tampered_with_is_none(
+    console: Console, table: "asyncpg.Connection[asyncpg.Record]", column: str
+) -> None:
+    async with console.signed_in() as browser:
+        await table.execute(f"UPDATE console_sessions SET {column}")
+        console.app.state.sessions._seen.clear()
+        after = await browser.http.get("/operations")
+
+    assert after.status_code == 303
+
+
+async def test_a_row_moved_to_another_id_lets_nobody_in(
+    console: Console, table: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    async with console.signed_in("operations:read", subject="clerk") as clerk, console.signed_in():
+        await table.execute(
+            "UPDATE console_sessions"
+            " SET sealed = (SELECT sealed FROM console_sessions ORDER BY expires_at DESC LIMIT 1)"
+        )
+        console.app.state.sessions._seen.clear()
+        after = await clerk.http.get("/operations")
+
+    assert after.status_code == 303
+
+
+async def test_a_link_whose_token_has_ended_signs_nobody_in(console: Console) -> None:
+    link = await console.link(lifetime=timedelta(hours=-1))
+    async with console.browser() as browser:
+        answer = await browser.http.post(link, headers=FORM)
+
+    assert answer.status_code == 401
+    assert "set-cookie" not in answer.headers
+
+
+async def test_a_session_that_was_seen_goes_on_without_the_query_database(console: Console) -> None:
+    async with console.signed_in() as browser, console.browser() as stranger:
+        await browser.get("/operations")
+        stranger.http.cookies.set("muster_console", "x" * 43)
+        console.app.state.sessions._database = _Away()
+        seen, unseen = await browser.http.get("/"), await stranger.http.get("/")
+
+    assert seen.status_code == 200
+    assert unseen.status_code == 503
+
+
+class _Away:
+    """A database that does not answer; that a real one does so is the pool's to test."""
+
+    def connection(self, _seconds: float) -> object:
+        from chassis.postgres.database import DatabaseUnavailableError  # noqa: PLC0415 - for the one test
+
+        raise DatabaseUnavailableError("away")
+
+
+CHANGES = [rule for rule in ACCESS if rule.method == "POST"]
+
+
+async def test_no_change_is_made_without_the_token_of_the_session(console: Console) -> None:
+    async with console.signed_in() as browser, console.signed_in() as other:
+        theirs = (await other.get("/operations")).text.split('name="csrf" value="')[1][:64]
+        for rule in CHANGES:
+            path = rule.path.replace("{id}", "01a203c9-2100-7681-90d7-176ca6de65cd")
+            for token in ("", "x", theirs):
+                answer = await browser.http.post(path, data={"csrf": token, "reason": "x"})
+                assert answer.status_code == 403, rule
+                assert "not of this session" in answer.text
+        still = await browser.http.get("/operations")
+
+    assert still.status_code == 200, "signing out is a change, too"
+
+
+async def test_what_the_token_lacks_is_refused_and_is_no_button(console: Console) -> None:
+    async with console.signed_in("operations:read") as browser:
+        page = await browser.get("/operations")
+        refused = {
+            rule.path: (await browser.http.post(rule.path.replace("{id}", "x"), data={})).status_code
+            for rule in CHANGES
+            if rule.scopes
+        }
+        users = await browser.http.get("/users")
+
+    assert "Users" not in page.text
+    assert set(refused.values()) == {403}
+    assert users.status_code == 403
+    assert "users:read" in users.text
+
+
+async def test_strangers_are_led_to_the_sign_in_and_change_nothing(console: Console) -> None:
+    async with console.browser() as stranger:
+        for rule in ACCESS:
+            path = rule.path.replace("{id}", "01a203c9-2100-7681-90d7-176ca6de65cd")
+            answer = await stranger.http.request(rule.method, path)
+            assert answer.status_code == (303 if rule.method == "GET" else 401), rule
+        missing = await stranger.http.get("/nothing")
+
+    assert missing.status_code == 404
+
+
+async def test_every_answer_keeps_others_out_of_the_page(console: Console) -> None:
+    async with console.signed_in() as browser:
+        for path in ("/", "/users", "/operations", "/nothing", "/sign-in", "/users/x", "/health"):
+            headers = (await browser.http.get(path)).headers
+            assert "script-src 'self';" in headers["content-security-policy"], path
+            assert "frame-ancestors 'none'" in headers["content-security-policy"]
+            assert headers["cache-control"] == "no-store"
+
+
+async def test_with_access_off_there_is_no_sign_in_but_still_no_foreign_form(
+    command_database: PostgresAddress, query_database: PostgresAddress
+) -> None:
+    off = dict.fromkeys(("AUTH_ISSUER", "AUTH_AUDIENCE", "AUTH_JWKS_FILE"))
+    settings = make_settings(command_database, query_database, **off, AUTH_DISABLED=True)
+    async with serving(settings, query_database) as console, console.browser() as browser:
+        inside = await browser.get("/operations")
+        foreign = await browser.http.post("/users", data={"text": "ada"})
+        elsewhere = await browser.http.get("http://evil.example/operations")
+
+    assert inside.status_code == 200
+    assert foreign.status_code == 403
+    assert elsewhere.status_code == 421
