@@ -21,6 +21,7 @@ JDK = shutil.which("javac")
 
 def program() -> str:
     """The program of the page."""
+    found: str
     [found] = re.findall(r"^```java\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     return found
 

@@ -322,7 +322,7 @@ async def test_who_has_another_name_by_the_end_of_the_hash_was_not_let_in(
     matches = type(checks).matches
 
     async def matches_late(*args: Any, **kwargs: Any) -> bool:
-        found = await matches(*args, **kwargs)
+        found: bool = await matches(*args, **kwargs)
         await api.put(f"/users/{ann['id']}/username", json={"username": "another"})
         return found
 
