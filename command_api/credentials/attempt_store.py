@@ -17,8 +17,11 @@ from math import ceil
 from typing import Any, Final
 from uuid import UUID
 
+import structlog
+
 from chassis.lifecycle import Backoff, alongside
-from chassis.postgres.database import Connection, Database, DatabaseUnavailableError
+from chassis.outages import Outage
+from chassis.postgres.database import Connection, Database, describe
 from chassis.postgres.errors import begun_again
 from command_api.credentials.attempts import (
     AT,
@@ -35,6 +38,8 @@ from command_api.credentials.device_tokens import DeviceToken
 from command_api.credentials.keys import CredentialKeys
 from command_api.users.rows import PUBLIC_COLUMNS, public_user
 from events.user_events import PublicUser
+
+log = structlog.get_logger("credentials")
 
 #: `$1` is the time, PostgreSQL's own where it is null; `$2` the counter, `$3` its kind; `$4` to `$6` the limits: how
 #: many failures, within how long, and the refusals that follow. `chosen` is one row, with the counter that is charged.
@@ -168,6 +173,7 @@ class AttemptStore:
         self._limits = limits
         self._undecided: deque[Charge] = deque(maxlen=MOST_UNDECIDED)
         self._asked = asyncio.Event()
+        self._outage = Outage(log, "credentials.take_back_failed", "credentials.taking_back_again")
 
     @classmethod
     @asynccontextmanager
@@ -240,7 +246,9 @@ class AttemptStore:
                     await self.take_back(charge)
                 self._asked.clear()
                 backoff.reset()
-            except DatabaseUnavailableError:
+                self._outage.over()
+            except Exception as error:  # noqa: BLE001 - logged, and tried again
+                self._outage.failed(describe(error))
                 self._undecided.append(charge)
                 await asyncio.sleep(backoff.next())
 
