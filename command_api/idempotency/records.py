@@ -93,9 +93,11 @@ _SUBJECT_ID: Final = bindparam("subject_id", type_=idempotency_records.c.subject
 
 def with_bodies(records: FromClause) -> FromClause:
     """What has the table of records, and beside each record its body, where another table keeps it."""
-    same = [idempotency_bodies.c.subject_id == idempotency_records.c.subject_id]
-    same.append(idempotency_bodies.c.digest == idempotency_records.c.body_digest)
-    return records.outerjoin(idempotency_bodies, and_(*same))
+    bodies = idempotency_bodies.c
+    is_its = and_(
+        bodies.subject_id == idempotency_records.c.subject_id, bodies.digest == idempotency_records.c.body_digest
+    )
+    return records.outerjoin(idempotency_bodies, is_its)
 
 
 LOAD_ANSWER: Final = compile_statement(
@@ -148,7 +150,7 @@ def store_from(source: CTE) -> ReturningInsert[tuple[bytes]]:
 
 def share_from(source: CTE) -> ReturningInsert[tuple[bytes]]:
     """As `store_from`, for an answer that changed nothing: its body is stored only where none like it is."""
-    values = [_parameter(column) for column in (idempotency_records.c.subject_id, *_BODY_COLUMNS)]
+    values = [_parameter(idempotency_records.c[name]) for name in ("subject_id", "body_digest", "body")]
     body = postgresql.insert(idempotency_bodies).from_select(
         [column.name for column in idempotency_bodies.columns], select(*values, func.now()).select_from(source)
     )
@@ -158,10 +160,6 @@ def share_from(source: CTE) -> ReturningInsert[tuple[bytes]]:
         where=idempotency_bodies.c.used_at < func.now() - USE_NOTED,
     )
     return _insert_from(source, [column for column in _STORED if column.name != "body"]).add_cte(noted.cte("b"))
-
-
-#: The digest of a body and the body, as parameters are named for them.
-_BODY_COLUMNS: Final = (idempotency_records.c.body_digest, idempotency_records.c.body)
 
 
 def _insert_from(source: CTE, columns: list[Column[Any]]) -> ReturningInsert[tuple[bytes]]:
