@@ -13,7 +13,8 @@ _CODE = re.compile(r"`([^`]+)`")
 
 def pages() -> list[Path]:
     """Every page a reader may open."""
-    return [ROOT / name for name in TOP_LEVEL] + sorted((ROOT / "docs").rglob("*.md"))
+    rest = [*sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "examples").glob("*.md"))]
+    return [ROOT / name for name in TOP_LEVEL] + rest
 
 
 def command_modules() -> set[str]:
