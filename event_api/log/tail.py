@@ -42,9 +42,10 @@ class Tail:
         self._kafka, self._topic, self._wrap = kafka, topic, wrap
         self._ring: Ring | None = None
         self._outage = Outage(log, "events.log_away", "events.log_back")
-        #: When the broker was last heard of, by the wall clock, which is aiokafka's.
-        self._heard = 0.0
-        self._watched = 0.0
+        #: When the broker was last heard of, and the topic looked at, by a clock that nobody steps.
+        self._heard = self._watched = 0.0
+        #: When the newest answer came by aiokafka's clock, in milliseconds since 1970.
+        self._newest = 0
         #: When all partitions had been answered for, the last time and the time before, in milliseconds since 1970.
         self._answers = (0, 0)
 
@@ -59,7 +60,7 @@ class Tail:
             raise LogAwayError(self._outage.reason)
         if self._ring is None:
             raise LogAwayError("the topic was not reached yet")
-        silent = time.time() - self._heard
+        silent = time.monotonic() - self._heard
         if silent > SILENT_SECONDS:
             raise LogAwayError(f"no broker has answered for {silent:.0f} s")
         return self._ring
@@ -88,19 +89,19 @@ class Tail:
 
     async def _follow(self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition], backoff: Backoff) -> None:
         ring = await self._place(consumer, partitions)
-        self._heard = self._watched = time.time()
+        self._heard = self._watched = time.monotonic()
         while True:
             fetched = await consumer.getmany(timeout_ms=POLL_MS, max_records=POLL_RECORDS)
             # No await from here on: positions and records belong together.
             items = [self._wrap(record) for records in fetched.values() for record in records]
             ends = {each.partition: position_of(consumer, each) for each in partitions}
             ring.append(items, ends, self._sure(consumer, partitions))
-            silent = time.time() - self._heard
+            silent = time.monotonic() - self._heard
             if silent > LOST_SECONDS:
                 raise TimeoutError(f"no broker has answered for {LOST_SECONDS:g} s")
             if silent < SILENT_SECONDS:
                 backoff.reset()
-                if time.time() - self._watched > WATCH_SECONDS:
+                if time.monotonic() - self._watched > WATCH_SECONDS:
                     await self._watch(consumer, ring)
 
     async def _place(self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> Ring:
@@ -119,7 +120,7 @@ class Tail:
 
     async def _watch(self, consumer: AIOKafkaConsumer, ring: Ring) -> None:
         """Notice that the topic is another."""
-        self._watched = time.time()
+        self._watched = time.monotonic()
         if await identity(consumer, self._topic) != ring.topic_id:
             self._close_ring()
             raise ConnectionError(f"the topic {self._topic} is another now")
@@ -131,7 +132,8 @@ class Tail:
         answer was on its way, or this process did not run.
         """
         times = [consumer.last_poll_timestamp(each) or 0 for each in partitions]
-        self._heard = max(self._heard, max(times) / 1000)
+        if max(times) != self._newest:
+            self._newest, self._heard = max(times), time.monotonic()
         if min(times) != self._answers[1]:
             self._answers = self._answers[1], min(times)
         at_end = all(position_of(consumer, each) >= (consumer.last_stable_offset(each) or 0) for each in partitions)

@@ -1,7 +1,9 @@
 """A position after which something may be missing is refused; one after which nothing can be is not."""
 
+import asyncio
 import time
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -9,6 +11,7 @@ import pytest
 
 from chassis.kafka.client import admin, delete_topic, ensure_topics
 from chassis.settings import Kafka, Topics
+from event_api.log import tail
 from event_api.log.positions import Position, PositionSeal
 from outbox.topics import wanted_topics
 from tests.event_streams import streamed
@@ -48,18 +51,21 @@ async def test_a_position_is_gone_where_records_or_erasures_may_be(
         assert (status, problem["type"]) == (410, "/problems/position-gone")
 
 
-async def test_a_topic_that_was_made_again_ends_streams_and_has_other_positions(
-    api: httpx.AsyncClient, kafka: Kafka, topics: Topics, publisher: Publisher
+async def test_a_topic_that_was_made_again_ends_streams_and_has_other_positions_also_after_a_clock_went_back(
+    api: httpx.AsyncClient, kafka: Kafka, topics: Topics, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await publisher.publish(lives(3, 5, seed=2))
     _, before = await page(api, **{"from": "beginning"})
     async with streamed(api) as stream:
         events = aiter(stream)
+        put_back = SimpleNamespace(time=lambda: time.time() - 86_400, monotonic=time.monotonic)
+        monkeypatch.setattr(tail, "time", put_back)
         async with admin(kafka) as client:
             await delete_topic(client, topics.events_topic)
             await ensure_topics(client, wanted_topics(topics))
-        with pytest.raises(StopAsyncIteration):
-            await anext(events)
+        async with asyncio.timeout(60):
+            with pytest.raises(StopAsyncIteration):
+                await anext(events)
 
     async def is_gone() -> bool:
         return (await page(api, after=before["next"]))[0] == 410
