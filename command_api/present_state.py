@@ -1,12 +1,14 @@
 """What the command side holds of one user, for an operator's repair of the read side.
 
 `muster repair` reads it under the lock that commands take, so that nothing newer is committed while it is written to
-the read side; `muster repair --ahead` raises a version that the read side has passed, after a restored backup.
+the read side; `muster repair --ahead` raises a version that the read side has passed, after a restored backup. Whom
+only the read side knows is given up: erased from then on, because nobody would take events of that id that begin anew.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -16,6 +18,9 @@ from events.user_events import PublicUser
 
 _PRESENT: Final = f"SELECT {', '.join(PUBLIC_COLUMNS)}, event_id FROM users WHERE id = $1 FOR SHARE"  # noqa: S608 - names of columns
 _GONE: Final = "SELECT version, event_id FROM erased_users WHERE id = $1"
+_GIVE_UP: Final = """
+INSERT INTO erased_users (id, version, event_id, erased_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
+"""
 _RAISE: Final = (
     "UPDATE users SET version = $2 WHERE id = $1 AND version < $2 RETURNING 1",
     "UPDATE erased_users SET version = $2 WHERE id = $1 AND version < $2 RETURNING 1",
@@ -39,6 +44,11 @@ async def present_state(connection: Connection, user_id: UUID) -> CommandState:
         return CommandState(public_user(row), row["version"], row["event_id"])
     row = await connection.fetchrow(_GONE, user_id)
     return CommandState(None, 0, None) if row is None else CommandState(None, row["version"], row["event_id"])
+
+
+async def give_up(connection: Connection, user_id: UUID, version: int, event_id: UUID, erased_at: datetime) -> None:
+    """Have a user of whom this side knows nothing count as erased, at the version that others have seen."""
+    await connection.execute(_GIVE_UP, user_id, version, event_id, erased_at)
 
 
 async def raise_version(connection: Connection, user_id: UUID, version: int) -> bool:

@@ -68,7 +68,8 @@ def _judge_foreign(name: str, number: int, met: Foreign) -> Finding:
         check,
         "warning",
         f"generation {number} has parked {met.parked:,}: somebody else writes to the topic",
-        "`muster parked list` shows them, `muster repair ID` mends a user, `muster parked discard` removes them",
+        "`muster parked list` shows them, `muster repair ID` mends a user, `muster parked discard --suspicious` removes"
+        " them",
     )
 
 

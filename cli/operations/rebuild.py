@@ -60,7 +60,7 @@ WithoutCarryOverOption = Annotated[
 ]
 AcceptDifferenceOption = Annotated[
     bool,
-    typer.Option("--accept-difference", help="Switch without comparing it with the command side."),
+    typer.Option("--accept-difference", help="Show how it differs, and switch all the same."),
 ]
 PauseOption = Annotated[
     bool, typer.Option("--pause-before-switch", help="Stop when caught up; the next call switches.")
@@ -94,6 +94,7 @@ def rebuild(  # noqa: PLR0913 - one for each option
                 accept_difference=accept_difference,
                 hand_over=hand_over,
             )
+            bar.accepted = work.accepted
             bar.leaves_refused = work.replaced is not None and work.replaced.refusal is not None
         return 1 if bar.stage is Stage.STOPPED else 0
 
@@ -107,9 +108,11 @@ def rebuild(  # noqa: PLR0913 - one for each option
             explain_outage(error)
     if as_json:
         result = {"projection": name, "generation": bar.generation, "result": bar.stage.name.lower()}
-        print_json(result | {"compared": bar.compared})
+        print_json(result | {"compared": bar.compared, "accepted": bar.accepted or None})
     else:
         say(bar.compared or "not compared with the command side")
+        if bar.accepted:
+            say(f"{name}: accepted that generation {bar.generation} {bar.accepted}")
         say(_outcome(name, bar))
     if code:
         raise typer.Exit(code)
@@ -221,6 +224,8 @@ class _ProgressBar:
         self.generation = 0
         #: Whether what served before is refused.
         self.leaves_refused = False
+        #: The difference in spite of which it switched.
+        self.accepted = ""
         #: What the comparison with the command side found, once there was one.
         self.compared: str | None = None
         console = Console(stderr=True)

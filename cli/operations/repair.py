@@ -22,7 +22,7 @@ from cli.operations.audit_comparison import Comparison, Difference, DifferenceKi
 from cli.terminal.operator import operator
 from cli.terminal.outages import OUTAGES, explain_outage
 from cli.terminal.output import JsonOption, counted, fail, print_json, say
-from command_api.present_state import present_state, raise_version
+from command_api.present_state import give_up, present_state, raise_version
 from command_api.republication import Operation, append, append_present, tombstone
 from outbox.publishing.partitioning import partition_of
 from projectors.decoding.records import MAX_VERSION
@@ -54,7 +54,7 @@ class _Ahead:
 #: What to do about whom `--ahead` leaves.
 _REMEDIES: Final = {
     "erase_again": "were erased after the backup and are on the command side again: erase them, DELETE /users/{id}",
-    "only_read_side": "are on the read side alone: import them by id and repeat, or `muster repair ID…` removes them",
+    "only_read_side": "are on the read side alone: import them by id and repeat, or `muster repair ID…` erases them",
     "repair": "were written about by somebody else: `muster repair ID…`",
 }
 
@@ -103,7 +103,7 @@ async def _repair(
         present = PresentState(user_id, state.version, state.event_id)
         healed = await heal(query, present, state.user, place, utc_now())
     where = ", ".join(f"{one.projection} generation {one.number}" for one in healed)
-    what = f"version {state.version}" if state.user else "erased" if state.version else "removed"
+    what = f"version {state.version}" if state.user else "erased"
     return f"{what} in {where}"
 
 
@@ -120,14 +120,17 @@ def _place(user_id: UUID, there: TopicEnds) -> Place:
 
 
 async def _publish(command: Database, query: Database, user_id: UUID, operation: Operation) -> None:
-    """Append the user's snapshot; or a tombstone, also for whom the command side does not know."""
+    """Append the user's snapshot, or a tombstone; whom the command side does not know is erased from then on."""
     async with command.connection() as connection, connection.transaction():
         if await append_present(connection, [user_id], operation):
             return
         version = await known_version(query, user_id)
         if version is None:
             raise CannotRepairError(f"neither side knows a user {user_id}")
-        await append(connection, [tombstone(user_id, version, None, utc_now(), operation)])
+        now = utc_now()
+        erasure = tombstone(user_id, version, None, now, operation)
+        await give_up(connection, user_id, version, erasure.event_id, now)
+        await append(connection, [erasure])
 
 
 async def _raise_all(settings: RepairSettings) -> _Ahead:

@@ -30,7 +30,7 @@ TABLES: Final[dict[DatabaseName, dict[str, dict[str, str]]]] = {
             # Whoever appends a user's snapshot locks the row; a lock needs a right to change.
             OPERATOR: f"SELECT ({_USER}), UPDATE (version, event_id)",
         },
-        "erased_users": {COMMAND: "SELECT, INSERT", OPERATOR: "SELECT, UPDATE (version)"},
+        "erased_users": {COMMAND: "SELECT, INSERT", OPERATOR: "SELECT, INSERT, UPDATE (version)"},
         "outbox": {
             # An INSERT returns the id; whether an event is there settles a commit whose reply was lost; an erasure
             # deletes what is held back.

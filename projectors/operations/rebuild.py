@@ -123,6 +123,8 @@ class Rebuild:
         self._rate = _Rate([])
         #: What served before the switch, once there was one.
         self.replaced: Generation | None = None
+        #: How the new generation differs, where that was accepted; empty: not at all.
+        self.accepted = ""
         self._outage = Outage(log, "rebuild.database_unavailable")
 
     async def run(
@@ -136,8 +138,8 @@ class Rebuild:
     ) -> Stage:
         """Build, switch, hand over; returns DONE, READY (paused before the switch) or STOPPED (`stopping` was set).
 
-        Without `carry_over`, what the topic no longer has is given up. Where `compare` finds a difference, there is no
-        switch but with `accept_difference`; where it cannot tell, nobody who is read now may be left out. Without
+        Without `carry_over`, what the topic no longer has is given up. Where `compare` finds a difference, or where it
+        cannot tell and somebody who is read now is left out, there is no switch but with `accept_difference`. Without
         `hand_over`, nobody feeds the new generation from the switch until projectors start.
 
         Raises:
@@ -163,8 +165,10 @@ class Rebuild:
                 return Stage.STOPPED
             if carry_over and not await self._carry_over(generation):
                 return Stage.STOPPED
-            if not accept_difference:
-                await self._refuse_unexplained(generation, await compare(generation) if compare else None)
+            difference = await self._difference(generation, await compare(generation) if compare else None)
+            if difference and not accept_difference:
+                raise _unexplained(generation, difference)
+            self.accepted = difference
             if pause_before_switch:
                 self._tell(Stage.READY, generation, goal, goal)
                 return Stage.READY
@@ -284,22 +288,14 @@ class Rebuild:
             )
         return plans[old.shape]
 
-    async def _refuse_unexplained(self, new: Generation, difference: str | None) -> None:
-        """The command side explains every difference from what is read now: it knows who is erased, or never was.
+    async def _difference(self, new: Generation, difference: str | None) -> str:
+        """What nothing explains; the command side explains every difference from what is read now.
 
-        Raises:
-            RebuildError: there is a difference from it; or it was not asked, and somebody is left out.
+        It knows who is erased, or never was. Where it was not asked, nobody may be left out.
         """
         if difference is None:
-            what = await self._left_out(new)
-        else:
-            what = difference and f"does not say what the command side says: {difference}"
-        if what:
-            raise RebuildError(
-                f"generation {new.number} {what}. Nothing that is read has changed. Where the topic lacks users,"
-                " `muster events refill` publishes them; whoever stays listed is mended by `muster repair ID…`. This"
-                " command, run again, goes on from there; --accept-difference switches all the same"
-            )
+            return await self._left_out(new)
+        return difference and f"does not say what the command side says: {difference}"
 
     async def _left_out(self, new: Generation) -> str:
         """Whom this generation lacks; nobody where it has read the same topic as the one that serves, to its end."""
@@ -343,6 +339,14 @@ class Rebuild:
     def _tell(self, stage: Stage, generation: Generation, now: Mapping[int, int], goal: Mapping[int, int]) -> None:
         done = sum(min(now.get(partition, 0), end) for partition, end in goal.items())
         self._report(Progress(stage, generation.number, done, sum(goal.values()), self._rate.of(done)))
+
+
+def _unexplained(new: Generation, difference: str) -> RebuildError:
+    return RebuildError(
+        f"generation {new.number} {difference}. Nothing that is read has changed. Where the topic lacks users,"
+        " `muster events refill` publishes them; whoever stays listed is mended by `muster repair ID…`. This"
+        " command, run again, goes on from there; --accept-difference switches all the same"
+    )
 
 
 async def outdated(database: Database) -> list[str]:

@@ -87,8 +87,7 @@ async def heal(
         async for projection, generation in _fed(connection):
             writer = projection.writer(generation.number)
             await writer.reset(connection, state)
-            if event is not None:
-                await writer.apply(connection, [event])
+            await writer.apply(connection, [event])
             await parking.forget(connection, generation, [state.subject_id])
             await connection.execute(_FORGET_VERSION, generation.projection, generation.number, state.subject_id)
             await connection.execute("SELECT pg_notify($1, $2)", projection.schema.channel, str(state.subject_id))
@@ -108,10 +107,8 @@ def _tables(projection: Projection, generation: Generation) -> list[str]:
     return [table.name for table in projection.schema.tables(generation.number).versions]
 
 
-def _event(state: PresentState, user: PublicUser | None, now: datetime) -> DecodedEvent | None:
-    """The state as an event: a snapshot, a tombstone, or none for whom the command side does not know."""
-    if not state.version:
-        return None
+def _event(state: PresentState, user: PublicUser | None, now: datetime) -> DecodedEvent:
+    """The state as an event: a snapshot, or a tombstone."""
     event = UserErased(state.subject_id, state.version) if user is None else UserSnapshot(user=user)
     envelope = Envelope(
         event_id=state.event_id or state.subject_id, source=USER_EVENTS.source, type=USER_EVENTS.event_type(event),

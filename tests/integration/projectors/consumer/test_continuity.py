@@ -133,8 +133,10 @@ async def the_rebuild_leaves_nobody_out_unasked(settings: ProjectorSettings, dat
     assert await stored_refusal(database)
     fleet = Fleet(settings, database, ["users"])
     async with running(fleet.run):
-        done = asyncio.create_task(rebuild().run(pause_before_switch=False, accept_difference=True))
+        accepting = rebuild()
+        done = asyncio.create_task(accepting.run(pause_before_switch=False, accept_difference=True))
         assert await asyncio.wait_for(done, 60) is Stage.DONE
+        assert accepting.accepted.startswith("leaves out 20 users of generation 1")
         await until(lambda: is_ready(fleet), within=30, what="readiness beside the refused one, which stands by")
     assert not await stored_refusal(database)
     async with database.connection() as connection:

@@ -153,7 +153,7 @@ async def test_readers_see_no_failure_and_nothing_older_while_tables_are_rebuilt
             assert done.code == 0, done.err
             report = json.loads(done.out)
             assert report.pop("compared").endswith("users compared with the command side: no difference")
-            assert report == {"projection": "users", "generation": 2, "result": "done"}
+            assert report == {"projection": "users", "generation": 2, "result": "done", "accepted": None}
             await nobody_reads(database, 1, load)
             back = await muster(variables, "rebuild", "rollback", "users", "--json")
             assert back.code == 0, back.err
