@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from chassis.kafka.acls import Acl, Operation, Pattern, Resource
+from chassis.kafka.acls import ANY_NAME, Acl, Operation, Pattern, Resource
 from chassis.settings import Kafka, Logging, Topics
 from outbox.settings import RelayName
 from projectors.settings import ProjectorsGroup
@@ -52,6 +52,7 @@ def rights(principals: Principals, settings: TopicsSettings) -> list[Acl]:
     relay, projectors = principal(principals.relay), principal(principals.projectors)
     events, log = settings.events_topic, settings.relay_topic
     topic, group = Resource.TOPIC, Resource.GROUP
+    reader = principal(principals.events)
     acls = [
         Acl(relay, Operation.WRITE, Resource.TRANSACTIONAL_ID, settings.publishing_id),
         Acl(relay, Operation.WRITE, Resource.TRANSACTIONAL_ID, settings.maintenance_id),
@@ -62,7 +63,9 @@ def rights(principals: Principals, settings: TopicsSettings) -> list[Acl]:
         Acl(relay, Operation.READ, topic, log),
         Acl(projectors, Operation.READ, topic, events),
         Acl(projectors, Operation.READ, group, f"{settings.projectors_group}.", Pattern.PREFIXED),
-        Acl(principal(principals.events), Operation.READ, topic, events),
+        Acl(reader, Operation.READ, topic, events),
+        # A subscriber may name any group, whose committed offsets its receipts are then made of.
+        Acl(reader, Operation.DESCRIBE, group, ANY_NAME),
     ]
     for subscriber in map(principal, principals.subscribers):
         own = subscriber.removeprefix(_KIND)

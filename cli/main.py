@@ -56,6 +56,7 @@ COMMANDS: Final = {
     "project": Lazy("cli.processes.project:project", "Follow the events and keep the read tables up to date."),
     "import": Lazy("cli.importing.command:import_file", "Import users from a file, chunk by chunk; resumable."),
     "users": Lazy("cli.users:app", "Show one user, deactivate it, or reset its password by a one-time token."),
+    "erasures": Lazy("cli.erasures:erasures", "Who was erased; who has read that, and whether the log has forgotten."),
     "events": Lazy("cli.events.command:app", "Look at the published events."),
     "lag": Lazy("cli.operations.lag:lag", "Show how far outbox and projections are behind, in records and seconds."),
     "rebuild": Lazy(

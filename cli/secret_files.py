@@ -28,12 +28,13 @@ HOLDERS: Final[dict[str, tuple[str, ...]]] = {
     "RELAY_POSTGRES_PASSWORD": ("migrate", "relay"),
     "PROJECTORS_POSTGRES_PASSWORD": ("migrate", "projectors"),
     "QUERY_POSTGRES_PASSWORD": ("migrate", "query-api"),
-    "EVENTS_POSTGRES_PASSWORD": ("migrate",),
+    "EVENTS_POSTGRES_PASSWORD": ("migrate", "event-api"),
     "OPERATOR_POSTGRES_PASSWORD": ("migrate", "operator", "console"),
     "IDEMPOTENCY_SECRET": ("command-api",),
     "CREDENTIALS_SECRETS": ("command-api",),
     "CURSOR_KEYS": ("query-api",),
     "EVENT_API_SECRETS": ("event-api",),
+    "RECEIPTS_KEY": ("event-api",),
     "CONSOLE_SECRET": ("console",),
 }
 #: Who is given the public keys of the issuer, whose own folder has the private one.

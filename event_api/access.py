@@ -4,6 +4,20 @@ from __future__ import annotations
 
 from typing import Final
 
-from chassis.access.rules import AccessTable, Rule
+from chassis.access.rules import AccessTable, Public, Rule
 
-ACCESS: Final = AccessTable((Rule("GET", "/events", ("events:read",), limit="reads"),))
+#: Removes subscribers of others.
+REMOVES_ANY: Final = "operations:write"
+
+ACCESS: Final = AccessTable(
+    (
+        Rule("GET", "/events", ("events:read",), limit="reads"),
+        Rule("POST", "/subscribers", ("events:read",), limit="reads"),
+        Rule("GET", "/subscribers", ("operations:read",), limit="reads"),
+        Rule("PUT", "/subscribers/{name}/position", ("events:read",), limit="reads"),
+        Rule("DELETE", "/subscribers/{name}", ("events:read", REMOVES_ANY), limit="reads"),
+        Rule("GET", "/erasures", ("operations:read",), limit="reads"),
+        Rule("GET", "/erasures/{id}", ("operations:read",), limit="reads"),
+    ),
+    public=(Public("/events/catalogue"), Public("/receipts/jwks.json")),
+)

@@ -15,10 +15,13 @@ from chassis.http.protection import Protection
 from chassis.identifiers import new_id_text
 from chassis.settings import load
 from event_api.access import ACCESS
-from event_api.http import events, openapi
+from event_api.http import erasures, events, openapi, receipts_openapi, subscribers
+from event_api.http.catalogue import catalogue_route
+from event_api.http.unavailability import answer_outages
 from event_api.log.consuming import LogAwayError
 from event_api.log.log import EventLog
 from event_api.problems import EVENT_PROBLEMS
+from event_api.receipts.receipts import Receipts
 from event_api.settings import EventApiSettings
 from event_api.users.messages import UserRecord
 
@@ -40,10 +43,15 @@ def create_app(settings: EventApiSettings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with EventLog.open(
-            known, known.events_topic, UserRecord, secrets=known.position_secrets, all_kept=known.all_kept
-        ) as log:
-            app.state.log = log
+        async with (
+            EventLog.open(
+                known, known.events_topic, UserRecord, secrets=known.position_secrets, all_kept=known.all_kept
+            ) as log,
+            Receipts.open(
+                known.receipt_keys, log, database=known.query_database, kafka=known, topics=known
+            ) as receipts,
+        ):
+            app.state.log, app.state.receipts = log, receipts
             yield
 
     async def kafka_answers() -> None:
@@ -64,8 +72,11 @@ def create_app(settings: EventApiSettings | None = None) -> FastAPI:
         admission=Admission(AT_ONCE),
     )
     app.state.settings = known
-    app.include_router(events.router)
-    openapi.complete(app)
+    for each in (events, subscribers, erasures):
+        app.include_router(each.router)
+    app.router.routes.extend([catalogue_route(), erasures.KEY_SET_ROUTE])
+    answer_outages(app)
+    openapi.complete(app, schemas={**openapi.SCHEMAS, **receipts_openapi.SCHEMAS}, paths=receipts_openapi.PATHS)
     # Nothing of ours is in front: this lets streams and pages begin in turn. Both leave their places once begun.
     put_in_front(app, lambda framework: framework)
     return app

@@ -16,5 +16,40 @@ POSITION_GONE = ProblemType(
     "Since the position was given, records or erasures may have left the topic, or it was replaced by another.",
     "Begin anew with from=beginning: every living user comes at least once. Drop those of yours that do not come.",
 )
+SUBSCRIBER_NOT_FOUND = ProblemType(
+    "subscriber-not-found",
+    404,
+    "There is no such subscriber of yours",
+    "Nobody has registered that name, or it was not this caller.",
+    "Register it with POST /subscribers, with the token that acknowledges.",
+)
+SUBSCRIBER_TAKEN = ProblemType(
+    "subscriber-taken",
+    409,
+    "Somebody else has registered this subscriber",
+    "Another caller has a subscriber of this name.",
+    "Choose another name; or have an operator remove the old one, where its caller is gone.",
+)
+TOO_MANY_SUBSCRIBERS = ProblemType(
+    "too-many-subscribers",
+    409,
+    "There are too many subscribers",
+    "1,000 subscribers are registered, and each receipt names them all.",
+    "Register one name a service, not one a process; DELETE /subscribers/{name} removes those that are gone.",
+)
+ERASURE_NOT_FOUND = ProblemType(
+    "erasure-not-found",
+    404,
+    "Nobody of this id was erased",
+    "The read side knows of no erasure of this id; one that was ordered a moment ago may not have arrived yet.",
+    "Check the id. If the command API has answered the erasure with 204, try again in a second.",
+)
 
-EVENT_PROBLEMS = (INVALID_POSITION, POSITION_GONE)
+EVENT_PROBLEMS = (
+    INVALID_POSITION,
+    POSITION_GONE,
+    SUBSCRIBER_NOT_FOUND,
+    SUBSCRIBER_TAKEN,
+    TOO_MANY_SUBSCRIBERS,
+    ERASURE_NOT_FOUND,
+)

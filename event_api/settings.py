@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, SecretStr
 
 from chassis.access.settings import LimitedReads
-from chassis.settings import Kafka, SecretList, Topics, secrets_of
+from chassis.settings import EventsPostgres, Kafka, SecretList, Topics, secrets_of
+from event_api.receipts.signing import ReceiptKeys
 
 
-class EventApiSettings(Kafka, Topics, LimitedReads):
+def _signs(value: SecretStr) -> SecretStr:
+    ReceiptKeys(value.get_secret_value())
+    return value
+
+
+class EventApiSettings(Kafka, Topics, EventsPostgres, LimitedReads):
     """The event API's variables."""
 
     event_api_host: str = Field("127.0.0.1", validation_alias="EVENT_API_HOST", min_length=1, examples=["127.0.0.1"])
@@ -26,6 +33,17 @@ class EventApiSettings(Kafka, Topics, LimitedReads):
     slow_client_bytes: int = Field(
         1024 * 1024, ge=16 * 1024, le=1024 * 1024 * 1024, validation_alias="SLOW_CLIENT_BYTES", examples=[1024 * 1024]
     )
+
+    #: Shared by all processes. The first key signs; those behind it have signed, and are published for older receipts.
+    receipts_key: Annotated[SecretStr, AfterValidator(_signs)] = Field(
+        validation_alias="RECEIPTS_KEY",
+        examples=["'-----BEGIN PRIVATE KEY-----…', or RECEIPTS_KEY_FILE=/etc/muster/receipts.pem"],
+    )
+
+    @property
+    def receipt_keys(self) -> ReceiptKeys:
+        """The keys of receipts."""
+        return ReceiptKeys(self.receipts_key.get_secret_value())
 
     @property
     def position_secrets(self) -> list[str]:

@@ -1,12 +1,14 @@
 """The tables of the query database that no generation owns: those of feeds, of parked records, and of the console.
 
-Alembic migrates these (projectors/migrations). read_model/generations.py creates a generation's own tables beside the
-serving ones, so a rebuild changes nothing that is being read.
+Receipts of erasures need two beside them: subscribers, and looks at the log. Alembic migrates these
+(projectors/migrations). read_model/generations.py creates a generation's own tables beside the serving ones, so a
+rebuild changes nothing that is being read.
 """
 
 from sqlalchemy import (
     ARRAY,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -189,4 +191,31 @@ console_operations = Table(
     Column("targets", ARRAY(Text), nullable=False, comment="ids of users, or what else it was done to"),
     Column("outcome", Text, comment="null where it is under way, or where nobody knows"),
     PrimaryKeyConstraint("id", name="console_operations_pkey"),
+)
+
+#: Who reads the events and says how far. `consumer_group` is followed where it is named; what a subscriber acknowledges
+#: by itself are the next offsets of all partitions of one log.
+subscribers = Table(
+    "subscribers",
+    metadata,
+    Column("name", Text, nullable=False),
+    Column("owner", LargeBinary, nullable=False, comment="SHA-256 of the caller who registered it"),
+    Column("consumer_group", Text),
+    Column("registered_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("topic_id", Uuid),
+    Column("offsets", ARRAY(BigInteger)),
+    Column("acknowledged_at", DateTime(timezone=True)),
+    PrimaryKeyConstraint("name", name="subscribers_pkey"),
+)
+
+#: Of each erasure, by when the log forgets the person, as it was said first; and what a look after that found.
+erasure_looks = Table(
+    "erasure_looks",
+    metadata,
+    Column("user_id", Uuid, nullable=False),
+    Column("expected_by", DateTime(timezone=True), nullable=False),
+    Column("looked_at", DateTime(timezone=True)),
+    Column("forgotten", Boolean, comment="null before the first look"),
+    PrimaryKeyConstraint("user_id", name="erasure_looks_pkey"),
+    Index("erasure_looks_due_idx", "expected_by", postgresql_where=text("forgotten IS NOT TRUE")),
 )

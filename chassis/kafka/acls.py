@@ -17,6 +17,8 @@ from aiokafka.protocol.admin import CreateAclsRequest, DescribeAclsRequest
 
 from chassis.kafka.client import REQUEST_SECONDS
 
+#: Every resource of a kind.
+ANY_NAME: Final = "*"
 #: Every host; who may connect from where is for networks to decide.
 _ANY_HOST: Final = "*"
 _ALLOW: Final = 3
@@ -40,6 +42,7 @@ class Operation(IntEnum):
     ALL = 2
     READ = 3
     WRITE = 4
+    DESCRIBE = 8
     DESCRIBE_CONFIGS = 10
 
 

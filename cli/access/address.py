@@ -27,3 +27,14 @@ class QueryApiAddress(Settings):
     @classmethod
     def _is_http(cls, value: str) -> str:
         return http_url(value)
+
+
+class EventApiAddress(Settings):
+    """The address of the event API, for which the same holds."""
+
+    public_events_url: str = Field(validation_alias="PUBLIC_EVENTS_URL", examples=["http://127.0.0.1:8005"])
+
+    @field_validator("public_events_url")
+    @classmethod
+    def _is_http(cls, value: str) -> str:
+        return http_url(value)

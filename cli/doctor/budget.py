@@ -22,6 +22,8 @@ from query_api.settings import QueryApiSettings
 COMMAND_WORKER_EXTRA: Final = 2
 #: Beside its pool a worker of the query API has a listener (chassis/postgres/listening.py).
 QUERY_WORKER_EXTRA: Final = 1
+#: A worker of the event API, which has as many as of the others: its pool (event_api/receipts/receipts.py), and a look.
+EVENT_WORKER_CONNECTIONS: Final = 5
 #: The relay that leads: lock, listener, work list, and two for maintenance; it has no pool.
 LEADER_CONNECTIONS: Final = 5
 #: A relay that stands by: the connection with which it asks for the lock.
@@ -40,6 +42,7 @@ class Instances:
 
     command_apis: int = 1
     query_apis: int = 1
+    event_apis: int = 1
     relays: int = 1
     projectors: int = 1
 
@@ -61,6 +64,7 @@ def budget(
         ],
         "query": [
             ("query API", instances.query_apis * query.workers * query_worker),
+            ("event API", instances.event_apis * query.workers * EVENT_WORKER_CONNECTIONS),
             ("projectors", instances.projectors * _pool(projectors.query_database)),
         ],
     }

@@ -18,16 +18,23 @@ from cli.terminal.tables import print_table, table
 _SIGNS = {"ok": "[green]ok[/green]", "warning": "[yellow]warning[/yellow]", "failed": "[red]failed[/red]"}
 
 
-def doctor(
+def doctor(  # noqa: PLR0913 - each is an option of the command
     *,
     command_apis: Annotated[int, typer.Option(min=1, help="Command APIs that run, each with WORKERS workers.")] = 1,
     query_apis: Annotated[int, typer.Option(min=1, help="Query APIs that run, each with WORKERS workers.")] = 1,
+    event_apis: Annotated[int, typer.Option(min=1, help="Event APIs that run, each with WORKERS workers.")] = 1,
     relays: Annotated[int, typer.Option(min=1, help="Relays that run, those that stand by included.")] = 1,
     projectors: Annotated[int, typer.Option(min=1, help="Projectors processes that run.")] = 1,
     as_json: JsonOption = False,
 ) -> None:
     """Check settings, servers, durability, migrations, topics, connection budget and clocks; exit 1 if any fails."""
-    instances = Instances(command_apis=command_apis, query_apis=query_apis, relays=relays, projectors=projectors)
+    instances = Instances(
+        command_apis=command_apis,
+        query_apis=query_apis,
+        event_apis=event_apis,
+        relays=relays,
+        projectors=projectors,
+    )
     findings = asyncio.run(examine(instances))
     if as_json:
         print_json([asdict(finding) for finding in findings])

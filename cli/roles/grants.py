@@ -67,7 +67,12 @@ TABLES: Final[dict[DatabaseName, dict[str, dict[str, str]]]] = {
         "alembic_version": {OPERATOR: "SELECT"},
     },
     "query": {
-        "generations": {PROJECTORS: "SELECT, UPDATE (refusal)", QUERY: "SELECT", OPERATOR: "INSERT, UPDATE"},
+        "generations": {
+            PROJECTORS: "SELECT, UPDATE (refusal)",
+            QUERY: "SELECT",
+            EVENTS: "SELECT",
+            OPERATOR: "INSERT, UPDATE",
+        },
         "checkpoints": {PROJECTORS: "SELECT, INSERT, UPDATE", QUERY: "SELECT", OPERATOR: "DELETE"},
         "parked_records": {PROJECTORS: "SELECT, INSERT, UPDATE, DELETE"},
         "parked_values": {PROJECTORS: "SELECT, INSERT, UPDATE, DELETE"},
@@ -78,6 +83,8 @@ TABLES: Final[dict[DatabaseName, dict[str, dict[str, str]]]] = {
         "console_sessions": {OPERATOR: "SELECT, INSERT, UPDATE (revealed), DELETE"},
         "console_links": {OPERATOR: "SELECT, INSERT, DELETE"},
         "console_operations": {OPERATOR: "SELECT, INSERT (actor, deed, targets), UPDATE (outcome)"},
+        "subscribers": {EVENTS: "SELECT, INSERT, UPDATE (consumer_group, topic_id, offsets, acknowledged_at), DELETE"},
+        "erasure_looks": {EVENTS: "SELECT, INSERT, UPDATE (looked_at, forgotten)"},
         "alembic_version": {OPERATOR: "SELECT"},
     },
 }

@@ -31,12 +31,13 @@ SECRETS_FILE = "secrets.json"
 
 #: The variables of each role's password.
 _PASSWORDS: Final = tuple(f"{prefix}_POSTGRES_PASSWORD" for prefix, _ in ROLES.values())
-#: What a stack makes for itself, once: cursors and stored answers depend on it.
+#: What a stack makes for itself, once: cursors, stored answers and receipts depend on it.
 SECRETS: Final = (
     "IDEMPOTENCY_SECRET",
     "CREDENTIALS_SECRETS",
     "CURSOR_KEYS",
     "EVENT_API_SECRETS",
+    "RECEIPTS_KEY",
     "CONSOLE_SECRET",
     *_PASSWORDS,
 )
@@ -44,7 +45,7 @@ SECRETS: Final = (
 _OWN: Final[dict[str, frozenset[str]]] = {
     "command-api": frozenset({"COMMAND_POSTGRES_PASSWORD", "IDEMPOTENCY_SECRET", "CREDENTIALS_SECRETS"}),
     "query-api": frozenset({"QUERY_POSTGRES_PASSWORD", "CURSOR_KEYS"}),
-    "event-api": frozenset({"EVENT_API_SECRETS"}),
+    "event-api": frozenset({"EVENTS_POSTGRES_PASSWORD", "EVENT_API_SECRETS", "RECEIPTS_KEY"}),
     "console": frozenset({"OPERATOR_POSTGRES_PASSWORD", "CONSOLE_SECRET"}),
     "relay": frozenset({"RELAY_POSTGRES_PASSWORD"}),
     "projectors": frozenset({"PROJECTORS_POSTGRES_PASSWORD"}),
@@ -73,7 +74,7 @@ _NEEDS: Final[dict[str, frozenset[str]]] = {
     "query-api": frozenset({"postgres"}),
     "relay": frozenset({"postgres", "kafka"}),
     "projectors": frozenset({"postgres", "kafka"}),
-    "event-api": frozenset({"kafka"}),
+    "event-api": frozenset({"postgres", "kafka"}),
     "console": frozenset({"postgres", "kafka"}),
 }
 PARTS: Final = tuple(_NEEDS)
@@ -136,6 +137,7 @@ def stack_settings(folder: Path, ports: Ports, postgres: ServerAddress) -> dict[
     chosen = {
         "PUBLIC_COMMAND_URL": f"http://{LOCALHOST}:{ports.command}",
         "PUBLIC_QUERY_URL": f"http://{LOCALHOST}:{ports.query}",
+        "PUBLIC_EVENTS_URL": f"http://{LOCALHOST}:{ports.events}",
         "PUBLIC_CONSOLE_URL": f"http://{LOCALHOST}:{ports.console}",
         **{name: value for name, value in made.items() if name not in _PASSWORDS},
     }

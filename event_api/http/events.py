@@ -10,12 +10,13 @@ from chassis.http.admission import leave_place
 from chassis.http.api import StrictRoute
 from chassis.http.negotiation import accepts
 from chassis.http.preferences import parse_preferences
-from chassis.http.problems import invalid_parameter
+from chassis.http.problems import MALFORMED, invalid_parameter
 from event_api.http import openapi
 from event_api.http.asking import After, Beginnings, From, Full, Limit, Types, User, begin, require_whole
 from event_api.http.page import DEFAULT_LIMIT, LARGEST_LIMIT, LONGEST_WAIT, read_page
 from event_api.http.stream import MEDIA_TYPE, EventStream
 from event_api.log.log import EventLog
+from event_api.problems import INVALID_POSITION, POSITION_GONE
 from event_api.settings import EventApiSettings
 
 _JSON: Final = "application/json"
@@ -49,7 +50,7 @@ OurSettings = Annotated[EventApiSettings, Depends(_settings)]
     "/events",
     summary="Events as they come, or by the page",
     response_class=Response,
-    responses=openapi.responses(),
+    responses=openapi.responses(openapi.STREAM, INVALID_POSITION, MALFORMED, POSITION_GONE),
     openapi_extra={"parameters": openapi.PARAMETERS},
 )
 async def events(  # noqa: PLR0913, PLR0917 - one argument a parameter

@@ -11,7 +11,6 @@ from chassis.http.access_document import declare_access
 from chassis.http.problems import (
     BUSY,
     INTERNAL,
-    MALFORMED,
     NOT_ACCEPTABLE,
     UNAVAILABLE,
     VALIDATION,
@@ -20,18 +19,17 @@ from chassis.http.problems import (
 )
 from event_api.access import ACCESS
 from event_api.http.stream import MEDIA_TYPE
-from event_api.problems import INVALID_POSITION, POSITION_GONE
 
 Json = dict[str, Any]
 
-_EXAMPLE_ID: Final = "0192f0c1-7a3e-7c4e-9d53-0a6f1d1c2b3a"
+USER_ID: Final = "0192f0c1-7a3e-7c4e-9d53-0a6f1d1c2b3a"
 _REQUEST_ID: Final = "0192f0c1-7a3e-7c4e-9d53-0a6f1d1c2b3b"
-_POSITION: Final = "AQGSwY7bFnK3n2G0gqzZ5VsAAAAAabcTJAAAAAAAAAAq0Qv2c1lH3nq8m5r7s0xYTQ"
+POSITION: Final = "AQGSwY7bFnK3n2G0gqzZ5VsAAAAAabcTJAAAAAAAAAAq0Qv2c1lH3nq8m5r7s0xYTQ"
 _EVENT: Final[Json] = {
     "id": "0192f0c1-7a3e-7c4e-9d53-0a6f1d1c2b3c",
     "type": "muster.user.email_changed.v1",
     "time": "2026-11-22T14:15:16.123456Z",
-    "user_id": _EXAMPLE_ID,
+    "user_id": USER_ID,
     "version": 2,
     "actor": "shop",
     "on_behalf_of": None,
@@ -39,16 +37,17 @@ _EVENT: Final[Json] = {
     "token": "AQGS8MF6PnxOnVMKbx0cKzoC",
 }
 _STREAM: Final = (
-    f"id: {_POSITION}\n\nevent: muster.user.registered.v1\ndata: {{…}}\nid: {_POSITION}\n\n"
-    f"event: caught-up\ndata: {{}}\nid: {_POSITION}\n\n: still here\nid: {_POSITION}\n\n"
+    f"id: {POSITION}\n\nevent: muster.user.registered.v1\ndata: {{…}}\nid: {POSITION}\n\n"
+    f"event: caught-up\ndata: {{}}\nid: {POSITION}\n\n: still here\nid: {POSITION}\n\n"
 )
 
 
-def _nullable(**schema: Any) -> Json:
+def nullable(**schema: Any) -> Json:
+    """A schema that takes null as well."""
     return {**schema, "type": [schema["type"], "null"]}
 
 
-_SCHEMAS: Final[Json] = {
+SCHEMAS: Final[Json] = {
     "Event": {
         "type": "object",
         "description": "One change of a user. Members that you do not know may come; ignore them.",
@@ -59,8 +58,8 @@ _SCHEMAS: Final[Json] = {
             "time": {"type": "string", "format": "date-time", "description": "When it was committed."},
             "user_id": {"type": "string", "format": "uuid"},
             "version": {"type": "integer", "minimum": 1, "description": "The user's, after the event."},
-            "actor": _nullable(type="string", description="Who made the change."),
-            "on_behalf_of": _nullable(type="string", description="For whom, where the actor acted for somebody."),
+            "actor": nullable(type="string", description="Who made the change."),
+            "on_behalf_of": nullable(type="string", description="For whom, where the actor acted for somebody."),
             "changed": {
                 "type": "array",
                 "items": {"type": "string"},
@@ -71,7 +70,7 @@ _SCHEMAS: Final[Json] = {
                 "description": "A Consistency-Token: a query with it never shows the user as it was before the event."
                 " Absent for erased.",
             },
-            "user": _nullable(type="object", description="With full=true: the user after the event; null for erased."),
+            "user": nullable(type="object", description="With full=true: the user after the event; null for erased."),
             "previous": {"type": "object", "description": "With full=true: the old values of what changed."},
         },
         "example": _EVENT,
@@ -84,7 +83,7 @@ _SCHEMAS: Final[Json] = {
             "next": {"type": "string", "description": "The position after the page: `after` of the next one."},
             "caught_up": {"type": "boolean", "description": "Whether that was the end of the topic."},
         },
-        "example": {"data": [_EVENT], "next": _POSITION, "caught_up": True},
+        "example": {"data": [_EVENT], "next": POSITION, "caught_up": True},
     },
     "Problem": {
         "type": "object",
@@ -131,35 +130,36 @@ def _parameter(name: str, description: str, example: str) -> Json:
 
 
 PARAMETERS: Final = [
-    _parameter("Last-Event-ID", "Begin after this position; it goes before `after` and `from`.", _POSITION),
+    _parameter("Last-Event-ID", "Begin after this position; it goes before `after` and `from`.", POSITION),
     _parameter("Prefer", "With a page: `wait=N`, how many seconds to wait for a first event, 55 at most.", "wait=20"),
 ]
-_PROBLEMS: Final = (
-    BUSY,
-    INTERNAL,
-    INVALID_POSITION,
-    MALFORMED,
-    NOT_ACCEPTABLE,
-    POSITION_GONE,
-    UNAVAILABLE,
-    VALIDATION,
-)
-
-
-def responses() -> dict[int | str, Json]:
-    """The answers of the route."""
-    described: dict[int | str, Json] = {
-        200: {
-            "description": "Events as they come, without an end; with `Accept: application/json` one page of them.",
-            "headers": _headers("Preference-Applied"),
-            "content": {
-                MEDIA_TYPE: {"schema": {"type": "string"}, "example": _STREAM},
-                "application/json": {"schema": {"$ref": "#/components/schemas/Page"}},
-            },
-        }
+_ANY_REQUEST: Final = (BUSY, INTERNAL, NOT_ACCEPTABLE, UNAVAILABLE, VALIDATION)
+Responses = dict[int | str, Json]
+STREAM: Final[Responses] = {
+    200: {
+        "description": "Events as they come, without an end; with `Accept: application/json` one page of them.",
+        "headers": _headers("Preference-Applied"),
+        "content": {
+            MEDIA_TYPE: {"schema": {"type": "string"}, "example": _STREAM},
+            "application/json": {"schema": {"$ref": "#/components/schemas/Page"}},
+        },
     }
+}
+
+
+def shows(status: int, description: str, schema: str | None = None) -> Responses:
+    """A success, with one of the shared schemas or without a body."""
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+    return {
+        status: {"description": description, "headers": _headers(), **({"content": content} if schema else {})},
+    }
+
+
+def responses(successes: Responses, *problems: ProblemType) -> Responses:
+    """The answers of a route: its successes, its own problems, and those that any can have."""
+    described = {**successes}
     by_status: dict[int, list[ProblemType]] = defaultdict(list)
-    for kind in _PROBLEMS:
+    for kind in sorted((*problems, *_ANY_REQUEST), key=lambda kind: kind.slug):
         by_status[kind.status].append(kind)
     for status, kinds in sorted(by_status.items()):
         described[status] = {
@@ -170,16 +170,17 @@ def responses() -> dict[int | str, Json]:
     return described
 
 
-def complete(app: FastAPI) -> None:
-    """Have the app's document include the shared components, and who may."""
+def complete(app: FastAPI, *, schemas: Json, paths: Json) -> None:
+    """Have the app's document include these schemas, these paths, which are not the framework's, and who may."""
     make = app.openapi
 
     def openapi() -> Json:
         document = make()
         components = document.setdefault("components", {})
         if "securitySchemes" not in components:
-            components["schemas"] = _SCHEMAS
+            components.setdefault("schemas", {}).update(schemas)
             components["headers"] = dict(_HEADERS)
+            document["paths"].update(paths)
             declare_access(document, ACCESS)
         return document
 

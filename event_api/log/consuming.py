@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, Literal
 from uuid import UUID
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -28,6 +28,7 @@ METADATA_MAX_AGE_MS: Final = 5_000
 #: Closing is a matter of sockets; a broker that hangs is not waited for.
 STOP_SECONDS: Final = 5.0
 
+Isolation = Literal["read_committed", "read_uncommitted"]
 Wrap = Callable[[ConsumerRecord[bytes, bytes]], Item]
 
 
@@ -41,7 +42,7 @@ class LogGoneError(Exception):
 
 @asynccontextmanager
 async def open_consumer(
-    kafka: Kafka, topic: str, *, wait_ms: int = FETCH_WAIT_MS
+    kafka: Kafka, topic: str, *, wait_ms: int = FETCH_WAIT_MS, isolation: Isolation = "read_committed"
 ) -> AsyncIterator[tuple[AIOKafkaConsumer, list[TopicPartition]]]:
     """A consumer of all partitions, each of which is to be sought to before anything is read.
 
@@ -58,7 +59,7 @@ async def open_consumer(
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset="none",
-        isolation_level="read_committed",
+        isolation_level=isolation,
         fetch_max_wait_ms=wait_ms,
         max_partition_fetch_bytes=PARTITION_BYTES,
         metadata_max_age_ms=METADATA_MAX_AGE_MS,

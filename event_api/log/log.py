@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Final, Literal, Self
+from uuid import UUID
 
 from chassis.lifecycle import alongside
 from chassis.settings import Kafka
@@ -46,6 +47,24 @@ class EventLog:
             LogAwayError: it cannot.
         """
         _ = self._tail.ring
+
+    @property
+    def topic_id(self) -> UUID:
+        """Which topic is there now; raises as `require`."""
+        return self._tail.ring.topic_id
+
+    @property
+    def partitions(self) -> int:
+        """How many it has; raises as `require`."""
+        return len(self._tail.ring.end)
+
+    def read_position(self, text: str) -> Position:
+        """How far a client is by a position of ours, whether or not the topic still has what follows.
+
+        Raises:
+            InvalidPositionError: the text is none.
+        """
+        return self._seal.open(text)
 
     async def begin(self, wanted: Filter, beginning: Beginning) -> Reading:
         """A reader of the whole topic, or of what comes from now on.

@@ -7,20 +7,34 @@ from typing import Any
 import httpx
 import pytest
 
-from chassis.settings import Kafka, Topics
+from chassis.postgres.roles import EVENTS
+from chassis.settings import Kafka, PostgresAddress, Topics
 from event_api.app import create_app
 from event_api.settings import EventApiSettings
+from local_stack.secret_values import make_secret
 from tests.conftest import kafka_variables
+from tests.databases import as_role
 from tests.integration.projectors.stream import Publisher
 from tests.integration.query_api.real_server import served
 from tests.issuing import auth, bearer
+from tests.private_servers import nowhere
 
 SECRET = "a-secret-of-32-characters-or-more"
+RECEIPTS_KEY = make_secret("RECEIPTS_KEY")
 
 
-def make_settings(kafka: Kafka, topics: Topics, **more: Any) -> EventApiSettings:
-    """Settings for a topic; more are given by their variables' names."""
+def make_settings(
+    kafka: Kafka, topics: Topics, database: PostgresAddress | None = None, **more: Any
+) -> EventApiSettings:
+    """Settings for a topic, and a database, without which all but receipts works; more by their variables' names."""
+    address = as_role(database or nowhere(), EVENTS)
     values = {
+        "EVENTS_POSTGRES_USER": address.user,
+        "EVENTS_POSTGRES_PASSWORD": address.password.get_secret_value(),
+        "QUERY_POSTGRES_SERVER": address.server,
+        "QUERY_POSTGRES_PORT": address.port,
+        "QUERY_POSTGRES_DB": address.database,
+        "RECEIPTS_KEY": RECEIPTS_KEY,
         **kafka_variables(kafka),
         "EVENTS_TOPIC": topics.events_topic,
         "EVENT_API_SECRETS": SECRET,

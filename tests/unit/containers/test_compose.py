@@ -132,11 +132,11 @@ def test_the_image_has_every_folder_of_secrets_so_that_its_user_may_write_the_vo
     assert folders == {volume.partition(":")[2] for volume in service("secrets")["volumes"]}
 
 
-@pytest.mark.parametrize("name", ["command-api", "query-api", "relay", "projectors"])
+@pytest.mark.parametrize("name", ["command-api", "query-api", "event-api", "relay", "projectors"])
 def test_each_process_connects_as_its_own_role(name: str) -> None:
     users = {value for variable, value in environment_of(name, {}).items() if variable.endswith("POSTGRES_USER")}
 
-    assert users == {f"muster_{name.removesuffix('-api')}"}
+    assert users == {"muster_events" if name == "event-api" else f"muster_{name.removesuffix('-api')}"}
 
 
 @pytest.mark.parametrize("file", ["postgres/POSTGRES_PASSWORD", f"{KAFKA}/{BROKER_FILE}", f"{KAFKA}/{FORMAT_FILE}"])

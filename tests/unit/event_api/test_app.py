@@ -6,6 +6,7 @@ import pytest
 from chassis.http import admission
 from event_api.app import create_app
 from event_api.settings import EventApiSettings
+from local_stack.secret_values import make_secret
 
 
 def make_settings() -> EventApiSettings:
@@ -14,6 +15,11 @@ def make_settings() -> EventApiSettings:
         AUTH_DISABLED=True,
         EVENT_API_SECRETS="a-secret-of-32-characters-or-more",
         KAFKA_BOOTSTRAP_SERVERS="localhost:1",
+        POSTGRES_SERVER="localhost",
+        POSTGRES_USER="muster_events",
+        POSTGRES_PASSWORD="secret",
+        QUERY_POSTGRES_DB="muster_query",
+        RECEIPTS_KEY=make_secret("RECEIPTS_KEY"),
     )
 
 

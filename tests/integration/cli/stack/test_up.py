@@ -237,7 +237,7 @@ def test_each_process_of_a_stack_is_told_its_own_secrets_and_an_older_folder_is_
             "CREDENTIALS_SECRETS",
         },
         "query-api": {"QUERY_POSTGRES_USER", "QUERY_POSTGRES_PASSWORD", "CURSOR_KEYS"},
-        "event-api": {"EVENT_API_SECRETS"},
+        "event-api": {"EVENTS_POSTGRES_USER", "EVENTS_POSTGRES_PASSWORD", "EVENT_API_SECRETS", "RECEIPTS_KEY"},
         "relay": {"RELAY_POSTGRES_USER", "RELAY_POSTGRES_PASSWORD"},
         "projectors": {"PROJECTORS_POSTGRES_USER", "PROJECTORS_POSTGRES_PASSWORD"},
         "migrate": {"OWNER_POSTGRES_USER", "OWNER_POSTGRES_PASSWORD"},

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from chassis.kafka.client import Topic
-from cli.doctor.budget import LEADER_CONNECTIONS, OPERATOR_CONNECTIONS, Instances, budget
+from cli.doctor.budget import EVENT_WORKER_CONNECTIONS, LEADER_CONNECTIONS, OPERATOR_CONNECTIONS, Instances, budget
 from cli.doctor.checks import _in_time
 from cli.doctor.findings import Finding
 from cli.doctor.kafka import Partition, judge_brokers, judge_copies
@@ -57,7 +57,7 @@ def _budget(instances: Instances, servers: dict[str, Server], *, workers: int = 
 def test_both_apis_relay_and_projectors_count_where_both_databases_are_on_one_server() -> None:
     [finding] = _budget(Instances(), SHARED)
 
-    wanted = (30 + 2) + LEADER_CONNECTIONS + (30 + 1) + 30 + OPERATOR_CONNECTIONS
+    wanted = (30 + 2) + LEADER_CONNECTIONS + (30 + 1) + EVENT_WORKER_CONNECTIONS + 30 + OPERATOR_CONNECTIONS
     assert finding.result == "ok"
     assert f"= {wanted} of the 300" in finding.found
 
@@ -65,7 +65,8 @@ def test_both_apis_relay_and_projectors_count_where_both_databases_are_on_one_se
 def test_workers_and_instances_multiply_and_too_many_fail_with_the_number_that_would_do() -> None:
     [finding] = _budget(Instances(relays=2, projectors=2), SHARED, workers=4)
 
-    wanted = 4 * (30 + 2) + LEADER_CONNECTIONS + 1 + 4 * (30 + 1) + 2 * 30 + OPERATOR_CONNECTIONS
+    apis = 4 * ((30 + 2) + (30 + 1) + EVENT_WORKER_CONNECTIONS)
+    wanted = apis + LEADER_CONNECTIONS + 1 + 2 * 30 + OPERATOR_CONNECTIONS
     assert finding.result == "failed"
     assert f"raise max_connections to {wanted + SERVER.reserved}" in finding.remedy
 

@@ -1,0 +1,1 @@
+"""Receipts of erasures: which subscribers are past each, whether the log has forgotten the person; signed."""

@@ -1,0 +1,109 @@
+"""Who was erased, by which record, and by when the log forgets them: the `users` projection's table and the looks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from chassis.postgres.database import Connection, Database
+from chassis.settings import Topics
+from read_model.users import ERASED_WHEN, SCHEMA, users_tables
+
+#: Brokers look for what is to be cleaned every 15 s, and clean in seconds; a test's topic has no longer lags than that.
+_LEAST_GRACE: Final = timedelta(minutes=1)
+
+# Where another version has taken over, its older generation is fed for a while.
+_GENERATION: Final = """
+SELECT generation FROM generations WHERE projection = $1 AND shape = $2 AND status IN ('serving', 'standby')
+ORDER BY status = 'serving' DESC, changed_at DESC LIMIT 1
+"""
+_COLUMNS: Final = """
+e.id, e.erased_at, e.topic, e.topic_id, e.partition, e.record_offset, coalesce(l.expected_by, e.published_at + $2),
+l.forgotten FROM {erased} e LEFT JOIN erasure_looks l ON l.user_id = e.id
+"""
+_FIND: Final = f"SELECT {_COLUMNS} WHERE e.id = $1"
+_PAGE: Final = f"""
+SELECT {_COLUMNS}
+WHERE $1::uuid IS NULL OR ({ERASED_WHEN}, e.id) < (SELECT {ERASED_WHEN}, id FROM {{erased}} WHERE id = $1)
+ORDER BY {ERASED_WHEN} DESC, e.id DESC LIMIT $3
+"""  # noqa: S608 - our names
+# Settings may change: what was said first stands.
+NOTE: Final = """
+INSERT INTO erasure_looks (user_id, expected_by) SELECT id, published_at + $2 FROM {erased}
+WHERE published_at IS NOT NULL AND ($1::uuid IS NULL OR id = $1) ON CONFLICT DO NOTHING
+"""
+
+
+class NoReadTableError(Exception):
+    """No generation of the users' read tables has the shape that this version reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """One erasure. Times and places are None where a version before kept none."""
+
+    user_id: UUID
+    erased_at: datetime | None
+    topic: str | None
+    #: Which log of that name.
+    topic_id: UUID | None
+    partition: int | None
+    offset: int | None
+    #: By when the log has forgotten the person.
+    expected_by: datetime | None
+    #: What a look at the log after that found; None before it.
+    forgotten: bool | None
+
+
+def time_to_forget(topics: Topics) -> timedelta:
+    """How long after a tombstone its person's events are gone from the topic, at the latest.
+
+    Kafka cleans up to the tombstone once its segment is closed and TOPIC_MIN_COMPACTION_LAG_MS old, and must after
+    TOPIC_MAX_COMPACTION_LAG_MS. A segment is closed when it is TOPIC_SEGMENT_MS old and something comes: at a quiet
+    partition what the relay writes, every quarter of TOPIC_MAX_COMPACTION_LAG_MS, which is also the grace for cleaning.
+    """
+    longest, least, segment = (
+        timedelta(milliseconds=value)
+        for value in (
+            topics.topic_max_compaction_lag_ms,
+            topics.topic_min_compaction_lag_ms,
+            topics.topic_segment_ms,
+        )
+    )
+    return max(longest, segment + least) + max(longest / 4, _LEAST_GRACE)
+
+
+async def erased_table(connection: Connection) -> str:
+    """The table of the erased to read now.
+
+    Raises:
+        NoReadTableError: there is none of this version's shape.
+    """
+    generation = await connection.fetchval(_GENERATION, SCHEMA.name, SCHEMA.shape)
+    if generation is None:
+        raise NoReadTableError(f"no generation of users has shape {SCHEMA.shape}: run `muster rebuild outdated`")
+    return users_tables(generation).erased.name
+
+
+class ErasureStore:
+    """Reads erasures; every method raises NoReadTableError and DatabaseUnavailableError."""
+
+    def __init__(self, database: Database, wait: timedelta) -> None:
+        """`wait` is `time_to_forget`."""
+        self._database, self._wait = database, wait
+
+    async def find(self, user_id: UUID) -> Erasure | None:
+        """The erasure of a user; from now on it is known by when the log forgets them."""
+        async with self._database.connection() as connection:
+            table = await erased_table(connection)
+            await connection.execute(NOTE.format(erased=table), user_id, self._wait)
+            row = await connection.fetchrow(_FIND.format(erased=table), user_id, self._wait)
+        return None if row is None else Erasure(*row.values())
+
+    async def page(self, before: UUID | None, limit: int) -> list[Erasure]:
+        """The newest erasures, or those before this user's, newest first; none where nobody of that id was erased."""
+        async with self._database.connection() as connection:
+            sql = _PAGE.format(erased=await erased_table(connection))
+            return [Erasure(*row.values()) for row in await connection.fetch(sql, before, self._wait, limit)]

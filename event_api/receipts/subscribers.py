@@ -1,0 +1,100 @@
+"""Subscribers: who says that it reads the events, and how far it has read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from typing import Final
+from uuid import UUID
+
+from chassis.postgres.database import Database
+from event_api.log.positions import Position
+
+#: More is a mistake of somebody who registers a name at each start; every receipt names all of them.
+MOST_SUBSCRIBERS: Final = 1000
+
+_COLUMNS: Final = "name, consumer_group, registered_at, topic_id, offsets, acknowledged_at"
+# A row that was there before is one that this statement has locked.
+_REGISTER: Final = f"""
+INSERT INTO subscribers AS s (name, owner, consumer_group)
+SELECT $1, $2, $3 WHERE EXISTS (SELECT FROM subscribers WHERE name = $1) OR (SELECT count(*) FROM subscribers) < $4
+ON CONFLICT (name) DO UPDATE SET consumer_group = excluded.consumer_group WHERE s.owner = excluded.owner
+RETURNING xmax = 0 AS is_new, {_COLUMNS}
+"""  # noqa: S608 - our names
+_ALL: Final = f"SELECT {_COLUMNS} FROM subscribers ORDER BY name"  # noqa: S608 - our names
+_IS_THERE: Final = "SELECT EXISTS (SELECT FROM subscribers WHERE name = $1)"
+_ACKNOWLEDGE: Final = """
+UPDATE subscribers SET topic_id = $3, offsets = $4, acknowledged_at = now() WHERE name = $1 AND owner = $2
+RETURNING name
+"""
+_REMOVE: Final = "DELETE FROM subscribers WHERE name = $1 AND ($2::bytea IS NULL OR owner = $2) RETURNING name"
+
+
+class NameTakenError(Exception):
+    """Somebody else has registered that name."""
+
+
+class TooManySubscribersError(Exception):
+    """There are MOST_SUBSCRIBERS."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subscriber:
+    """One subscriber, and what it acknowledged last by itself."""
+
+    name: str
+    #: The consumer group whose committed offsets say how far it is, where it has named one.
+    group: str | None
+    registered_at: datetime
+    #: The log that its offsets are on; None before it acknowledged any.
+    topic_id: UUID | None
+    #: The next one of each partition.
+    offsets: tuple[int, ...] | None
+    acknowledged_at: datetime | None
+
+
+class SubscriberStore:
+    """The table of subscribers; an owner is a caller's identity, kept as its digest."""
+
+    def __init__(self, database: Database) -> None:
+        """Every method raises DatabaseUnavailableError as well."""
+        self._database = database
+
+    async def register(self, name: str, group: str | None, owner: str) -> tuple[Subscriber, bool]:
+        """The subscriber as it is from now on, and whether it is new.
+
+        Raises:
+            NameTakenError, TooManySubscribersError.
+        """
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(_REGISTER, name, _digest(owner), group, MOST_SUBSCRIBERS)
+            if row is None:
+                there = await connection.fetchval(_IS_THERE, name)
+                raise NameTakenError(name) if there else TooManySubscribersError(name)
+        is_new, *values = row.values()
+        return Subscriber(*values), is_new
+
+    async def acknowledge(self, name: str, position: Position, owner: str) -> bool:
+        """Note how far it is, further or not; False where this owner has none of that name."""
+        async with self._database.connection() as connection:
+            found = await connection.fetchval(
+                _ACKNOWLEDGE, name, _digest(owner), position.topic_id, list(position.offsets)
+            )
+        return found is not None
+
+    async def remove(self, name: str, owner: str | None) -> bool:
+        """Forget it; False where this owner, or with None anybody, has none of that name."""
+        async with self._database.connection() as connection:
+            found = await connection.fetchval(_REMOVE, name, None if owner is None else _digest(owner))
+        return found is not None
+
+    async def all(self) -> list[Subscriber]:
+        """Every one, by name."""
+        async with self._database.connection() as connection:
+            return [Subscriber(*row.values()) for row in await connection.fetch(_ALL)]
+
+
+def _digest(owner: str) -> bytes:
+    """A subject may be somebody's address."""
+    return sha256(owner.encode("utf-8", "surrogatepass")).digest()
