@@ -67,7 +67,8 @@ class Receipts:
         reached = await self._committed(erasure, subscribers)
         past = [{"name": each.name, "past": is_past(each, erasure, reached)} for each in subscribers]
         told = described(erasure)
-        return self._keys.signed({**told, "subscribers": past}, utc_now())
+        log = told.pop("log")
+        return self._keys.signed({**told, "subscribers": past, "log": log}, utc_now())
 
     async def subscribers_with_offsets(self) -> list[tuple[Subscriber, list[int | None] | None]]:
         """Each with the next offset of each partition of the present topic, as far as that is known of it.
