@@ -32,6 +32,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     delete,
+    exists,
     func,
     insert,
     literal_column,
@@ -149,16 +150,22 @@ def store_from(source: CTE) -> ReturningInsert[tuple[bytes]]:
 
 
 def share_from(source: CTE) -> ReturningInsert[tuple[bytes]]:
-    """As `store_from`, for an answer that changed nothing: its body is stored only where none like it is."""
-    values = [_parameter(idempotency_records.c[name]) for name in ("subject_id", "body_digest", "body")]
-    body = postgresql.insert(idempotency_bodies).from_select(
-        [column.name for column in idempotency_bodies.columns], select(*values, func.now()).select_from(source)
+    """As `store_from`, for an answer that changed nothing: its body is stored only where none like it is.
+
+    A body whose use was noted lately is not touched, so that those who use it do not wait for each other.
+    """
+    bodies = idempotency_bodies.c
+    subject_id, digest, body = (
+        _parameter(idempotency_records.c[name]) for name in ("subject_id", "body_digest", "body")
     )
-    noted = body.on_conflict_do_update(
-        constraint=idempotency_bodies.primary_key,
-        set_={"used_at": func.now()},
-        where=idempotency_bodies.c.used_at < func.now() - USE_NOTED,
+    is_noted = exists().where(
+        bodies.subject_id == subject_id, bodies.digest == digest, bodies.used_at > func.now() - USE_NOTED
     )
+    used = postgresql.insert(idempotency_bodies).from_select(
+        [column.name for column in bodies],
+        select(subject_id, digest, body, func.now()).select_from(source).where(~is_noted),
+    )
+    noted = used.on_conflict_do_update(constraint=idempotency_bodies.primary_key, set_={"used_at": func.now()})
     return _insert_from(source, [column for column in _STORED if column.name != "body"]).add_cte(noted.cte("b"))
 
 

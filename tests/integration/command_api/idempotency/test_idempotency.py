@@ -276,6 +276,17 @@ async def test_answers_that_changed_nothing_share_a_body_and_are_replayed_byte_f
     assert await database.fetchval("SELECT count(*) FROM idempotency_bodies") == 2
 
 
+async def test_who_uses_a_body_waits_for_nobody_else_who_does(
+    api: httpx.AsyncClient, database: Connection, ann: dict[str, Any]
+) -> None:
+    url = f"/users/{ann['id']}"
+    await rename(api, url, "ann", 0)
+    async with database.transaction():
+        await database.execute("SELECT FROM idempotency_bodies FOR UPDATE")
+
+        assert (await rename(api, url, "ann", 1)).status_code == 200
+
+
 async def rename(
     api: httpx.AsyncClient, url: str, username: str, key: int, headers: dict[str, str] | None = None
 ) -> httpx.Response:
