@@ -62,6 +62,10 @@ test-browser: $(VENV)/.dev $(VENV)/.browser $(if $(CHROMIUM),,$(VENV)/browser/ch
 test-asyncapi: $(VENV)/.dev $(VENV)/browser/asyncapi ## Have AsyncAPI's own parser read the document of the events
 	@$(BIN)/python -m pytest -q tests/unit/events/asyncapi_parser.py $(ARGS)
 
+.PHONY: test-eventsource
+test-eventsource: $(VENV)/.dev $(VENV)/browser/eventsource ## Have npm's EventSource follow the event API, and come back to it
+	@$(BIN)/python -m pytest -q tests/integration/event_api/foreign_client.py $(ARGS)
+
 # RENDER=1 keeps what Helm renders, after a change of the chart.
 RENDER ?=
 .PHONY: test-deploy
@@ -79,6 +83,11 @@ test-issuer: $(VENV)/.dev ## Have a Keycloak issue tokens, change its keys and g
 .PHONY: storm
 storm: $(VENV)/.dev ## Kill relays and servers a thousand times and count what a consumer misses (ARGS="--kills 20 --late 20 --outage 10")
 	@$(BIN)/python -m tests.integration.outbox.relay.storm $(ARGS)
+
+KILLS ?= 200
+.PHONY: resume
+resume: $(VENV)/.dev ## Kill event APIs, their clients, relay and broker KILLS=200 times during 5,000 events, and count what clients miss
+	@$(BIN)/python -m tests.integration.event_api.resume --kills $(KILLS) $(ARGS)
 
 # Ten minutes show every fault several times; the page says what was done and what held.
 SECONDS ?= 600
@@ -294,6 +303,13 @@ $(VENV)/browser/asyncapi: $(VENV)/.browser
 	@cd $(VENV)/browser && export PATH="$$PWD/bin:$$PATH" \
 		&& npm install --silent --no-audit --no-fund --ignore-scripts $(ASYNCAPI_PARSER) \
 		|| { echo "AsyncAPI's parser could not be fetched, so NOTHING WAS PARSED: check the network." >&2; exit 1; }
+	@touch $@
+
+EVENTSOURCE := eventsource@5.1.5
+$(VENV)/browser/eventsource: $(VENV)/.browser
+	@cd $(VENV)/browser && export PATH="$$PWD/bin:$$PATH" \
+		&& npm install --silent --no-audit --no-fund --ignore-scripts $(EVENTSOURCE) \
+		|| { echo "EventSource could not be fetched, so NOTHING WAS FOLLOWED: check the network." >&2; exit 1; }
 	@touch $@
 
 $(VENV)/browser/chromium: $(VENV)/.browser
