@@ -23,24 +23,28 @@ SECRET = "a-secret-of-32-characters-or-more"
 RECEIPTS_KEY = make_secret("RECEIPTS_KEY")
 
 
-def make_settings(
-    kafka: Kafka, topics: Topics, database: PostgresAddress | None = None, **more: Any
-) -> EventApiSettings:
-    """Settings for a topic, and a database, without which all but receipts works; more by their variables' names."""
+def variables(kafka: Kafka, topics: Topics, database: PostgresAddress | None = None) -> dict[str, str]:
+    """What a process is told of a topic, and of a database, without which all but receipts works."""
     address = as_role(database or nowhere(), EVENTS)
-    values = {
+    return {
         "EVENTS_POSTGRES_USER": address.user,
         "EVENTS_POSTGRES_PASSWORD": address.password.get_secret_value(),
         "QUERY_POSTGRES_SERVER": address.server,
-        "QUERY_POSTGRES_PORT": address.port,
+        "QUERY_POSTGRES_PORT": str(address.port),
         "QUERY_POSTGRES_DB": address.database,
         "RECEIPTS_KEY": RECEIPTS_KEY,
         **kafka_variables(kafka),
         "EVENTS_TOPIC": topics.events_topic,
         "EVENT_API_SECRETS": SECRET,
         **auth(),
-        **more,
     }
+
+
+def make_settings(
+    kafka: Kafka, topics: Topics, database: PostgresAddress | None = None, **more: Any
+) -> EventApiSettings:
+    """The same as settings; more by their variables' names."""
+    values: dict[str, Any] = {**variables(kafka, topics, database), **more}
     return EventApiSettings(_env_file=None, **values)
 
 

@@ -22,16 +22,15 @@ from uuid import UUID, uuid4
 from rich.console import Console
 
 from local_stack.ports import free_ports
-from tests.conftest import kafka_variables
 from tests.forks import NOWHERE, Fork
 from tests.infrastructure import throwaway_folder
-from tests.integration.event_api.conftest import SECRET
+from tests.integration.event_api.conftest import variables
 from tests.integration.examples.processes import be, rows
 from tests.integration.muster_processes import main as muster
 from tests.integration.outbox.private_servers import Private
 from tests.integration.outbox.relay_process import relay
 from tests.integration.outbox.traffic import Comparison, append
-from tests.issuing import auth, token
+from tests.issuing import token
 from tests.private_servers import private_servers
 from tests.waiting import until
 
@@ -156,17 +155,16 @@ class Resume:
     def _api_variables(self, port: int, ops_port: int) -> dict[str, str]:
         return {
             **_ours(),
-            **kafka_variables(self._private.settings),
-            **auth(),
-            "EVENTS_TOPIC": self._private.settings.events_topic,
+            **variables(self._private.settings, self._private.settings),
             "EVENT_API_PORT": str(port),
             "EVENT_API_OPS_PORT": str(ops_port),
-            "EVENT_API_SECRETS": SECRET,
         }
 
 
 def _ours() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith(("KAFKA", "AUTH", "EVENT"))}
+    return {
+        name: value for name, value in os.environ.items() if not name.startswith(("KAFKA", "AUTH", "EVENT", "QUERY"))
+    }
 
 
 async def _end(process: Fork) -> None:
