@@ -82,7 +82,7 @@ test-issuer: $(VENV)/.dev ## Have a Keycloak issue tokens, change its keys and g
 
 .PHONY: storm
 storm: $(VENV)/.dev ## Kill relays and servers a thousand times and count what a consumer misses (ARGS="--kills 20 --late 20 --outage 10")
-	@$(BIN)/python -m tests.integration.outbox.relay.storm $(ARGS)
+	@$(BIN)/python -m tests.integration.outbox.storm --into docs/storm.md $(ARGS)
 
 KILLS ?= 200
 .PHONY: resume
@@ -98,7 +98,7 @@ chaos: $(VENV)/.dev ## Strike a whole Muster with every fault for SECONDS=600, S
 	@$(BIN)/python -m tests.chaos --seconds $(SECONDS) --seed $(SEED) --into docs/reliability.md --keep .local/chaos $(ARGS)
 
 .PHONY: chaos-short
-chaos-short: $(VENV)/.dev ## A minute of it: three faults, and bugs planted in running processes, each of which must be caught by name
+chaos-short: $(VENV)/.dev ## A few minutes of it: five faults, and bugs planted in running processes, each of which must be caught by name
 	@$(BIN)/python -m pytest -q tests/acceptance/running/promises_under_faults.py $(ARGS)
 
 # Only these targets write to docs/benchmarks; ARGS="--quick --into .local/benchmarks" only tests the benchmarks.

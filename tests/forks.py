@@ -49,7 +49,16 @@ class Fork(ForkedProcess):
             target=_become, args=(target, arguments, told), kwargs={"given": given, "out": out, "err": err}
         )
         # The first one waits for the imports.
-        await asyncio.to_thread(process.start)
+        starting = asyncio.create_task(asyncio.to_thread(process.start))
+        try:
+            await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            # What has begun starts all the same, and whoever ends waits for all that have started.
+            await starting
+            left = cls(process)
+            left.kill()
+            await left.wait()
+            raise
         return cls(process)
 
     def terminate(self) -> None:

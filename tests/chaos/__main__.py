@@ -3,9 +3,7 @@
 import argparse
 import asyncio
 import shutil
-import subprocess
 import sys
-import tomllib
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import Final
 
 from rich.console import Console
 
-from tests.chaos.report import Circumstances, page
+from tests.chaos.report import Circumstances, last_change, page
 from tests.chaos.run import Outcome, Plan, run
 from tests.chaos.stack import ChaosStack, libfaketime
 from tests.infrastructure import throwaway_folder
@@ -38,18 +36,10 @@ def main() -> int:
     plan = Plan(options.seconds, options.seed, tuple(options.faults.split(",")) if options.faults else None)
     outcome = asyncio.run(_run(plan, options.keep))
     if options.into:
-        told = Circumstances(_last_change(), f"{datetime.now(UTC):%Y-%m-%d}", bool(libfaketime()))
+        told = Circumstances(last_change(), f"{datetime.now(UTC):%Y-%m-%d}", bool(libfaketime()))
         options.into.write_text(page(outcome, plan, told), encoding="utf-8")
     _show(outcome)
     return 1 if outcome.breaches else 0
-
-
-def _last_change() -> str:
-    """The last commit that changed Muster itself: one that changes its tests or pages is not another Muster."""
-    project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
-    packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
-    command = ["git", "log", "-1", "--format=%H", "--", *packages]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout[:12]
 
 
 async def _run(plan: Plan, keep: Path | None) -> Outcome:

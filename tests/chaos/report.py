@@ -2,10 +2,13 @@
 
 import os
 import statistics
+import subprocess
 import sys
+import tomllib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from tests.chaos.checker import INVARIANTS
@@ -30,8 +33,9 @@ Servers and processes are those of `muster up`, on one machine, with a TCP proxy
 server. What is killed is started again by the local stack's supervisor. A disk is full as far as a server can tell:
 none of its files may grow (`RLIMIT_FSIZE`), which needs no other disk and no root. Clocks are stepped where libfaketime
 is on the machine, and only those of Muster's own processes. One broker and one PostgreSQL are what there is, so
-replication is not tried here, nor a power cut: what the system has not written yet survives `kill -9`. Nor is a topic
-lost: only a person can mend that."""
+replication is not tried here, nor a power cut: what the system has not written yet survives `kill -9`. A lost topic is
+mended by the commands of [its page](how-to/refill-a-lost-topic.md), each repeated until it succeeds. The relay is
+killed at every point of its work in [the storm](storm.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,14 @@ class Circumstances:
     clocks: bool
 
 
+def last_change() -> str:
+    """The last commit that changed Muster itself: one that changes its tests or pages is not another Muster."""
+    project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
+    packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    command = ["git", "log", "-1", "--format=%H", "--", *packages]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout[:12]
+
+
 def page(outcome: Outcome, plan: Plan, circumstances: Circumstances) -> str:
     """The page."""
     lines = [
@@ -52,11 +64,11 @@ def page(outcome: Outcome, plan: Plan, circumstances: Circumstances) -> str:
         "## Faults",
         "",
         RECOVERY,
-        *_table(("Fault", "Times", "Held, s", "Recovery, median s", "Recovery, worst s"), _faults(outcome), "lrrrr"),
+        *table(("Fault", "Times", "Held, s", "Recovery, median s", "Recovery, worst s"), _faults(outcome), "lrrrr"),
         "",
         "## Promises",
         "",
-        *_table(("Invariant", "Promise", "Broken"), _promises(outcome), "llr"),
+        *table(("Invariant", "Promise", "Broken"), _promises(outcome), "llr"),
         "",
         "## What is not in it",
         "",
@@ -111,7 +123,8 @@ def _promises(outcome: Outcome) -> Iterator[Sequence[str]]:
         yield name, str(invariant.__doc__), str(len(outcome.breaches.get(name, [])))
 
 
-def _table(heads: Sequence[str], rows: Iterator[Sequence[str]], aligned: str) -> Iterator[str]:
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], aligned: str) -> Iterator[str]:
+    """A table in Markdown; `aligned` has an "l" or "r" for each column."""
     yield f"| {' | '.join(heads)} |"
     yield f"| {' | '.join('---:' if side == 'r' else '---' for side in aligned)} |"
     for row in rows:

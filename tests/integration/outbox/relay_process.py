@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from local_stack.processes.frozen_host import freeze_this_host
 from outbox.relay.loop import Relay
@@ -45,9 +46,14 @@ async def _relay(settings: RelaySettings, killer: Killer) -> None:
 
 
 @asynccontextmanager
-async def relay_process(settings: RelaySettings, point: str = "never", count: int = 1) -> AsyncIterator[Fork]:
-    """A relay process that kills itself at a point; ended at the latest with the block."""
-    process = await Fork.start(relay, settings, point, count)
+async def relay_process(
+    settings: RelaySettings, point: str = "never", count: int = 1, *, log: Path | None = None
+) -> AsyncIterator[Fork]:
+    """A relay process that kills itself at a point; ended at the latest with the block.
+
+    What it writes goes to the file, or where ours goes.
+    """
+    process = await Fork.start(relay, settings, point, count, out=log, err=log)
     try:
         yield process
     finally:

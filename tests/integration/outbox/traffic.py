@@ -94,7 +94,7 @@ class Comparison:
         )
 
 
-async def consume(settings: RelaySettings, isolation_level: str = "read_committed") -> Published:
+async def consume(settings: RelaySettings, isolation_level: str = "read_committed", *, within: float = 60) -> Published:
     """Everything on the events topic up to its true end as it is now.
 
     A commit is acknowledged before its markers are on every partition, so what a committed reader is told of as the end
@@ -113,7 +113,7 @@ async def consume(settings: RelaySettings, isolation_level: str = "read_committe
                 records.extend(batch)
             return all([await consumer.position(p) >= end for p, end in ends.items()])
 
-        await until(at_the_end, within=60, what="the end of the topic")
+        await until(at_the_end, within=within, what="the end of the topic")
         return Published(records)
 
 

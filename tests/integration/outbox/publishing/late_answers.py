@@ -10,15 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final, Literal, Self
 from unittest.mock import patch
 from uuid import UUID, uuid4
-
-from rich.console import Console
-from rich.table import Table
 
 from outbox.publishing import publisher
 from outbox.settings import RelaySettings
@@ -31,6 +28,9 @@ WAIT_SECONDS: Final = 60
 #: Keys of Kafka's protocol.
 PRODUCE, METADATA, FIND_COORDINATOR, END_TXN = 0, 3, 10, 26
 Held = Literal["answer", "request"]
+#: How often it is told how many have come.
+TELL_EVERY: Final = 20
+Report = Callable[[str], object]
 
 
 @dataclass(slots=True)
@@ -173,38 +173,54 @@ class Outcome:
     repeated: int = 0
     inverted: int = 0
 
-
-def show(outcome: Outcome, console: Console) -> None:
-    """Print the table."""
-    table = Table(title="The end of a transaction that came within the next one")
-    for heading in ("late answers", "late requests", "events", "lost", "repeated", "inverted"):
-        table.add_column(heading, justify="right")
-    figures = (outcome.answers, outcome.requests, outcome.events, outcome.lost, outcome.repeated, outcome.inverted)
-    table.add_row(*(f"{figure:,}" for figure in figures))
-    console.print(table)
+    @property
+    def holds(self) -> bool:
+        """Whether every promise was kept."""
+        return (self.lost, self.repeated, self.inverted) == (0, 0, 0)
 
 
-async def late_ends(settings: RelaySettings, connection: Connection, rounds: int, seconds: float) -> Outcome:
-    """Hold the end of a transaction `rounds` times, answers and requests in turn; the relay waits `seconds` for it."""
-    outcome, versions = Outcome(), dict.fromkeys((uuid4() for _ in range(USERS)), 0)
+async def late_ends(
+    relays: Sequence[tuple[RelaySettings, Connection]],
+    rounds: int,
+    seconds: float,
+    report: Report = lambda _: None,
+) -> Outcome:
+    """Hold the end of a transaction `rounds` times, answers and requests in turn; a relay waits `seconds` for it.
+
+    The relays, each with a session on its command database, share the rounds.
+    """
+    outcome, numbers = Outcome(), iter(range(rounds))
+    with patch.object(publisher, "TRANSACTION_SECONDS", seconds):
+        async with asyncio.TaskGroup() as group:
+            for settings, connection in relays:
+                group.create_task(_late_ends(settings, connection, numbers, outcome, report))
+    return outcome
+
+
+async def _late_ends(
+    settings: RelaySettings, connection: Connection, numbers: Iterator[int], outcome: Outcome, report: Report
+) -> None:
+    versions = dict.fromkeys((uuid4() for _ in range(USERS)), 0)
     async with LateProxy(settings.kafka_bootstrap_servers).listening() as proxy:
         behind = settings.model_copy(update={"kafka_bootstrap_servers": proxy.address})
-        with patch.object(publisher, "TRANSACTION_SECONDS", seconds):
-            async with relaying(behind):
-                for number in range(rounds):
-                    what: Held = "request" if number % 2 else "answer"
-                    proxy.hold(what)
-                    await _append_one_each(connection, versions)
-                    await asyncio.wait_for(proxy.held.wait(), WAIT_SECONDS)
-                    await _append_one_each(connection, versions)
-                    await asyncio.wait_for(proxy.released.wait(), WAIT_SECONDS)
-                    await until_empty(connection)
-                    outcome.answers += what == "answer"
-                    outcome.requests += what == "request"
-    outcome.events = sum(versions.values())
+        async with relaying(behind):
+            for number in numbers:
+                what: Held = "request" if number % 2 else "answer"
+                proxy.hold(what)
+                await _append_one_each(connection, versions)
+                await asyncio.wait_for(proxy.held.wait(), WAIT_SECONDS)
+                await _append_one_each(connection, versions)
+                await asyncio.wait_for(proxy.released.wait(), WAIT_SECONDS)
+                await until_empty(connection)
+                outcome.answers += what == "answer"
+                outcome.requests += what == "request"
+                if (done := outcome.answers + outcome.requests) % TELL_EVERY == 0:
+                    report(f"late ends: {done:,}")
     found = Comparison.of((await consume(settings)).versions(), {str(user): last for user, last in versions.items()})
-    outcome.lost, outcome.repeated, outcome.inverted = found.lost, found.repeated, found.inverted
-    return outcome
+    outcome.events += sum(versions.values())
+    outcome.lost += found.lost
+    outcome.repeated += found.repeated
+    outcome.inverted += found.inverted
 
 
 async def _append_one_each(connection: Connection, versions: dict[UUID, int]) -> None:

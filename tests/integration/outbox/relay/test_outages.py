@@ -8,8 +8,8 @@ import pytest_asyncio
 
 from chassis.http.health import NotReadyError
 from tests.integration.outbox.private_servers import Private
-from tests.integration.outbox.relay.outage import Outage
 from tests.integration.outbox.relaying import relaying, until_phase
+from tests.integration.outbox.storm.outage import Outage
 from tests.integration.outbox.traffic import append, append_many, consume, until_empty
 from tests.private_servers import PrivateServers, private_servers
 

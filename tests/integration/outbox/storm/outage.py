@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import httpx
-from rich.console import Console
-from rich.table import Table
 
 from tests.integration.command_api.processes import ApiProcess, api_process
 from tests.integration.outbox.private_servers import Private
@@ -33,6 +31,7 @@ class Outcome:
     answers: Counter[int] = field(default_factory=Counter)
     lost: int = 0
     repeated: int = 0
+    events: int = 0
     gathered: int = 0
     #: Events a second that came in, and that went out once the relay could publish again.
     arrival_rate: float = 0.0
@@ -42,6 +41,12 @@ class Outcome:
     def refused(self) -> int:
         """Commands that were not done."""
         return sum(count for status, count in self.answers.items() if not 200 <= status < 300)
+
+    @property
+    def holds(self) -> bool:
+        """Whether every promise was kept."""
+        clean = (self.refused, self.lost, self.repeated) == (0, 0, 0)
+        return clean and self.gathered > 0 and self.drain_rate >= 5 * self.arrival_rate
 
 
 class Outage:
@@ -73,7 +78,7 @@ class Outage:
             outcome.drain_rate = outcome.gathered / (time.monotonic() - self._begins[0])
             wanted = {str(row["id"]): row["version"] for row in await session.fetch("SELECT id, version FROM users")}
         found = Comparison.of((await consume(settings)).versions(), wanted)
-        outcome.lost, outcome.repeated = found.lost, found.repeated
+        outcome.events, outcome.lost, outcome.repeated = sum(wanted.values()), found.lost, found.repeated
         return outcome
 
     async def _note(self, point: str) -> None:
@@ -101,20 +106,3 @@ async def _change(urls: list[str], seconds: float, outcome: Outcome) -> None:
 
 async def _send(client: httpx.AsyncClient, url: str, document: dict[str, Any], outcome: Outcome) -> None:
     outcome.answers[(await client.patch(url, json=document)).status_code] += 1
-
-
-def show(outcome: Outcome, seconds: float, console: Console) -> None:
-    """Print the table."""
-    table = Table(title=f"A broker that was away for {seconds:g} s under commands")
-    for heading in ("commands", "refused", "gathered", "lost", "repeated", "arrival/s", "drain/s"):
-        table.add_column(heading, justify="right")
-    counts = (outcome.answers.total(), outcome.refused, outcome.gathered, outcome.lost, outcome.repeated)
-    rates = (outcome.arrival_rate, outcome.drain_rate)
-    table.add_row(*(f"{count:,}" for count in counts), *(f"{rate:,.0f}" for rate in rates))
-    console.print(table)
-
-
-def holds(outcome: Outcome) -> bool:
-    """Whether every promise was kept."""
-    clean = (outcome.refused, outcome.lost, outcome.repeated) == (0, 0, 0)
-    return clean and outcome.gathered > 0 and outcome.drain_rate >= 5 * outcome.arrival_rate

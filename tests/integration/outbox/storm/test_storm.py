@@ -1,6 +1,6 @@
 """The storm, small enough for every run; `make storm` blows a thousand kills."""
 
-from tests.integration.outbox.relay.storm import storm
+from tests.integration.outbox.storm.storm import storm
 
 KILLS = 22
 
