@@ -5,7 +5,7 @@ one process only, so that all can be planted at once.
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import Any, Final
 
@@ -75,6 +75,17 @@ def _command_forgets_keys() -> None:
     Keys.make = another  # type: ignore[method-assign] # as above
 
 
+def _events_are_told_twice() -> None:
+    from event_api.http.stream import EventStream  # noqa: PLC0415 - as above
+
+    written = EventStream._written
+
+    def twice(self: EventStream, items: Iterable[Any]) -> Iterable[bytes]:
+        return written(self, [one for item in items for one in (item, item)])
+
+    EventStream._written = twice  # type: ignore[method-assign] # as above
+
+
 #: What is planted in which process, and the invariant by whose name it is caught.
 BUGS: Final[dict[str, tuple[str, Callable[[], None], str]]] = {
     "relay-sends-twice": ("relay", _relay_sends_twice, "event-published-twice"),
@@ -82,6 +93,7 @@ BUGS: Final[dict[str, tuple[str, Callable[[], None], str]]] = {
     "timeline-forgets": ("project", _timeline_forgets, "timeline-differs-from-log"),
     "query-ignores-tokens": ("query", _query_ignores_tokens, "read-older-than-token"),
     "query-promises-the-future": ("query", _query_promises_the_future, "as-of-is-ahead"),
+    "events-are-told-twice": ("events", _events_are_told_twice, "stream-repeated-an-event"),
     "command-ignores-if-match": ("command", _command_ignores_if_match, "if-match-ignored"),
     "command-forgets-keys": ("command", _command_forgets_keys, "answers-differ"),
 }

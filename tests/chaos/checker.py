@@ -7,10 +7,11 @@ answered may have happened or not: nothing is concluded from it.
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, Final
 
-from tests.chaos.history import Command, Document, History, Read, by_user
+from events.user_events import USER_EVENTS
+from tests.chaos.history import SNAPSHOT, Command, Document, History, Read, by_user, events
 
 Breaches = Iterator[str]
 
@@ -33,7 +34,7 @@ def check(history: History) -> dict[str, list[str]]:
 
 def acknowledged_write_lost(history: History) -> Breaches:
     """A command that was acknowledged is on the log, at the version that its answer named."""
-    there = {(record.user, record.version) for record in history.log}
+    there = {(record.user, record.version) for record in events(history.log)}
     for command in _accepted(history):
         if (command.user, command.version) not in there:
             yield f"{_told(command)} is not on the log"
@@ -50,7 +51,7 @@ def answer_differs_from_event(history: History) -> Breaches:
 
 def command_ran_twice(history: History) -> Breaches:
     """A command leads to at most one event, however often it was sent with its Idempotency-Key."""
-    for cause, count in Counter(record.cause for record in history.log).items():
+    for cause, count in Counter(record.cause for record in events(history.log)).items():
         if count > 1:
             yield f"{cause} led to {count} events"
 
@@ -76,7 +77,7 @@ def refused_write_applied(history: History) -> Breaches:
 def unknown_write(history: History) -> Breaches:
     """Every event comes from a command that was sent."""
     sent = {command.name for command in history.commands}
-    for record in history.log:
+    for record in events(history.log):
         if record.cause not in sent:
             yield f"nobody sent {record.cause}, which led to version {record.version} of {record.user}"
 
@@ -134,10 +135,10 @@ def not_recovered(history: History) -> Breaches:
 
 def event_published_twice(history: History) -> Breaches:
     """A read_committed subscriber reads each event once."""
-    for (user, version), count in Counter((record.user, record.version) for record in history.log).items():
+    for (user, version), count in Counter((record.user, record.version) for record in events(history.log)).items():
         if count > 1:
             yield f"version {version} of {user} is on the log {count} times"
-    for event, count in Counter(record.event for record in history.log).items():
+    for event, count in Counter(record.event for record in events(history.log)).items():
         if count > 1:
             yield f"event {event} is on the log {count} times"
 
@@ -153,7 +154,7 @@ def out_of_order(history: History) -> Breaches:
 
 def version_gap(history: History) -> Breaches:
     """A user's versions have no gap."""
-    for user, records in by_user(history.log).items():
+    for user, records in by_user(events(history.log)).items():
         versions = {record.version for record in records}
         if missing := set(range(1, max(versions) + 1)) - versions:
             yield f"{user} has no version {sorted(missing)}"
@@ -161,7 +162,7 @@ def version_gap(history: History) -> Breaches:
 
 def event_after_erasure(history: History) -> Breaches:
     """Nothing follows a user's tombstone."""
-    for user, records in by_user(history.log).items():
+    for user, records in by_user(events(history.log)).items():
         if any(before.document is None for before, _ in pairwise(records)):
             yield f"{user} has events after the tombstone"
 
@@ -242,6 +243,54 @@ def as_of_went_back(history: History) -> Breaches:
             yield f"{_asked(read)} had an As-Of {highest[before - 1] - (read.as_of or 0.0):.3f} s before an earlier one"
 
 
+# -- what the event API told -------------------------------------------------------------------------------------------
+
+
+def stream_left_out_an_event(history: History) -> Breaches:
+    """A client of the event API that began at the beginning, and comes back with its position, is told every event."""
+    if not history.streams:
+        return
+    told = {one.event for one in history.streams[-1]}
+    topic = max((record.topic for record in history.log), default=0)
+    for record in events(history.log):
+        if record.topic == topic and record.event not in told:
+            yield f"version {record.version} of {record.user} was not told"
+
+
+def stream_invented_an_event(history: History) -> Breaches:
+    """What it is told is on the log."""
+    there = {(record.user, record.version, record.event, record.type) for record in history.log}
+    for one in chain.from_iterable(history.streams):
+        if (one.user, one.version, one.event, one.type) not in there:
+            yield f"{one} is not on the log"
+
+
+def stream_repeated_an_event(history: History) -> Breaches:
+    """It is told each event once, whatever was killed meanwhile; only what fills a lost topic may come again."""
+    filling = {SNAPSHOT, USER_EVENTS.tombstone_type}
+    for number, told in enumerate(history.streams):
+        for one, count in Counter(told).items():
+            if count > 1 and not (number and one.type in filling):
+                yield f"{one} was told {count} times"
+
+
+def stream_out_of_order(history: History) -> Breaches:
+    """It is told of each user's events in the order of their versions."""
+    for told in history.streams:
+        latest: dict[str, int] = {}
+        for one in told:
+            if one.version < latest.get(one.user, 0):
+                yield f"{one} was told after version {latest[one.user]}"
+            latest[one.user] = max(one.version, latest.get(one.user, 0))
+
+
+def position_lost(history: History) -> Breaches:
+    """A position is good for as long as its topic is there."""
+    lost = max((record.topic for record in history.log), default=0)
+    if len(history.streams) > lost + 1:
+        yield f"a client had to begin anew {len(history.streams) - 1} times, and the topic was lost {lost} times"
+
+
 # -- both sides in the end ---------------------------------------------------------------------------------------------
 
 
@@ -260,14 +309,15 @@ def read_side_differs_from_log(history: History) -> Breaches:
 
 
 def timeline_differs_from_log(history: History) -> Breaches:
-    """In the end the timeline has every event of every user who is not erased."""
+    """In the end the timeline has all events of users who are not erased, but what was lost with a topic unread."""
     _, erased = _fold(history)
-    wanted = {
-        user: [record.version for record in records]
-        for user, records in by_user(history.log).items()
-        if user not in erased
-    }
-    yield from _differences("timeline", history.sides.timeline, wanted)
+    found, wanted = history.sides.timeline, dict[str, list[int]]()
+    for user, records in by_user(events(history.log)).items():
+        missing = {*history.unread.get(user, ())} - {*found.get(user, ())}
+        versions = [record.version for record in records if record.version not in missing]
+        if user not in erased and versions:
+            wanted[user] = versions
+    yield from _differences("timeline", found, wanted)
 
 
 def signups_differ_from_log(history: History) -> Breaches:
@@ -322,6 +372,11 @@ INVARIANTS: Final[dict[str, Callable[[History], Breaches]]] = {
         page_repeated_a_user,
         as_of_is_ahead,
         as_of_went_back,
+        stream_left_out_an_event,
+        stream_invented_an_event,
+        stream_repeated_an_event,
+        stream_out_of_order,
+        position_lost,
         command_side_differs_from_log,
         read_side_differs_from_log,
         timeline_differs_from_log,
@@ -358,7 +413,7 @@ def _answer(command: Command) -> tuple[int | None, int | None, Document | None]:
 
 
 def _documents(history: History) -> dict[tuple[str, int], Document | None]:
-    return {(record.user, record.version): record.document for record in history.log}
+    return {(record.user, record.version): record.document for record in events(history.log)}
 
 
 def _fold(history: History) -> tuple[dict[str, Document], dict[str, int]]:

@@ -1,8 +1,8 @@
-"""Clients of both APIs: they change users, read them back with tokens, walk through lists, and note all that they see.
+"""Clients of the APIs: they change users, read them back with tokens, walk through lists, and note all that they see.
 
 Half of their commands have an Idempotency-Key and are sent again until an answer says what became of them. The others
 are sent once, so that what was not answered stays unknown. A third of the changes are for one version (If-Match), now
-and then for one that there is not. Some users belong to everybody, so that clients meet.
+and then for one that there is not. Some users belong to everybody, so that clients meet. One follows the events.
 """
 
 import asyncio
@@ -16,10 +16,13 @@ from uuid import uuid4
 
 import httpx
 
-from tests.chaos.history import Command, Document, History, Read, Walk
+from tests.chaos.history import Command, Document, History, Read, Told, Walk
+from tests.event_streams import EventStream
 
 #: Longer than the slowest answer that is promised: an import's, which no client sends here.
 ANSWER_SECONDS: Final = 20.0
+#: The event API says something every 15 s.
+SILENT_SECONDS: Final = 30.0
 #: For how long a command with a key is sent again.
 INSIST_SECONDS: Final = 90.0
 #: How often a client that was answered sends the same again, as one does who has lost the answer.
@@ -61,6 +64,7 @@ class World:
 
     command_url: str
     query_url: str
+    events_url: str
     bearer: dict[str, str]
     history: History = field(default_factory=History)
     over: asyncio.Event = field(default_factory=asyncio.Event)
@@ -247,6 +251,45 @@ class Client:
                 page: dict[str, Any] = answer.json()
                 return page
         return None
+
+
+class Follower:
+    """Follows the events from the beginning, and comes back with the last position that it had."""
+
+    def __init__(self, world: World) -> None:
+        """Nothing is asked yet."""
+        self._world = world
+        self._position = ""
+        self._begin()
+
+    async def follow(self) -> None:
+        """Until cancelled."""
+        async with httpx.AsyncClient(trust_env=False, timeout=SILENT_SECONDS, headers=self._world.bearer) as http:
+            while True:
+                with suppress(httpx.HTTPError):
+                    await self._connection(http)
+                await asyncio.sleep(RETRY_SECONDS)
+
+    def _begin(self) -> None:
+        self._position = ""
+        self._world.history.streams.append([])
+
+    async def _connection(self, http: httpx.AsyncClient) -> None:
+        headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": self._position} if self._position else {})
+        url = f"{self._world.events_url}/events?from=beginning"
+        async with http.stream("GET", url, headers=headers) as answer:
+            if answer.status_code == 410:
+                self._begin()
+            if answer.status_code != 200:
+                return
+            async for event in EventStream(answer):
+                if event.json:  # nothing is told when it has caught up
+                    self._world.history.streams[-1].append(_told(event.json))
+                self._position = event.id
+
+
+def _told(event: dict[str, Any]) -> Told:
+    return Told(event["user_id"], event["version"], event["id"], event["type"])
 
 
 def _outcome(sent: Command, answer: httpx.Response) -> Command:

@@ -6,6 +6,7 @@ A fault is a line in `catalogue`; one more needs nothing else. What is killed is
 
 import asyncio
 import random
+import shlex
 import shutil
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -16,9 +17,16 @@ from typing import Final
 
 import psutil
 
+from chassis.settings import Topics
+from cli.stack.settings import QUERY_DATABASE
 from local_stack.processes.child import Child
+from tests.acceptance.stack import clean_environment, run_muster
+from tests.chaos.history import Record
+from tests.chaos.observation import connected, read_log
 from tests.chaos.proxy import Link
 from tests.chaos.stack import LINKS, SERVERS, SERVICES, ChaosStack
+from tests.integration.disasters.pages import commands, lose_topic
+from tests.waiting import until
 
 #: How much later each piece comes over a slow link: a few dozen answers, and a command takes seconds.
 SLOW_SECONDS: Final = 0.15
@@ -26,6 +34,13 @@ SLOW_SECONDS: Final = 0.15
 FILL_SECONDS: Final = 0.2
 #: How far a clock is put forward and back. A token may be this much too young (AUTH_LEEWAY_SECONDS).
 CLOCK_STEPS: Final = (3 * 86_400, 600, -25, -600)
+
+#: In which one command of a person's succeeds, tried again and again, on any machine.
+COMMAND_SECONDS: Final = 240.0
+_TIMELINE_POSITIONS: Final = """
+SELECT c.partition, c.position FROM checkpoints c JOIN generations g USING (projection, generation)
+WHERE projection = 'timeline' AND g.status = 'serving'
+"""
 
 Struck = AbstractAsyncContextManager[None]
 
@@ -39,13 +54,16 @@ class Fault:
     lasts: bool = True
     #: Whether PostgreSQL dies of it.
     ends_postgres: bool = False
+    #: Whether nothing else may strike meanwhile: a person has to mend it, and one who types cannot do with two.
+    alone: bool = False
 
 
 def catalogue(stack: ChaosStack) -> list[Fault]:
     """Every fault that this machine allows."""
-    kills = [Fault(f"kill {name}", partial(_kill, name), lasts=False) for name in SERVICES]
-    kills += [Fault("kill kafka", partial(_kill, "kafka"), lasts=False)]
-    kills += [Fault("kill postgres", partial(_kill, "postgres"), lasts=False, ends_postgres=True)]
+    kills = [Fault(f"kill {name}", partial(_signal, signal.SIGKILL, name), lasts=False) for name in SERVICES]
+    kills += [Fault(f"stop {name}", partial(_signal, signal.SIGTERM, name), lasts=False) for name in SERVICES]
+    kills += [Fault("kill kafka", partial(_signal, signal.SIGKILL, "kafka"), lasts=False)]
+    kills += [Fault("kill postgres", partial(_signal, signal.SIGKILL, "postgres"), lasts=False, ends_postgres=True)]
     kills += [Fault("kill a worker of command-api", _kill_worker, lasts=False)]
     kills += [Fault("kill everything", _kill_everything, lasts=False, ends_postgres=True)]
     frozen = [Fault(f"freeze {name}", partial(_freeze, name)) for name in (*SERVICES, *SERVERS)]
@@ -67,13 +85,14 @@ def catalogue(stack: ChaosStack) -> list[Fault]:
         )
     ]
     clocks = [Fault(f"step the clock of {name}", partial(_step, name)) for name in SERVICES] if stack.has_clocks else []
-    return [*kills, *frozen, *full, *network, *clocks]
+    lost = [Fault("lose the events topic", _lose_topic, lasts=False, alone=True)]
+    return [*kills, *frozen, *full, *network, *clocks, *lost]
 
 
 @asynccontextmanager
-async def _kill(name: str, stack: ChaosStack, _: random.Random) -> AsyncIterator[None]:
-    """SIGKILL; the supervisor sees it die."""
-    stack.child(name).signal(signal.SIGKILL)
+async def _signal(number: signal.Signals, name: str, stack: ChaosStack, _: random.Random) -> AsyncIterator[None]:
+    """The supervisor sees it end, and starts it again."""
+    stack.child(name).signal(number)
     yield
 
 
@@ -210,6 +229,41 @@ async def _step(name: str, stack: ChaosStack, rng: random.Random) -> AsyncIterat
         yield
     finally:
         stack.step_clock(name, 0)
+
+
+@asynccontextmanager
+async def _lose_topic(stack: ChaosStack, _: random.Random) -> AsyncIterator[None]:
+    """Delete the topic; then do what the page about that says, each command again until it has done its work."""
+    topic = Topics(_env_file=None).events_topic
+    relay = stack.child("relay")
+    relay.pause()  # what it published between our look and the end of the topic would be lost to us as well
+    try:
+        records = await read_log(stack)
+        await lose_topic(stack.brokers, topic)
+    finally:
+        relay.resume()
+    stack.lost += records
+    await _note_unread(stack, records)
+    yield
+    for command in commands("refill-a-lost-topic.md"):
+        await _carry_out(stack, command)
+
+
+async def _note_unread(stack: ChaosStack, records: list[Record]) -> None:
+    async with connected(stack, QUERY_DATABASE) as connection:
+        rows = await connection.fetch(_TIMELINE_POSITIONS)
+    read = {row["partition"]: row["position"] for row in rows}
+    for record in records:
+        if record.offset >= read.get(record.partition, 0):
+            stack.unread.setdefault(record.user, []).append(record.version)
+
+
+async def _carry_out(stack: ChaosStack, command: list[str]) -> None:
+    async def done() -> bool:
+        code, _, _ = await run_muster(*command, environment=clean_environment() | stack.settings, folder=stack.folder)
+        return code == 0
+
+    await until(done, within=COMMAND_SECONDS, what=f"muster {shlex.join(command)}")
 
 
 def _links(stack: ChaosStack, server: str) -> list[Link]:

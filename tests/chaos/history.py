@@ -3,14 +3,18 @@
 Times are seconds on one clock, that of the run; versions count a user's events from 1; a document is a user as JSON.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import TypeAdapter
 
+from events.user_events import UserSnapshot
+
 Document = dict[str, Any]
+#: The type of what is state and no event.
+SNAPSHOT: Final = UserSnapshot.type()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,18 @@ class Record:
     cause: str
     #: The user after it; None at a tombstone.
     document: Document | None
+    #: How often the topic had been lost before.
+    topic: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One event that a client of the event API was told."""
+
+    user: str
+    version: int
+    event: str
+    type: str
 
 
 @dataclass(slots=True)
@@ -117,7 +133,12 @@ class History:
     commands: list[Command] = field(default_factory=list)
     reads: list[Read] = field(default_factory=list)
     walks: list[Walk] = field(default_factory=list)
+    #: Of the topics that were lost, too.
     log: list[Record] = field(default_factory=list)
+    #: The versions, by user, that were lost with a topic before the timeline had read them.
+    unread: dict[str, list[int]] = field(default_factory=dict)
+    #: What a client of the event API was told, from the beginning on; another each time that its position was gone.
+    streams: list[list[Told]] = field(default_factory=list)
     sides: Sides = field(default_factory=Sides)
     #: When PostgreSQL died: read tables may lose what they were given just before (decision 15).
     deaths: list[float] = field(default_factory=list)
@@ -138,9 +159,25 @@ class History:
 _FORM = TypeAdapter(History)
 
 
+def in_order(records: Iterable[Record]) -> list[Record]:
+    """The records in the order of the log, partition by partition."""
+    return sorted(records, key=lambda record: (record.topic, record.partition, record.offset))
+
+
 def by_user(records: Iterable[Record]) -> dict[str, list[Record]]:
     """The records of each user, in the order of the log."""
     found: dict[str, list[Record]] = {}
-    for record in sorted(records, key=lambda record: (record.partition, record.offset)):
+    for record in in_order(records):
         found.setdefault(record.user, []).append(record)
     return found
+
+
+def events(records: Iterable[Record]) -> Iterator[Record]:
+    """The records without those by which a lost topic was filled again: snapshots, and tombstones once more."""
+    erasures: set[str] = set()
+    for record in in_order(records):
+        again = record.topic and record.event in erasures
+        if record.document is None:
+            erasures.add(record.event)
+        if record.type != SNAPSHOT and not again:
+            yield record

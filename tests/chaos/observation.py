@@ -3,11 +3,14 @@
 import asyncio
 import json
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Final
 
 from chassis.clock import rfc3339
 from chassis.postgres.database import NO_CONNECTION, Connection, connect, disconnect
-from chassis.settings import Kafka, Topics
+from chassis.settings import Topics
 from cli.stack.settings import COMMAND_DATABASE, QUERY_DATABASE
 from tests.chaos.checker import check
 from tests.chaos.history import Document, History, Record, Sides
@@ -28,18 +31,21 @@ async def observe(stack: ChaosStack, history: History, within: float) -> None:
     while history.sides.waiting and time.monotonic() < deadline:
         await asyncio.sleep(LOOK_SECONDS)
         history.sides = await _sides(stack)
-    history.log = await _log(stack)
-    while time.monotonic() < deadline and check(History(log=history.log, sides=history.sides)).keys() - {
-        # Nothing is said of commands here.
-        "unknown-write"
+    history.log = [*stack.lost, *await read_log(stack)]
+    history.unread = stack.unread
+    # Nothing is said of commands here.
+    while time.monotonic() < deadline and check(replace(history, commands=[], reads=[], walks=[])).keys() - {
+        "unknown-write",
+        "not-recovered",
     }:
         await asyncio.sleep(LOOK_SECONDS)
         history.sides = await _sides(stack)
 
 
-async def _log(stack: ChaosStack) -> list[Record]:
-    kafka = Kafka.model_validate(stack.kafka.client_settings())
-    settings = settings_for(stack.database(COMMAND_DATABASE), kafka, Topics(_env_file=None))
+async def read_log(stack: ChaosStack) -> list[Record]:
+    """What is on the topic that is there now."""
+    settings = settings_for(stack.database(COMMAND_DATABASE), stack.brokers, Topics(_env_file=None))
+    number = max((record.topic + 1 for record in stack.lost), default=0)
     found = []
     for record in (await consume(settings)).records:
         told = {name: value.decode() for name, value in record.headers}
@@ -47,7 +53,7 @@ async def _log(stack: ChaosStack) -> list[Record]:
         found.append(
             Record(
                 *(record.partition, record.offset, record.key.decode(), int(told["ce_sequence"]), told["ce_id"]),
-                *(told["ce_type"], told["ce_correlationid"], document),
+                *(told["ce_type"], told["ce_correlationid"], document, number),
             )
         )
     return found
@@ -56,22 +62,27 @@ async def _log(stack: ChaosStack) -> list[Record]:
 async def _sides(stack: ChaosStack) -> Sides:
     sides = Sides()
     for database, look in ((COMMAND_DATABASE, _command_side), (QUERY_DATABASE, _read_side)):
-        connection = await _connected(stack, database)
-        try:
-            async with connection.transaction(isolation="repeatable_read", readonly=True):
-                await look(connection, sides)
-        finally:
-            await disconnect(connection)
+        async with (
+            connected(stack, database) as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            await look(connection, sides)
     return sides
 
 
-async def _connected(stack: ChaosStack, database: str) -> Connection:
+@asynccontextmanager
+async def connected(stack: ChaosStack, database: str) -> AsyncIterator[Connection]:
     """A connection, also to a server that still recovers."""
     while True:
         try:
-            return await connect(stack.database(database), application="chaos")
+            connection = await connect(stack.database(database), application="chaos")
+            break
         except NO_CONNECTION:
             await asyncio.sleep(LOOK_SECONDS)
+    try:
+        yield connection
+    finally:
+        await disconnect(connection)
 
 
 async def _command_side(connection: Connection, sides: Sides) -> None:

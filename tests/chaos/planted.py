@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
-from tests.chaos.history import Command, History, Read, Record, by_user
+from tests.chaos.history import Command, History, Read, Record, by_user, events
 
 Plant = Callable[[History], None]
 
@@ -29,13 +29,13 @@ def _long_lived(history: History) -> list[Record]:
     told = {(command.user, command.version) for command in history.commands if command.accepted}
     return next(
         records
-        for records in by_user(history.log).values()
+        for records in by_user(events(history.log)).values()
         if len(records) > 2 and records[-1].document and (records[-1].user, records[-1].version) in told
     )
 
 
 def _erased(history: History) -> list[Record]:
-    return next(records for records in by_user(history.log).values() if records[-1].document is None)
+    return next(records for records in by_user(events(history.log)).values() if records[-1].document is None)
 
 
 def _change(history: History, key: str, wanted: Callable[[Any], bool], **changes: Any) -> None:
@@ -130,18 +130,19 @@ def _never_come_back(history: History) -> None:
 
 
 def _publish_twice(history: History) -> None:
-    last = history.log[-1]
+    *_, last = events(history.log)
     history.log.append(replace(last, offset=last.offset + 10**6))
 
 
 def _publish_an_id_twice(history: History) -> None:
-    history.log[-1] = replace(history.log[-1], event=history.log[0].event)
+    first, *_, last = events(history.log)
+    history.log[history.log.index(last)] = replace(last, event=first.event)
 
 
 def _swap_two_events(history: History) -> None:
     *_, before, last = _long_lived(history)
-    history.log[history.log.index(before)] = replace(before, offset=last.offset)
-    history.log[history.log.index(last)] = replace(last, offset=before.offset)
+    history.log[history.log.index(before)] = replace(before, offset=last.offset, topic=last.topic)
+    history.log[history.log.index(last)] = replace(last, offset=before.offset, topic=before.topic)
 
 
 def _move_to_another_partition(history: History) -> None:
@@ -206,6 +207,34 @@ def _turn_the_clock_back(history: History) -> None:
     last = max((read for read in history.reads if read.as_of is not None), key=lambda read: read.ended)
     history.reads.append(replace(last, as_of=(last.as_of or 0.0) - 5, began=last.ended + 10, ended=last.ended + 11))
     history.deaths.clear()
+
+
+# -- what the event API told -------------------------------------------------------------------------------------------
+
+
+def _tell_all_but_the_last(history: History) -> None:
+    *_, last = events(history.log)
+    told = history.streams[-1]
+    told[:] = [one for one in told if one.event != last.event]
+
+
+def _tell_what_never_was(history: History) -> None:
+    told = history.streams[-1]
+    told.append(replace(told[-1], version=told[-1].version + 1, event="another"))
+
+
+def _tell_the_first_again(history: History) -> None:
+    told = history.streams[0]
+    told.insert(1, told[0])
+
+
+def _tell_the_first_last(history: History) -> None:
+    told, first = history.streams[0], _long_lived(history)[0]
+    told.append(next(one for one in told if one.event == first.event))
+
+
+def _lose_a_position(history: History) -> None:
+    history.streams += [[] for _ in range(1 + max(record.topic for record in history.log))]
 
 
 # -- both sides in the end ---------------------------------------------------------------------------------------------
@@ -279,6 +308,11 @@ PLANTED: Final[dict[str, tuple[str, Plant]]] = {
         ("page-repeated-a-user", _repeat_a_user_on_a_page),
         ("as-of-is-ahead", _promise_the_future),
         ("as-of-went-back", _turn_the_clock_back),
+        ("stream-left-out-an-event", _tell_all_but_the_last),
+        ("stream-invented-an-event", _tell_what_never_was),
+        ("stream-repeated-an-event", _tell_the_first_again),
+        ("stream-out-of-order", _tell_the_first_last),
+        ("position-lost", _lose_a_position),
         ("command-side-differs-from-log", _lose_a_row_of_the_command_side),
         ("command-side-differs-from-log", _forget_who_was_erased),
         ("read-side-differs-from-log", _lose_a_row_of_the_read_side),

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from itertools import chain, repeat
 from typing import Final
 
+from chassis.lifecycle import alongside
 from tests.chaos.checker import check
-from tests.chaos.clients import Client, KnownUser, World
+from tests.chaos.clients import Client, Follower, KnownUser, World
 from tests.chaos.faults import Fault, catalogue
 from tests.chaos.history import History
 from tests.chaos.observation import observe
@@ -76,18 +77,21 @@ async def run(
     stack: ChaosStack, plan: Plan, *, report: Report = lambda _: None, catch_up: float = CATCH_UP_SECONDS
 ) -> Outcome:
     """Run the plan on a running stack and judge what was seen; `report` is told of each strike."""
-    world = World(f"http://127.0.0.1:{stack.ports.command}", f"http://127.0.0.1:{stack.ports.query}", stack.bearer())
+    ports = (stack.ports.command, stack.ports.query, stack.ports.events)
+    command_url, query_url, events_url = (f"http://127.0.0.1:{port}" for port in ports)
+    world = World(command_url, query_url, events_url, stack.bearer())
     outcome = Outcome(world.history)
     began = time.monotonic()
-    async with _clients(world, plan.seed) as (prober, *clients), asyncio.TaskGroup() as group:
-        for number, client in enumerate(clients):
-            group.create_task(client.walk() if number < WALKERS else client.write())
-        try:
-            await _strike(stack, plan, prober, outcome, report)
-        finally:
-            world.over.set()
-    outcome.seconds = time.monotonic() - began
-    await observe(stack, world.history, catch_up)
+    async with alongside(Follower(world).follow()):
+        async with _clients(world, plan.seed) as (prober, *clients), asyncio.TaskGroup() as group:
+            for number, client in enumerate(clients):
+                group.create_task(client.walk() if number < WALKERS else client.write())
+            try:
+                await _strike(stack, plan, prober, outcome, report)
+            finally:
+                world.over.set()
+        outcome.seconds = time.monotonic() - began
+        await observe(stack, world.history, catch_up)
     outcome.breaches = check(world.history)
     return outcome
 
@@ -136,7 +140,8 @@ def _schedule(faults: list[Fault], plan: Plan, rng: random.Random) -> Iterator[t
         yield from ((known[name],) for name in plan.faults)
         return
     for fault in chain.from_iterable(rng.sample(faults, len(faults)) for _ in repeat(None)):
-        yield (fault, rng.choice(faults)) if rng.random() < PAIRS else (fault,)
+        other = rng.choice(faults) if rng.random() < PAIRS else fault
+        yield (fault,) if fault is other or fault.alone or other.alone else (fault, other)
 
 
 def _note_death(history: History, fault: Fault) -> None:

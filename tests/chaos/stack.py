@@ -16,7 +16,7 @@ from typing import Final, Self, TextIO
 from pydantic import SecretStr
 from rich.console import Console
 
-from chassis.settings import PostgresAddress
+from chassis.settings import Kafka, PostgresAddress
 from cli.access.scopes import SCOPES
 from cli.stack.local_stack import LocalStack, muster
 from cli.stack.screen import Screen
@@ -27,6 +27,7 @@ from local_stack.processes.child import Child
 from local_stack.processes.http_process import HttpProcess
 from local_stack.processes.preloaded import Program
 from local_stack.processes.supervisor import RestartPolicy, Supervisor
+from tests.chaos.history import Record
 from tests.chaos.proxy import Link
 from tests.waiting import until
 
@@ -38,11 +39,15 @@ LINKS: Final = (
     ("projectors", "postgres"),
     ("relay", "kafka"),
     ("projectors", "kafka"),
+    ("event-api", "postgres"),
+    ("event-api", "kafka"),
 )
-SERVICES: Final = ("command-api", "query-api", "relay", "projectors")
+SERVICES: Final = ("command-api", "query-api", "relay", "projectors", "event-api")
 SERVERS: Final = ("postgres", "kafka")
 #: Deaths are what a run is made of, and it shall not wait long for the next start.
 PATIENCE: Final = RestartPolicy(deaths=1_000_000, longest_back_off_seconds=2.0)
+#: What starts beside a dozen others, each anew, on a loaded machine.
+READY_SECONDS: Final = 300.0
 #: Longer than any run; an issuer's tokens are good for at most as long as one says.
 TOKEN_LIFETIME: Final = timedelta(days=2)
 
@@ -50,7 +55,7 @@ TOKEN_LIFETIME: Final = timedelta(days=2)
 class ChaosStack(LocalStack):
     """One stack; `running` starts and ends it."""
 
-    def __init__(self, folder: Path, screen: TextIO, *, workers: int = 1, program: Program | None = None) -> None:
+    def __init__(self, folder: Path, screen: TextIO, *, workers: int = 1) -> None:
         """`workers` are those of the command API."""
         postgres, kafka, *http = free_ports(2 + len(HTTP_PORTS))
         ports = Ports(postgres, kafka, *http)
@@ -65,11 +70,14 @@ class ChaosStack(LocalStack):
             folder,
             ports,
             Screen(console),
-            program=program or _program(self._library),
+            program=_program(),
             started_at=datetime.now(UTC),
             only=frozenset({*SERVERS, *SERVICES}),
         )
         self.supervisor = Supervisor(self._screen, PATIENCE)
+        #: What was on topics that were lost, and the versions that the timeline had not read of it.
+        self.lost: list[Record] = []
+        self.unread: dict[str, list[int]] = {}
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
@@ -81,6 +89,8 @@ class ChaosStack(LocalStack):
             for name in SERVICES:
                 self.step_clock(name, 0)
             self.plan()
+            for child in self.children:
+                child.ready_within = READY_SECONDS
             try:
                 await self.start()
                 self.ready(datetime.now(UTC))
@@ -124,6 +134,11 @@ class ChaosStack(LocalStack):
         yesterday = datetime.now(UTC) - TOKEN_LIFETIME / 2
         token = issuer.token(subject="chaos", scopes=SCOPES, lifetime=TOKEN_LIFETIME, now=yesterday)
         return {"Authorization": f"Bearer {token}"}
+
+    @property
+    def brokers(self) -> Kafka:
+        """How to reach the broker as its superuser."""
+        return Kafka.model_validate(self.kafka.client_settings())
 
     def database(self, name: str) -> PostgresAddress:
         """How to reach a database as the server's superuser."""
@@ -170,7 +185,10 @@ def libfaketime() -> str:
     return os.environ.get("LIBFAKETIME") or (str(found[0]) if found else "")
 
 
-def _program(library: str) -> Program:
-    """`muster`; with a library to be loaded first every process is started anew, since a fork would not load it."""
+def _program() -> Program:
+    """`muster`, whose processes are started anew, each by itself.
+
+    A fork would not load libfaketime; and in a run of tests the fork server is the tests' own (tests/forks.py).
+    """
     program = muster()
-    return Program(program.command, program.entry, ()) if library else program
+    return Program(program.command, program.entry, ())

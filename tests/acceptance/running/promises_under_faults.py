@@ -14,7 +14,7 @@ from tests.chaos.run import Plan, run
 from tests.chaos.stack import ChaosStack
 from tests.infrastructure import throwaway_folder
 
-FAULTS = ("kill relay", "dropped links to kafka", "kill postgres")
+FAULTS = ("kill relay", "dropped links to kafka", "kill event-api", "kill postgres", "lose the events topic")
 #: So many show something of each kind.
 COMMANDS = 300
 #: Some bugs show by chance only: a round more is cheaper than a long one each time.

@@ -1,11 +1,12 @@
 """The checker on a small history made by hand: in order it has nothing to say; each planted bug it calls by name."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from tests.chaos.checker import INVARIANTS, check
-from tests.chaos.history import Command, History, Read, Record, Sides, Walk
+from tests.chaos.history import SNAPSHOT, Command, History, Read, Record, Sides, Told, Walk, events
 from tests.chaos.planted import PLANTED, plant
 
 DAY = "2026-11-29"
@@ -36,6 +37,7 @@ def history() -> History:
             read = Read(1, user, version, began + 2, began + 3, 404 if erases else 200, version, shown)
             seen.reads.append(read if erases else Read(**{**fields(read), "as_of": began, "came": began + 3}))
     seen.walks.append(Walk("created_at", 50.0, 51.0, ("ada", "bob")))
+    seen.streams.append([Told(record.user, record.version, record.event, record.type) for record in seen.log])
     living = {user: document(user, 3) for user in ("ada", "bob")}
     seen.sides = Sides(
         users=living,
@@ -75,8 +77,48 @@ def test_what_was_not_answered_may_have_happened_or_not() -> None:
     seen.log.append(Record(0, 4, "ada", 4, "ada-4", "muster.user.profile.v1", "ada-4", after))
     seen.sides.users["ada"] = seen.sides.read_users["ada"] = after
     seen.sides.timeline["ada"].append(4)
+    seen.streams[0].append(Told("ada", 4, "ada-4", "muster.user.profile.v1"))
 
     assert check(seen) == {}
+
+
+def refilled() -> History:
+    """The topic was lost before anybody had read Ada's third version, and filled again; then Bob changes once more."""
+    seen = history()
+    again = [
+        replace(one, event=f"{one.user} again", cause="refill", type=SNAPSHOT) for one in seen.log if one.version == 3
+    ]
+    again += [replace(one, cause="refill") for one in seen.log if one.document is None]
+    after = document("bob", 4)
+    seen.commands.append(Command("bob-4", "profile", 1, 60.0, 61.0, 200, "bob", 4, after))
+    again.append(Record(1, 0, "bob", 4, "bob-4", "muster.user.profile.v1", "bob-4", after))
+    seen.log += [replace(one, offset=number, topic=1) for number, one in enumerate(again)]
+    seen.streams.append([Told(one.user, one.version, one.event, one.type) for one in seen.log if one.topic])
+    seen.unread["ada"] = [3]
+    seen.sides.users["bob"] = seen.sides.read_users["bob"] = after
+    seen.sides.timeline |= {"ada": [1, 2], "bob": [1, 2, 3, 4]}
+    return seen
+
+
+def test_a_topic_that_was_lost_and_filled_again_is_no_breach() -> None:
+    assert check(refilled()) == {}
+    assert [one.version for one in events(refilled().log) if one.topic] == [4]
+
+
+def test_what_is_missing_after_a_refill_is_called_by_name() -> None:
+    seen = refilled()
+    seen.sides.timeline["bob"].remove(2)
+    seen.streams[1].clear()
+    seen.log.append(Record(0, 9, "ada", 4, "ada-4", "muster.user.profile.v1", "nobody", document("ada", 4), topic=1))
+
+    assert {"timeline-differs-from-log", "stream-left-out-an-event", "unknown-write"} <= check(seen).keys()
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_bug_is_caught_after_a_refill_too(name: str) -> None:
+    invariant, _ = PLANTED[name]
+
+    assert invariant in check(plant(name, refilled()))
 
 
 def test_what_a_death_of_postgresql_took_back_is_no_breach() -> None:
