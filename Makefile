@@ -55,8 +55,8 @@ test: $(VENV)/.dev $(VENV)/.client ## Run every test against real servers (TESTS
 	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --numprocesses $(TESTS_AT_ONCE) --dist loadfile $(ARGS)
 
 .PHONY: test-browser
-test-browser: $(VENV)/.dev $(VENV)/.browser $(if $(CHROMIUM),,$(VENV)/browser/chromium) ## Use the documentation pages in a real Chromium
-	@$(BIN)/python -m pytest tests/browser/documentation.py $(ARGS)
+test-browser: $(VENV)/.dev $(VENV)/.browser $(VENV)/browser/axe $(if $(CHROMIUM),,$(VENV)/browser/chromium) ## Use the console and the documentation pages in a real Chromium
+	@$(BIN)/python -m pytest tests/browser/documentation.py tests/browser/console.py $(ARGS)
 
 .PHONY: test-asyncapi
 test-asyncapi: $(VENV)/.dev $(VENV)/browser/asyncapi ## Have AsyncAPI's own parser read the document of the events
@@ -310,6 +310,13 @@ $(VENV)/browser/eventsource: $(VENV)/.browser
 	@cd $(VENV)/browser && export PATH="$$PWD/bin:$$PATH" \
 		&& npm install --silent --no-audit --no-fund --ignore-scripts $(EVENTSOURCE) \
 		|| { echo "EventSource could not be fetched, so NOTHING WAS FOLLOWED: check the network." >&2; exit 1; }
+	@touch $@
+
+# What finds faults of accessibility in a page.
+AXE := axe-core@4.10.3
+$(VENV)/browser/axe: $(VENV)/.browser
+	@cd $(VENV)/browser && export PATH="$$PWD/bin:$$PATH" \
+		&& npm install --silent --no-audit --no-fund --ignore-scripts $(AXE) || { $(no_browser) }
 	@touch $@
 
 $(VENV)/browser/chromium: $(VENV)/.browser

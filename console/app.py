@@ -8,6 +8,7 @@ from typing import Final
 
 import httpx
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 import console.assets
@@ -28,7 +29,7 @@ from chassis.lifecycle import alongside
 from chassis.postgres.database import Database
 from chassis.settings import load
 from console.access import ACCESS, SPENDING
-from console.guard import ErrorPages, Guard
+from console.guard import ErrorPages, Guard, error_page
 from console.operations.journal import Journal
 from console.overview.observation import LOOK_SECONDS, look
 from console.overview.page import Overview
@@ -63,6 +64,7 @@ def create_app(settings: ConsoleSettings | None = None) -> Starlette:
     app: Starlette = Starlette(
         routes=[*_ROUTES],
         lifespan=_lifespan,
+        exception_handlers={HTTPException: error_page},
         middleware=[
             Middleware(RequestContext, make_id=new_id_text),
             Middleware(ErrorPages),

@@ -60,11 +60,15 @@ class ErrorPages:
         except Exception as error:
             if begun or scope["type"] != "http":
                 raise
-            explained = _explain(error, scope)
-            answer = page(
-                Request(scope), "error.html", status=explained.status, title=explained.title, detail=explained.detail
-            )
-            await answer(scope, receive, noting)
+            await error_page(Request(scope), error)(scope, receive, noting)
+
+
+def error_page(request: Request, error: Exception) -> Response:
+    """What a person is told of an error."""
+    told = _explain(error, request.scope)
+    answer = page(request, "error.html", status=told.status, title=told.title, detail=told.detail)
+    answer.headers.update(getattr(error, "headers", None) or {})
+    return answer
 
 
 class Guard:
@@ -84,8 +88,8 @@ class Guard:
             await self._app(scope, receive, send)
             return
         method, path = scope["method"], scope["path"]
-        if ACCESS.other_methods(method, path):
-            raise HTTPException(405)
+        if methods := ACCESS.other_methods(method, path):
+            raise HTTPException(405, headers={"Allow": ", ".join(methods)})
         request = Request(scope)
         rule = ACCESS.find(method, path)
         session = None

@@ -31,13 +31,12 @@ class RelayFigures:
     publish_seconds: dict[str, float] = field(default_factory=dict)
 
 
-async def ask_relay(settings: RelayAddress) -> RelayFigures:
+async def ask_relay(settings: RelayAddress, http: httpx.AsyncClient) -> RelayFigures:
     """Read the relay's `/metrics`; a relay that does not answer gives figures with an error."""
     url = f"http://{settings.relay_http_host}:{settings.relay_http_port}"
     try:
-        async with httpx.AsyncClient(timeout=METRICS_SECONDS, trust_env=False) as http:
-            answer = await http.get(f"{url}/metrics")
-            answer.raise_for_status()
+        answer = await http.get(f"{url}/metrics", timeout=METRICS_SECONDS)
+        answer.raise_for_status()
         return _read(url, answer.text)
     except httpx.HTTPError as error:
         return RelayFigures(url, error=describe(error))

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
+import httpx
 import typer
 from rich.table import Table
 
@@ -67,8 +68,9 @@ async def _measure(settings: LagSettings) -> _Findings:
     async with (
         Database.open(settings.command_database, application="muster-lag") as command,
         Database.open(settings.query_database, application="muster-lag") as query,
+        httpx.AsyncClient(trust_env=False) as http,
     ):
-        relay = await ask_relay(settings)
+        relay = await ask_relay(settings, http)
         async with command.connection() as connection:
             backlog, leader = await read_backlog(connection), await read_leader(connection)
         return _Findings(backlog, leader, relay, await measure(settings, query))

@@ -169,7 +169,7 @@ class LocalStack:
     async def stop(self, hasten: asyncio.Event) -> None:
         """End everything in order; faster once `hasten` is set."""
         by_name: dict[str, Child] = {child.name: child for child in self.processes}
-        apis = [by_name[name] for name in ("console", *APIS) if name in by_name]
+        apis = [by_name[name] for name in (*APIS, "console") if name in by_name]
         middle = [[by_name[name]] for name in ("relay", "projectors") if name in by_name]
         if self.kafka.learning:
             self._screen.console.print(

@@ -29,7 +29,7 @@ from projectors.operations.lag import GenerationLag, measure
 
 T = TypeVar("T")
 
-#: For one part to answer. With the pause between two looks a cause is on the page within ten seconds.
+#: For one part to answer. With the pause between two looks a cause is on an open page within ten seconds.
 LOOK_SECONDS: Final = 4.0
 _FAILURES: Final[tuple[type[Exception], ...]] = (
     *(DatabaseUnavailableError, asyncpg.PostgresError, httpx.HTTPError),
@@ -96,7 +96,7 @@ async def look(settings: ConsoleSettings, command: Database, query: Database, ht
         _readiness(http, settings.console_query_url),
         _readiness(http, settings.console_events_url),
         _within(_read_outbox(command)),
-        ask_relay(settings),
+        ask_relay(settings, http),
         _readiness(http, relay),
         _within(measure(settings, query)),
         _within(parked.count_serving(query)),

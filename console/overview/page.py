@@ -19,7 +19,7 @@ from console.overview.verdict import findings
 from console.overview.watch import Watch
 from console.pages import page, render
 
-#: A page that comes right after the start waits for the first look so long.
+#: A page waits for a look of now so long.
 _FIRST_SECONDS: Final = 6.0
 #: Browsers come back by themselves, and then their session is looked at anew.
 STREAM_SECONDS: Final = 120.0
@@ -35,10 +35,9 @@ class Overview:
         self._watch = watch
         self._rendered: tuple[Observation | None, str] = (None, "")
 
-    async def first(self) -> str:
+    async def now(self) -> str:
         """What is to be seen now."""
-        seen = await self._watch.news(None, _FIRST_SECONDS)
-        return self._html(seen)
+        return self._html(await self._watch.fresh(_FIRST_SECONDS))
 
     async def changes(self) -> AsyncIterator[bytes]:
         """Every observation from now on as a server-sent event; a comment where none comes."""
@@ -106,7 +105,7 @@ def _event(html: str) -> bytes:
 
 async def _show(request: Request) -> Response:
     overview: Overview = request.app.state.overview
-    return page(request, "overview.html", part=await overview.first())
+    return page(request, "overview.html", part=await overview.now())
 
 
 async def _follow(request: Request) -> Response:

@@ -16,7 +16,9 @@ _EDGE: Final = 2
 def sparkline(values: Sequence[float | None], label: str) -> Markup:
     """A line through the values; minutes of which nothing is known leave a gap. `label` says it in words."""
     lines = "".join(_line(run) for run in _runs(_points(values)))
-    return Markup('<svg class="spark" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+    return Markup(
+        '<svg class="spark" viewBox="0 0 {} {}" preserveAspectRatio="none" role="img" aria-label="{}">{}</svg>'
+    ).format(
         WIDTH,
         HEIGHT,
         label,

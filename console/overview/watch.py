@@ -8,13 +8,17 @@ from typing import Final
 
 import structlog
 
+from chassis.clock import utc_now
+from chassis.lifecycle import wait_for_event
 from console.overview.history import History
 from console.overview.observation import Failed, Observation
 
 log = structlog.get_logger("console")
 
-#: With the time for an answer a cause is on every page within ten seconds; a look costs some 20 ms of a core.
+#: While somebody watches: with the time for an answer a cause is on the page within ten seconds.
 PAUSE_SECONDS: Final = 5.0
+#: While nobody does: twice a minute of the last hour. A look costs some 50 ms of a core.
+IDLE_SECONDS: Final = 30.0
 
 
 class Watch:
@@ -24,6 +28,8 @@ class Watch:
         """Nothing was seen yet."""
         self._look = look
         self._news = asyncio.Event()
+        self._wanted = asyncio.Event()
+        self._watching = 0
         self.latest: Observation | None = None
         self.before: Observation | None = None
         self.history = History()
@@ -31,20 +37,31 @@ class Watch:
     async def run(self) -> None:
         """Look again and again, until cancelled; a look that fails is told in the log, and the next one comes."""
         while True:
+            self._wanted.clear()
             try:
                 self._note(await self._look())
             except Exception:
                 log.exception("console.look_failed")
-            await asyncio.sleep(PAUSE_SECONDS)
+            await wait_for_event(self._wanted, PAUSE_SECONDS if self._watching else IDLE_SECONDS)
+
+    async def fresh(self, seconds: float) -> Observation | None:
+        """What is so now: a look of a moment ago, or another one; after the seconds whatever there is."""
+        seen = self.latest
+        if seen is not None and (utc_now() - seen.at).total_seconds() < PAUSE_SECONDS:
+            return seen
+        self._wanted.set()
+        return await self.news(seen, seconds)
 
     async def news(self, than: Observation | None, seconds: float) -> Observation | None:
         """What was seen last, once it is another than this; after the seconds whatever there is."""
         if self.latest is than:
+            if not self._watching:  # the pause under way is that of nobody
+                self._wanted.set()
+            self._watching += 1
             try:
-                async with asyncio.timeout(seconds):
-                    await self._news.wait()
-            except TimeoutError:
-                pass
+                await wait_for_event(self._news, seconds)
+            finally:
+                self._watching -= 1
         return self.latest
 
     def rate(self, figure: Callable[[Observation], float | None]) -> float | None:

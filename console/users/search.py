@@ -91,6 +91,7 @@ async def _show(request: Request) -> Response:
     if cursor:
         parts = [part for part in parts if str(part[0]) == number]
     found = [await _ask(request, session, search, index, title, body, cursor) for index, (title, body) in parts]
+    found = _once(found)
     ids = [row.id for part in found for row in part.rows]
     return page(
         request,
@@ -102,6 +103,18 @@ async def _show(request: Request) -> Response:
         back=f"/users?{request.url.query}" if request.url.query else "/users",
         is_first=not cursor,
     )
+
+
+def _once(parts: Sequence[Part]) -> list[Part]:
+    """Each user where they were found first; a later part that has nobody else is left out."""
+    seen: set[UUID] = set()
+    kept: list[Part] = []
+    for part in parts:
+        rows = [row for row in part.rows if row.id not in seen]
+        seen.update(row.id for row in rows)
+        if rows or part.next or not (kept or part.rows):
+            kept.append(part._replace(rows=rows))
+    return kept
 
 
 async def _ask(  # noqa: PLR0913, PLR0917 - what one question is made of

@@ -25,8 +25,8 @@ MUSTER = str(Path(sys.executable).with_name("muster"))
 READY_SECONDS = 120
 STOP_SECONDS = 60
 PORT_OPTIONS = (
-    *("postgres", "kafka", "command", "query", "relay", "projectors", "events"),
-    *("command-ops", "query-ops", "events-ops"),
+    *("postgres", "kafka", "command", "query", "relay", "projectors", "console", "events"),
+    *("console-ops", "command-ops", "query-ops", "events-ops"),
 )
 
 

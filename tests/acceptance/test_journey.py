@@ -29,7 +29,7 @@ HASH = PasswordHasher(memory_cost=8, time_cost=1, parallelism=1).hash("correct h
 #: Longer than any of our clients waits for an answer of the broker's.
 OUTAGE_SECONDS = REQUEST_SECONDS + 2
 USERS_OF_THE_OUTAGE = 20
-PROCESSES = ["command-api", "query-api", "relay", "projectors", "event-api"]
+PROCESSES = ["command-api", "query-api", "relay", "projectors", "event-api", "console"]
 
 
 async def test_a_registered_user_is_read_back_from_the_query_api(stack: Stack) -> None:
@@ -226,6 +226,37 @@ async def test_the_doctor_finds_nothing_wrong_with_a_fresh_stack(stack: Stack) -
 
     assert {finding["result"] for finding in json.loads(out)} == {"ok"}, out
     assert (code, err) == (0, "")
+
+
+async def test_the_console_names_what_has_stopped_and_shows_a_user(stack: Stack) -> None:
+    address = f"http://127.0.0.1:{stack.ports['console']}"
+    assert f"The console: {address}/sign-in/" in stack.screen
+    code, link, error = await stack.muster("console", "link")
+    assert code == 0, error
+    async with httpx.AsyncClient(base_url=address, timeout=HTTP_SECONDS, follow_redirects=True) as browser:
+        user = await register(browser, stack)
+        await read(browser, user)
+        overview = await browser.post(link.strip())
+        page = await browser.get(f"/users/{user.id}")
+
+        async def until_it_says(words: str) -> None:
+            async def says() -> bool:
+                return words in (await browser.get("/")).text
+
+            await until(says, within=60, what=f"the overview to say {words}")
+
+        for name, part in (("relay", "Relay"), ("projectors", "Projectors"), ("query-api", "Query API")):
+            process = psutil.Process(stack.pid(name))
+            process.suspend()
+            try:
+                await until_it_says(f"Not well: {part}")
+            finally:
+                process.resume()
+            await until_it_says("All is well")
+
+    assert "From command to query" in overview.text
+    assert "Registered" in page.text
+    assert user.document["email"] not in page.text
 
 
 @pytest.mark.parametrize("name", PROCESSES)

@@ -173,6 +173,7 @@ async def test_strangers_are_led_to_the_sign_in_and_change_nothing(console: Cons
         missing = await stranger.http.get("/nothing")
 
     assert missing.status_code == 404
+    assert "There is no such page" in missing.text
 
 
 async def test_every_answer_keeps_others_out_of_the_page(console: Console) -> None:
