@@ -26,6 +26,8 @@ ACCESS: Final = AccessTable(
         Rule("POST", "/users/{id}/email", ("users:write",)),
         Rule("POST", "/users/{id}/reset", ("credentials:issue",)),
         Rule("POST", "/users/{id}/erase", ("users:erase",)),
+        Rule("GET", "/events", ("events:read",)),
+        Rule("GET", "/live/events", ("events:read",)),
         Rule("GET", "/operations", ("operations:read",)),
         # Whoever has a session may end it.
         Rule("POST", "/sign-out", ()),

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 import console.assets
+import console.events.page
 import console.operations.page
 import console.overview.page
 import console.sign_in.pages
@@ -29,6 +30,7 @@ from chassis.lifecycle import alongside
 from chassis.postgres.database import Database
 from chassis.settings import load
 from console.access import ACCESS, SPENDING
+from console.apis import open_apis
 from console.guard import ErrorPages, Guard, error_page
 from console.operations.journal import Journal
 from console.overview.observation import LOOK_SECONDS, look
@@ -37,7 +39,6 @@ from console.overview.watch import Watch
 from console.settings import ConsoleSettings
 from console.sign_in.pages import cookie_name
 from console.sign_in.sessions import Sessions
-from console.users.apis import open_apis
 
 #: The largest form of ours has a reason, or the ids of a list.
 BODY_BYTES: Final = 16 * 1024
@@ -49,6 +50,7 @@ _ROUTES: Final = (
     *console.users.search.routes,
     *console.users.detail.routes,
     *console.users.commands.routes,
+    *console.events.page.routes,
     *console.operations.page.routes,
 )
 

@@ -43,6 +43,7 @@ class Place(NamedTuple):
 NAVIGATION: Final = (
     Place("/", "Overview", "operations:read"),
     Place("/users", "Users", "users:read"),
+    Place("/events", "Events", "events:read"),
     Place("/operations", "Operations", "operations:read"),
 )
 

@@ -14,6 +14,7 @@ _EVENTS: Final = {
     "profile_changed": "Profile changed",
     "deactivated": "Deactivated",
     "reactivated": "Reactivated",
+    "erased": "Erased",
     "snapshot": "Published once more",
 }
 _MINUTE: Final = 60

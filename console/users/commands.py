@@ -9,11 +9,11 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from console.apis import Apis
 from console.forms import Form, change
 from console.operations.journal import Journal
 from console.pages import HEADERS, PageError, page
 from console.sign_in.sessions import Session, Sessions
-from console.users.apis import Apis
 from console.users.detail import read_user, user_id
 
 

@@ -12,9 +12,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from chassis.identifiers import read_id
+from console.apis import Apis
 from console.pages import PageError, page, session_of
 from console.sign_in.sessions import Session
-from console.users.apis import Apis
 from console.users.masking import shown
 
 PAGE_ENTRIES: Final = 20

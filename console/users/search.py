@@ -18,12 +18,12 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from chassis.identifiers import read_id
+from console.apis import Apis, Json
 from console.forms import Form, change
 from console.operations.journal import Journal
 from console.pages import HEADERS, PageError, page, session_of
 from console.sign_in.sealing import BrokenSealError, seal, unseal
 from console.sign_in.sessions import Session, Sessions
-from console.users.apis import Apis, Json
 from console.users.masking import shown
 
 #: Of one part of the page; a screen shows about as many.

@@ -42,7 +42,8 @@ From = Annotated[
     Beginning | None,
     Query(
         alias="from",
-        description="Where to begin: with every living user, or with what comes from now on (the default).",
+        description="Where to begin: with every living user, with about the last 1000 records, or with what comes"
+        " from now on (the default).",
     ),
 ]
 After = Annotated[

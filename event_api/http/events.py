@@ -82,7 +82,7 @@ async def events(  # noqa: PLR0913, PLR0917 - one argument a parameter
         return EventStream(
             reading,
             full=is_full,
-            tells_caught_up=where.position is not None or beginning == "beginning",
+            tells_caught_up=where.position is not None or beginning not in {None, "now"},
             cut_off_bytes=settings.slow_client_bytes,
         )
     wait = parse_preferences(",".join(request.headers.getlist("prefer")), longest=LONGEST_WAIT).wait

@@ -18,7 +18,9 @@ from event_api.log.reading import Reading
 from event_api.log.ring import Filter, Ring
 from event_api.log.tail import Tail
 
-Beginning = Literal["beginning", "now"]
+Beginning = Literal["beginning", "recent", "now"]
+#: With how many of the newest offsets, over all partitions, `recent` begins: a page at most, and mostly in memory.
+RECENT_OFFSETS: Final = 1_000
 _ANOTHER: Final = "the topic is another than the one that the position is of"
 
 
@@ -67,15 +69,14 @@ class EventLog:
         return self._seal.open(text)
 
     async def begin(self, wanted: Filter, beginning: Beginning) -> Reading:
-        """A reader of the whole topic, or of what comes from now on.
+        """A reader of the whole topic, of about its last RECENT_OFFSETS records, or of what comes from now on.
 
         Raises:
             LogAwayError: the topic cannot be read now.
         """
         ring, seen = self._tail.ring, int(time.time())
         bounds = await self._backlog.bounds(ring.topic_id)
-        offsets = bounds.ends if beginning == "now" else bounds.starts
-        return self._reading(ring, wanted, Position(ring.topic_id, seen, offsets), bounds.ends)
+        return self._reading(ring, wanted, Position(ring.topic_id, seen, _offsets(bounds, beginning)), bounds.ends)
 
     async def resume(self, wanted: Filter, text: str) -> Reading:
         """A reader who goes on at a position.
@@ -113,6 +114,17 @@ class EventLog:
                     f"the position is {(time.time() - position.seen) / 86400:.1f} days old, and the topic keeps"
                     f" every record for {kept / 86400:g}: changes or erasures may have been missed"
                 )
+
+
+def _offsets(bounds: Bounds, beginning: Beginning) -> Offsets:
+    match beginning:
+        case "beginning":
+            return bounds.starts
+        case "recent":
+            back = max(1, RECENT_OFFSETS // len(bounds.ends))
+            return tuple(max(start, end - back) for start, end in zip(bounds.starts, bounds.ends, strict=True))
+        case "now":
+            return bounds.ends
 
 
 def refuse_lost(position: Position, bounds: Bounds) -> None:

@@ -17,11 +17,11 @@ from chassis.postgres.roles import OPERATOR
 from chassis.settings import PostgresAddress
 from cli.access.scopes import SCOPES
 from command_api.app import create_app as create_command_api
+from console.apis import Apis
 from console.app import create_app
 from console.settings import ConsoleSettings
 from console.sign_in.links import make_link
 from console.users import detail
-from console.users.apis import Apis
 from query_api.app import create_app as create_query_api
 from tests import issuing
 from tests.databases import as_role
@@ -139,7 +139,7 @@ async def desk(
     command_api = create_command_api(commands.make_settings(command_database))
     query_api = create_query_api(queries.make_settings(query_database))
     async with commands.serving(command_api) as command, queries.serving(query_api) as query:
-        console.app.state.apis = Apis(command, query)
+        console.app.state.apis = Apis(command, query, console.app.state.apis._events)
         yield console
 
 

@@ -18,6 +18,7 @@ from tests.event_streams import Sent, streamed, taken, up_to, versions
 from tests.integration.event_api.conftest import client_of, make_settings
 from tests.integration.projectors.stream import FakeRecord, Publisher, lives, new_user, record
 from tests.integration.query_api.real_server import served
+from tests.waiting import until
 
 BEGINNING: Final[Mapping[str, str | list[str]]] = {"from": "beginning"}
 
@@ -106,6 +107,31 @@ async def test_the_beginning_gives_everything_and_goes_on(api: httpx.AsyncClient
 
     assert versions(before) == expected(old)
     assert versions(after) == expected(new)
+
+
+async def test_recent_gives_about_the_last_records_and_goes_on(
+    api: httpx.AsyncClient, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("event_api.log.log.RECENT_OFFSETS", 12 * 4)
+    user = new_user()
+    many = [record(UserEmailChanged(user=user.model_copy(update={"version": n}), previous={})) for n in range(1, 21)]
+    await publisher.publish(many)
+    page: dict[str, Any] = {}
+
+    async def readable() -> bool:
+        answer = await api.get("/events", params={"from": "recent"}, headers={"Accept": "application/json"})
+        page.update(answer.json())
+        return bool(page["data"])
+
+    await until(readable, within=30, what="what was committed")
+    await publisher.publish([record(UserErased(user.id, 21))])
+    async with streamed(api, last_id=page["next"]) as stream:
+        [later] = await taken(aiter(stream), 1)
+
+    # The last offset is that of the transaction's end.
+    assert [event["version"] for event in page["data"]] == [18, 19, 20]
+    assert page["caught_up"] is True
+    assert later.json["version"] == 21
 
 
 async def test_streams_leave_their_turns_to_those_who_come(

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import httpx
 import uvicorn
-from fastapi import FastAPI
+from starlette.applications import Starlette
 
 from chassis.http.listening import server_config
 from chassis.settings import Transport
@@ -16,7 +16,7 @@ START_SECONDS = 20.0
 
 
 @contextmanager
-def served(app: FastAPI) -> Iterator[str]:
+def served(app: Starlette) -> Iterator[str]:
     """Serve until the block ends; gives the base URL once the app is ready."""
     config = server_config(app, Transport(), port=0, timeout_graceful_shutdown=5)
     server = uvicorn.Server(config)

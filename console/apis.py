@@ -1,8 +1,8 @@
-"""The two APIs of users, asked with the operator's own token: the console can do what the token can, and no more."""
+"""The APIs of users and of events, asked with the operator's own token: it can do what the token can."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any, Final
@@ -20,15 +20,21 @@ ANSWER_SECONDS: Final = 10.0
 _TOLD: Final = frozenset({400, 403, 404, 409, 410, 412, 422, 429, 503, 504})
 _ENDED: Final = PageError(401, "Your token is not good any more", "Sign in again, then do it again.")
 
+#: The event API says something every 15 s; a stream that is silent for longer is dead.
+SILENCE_SECONDS: Final = 45.0
+#: Streams at once; who comes then is told, and tried again.
+_MOST_STREAMS: Final = 200
+
 Json = dict[str, Any]
+Parameters = Mapping[str, str | Sequence[str]]
 
 
 class Apis:
-    """Both of them."""
+    """All of them."""
 
-    def __init__(self, command: httpx.AsyncClient, query: httpx.AsyncClient) -> None:
+    def __init__(self, command: httpx.AsyncClient, query: httpx.AsyncClient, events: httpx.AsyncClient) -> None:
         """Use `open_apis`, which also closes."""
-        self._command, self._query = command, query
+        self._command, self._query, self._events = command, query, events
 
     async def query(  # noqa: PLR0913 - what a request has
         self,
@@ -61,6 +67,39 @@ class Apis:
         said = dict(answer.json()) if answer.content else {}
         return said, answer.headers.get("Consistency-Token")
 
+    async def events(self, session: Session, params: Parameters) -> Json:
+        """A page of the event API.
+
+        Raises:
+            PageError: it refuses, or does not answer.
+        """
+        request = self._events.build_request("GET", "/events", params=params, headers={"Accept": "application/json"})
+        return dict((await _answer("event", self._events, session, request)).json())
+
+    @asynccontextmanager
+    async def event_stream(
+        self, session: Session, params: Parameters, position: str
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """What the event API streams after a position, or from now on where there is none, as it comes.
+
+        Raises:
+            PageError: it refuses, or does not answer, or breaks off.
+        """
+        request = self._events.build_request(
+            "GET",
+            "/events",
+            params=params,
+            headers={"Accept": "text/event-stream", **({"Last-Event-ID": position} if position else {})},
+            timeout=httpx.Timeout(ANSWER_SECONDS, read=SILENCE_SECONDS),
+        )
+        answer = await _answer("event", self._events, session, request, stream=True)
+        try:
+            yield answer.aiter_bytes()
+        except httpx.HTTPError as error:
+            raise _silence("event", error) from error
+        finally:
+            await answer.aclose()
+
 
 @asynccontextmanager
 async def open_apis(settings: ConsoleSettings) -> AsyncIterator[Apis]:
@@ -68,28 +107,36 @@ async def open_apis(settings: ConsoleSettings) -> AsyncIterator[Apis]:
     async with (
         _client(settings.console_command_url) as command,
         _client(settings.console_query_url) as query,
+        _client(settings.console_events_url, limits=httpx.Limits(max_connections=_MOST_STREAMS)) as events,
     ):
-        yield Apis(command, query)
+        yield Apis(command, query, events)
 
 
-def _client(address: str) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=address, timeout=ANSWER_SECONDS, trust_env=False)
+def _client(address: str, **more: Any) -> httpx.AsyncClient:
+    return httpx.AsyncClient(base_url=address, timeout=ANSWER_SECONDS, trust_env=False, **more)
 
 
-async def _answer(api: str, client: httpx.AsyncClient, session: Session, request: httpx.Request) -> httpx.Response:
+async def _answer(
+    api: str, client: httpx.AsyncClient, session: Session, request: httpx.Request, *, stream: bool = False
+) -> httpx.Response:
     if session.token is not None:
         request.headers["Authorization"] = f"Bearer {session.token}"
     try:
-        answer = await client.send(request)
+        answer = await client.send(request, stream=stream)
+        if not answer.is_success:
+            await answer.aread()
     except httpx.HTTPError as error:
-        raise PageError(
-            503, f"The {api} API does not answer", f"{describe(error)}. Whether anything was changed is not known."
-        ) from error
+        raise _silence(api, error) from error
     if answer.is_success:
         return answer
     if answer.status_code == HTTPStatus.UNAUTHORIZED:
         raise _ENDED
     raise _refusal(api, answer)
+
+
+def _silence(api: str, error: httpx.HTTPError) -> PageError:
+    unsure = " Whether anything was changed is not known." if api == "command" else ""
+    return PageError(503, f"The {api} API does not answer", f"{describe(error)}.{unsure}")
 
 
 def _refusal(api: str, answer: httpx.Response) -> PageError:

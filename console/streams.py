@@ -1,0 +1,72 @@
+"""Pages that are live: server-sent events, as the WHATWG's HTML standard has them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Final
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from chassis.http.transport.exchange import LONG_ANSWER, LongAnswer
+from chassis.lifecycle import alongside, end_task, wait_for_event
+
+#: Browsers come back by themselves, and then their session is looked at anew.
+STREAM_SECONDS: Final = 120.0
+#: Proxies end what is silent for a minute.
+COMMENT: Final = b": still here\n\n"
+
+
+class Stream(Response):
+    """Parts until there are no more, the client leaves, the process is told to stop, or STREAM_SECONDS are over."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, parts: AsyncGenerator[bytes]) -> None:
+        """Send these; whatever they wait for is cancelled at the end."""
+        super().__init__(headers={"Connection": "close", "X-Accel-Buffering": "no"})
+        del self.headers["content-length"]
+        self._parts = parts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send them."""
+        ended = asyncio.Event()
+        connection: LongAnswer | None = scope.get(LONG_ANSWER)
+        if connection is not None:
+            connection.on_stop = ended.set
+            if connection.is_stopping:
+                ended.set()
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        if scope["method"] != "HEAD":
+            async with alongside(_leave(receive, ended)):
+                await self._until(ended, asyncio.ensure_future(self._send(send, ended)))
+        await send({"type": "http.response.body", "body": b""})
+
+    async def _until(self, ended: asyncio.Event, sending: asyncio.Task[None]) -> None:
+        try:
+            await wait_for_event(ended, STREAM_SECONDS)
+        finally:
+            await end_task(sending)
+
+    async def _send(self, send: Send, ended: asyncio.Event) -> None:
+        try:
+            async with aclosing(self._parts) as parts:
+                async for part in parts:
+                    await send({"type": "http.response.body", "body": part, "more_body": True})
+        finally:
+            ended.set()
+
+
+def event(name: str, text: str, *, position: str = "") -> bytes:
+    """One server-sent event; after it the browser is at `position`, which it says when it comes back."""
+    lines = "".join(f"data: {line}\n" for line in text.splitlines())
+    identified = f"id: {position}\n" if position else ""
+    return f"event: {name}\n{lines}{identified}\n".encode()
+
+
+async def _leave(receive: Receive, ended: asyncio.Event) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    ended.set()
