@@ -6,9 +6,10 @@ Its `fetch` option carries the token, as a service's does; no token travels in a
 import asyncio
 import json
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 from chassis.settings import Kafka, Topics
@@ -60,15 +61,16 @@ async def following(url: str, out: Path) -> AsyncIterator[None]:
         "TYPES": ",".join(USER_EVENTS.types()),
     }
     with out.open("wb") as written:
+        # A wheel's `node` is a program that starts Node.
         client = await asyncio.create_subprocess_exec(
-            "node", "--input-type=module", "-e", PROGRAM, cwd=PACKAGES, env=told, stdout=written
+            "node", "--input-type=module", "-e", PROGRAM, cwd=PACKAGES, env=told, stdout=written, start_new_session=True
         )
         try:
             yield
             assert client.returncode is None, "it goes on"
         finally:
-            if client.returncode is None:
-                client.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(client.pid, signal.SIGKILL)
             await client.wait()
 
 
