@@ -19,7 +19,6 @@ from chassis.settings import OperatorCommandPostgres, load
 from chassis.settings_error import SettingsError
 from chassis.telemetry import configure_logging
 from cli.operations.projections import known_projection, with_query_database
-from cli.operations.rebuild_comparison import Comparison
 from cli.terminal.outages import DATABASE_OUTAGES, OUTAGES, explain_outage
 from cli.terminal.output import JsonOption, counted, fail, print_json, say
 from cli.terminal.tables import print_table, table
@@ -27,6 +26,7 @@ from projectors.app import YOUNG_OBJECTS, open_database
 from projectors.operations import rebuild as rebuilding
 from projectors.operations.lag import GenerationLag, measure
 from projectors.operations.rebuild import Rebuild, RebuildError, Stage
+from projectors.operations.rebuild_comparison import Comparison
 from projectors.projections.catalogue import PROJECTIONS
 from projectors.settings import OperatorProjectorSettings
 from read_model.generations import Generation, InUseError, NoGenerationError, NotCaughtUpError, OtherBuildError

@@ -184,6 +184,12 @@ _QUEUE: Final = f"""
 ORDER BY topic, partition, record_offset
 """
 
+_QUEUE_SUMMARIES: Final = f"""
+SELECT projection, generation, partition, record_offset, user_id, false AS suspicious, error, parked_at,
+    coalesce(octet_length(bytes), 0) AS bytes
+FROM ({_QUEUE}) AS queue ORDER BY topic, partition, record_offset LIMIT $4
+"""  # noqa: S608 - our own text
+
 _SET_ERROR: Final = """
 UPDATE parked_records SET error = $5
 WHERE projection = $1 AND generation = $2 AND partition = $3 AND record_offset = $4
@@ -202,10 +208,13 @@ async def summaries(database: Database, projection: str | None = None) -> list[S
     """The first LIST_RECORDS parked records, in the order of the topic."""
     async with database.connection() as connection:
         rows = await connection.fetch(_SUMMARIES, projection, LIST_RECORDS)
-    return [
-        Summary(_id(row), row["user_id"], row["suspicious"], row["error"], row["parked_at"], row["bytes"])
-        for row in rows
-    ]
+    return list(map(_summary, rows))
+
+
+async def queue(database: Database, record: ParkedRecord) -> list[Summary]:
+    """The first LIST_RECORDS of the queue that a record is in; none where nobody waits behind such a record."""
+    async with database.connection() as connection:
+        return await _queue(connection, record)
 
 
 async def counted(database: Database, projection: str | None = None) -> list[Counted]:
@@ -278,6 +287,23 @@ async def discard_record(database: Database, record: RecordId) -> WorkedOff:
     return await _work_off(database, await find(database, record), discard=True)
 
 
+async def preview_discard(database: Database, record: RecordId) -> tuple[WorkedOff, list[Summary]]:
+    """What a discard would do, and what would be left of the queue: it is done, and undone before anybody sees it.
+
+    Raises:
+        NoSuchRecordError: nothing is parked under that id.
+        OtherShapeError: another version of the code has to do it.
+    """
+    parked = await find(database, record)
+    async with database.connection() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        try:
+            return await _resolve(connection, parked, discard=True), await _queue(connection, parked)
+        finally:
+            await transaction.rollback()
+
+
 async def suspicious_of(connection: Connection, generation: Generation, subjects: Sequence[UUID]) -> list[ParkedRecord]:
     """What is suspicious and names one of these, as far as it is parked."""
     owner = (generation.projection, generation.number)
@@ -304,22 +330,34 @@ async def _retry_queue(database: Database, row: asyncpg.Record) -> WorkedOff:
 
 
 async def _work_off(database: Database, parked: ParkedRecord, *, discard: bool) -> WorkedOff:
-    owner = (parked.id.projection, parked.id.generation)
     async with database.connection() as connection, connection.transaction():
-        projection = _projection(await _generation(connection, parked.id))
-        queue = [parked]
-        if parked.subject_id is not None:
-            await connection.execute(_LOCK, *owner, parked.subject_id)
-            queue = [_parked(row) for row in await connection.fetch(_QUEUE, *owner, parked.subject_id)]
-        discarded = 0
-        if discard:
-            discarded = await parked_values.remove(connection, _IS_ONE, *parked.id)
-            queue = [item for item in queue if item.id != parked.id]
-        applied = await _apply_in_order(connection, projection, queue)
-    if applied and parked.subject_id is not None:
+        outcome = await _resolve(connection, parked, discard=discard)
+    if outcome.applied and parked.subject_id is not None:
+        channel = PROJECTIONS[parked.id.projection].schema.channel
         async with database.connection() as connection:
-            await connection.execute("SELECT pg_notify($1, $2)", projection.schema.channel, str(parked.subject_id))
+            await connection.execute("SELECT pg_notify($1, $2)", channel, str(parked.subject_id))
+    return outcome
+
+
+async def _resolve(connection: Connection, parked: ParkedRecord, *, discard: bool) -> WorkedOff:
+    """Work off the record's queue in the caller's transaction."""
+    owner = (parked.id.projection, parked.id.generation)
+    projection = _projection(await _generation(connection, parked.id))
+    queue = [parked]
+    if parked.subject_id is not None:
+        await connection.execute(_LOCK, *owner, parked.subject_id)
+        queue = [_parked(row) for row in await connection.fetch(_QUEUE, *owner, parked.subject_id)]
+    discarded = 0
+    if discard:
+        discarded = await parked_values.remove(connection, _IS_ONE, *parked.id)
+        queue = [item for item in queue if item.id != parked.id]
+    applied = await _apply_in_order(connection, projection, queue)
     return WorkedOff(applied, discarded, len(queue) - applied)
+
+
+async def _queue(connection: Connection, record: ParkedRecord) -> list[Summary]:
+    owner = (record.id.projection, record.id.generation)
+    return list(map(_summary, await connection.fetch(_QUEUE_SUMMARIES, *owner, record.subject_id, LIST_RECORDS)))
 
 
 async def _apply_in_order(connection: Connection, projection: Projection, queue: Sequence[ParkedRecord]) -> int:
@@ -364,6 +402,10 @@ def _projection(generation: Generation) -> Projection:
 
 def _id(row: asyncpg.Record) -> RecordId:
     return RecordId(row["projection"], row["generation"], row["partition"], row["record_offset"])
+
+
+def _summary(row: asyncpg.Record) -> Summary:
+    return Summary(_id(row), row["user_id"], row["suspicious"], row["error"], row["parked_at"], row["bytes"])
 
 
 def _parked(row: asyncpg.Record) -> ParkedRecord:

@@ -59,6 +59,19 @@ class RebuildError(Exception):
     """The rebuild cannot go on; nothing that is being read has changed."""
 
 
+class DifferenceError(RebuildError):
+    """What was built says something else than the command side, or lacks somebody."""
+
+    def __init__(self, number: int, difference: str) -> None:
+        """`difference` goes on after the generation's name."""
+        super().__init__(
+            f"generation {number} {difference}. Nothing that is read has changed. Where the topic lacks users,"
+            " `muster events refill` publishes them; whoever stays listed is mended by `muster repair ID…`. This"
+            " command, run again, goes on from there; --accept-difference switches all the same"
+        )
+        self.number, self.difference = number, difference
+
+
 class Stage(StrEnum):
     """Where a rebuild is."""
 
@@ -143,7 +156,7 @@ class Rebuild:
         `hand_over`, nobody feeds the new generation from the switch until projectors start.
 
         Raises:
-            RebuildError: it cannot go on.
+            RebuildError: it cannot go on; DifferenceError: because of a difference.
             NoGenerationError, OtherBuildError: there is nothing to rebuild here.
             DatabaseUnavailableError, KafkaError, OSError: a server was away at the beginning or at the switch.
         """
@@ -167,7 +180,7 @@ class Rebuild:
                 return Stage.STOPPED
             difference = await self._difference(generation, await compare(generation) if compare else None)
             if difference and not accept_difference:
-                raise _unexplained(generation, difference)
+                raise DifferenceError(generation.number, difference)
             self.accepted = difference
             if pause_before_switch:
                 self._tell(Stage.READY, generation, goal, goal)
@@ -339,14 +352,6 @@ class Rebuild:
     def _tell(self, stage: Stage, generation: Generation, now: Mapping[int, int], goal: Mapping[int, int]) -> None:
         done = sum(min(now.get(partition, 0), end) for partition, end in goal.items())
         self._report(Progress(stage, generation.number, done, sum(goal.values()), self._rate.of(done)))
-
-
-def _unexplained(new: Generation, difference: str) -> RebuildError:
-    return RebuildError(
-        f"generation {new.number} {difference}. Nothing that is read has changed. Where the topic lacks users,"
-        " `muster events refill` publishes them; whoever stays listed is mended by `muster repair ID…`. This"
-        " command, run again, goes on from there; --accept-difference switches all the same"
-    )
 
 
 async def outdated(database: Database) -> list[str]:

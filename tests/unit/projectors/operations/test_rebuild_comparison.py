@@ -4,7 +4,7 @@ from uuid import UUID
 
 import pytest
 
-from cli.operations.rebuild_comparison import Kind, Known, Verdict, by_id, came_by, compare
+from projectors.operations.rebuild_comparison import Kind, Known, Verdict, by_id, came_by, compare
 
 ANN, BOB = UUID(int=1), UUID(int=2)
 
