@@ -15,6 +15,8 @@ import console.assets
 import console.events.page
 import console.operations.page
 import console.overview.page
+import console.parked.page
+import console.projections.page
 import console.sign_in.pages
 import console.users.commands
 import console.users.detail
@@ -36,6 +38,7 @@ from console.operations.journal import Journal
 from console.overview.observation import LOOK_SECONDS, look
 from console.overview.page import Overview
 from console.overview.watch import Watch
+from console.projections.rebuilds import Rebuilds
 from console.settings import ConsoleSettings
 from console.sign_in.pages import cookie_name
 from console.sign_in.sessions import Sessions
@@ -51,6 +54,8 @@ _ROUTES: Final = (
     *console.users.detail.routes,
     *console.users.commands.routes,
     *console.events.page.routes,
+    *console.projections.page.routes,
+    *console.parked.page.routes,
     *console.operations.page.routes,
 )
 
@@ -99,7 +104,8 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
         app.state.query, app.state.apis = query, apis
         app.state.sessions = Sessions(query, settings.seals, authenticator, utc_now)
         app.state.journal, app.state.overview = Journal(query), Overview(watch)
-        async with alongside(watch.run()):
+        app.state.rebuilds = Rebuilds(settings, command, app.state.journal)
+        async with app.state.rebuilds.open(), alongside(watch.run()):
             yield
 
 

@@ -44,6 +44,8 @@ NAVIGATION: Final = (
     Place("/", "Overview", "operations:read"),
     Place("/users", "Users", "users:read"),
     Place("/events", "Events", "events:read"),
+    Place("/projections", "Projections", "operations:read"),
+    Place("/parked", "Parked", "operations:read"),
     Place("/operations", "Operations", "operations:read"),
 )
 

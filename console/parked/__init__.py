@@ -1,0 +1,1 @@
+"""Records that a projection could not apply: why, who waits behind them, and what may be done."""

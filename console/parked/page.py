@@ -1,0 +1,197 @@
+"""`/parked`: what could not be applied and why, who waits behind it, its bytes once they are asked for, and what to do.
+
+The bytes are a person's data, so that somebody looked is recorded. A discard is shown before it is done: it is carried
+out, looked at, and undone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any, Final, TypeVar
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from chassis.postgres.database import Database
+from console.forms import Form, change
+from console.operations.journal import Journal
+from console.pages import HEADERS, PageError, page, session_of
+from console.parked.contents import as_text, contents
+from console.sign_in.sessions import Session
+from projectors.operations import parked
+from projectors.operations.parked import (
+    LIST_RECORDS,
+    NoSuchRecordError,
+    OtherShapeError,
+    ParkedRecord,
+    RecordId,
+    SuspiciousError,
+    WorkedOff,
+)
+
+T = TypeVar("T")
+
+_RECORD: Final = "/parked/{projection}/{generation}/{partition}/{offset}"
+_COUNTS: Final = ("applied", "discarded", "remaining")
+#: Digits of the greatest count that a page is led to, at most.
+_MOST_DIGITS: Final = 9
+
+
+async def _show(request: Request) -> Response:
+    query = _query(request)
+    found, counted = await parked.summaries(query), await parked.counted(query)
+    return page(
+        request,
+        "parked.html",
+        records=found,
+        counted=counted,
+        suspicious=any(each.suspicious for each in found) or bool(counted),
+        limit=LIST_RECORDS,
+        outcome=_told(request),
+        may=session_of(request).may,
+        first_line=first_line,
+    )
+
+
+async def _show_one(request: Request) -> Response:
+    return await _page_of(request, await _find(request))
+
+
+async def _reveal(request: Request, session: Session, _: Form) -> Response:
+    """Show the bytes this once, once it is recorded who saw them."""
+    record = await _find(request)
+    async with _journal(request).deed(session, "reveal a parked record", record.id):
+        return await _page_of(
+            request,
+            record,
+            is_clear=True,
+            contents=[each for each in (contents("Key", record.key), contents("Value", record.value)) if each],
+            headers=[(name, "(none)" if value is None else as_text(value)) for name, value in record.headers],
+        )
+
+
+async def _retry(request: Request, session: Session, _: Form) -> Response:
+    record = _id(request)
+    async with _journal(request).deed(session, "retry parked records", record):
+        return _back(await _refusing(parked.retry_record(_query(request), record)))
+
+
+async def _retry_all(request: Request, session: Session, _: Form) -> Response:
+    async with _journal(request).deed(session, "retry parked records", "all"):
+        return _back(await _refusing(parked.retry_all(_query(request))))
+
+
+async def _preview(request: Request, _: Session, _form: Form) -> Response:
+    """What would follow a discard; nothing is changed, and nothing recorded."""
+    record = await _find(request)
+    outcome, left = await _refusing(parked.preview_discard(_query(request), record.id))
+    return page(request, "parked_discard.html", record=record, outcome=outcome, left=left, first_line=first_line)
+
+
+async def _discard(request: Request, session: Session, _: Form) -> Response:
+    record = _id(request)
+    async with _journal(request).deed(session, "discard a parked record", record):
+        return _back(await _refusing(parked.discard_record(_query(request), record)))
+
+
+async def _discard_suspicious(request: Request, session: Session, _: Form) -> Response:
+    async with _journal(request).deed(session, "discard suspicious records", "all"):
+        removed = await parked.discard_suspicious(_query(request))
+    return _back(WorkedOff(0, removed, 0))
+
+
+async def _page_of(request: Request, record: ParkedRecord, **clear: Any) -> Response:
+    queue = await parked.queue(_query(request), record)
+    given: dict[str, Any] = {"is_clear": False, "contents": [], "headers": [], **clear}
+    return page(
+        request,
+        "parked_record.html",
+        record=record,
+        before=[each for each in queue if each.id < record.id],
+        behind=[each for each in queue if each.id > record.id],
+        size=len(record.value or b""),
+        limit=LIST_RECORDS,
+        may=session_of(request).may,
+        first_line=first_line,
+        **given,
+    )
+
+
+def first_line(error: str | None) -> str:
+    """A cause without the details that databases add: they quote the row."""
+    return "waits behind an earlier one" if error is None else error.partition("\n")[0]
+
+
+def _id(request: Request) -> RecordId:
+    """The id in the path.
+
+    Raises:
+        PageError: 404, it is none.
+    """
+    given = request.path_params
+    text = "/".join(given[part] for part in ("projection", "generation", "partition", "offset"))
+    try:
+        return RecordId.parse(text)
+    except NoSuchRecordError as error:
+        raise _gone() from error
+
+
+async def _find(request: Request) -> ParkedRecord:
+    return await _refusing(parked.find(_query(request), _id(request)))
+
+
+async def _refusing(work: Awaitable[T]) -> T:
+    """What comes of it.
+
+    Raises:
+        PageError: 404, it is not parked; 409, it is not to be done.
+    """
+    try:
+        return await work
+    except NoSuchRecordError as error:
+        raise _gone() from error
+    except (SuspiciousError, OtherShapeError) as error:
+        raise PageError(409, "That cannot be done", f"Nothing was changed: {error}.") from error
+
+
+def _gone() -> PageError:
+    return PageError(
+        404, "Nothing is parked there", "It was applied, discarded or erased meanwhile, or its generation is retired."
+    )
+
+
+def _told(request: Request) -> dict[str, int] | None:
+    """What came of the change that led here."""
+    given = [request.query_params.get(name, "") for name in _COUNTS]
+    if not all(each.isascii() and each.isdecimal() and len(each) <= _MOST_DIGITS for each in given):
+        return None
+    return dict(zip(_COUNTS, map(int, given), strict=True))
+
+
+def _back(outcome: WorkedOff) -> Response:
+    told = urlencode({name: getattr(outcome, name) for name in _COUNTS})
+    return RedirectResponse(f"/parked?{told}", 303, dict(HEADERS))
+
+
+def _query(request: Request) -> Database:
+    query: Database = request.app.state.query
+    return query
+
+
+def _journal(request: Request) -> Journal:
+    journal: Journal = request.app.state.journal
+    return journal
+
+
+routes: Final = [
+    Route("/parked", _show),
+    Route("/parked/retry", change(_retry_all), methods=["POST"]),
+    Route("/parked/discard-suspicious", change(_discard_suspicious), methods=["POST"]),
+    Route(_RECORD, _show_one),
+    *(
+        Route(f"{_RECORD}/{path}", change(deed), methods=["POST"])
+        for path, deed in (("reveal", _reveal), ("retry", _retry), ("preview", _preview), ("discard", _discard))
+    ),
+]

@@ -1,0 +1,173 @@
+"""Rebuilds that were begun in the console: each goes on in this process, whoever leaves the page.
+
+A rebuild comes in two parts, as `muster rebuild` does with `--pause-before-switch`: the first builds a generation and
+compares it, the second reads what came meanwhile, compares once more, switches, and hands over. Where this process ends
+the generation stays, and the next part, begun here or by the command line, goes on with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import asyncpg
+import structlog
+
+from chassis.kafka.client import KAFKA_ERRORS
+from chassis.kafka.refusals import REFUSALS as KAFKA_REFUSALS
+from chassis.kafka.refusals import explain
+from chassis.lifecycle import end_task
+from chassis.postgres.database import Database, DatabaseUnavailableError, describe
+from console.operations.journal import Journal
+from console.pages import PageError
+from console.sign_in.sessions import Session
+from console.words import count
+from projectors.app import open_database
+from projectors.operations.rebuild import DifferenceError, Progress, Rebuild, RebuildError, Stage
+from projectors.operations.rebuild_comparison import Comparison
+from projectors.settings import ProjectorSettings
+from read_model.generations import Generation, InUseError, NoGenerationError, NotCaughtUpError, OtherBuildError
+
+log = structlog.get_logger("console")
+
+#: What the generations' own rules refuse.
+REFUSALS: Final[tuple[type[Exception], ...]] = (
+    *(RebuildError, NoGenerationError, OtherBuildError),
+    *(NotCaughtUpError, InUseError),
+)
+_DATABASE_AWAY: Final[tuple[type[Exception], ...]] = (DatabaseUnavailableError, asyncpg.PostgresError)
+_AWAY: Final[tuple[type[Exception], ...]] = (*_DATABASE_AWAY, *KAFKA_ERRORS, *KAFKA_REFUSALS)
+#: A replay ends at once when it is told to; a switch that is under way may take this long.
+_CLOSE_SECONDS: Final = 8.0
+
+
+@dataclass(slots=True)
+class Part:
+    """One part of a rebuild: how far it is, and what came of it."""
+
+    switches: bool
+    progress: Progress | None = None
+    #: What the comparison with the command side found, once there was one.
+    compared: str | None = None
+    #: The difference that was accepted.
+    accepted: str = ""
+    #: None while it goes on, and where it failed.
+    stage: Stage | None = None
+    #: Why it could not go on.
+    error: str | None = None
+    #: Whether that is a difference, which a person may accept.
+    differs: bool = False
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it goes on."""
+        return self.stage is None and self.error is None
+
+    def show(self, progress: Progress) -> None:
+        """Keep how far it is."""
+        self.progress = progress
+
+
+class Rebuilds:
+    """The last part of each projection's rebuild, one at a time for each."""
+
+    def __init__(self, settings: ProjectorSettings, command: Database, journal: Journal) -> None:
+        """`command` is compared with."""
+        self._settings, self._command, self._journal = settings, command, journal
+        self._stopping = asyncio.Event()
+        self._parts: dict[str, Part] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def of(self, projection: str) -> Part | None:
+        """What was begun last here for a projection."""
+        return self._parts.get(projection)
+
+    def forget(self, projection: str) -> None:
+        """Its generation is gone or serves: nothing is to be said of it any more."""
+        self._parts.pop(projection, None)
+
+    async def begin(self, session: Session, projection: str, *, switches: bool, accept_difference: bool) -> None:
+        """Record it, and let it go on by itself.
+
+        Raises:
+            PageError: 409, one is under way.
+            DatabaseUnavailableError: it cannot be recorded, and was not begun.
+        """
+        before = self._parts.get(projection)
+        if before is not None and before.is_running:
+            raise PageError(409, "That is being done already", "Nothing was begun: the page shows how far it is.")
+        self._parts[projection] = part = Part(switches)
+        deed = "rebuild and switch" if switches else "rebuild"
+        recorded = AsyncExitStack()
+        try:
+            await recorded.enter_async_context(
+                self._journal.deed(session, f"{deed}, difference accepted" if accept_difference else deed, projection)
+            )
+        except BaseException:
+            del self._parts[projection]
+            raise
+        work = self._carry_out(recorded, projection, part, accept_difference=accept_difference)
+        self._tasks[projection] = asyncio.create_task(work, name=f"rebuild of {projection}")
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """At the end of the block each part stops where it can go on from."""
+        try:
+            yield
+        finally:
+            self._stopping.set()
+            if self._tasks:
+                await asyncio.wait(self._tasks.values(), timeout=_CLOSE_SECONDS)
+            for task in self._tasks.values():
+                await end_task(task)
+
+    async def _carry_out(
+        self, recorded: AsyncExitStack, projection: str, part: Part, *, accept_difference: bool
+    ) -> None:
+        """Run a part to its end; what it fails with is told in the page and recorded."""
+        try:
+            async with recorded:
+                part.stage = await self._run(projection, part, accept_difference=accept_difference)
+        except PageError as error:
+            part.error = error.detail
+        except Exception:
+            log.exception("console.rebuild_failed", projection=projection)
+            part.error = "Something went wrong here: the console's log says what. Nothing that is read has changed."
+
+    async def _run(self, projection: str, part: Part, *, accept_difference: bool) -> Stage:
+        try:
+            async with open_database(self._settings.query_database, application="muster-console-rebuild") as database:
+                rebuild = Rebuild(self._settings, database, projection, self._stopping, part.show)
+                stage = await rebuild.run(
+                    pause_before_switch=not part.switches,
+                    compare=partial(self._compare, database, part),
+                    accept_difference=accept_difference,
+                )
+                part.accepted = rebuild.accepted
+        except DifferenceError as error:
+            part.differs = True
+            raise PageError(409, "It differs", f"Generation {error.number} {error.difference}.") from error
+        except REFUSALS as error:
+            raise PageError(409, "The rebuild cannot go on", str(error)) from error
+        except _AWAY as error:
+            raise PageError(503, "A server does not answer", f"{explain(error)}. What was built stays.") from error
+        if stage is Stage.STOPPED:
+            raise PageError(503, "Stopped with the console", "The console was stopped. What was built stays.")
+        return stage
+
+    async def _compare(self, query: Database, part: Part, generation: Generation) -> str | None:
+        """How the generation differs from the command side; None where that does not answer."""
+        try:
+            verdict = await Comparison(self._command, query, generation).run()
+        except _DATABASE_AWAY as error:
+            part.compared = f"It was not compared with the command side: {describe(error)}."
+            return None
+        found = str(verdict)
+        part.compared = f"Compared with the command side, user by user: {count(verdict.compared)}. " + (
+            "They differ." if found else "There is no difference."
+        )
+        return found
