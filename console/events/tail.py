@@ -12,12 +12,16 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Final, NamedTuple
 
+import structlog
+
 from chassis.lifecycle import alongside, wait_for_event
 from console.apis import Apis
 from console.events.rows import MOST_ROWS, Wanted, newest_first, render_rows
 from console.pages import PageError
 from console.sign_in.sessions import Session, Sessions
 from console.streams import COMMENT, event
+
+log = structlog.get_logger("console")
 
 #: Nobody reads faster.
 FLUSH_SECONDS: Final = 0.25
@@ -29,6 +33,7 @@ RETRY_SECONDS: Final = 2.0
 _PASSING: Final = frozenset({429, 502, 503, 504})
 #: Tells no event.
 _CAUGHT_UP: Final = "caught-up"
+_FAILED: Final = "Not live: something went wrong here. The console's log says what."
 _SIGNED_OUT: Final = "Not live: you are not signed in any more."
 
 
@@ -88,14 +93,15 @@ async def tail(
                     yield COMMENT
             received.news.clear()
             events, left_out = received.take()
+            if received.state != said and not received.is_over:
+                said = received.state
+                yield event("state", said)
             if events:
                 rows = newest_first(map(json.loads, events))
                 yield event("rows", render_rows(rows, session, left_out=left_out), position=received.position)
                 await asyncio.sleep(FLUSH_SECONDS)
-            if received.state != said:
-                said = received.state
-                yield event("over" if received.is_over else "state", said)
             if received.is_over:
+                yield event("over", received.state)
                 return
 
 
@@ -111,6 +117,9 @@ async def _receive(apis: Apis, session: Session, wanted: Wanted, received: Recei
         except PageError as error:
             passes = error.status in _PASSING
             received.say(f"Not live: {error.title}. {error.detail}", over=not passes)
+        except Exception:
+            log.exception("console.tail_failed")
+            received.say(_FAILED, over=True)
         await asyncio.sleep(RETRY_SECONDS)
 
 

@@ -1,10 +1,12 @@
 """Masks, numbers and seals."""
 
+from collections.abc import AsyncIterator
 from itertools import pairwise
 
 import pytest
 
 from console.assets import assets
+from console.events.tail import messages
 from console.sign_in.sealing import BrokenSealError, csrf_token, digest, new_id, seal, unseal
 from console.users.masking import mask, shown
 from console.words import count, moment, seconds
@@ -57,3 +59,15 @@ def test_all_that_pages_load_is_small() -> None:
     import gzip  # noqa: PLC0415 - for the one test
 
     assert sum(len(gzip.compress(asset.content)) for asset in assets().values()) <= 60_000
+
+
+async def test_a_stream_is_read_whatever_parts_it_comes_in() -> None:
+    sent = 'id: 1\n\nevent: a\ndata: {"n":"\u2028 ä"}\nid: 2\n\n: still here\nid: 3\n\n'.encode()
+
+    async def parts() -> AsyncIterator[bytes]:
+        for begin in range(0, len(sent), 3):
+            yield sent[begin : begin + 3]
+
+    found = [tuple(message) async for message in messages(parts())]
+
+    assert found == [("", b"", "1"), ("a", '{"n":"\u2028 ä"}'.encode(), "2"), ("", b"", "3")]
