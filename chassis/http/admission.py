@@ -67,10 +67,9 @@ class Admission:
         """How many wait for their turn."""
         return len(self._queue)
 
-    @property
-    def is_behind(self) -> bool:
-        """Whether the queue takes longer than is worth waiting; told to the log, since whoever asks refuses then."""
-        if not self._queue or self._waited <= BEHIND_SECONDS:
+    def refuses(self, path: str) -> bool:
+        """Whether a request that comes now is not to begin: the queue takes longer than is worth waiting."""
+        if path in ALWAYS or not self._queue or self._waited <= BEHIND_SECONDS:
             return False
         self._overload.failed(_MORE)
         return True
@@ -163,7 +162,7 @@ class RefuseWhenBehind:
         Raises:
             Problem: 503.
         """
-        if scope["type"] == "http" and self._admission.is_behind and scope["path"] not in ALWAYS:
+        if scope["type"] == "http" and self._admission.refuses(scope["path"]):
             raise refused()
         await self._app(scope, receive, send)
 

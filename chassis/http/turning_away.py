@@ -12,10 +12,11 @@ from typing import Final
 
 from starlette.types import Scope
 
-from chassis.http.admission import ALWAYS, Admission, refused
+from chassis.http.admission import Admission, refused
 from chassis.http.middleware import header, note_answer, request_id_of
 from chassis.http.problems import PreparedProblem
 from chassis.http.transport.exchange import Prompt
+from chassis.telemetry import request_id
 
 _PLAIN: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 
@@ -39,11 +40,13 @@ class TurnAway:
     def __call__(self, scope: Scope) -> Prompt | None:
         """Judge a request by its head."""
         path = scope["path"]
-        if not self._admission.is_behind or path in ALWAYS or scope["method"] not in _PLAIN or header(scope, b"origin"):
+        if scope["method"] not in _PLAIN or header(scope, b"origin") or not self._admission.refuses(path):
             return None
         identifier = request_id_of(scope, self._make_request_id)
         body = self._problem.body(instance=path, request_id=identifier)
         more = {**self._headers(scope), "x-request-id": identifier, "content-length": str(len(body))}
         headers = [*self._problem.headers, *((name.lower().encode(), value.encode()) for name, value in more.items())]
+        token = request_id.set(identifier)
         note_answer(scope, self._problem.status, 0.0)
+        request_id.reset(token)
         return Prompt(self._problem.status, headers, body)

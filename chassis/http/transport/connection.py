@@ -140,8 +140,8 @@ class HttpConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, if there is room."""
         self.transport = cast("asyncio.Transport", transport)  # uvloop's are none by inheritance
-        self._client = host_and_port(transport.get_extra_info("peername"))
-        self._address = host_and_port(transport.get_extra_info("sockname"))
+        ends = {"client": "peername", "server": "sockname"}
+        self._ends = {end: host_and_port(transport.get_extra_info(name)) for end, name in ends.items()}
         self._server.connections.add(self)  # type: ignore[arg-type] # it names its own classes, and asks for `shutdown`
         self._deadline = self._loop.time() + self._limits.head_seconds
         if not self._connections.admit(self):
@@ -224,6 +224,7 @@ class HttpConnection(asyncio.Protocol):
                 self._refuse(refusals.unreadable(), "malformed")
         self._data = b""
         if self._exchange is None:
+            self._connections.rests(self)
             self.resume_reading()
 
     def _take(self, stop: int) -> bytes:
@@ -284,15 +285,16 @@ class HttpConnection(asyncio.Protocol):
         self._parser.feed_data(self._take(len(self._data)))
         self._server.total_requests += 1
         self.write(prompt_bytes(prompt, self.lines, keep_alive=self._keeps_alive))
-        self._rest() if self._keeps_alive else self._close()
+        if not self._keeps_alive:
+            self._close()
+        self._rest()
         return True
 
     def _scope(self) -> Scope:
         return {
             **request_scope(self._target, self._headers),
             "http_version": self._version,
-            "client": self._client,
-            "server": self._address,
+            **self._ends,
             "method": self._method,
             "state": self._app_state.copy(),
         }
@@ -449,7 +451,7 @@ class HttpConnection(asyncio.Protocol):
 
     def look(self, now: float) -> None:
         """End what takes too long."""
-        if now >= self._deadline:
+        if now >= self._deadline and not self._connections.read_now(self):
             self._be_late()
         elif not self._reads_in_time():
             self._connections.refuse("slow-reader")

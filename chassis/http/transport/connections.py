@@ -117,14 +117,17 @@ class Connections:
         """Have a new request read: now, or in one of the loop's next turns, in the order of coming."""
         if self._unread or self._begun == BEGUN_AT_ONCE:
             self._unread.setdefault(connection)
+            self.works(connection)
         else:
             self._begin(connection)
 
-    def read_now(self, connection: Watched) -> None:
-        """Have it read, if it waits to be."""
-        if connection in self._unread:
+    def read_now(self, connection: Watched) -> bool:
+        """Have it read, if it waits to be; tell whether it did."""
+        waited = connection in self._unread
+        if waited:
             del self._unread[connection]
             connection.read()
+        return waited
 
     def _begin(self, connection: Watched) -> None:
         if not self._begun:
