@@ -55,7 +55,7 @@ class Viewer:
         """The stream that a page's script opens, or comes back to, once it is live."""
         path, after = (_attribute(page, name) for name in ("data-live", "data-after"))
         headers = {"Last-Event-ID": last_id} if last_id else {}
-        async with self.http.stream("GET", path, params={"after": after}, headers=headers) as answer:
+        async with self.http.stream("GET", f"{path}&after={after}", headers=headers) as answer:
             assert answer.headers["content-type"].startswith("text/event-stream")
             stream = EventStream(answer)
             messages = aiter(stream)
