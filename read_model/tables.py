@@ -208,12 +208,14 @@ subscribers = Table(
     PrimaryKeyConstraint("name", name="subscribers_pkey"),
 )
 
-#: Of each erasure, by when the log forgets the person, as it was said first; and what a look after that found.
+#: Of each erasure, by when the log that it is on forgets the person, as it was said first; and what a look after that
+#: found. Once the erasure is on another log, all of it is said anew.
 erasure_looks = Table(
     "erasure_looks",
     metadata,
     Column("user_id", Uuid, nullable=False),
     Column("expected_by", DateTime(timezone=True), nullable=False),
+    Column("topic_id", Uuid, comment="which log is looked at"),
     Column("looked_at", DateTime(timezone=True)),
     Column("forgotten", Boolean, comment="null before the first look"),
     PrimaryKeyConstraint("user_id", name="erasure_looks_pkey"),

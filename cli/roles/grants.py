@@ -84,7 +84,7 @@ TABLES: Final[dict[DatabaseName, dict[str, dict[str, str]]]] = {
         "console_links": {OPERATOR: "SELECT, INSERT, DELETE"},
         "console_operations": {OPERATOR: "SELECT, INSERT (actor, deed, targets), UPDATE (outcome)"},
         "subscribers": {EVENTS: "SELECT, INSERT, UPDATE (consumer_group, topic_id, offsets, acknowledged_at), DELETE"},
-        "erasure_looks": {EVENTS: "SELECT, INSERT, UPDATE (looked_at, forgotten)"},
+        "erasure_looks": {EVENTS: "SELECT, INSERT, UPDATE (expected_by, topic_id, looked_at, forgotten)"},
         "alembic_version": {OPERATOR: "SELECT"},
     },
 }

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
+
+import asyncpg
 
 from chassis.postgres.database import Connection, Database
 from chassis.settings import Topics
@@ -21,7 +25,8 @@ ORDER BY status = 'serving' DESC, changed_at DESC LIMIT 1
 """
 _COLUMNS: Final = """
 e.id, e.erased_at, e.topic, e.topic_id, e.partition, e.record_offset, coalesce(l.expected_by, e.published_at + $2),
-l.forgotten FROM {erased} e LEFT JOIN erasure_looks l ON l.user_id = e.id
+l.forgotten FROM {erased} e
+LEFT JOIN erasure_looks l ON l.user_id = e.id AND l.topic_id IS NOT DISTINCT FROM e.topic_id
 """
 _FIND: Final = f"SELECT {_COLUMNS} WHERE e.id = $1"
 _PAGE: Final = f"""
@@ -29,10 +34,15 @@ SELECT {_COLUMNS}
 WHERE $1::uuid IS NULL OR ({ERASED_WHEN}, e.id) < (SELECT {ERASED_WHEN}, id FROM {{erased}} WHERE id = $1)
 ORDER BY {ERASED_WHEN} DESC, e.id DESC LIMIT $3
 """  # noqa: S608 - our names
-# Settings may change: what was said first stands.
+# Settings may change: what was said first stands. Of another log nothing was said.
 NOTE: Final = """
-INSERT INTO erasure_looks (user_id, expected_by) SELECT id, published_at + $2 FROM {erased}
-WHERE published_at IS NOT NULL AND ($1::uuid IS NULL OR id = $1) ON CONFLICT DO NOTHING
+INSERT INTO erasure_looks AS l (user_id, expected_by, topic_id) SELECT id, published_at + $2, topic_id FROM {erased} e
+WHERE published_at IS NOT NULL AND ($1::uuid IS NULL OR id = $1) AND NOT EXISTS (
+    SELECT FROM erasure_looks known WHERE known.user_id = e.id AND known.topic_id IS NOT DISTINCT FROM e.topic_id
+)
+ON CONFLICT (user_id) DO UPDATE SET
+    expected_by = excluded.expected_by, topic_id = excluded.topic_id, looked_at = NULL, forgotten = NULL
+WHERE l.topic_id IS DISTINCT FROM excluded.topic_id
 """
 
 
@@ -96,14 +106,23 @@ class ErasureStore:
 
     async def find(self, user_id: UUID) -> Erasure | None:
         """The erasure of a user; from now on it is known by when the log forgets them."""
-        async with self._database.connection() as connection:
-            table = await erased_table(connection)
+        async with self._reading() as (connection, table):
             await connection.execute(NOTE.format(erased=table), user_id, self._wait)
             row = await connection.fetchrow(_FIND.format(erased=table), user_id, self._wait)
         return None if row is None else Erasure(*row.values())
 
     async def page(self, before: UUID | None, limit: int) -> list[Erasure]:
         """The newest erasures, or those before this user's, newest first; none where nobody of that id was erased."""
-        async with self._database.connection() as connection:
-            sql = _PAGE.format(erased=await erased_table(connection))
-            return [Erasure(*row.values()) for row in await connection.fetch(sql, before, self._wait, limit)]
+        async with self._reading() as (connection, table):
+            rows = await connection.fetch(_PAGE.format(erased=table), before, self._wait, limit)
+        return [Erasure(*row.values()) for row in rows]
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[tuple[Connection, str]]:
+        """A connection, and the table of the erased."""
+        try:
+            async with self._database.connection() as connection:
+                yield connection, await erased_table(connection)
+        except asyncpg.UndefinedTableError as error:
+            # The generation was retired after it had been looked up.
+            raise NoReadTableError("the read tables were just replaced; ask again") from error

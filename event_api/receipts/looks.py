@@ -1,6 +1,6 @@
 """The looks at the log: whether a person's events are gone once they should be, in the background, and then stored.
 
-One process at a time looks, and reads each partition once for all whom it may be about. Whoever is found there is
+One process looks, once a day, and reads each partition once for all whom it may be about. Whoever is found there is
 looked for again, until nothing of them is left.
 """
 
@@ -8,48 +8,53 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
+from uuid import UUID
 
+import asyncpg
 import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from chassis.outages import Outage
-from chassis.postgres.database import Connection, describe, session
+from chassis.postgres.database import NO_CONNECTION, Connection, describe, session
 from chassis.settings import Kafka, PostgresAddress
 from event_api.log.backlog import FETCH_MS
-from event_api.log.consuming import ends_of, open_consumer, position_of, starts_of
-from event_api.receipts.erasures import NOTE, erased_table
+from event_api.log.consuming import AWAY, ends_of, identity, open_consumer, position_of, starts_of
+from event_api.receipts.erasures import NOTE, NoReadTableError, erased_table
 
 log = structlog.get_logger("erasures")
 
 #: Two that look take turns; any number that nothing else locks.
 _TURN: Final = 7461902115
 _IS_OURS: Final = "SELECT pg_try_advisory_lock($1)"
-#: Looks in the time within which the log forgets: of 10 days, one an hour.
-_ROUNDS: Final = 240
-_LEAST_SECONDS, _MOST_SECONDS = 10.0, 3600.0
-#: So many rounds pass before somebody who was found is looked for again.
-_PATIENCE: Final = 24
-#: A topic of a hundred million records is read in it.
-LOOK_SECONDS: Final = 3600.0
-#: Of one round; the others wait for the next.
+#: Looks in the time within which the log forgets: of 10 days, one a day, because each may read all of the log.
+_LOOKS: Final = 10
+_LEAST_SECONDS, _MOST_SECONDS = 10.0, 86_400.0
+#: Whether a look is due is asked so often at least: the process that looked last may have ended since.
+_ASK_SECONDS: Final = 3600.0
+#: For one partition: ten million records are read in it. What another one's look found is stored by then.
+PARTITION_SECONDS: Final = 3600.0
+#: Of one look; the others wait for the next.
 MOST_AT_ONCE: Final = 10_000
-#: The first round may note all who were ever erased.
+#: The first look may note all who were ever erased.
 _NOTE_SECONDS: Final = 600.0
 
+_OUTAGES: Final[tuple[type[Exception], ...]] = (*AWAY, *NO_CONNECTION, asyncpg.PostgresError, NoReadTableError)
+_RECENT: Final = "SELECT EXISTS (SELECT FROM erasure_looks WHERE looked_at > now() - $1::interval)"
 _DUE: Final = """
-SELECT e.id, e.partition FROM erasure_looks l JOIN {erased} e ON e.id = l.user_id
-WHERE l.forgotten IS NOT TRUE AND l.expected_by < now() AND (l.looked_at IS NULL OR l.looked_at < now() - $1::interval)
-    AND e.topic = $2
-ORDER BY l.expected_by LIMIT $3
+FROM erasure_looks l JOIN {erased} e ON e.id = l.user_id AND e.topic_id = l.topic_id
+WHERE l.forgotten IS NOT TRUE AND l.expected_by < now() AND e.topic = $1
+"""
+_LOGS: Final = f"SELECT DISTINCT e.topic_id {_DUE}"
+_WHO: Final = f"""
+SELECT e.id, e.partition {_DUE} AND e.topic_id = $2 ORDER BY l.looked_at NULLS FIRST, l.expected_by LIMIT $3
 """
 _LOOKED: Final = """
 UPDATE erasure_looks l SET looked_at = now(), forgotten = i.forgotten
-FROM unnest($1::uuid[], $2::boolean[]) AS i (user_id, forgotten) WHERE l.user_id = i.user_id
+FROM unnest($1::uuid[], $2::boolean[]) AS i (user_id, forgotten) WHERE l.user_id = i.user_id AND l.topic_id = $3
 """
-
-Wanted = Mapping[int, set[bytes]]
 
 
 class Looks:
@@ -58,7 +63,7 @@ class Looks:
     def __init__(self, database: PostgresAddress, kafka: Kafka, topic: str, wait: timedelta) -> None:
         """`wait` is within what time the log forgets."""
         self._database, self._kafka, self._topic, self._wait = database, kafka, topic, wait
-        self._seconds = min(max(wait.total_seconds() / _ROUNDS, _LEAST_SECONDS), _MOST_SECONDS)
+        self._seconds = min(max(wait.total_seconds() / _LOOKS, _LEAST_SECONDS), _MOST_SECONDS)
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -66,48 +71,67 @@ class Looks:
         while True:
             try:
                 async with session(self._database, application="muster event API looks") as connection:
-                    if await connection.fetchval(_IS_OURS, _TURN):
+                    if await connection.fetchval(_IS_OURS, _TURN) and not await self._was_looked(connection):
                         await self.look(connection)
-            except Exception as error:  # noqa: BLE001 - whatever is wrong with a side job, streams go on
+            except _OUTAGES as error:
+                outage.failed(describe(error))
+            except Exception as error:
+                # Whatever is wrong with a side job, streams go on.
+                log.exception("erasures.unexpected_error")
                 outage.failed(describe(error))
             else:
                 outage.over()
-            await asyncio.sleep(self._seconds)
+            await asyncio.sleep(min(self._seconds, _ASK_SECONDS))
 
     async def look(self, connection: Connection) -> None:
-        """Look for everybody whose time has come, once."""
+        """Look for everybody whose time has come, once; each partition's answer is stored as soon as it is there."""
         table = await erased_table(connection)
         await connection.execute(NOTE.format(erased=table), None, self._wait, timeout=_NOTE_SECONDS)
-        again = timedelta(seconds=self._seconds * _PATIENCE)
-        due = await connection.fetch(_DUE.format(erased=table), again, self._topic, MOST_AT_ONCE)
-        if not due:
+        logs = {row["topic_id"] for row in await connection.fetch(_LOGS.format(erased=table), self._topic)}
+        if not logs:
             return
-        wanted: dict[int, set[bytes]] = defaultdict(set)
-        for row in due:
-            wanted[row["partition"]].add(_key(row["id"]))
-        async with asyncio.timeout(LOOK_SECONDS):
-            left = await self._left(wanted)
-        found = [_key(row["id"]) in left for row in due]
-        await connection.execute(_LOOKED, [row["id"] for row in due], [not each for each in found])
-        log.info("erasures.looked", looked_for=len(due), left=sum(found))
-
-    async def _left(self, wanted: Wanted) -> set[bytes]:
-        """The keys that have a record with a value in it, one of an aborted transaction too."""
-        left: set[bytes] = set()
         async with open_consumer(self._kafka, self._topic, isolation="read_uncommitted") as (consumer, partitions):
-            for number, keys in sorted(wanted.items()):
-                partition = partitions[number]
-                [start], [end] = await starts_of(consumer, [partition]), await ends_of(consumer, [partition])
-                consumer.seek(partition, start)
-                consumer.resume(partition)
-                while position_of(consumer, partition) < end:
-                    fetched = await consumer.getmany(partition, timeout_ms=FETCH_MS)
-                    for record in fetched.get(partition, ()):
-                        if record.value is not None and record.key in keys:
-                            left.add(record.key)
-                consumer.pause(partition)
-        return left
+            topic_id = await identity(consumer, self._topic)
+            if topic_id not in logs:
+                return
+            due: dict[int, list[UUID]] = defaultdict(list)
+            for row in await connection.fetch(_WHO.format(erased=table), self._topic, topic_id, MOST_AT_ONCE):
+                due[row["partition"]].append(row["id"])
+            for number, ids in sorted(due.items()):
+                left = await self._left(consumer, partitions[number], ids)
+                # A topic that was made again meanwhile has other records at these offsets.
+                if left is None or await identity(consumer, self._topic) != topic_id:
+                    continue
+                await connection.execute(_LOOKED, ids, [each not in left for each in ids], topic_id)
+                log.info("erasures.looked", partition=number, looked_for=len(ids), left=len(left))
+
+    async def _was_looked(self, connection: Connection) -> bool:
+        recent: bool = await connection.fetchval(_RECENT, timedelta(seconds=self._seconds))
+        return recent
+
+    async def _left(
+        self, consumer: AIOKafkaConsumer, partition: TopicPartition, ids: Sequence[UUID]
+    ) -> set[UUID] | None:
+        """Who of these has a record with a value, one of an aborted transaction too; None where it takes too long."""
+        try:
+            async with asyncio.timeout(PARTITION_SECONDS):
+                return await _read(consumer, partition, ids)
+        except TimeoutError:
+            log.warning("erasures.look_too_long", partition=partition.partition, limit_seconds=PARTITION_SECONDS)
+            return None
+        finally:
+            consumer.pause(partition)
 
 
-def _key(user_id: object) -> bytes:
-    return str(user_id).encode()
+async def _read(consumer: AIOKafkaConsumer, partition: TopicPartition, ids: Sequence[UUID]) -> set[UUID]:
+    wanted = {str(each).encode(): each for each in ids}
+    left: set[UUID] = set()
+    [start], [end] = await starts_of(consumer, [partition]), await ends_of(consumer, [partition])
+    consumer.seek(partition, start)
+    consumer.resume(partition)
+    while position_of(consumer, partition) < end:
+        fetched = await consumer.getmany(partition, timeout_ms=FETCH_MS)
+        for record in fetched.get(partition, ()):
+            if record.value is not None and record.key in wanted:
+                left.add(wanted[record.key])
+    return left

@@ -24,6 +24,7 @@ def upgrade() -> None:
         "erasure_looks",
         sa.Column("user_id", sa.Uuid, nullable=False),
         sa.Column("expected_by", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("topic_id", sa.Uuid, comment="which log is looked at"),
         sa.Column("looked_at", sa.DateTime(timezone=True)),
         sa.Column("forgotten", sa.Boolean, comment="null before the first look"),
         sa.PrimaryKeyConstraint("user_id", name="erasure_looks_pkey"),

@@ -281,6 +281,36 @@ async def test_one_look_after_the_time_says_whether_the_log_has_forgotten_and_is
     assert [str(row["user_id"]) for row in again] == [user_of(there)]
 
 
+async def test_what_was_found_on_another_log_is_not_told_and_looked_for_anew(
+    api: httpx.AsyncClient, past: Past, kafka: Kafka, query_database: PostgresAddress, reads: Connection
+) -> None:
+    topic_id = await topic_id_of(api)
+    gone = await past.erase(topic_id, only_tombstone=True, published=LONG_AGO)
+    looks = Looks(query_database, kafka, past.publisher.topic, timedelta(days=10))
+    # As a topic that was made again leaves it: the partition may not be there any more.
+    await reads.execute("UPDATE users_g1_erased SET topic_id = $1, partition = 99", new_id())
+    path = f"/erasures/{user_of(gone)}"
+
+    await looks.look(reads)
+    assert (await api.get(path)).json()["log"]["forgotten"] is None
+    await reads.execute("UPDATE erasure_looks SET forgotten = true, expected_by = now()")
+    await reads.execute("UPDATE users_g1_erased SET topic_id = $1, partition = $2", topic_id, gone.partition)
+    told = (await api.get(path)).json()["log"]
+    assert told == {"forgotten": None, "expected_by": "2026-01-11T00:00:00.000000Z"}
+    await looks.look(reads)
+    assert (await api.get(path)).json()["log"]["forgotten"] is True
+
+
+async def test_a_generation_that_goes_while_it_is_read_is_503(
+    api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def just_retired(_: Connection) -> str:
+        return "users_g9_erased"
+
+    monkeypatch.setattr("event_api.receipts.erasures.erased_table", just_retired)
+    assert [(await api.get(path)).status_code for path in ("/erasures", f"/erasures/{new_id()}")] == [503, 503]
+
+
 async def test_what_an_aborted_transaction_left_is_not_forgotten(
     api: httpx.AsyncClient, past: Past, kafka: Kafka, query_database: PostgresAddress, reads: Connection
 ) -> None:
