@@ -34,7 +34,7 @@ TOO_MANY_SUBSCRIBERS = ProblemType(
     "too-many-subscribers",
     409,
     "There are too many subscribers",
-    "1,000 subscribers are registered, and each receipt names them all.",
+    "1,000 subscribers are registered, or 20 of yours, and each receipt names them all.",
     "Register one name a service, not one a process; DELETE /subscribers/{name} removes those that are gone.",
 )
 ERASURE_NOT_FOUND = ProblemType(

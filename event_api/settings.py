@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import cached_property
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, SecretStr
@@ -40,7 +41,7 @@ class EventApiSettings(Kafka, Topics, EventsPostgres, LimitedReads):
         examples=["'-----BEGIN PRIVATE KEY-----…', or RECEIPTS_KEY_FILE=/etc/muster/receipts.pem"],
     )
 
-    @property
+    @cached_property
     def receipt_keys(self) -> ReceiptKeys:
         """The keys of receipts."""
         return ReceiptKeys(self.receipts_key.get_secret_value())

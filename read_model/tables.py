@@ -201,6 +201,7 @@ subscribers = Table(
     Column("name", Text, nullable=False),
     Column("owner", LargeBinary, nullable=False, comment="SHA-256 of the caller who registered it"),
     Column("consumer_group", Text),
+    Column("actor", Text, comment="who registered it, as events name actors"),
     Column("registered_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("topic_id", Uuid),
     Column("offsets", ARRAY(BigInteger)),

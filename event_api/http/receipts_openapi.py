@@ -9,6 +9,7 @@ from event_api.http.openapi import USER_ID, Json, Responses, nullable, responses
 from event_api.problems import (
     ERASURE_NOT_FOUND,
     INVALID_POSITION,
+    POSITION_GONE,
     SUBSCRIBER_NOT_FOUND,
     SUBSCRIBER_TAKEN,
     TOO_MANY_SUBSCRIBERS,
@@ -24,7 +25,13 @@ _ERASURE: Final[Json] = {
     "offset": 812,
     "log": {"forgotten": None, "expected_by": "2026-12-02T14:15:16.140000Z"},
 }
-_SUBSCRIBER: Final[Json] = {"name": "mailer", "group": None, "registered_at": _WHEN, "acknowledged_at": _WHEN}
+_SUBSCRIBER: Final[Json] = {
+    "name": "mailer",
+    "group": None,
+    "owner": "mailer",
+    "registered_at": _WHEN,
+    "acknowledged_at": _WHEN,
+}
 _RECEIPT: Final[Json] = {**_ERASURE, "subscribers": [{"name": "mailer", "past": True}], "jws": _JWS}
 
 _TIME: Final[Json] = {"type": "string", "format": "date-time"}
@@ -50,6 +57,7 @@ _OF_ERASURE: Final[Json] = {
 _OF_SUBSCRIBER: Final[Json] = {
     "name": {"type": "string"},
     "group": nullable(type="string", description="The consumer group that is followed."),
+    "owner": nullable(type="string", description="The actor who registered it; null where access was switched off."),
     "registered_at": _TIME,
     "acknowledged_at": nullable(**_TIME, description="When it acknowledged a position last."),
 }
@@ -61,7 +69,7 @@ _PAST: Final[Json] = {
         "past": nullable(
             type="boolean",
             description="Whether it has read the tombstone; null where that cannot be told: its position is on another"
-            " log, or the erasure has none.",
+            " log, its group cannot be asked, or the erasure has none.",
         ),
     },
 }
@@ -80,7 +88,7 @@ def _list(of: str, more: Json, example: Json) -> Json:
 _OFFSETS: Final[Json] = {
     "type": ["array", "null"],
     "items": nullable(**_NUMBER),
-    "description": "The next offset of each partition: its group's, or as acknowledged on this log.",
+    "description": "The next offset of each partition: its group's, or as acknowledged on this log; null if unknown.",
 }
 SCHEMAS: Final[Json] = {
     "Subscriber": _object(_OF_SUBSCRIBER, _SUBSCRIBER),
@@ -115,7 +123,9 @@ def _described(successes: Responses, *problems: ProblemType) -> dict[str, Any]:
 _REGISTERED: Final = shows(201, "It is registered.", "Subscriber") | shows(200, "It was already.", "Subscriber")
 REGISTER: Final = _described(_REGISTERED, SUBSCRIBER_TAKEN, TOO_MANY_SUBSCRIBERS, *_WITH_BODY)
 SUBSCRIBERS: Final = _described(shows(200, "All of them.", "Subscribers"))
-ACKNOWLEDGE: Final = _described(shows(204, "It is noted."), INVALID_POSITION, SUBSCRIBER_NOT_FOUND, *_WITH_BODY)
+ACKNOWLEDGE: Final = _described(
+    shows(204, "It is noted."), INVALID_POSITION, POSITION_GONE, SUBSCRIBER_NOT_FOUND, *_WITH_BODY
+)
 REMOVE: Final = _described(shows(204, "It is gone."), SUBSCRIBER_NOT_FOUND)
 ERASURES: Final = _described(shows(200, "A page of them.", "Erasures"))
 RECEIPT: Final = _described(shows(200, "The receipt.", "Receipt"), ERASURE_NOT_FOUND)

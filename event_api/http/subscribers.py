@@ -13,10 +13,17 @@ from chassis.http.api import StrictRoute
 from chassis.http.problems import Problem
 from event_api.access import REMOVES_ANY
 from event_api.http import receipts_openapi as openapi
+from event_api.http.asking import gone
 from event_api.http.openapi import POSITION
+from event_api.log.consuming import LogGoneError
 from event_api.log.log import EventLog
 from event_api.log.positions import InvalidPositionError
-from event_api.problems import INVALID_POSITION, SUBSCRIBER_NOT_FOUND, SUBSCRIBER_TAKEN, TOO_MANY_SUBSCRIBERS
+from event_api.problems import (
+    INVALID_POSITION,
+    SUBSCRIBER_NOT_FOUND,
+    SUBSCRIBER_TAKEN,
+    TOO_MANY_SUBSCRIBERS,
+)
 from event_api.receipts.receipts import Receipts
 from event_api.receipts.subscribers import NameTakenError, Subscriber, TooManySubscribersError
 
@@ -77,7 +84,9 @@ async def register(request: Request, response: Response, body: Registration, rec
     Again by the same caller it is 200, and the group is what it says now.
     """
     try:
-        subscriber, is_new = await receipts.subscribers.register(body.name, body.group, _owner(request))
+        caller = access_of(request.scope).caller
+        actor = caller.actor() if caller else None
+        subscriber, is_new = await receipts.subscribers.register(body.name, body.group, _owner(request), actor)
     except NameTakenError as error:
         raise Problem(SUBSCRIBER_TAKEN, SUBSCRIBER_TAKEN.meaning) from error
     except TooManySubscribersError as error:
@@ -105,6 +114,8 @@ async def acknowledge(
     except InvalidPositionError as error:
         where = [{"detail": str(error), "pointer": "#/position"}]
         raise Problem(INVALID_POSITION, f"the position {error}", errors=where) from error  # type: ignore[arg-type] # one of its members
+    except LogGoneError as error:
+        raise gone(error) from error
     if not await receipts.subscribers.acknowledge(name, position, _owner(request)):
         raise Problem(SUBSCRIBER_NOT_FOUND, SUBSCRIBER_NOT_FOUND.meaning)
 
@@ -127,6 +138,7 @@ def _shown(subscriber: Subscriber) -> Json:
     return {
         "name": subscriber.name,
         "group": subscriber.group,
+        "owner": subscriber.actor,
         "registered_at": rfc3339(subscriber.registered_at),
         "acknowledged_at": subscriber.acknowledged_at and rfc3339(subscriber.acknowledged_at),
     }

@@ -65,8 +65,13 @@ class EventLog:
 
         Raises:
             InvalidPositionError: the text is none.
+            LogGoneError: it is of another topic.
+            LogAwayError: the topic cannot be read now.
         """
-        return self._seal.open(text)
+        position, ring = self._seal.open(text), self._tail.ring
+        if position.topic_id != ring.topic_id or len(position.offsets) != len(ring.end):
+            raise LogGoneError(_ANOTHER)
+        return position
 
     async def begin(self, wanted: Filter, beginning: Beginning) -> Reading:
         """A reader of the whole topic, of about its last RECENT_OFFSETS records, or of what comes from now on.
@@ -86,10 +91,7 @@ class EventLog:
             LogGoneError: records after it may be gone from the topic, or tombstones, or the topic is another.
             LogAwayError: the topic cannot be read now.
         """
-        position = self._seal.open(text)
-        ring = self._tail.ring
-        if position.topic_id != ring.topic_id or len(position.offsets) != len(ring.end):
-            raise LogGoneError(_ANOTHER)
+        position, ring = self.read_position(text), self._tail.ring
         bounds = await self._backlog.bounds(ring.topic_id)
         refuse_lost(position, bounds)
         await self._refuse_late(position, bounds)

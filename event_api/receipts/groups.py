@@ -6,17 +6,24 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+import structlog
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, NoError
 
 from chassis.kafka.client import admin
 from chassis.kafka.refusals import explain
 from chassis.settings import Kafka
 from event_api.log.consuming import AWAY, LogAwayError
 
-#: For all groups together; each takes two requests of milliseconds.
+log = structlog.get_logger("receipts")
+
+#: For one group; it takes two requests of milliseconds. One whose coordinator is away keeps a receipt no longer.
+GROUP_SECONDS: Final = 3.0
+#: For all of them.
 ANSWER_SECONDS: Final = 10.0
+#: Groups that are asked about at once.
+AT_ONCE: Final = 20
 RETRY_SECONDS: Final = 0.1
 
 
@@ -25,20 +32,32 @@ async def committed(
 ) -> dict[str, dict[int, int]]:
     """By group and partition, the next offset that a group has committed, 0 where none; of no group without asking.
 
+    A group that cannot be told of in time, or that we may not look at, is left out.
+
     Raises:
-        LogAwayError: the brokers do not answer, or not us.
+        LogAwayError: the brokers do not answer, or do not let us in.
     """
     wanted = [TopicPartition(topic, number) for number in numbers]
-    found: dict[str, dict[int, int]] = {}
     if not (names := sorted(set(groups))):
-        return found
+        return {}
+    turns, end = asyncio.Semaphore(AT_ONCE), asyncio.get_running_loop().time() + ANSWER_SECONDS
     try:
-        async with asyncio.timeout(ANSWER_SECONDS), admin(kafka) as client:
-            for name in names:
-                found[name] = await _offsets(client, name, wanted)
+        async with admin(kafka) as client:
+            found = await asyncio.gather(*(_told(client, name, wanted, turns, end) for name in names))
     except AWAY as error:
         raise LogAwayError(explain(error)) from error
-    return found
+    return {name: offsets for name, offsets in zip(names, found, strict=True) if offsets is not None}
+
+
+async def _told(
+    client: AIOKafkaAdminClient, group: str, wanted: list[TopicPartition], turns: asyncio.Semaphore, end: float
+) -> dict[int, int] | None:
+    try:
+        async with asyncio.timeout_at(end), turns, asyncio.timeout(GROUP_SECONDS):
+            return await _offsets(client, group, wanted)
+    except AWAY as error:
+        log.warning("receipts.group_unknown", group=group, reason=explain(error))
+        return None
 
 
 async def _offsets(client: AIOKafkaAdminClient, group: str, wanted: list[TopicPartition]) -> dict[int, int]:
@@ -48,6 +67,9 @@ async def _offsets(client: AIOKafkaAdminClient, group: str, wanted: list[TopicPa
             # aiokafka says nothing of a coordinator that is still loading: it is an answer without what was asked for.
             if all(each in found for each in wanted):
                 return {each.partition: max(found[each].offset, 0) for each in wanted}
+        except NoError:
+            # What aiokafka raises for any error of a single partition: it looks up the wrong code.
+            pass
         except KafkaError as error:
             if not error.retriable:
                 raise

@@ -84,9 +84,10 @@ class Receipts:
     def _offsets(
         self, subscriber: Subscriber, reached: dict[str, dict[int, int]], numbers: range
     ) -> list[int | None] | None:
-        """The group's, where one is named; else what was acknowledged on this log."""
+        """The group's, where one is named, None where it could not be told; else what was acknowledged on this log."""
         if subscriber.group is not None:
-            return [reached[subscriber.group].get(number) for number in numbers]
+            offsets = reached.get(subscriber.group)
+            return None if offsets is None else [offsets.get(number) for number in numbers]
         return [*subscriber.offsets] if subscriber.offsets and subscriber.topic_id == self._log.topic_id else None
 
     async def _committed(self, erasure: Erasure, subscribers: list[Subscriber]) -> dict[str, int]:
@@ -115,17 +116,19 @@ def described(erasure: Erasure) -> Json:
 
 
 def is_past(subscriber: Subscriber, erasure: Erasure, committed: dict[str, int]) -> bool | None:
-    """Whether a subscriber has read the tombstone, by what it acknowledged or its group committed.
+    """Whether a subscriber has read the tombstone, by what its group committed or, without one, it acknowledged.
 
-    None where nobody can tell: the erasure has no place, or all that is known of the subscriber is on another log.
+    None where nobody can tell: the erasure has no place, what is known of the subscriber is on another log, or its
+    group could not be asked.
     """
     if erasure.partition is None or erasure.offset is None:
         return None
-    reached = []
-    if subscriber.offsets is not None and subscriber.topic_id == erasure.topic_id:
-        reached.append(subscriber.offsets[erasure.partition])
-    if subscriber.group in committed:
-        reached.append(committed[subscriber.group])
-    if not reached and (subscriber.offsets is not None or subscriber.group is not None):
-        return None
-    return any(offset > erasure.offset for offset in reached)
+    if subscriber.group is not None:
+        reached = committed.get(subscriber.group)
+    elif subscriber.offsets is None:
+        reached = 0
+    elif subscriber.topic_id == erasure.topic_id:
+        reached = subscriber.offsets[erasure.partition]
+    else:
+        reached = None
+    return None if reached is None else reached > erasure.offset

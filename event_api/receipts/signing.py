@@ -20,9 +20,7 @@ Json = dict[str, Any]
 #: What a signature is on, for whoever finds it alone (RFC 8725, section 3.11).
 TYPE: Final = "erasure-receipt+jws"
 #: RFC 7468; also where a variable of the environment holds it in one line.
-_find_keys: Final = re.compile(
-    r"-----BEGIN (PRIVATE|PUBLIC) KEY-----([A-Za-z0-9+/=\s]+)-----END \1 KEY-----", re.ASCII
-).findall
+_KEY: Final = re.compile(r"-----BEGIN (PRIVATE|PUBLIC) KEY-----([A-Za-z0-9+/=\s]+)-----END \1 KEY-----", re.ASCII)
 
 
 class ReceiptKeys:
@@ -32,11 +30,13 @@ class ReceiptKeys:
         """Read keys in PEM: the private one that signs, then any that have signed, of which the public half will do.
 
         Raises:
-            ValueError: the first is no private Ed25519 key, or another is no Ed25519 key.
+            ValueError: the first is no private Ed25519 key, another is no Ed25519 key, or there is anything else.
         """
-        keys = [_read(kind, body) for kind, body in _find_keys(text)]
+        keys = [_read(kind, body) for kind, body in _KEY.findall(text)]
         if not keys or not isinstance(keys[0], Ed25519PrivateKey):
             raise ValueError("must begin with a private key in PEM, as openssl genpkey -algorithm ed25519 makes it")
+        if _KEY.sub("", text).strip():
+            raise ValueError("must have nothing but keys in PEM, PRIVATE KEY and PUBLIC KEY: leave out all else")
         self._key = keys[0]
         listed = [public_jwk(key if isinstance(key, Ed25519PublicKey) else key.public_key()) for key in keys]
         #: The JSON Web Key Set.

@@ -13,12 +13,16 @@ from event_api.log.positions import Position
 
 #: More is a mistake of somebody who registers a name at each start; every receipt names all of them.
 MOST_SUBSCRIBERS: Final = 1000
+#: So that one who makes that mistake takes the names from nobody else.
+MOST_OF_AN_OWNER: Final = 20
 
-_COLUMNS: Final = "name, consumer_group, registered_at, topic_id, offsets, acknowledged_at"
+_COLUMNS: Final = "name, consumer_group, actor, registered_at, topic_id, offsets, acknowledged_at"
 # A row that was there before is one that this statement has locked.
 _REGISTER: Final = f"""
-INSERT INTO subscribers AS s (name, owner, consumer_group)
-SELECT $1, $2, $3 WHERE EXISTS (SELECT FROM subscribers WHERE name = $1) OR (SELECT count(*) FROM subscribers) < $4
+INSERT INTO subscribers AS s (name, owner, consumer_group, actor)
+SELECT $1, $2, $3, $4 WHERE EXISTS (SELECT FROM subscribers WHERE name = $1) OR (
+    (SELECT count(*) FROM subscribers) < $5 AND (SELECT count(*) FROM subscribers WHERE owner = $2) < $6
+)
 ON CONFLICT (name) DO UPDATE SET consumer_group = excluded.consumer_group WHERE s.owner = excluded.owner
 RETURNING xmax = 0 AS is_new, {_COLUMNS}
 """  # noqa: S608 - our names
@@ -36,7 +40,7 @@ class NameTakenError(Exception):
 
 
 class TooManySubscribersError(Exception):
-    """There are MOST_SUBSCRIBERS."""
+    """There are MOST_SUBSCRIBERS, or MOST_OF_AN_OWNER of this owner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,8 @@ class Subscriber:
     name: str
     #: The consumer group whose committed offsets say how far it is, where it has named one.
     group: str | None
+    #: Who registered it, as events name actors; None where access was switched off.
+    actor: str | None
     registered_at: datetime
     #: The log that its offsets are on; None before it acknowledged any.
     topic_id: UUID | None
@@ -61,14 +67,15 @@ class SubscriberStore:
         """Every method raises DatabaseUnavailableError as well."""
         self._database = database
 
-    async def register(self, name: str, group: str | None, owner: str) -> tuple[Subscriber, bool]:
+    async def register(self, name: str, group: str | None, owner: str, actor: str | None) -> tuple[Subscriber, bool]:
         """The subscriber as it is from now on, and whether it is new.
 
         Raises:
             NameTakenError, TooManySubscribersError.
         """
         async with self._database.connection() as connection:
-            row = await connection.fetchrow(_REGISTER, name, _digest(owner), group, MOST_SUBSCRIBERS)
+            bounds = MOST_SUBSCRIBERS, MOST_OF_AN_OWNER
+            row = await connection.fetchrow(_REGISTER, name, _digest(owner), group, actor, *bounds)
             if row is None:
                 there = await connection.fetchval(_IS_THERE, name)
                 raise NameTakenError(name) if there else TooManySubscribersError(name)

@@ -14,6 +14,7 @@ def upgrade() -> None:
         sa.Column("name", sa.Text, nullable=False),
         sa.Column("owner", sa.LargeBinary, nullable=False, comment="SHA-256 of the caller who registered it"),
         sa.Column("consumer_group", sa.Text),
+        sa.Column("actor", sa.Text, comment="who registered it, as events name actors"),
         sa.Column("registered_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.now()),
         sa.Column("topic_id", sa.Uuid),
         sa.Column("offsets", sa.ARRAY(sa.BigInteger)),

@@ -19,6 +19,7 @@ from chassis.kafka.client import client_arguments
 from chassis.postgres.database import Connection, connect, disconnect
 from chassis.settings import Kafka, PostgresAddress, Topics
 from event_api.app import create_app
+from event_api.log.positions import Position, PositionSeal
 from event_api.receipts.looks import Looks
 from events.user_events import USER_EVENTS, PublicUser, UserErased, UserRegistered
 from projectors.decoding.records import RecordDecoder
@@ -226,6 +227,32 @@ async def test_what_is_wrong_with_a_request_is_said(api: httpx.AsyncClient, monk
         (422, "validation-error"),
     ]
     assert answers[3].json()["errors"][0]["pointer"] == "#/position"
+
+
+async def test_one_owner_does_not_take_all_names(api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("event_api.receipts.subscribers.MOST_OF_AN_OWNER", 1)
+    rival = bearer("rival", ["events:read"])
+    wanted = [("mailer", None), ("another", None), ("mailer", None), ("another", rival)]
+    answers = [await api.post("/subscribers", json={"name": name}, headers=who) for name, who in wanted]
+
+    assert [each.status_code for each in answers] == [201, 409, 200, 201]
+    listed = (await api.get("/subscribers")).json()["data"]
+    assert [(each["name"], each["owner"]) for each in listed] == [("another", "rival"), ("mailer", "shop")]
+
+
+async def test_a_position_of_another_log_is_not_acknowledged(
+    api: httpx.AsyncClient, kafka: Kafka, topics: Topics
+) -> None:
+    await api.post("/subscribers", json={"name": "mailer"})
+    seal = PositionSeal(make_settings(kafka, topics).position_secrets)
+    topic_id = await topic_id_of(api)
+    answers = []
+    for log_id, partitions in ((new_id(), 12), (topic_id, 11), (topic_id, 12)):
+        body = {"position": seal.seal(Position(log_id, 1, (0,) * partitions))}
+        answers.append(await api.put("/subscribers/mailer/position", json=body))
+
+    assert [each.status_code for each in answers] == [410, 410, 204]
+    assert answers[0].json()["type"] == "/problems/position-gone"
 
 
 async def test_erasures_are_listed_newest_first_those_without_a_time_last(

@@ -34,7 +34,7 @@ NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 STATEMENT = {"user_id": "ann", "offset": 812, "erased_at": None, "subscribers": [{"past": True, "name": "mailer"}]}
 OURS, ANOTHER = UUID(int=1), UUID(int=2)
 ERASURE = Erasure(UUID(int=3), NOW, "users.events", OURS, 1, 812, NOW, None)
-MAILER = Subscriber("mailer", None, NOW, None, None, None)
+MAILER = Subscriber("mailer", None, None, NOW, None, None, None)
 
 
 def public_half(pem: str) -> str:
@@ -80,6 +80,9 @@ def test_what_cannot_sign_is_refused_with_the_way_out() -> None:
     for text in (other, private + other, private.replace("MC4C", "AAAA")):
         with pytest.raises(ValueError, match="private key that is no Ed25519 key"):
             ReceiptKeys(text)
+    for more in ("-----BEGIN ED25519 PUBLIC KEY-----", "and a word"):
+        with pytest.raises(ValueError, match="nothing but keys"):
+            ReceiptKeys(private + more)
     with pytest.raises(ValidationError, match="openssl genpkey"):
         EventApiSettings(_env_file=None, RECEIPTS_KEY="no key")
     assert isinstance(load_pem_private_key(private.encode(), password=None), Ed25519PrivateKey)
@@ -93,7 +96,7 @@ def test_what_cannot_sign_is_refused_with_the_way_out() -> None:
         ((0, 813), None, True),
         (None, 812, False),
         (None, 813, True),
-        ((0, 813), 0, True),
+        ((0, 813), 0, False),
         ((0, 0), 813, True),
     ],
 )
