@@ -100,7 +100,7 @@ async def _repair(
     await _publish(command, query, user_id, operation)
     async with command.connection() as connection, connection.transaction():
         state = await present_state(connection, user_id)
-        present = PresentState(user_id, state.version, state.event_id)
+        present = PresentState(user_id, state.version, state.event_id, is_erased=state.user is None)
         healed = await heal(query, present, state.user, place, utc_now())
     where = ", ".join(f"{one.projection} generation {one.number}" for one in healed)
     what = f"version {state.version}" if state.user else "erased"

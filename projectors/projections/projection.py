@@ -28,6 +28,7 @@ class PresentState(NamedTuple):
     version: int
     #: The event that led to it.
     event_id: UUID | None
+    is_erased: bool = False
 
 
 #: The condition of a statement that is part of a move.

@@ -80,7 +80,11 @@ ON CONFLICT (id) DO UPDATE SET {changed}
 WHERE e.version < excluded.version OR (e.version = excluded.version AND e.record_offset IS NULL)
 """
 
-_RESET: Final = "WITH living AS (DELETE FROM {users} WHERE id = $1) DELETE FROM {erased} WHERE id = $1"
+# What is known of the erasure that a repair writes anew stays: the tombstone that it publishes is a later record of it.
+_RESET: Final = """
+WITH living AS (DELETE FROM {users} WHERE id = $1)
+DELETE FROM {erased} WHERE id = $1 AND ($2::bigint IS NULL OR version <> $2)
+"""
 
 # A topic that was set back may end before the erasure: the replay has then brought the person back. Of one erasure the
 # earliest record that was ever read counts; compaction may have left a later one alone.
@@ -118,8 +122,8 @@ class UsersWriter:
             await connection.execute(self._upsert, *_columns([*newest(rest).values()]))
 
     async def reset(self, connection: Connection, state: PresentState) -> None:
-        """Forget the user."""
-        await connection.execute(self._reset, state.subject_id)
+        """Forget the user, but for the place of this erasure."""
+        await connection.execute(self._reset, state.subject_id, state.version if state.is_erased else None)
 
 
 def _written(columns: Sequence[str]) -> dict[str, str]:

@@ -165,5 +165,24 @@ async def test_a_feed_that_is_behind_leaves_out_what_does_not_count(database: Da
     assert await shown(database) == {ann.id: 2}
 
 
+async def test_a_repair_of_the_erased_keeps_what_a_receipt_says(database: Database) -> None:
+    ann = new_user(1)
+    await applied(database, "users", on_a_log(record(UserRegistered(user=ann)), record(UserErased(ann.id, 2))), 5)
+
+    async def kept() -> list[tuple[int, int | None]]:
+        async with database.connection() as connection:
+            rows = await connection.fetch("SELECT version, record_offset FROM users_g1_erased")
+        return [(row["version"], row["record_offset"]) for row in rows]
+
+    said = []
+    # An erasure of another version is another, and whom the command side has alive was never erased.
+    for version, user in ((2, None), (3, None), (3, at(ann, 3))):
+        state = PresentState(ann.id, version, None, is_erased=user is None)
+        await heal(database, state, user, Place(TOPIC_ID, 0, 5), START)
+        said.append(await kept())
+
+    assert said == [[(2, 1)], [(3, None)], []]
+
+
 async def is_gone(database: Database, user_id: UUID) -> bool:
     return user_id not in await shown(database)
