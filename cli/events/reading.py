@@ -81,8 +81,8 @@ async def _seek(consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]
     elif beginning == "beginning":
         await consumer.seek_to_beginning(*partitions)
     else:
+        # Asked for first: a record that comes in between is of that time, and behind these ends.
+        ends = await consumer.end_offsets(partitions)
         found = await consumer.offsets_for_times(dict.fromkeys(partitions, beginning))
-        await consumer.seek_to_end(*[each for each in partitions if found[each] is None])
         for partition, place in found.items():
-            if place is not None:
-                consumer.seek(partition, place.offset)
+            consumer.seek(partition, ends[partition] if place is None else place.offset)

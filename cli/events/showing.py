@@ -30,9 +30,15 @@ _COLOURS: Final = {
 _UNKNOWN: Final = "bold yellow"
 
 
+class _Terminal(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to the caller; rich would end with 1, as if something had failed."""
+        raise  # noqa: PLE0704 - rich calls this while it handles the BrokenPipeError
+
+
 def terminal() -> Console:
-    """Standard output; colours are for terminals alone."""
-    return Console(highlight=False, soft_wrap=True)
+    """Standard output; colours are for terminals alone. A reader who goes is a BrokenPipeError."""
+    return _Terminal(highlight=False, soft_wrap=True)
 
 
 def as_line(record: ConsumerRecord, now: float) -> Text:

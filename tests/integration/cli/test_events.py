@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import os
 import signal
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,13 @@ def _lines(out: Path) -> list[str]:
     return out.read_text().splitlines() if out.exists() else []
 
 
+async def _read(pipe: int) -> bytes:
+    try:
+        return os.read(pipe, 1024)
+    except BlockingIOError:
+        return b""
+
+
 async def tailed(variables: dict[str, str], out: Path, count: int, *options: str) -> list[dict[str, Any]]:
     """What it has shown once there are so many lines; it ends by Ctrl-C."""
     process = await Fork.start(main, "events", "tail", "--json", *options, environment=variables, out=out, err=NOWHERE)
@@ -53,6 +62,26 @@ async def tailed(variables: dict[str, str], out: Path, count: int, *options: str
     finally:
         process.kill()
     return [json.loads(line) for line in found]
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)], ids=["for people", "as JSON"])
+async def test_a_tail_whose_reader_has_seen_enough_ends_well(
+    kafka: Kafka, topics: Topics, variables: dict[str, str], tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    command = ("events", "tail", "--from", "beginning", *options)
+    async with Publisher.open(kafka, topics.events_topic) as publisher:
+        await publisher.publish(OLD)
+        process = await Fork.start(main, *command, environment=variables, out=pipe, err=NOWHERE)
+        try:
+            await until(partial(_read, reader), within=60, what="what was there")
+            os.close(reader)
+            await publisher.publish(NEW)
+            assert await asyncio.wait_for(process.wait(), 30) == 0
+        finally:
+            process.kill()
 
 
 async def test_a_tail_shows_what_is_asked_for(
