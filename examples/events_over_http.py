@@ -13,7 +13,7 @@ import httpx
 #: The event API says something every 15 s; a connection that is silent for longer is dead.
 SILENCE_SECONDS = 45.0
 TABLES = """
-CREATE TABLE IF NOT EXISTS events (id TEXT, type TEXT, user_id TEXT, version INTEGER, changed TEXT);
+CREATE TABLE IF NOT EXISTS events (id TEXT PRIMARY KEY, type TEXT, user_id TEXT, version INTEGER, changed TEXT);
 CREATE TABLE IF NOT EXISTS position (one INTEGER PRIMARY KEY CHECK (one = 1), position TEXT)
 """
 
@@ -50,9 +50,9 @@ def write(database: sqlite3.Connection, type_: str, data: str, position: str) ->
             print("all that was there has come", flush=True)
         elif data:
             event = json.loads(data)
-            # Here your service does its work, in the same transaction.
+            # Here your service does its work, in the same transaction. Snapshots and tombstones may come again.
             row = (event["id"], type_, event["user_id"], event["version"], json.dumps(event["changed"]))
-            transaction.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?)", row)
+            transaction.execute("INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?, ?)", row)
         transaction.execute("INSERT OR REPLACE INTO position VALUES (1, ?)", (position,))
 
 

@@ -53,8 +53,6 @@ async def lifespan(context: ContextRepo) -> AsyncIterator[None]:
 routes = [("/health", make_ping_asgi(broker, timeout=2.0))]
 about = AsyncAPI(title="Welcome mails", version="1")
 app = AsgiFastStream(broker, lifespan=lifespan, asgi_routes=routes, specification=about, asyncapi_path="/asyncapi")
-
-
 Seen = Annotated[sqlite3.Connection, Context(cast=False)]
 
 
@@ -75,7 +73,12 @@ async def welcome(registered: Registered, event_id: Annotated[str, Header("ce_id
     seen.execute("INSERT OR REPLACE INTO seen VALUES (?, ?)", row)
 
 
-@events(decoder=lambda _: None)  # a tombstone has nothing to decode
+@events(filter=lambda message: message.headers.get("ce_type") == "muster.user.erased.v1", decoder=lambda _: None)
+async def forget(user_id: Annotated[str, Header("ce_subject")], seen: Seen) -> None:
+    seen.execute("DELETE FROM seen WHERE user_id = ?", (user_id,))
+
+
+@events(decoder=lambda _: None)  # of no interest
 async def other() -> None:
     """All else that happens to users is not this service's business."""
 

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from chassis.settings import Kafka, Topics
+from events.user_events import UserSnapshot
 from examples.events_over_http import lines, messages
 from tests.integration.examples.processes import rows, running, variables
-from tests.integration.projectors.stream import FakeRecord, Publisher, lives
+from tests.integration.projectors.stream import FakeRecord, Publisher, lives, new_user, record
 from tests.issuing import token
 from tests.waiting import until
 
@@ -32,6 +33,8 @@ async def test_each_event_is_kept_once_and_in_order_whatever_is_killed(
     kafka: Kafka, topics: Topics, publisher: Publisher, url: str, tmp_path: Path
 ) -> None:
     file, records = tmp_path / "events.sqlite", lives(20, 130, seed=11)
+    again = record(UserSnapshot(user=new_user(99)))
+    records += [again]
     told = variables(
         kafka, topics, EVENT_API_URL=url, EVENTS_FILE=str(file), MUSTER_TOKEN=token("shop", ["events:read"])
     )
@@ -39,7 +42,7 @@ async def test_each_event_is_kept_once_and_in_order_whatever_is_killed(
     while published < len(records):
         async with running("examples.events_over_http", environment=told):
             portion = records[published : published + 50]
-            await publisher.publish(portion)
+            await publisher.publish([*portion, again])
 
             async def some_came(had: int = len(rows(file, EVENTS)), more: int = len(portion)) -> bool:
                 return len(rows(file, EVENTS)) > had + more // 2
