@@ -96,7 +96,8 @@ LOOK_SECONDS: Final = 0.1
 MOST_UNDECIDED: Final = 1000
 RETRY_FIRST_SECONDS: Final = 0.1
 RETRY_CAP_SECONDS: Final = 5.0
-#: As if the attempt had not been: it stands before later ones only where these were let in beside it.
+#: As if the attempt had not been: a refusal goes with it that it brought, or that is left without failures enough. One
+#: that was carried over from another counter stays.
 _TAKE_BACK: Final = """
 WITH without AS (
     SELECT counter, place, failed_at[:place - 1] || failed_at[place + 1:] AS rest
@@ -107,7 +108,8 @@ WITH without AS (
     DELETE FROM credential_attempts a USING without w WHERE a.counter = w.counter AND cardinality(rest) = 0
 )
 UPDATE credential_attempts a SET failed_at = rest, refused_until = CASE
-    WHEN place = 1 OR cardinality(rest) < $3::int THEN NULL ELSE refused_until END
+    WHEN cardinality(rest) < $3::int OR refused_until IN (SELECT $2 + refusal FROM unnest($4::interval[]) refusal)
+    THEN NULL ELSE refused_until END
 FROM without w WHERE a.counter = w.counter AND cardinality(rest) > 0
 """
 #: A password that was checked against what is no longer the user's, or whose user is not active any more, or has
@@ -229,7 +231,8 @@ class AttemptStore:
     async def take_back(self, charge: Charge) -> None:
         """Uncount an attempt whose password was not looked at."""
         async with self._database.connection() as connection:
-            await connection.execute(_TAKE_BACK, charge.counter.digest, charge.at, self._limits.failures)
+            limits = self._limits
+            await connection.execute(_TAKE_BACK, charge.counter.digest, charge.at, limits.failures, limits.refusals)
 
     def take_back_later(self, charge: Charge) -> None:
         """Uncount an attempt as soon as the database is there; the oldest is forgotten beyond MOST_UNDECIDED."""

@@ -75,7 +75,10 @@ class PasswordChecks:
         try:
             yield
         except HashingBusyError:
-            await self.attempts.take_back(charge)
+            try:
+                await self.attempts.take_back(charge)
+            except DatabaseUnavailableError:
+                self.attempts.take_back_later(charge)
             raise
         except DatabaseUnavailableError:
             self.attempts.take_back_later(charge)

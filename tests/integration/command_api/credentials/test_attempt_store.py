@@ -133,6 +133,21 @@ async def test_an_attempt_that_is_taken_back_leaves_no_row(stores: list[AttemptS
     assert await database.fetchval("SELECT count(*) FROM credential_attempts") == 0
 
 
+async def test_a_refusal_that_was_carried_over_stays_when_an_attempt_is_taken_back(
+    databases: list[Database], stores: list[AttemptStore]
+) -> None:
+    store, before, after = stores[0], named("before"), named("after")
+    for _ in range(LIMITS.failures):
+        await store.charge(of_identifier(KEYS, before.username))
+    under_way = await store.charge(of_identifier(KEYS, after.username))
+    async with databases[0].connection() as connection, connection.transaction():
+        await store.carry(connection, before, after)
+
+    await store.take_back(under_way)
+
+    assert await lets_in(store, of_identifier(KEYS, after.username)) is None
+
+
 async def test_a_refusal_says_when_to_come_back_and_writes_nothing(
     stores: list[AttemptStore], database: Connection
 ) -> None:

@@ -34,9 +34,9 @@ class ModelCounter:
         """The attempt of that moment was not looked at."""
         if at not in self.failures:
             return
-        newest = self.failures[-1] == at
         self.failures.remove(at)
-        if newest or len(self.failures) < self.limits.failures:
+        brought_it = self.refused_until is not None and self.refused_until - at in self.limits.refusals
+        if brought_it or len(self.failures) < self.limits.failures:
             self.refused_until = None
 
     def inherit(self, old: ModelCounter) -> None:
