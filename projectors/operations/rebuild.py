@@ -136,7 +136,7 @@ class Rebuild:
         self._rate = _Rate([])
         #: What served before the switch, once there was one.
         self.replaced: Generation | None = None
-        #: How the new generation differs, where that was accepted; empty: not at all.
+        #: How the new generation differs, where it was switched to all the same; empty: not at all.
         self.accepted = ""
         self._outage = Outage(log, "rebuild.database_unavailable")
 
@@ -178,14 +178,14 @@ class Rebuild:
                 return Stage.STOPPED
             if carry_over and not await self._carry_over(generation):
                 return Stage.STOPPED
-            difference = await self._difference(generation, await compare(generation) if compare else None)
+            difference = await self._compared(generation, compare, accept_difference=accept_difference)
             if difference and not accept_difference:
                 raise DifferenceError(generation.number, difference)
-            self.accepted = difference
             if pause_before_switch:
                 self._tell(Stage.READY, generation, goal, goal)
                 return Stage.READY
             await self._switch(generation)
+            self.accepted = difference
             if hand_over:
                 await self._hand_over(feed)
         self._tell(Stage.DONE, generation, goal, goal)
@@ -300,6 +300,15 @@ class Rebuild:
                 " or give it up with --without-carry-over"
             )
         return plans[old.shape]
+
+    async def _compared(self, new: Generation, compare: Compare | None, *, accept_difference: bool) -> str:
+        """How the new generation differs; whoever accepts that accepts as well that a database does not tell it."""
+        try:
+            return await self._difference(new, await compare(new) if compare else None)
+        except DATABASE_ERRORS as error:
+            if not accept_difference:
+                raise
+            return f"could not be compared: {describe(error)}"
 
     async def _difference(self, new: Generation, difference: str | None) -> str:
         """What nothing explains; the command side explains every difference from what is read now.
