@@ -21,6 +21,7 @@ _GONE: Final = "SELECT version, event_id FROM erased_users WHERE id = $1"
 _GIVE_UP: Final = """
 INSERT INTO erased_users (id, version, event_id, erased_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
 """
+_IS_THERE: Final = "SELECT EXISTS (SELECT FROM users WHERE id = $1)"
 _RAISE: Final = (
     "UPDATE users SET version = $2 WHERE id = $1 AND version < $2 RETURNING 1",
     "UPDATE erased_users SET version = $2 WHERE id = $1 AND version < $2 RETURNING 1",
@@ -46,9 +47,14 @@ async def present_state(connection: Connection, user_id: UUID) -> CommandState:
     return CommandState(None, 0, None) if row is None else CommandState(None, row["version"], row["event_id"])
 
 
-async def give_up(connection: Connection, user_id: UUID, version: int, event_id: UUID, erased_at: datetime) -> None:
-    """Have a user of whom this side knows nothing count as erased, at the version that others have seen."""
+async def give_up(connection: Connection, user_id: UUID, version: int, event_id: UUID, erased_at: datetime) -> bool:
+    """Have a user of whom this side knows nothing count as erased, at the version that others have seen.
+
+    False where an import has brought the user meanwhile: then the caller has to undo its transaction.
+    """
     await connection.execute(_GIVE_UP, user_id, version, event_id, erased_at)
+    # By a statement of its own, which sees an import that committed since the caller looked.
+    return not await connection.fetchval(_IS_THERE, user_id)
 
 
 async def raise_version(connection: Connection, user_id: UUID, version: int) -> bool:

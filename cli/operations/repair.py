@@ -129,7 +129,8 @@ async def _publish(command: Database, query: Database, user_id: UUID, operation:
             raise CannotRepairError(f"neither side knows a user {user_id}")
         now = utc_now()
         erasure = tombstone(user_id, version, None, now, operation)
-        await give_up(connection, user_id, version, erasure.event_id, now)
+        if not await give_up(connection, user_id, version, erasure.event_id, now):
+            raise CannotRepairError(f"user {user_id} has been imported meanwhile; nothing was changed: repair it again")
         await append(connection, [erasure])
 
 
