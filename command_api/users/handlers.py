@@ -143,6 +143,7 @@ class UserHandlers:
         self, user_id: UUID, command: ChangeCommand | EraseUser, context: CommandContext
     ) -> CommandAnswer:
         new_hash = checked = None
+        is_counted = False
         # Somebody else's takes the way of an absent one from here on; nor is replayed what was once answered about it.
         visible = context.access.visible(user_id)
         key = context.key if visible == user_id else None
@@ -157,6 +158,9 @@ class UserHandlers:
                     raise refused
                 checked = await self._check_current(command, loaded, checked, context)
                 new_hash = new_hash or await self.passwords.hash(command.password)
+            if event is None and key and not is_counted:
+                self._count_unchanged(context)
+                is_counted = True
             if answer := await self._try_commit(loaded, event, command, context, new_hash):
                 return answer
             await pause(attempt)
@@ -234,7 +238,7 @@ class UserHandlers:
             if change is not None:
                 committed = await self.store.commit(change, store)
             else:
-                committed = store is None or await self._store_unchanged(after, store, context)
+                committed = store is None or await self.store.commit_answer(after, store)
         except KeyTakenError:
             return None
         if not committed:
@@ -256,11 +260,10 @@ class UserHandlers:
 
         return carry
 
-    async def _store_unchanged(self, state: State, store: AnswerToStore, context: CommandContext) -> bool:
+    def _count_unchanged(self, context: CommandContext) -> None:
         caller = context.cause.caller
         if seconds := self.unchanged.wait(caller.identity if caller else ""):
             raise KeysUsedUpError(seconds)
-        return await self.store.commit_answer(state, store)
 
     async def _replay(self, key: IdempotencyKey | None) -> CommandAnswer | None:
         stored = await self.store.load_answer(key) if key else None
