@@ -11,6 +11,6 @@ def command_metadata() -> MetaData:
     """Users with their credentials, the outbox with its topics, and stored answers, each defined where it is used."""
     whole = MetaData()
     for part in (credential_attempts.metadata, published_topics.metadata, records_metadata):
-        for table in part.sorted_tables:
+        for table in part.tables.values():
             table.to_metadata(whole)
     return whole

@@ -43,7 +43,8 @@ class CommandApiSettings(CommandPostgres, GuardedHttp):
         examples=["32-random-characters-or-many-more"],
     )
     #: Keys of one caller for commands that changed nothing, in one process: so many at once, and as many more in a day.
-    #: Each takes half a kilobyte for a day, so one caller takes 10 MB at most.
+    #: Each takes half a kilobyte for a day, so one caller takes 10 MB at most. The user's JSON is kept beside them,
+    #: once for each version that was answered; each version is an event as well, which is kept for longer.
     idempotency_unchanged_per_day: int = Field(
         10_000, ge=1, le=10_000_000, validation_alias="IDEMPOTENCY_UNCHANGED_PER_DAY", examples=[10_000]
     )

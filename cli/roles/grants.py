@@ -61,7 +61,7 @@ TABLES: Final[dict[DatabaseName, dict[str, dict[str, str]]]] = {
             RELAY: "SELECT (digest, created_at), UPDATE (created_at), DELETE",
         },
         "idempotency_bodies": {
-            COMMAND: "SELECT, INSERT, UPDATE, DELETE",
+            COMMAND: "SELECT, INSERT, UPDATE",
             RELAY: "SELECT (subject_id, digest, used_at), UPDATE (used_at), DELETE",
         },
         "alembic_version": {OPERATOR: "SELECT"},

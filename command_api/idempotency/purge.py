@@ -15,6 +15,8 @@ log = structlog.get_logger("command.idempotency")
 
 #: How long an answer is replayed at least; after that the key is free again.
 KEPT: Final = timedelta(hours=24)
+#: A body's last record may be an hour younger than what is noted of its use; another hour lets that record go first.
+BODIES_KEPT: Final = KEPT + 2 * USE_NOTED
 #: Rows of one statement, few enough that its locks and its WAL disturb nobody.
 BATCH_ROWS: Final = 1000
 #: Stored answers live a day; a minute more changes nothing.
@@ -42,7 +44,7 @@ async def purge(connection: Connection, batch: int = BATCH_ROWS) -> int:
     Bodies that no record uses any more go, too. What is locked is left for the next time.
     """
     records = await delete_in_batches(connection, _DELETE, KEPT, batch=batch)
-    await delete_in_batches(connection, _DELETE_BODIES, KEPT + USE_NOTED, batch=batch)
+    await delete_in_batches(connection, _DELETE_BODIES, BODIES_KEPT, batch=batch)
     return records
 
 

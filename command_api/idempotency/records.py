@@ -21,6 +21,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     DateTime,
+    ForeignKeyConstraint,
     FromClause,
     Index,
     LargeBinary,
@@ -31,7 +32,6 @@ from sqlalchemy import (
     Uuid,
     and_,
     bindparam,
-    delete,
     exists,
     func,
     insert,
@@ -69,7 +69,7 @@ idempotency_records = Table(
     Index("idempotency_records_subject_id_idx", "subject_id"),
     Index("idempotency_records_created_at_idx", "created_at"),
 )
-#: What was answered to commands that changed nothing.
+#: What was answered to commands that changed nothing. A body goes with its user, whichever release erases them.
 idempotency_bodies = Table(
     "idempotency_bodies",
     records_metadata,
@@ -78,14 +78,16 @@ idempotency_bodies = Table(
     Column("body", LargeBinary, nullable=False),
     Column("used_at", DateTime(timezone=True), nullable=False, comment="by a record, last; noted once an hour"),
     PrimaryKeyConstraint("subject_id", "digest", name="idempotency_bodies_pkey"),
+    ForeignKeyConstraint(["subject_id"], ["users.id"], name="idempotency_bodies_subject_id_fkey", ondelete="CASCADE"),
     Index("idempotency_bodies_used_at_idx", "used_at"),
 )
 
 #: What a command gives; created_at is the database's.
 _STORED: Final = [column for column in idempotency_records.columns if column.name != "created_at"]
+_READ: Final = ("status", "headers", "fingerprint", "body_digest")
 #: What `stored_answer` reads.
 ANSWER_COLUMNS: Final = [
-    *(idempotency_records.c[name].label(f"answer_{name}") for name in ("status", "headers", "fingerprint")),
+    *(idempotency_records.c[name].label(f"answer_{name}") for name in _READ),
     func.coalesce(idempotency_records.c.body, idempotency_bodies.c.body).label("answer_body"),
 ]
 DIGEST: Final = bindparam("digest", type_=idempotency_records.c.digest.type)
@@ -104,14 +106,11 @@ def with_bodies(records: FromClause) -> FromClause:
 LOAD_ANSWER: Final = compile_statement(
     select(*ANSWER_COLUMNS).select_from(with_bodies(idempotency_records)).where(idempotency_records.c.digest == DIGEST)
 )
-#: What was answered about the erased is forgotten; that a key was used is not.
+#: What was answered about the erased is forgotten; that a key was used is not. Shared bodies go with the user's row.
 FORGET_ANSWERS: Final = compile_statement(
     update(idempotency_records)
     .where(idempotency_records.c.subject_id == _SUBJECT_ID)
     .values(status=410, fingerprint=null(), headers=literal_column("'{}'"), body=null(), body_digest=null())
-)
-FORGET_BODIES: Final = compile_statement(
-    delete(idempotency_bodies).where(idempotency_bodies.c.subject_id == _SUBJECT_ID)
 )
 
 
@@ -179,8 +178,9 @@ def _parameter(column: Column[Any]) -> ColumnElement[Any]:
 
 
 def stored_answer(row: Any) -> StoredAnswer | None:
-    """The answer in a row with ANSWER_COLUMNS; None where an outer join found no record."""
-    if row["answer_status"] is None:
+    """The answer in a row with ANSWER_COLUMNS; None where there is no record, or one that has lost its body."""
+    has_lost_body = row["answer_body_digest"] is not None and row["answer_body"] is None
+    if row["answer_status"] is None or has_lost_body:
         return None
     answer = CommandAnswer(row["answer_status"], json.loads(row["answer_headers"]), row["answer_body"])
     return StoredAnswer(answer, row["answer_fingerprint"])

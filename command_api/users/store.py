@@ -19,7 +19,6 @@ from chassis.postgres.statements import CompiledStatement
 from command_api.idempotency.keys import IdempotencyKey
 from command_api.idempotency.records import (
     FORGET_ANSWERS,
-    FORGET_BODIES,
     KEY_IS_UNIQUE,
     LOAD_ANSWER,
     AnswerToStore,
@@ -220,8 +219,7 @@ async def _erase(connection: Connection, event: UserErased, envelope: Envelope, 
         guard = delete.args(user_id=event.user_id, expected_version=event.version - 1)
         if await connection.fetchval(delete.sql, *guard) is None:
             return False
-        for forget in (FORGET_ANSWERS, FORGET_BODIES):
-            await connection.execute(forget.sql, *forget.args(subject_id=event.user_id))
+        await connection.execute(FORGET_ANSWERS.sql, *FORGET_ANSWERS.args(subject_id=event.user_id))
         await connection.execute(FORGET_HELD_BACK, event.user_id)
         await connection.execute(append.sql, *append.args(**arguments))
     return True

@@ -223,6 +223,7 @@ async def test_an_older_version_finds_the_bodies_of_all_answers(empty_database: 
     await asyncio.to_thread(command.migrate, empty_database, "0007")
     connection = await connect(empty_database, application="test")
     try:
+        await connection.execute(_OLD_USER, UUID(int=1), "ann@example.com", "ann@example.com")
         for record, body, digest in ((b"1", b"own", None), (b"2", None, b"d")):
             await connection.execute(
                 "INSERT INTO idempotency_records (digest, subject_id, status, headers, body, body_digest)"

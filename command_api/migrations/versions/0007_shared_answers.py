@@ -29,6 +29,10 @@ def upgrade() -> None:
             "used_at", sa.DateTime(timezone=True), nullable=False, comment="by a record, last; noted once an hour"
         ),
         sa.PrimaryKeyConstraint("subject_id", "digest", name="idempotency_bodies_pkey"),
+        # The version before this one knows nothing of this table, and erases users, too.
+        sa.ForeignKeyConstraint(
+            ["subject_id"], ["users.id"], name="idempotency_bodies_subject_id_fkey", ondelete="CASCADE"
+        ),
     )
     op.create_index("idempotency_bodies_used_at_idx", "idempotency_bodies", ["used_at"])
 

@@ -151,6 +151,17 @@ async def test_no_answer_slips_past_an_erasure_that_runs_beside_it(
     assert await database.fetchval("SELECT count(*) FROM idempotency_bodies") == 0
 
 
+async def test_shared_bodies_go_with_the_user_where_an_older_release_erases_which_does_not_know_them(
+    api: httpx.AsyncClient, database: Connection, ann: dict[str, Any]
+) -> None:
+    await api.put(f"/users/{ann['id']}/username", json={"username": "ann"}, headers={"Idempotency-Key": "1"})
+    assert await database.fetchval("SELECT count(*) FROM idempotency_bodies") == 1
+
+    await database.execute("DELETE FROM users WHERE id = $1", ann["id"])
+
+    assert await database.fetchval("SELECT count(*) FROM idempotency_bodies") == 0
+
+
 async def test_an_erasure_waits_for_a_change_that_holds_the_user_and_forgets_its_answer_too(
     api: httpx.AsyncClient, database: Connection, ann: dict[str, Any]
 ) -> None:
