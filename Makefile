@@ -47,8 +47,8 @@ demo: $(VENV)/.local ## Register a few users and watch them travel through Kafka
 	@$(BIN)/muster demo $(ARGS)
 
 # A test run starts a hundred processes of Muster; in a shell that forbids bytecode each would compile everything anew.
-# Half of the time tests wait for servers, so two at once are done in little more than half of it; each has its own servers.
-TESTS_AT_ONCE ?= 2
+# Half of the time tests wait for servers, so three at once keep two cores busy; each has its own servers.
+TESTS_AT_ONCE ?= 3
 
 .PHONY: test
 test: $(VENV)/.dev $(VENV)/.client ## Run every test against real servers (TESTS_AT_ONCE=0: one after the other)

@@ -25,6 +25,8 @@ def checkout(tmp_path: Path) -> Path:
     for name in ("Makefile", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
     shutil.copytree(ROOT / "requirements", folder / "requirements")
+    (folder / "local_stack").mkdir()
+    shutil.copy(ROOT / "local_stack" / "webjars.txt", folder / "local_stack")
     return folder
 
 

@@ -238,6 +238,7 @@ def test_each_process_of_a_stack_is_told_its_own_secrets_and_an_older_folder_is_
         },
         "query-api": {"QUERY_POSTGRES_USER", "QUERY_POSTGRES_PASSWORD", "CURSOR_KEYS"},
         "event-api": {"EVENTS_POSTGRES_USER", "EVENTS_POSTGRES_PASSWORD", "EVENT_API_SECRETS", "RECEIPTS_KEY"},
+        "console": {"OPERATOR_POSTGRES_USER", "OPERATOR_POSTGRES_PASSWORD", "CONSOLE_SECRET"},
         "relay": {"RELAY_POSTGRES_USER", "RELAY_POSTGRES_PASSWORD"},
         "projectors": {"PROJECTORS_POSTGRES_USER", "PROJECTORS_POSTGRES_PASSWORD"},
         "migrate": {"OWNER_POSTGRES_USER", "OWNER_POSTGRES_PASSWORD"},

@@ -52,7 +52,7 @@ async def api(proxy: LossyProxy) -> AsyncIterator[httpx.AsyncClient]:
     )
     async with serving(create_app(settings)) as client:
         user = await register(client, WARM)
-        await client.put(f"/users/{user['id']}/username", json={"username": "warmer"})
+        await client.patch(f"/users/{user['id']}/profile", json={"display_name": "Warmer"})
         await client.delete(f"/users/{user['id']}")
         yield client
 
@@ -96,11 +96,11 @@ async def test_a_change_whose_reply_is_lost_is_answered_as_done(
         """)
     proxy.lose_reply(2)
 
-    answer = await api.put(f"/users/{ann['id']}/username", json={"username": "new"})
+    answer = await api.patch(f"/users/{ann['id']}/profile", json={"display_name": "New"})
 
     assert proxy.lost.is_set()
     assert (answer.status_code, answer.json()["version"]) == (200, 2)
-    assert await database.fetchval("SELECT username FROM users") == "new"
+    assert await database.fetchval("SELECT display_name FROM users") == "New"
 
 
 async def test_a_change_that_never_reached_the_server_is_answered_as_not_done(
@@ -109,10 +109,10 @@ async def test_a_change_that_never_reached_the_server_is_answered_as_not_done(
     ann = await register(api, "ann")
     proxy.lose_request(2)
 
-    answer = await api.put(f"/users/{ann['id']}/username", json={"username": "new"})
+    answer = await api.patch(f"/users/{ann['id']}/profile", json={"display_name": "New"})
 
     problem(answer, 503, "unavailable")
-    assert await database.fetchval("SELECT username FROM users") == "ann"
+    assert await database.fetchval("SELECT display_name FROM users") is None
 
 
 @pytest.mark.parametrize("lost", ["reply", "request"])
@@ -160,14 +160,14 @@ async def test_a_commit_that_is_still_on_its_way_is_waited_for(
     await database.execute("SELECT FROM users FOR UPDATE")
     proxy.lose_reply(2)
 
-    answer = asyncio.create_task(api.put(f"/users/{ann['id']}/username", json={"username": "new"}))
+    answer = asyncio.create_task(api.patch(f"/users/{ann['id']}/profile", json={"display_name": "New"}))
     await proxy.lost.wait()
     still_open = asyncio.create_task(answer_within(answer, 0.3))
     assert await still_open is False, "nothing can be said while the backend may still commit"
     await transaction.commit()
 
     assert (await answer).status_code == 200
-    assert await database.fetchval("SELECT username FROM users") == "new"
+    assert await database.fetchval("SELECT display_name FROM users") == "New"
 
 
 async def answer_within(answer: "asyncio.Task[httpx.Response]", seconds: float) -> bool:
@@ -181,7 +181,7 @@ async def test_traces_covered_by_later_changes_are_an_unknown_outcome(
     ann = await register(api, "ann")
     proxy.lose_reply(2)
     proxy.refusing = True
-    answer = asyncio.create_task(api.put(f"/users/{ann['id']}/username", json={"username": "new"}))
+    answer = asyncio.create_task(api.patch(f"/users/{ann['id']}/profile", json={"display_name": "New"}))
     await proxy.lost.wait()
 
     await _until_version(database, 2)
