@@ -10,9 +10,9 @@ from typing import Final
 
 from fastapi import FastAPI
 
-from chassis.http.admission import AT_ONCE, Admission
 from chassis.http.api import BODY_BYTES, ApiDescription, create_api, put_in_front
 from chassis.http.health import Health, NotReadyError
+from chassis.http.overload.admission import AT_ONCE, Admission
 from chassis.http.problems import VALIDATION
 from chassis.http.protection import Protection
 from chassis.identifiers import new_id_text

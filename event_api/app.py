@@ -8,9 +8,9 @@ from typing import Final
 
 from fastapi import FastAPI
 
-from chassis.http.admission import AT_ONCE, Admission
 from chassis.http.api import ApiDescription, create_api, put_in_front
 from chassis.http.health import Health, NotReadyError
+from chassis.http.overload.admission import AT_ONCE, Admission
 from chassis.http.protection import Protection
 from chassis.identifiers import new_id_text
 from chassis.settings import load

@@ -14,9 +14,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chassis.clock import utc_now
 from chassis.http.access_document import declare_access
-from chassis.http.admission import AT_ONCE, Admission
 from chassis.http.api import ApiDescription, create_api, put_in_front
 from chassis.http.health import Health
+from chassis.http.overload.admission import AT_ONCE, Admission
 from chassis.http.protection import Protection
 from chassis.identifiers import new_id_text
 from chassis.settings import load

@@ -26,10 +26,11 @@ from starlette.types import ASGIApp, Scope
 
 from chassis import __version__
 from chassis.access.guard import Access, access_of
-from chassis.http.admission import Admission, InTurn, RefuseWhenBehind
 from chassis.http.health import Health, HealthFirst, public_routes
 from chassis.http.middleware import BodyLimit, Cors, LastResort, RequestContext, SingleHeaders
 from chassis.http.negotiation import accepts, require_media_type
+from chassis.http.overload.admission import Admission, InTurn, RefuseWhenBehind
+from chassis.http.overload.turning_away import TurnAway
 from chassis.http.pages.docs import doc_routes
 from chassis.http.pages.problems import problem_routes
 from chassis.http.problems import (
@@ -46,7 +47,6 @@ from chassis.http.problems import (
 )
 from chassis.http.protection import ACCESS_PROBLEMS, EXPOSED, Protection
 from chassis.http.transport.exchange import TURN_AWAY
-from chassis.http.turning_away import TurnAway
 from chassis.strict_json import RepeatedMemberError, UnreadableJsonError, read_json
 
 #: A command or query body of ours is a few KiB (attributes at most 16); more is a mistake or an attack.

@@ -18,12 +18,11 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from cli.stack.console_link import way_in
 from cli.stack.contents import TIMINGS_FILE, require_own
 from cli.stack.foreground import CHOOSE_ANOTHER, UpOptions, explaining_errors, mark_as_ours
 from cli.stack.screen import Screen
 from cli.stack.settings import ALL_PARTS, CONSOLE
-from cli.stack.suggestions import suggestions
+from cli.stack.suggestions import suggestions, way_in
 from cli.terminal.output import print_json
 from local_stack import stack_file
 from local_stack.folder import RESET, Owner, has_lock_open, owned_folder, owner

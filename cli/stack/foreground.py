@@ -21,12 +21,11 @@ import psutil
 from rich.console import Console
 
 from cli.stack.conditions import remedy, require_clock, require_space
-from cli.stack.console_link import way_in
 from cli.stack.contents import TIMINGS_FILE, mark, require_own
 from cli.stack.local_stack import LocalStack
 from cli.stack.screen import Screen
 from cli.stack.settings import ALL_PARTS, CONSOLE, Ports
-from cli.stack.suggestions import suggestions
+from cli.stack.suggestions import suggestions, way_in
 from local_stack import stack_file
 from local_stack.errors import ChildFailedError, LocalStackError
 from local_stack.folder import Ownership, end_orphans, owned_folder

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Final
 
 from chassis.lifecycle import alongside
-from cli.stack import console_link
 from cli.stack.discovery import issuer_folder
 from cli.stack.screen import Screen
 from cli.stack.settings import (
@@ -34,6 +33,7 @@ from cli.stack.settings import (
     process_environment,
     settings_of,
     stack_settings,
+    trusts_own_issuer,
 )
 from local_stack import stack_file
 from local_stack.errors import ChildFailedError
@@ -55,6 +55,8 @@ ONE_SHOT_SECONDS = 600.0
 REBUILD_SECONDS = 86_400.0
 # It writes one row.
 LINK_SECONDS = 20.0
+#: The log of `muster console link`, whose last line is the link.
+CONSOLE_LINK_LOG: Final = "link"
 # Whoever waits longer for a step is shown what it writes.
 LONG_SECONDS = 5.0
 
@@ -244,12 +246,12 @@ class LocalStack:
 
     async def _make_link(self) -> None:
         """Make a link to sign in to the console with; a stack without one is as good."""
-        log = self.logs / f"{console_link.LOG}.log"
+        log = self.logs / f"{CONSOLE_LINK_LOG}.log"
         log.unlink(missing_ok=True)
-        if CONSOLE in self.only and console_link.can_be_made(self.folder, self.settings):
+        if CONSOLE in self.only and trusts_own_issuer(self.folder, self.settings):
             # Where it takes too long, what is printed says that there is no link.
             with self._screen.step("Link to the console"), suppress(TimeoutError):
-                await self._run_to_its_end(console_link.COMMAND, log, LINK_SECONDS)
+                await self._run_to_its_end(("console", "link"), log, LINK_SECONDS)
 
     async def _start(self, step: str, *names: str) -> None:
         wanted = [process for process in self.processes if process.name in names]

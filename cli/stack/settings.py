@@ -220,6 +220,11 @@ def is_open(settings: Mapping[str, str]) -> bool:
     return settings.get("AUTH_DISABLED", "").lower() in _TRUE
 
 
+def trusts_own_issuer(folder: Path, settings: Mapping[str, str]) -> bool:
+    """Whether the stack's APIs take tokens of its own issuer, so that a link to its console can be made."""
+    return not is_open(settings) and settings.get("AUTH_JWKS_FILE") == str(issuer_folder(folder) / KEY_SET)
+
+
 def kafka_settings_of(settings: Mapping[str, str], kafka: Mapping[str, str]) -> dict[str, str]:
     """Return the settings with another way into Kafka, or none: that of the stack is its superuser's."""
     return {**{name: value for name, value in settings.items() if not name.startswith("KAFKA_")}, **kafka}

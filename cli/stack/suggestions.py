@@ -1,4 +1,4 @@
-"""The lines that `muster up` prints to be pasted into another terminal."""
+"""What `muster up` prints at its end: lines to be pasted into another terminal, and the way into the console."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from cli.stack.discovery import FOLDER_VARIABLE, default_folder, issuer_folder
-from cli.stack.local_stack import muster
-from cli.stack.settings import ALL_PARTS, is_open
+from cli.stack.local_stack import CONSOLE_LINK_LOG, muster
+from cli.stack.settings import ALL_PARTS, is_open, trusts_own_issuer
 from local_stack import stack_file
 from local_stack.issuer_files import KEY_SET, LOCAL_AUDIENCE
 from local_stack.ports import LOCALHOST
@@ -50,3 +50,23 @@ def _token(folder: Path, settings: Mapping[str, str], here: str) -> tuple[list[t
 
 def _muster(*words: str) -> str:
     return shlex.join([*muster().command, *words])
+
+
+def way_in(folder: Path, settings: Mapping[str, str]) -> tuple[str, str]:
+    """The console's address, as the link of this start where there is one, and what to know of it."""
+    address = settings["PUBLIC_CONSOLE_URL"]
+    if is_open(settings):
+        return address, "Access is off: it asks for no sign-in."
+    if not trusts_own_issuer(folder, settings):
+        return address, f"It trusts {settings['AUTH_ISSUER']}."
+    printed = _printed(folder / "logs" / f"{CONSOLE_LINK_LOG}.log")
+    if not printed.startswith(address):
+        return address, "No link could be made; `muster console link` says why."
+    return printed, "It signs in once, within 10 minutes; `muster console link` makes another."
+
+
+def _printed(log: Path) -> str:
+    try:
+        return log.read_text(encoding="utf-8").strip().rpartition("\n")[2]
+    except OSError:
+        return ""

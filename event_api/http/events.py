@@ -6,9 +6,9 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from chassis.http.admission import leave_place
 from chassis.http.api import StrictRoute
 from chassis.http.negotiation import accepts
+from chassis.http.overload.admission import leave_place
 from chassis.http.preferences import parse_preferences
 from chassis.http.problems import MALFORMED, invalid_parameter
 from event_api.http import openapi

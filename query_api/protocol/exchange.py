@@ -13,8 +13,8 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from chassis.access.guard import access_of
-from chassis.http.admission import leave_place
 from chassis.http.negotiation import accepts
+from chassis.http.overload.admission import leave_place
 from chassis.http.preferences import NOTHING_PREFERRED, Preferences, parse_preferences
 from chassis.http.problems import MALFORMED, Problem
 

@@ -7,8 +7,8 @@ import pytest
 import structlog
 from starlette.types import Message, Receive, Scope, Send
 
-from chassis.http import admission
-from chassis.http.admission import Admission, InTurn, RefuseWhenBehind, leave_place
+from chassis.http.overload import admission
+from chassis.http.overload.admission import Admission, InTurn, RefuseWhenBehind, leave_place
 from chassis.http.problems import Problem
 from chassis.http.transport.client import Client
 from chassis.http.transport.client import client as sender

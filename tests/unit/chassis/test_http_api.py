@@ -15,9 +15,9 @@ from starlette.responses import JSONResponse
 
 from chassis.access.rules import AccessTable, Rule
 from chassis.access.settings import GuardedHttp
-from chassis.http.admission import Admission
 from chassis.http.api import ApiDescription, create_api
 from chassis.http.health import LOOK_SECONDS, Health, NotReadyError, OneLook, Question, Results, inner_routes
+from chassis.http.overload.admission import Admission
 from chassis.http.problems import Problem, ProblemType, unavailable
 from chassis.http.protection import Protection
 from tests.waiting import until

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from chassis.http import admission
+from chassis.http.overload import admission
 from event_api.app import create_app
 from event_api.settings import EventApiSettings
 from local_stack.secret_values import make_secret

@@ -6,7 +6,7 @@ import pytest
 from fastapi import FastAPI
 from prometheus_client import REGISTRY
 
-from chassis.http.admission import ALWAYS, Admission
+from chassis.http.overload.admission import ALWAYS, Admission
 from chassis.http.transport.connections import BEGUN_AT_ONCE
 from tests.unit.chassis.test_http_api import make_app
 from tests.unit.chassis.transport.serving import Listener, listening

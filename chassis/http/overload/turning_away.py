@@ -12,8 +12,8 @@ from typing import Final
 
 from starlette.types import Scope
 
-from chassis.http.admission import Admission, refused
 from chassis.http.middleware import header, note_answer, request_id_of
+from chassis.http.overload.admission import Admission, refused
 from chassis.http.problems import PreparedProblem
 from chassis.http.transport.exchange import Prompt
 from chassis.telemetry import request_id
