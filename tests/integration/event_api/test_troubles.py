@@ -47,7 +47,7 @@ async def test_a_client_that_does_not_read_is_cut_off_and_its_position_stays_goo
     with served(create_app(make_settings(kafka, topics, SLOW_CLIENT_BYTES="65536"))) as url:
         authorization = bearer("shop", ["events:read", "users:read"])["Authorization"]
         with socket.create_connection((urlsplit(url).hostname or "", urlsplit(url).port or 0)) as idle:
-            idle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            idle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
             idle.sendall(
                 f"GET /events?full=true HTTP/1.1\r\nHost: a\r\nAuthorization: {authorization}\r\n\r\n".encode()
             )

@@ -49,7 +49,7 @@ async def fill(servers: Servers, template: str) -> None:
     await disconnect(connection)
 
 
-WITH_TOKEN = ["--checks", "all", "--max-examples", "60", "--header", f"Authorization: {bearer()['Authorization']}"]
+WITH_TOKEN = ["--checks", "all", "--max-examples", "25", "--header", f"Authorization: {bearer()['Authorization']}"]
 WITHOUT = ["--checks", "not_a_server_error,status_code_conformance,response_schema_conformance", "--max-examples", "3"]
 
 
