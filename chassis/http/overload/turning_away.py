@@ -1,8 +1,8 @@
 """The cheapest refusal: what a process that is behind answers before a request costs it a task, or the app anything.
 
 `RefuseWhenBehind` says the same within the app, and stays for the requests that need more of it: those of browsers,
-whose pages may read it only with CORS, and those whose body is on its way. A refusal here takes half of the time, and
-at three times of what can be served that time is a quarter of all there is (ADR 24).
+whose pages may read it only with CORS, and those whose body is on its way. A refusal here takes half of the time,
+and refusals come most where there is least of it (ADR 24).
 """
 
 from __future__ import annotations
