@@ -282,7 +282,7 @@ def _as_script(sql: str) -> str:
         "user_email": f"{name} || '@example.com'", "user_email_key": f"{name} || '@example.com'",
         "user_email_verified": "false", "user_username": name, "user_username_key": name, "user_display_name": "NULL",
         "user_attributes": "'{}'", "user_password_hash": f"'{FIXED_HASH}'", "user_created_at": "now()",
-        "user_updated_at": "now()",
+        "user_updated_at": "now()", "user_password_set_by": "uuidv7()",
     }  # fmt: skip
     for index in range(len(statements.REGISTER.names), 0, -1):
         sql = sql.replace(f"${index}::", f"({values[statements.REGISTER.names[index - 1]]})::")
@@ -305,7 +305,8 @@ def _values() -> dict[str, Any]:
         "user_id": identifier, "user_version": 1, "user_event_id": new_id(), "user_status": "active",
         "user_email": f"{name}@example.com", "user_email_key": f"{name}@example.com", "user_email_verified": False,
         "user_username": name, "user_username_key": name, "user_display_name": None, "user_attributes": "{}",
-        "user_password_hash": FIXED_HASH, "user_created_at": now, "user_updated_at": now,
+        "user_password_hash": FIXED_HASH, "user_password_set_by": new_id(), "user_created_at": now,
+        "user_updated_at": now,
     }  # fmt: skip
 
 

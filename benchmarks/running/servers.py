@@ -35,7 +35,9 @@ from projectors.migrate import migrate as migrate_query
 
 #: Room for a million users on both sides, so that no checkpoint happens during a round.
 POSTGRES_SETTINGS: Final = {"shared_buffers": "1GB", "max_wal_size": "4GB"}
-#: One worker, no access log and uvicorn's fastest parts, for subject and reference alike.
+#: Apps that are no Muster's.
+REFERENCES: Final = "benchmarks.references."
+#: One worker, no access log and uvicorn's fastest parts.
 UVICORN: Final = (
     "--loop",
     "uvloop",
@@ -134,9 +136,14 @@ class Servers:
         ready: str = "/readyz",
         hot: bool = False,
     ) -> AsyncIterator[HttpProcess]:
-        """One uvicorn worker with the app that `module:factory` makes, once it answers; `hot` is profiled if wanted."""
+        """One process with the app that `module:factory` makes, once it answers; `hot` is profiled if wanted.
+
+        A reference has uvicorn as it comes, an app of ours our transport.
+        """
         port = free_port()
         command = [sys.executable, "-m", "uvicorn", factory, "--factory", "--port", str(port), *UVICORN]
+        if not factory.startswith(REFERENCES):
+            command = [sys.executable, "-m", "benchmarks.running.serving", factory, str(port)]
         name = factory.partition(":")[0].rpartition(".")[2] + "-" + factory.partition(":")[2].replace("_", "-")
         process = self._process(name, command, port, variables or {}, ready)
         async with self._running(process, cores, hot=hot):
