@@ -10,12 +10,13 @@ import hashlib
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final, NamedTuple
 
 import jwt
 import structlog
 
-from chassis.access.caller import Caller
+from chassis.access.caller import Caller, Grant
 from chassis.access.issuer_keys import IssuerKeys
 from chassis.access.key_sources import key_source
 from chassis.access.keys import Key
@@ -32,7 +33,7 @@ _jws: Final = jwt.PyJWS()
 
 
 class _Remembered(NamedTuple):
-    caller: Caller
+    grant: Grant
     validity: Validity
     key: Key
 
@@ -62,6 +63,14 @@ class Authenticator:
         Raises:
             Problem: 401.
         """
+        return (await self.admit(authorization)).caller
+
+    async def admit(self, authorization: str) -> Grant:
+        """The same, and how long it may stay.
+
+        Raises:
+            Problem: 401.
+        """
         if not authorization:
             raise unauthenticated("send a bearer token in the Authorization header", token_came=False)
         scheme, _, token = authorization.partition(" ")
@@ -73,7 +82,7 @@ class Authenticator:
         except InvalidTokenError as error:
             raise unauthenticated(str(error), token_came=True) from error
 
-    async def _authenticate(self, token: str) -> Caller:
+    async def _authenticate(self, token: str) -> Grant:
         if self._generation != self._keys.generation:
             self._forget_ended()
         digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
@@ -84,7 +93,7 @@ class Authenticator:
                 del self._remembered[next(iter(self._remembered))]
             self._remembered[digest] = found
         found.validity.check(self._now(), self._expected.leeway_seconds)
-        return found.caller
+        return found.grant
 
     async def _verify(self, token: str) -> _Remembered:
         unverified = read_token(token, self._expected.algorithms)
@@ -93,8 +102,12 @@ class Authenticator:
         validity.check(self._now(), self._expected.leeway_seconds)
         for key in await self._keys.find(unverified.algorithm, unverified.key_id):
             if _is_signed_with(key, unverified):
-                return _Remembered(caller, validity, key)
+                return _Remembered(Grant(caller, partial(self._seconds_left, validity, key)), validity, key)
         raise InvalidTokenError("the token is not signed with a key of the issuer's")
+
+    def _seconds_left(self, validity: Validity, key: Key) -> float:
+        left = validity.expires + self._expected.leeway_seconds - self._now()
+        return max(left, 0.0) if key in self._keys else 0.0
 
     def _forget_ended(self) -> None:
         """Forget what was signed with a key that the issuer has removed."""

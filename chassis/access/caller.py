@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import quote
 from uuid import UUID
 
@@ -55,6 +56,14 @@ class Caller:
     def on_behalf_of(self) -> str | None:
         """The subject, as an event says it, where somebody else acts for it."""
         return None if self.acting is None else encode_actor(self.subject)
+
+
+class Grant(NamedTuple):
+    """A caller, and how long its token lets it stay: an answer may outlast the moment in which it was let in."""
+
+    caller: Caller
+    #: Seconds until the token ends; none once the issuer has removed the key that signed it.
+    seconds_left: Callable[[], float]
 
 
 def encode_actor(subject: str) -> str:

@@ -6,19 +6,19 @@ the guard, whatever it were, leads nowhere.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 from uuid import UUID, uuid4
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from chassis.access.caller import SELF, Caller
+from chassis.access.caller import SELF, Caller, Grant
 from chassis.access.problems import forbidden
 from chassis.access.rates import RateLimits
 from chassis.access.rules import AccessTable, Rule
 from chassis.http.middleware import ROUTE, header
-from chassis.http.problems import METHOD_NOT_ALLOWED, NOT_FOUND, Problem
 
 _KEY: Final = "muster.access"
 
@@ -26,12 +26,16 @@ _KEY: Final = "muster.access"
 class Authenticates(Protocol):
     """Turns the Authorization header into a caller."""
 
-    async def authenticate(self, authorization: str) -> Caller:
-        """The caller; the header is empty where it did not come.
+    async def admit(self, authorization: str) -> Grant:
+        """The caller, and how long it may stay; the header is empty where it did not come.
 
         Raises:
             Problem: 401.
         """
+
+
+def _for_ever() -> float:
+    return math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,8 @@ class Access:
     caller: Caller | None
     #: Let in for what is the caller's own, and for nothing else.
     own_only: bool = False
+    #: How long the token lets the caller stay, for an answer that goes on: none once its key was removed.
+    seconds_left: Callable[[], float] = field(default=_for_ever, compare=False)
 
     def may(self, scope: str) -> bool:
         """Whether the caller has this scope, where the route's own does not say all."""
@@ -85,21 +91,20 @@ class Guard:
         Raises:
             Problem: 401, 403, 429; 404, 405: a path only looks like a route's.
         """
-        if scope["type"] == "http" and scope["path"].endswith("\n"):
-            # The framework's patterns end in `$`, which a line's end passes: behind us it would be a route.
-            raise Problem(NOT_FOUND, NOT_FOUND.meaning)
-        if scope["type"] == "http" and (methods := self._table.other_methods(scope["method"], scope["path"])):
-            raise Problem(METHOD_NOT_ALLOWED, METHOD_NOT_ALLOWED.meaning, headers={"Allow": ", ".join(methods)})
-        rule = self._table.find(scope["method"], scope["path"]) if scope["type"] == "http" else None
-        if rule is not None:
+        if scope["type"] == "http" and (rule := self._table.find(scope["method"], scope["path"])):
             scope[ROUTE] = rule.path
             authenticator = self._authenticator()
             access = _OPEN
             if authenticator is not None:
-                access = _let_in(rule, await authenticator.authenticate(header(scope, b"authorization")))
+                access = _let_in(rule, await authenticator.admit(header(scope, b"authorization")))
             self._limits.take(rule, access.caller, _address(scope), own_only=access.own_only)
-            scope[_KEY] = access
+            enter(scope, access)
         await self._app(scope, receive, send)
+
+
+def enter(scope: Scope, access: Access) -> None:
+    """Leave in a request's scope what was decided of it."""
+    scope[_KEY] = access
 
 
 def access_of(scope: Scope) -> Access:
@@ -120,11 +125,12 @@ def identity_of(scope: Scope) -> str:
     return caller.identity if caller else _address(scope)
 
 
-def _let_in(rule: Rule, caller: Caller) -> Access:
+def _let_in(rule: Rule, grant: Grant) -> Access:
+    caller, seconds_left = grant
     if not caller.scopes.isdisjoint(rule.scopes):
-        return Access(caller)
+        return Access(caller, seconds_left=seconds_left)
     if rule.own and SELF in caller.scopes:
-        return Access(caller, own_only=True)
+        return Access(caller, own_only=True, seconds_left=seconds_left)
     raise forbidden(f"the token has none of the scopes that open this: {', '.join(rule.scopes)}", scope=rule.scope)
 
 

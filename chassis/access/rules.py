@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from chassis.http.problems import METHOD_NOT_ALLOWED, NOT_FOUND, Problem
+
 #: Whether an empty or a variable segment of a template: `{id}`.
 _OPENING: Final = "{"
 
@@ -87,9 +89,18 @@ class AccessTable:
         return iter(self._rules)
 
     def find(self, method: str, path: str) -> Rule | None:
-        """The rule of a request, None where no route has this method and path, or a public one has."""
-        if self.other_methods(method, path):
-            return None
+        """The rule of a request, None where no route has this method and path, or a public one has.
+
+        Every guard asks here, so what the framework would misread is refused here for all of them.
+
+        Raises:
+            Problem: 404, 405: the path only looks like a route's.
+        """
+        if path.endswith("\n"):
+            # The framework's patterns end in `$`, which a line's end passes: behind the guard it would be a route.
+            raise Problem(NOT_FOUND, NOT_FOUND.meaning)
+        if methods := self.other_methods(method, path):
+            raise Problem(METHOD_NOT_ALLOWED, METHOD_NOT_ALLOWED.meaning, headers={"Allow": ", ".join(methods)})
         parts = path.split("/")
         for template, rule in self._candidates.get(("GET" if method == "HEAD" else method, len(parts)), ()):
             if all(ours == theirs or (ours[:1] == _OPENING and theirs) for ours, theirs in zip(template, parts)):  # noqa: B905 - of one length

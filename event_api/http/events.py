@@ -66,9 +66,10 @@ async def events(  # noqa: PLR0913, PLR0917 - one argument a parameter
 ) -> Response:
     """Every change of a user, in the order of each user's versions, once.
 
-    The stream never ends by itself. Each event's `id:` is a position: send the last one back as `Last-Event-ID`, and
-    the stream goes on behind it, whatever happened meanwhile. `event: caught-up` says that everything that was there
-    when you came has been sent; it does not come where you began `now`. Every 15 seconds a comment and an `id:` come.
+    The stream ends with its token, and never by itself. Each event's `id:` is a position: send the last one back as
+    `Last-Event-ID`, and the stream goes on behind it, whatever happened meanwhile. `event: caught-up` says that
+    everything that was there when you came has been sent; it does not come where you began `now`. Every 15 seconds a
+    comment and an `id:` come.
     """
     is_page = accepts(request, MEDIA_TYPE, _JSON) == _JSON
     where, is_full = Beginnings.of(request, after, beginning), full == "true"

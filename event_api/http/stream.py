@@ -34,7 +34,7 @@ _SENT: Final = Counter("muster_event_api_events_total", "Events that were sent, 
 
 
 class EventStream(Response):
-    """The answer; it has no end but the client's, the process's, or the topic's."""
+    """The answer; it has no end but the client's, its token's, the process's, or the topic's."""
 
     media_type = MEDIA_TYPE
 

@@ -9,6 +9,7 @@ import pytest
 from aiokafka import ConsumerRecord
 from starlette.types import Message, Scope
 
+from chassis.access.guard import Access, enter
 from chassis.http.transport.exchange import LONG_ANSWER
 from chassis.lifecycle import alongside
 from chassis.settings import Kafka
@@ -58,8 +59,10 @@ async def test_others_have_a_turn_between_its_parts(monkeypatch: pytest.MonkeyPa
                 reading.end()
 
     stream = EventStream(reading, full=False, tells_caught_up=False, cut_off_bytes=1024)
+    scope: Scope = {"type": "http", "method": "GET"}
+    enter(scope, Access(None))
     async with alongside(others()):
-        await stream({"type": "http", "method": "GET"}, nothing, send)
+        await stream(scope, nothing, send)
 
     assert len(sent) >= 10
     assert len(set(sent)) == len(sent)
@@ -67,6 +70,7 @@ async def test_others_have_a_turn_between_its_parts(monkeypatch: pytest.MonkeyPa
 
 async def test_a_process_that_was_told_to_stop_before_ends_it_at_once() -> None:
     scope: Scope = {LONG_ANSWER: SimpleNamespace(on_stop=lambda: None, is_stopping=True)}
+    enter(scope, Access(None))
     reading = reading_all(0)
 
     async with reading_while_asked(reading, scope, nothing):

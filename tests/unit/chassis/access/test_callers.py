@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from chassis.access.caller import Caller, InvalidActorError, cli_actor, encode_actor
+from chassis.access.caller import Caller, Grant, InvalidActorError, cli_actor, encode_actor
 from chassis.access.guard import Access, Guard, access_of
 from chassis.access.rules import AccessTable, Public, Rule, UncoveredRouteError
 from chassis.http.problems import Problem, ProblemType
@@ -81,9 +81,9 @@ class Known:
     def __init__(self, *scopes: str, subject: str = "shop") -> None:
         self.caller = Caller(issuer="i", subject=subject, scopes=frozenset(scopes))
 
-    async def authenticate(self, authorization: str | None) -> Caller:
+    async def admit(self, authorization: str | None) -> Grant:
         del authorization
-        return self.caller
+        return Grant(self.caller, lambda: 60.0)
 
 
 async def ask(
@@ -134,6 +134,17 @@ async def test_what_is_public_or_no_route_passes_without_access(path: str) -> No
 async def test_a_path_that_only_looks_like_a_route_is_never_let_in(path: str) -> None:
     with pytest.raises((RuntimeError, Problem), match=r"past the access guard|not-found"):
         access_of(await ask(Known("users:read"), "GET", path))
+
+
+def test_a_table_itself_refuses_what_the_framework_would_misread_for_every_guard() -> None:
+    table = AccessTable((Rule("GET", "/users/{id}", ("users:read",)), Rule("POST", "/users/import", ("users:import",))))
+
+    for path in ("/users/x\n", "/users/import\n", "/nowhere\n"):
+        with pytest.raises(Problem, match="not-found"):
+            table.find("GET", path)
+    with pytest.raises(Problem, match="method-not-allowed") as refused_method:
+        table.find("GET", "/users/import")
+    assert refused_method.value.headers == {"Allow": "POST"}
 
 
 async def test_self_opens_what_is_its_own_and_sees_others_as_absent() -> None:

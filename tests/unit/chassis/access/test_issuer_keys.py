@@ -144,12 +144,15 @@ async def test_what_a_removed_key_has_signed_ends_with_the_next_good_fetch() -> 
         kept, ended = sign("es"), sign("ed")
         for token in (kept, ended):
             await authenticator.authenticate(f"Bearer {token}")
+        lets = [(await authenticator.admit(f"Bearer {token}")).seconds_left for token in (kept, ended)]
+        assert [left() for left in lets] == [630, 630]
         issuer.key_ids = ("es",)
         await generation(keys, 2)
 
         with pytest.raises(Problem):
             await authenticator.authenticate(f"Bearer {ended}")
         assert (await authenticator.authenticate(f"Bearer {kept}")).subject == "shop"
+        assert [left() for left in lets] == [630, 0]
 
 
 async def test_a_process_without_keys_is_not_ready_and_becomes_it(monkeypatch: pytest.MonkeyPatch) -> None:
