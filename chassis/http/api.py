@@ -245,18 +245,18 @@ def _middleware(
     admission: Admission,
     make_request_id: Callable[[], str],
 ) -> list[Middleware]:
-    stack = [Middleware(RequestContext, make_id=make_request_id)]
+    last_resort = Middleware(LastResort, headers=description.headers)
+    stack = [Middleware(RequestContext, make_id=make_request_id), last_resort, protection.hosts()]
     if protection.cors_origins:
-        stack.append(
-            Middleware(
-                Cors,
-                allow_origins=list(protection.cors_origins),
-                allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
-                allow_headers=["*"],
-                expose_headers=list(_EXPOSED),
-            )
+        cors = Middleware(
+            Cors,
+            allow_origins=list(protection.cors_origins),
+            allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=list(_EXPOSED),
         )
-    stack.append(Middleware(LastResort, headers=description.headers))
+        # Once more inside, so that pages of these origins may read what became of their requests.
+        stack += [cors, last_resort]
     stack.append(Middleware(RefuseWhenBehind, admission=admission))
     stack.append(Middleware(SingleHeaders))
     # Ahead of the body: who may not come in is told so before anything of theirs is read.

@@ -1,7 +1,7 @@
 """What stands before the routes of an API: its names, pages of browsers where no token does, and the guard of access.
 
-It is made from the API's table and settings, opened with the app, and is middleware: inside request ids, CORS and the
-last resort, ahead of the body limit, the fast paths and the framework.
+It is made from the API's table and settings, opened with the app, and is middleware: inside request ids and the last
+resort, names ahead of CORS and the rest inside it, ahead of the body limit, the fast paths and the framework.
 """
 
 from __future__ import annotations
@@ -66,12 +66,14 @@ class Protection:
         """The readiness checks: whether there are keys, where tokens are asked for."""
         return {"issuer": self._check} if self._is_on else {}
 
+    def hosts(self) -> Middleware:
+        """What refuses foreign names; it stands before CORS, which answers preflights itself."""
+        return Middleware(Hosts, allowed=self._settings.host_names, loopback_only=not self._is_on)
+
     def middleware(self) -> list[Middleware]:
         """What stands before the routes, the outermost first."""
-        stack = [Middleware(Hosts, allowed=self._settings.host_names, loopback_only=not self._is_on)]
-        if not self._is_on:
-            stack.append(Middleware(OwnPages, origins=self.cors_origins))
-        return [*stack, Middleware(Guard, table=self.table, authenticator=self._authenticator, limits=self._limits)]
+        guard = Middleware(Guard, table=self.table, authenticator=self._authenticator, limits=self._limits)
+        return [guard] if self._is_on else [Middleware(OwnPages, origins=self.cors_origins), guard]
 
     async def _check(self) -> None:
         if self._opened is None:

@@ -73,3 +73,17 @@ def test_the_defaults_lack_only_what_nobody_can_know() -> None:
         "PodDisruptionBudget",
         "Service",
     }
+
+
+def test_a_listener_that_answers_to_some_names_answers_to_its_services_too() -> None:
+    def told(*options: str) -> list[str]:
+        found = rendered("--values", VALUES, "--set", "settings.ALLOWED_HOSTS=null", *options)
+        pods = [each["spec"]["template"]["spec"] for each in found if each["kind"] == "Deployment"]
+        variables = [each for pod in pods for each in pod["containers"][0].get("env", [])]
+        return [each["value"] for each in variables if each["name"] == "ALLOWED_HOSTS"]
+
+    service = "muster-query-api.prod"
+    assert told() == [], "none means every name"
+    assert told("--set", "processes.query-api.settings.ALLOWED_HOSTS=a.example") == [
+        f"a.example,muster-query-api,{service},{service}.svc,{service}.svc.cluster.local"
+    ]

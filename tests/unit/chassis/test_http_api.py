@@ -354,6 +354,17 @@ async def test_a_refused_preflight_is_a_problem_and_an_allowed_one_is_not() -> N
     assert allowed.status_code == 200
 
 
+async def test_a_preflight_for_a_foreign_name_is_misdirected() -> None:
+    transport = httpx.ASGITransport(make_app(["https://app.example"]))
+    headers = {"origin": "https://app.example", "access-control-request-method": "POST", "host": "evil.example"}
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        answer = await client.options("/things", headers=headers)
+
+    assert problem(answer)["type"] == "/problems/misdirected-request"
+    assert answer.status_code == 421
+    assert "access-control-allow-origin" not in answer.headers
+
+
 async def test_openapi_is_served_and_says_which_version(http: httpx.AsyncClient) -> None:
     document = json.loads((await http.get("/openapi.json")).text)
 

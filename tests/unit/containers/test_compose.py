@@ -4,6 +4,7 @@ import re
 import shlex
 import tempfile
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -93,6 +94,17 @@ def test_every_other_setting_can_be_given_in_the_env_file(name: str) -> None:
     given = told | {variable.removesuffix("_FILE") for variable in told}
 
     assert {alias for alias in _known(name) - given if not DECIDED.search(alias)} == set()
+
+
+def test_the_console_reaches_the_apis_whatever_names_they_are_told_to_answer_to() -> None:
+    given = {"ALLOWED_HOSTS": "users.example.com"}
+    console = environment_of("console", given)
+    for variable in ("CONSOLE_COMMAND_URL", "CONSOLE_QUERY_URL", "CONSOLE_EVENTS_URL"):
+        host = urlsplit(console[variable]).hostname
+        assert host
+        assert environment_of(host, given)["ALLOWED_HOSTS"].split(",") == ["users.example.com", host]
+        assert not environment_of(host, {})["ALLOWED_HOSTS"], "none means every name"
+    assert console["ALLOWED_HOSTS"] == "users.example.com"
 
 
 def test_each_service_sees_the_folder_of_its_own_secrets_alone() -> None:

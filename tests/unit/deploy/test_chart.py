@@ -1,6 +1,7 @@
 """The chart's objects are valid, closed, and let nobody down while they are changed."""
 
 from typing import Any
+from urllib.parse import urlsplit
 
 import kubernetes_validate
 import pytest
@@ -49,6 +50,20 @@ def environment(name: str) -> dict[str, str]:
 
 def test_what_is_kept_was_rendered_of_this_chart() -> None:
     assert kept_digest() == digest(), "the chart has changed: run make test-deploy RENDER=1"
+
+
+def test_whoever_is_in_the_cluster_reaches_the_apis_whatever_names_they_are_told_to_answer_to() -> None:
+    asked = {
+        url for name, url in environment("console").items() if name.startswith("CONSOLE_") and name.endswith("_URL")
+    }
+    for host in {urlsplit(url).hostname or "" for url in asked}:
+        names = environment(host.removeprefix("muster-"))["ALLOWED_HOSTS"].split(",")
+        assert names == [
+            "users.example.com",
+            host,
+            *(f"{host}.prod{rest}" for rest in ("", ".svc", ".svc.cluster.local")),
+        ]
+    assert len(asked) == 3
 
 
 @pytest.mark.parametrize("version", [OLDEST, NEWEST])

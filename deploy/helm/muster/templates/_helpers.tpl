@@ -39,6 +39,15 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version }}
 {{- end -}}
 {{- end -}}
 
+{{/* Names that a listener answers to: those given, and those by which its Service is called within the cluster, as the
+     console does. Takes a list of root, the process's name and the given ones. */}}
+{{- define "muster.hosts" -}}
+{{- $root := index . 0 -}}
+{{- $service := printf "%s-%s" (include "muster.fullname" $root) (index . 1) -}}
+{{- $inNamespace := printf "%s.%s" $service $root.Release.Namespace -}}
+{{- index . 2 }},{{ $service }},{{ $inNamespace }},{{ $inNamespace }}.svc,{{ $inNamespace }}.svc.cluster.local
+{{- end -}}
+
 {{/* The environment of a process: those settings that it reads, its own section's before everybody's, and a file for each
      secret. Fails where a setting is nobody's, or one that it must have is missing. */}}
 {{- define "muster.environment" -}}
@@ -62,6 +71,9 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version }}
 {{- fail (printf "%s does not read %s as a setting: see docs/reference/settings.md; a secret belongs to `secrets`" $name $variable) -}}
 {{- end -}}
 {{- $_ := set $environment $variable $value -}}
+{{- end -}}
+{{- with get $environment "ALLOWED_HOSTS" -}}
+{{- $_ := set $environment "ALLOWED_HOSTS" (include "muster.hosts" (list $root $name .)) -}}
 {{- end -}}
 {{- range $variable, $_ := $values.secrets -}}
 {{- if not (has $variable $taken.secrets) -}}
