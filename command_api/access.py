@@ -7,7 +7,6 @@ from typing import Final
 from chassis.access.guard import Access
 from chassis.access.problems import forbidden
 from chassis.access.rules import AccessTable, Public, Rule
-from command_api.users.commands import ChangeCommand, ChangePassword, ChangeProfile, DeactivateUser, EraseUser
 
 #: Changes any user.
 WRITE: Final = "users:write"
@@ -37,45 +36,32 @@ ACCESS: Final = AccessTable(
 )
 
 
-def refuse_beyond(access: Access, command: ChangeCommand | EraseUser, own_attributes: frozenset[str]) -> None:
-    """Return where the caller may do what the body asks for; `own_attributes` are those that a user may write.
+def refuse_beyond(path: str, access: Access, document: object, own_attributes: frozenset[str]) -> None:
+    """Return where the caller may ask for what this body says, whatever else is wrong with it.
 
-    Asked ahead of every hash and every load, so that the refusal says nothing about the user in the path.
-
-    Raises:
-        Problem: 403, which names the scope that is missing.
-    """
-    match command:
-        case ChangePassword(current_password=None) if not access.may(SET_PASSWORD):
-            raise forbidden("a reset, without current_password, needs a scope of its own", scope=SET_PASSWORD)
-        case DeactivateUser(reason=str()) if access.own_only:
-            raise forbidden("a token with self deactivates without a reason", scope=WRITE)
-        case ChangeProfile() if access.own_only and not _is_own(command, own_attributes):
-            raise forbidden("a token with self writes no other attributes than AUTH_SELF_ATTRIBUTES names", scope=WRITE)
-        case _:
-            return
-
-
-def refuse_as_sent(path: str, access: Access, document: object) -> None:
-    """Return where the caller may ask for the members of this body, whatever is wrong with their values.
+    `path` is the route's template, `document` the JSON that came, and `own_attributes` those that a user may write of
+    its own. Asked ahead of every hash and every load, so that the refusal says nothing about the user in the path.
 
     Raises:
         Problem: 403, which names the scope that is missing.
     """
     sent = document if isinstance(document, dict) else {}
-    if path.endswith("/password") and "current_password" not in sent and not access.may(SET_PASSWORD):
-        raise forbidden("a reset, without current_password, needs a scope of its own", scope=SET_PASSWORD)
-    if path.endswith("/profile") and access.own_only and not _OWN_MEMBERS.issuperset(sent):
+    match path:
+        case "/users/{id}/password" if sent.get("current_password") is None and not access.may(SET_PASSWORD):
+            raise forbidden("a reset, without current_password, needs a scope of its own", scope=SET_PASSWORD)
+        case "/users/{id}/deactivate" if access.own_only and sent.get("reason") is not None:
+            raise forbidden("a token with self deactivates without a reason", scope=WRITE)
+        case "/users/{id}/profile" if access.own_only:
+            _refuse_of_others(sent, own_attributes)
+        case _:
+            return
+
+
+def _refuse_of_others(patch: dict[str, object], own_attributes: frozenset[str]) -> None:
+    """Refuse a merge patch of what others rely on, as a whole; a field that comes later is theirs until listed."""
+    if not _OWN_MEMBERS.issuperset(patch):
         named = " and ".join(sorted(_OWN_MEMBERS))
         raise forbidden(f"a token with self writes {named} of its profile, and nothing else", scope=WRITE)
-    if path.endswith("/profile") and access.own_only and sent.get("attributes", {}) is None:
+    attributes = patch.get("attributes", {})
+    if attributes is None or (isinstance(attributes, dict) and not own_attributes.issuperset(attributes)):
         raise forbidden("a token with self writes no other attributes than AUTH_SELF_ATTRIBUTES names", scope=WRITE)
-
-
-def _is_own(patch: ChangeProfile, own_attributes: frozenset[str]) -> bool:
-    sent = patch.model_fields_set
-    if not sent <= _OWN_MEMBERS:
-        return False  # a field that came later is not a user's own before somebody says so here
-    if "attributes" not in sent:
-        return True
-    return patch.attributes is not None and own_attributes.issuperset(patch.attributes)

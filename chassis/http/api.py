@@ -16,6 +16,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from starlette.datastructures import State
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.errors import ServerErrorMiddleware
@@ -79,8 +80,11 @@ class StrictRoute(APIRoute):
     #: The media types of the answer, one of which Accept must allow; the preferred one first.
     produces: tuple[str, ...] = ("application/json",)
 
-    def judge(self, access: Access, document: Any) -> None:
-        """Refuse what the caller may not ask for, by the JSON body as it came, ahead of what else is wrong with it."""
+    def judge(self, access: Access, document: Any, state: State) -> None:
+        """Refuse what the caller may not ask for, by the JSON body as it came, ahead of what else is wrong with it.
+
+        `document` is None where no body came; `state` is the app's. Whatever reads a body ahead of us asks here, too.
+        """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """FastAPI's handler behind the checks."""
@@ -101,8 +105,7 @@ class StrictRoute(APIRoute):
                     require_media_type(request, media_types)
                 # Here, because FastAPI turns whatever goes wrong while it reads a body, too large included, into a 400.
                 body = await read_body(request)
-                if body:
-                    self.judge(access, read_json_body(body))
+                self.judge(access, read_json_body(body) if body else None, request.app.state)
             return await handler(request)
 
         return strict

@@ -169,7 +169,6 @@ async def command_context(request: Request, opened: Annotated[CommandResources, 
     return make_context(
         opened.keys,
         access=access_of(request.scope),
-        own_attributes=opened.own_attributes,
         traceparent=request.headers.get("traceparent"),
         if_match=_joined(request, "if-match"),
         key=key,
@@ -188,7 +187,6 @@ async def secret_context(request: Request, opened: Annotated[CommandResources, D
     return make_context(
         opened.keys,
         access=access_of(request.scope),
-        own_attributes=frozenset(),
         traceparent=request.headers.get("traceparent"),
         if_match=None,
         key=None,

@@ -78,7 +78,7 @@ class FastPath:
         """The endpoint's arguments, None where the request is unusual or wrong; adds what it receives to `messages`.
 
         Raises:
-            Problem: 400, where If-Match or Idempotency-Key cannot be read.
+            Problem: 400, where If-Match or Idempotency-Key cannot be read; 403, the body asks for more than its token.
         """
         headers = _headers(scope)
         if headers is None or headers.get(b"accept") not in _ACCEPTED or b"content-encoding" in headers:
@@ -88,7 +88,7 @@ class FastPath:
         key = headers.get(b"idempotency-key")
         if command.is_about_secrets and key is not None:
             return None
-        body = b""
+        access, body = access_of(scope), b""
         arguments: dict[str, Any] = {}
         try:
             if command.of_a_user:
@@ -98,7 +98,9 @@ class FastPath:
             if command.body is not None or key is not None:
                 body = await _read_body(receive, messages)
             if command.body is not None:
-                arguments["command"] = command.body.validate_python(read_json(body.decode()))
+                document = read_json(body.decode())
+                command.judge(access, document, self._app.state)
+                arguments["command"] = command.body.validate_python(document)
         except ValueError:
             # So is pydantic's ValidationError. FastAPI finds it again and says what is wrong.
             return None
@@ -106,8 +108,7 @@ class FastPath:
         arguments[command.handlers] = getattr(opened, command.handlers)
         arguments["context"] = make_context(
             opened.keys,
-            access=access_of(scope),
-            own_attributes=opened.own_attributes,
+            access=access,
             traceparent=headers.get(b"traceparent"),
             if_match=None if command.is_about_secrets else headers.get(b"if-match"),
             key=key,
@@ -122,6 +123,7 @@ class _Command:
     def __init__(self, route: APIRoute) -> None:
         assert isinstance(route, StrictRoute), "others have no media_types"
         self.endpoint = route.endpoint
+        self.judge = route.judge
         self.template = route.path
         self.of_a_user = route.path.startswith(_OF_A_USER)
         #: The name of what carries it, among the endpoint's parameters as among the process's resources.

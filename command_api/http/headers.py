@@ -35,7 +35,6 @@ def make_context(  # noqa: PLR0913 - one keyword for each thing that comes with 
     keys: Keys,
     *,
     access: Access,
-    own_attributes: frozenset[str],
     traceparent: str | None,
     if_match: str | None,
     key: str | None,
@@ -56,7 +55,7 @@ def make_context(  # noqa: PLR0913 - one keyword for each thing that comes with 
         precondition = None if if_match is None else parse_if_match(if_match)
     except InvalidPreconditionError as error:
         raise malformed_header("If-Match", str(error)) from error
-    context = CommandContext(cause=cause, access=access, own_attributes=own_attributes, precondition=precondition)
+    context = CommandContext(cause=cause, access=access, precondition=precondition)
     if key is None:
         return context
     method, path, body = request

@@ -11,13 +11,14 @@ from uuid import UUID
 from fastapi import APIRouter, Body, Path, Response
 from fastapi.routing import APIRoute
 from pydantic import BeforeValidator
+from starlette.datastructures import State
 
 from chassis.access.guard import Access
 from chassis.http.api import StrictRoute
 from chassis.http.problems import ProblemType
 from chassis.identifiers import canonical
-from command_api.access import refuse_as_sent, refuse_beyond
-from command_api.http.dependencies import Context, Handlers
+from command_api.access import refuse_beyond
+from command_api.http.dependencies import CommandResources, Context, Handlers
 from command_api.http.openapi import EXAMPLE_ID, empty_response, request, responses, user_response
 from command_api.idempotency.replay import CommandAnswer
 from command_api.problems import (
@@ -50,9 +51,10 @@ from events.user_events import PublicUser
 class UserRoute(StrictRoute):
     """A route of users; what a body asks for beyond its token is told before what else is wrong with it."""
 
-    def judge(self, access: Access, document: Any) -> None:
+    def judge(self, access: Access, document: Any, state: State) -> None:
         """Refuse members that the caller may not send."""
-        refuse_as_sent(self.path, access, document)
+        opened: CommandResources = state.resources
+        refuse_beyond(self.path, access, document, opened.own_attributes)
 
 
 class MergePatchRoute(UserRoute):
@@ -247,8 +249,6 @@ async def erase_user(user_id: UserId, context: Context, handlers: Handlers) -> R
 async def _change(
     handlers: Handlers, user_id: UUID, command: ChangeCommand | EraseUser, context: CommandContext
 ) -> Response:
-    """Every change goes through here: what its body asks for beyond the token is refused ahead of all else."""
-    refuse_beyond(context.access, command, context.own_attributes)
     return AnswerResponse(await handlers.change(user_id, command, context))
 
 

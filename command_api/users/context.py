@@ -51,7 +51,5 @@ class CommandContext:
     cause: Cause
     #: Who sent it, and as what they were let in.
     access: Access
-    #: The attributes that a user may write of its own.
-    own_attributes: frozenset[str] = frozenset()
     precondition: Precondition | None = None
     key: IdempotencyKey | None = None

@@ -8,6 +8,7 @@ import httpx
 
 from chassis.access.rules import Rule
 from chassis.identifiers import new_id
+from cli.access.scopes import SCOPES
 from tests.issuing import bearer
 
 LATER: Final = 4_000_000_000
@@ -30,11 +31,12 @@ def unauthenticated(rule: Rule) -> dict[str, dict[str, str]]:
 
 def insufficient(rule: Rule, user_id: UUID) -> dict[str, dict[str, str]]:
     """Headers of callers who are known and have not the scope."""
-    others = {"users:read", "users:register", "users:write", "users:erase", "users:import", "credentials:set"}
+    others = [scope for scope in SCOPES if scope not in rule.scopes]
     found = {
         "no scope": bearer("shop", ()),
         "wrong scope": bearer("shop", ["email", "openid"]),
-        "all others": bearer("shop", sorted(others - set(rule.scopes))),
+        "all others": bearer("shop", others),
+        **{f"only {scope}": bearer("shop", [scope]) for scope in others},
     }
     if not rule.own:
         found |= {"own self": bearer(str(user_id), ["self"]), "other's self": bearer(str(STRANGER), ["self"])}

@@ -6,12 +6,14 @@ from uuid import UUID
 
 import httpx
 import pytest
+from asyncpg import Connection
 
 from chassis.access.rules import Rule, UncoveredRouteError
 from chassis.identifiers import new_id
 from chassis.settings import PostgresAddress
 from command_api.access import ACCESS
 from command_api.app import create_app
+from command_api.passwords import hashing
 from tests.integration.access.callers import assert_refused, send, shape
 from tests.integration.command_api.conftest import make_settings, problem, register, registration, serving
 from tests.issuing import bearer
@@ -193,6 +195,12 @@ async def test_self_is_refused_what_others_rely_on_as_a_whole(
     [
         ("PATCH /users/{id}/profile", {"status": "x"}, "users:write"),
         ("PATCH /users/{id}/profile", {"attributes": None, "display_name": 7}, "users:write"),
+        ("PATCH /users/{id}/profile", {"attributes": {"plan": "pro"}, "display_name": 7}, "users:write"),
+        ("PATCH /users/{id}/profile", {"attributes": {"plan": "pro", "theme": "x" * 20_000}}, "users:write"),
+        ("POST /users/{id}/deactivate", {"reason": 5}, "users:write"),
+        ("POST /users/{id}/deactivate", {"reason": "bored", "x": 1}, "users:write"),
+        ("PUT /users/{id}/password", {"current_password": None}, "credentials:set"),
+        ("PUT /users/{id}/password", [], "credentials:set"),
         ("PUT /users/{id}/password", {"password": "x"}, "credentials:set"),
         ("PUT /users/{id}/password", {"x": 1}, "credentials:set"),
     ],
@@ -201,7 +209,63 @@ async def test_self_is_told_what_it_may_not_ask_for_before_what_is_wrong_with_it
     api: httpx.AsyncClient, ann: dict[str, Any], name: str, body: Any, scope: str
 ) -> None:
     for user_id in (ann["id"], new_id()):
-        refused(await ask(api, name, user_id, bearer(ann["id"], ["self"]), json=body), scope)
+        for more in ({}, {"Accept": "application/json, */*"}):  # the fast path, and the framework
+            refused(await ask(api, name, user_id, {**bearer(ann["id"], ["self"]), **more}, json=body), scope)
+
+
+async def test_a_reset_without_any_body_is_told_its_scope_too(api: httpx.AsyncClient, ann: dict[str, Any]) -> None:
+    headers = {**bearer(ann["id"], ["self"]), "Content-Type": "application/json"}
+
+    refused(await ask(api, "PUT /users/{id}/password", ann["id"], headers, json=None, content=b""), "credentials:set")
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("PATCH /users/{id}/profile", {"display_name": 7}),
+        ("PATCH /users/{id}/profile", {"attributes": 7}),
+        ("PATCH /users/{id}/profile", []),
+        ("POST /users/{id}/deactivate", {"x": 1}),
+        ("PUT /users/{id}/password", {"current_password": 7}),
+    ],
+)
+async def test_what_is_only_wrong_is_no_matter_of_access(
+    api: httpx.AsyncClient, ann: dict[str, Any], name: str, body: Any
+) -> None:
+    problem(await ask(api, name, ann["id"], bearer(ann["id"], ["self"]), json=body), 422, "validation-error")
+
+
+async def test_a_password_of_somebody_else_costs_self_no_hash_and_touches_no_counter(
+    api: httpx.AsyncClient, ann: dict[str, Any], database: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So the time of the refusal does not tell who exists."""
+    hashed: list[object] = []
+    run = hashing._Lane.run
+
+    async def counting(lane: Any, work: Any) -> Any:
+        hashed.append(work)
+        return await run(lane, work)
+
+    monkeypatch.setattr(hashing._Lane, "run", counting)
+    bob, name = await register(api, "bob"), "PUT /users/{id}/password"
+    spent, hashes = await counters(database), len(hashed)
+    assert hashes == 1, "the one of bob's registration"
+    for user_id in (bob["id"], new_id()):
+        for current in ("bob's password", "a wrong one"):
+            body = {"password": "another password", "current_password": current}
+            problem(await ask(api, name, user_id, bearer(ann["id"], ["self"]), json=body), 404, "user-not-found")
+    assert (len(hashed), await counters(database)) == (hashes, spent)
+
+    body = {"password": "another password", "current_password": "a wrong one"}
+    await ask(api, name, ann["id"], bearer(ann["id"], ["self"]), json=body)
+    assert len(hashed) == hashes + 1
+    assert await counters(database) > spent
+
+
+async def counters(database: Connection) -> list[tuple[Any, ...]]:
+    """The counters of attempts as they are."""
+    rows = await database.fetch("SELECT counter, failed_at FROM credential_attempts ORDER BY counter")
+    return [tuple(row) for row in rows]
 
 
 @pytest.mark.parametrize(
