@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final, NamedTuple
@@ -28,6 +28,8 @@ log = structlog.get_logger("access")
 
 #: Tokens that are remembered; beyond that the ones verified first are forgotten. Each takes about 600 bytes.
 MOST_REMEMBERED: Final = 10_000
+#: Keys that one token is tried with, each a fraction of a millisecond: without a key id, all of its algorithm.
+MOST_TRIED: Final = 8
 _SCHEME: Final = "bearer"
 _jws: Final = jwt.PyJWS()
 
@@ -100,10 +102,19 @@ class Authenticator:
         # Claims first: a token for somebody else is refused without a fetch and without arithmetic.
         caller, validity = read_claims(unverified.claims, self._expected)
         validity.check(self._now(), self._expected.leeway_seconds)
-        for key in await self._keys.find(unverified.algorithm, unverified.key_id):
-            if _is_signed_with(key, unverified):
-                return _Remembered(Grant(caller, partial(self._seconds_left, validity, key)), validity, key)
-        raise InvalidTokenError("the token is not signed with a key of the issuer's")
+        key = await self._signer(unverified)
+        return _Remembered(Grant(caller, partial(self._seconds_left, validity, key)), validity, key)
+
+    async def _signer(self, unverified: UnverifiedToken) -> Key:
+        candidates = await self._keys.find(unverified.algorithm, unverified.key_id)
+        key = _first_signer(candidates, unverified)
+        if key is None and unverified.key_id is None:
+            key = _first_signer(await self._keys.find_new(unverified.algorithm, candidates), unverified)
+        if key is None and self._keys.is_empty:
+            raise InvalidTokenError("this process does not know the issuer's keys yet: it could not fetch them so far")
+        if key is None:
+            raise InvalidTokenError("the token is not signed with a key of the issuer's")
+        return key
 
     def _seconds_left(self, validity: Validity, key: Key) -> float:
         left = validity.expires + self._expected.leeway_seconds - self._now()
@@ -113,6 +124,12 @@ class Authenticator:
         """Forget what was signed with a key that the issuer has removed."""
         self._remembered = {digest: each for digest, each in self._remembered.items() if each.key in self._keys}
         self._generation = self._keys.generation
+
+
+def _first_signer(candidates: Collection[Key], unverified: UnverifiedToken) -> Key | None:
+    if len(candidates) > MOST_TRIED:
+        raise InvalidTokenError(f"more than {MOST_TRIED} keys may have signed the token: it must name one (kid)")
+    return next((key for key in candidates if _is_signed_with(key, unverified)), None)
 
 
 def _is_signed_with(key: Key, unverified: UnverifiedToken) -> bool:

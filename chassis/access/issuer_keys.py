@@ -9,7 +9,7 @@ fails, or lists no usable key, changes nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -89,6 +89,19 @@ class IssuerKeys:
             await self._wait_for_news()
         return [key for key in self._keys if key.fits(algorithm, key_id)]
 
+    async def find_new(self, algorithm: str, known: Collection[Key]) -> list[Key]:
+        """The keys beside those that are known to whoever asks, for a token without a key id that is none of theirs.
+
+        It may be signed with a key that was published a moment ago, so this waits as `find` does for an unknown id.
+        """
+        await self._wait_for_news()
+        return [key for key in self._keys if key.fits(algorithm, None) and key not in known]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no key of the issuer's is known yet."""
+        return not self._keys
+
     def _knows(self, key_id: str | None) -> bool:
         return bool(self._keys) if key_id is None else any(key.key_id == key_id for key in self._keys)
 
@@ -136,6 +149,6 @@ class IssuerKeys:
 
     def _replace(self, keys: frozenset[Key]) -> None:
         if keys != self._keys:
-            log.info("access.keys_changed", key_ids=sorted(str(key.key_id) for key in keys))
             self._keys = keys
             self.generation += 1
+            log.info("access.keys_changed", key_ids=sorted(str(key.key_id) for key in keys))

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
 
+import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from jwt import InvalidKeyError
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+
+log = structlog.get_logger("access.keys")
 
 #: Algorithms that there are here, each with its type of key and, where that has curves, the one it is for. Only
 #: asymmetric ones: a key that verifies must not be one that signs.
@@ -97,18 +99,21 @@ def public_jwk(key: Ed25519PublicKey) -> dict[str, str]:
 
 
 def _read_key(listed: Any) -> Key | None:
-    if not isinstance(listed, dict) or listed.get("kty") not in _PUBLIC or not _verifies(listed):
+    """The key, None where it cannot be read or used, whatever is wrong with it: the others are good all the same."""
+    if not isinstance(listed, dict) or not _verifies(listed):
         return None
-    kind = listed["kty"]
+    kind, key_id, algorithm = (listed.get(name) for name in ("kty", "kid", "alg"))
+    if not isinstance(kind, str) or kind not in _PUBLIC:
+        return None
+    if not all(text is None or isinstance(text, str) for text in (key_id, algorithm)):
+        return None
     said = {"kty": kind} | {name: listed.get(name) for name in _PUBLIC[kind]}
     try:
         public = _READERS[kind].from_jwk(said)
-    except (InvalidKeyError, ValueError, TypeError, KeyError, AttributeError):
+    except Exception as error:  # noqa: BLE001 - PyJWT and cryptography raise a dozen kinds, none of ours to list
+        log.info("access.key_passed_over", reason=f"{type(error).__name__}: {error}")
         return None
     if kind == "RSA" and public.key_size < _LEAST_RSA_BITS:
-        return None
-    key_id, algorithm = listed.get("kid"), listed.get("alg")
-    if not all(text is None or isinstance(text, str) for text in (key_id, algorithm)):
         return None
     identity = tuple(map(str, (key_id, algorithm, *said.values())))
     return Key(identity, key_id, kind, said.get("crv"), algorithm, public)

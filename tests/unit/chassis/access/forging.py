@@ -4,7 +4,7 @@ import base64
 import hashlib
 import hmac
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import jwt
@@ -35,7 +35,7 @@ SIGNERS: dict[str, tuple[str, Any]] = {
 STRANGERS: dict[str, Any] = {"rs": OTHER_RSA, "ps": OTHER_RSA, "es": OTHER_EC, "ed": OTHER_ED}
 
 
-def key_set() -> bytes:
+def key_set(key_ids: Collection[str] = tuple(SIGNERS)) -> bytes:
     """What the issuer publishes."""
     public = [
         {**RSAAlgorithm.to_jwk(RSA_KEY.public_key(), as_dict=True), "kid": "rs"},
@@ -45,7 +45,7 @@ def key_set() -> bytes:
     ]
     for key in public:
         key.pop("key_ops", None)
-    return json.dumps({"keys": public}).encode()
+    return json.dumps({"keys": [key for key in public if key["kid"] in key_ids]}).encode()
 
 
 def claims(**changes: Any) -> dict[str, Any]:

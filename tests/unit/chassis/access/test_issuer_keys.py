@@ -4,15 +4,19 @@ import asyncio
 import json
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
+from chassis.access import authenticator as module
 from chassis.access import issuer_keys
 from chassis.access.authenticator import Authenticator
 from chassis.access.issuer_keys import IssuerKeys
-from chassis.access.tokens import Expectations
+from chassis.access.keys import Key, read_key_set
+from chassis.access.tokens import Expectations, UnverifiedToken
 from chassis.http.health import NotReadyError
 from chassis.http.problems import Problem
-from tests.unit.chassis.access.forging import AUDIENCE, ISSUER, NOW, key_set, sign
+from tests.unit.chassis.access.forging import AUDIENCE, ISSUER, NOW, OTHER_ED, key_set, sign
 from tests.waiting import until
 
 EXPECTED = Expectations(ISSUER, AUDIENCE, ("EdDSA", "ES256", "RS256"), 30)
@@ -36,8 +40,7 @@ class Issuer:
             raise self.error
         if self.document is not None:
             return self.document
-        listed = json.loads(key_set())["keys"]
-        return json.dumps({"keys": [key for key in listed if key["kid"] in self.key_ids]}).encode()
+        return key_set(self.key_ids)
 
 
 async def fetched(issuer: Issuer, times: int) -> None:
@@ -105,6 +108,93 @@ async def test_a_new_key_is_found_when_it_is_met_without_notice() -> None:
         issuer.key_ids = ("ed", "es")
 
         assert [key.key_id for key in await keys.find("ES256", "es")] == ["es"]
+
+
+async def test_a_token_without_a_key_id_meets_a_new_key_without_notice_too() -> None:
+    issuer = Issuer("ed")
+    async with IssuerKeys.open(issuer.fetch, refresh_seconds=300) as keys:
+        await generation(keys, 1)
+        authenticator = Authenticator(EXPECTED, keys, now=lambda: NOW)
+        issuer.key_ids = ("es",)
+        token = f"Bearer {sign('es', header={'kid': None})}"
+
+        assert (await authenticator.authenticate(token)).subject == "shop"
+        assert issuer.asked == 2
+
+
+async def test_tokens_without_a_key_id_lead_to_one_fetch_and_a_bounded_number_of_checks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    issuer, checks = Issuer("ed"), list[Key]()
+    is_signed_with = module._is_signed_with
+
+    def counting(key: Key, unverified: UnverifiedToken) -> bool:
+        checks.append(key)
+        return is_signed_with(key, unverified)
+
+    monkeypatch.setattr(module, "_is_signed_with", counting)
+    forged = f"Bearer {sign('ed', header={'kid': None}, key=OTHER_ED)}"
+    async with IssuerKeys.open(issuer.fetch, refresh_seconds=300) as keys:
+        await generation(keys, 1)
+        authenticator = Authenticator(EXPECTED, keys, now=lambda: NOW)
+        for _ in range(20):
+            with pytest.raises(Problem, match="not signed with a key"):
+                await authenticator.authenticate(forged)
+        assert (issuer.asked, len(checks)) == (2, 20)
+
+        (listed,) = json.loads(key_set(["ed"]))["keys"]
+        many = [{**listed, "kid": f"ed{number}"} for number in range(module.MOST_TRIED + 1)]
+        keys._replace(read_key_set(json.dumps({"keys": many}).encode()))
+        with pytest.raises(Problem, match="it must name one"):
+            await authenticator.authenticate(f"Bearer {sign('ed', header={'kid': None})}")
+        assert len(checks) == 20
+
+
+async def test_a_process_that_knows_no_keys_says_so_of_itself_and_not_of_the_token() -> None:
+    issuer = Issuer("ed")
+    issuer.error = OSError("no route to the issuer")
+    async with IssuerKeys.open(issuer.fetch, refresh_seconds=300) as keys:
+        authenticator = Authenticator(EXPECTED, keys, now=lambda: NOW)
+        for token in (sign(), sign(header={"kid": None})):
+            with pytest.raises(Problem, match="does not know the issuer's keys yet"):
+                await authenticator.authenticate(f"Bearer {token}")
+
+
+#: Anything that JSON can say.
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+MEMBERS = ("kty", "kid", "alg", "use", "key_ops", "crv", "x", "y", "n", "e", "d")
+#: What might be a key: right members with anything in them, or anything in the place of one member of a right key.
+DAMAGED = st.one_of(
+    JSON,
+    st.dictionaries(
+        st.sampled_from(MEMBERS),
+        JSON | st.sampled_from(["OKP", "EC", "RSA", "P-256", "secp256k1", "Ed25519", "X448", "AQAB", "AA", "sig"]),
+    ),
+    st.tuples(
+        st.sampled_from(json.loads(key_set())["keys"]),
+        st.sampled_from(MEMBERS),
+        JSON | st.sampled_from(["AQ", "Ed448"]),
+    ).map(lambda drawn: {**drawn[0], drawn[1]: drawn[2]}),
+)
+
+
+@given(st.lists(DAMAGED, max_size=4))
+@example([{"kty": []}])
+@example([{"kty": {}}])
+@example([{"kty": "EC", "crv": [], "x": "AA", "y": "AA"}])
+@example([{"kty": "RSA", "n": "AA", "e": "AA"}])
+@example([{"kty": "RSA", "n": 1, "e": {}}])
+@example([{"kty": "OKP", "crv": "Ed25519", "x": "!"}])
+def test_a_key_that_cannot_be_read_is_passed_over_whatever_is_wrong_with_it(damaged: list[object]) -> None:
+    (good,) = json.loads(key_set(["es"]))["keys"]
+
+    found = read_key_set(json.dumps({"keys": [*damaged, {**good, "kid": "the good one"}]}).encode())
+
+    assert "the good one" in {key.key_id for key in found}
 
 
 async def test_a_thousand_unknown_ids_lead_to_one_fetch() -> None:
