@@ -20,7 +20,7 @@ from chassis.outages import Outage
 from chassis.postgres.database import Database, describe
 from projectors.consumer import metrics, parking
 from projectors.consumer.feed import Feed
-from projectors.consumer.parking import Foreign, why_flooded
+from projectors.consumer.parking import Suspicious, why_flooded
 from projectors.consumer.writing import DATABASE_ERRORS
 from projectors.projections.catalogue import PROJECTIONS
 from projectors.settings import ProjectorSettings
@@ -54,7 +54,7 @@ class Fleet:
         self._turned = time.monotonic()
         self._counted = 0.0
         #: What each generation has met that is not ours, at the last count.
-        self._foreign: Mapping[tuple[str, int], Foreign] = {}
+        self._suspicious: Mapping[tuple[str, int], Suspicious] = {}
 
     @property
     def feeds(self) -> Mapping[tuple[str, int], Feed]:
@@ -133,10 +133,10 @@ class Fleet:
         self._counted = time.monotonic()
         async with self._database.connection() as connection:
             found = await parking.counts(connection)
-            self._foreign = await parking.foreign(connection)
+            self._suspicious = await parking.suspicious(connection)
         for name, number in self._feeds:
             metrics.PARKED_NOW.labels(name, str(number)).set(found.get((name, number), 0))
-            met = self._foreign.get((name, number), Foreign())
+            met = self._suspicious.get((name, number), Suspicious())
             for kept, records in (("parked", met.parked), ("counted", met.counted)):
                 metrics.FOREIGN_NOW.labels(name, str(number), kept).set(records)
 
@@ -178,7 +178,7 @@ class Fleet:
             reason = feed.why_not_ready()
             if reason is not None and feed.generation.status == "serving":
                 raise NotReadyError(f"{name} generation {number} {reason}")
-            counted = self._foreign.get((name, number), Foreign()).counted
+            counted = self._suspicious.get((name, number), Suspicious()).counted
             if counted:
                 raise NotReadyError(f"{name} generation {number} {why_flooded(counted)}")
 

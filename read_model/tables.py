@@ -83,8 +83,8 @@ checkpoints = Table(
 )
 
 #: Records that a generation could not apply, byte for byte, and later ones of the same user, which wait behind them.
-#: `error` is null for those that only wait. `user_id` is null where nothing waits behind the record: its key is no id,
-#: or it is suspicious and names `suspect_id`. The value is in `parked_values`; a version before kept it in `value`.
+#: `error` is null for those that only wait. `user_id` is null where the record is suspicious: nothing waits behind it,
+#: and it names `suspect_id`, if anybody. The value is in `parked_values`; a version before kept it in `value`.
 parked_records = Table(
     "parked_records",
     metadata,
@@ -130,7 +130,7 @@ parked_versions = Table(
     _of_generation("parked_versions_generation_fkey"),
 )
 
-#: Records that are not ours beyond those that are parked: only counted. Their bytes are on the topic.
+#: Suspicious records beyond those that are parked: only counted. Their bytes are on the topic.
 counted_records = Table(
     "counted_records",
     metadata,

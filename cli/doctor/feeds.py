@@ -10,7 +10,7 @@ from chassis.postgres.database import Database, describe
 from cli.doctor.findings import Finding, troubles_or_ok
 from cli.terminal.outages import DATABASE_OUTAGES
 from projectors.consumer import parking
-from projectors.consumer.parking import Foreign, why_flooded
+from projectors.consumer.parking import Suspicious, why_flooded
 from projectors.operations.lag import GenerationLag, measure
 from projectors.operations.topic_ends import dated_ahead
 from projectors.projections.catalogue import PROJECTIONS
@@ -28,7 +28,7 @@ async def examine_feeds(settings: ProjectorSettings) -> list[Finding]:
             found = await measure(settings, database)
             async with database.connection() as connection:
                 now = await connection.fetchval("SELECT extract(epoch FROM now())::float8")
-                foreign = await parking.foreign(connection)
+                suspicious = await parking.suspicious(connection)
         topics = sorted({projection.subject.topic(settings) for projection in PROJECTIONS.values()})
         ahead = {
             topic: await dated_ahead(settings, topic, settings.topic_partitions, now + AHEAD_SECONDS)
@@ -38,7 +38,7 @@ async def examine_feeds(settings: ProjectorSettings) -> list[Finding]:
         remedy = "see the findings of Kafka and of the query database"
         return [Finding(f"feed: {name}", "failed", f"unknown: {describe(error)}", remedy) for name in PROJECTIONS]
     findings = [finding for name in PROJECTIONS for finding in _judge(name, found)]
-    findings += [_judge_foreign(*owner, met) for owner, met in sorted(foreign.items())]
+    findings += [_judge_suspicious(*owner, met) for owner, met in sorted(suspicious.items())]
     return findings + [_judge_times(topic, partitions) for topic, partitions in ahead.items() if partitions]
 
 
@@ -58,8 +58,8 @@ def _judge(name: str, found: Sequence[GenerationLag]) -> list[Finding]:
     return troubles_or_ok(check, troubles, "every generation is fed")
 
 
-def _judge_foreign(name: str, number: int, met: Foreign) -> Finding:
-    check = f"records that are not ours: {name}"
+def _judge_suspicious(name: str, number: int, met: Suspicious) -> Finding:
+    check = f"suspicious records: {name}"
     if met.counted:
         return Finding(
             check, "failed", f"generation {number} {why_flooded(met.counted)}", "let nobody else write there"

@@ -64,7 +64,7 @@ def list_(*, projection: ProjectionOption = None, as_json: JsonOption = False) -
         return
     for some in counted:
         say(
-            f"{some.projection} generation {some.generation} only counted {some.records:,} that are not ours, of"
+            f"{some.projection} generation {some.generation} only counted {some.records:,} suspicious records, of"
             f" {some.topic} partition {some.partition}, offsets {some.first_offset} to {some.last_offset}"
         )
     if not found:
@@ -160,7 +160,7 @@ def _document(item: ParkedRecord) -> dict[str, Any]:
         "id": str(item.id),
         "topic": item.topic,
         "user_id": str(item.subject_id or item.suspect_id) if item.subject_id or item.suspect_id else None,
-        "suspicious": item.suspect_id is not None,
+        "suspicious": item.is_suspicious,
         "error": item.error,
         "recorded_at": item.recorded_at,
         "parked_at": item.parked_at,

@@ -76,7 +76,7 @@ class _Sorting:
         for item in items:
             if isinstance(item, DecodedEvent) and item.state is not None and not self.blocked:
                 events.append(item)
-            elif isinstance(item, Poison) and item.foreign:
+            elif isinstance(item, Poison) and item.suspicious:
                 self.parked.append(Parked(item.record, None, item.error, item.subject_id))
             elif isinstance(item, Poison):
                 self.refuse(item.record, item.subject_id, item.error)

@@ -25,7 +25,7 @@ import structlog
 from chassis.postgres.database import Connection
 from projectors.decoding.records import Record
 from projectors.projections.projection import Insert
-from projectors.trust.versions import FirstVersions
+from projectors.trust.versions import FirstVersions, greatest_read
 from read_model.generations import Generation
 
 log = structlog.get_logger("projectors.checkpoints")
@@ -136,10 +136,9 @@ _ANY_PARKED: Final = """
 EXISTS (SELECT FROM parked_records WHERE projection = $1 AND generation = $2 AND user_id IS NOT NULL)
 """
 _REPAIRED: Final = "EXISTS (SELECT FROM held WHERE held.repaired)"
-# Whether a subject's version does not follow what the tables know of it. Looked up row by row, as a join would read all
-# of a table that is not yet large.
+# Whether a subject's version does not follow what is known of it: in the tables, or parked.
 _JUMPED: Final = """
-EXISTS (SELECT FROM unnest($12::uuid[], $13::bigint[]) AS i (id, version) WHERE least({versions}) < i.version - 1)
+EXISTS (SELECT FROM unnest($12::uuid[], $13::bigint[]) AS i (id, version) WHERE {greatest} < i.version - 1)
 """
 _MOVE: Final = f"""
 {_MOVED} RETURNING 1)
@@ -193,7 +192,7 @@ class Moved(NamedTuple):
     parked: bool
     #: Whether the partitions still have records of repaired users that do not count.
     repaired: bool
-    #: Whether a version may not follow what the tables know.
+    #: Whether a version does not follow what is known.
     jumped: bool
 
 
@@ -204,9 +203,9 @@ class Checkpoints:
         """`tables` are those in which the generation's versions are."""
         self._generation = generation
         self._topic = topic
-        versions = ", ".join(f"(SELECT t.version FROM {table} t WHERE t.id = i.id)" for table in tables)  # noqa: S608 - our names
-        self._move = _MOVE.replace("{versions}", versions)
-        self._move_and_write = _MOVE_AND_WRITE.replace("{versions}", versions)
+        greatest = greatest_read(tables, "$1", "$2")
+        self._move = _MOVE.replace("{greatest}", greatest)
+        self._move_and_write = _MOVE_AND_WRITE.replace("{greatest}", greatest)
 
     async def move(
         self, connection: Connection, moves: Sequence[Move], first: FirstVersions, notice: Notice | None = None

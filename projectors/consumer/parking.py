@@ -4,9 +4,9 @@ Only that subject waits, and only in that generation; all others flow on. A tomb
 subject's parked records away with everything else. The record itself is parked, byte for byte, so that a later version
 of the code can retry it (projectors/operations/parked.py).
 
-Nobody waits behind a record that is not ours: a suspicious one (projectors/trust/versions.py), or one whose key is no
-id. Whoever may write to the topic could bring any number of them, so beyond FOREIGN_RECORDS of a generation they are
-only counted, by partition and position, and their bytes stay on the topic.
+Nobody waits behind a suspicious record (projectors/trust/versions.py): SUSPICIOUS is how it is told from others once it
+is parked. Whoever may write to the topic could bring any number of them, so beyond SUSPICIOUS_RECORDS of a generation
+they are only counted, by partition and position, and their bytes stay on the topic.
 
 The column `user_id` holds the id of any subject: renaming it would break the version before, which runs while the
 database is migrated.
@@ -27,7 +27,9 @@ from read_model import parked_values
 from read_model.generations import Generation
 
 #: As many as somebody will look at. With values of 1 MiB they take 1 GiB, once for all generations.
-FOREIGN_RECORDS: Final = 1000
+SUSPICIOUS_RECORDS: Final = 1000
+#: Of parked records: nobody waits behind it, whomever it names, if anybody.
+SUSPICIOUS: Final = "user_id IS NULL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class Parked:
     #: Who waits behind it; None where nobody does.
     subject_id: UUID | None
     error: str | None
-    #: Whom a suspicious record names.
+    #: Whom a suspicious record names; None where its key is no id.
     suspect_id: UUID | None = None
 
     @property
@@ -48,11 +50,11 @@ class Parked:
 
 
 @dataclass(frozen=True, slots=True)
-class Foreign:
-    """What a generation has met that is not ours."""
+class Suspicious:
+    """How many suspicious records a generation has met."""
 
     parked: int = 0
-    #: Beyond FOREIGN_RECORDS.
+    #: Beyond SUSPICIOUS_RECORDS.
     counted: int = 0
 
 
@@ -74,9 +76,9 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $11, $12, (SELECT digest FROM kept))
 ON CONFLICT DO NOTHING
 """
 
-_FOREIGN: Final = """
-SELECT count(*)::int FROM parked_records WHERE projection = $1 AND generation = $2 AND user_id IS NULL
-"""
+_KEPT: Final = f"""
+SELECT count(*)::int FROM parked_records WHERE projection = $1 AND generation = $2 AND {SUSPICIOUS}
+"""  # noqa: S608 - our own text
 
 _COUNT: Final = """
 INSERT INTO counted_records AS t (projection, generation, topic, partition, records, first_offset, last_offset)
@@ -89,12 +91,12 @@ ON CONFLICT (projection, generation, topic, partition) DO UPDATE SET records = t
 
 _COUNTS: Final = "SELECT projection, generation, count(*) AS records FROM parked_records GROUP BY 1, 2"
 
-_ALL_FOREIGN: Final = """
+_ALL_SUSPICIOUS: Final = f"""
 SELECT projection, generation, sum(parked)::bigint AS parked, sum(counted)::bigint AS counted FROM (
-    SELECT projection, generation, 1 AS parked, 0 AS counted FROM parked_records WHERE user_id IS NULL
+    SELECT projection, generation, 1 AS parked, 0 AS counted FROM parked_records WHERE {SUSPICIOUS}
     UNION ALL SELECT projection, generation, 0, records FROM counted_records
 ) AS records GROUP BY 1, 2
-"""
+"""  # noqa: S608 - our own text
 
 _OF_SUBJECTS: Final = "projection = $1 AND generation = $2 AND (user_id = ANY($3::uuid[]) OR suspect_id = ANY($3))"
 
@@ -109,11 +111,11 @@ async def park(connection: Connection, generation: Generation, topic: str, parke
     """Keep these records, or count them; one that is there already stays as it is."""
     owner = (generation.projection, generation.number, topic)
     kept = [item for item in parked if item.subject_id is not None]
-    if foreign := [item for item in parked if item.subject_id is None]:
-        room = max(0, FOREIGN_RECORDS - await connection.fetchval(_FOREIGN, *owner[:2]))
-        kept += foreign[:room]
+    if suspicious := [item for item in parked if item.subject_id is None]:
+        room = max(0, SUSPICIOUS_RECORDS - await connection.fetchval(_KEPT, *owner[:2]))
+        kept += suspicious[:room]
         # At once: a flood is thousands a second.
-        if beyond := [item.record for item in foreign[room:]]:
+        if beyond := [item.record for item in suspicious[room:]]:
             places = [record.partition for record in beyond], [record.offset for record in beyond]
             await connection.execute(_COUNT, *owner, *places)
     for item in kept:
@@ -143,16 +145,16 @@ async def counts(connection: Connection) -> dict[tuple[str, int], int]:
     return {(row["projection"], row["generation"]): row["records"] for row in await connection.fetch(_COUNTS)}
 
 
-async def foreign(connection: Connection) -> dict[tuple[str, int], Foreign]:
-    """What is not ours, by projection and generation; what has met none is not there."""
-    rows = await connection.fetch(_ALL_FOREIGN)
-    return {(row["projection"], row["generation"]): Foreign(row["parked"], row["counted"]) for row in rows}
+async def suspicious(connection: Connection) -> dict[tuple[str, int], Suspicious]:
+    """The suspicious records, by projection and generation; what has met none is not there."""
+    rows = await connection.fetch(_ALL_SUSPICIOUS)
+    return {(row["projection"], row["generation"]): Suspicious(row["parked"], row["counted"]) for row in rows}
 
 
 def why_flooded(counted: int) -> str:
     """What to do where records were only counted."""
     return (
-        f"met {counted:,} records that are not ours beyond the {FOREIGN_RECORDS:,} that are kept, and counted them:"
+        f"met {counted:,} suspicious records beyond the {SUSPICIOUS_RECORDS:,} that are kept, and counted them:"
         " `muster doctor` says who may write to the topic, `muster parked discard --suspicious` forgets them"
     )
 

@@ -82,8 +82,8 @@ class Poison(NamedTuple):
     record: Record
     subject_id: UUID | None
     error: str
-    #: Whether it is suspicious: somebody else's, for all that is known. Then nobody waits behind it.
-    foreign: bool = False
+    #: Whether it is somebody else's, for all that is known. Then nobody waits behind it.
+    suspicious: bool = False
 
 
 class RecordDecoder:
@@ -99,11 +99,11 @@ class RecordDecoder:
         """Decode one record; never raises for what is in it."""
         subject_id = key_of(record)
         if subject_id is None:
-            return Poison(record, None, f"the key {_excerpt(record.key)} is no id")
+            return Poison(record, None, f"the key {_excerpt(record.key)} is no id", suspicious=True)
         source = header(record, "ce_source")
         if source != self._catalogue.source:
             said = "absent" if source is None else repr(source[:_EXCERPT])
-            return Poison(record, subject_id, f"ce_source is {said}, not {self._catalogue.source!r}", foreign=True)
+            return Poison(record, subject_id, f"ce_source is {said}, not {self._catalogue.source!r}", suspicious=True)
         try:
             return self._read(record, subject_id)
         except (EnvelopeError, UnknownEventError, InvalidEventError, _InapplicableError) as error:

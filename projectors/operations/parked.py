@@ -18,7 +18,7 @@ import asyncpg
 
 from chassis.postgres.database import Connection, Database
 from projectors.consumer.batches import INAPPLICABLE_ERRORS
-from projectors.consumer.parking import unpack_headers
+from projectors.consumer.parking import SUSPICIOUS, unpack_headers
 from projectors.decoding.records import DecodedEvent, RecordDecoder
 from projectors.projections.catalogue import PROJECTIONS
 from projectors.projections.projection import Projection
@@ -79,9 +79,9 @@ class ParkedRecord:
 
     id: RecordId
     topic: str
-    #: Who waits behind it.
+    #: Who waits behind it; nobody where it is suspicious.
     subject_id: UUID | None
-    #: Whom it names, where it is suspicious.
+    #: Whom a suspicious record names; None where its key is no id.
     suspect_id: UUID | None
     error: str | None
     key: bytes | None
@@ -89,6 +89,11 @@ class ParkedRecord:
     value: bytes | None
     recorded_at: datetime
     parked_at: datetime
+
+    @property
+    def is_suspicious(self) -> bool:
+        """Whether it is somebody else's, for all that is known."""
+        return self.subject_id is None
 
     @property
     def partition(self) -> int:
@@ -123,7 +128,7 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """Records that are not ours and were only counted, in one partition of one generation."""
+    """Suspicious records that were only counted, in one partition of one generation."""
 
     projection: str
     generation: int
@@ -146,13 +151,13 @@ class WorkedOff:
 _SERVING_COUNT: Final = """
 SELECT count(*) FROM parked_records JOIN generations USING (projection, generation) WHERE status = 'serving'
 """
-_SUMMARIES: Final = """
+_SUMMARIES: Final = f"""
 SELECT projection, generation, partition, record_offset, coalesce(user_id, suspect_id) AS user_id,
-    suspect_id IS NOT NULL AS suspicious, error, parked_at,
+    {SUSPICIOUS} AS suspicious, error, parked_at,
     coalesce(octet_length(p.value), octet_length(v.value), 0) AS bytes
 FROM parked_records p LEFT JOIN parked_values v ON v.digest = p.value_digest WHERE $1::text IS NULL OR projection = $1
 ORDER BY projection, generation, partition, record_offset LIMIT $2
-"""
+"""  # noqa: S608 - our own text
 
 _WHOLE: Final = """
 SELECT p.*, coalesce(p.value, v.value) AS bytes FROM parked_records p
@@ -162,15 +167,12 @@ _ONE: Final = f"""
 {_WHOLE} WHERE projection = $1 AND generation = $2 AND partition = $3 AND record_offset = $4
 """
 
-# A record without a subject is a queue of its own. What is suspicious waits for a discard or a repair.
-_QUEUES: Final = """
-SELECT projection, generation, user_id,
-    CASE WHEN user_id IS NULL THEN partition END AS partition,
-    CASE WHEN user_id IS NULL THEN record_offset END AS record_offset,
-    count(*) AS records
-FROM parked_records WHERE suspect_id IS NULL AND ($1::text IS NULL OR projection = $1)
-GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
-"""
+# What is suspicious waits for a discard or a repair.
+_QUEUES: Final = f"""
+SELECT projection, generation, user_id, count(*) AS records
+FROM parked_records WHERE NOT ({SUSPICIOUS}) AND ($1::text IS NULL OR projection = $1)
+GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+"""  # noqa: S608 - our own text
 
 _LOCK: Final = """
 SELECT FROM checkpoints c WHERE projection = $1 AND generation = $2 AND EXISTS (
@@ -200,7 +202,7 @@ _OF_SUSPECTS: Final = f"""
 """
 
 _IS_ONE: Final = "projection = $1 AND generation = $2 AND partition = $3 AND record_offset = $4"
-_SUSPICIOUS: Final = "suspect_id IS NOT NULL AND ($1::text IS NULL OR projection = $1)"
+_ALL_SUSPICIOUS: Final = f"{SUSPICIOUS} AND ($1::text IS NULL OR projection = $1)"
 _COUNTED: Final = "FROM counted_records WHERE $1::text IS NULL OR projection = $1"
 
 
@@ -253,12 +255,16 @@ async def retry_record(database: Database, record: RecordId) -> WorkedOff:
         OtherShapeError: another version of the code has to do it.
     """
     parked = await find(database, record)
-    if parked.suspect_id is not None:
-        raise SuspiciousError(
-            f"{record} is suspicious ({parked.error}): `muster parked discard {record}` removes it,"
-            f" `muster repair {parked.suspect_id}` writes that user anew from the command side"
-        )
+    if parked.is_suspicious:
+        raise SuspiciousError(_why_not_applied(parked))
     return await _work_off(database, parked, discard=False)
+
+
+def _why_not_applied(record: ParkedRecord) -> str:
+    why = f"{record.id} is suspicious ({record.error}): `muster parked discard {record.id}` removes it"
+    if record.suspect_id is None:
+        return why
+    return f"{why}, `muster repair {record.suspect_id}` writes that user anew from the command side"
 
 
 async def retry_all(database: Database, projection: str | None = None) -> WorkedOff:
@@ -313,15 +319,13 @@ async def suspicious_of(connection: Connection, generation: Generation, subjects
 async def discard_suspicious(database: Database, projection: str | None = None) -> int:
     """Remove every suspicious record of one projection, or of all, and what was only counted; return how many."""
     async with database.connection() as connection, connection.transaction():
-        removed = await parked_values.remove(connection, _SUSPICIOUS, projection)
+        removed = await parked_values.remove(connection, _ALL_SUSPICIOUS, projection)
         rows = await connection.fetch(f"DELETE {_COUNTED} RETURNING records", projection)
     counted: int = sum(row["records"] for row in rows)
     return removed + counted
 
 
 async def _retry_queue(database: Database, row: asyncpg.Record) -> WorkedOff:
-    if row["user_id"] is None:
-        return await _work_off(database, await find(database, _id(row)), discard=False)
     async with database.connection() as connection:
         first = await connection.fetchrow(_QUEUE + " LIMIT 1", row["projection"], row["generation"], row["user_id"])
     if first is None:

@@ -1,12 +1,12 @@
 """Suspicious records: those that no relay of ours can have published where they stand.
 
-Ours have our `ce_source`, and the versions of a subject follow one another. A record whose version is more than one
-above the greatest that this generation has read of the subject is suspicious, unless compaction may have removed what
-was between (projectors/trust/compaction.py), it is a snapshot, or nothing was read of the subject yet. Without this,
-one record of a stranger with a great version would hide every real change from then on.
+Ours have our `ce_source` and a key that is an id, and the versions of a subject follow one another. A record whose
+version is more than one above the greatest that this generation has read of the subject is suspicious, unless
+compaction may have removed what was between (projectors/trust/compaction.py), it is a snapshot, or nothing was read of
+the subject yet. Without this, one record of a stranger with a great version would hide every real change from then on.
 
-Nearly no batch has such a record. So only the first version of each subject in a batch is compared with the tables, in
-the statement that moves the checkpoints, and a batch in which something looks odd is judged record by record.
+Nearly no batch has such a record. So only the first version of each subject in a batch is compared with what is known,
+in the statement that moves the checkpoints, and a batch in which something looks odd is judged record by record.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from read_model.generations import Generation
 Explained = Callable[[Record], bool]
 _VERSION_DIGITS: Final = 20
 
-# Looked up row by row: a join would read all of a table that is not yet large.
-_KNOWN: Final = """
-SELECT i.id, greatest({versions}, (
-    SELECT p.version FROM parked_versions p WHERE p.projection = $2 AND p.generation = $3 AND p.user_id = i.id
-)) AS version
-FROM unnest($1::uuid[]) AS i (id)
-"""
+# Looked up row by row: a join would read all of a table that is not yet large. Of nobody it is null.
+_IN_A_TABLE: Final = "(SELECT t.version FROM {table} t WHERE t.id = i.id)"
+_PARKED: Final = """(
+    SELECT p.version FROM parked_versions p
+    WHERE p.projection = {projection} AND p.generation = {generation} AND p.user_id = i.id
+)"""
+_KNOWN: Final = "SELECT i.id, {greatest} AS version FROM unnest($1::uuid[]) AS i (id)"
 _NOTE: Final = """
 INSERT INTO parked_versions AS t (projection, generation, user_id, version)
 SELECT $1, $2, i.* FROM unnest($3::uuid[], $4::bigint[]) AS i
@@ -40,7 +40,7 @@ WHERE t.version < excluded.version
 
 @dataclass(slots=True)
 class FirstVersions:
-    """The first version of each subject in a batch that has to follow one that the tables know."""
+    """The first version of each subject in a batch that has to follow one that is known."""
 
     subjects: list[UUID] = field(default_factory=list)
     versions: list[int] = field(default_factory=list)
@@ -53,7 +53,7 @@ class FirstVersions:
         found, greatest = cls(), dict[UUID, int]()
         for item in items:
             if isinstance(item, Poison):
-                found.odd |= item.subject_id is not None and not item.foreign
+                found.odd |= not item.suspicious
                 continue
             subject_id, version = item.subject_id, item.version
             known = greatest.get(subject_id)
@@ -72,7 +72,7 @@ class FirstVersions:
 def judge(
     items: Iterable[DecodedEvent | Poison], known: Mapping[UUID, int], snapshot: str | None, explained: Explained
 ) -> tuple[list[DecodedEvent | Poison], dict[UUID, int]]:
-    """The same items, the suspicious ones made foreign, and the greatest version then read of each subject.
+    """The same items, those found suspicious among them, and the greatest version then read of each subject.
 
     `known` is the greatest that was read before.
     """
@@ -80,7 +80,7 @@ def judge(
     greatest = dict(known)
     for item in items:
         subject_id = item.subject_id
-        if subject_id is None or (isinstance(item, Poison) and item.foreign):
+        if subject_id is None or (isinstance(item, Poison) and item.suspicious):
             judged.append(item)
             continue
         before, version = greatest.get(subject_id), version_of(item.record)
@@ -91,7 +91,7 @@ def judge(
             greatest[subject_id] = max(before, version)
         else:
             why = f"version {version} comes after version {before}, and nothing explains what is missing between"
-            item = Poison(item.record, subject_id, why, foreign=True)  # noqa: PLW2901 - the same record
+            item = Poison(item.record, subject_id, why, suspicious=True)  # noqa: PLW2901 - the same record
         judged.append(item)
     return judged, greatest
 
@@ -104,14 +104,21 @@ def version_of(record: Record) -> int | None:
     return int(said) if 0 < int(said) <= MAX_VERSION else None
 
 
+def greatest_read(tables: Sequence[str], projection: str, generation: str) -> str:
+    """SQL: the greatest version that this generation has read of the subject `i.id`, in records not suspicious.
+
+    `projection` and `generation` are the parameters that name it.
+    """
+    applied = [_IN_A_TABLE.format(table=table) for table in tables]
+    return f"greatest({', '.join([*applied, _PARKED.format(projection=projection, generation=generation)])})"
+
+
 async def read(
     connection: Connection, generation: Generation, tables: Sequence[str], subjects: Iterable[UUID]
 ) -> dict[UUID, int]:
     """The greatest version that this generation has read of each of these subjects, in records not suspicious."""
-    versions = ", ".join(f"(SELECT t.version FROM {table} t WHERE t.id = i.id)" for table in tables)  # noqa: S608 - our names
-    rows = await connection.fetch(
-        _KNOWN.format(versions=versions), list(subjects), generation.projection, generation.number
-    )
+    known = _KNOWN.format(greatest=greatest_read(tables, "$2", "$3"))
+    rows = await connection.fetch(known, list(subjects), generation.projection, generation.number)
     return {row["id"]: row["version"] for row in rows if row["version"] is not None}
 
 

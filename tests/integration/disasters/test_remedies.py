@@ -109,7 +109,7 @@ async def forge(settings: ProjectorSettings, user_id: str) -> None:
 
 async def what_is_parked_is_removed(muster_here: Installation, settings: ProjectorSettings, user_id: str) -> None:
     async def findings() -> list[Finding]:
-        return [one for one in await examine_feeds(settings) if one.check.startswith("records that are not ours")]
+        return [one for one in await examine_feeds(settings) if one.check.startswith("suspicious records")]
 
     async def parked() -> bool:
         return len(await findings()) == 3

@@ -12,7 +12,7 @@ from events.user_events import PublicUser, UserErased, UserProfileChanged, UserR
 from projectors.app import serve
 from projectors.consumer import parking
 from projectors.operations import parked
-from projectors.operations.parked import SuspiciousError
+from projectors.operations.parked import SuspiciousError, WorkedOff
 from projectors.settings import ProjectorSettings
 from tests.integration.projectors.conftest import running
 from tests.integration.projectors.consumer.test_effectively_once import NAMES, Member, contents
@@ -69,6 +69,8 @@ async def test_what_is_not_ours_changes_nobody_and_holds_nobody_back(
         from_elsewhere(state(ann, 2), None),
         replace(state(ann, HUGE), value=b"{"),
         from_elsewhere(registered(eve)),
+        replace(registered(eve), key=b"no id"),
+        from_elsewhere(replace(registered(eve), key=None)),
     ]
     ours = [registered(ann), registered(bob), state(ann, 2), state(ann, 3), state(bob, 2)]
     await applied(database, name, on_a_log(*ours[:2], *forged, *ours[2:]), portion)
@@ -76,7 +78,7 @@ async def test_what_is_not_ours_changes_nobody_and_holds_nobody_back(
     assert await contents(database, name) == FOLDS[name](changes_of(ours))
     found = await parked.summaries(database)
     assert [one.suspicious for one in found] == [True] * len(forged)
-    assert [one.subject_id for one in found] == [ann.id] * 6 + [eve.id]
+    assert [one.subject_id for one in found] == [ann.id] * 6 + [eve.id, None, None]
     assert "version 1000000000 comes after version 1" in (found[0].error or "")
     assert "ce_source is '/evil'" in (found[2].error or "")
 
@@ -116,6 +118,29 @@ async def test_a_version_that_was_parked_and_discarded_was_read(database: Databa
     await member.apply(records[3:])
     assert (await contents(database, "users"))["users"][ann.id]["version"] == 4
     assert await parked.summaries(database) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("portion", [1, 10], ids=["one by one", "in one batch"])
+@pytest.mark.parametrize("is_discarded", [True, False], ids=["discarded", "still parked"])
+async def test_whoever_has_only_something_parked_cannot_be_hidden_either(
+    database: Database, name: str, portion: int, is_discarded: bool
+) -> None:
+    """Nothing was applied of her yet, and yet it is known which version comes next: in each generation alike."""
+    ann = new_user(1)
+    damaged = replace(registered(ann), value=b"{")
+    log = on_a_log(damaged, state(ann, HUGE), state(ann, 2), state(ann, 3))
+    before = 1 if is_discarded else 2
+    member = await applied(database, name, log[:before], portion)
+    [first] = [one for one in await parked.summaries(database) if one.id.offset == 0]
+    if is_discarded:
+        await parked.discard_record(database, first.id)
+    await member.apply(log[before:])
+    if not is_discarded:
+        assert await parked.retry_all(database) == WorkedOff(0, 0, 3), "what waits behind the damaged one"
+        await parked.discard_record(database, first.id)
+    assert [one.subject_id for one in await parked.summaries(database) if one.suspicious] == [ann.id]
+    assert await contents(database, name) == FOLDS[name](changes_of(log[2:]))
 
 
 async def test_a_damaged_record_of_ours_has_a_version_although_it_does_not_say_which(database: Database) -> None:
@@ -159,10 +184,27 @@ async def test_a_suspicious_record_is_not_retried_and_can_be_discarded(database:
     assert await values(database) == 0
 
 
+async def test_what_names_nobody_is_suspicious_too_and_the_remedy_takes_it_away(database: Database) -> None:
+    garbage = [
+        replace(registered(new_user()), key=b"no id"),
+        from_elsewhere(replace(registered(new_user()), key=None)),
+        FakeRecord(None, b"x", []),
+    ]
+    await applied(database, "users", on_a_log(*garbage), 1)
+    found = await parked.summaries(database)
+    assert [one.suspicious for one in found] == [True] * 3
+    with pytest.raises(SuspiciousError, match="is no id"):
+        await parked.retry_record(database, found[0].id)
+    assert await parked.retry_all(database) == WorkedOff(0, 0, 0)
+    assert await parked.discard_suspicious(database) == 3
+    async with database.connection() as connection:
+        assert await parking.suspicious(connection) == {}
+
+
 async def test_a_flood_is_parked_up_to_a_cap_and_then_counted_by_position(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parking, "FOREIGN_RECORDS", 5)
+    monkeypatch.setattr(parking, "SUSPICIOUS_RECORDS", 5)
     ann = new_user(1)
     flood = [from_elsewhere(registered(new_user(number))) for number in range(12)]
     keyless = [replace(registered(new_user()), key=b"no id") for _ in range(3)]
