@@ -1,7 +1,8 @@
 """The looks at the log: whether a person's events are gone once they should be, in the background, and then stored.
 
 One process looks, once a day, and reads each partition once for all whom it may be about. Whoever is found there is
-looked for again, until nothing of them is left.
+looked for again, until nothing of them is left. A process that hangs meanwhile loses its turn after IDLE_TIMEOUT,
+whoever answers for it on the network.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import asyncpg
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from chassis.lifecycle import end_task
 from chassis.outages import Outage
 from chassis.postgres.database import NO_CONNECTION, Connection, describe, session
 from chassis.settings import Kafka, PostgresAddress
@@ -29,6 +31,9 @@ log = structlog.get_logger("erasures")
 #: Two that look take turns; any number that nothing else locks.
 _TURN: Final = 7461902115
 _IS_OURS: Final = "SELECT pg_try_advisory_lock($1)"
+#: The server ends the session that has the turn once it has said nothing for so long; it says something so often.
+IDLE_TIMEOUT: Final = "6s"
+WORD_SECONDS: Final = 1.5
 #: Looks in the time within which the log forgets: of 10 days, one a day, because each may read all of the log.
 _LOOKS: Final = 10
 _LEAST_SECONDS, _MOST_SECONDS = 10.0, 86_400.0
@@ -70,9 +75,7 @@ class Looks:
         outage = Outage(log, "erasures.look_failed", "erasures.look_works")
         while True:
             try:
-                async with session(self._database, application="muster event API looks") as connection:
-                    if await connection.fetchval(_IS_OURS, _TURN) and not await self._was_looked(connection):
-                        await self.look(connection)
+                await self.take_turn()
             except _OUTAGES as error:
                 outage.failed(describe(error))
             except Exception as error:
@@ -82,6 +85,27 @@ class Looks:
             else:
                 outage.over()
             await asyncio.sleep(min(self._seconds, _ASK_SECONDS))
+
+    async def take_turn(self) -> bool:
+        """Look, if one is due and nobody else does; False when somebody else does."""
+        application = "muster event API looks"
+        # A session of its own: what the look asks may take longer than a word may be late.
+        async with session(self._database, application=application, idle_session_timeout=IDLE_TIMEOUT) as turn:
+            if not await turn.fetchval(_IS_OURS, _TURN):
+                return False
+            looking = asyncio.create_task(self._look_if_due())
+            try:
+                while not (await asyncio.wait([looking], timeout=WORD_SECONDS))[0]:
+                    await turn.fetchval("SELECT 1")
+            finally:
+                # Where the turn is lost, so is the look.
+                await end_task(looking)
+        return True
+
+    async def _look_if_due(self) -> None:
+        async with session(self._database, application="muster event API looks") as connection:
+            if not await self._was_looked(connection):
+                await self.look(connection)
 
     async def look(self, connection: Connection) -> None:
         """Look for everybody whose time has come, once; each partition's answer is stored as soon as it is there."""
