@@ -22,7 +22,7 @@ from command_api.refill import CannotRefillError, Refill, Refilled
 from command_api.republication import Operation
 from outbox.publishing.topic_reading import is_empty
 from outbox.topics import wanted_topics
-from projectors.operations.topic_ends import TopicEnds, look_at_topic
+from projectors.operations.topic_ends import TopicEnds, look_at_topic, topic_id_now
 
 #: After so long without a word from the relay it is worth a look.
 STALLED_SECONDS: Final = 10.0
@@ -49,7 +49,7 @@ def refill(*, as_json: JsonOption = False) -> None:
         there = await _look(settings)
         async with Database.open(settings.command_database, application="muster-refill") as database:
             work = Refill(
-                database, settings.events_topic, there.id,
+                database, settings.events_topic, there.id, look=lambda: topic_id_now(settings, settings.events_topic),
                 erased_since=await _erased_since(settings), operation=Operation(operator()),
             )  # fmt: skip
             progress = work.progress

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -75,17 +75,26 @@ class Refilled:
 class Refill:
     """One refill of one topic; `run` it once."""
 
-    def __init__(
-        self, database: Database, topic: str, topic_id: UUID, *, erased_since: datetime, operation: Operation
+    def __init__(  # noqa: PLR0913 - what a refill is made of
+        self,
+        database: Database,
+        topic: str,
+        topic_id: UUID,
+        *,
+        look: Callable[[], Awaitable[UUID | None]],
+        erased_since: datetime,
+        operation: Operation,
     ) -> None:
         """The topic is known by its id, too: one that was deleted and made again is filled from the beginning.
 
-        Tombstones are published of those who were erased after `erased_since`.
+        `look` asks the brokers which topic has the name now. Tombstones are published of those who were erased after
+        `erased_since`.
         """
         self.progress = Refilled()
         self._database = database
         self._topic = topic
         self._topic_id = topic_id
+        self._look = look
         self._erased_since = erased_since
         self._operation = operation
 
@@ -93,7 +102,8 @@ class Refill:
         """Append everybody and wait until all are published; False when told to stop before.
 
         Raises:
-            CannotRefillError: the relay publishes to another topic, or another refill came between.
+            CannotRefillError: the relay publishes to another topic, or another refill came between; or the topic was
+                deleted meanwhile, and with it what was published there.
             DatabaseUnavailableError, asyncpg.PostgresError: the database is away; the next call goes on there.
         """
         before = await self._begin()
@@ -104,6 +114,7 @@ class Refill:
             before = page
         if not await self._published(before, stopping, report):
             return False
+        await self._refuse_another_topic()
         await self._end()
         return True
 
@@ -131,6 +142,17 @@ class Refill:
             appended = await append_present(connection, ids, self._operation)
             await connection.execute(_NOTE, self._topic, ids[-1])
         return appended.values()
+
+    async def _refuse_another_topic(self) -> None:
+        """Refuse once all is published: ids never come back, so a topic that is the same now was it all the time."""
+        now = await self._look()
+        if now == self._topic_id:
+            return
+        made = "is gone: `muster topics` makes another" if now is None else "was made again"
+        raise CannotRefillError(
+            f"{self._topic} {made} while it was filled, and what was published before is lost: `muster events refill`,"
+            " run again, fills the topic that is there then from the beginning"
+        )
 
     @begun_again
     async def _end(self) -> None:

@@ -25,6 +25,7 @@ import structlog
 from chassis.postgres.database import Connection
 from projectors.decoding.records import Record
 from projectors.projections.projection import Insert
+from projectors.trust import repairs
 from projectors.trust.versions import FirstVersions, greatest_read
 from read_model.generations import Generation
 
@@ -168,7 +169,9 @@ async def read(
     owner = (generation.projection, generation.number, topic, list(starts))
     rows = await connection.fetch(_READ, *owner)
     if len(rows) < len(starts):
-        await connection.execute(_CREATE, *owner, list(starts.values()), topic_id)
+        async with connection.transaction():
+            await repairs.take_turn(connection)
+            await connection.execute(_CREATE, *owner, list(starts.values()), topic_id)
         rows = await connection.fetch(_READ, *owner)
     if any(row["topic_id"] is None for row in rows):
         adopted = await connection.fetch(_ADOPT, *owner, topic_id)

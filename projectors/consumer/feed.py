@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import Final
+from uuid import UUID
 
 import structlog
 from aiokafka import AIOKafkaConsumer
@@ -84,6 +85,11 @@ class Feed:
         A refusal stays, whoever was slow to read it.
         """
         self._loop.generation = replace(generation, refusal=generation.refusal or self.generation.refusal)
+
+    @property
+    def topic_id(self) -> UUID | None:
+        """Which topic is read from; None before that is known."""
+        return self._loop.topic_id
 
     @property
     def is_spare(self) -> bool:

@@ -99,8 +99,8 @@ class Loop:
         self._writing = writing
         self._stopping = stopping
         self._log = log
-        #: The topic that is read from.
-        self._topic_id: UUID | None = None
+        #: The topic that is read from; None before partitions are placed.
+        self.topic_id: UUID | None = None
         #: When partitions were last placed, by the wall clock.
         self._placed = 0.0
         #: When offsets were last shown, quiet partitions noted, the topic looked at, a position doubted; monotonic.
@@ -165,7 +165,7 @@ class Loop:
         """
         await self._writing.finished()
         epoch, partitions = self._assignment.epoch, sorted(self._assignment.unplaced)
-        topic = self._topic_id = await topic_id(consumer, self._topic)
+        topic = self.topic_id = await topic_id(consumer, self._topic)
         self.topic_is_gone = topic is None
         if topic is None:
             await wait_for_event(self._stopping, TICK_SECONDS)
@@ -208,7 +208,7 @@ class Loop:
             self._log.debug("feed.topic_not_seen", error=describe(error))
             return
         self.topic_is_gone = topic is None
-        if self._assignment and topic not in {None, self._topic_id}:
+        if self._assignment and topic not in {None, self.topic_id}:
             self._assignment.lost("the topic of that name is another now")
 
     async def _refuse(self, error: CannotResumeError) -> None:

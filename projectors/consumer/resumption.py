@@ -23,8 +23,9 @@ from chassis.kafka.client import REQUEST_SECONDS
 from projectors.consumer.checkpoints import Checkpoint, LastRecord
 from read_model.generations import Connection, Generation
 
+# A partition that nothing was read of stands where its log began, nearly always at 0.
 _OTHER_TOPIC: Final = """
-SELECT max(topic) FILTER (WHERE record_id IS NOT NULL) FROM checkpoints
+SELECT max(topic) FILTER (WHERE position > 0) FROM checkpoints
 WHERE projection = $1 AND generation = $2 HAVING NOT coalesce(bool_or(topic = $3), false)
 """
 

@@ -29,13 +29,13 @@ from chassis.outages import Outage
 from chassis.postgres.database import Database, describe
 from projectors.consumer.feed import Feed
 from projectors.consumer.writing import DATABASE_ERRORS
-from projectors.operations.topic_ends import end_positions
+from projectors.operations.topic_ends import require_topic
 from projectors.projections.catalogue import PROJECTIONS
 from projectors.projections.projection import CarryOver
 from projectors.settings import ProjectorSettings
 from read_model import generations
 from read_model.difference import left_out
-from read_model.feeding import why_refused
+from read_model.feeding import FeedState, why_gone, why_refused
 from read_model.generations import Generation, NotCaughtUpError
 
 log = structlog.get_logger("projectors.rebuild")
@@ -51,6 +51,8 @@ REPLAY_BATCH_RECORDS: Final = 2500
 CARRY_SUBJECTS: Final = 2000
 #: A switch that finds the new generation behind is tried again; behind this often, it is not being fed fast enough.
 SWITCH_ATTEMPTS: Final = 5
+#: A broker that has just started may not know its topics yet.
+GONE_SECONDS: Final = 2.0
 #: Projectors look for generations every second, and joining a group takes a few more.
 HANDOVER_SECONDS: Final = 30.0
 
@@ -139,6 +141,9 @@ class Rebuild:
         #: How the new generation differs, where it was switched to all the same; empty: not at all.
         self.accepted = ""
         self._outage = Outage(log, "rebuild.database_unavailable")
+        #: When the topic was last there, by the monotonic clock, and which it is.
+        self._there = time.monotonic()
+        self._topic_id: UUID | None = None
 
     async def run(
         self,
@@ -196,7 +201,17 @@ class Rebuild:
         return PROJECTIONS[self._projection].subject.topic(self._settings)
 
     async def _ends(self) -> Mapping[int, int]:
-        return await end_positions(self._settings, self._topic, self._settings.topic_partitions)
+        there = await require_topic(self._settings, self._topic, self._settings.topic_partitions)
+        self._require_same(there.id)
+        self._topic_id = there.id
+        return there.ends
+
+    def _require_same(self, topic_id: UUID | None) -> None:
+        if topic_id is not None and self._topic_id not in {None, topic_id}:
+            raise RebuildError(
+                f"the topic {self._topic} was made again meanwhile: `muster events refill` fills it, where it may lack"
+                f" anybody, and another `muster rebuild {self._projection}` reads it"
+            )
 
     @asynccontextmanager
     async def _feeding(self, generation: Generation) -> AsyncIterator[Feed]:
@@ -217,6 +232,7 @@ class Rebuild:
                 raise RebuildError(f"generation {feed.generation.number} is refused: {why_refused(feed.generation)}")
             if feed.idle_seconds > self._settings.projectors_stall_seconds:
                 raise RebuildError(f"nothing has moved for {feed.idle_seconds:.0f} s; start the rebuild again")
+            self._refuse_another_topic(feed)
             try:
                 now = await self._positions(feed.generation)
             except DATABASE_ERRORS as error:
@@ -228,6 +244,17 @@ class Rebuild:
                     return True
             await wait_for_event(self._stopping, LOOK_SECONDS)
         return False
+
+    def _refuse_another_topic(self, feed: Feed) -> None:
+        """Where the topic is gone, or another by now, the goal is never reached."""
+        self._require_same(feed.topic_id)
+        if feed.state()[0] is not FeedState.TOPIC_GONE:
+            self._there = time.monotonic()
+        elif time.monotonic() - self._there > GONE_SECONDS:
+            raise RebuildError(
+                f"{why_gone(feed.topic)}; then `muster rebuild retire {self._projection} --generation"
+                f" {feed.generation.number}` drops what this one has read, and you can rebuild"
+            )
 
     async def _index(self, generation: Generation) -> bool:
         """Make the indexes; False when told to stop: those that were not finished are made by the next call."""

@@ -20,7 +20,7 @@ from projectors.decoding.records import DecodedEvent, RecordDecoder
 from projectors.projections.catalogue import PROJECTIONS
 from projectors.projections.projection import PresentState, Projection
 from projectors.projections.user_subject import USERS
-from projectors.trust import versions
+from projectors.trust import repairs, versions
 from read_model import generations
 from read_model.generations import Generation
 
@@ -82,6 +82,7 @@ async def heal(
     event = _event(state, user, now)
     healed = []
     async with database.connection() as connection, connection.transaction():
+        await repairs.take_turn(connection)
         await connection.execute(_MARK, *place)
         await connection.execute(_NOTE, place.topic_id, place.partition, state.subject_id, place.position)
         async for projection, generation in _fed(connection):

@@ -43,6 +43,16 @@ async def look_at_topic(kafka: Kafka, topic: str, partitions: int) -> TopicEnds 
         return TopicEnds(identity, {partition.partition: end for partition, end in ends.items()})
 
 
+async def topic_id_now(kafka: Kafka, topic: str) -> UUID | None:
+    """Which topic this name means now; None where there is none.
+
+    Raises:
+        KafkaError, OSError, TimeoutError: no broker answered.
+    """
+    async with _consumer(kafka) as consumer:
+        return await asyncio.wait_for(topic_id(consumer, topic), REQUEST_SECONDS)
+
+
 async def dated_ahead(kafka: Kafka, topic: str, partitions: int, time: float) -> list[int]:
     """The partitions with a record that is dated later than `time`, in seconds since 1970; none without the topic.
 
@@ -76,8 +86,8 @@ async def _require_partitions(kafka: Kafka, topic: str, number: int) -> None:
         )
 
 
-async def end_positions(kafka: Kafka, topic: str, partitions: int) -> Mapping[int, int]:
-    """Where each partition of a topic ends for read_committed readers.
+async def require_topic(kafka: Kafka, topic: str, partitions: int) -> TopicEnds:
+    """The topic of this name, so many partitions of it.
 
     Raises:
         UnknownTopicOrPartitionError: there is no such topic.
@@ -87,4 +97,4 @@ async def end_positions(kafka: Kafka, topic: str, partitions: int) -> Mapping[in
     found = await look_at_topic(kafka, topic, partitions)
     if found is None:
         raise UnknownTopicOrPartitionError(topic)
-    return found.ends
+    return found

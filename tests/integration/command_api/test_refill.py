@@ -2,8 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from operator import itemgetter
 from typing import Any
 from uuid import UUID, uuid4
@@ -11,19 +12,25 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
+from chassis.kafka.client import admin, ensure_topics
 from chassis.postgres.database import Database
 from chassis.postgres.roles import OPERATOR
-from chassis.settings import PostgresAddress
+from chassis.settings import Kafka, PostgresAddress
 from command_api import refill as refilling
 from command_api.refill import CannotRefillError, Refill, Refilled
 from command_api.republication import Operation
 from outbox.published_topics import note_leader
+from outbox.topics import wanted_topics
+from projectors.operations.topic_ends import topic_id_now
+from tests.conftest import make_topics
 from tests.databases import as_role
 from tests.envelopes import envelope_of
 from tests.integration.command_api.conftest import Connection, register
+from tests.waiting import until
 
 TOPIC, TOPIC_ID = "users.events", uuid4()
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
+OURS = Operation("cli:ann")
 
 
 @pytest.fixture(autouse=True)
@@ -51,8 +58,11 @@ async def people(api: httpx.AsyncClient, database: Connection) -> list[dict[str,
 
 
 def refill(database: Database, topic: str = TOPIC, topic_id: UUID = TOPIC_ID) -> Refill:
+    async def look() -> UUID:
+        return topic_id
+
     since = LONG_AGO + timedelta(days=1)
-    return Refill(database, topic, topic_id, erased_since=since, operation=Operation("cli:ann"))
+    return Refill(database, topic, topic_id, look=look, erased_since=since, operation=OURS)
 
 
 class Relay:
@@ -159,6 +169,44 @@ async def test_another_topic_of_that_name_is_filled_from_the_beginning(
     relay = Relay(database)
     assert await run(refill(operator, topic_id=uuid4()), relay)
     assert len(relay.published) == len(people) - 1
+
+
+@pytest.mark.parametrize("is_made_again", [True, False], ids=["and made again", "and gone"])
+async def test_a_topic_that_is_deleted_in_the_middle_is_not_taken_for_full(
+    operator: Database, database: Connection, people: list[dict[str, Any]], kafka: Kafka, *, is_made_again: bool
+) -> None:
+    topics = await make_topics(kafka, partitions=1)
+    topic = topics.events_topic
+    await note_leader(database, topic, 1)
+    look = partial(topic_id_now, kafka, topic)
+    first = await look()
+    assert first is not None
+
+    def refill_now(topic_id: UUID) -> Refill:
+        return Refill(
+            database=operator, topic=topic, topic_id=topic_id, look=look, erased_since=LONG_AGO, operation=OURS
+        )
+
+    work = asyncio.create_task(refill_now(first).run(asyncio.Event(), lambda _: None))
+    relay = Relay(database)
+    await relay.run(limit=4)
+    async with admin(kafka) as client:
+        await client.delete_topics([topic])
+        await until(lambda: is_gone(look), within=15, what="the topic to be gone")
+        if is_made_again:
+            await ensure_topics(client, wanted_topics(topics))
+    await asyncio.gather(relay.run(limit=9), asyncio.wait([work]))
+    with pytest.raises(CannotRefillError, match="was made again" if is_made_again else "is gone"):
+        await work
+    if is_made_again:
+        second = await look()
+        assert second is not None
+        assert await run(refill_now(second), again := Relay(database))
+        assert {user for user, _, _ in again.published} >= {person["id"] for person in people[:8]}
+
+
+async def is_gone(look: Callable[[], Awaitable[UUID | None]]) -> bool:
+    return await look() is None
 
 
 async def test_it_leaves_the_place_to_another_refill_that_came_between(

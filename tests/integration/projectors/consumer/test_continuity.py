@@ -2,10 +2,11 @@
 
 import asyncio
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 import pytest
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from structlog.testing import capture_logs
@@ -18,9 +19,11 @@ from events.user_events import UserRegistered
 from outbox.topics import wanted_topics
 from projectors.app import serve
 from projectors.consumer import metrics
+from projectors.consumer.assignment import Assignment
+from projectors.consumer.subscription import Fetched
 from projectors.fleet import Fleet
 from projectors.operations.lag import GenerationLag, measure
-from projectors.operations.rebuild import Rebuild, RebuildError, Stage
+from projectors.operations.rebuild import Progress, Rebuild, RebuildError, Stage
 from projectors.settings import ProjectorSettings
 from read_model import feeding, generations
 from read_model.feeding import FeedState
@@ -174,6 +177,73 @@ async def test_another_record_at_the_last_ones_offset_is_refused(
     fleet = Fleet(settings, database, ["users"])
     async with running(fleet.run):
         await until(lambda: says(fleet, "was event"), within=SAID_SECONDS, what="the refusal")
+
+
+def nameless(numbers: range) -> list[FakeRecord]:
+    """Records of somebody else's, without an id."""
+    return [FakeRecord(b"%d" % number, b"x", []) for number in numbers]
+
+
+async def test_a_generation_that_has_read_another_topic_is_refused_whatever_it_read_there(
+    settings: ProjectorSettings, database: Database, kafka: Kafka
+) -> None:
+    async with Publisher.open(settings, settings.events_topic) as publisher:
+        await publisher.publish(nameless(range(3)))
+    await feed_all(settings, database)
+    other = settings.model_copy(update=(await make_topics(kafka, partitions=1)).model_dump())
+    fleet = Fleet(other, database, ["users"])
+    async with running(fleet.run):
+        await until(lambda: says(fleet, "has read the topic"), within=SAID_SECONDS, what="the refusal")
+    assert settings.events_topic in await stored_refusal(database)
+
+
+async def test_a_flood_without_ids_is_not_fetched_again_at_each_start(
+    settings: ProjectorSettings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings.model_copy(update={"projectors_batch_records": 50})
+    async with Publisher.open(settings, settings.events_topic) as publisher:
+        for some in (users(range(1)), nameless(range(500))):
+            await publisher.publish(some)
+            await feed_all(settings, database)
+    fetched: list[int] = []
+    take = Assignment.take
+
+    async def watched(self: Assignment, consumer: AIOKafkaConsumer, found: Fetched) -> Any:
+        fetched.extend(one.offset for records in found.values() for one in records)
+        return await take(self, consumer, found)
+
+    monkeypatch.setattr(Assignment, "take", watched)
+    await publish(settings, range(1, 2))
+    async with running(partial(serve, settings, projections=["users"])):
+        await until(lambda: applied(database, 2), within=30, what="the user behind the flood")
+    assert len(fetched) <= 2 * 50
+    assert fetched[0] == 0, "the last record with an id was compared"
+
+
+@pytest.mark.parametrize("is_made_again", [True, False], ids=["and made again", "and gone"])
+async def test_a_rebuild_ends_where_its_topic_is_deleted_in_the_middle(
+    settings: ProjectorSettings, database: Database, *, is_made_again: bool
+) -> None:
+    await publish(settings, range(5))
+    looks: list[Progress] = []
+    async with database.connection() as holder, holder.transaction():
+        await holder.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+        # The feed may look, and not begin.
+        await holder.execute("LOCK TABLE checkpoints IN SHARE MODE")
+        work = Rebuild(settings, database, "users", asyncio.Event(), looks.append)
+        rebuilding = asyncio.create_task(work.run(pause_before_switch=False))
+        await until(lambda: say(bool(looks)), within=15, what="the replay")
+        await delete_topic(settings)
+        if is_made_again:
+            await make_topic(settings)
+        await asyncio.wait([rebuilding], timeout=30)
+    assert rebuilding.done()
+    with pytest.raises(RebuildError, match="was made again" if is_made_again else "there is no topic .* retire users"):
+        await rebuilding
+
+
+async def say(what: bool) -> bool:
+    return what
 
 
 async def test_a_checkpoint_from_before_adopts_the_topic_once_and_resumes(

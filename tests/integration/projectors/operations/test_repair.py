@@ -10,9 +10,10 @@ from uuid import UUID
 
 import pytest
 
-from chassis.postgres.database import Database
+from chassis.postgres.database import Connection, Database
 from events.user_events import PublicUser, UserErased, UserProfileChanged, UserRegistered, UserSnapshot
 from projectors.app import serve
+from projectors.consumer import checkpoints
 from projectors.decoding.records import header
 from projectors.operations import parked
 from projectors.operations.lag import measure
@@ -20,15 +21,18 @@ from projectors.operations.rebuild import Rebuild, Stage
 from projectors.operations.repair import Place, heal
 from projectors.projections.projection import PresentState
 from projectors.settings import ProjectorSettings
+from read_model import generations
 from tests.envelopes import envelope_of
 from tests.integration.muster_processes import muster
 from tests.integration.projectors.conftest import running
-from tests.integration.projectors.consumer.test_effectively_once import TOPIC_ID, held_up
+from tests.integration.projectors.consumer.test_effectively_once import TOPIC, TOPIC_ID, held_up
 from tests.integration.projectors.consumer.test_suspicious import applied, on_a_log
 from tests.integration.projectors.operations.test_audit import in_command
 from tests.integration.projectors.operations.test_commands import document
 from tests.integration.projectors.stream import START, FakeRecord, Publisher, new_user, record
 from tests.waiting import until
+
+AT_5 = Place(TOPIC_ID, 0, 5)
 
 
 def at(user: PublicUser, version: int, **changes: Any) -> PublicUser:
@@ -153,7 +157,7 @@ async def test_a_feed_that_is_behind_leaves_out_what_does_not_count(database: Da
     ann = new_user(1)
     member = await applied(database, "users", on_a_log(record(UserRegistered(user=ann)), changed(at(ann, 2))), 5)
     ours = PresentState(ann.id, 1, None)
-    await heal(database, ours, ann, Place(TOPIC_ID, 0, 5), START)
+    await heal(database, ours, ann, AT_5, START)
     await member.apply([replace(changed(at(ann, 2)), offset=3)])
     assert await shown(database) == {ann.id: 1}
     # One that waited for the repair's lock has begun to read before it.
@@ -163,6 +167,36 @@ async def test_a_feed_that_is_behind_leaves_out_what_does_not_count(database: Da
     assert await shown(database) == {ann.id: 1}
     await member.apply([replace(changed(at(ann, 2)), offset=9)])
     assert await shown(database) == {ann.id: 2}
+
+
+async def test_a_generation_that_begins_beside_a_repair_leaves_out_what_does_not_count(database: Database) -> None:
+    ann = new_user(1)
+    await applied(database, "users", on_a_log(record(UserRegistered(user=ann)), changed(at(ann, 2))), 5)
+    async with database.connection() as connection:
+        second, _ = await generations.begin(connection, "users")
+
+    async def begin() -> None:
+        async with database.connection() as connection:
+            await checkpoints.read(connection, second, TOPIC, {0: 0}, TOPIC_ID)
+
+    async with database.connection() as holder:
+        async with holder.transaction():
+            # The repair waits here, behind its marks and before its commit.
+            await holder.execute("LOCK TABLE users_g1_erased IN SHARE MODE")
+            repairing = asyncio.create_task(heal(database, PresentState(ann.id, 1, None), ann, AT_5, START))
+            await until(partial(waiting, holder, 1), within=10, what="the repair at the lock")
+            beginning = asyncio.create_task(begin())
+            await until(partial(waits_or_ended, holder, beginning), within=10, what="the checkpoint")
+        await asyncio.gather(repairing, beginning)
+        assert await holder.fetchval("SELECT repaired_until FROM checkpoints WHERE generation = 2") == AT_5.position
+
+
+async def waiting(connection: Connection, number: int) -> bool:
+    return bool(await connection.fetchval("SELECT count(*) = $1 FROM pg_locks WHERE NOT granted", number))
+
+
+async def waits_or_ended(connection: Connection, task: asyncio.Task[None]) -> bool:
+    return task.done() or await waiting(connection, 2)
 
 
 async def test_a_repair_of_the_erased_keeps_what_a_receipt_says(database: Database) -> None:
@@ -178,7 +212,7 @@ async def test_a_repair_of_the_erased_keeps_what_a_receipt_says(database: Databa
     # An erasure of another version is another, and whom the command side has alive was never erased.
     for version, user in ((2, None), (3, None), (3, at(ann, 3))):
         state = PresentState(ann.id, version, None, is_erased=user is None)
-        await heal(database, state, user, Place(TOPIC_ID, 0, 5), START)
+        await heal(database, state, user, AT_5, START)
         said.append(await kept())
 
     assert said == [[(2, 1)], [(3, None)], []]
