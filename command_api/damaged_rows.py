@@ -18,7 +18,7 @@ from command_api.republication import Operation, OutboxMessage, snapshot, tombst
 from command_api.users.rows import PUBLIC_COLUMNS, public_user
 from events.envelope import EnvelopeError, read_envelope
 from events.times import rfc3339
-from events.user_events import USER_EVENTS, PublicUser, UserSnapshot
+from events.user_events import USER_EVENTS, ChangeEvent, PublicUser, UserErased, UserSnapshot
 from outbox import set_aside as rows
 from outbox.headers import decode_headers
 
@@ -70,9 +70,10 @@ async def put_back(connection: Connection, number: int) -> None:
     Raises:
         RowRefusedError: it is not set aside, or its user has been erased.
     """
-    await _find_set_aside(connection, number)
-    if not await rows.put_back(connection, number):
-        raise _gone(number)
+    async with connection.transaction():
+        await _find_set_aside(connection, number)
+        if not await rows.put_back(connection, number):
+            raise _gone(number)
 
 
 async def drop(connection: Connection, number: int, operation: Operation) -> OutboxMessage:
@@ -102,9 +103,12 @@ async def find(connection: Connection, number: int) -> Any:
 
 
 async def _find_set_aside(connection: Connection, number: int) -> Any:
+    """The row, of whose user no command commits anything until the caller's transaction ends."""
     row = await find(connection, number)
     if row["set_aside_at"] is None:
         raise RowRefusedError(f"Row {number} is not set aside: `muster outbox set-aside {number}` does that.")
+    # An erasure that has begun is waited for, and then seen; a later one finds what is done here.
+    await connection.execute(_USER, row["subject_id"])
     if await _is_past_erasure(connection, row):
         raise RowRefusedError(f"The user of row {number} has been erased: nothing of them is published any more.")
     return row
@@ -130,28 +134,74 @@ async def _successor(connection: Connection, row: Any, operation: Operation) -> 
         return tombstone(subject, erasure["version"], erasure["event_id"], erasure["erased_at"], operation)
     if present is None:
         raise RowRefusedError(f"The command database has no user {subject}, so there is no state to publish.")
-    before = state_before(await rows.rows_behind(connection, subject, row["id"]), _time_of(row))
+    waiting = await rows.rows_behind(connection, subject, row["id"])
+    said, time, user = own_version(row), _time_of(row), public_user(present)
+    before = state_before(waiting, said, time)
     if before is None:
-        return snapshot(public_user(present), present["event_id"], operation)
+        # Nothing that waits can be read, but it counts.
+        version = _likely(said, user.version - len(waiting), user.version)
+        if version == user.version:
+            return snapshot(user, present["event_id"], operation)
+        before = _of_version(user.model_dump(), version, time)
     return snapshot(before, row["event_id"] or present["event_id"], operation)
 
 
-def state_before(waiting: Sequence[Any], updated_at: datetime) -> PublicUser | None:
-    """The user before the first of these events, which are consecutive; None where none can be read.
+def state_before(waiting: Sequence[Any], version: int | None, updated_at: datetime) -> PublicUser | None:
+    """The user of this version, before the first of these events; None where none of them can be read.
 
     Each has the user after it, and the old values of what it changed. One that cannot be read itself counts as one
-    version: what it changed stays as it is after it.
+    version: what it changed stays as it is after it. Where the version is not known, or cannot be, it is counted.
     """
     for place, row in enumerate(waiting):
-        try:
-            envelope = read_envelope(decode_headers(row["headers"]))
-            event = USER_EVENTS.decode(envelope.type, row["value"])
-        except (EnvelopeError, ValueError, TypeError):
+        event = _read(row)
+        if event is None:
             continue
-        versions = place if isinstance(event, UserSnapshot) else place + 1
-        own = {"version": event.user.version - versions, "updated_at": rfc3339(updated_at)}
-        return PublicUser.model_validate_json(to_json({**event.user.model_dump(), **event.previous, **own}))
+        # A snapshot brings no version.
+        greatest = event.user.version - (0 if isinstance(event, UserSnapshot) else 1)
+        document = {**event.user.model_dump(), **event.previous}
+        return _of_version(document, _likely(version, greatest - place, greatest), updated_at)
     return None
+
+
+def own_version(row: Any) -> int | None:
+    """The version that a damaged row says of its user in what is left of it; None where it says none."""
+    return _version_in_headers(row) or _version_in_value(row)
+
+
+def _version_in_headers(row: Any) -> int | None:
+    try:
+        said = dict(decode_headers(row["headers"]))
+    except (ValueError, TypeError):
+        return None
+    sequence = said.get("ce_sequence") or b""
+    return int(sequence) if said.get("ce_subject") == str(row["subject_id"]).encode() and sequence.isdigit() else None
+
+
+def _version_in_value(row: Any) -> int | None:
+    try:
+        user = PublicUser.model_validate(from_json(row["value"])["user"])
+    except (ValueError, TypeError, KeyError):
+        return None
+    return user.version if user.id == row["subject_id"] else None
+
+
+def _likely(said: int | None, counted: int, greatest: int) -> int:
+    """The version that is said, where it can be; else the one that is counted back."""
+    return said if said and said <= greatest else max(counted, 1)
+
+
+def _of_version(document: dict[str, Any], version: int, updated_at: datetime) -> PublicUser:
+    own = {"version": version, "updated_at": rfc3339(updated_at)}
+    return PublicUser.model_validate_json(to_json({**document, **own}))
+
+
+def _read(row: Any) -> ChangeEvent | UserSnapshot | None:
+    try:
+        envelope = read_envelope(decode_headers(row["headers"]))
+        event = USER_EVENTS.decode(envelope.type, row["value"])
+    except (EnvelopeError, ValueError, TypeError):
+        return None
+    return None if isinstance(event, UserErased) else event
 
 
 def _time_of(row: Any) -> datetime:

@@ -19,7 +19,10 @@ _FIND: Final = f"""
 SELECT {_COLUMNS}, damage, NULL::timestamptz AS set_aside_at FROM outbox WHERE id = $1
 UNION ALL SELECT {_COLUMNS}, damage, set_aside_at FROM outbox_set_aside WHERE id = $1
 """  # noqa: S608 - names of columns
-_WAITING: Final = "SELECT event_id, value, headers FROM outbox WHERE subject_id = $1 AND id > $2 ORDER BY id"
+_WAITING: Final = """
+SELECT id, event_id, value, headers FROM outbox WHERE subject_id = $1 AND id > $2
+UNION ALL SELECT id, event_id, value, headers FROM outbox_set_aside WHERE subject_id = $1 AND id > $2 ORDER BY id
+"""
 _SET_ASIDE: Final = f"""
 WITH taken AS (DELETE FROM outbox WHERE id = $1 AND damage IS NOT NULL RETURNING {_COLUMNS}, damage)
 INSERT INTO outbox_set_aside ({_COLUMNS}, damage) SELECT * FROM taken RETURNING id
@@ -52,7 +55,7 @@ async def find_row(connection: Connection, number: int) -> Any | None:
 
 
 async def rows_behind(connection: Connection, subject_id: Any, number: int) -> list[Any]:
-    """What the outbox holds of a subject behind this id, in order."""
+    """What there is of a subject behind this id, in order: in the outbox, and set aside."""
     rows: list[Any] = await connection.fetch(_WAITING, subject_id, number)
     return rows
 

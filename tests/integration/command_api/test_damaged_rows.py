@@ -1,7 +1,9 @@
 """Rows of the outbox that an operator sets aside, puts back or drops, and what an erasure does to them."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -13,11 +15,13 @@ from chassis.postgres.roles import OPERATOR
 from chassis.settings import PostgresAddress
 from command_api import damaged_rows
 from command_api.damaged_rows import RowRefusedError
-from command_api.republication import Operation, snapshot
+from command_api.republication import Operation, append_present, snapshot
 from command_api.users.rows import public_user
+from outbox.set_aside import FORGET_HELD_BACK
 from tests.databases import as_role
 from tests.envelopes import envelope_of
 from tests.integration.command_api.conftest import Connection, register
+from tests.waiting import until
 
 OPERATION = Operation("cli:ann")
 
@@ -98,6 +102,71 @@ async def test_of_two_damaged_rows_in_a_row_each_gets_its_version(
     rows = await rows_of(database, ann)
     assert [envelope_of(row["headers"]).version for row in rows] == [1, 2, 3]
     assert json.loads(rows[2]["value"])["user"] == third
+
+
+async def test_of_two_that_are_set_aside_at_once_each_gets_its_version(
+    api: httpx.AsyncClient, database: Connection, operator: Any, ann: dict[str, Any]
+) -> None:
+    await change(api, ann, "Ann")
+    await change(api, ann, "Anna")
+    damaged = (await rows_of(database, ann))[:2]
+    for row in damaged:
+        await set_aside(database, operator, row["id"])
+        # Nothing of it can be read.
+        await database.execute("UPDATE outbox_set_aside SET value = NULL WHERE id = $1", row["id"])
+    for row in damaged:
+        await damaged_rows.drop(operator, row["id"], OPERATION)
+
+    assert [envelope_of(row["headers"]).version for row in await rows_of(database, ann)] == [1, 2, 3]
+
+
+async def test_a_snapshot_that_waits_does_not_give_a_dropped_row_its_version(
+    api: httpx.AsyncClient, database: Connection, operator: Any, ann: dict[str, Any]
+) -> None:
+    """As a refill appends it, while rows of several versions are set aside."""
+    await change(api, ann, "Ann")
+    await change(api, ann, "Anna")
+    damaged = await rows_of(database, ann)
+    for row in damaged:
+        await database.execute("UPDATE outbox SET damage = 'refused' WHERE id = $1", row["id"])
+        assert await damaged_rows.set_aside(operator, row["id"])
+    async with database.transaction():
+        await append_present(database, [UUID(ann["id"])], OPERATION)
+    for row in damaged:
+        await damaged_rows.drop(operator, row["id"], OPERATION)
+
+    assert [envelope_of(row["headers"]).version for row in await rows_of(database, ann)] == [1, 2, 3, 3]
+
+
+@pytest.mark.parametrize("deed", ["put_back", "drop"])
+async def test_an_erasure_at_the_same_moment_leaves_nothing_of_the_person(
+    deed: str, api: httpx.AsyncClient, database: Connection, operator: Any, ann: dict[str, Any]
+) -> None:
+    await change(api, ann, "Ann")
+    await change(api, ann, "Anna")
+    first, damaged, _ = await rows_of(database, ann)
+    await set_aside(database, operator, damaged["id"])
+    arguments = [OPERATION] if deed == "drop" else []
+    user_id = UUID(ann["id"])
+    async with database.transaction():
+        # As an erasure begins; the deed comes before it goes on.
+        await database.execute("DELETE FROM users WHERE id = $1", user_id)
+        doing = asyncio.create_task(getattr(damaged_rows, deed)(operator, damaged["id"], *arguments))
+        await until(partial(waits_or_ended, database, doing), within=10, what="the deed at the lock")
+        await database.execute(FORGET_HELD_BACK, user_id)
+        await database.execute(
+            "INSERT INTO erased_users (id, version, event_id, erased_at) VALUES ($1, 4, gen_random_uuid(), now())",
+            user_id,
+        )
+
+    with pytest.raises(RowRefusedError, match="has been erased"):
+        await doing
+    assert await rows_of(database, ann) == [first], "what is before it may be in flight"
+
+
+async def waits_or_ended(database: Connection, task: asyncio.Task[None]) -> bool:
+    waiting = await database.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    return task.done() or bool(waiting)
 
 
 async def test_a_row_that_is_put_back_is_what_it_was(
