@@ -8,9 +8,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
+import structlog
 from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from chassis.access.guard import identity_of
 from chassis.http.api import StrictRoute, read_body
@@ -29,6 +30,7 @@ from chassis.http.problems import (
     problem_from_validation,
     repeated_member,
 )
+from chassis.http.transport.exchange import LONG_ANSWER, LongAnswer
 from chassis.strict_json import RepeatedMemberError
 from command_api.http.dependencies import Context, Imports
 from command_api.http.errors import problem_of
@@ -47,6 +49,8 @@ from command_api.imports.store import ImportOutcome
 from command_api.problems import CONFLICT, EMAIL_TAKEN, OUTCOME_UNKNOWN, USER_ERASED, USERNAME_TAKEN
 from command_api.users.context import CommandContext
 from command_api.users.refusals import PasswordRefusedError
+
+log = structlog.get_logger("import")
 
 IMPORT_PATH: Final = "/users/import"
 NDJSON: Final = "application/x-ndjson"
@@ -141,28 +145,50 @@ async def import_users(
     results = _results(imports, request, context, dry_run=dry_run == "true")
     # An error before the first batch is committed can still be answered with its own status.
     first = await anext(results)
-    return _Streamed(first, results)
+    return _Streamed(first, results, imports.places.answer_seconds)
 
 
 class _Streamed(StreamingResponse):
-    """An answer whose import ends when nobody listens to it any more, and not when the garbage is collected."""
+    """An answer whose import ends when nobody listens to it any more, and not when the garbage is collected.
 
-    def __init__(self, first: bytes, results: AsyncGenerator[bytes]) -> None:
+    Who reads too slowly is cut off, as nobody listens: until then the import holds its place.
+    """
+
+    def __init__(self, first: bytes, results: AsyncGenerator[bytes], answer_seconds: float) -> None:
         super().__init__(_rest(first, results), media_type=NDJSON)
         self._results = results
+        self._answer_seconds = answer_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        seconds_left: float | None = self._answer_seconds
+        loop = asyncio.get_running_loop()
+
+        async def send_in_time(message: Message) -> None:
+            nonlocal seconds_left
+            begun = loop.time()
+            try:
+                async with asyncio.timeout(seconds_left):
+                    await send(message)
+            except TimeoutError:
+                log.warning("import.cut_off", reason="its client does not read the answer")
+                seconds_left = None  # nothing is sent any more
+                connection: LongAnswer = scope[LONG_ANSWER]
+                connection.cut_off()
+            if seconds_left is not None:
+                seconds_left -= loop.time() - begun
+
         async with aclosing(self._results):
-            await super().__call__(scope, receive, send)
+            await super().__call__(scope, receive, send_in_time)
 
 
 async def _results(
     imports: ImportHandlers, request: Request, context: CommandContext, *, dry_run: bool
 ) -> AsyncGenerator[bytes]:
     # A body that is on its way takes no place among the imports that run: it may stand still.
-    with imports.places.for_body(identity_of(request.scope)):
+    caller = identity_of(request.scope)
+    with imports.places.for_body(caller):
         body = await _body(request)
-        with imports.places.for_run():
+        with imports.places.for_run(caller):
             async with aclosing(imports.run(body, context.cause, dry_run=dry_run)) as parts:
                 async for part in parts:
                     for piece in encode(part):

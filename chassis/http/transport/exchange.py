@@ -53,6 +53,9 @@ class LongAnswer(Protocol):
     def cut_off_above(self, unread: int) -> None:
         """From now on do not wait for the client: end the connection where it leaves more bytes than these unread."""
 
+    def cut_off(self) -> None:
+        """Wait for the client no longer: end the connection now, whatever it has not read."""
+
 
 class Wire(Protocol):
     """What an exchange needs of its connection."""
@@ -164,6 +167,12 @@ class Exchange:
         self._cuts_off = True
         if not self._is_gone:
             self._wire.transport.set_write_buffer_limits(high=unread)
+
+    def cut_off(self) -> None:
+        """End the connection now."""
+        self.keep_alive = False
+        if not self._is_gone:
+            self._wire.give_way()
 
     def leave(self) -> None:
         """The connection has ended."""

@@ -310,7 +310,7 @@ async def test_other_media_types_are_refused(api: httpx.AsyncClient) -> None:
 
 async def test_a_third_import_at_once_is_told_to_come_back(api: httpx.AsyncClient, app: FastAPI) -> None:
     places = app.state.resources.imports.places
-    with places.for_run(), places.for_run():
+    with places.for_run("one"), places.for_run("another"):
         answer = await api.post("/users/import", content=body_of([line("ann")]), headers=HEADERS)
 
     problem(answer, 503, "busy")
@@ -325,10 +325,36 @@ async def test_an_import_that_is_refused_has_not_been_read(api: httpx.AsyncClien
         yield body_of([line("ann")])
 
     places = app.state.resources.imports.places
-    with places.for_run(), places.for_run():
+    with places.for_run("one"), places.for_run("another"):
         problem(await api.post("/users/import", content=body(), headers=HEADERS), 503, "busy")
 
     assert not read
+
+
+async def test_of_one_caller_fewer_run_than_there_are_places(api: httpx.AsyncClient, app: FastAPI) -> None:
+    places = app.state.resources.imports.places
+    [mine] = await callers_of(api, places)
+    with places.for_run("another"):
+        others = await send(api, line("ann"))
+    with places.for_run(mine):
+        refused = await api.post("/users/import", content=body_of([line("ben")]), headers=HEADERS)
+
+    assert [result["status"] for result in others[:-1]] == ["created"]
+    problem(refused, 503, "busy")
+    assert "of yours" in refused.json()["detail"]
+    assert not places.runs
+
+
+async def callers_of(api: httpx.AsyncClient, places: Places) -> set[str]:
+    """What the places call the one whose client this is."""
+    seen = set[str]()
+
+    async def body() -> AsyncIterator[bytes]:
+        seen.update(places.bodies)
+        yield b""
+
+    await api.post("/users/import", content=body(), headers=HEADERS)
+    return seen
 
 
 async def test_bodies_that_stand_still_keep_no_other_import_out(api: httpx.AsyncClient, app: FastAPI) -> None:
@@ -374,6 +400,45 @@ async def test_who_leaves_in_the_midst_of_an_answer_ends_the_import_and_is_no_er
 
     assert [entry for entry in logs if entry["log_level"] in {"error", "critical"}] == []
     assert not app.state.resources.imports.places.bodies
+
+
+async def test_an_import_does_not_hold_its_place_for_a_client_that_does_not_read(
+    app: FastAPI, database: Connection, logs: list[Any]
+) -> None:
+    # Each line is refused with twenty errors: more answer than all buffers on the way hold.
+    wrong = json.dumps({f"unknown{number}": 1 for number in range(20)}).encode() + b"\n"
+    good = body_of([line("ann"), line("ben")])
+    async with app.router.lifespan_context(app), listening(app) as listener:
+        places = app.state.resources.imports.places
+        places.answer_seconds = 0.5
+        async with await listener.connect(receive_buffer=4096) as lazy, await listener.connect() as other:
+            lazy.writer.transport.pause_reading()  # type: ignore[attr-defined] # of reading transports
+            await lazy.send(request_of(wrong * 10_000, "lazy"))
+
+            async def runs() -> bool:
+                return bool(places.runs)
+
+            await until(runs, within=30, what="the import runs")
+            # One that does not read keeps another caller out for no moment, and its own place for as long as it may.
+            answer = await other.asks(request_of(good, "other", b"Connection: close\r\n"))
+            refused = await listener.answer_to(request_of(good, "lazy"))
+
+            async def is_over() -> bool:
+                return not places.runs and not places.bodies
+
+            await until(is_over, within=30, what="the import has ended")
+
+    assert answer.status == 200
+    assert await database.fetchval("SELECT count(*) FROM users") == 2
+    assert (refused.status, refused.problem) == (503, "busy")
+    assert len([entry for entry in logs if entry["event"] == "import.cut_off"]) == 1
+    assert [entry for entry in logs if entry["log_level"] in {"error", "critical"}] == []
+
+
+def request_of(body: bytes, caller: str, more: bytes = b"") -> bytes:
+    head = b"POST /users/import HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n" + more
+    token = bearer(caller)["Authorization"].encode()
+    return b"%bAuthorization: %b\r\nContent-Length: %d\r\n\r\n%b" % (head, token, len(body), body)
 
 
 def test_no_caller_has_all_bodies_and_all_together_have_a_limit() -> None:
