@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
+
+#: Levels of objects and arrays. Documents of ours have seven, claims of a token a few more. Python's own bound differs
+#: from version to version, and what walks a document later, or names a place in it, is to rely on this one.
+LEVELS: Final = 64
+#: A string, which may hold brackets of its own (one that does not end goes to the end), or a bracket.
+_BRACKETS: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{]|[\]}]', re.DOTALL)
 
 
 class UnreadableJsonError(ValueError):
@@ -24,9 +31,11 @@ def read_json(text: str) -> Any:
     """The document that a text is.
 
     Raises:
-        UnreadableJsonError: it is none (NaN and Infinity are none), is nested too deeply, or has too long a number.
+        UnreadableJsonError: it is none (NaN and Infinity are none), nests more than LEVELS, or has too long a number.
         RepeatedMemberError: a member of one of its objects comes twice.
     """
+    if _is_too_deep(text):
+        raise UnreadableJsonError(f"is nested deeper than {LEVELS} levels; flatten it")
     repeated: list[tuple[dict[str, Any], str]] = []
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -39,8 +48,6 @@ def read_json(text: str) -> Any:
         document = json.loads(text, object_pairs_hook=once, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
         raise UnreadableJsonError(f"is not JSON: {error.msg} at character {error.pos + 1}") from None
-    except RecursionError:
-        raise UnreadableJsonError("is nested too deeply") from None
     except ValueError as error:
         # Python's limit on the digits of a number, which its JSON reader passes on.
         raise UnreadableJsonError("has a number of too many digits") from error
@@ -60,17 +67,42 @@ def _first_repeated(names: Iterable[str]) -> str:
     raise AssertionError("one of them comes twice")
 
 
+def _is_too_deep(text: str) -> bool:
+    if text.count("[") + text.count("{") <= LEVELS:
+        return False  # nearly every document, for the price of looking at it once
+    level = 0
+    for found in _BRACKETS.finditer(text):
+        match found[0]:
+            case "[" | "{":
+                level += 1
+                if level > LEVELS:
+                    return True
+            case "]" | "}":
+                level -= 1
+    return False
+
+
 def _path_to(wanted: object, document: Any) -> list[str | int]:
-    """The way to an object that is in the document."""
-    waiting: list[tuple[list[str | int], Any]] = [([], document)]
-    while True:
-        path, value = waiting.pop()
+    """The way to an object that is in the document, at most LEVELS parts."""
+    #: Each value after its parent: the parent's place in this list, the name in it, and the value.
+    met: list[tuple[int, str | int, Any]] = [(0, "", document)]
+    for place, (_, _, value) in enumerate(met):  # which grows meanwhile
         if value is wanted:
-            return path
+            return _names(met, place)
         if isinstance(value, dict):
-            waiting += [([*path, name], inner) for name, inner in value.items()]
+            met += [(place, name, inner) for name, inner in value.items()]
         elif isinstance(value, list):
-            waiting += [([*path, index], inner) for index, inner in enumerate(value)]
+            met += [(place, index, inner) for index, inner in enumerate(value)]
+    raise AssertionError("it is in the document")
+
+
+def _names(met: list[tuple[int, str | int, Any]], place: int) -> list[str | int]:
+    names: list[str | int] = []
+    while place:
+        parent, name, _ = met[place]
+        names.append(name)
+        place = parent
+    return names[::-1]
 
 
 def _no_constant(name: str) -> Any:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from chassis.access.caller import Caller
+from chassis.strict_json import read_json
 
 KEY_CHARACTERS: Final = 255
 #: What the header may be: so many characters, bare or between quotation marks, and not only blanks and such marks. The
@@ -80,8 +81,8 @@ def read_key(header: str) -> str:
 def canonical_json(body: bytes) -> bytes:
     """The body without what JSON does not distinguish: spaces, the order of names, escapes."""
     try:
-        return json.dumps(json.loads(body), sort_keys=True, separators=(",", ":")).encode()
-    except (ValueError, RecursionError):
+        return json.dumps(read_json(body.decode("utf-8-sig")), sort_keys=True, separators=(",", ":")).encode()
+    except ValueError:
         return body  # routes refuse it, except an erasure's, which takes no body and must not fail on one
 
 

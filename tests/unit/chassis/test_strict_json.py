@@ -1,5 +1,7 @@
 """JSON in which each member comes once."""
 
+import json
+
 import pytest
 
 from chassis.strict_json import RepeatedMemberError, UnreadableJsonError, read_json
@@ -17,7 +19,8 @@ def test_a_document_is_read() -> None:
         ('{"a": [0, {"b": {"c": 1, "d": 2, "c": 3}}]}', ["a", 1, "b", "c"]),
         # What an outer repetition drops cannot be pointed at, so the outer one is.
         ('{"a": {"b": 1, "b": 2}, "a": 1}', ["a"]),
-        ("[" * 500 + '{"a": 1, "a": 1}' + "]" * 500, [*[0] * 500, "a"]),
+        ("[" * 63 + '{"a": 1, "a": 1}' + "]" * 63, [*[0] * 63, "a"]),
+        ('{"a": {"b": 1}, "c": {"d": [1, {"e": 1, "e": 1}]}, "f": {"g": 1}}', ["c", "d", 1, "e"]),
     ],
 )
 def test_a_member_that_comes_twice_is_pointed_at(text: str, path: list[str | int]) -> None:
@@ -43,7 +46,7 @@ def test_a_repetition_behind_very_many_members_is_found_in_one_pass() -> None:
         ("", "is not JSON: Expecting value at character 1"),
         ('{"a": NaN}', "is not JSON: NaN is no JSON"),
         ('{"a": -Infinity}', "is not JSON: -Infinity is no JSON"),
-        ("[" * 100_000, "is nested too deeply"),
+        ("[" * 100_000, "is nested deeper than 64 levels; flatten it"),
         ("1" * 5000, "has a number of too many digits"),
     ],
 )
@@ -52,3 +55,30 @@ def test_what_is_no_json_of_ours_says_why(text: str, why: str) -> None:
         read_json(text)
 
     assert str(caught.value).startswith(why)
+
+
+@pytest.mark.parametrize("level", [("[", "]"), ('{"a":', "}"), ('[{"a":1},', "]"), ('["]]]\\"]",', "]")])
+def test_the_bound_of_nesting_is_ours_and_not_pythons(level: tuple[str, str]) -> None:
+    begin, end = level
+
+    def nested(levels: int) -> str:
+        return begin * levels + "1" + end * levels
+
+    read_json(nested(64))
+    for levels in (65, 900, 1100, 5000, 100_000):
+        for text in (nested(levels), begin * levels):
+            with pytest.raises(UnreadableJsonError, match="nested deeper than 64 levels"):
+                read_json(text)
+
+
+def test_brackets_in_a_text_nest_nothing_and_wide_documents_are_not_deep() -> None:
+    wide = [{"a": ["[{" * 100, '\\"[[', "\\"]} for _ in range(1000)]
+
+    assert read_json(json.dumps(wide)) == wide
+
+
+def test_an_endless_text_is_looked_at_once() -> None:
+    text = "[" * 64 + "[" + '"' + '\\"' * 1_000_000
+
+    with pytest.raises(UnreadableJsonError):
+        read_json(text)  # looking for its end from each quote anew would take an hour
