@@ -79,6 +79,8 @@ def _is_too_deep(text: str) -> bool:
                     return True
             case "]" | "}":
                 level -= 1
+            case _:
+                pass  # a string
     return False
 
 

@@ -14,6 +14,7 @@ from uuid import UUID
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from pydantic import validate_email
 from sqlalchemy import Connection, MetaData
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -21,7 +22,10 @@ from chassis.postgres.database import Connection as AsyncConnection
 from chassis.postgres.database import connect, disconnect
 from chassis.postgres.migrations import downgrade, upgrade
 from chassis.settings import PostgresAddress
+from chassis.text_keys import email_key, text_key
 from command_api import migrate as command
+from command_api.idempotency.records import LOAD_ANSWER, stored_answer
+from command_api.idempotency.replay import CommandAnswer, StoredAnswer
 from command_api.schema import command_metadata
 from projectors import migrate as query
 from read_model import tables as query_tables
@@ -190,29 +194,36 @@ async def _tables(address: PostgresAddress) -> set[str]:
 async def test_keys_of_addresses_are_made_anew(
     empty_database: PostgresAddress, caplog: pytest.LogCaptureFixture
 ) -> None:
-    old = {1: ("ann@example.com", "ann@example.com"), 2: ("x@münchen.de", "x@münchen.de")}
-    # The fourth has the key that the third needs, and gives it away; the sixth never gives its away.
-    old |= {3: ("y@straße.de", "y@strasse.de"), 4: ("y@bücher.de", "y@xn--strae-oqa.de")}
-    old |= {5: ("z@münchen.de", "z@münchen.de"), 6: ("other@example.com", "z@xn--mnchen-3ya.de")}
+    # As the older release wrote them: the address normalised, and folded as any text for its key.
+    typed = [
+        "ann@example.com",
+        "x@xn--mnchen-3ya.de",
+        "y@STRAẞE.de",
+        "Y@Bücher.de",
+        "zoë@example.com",
+        "x@\N{GREEK CAPITAL LETTER ALPHA}\N{GREEK SMALL LETTER FINAL SIGMA}.gr",
+    ]
+    emails = [validate_email(email)[1] for email in typed]
     await asyncio.to_thread(command.migrate, empty_database, "0005-1")
     connection = await connect(empty_database, application="test")
     try:
-        for number, (email, key) in old.items():
-            await connection.execute(_OLD_USER, UUID(int=number), email, key)
+        for number, email in enumerate(emails):
+            await connection.execute(_OLD_USER, UUID(int=number), email, text_key(email))
+        old = await _keys(connection)
         await asyncio.to_thread(command.migrate, empty_database, "0005")
-        keys = await _keys(connection)
+        new = await _keys(connection)
+        # Two domains since, and one to the older release.
+        await connection.execute(_OLD_USER, UUID(int=99), "y@strasse.de", email_key("y@strasse.de"))
         await asyncio.to_thread(command.revert, empty_database, "0005-1")
         back = await _keys(connection)
     finally:
         await disconnect(connection)
 
-    assert [keys[UUID(int=number)] for number in (1, 2, 3, 4)] == [
-        *("ann@example.com", "x@xn--mnchen-3ya.de", "y@xn--strae-oqa.de", "y@xn--bcher-kva.de")
-    ]
-    assert (keys[UUID(int=5)], keys[UUID(int=6)]) == (old[5][1], old[6][1])
-    assert [message for message in caplog.messages if "keeps the old key" in message] == [ANY]
-    assert str(UUID(int=5)) in caplog.text
-    assert back[UUID(int=2)] == old[2][1]
+    assert new == {UUID(int=number): email_key(email) for number, email in enumerate(emails)}
+    assert new[UUID(int=2)] == "y@xn--strae-oqa.de"
+    assert back == old | {UUID(int=2): new[UUID(int=2)], UUID(int=99): "y@strasse.de"}
+    assert [message for message in caplog.messages if "keeps the new key" in message] == [ANY]
+    assert str(UUID(int=2)) in caplog.text
 
 
 async def _keys(connection: AsyncConnection) -> dict[UUID, str]:
@@ -237,3 +248,27 @@ async def test_an_older_version_finds_the_bodies_of_all_answers(empty_database: 
         await disconnect(connection)
 
     assert [row["body"] for row in bodies] == [b"own", b"shared"]
+
+
+async def test_answers_of_an_older_version_are_found_with_their_bodies(empty_database: PostgresAddress) -> None:
+    await asyncio.to_thread(command.migrate, empty_database, "0006")
+    connection = await connect(empty_database, application="test")
+    try:
+        await connection.execute(_OLD_USER, UUID(int=1), "ann@example.com", "ann@example.com")
+        for digest, status, body in ((b"1", 200, b"whole"), (b"2", 204, None), (b"3", 410, None)):
+            await connection.execute(
+                "INSERT INTO idempotency_records (digest, fingerprint, subject_id, status, headers, body)"
+                ' VALUES ($2, \'f\', $1, $3, \'{"ETag": "\\"1\\""}\', $4)',
+                *(UUID(int=1), digest, status, body),
+            )
+        await asyncio.to_thread(command.migrate, empty_database, "0007")
+        rows = [await connection.fetchrow(LOAD_ANSWER.sql, digest) for digest in (b"1", b"2", b"3")]
+    finally:
+        await disconnect(connection)
+
+    found = [stored_answer(row) for row in rows]
+    headers = {"ETag": '"1"'}
+    assert found == [
+        StoredAnswer(CommandAnswer(status, headers, body), b"f")
+        for status, body in ((200, b"whole"), (204, None), (410, None))
+    ]

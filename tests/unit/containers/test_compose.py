@@ -366,3 +366,14 @@ def test_postgres_accepts_what_all_processes_may_open() -> None:
 
     others = 40  # locks, listeners, work lists, maintenance, and a person's psql
     assert connections >= (workers + projectors) * each + others
+
+
+def test_an_upgrade_replaces_every_process_of_ours() -> None:
+    guide = (ROOT / "docs" / "how-to" / "run-in-containers.md").read_text(encoding="utf-8")
+    [replaced] = re.findall(r"^docker compose up -d --no-deps (.+)$", guide, re.MULTILINE)
+    services = compose()["services"]
+    ours = {name for name, one in services.items() if one["image"] == service("migrate")["image"]}
+    lasting = {name for name in ours if services[name]["restart"] != "no"}
+
+    assert {"migrate", "command-api"} <= ours
+    assert sorted(replaced.split()) == sorted(lasting)
