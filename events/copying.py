@@ -4,11 +4,15 @@ The topic itself holds everybody: it keeps the last event of each living user fo
 first, and no gap between an export and the events after it. Who reads the topic from its beginning up to where it
 ended when the reading began, and goes on from there, has a complete copy, and keeps it.
 
-The Kafka client is the caller's: aiokafka's `AIOKafkaConsumer`, or anything with the same methods.
+The Kafka client is the caller's: aiokafka's `AIOKafkaConsumer`, or anything with the same methods. It must not choose
+another place by itself where a position is not on the log, which clients call `auto.offset.reset`: set it to `none`.
+Whoever is put at the end of a topic that was made anew has skipped all that is on it. Nobody is told that by the
+client, so each batch is held against the log before it is given.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,6 +26,8 @@ BATCH_RECORDS: Final = 2000
 PATIENCE_MS: Final = 500
 #: How long the log keeps a tombstone at least, unless whoever runs Muster chose less (TOPIC_DELETE_RETENTION_MS).
 TOMBSTONES_LAST: Final = timedelta(days=7)
+#: By so much this machine's clock may be behind the brokers'.
+CLOCKS_DIFFER: Final = timedelta(minutes=1)
 
 
 class Record(Protocol):
@@ -33,6 +39,17 @@ class Record(Protocol):
     def value(self) -> bytes | None: ...
     @property
     def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
+    @property
+    def offset(self) -> int: ...
+
+
+class Place(Protocol):
+    """Where a record is, and when it was appended, in milliseconds; aiokafka's `OffsetAndTimestamp`."""
+
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int | None: ...
 
 
 class Consumer(Protocol):
@@ -41,13 +58,14 @@ class Consumer(Protocol):
     def assignment(self) -> Collection[Any]: ...
     async def beginning_offsets(self, partitions: Any, /) -> Mapping[Any, int]: ...
     async def end_offsets(self, partitions: Any, /) -> Mapping[Any, int]: ...
+    async def offsets_for_times(self, timestamps: Any, /) -> Mapping[Any, Any]: ...
     def seek(self, partition: Any, offset: int, /) -> None: ...
     async def position(self, partition: Any, /) -> int: ...
     async def getmany(self, *, timeout_ms: int, max_records: int) -> Mapping[Any, Sequence[Any]]: ...
 
 
 class PositionGoneError(Exception):
-    """The positions are not on the log, or it may have forgotten erasures since: begin anew, with an empty copy."""
+    """The log is another, was cut, or may have forgotten erasures: begin anew, with an empty copy and no positions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +91,18 @@ async def bootstrap(
 ) -> AsyncGenerator[Batch, None]:
     """Read every partition from its position, or from its beginning, and go on for ever; one batch after the other.
 
-    The consumer is started, reads `read_committed`, is in no group, and has every partition of the topic, by `assign`.
-    `positions` and `positions_time` are those of the last batch that was written; what was read but not written comes
-    again. A partition without a position is read from its beginning. Who stays behind for TOMBSTONES_LAST may have
-    missed tombstones, which the log forgets; that is noticed only where the time is given. Another topic is noticed
-    only where a position is not on it.
+    The consumer is started, reads `read_committed`, has `auto_offset_reset="none"`, is in no group, and has every
+    partition of the topic, by `assign`. `positions` and `positions_time` are those of the last batch that was written;
+    what was read but not written comes again. A partition without a position is read from its beginning.
+
+    Who stays behind for TOMBSTONES_LAST may have missed tombstones, which the log forgets. A topic that was made anew
+    has other records, or none, where the copy has read. While this runs, both are noticed. Of positions that were
+    written before, both are noticed only where their time is given, or where a position is not on the log.
 
     Raises:
         ValueError: no partition is assigned, or the assignment changed.
-        PositionGoneError: a position is not on this log, or its time is too long ago.
+        PositionGoneError: a position is not on this log, or records before it were skipped, or the log is another, or
+            the positions' time is too long ago.
     """
     partitions = set(consumer.assignment())
     if not partitions:
@@ -102,6 +123,8 @@ class _Reading:
         #: Where the backlog begins and ends.
         self._first: Mapping[Any, int] = {}
         self._last: Mapping[Any, int] = {}
+        #: By which the log is known again.
+        self._oldest: dict[Any, Place] = {}
         self._caught_up = False
         self._as_of: datetime | None = None
         self._time = time
@@ -110,24 +133,20 @@ class _Reading:
         self._first = await self._consumer.beginning_offsets(self._partitions)
         self._last = await self._consumer.end_offsets(self._partitions)
         for partition in self._partitions:
-            first, last = self._first[partition], self._last[partition]
-            position = positions.get(partition.partition, first)
-            if not first <= position <= last:
-                raise PositionGoneError(
-                    f"partition {partition.partition} holds {first} to {last}, and the position is {position}: begin"
-                    " anew, with an empty copy and no positions"
-                )
+            self._positions[partition] = positions.get(partition.partition, self._first[partition])
+        self._require_positions(self._first, self._last)
+        self._know(await self._find_oldest())
+        self._require_older_log()
+        for partition, position in self._positions.items():
             self._consumer.seek(partition, position)
-            self._positions[partition] = position
 
     async def next(self) -> Batch:
         asked, ends = datetime.now(UTC), await self._ends()
-        found = await self._consumer.getmany(timeout_ms=PATIENCE_MS, max_records=BATCH_RECORDS)
+        found = await self._fetch()
         if set(self._consumer.assignment()) != self._partitions:
             raise ValueError("the consumer's partitions changed: give it all of them with assign, and no group")
+        await self._advance(found)
         items = [decode(record.key, record.headers, record.value) for records in found.values() for record in records]
-        for partition in self._partitions:
-            self._positions[partition] = await self._consumer.position(partition)
         self._caught_up = self._caught_up or self._passed(self._last)
         if ends is not None and self._passed(ends):
             self._as_of = self._time = asked
@@ -135,12 +154,65 @@ class _Reading:
         positions = {partition.partition: position for partition, position in self._positions.items()}
         return Batch(items, positions, self._progress(), self._caught_up, self._as_of, self._time)
 
+    async def _fetch(self) -> Mapping[Any, Sequence[Record]]:
+        try:
+            return await self._consumer.getmany(timeout_ms=PATIENCE_MS, max_records=BATCH_RECORDS)
+        except Exception:
+            # A position that is not on the log is an error of the client's own, whose name nobody knows here.
+            starts = await self._consumer.beginning_offsets(self._partitions)
+            self._require_positions(starts, await self._consumer.end_offsets(self._partitions))
+            raise
+
+    async def _advance(self, found: Mapping[Any, Sequence[Record]]) -> None:
+        """Move to where the client is now, if it got there by reading this log."""
+        moved = {partition: await self._consumer.position(partition) for partition in self._partitions}
+        starts, oldest = await asyncio.gather(self._consumer.beginning_offsets(self._partitions), self._find_oldest())
+        for partition, before in self._positions.items():
+            first = min([moved[partition], *(record.offset for record in found.get(partition, ())[:1])])
+            if first < before:
+                raise _gone(partition, f"was read up to {before}, and the client has gone back to {first}")
+            if starts[partition] > before:
+                raise _gone(
+                    partition, f"begins at {starts[partition]} now, and was read up to {before}: some were skipped"
+                )
+        self._know(oldest)
+        self._positions = moved
+
+    async def _find_oldest(self) -> dict[Any, Place]:
+        found = await self._consumer.offsets_for_times(dict.fromkeys(self._partitions, 0))
+        return {partition: record for partition, record in found.items() if record is not None}
+
+    def _know(self, oldest: Mapping[Any, Place]) -> None:
+        """Compaction takes a log's first record, and a later one is the first; none before that one is younger."""
+        for partition, record in oldest.items():
+            known = self._oldest.get(partition)
+            if known and record.offset <= known.offset and (record.timestamp or 0) > (known.timestamp or 0):
+                raise _gone(partition, "has other records where it was read: the topic was made anew")
+            self._oldest[partition] = record
+
+    def _require_older_log(self) -> None:
+        """Nothing is compacted that is younger than tombstones: so something is there yet of what had been read."""
+        if self._time is None or all(position <= self._first[each] for each, position in self._positions.items()):
+            return
+        begun = min((record.timestamp or 0 for record in self._oldest.values()), default=None)
+        if begun is not None and begun / 1000 > (self._time + CLOCKS_DIFFER).timestamp():
+            raise PositionGoneError(
+                f"everything on the topic is younger than the positions, which are of {self._time.isoformat()}: it was"
+                f" made anew; {_BEGIN_ANEW}"
+            )
+
+    def _require_positions(self, starts: Mapping[Any, int], ends: Mapping[Any, int]) -> None:
+        for partition, position in self._positions.items():
+            first, last = starts[partition], ends[partition]
+            if not first <= position <= last:
+                raise _gone(partition, f"holds {first} to {last}, and the position is {position}")
+
     def _require_tombstones(self) -> None:
         """After reading: no tombstone can have been forgotten between the positions and now."""
         if self._time is not None and datetime.now(UTC) - self._time > TOMBSTONES_LAST:
             raise PositionGoneError(
                 f"the positions are of {self._time.isoformat()}, and the log forgets erasures after"
-                f" {TOMBSTONES_LAST.days} days: begin anew, with an empty copy and no positions"
+                f" {TOMBSTONES_LAST.days} days: {_BEGIN_ANEW}"
             )
 
     async def _ends(self) -> Mapping[Any, int] | None:
@@ -154,3 +226,10 @@ class _Reading:
         whole = sum(self._last.values()) - sum(self._first.values())
         read = sum(min(self._positions[each], self._last[each]) - self._first[each] for each in self._partitions)
         return read / whole if whole else 1.0
+
+
+_BEGIN_ANEW: Final = "begin anew, with an empty copy and no positions"
+
+
+def _gone(partition: Any, what: str) -> PositionGoneError:
+    return PositionGoneError(f"partition {partition.partition} {what}: {_BEGIN_ANEW}")

@@ -53,6 +53,7 @@ class Copy:
                         self.write(batch)
             except PositionGoneError as error:
                 print("beginning anew:", error, file=sys.stderr)
+                self.as_of = None
                 with self.database as transaction:
                     transaction.execute("DELETE FROM users")
                     transaction.execute("DELETE FROM positions")
@@ -79,7 +80,7 @@ def kafka() -> dict[str, Any]:
     if name := os.environ.get("KAFKA_SASL_USERNAME"):
         found |= {"security_protocol": "SASL_PLAINTEXT", "sasl_mechanism": "SCRAM-SHA-512"}
         found |= {"sasl_plain_username": name, "sasl_plain_password": os.environ["KAFKA_SASL_PASSWORD"]}
-    return {**found, "isolation_level": "read_committed", "enable_auto_commit": False}
+    return {**found, "isolation_level": "read_committed", "auto_offset_reset": "none", "enable_auto_commit": False}
 
 
 async def main(*, verify: bool) -> None:

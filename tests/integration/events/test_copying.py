@@ -10,12 +10,14 @@ from uuid import UUID
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import NewTopic, RecordsToDelete
 
-from chassis.kafka.client import client_arguments
+from chassis.kafka.client import admin, client_arguments, delete_topic, ensure_topics
 from chassis.settings import Kafka, Topics
 from contract.log import read_log
 from events import Batch, Erased, PositionGoneError, UserEvent, bootstrap
 from events.user_events import UserRegistered
+from outbox.topics import wanted_topics
 from tests.integration.projectors.stream import FakeRecord, Publisher, lives, new_user, record
 
 
@@ -26,9 +28,11 @@ async def publisher(kafka: Kafka, topics: Topics) -> AsyncIterator[Publisher]:
 
 
 @asynccontextmanager
-async def consumer_of(kafka: Kafka, topic: str) -> AsyncIterator[AIOKafkaConsumer]:
+async def consumer_of(kafka: Kafka, topic: str, *, reset: str = "none") -> AsyncIterator[AIOKafkaConsumer]:
     """A consumer as the how-to makes it."""
-    consumer = AIOKafkaConsumer(**client_arguments(kafka), isolation_level="read_committed", enable_auto_commit=False)
+    consumer = AIOKafkaConsumer(
+        **client_arguments(kafka), isolation_level="read_committed", auto_offset_reset=reset, enable_auto_commit=False
+    )
     await consumer.start()
     try:
         consumer.assign([TopicPartition(topic, number) for number in range(12)])
@@ -178,6 +182,80 @@ async def test_positions_that_may_have_missed_an_erasure_are_refused(kafka: Kafk
             if batch.as_of:
                 assert batch.positions_time == batch.as_of > began.positions_time
                 break
+
+
+async def _make_anew(kafka: Kafka, topics: Topics) -> None:
+    async with admin(kafka) as client:
+        await delete_topic(client, topics.events_topic)
+        await ensure_topics(client, wanted_topics(topics))
+
+
+@pytest.mark.parametrize("reset", ["none", "latest", "earliest"])
+@pytest.mark.parametrize("more", [-20, 40], ids=["shorter", "longer"])
+async def test_a_topic_that_was_made_anew_under_a_running_copy_is_noticed(
+    kafka: Kafka, topics: Topics, publisher: Publisher, reset: str, more: int
+) -> None:
+    """Also if it is longer than what was read, and whatever the consumer does where it is shorter."""
+    await publisher.publish(lives(10, 80, seed=9))
+    async with (
+        consumer_of(kafka, topics.events_topic, reset=reset) as consumer,
+        aclosing(bootstrap(consumer)) as reading,
+    ):
+        async for batch in reading:
+            if batch.as_of:
+                break
+        await _make_anew(kafka, topics)
+        async with Publisher.open(kafka, topics.events_topic) as again:
+            await again.publish(lives(10, 80 + more, seed=10))
+
+        given: list[Any] = []
+        with pytest.raises(PositionGoneError, match="begin anew, with an empty copy"):
+            await _read_on(reading, given)
+
+    assert given == [], "nothing of the other topic is in the copy"
+
+
+async def _read_on(reading: AsyncIterator[Batch], given: list[Any]) -> None:
+    async with asyncio.timeout(60):
+        async for batch in reading:
+            given += batch.items
+
+
+async def test_positions_that_are_older_than_everything_on_the_topic_are_of_another(
+    kafka: Kafka, topics: Topics, publisher: Publisher
+) -> None:
+    await publisher.publish(lives(10, 80, seed=9))
+    copy = Copy()
+    async with consumer_of(kafka, topics.events_topic) as consumer:
+        [*_, last] = await follow(consumer, copy, "as_of")
+        assert last.positions_time is not None
+
+    async with consumer_of(kafka, topics.events_topic) as consumer:
+        long_ago = datetime.now(UTC) - timedelta(minutes=2)
+        with pytest.raises(PositionGoneError, match="everything on the topic is younger than the positions"):
+            await anext(bootstrap(consumer, last.positions, long_ago))
+        await anext(bootstrap(consumer, last.positions, last.positions_time))
+        await anext(bootstrap(consumer, dict.fromkeys(range(12), 0), long_ago))
+
+
+async def test_records_that_were_deleted_ahead_of_a_copy_are_noticed(kafka: Kafka, topics: Topics) -> None:
+    """The consumer goes to the end by itself, without a word. Brokers delete of topics alone that are not compacted."""
+    topic, records = f"{topics.events_topic}.deletable", lives(5, 100, seed=9)
+    async with admin(kafka) as client:
+        await client.create_topics([NewTopic(topic, 12, 1)])
+    async with Publisher.open(kafka, topic) as publisher, consumer_of(kafka, topic, reset="latest") as consumer:
+        await publisher.publish(records[:30])
+        reading = bootstrap(consumer)
+        seen = await anext(reading)
+        await publisher.publish(records[30:])
+        ends = await consumer.end_offsets(consumer.assignment())
+        async with admin(kafka) as client:
+            await client.delete_records({each: RecordsToDelete(before_offset=end) for each, end in ends.items()})
+        # What was fetched ahead is thrown away, as when a connection ends.
+        for partition, position in seen.positions.items():
+            consumer.seek(TopicPartition(topic, partition), position)
+        with pytest.raises(PositionGoneError, match=r"begins at \d+ now, and was read up to \d+: some were skipped"):
+            await _read_on(reading, [])
 
 
 async def test_every_record_of_a_log_is_read_before_a_deployment(

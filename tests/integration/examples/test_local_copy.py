@@ -8,11 +8,13 @@ from pathlib import Path
 
 import httpx
 import pytest
-from muster_events import Difference
+from muster_events import Batch, Difference
 
+from chassis.kafka.client import admin, delete_topic, ensure_topics
 from chassis.settings import Kafka, Topics
 from events.user_events import UserRegistered
 from examples.local_copy import Copy
+from outbox.topics import wanted_topics
 from tests.conftest import kafka_variables
 from tests.integration.examples.processes import rows, running, variables
 from tests.integration.projectors.stream import FakeRecord, Publisher, lives, record
@@ -100,3 +102,44 @@ async def test_a_copy_whose_position_is_gone_begins_anew(
 
     assert found == [(str(ann.id), 1)]
     assert "beginning anew: partition 3 holds" in capsys.readouterr().err
+
+
+class Watched(Copy):
+    """A copy that notes whether it says to be complete while it has nothing."""
+
+    said_complete = False
+
+    def write(self, batch: Batch) -> None:
+        has_nothing = self.database.execute("SELECT count(*) FROM positions").fetchone() == (0,)
+        self.said_complete = self.said_complete or (has_nothing and self.as_of is not None)
+        super().write(batch)
+
+
+async def test_a_topic_that_is_made_anew_under_the_running_copy_is_read_from_its_beginning(
+    to_the_brokers: None, kafka: Kafka, topics: Topics, publisher: Publisher
+) -> None:
+    await publisher.publish([record(UserRegistered(user=person(number))) for number in range(30)])
+    after = lives(20, 80, seed=13)
+    with closing(sqlite3.connect(":memory:")) as database:
+        copy = Watched(database)
+        following = asyncio.create_task(copy.follow(topics.events_topic))
+
+        async def complete() -> bool:
+            assert not following.done(), following.result()
+            return copy.as_of is not None
+
+        await until(complete, within=60, what="the first copy to be complete")
+        async with admin(kafka) as client:
+            await delete_topic(client, topics.events_topic)
+            await ensure_topics(client, wanted_topics(topics))
+        async with Publisher.open(kafka, topics.events_topic) as again:
+            await again.publish(after)
+
+        async def same() -> bool:
+            return copy.as_of is not None and dict(database.execute(USERS).fetchall()) == _living(after)
+
+        await until(same, within=60, what="the copy of the other topic")
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+    assert not copy.said_complete
