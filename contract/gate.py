@@ -21,7 +21,7 @@ from contract.corpus import SUMS, CorpusRecord, changed_files, read_corpus, read
 from contract.rules import Schema, changed, changed_types
 from events import Unknown
 from events.asyncapi import header_schema
-from events.catalogue import Catalogue
+from events.catalogue import Catalogue, InvalidEventError, UnknownEventError
 from events.decoding import Decoder
 from events.envelope import read_envelope
 from events.schemas import event_schemas
@@ -102,8 +102,8 @@ def broken(
         found = decoder.read(record.key, record.headers, record.value)
         if isinstance(found, Unknown):
             yield f"{record.name}: today's kit cannot read it ({found.reason}): write an upcaster to the newest version"
-        elif catalogue.is_newest(record.type):
-            yield from _unlike(record, catalogue, released)
+        elif record.value is not None:
+            yield from _unlike(record, record.value, catalogue, released)
 
 
 def _without_records(catalogue: Catalogue[Any, Any], corpus: list[CorpusRecord]) -> Iterator[str]:
@@ -114,16 +114,24 @@ def _without_records(catalogue: Catalogue[Any, Any], corpus: list[CorpusRecord])
         yield f"{type_}: the corpus has no record of it: add one to events/corpus, and its line to {SUMS}"
 
 
-def _unlike(record: CorpusRecord, catalogue: Catalogue[Any, Any], released: Promise) -> Iterator[str]:
-    """Where the record, as it is written today, is not what the last release described."""
-    values, headers = released.values.get(record.type), released.headers.get(record.type)
-    if values is None or headers is None or record.value is None:
+def _unlike(record: CorpusRecord, value: bytes, catalogue: Catalogue[Any, Any], released: Promise) -> Iterator[str]:
+    """Where the record cannot be read whole, or is written otherwise today than the last release described it."""
+    try:
+        event = catalogue.decode(record.type, value)
+    except (UnknownEventError, InvalidEventError) as error:
+        yield (
+            f"{record.name}: today's projectors cannot read it, and such records are on logs ({error}): take back what"
+            " refuses it, or publish a new version of the type beside this one (docs/how-to/change-an-event.md)"
+        )
         return
-    value = json.loads(catalogue.encode(catalogue.decode(record.type, record.value)) or b"null")
+    values, headers = released.values.get(record.type), released.headers.get(record.type)
+    if values is None or headers is None or not catalogue.is_newest(record.type):
+        return
+    data = json.loads(catalogue.encode(event) or b"null")
     written = {name: content.decode() for name, content in read_envelope(record.headers).headers()}
-    for what, schema, instance in (("value", values, value), ("headers", headers, written)):
-        for error in jsonschema_rs.Draft202012Validator(dict(schema), validate_formats=True).iter_errors(instance):
-            yield f"{record.name}: its {what}, as written today, break the released schema: {error.message}"
+    for what, schema, instance in (("value", values, data), ("headers", headers, written)):
+        for wrong in jsonschema_rs.Draft202012Validator(dict(schema), validate_formats=True).iter_errors(instance):
+            yield f"{record.name}: its {what}, as written today, break the released schema: {wrong.message}"
 
 
 def _json(document: Any) -> str:

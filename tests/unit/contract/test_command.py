@@ -1,0 +1,85 @@
+"""`python -m contract`: what it says, its exit codes, and that nothing broken is released."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from contract import __main__ as command
+from contract import gate
+from contract.gate import CORPUS, RELEASED
+
+Run = Callable[..., int]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    def run(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["contract", *arguments])
+        return command.main()
+
+    return run
+
+
+@pytest.fixture
+def spoilt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A corpus in which a file has changed."""
+    corpus = Path(shutil.copytree(CORPUS, tmp_path / "corpus"))
+    (corpus / "muster.user.erased.v1.json").write_text("{}")
+    monkeypatch.setattr(gate, "CORPUS", corpus)
+    # What was changed cannot be read as a record either.
+    monkeypatch.setattr(gate, "read_corpus", lambda _: [])
+
+
+def test_it_is_a_program_that_says_whether_the_contract_is_kept() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "contract"], cwd=CORPUS.parents[1], capture_output=True, text=True, check=False
+    )
+
+    assert (done.returncode, done.stdout) == (0, "The contract is kept.\n"), done.stderr
+
+
+@pytest.mark.usefixtures("spoilt")
+@pytest.mark.parametrize("arguments", [(), ("--release",), ("--log", "users.events")])
+def test_a_broken_contract_is_said_and_neither_released_nor_looked_for_on_a_log(
+    run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(command, "read_log", lambda *_: pytest.fail("the log was read"))
+    released = {path: path.read_bytes() for path in RELEASED.rglob("*") if path.is_file()}
+
+    code = run(*arguments)
+
+    said = capsys.readouterr()
+    assert code == 1
+    assert "muster.user.erased.v1.json: the file was changed" in said.err
+    assert said.err.endswith("The contract is broken.\n")
+    assert said.out == ""
+    assert {path: path.read_bytes() for path in RELEASED.rglob("*") if path.is_file()} == released
+
+
+def test_a_kept_contract_is_released_when_it_is_told_to(
+    run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    releases: list[None] = []
+    monkeypatch.setattr(gate, "release", lambda: releases.append(None))
+
+    assert run() == 0
+    assert releases == []
+    assert run("--release") == 0
+    assert releases == [None]
+    assert "Noted what this release promises." in capsys.readouterr().out
+
+
+def test_wrong_use_and_settings_that_are_none_are_told_apart(
+    run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run("--logs")
+    assert ended.value.code == 2
+
+    monkeypatch.setenv("KAFKA_SECURITY_PROTOCOL", "TELNET")
+    assert run("--log", "users.events") == 1
+    assert "KAFKA_SECURITY_PROTOCOL" in capsys.readouterr().err
