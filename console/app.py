@@ -33,7 +33,7 @@ from chassis.postgres.database import Database
 from chassis.settings import load
 from console.access import ACCESS, SPENDING
 from console.apis import open_apis
-from console.guard import ErrorPages, Guard, error_page
+from console.guard import ErrorPages, Guard, asking, error_page
 from console.operations.journal import Journal
 from console.overview.observation import LOOK_SECONDS, look
 from console.overview.page import Overview
@@ -69,7 +69,7 @@ def create_app(settings: ConsoleSettings | None = None) -> Starlette:
     known = settings or load(ConsoleSettings)
     is_on = known.expectations(known.console_host) is not None
     app: Starlette = Starlette(
-        routes=[*_ROUTES],
+        routes=asking(_ROUTES),
         lifespan=_lifespan,
         exception_handlers={HTTPException: error_page},
         middleware=[

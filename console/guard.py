@@ -1,12 +1,12 @@
 """What stands before every page: who is let in, and what a person is told where something is refused or fails.
 
-A route without a rule does not start (`AccessTable.require_cover`), and a page that finds no session refuses, so a way
-past this guard, whatever it were, leads nowhere.
+A route without a rule does not start (`AccessTable.require_cover`), and each that has one asks for its session once more
+(`asking`), so a way past this guard, whatever it were, leads nowhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import structlog
@@ -14,6 +14,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chassis.access.rules import Rule
@@ -21,7 +22,7 @@ from chassis.http.middleware import ROUTE, loggable_path
 from chassis.http.problems import Problem
 from chassis.postgres.database import DatabaseUnavailableError
 from console.access import ACCESS, SIGN_IN
-from console.pages import HEADERS, PageError, enter, page
+from console.pages import HEADERS, PageError, enter, page, session_of
 from console.sign_in.sessions import Session, Sessions
 
 log = structlog.get_logger("console")
@@ -82,12 +83,15 @@ class Guard:
         """Serve one request.
 
         Raises:
-            PageError: 401, 403, 405.
+            PageError: 401, 403.
+            HTTPException: 404, a path only looks like a route's; 405.
         """
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         method, path = scope["method"], scope["path"]
+        if ACCESS.is_disguised(path):
+            raise HTTPException(404)
         if methods := ACCESS.other_methods(method, path):
             raise HTTPException(405, headers={"Allow": ", ".join(methods)})
         request = Request(scope)
@@ -104,6 +108,24 @@ class Guard:
             enter(scope, session)
             _require_scope(rule, session)
             await self._app(scope, receive, send)
+
+
+def asking(routes: Iterable[Route]) -> list[Route]:
+    """The routes, of which each that has a rule refuses where the guard has let nobody in."""
+    ruled = {(rule.method, rule.path) for rule in ACCESS}
+    return [
+        _asking(route) if any((method, route.path) in ruled for method in route.methods or ()) else route
+        for route in routes
+    ]
+
+
+def _asking(route: Route) -> Route:
+    async def endpoint(request: Request) -> Response:
+        session_of(request)
+        answer: Response = await route.endpoint(request)
+        return answer
+
+    return Route(route.path, endpoint, methods=sorted(route.methods or ()))
 
 
 def _stranger(request: Request) -> Response:

@@ -88,6 +88,14 @@ class AccessTable:
         """The rules, in their order."""
         return iter(self._rules)
 
+    @staticmethod
+    def is_disguised(path: str) -> bool:
+        """Whether the framework would take the path for a route's, which it is not: a guard lets none of these by.
+
+        The framework's patterns end in `$`, which a line's end passes.
+        """
+        return path.endswith("\n")
+
     def find(self, method: str, path: str) -> Rule | None:
         """The rule of a request, None where no route has this method and path, or a public one has.
 
@@ -96,8 +104,7 @@ class AccessTable:
         Raises:
             Problem: 404, 405: the path only looks like a route's.
         """
-        if path.endswith("\n"):
-            # The framework's patterns end in `$`, which a line's end passes: behind the guard it would be a route.
+        if self.is_disguised(path):
             raise Problem(NOT_FOUND, NOT_FOUND.meaning)
         if methods := self.other_methods(method, path):
             raise Problem(METHOD_NOT_ALLOWED, METHOD_NOT_ALLOWED.meaning, headers={"Allow": ", ".join(methods)})

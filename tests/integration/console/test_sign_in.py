@@ -5,10 +5,15 @@ from datetime import timedelta
 
 import asyncpg
 import pytest
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
 
+import console.app as console_app
+from chassis.access.rules import AccessTable, UncoveredRouteError
 from chassis.postgres.database import connect, disconnect
 from chassis.settings import PostgresAddress
 from console.access import ACCESS
+from console.app import create_app
 from tests.integration.console.conftest import FORM, Console, make_settings, serving
 
 
@@ -174,6 +179,43 @@ async def test_strangers_are_led_to_the_sign_in_and_change_nothing(console: Cons
 
     assert missing.status_code == 404
     assert "There is no such page" in missing.text
+
+
+#: No page, with or without a rule, is shown to a stranger by any of these spellings.
+DISGUISES = ("%0A", "%0a%0A", "/", "//", "%00", ";x", "%20", "%2F", "?x", "%0D", "%0D%0A", "%E2%80%A8")
+
+
+@pytest.mark.parametrize("signed_in", [False, True])
+async def test_no_spelling_of_a_path_shows_a_page_to_a_stranger(console: Console, signed_in: bool) -> None:
+    async with console.browser() as stranger, console.signed_in("events:read") as clerk:
+        browser = clerk if signed_in else stranger
+        for rule in ACCESS:
+            if "events:read" in rule.scopes or not rule.scopes:
+                continue
+            for disguise in DISGUISES:
+                path = rule.path.replace("{id}", "01a203c9-2100-7681-90d7-176ca6de65cd") + disguise
+                answer = await browser.http.request(rule.method, path)
+                assert answer.status_code in {303, 401, 403, 404, 405}, (rule, disguise)
+                assert answer.headers.get("location", "/sign-in") == "/sign-in", (rule, disguise)
+
+
+async def test_a_page_behind_a_guard_that_lets_everybody_by_shows_nothing(
+    console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(AccessTable, "find", lambda *_: None)
+    async with console.signed_in() as browser:
+        answers = {rule: (await browser.http.request(rule.method, rule.path)).status_code for rule in ACCESS}
+
+    assert set(answers.values()) == {500}
+
+
+def test_a_route_that_says_nothing_about_access_is_not_started(
+    command_database: PostgresAddress, query_database: PostgresAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgotten = Route("/forgotten", lambda _: PlainTextResponse("x"))
+    monkeypatch.setattr(console_app, "_ROUTES", (*console_app._ROUTES, forgotten))
+    with pytest.raises(UncoveredRouteError, match="/forgotten"):
+        create_app(make_settings(command_database, query_database))
 
 
 async def test_every_answer_keeps_others_out_of_the_page(console: Console) -> None:
