@@ -29,13 +29,18 @@ def change(handler: Change) -> Callable[[Request], Awaitable[Response]]:
 
     async def endpoint(request: Request) -> Response:
         session, form = session_of(request), await read_form(request)
-        if not hmac.compare_digest(form.get("csrf", "").encode(), session.csrf.encode()):
+        if not has_token(form, session.csrf):
             raise PageError(
                 403, "That form is not of this session", "Nothing was changed. Open the page anew, then do it again."
             )
         return await handler(request, session, form)
 
     return endpoint
+
+
+def has_token(form: Form, token: str) -> bool:
+    """Whether a form has this token."""
+    return hmac.compare_digest(form.get("csrf", "").encode(), token.encode())
 
 
 async def read_form(request: Request) -> Form:

@@ -1,6 +1,8 @@
 """Signing in by a one-time link, and signing out.
 
 The link shows a button, which spends it: what looks at links ahead of a person, a mail program or a chat, spends none.
+The button works in the browser alone that was shown it, by a cookie: otherwise somebody's page could sign another
+browser in as themselves, and see later what was done there.
 """
 
 from __future__ import annotations
@@ -16,14 +18,18 @@ from chassis.clock import utc_now
 from chassis.http.problems import Problem
 from chassis.postgres.database import Database
 from console.access import SIGN_IN
-from console.forms import Form, change
+from console.forms import Form, change, has_token, read_form
 from console.pages import HEADERS, NAVIGATION, PageError, page
 from console.settings import ConsoleSettings
-from console.sign_in.links import PATH, spend_link
+from console.sign_in.links import LINK_LIFETIME, PATH, spend_link
+from console.sign_in.sealing import csrf_token, new_id
 from console.sign_in.sessions import Session, Sessions
 
 _SPENT: Final = PageError(
     410, "This link is no longer good", "It works once, for ten minutes. `muster console link` makes another."
+)
+_ELSEWHERE: Final = PageError(
+    403, "This link was opened elsewhere", "Nobody was signed in. Open the link itself, then press the button there."
 )
 #: For one row by its key.
 _SECONDS: Final = 3.0
@@ -34,6 +40,11 @@ def cookie_name(settings: ConsoleSettings) -> str:
     return "__Host-muster_console" if _is_secure(settings) else "muster_console"
 
 
+def _opener(settings: ConsoleSettings) -> str:
+    """What the cookie is called that binds a link's button to the browser that was shown it."""
+    return f"{cookie_name(settings)}_link"
+
+
 async def _explain(request: Request) -> Response:
     sessions: Sessions = request.app.state.sessions
     if sessions.open_to_all:
@@ -42,7 +53,11 @@ async def _explain(request: Request) -> Response:
 
 
 async def _offer(request: Request) -> Response:
-    return page(request, "sign_in_link.html")
+    settings: ConsoleSettings = request.app.state.settings
+    opener = request.cookies.get(_opener(settings)) or new_id()  # another link of the same browser may stand open
+    answer = page(request, "sign_in_link.html", csrf=csrf_token(opener))
+    _set_cookie(answer, settings, _opener(settings), opener, utc_now() + LINK_LIFETIME)
+    return answer
 
 
 async def _spend(request: Request) -> Response:
@@ -52,12 +67,15 @@ async def _spend(request: Request) -> Response:
     sessions: Sessions = request.app.state.sessions
     if sessions.open_to_all:
         return RedirectResponse("/", 303)
+    opener = request.cookies.get(_opener(settings), "")
+    if not opener or not has_token(await read_form(request), csrf_token(opener)):
+        raise _ELSEWHERE
     async with query.connection(_SECONDS) as connection:
         token = await spend_link(connection, settings.seals, request.path_params["link"], utc_now())
     if token is None:
         raise _SPENT
     try:
-        session = await sessions.begin(token)
+        session = await sessions.begin(token, instead_of=request.cookies.get(cookie_name(settings), ""))
     except Problem as error:
         raise PageError(401, "The link's token is not good", f"{error.detail}. Make another link.") from error
     return signed_in(settings, session)
@@ -67,22 +85,25 @@ def signed_in(settings: ConsoleSettings, session: Session) -> Response:
     """Lead to the first page that the token opens, with the session's cookie."""
     first = next((place.path for place in NAVIGATION if session.may(place.scope)), "/")
     answer = RedirectResponse(first, 303, dict(HEADERS))
-    _set_cookie(answer, settings, session.id, session.expires_at)
+    _set_cookie(answer, settings, cookie_name(settings), session.id, session.expires_at)
     return answer
 
 
 async def _sign_out(request: Request, session: Session, _: Form) -> Response:
     sessions: Sessions = request.app.state.sessions
     await sessions.end(session)
+    settings: ConsoleSettings = request.app.state.settings
     answer = RedirectResponse(SIGN_IN, 303, dict(HEADERS))
-    _set_cookie(answer, request.app.state.settings, "", None)
+    _set_cookie(answer, settings, cookie_name(settings), "", None)
     return answer
 
 
-def _set_cookie(answer: Response, settings: ConsoleSettings, value: str, expires_at: datetime | None) -> None:
+def _set_cookie(
+    answer: Response, settings: ConsoleSettings, name: str, value: str, expires_at: datetime | None
+) -> None:
     seconds = max(0, int((expires_at - utc_now()).total_seconds())) if expires_at else 0
     answer.set_cookie(
-        cookie_name(settings),
+        name,
         value,
         max_age=seconds,
         path="/",

@@ -28,13 +28,21 @@ _REVEALED: Final = 1000
 #: For one row by its key.
 _SECONDS: Final = 3.0
 
-# What has expired goes with whatever begins next.
+# What has expired goes with whatever begins next, as does the session that the browser had before.
 _BEGIN: Final = """
-WITH expired AS (DELETE FROM console_sessions WHERE expires_at <= $4)
+WITH ended AS (DELETE FROM console_sessions WHERE expires_at <= $4 OR digest = $5)
 INSERT INTO console_sessions (digest, sealed, expires_at) VALUES ($1, $2, $3)
 """
 _FIND: Final = "SELECT sealed, expires_at, revealed FROM console_sessions WHERE digest = $1"
-_REVEAL: Final = "UPDATE console_sessions SET revealed = $2 WHERE digest = $1"
+# One statement, so that of two reveals at once none is lost; those revealed last are the last.
+_REVEAL: Final = """
+UPDATE console_sessions SET revealed = ARRAY (
+    SELECT id FROM (
+        SELECT id, max(place) AS place FROM unnest(revealed || $2::uuid[]) WITH ORDINALITY AS each (id, place)
+        GROUP BY id ORDER BY place DESC LIMIT $3
+    ) AS kept ORDER BY place
+) WHERE digest = $1 RETURNING revealed
+"""
 _END: Final = "DELETE FROM console_sessions WHERE digest = $1"
 
 
@@ -92,8 +100,10 @@ class Sessions:
         """Whether access is switched off."""
         return self._authenticator is None
 
-    async def begin(self, token: str, **content: Any) -> Session:
+    async def begin(self, token: str, *, instead_of: str = "", **content: Any) -> Session:
         """Keep a new session with this token, until the token ends and for SESSION_LIFETIME at most.
+
+        A browser's cookie has one session: the one `instead_of` whose id it is kept ends.
 
         Raises:
             Problem: 401, the token is not good.
@@ -104,7 +114,8 @@ class Sessions:
         session = Session(new_id(), token, caller, now + SESSION_LIFETIME)
         sealed = seal(self._seals, session.id, json.dumps({"token": token, **content}).encode())
         async with self._database.connection(_SECONDS) as connection:
-            await connection.execute(_BEGIN, digest(session.id), sealed, session.expires_at, now)
+            await connection.execute(_BEGIN, digest(session.id), sealed, session.expires_at, now, digest(instead_of))
+        self._seen.pop(digest(instead_of), None)
         return self._remember(session)
 
     async def find(self, identifier: str) -> Session | None:
@@ -130,11 +141,11 @@ class Sessions:
         Raises:
             DatabaseUnavailableError: it cannot be kept.
         """
-        revealed = [*(user for user in session.revealed if user not in users), *users][-_REVEALED:]
-        if not self.open_to_all:
-            async with self._database.connection(_SECONDS) as connection:
-                await connection.execute(_REVEAL, digest(session.id), revealed)
-        session.revealed = revealed
+        if self.open_to_all:
+            session.revealed = [*(user for user in session.revealed if user not in users), *users][-_REVEALED:]
+            return
+        async with self._database.connection(_SECONDS) as connection:
+            session.revealed = await connection.fetchval(_REVEAL, digest(session.id), users, _REVEALED) or ()
 
     async def end(self, session: Session) -> None:
         """Delete its row: nobody who has its id is let in any more.
@@ -149,6 +160,8 @@ class Sessions:
     async def _read(self, identifier: str) -> Session | None:
         key = digest(identifier)
         seen = self._seen.get(key)
+        if seen is not None:
+            self._seen.move_to_end(key)
         try:
             async with self._database.connection(_SECONDS) as connection:
                 row = await connection.fetchrow(_FIND, key)

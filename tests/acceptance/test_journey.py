@@ -236,7 +236,8 @@ async def test_the_console_names_what_has_stopped_and_shows_a_user(stack: Stack)
     async with httpx.AsyncClient(base_url=address, timeout=HTTP_SECONDS, follow_redirects=True) as browser:
         user = await register(browser, stack)
         await read(browser, user)
-        overview = await browser.post(link.strip())
+        button = (await browser.get(link.strip())).text
+        overview = await browser.post(link.strip(), data={"csrf": button.split('name="csrf" value="')[1][:64]})
         page = await browser.get(f"/users/{user.id}")
 
         async def until_it_says(words: str) -> None:

@@ -33,7 +33,6 @@ from tests.waiting import until
 SECRET = "a secret of thirty-two characters"
 #: Nobody listens there; what the overview makes of it is for its own tests.
 NOWHERE = "http://127.0.0.1:1"
-FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
 def make_settings(command: PostgresAddress, query: PostgresAddress, **more: Any) -> ConsoleSettings:
@@ -66,11 +65,21 @@ class Browser:
     async def get(self, path: str) -> httpx.Response:
         return await self.http.get(path, follow_redirects=True)
 
+    async def sign_in(self, link: str) -> httpx.Response:
+        """Open a link and press its button."""
+        page = await self.http.get(link)
+        return await self.http.post(link, data={"csrf": _token(page.text)})
+
     async def send(self, path: str, *, page: str = "/operations", **fields: str) -> httpx.Response:
         """Send a form of a page."""
-        token = re.search(r'name="csrf" value="([0-9a-f]+)"', (await self.get(page)).text)
-        assert token is not None
-        return await self.http.post(path, data={"csrf": token[1], **fields}, follow_redirects=True)
+        token = _token((await self.get(page)).text)
+        return await self.http.post(path, data={"csrf": token, **fields}, follow_redirects=True)
+
+
+def _token(page: str) -> str:
+    token = re.search(r'name="csrf" value="([0-9a-f]+)"', page)
+    assert token is not None, page
+    return token[1]
 
 
 @dataclass(slots=True)
@@ -90,17 +99,17 @@ class Console:
             await disconnect(connection)
 
     @asynccontextmanager
-    async def browser(self) -> AsyncIterator[Browser]:
+    async def browser(self, scheme: str = "http") -> AsyncIterator[Browser]:
         """One that has not signed in."""
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=30) as http:
+        async with httpx.AsyncClient(transport=transport, base_url=f"{scheme}://localhost", timeout=30) as http:
             yield Browser(http)
 
     @asynccontextmanager
     async def signed_in(self, *scopes: str, subject: str = "operator") -> AsyncIterator[Browser]:
         """One that has."""
         async with self.browser() as browser:
-            answer = await browser.http.post(await self.link(*scopes, subject=subject), headers=FORM)
+            answer = await browser.sign_in(await self.link(*scopes, subject=subject))
             assert answer.status_code == 303, answer.text
             yield browser
 

@@ -1,7 +1,9 @@
 """Who gets in: links that work once, cookies that hold nothing, sessions that end; and forms of this session alone."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -9,12 +11,13 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 import console.app as console_app
+import console.sign_in.sessions as sessions_module
 from chassis.access.rules import AccessTable, UncoveredRouteError
 from chassis.postgres.database import connect, disconnect
 from chassis.settings import PostgresAddress
 from console.access import ACCESS
 from console.app import create_app
-from tests.integration.console.conftest import FORM, Console, make_settings, serving
+from tests.integration.console.conftest import Console, make_settings, serving
 
 
 @pytest.fixture
@@ -28,8 +31,8 @@ async def test_a_link_shows_a_button_which_signs_in_once(console: Console) -> No
     link = await console.link()
     async with console.browser() as first, console.browser() as second:
         looked = [await first.http.get(link) for _ in range(3)]
-        spent = await first.http.post(link, headers=FORM)
-        again = await second.http.post(link, headers=FORM)
+        spent = await first.sign_in(link)
+        again = await second.sign_in(link)
         inside = await first.get("/operations")
 
     assert [answer.status_code for answer in looked] == [200] * 3
@@ -44,7 +47,7 @@ async def test_the_cookie_is_a_random_id_which_neither_scripts_nor_other_sites_g
     console: Console, table: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:
     async with console.browser() as browser:
-        answer = await browser.http.post(await console.link(), headers=FORM)
+        answer = await browser.sign_in(await console.link())
     name, _, rest = answer.headers["set-cookie"].partition("=")
     value, *attributes = [part.strip().lower() for part in rest.split(";")]
     [row] = await table.fetch("SELECT * FROM console_sessions")
@@ -60,8 +63,8 @@ async def test_over_https_the_cookie_is_bound_to_this_host(
     command_database: PostgresAddress, query_database: PostgresAddress
 ) -> None:
     settings = make_settings(command_database, query_database, PUBLIC_CONSOLE_URL="https://console.example.com")
-    async with serving(settings, query_database) as console, console.browser() as browser:
-        answer = await browser.http.post(await console.link(), headers=FORM)
+    async with serving(settings, query_database) as console, console.browser("https") as browser:
+        answer = await browser.sign_in(await console.link())
 
     assert answer.headers["set-cookie"].startswith("__Host-muster_console=")
     assert "Secure" in answer.headers["set-cookie"]
@@ -110,10 +113,84 @@ async def test_a_row_moved_to_another_id_lets_nobody_in(
 async def test_a_link_whose_token_has_ended_signs_nobody_in(console: Console) -> None:
     link = await console.link(lifetime=timedelta(hours=-1))
     async with console.browser() as browser:
-        answer = await browser.http.post(link, headers=FORM)
+        answer = await browser.sign_in(link)
 
     assert answer.status_code == 401
-    assert "set-cookie" not in answer.headers
+    assert "muster_console=" not in answer.headers.get("set-cookie", "")
+
+
+async def test_nobody_signs_another_browser_in_as_themselves(console: Console) -> None:
+    link = await console.link(subject="mallory")
+    async with console.browser() as mallory, console.browser() as victim:
+        theirs = (await mallory.get(link)).text.split('name="csrf" value="')[1][:64]
+        answers = [await victim.http.post(link, data=form) for form in ({}, {"csrf": theirs})]
+        await victim.get(link)
+        answers.append(await victim.http.post(link, data={"csrf": theirs}))
+        inside = await victim.http.get("/operations")
+        own = await mallory.sign_in(link)
+
+    assert [answer.status_code for answer in answers] == [403] * 3
+    assert "Nobody was signed in" in answers[1].text
+    assert inside.status_code == 303
+    assert own.status_code == 303, "and the link was not spent"
+
+
+async def test_two_links_that_stand_open_in_one_browser_both_work(console: Console) -> None:
+    links = [await console.link(), await console.link()]
+    async with console.browser() as browser:
+        first = (await browser.get(links[0])).text.split('name="csrf" value="')[1][:64]
+        await browser.get(links[1])
+        answer = await browser.http.post(links[0], data={"csrf": first})
+
+    assert answer.status_code == 303
+
+
+async def test_who_signs_in_again_leaves_no_session_behind(
+    console: Console, table: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    async with console.signed_in() as browser, console.browser() as thief:
+        thief.http.cookies.update(browser.http.cookies)
+        assert (await thief.http.get("/operations")).status_code == 200
+        await browser.sign_in(await console.link(subject="other"))
+        kept = await table.fetchval("SELECT count(*) FROM console_sessions")
+        before, now = await thief.http.get("/operations"), await browser.http.get("/operations")
+
+    assert kept == 1
+    assert (before.status_code, now.status_code) == (303, 200)
+
+
+async def test_of_two_reveals_at_once_none_is_lost_and_the_last_are_kept(console: Console) -> None:
+    sessions = console.app.state.sessions
+    users = [UUID(int=number) for number in range(1, 1001)]
+    async with console.signed_in() as browser:
+        cookie = browser.http.cookies["muster_console"]
+        session = await sessions.find(cookie)
+        await asyncio.gather(*(sessions.reveal(session, [user]) for user in users[:20]))
+        many = set((await sessions.find(cookie)).revealed)
+        await sessions.reveal(await sessions.find(cookie), [users[0]])
+        last = (await sessions.find(cookie)).revealed
+        await sessions.reveal(await sessions.find(cookie), users[20:])
+        await sessions.reveal(await sessions.find(cookie), [UUID(int=2000)])
+        full = (await sessions.find(cookie)).revealed
+
+    assert many == set(users[:20])
+    assert last[-1] == users[0]
+    assert len(full) == 1000
+    assert full[-1] == UUID(int=2000)
+    assert users[0] in full
+
+
+async def test_a_session_that_is_in_use_is_not_forgotten_for_an_outage(
+    console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions_module, "_REMEMBERED", 2)
+    async with console.signed_in() as first, console.signed_in() as second:
+        await first.get("/operations")
+        async with console.signed_in():
+            console.app.state.sessions._database = _Away()
+            used, forgotten = await first.http.get("/"), await second.http.get("/")
+
+    assert (used.status_code, forgotten.status_code) == (200, 503)
 
 
 async def test_a_session_that_was_seen_goes_on_without_the_query_database(console: Console) -> None:
