@@ -1,4 +1,4 @@
-"""What pages load beside their text: our style sheet, a script for the live events, and two that make pages live.
+"""What pages load beside their text: our style sheet, two scripts for what is live or no more, and two that make it so.
 
 The last two are not in the repository: `python -m local_stack.webjars` puts them into `vendor` in a checkout, the build
 into a wheel. Each has its digest in its address, so browsers keep it for good and a new version is another address.
@@ -24,6 +24,7 @@ _HERE: Final = Path(__file__).parent
 _FILES: Final = {
     "console.css": ("static", "text/css"),
     "live.js": ("static", "text/javascript"),
+    "stale.js": ("static", "text/javascript"),
     "icon.svg": ("static", "image/svg+xml"),
     "htmx.min.js": ("vendor", "text/javascript"),
     "sse.js": ("vendor", "text/javascript"),

@@ -1,7 +1,7 @@
 """What stands before every page: who is let in, and what a person is told where something is refused or fails.
 
-A route without a rule does not start (`AccessTable.require_cover`), and each that has one asks for its session once more
-(`asking`), so a way past this guard, whatever it were, leads nowhere.
+A route without a rule does not start (`AccessTable.require_cover`), and each that has one asks for its session once
+more (`asking`), so a way past this guard, whatever it were, leads nowhere.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ from chassis.postgres.database import DatabaseUnavailableError
 from console.access import ACCESS, SIGN_IN
 from console.pages import HEADERS, PageError, enter, page, session_of
 from console.sign_in.sessions import Session, Sessions
+from console.streams import Stream, only_over
 
 log = structlog.get_logger("console")
 
+_STREAM: Final = "text/event-stream"
 _SAFE: Final = frozenset({"GET", "HEAD"})
 _TITLES: Final = {404: "There is no such page", 405: "That cannot be done here"}
 _AWAY: Final = PageError(
@@ -129,6 +131,11 @@ def _asking(route: Route) -> Route:
 
 
 def _stranger(request: Request) -> Response:
+    """Lead somebody without a session to the sign-in; what asks for a page by itself tells the person who looks."""
+    if _STREAM in request.headers.get("accept", ""):
+        return Stream(only_over())
+    if request.headers.get("hx-request"):
+        return Response(status_code=401, headers={"HX-Redirect": SIGN_IN})
     if request.method in _SAFE:
         return RedirectResponse(SIGN_IN, 303)
     raise PageError(401, "You are not signed in", "Nothing was changed. Sign in, then do it again.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Final
@@ -15,6 +16,8 @@ from chassis.lifecycle import alongside, end_task, wait_for_event
 
 #: Browsers come back by themselves, and then their session is looked at anew.
 STREAM_SECONDS: Final = 120.0
+#: What ends a line of a stream, and nothing else does: a name may have U+2028 in it.
+_LINE_END: Final = re.compile("\r\n|\r|\n")
 #: Proxies end what is silent for a minute.
 COMMENT: Final = b": still here\n\n"
 
@@ -61,9 +64,18 @@ class Stream(Response):
 
 def event(name: str, text: str, *, position: str = "") -> bytes:
     """One server-sent event; after it the browser is at `position`, which it says when it comes back."""
-    lines = "".join(f"data: {line}\n" for line in text.splitlines())
+    lines = "".join(f"data: {line}\n" for line in _LINE_END.split(text))
     identified = f"id: {position}\n" if position else ""
     return f"event: {name}\n{lines}{identified}\n".encode()
+
+
+#: The last event of a stream whose session is over.
+OVER: Final = event("over", "Not live: you are not signed in any more.")
+
+
+async def only_over() -> AsyncGenerator[bytes]:
+    """A stream for a browser that comes back without a session: an answer that is no stream would tell it nothing."""
+    yield OVER
 
 
 async def _leave(receive: Receive, ended: asyncio.Event) -> None:

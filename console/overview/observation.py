@@ -1,47 +1,60 @@
 """One look at everything between a command and a query: what each part answers, or why it does not.
 
-Each part is asked by itself and within LOOK_SECONDS, so one that hangs hides no other. The figures are those of `muster
-lag`, by the same functions.
+Each part is asked by itself and within LOOK_SECONDS, so one that hangs hides no other, and whatever a part answers or
+fails with is told of that part: nothing makes a look fail as a whole. How far projections are is told by the functions
+of `muster lag`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+import time
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import asyncpg
 import httpx
-from prometheus_client.parser import text_string_to_metric_families
+import structlog
 
 from chassis.clock import utc_now
 from chassis.kafka.client import KAFKA_ERRORS
 from chassis.kafka.refusals import REFUSALS, explain
 from chassis.postgres.database import Database, DatabaseUnavailableError
+from console.overview.scrape import NoFiguresError, Scrape, scrape
 from console.settings import ConsoleSettings
-from outbox.figures import RelayFigures, ask_relay, quantiles
 from outbox.relay.backlog import Backlog, read_backlog
 from outbox.relay.leadership import Leader, read_leader
 from projectors.operations import parked
-from projectors.operations.lag import GenerationLag, measure
+from projectors.operations.lag import GenerationLag, Topics, look_at_topics, measure_against
+from projectors.projections.catalogue import PROJECTIONS
+from read_model import generations
+
+log = structlog.get_logger("console")
 
 T = TypeVar("T")
 
-#: For one part to answer. With the pause between two looks a cause is on an open page within ten seconds.
+#: For one part to answer; how far projections are is asked after Kafka, and takes as long again.
 LOOK_SECONDS: Final = 4.0
-_FAILURES: Final[tuple[type[Exception], ...]] = (
-    *(DatabaseUnavailableError, asyncpg.PostgresError, httpx.HTTPError),
+_FORESEEN: Final[tuple[type[Exception], ...]] = (
+    *(DatabaseUnavailableError, asyncpg.PostgresError, httpx.HTTPError, NoFiguresError),
     *(*KAFKA_ERRORS, *REFUSALS),
 )
-_QUANTILES: Final = (0.5, 0.99)
 _SERVING: Final = "serving"
+REQUEST_SECONDS: Final = "muster_http_request_seconds"
+PUBLISHED: Final = "muster_outbox_published_total"
+PUBLISH_SECONDS: Final = "muster_outbox_publish_seconds"
+APPLIED: Final = "muster_projector_records_total"
+BATCH_SECONDS: Final = "muster_projector_batch_seconds"
+SENT: Final = "muster_event_api_events_total"
+STREAMS: Final = "muster_event_api_streams"
+_API: Final = "muster_"
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A part that does not answer, and why."""
+    """A part of which nothing is known, and why."""
 
     why: str
 
@@ -55,11 +68,25 @@ class Outbox:
 
 
 @dataclass(frozen=True, slots=True)
-class Projecting:
-    """What one projectors process counts: records it took, and seconds of a batch by quantile; by generation."""
+class Brokers:
+    """What the brokers say, and how long they took to."""
 
-    records: Mapping[tuple[str, int], int]
-    batch_seconds: Mapping[tuple[str, int], Mapping[str, float]]
+    topics: Topics
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReadSide:
+    """What the query database says without Kafka."""
+
+    #: Records that wait for a person, in generations that serve.
+    parked: int
+    #: Projections of which no generation serves.
+    unserved: Sequence[str]
+
+
+#: Figures of a process; None where it is not told where they are.
+Figures: TypeAlias = Scrape | Failed | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,17 +95,20 @@ class Observation:
 
     at: datetime
     command_api: str
-    query_api: str
-    event_api: str
+    command_figures: Figures
     outbox: Outbox | Failed
-    relay: RelayFigures
-    relay_ready: str
-    #: Kafka is asked with them: what fails is Kafka, or the query database where `parked` fails too.
+    relay: str
+    relay_figures: Scrape | Failed
+    kafka: Brokers | Failed
+    read_side: ReadSide | Failed
+    #: Not known without Kafka and the query database.
     generations: Sequence[GenerationLag] | Failed
-    #: Records that wait for a person, in generations that serve.
-    parked: int | Failed
-    projectors: Projecting | Failed
-    projectors_ready: str
+    projectors: str
+    projector_figures: Scrape | Failed
+    query_api: str
+    query_figures: Figures
+    event_api: str
+    event_figures: Figures
 
     @property
     def serving(self) -> Sequence[GenerationLag]:
@@ -91,27 +121,39 @@ async def look(settings: ConsoleSettings, command: Database, query: Database, ht
     """Ask every part at once."""
     relay = f"http://{settings.relay_http_host}:{settings.relay_http_port}"
     projectors = f"http://{settings.projectors_http_host}:{settings.projectors_http_port}"
-    answers = await asyncio.gather(
-        _readiness(http, settings.console_command_url),
-        _readiness(http, settings.console_query_url),
-        _readiness(http, settings.console_events_url),
-        _within(_read_outbox(command)),
-        ask_relay(settings, http),
-        _readiness(http, relay),
-        _within(measure(settings, query)),
-        _within(parked.count_serving(query)),
-        _within(_ask_projectors(http, projectors)),
-        _readiness(http, projectors),
-    )
-    return _observation(*answers)
+    async with asyncio.TaskGroup() as group:
+        brokers = group.create_task(within(_ask_kafka(settings)))
+        asked: dict[str, Coroutine[Any, Any, Any]] = {
+            "command_api": _readiness(http, settings.console_command_url),
+            "command_figures": _figures(http, settings.console_command_ops_url, REQUEST_SECONDS),
+            "outbox": within(_read_outbox(command)),
+            "relay": _readiness(http, relay),
+            "relay_figures": within(scrape(http, relay, "muster_outbox_", (PUBLISHED, PUBLISH_SECONDS))),
+            "read_side": within(_ask_read_side(query)),
+            "generations": _measure(settings, query, brokers),
+            "projectors": _readiness(http, projectors),
+            "projector_figures": within(scrape(http, projectors, "muster_projector_", (APPLIED, BATCH_SECONDS))),
+            "query_api": _readiness(http, settings.console_query_url),
+            "query_figures": _figures(http, settings.console_query_ops_url, REQUEST_SECONDS),
+            "event_api": _readiness(http, settings.console_events_url),
+            "event_figures": _figures(http, settings.console_events_ops_url, REQUEST_SECONDS, SENT, STREAMS),
+        }
+        tasks = {name: group.create_task(work) for name, work in asked.items()}
+    return Observation(at=utc_now(), kafka=brokers.result(), **{name: task.result() for name, task in tasks.items()})
 
 
-def _observation(*answers: Any) -> Observation:
-    names = (
-        *("command_api", "query_api", "event_api", "outbox", "relay", "relay_ready"),
-        *("generations", "parked", "projectors", "projectors_ready"),
-    )
-    return Observation(at=utc_now(), **dict(zip(names, answers, strict=True)))
+async def _ask_kafka(settings: ConsoleSettings) -> Brokers:
+    begin = time.monotonic()
+    return Brokers(await look_at_topics(settings), time.monotonic() - begin)
+
+
+async def _measure(
+    settings: ConsoleSettings, query: Database, brokers: Awaitable[Brokers | Failed]
+) -> Sequence[GenerationLag] | Failed:
+    known = await brokers
+    if isinstance(known, Failed):
+        return Failed("Kafka does not answer")
+    return await within(measure_against(settings, query, known.topics))
 
 
 async def _read_outbox(database: Database) -> Outbox:
@@ -119,46 +161,44 @@ async def _read_outbox(database: Database) -> Outbox:
         return Outbox(await read_backlog(connection), await read_leader(connection))
 
 
-async def _ask_projectors(http: httpx.AsyncClient, url: str) -> Projecting:
-    answer = await http.get(f"{url}/metrics")
-    answer.raise_for_status()
-    records: dict[tuple[str, int], int] = {}
-    buckets: dict[tuple[str, int], list[tuple[float, float]]] = {}
-    for family in text_string_to_metric_families(answer.text):
-        for sample in family.samples:
-            if sample.name == "muster_projector_records_total":
-                records[_generation(sample.labels)] = int(sample.value)
-            elif sample.name == "muster_projector_batch_seconds_bucket":
-                known = buckets.setdefault(_generation(sample.labels), [])
-                known.append((float(sample.labels["le"]), sample.value))
-    return Projecting(records, {name: quantiles(known, _QUANTILES) for name, known in buckets.items()})
+async def _ask_read_side(database: Database) -> ReadSide:
+    async with database.connection(LOOK_SECONDS) as connection:
+        unserved = [
+            name
+            for name in sorted(PROJECTIONS)
+            if all(each.status != _SERVING for each in await generations.read(connection, name))
+        ]
+    return ReadSide(await parked.count_serving(database), unserved)
 
 
-def _generation(labels: Mapping[str, str]) -> tuple[str, int]:
-    return labels["projection"], int(labels["generation"])
+async def _figures(http: httpx.AsyncClient, url: str | None, *names: str) -> Figures:
+    return None if url is None else await within(scrape(http, url, _API, names))
 
 
 async def _readiness(http: httpx.AsyncClient, url: str) -> str:
     """Why the process there is not ready; an inner port gives the reasons, a public one does not."""
-    found = await _within(http.get(f"{url}/readyz"))
+    found = await within(http.get(f"{url}/readyz"))
     if isinstance(found, Failed):
         return f"{url} does not answer ({found.why})"
     if found.is_success:
         return ""
     try:
-        checks: Mapping[str, str] = found.json().get("checks", {})
-    except ValueError:
-        return f"{url} answers {found.status_code}"
-    reasons = [f"{name}: {why}" for name, why in checks.items() if why != "ok"]
+        checks: Mapping[str, str] = found.json()["checks"]
+        reasons = [f"{name}: {why}" for name, why in checks.items() if why != "ok"]
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return f"{url} answers {found.status_code}, and does not say why"
     return "; ".join(reasons) or "it says that it is not ready; its log says why"
 
 
-async def _within(work: Awaitable[T]) -> T | Failed:
-    """What comes of the work in time, or why nothing does."""
+async def within(work: Awaitable[T]) -> T | Failed:
+    """What comes of the work in time, or why nothing does, whatever that is."""
     try:
         async with asyncio.timeout(LOOK_SECONDS):
             return await work
     except TimeoutError:
         return Failed(f"no answer within {LOOK_SECONDS:g} s")
-    except _FAILURES as error:
+    except _FORESEEN as error:
         return Failed(explain(error))
+    except Exception as error:
+        log.exception("console.part_not_known")
+        return Failed(f"{type(error).__name__}: the console's log says what")

@@ -1,17 +1,22 @@
-"""The way of an event, from command to query, as stations: each with its state in words and its figures."""
+"""The way of an event, from command to query, as stations: each with its state in words and its figures.
+
+A station is well, not well, or not known: what can only be told with a part that does not answer is not known, and so
+never well.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
 from markupsafe import Markup
 
-from console.overview.history import History
+from console.overview import figures
+from console.overview.figures import Histogram
 from console.overview.observation import Failed, Observation
 from console.overview.sparkline import sparkline
 from console.overview.verdict import Finding
-from console.overview.watch import Watch, accepted, applied, behind, published
+from console.overview.watch import Watch
 from console.words import count, seconds
 
 #: The parts whose findings make a station other than well.
@@ -24,6 +29,17 @@ _PARTS: Final[Mapping[str, tuple[str, ...]]] = {
     "Query API": ("Query API",),
     "Event API": ("Event API",),
 }
+_GRAPHS: Final[Mapping[str, str]] = {
+    "commands": "Commands answered a second",
+    "waiting": "Age of the oldest event that waits",
+    "published": "Events published a second",
+    "kafka": "Seconds that Kafka took to answer",
+    "behind": "Seconds behind",
+    "queries": "Queries answered a second",
+    "sent": "Events sent a second",
+}
+_WITHOUT_OUTBOX: Final = "the command database does not answer"
+_LOOKS: Final = {"well": "good", "not well": "bad", "not known": "unknown"}
 
 
 class Figure(NamedTuple):
@@ -33,8 +49,12 @@ class Figure(NamedTuple):
     value: str
 
 
-#: What is known of a station: its state in words, and its figures.
-_Seen: TypeAlias = tuple[str, Sequence[Figure]]
+class _Known(NamedTuple):
+    """What is known of a station: its state in words where it is well, its figures, and what makes it not known."""
+
+    words: str
+    figures: Sequence[Figure]
+    unknown: str = ""
 
 
 class Station(NamedTuple):
@@ -42,94 +62,139 @@ class Station(NamedTuple):
 
     name: str
     role: str
-    well: bool
+    #: `well`, `not well` or `not known`.
+    state: str
     words: str
     figures: Sequence[Figure]
-    graph: Markup | None
+    graph: Markup
+
+    @property
+    def look(self) -> str:
+        """How the state looks, beside its words."""
+        return _LOOKS[self.state]
 
 
 def stations(watch: Watch, seen: Observation, found: Sequence[Finding]) -> list[Station]:
     """The stations in the order in which an event passes them."""
-    graphs, troubled = _graphs(watch.history, seen), {name: _troubles(name, found) for name in _PARTS}
 
-    def station(name: str, role: str, known: _Seen, graph: str = "") -> Station:
-        why, (words, figures) = troubled[name], known
-        return Station(name, role, not why, "see above" if why else words, figures, graphs.get(graph))
+    def station(name: str, role: str, known: _Known, graph: str) -> Station:
+        state, why = _state(name, found, known.unknown)
+        drawn = sparkline(watch.history.series(graph, seen.at), f"{_GRAPHS[graph]}, in the last hour")
+        return Station(name, role, state, why or known.words, known.figures, drawn)
 
     return [
-        station("Command API", "takes commands", ("ready", [Figure("accepts", _rate(watch.rate(accepted)))])),
-        station("Outbox", "keeps events until they are published", _outbox(seen), "waiting"),
+        station("Command API", "takes commands; p50, p99: an answer", _commands(watch), "commands"),
+        station("Outbox", "keeps events until they are published", _outbox(watch, seen), "waiting"),
         station("Relay", "publishes them; p50, p99: from the commit to Kafka", _relay(watch, seen), "published"),
-        station("Kafka", "keeps them for all who read", _kafka(watch, seen)),
+        station("Kafka", "keeps them for all who read; p50, p99: a question of ours", _kafka(watch, seen), "kafka"),
         station("Projectors", "write the read tables; p50, p99: a batch", _projectors(watch, seen), "behind"),
-        station("Query API", "answers from them", ("ready", []), "applied"),
-        station("Event API", "streams events to other services", ("ready", [])),
+        station("Query API", "answers from them; p50, p99: an answer", _queries(watch), "queries"),
+        station("Event API", "streams events to services; p50, p99: a page", _events(watch, seen), "sent"),
     ]
 
 
-def _outbox(seen: Observation) -> _Seen:
+def _state(name: str, found: Sequence[Finding], unknown: str) -> tuple[str, str]:
+    """A station's state, and why it is not well; `Projection users` is one of the projectors'."""
+    own = [finding for finding in found if finding.part.startswith(_PARTS[name])]
+    if any(finding.is_known for finding in own):
+        return "not well", "see above"
+    if own or unknown:
+        return "not known", unknown or "see above"
+    return "well", ""
+
+
+def _commands(watch: Watch) -> _Known:
+    return _Known(
+        "ready", [Figure("answers", _rate(watch, figures.commands)), *_quantiles(watch, figures.command_seconds)]
+    )
+
+
+def _outbox(watch: Watch, seen: Observation) -> _Known:
     if isinstance(seen.outbox, Failed):
-        return "not known: the command database does not answer", []
+        return _Known("", [], _WITHOUT_OUTBOX)
     backlog = seen.outbox.backlog
     words = f"{'about ' if backlog.estimated else ''}{count(backlog.events)} wait" if backlog.events else "empty"
-    return words, [Figure("waiting", count(backlog.events)), Figure("oldest", _age(backlog.oldest_seconds))]
+    return _Known(
+        words,
+        [
+            Figure("takes", _rate(watch, figures.appended)),
+            Figure("waiting", count(backlog.events)),
+            Figure("oldest", _age(backlog.oldest_seconds)),
+            *_quantiles(watch, figures.publish_seconds),
+        ],
+    )
 
 
-def _relay(watch: Watch, seen: Observation) -> _Seen:
+def _relay(watch: Watch, seen: Observation) -> _Known:
     leader = None if isinstance(seen.outbox, Failed) else seen.outbox.leader
-    times = seen.relay.publish_seconds
-    return f"{leader.instance} leads" if leader else "not known", [
-        Figure("publishes", _rate(watch.rate(published))),
-        *(Figure(name, seconds(times.get(name))) for name in ("p50", "p99")),
-    ]
+    return _Known(
+        f"{leader.instance} leads" if leader else "",
+        [
+            Figure("publishes", _rate(watch, figures.published)),
+            Figure("oldest", _age(figures.oldest(seen))),
+            *_quantiles(watch, figures.publish_seconds),
+        ],
+        _WITHOUT_OUTBOX if isinstance(seen.outbox, Failed) else "",
+    )
 
 
-def _kafka(watch: Watch, seen: Observation) -> _Seen:
+def _kafka(watch: Watch, seen: Observation) -> _Known:
     parts = [part for each in seen.serving for part in each.partitions if part.records]
     last = max(parts, key=lambda part: part.records or 0, default=None)
-    words = f"partition {last.partition} has the most to be read" if last else "all is read"
-    number = len(seen.serving[0].partitions) if seen.serving else None
-    return words, [
-        Figure("arrive", _rate(watch.rate(published))),
-        Figure("partitions", count(number)),
-        Figure("unread at most", count(last.records if last else 0)),
-    ]
+    if figures.unread(seen) is None:
+        words = "answers; how much is unread cannot be told"
+    else:
+        words = f"partition {last.partition} has the most to be read" if last else "all is read"
+    asked = ((name, watch.recent(figures.kafka_seconds, part)) for name, part in (("p50", 0.5), ("p99", 0.99)))
+    return _Known(
+        words,
+        [
+            Figure("arrive", _rate(watch, figures.published)),
+            Figure("unread", count(figures.unread(seen))),
+            Figure("oldest", _age(figures.oldest_unread(seen))),
+            *(Figure(name, seconds(value)) for name, value in asked),
+        ],
+    )
 
 
-def _projectors(watch: Watch, seen: Observation) -> _Seen:
-    batches = {} if isinstance(seen.projectors, Failed) else seen.projectors.batch_seconds
-    known = [batches[key] for each in seen.serving if batches.get(key := (each.projection, each.number))]
-    return f"{count(len(seen.serving))} projections follow", [
-        Figure("apply", _rate(watch.rate(applied))),
-        Figure("behind", seconds(behind(seen))),
-        *(Figure(name, _slowest(name, known)) for name in ("p50", "p99")),
-    ]
+def _projectors(watch: Watch, seen: Observation) -> _Known:
+    return _Known(
+        f"{count(len(seen.serving))} projections follow",
+        [
+            Figure("apply", _rate(watch, figures.applied)),
+            Figure("behind", seconds(figures.behind(seen))),
+            *_quantiles(watch, figures.batch_seconds),
+        ],
+        "how far they are cannot be told without Kafka" if isinstance(seen.kafka, Failed) else "",
+    )
 
 
-def _slowest(name: str, known: Sequence[Mapping[str, float]]) -> str:
-    return seconds(max((each[name] for each in known), default=None))
+def _queries(watch: Watch) -> _Known:
+    return _Known(
+        "ready", [Figure("answers", _rate(watch, figures.queries)), *_quantiles(watch, figures.query_seconds)]
+    )
 
 
-def _graphs(history: History, seen: Observation) -> dict[str, Markup]:
-    return {
-        name: sparkline(history.series(name, seen.at), f"{what}, in the last hour")
-        for name, what in (
-            ("waiting", "Age of the oldest event that waits"),
-            ("published", "Events published a second"),
-            ("behind", "Seconds behind"),
-            ("applied", "Records applied a second"),
-        )
-    }
+def _events(watch: Watch, seen: Observation) -> _Known:
+    return _Known(
+        "ready",
+        [
+            Figure("sends", _rate(watch, figures.sent)),
+            Figure("clients", count(figures.clients(seen))),
+            *_quantiles(watch, figures.page_seconds),
+        ],
+    )
 
 
-def _troubles(name: str, found: Sequence[Finding]) -> str:
-    """What is wrong with a station; `Projection users` is one of the projectors'."""
-    return "; ".join(finding.why for finding in found if finding.part.startswith(_PARTS[name]))
+def _quantiles(watch: Watch, histogram: Histogram) -> list[Figure]:
+    known = watch.quantiles(histogram)
+    return [Figure(name, seconds(known.get(name))) for name in ("p50", "p99")]
 
 
-def _rate(value: float | None) -> str:
+def _rate(watch: Watch, growing: figures.Figure) -> str:
+    value = watch.rate(growing)
     return "–" if value is None else f"{count(round(value, 1))} /s"
 
 
-def _age(value: float) -> str:
+def _age(value: float | None) -> str:
     return seconds(value) if value else "–"

@@ -5,76 +5,126 @@ The parts are looked at in the order in which an event goes through them, so the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Final, NamedTuple
 
-from console.overview.observation import Failed, Observation
-from console.words import count, seconds
+from console.overview.observation import Failed, Figures, Observation
+from console.words import count, moment, seconds
 
-#: An event is on Kafka within a second; one that waits longer than this waits for something.
-OLD_SECONDS: Final = 10.0
-#: Read tables follow within a second; a rebuild beside them, or a burst, may cost some.
-BEHIND_SECONDS: Final = 30.0
+#: With the looks these two come to less than 20 s from the cause to the page. An event is on Kafka within a second; one
+#: that waits longer than this waits for something.
+OLD_SECONDS: Final = 8.0
+#: Read tables follow within a second; when a projectors process ends, others take over after 6 s.
+BEHIND_SECONDS: Final = 8.0
+#: Beyond the longest time between two looks that somebody watches: what was seen then says nothing of now.
+STALE_SECONDS: Final = 16.0
 
 
 class Finding(NamedTuple):
-    """A part that is not well, and why."""
+    """A part that is not well, or of which nothing is known, and why."""
 
     part: str
     why: str
+    is_known: bool = True
+
+
+class Verdict(NamedTuple):
+    """What is to be said of all: `look` is how it looks, in words first."""
+
+    look: str
+    headline: str
+    #: What is found beside what the headline says.
+    others: Sequence[Finding] = ()
+    #: Whether what was seen is too old to say anything of now.
+    is_stale: bool = False
+
+
+def verdict(seen: Observation, now: datetime) -> Verdict:
+    """All in one line, and what else is found; what is not known any more is never well."""
+    if (now - seen.at).total_seconds() > STALE_SECONDS:
+        why = f"the last look was at {moment(seen.at)}, and the console's log says why there is no later one"
+        return Verdict("unknown", f"Not known: {why}", is_stale=True)
+    found = findings(seen)
+    if not found:
+        return Verdict("good", "All is well")
+    first, *others = found
+    look, words = ("bad", "Not well") if first.is_known else ("unknown", "Not known")
+    return Verdict(look, f"{words}: {first.part}, {first.why}", others)
 
 
 def findings(seen: Observation) -> list[Finding]:
-    """What is not well; nothing where all is."""
-    return [*_command_side(seen), *_relay(seen), *_read_side(seen), *_readers(seen)]
+    """What is not well, and then what is not known; nothing where all is well."""
+    found = [*_command_side(seen), *_relay(seen), *_read_side(seen), *_readers(seen)]
+    return sorted(found, key=lambda finding: not finding.is_known)
 
 
 def _command_side(seen: Observation) -> Iterator[Finding]:
     if isinstance(seen.outbox, Failed):
         yield Finding("Command database", seen.outbox.why)
-    if seen.command_api:
-        yield Finding("Command API", seen.command_api)
+    yield from _api("Command API", seen.command_api, seen.command_figures)
 
 
 def _relay(seen: Observation) -> Iterator[Finding]:
-    if isinstance(seen.outbox, Failed):
-        return
-    backlog, leader = seen.outbox.backlog, seen.outbox.leader
-    if leader is None:
-        yield Finding("Relay", f"none leads, so nothing is published{_because(seen.relay_ready)}")
-    elif seen.relay_ready:
-        yield Finding("Relay", seen.relay_ready)
-    elif backlog.oldest_seconds > OLD_SECONDS:
+    outbox = None if isinstance(seen.outbox, Failed) else seen.outbox
+    if outbox is not None and outbox.leader is None:
+        yield Finding("Relay", f"none leads, so nothing is published{_because(seen.relay)}")
+    elif seen.relay:
+        yield Finding("Relay", seen.relay)
+    elif outbox is not None and outbox.backlog.oldest_seconds > OLD_SECONDS:
+        backlog = outbox.backlog
         yield Finding(
             "Outbox", f"the oldest of {count(backlog.events)} events waits for {seconds(backlog.oldest_seconds)}"
         )
-    if backlog.set_aside:
-        yield Finding("Outbox", f"{count(backlog.set_aside)} set aside: `muster outbox show` says what waits for you")
+    if not seen.relay and isinstance(seen.relay_figures, Failed):
+        yield _without_figures("Relay", seen.relay_figures)
+    if outbox is not None and (aside := outbox.backlog.set_aside):
+        yield Finding("Outbox", f"{count(aside)} set aside: `muster outbox show` says what waits for you")
 
 
 def _read_side(seen: Observation) -> Iterator[Finding]:
-    if isinstance(seen.parked, Failed):
-        yield Finding("Query database", seen.parked.why)
+    if isinstance(seen.kafka, Failed):
+        yield Finding("Kafka", seen.kafka.why)
+    if isinstance(seen.read_side, Failed):
+        yield Finding("Query database", seen.read_side.why)
+    if seen.projectors:
+        yield Finding("Projectors", seen.projectors)
+    elif isinstance(seen.projector_figures, Failed):
+        yield _without_figures("Projectors", seen.projector_figures)
+    if isinstance(seen.read_side, Failed):
         return
-    if isinstance(seen.generations, Failed):
-        yield Finding("Kafka", seen.generations.why)
-    if seen.projectors_ready:
-        yield Finding("Projectors", seen.projectors_ready)
+    for name in seen.read_side.unserved:
+        yield Finding(f"Projection {name}", "none of its generations serves: `muster migrate query` makes one")
+    yield from _projections(seen)
+    if seen.read_side.parked:
+        yield Finding("Parked", f"{count(seen.read_side.parked)} records wait for a person: see Parked")
+
+
+def _projections(seen: Observation) -> Iterator[Finding]:
+    if isinstance(seen.generations, Failed) and not isinstance(seen.kafka, Failed):
+        yield Finding("Projections", f"how far they are cannot be told: {seen.generations.why}", is_known=False)
     for each in seen.serving:
         if each.reason:
             yield Finding(f"Projection {each.projection}", f"{each.state}: {each.reason}")
         elif each.seconds is None or each.seconds > BEHIND_SECONDS:
             behind = "has never been up to date" if each.seconds is None else f"is {seconds(each.seconds)} behind"
             yield Finding(f"Projection {each.projection}", behind)
-    if seen.parked:
-        yield Finding("Parked", f"{count(seen.parked)} records wait for a person: `muster parked list` names them")
 
 
 def _readers(seen: Observation) -> Iterator[Finding]:
-    if seen.query_api:
-        yield Finding("Query API", seen.query_api)
-    if seen.event_api:
-        yield Finding("Event API", seen.event_api)
+    yield from _api("Query API", seen.query_api, seen.query_figures)
+    yield from _api("Event API", seen.event_api, seen.event_figures)
+
+
+def _api(part: str, why: str, figures: Figures) -> Iterator[Finding]:
+    if why:
+        yield Finding(part, why)
+    elif isinstance(figures, Failed):
+        yield _without_figures(part, figures)
+
+
+def _without_figures(part: str, failed: Failed) -> Finding:
+    return Finding(part, f"its figures cannot be told: {failed.why}", is_known=False)
 
 
 def _because(reason: str) -> str:

@@ -3,51 +3,85 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
 
 from chassis.clock import utc_now
 from chassis.lifecycle import wait_for_event
+from console.overview.figures import LEVELS, RATES, Figure, Histogram
 from console.overview.history import History
-from console.overview.observation import Failed, Observation
+from console.overview.observation import Observation
+from console.overview.scrape import between
 
 log = structlog.get_logger("console")
 
-#: While somebody watches: with the time for an answer a cause is on the page within ten seconds.
+#: While somebody watches. With the time for the answers a cause is on the page after 5 s, and at most 13 s.
 PAUSE_SECONDS: Final = 5.0
-#: While nobody does: twice a minute of the last hour. A look costs some 50 ms of a core.
+#: While nobody does: twice a minute of the last hour.
 IDLE_SECONDS: Final = 30.0
+#: Of what is shown as the 50th and 99th percentile: long enough to be calm, short enough to tell of now.
+RECENT: Final = timedelta(minutes=5)
+#: Observations of that time, while somebody watches.
+_MOST: Final = int(RECENT.total_seconds() / PAUSE_SECONDS)
 
 
 class Watch:
-    """What was seen last, the look before it, and the last hour."""
+    """What was seen last, the looks before it, and the last hour."""
 
-    def __init__(self, look: Callable[[], Awaitable[Observation]]) -> None:
-        """Nothing was seen yet."""
-        self._look = look
+    def __init__(
+        self,
+        look: Callable[[], Awaitable[Observation]],
+        *,
+        now: Callable[[], datetime] = utc_now,
+        pause: float = PAUSE_SECONDS,
+        idle: float = IDLE_SECONDS,
+    ) -> None:
+        """Nothing was seen yet; `pause` and `idle` are the seconds between looks with viewers, and without."""
+        self._look, self._pause, self._idle = look, pause, idle
+        #: By which the age of what was seen is told.
+        self.now = now
         self._news = asyncio.Event()
         self._wanted = asyncio.Event()
-        self._watching = 0
-        self.latest: Observation | None = None
-        self.before: Observation | None = None
+        self._viewers = 0
+        self._seen: deque[Observation] = deque(maxlen=_MOST)
         self.history = History()
+
+    @property
+    def latest(self) -> Observation | None:
+        """What was seen last."""
+        return self._seen[-1] if self._seen else None
 
     async def run(self) -> None:
         """Look again and again, until cancelled; a look that fails is told in the log, and the next one comes."""
         while True:
             self._wanted.clear()
             try:
-                self._note(await self._look())
+                self.note(await self._look())
             except Exception:
                 log.exception("console.look_failed")
-            await wait_for_event(self._wanted, PAUSE_SECONDS if self._watching else IDLE_SECONDS)
+            await asyncio.sleep(self._pause)  # whoever asks, and however often
+            if not self._viewers:
+                await wait_for_event(self._wanted, self._idle - self._pause)
+
+    @contextmanager
+    def viewing(self) -> Iterator[None]:
+        """Look every PAUSE_SECONDS while the block lasts, however many there are."""
+        self._viewers += 1
+        self._wanted.set()
+        try:
+            yield
+        finally:
+            self._viewers -= 1
 
     async def fresh(self, seconds: float) -> Observation | None:
         """What is so now: a look of a moment ago, or another one; after the seconds whatever there is."""
         seen = self.latest
-        if seen is not None and (utc_now() - seen.at).total_seconds() < PAUSE_SECONDS:
+        if seen is not None and (self.now() - seen.at).total_seconds() < self._pause:
             return seen
         self._wanted.set()
         return await self.news(seen, seconds)
@@ -55,60 +89,38 @@ class Watch:
     async def news(self, than: Observation | None, seconds: float) -> Observation | None:
         """What was seen last, once it is another than this; after the seconds whatever there is."""
         if self.latest is than:
-            if not self._watching:  # the pause under way is that of nobody
-                self._wanted.set()
-            self._watching += 1
-            try:
-                await wait_for_event(self._news, seconds)
-            finally:
-                self._watching -= 1
+            await wait_for_event(self._news, seconds)
         return self.latest
 
-    def rate(self, figure: Callable[[Observation], float | None]) -> float | None:
+    def rate(self, count: Figure) -> float | None:
         """By how much a count grows a second, between the last two looks; None where a process began anew."""
-        if self.latest is None or self.before is None:
+        if len(self._seen) < 2:
             return None
-        now, then = figure(self.latest), figure(self.before)
-        passed = (self.latest.at - self.before.at).total_seconds()
-        return None if now is None or then is None or now < then or not passed else (now - then) / passed
+        before, latest = self._seen[-2], self._seen[-1]
+        now, then = count(latest), count(before)
+        passed = (latest.at - before.at).total_seconds()
+        return None if now is None or then is None or now < then or passed <= 0 else (now - then) / passed
 
-    def _note(self, seen: Observation) -> None:
-        self.before, self.latest = self.latest, seen
-        for name, value in (
-            ("waiting", _oldest(seen)),
-            ("published", self.rate(published)),
-            ("applied", self.rate(applied)),
-            ("behind", behind(seen)),
-        ):
-            self.history.add(name, seen.at, value)
+    def quantiles(self, histogram: Histogram) -> dict[str, float]:
+        """Quantiles of what was counted in RECENT; none where nothing was."""
+        *before, latest = [histogram(each) for each in self._recent()] or [None]
+        then = next((each for each in before if each is not None), None)
+        return {} if latest is None or then is None else between(then, latest)
+
+    def recent(self, figure: Figure, part: float) -> float | None:
+        """The quantile of what was measured in RECENT, one value a look."""
+        known = sorted(value for each in self._recent() if (value := figure(each)) is not None)
+        return known[min(int(part * len(known)), len(known) - 1)] if known else None
+
+    def _recent(self) -> list[Observation]:
+        return [each for each in self._seen if each.at >= self._seen[-1].at - RECENT]
+
+    def note(self, seen: Observation) -> None:
+        """Keep what was seen, and tell all who wait for it."""
+        self._seen.append(seen)
+        for name, count in RATES.items():
+            self.history.add(name, seen.at, self.rate(count))
+        for name, level in LEVELS.items():
+            self.history.add(name, seen.at, level(seen))
         told, self._news = self._news, asyncio.Event()
         told.set()
-
-
-def published(seen: Observation) -> float | None:
-    """Events that the relay has published since it started."""
-    return None if seen.relay.error else seen.relay.published
-
-
-def accepted(seen: Observation) -> float | None:
-    """Events that were committed, as far as the relay's count and its backlog tell."""
-    count = published(seen)
-    return None if count is None or isinstance(seen.outbox, Failed) else count + seen.outbox.backlog.events
-
-
-def applied(seen: Observation) -> float | None:
-    """Records that the generations that serve have taken, on average; they all take the same."""
-    if isinstance(seen.projectors, Failed) or not seen.serving:
-        return None
-    taken = [seen.projectors.records.get((each.projection, each.number), 0) for each in seen.serving]
-    return sum(taken) / len(taken)
-
-
-def behind(seen: Observation) -> float | None:
-    """Seconds that the slowest of the generations that serve is behind."""
-    known = [each.seconds for each in seen.serving]
-    return None if not known or None in known else max(each for each in known if each is not None)
-
-
-def _oldest(seen: Observation) -> float | None:
-    return None if isinstance(seen.outbox, Failed) else seen.outbox.backlog.oldest_seconds

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeAlias
 
 import asyncpg
 
@@ -66,14 +67,36 @@ class GenerationLag:
         return max(known, default=0.0) if len(known) == len(self.partitions) else None
 
 
+#: Each topic that projections read, by name; None for one that is not there.
+Topics: TypeAlias = Mapping[str, TopicEnds | None]
+
+
+async def look_at_topics(settings: ProjectorSettings) -> Topics:
+    """Where every topic ends that a projection reads.
+
+    Raises:
+        KafkaError, OSError, TimeoutError: no broker answered.
+    """
+    topics = {projection.subject.topic(settings) for projection in PROJECTIONS.values()}
+    return {topic: await look_at_topic(settings, topic, settings.topic_partitions) for topic in topics}
+
+
 async def measure(settings: ProjectorSettings, database: Database) -> list[GenerationLag]:
     """Every generation, of the projections that this code knows, that is not retired.
 
     Raises:
         DatabaseUnavailableError, KafkaError, OSError, TimeoutError: a server did not answer.
     """
+    return await measure_against(settings, database, await look_at_topics(settings))
+
+
+async def measure_against(settings: ProjectorSettings, database: Database, there: Topics) -> list[GenerationLag]:
+    """The same against topics that were looked at: the database alone is asked.
+
+    Raises:
+        DatabaseUnavailableError: it did not answer.
+    """
     topics = {name: projection.subject.topic(settings) for name, projection in PROJECTIONS.items()}
-    there = {topic: await look_at_topic(settings, topic, settings.topic_partitions) for topic in set(topics.values())}
     found = []
     async with database.connection() as connection:
         for name, topic in sorted(topics.items()):
