@@ -35,29 +35,27 @@ class ConsoleSettings(
     console_query_url: str = Field(validation_alias="CONSOLE_QUERY_URL", examples=["http://127.0.0.1:8001"])
     console_events_url: str = Field(validation_alias="CONSOLE_EVENTS_URL", examples=["http://127.0.0.1:8005"])
 
-    # Where the figures of the APIs are; an overview without one shows none of that API.
-    console_command_ops_url: str | None = Field(
-        None, validation_alias="CONSOLE_COMMAND_OPS_URL", examples=["http://127.0.0.1:8010"]
+    # The inner ports of the APIs, for figures; no token is sent there.
+    console_command_ops_url: str = Field(
+        "http://127.0.0.1:8010", validation_alias="CONSOLE_COMMAND_OPS_URL", examples=["http://127.0.0.1:8010"]
     )
-    console_query_ops_url: str | None = Field(
-        None, validation_alias="CONSOLE_QUERY_OPS_URL", examples=["http://127.0.0.1:8011"]
+    console_query_ops_url: str = Field(
+        "http://127.0.0.1:8011", validation_alias="CONSOLE_QUERY_OPS_URL", examples=["http://127.0.0.1:8011"]
     )
-    console_events_ops_url: str | None = Field(
-        None, validation_alias="CONSOLE_EVENTS_OPS_URL", examples=["http://127.0.0.1:8012"]
+    console_events_ops_url: str = Field(
+        "http://127.0.0.1:8012", validation_alias="CONSOLE_EVENTS_OPS_URL", examples=["http://127.0.0.1:8012"]
     )
 
     #: People look at it; one process serves hundreds, and keeps the last hour in memory.
     workers: ClassVar[int] = 1
 
-    @field_validator("console_command_url", "console_query_url", "console_events_url")
+    @field_validator(
+        *("console_command_url", "console_query_url", "console_events_url"),
+        *("console_command_ops_url", "console_query_ops_url", "console_events_ops_url"),
+    )
     @classmethod
     def _are_http(cls, value: str) -> str:
         return http_url(value)
-
-    @field_validator("console_command_ops_url", "console_query_ops_url", "console_events_ops_url")
-    @classmethod
-    def _are_http_or_none(cls, value: str | None) -> str | None:
-        return http_url(value) if value else None
 
     @property
     def command_side(self) -> PostgresAddress:

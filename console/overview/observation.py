@@ -50,6 +50,7 @@ BATCH_SECONDS: Final = "muster_projector_batch_seconds"
 SENT: Final = "muster_event_api_events_total"
 STREAMS: Final = "muster_event_api_streams"
 _API: Final = "muster_"
+_ANSWERS: Final = (REQUEST_SECONDS,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +86,8 @@ class ReadSide:
     unserved: Sequence[str]
 
 
-#: Figures of a process; None where it is not told where they are.
-Figures: TypeAlias = Scrape | Failed | None
+#: Figures of a process.
+Figures: TypeAlias = Scrape | Failed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,13 +99,13 @@ class Observation:
     command_figures: Figures
     outbox: Outbox | Failed
     relay: str
-    relay_figures: Scrape | Failed
+    relay_figures: Figures
     kafka: Brokers | Failed
     read_side: ReadSide | Failed
     #: Not known without Kafka and the query database.
     generations: Sequence[GenerationLag] | Failed
     projectors: str
-    projector_figures: Scrape | Failed
+    projector_figures: Figures
     query_api: str
     query_figures: Figures
     event_api: str
@@ -125,7 +126,7 @@ async def look(settings: ConsoleSettings, command: Database, query: Database, ht
         brokers = group.create_task(within(_ask_kafka(settings)))
         asked: dict[str, Coroutine[Any, Any, Any]] = {
             "command_api": _readiness(http, settings.console_command_url),
-            "command_figures": _figures(http, settings.console_command_ops_url, REQUEST_SECONDS),
+            "command_figures": within(scrape(http, settings.console_command_ops_url, _API, _ANSWERS)),
             "outbox": within(_read_outbox(command)),
             "relay": _readiness(http, relay),
             "relay_figures": within(scrape(http, relay, "muster_outbox_", (PUBLISHED, PUBLISH_SECONDS))),
@@ -134,9 +135,9 @@ async def look(settings: ConsoleSettings, command: Database, query: Database, ht
             "projectors": _readiness(http, projectors),
             "projector_figures": within(scrape(http, projectors, "muster_projector_", (APPLIED, BATCH_SECONDS))),
             "query_api": _readiness(http, settings.console_query_url),
-            "query_figures": _figures(http, settings.console_query_ops_url, REQUEST_SECONDS),
+            "query_figures": within(scrape(http, settings.console_query_ops_url, _API, _ANSWERS)),
             "event_api": _readiness(http, settings.console_events_url),
-            "event_figures": _figures(http, settings.console_events_ops_url, REQUEST_SECONDS, SENT, STREAMS),
+            "event_figures": within(scrape(http, settings.console_events_ops_url, _API, (*_ANSWERS, SENT, STREAMS))),
         }
         tasks = {name: group.create_task(work) for name, work in asked.items()}
     return Observation(at=utc_now(), kafka=brokers.result(), **{name: task.result() for name, task in tasks.items()})
@@ -169,10 +170,6 @@ async def _ask_read_side(database: Database) -> ReadSide:
             if all(each.status != _SERVING for each in await generations.read(connection, name))
         ]
     return ReadSide(await parked.count_serving(database), unserved)
-
-
-async def _figures(http: httpx.AsyncClient, url: str | None, *names: str) -> Figures:
-    return None if url is None else await within(scrape(http, url, _API, names))
 
 
 async def _readiness(http: httpx.AsyncClient, url: str) -> str:

@@ -48,6 +48,7 @@ def make_settings(command: PostgresAddress, query: PostgresAddress, **more: Any)
         "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
         "CONSOLE_SECRET": SECRET,
         **{f"CONSOLE_{api}_URL": NOWHERE for api in ("COMMAND", "QUERY", "EVENTS")},
+        **{f"CONSOLE_{api}_OPS_URL": NOWHERE for api in ("COMMAND", "QUERY", "EVENTS")},
         "RELAY_HTTP_PORT": 1,
         "PROJECTORS_HTTP_PORT": 1,
         **issuing.auth(),

@@ -62,6 +62,10 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version }}
 {{- $service := ternary "event" $api (eq $api "events") -}}
 {{- $_ := set $environment (printf "CONSOLE_%s_URL" (upper $api)) (printf "http://%s-%s-api:%d" $services $service $port) -}}
 {{- end -}}
+{{- range $api, $port := dict "command" 8010 "query" 8011 "events" 8012 -}}
+{{- $service := ternary "event" $api (eq $api "events") -}}
+{{- $_ := set $environment (printf "CONSOLE_%s_OPS_URL" (upper $api)) (printf "http://%s-%s-api-inner:%d" $services $service $port) -}}
+{{- end -}}
 {{- end -}}
 {{- range $variable, $value := $root.Values.settings -}}
 {{- if and (has $variable $taken.settings) (not (kindIs "invalid" $value)) }}{{ $_ := set $environment $variable $value }}{{ end -}}
