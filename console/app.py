@@ -17,6 +17,7 @@ import console.operations.page
 import console.overview.page
 import console.parked.page
 import console.projections.page
+import console.sign_in.oidc
 import console.sign_in.pages
 import console.users.commands
 import console.users.detail
@@ -41,6 +42,8 @@ from console.overview.watch import Watch
 from console.projections.rebuilds import Rebuilds
 from console.settings import ConsoleSettings
 from console.sign_in.pages import cookie_name
+from console.sign_in.provider import open_provider
+from console.sign_in.renewal import open_renewal
 from console.sign_in.sessions import Sessions
 
 #: The largest form of ours has a reason, or the ids of a list.
@@ -48,6 +51,8 @@ BODY_BYTES: Final = 16 * 1024
 
 _ROUTES: Final = (
     *console.assets.routes,
+    # Before the links, whose paths are anything below /sign-in.
+    *console.sign_in.oidc.routes,
     *console.sign_in.pages.routes,
     *console.overview.page.routes,
     *console.users.search.routes,
@@ -99,10 +104,13 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
         Database.open(settings.query_side, application="muster-console") as query,
         httpx.AsyncClient(timeout=LOOK_SECONDS, trust_env=False) as http,
         open_apis(settings) as apis,
+        open_provider(settings) as provider,
+        open_renewal(provider, query, settings.seals, authenticator, utc_now) as renewal,
     ):
         watch = Watch(lambda: look(settings, command, query, http))
         app.state.query, app.state.apis = query, apis
-        app.state.sessions = Sessions(query, settings.seals, authenticator, utc_now)
+        app.state.provider = provider
+        app.state.sessions = Sessions(query, settings.seals, authenticator, utc_now, renewal)
         app.state.journal, app.state.overview = Journal(query), Overview(watch)
         app.state.rebuilds = Rebuilds(settings, command, app.state.journal)
         async with app.state.rebuilds.open(), alongside(watch.run()):

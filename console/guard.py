@@ -23,6 +23,7 @@ from chassis.http.problems import Problem
 from chassis.postgres.database import DatabaseUnavailableError
 from console.access import ACCESS, SIGN_IN
 from console.pages import HEADERS, PageError, enter, page, session_of
+from console.sign_in.provider import ProviderAwayError
 from console.sign_in.sessions import Session, Sessions
 from console.streams import Stream, only_over
 
@@ -160,6 +161,10 @@ def _explain(error: Exception, scope: Scope) -> PageError:
             return PageError(kind.status, kind.title, error.detail)
         case DatabaseUnavailableError():
             return _AWAY
+        case ProviderAwayError():
+            return PageError(
+                503, "The identity provider does not answer", f"{error}. Nothing was changed: try again soon."
+            )
         case _:
             log.error("console.unexpected_error", method=scope["method"], path=loggable_path(scope), exc_info=error)
             return PageError(500, "Something went wrong here", "The console's log says what. Nothing more is known.")

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 
 from chassis.access.settings import AccessSettings
 from chassis.settings import HostNames, OperatorCommandPostgres, PostgresAddress, http_url
-from console.sign_in.settings import ConsoleAddress, ConsoleSecrets
+from console.sign_in.settings import ConsoleAddress, ConsoleIssuer, ConsoleSecrets
 from outbox.settings import RelayAddress
 from projectors.settings import OperatorProjectorSettings
 
@@ -22,6 +22,7 @@ class ConsoleSettings(
     HostNames,
     ConsoleAddress,
     ConsoleSecrets,
+    ConsoleIssuer,
 ):
     """The console's variables."""
 

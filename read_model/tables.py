@@ -164,12 +164,13 @@ console_sessions = Table(
     Column("digest", LargeBinary, nullable=False, comment="SHA-256 of the cookie's id"),
     Column("sealed", LargeBinary, nullable=False),
     Column("revealed", ARRAY(Uuid), nullable=False, server_default=text("'{}'"), comment="users shown in clear"),
+    Column("renewing_until", DateTime(timezone=True), comment="until then nobody else renews the token"),
     Column("expires_at", DateTime(timezone=True), nullable=False),
     PrimaryKeyConstraint("digest", name="console_sessions_pkey"),
     Index("console_sessions_expires_at_idx", "expires_at"),
 )
 
-#: Links to sign in with, each until it is spent.
+#: Links to sign in with, each until it is spent; and what came back from an identity provider, so that it works once.
 console_links = Table(
     "console_links",
     metadata,

@@ -129,10 +129,10 @@ class Authenticator:
 def _first_signer(candidates: Collection[Key], unverified: UnverifiedToken) -> Key | None:
     if len(candidates) > MOST_TRIED:
         raise InvalidTokenError(f"more than {MOST_TRIED} keys may have signed the token: it must name one (kid)")
-    return next((key for key in candidates if _is_signed_with(key, unverified)), None)
+    return next((key for key in candidates if is_signed_with(key, unverified)), None)
 
 
-def _is_signed_with(key: Key, unverified: UnverifiedToken) -> bool:
+def is_signed_with(key: Key, unverified: UnverifiedToken) -> bool:
     """Whether the key, whose type is the algorithm's, made the signature.
 
     PyJWT's own decoding would take the token apart once more, which takes as long as the arithmetic.

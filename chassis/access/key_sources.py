@@ -7,9 +7,10 @@ Addresses are https, or http on this machine; redirects are not followed, and an
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from anyio import to_thread
@@ -55,30 +56,58 @@ async def _fetch_from(url: str) -> bytes:
         return await _get(client, url)
 
 
+async def metadata_of(issuer: str) -> dict[str, Any]:
+    """The issuer's metadata.
+
+    Raises:
+        UnusableAnswerError: it answers with something else, or with another issuer's.
+        httpx.HTTPError: it does not answer.
+    """
+    async with await _client() as client:
+        return await _find_metadata(client, issuer)
+
+
+def address_in(metadata: Mapping[str, Any], name: str) -> str:
+    """An address that the metadata names.
+
+    Raises:
+        UnusableAnswerError: it is not there, or is neither https nor http on this machine.
+    """
+    url = metadata.get(name)
+    if not isinstance(url, str):
+        raise UnusableAnswerError(f"the issuer's metadata names no {name}")
+    if not is_trustworthy(url):
+        raise UnusableAnswerError(f"the issuer's {name} is neither https nor http on this machine")
+    return url
+
+
 async def _discover(issuer: str) -> bytes:
+    async with await _client() as client:
+        return await _get(client, address_in(await _find_metadata(client, issuer), "jwks_uri"))
+
+
+async def _find_metadata(client: AsyncClient, issuer: str) -> dict[str, Any]:
     parts = urlsplit(issuer)
     path = parts.path.rstrip("/")
     openid = f"{parts.scheme}://{parts.netloc}{path}{_OPENID}"
     oauth = f"{parts.scheme}://{parts.netloc}{_OAUTH}{path}"
-    async with await _client() as client:
-        try:
-            metadata = await _get(client, openid)
-        except UnusableAnswerError:
-            metadata = await _get(client, oauth)
-        return await _get(client, _key_set_url(metadata, issuer))
-
-
-def _key_set_url(metadata: bytes, issuer: str) -> str:
     try:
-        said = json.loads(metadata)
-        named, url = said["issuer"], said["jwks_uri"]
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise UnusableAnswerError("the issuer's metadata names no issuer and jwks_uri") from error
-    if named != issuer:
+        answer = await _get(client, openid)
+    except UnusableAnswerError:
+        answer = await _get(client, oauth)
+    return _read_metadata(answer, issuer)
+
+
+def _read_metadata(answer: bytes, issuer: str) -> dict[str, Any]:
+    try:
+        said = json.loads(answer)
+    except (ValueError, RecursionError) as error:
+        raise UnusableAnswerError("the issuer's metadata is no JSON, and names no issuer") from error
+    if not isinstance(said, dict) or "issuer" not in said:
+        raise UnusableAnswerError("the issuer's metadata names no issuer")
+    if said["issuer"] != issuer:
         raise UnusableAnswerError("the issuer's metadata is that of another issuer")
-    if not isinstance(url, str) or not is_trustworthy(url):
-        raise UnusableAnswerError("the issuer's jwks_uri is neither https nor http on this machine")
-    return url
+    return said
 
 
 async def _client() -> AsyncClient:

@@ -80,7 +80,7 @@ TABLES: Final[dict[DatabaseName, dict[str, dict[str, str]]]] = {
         "counted_records": {PROJECTORS: "SELECT, INSERT, UPDATE, DELETE"},
         "repaired_users": {PROJECTORS: "SELECT", OPERATOR: "INSERT, UPDATE"},
         # The console is an operator's; whoever makes a link for it, too.
-        "console_sessions": {OPERATOR: "SELECT, INSERT, UPDATE (revealed), DELETE"},
+        "console_sessions": {OPERATOR: "SELECT, INSERT, UPDATE (sealed, revealed, renewing_until), DELETE"},
         "console_links": {OPERATOR: "SELECT, INSERT, DELETE"},
         "console_operations": {OPERATOR: "SELECT, INSERT (actor, deed, targets), UPDATE (outcome)"},
         "subscribers": {EVENTS: "SELECT, INSERT, UPDATE (consumer_group, topic_id, offsets, acknowledged_at), DELETE"},

@@ -31,13 +31,15 @@ _SPENT: Final = PageError(
 _ELSEWHERE: Final = PageError(
     403, "This link was opened elsewhere", "Nobody was signed in. Open the link itself, then press the button there."
 )
+#: What those see who signed out, where an identity provider may still know them.
+ENDED: Final = "/sign-in/ended"
 #: For one row by its key.
 _SECONDS: Final = 3.0
 
 
 def cookie_name(settings: ConsoleSettings) -> str:
     """What the session's cookie is called; over https a browser lets no other host and no http page set it."""
-    return "__Host-muster_console" if _is_secure(settings) else "muster_console"
+    return "__Host-muster_console" if is_secure(settings) else "muster_console"
 
 
 def _opener(settings: ConsoleSettings) -> str:
@@ -49,7 +51,7 @@ async def _explain(request: Request) -> Response:
     sessions: Sessions = request.app.state.sessions
     if sessions.open_to_all:
         return RedirectResponse("/", 303)
-    return page(request, "sign_in.html")
+    return page(request, "sign_in.html", provider=request.app.state.provider)
 
 
 async def _offer(request: Request) -> Response:
@@ -93,7 +95,8 @@ async def _sign_out(request: Request, session: Session, _: Form) -> Response:
     sessions: Sessions = request.app.state.sessions
     await sessions.end(session)
     settings: ConsoleSettings = request.app.state.settings
-    answer = RedirectResponse(SIGN_IN, 303, dict(HEADERS))
+    there = ENDED if request.app.state.provider else SIGN_IN
+    answer = RedirectResponse(there, 303, dict(HEADERS))
     _set_cookie(answer, settings, cookie_name(settings), "", None)
     return answer
 
@@ -107,13 +110,13 @@ def _set_cookie(
         value,
         max_age=seconds,
         path="/",
-        secure=_is_secure(settings),
+        secure=is_secure(settings),
         httponly=True,
         samesite="lax",
     )
 
 
-def _is_secure(settings: ConsoleSettings) -> bool:
+def is_secure(settings: ConsoleSettings) -> bool:
     return settings.public_console_url.startswith("https://")
 
 

@@ -6,13 +6,16 @@ memory, while the query database does not answer.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any, Final, Protocol
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Final, Protocol
 from uuid import UUID
+
+import asyncpg
 
 from chassis.access.caller import Caller
 from chassis.http.problems import Problem
@@ -46,6 +49,13 @@ UPDATE console_sessions SET revealed = ARRAY (
 _END: Final = "DELETE FROM console_sessions WHERE digest = $1"
 
 
+class Renews(Protocol):
+    """Has the identity provider renew a session's token."""
+
+    async def renew(self, session: Session) -> None:
+        """Give the session a newer token where it is time for that; a token that is still good may stay."""
+
+
 class Authenticates(Protocol):
     """Turns a token into a caller."""
 
@@ -68,6 +78,13 @@ class Session:
     expires_at: datetime | None
     #: Users whose data are shown in clear, those revealed last at the end.
     revealed: Sequence[UUID] = ()
+    #: What renews the token, and from when on; None where nothing does.
+    refresh: str | None = None
+    renew_at: datetime | None = None
+    #: What the row has, by which a session that was renewed elsewhere is known.
+    sealed: bytes = b""
+    #: One renewal at a time.
+    renewing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def csrf(self) -> str:
@@ -79,6 +96,18 @@ class Session:
         """Who acts, as events say it; None where access is switched off."""
         return self.caller.actor() if self.caller else None
 
+    @property
+    def content(self) -> bytes:
+        """What of it is sealed."""
+        renew_at = self.renew_at and self.renew_at.timestamp()
+        return json.dumps({"token": self.token, "refresh": self.refresh, "renew_at": renew_at}).encode()
+
+    def take(self, content: bytes) -> None:
+        """Have what was sealed."""
+        said = json.loads(content)
+        self.token, self.refresh, renew_at = said["token"], said.get("refresh"), said.get("renew_at")
+        self.renew_at = None if renew_at is None else datetime.fromtimestamp(renew_at, UTC)
+
     def may(self, *scopes: str) -> bool:
         """Whether the token has one of these scopes."""
         return self.caller is None or not self.caller.scopes.isdisjoint(scopes)
@@ -88,9 +117,18 @@ class Sessions:
     """The sessions of the console."""
 
     def __init__(
-        self, database: Database, seals: Sequence[str], authenticator: Authenticates | None, now: Callable[[], datetime]
+        self,
+        database: Database,
+        seals: Sequence[str],
+        authenticator: Authenticates | None,
+        now: Callable[[], datetime],
+        renewal: Renews | None = None,
     ) -> None:
-        """`authenticator` is None where access is switched off: then all share one session, without a cookie."""
+        """`authenticator` is None where access is switched off: then all share one session, without a cookie.
+
+        `renewal` is None where there is no identity provider.
+        """
+        self._renewal = renewal
         self._database, self._seals, self._authenticator, self._now = database, seals, authenticator, now
         self._seen: OrderedDict[bytes, Session] = OrderedDict()
         self._everybody = Session(new_id(), None, None, None)
@@ -100,8 +138,10 @@ class Sessions:
         """Whether access is switched off."""
         return self._authenticator is None
 
-    async def begin(self, token: str, *, instead_of: str = "", **content: Any) -> Session:
-        """Keep a new session with this token, until the token ends and for SESSION_LIFETIME at most.
+    async def begin(
+        self, token: str, refresh: str | None = None, renew_at: datetime | None = None, *, instead_of: str = ""
+    ) -> Session:
+        """Keep a new session with this token, as long as that is good or renewed, and for SESSION_LIFETIME at most.
 
         A browser's cookie has one session: the one `instead_of` whose id it is kept ends.
 
@@ -111,10 +151,12 @@ class Sessions:
         """
         caller = await self._caller(token)
         now = self._now()
-        session = Session(new_id(), token, caller, now + SESSION_LIFETIME)
-        sealed = seal(self._seals, session.id, json.dumps({"token": token, **content}).encode())
+        session = Session(new_id(), token, caller, now + SESSION_LIFETIME, refresh=refresh, renew_at=renew_at)
+        session.sealed = seal(self._seals, session.id, session.content)
         async with self._database.connection(_SECONDS) as connection:
-            await connection.execute(_BEGIN, digest(session.id), sealed, session.expires_at, now, digest(instead_of))
+            await connection.execute(
+                _BEGIN, digest(session.id), session.sealed, session.expires_at, now, digest(instead_of)
+            )
         self._seen.pop(digest(instead_of), None)
         return self._remember(session)
 
@@ -123,12 +165,15 @@ class Sessions:
 
         Raises:
             DatabaseUnavailableError: it was not seen here, and its row cannot be read.
+            ProviderAwayError: its token has ended, and the identity provider, which could renew it, does not answer.
         """
         if self.open_to_all:
             return self._everybody
         session = await self._read(identifier) if identifier else None
         if session is None or session.token is None or session.expires_at is None or session.expires_at <= self._now():
             return None
+        if self._renewal is not None:
+            await self._renewal.renew(session)
         try:
             session.caller = await self._caller(session.token)
         except Problem:
@@ -172,17 +217,20 @@ class Sessions:
         if row is None:
             self._seen.pop(key, None)
             return None
-        session = seen or self._opened(identifier, row["sealed"], row["expires_at"])
+        session = seen if seen and seen.sealed == row["sealed"] else self._opened(identifier, row)
         if session is not None:
             session.revealed = row["revealed"]
         return session
 
-    def _opened(self, identifier: str, sealed: bytes, expires_at: datetime) -> Session | None:
+    def _opened(self, identifier: str, row: asyncpg.Record) -> Session | None:
+        """The session of a row; one that is known keeps its place, for others may hold it."""
+        session = self._seen.get(digest(identifier)) or Session(identifier, None, None, row["expires_at"])
         try:
-            content = json.loads(unseal(self._seals, identifier, sealed))
+            session.take(unseal(self._seals, identifier, row["sealed"]))
         except BrokenSealError:
             return None
-        return self._remember(Session(identifier, content["token"], None, expires_at))
+        session.sealed = row["sealed"]
+        return self._remember(session)
 
     def _remember(self, session: Session) -> Session:
         self._seen[digest(session.id)] = session

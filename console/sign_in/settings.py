@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from pydantic import Field, field_validator
+from typing import Final
 
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
+
+from chassis.access.key_sources import is_trustworthy
 from chassis.settings import SecretList, Settings, http_url, secrets_of
+
+#: What the pages need; a test compares it with their table of access.
+SCOPES: Final = (
+    "openid users:read users:write users:erase credentials:issue events:read operations:read operations:write"
+)
 
 
 class ConsoleAddress(Settings):
@@ -33,3 +41,53 @@ class ConsoleSecrets(Settings):
     def seals(self) -> list[str]:
         """The secrets, the one that seals first."""
         return secrets_of(self.console_secret)
+
+
+class ConsoleIssuer(Settings):
+    """Who signs operators in by OpenID Connect, where anybody does."""
+
+    #: In this order: each is checked against those before it. An issuer is compared to the letter.
+    console_oidc_issuer: str | None = Field(
+        None, validation_alias="CONSOLE_OIDC_ISSUER", examples=["https://login.example.com"]
+    )
+    console_oidc_client_id: str | None = Field(
+        None, validate_default=True, validation_alias="CONSOLE_OIDC_CLIENT_ID", examples=["muster-console"]
+    )
+    #: Without one the console is a public client, which PKCE protects.
+    console_oidc_client_secret: SecretStr | None = Field(
+        None, validation_alias="CONSOLE_OIDC_CLIENT_SECRET", examples=["what-the-issuer-says"]
+    )
+    #: Issuers name scopes in their own ways, and some want `offline_access` for tokens that can be renewed.
+    console_oidc_scopes: str = Field(
+        SCOPES, validation_alias="CONSOLE_OIDC_SCOPES", examples=["openid offline_access operations:read"]
+    )
+
+    @field_validator("console_oidc_issuer")
+    @classmethod
+    def _is_trustworthy(cls, value: str | None) -> str | None:
+        if value is not None and not is_trustworthy(value):
+            raise ValueError("must be an https address, or http on this machine")
+        return value
+
+    @field_validator("console_oidc_scopes")
+    @classmethod
+    def _asks_who_it_is(cls, value: str) -> str:
+        if "openid" not in value.split(" "):
+            raise ValueError("must have openid among them, separated by single spaces: without it nobody is named")
+        return value
+
+    @field_validator("console_oidc_client_id")
+    @classmethod
+    def _comes_with_the_issuer(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None and info.data.get("console_oidc_issuer"):
+            raise ValueError("CONSOLE_OIDC_ISSUER is set and this is not: set both or neither")
+        if value is not None and info.data.get("console_oidc_issuer", "") is None:
+            raise ValueError("this is set and CONSOLE_OIDC_ISSUER is not: set both or neither")
+        return value
+
+    @field_validator("console_oidc_client_secret")
+    @classmethod
+    def _is_for_a_client(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value is not None and info.data.get("console_oidc_client_id", "") is None:
+            raise ValueError("this is set and CONSOLE_OIDC_ISSUER is not: set it as well")
+        return value

@@ -126,13 +126,13 @@ async def test_tokens_without_a_key_id_lead_to_one_fetch_and_a_bounded_number_of
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     issuer, checks = Issuer("ed"), list[Key]()
-    is_signed_with = module._is_signed_with
+    is_signed_with = module.is_signed_with
 
     def counting(key: Key, unverified: UnverifiedToken) -> bool:
         checks.append(key)
         return is_signed_with(key, unverified)
 
-    monkeypatch.setattr(module, "_is_signed_with", counting)
+    monkeypatch.setattr(module, "is_signed_with", counting)
     forged = f"Bearer {sign('ed', header={'kid': None}, key=OTHER_ED)}"
     async with IssuerKeys.open(issuer.fetch, refresh_seconds=300) as keys:
         await generation(keys, 1)
