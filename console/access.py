@@ -41,6 +41,10 @@ ACCESS: Final = AccessTable(
         Rule("POST", "/parked/{projection}/{generation}/{partition}/{offset}/retry", ("operations:write",)),
         Rule("POST", "/parked/{projection}/{generation}/{partition}/{offset}/preview", ("operations:write",)),
         Rule("POST", "/parked/{projection}/{generation}/{partition}/{offset}/discard", ("operations:write",)),
+        Rule("GET", "/subscribers", ("operations:read",)),
+        Rule("GET", "/subscribers/receipt", ("operations:read",)),
+        Rule("GET", "/subscribers/receipts/{id}", ("operations:read",)),
+        Rule("POST", "/subscribers/{name}/remove", ("operations:write",)),
         Rule("GET", "/operations", ("operations:read",)),
         # Whoever has a session may end it.
         Rule("POST", "/sign-out", ()),

@@ -67,6 +67,18 @@ class Apis:
         said = dict(answer.json()) if answer.content else {}
         return said, answer.headers.get("Consistency-Token")
 
+    async def event_api(
+        self, session: Session, method: str, path: str, params: Mapping[str, str] | None = None
+    ) -> Json:
+        """What the event API answers of subscribers and erasures, empty where it says nothing.
+
+        Raises:
+            PageError: it refuses, or does not answer.
+        """
+        request = self._events.build_request(method, path, params=params)
+        answer = await _answer("event", self._events, session, request)
+        return dict(answer.json()) if answer.content else {}
+
     async def events(self, session: Session, params: Parameters) -> Json:
         """A page of the event API.
 

@@ -19,6 +19,7 @@ import console.parked.page
 import console.projections.page
 import console.sign_in.oidc
 import console.sign_in.pages
+import console.subscribers.page
 import console.users.commands
 import console.users.detail
 import console.users.search
@@ -61,6 +62,7 @@ _ROUTES: Final = (
     *console.events.page.routes,
     *console.projections.page.routes,
     *console.parked.page.routes,
+    *console.subscribers.page.routes,
     *console.operations.page.routes,
 )
 

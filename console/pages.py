@@ -46,6 +46,7 @@ NAVIGATION: Final = (
     Place("/events", "Events", "events:read"),
     Place("/projections", "Projections", "operations:read"),
     Place("/parked", "Parked", "operations:read"),
+    Place("/subscribers", "Subscribers", "operations:read"),
     Place("/operations", "Operations", "operations:read"),
 )
 

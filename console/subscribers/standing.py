@@ -1,0 +1,93 @@
+"""How far subscribers are, and which erasures are still before them; pure, of what the event API and Kafka said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+Json = Mapping[str, Any]
+
+#: A transaction's end takes a position of each partition, which no reader is given and some do not count.
+_MARKERS: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """One partition, as one subscriber has read it."""
+
+    number: int
+    #: The next position; None where it has said none.
+    offset: int | None
+    #: None where that cannot be told.
+    behind: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One subscriber."""
+
+    name: str
+    group: str | None
+    owner: str | None
+    acknowledged_at: str | None
+    #: None where nothing is known of it on the topic that there is.
+    partitions: Sequence[Partition] | None
+    #: Erasures that it has not read, of those that were looked at.
+    unread: int
+
+    @property
+    def behind(self) -> int | None:
+        """Positions in all partitions together; None where one cannot be told."""
+        known = [each.behind for each in self.partitions or () if each.behind is not None]
+        return sum(known) if self.partitions and len(known) == len(self.partitions) else None
+
+    @property
+    def is_up_to_date(self) -> bool:
+        """Whether nothing but ends of transactions is before it."""
+        return self.behind is not None and all((each.behind or 0) <= _MARKERS for each in self.partitions or ())
+
+
+def standings(subscribers: Sequence[Json], ends: Mapping[int, int] | None, erasures: Sequence[Json]) -> list[Standing]:
+    """Each subscriber, those furthest behind first, and among those what is not known before what is.
+
+    `ends` is where each partition ends, None where that is not known.
+    """
+    made = [_standing(each, ends, erasures) for each in subscribers]
+    return sorted(made, key=lambda each: (-each.unread, each.is_up_to_date, -(each.behind or 0), each.name))
+
+
+def may_be_pending(erasure: Json, subscribers: Sequence[Json]) -> bool:
+    """Whether a subscriber may not have read it; its receipt says it for certain."""
+    return any(not _has_read(each, erasure) for each in subscribers)
+
+
+def pending_with(receipt: Json) -> tuple[list[str], list[str]]:
+    """Who has not read an erasure, and of whom that cannot be told, as its receipt says it."""
+    said = receipt["subscribers"]
+    return [each["name"] for each in said if each["past"] is False], [
+        each["name"] for each in said if each["past"] is None
+    ]
+
+
+def _standing(said: Json, ends: Mapping[int, int] | None, erasures: Sequence[Json]) -> Standing:
+    offsets: Sequence[int | None] | None = said["offsets"]
+    partitions = None if offsets is None else [_partition(number, at, ends) for number, at in enumerate(offsets)]
+    unread = sum(not _has_read(said, erasure) for erasure in erasures)
+    return Standing(said["name"], said["group"], said["owner"], said["acknowledged_at"], partitions, unread)
+
+
+def _partition(number: int, offset: int | None, ends: Mapping[int, int] | None) -> Partition:
+    end = None if ends is None else ends.get(number)
+    # Who has said nothing of a partition has read nothing of it.
+    return Partition(number, offset, None if end is None else max(end - (offset or 0), 0))
+
+
+def _has_read(said: Json, erasure: Json) -> bool:
+    """By positions on the topic that there is; of an erasure without a position nobody can tell."""
+    partition, at, offsets = erasure["partition"], erasure["offset"], said["offsets"]
+    if partition is None or at is None:
+        return True
+    if offsets is None or partition >= len(offsets):
+        return False
+    return bool((offsets[partition] or 0) > at)
