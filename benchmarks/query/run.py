@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from benchmarks.population import FIXED_HASH, fill_query, user_id
+from benchmarks.query.rate_limits import looks
 from benchmarks.query.stall import stalls
 from benchmarks.reporting.figures import Figure
 from benchmarks.reporting.result import Result
@@ -106,6 +107,7 @@ async def run(plan: Plan) -> Result:
         result.table(peak)
         claim_peaks(result, peak)
         claim_access(result, peak)
+        await looks(plan, result)
         await latencies(plan, result, peak, ports)
         each_page, each_user = pages(shallow), itertools.cycle([request(path) for path in detail_paths(plan.users)])
         subjects: dict[str, tuple[Next, float]] = {
