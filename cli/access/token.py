@@ -12,7 +12,7 @@ import typer
 from chassis.access.caller import SELF, InvalidActorError, encode_actor
 from chassis.clock import utc_now
 from cli.access.scopes import SCOPES, unknown_scopes
-from cli.stack.discovery import issuer_folder, stack_folder
+from cli.stack.discovery import issuer_folder, running_stack, stack_folder
 from cli.terminal.output import fail, say
 from local_stack.issuer import open_issuer
 from local_stack.issuer_files import NoIssuerError
@@ -29,7 +29,9 @@ def token(  # noqa: PLR0913, PLR0917 - each is an option of the command
     sub: Annotated[str, typer.Option(help="Whom the token is of: for scope self a user's id.")] = DEFAULT_SUBJECT,
     ttl: Annotated[str, typer.Option(help="How long it is good: a number and s, m, h or d.")] = "12h",
     any_scope: Annotated[bool, typer.Option("--any-scope", help="Take scopes that Muster does not know.")] = False,
-    audience: Annotated[str | None, typer.Option(help="Whom it is for; default: the issuer's audience.")] = None,
+    audience: Annotated[
+        str | None, typer.Option(help="Whom it is for; default: whom the running stack says, else the issuer.")
+    ] = None,
     issuer: Annotated[
         Path | None, typer.Option(help="The issuer's folder; default: that of the local stack.", file_okay=False)
     ] = None,
@@ -49,7 +51,14 @@ def token(  # noqa: PLR0913, PLR0917 - each is an option of the command
     except NoIssuerError as error:
         start = "" if issuer else " A local stack makes its own: start it with `make up` or `muster up`."
         fail(f"No token: {error}{start}")
-    say(opened.token(subject=sub, scopes=scope.split(), lifetime=lifetime, now=utc_now(), audience=audience))
+    whom = audience or (None if issuer else _stacks_audience())
+    say(opened.token(subject=sub, scopes=scope.split(), lifetime=lifetime, now=utc_now(), audience=whom))
+
+
+def _stacks_audience() -> str | None:
+    """Whom the running stack's tokens are for, None without one: AUTH_AUDIENCE goes before what its issuer says."""
+    stack = running_stack(stack_folder())
+    return stack.settings.get("AUTH_AUDIENCE") if stack else None
 
 
 def read_lifetime(text: str) -> timedelta:

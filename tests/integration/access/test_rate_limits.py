@@ -47,6 +47,7 @@ CASES: Final = (
     Case("query", "reads", "RATE_LIMIT_READS", "GET", "/users"),
     Case("query", "reads", "RATE_LIMIT_READS", "POST", "/users/search", {}),
     Case("events", "reads", "RATE_LIMIT_READS", "GET", "/subscribers"),
+    Case("events", "reads", "RATE_LIMIT_READS", "GET", "/events"),
 )
 IDS: Final = [f"{case.limit} {case.path}" for case in CASES]
 TABLES: Final = {"command": COMMAND, "query": QUERY, "events": EVENTS}

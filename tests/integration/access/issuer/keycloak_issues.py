@@ -182,21 +182,22 @@ async def test_unknown_keys_cost_one_fetch_and_slow_nobody_else(
     async with trusting(realm, query_database, refresh=300) as api:
         assert await api.status(token) == 200
         before, began = api.door.fetches, time.monotonic()
-        plain, unknown = [], []
+        alone, plain, unknown = [], [], []
         for _ in range(ROUNDS):
+            alone.append((await others(api.port, token)).percentile(0.99))
             plain.append((await beside_a_flood(api.port, token, None)).percentile(0.99))
             unknown.append((await beside_a_flood(api.port, token, token)).percentile(0.99))
         fetches, seconds = api.door.fetches - before, time.monotonic() - began
-        alone = (await others(api.port, token)).percentile(0.99)
 
-    ratio = statistics.median(unknown) / statistics.median(plain)
+    # Within a round, so that what else the machine does meets both alike.
+    ratio = statistics.median(flooded / calm for flooded, calm in zip(unknown, alone, strict=True))
     told(
         f"{FLOOD_RATE} unknown kids a second: {fetches} fetches in {seconds:.0f} s; the others' p99"
-        f" {statistics.median(unknown) * 1000:.1f} ms, {ratio:.2f} times that beside as many requests without a token,"
-        f" and {alone * 1000:.1f} ms alone"
+        f" {statistics.median(unknown) * 1000:.1f} ms, {ratio:.2f} times the {statistics.median(alone) * 1000:.1f} ms without,"
+        f" and {statistics.median(plain) * 1000:.1f} ms beside as many requests without a token"
     )
     assert fetches <= 1 + seconds // FORCED_SECONDS
-    assert ratio <= MOST_SLOWER
+    assert ratio <= MOST_SLOWER, "the others' p99 beside unknown keys, and without them"
 
 
 async def test_an_issuer_that_is_away_for_good_refuses_nobody(realm: Realm, query_database: PostgresAddress) -> None:

@@ -10,7 +10,7 @@ import jwt
 import pytest
 
 from cli.access.scopes import SCOPES
-from tests.unit.cli.access.conftest import Muster
+from tests.unit.cli.access.conftest import Muster, RunStack
 
 
 def claims(muster: Muster, *options: str) -> dict[str, Any]:
@@ -35,6 +35,13 @@ def test_every_part_of_a_token_can_be_chosen(muster: Muster) -> None:
 
     assert (said["scope"], said["sub"], said["aud"]) == ("self users:read", user, "other")
     assert said["exp"] - said["iat"] == 90
+
+
+def test_beside_a_running_stack_a_token_is_for_whom_the_stack_says(muster: Muster, run_stack: RunStack) -> None:
+    run_stack(AUTH_AUDIENCE="people")
+
+    assert claims(muster)["aud"] == "people"
+    assert claims(muster, "--audience", "other")["aud"] == "other"
 
 
 def test_a_scope_that_muster_does_not_know_is_taken_where_it_is_meant(muster: Muster) -> None:
