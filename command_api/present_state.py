@@ -13,6 +13,7 @@ from typing import Final
 from uuid import UUID
 
 from chassis.postgres.database import Connection
+from command_api.imports import given_ids
 from command_api.users.rows import PUBLIC_COLUMNS, public_user
 from events.user_events import PublicUser
 
@@ -52,8 +53,9 @@ async def give_up(connection: Connection, user_id: UUID, version: int, event_id:
 
     False where an import has brought the user meanwhile: then the caller has to undo its transaction.
     """
+    await given_ids.give_up(connection)
     await connection.execute(_GIVE_UP, user_id, version, event_id, erased_at)
-    # By a statement of its own, which sees an import that committed since the caller looked.
+    # An import may have committed since the caller looked.
     return not await connection.fetchval(_IS_THERE, user_id)
 
 

@@ -20,6 +20,7 @@ from uuid import UUID
 import asyncpg
 
 from chassis.postgres.database import Connection, Database, DatabaseUnavailableError, RolledBackError, describe
+from command_api.imports import given_ids
 from command_api.users.context import Cause
 from command_api.users.rows import COLUMNS, user_row
 from command_api.users.settlement import OutcomeUnknownError
@@ -222,6 +223,7 @@ async def _copy(connection: Connection, batch: ImportBatch, users: Sequence[NewU
     in_order = sorted(users, key=_email_key)
     try:
         async with connection.transaction():
+            await given_ids.bring(connection)
             await connection.copy_records_to_table("users", columns=COLUMNS, records=[user.row for user in in_order])
             events = [user.event_row for user in in_order]
             await connection.copy_records_to_table("outbox", columns=_OUTBOX_COLUMNS, records=events)
