@@ -7,7 +7,7 @@ loop has read its checkpoint and sought there. Records that arrive before that a
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -46,8 +46,7 @@ class AssignedPartition:
 
     def step(self, number: int, position: int, clock: ServerClock, last: ConsumerRecord[bytes, bytes] | None) -> Move:
         """A step to `position`; `last` is the last record before it, where one was read."""
-        at_end = self.end is not None and position >= self.end
-        seen_until = self.freshness.seen_until(clock, at_end=at_end, last=last)
+        seen_until = self.freshness.seen_until(clock, position)
         return Move(number, self.expected, position, seen_until, last and LastRecord.of(last))
 
 
@@ -180,15 +179,14 @@ class Assignment:
                 moves.append(move)
         return moves
 
-    def last_answer(self, consumer: AIOKafkaConsumer) -> float:
-        """When the broker last answered for any of them, in seconds since 1970; 0 where it never did."""
-        answers: Iterable[int | None] = map(consumer.last_poll_timestamp, map(self._partition, self._assigned))
-        return max((answer / 1000 for answer in answers if answer is not None), default=0.0)
+    def last_heard(self) -> float:
+        """When an answer of the broker for any of them was last noticed, by the monotonic clock; 0 where none was."""
+        return max((place.freshness.heard or 0.0 for place in self._assigned.values()), default=0.0)
 
     def _observe(self, consumer: AIOKafkaConsumer, number: int, place: AssignedPartition) -> None:
         partition = self._partition(number)
-        place.freshness.observe(consumer.last_poll_timestamp(partition), time.monotonic())
         place.end = consumer.last_stable_offset(partition) or place.end
+        place.freshness.observe(consumer.last_poll_timestamp(partition), place.end, time.monotonic())
         metrics.LAG_RECORDS.labels(*self._labels, str(number)).set(place.lag or 0)
         if place.seen_until is not None:
             now = self.clock.at(time.monotonic()) or place.seen_until

@@ -60,6 +60,8 @@ class Checkpoint:
     now: datetime
     topic_id: UUID
     last: LastRecord | None
+    #: When the generation was made: of all that it has read, nothing was read before.
+    begun: datetime
 
     @property
     def read_from(self) -> int:
@@ -108,8 +110,9 @@ RETURNING partition
 """
 
 _READ: Final = """
-SELECT partition, position, seen_until, clock_timestamp() AS now, topic_id, record_offset, record_id FROM checkpoints
-WHERE projection = $1 AND generation = $2 AND topic = $3 AND partition = ANY($4::int[])
+SELECT partition, position, seen_until, clock_timestamp() AS now, topic_id, record_offset, record_id,
+    (SELECT created_at FROM generations WHERE projection = $1 AND generation = $2) AS begun
+FROM checkpoints WHERE projection = $1 AND generation = $2 AND topic = $3 AND partition = ANY($4::int[])
 """
 
 # Rows are locked in one order, so that two members whose batches overlap in several partitions never deadlock. The
@@ -184,7 +187,7 @@ async def read(
 
 def _checkpoint(row: asyncpg.Record, adopted: UUID) -> Checkpoint:
     last = None if row["record_id"] is None else LastRecord(row["record_offset"], row["record_id"])
-    return Checkpoint(row["position"], row["seen_until"], row["now"], row["topic_id"] or adopted, last)
+    return Checkpoint(row["position"], row["seen_until"], row["now"], row["topic_id"] or adopted, last, row["begun"])
 
 
 class Moved(NamedTuple):

@@ -101,10 +101,9 @@ class Loop:
         self._log = log
         #: The topic that is read from; None before partitions are placed.
         self.topic_id: UUID | None = None
-        #: When partitions were last placed, by the wall clock.
-        self._placed = 0.0
-        #: When offsets were last shown, quiet partitions noted, the topic looked at, a position doubted; monotonic.
-        self._shown = self._noted = self._watched = 0.0
+        #: When partitions were last placed, offsets shown, quiet partitions noted, the topic looked at, a position
+        #: doubted; monotonic.
+        self._placed = self._shown = self._noted = self._watched = 0.0
         self._doubted = -DOUBT_SECONDS[1]
 
     @property
@@ -190,7 +189,7 @@ class Loop:
                 consumer.seek(partition, max(found[partition.partition].read_from, starts[partition.partition]))
             self._assignment.placed(found, ends)
             consumer.resume(*partitions)
-        self._placed = time.time()
+        self._placed = time.monotonic()
         self._writing.database_works()
         return epoch == self._assignment.epoch
 
@@ -248,10 +247,10 @@ class Loop:
         await self._writing.finished()
         if not self._assignment:
             return
-        if time.time() - max(self._assignment.last_answer(consumer), self._placed) > BROKER_SILENCE_SECONDS:
-            raise ConsumerLostError(f"the broker has not answered for {BROKER_SILENCE_SECONDS:g} s")
         epoch = self._assignment.epoch
         moves = await self._quiet_moves(consumer)
+        if time.monotonic() - max(self._assignment.last_heard(), self._placed) > BROKER_SILENCE_SECONDS:
+            raise ConsumerLostError(f"the broker has not answered for {BROKER_SILENCE_SECONDS:g} s")
         if moves and epoch == self._assignment.epoch and await self._writing.write_now(DecodedBatch((), moves)):
             await self._show_offsets(consumer)
 

@@ -106,15 +106,18 @@ async def refuse_if_too_late(
 ) -> None:
     """Refuse where tombstones, which stay for `kept`, may have been missed.
 
-    Never for a partition of which nothing was seen yet: there is nobody to forget.
+    Never for a partition of which nothing was read yet: there is nobody to forget. Where its end was never reached, it
+    may have been read since the generation was made.
 
     Raises:
         CannotResumeError: some may have been.
         KafkaError, TimeoutError: no answer.
     """
     for number, checkpoint in found.items():
-        seen, position = checkpoint.seen_until, checkpoint.position
-        if seen is None or checkpoint.now - seen <= kept or position >= logs[number].end:
+        seen, position = checkpoint.seen_until or checkpoint.begun, checkpoint.position
+        if position <= logs[number].start and checkpoint.seen_until is None:
+            continue
+        if checkpoint.now - seen <= kept or position >= logs[number].end:
             continue
         partition = TopicPartition(topic, number)
         oldest = int((checkpoint.now - kept).timestamp() * 1000)
