@@ -284,8 +284,3 @@ def put_in_front(app: FastAPI, make: Callable[[ASGIApp], ASGIApp]) -> None:
         served = middleware(served, *arguments, **options)
     app.user_middleware = around
     app.middleware_stack = served
-
-
-def malformed_header(name: str, detail: str) -> Problem:
-    """A 400 about one header."""
-    return Problem(MALFORMED, f"{name}: {detail}", errors=[{"detail": detail, "header": name}])

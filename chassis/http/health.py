@@ -28,6 +28,8 @@ Question = Literal["live", "ready"]
 #: What each check answers, by its name: `OK`, or why not.
 Results = Mapping[str, str]
 
+#: Whoever asks how a process is asks most when there is most to do: these are answered whatever waits.
+PROBES: Final = frozenset({"/health", "/livez", "/readyz"})
 OK: Final = "ok"
 #: An orchestrator's probe waits a second or more; a check that takes longer has failed.
 CHECK_SECONDS: Final = 2.0

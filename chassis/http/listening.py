@@ -18,7 +18,7 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from chassis.access.hosts import Hosts
-from chassis.http.health import Answers, inner_routes
+from chassis.http.health import PROBES, Answers, inner_routes
 from chassis.http.loopback import is_loopback
 from chassis.http.middleware import LastResort
 from chassis.http.transport.connection import HttpConnection
@@ -59,7 +59,7 @@ def server_config(app: Any, transport: Transport, **options: Any) -> uvicorn.Con
     """How uvicorn serves anything of ours; `options` are its own. Raises this process's soft limit of open files."""
     return uvicorn.Config(
         app,
-        http=partial(HttpConnection, connections=Connections(Limits.of(transport))),  # type: ignore[arg-type] # called
+        http=partial(HttpConnection, connections=Connections(Limits.of(transport), probes=PROBES)),  # type: ignore[arg-type] # called
         ws="none",
         log_config=None,
         access_log=False,

@@ -19,7 +19,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from chassis.http.problems import CORS_REFUSED, INTERNAL, MALFORMED, PAYLOAD_TOO_LARGE, Problem, problem_response
+from chassis.http.problems import CORS_REFUSED, INTERNAL, PAYLOAD_TOO_LARGE, Problem, malformed_header, problem_response
 from chassis.telemetry import request_id
 
 log = structlog.get_logger("http")
@@ -210,8 +210,7 @@ class SingleHeaders:
             names = [name for name, _ in scope["headers"] if name in self.NAMES]
             if len(names) > len(set(names)):
                 name = next(name for name in names if names.count(name) > 1).decode("ascii").title()
-                detail = "comes twice; send it once"
-                raise Problem(MALFORMED, f"{name}: {detail}", errors=[{"detail": detail, "header": name}])
+                raise malformed_header(name, "comes twice; send it once")
         await self.app(scope, receive, send)
 
 

@@ -351,6 +351,11 @@ def _field_error(entry: Any) -> FieldError:
             return {"detail": detail, "pointer": json_pointer(path)}
 
 
+def malformed_header(name: str, detail: str) -> Problem:
+    """A 400 about one header."""
+    return Problem(MALFORMED, f"{name}: {detail}", errors=[{"detail": detail, "header": name}])
+
+
 def json_pointer(path: Sequence[str | int]) -> str:
     """The path as a JSON pointer in fragment form (RFC 6901, as RFC 9457 section 3 shows it): `#/attributes/plan`.
 

@@ -11,7 +11,6 @@ from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanag
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Final
-from uuid import UUID
 
 from argon2 import PasswordHasher
 from fastapi import Depends, Request
@@ -19,7 +18,7 @@ from fastapi import Depends, Request
 from chassis.access.guard import access_of
 from chassis.access.rates import Rate, RateLimit
 from chassis.clock import utc_now
-from chassis.http.api import malformed_header
+from chassis.http.problems import malformed_header
 from chassis.identifiers import new_id
 from chassis.postgres.database import Database
 from command_api.credentials.attempt_store import AttemptStore
@@ -165,14 +164,15 @@ async def command_context(request: Request, opened: Annotated[CommandResources, 
     Raises:
         Problem: 400, where If-Match or Idempotency-Key cannot be read.
     """
-    key = _joined(request, "idempotency-key")
+    key = request.headers.get("idempotency-key")  # SingleHeaders refuses two
     return make_context(
         opened.keys,
         access=access_of(request.scope),
         traceparent=request.headers.get("traceparent"),
-        if_match=_joined(request, "if-match"),
+        if_match=_if_match(request),
         key=key,
-        request=(request.method, _canonical_path(request), b"" if key is None else await request.body()),
+        # An id may be written in either case, and nothing else of a path in any other.
+        request=(request.method, request.scope["path"].lower(), b"" if key is None else await request.body()),
     )
 
 
@@ -194,22 +194,9 @@ async def secret_context(request: Request, opened: Annotated[CommandResources, D
     )
 
 
-def _joined(request: Request, name: str) -> str | None:
-    """A header that may come in several lines (RFC 9110, section 5.3)."""
-    return ", ".join(request.headers.getlist(name)) if name in request.headers else None
-
-
-def _canonical_path(request: Request) -> str:
-    """The path with ids in one form: a UUID may be written in several."""
-    path: str = request.scope["route"].path
-    return path.format(**{name: _canonical(value) for name, value in request.path_params.items()})
-
-
-def _canonical(value: str) -> str:
-    try:
-        return str(UUID(value))
-    except ValueError:
-        return value  # the route refuses it with a 422 in a moment
+def _if_match(request: Request) -> str | None:
+    """The list of tags, which may come in several lines (RFC 9110, section 5.3)."""
+    return ", ".join(request.headers.getlist("if-match")) if "if-match" in request.headers else None
 
 
 Handlers = Annotated[UserHandlers, Depends(handlers)]

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from chassis.access.guard import Access
-from chassis.http.api import malformed_header
+from chassis.http.problems import malformed_header
 from chassis.identifiers import new_id_text
 from chassis.telemetry import request_id
 from command_api.idempotency.keys import InvalidKeyError, Keys

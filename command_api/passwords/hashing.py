@@ -4,7 +4,8 @@ The event loop never hashes, and nobody holds a database connection or a lock wh
 the interpreter's lock, so more threads than cores would only make every hash slower.
 
 Checks have as many threads beside those, and a queue of their own. What one costs was chosen by whoever made the hash,
-up to a second (formats.py), so a crowd of them may slow new hashes to a half, and no further. Checks for known devices
+up to a second (formats.py), and up to three where its password has so many spellings; so a crowd of them may slow new
+hashes to a half, and no further. Checks for known devices
 have as much again: a crowd of guessers cannot take their places.
 
 What waits is dropped, when its turn comes, where nobody waits for it any more; so queues end soon with the process.
@@ -142,7 +143,7 @@ class _Lane:
 
         def work_if_wanted() -> T:
             if not sender.waits:
-                raise HashingBusyError("this process is stopping; nothing was changed")
+                raise HashingBusyError("this process is stopping, or the client has left; nothing was changed")
             return work()
 
         self._pending += 1

@@ -12,8 +12,7 @@ from typing import Final, TypeVar
 from uuid import UUID
 
 from chassis.consistency import ConsistencyToken, InvalidConsistencyTokenError
-from chassis.http.api import malformed_header
-from chassis.http.problems import Problem
+from chassis.http.problems import Problem, malformed_header
 from chassis.lifecycle import end_task, wait_for_event
 from query_api.protocol.exchange import CONSISTENCY_TOKEN, Exchange
 from query_api.protocol.problems import NOT_YET_VISIBLE, retry_later

@@ -20,6 +20,7 @@ from typing import Final, NamedTuple
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from chassis.http.health import PROBES
 from chassis.http.middleware import replayed
 from chassis.http.problems import BUSY, Problem
 from chassis.http.transport.client import Client, client
@@ -36,8 +37,6 @@ BEHIND_SECONDS: Final = 0.5
 LONGEST_SECONDS: Final = 2.0
 #: Until a refused client may come again, in seconds.
 RETRY_SECONDS: Final = 1
-#: Whoever asks how a process is asks most when there is most to do.
-ALWAYS: Final = frozenset({"/health", "/livez", "/readyz"})
 #: An app that works on one of these may never ask for its body, and so never be told that all of it is here.
 _MEANT_WITHOUT_BODY: Final = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 _PLACE: Final = "muster.place"
@@ -69,7 +68,7 @@ class Admission:
 
     def refuses(self, path: str) -> bool:
         """Whether a request that comes now is not to begin: the queue takes longer than is worth waiting."""
-        if path in ALWAYS or not self._queue or self._waited <= BEHIND_SECONDS:
+        if path in PROBES or not self._queue or self._waited <= BEHIND_SECONDS:
             return False
         self._overload.failed(_MORE)
         return True
@@ -108,7 +107,7 @@ class Admission:
         if wants and turn.client.waits:
             turn.came.set_result(None)
         elif wants:
-            turn.came.set_exception(self._refused())
+            turn.came.set_exception(refused())  # and nobody is there to hear it: one who left is no overload
         self._end_overload()
         return wants and turn.client.waits
 
@@ -185,7 +184,7 @@ class InTurn:
         Raises:
             Problem: 503.
         """
-        if scope["type"] != "http" or scope["path"] in ALWAYS:
+        if scope["type"] != "http" or scope["path"] in PROBES:
             await self._app(scope, receive, send)
             return
         place = scope[_PLACE] = _Place(self._admission)

@@ -87,8 +87,7 @@ class HttpConnection(asyncio.Protocol):
         self._written = self._received = 0
         #: Bytes of `_BEGINNING` that went ahead of the answer.
         self._sent_ahead = 0
-        self._reading_pace: Pace | None = None
-        self._body_pace: Pace | None = None
+        self._reading_pace, self._body_pace = (Pace(self._limits.bytes_per_second) for _ in range(2))
         self._forget_request()
 
     def _forget_request(self) -> None:
@@ -164,14 +163,12 @@ class HttpConnection(asyncio.Protocol):
         """The client sends no more; what it has sent whole is answered."""
         self._connections.read_now(self)
         self._is_finished_sending = True
-        if self._exchange is None and self._head:
-            self._refuse(refusals.broken_off(), "malformed")
-        elif self._exchange is None:
+        if self._is_broken_off():
+            return True
+        if self._exchange is None:
             return False
-        elif self._exchange.is_answered:
-            self._close()
-        elif not self._exchange.is_whole and not self._is_ending:
-            self._break_body_off(refusals.broken_off(), "malformed")
+        if self._exchange.is_answered:
+            self.close()
         else:
             if not self._data:
                 self._exchange.keep_alive = False
@@ -179,6 +176,17 @@ class HttpConnection(asyncio.Protocol):
                 # Clients of an answer without an end do not close one half: who does has left.
                 self._exchange.on_stop()
             self._find_out_whether_it_left()
+        return True
+
+    def _is_broken_off(self) -> bool:
+        """Whether the client has ended in the midst of a request, which is refused."""
+        exchange = self._exchange
+        if exchange is None and self._head:
+            self._refuse(refusals.broken_off(), "malformed")
+        elif exchange and not (exchange.is_whole or exchange.is_answered or self._is_ending):
+            self._break_body_off(refusals.broken_off(), "malformed")
+        else:
+            return False
         return True
 
     def pause_writing(self) -> None:
@@ -199,7 +207,7 @@ class HttpConnection(asyncio.Protocol):
             if self._exchange:
                 self.read()
             else:
-                self._connections.in_turn(self)
+                self._connections.in_turn(self, self._data)
                 if len(self._data) > BUFFERED_BYTES:
                     self._pause_reading()
 
@@ -271,7 +279,8 @@ class HttpConnection(asyncio.Protocol):
         except Problem as problem:
             self._refuse(problem, "malformed")
             return
-        self._received, self._body_pace = 0, None
+        self._received = 0
+        self._body_pace.begin_anew()
         scope = self._scope()
         if self._left != len(self._data) - self._at or not self._turns_away(scope):
             awaits = awaits and not self._is_whole
@@ -286,7 +295,7 @@ class HttpConnection(asyncio.Protocol):
         self._server.total_requests += 1
         self.write(prompt_bytes(prompt, self.lines, keep_alive=self._keeps_alive))
         if not self._keeps_alive:
-            self._close()
+            self.close()
         self._rest()
         return True
 
@@ -327,7 +336,8 @@ class HttpConnection(asyncio.Protocol):
             if exchange.buffered > BUFFERED_BYTES:
                 self._pause_reading()
         else:
-            self._deadline = _NEVER
+            if not exchange.is_stopping:  # or its work gets no longer to begin
+                self._deadline = _NEVER
             self._connections.works(self)
             exchange.complete()
             if exchange.is_answered:
@@ -363,10 +373,6 @@ class HttpConnection(asyncio.Protocol):
         """Whether the rest of the body is short enough to be passed over."""
         return self._left is not None and self._left <= BUFFERED_BYTES
 
-    def break_off(self) -> None:
-        """End the connection with what was sent."""
-        self._close()
-
     def answered(self) -> None:
         """Go on with the next request, or end."""
         self._server.total_requests += 1
@@ -374,13 +380,13 @@ class HttpConnection(asyncio.Protocol):
         if exchange is None or self.transport.is_closing():
             return
         if not exchange.keep_alive:
-            self._end(exchange)
+            self._close_after(exchange)
         elif exchange.is_whole:
             self._rest()
             self.read()
             self.resume_reading()
-            if self._is_finished_sending and self._exchange is None:
-                self._close()
+            if self._is_finished_sending and not self._is_broken_off() and self._exchange is None:
+                self.close()
         else:
             # The rest of its body is passed over.
             self._connections.rests(self)
@@ -412,13 +418,13 @@ class HttpConnection(asyncio.Protocol):
         self._deadline = _NEVER
         self._exchange.fail(problem)
         if self._exchange.is_answered:
-            self._close()
+            self.close()
 
-    def _end(self, exchange: Exchange) -> None:
-        """Close after an answer, not before a client that still sends has had time to read it."""
+    def _close_after(self, exchange: Exchange) -> None:
+        """End it after an answer, not before a client that still sends has had time to read it."""
         is_sending = self._data or not exchange.is_whole
         if self._is_finished_sending or not is_sending:
-            self._close()
+            self.close()
             return
         self._is_ending = True
         self._data = b""
@@ -427,14 +433,14 @@ class HttpConnection(asyncio.Protocol):
         self._connections.rests(self)
         self.transport.write_eof()
 
-    def _close(self) -> None:
-        """Close once the client has read what was sent."""
+    def close(self) -> None:
+        """End the connection once the client has read what was sent."""
         self._is_ending = True
         self._deadline = _NEVER
         self.transport.close()
 
     def give_way(self) -> None:
-        """Close at once."""
+        """End it at once."""
         self._is_ending = True
         self.transport.abort()
 
@@ -442,7 +448,7 @@ class HttpConnection(asyncio.Protocol):
         """End, because the process does: after the answer that is under way."""
         self._connections.read_now(self)
         if self._exchange is None or self._exchange.is_answered:
-            self._close()
+            self.close()
         else:
             self._exchange.keep_alive = False
             self._exchange.is_stopping = True
@@ -479,22 +485,15 @@ class HttpConnection(asyncio.Protocol):
         elif self._head:
             self._refuse(refusals.head_too_slow(self._limits.head_seconds), "timeout")
         else:
-            self._close()
+            self.close()
 
     def _reads_in_time(self) -> bool:
         """Whether the client takes what was sent at the least rate."""
         waiting = self.transport.get_write_buffer_size()
-        if not waiting:
-            self._reading_pace = None
-            return True
-        self._reading_pace = self._reading_pace or Pace(self._limits.bytes_per_second)
-        return self._reading_pace.is_kept(self._written - waiting)
+        return self._reading_pace.is_kept(self._written - waiting, is_due=waiting > 0)
 
     def _sends_in_time(self) -> bool:
         """Whether a body that we wait for comes at the least rate."""
         exchange = self._exchange
-        if not exchange or exchange.is_whole or exchange.awaits_continue or self._is_paused or self._is_ending:
-            self._body_pace = None
-            return True
-        self._body_pace = self._body_pace or Pace(self._limits.bytes_per_second)
-        return self._body_pace.is_kept(self._received)
+        is_whole = exchange is None or exchange.is_whole or exchange.awaits_continue
+        return self._body_pace.is_kept(self._received, is_due=not (is_whole or self._is_paused or self._is_ending))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from itertools import islice
 from typing import Final, Protocol
 
@@ -19,6 +20,9 @@ _REFUSED: Final = Counter(
 #: New requests that are read in one turn of the loop. Where thousands come at once, what was begun goes on in between:
 #: otherwise each answer of the database would wait until all of them are read.
 BEGUN_AT_ONCE: Final = 16
+#: The same of probes, beside the others: who asks how a process is does not wait behind a thousand, and however many
+#: ask, they keep nobody else waiting.
+PROBES_AT_ONCE: Final = 4
 #: A kind of refusal that has not come for this long has ended.
 QUIET_SECONDS: Final = 60.0
 
@@ -63,20 +67,42 @@ class Refusals:
                 log.info("http.refused", reason=reason, times=times)
 
 
+class Line:
+    """Connections whose new requests wait to be read, in the order of coming."""
+
+    def __init__(self, at_once: int) -> None:
+        """`at_once` of them are read in one turn of the loop."""
+        self.at_once = at_once
+        self.begun = 0
+        self.unread: dict[Watched, None] = {}
+
+    def has_room(self) -> bool:
+        """Whether a new one can be read in this turn."""
+        return not self.unread and self.begun < self.at_once
+
+    def next_turn(self) -> list[Watched]:
+        """Those that are read in the turn that begins now."""
+        self.begun = 0
+        begins = list(islice(self.unread, self.at_once))
+        for connection in begins:
+            del self.unread[connection]
+        return begins
+
+
 class Connections:
     """The connections of one listener; used in one loop."""
 
-    def __init__(self, limits: Limits) -> None:
-        """None yet."""
+    def __init__(self, limits: Limits, *, probes: Iterable[str] = ()) -> None:
+        """None yet; requests for the paths of `probes` are read ahead of others."""
         self.limits = limits
+        self._probing = tuple(f"{method} {path} ".encode() for path in probes for method in ("GET", "HEAD"))
         self.refusals = Refusals()
         self._open: set[Watched] = set()
         #: Those without a whole request to work on, the one first from which nothing has come for longest.
         self._idle: dict[Watched, None] = {}
         self._looking: asyncio.TimerHandle | None = None
-        #: New requests that were read in this turn of the loop, and those that wait for another.
-        self._begun = 0
-        self._unread: dict[Watched, None] = {}
+        self._probes, self._others = self._lines_of_requests = Line(PROBES_AT_ONCE), Line(BEGUN_AT_ONCE)
+        self._has_next_turn = False
         self._headers: list[tuple[bytes, bytes]] = []
         self._lines: list[bytes] = []
 
@@ -101,7 +127,8 @@ class Connections:
         """It has ended."""
         self._open.discard(connection)
         self._idle.pop(connection, None)
-        self._unread.pop(connection, None)
+        for line in self._lines_of_requests:
+            line.unread.pop(connection, None)
 
     def works(self, connection: Watched) -> None:
         """Its request is there, and is worked on."""
@@ -113,33 +140,39 @@ class Connections:
             self._idle.pop(connection, None)
             self._idle[connection] = None
 
-    def in_turn(self, connection: Watched) -> None:
-        """Have a new request read: now, or in one of the loop's next turns, in the order of coming."""
-        if self._unread or self._begun == BEGUN_AT_ONCE:
-            self._unread.setdefault(connection)
+    def in_turn(self, connection: Watched, data: bytes) -> None:
+        """Have a new request read, which begins with `data`: now, or in one of the loop's next turns."""
+        line = self._probes if data.startswith(self._probing) else self._others
+        if line.has_room():
+            self._begin(connection, line)
+        elif not self._is_unread(connection):
+            line.unread[connection] = None
             self.works(connection)
-        else:
-            self._begin(connection)
 
     def read_now(self, connection: Watched) -> bool:
         """Have it read, if it waits to be; tell whether it did."""
-        waited = connection in self._unread
+        waited = self._is_unread(connection)
         if waited:
-            del self._unread[connection]
+            for line in self._lines_of_requests:
+                line.unread.pop(connection, None)
             connection.read()
         return waited
 
-    def _begin(self, connection: Watched) -> None:
-        if not self._begun:
-            asyncio.get_running_loop().call_soon(self._begin_next)
-        self._begun += 1
+    def _is_unread(self, connection: Watched) -> bool:
+        return connection in self._others.unread or connection in self._probes.unread
+
+    def _begin(self, connection: Watched, line: Line) -> None:
+        if not self._has_next_turn:
+            self._has_next_turn = True
+            asyncio.get_running_loop().call_soon(self._next_turn)
+        line.begun += 1
         connection.read()
 
-    def _begin_next(self) -> None:
-        self._begun = 0
-        for connection in list(islice(self._unread, BEGUN_AT_ONCE)):
-            del self._unread[connection]
-            self._begin(connection)
+    def _next_turn(self) -> None:
+        self._has_next_turn = False
+        for line in self._lines_of_requests:
+            for connection in line.next_turn():
+                self._begin(connection, line)
 
     def refuse(self, reason: str) -> None:
         """Count a refusal."""

@@ -82,8 +82,8 @@ class Wire(Protocol):
     def answered(self) -> None:
         """The answer is complete."""
 
-    def break_off(self) -> None:
-        """End the connection in the middle of an answer, which nothing else would tell the client."""
+    def close(self) -> None:
+        """End the connection once the client has read what was sent; only so it learns of an answer cut short."""
 
     def give_way(self) -> None:
         """End the connection at once, whatever of the answer has not been read."""
@@ -288,7 +288,7 @@ class Exchange:
         if self._is_gone or self.is_answered:
             return
         if self.has_begun:
-            self._wire.break_off()
+            self._wire.close()
             return
         await explained(problem, instance=self._scope["path"])(self._scope, self.receive, self.send)
 

@@ -61,8 +61,18 @@ class Pace:
         self._least = bytes_per_second * RATE_SECONDS
         self._totals: deque[int] = deque(maxlen=round(RATE_SECONDS / LOOK_SECONDS) + 1)
 
-    def is_kept(self, total: int) -> bool:
-        """Whether as many bytes as must were moved in the last RATE_SECONDS; `total` is what was moved so far."""
+    def begin_anew(self) -> None:
+        """What moves from now on has nothing to do with what moved before."""
+        self._totals.clear()
+
+    def is_kept(self, total: int, *, is_due: bool = True) -> bool:
+        """Whether as many bytes as must were moved in the last RATE_SECONDS, in all of which something was due.
+
+        `total` is what was moved so far.
+        """
+        if not is_due:
+            self.begin_anew()
+            return True
         self._totals.append(total)
         return len(self._totals) < (self._totals.maxlen or 0) or total - self._totals[0] >= self._least
 

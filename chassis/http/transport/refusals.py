@@ -15,6 +15,7 @@ from chassis.http.problems import (
     REQUEST_TIMEOUT,
     TARGET_TOO_LONG,
     Problem,
+    malformed_header,
     problem_response,
     unavailable,
 )
@@ -95,18 +96,14 @@ def framing_of(version: str, fields: Sequence[tuple[bytes, bytes]]) -> tuple[int
     if version not in _VERSIONS:
         raise Problem(MALFORMED, f"HTTP/{version} is not spoken here; send HTTP/1.1")
     if hosts > 1 or (not hosts and version == "1.1"):
-        raise _malformed("Host", "comes twice; send it once" if hosts else "is missing; HTTP/1.1 asks for it")
+        raise malformed_header("Host", "comes twice; send it once" if hosts else "is missing; HTTP/1.1 asks for it")
     if len(length) > _LENGTH_DIGITS:
-        raise _malformed("Content-Length", f"has more than {_LENGTH_DIGITS} digits; send the body's length")
+        raise malformed_header("Content-Length", f"has more than {_LENGTH_DIGITS} digits; send the body's length")
     if codings and (codings > 1 or last[b"transfer-encoding"].lower() != b"chunked"):
         # The parser looks only whether the last one is `chunked`, and would give what is compressed as plain.
         raise Problem(NOT_IMPLEMENTED, "Transfer-Encoding: chunked alone is understood; send the body uncompressed")
     awaits = version == "1.1" and last.get(b"expect", b"").lower() == b"100-continue"
     return (None if codings else int(length)), awaits
-
-
-def _malformed(name: str, detail: str) -> Problem:
-    return Problem(MALFORMED, f"{name}: {detail}", errors=[{"detail": detail, "header": name}])
 
 
 def explained(problem: Problem, *, instance: str) -> Response:

@@ -145,9 +145,11 @@ async def test_the_turn_of_who_has_left_is_the_next_ones() -> None:
     await requests.ask("b")
     client.waits = False
     requests.tasks[2].cancel()
-    await requests.end()
+    with structlog.testing.capture_logs() as logs:
+        await requests.end()
 
     assert work.begun == ["a", "b"]
+    assert logs == [], "one who leaves is no overload"
 
 
 async def test_a_body_on_its_way_keeps_nobody_out() -> None:

@@ -6,7 +6,8 @@ import pytest
 from fastapi import FastAPI
 from prometheus_client import REGISTRY
 
-from chassis.http.overload.admission import ALWAYS, Admission
+from chassis.http.health import PROBES
+from chassis.http.overload.admission import Admission
 from chassis.http.transport.connections import BEGUN_AT_ONCE
 from tests.unit.chassis.test_http_api import make_app
 from tests.unit.chassis.transport.serving import Listener, listening
@@ -21,7 +22,7 @@ class Behind(Admission):
     too_many = True
 
     def refuses(self, path: str) -> bool:
-        return self.too_many and path not in ALWAYS
+        return self.too_many and path not in PROBES
 
 
 @pytest.fixture

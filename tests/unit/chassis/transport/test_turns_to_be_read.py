@@ -1,13 +1,16 @@
 """New requests are read a few in each of the loop's turns, so that what was begun goes on in between."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
-from chassis.http.transport.connections import BEGUN_AT_ONCE, Connections
+from chassis.http.health import PROBES, Health, public_routes
+from chassis.http.listening import server_config
+from chassis.http.transport.connections import BEGUN_AT_ONCE, PROBES_AT_ONCE, Connections
 from chassis.http.transport.limits import Limits
 from chassis.settings import Transport
-from tests.unit.chassis.transport.serving import listening
+from tests.unit.chassis.transport.serving import echo, listening
 
 GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -34,8 +37,8 @@ async def test_so_many_are_read_in_a_turn_and_all_in_the_order_of_coming() -> No
     readers = [Reader(number, were_read) for number in range(BEGUN_AT_ONCE * 2 + 5)]
 
     for reader in readers:
-        connections.in_turn(reader)
-    connections.in_turn(readers[-1])  # more of it has come
+        connections.in_turn(reader, GET)
+    connections.in_turn(readers[-1], GET)  # more of it has come
     read_by_turn = [len(were_read)]
     for _ in range(3):
         await asyncio.sleep(0)
@@ -49,7 +52,7 @@ async def test_who_ends_is_read_at_once_or_not_at_all() -> None:
     connections, were_read = Connections(Limits.of(Transport())), list[int]()
     readers = [Reader(number, were_read) for number in range(BEGUN_AT_ONCE + 3)]
     for reader in readers:
-        connections.in_turn(reader)
+        connections.in_turn(reader, GET)
 
     connections.remove(readers[-3])
     connections.read_now(readers[-1])
@@ -57,6 +60,37 @@ async def test_who_ends_is_read_at_once_or_not_at_all() -> None:
     await asyncio.sleep(0)
 
     assert were_read == [*range(BEGUN_AT_ONCE), BEGUN_AT_ONCE + 2, BEGUN_AT_ONCE + 1]
+
+
+async def test_a_probe_is_read_ahead_and_a_flood_of_probes_keeps_nobody_waiting() -> None:
+    connections, were_read = Connections(Limits.of(Transport()), probes=["/health"]), list[int]()
+    for number in range(3 * BEGUN_AT_ONCE):
+        connections.in_turn(Reader(number, were_read), GET)
+    for number in range(1000, 1000 + 3 * PROBES_AT_ONCE):
+        connections.in_turn(Reader(number, were_read), b"GET /health HTTP/1.1\r\n")
+    read_by_turn = []
+    for _ in range(3):
+        read_by_turn.append((sum(number < 1000 for number in were_read), sum(number >= 1000 for number in were_read)))
+        await asyncio.sleep(0)
+
+    assert read_by_turn == [(turn * BEGUN_AT_ONCE, turn * PROBES_AT_ONCE) for turn in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("what", [b"GET /healthy HTTP", b"POST /health HTTP", b"GET /a?/health HTTP", b"GET /heal"])
+async def test_what_is_no_probe_waits_like_all_others(what: bytes) -> None:
+    connections, were_read = Connections(Limits.of(Transport()), probes=["/health"]), list[int]()
+    for number in range(BEGUN_AT_ONCE + 1):
+        connections.in_turn(Reader(number, were_read), what)
+
+    assert were_read == list(range(BEGUN_AT_ONCE))
+
+
+def test_every_listener_knows_the_probes() -> None:
+    made: Any = server_config(echo, Transport()).http
+    connections: Connections = made.keywords["connections"]
+
+    assert all(f"GET {path} HTTP/1.1".encode().startswith(connections._probing) for path in PROBES)
+    assert {route.path for route in public_routes(Health())} == PROBES
 
 
 @pytest.mark.parametrize("half_closes", [False, True])

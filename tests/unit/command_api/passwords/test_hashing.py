@@ -75,5 +75,5 @@ async def test_what_nobody_waits_for_any_more_is_dropped() -> None:
     client.set(Client(waits=False))
     with Passwords.open(CHEAP, threads=1, queue=64) as passwords:
         for dropped in (passwords.hash(PASSWORD), passwords.matches(PASSWORD, "no hash: to check it fails")):
-            with pytest.raises(HashingBusyError):
+            with pytest.raises(HashingBusyError, match="or the client has left"):
                 await dropped
