@@ -9,11 +9,13 @@ import stat
 import subprocess
 import time
 from typing import Any
+from unicodedata import normalize
 
 import httpx
 import psutil
 import pytest
 from argon2 import PasswordHasher
+from pydantic import validate_email
 
 from chassis.kafka.client import REQUEST_SECONDS
 from examples import login_app
@@ -160,33 +162,50 @@ async def test_the_last_lines_of_the_screen_work_when_pasted_into_another_termin
 
 
 async def test_strings_that_have_broken_programs_arrive_as_they_were_sent(stack: Stack) -> None:
-    strings = {f"naughty{number}": string for number, string in enumerate(naughty_strings())}
-    lines = [
-        {"email": f"{name}@example.com", "username": name, "password_hash": HASH, "display_name": string[:200]}
-        | {"attributes": {string: [string]}}
-        for name, string in strings.items()
-    ]
-    body = b"\n".join(json.dumps(line).encode() for line in lines)
-
+    sent = naughty_users()
     async with httpx.AsyncClient(timeout=HTTP_SECONDS, headers=stack.bearer) as http:
         content_type = {"Content-Type": "application/x-ndjson"}
+        body = b"\n".join(json.dumps(line).encode() for line in sent)
         answer = await http.post(f"{stack.command_url}/users/import", content=body, headers=content_type)
-        assert json.loads(answer.text.splitlines()[-1])["created"] == len(lines)
+        *results, summary = [json.loads(line) for line in answer.text.splitlines()]
+        assert summary["complete"]
+        wanted = {one["id"]: sent[one["line"] - 1] for one in results if one["status"] == "created"}
 
-        async def shown() -> list[dict[str, Any]]:
-            users: list[dict[str, Any]] = []
-            asked: dict[str, Any] = {"username_prefix": "naughty", "limit": 100}
+        async def shown() -> dict[str, dict[str, Any]]:
+            users: dict[str, dict[str, Any]] = {}
+            asked: dict[str, Any] = {"limit": 100}
             while asked:
                 page = (await http.get(f"{stack.query_url}/users", params=asked)).json()
-                users += page["data"]
+                users |= {user["id"]: user for user in page["data"]}
                 asked = {"cursor": page["next_cursor"], "limit": 100} if page["next_cursor"] else {}
-            return users if len(users) == len(lines) else []
+            return users if wanted.keys() <= users.keys() else {}
 
         users = await until(shown, within=HTTP_SECONDS, what="all users are shown")
 
-    for user in users:
-        string = strings[user["username"]]
-        assert (user["display_name"], user["attributes"]) == (string[:200], {string: [string]})
+    naughty = [line for line in wanted.values() if "display_name" in line]
+    assert len(naughty) == len(naughty_strings())
+    for field, at_least in (("username", 50), ("email", 20)):
+        assert sum("display_name" not in line and "naughty" not in line[field] for line in wanted.values()) > at_least
+    for identifier, line in wanted.items():
+        # What the command made of it, and of nothing but these two.
+        expected = line | {"email": validate_email(line["email"])[1], "username": normalize("NFC", line["username"])}
+        del expected["password_hash"]
+        assert {field: users[identifier][field] for field in expected} == expected
+
+
+def naughty_users() -> list[dict[str, Any]]:
+    """Each string as a name to show and in attributes; and as a username and an address, of which some are none."""
+    users: list[dict[str, Any]] = []
+    for number, string in enumerate(naughty_strings()):
+        name = f"naughty{number}"
+        users += [
+            {"email": f"{name}@example.com", "username": name, "display_name": string[:200]}
+            | {"attributes": {string: [string]}},
+            {"email": f"{name}-u@example.com", "username": string},
+            {"email": f"{string}@example.net", "username": f"{name}-e"},
+            {"email": string, "username": f"{name}-a"},
+        ]
+    return [{**user, "password_hash": HASH} for user in users]
 
 
 async def test_an_import_finds_address_and_token_of_the_stack(stack: Stack) -> None:
@@ -209,6 +228,11 @@ async def test_no_other_user_of_the_machine_can_read_what_a_stack_keeps(stack: S
     assert {"kafka", "logs", "postgres"} <= {path.relative_to(stack.folder).parts[0] for path in kept}
     # The public keys of the issuer.
     assert {path.name for path in kept if path.stat().st_mode & others} == {"jwks.json"}
+    # What has people's addresses in it: the broker's segments, and the databases, whose folder nobody may enter.
+    assert [path for path in kept if path.suffix == ".log" and path.parent.name.startswith("users.events-")]
+    data = {path.parent for path in kept if path.name == "postgresql.conf"}
+    assert data
+    assert [folder for folder in data if folder.stat().st_mode & others] == []
 
 
 async def test_the_demo_shows_every_users_event_and_read(stack: Stack) -> None:

@@ -126,6 +126,17 @@ async def test_a_worker_that_hangs_or_has_died_shows(service: Service) -> None:
     await until(lambda: says(service, "/livez", "ok"), within=READY_SECONDS, what="the killed one to be replaced")
 
 
+@pytest.mark.parametrize("whole_group", [False, True])
+async def test_several_workers_end_with_exit_code_0_when_interrupted(service: Service, whole_group: bool) -> None:
+    workers = service.workers
+    # A terminal's Ctrl-C reaches the workers as well.
+    for process in (psutil.Process(service.process.pid), *(workers if whole_group else [])):
+        process.send_signal(signal.SIGINT)
+
+    assert await asyncio.wait_for(service.process.wait(), STOP_SECONDS) == 0
+    assert not psutil.wait_procs(workers, timeout=STOP_SECONDS)[1]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_an_api_in_one_process_ends_with_exit_code_0_whichever_signal_it_is_sent(
     tmp_path: Path, number: signal.Signals

@@ -1,5 +1,7 @@
 """HTTP done right, on every route: methods, negotiation, caching, CORS, request ids, documentation, problem pages."""
 
+from dataclasses import replace
+
 import httpx
 import pytest
 from fastapi import FastAPI
@@ -119,8 +121,22 @@ async def test_it_is_ready_once_all_that_a_query_needs_is_there(app: FastAPI, ap
 async def test_an_app_whose_database_is_down_starts_and_says_so() -> None:
     from tests.private_servers import nowhere  # noqa: PLC0415 - used here alone
 
-    app: FastAPI = create_app(make_settings(nowhere()))
+    address = replace(nowhere(), server="localhost", user="arole", database="adatabase")
+    settings = make_settings(address)
+    app: FastAPI = create_app(settings)
     async with app.router.lifespan_context(app), client_of(app) as api:
+        for path in (
+            "/users",
+            "/users/018f3c5a-7b1e-7cc2-9a51-0242ac120002",
+            "/signups",
+            "/health",
+            "/livez",
+            "/readyz",
+        ):
+            # Who asks from outside learns nothing of what is inside.
+            said = (await api.get(path)).text
+            inside = (address.server, str(address.port), address.database, settings.query_database.user)
+            assert not [word for word in inside if word in said], said
         answer = await api.get("/users")
         assert (answer.status_code, answer.json()["type"]) == (503, "/problems/unavailable")
         assert answer.headers["retry-after"] == "1"

@@ -214,10 +214,14 @@ async def test_a_full_queue_of_passwords_is_busy(command_database: PostgresAddre
 
 
 async def test_without_its_database_it_lives_and_says_so(command_database: PostgresAddress) -> None:
-    async with serving(create_app(make_settings(replace(command_database, port=free_port())))) as api:
+    settings = make_settings(replace(command_database, port=free_port()))
+    async with serving(create_app(settings)) as api:
         answer = await api.put(f"/users/{uuid4()}/username", json={"username": "ann"})
         ready, alive = await api.get("/readyz"), await api.get("/livez")
 
+    address = settings.command_database
+    inside = (address.server, str(address.port), address.database, address.user)
+    assert not [word for word in inside for said in (answer, ready, alive) if word in said.text]
     problem(answer, 503, "unavailable")
     assert answer.headers["retry-after"] == "1"
     assert (ready.status_code, alive.status_code) == (503, 200)

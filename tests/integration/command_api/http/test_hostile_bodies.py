@@ -74,3 +74,38 @@ async def test_a_naughty_reason_is_taken_as_it_is(api: httpx.AsyncClient, ann: d
         for action, body in (("deactivate", {"reason": string}), ("reactivate", None)):
             answer = await api.post(f"/users/{ann['id']}/{action}", json=body)
             assert answer.status_code == 200, string
+
+
+@pytest.mark.parametrize("field", ["email", "username", "password"])
+async def test_a_naughty_change_is_taken_as_it_is_or_refused_with_its_field(
+    api: httpx.AsyncClient, ann: dict[str, Any], field: str
+) -> None:
+    taken = 0
+    for string in naughty_strings():
+        value = f"{string}@example.com" if field == "email" else string
+        answer = await api.put(f"/users/{ann['id']}/{field}", json={field: value})
+
+        if answer.status_code in {200, 204}:
+            taken += 1
+            assert field == "password" or answer.json()[field] == normalize("NFC", value)
+        else:
+            assert answer.status_code == 422, (string, answer.text)
+            assert answer.json()["errors"][0]["pointer"] == f"#/{field}"
+
+    assert taken > 20
+
+
+async def test_a_naughty_profile_is_taken_as_it_is(api: httpx.AsyncClient, ann: dict[str, Any]) -> None:
+    for string in naughty_strings():
+        profile = {"display_name": string[:200], "attributes": {"list": [string, {string: string}]}}
+        answer = await api.patch(f"/users/{ann['id']}/profile", json=profile)
+        assert answer.status_code == 200, string
+        assert {name: answer.json()[name] for name in profile} == profile
+
+
+async def test_naughty_credentials_let_nobody_in(api: httpx.AsyncClient, ann: dict[str, Any]) -> None:
+    for string in naughty_strings():
+        guesses = ({"identifier": string, "password": string}, {"identifier": "ann", "password": string})
+        for guess in (*guesses, {**guesses[0], "device_token": string}):
+            answer = await api.post("/credentials/verify", json=guess)
+            assert answer.status_code in {403, 422, 429}, (string, answer.text)
