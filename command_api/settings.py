@@ -8,12 +8,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 
 from chassis.access.rates import rate_text
 from chassis.access.settings import GuardedHttp
 from chassis.settings import SECRET_CHARACTERS, CommandPostgres, SecretList, secrets_of, split_list
-from command_api.credentials.attempts import AttemptLimits
+from command_api.credentials.attempts.rule import AttemptLimits
 from command_api.credentials.keys import CredentialKeys
 from command_api.passwords.blocklist_file import BlocklistFile
 from command_api.passwords.policy import LEAST_CHARACTERS
@@ -64,6 +64,10 @@ class CommandApiSettings(CommandPostgres, GuardedHttp):
     credentials_longest_refusal_seconds: int = Field(
         900, ge=1, le=3600, validation_alias="CREDENTIALS_LONGEST_REFUSAL_SECONDS", examples=[900]
     )
+    #: All failures within the window, those before a success as well: then each is followed by the longest refusal.
+    credentials_most_failures: int = Field(
+        35, ge=2, le=1000, validation_alias="CREDENTIALS_MOST_FAILURES", examples=[35]
+    )
     #: A device that logs in more rarely shares the counter of those that never did.
     credentials_device_days: int = Field(180, ge=1, le=3650, validation_alias="CREDENTIALS_DEVICE_DAYS", examples=[180])
     #: Where clients reach the query API: `Location` points there.
@@ -107,6 +111,14 @@ class CommandApiSettings(CommandPostgres, GuardedHttp):
     #: A user's own changes of address, name and password: a taken one is told, so nobody may try many.
     rate_limit_self: _Rate = Field("10/min", validation_alias="RATE_LIMIT_SELF", examples=["10/min"])
 
+    @field_validator("credentials_most_failures")
+    @classmethod
+    def _more_than_failures(cls, most: int, info: ValidationInfo) -> int:
+        failures: int = info.data.get("credentials_failures", 0)
+        if most <= failures:
+            raise ValueError(f"must be more than CREDENTIALS_FAILURES, which is {failures}; raise this or lower that")
+        return most
+
     @property
     def credential_keys(self) -> CredentialKeys:
         """The keys of credentials."""
@@ -120,6 +132,7 @@ class CommandApiSettings(CommandPostgres, GuardedHttp):
             window=timedelta(seconds=self.credentials_window_seconds),
             first_refusal=timedelta(seconds=self.credentials_first_refusal_seconds),
             longest_refusal=timedelta(seconds=self.credentials_longest_refusal_seconds),
+            most=self.credentials_most_failures,
         )
 
     @property

@@ -6,22 +6,29 @@ database does not take, is uncounted again.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Hashable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Final, TypeVar
 from uuid import UUID
 
+from prometheus_client import Counter as Metric
 from pydantic import SecretStr
+from structlog.typing import FilteringBoundLogger
 
 from chassis.postgres.database import DatabaseUnavailableError
 from chassis.text_keys import email_key
-from command_api.credentials.attempt_store import AttemptStore, Charge
-from command_api.credentials.attempts import of_device, of_identifier, of_self
+from command_api.credentials.attempts.lines import Lines
+from command_api.credentials.attempts.rule import Counter, TooManyAttemptsError, of_device, of_identifier, of_self
+from command_api.credentials.attempts.store import AttemptStore, Charge
 from command_api.credentials.device_tokens import DeviceToken, DeviceTokens
 from command_api.credentials.keys import CredentialKeys
-from command_api.credentials.lines import Lines
-from command_api.passwords.hashing import HashingBusyError, Passwords
+from command_api.passwords.hashing import QUEUE_FULL, HashingBusyError, Passwords, Room
 from events.user_events import PublicUser
+
+C = TypeVar("C")
+
+_ATTEMPTS: Final = Metric("muster_credential_attempts_total", "Passwords that were to be checked.", ["outcome"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +41,15 @@ class PasswordChecks:
     device_tokens: DeviceTokens
     lines: Lines = field(default_factory=Lines)
 
-    async def is_current(
-        self, user: PublicUser, password_hash: str | None, current: SecretStr, device: DeviceToken | None, *, own: bool
+    async def is_current(  # noqa: PLR0913 - what an attempt is about
+        self,
+        user: PublicUser,
+        password_hash: str | None,
+        current: SecretStr,
+        device: DeviceToken | None,
+        *,
+        own: bool,
+        who: FilteringBoundLogger,
     ) -> bool:
         """Whether this is the user's password; `device` is valid for the user, `own` whether the user itself asks.
 
@@ -43,34 +57,53 @@ class PasswordChecks:
             TooManyAttemptsError: the counter refuses.
             HashingBusyError, DatabaseUnavailableError: as their classes say; the attempt does not count.
         """
-        if device is not None:
-            counter = of_device(self.keys, device.nonce)
-        elif own:
-            counter = of_self(self.keys, user.id)
-        else:
-            counter = of_identifier(self.keys, email_key(user.email))
-        async with self.turn(user.id if device else counter, device):
-            charge = await self.attempts.charge(counter)
-            async with self.counting(charge):
-                right = await self.matches(charge, current, password_hash)
-                if right:
-                    await self.attempts.end(counter)
-                return right
+        shared = of_self(self.keys, user.id) if own else of_identifier(self.keys, email_key(user.email))
+        counter = of_device(self.keys, device.nonce) if device else shared
+
+        async def charging(room: Room) -> tuple[Charge, None]:
+            return await self.attempts.charge(counter, room), None
+
+        async with self.attempt(shared, device, charging) as (charge, _):
+            right = await self.matches(charge, current, password_hash)
+            if right:
+                await self.attempts.end(charge)
+        self.note(charge, who, right=right)
+        return right
 
     @asynccontextmanager
-    async def turn(self, whose: Hashable, device: DeviceToken | None) -> AsyncIterator[None]:
-        """Hold a place for an attempt; all that say to come from a device of one account share a line.
+    async def attempt(
+        self, shared: Counter, device: DeviceToken | None, charging: Callable[[Room], Awaitable[tuple[Charge, C]]]
+    ) -> AsyncIterator[tuple[Charge, C]]:
+        """Charge an attempt when its turn comes, and uncount it where the block ends before anybody was told.
+
+        `shared` is the counter of those who come from no known device; only `charging` finds out whether `device` is
+        one. Of those who are refused here nothing but a number is kept: a flood writes no log.
 
         Raises:
-            TooManyAttemptsError: too many attempts are in the line, or its counter refuses.
-            HashingBusyError: too many hashes wait already; asked here, so that no counter is written to in vain.
+            TooManyAttemptsError: too many attempts are in the line, or the counter refuses.
+            HashingBusyError: too many hashes wait already; seen before the charge, so that none is written in vain.
         """
-        async with self.lines.turn(whose, one_counter=device is None):
-            self.passwords.require_room(known_device=device is not None)
-            yield
+        try:
+            async with self._turn(shared, device):
+                room = self.passwords.room()
+                if not (room.others or (device and room.known_devices)):
+                    raise HashingBusyError(QUEUE_FULL)
+                charge, loaded = await charging(room)
+                async with self._counting(charge):
+                    yield charge, loaded
+        except TooManyAttemptsError:
+            _ATTEMPTS.labels("throttled").inc()
+            raise
+
+    def _turn(self, shared: Counter, device: DeviceToken | None) -> AbstractAsyncContextManager[None]:
+        """A place in the line: by what a token proves, which is less than that it still holds."""
+        if device is None:
+            return self.lines.turn(shared)
+        proved = (device.user_id, device.password_set_by)
+        return self.lines.turn_of_device((device.nonce, shared), (proved, shared))
 
     @asynccontextmanager
-    async def counting(self, charge: Charge) -> AsyncIterator[None]:
+    async def _counting(self, charge: Charge) -> AsyncIterator[None]:
         """Uncount an attempt whose block ends before anybody was told whether the password is right."""
         try:
             yield
@@ -91,6 +124,18 @@ class PasswordChecks:
             HashingBusyError: too many wait already.
         """
         return await self.passwords.matches(password, password_hash, known_device=charge.counter.kind == "device")
+
+    def note(self, charge: Charge, who: FilteringBoundLogger, *, right: bool) -> None:
+        """Count and log what became of an attempt; `who` says whose it was, and who made it.
+
+        That a counter refuses from now on has one line, of the attempt that brought it.
+        """
+        _ATTEMPTS.labels("right" if right else "wrong").inc()
+        if right:
+            return
+        who.info("credentials.refused")
+        if charge.then_refuses is not None:
+            who.info("credentials.throttled", counter=charge.counter.kind, seconds=charge.then_refuses)
 
     def known_device(self, token: str | None, user_id: UUID, password_set_by: UUID) -> DeviceToken | None:
         """What a device token says, where it is valid for this user."""

@@ -33,13 +33,20 @@ def _one_of(column: str, values: tuple[str, ...]) -> str:
     return f"{column} IN ({', '.join(repr(value) for value in values)})"
 
 
-#: A row is there from the first failure until a success, or until it means nothing any more.
+#: A row is there from the first failure until it means nothing any more, or a success is not preceded by any.
 credential_attempts = Table(
     "credential_attempts",
     users_metadata,
     Column("counter", LargeBinary, nullable=False, comment="an HMAC: whose attempts are counted"),
     Column("kind", Text, nullable=False),
-    Column("failed_at", ARRAY(DateTime(timezone=True)), nullable=False, comment="the newest failures, the last first"),
+    Column("failed_at", ARRAY(DateTime(timezone=True)), nullable=False, comment="failures since the last success"),
+    Column(
+        "forgiven_at",
+        ARRAY(DateTime(timezone=True)),
+        nullable=False,
+        server_default="{}",
+        comment="failures before it; they count only towards the most of a window",
+    ),
     Column("refused_until", DateTime(timezone=True), comment="until then attempts are refused unread"),
     Column("expires_at", DateTime(timezone=True), nullable=False, comment="from then on the row means nothing"),
     PrimaryKeyConstraint("counter", name="credential_attempts_pkey"),

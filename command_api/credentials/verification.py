@@ -11,12 +11,13 @@ from dataclasses import dataclass
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_core import to_json
+from structlog.typing import FilteringBoundLogger
 
-from command_api.credentials.attempt_store import Candidate
-from command_api.credentials.attempts import TooManyAttemptsError, identifier_key
+from command_api.credentials.attempts.rule import identifier_key, of_identifier
+from command_api.credentials.attempts.store import Candidate, Charge
 from command_api.credentials.checks import PasswordChecks
 from command_api.idempotency.replay import CommandAnswer
-from command_api.passwords.hashing import HashingBusyError
+from command_api.passwords.hashing import HashingBusyError, Room
 from command_api.users.context import Cause
 from command_api.users.handlers import answer_headers
 from command_api.users.values import CurrentPassword, DeviceTokenText, Identifier
@@ -55,32 +56,28 @@ class LogIns:
             TooManyAttemptsError: the counter refuses; no password was looked at.
             HashingBusyError, DatabaseUnavailableError: as their classes say.
         """
-        key = identifier_key(given.identifier)
         who = log.bind(actor=cause.actor(), on_behalf_of=cause.on_behalf_of)
-        try:
-            user, token = await self._attempt(given, key)
-        except (InvalidCredentialsError, TooManyAttemptsError) as error:
-            event = "credentials.refused" if isinstance(error, InvalidCredentialsError) else "credentials.throttled"
-            who.info(event, identifier=self.checks.keys.mark(key))
-            raise
+        user, token = await self._attempt(given, who)
         who.info("credentials.verified", user_id=str(user.id))
         body = b'{"user":%b,"device_token":%b}' % (to_json(user), to_json(token))
         return CommandAnswer(200, answer_headers(user.id, user.version), body)
 
-    async def _attempt(self, given: VerifyCredentials, key: str) -> tuple[PublicUser, str]:
-        attempts, tokens = self.checks.attempts, self.checks.device_tokens
-        device = tokens.read(given.device_token)
-        async with self.checks.turn(device.user_id if device else key, device):
-            charge, candidate = await attempts.charge_login(given.identifier, device)
-            async with self.checks.counting(charge):
-                password_hash = candidate.password_hash if candidate else None
-                matches = await self.checks.matches(charge, given.password, password_hash)
-                if candidate is None or not matches:
-                    raise InvalidCredentialsError
-                user = await attempts.succeed(charge, candidate, await self._hash_again(given.password, candidate))
-        if user is None:
+    async def _attempt(self, given: VerifyCredentials, who: FilteringBoundLogger) -> tuple[PublicUser, str]:
+        checks, key = self.checks, identifier_key(given.identifier)
+        device, user = checks.device_tokens.read(given.device_token), None
+
+        async def charging(room: Room) -> tuple[Charge, Candidate | None]:
+            return await checks.attempts.charge_login(given.identifier, device, room)
+
+        async with checks.attempt(of_identifier(checks.keys, key), device, charging) as (charge, candidate):
+            password_hash = candidate.password_hash if candidate else None
+            if await checks.matches(charge, given.password, password_hash) and candidate:
+                new_hash = await self._hash_again(given.password, candidate)
+                user = await checks.attempts.succeed(charge, candidate, new_hash)
+        checks.note(charge, who.bind(identifier=checks.keys.mark(key)), right=user is not None)
+        if user is None or candidate is None:
             raise InvalidCredentialsError
-        return user, tokens.make(user.id, candidate.password_set_by)
+        return user, checks.device_tokens.make(user.id, candidate.password_set_by)
 
     async def _hash_again(self, password: SecretStr, candidate: Candidate) -> str | None:
         """The password's hash where the stored one is outdated; None where it is not, or this must wait."""

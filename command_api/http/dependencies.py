@@ -21,7 +21,7 @@ from chassis.clock import utc_now
 from chassis.http.problems import malformed_header
 from chassis.identifiers import new_id
 from chassis.postgres.database import Database
-from command_api.credentials.attempt_store import AttemptStore
+from command_api.credentials.attempts.store import AttemptStore
 from command_api.credentials.checks import PasswordChecks
 from command_api.credentials.device_tokens import DeviceTokens
 from command_api.credentials.one_time_tokens import OneTimeTokens

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from chassis.http.problems import BUSY, UNAVAILABLE, VALIDATION, FieldError, Problem, ProblemType, problem_response
 from chassis.postgres.database import DatabaseUnavailableError, RolledBackError
-from command_api.credentials.attempts import TooManyAttemptsError
+from command_api.credentials.attempts.rule import TooManyAttemptsError
 from command_api.credentials.one_time_tokens import InvalidTokenError
 from command_api.credentials.verification import InvalidCredentialsError
 from command_api.idempotency.records import KeyTakenError

@@ -18,6 +18,7 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final, TypeVar
 from unicodedata import normalize
 
@@ -39,8 +40,19 @@ CHECKS_WAITING: Final = 32
 _CHECKS: Final = Counter("muster_password_checks_total", "Hashes computed to check a password.", ["form"])
 
 
+QUEUE_FULL: Final = "as many passwords wait to be hashed as may; nothing was changed"
+
+
 class HashingBusyError(Exception):
     """More passwords wait to be hashed than this process takes; the message is for the client."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Whose checks would find a place now."""
+
+    known_devices: bool
+    others: bool
 
 
 class Passwords:
@@ -98,13 +110,9 @@ class Passwords:
         """Whether `hash` would write it otherwise, in another form or with other parameters."""
         return needs_rehash(password_hash, self._hasher)
 
-    def require_room(self, *, known_device: bool) -> None:
-        """Return where a check would find a place now.
-
-        Raises:
-            HashingBusyError: too many wait already.
-        """
-        (self._known_devices if known_device else self._checks).require_room()
+    def room(self) -> Room:
+        """Whose checks would find a place now."""
+        return Room(known_devices=self._known_devices.has_room(), others=self._checks.has_room())
 
     async def hash_all(self, given: Sequence[SecretStr]) -> list[str]:
         """The hashes of many, in order; the queue does not limit them, and one runs a thread.
@@ -138,7 +146,8 @@ class _Lane:
         Raises:
             HashingBusyError: too many wait already, or the client does not wait any more.
         """
-        self.require_room()
+        if not self.has_room():
+            raise HashingBusyError(QUEUE_FULL)
         sender = client.get()
 
         def work_if_wanted() -> T:
@@ -152,10 +161,9 @@ class _Lane:
         finally:
             self._pending -= 1
 
-    def require_room(self) -> None:
-        """Raise where too many wait already."""
-        if self._pending >= self._limit:
-            raise HashingBusyError("as many passwords wait to be hashed as may; nothing was changed")
+    def has_room(self) -> bool:
+        """Whether one more may wait."""
+        return self._pending < self._limit
 
     async def run_uncounted(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)

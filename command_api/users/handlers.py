@@ -21,7 +21,6 @@ from pydantic_core import to_json
 from chassis.access.rates import RateLimit
 from chassis.consistency import ConsistencyToken
 from chassis.postgres.database import Connection
-from command_api.credentials.attempts import TooManyAttemptsError
 from command_api.credentials.checks import PasswordChecks
 from command_api.credentials.device_tokens import DEVICE_TOKEN_HEADER, DeviceToken
 from command_api.idempotency.keys import IdempotencyKey
@@ -203,13 +202,7 @@ class UserHandlers:
             device, own = self._device(command, loaded), context.access.own_only
             user, cause = loaded.state.user, context.cause
             who = log.bind(user_id=str(user.id), actor=cause.actor(user.id), on_behalf_of=cause.on_behalf_of)
-            try:
-                right = await self.checks.is_current(user, loaded.password_hash, current, device, own=own)
-            except TooManyAttemptsError:
-                who.info("credentials.throttled")
-                raise
-            if not right:
-                who.info("credentials.refused")
+            if not await self.checks.is_current(user, loaded.password_hash, current, device, own=own, who=who):
                 raise WrongPasswordError
         return loaded.password_set_by
 

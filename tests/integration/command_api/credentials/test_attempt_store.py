@@ -8,36 +8,33 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from chassis.postgres.database import Database, connect, disconnect
 from chassis.postgres.roles import COMMAND, RELAY
 from chassis.settings import PostgresAddress
-from command_api.credentials.attempt_store import AttemptStore, Charge
-from command_api.credentials.attempts import AttemptLimits, Counter, TooManyAttemptsError, of_identifier, of_self
+from command_api.credentials.attempts.rule import (
+    AttemptLimits,
+    Counter,
+    TooManyAttemptsError,
+    of_device,
+    of_identifier,
+    of_self,
+)
+from command_api.credentials.attempts.store import AttemptStore, Charge
 from command_api.credentials.device_tokens import DeviceToken
 from command_api.credentials.keys import CredentialKeys
 from command_api.credentials.purge import purge_attempts
+from command_api.passwords.hashing import HashingBusyError, Room
 from command_api.users.rows import public_user
 from events.user_events import PublicUser
 from tests.databases import as_role
 from tests.integration.command_api.conftest import SECRET, Connection
-from tests.unit.command_api.credentials.throttle_model import ModelCounter
 
 KEYS = CredentialKeys.derive([SECRET])
 LIMITS = AttemptLimits()
-FEW = AttemptLimits(failures=3, window=timedelta(minutes=10))
+FEW = AttemptLimits(failures=3, window=timedelta(minutes=10), longest_refusal=timedelta(minutes=4), most=6)
+ROOM = Room(known_devices=True, others=True)
 BEGIN = datetime(2026, 11, 29, tzinfo=UTC)
-#: What comes next, and after how many seconds: an attempt that fails, one that is not looked at, one that succeeds, and
-#: before an attempt another name for the user.
-STEPS = st.lists(
-    st.tuples(
-        st.sampled_from(["fails", "fails", "fails", "busy", "late", "succeeds", "moves"]),
-        st.sampled_from([0, 1, 59, 60, 150, 599, 601]),
-    ),
-    max_size=25,
-)
 INSERT = """
 INSERT INTO users (id, version, event_id, status, email, email_key, email_verified, username, username_key, attributes,
     password_hash, created_at, updated_at)
@@ -68,40 +65,9 @@ async def ann(database: Connection) -> UUID:
 
 async def lets_in(store: AttemptStore, counter: Counter, now: datetime | None = None) -> Charge | None:
     try:
-        return await store.charge(counter, now)
+        return await store.charge(counter, ROOM, now)
     except TooManyAttemptsError:
         return None
-
-
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(steps=STEPS)
-async def test_the_statement_does_what_the_model_says(databases: list[Database], steps: list[tuple[str, int]]) -> None:
-    store, users = AttemptStore(databases[0], KEYS, FEW), [named(f"{uuid4()}") for _ in range(2)]
-    models, has = [ModelCounter(FEW), ModelCounter(FEW)], 0
-    now, waiting = BEGIN, list[Charge]()
-    for number, (what, seconds) in enumerate(steps):
-        now += timedelta(seconds=seconds, microseconds=1)
-        if what == "moves":
-            async with databases[0].connection() as connection, connection.transaction():
-                await store.carry(connection, users[has], users[1 - has])
-            models[1 - has].inherit(models[has])
-            has = 1 - has
-            waiting.clear()
-        counter, model = of_identifier(KEYS, users[has].username), models[has]
-        charge = await lets_in(store, counter, now)
-        assert (charge is not None) == model.charge(now), f"step {number} of {steps}"
-        if charge is None:
-            continue
-        if what == "late":
-            waiting.append(charge)
-        if what == "busy":
-            for late in [charge, *waiting]:
-                await store.take_back(late)
-                model.take_back(late.at)
-            waiting.clear()
-        if what == "succeeds":
-            await store.end(counter)
-            model.end()
 
 
 def named(name: str) -> PublicUser:
@@ -125,7 +91,7 @@ async def test_of_many_attempts_at_once_in_several_processes_so_many_are_let_in(
 
 
 async def test_an_attempt_that_is_taken_back_leaves_no_row(stores: list[AttemptStore], database: Connection) -> None:
-    first, second = [await stores[0].charge(of_self(KEYS, UUID(int=1))) for _ in range(2)]
+    first, second = [await stores[0].charge(of_self(KEYS, UUID(int=1)), ROOM) for _ in range(2)]
 
     await stores[0].take_back(first)
     assert await database.fetchval("SELECT failed_at FROM credential_attempts") == [second.at]
@@ -133,13 +99,51 @@ async def test_an_attempt_that_is_taken_back_leaves_no_row(stores: list[AttemptS
     assert await database.fetchval("SELECT count(*) FROM credential_attempts") == 0
 
 
+async def test_a_success_is_no_failure_and_forgives_but_does_not_forget(
+    stores: list[AttemptStore], database: Connection
+) -> None:
+    counter = of_self(KEYS, UUID(int=1))
+    row = "SELECT failed_at, forgiven_at, refused_until FROM credential_attempts"
+    await stores[0].end(await stores[0].charge(counter, ROOM))
+    assert await database.fetchrow(row) is None
+
+    guess, success, under_way = [await stores[number].charge(counter, ROOM) for number in range(3)]
+    await stores[0].end(success)
+
+    assert tuple(await database.fetchrow(row) or ()) == ([], [under_way.at, guess.at], None)
+    # What was under way meanwhile succeeds, too, or was not looked at.
+    await stores[1].end(under_way)
+    await stores[2].take_back(guess)
+    assert await database.fetchrow(row) is None
+
+
+async def test_beyond_the_most_of_a_window_a_success_gives_guessers_one_more_guess(
+    databases: list[Database], database: Connection
+) -> None:
+    store, counter, guesses = AttemptStore(databases[0], KEYS, FEW), of_self(KEYS, UUID(int=1)), list[Charge]()
+    now = BEGIN
+    for _ in range(3 * FEW.most):
+        now += timedelta(microseconds=1)
+        if charge := await lets_in(store, counter, now):
+            guesses.append(charge)
+        if len(guesses) % (FEW.failures - 1) == 0:
+            now += timedelta(microseconds=1)
+            if owners := await lets_in(store, counter, now):
+                await store.end(owners)
+
+    assert len(guesses) == FEW.most
+    assert guesses[-1].then_refuses == FEW.longest_refusal.total_seconds()
+    now += FEW.longest_refusal
+    assert (await store.charge(counter, ROOM, now)).then_refuses == FEW.longest_refusal.total_seconds()
+
+
 async def test_a_refusal_that_was_carried_over_stays_when_an_attempt_is_taken_back(
     databases: list[Database], stores: list[AttemptStore]
 ) -> None:
     store, before, after = stores[0], named("before"), named("after")
     for _ in range(LIMITS.failures):
-        await store.charge(of_identifier(KEYS, before.username))
-    under_way = await store.charge(of_identifier(KEYS, after.username))
+        await store.charge(of_identifier(KEYS, before.username), ROOM)
+    under_way = await store.charge(of_identifier(KEYS, after.username), ROOM)
     async with databases[0].connection() as connection, connection.transaction():
         await store.carry(connection, before, after)
 
@@ -153,12 +157,12 @@ async def test_a_refusal_says_when_to_come_back_and_writes_nothing(
 ) -> None:
     counter = of_self(KEYS, uuid4())
     for _ in range(LIMITS.failures):
-        await stores[0].charge(counter, BEGIN)
+        await stores[0].charge(counter, ROOM, BEGIN)
     row = "SELECT xmin, cmin, c FROM credential_attempts c"
     before = await database.fetchrow(row)
 
     with pytest.raises(TooManyAttemptsError) as refused:
-        await stores[1].charge(counter, BEGIN + timedelta(seconds=0.5))
+        await stores[1].charge(counter, ROOM, BEGIN + timedelta(seconds=0.5))
 
     assert refused.value.seconds == 60
     assert await database.fetchrow(row) == before
@@ -174,18 +178,34 @@ async def test_a_known_device_has_a_counter_of_its_own_and_nobody_elses_token_ha
         DeviceToken(ann, secrets.token_bytes(16), uuid4()),  # the password was changed since
     ]
     for number in range(LIMITS.failures):
-        charge, candidate = await store.charge_login("Ann@example.com", ([None, *not_anns])[number % 3])
+        charge, candidate = await store.charge_login("Ann@example.com", ([None, *not_anns])[number % 3], ROOM)
         assert charge.counter.kind == "identifier"
         assert candidate is not None
         assert (candidate.id, candidate.password_hash) == (ann, "a hash")
 
     with pytest.raises(TooManyAttemptsError):
-        await store.charge_login("ann@example.com", not_anns[0])
-    charge, _ = await store.charge_login("ANN@example.com", known)
+        await store.charge_login("ann@example.com", not_anns[0], ROOM)
+    charge, _ = await store.charge_login("ANN@example.com", known, ROOM)
 
     assert charge.counter.kind == "device"
     # The username is counted by itself.
-    assert (await store.charge_login("ann", None))[0].counter.kind == "identifier"
+    assert (await store.charge_login("ann", None, ROOM))[0].counter.kind == "identifier"
+
+
+async def test_what_has_no_room_for_its_hash_is_not_charged_and_only_a_valid_token_has_that_of_known_devices(
+    stores: list[AttemptStore], database: Connection, ann: UUID
+) -> None:
+    valid, ended = (DeviceToken(ann, secrets.token_bytes(16), event) for event in (ann, uuid4()))
+    others, known_devices = Room(known_devices=False, others=True), Room(known_devices=True, others=False)
+
+    for device, its, not_its in ((valid, known_devices, others), (ended, others, known_devices)):
+        before = await database.fetchval("SELECT count(*) FROM credential_attempts")
+        with pytest.raises(HashingBusyError):
+            await stores[0].charge_login("ann", device, not_its)
+        assert await database.fetchval("SELECT count(*) FROM credential_attempts") == before
+        await stores[0].charge_login("ann", device, its)
+    with pytest.raises(HashingBusyError):
+        await stores[0].charge(of_device(KEYS, valid.nonce), others)
 
 
 async def test_the_absent_and_the_deactivated_are_counted_alike(
@@ -196,10 +216,10 @@ async def test_the_absent_and_the_deactivated_are_counted_alike(
 
     for identifier in ("ann", "bob"):
         for _ in range(LIMITS.failures):
-            charge, candidate = await stores[0].charge_login(identifier, known)
+            charge, candidate = await stores[0].charge_login(identifier, known, ROOM)
             assert (charge.counter.kind, candidate) == ("identifier", None)
         with pytest.raises(TooManyAttemptsError):
-            await stores[0].charge_login(identifier, known)
+            await stores[0].charge_login(identifier, known, ROOM)
 
 
 async def test_clearing_an_account_ends_the_counters_of_both_identifiers_and_no_other(
@@ -207,8 +227,8 @@ async def test_clearing_an_account_ends_the_counters_of_both_identifiers_and_no_
 ) -> None:
     store = AttemptStore(databases[0], KEYS, LIMITS)
     for identifier in ("ann@example.com", "Ann", "bob"):
-        await store.charge_login(identifier, None)
-    await store.charge(of_self(KEYS, ann))
+        await store.charge_login(identifier, None, ROOM)
+    await store.charge(of_self(KEYS, ann), ROOM)
     user = public_user(await database.fetchrow("SELECT * FROM users"))
 
     async with databases[0].connection() as connection, connection.transaction():
@@ -224,8 +244,8 @@ async def test_the_relay_deletes_counters_that_mean_nothing_any_more(
     store = AttemptStore(databases[0], KEYS, LIMITS)
     now = datetime.now(UTC)
     for hours in (3, 2, 1):  # that of an hour ago has expired, too
-        await store.charge(of_self(KEYS, UUID(int=hours)), now - timedelta(hours=hours))
-    await store.charge(of_self(KEYS, UUID(int=0)), now - timedelta(minutes=59))
+        await store.charge(of_self(KEYS, UUID(int=hours)), ROOM, now - timedelta(hours=hours))
+    await store.charge(of_self(KEYS, UUID(int=0)), ROOM, now - timedelta(minutes=59))
     relay = await connect(as_role(command_database, RELAY), application="test")
 
     try:

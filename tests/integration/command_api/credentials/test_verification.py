@@ -1,6 +1,7 @@
 """`POST /credentials/verify`: who is let in, what the others learn, and how many hashes guesses cost."""
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import MutableMapping
 from contextlib import AsyncExitStack
@@ -13,6 +14,7 @@ import pytest
 from argon2 import PasswordHasher
 from fastapi import FastAPI
 from prometheus_client import REGISTRY
+from pydantic import SecretStr
 
 from chassis.settings import PostgresAddress
 from command_api.app import create_app
@@ -47,6 +49,11 @@ async def device_of(api: httpx.AsyncClient, identifier: str = "ann", password: s
     return token
 
 
+def foreign_hash(password: str) -> str:
+    """As an import may bring it."""
+    return bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode()
+
+
 def hashes() -> float:
     """Hashes that were computed to check a password, of ours and of others."""
     named = ({"form": form} for form in ("own", "foreign"))
@@ -78,11 +85,12 @@ async def test_whatever_is_wrong_has_the_same_answer_and_costs_one_hash(
     await api.post(f"/users/{users['deactivated']['id']}/deactivate")
     await api.delete(f"/users/{users['erased']['id']}")
     await database.execute("UPDATE users SET password_hash = NULL WHERE username = 'passwordless'")
+    await database.execute("UPDATE users SET password_hash = $1 WHERE username = 'imported'", foreign_hash(PASSWORD))
     answers = []
-    for name in ("wrong", "unknown", "deactivated", "erased", "passwordless"):
+    for name in ("wrong", "imported", "unknown", "deactivated", "erased", "passwordless"):
         for identifier in (name, f"{name}@example.com"):
             before = hashes()
-            password = "a wrong password" if name == "wrong" else f"{name}'s password"
+            password = "a wrong password" if name in {"wrong", "imported"} else f"{name}'s password"
             answers.append(await log_in(api, identifier, password))
             assert hashes() - before == 1, identifier
 
@@ -141,7 +149,7 @@ async def test_a_device_token_ends_with_the_password_and_is_nobody_elses(
     "outdated",
     [
         PasswordHasher(memory_cost=16, time_cost=1, parallelism=1).hash(PASSWORD),
-        bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode(),
+        foreign_hash(PASSWORD),
     ],
     ids=["other parameters", "another form"],
 )
@@ -158,6 +166,82 @@ async def test_a_success_hashes_an_outdated_password_anew_without_an_event(
     assert await database.fetchrow(row) == before
     assert (await log_in(api, device_token=device)).status_code == 200
     assert await database.fetchval("SELECT password_hash FROM users") == stored
+
+
+async def test_an_outdated_password_that_is_replaced_meanwhile_is_not_hashed_anew(
+    api: httpx.AsyncClient, app: FastAPI, ann: dict[str, Any], database: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await database.execute("UPDATE users SET password_hash = $1", foreign_hash(PASSWORD))
+    attempts = type(app.state.resources.log_ins.checks.attempts)
+    succeed = attempts.succeed
+
+    async def succeed_late(*args: Any) -> Any:
+        assert args[-1].startswith("$argon2id$"), "the hash of the old password, anew"
+        assert (await change(api, ann, None)).status_code == 204
+        return await succeed(*args)
+
+    monkeypatch.setattr(attempts, "succeed", succeed_late)
+    problem(await log_in(api), 403, "invalid-credentials")
+    monkeypatch.undo()
+
+    assert (await log_in(api, password="another of ann's")).status_code == 200
+    problem(await log_in(api), 403, "invalid-credentials")
+
+
+async def test_a_success_is_answered_although_an_outdated_password_cannot_be_hashed_anew_now(
+    api: httpx.AsyncClient, app: FastAPI, ann: dict[str, Any], database: Connection
+) -> None:
+    imported = foreign_hash(PASSWORD)
+    await database.execute("UPDATE users SET password_hash = $1", imported)
+    lane = app.state.resources.log_ins.checks.passwords._hashes
+    lane._pending = lane._limit  # as if others' new passwords had every place
+
+    assert (await log_in(api)).status_code == 200
+    assert await database.fetchval("SELECT password_hash FROM users") == imported
+    lane._pending = 0
+    assert (await log_in(api)).status_code == 200
+    assert (await database.fetchval("SELECT password_hash FROM users")).startswith("$argon2id$")
+
+
+@pytest.mark.parametrize(
+    "flooded", [*itertools.product(("verify", "current_password"), ("ended", "stolen"))], ids=" ".join
+)
+async def test_a_flood_with_a_token_keeps_no_device_of_the_owner_out(
+    api: httpx.AsyncClient, app: FastAPI, ann: dict[str, Any], monkeypatch: pytest.MonkeyPatch, flooded: tuple[str, str]
+) -> None:
+    through, token = flooded
+    tokens = {"ended": await device_of(api)}
+    assert (await change(api, ann, PASSWORD, password=PASSWORD)).status_code == 204
+    tokens["stolen"], phone = await device_of(api), await device_of(api)
+    passwords = type(app.state.resources.log_ins.checks.passwords)
+    matches, may_end = passwords.matches, asyncio.Event()
+
+    async def matches_late(self: Any, password: SecretStr, *args: Any, **kwargs: Any) -> bool:
+        if password.get_secret_value() == "a guess":
+            await may_end.wait()
+        found: bool = await matches(self, password, *args, **kwargs)
+        return found
+
+    monkeypatch.setattr(passwords, "matches", matches_late)
+    verify = through == "verify"
+    flood = [
+        asyncio.create_task(
+            log_in(api, "ann@example.com", "a guess", device_token=tokens[token])
+            if verify
+            else change(api, ann, "a guess", device_token=tokens[token])
+        )
+        for _ in range(80)
+    ]
+    done, _ = await asyncio.wait(flood, return_when=asyncio.FIRST_COMPLETED, timeout=30)
+
+    assert {429} <= {task.result().status_code for task in done}
+    assert (await log_in(api, "ann@example.com", device_token=phone)).status_code == 200
+    assert (await change(api, ann, PASSWORD, device_token=phone)).status_code == 204
+    may_end.set()
+    # Where the machine is slow, some wait too long for a connection, and are answered 503.
+    answers = Counter(answer.status_code for answer in await asyncio.gather(*flood) if answer.status_code != 503)
+    assert set(answers) == {403, 429}
+    assert answers[403] <= 10
 
 
 async def test_of_a_flood_of_guesses_few_are_hashed_while_the_owners_device_logs_in(
@@ -218,6 +302,47 @@ async def test_a_full_queue_of_hashes_uncounts_the_attempt_and_known_devices_hav
         assert known.status_code == 200
         assert await database.fetchval("SELECT count(*) FROM credential_attempts") == 0
         assert (await log_in(api)).status_code == 200
+
+
+async def test_a_token_that_has_ended_has_no_share_in_the_queue_of_known_devices(
+    api: httpx.AsyncClient, app: FastAPI, ann: dict[str, Any]
+) -> None:
+    ended = await device_of(api)
+    assert (await change(api, ann, PASSWORD, password=PASSWORD)).status_code == 204
+    valid, passwords = await device_of(api), app.state.resources.log_ins.checks.passwords
+
+    passwords._known_devices._pending = passwords._known_devices._limit
+    problem(await log_in(api, device_token=valid), 503, "busy")
+    assert (await log_in(api, device_token=ended)).status_code == 200
+    passwords._known_devices._pending = 0
+    passwords._checks._pending = passwords._checks._limit
+    assert (await log_in(api, device_token=valid)).status_code == 200
+    problem(await log_in(api, device_token=ended), 503, "busy")
+    passwords._checks._pending = 0
+
+
+async def test_a_flood_writes_a_line_for_each_hash_and_one_for_the_refusal_and_is_counted(
+    api: httpx.AsyncClient, ann: dict[str, Any], logs: list[MutableMapping[str, Any]]
+) -> None:
+    def outcomes() -> Counter[str]:
+        names = ("right", "wrong", "throttled")
+        values = {
+            name: REGISTRY.get_sample_value("muster_credential_attempts_total", {"outcome": name}) for name in names
+        }
+        return Counter({name: int(value or 0) for name, value in values.items()})
+
+    before = outcomes()
+    for _ in range(40):
+        await log_in(api, password="a guess")
+        await change(api, ann, "a guess")
+    await log_in(api, "bob")
+
+    lines = [line for line in logs if line["event"].startswith("credentials.")]
+    assert Counter(line["event"] for line in lines) == {"credentials.refused": 21, "credentials.throttled": 2}
+    throttled = [line for line in lines if line["event"] == "credentials.throttled"]
+    assert {line["seconds"] for line in throttled} == {60}
+    assert {line.get("identifier", line.get("user_id")) for line in throttled} == {MARK("ann"), ann["id"]}
+    assert outcomes() - before == Counter(wrong=21, throttled=60)
 
 
 @pytest.mark.parametrize("checked", ["verify", "current_password"])

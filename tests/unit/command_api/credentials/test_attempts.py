@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from command_api.credentials.attempts import (
+from command_api.credentials.attempts.rule import (
     AttemptLimits,
     identifier_key,
     of_device,
@@ -18,24 +18,78 @@ from tests.unit.command_api.credentials.throttle_model import ModelCounter
 BEGIN = datetime(2026, 11, 29, tzinfo=UTC)
 LIMITS = AttemptLimits()
 KEYS = CredentialKeys.derive(["a secret of thirty-two characters"])
+FEW = AttemptLimits(failures=3, most=9)
 #: Pauses of guessers, from none to just beyond every number of the rule.
-PAUSES = st.lists(st.sampled_from([0.0, 0.001, 1, 30, 60, 61, 121, 241, 481, 901, 1800, 3601]), max_size=120)
+PAUSES = [0.0, 0.001, 1, 30, 60, 61, 121, 241, 481, 901, 1800, 3601]
 NIST_LIMIT = 100
 
 
-@given(PAUSES)
-def test_no_sequence_lets_more_than_a_hundred_guesses_through_within_an_hour(pauses: list[float]) -> None:
-    counter, now, let_in = ModelCounter(LIMITS), BEGIN, []
-    for pause in pauses:
-        now += timedelta(seconds=pause)
-        if counter.charge(now):
-            let_in.append(now)
-
-    for first in let_in:
-        assert len([at for at in let_in if first <= at < first + timedelta(hours=1)]) <= NIST_LIMIT
+def most_within_an_hour(let_in: list[datetime]) -> int:
+    hour = timedelta(hours=1)
+    return max((len([at for at in let_in if first <= at < first + hour]) for first in let_in), default=0)
 
 
-@given(PAUSES, st.lists(st.integers(0, 4), min_size=120, max_size=120))
+class Account:
+    """The counters that stand before one password, for whoever has no device token."""
+
+    def __init__(self, limits: AttemptLimits) -> None:
+        self.counters = {name: ModelCounter(limits) for name in ("address", "username", "own token")}
+        self.let_in: list[datetime] = []
+
+    def guess(self, name: str, now: datetime) -> bool:
+        let_in = self.counters[name].charge(now)
+        if let_in:
+            self.let_in.append(now)
+        return let_in
+
+    def log_in(self, name: str, now: datetime) -> None:
+        """The owner, without a device token either."""
+        if self.counters[name].charge(now):
+            self.counters[name].succeed(now)
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["guess", "guess", "guess", "log_in"]),
+        st.sampled_from(["address", "username"]),
+        st.sampled_from([0.0] * 6 + PAUSES),
+    ),
+    max_size=80,
+)
+
+
+@given(STEPS)
+def test_no_sequence_of_guesses_and_of_the_owners_log_ins_lets_more_through_than_the_most(
+    steps: list[tuple[str, str, float]],
+) -> None:
+    account, now = Account(FEW), BEGIN
+    for what, name, pause in steps:
+        now += timedelta(seconds=pause, microseconds=1)
+        getattr(account, what)(name, now)
+
+    assert most_within_an_hour(account.let_in) <= 2 * (FEW.most + FEW.window // FEW.longest_refusal)
+
+
+@pytest.mark.parametrize("every", [1, 5, 9])
+def test_whoever_guesses_as_soon_as_may_be_has_fewer_than_a_hundred_an_hour_however_often_the_owner_logs_in(
+    every: int,
+) -> None:
+    """Guesses by address, by username and with the user's own access token; the owner logs in after each so many."""
+    account, now, rounds = Account(LIMITS), BEGIN, 0
+    while now < BEGIN + timedelta(hours=6):
+        if any([account.guess(name, now) for name in account.counters]):  # noqa: C419 - each guesses
+            rounds += 1
+        else:
+            now = min(counter.refused_until or now for counter in account.counters.values())
+        now += timedelta(microseconds=1)
+        if rounds % every == 0:
+            for name in ("address", "username"):
+                account.log_in(name, now)
+
+    assert 2 * LIMITS.most < most_within_an_hour(account.let_in) <= NIST_LIMIT
+
+
+@given(st.lists(st.sampled_from(PAUSES), max_size=120), st.lists(st.integers(0, 4), min_size=120, max_size=120))
 def test_nor_does_one_in_which_the_user_gets_other_names(pauses: list[float], names: list[int]) -> None:
     counters, has, now, let_in = [ModelCounter(LIMITS) for _ in range(5)], 0, BEGIN, []
     for pause, name in zip(pauses, names, strict=False):
@@ -46,8 +100,7 @@ def test_nor_does_one_in_which_the_user_gets_other_names(pauses: list[float], na
         if counters[has].charge(now):
             let_in.append(now)
 
-    for first in let_in:
-        assert len([at for at in let_in if first <= at < first + timedelta(hours=1)]) <= NIST_LIMIT
+    assert most_within_an_hour(let_in) <= NIST_LIMIT
 
 
 def test_whoever_guesses_as_soon_as_may_be_gets_few_guesses_a_day() -> None:
@@ -59,15 +112,17 @@ def test_whoever_guesses_as_soon_as_may_be_gets_few_guesses_a_day() -> None:
     assert let_in <= 24 * 20
 
 
-@given(PAUSES, st.lists(st.booleans(), min_size=120, max_size=120))
-def test_nothing_locks_for_ever(pauses: list[float], taken_back: list[bool]) -> None:
-    counter, now = ModelCounter(LIMITS), BEGIN
-    for pause, back in zip(pauses, taken_back, strict=False):
-        now += timedelta(seconds=pause)
-        if counter.charge(now) and back:
-            counter.take_back(now)
+@given(STEPS, st.lists(st.booleans(), min_size=80, max_size=80))
+def test_nothing_locks_for_ever(steps: list[tuple[str, str, float]], taken_back: list[bool]) -> None:
+    account, now = Account(FEW), BEGIN
+    for (what, name, pause), back in zip(steps, taken_back, strict=False):
+        now += timedelta(seconds=pause, microseconds=1)
+        getattr(account, what)(name, now)
+        if back:
+            account.counters[name].take_back(now)
 
-    assert counter.charge(now + LIMITS.longest_refusal)
+    for counter in account.counters.values():
+        assert counter.charge(now + FEW.longest_refusal)
 
 
 def test_refusals_double_to_the_longest() -> None:

@@ -3,7 +3,9 @@
 Attempts with a valid device token (device_tokens.py) have a counter of their own. All others that name one address or
 one username share one, whether it belongs to somebody or not: a crowd of guessers is one guesser, and cannot lock out a
 device that has logged in before. A counter refuses when it has so many failures within a window, unread and for a while
-that doubles with each failure beyond; nothing locks for ever. docs/explanation/login-throttling.md says why.
+that doubles with each failure beyond; nothing locks for ever. A success lets it begin anew, so that the owner's own
+mistakes are forgotten; but all failures of a window, those before a success too, have a bound of their own, beyond
+which each is followed by the longest refusal. docs/explanation/login-throttling.md says why.
 """
 
 from __future__ import annotations
@@ -39,6 +41,10 @@ class AttemptLimits:
     window: timedelta = timedelta(hours=1)
     first_refusal: timedelta = timedelta(minutes=1)
     longest_refusal: timedelta = timedelta(minutes=15)
+    #: So many failures within the window, whatever succeeded between them, and each is followed by the longest refusal:
+    #: four more in an hour. Successes are the owner's, and would else let guessers begin anew. An account has an e-mail
+    #: and a username, and 16 guesses by its own access tokens: together fewer than the 100 of NIST SP 800-63B-4.
+    most: int = 35
 
     @property
     def refusals(self) -> list[timedelta]:
