@@ -38,7 +38,6 @@ from command_api.users.handlers import (
 )
 from command_api.users.refusals import PasswordRefusedError, UserIsDeactivatedError, UserNotFoundError
 from command_api.users.values import Password
-from events.user_events import PublicUser
 
 log = structlog.get_logger("command.one_time_tokens")
 
@@ -102,7 +101,10 @@ class OneTimeTokens:
                 raise _refused(context)
             password = _password(known, command)
             if password is not None:
-                password_hash = password_hash or await self._hash(password, known.user)
+                # Each time: others may have given the user a name that is the password.
+                if refused := password_refusal(self.users.policy, password, known.user):
+                    raise refused
+                password_hash = password_hash or await self.users.passwords.hash(password)
             try:
                 if answer := await self._commit(known, digest, password, password_hash, context):
                     return answer
@@ -110,11 +112,6 @@ class OneTimeTokens:
                 raise _refused(context) from None
             await pause(attempt)
         raise ConflictError
-
-    async def _hash(self, password: SecretStr, user: PublicUser) -> str:
-        if refused := password_refusal(self.users.policy, password, user):
-            raise refused
-        return await self.users.passwords.hash(password)
 
     async def _commit(
         self,

@@ -17,6 +17,7 @@ from chassis.postgres.roles import RELAY
 from chassis.settings import PostgresAddress
 from command_api.credentials.purge import purge_tokens
 from command_api.passwords.formats import verify
+from command_api.passwords.hashing import Room
 from tests.databases import as_role
 from tests.envelopes import envelope_of
 from tests.integration.command_api.conftest import Connection, problem, register, until_somebody_waits
@@ -93,7 +94,7 @@ async def test_a_reset_ends_the_counters_of_the_account_and_no_others(
 ) -> None:
     attempts = app.state.resources.handlers.checks.attempts
     for identifier in (ann["email"].upper(), ann["username"], "bob"):
-        await attempts.charge_login(identifier, None)
+        await attempts.charge_login(identifier, None, Room(known_devices=True, others=True))
     verified = await redeem(api, await issue(api, ann, VERIFICATION))
 
     assert "device-token" not in verified.headers
@@ -262,6 +263,19 @@ async def test_a_redemption_goes_on_when_others_changed_the_user(
 
     assert (answer.status_code, answer.headers["etag"]) == (200, '"8"')
     assert answer.json()["display_name"] == "Meanwhile"
+
+
+async def test_a_password_that_others_made_the_users_name_meanwhile_is_refused(
+    api: httpx.AsyncClient, database: Connection, ann: dict[str, Any]
+) -> None:
+    token = await issue(api, ann)
+    async with database.transaction():
+        await database.execute("UPDATE users SET version = 7, display_name = $1", PASSWORD.upper())
+        redeeming = asyncio.create_task(redeem(api, token, password=PASSWORD))
+        await until_somebody_waits(database)
+
+    assert "own display name" in problem(await redeeming, 422, "validation-error")["detail"]
+    assert (await redeem(api, token, password="another unlisted password")).status_code == 200
 
 
 @pytest.mark.parametrize("purpose", [RESET, VERIFICATION])
