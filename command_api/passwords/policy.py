@@ -18,8 +18,8 @@ LEAST_CHARACTERS: Final = 8
 MOST_CHARACTERS: Final = 1024
 RULES: Final = (
     f"A new password has at least {LEAST_CHARACTERS} characters, or as many as the operator asks for, and at most"
-    f" {MOST_CHARACTERS}, whichever they are. It is on no list of common or leaked passwords, and is not the user's own"
-    " e-mail address, the part of that before the @, username or display name, whatever the case."
+    f" {MOST_CHARACTERS}, whichever they are, counted in NFC. It is on no list of common or leaked passwords, and is"
+    " not the user's own e-mail address, the part of that before the @, username or display name, whatever the case."
 )
 
 

@@ -219,8 +219,10 @@ def _crowded(name: str) -> bool:
 
 
 def _password(least: int, most: int) -> AfterValidator:
+    """Counted in NFC, as it is hashed, and as the policy counts it."""
+
     def check(secret: SecretStr) -> SecretStr:
-        length = len(printable(secret.get_secret_value()))
+        length = len(normalize("NFC", printable(secret.get_secret_value())))
         if not least <= length <= most:
             raise ValueError(f"must have {least} to {most} characters, whichever; this has {length}")
         return secret

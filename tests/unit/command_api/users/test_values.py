@@ -88,7 +88,7 @@ def test_a_username_with_too_few_too_many_or_invisible_characters_is_refused(use
     assert why in refusal(RegisterUser, **{**VALID, "username": username})
 
 
-@pytest.mark.parametrize("password", ["8 chars!", "\u00fc" * 8, "x" * 1024, " " * 8])
+@pytest.mark.parametrize("password", ["8 chars!", "\u00fc" * 8, "x" * 1024, "u\u0308" * 1024, " " * 8])
 def test_a_password_may_be_anything_from_8_to_1024(password: str) -> None:
     assert RegisterUser.model_validate({**VALID, "password": password}).password.get_secret_value() == password
 
@@ -97,6 +97,8 @@ def test_a_password_may_be_anything_from_8_to_1024(password: str) -> None:
     ("password", "why"),
     [
         ("7 chars", "must have 8 to 1024"),
+        ("u\u0308" * 7, "this has 7"),
+        ("\u0958" * 600, "this has 1200"),
         ("x" * 1025, "this has 1025"),
         ("\x00" * 8, "NUL"),
         ("\ud800" * 8, "surrogate"),
