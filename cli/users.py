@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
-from typing import Annotated, Any, Final
+from io import StringIO
+from pathlib import Path
+from typing import Annotated, Any, Final, TextIO
 
 import httpx
 import typer
@@ -68,12 +72,21 @@ def reset(
     who: Several,
     *,
     ttl: Annotated[str, typer.Option(help="How long it is good: a number and s, m, h or d; 7d at most.")] = "1h",
+    rejects: Annotated[
+        Path | None, typer.Option(help="With -: where the names of those go who have no token, to be given again.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Issue a one-time token, with which the user sets a new password; an older one ends."""
     seconds = round(read_lifetime(ttl).total_seconds())
-    addresses = load(UsersSettings)
-    with explained(), client(addresses.public_query_url) as query, client(addresses.public_command_url) as command:
+    addresses, many = load(UsersSettings), who == _STDIN
+    if rejects and not many:
+        fail("--rejects goes with - alone: one user is refused on standard error.", code=2)
+    with (
+        explained(),
+        client(addresses.public_query_url, patient=many) as query,
+        client(addresses.public_command_url, patient=many) as command,
+    ):
 
         def issue(name: str) -> dict[str, Any]:
             user = _find(query, name)
@@ -81,8 +94,8 @@ def reset(
             issued = answer("command", lambda: command.post(f"/users/{user['id']}/one-time-tokens", json=body))
             return {"user_id": user["id"], **{name: user[name] for name in ("email", "username")}, **issued}
 
-        if who == _STDIN:
-            _reset_all(issue)
+        if many:
+            _reset_all(issue, rejects)
         else:
             _show_token(issue(who), as_json=as_json)
 
@@ -97,22 +110,42 @@ def _show_token(issued: dict[str, Any], *, as_json: bool) -> None:
     )
 
 
-def _reset_all(issue: Callable[[str], dict[str, Any]]) -> None:
-    """Print a line of JSON for each user whom standard input names; who is refused is told, and fails the command."""
-    refused = 0
-    for line in sys.stdin:
-        if not (who := line.strip()):
-            continue
+def _reset_all(issue: Callable[[str], dict[str, Any]], rejects: Path | None) -> None:
+    """Print a line of JSON for each user whom standard input names; who is refused is told, and fails the command.
+
+    The names of those who have no token in the end, refused or not reached, are then in `rejects`, one a line.
+    """
+    waiting, refused = deque(name for line in sys.stdin if (name := line.strip())), list[str]()
+    with _written(rejects) as file:
         try:
-            say(json.dumps(issue(who), ensure_ascii=False))
-        except RefusedError as error:
-            refused += 1
-            print(f"{legible(who)}: {error}", file=sys.stderr)  # noqa: T201 - the answer of a command
+            while waiting:
+                try:
+                    say(json.dumps(issue(waiting[0]), ensure_ascii=False))
+                except RefusedError as error:
+                    refused.append(waiting[0])
+                    print(f"{legible(waiting[0])}: {error}", file=sys.stderr)  # noqa: T201 - the answer of a command
+                waiting.popleft()
         except httpx.HTTPError:
-            print(f"It ended before {legible(who)}.", file=sys.stderr)  # noqa: T201 - the answer of a command
+            print(f"It ended before {legible(waiting[0])}.", file=sys.stderr)  # noqa: T201 - the answer of a command
             raise
+        finally:
+            file.writelines(f"{name}\n" for name in (*refused, *waiting))
     if refused:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _written(path: Path | None) -> Iterator[TextIO]:
+    """The file, empty at first; where there is none, what is written goes nowhere."""
+    if path is None:
+        yield StringIO()
+        return
+    try:
+        file = path.open("w", encoding="utf-8")
+    except OSError as error:
+        fail(f"Cannot write {path}: {error.strerror}.", code=2)
+    with file:
+        yield file
 
 
 def _find(query: httpx.Client, who: str) -> User:

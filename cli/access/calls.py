@@ -10,6 +10,7 @@ import httpx
 
 from chassis.outages import describe
 from cli.access.bearer import REMEDY, NoTokenError, bearer_for
+from cli.access.patience import PatientTransport
 from cli.terminal.output import fail, legible
 
 #: A query may wait for its database for some seconds, and a command for a lock; a minute is an outage.
@@ -20,13 +21,15 @@ class RefusedError(Exception):
     """An API did not do what was asked; the message is a sentence."""
 
 
-def client(address: str) -> httpx.Client:
-    """A client of the API at this address.
+def client(address: str, *, patient: bool = False) -> httpx.Client:
+    """A client of the API at this address; a `patient` one sends again what is refused for now.
 
     Raises:
         NoTokenError: the token that is to be sent cannot be had.
     """
-    return httpx.Client(base_url=address, timeout=ANSWER_SECONDS, trust_env=False, auth=bearer_for(address))
+    transport = PatientTransport(httpx.HTTPTransport(trust_env=False)) if patient else None
+    auth = bearer_for(address)
+    return httpx.Client(base_url=address, timeout=ANSWER_SECONDS, trust_env=False, auth=auth, transport=transport)
 
 
 def answer(api: str, ask: Callable[[], httpx.Response]) -> Any:

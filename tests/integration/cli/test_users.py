@@ -54,11 +54,14 @@ class Apis:
 
 
 @pytest.fixture
-async def apis(command_database: PostgresAddress, query_database: PostgresAddress) -> AsyncIterator[Apis]:
+async def apis(
+    command_database: PostgresAddress, query_database: PostgresAddress, request: pytest.FixtureRequest
+) -> AsyncIterator[Apis]:
+    """Both; a parameter has more settings of the command API."""
     async with AsyncExitStack() as stack:
         urls = []
         for app in (
-            create_command_api(command_settings(command_database)),
+            create_command_api(command_settings(command_database, **getattr(request, "param", {}))),
             create_query_api(query_settings(query_database)),
         ):
             await stack.enter_async_context(app.router.lifespan_context(app))
@@ -187,6 +190,35 @@ async def test_many_are_reset_a_line_of_json_each_and_who_is_refused_is_told(api
 
     assert [json.loads(line)["username"] for line in out.splitlines()] == ["ann", "ann"]
     assert (code, err) == (1, "bob: No user has the username bob.\n")
+
+
+async def test_who_has_no_token_in_the_end_is_in_a_file_that_can_be_given_again(apis: Apis, tmp_path: Path) -> None:
+    left = tmp_path / "left.txt"
+    first = await apis.run("reset", "-", "--rejects", str(left), given="bob\nann@example.com\neve@example.com\n")
+    names = left.read_text()
+    down = await apis.run(
+        "reset", "-", "--rejects", str(left), given="bob\nann\n", PUBLIC_COMMAND_URL="http://127.0.0.1:1"
+    )
+    stopped = left.read_text()
+    async with httpx.AsyncClient(base_url=apis.command, headers=bearer()) as client:
+        bob = PublicUser.model_validate((await client.post("/users", json=registration("bob"))).json())
+    await apis.read_side.register(bob)
+    again = await apis.run("reset", "-", "--rejects", str(left), given=stopped)
+
+    assert (first.code, names) == (1, "bob\neve@example.com\n")
+    assert (down.code, down.err.startswith("bob: No user has"), "It ended before ann." in down.err) == (1, True, True)
+    assert stopped == "bob\nann\n"
+    assert [json.loads(line)["username"] for line in again.out.splitlines()] == ["bob", "ann"]
+    assert (again.code, left.read_text()) == (0, "")
+    one = await apis.run("reset", "ann", "--rejects", str(left))
+    assert (one.code, one.err) == (2, "--rejects goes with - alone: one user is refused on standard error.\n")
+
+
+@pytest.mark.parametrize("apis", [{"RATE_LIMIT_COMMANDS": "1/s"}], indirect=True)
+async def test_whoever_is_told_to_come_again_is_not_left_out(apis: Apis) -> None:
+    code, out, err = await apis.run("reset", "-", given="ann\n" * 4)
+
+    assert (code, len(out.splitlines()), err) == (0, 4, "")
 
 
 async def test_a_reset_that_would_last_too_long_is_refused(apis: Apis) -> None:
