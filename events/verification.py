@@ -2,8 +2,8 @@
 
 Both sides are compared by digests of ranges of ids (`GET /users/digest` of the query API); a range that differs is
 divided until single ids are left, and one that the query API says is too large is divided at once.
-Commands go on meanwhile, so a difference counts only if it is still there each time that both sides have passed the
-time of the look before.
+Commands go on meanwhile, and no two sides are ever read at one moment. So a difference counts only if it is still there
+each time that both sides have passed the look before, and one of them has not got to where the other was then.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import asyncio
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, Final
 from urllib.parse import urlencode
 from uuid import UUID
@@ -27,8 +27,12 @@ LEAST_PARTS: Final = 4
 #: What a range that is too large is divided into, evenly, though ids lie close together: fewer would cost more refusals
 #: until a part is small enough, more would be more questions about nobody.
 PIECES: Final = 16
-#: How often a user must differ. Twice would name those who are changed just then, each time.
+#: How often a user must differ. Twice would name those who were erased just then, of whom the copy is told last.
 LOOKS: Final = 3
+#: By so much the clock of this machine may be behind those of Muster's.
+CLOCKS_DIFFER: Final = timedelta(seconds=1)
+#: How far from the copy's version Muster's is looked for, by its digest; a user who is further off differs.
+VERSIONS_APART: Final = 1000
 #: Questions at a time about single users.
 AT_ONCE: Final = 8
 #: How long the query API may take to pass a time that it has named itself, and how long until it is asked again.
@@ -79,8 +83,16 @@ class Verification:
     more: bool
 
 
-async def verify_copy(fetch: Fetch, rows: Rows, *, limit: int = 1000) -> Verification:
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+async def verify_copy(
+    fetch: Fetch, rows: Rows, *, limit: int = 1000, now: Callable[[], datetime] = _now
+) -> Verification:
     """Compare a copy with Muster while both go on; at most `limit` differing users are named.
+
+    `now` is the clock of `Batch.as_of`, which is this machine's.
 
     Raises:
         StaleAnswerError: the query API did not get further within PASSING_SECONDS.
@@ -92,14 +104,16 @@ async def verify_copy(fetch: Fetch, rows: Rows, *, limit: int = 1000) -> Verific
     users, more = len(look.copy), look.is_full
     for _ in range(LOOKS - 1):
         if look.found:
-            await _passed(fetch, look.as_of)
-            look = await _again(fetch, rows, look)
+            # What either side had in this look may be younger than what it is sure to have all of.
+            passed = max(look.as_of, now())
+            await _passed(fetch, passed + CLOCKS_DIFFER)
+            look = await _again(fetch, _Copy(await rows(passed)), look)
     return Verification([look.found[user_id] for user_id in sorted(look.found)], users, more)
 
 
-async def _again(fetch: Fetch, rows: Rows, before: _Look) -> _Look:
-    """Another look at the users who differed."""
-    look = _Look(fetch, _Copy(await rows(before.as_of)), len(before.found))
+async def _again(fetch: Fetch, copy: _Copy, before: _Look) -> _Look:
+    """Another look at the users who differed; those are left out who were only on the way."""
+    look = _Look(fetch, copy, len(before.found))
     waiting = iter(before.found)
 
     async def ask() -> None:
@@ -112,11 +126,12 @@ async def _again(fetch: Fetch, rows: Rows, before: _Look) -> _Look:
                 group.create_task(ask())
     except ExceptionGroup as errors:
         raise errors.exceptions[0] from None  # what `fetch` raised, as in the first look
+    look.found = {user_id: found for user_id, found in look.found.items() if not look.has_moved(user_id, before)}
     return look
 
 
 async def _passed(fetch: Fetch, as_of: datetime) -> None:
-    """Return once the query API has seen everything up to that time."""
+    """Return once the query API has seen everything up to that time, and more."""
     for _ in range(int(PASSING_SECONDS / ASK_AGAIN_SECONDS)):
         _, reached = await fetch(_target(_LAST_ID, None, 1))
         if datetime.fromisoformat(reached) > as_of:
@@ -129,7 +144,7 @@ class _Copy:
     """The copy's rows in order, each as the bytes that are digested."""
 
     def __init__(self, rows: Iterable[tuple[UUID, int]]) -> None:
-        self._rows = sorted(user_id.bytes + version.to_bytes(_VERSION_BYTES, "big") for user_id, version in rows)
+        self._rows = sorted(_row(user_id, version) for user_id, version in rows)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -151,6 +166,8 @@ class _Look:
     def __init__(self, fetch: Fetch, copy: _Copy, limit: int) -> None:
         self.copy = copy
         self.found: dict[UUID, Difference] = {}
+        #: Muster's version of each of them; 0 where it has not got the user, None where it is far from the copy's.
+        self.theirs: dict[UUID, int | None] = {}
         #: The latest As-Of of the answers.
         self.as_of = _NEVER
         self._fetch = fetch
@@ -187,18 +204,26 @@ class _Look:
             if self.is_full or (count, part["digest"]) == (len(ours), _digest(ours)):
                 continue
             if count == 0 or (first is not None and last == _after(first)):
-                self._note(ours, first if count else None)
+                self._note(ours, first if count else None, part["digest"])
             else:
                 # As many parts as it takes to have nearly each user in one of its own.
                 await self.at_range(first, last, parts=min(MOST_PARTS, LEAST_PARTS + 2 * count))
 
-    def _note(self, ours: list[bytes], theirs: UUID | None) -> None:
+    def has_moved(self, user_id: UUID, before: _Look) -> bool:
+        """Whether each side has got to where the other was in the look before, which both have passed."""
+        was, they_were = before.found[user_id].version or 0, before.theirs[user_id]
+        now, they_are = self.found[user_id].version or 0, self.theirs[user_id]
+        return they_were is not None and they_are is not None and now >= they_were and they_are >= was
+
+    def _note(self, ours: list[bytes], theirs: UUID | None, digest: str) -> None:
         """Note users of the copy whom Muster has not, or a single one whom it has."""
         for row in ours[: self._limit - len(self.found)]:
             version = int.from_bytes(row[_ID_BYTES:], "big")
             self.found[_id(row)] = Difference(_id(row), version, exists=theirs is not None)
+            self.theirs[_id(row)] = 0
         if theirs is not None:
-            self.found.setdefault(theirs, Difference(theirs, None, exists=True))
+            found = self.found.setdefault(theirs, Difference(theirs, None, exists=True))
+            self.theirs[theirs] = _version(theirs, digest, found.version or 1)
 
 
 def _target(start: UUID | None, end: UUID | None, parts: int) -> str:
@@ -213,6 +238,17 @@ def _pieces(start: UUID | None, end: UUID | None) -> list[tuple[UUID | None, UUI
         return []
     cuts = (UUID(int=first + (behind - first) * number // PIECES) for number in range(1, PIECES))
     return list(pairwise([start, *cuts, end]))
+
+
+def _row(user_id: UUID, version: int) -> bytes:
+    return user_id.bytes + version.to_bytes(_VERSION_BYTES, "big")
+
+
+def _version(user_id: UUID, digest: str, near: int) -> int | None:
+    """The version of a single user that has this digest; None where it is VERSIONS_APART or more away."""
+    later = range(near, near + VERSIONS_APART)
+    earlier = range(near - 1, max(0, near - VERSIONS_APART), -1)
+    return next((each for each in chain(later, earlier) if _digest([_row(user_id, each)]) == digest), None)
 
 
 def _digest(rows: list[bytes]) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from functools import reduce
+from functools import partial, reduce
 from hashlib import sha256
 from operator import xor
 from typing import Any
@@ -13,7 +13,7 @@ import pytest
 
 from chassis.settings import PostgresAddress
 from events import Difference, RangeTooLargeError, StaleAnswerError, verification, verify_copy
-from events.user_events import PublicUser
+from events.user_events import PublicUser, UserProfileChanged
 from query_api.app import create_app
 from query_api.users.digest import cuts_between
 from tests.integration.query_api.conftest import make_settings, serving
@@ -117,11 +117,15 @@ class Copy:
     async def fetch(self, target: str) -> tuple[Any, str]:
         answer = (await self._api.get(target)).raise_for_status()
         self.asked += 1
-        return answer.json(), (START.astimezone(UTC) + timedelta(seconds=self.asked)).isoformat()
+        return answer.json(), (START.astimezone(UTC) + timedelta(seconds=2 * self.asked)).isoformat()
 
     async def rows(self, as_of: datetime | None) -> Iterable[tuple[UUID, int]]:
         self.as_ofs.append(as_of)
         return self.versions.items()
+
+
+#: By the clock of the copy, as slow as that of the query API.
+verify = partial(verify_copy, now=lambda: START.astimezone(UTC))
 
 
 async def test_verification_names_every_user_who_differs_and_nobody_else(
@@ -135,7 +139,7 @@ async def test_verification_names_every_user_who_differs_and_nobody_else(
     copy.versions[older] = 9
     copy.versions[extra] = 4
 
-    found = await verify_copy(copy.fetch, copy.rows)
+    found = await verify(copy.fetch, copy.rows)
 
     assert found.differences == sorted(
         [Difference(lost, None, exists=True), Difference(older, 9, exists=True), Difference(extra, 4, exists=False)],
@@ -151,7 +155,7 @@ async def test_a_copy_that_is_the_same_takes_one_question(api: httpx.AsyncClient
     await read_side.register(*people)
     copy = Copy(api, people)
 
-    assert (await verify_copy(copy.fetch, copy.rows)).differences == []
+    assert (await verify(copy.fetch, copy.rows)).differences == []
     assert copy.asked == 1
 
 
@@ -163,7 +167,7 @@ async def test_a_large_copy_is_compared_in_several_questions(
     await read_side.register(*people)
     copy = Copy(api, people)
 
-    assert (await verify_copy(copy.fetch, copy.rows)).differences == []
+    assert (await verify(copy.fetch, copy.rows)).differences == []
     assert copy.asked == 4
 
 
@@ -181,7 +185,7 @@ async def test_a_range_that_is_too_large_for_the_query_api_is_divided(
             raise RangeTooLargeError
         return document, as_of
 
-    found = await verify_copy(fetch, copy.rows)
+    found = await verify(fetch, copy.rows)
 
     assert {each.user_id for each in found.differences} == {each.id for each in people[2:]}
 
@@ -199,7 +203,7 @@ async def test_a_later_look_asks_about_several_users_at_once(api: httpx.AsyncCli
         now -= 1
         return answer
 
-    assert len((await verify_copy(fetch, copy.rows)).differences) == len(people)
+    assert len((await verify(fetch, copy.rows)).differences) == len(people)
     assert 1 < most <= verification.AT_ONCE
 
 
@@ -217,7 +221,7 @@ async def test_a_question_that_is_refused_however_narrow_is_told(
         return await copy.fetch(target)
 
     with pytest.raises(RangeTooLargeError):
-        await verify_copy(fetch, copy.rows)
+        await verify(fetch, copy.rows)
 
 
 async def test_what_differs_only_while_both_go_on_is_not_named(api: httpx.AsyncClient, read_side: ReadSide) -> None:
@@ -228,14 +232,75 @@ async def test_what_differs_only_while_both_go_on_is_not_named(api: httpx.AsyncC
     async def rows(as_of: datetime | None) -> Iterable[tuple[UUID, int]]:
         return [(ann.id, 1)] if as_of else []
 
-    assert (await verify_copy(copy.fetch, rows)).differences == []
+    assert (await verify(copy.fetch, rows)).differences == []
+
+
+@pytest.mark.parametrize("ahead", [0, 1], ids=["the copy is behind", "Muster is behind"])
+async def test_a_user_who_is_changed_all_the_time_is_not_named_as_long_as_both_sides_get_on(
+    api: httpx.AsyncClient, read_side: ReadSide, ahead: int
+) -> None:
+    """In each look one side is a version ahead of the other."""
+    ann = person()
+    await read_side.register(ann)
+    copy, looks = Copy(api, []), 0
+
+    async def rows(_: datetime | None) -> Iterable[tuple[UUID, int]]:
+        nonlocal looks, ann
+        looks += 1
+        ann = ann.model_copy(update={"version": ann.version + 1})
+        await read_side.apply(UserProfileChanged(user=ann, previous={}))
+        return [(ann.id, ann.version + (1 if ahead else -1))]
+
+    assert (await verify(copy.fetch, rows)).differences == []
+    assert looks == 2
+
+
+@pytest.mark.parametrize("version", [1, 900])
+async def test_a_copy_that_stands_still_at_a_user_who_is_changed_all_the_time_is_found(
+    api: httpx.AsyncClient, read_side: ReadSide, version: int
+) -> None:
+    """Behind, or ahead, where nobody ever was."""
+    ann = person()
+    await read_side.register(ann)
+    copy = Copy(api, [])
+
+    async def rows(_: datetime | None) -> Iterable[tuple[UUID, int]]:
+        nonlocal ann
+        ann = ann.model_copy(update={"version": ann.version + 1})
+        await read_side.apply(UserProfileChanged(user=ann, previous={}))
+        return [(ann.id, version)]
+
+    assert (await verify(copy.fetch, rows)).differences == [Difference(ann.id, version, exists=True)]
+
+
+async def test_both_sides_pass_the_time_at_which_the_look_before_was_over(
+    api: httpx.AsyncClient, read_side: ReadSide
+) -> None:
+    """The query API may be behind what the copy has read, which its own As-Of does not say."""
+    await read_side.register(person())
+    copy, over = Copy(api, []), START.astimezone(UTC) + timedelta(seconds=9)
+    passed = []
+
+    async def fetch(target: str) -> tuple[Any, str]:
+        document, as_of = await copy.fetch(target)
+        passed.append(datetime.fromisoformat(as_of))
+        return document, as_of
+
+    async def rows(as_of: datetime | None) -> Iterable[tuple[UUID, int]]:
+        if as_of:
+            assert as_of >= over
+            assert passed[-1] > over + verification.CLOCKS_DIFFER
+        return await copy.rows(as_of)
+
+    assert len((await verify_copy(fetch, rows, now=lambda: over)).differences) == 1
+    assert len(copy.as_ofs) == verification.LOOKS
 
 
 async def test_an_empty_copy_names_as_many_as_were_asked_for(api: httpx.AsyncClient, read_side: ReadSide) -> None:
     await read_side.register(*(person(number) for number in range(30)))
     copy = Copy(api, [])
 
-    found = await verify_copy(copy.fetch, copy.rows, limit=5)
+    found = await verify(copy.fetch, copy.rows, limit=5)
 
     assert (len(found.differences), found.more) == (5, True)
     assert {(each.version, each.exists) for each in found.differences} == {(None, True)}
@@ -253,4 +318,4 @@ async def test_a_read_side_that_stands_still_is_named(
         return document, START.astimezone(UTC).isoformat()
 
     with pytest.raises(StaleAnswerError, match="has not got past"):
-        await verify_copy(fetch, copy.rows)
+        await verify(fetch, copy.rows)
