@@ -89,6 +89,10 @@ KILLS ?= 200
 resume: $(VENV)/.dev ## Kill event APIs, their clients, relay and broker KILLS=200 times during 5,000 events, and count what clients miss
 	@$(BIN)/python -m tests.integration.event_api.resume --kills $(KILLS) $(ARGS)
 
+.PHONY: resume-copy
+resume-copy: $(VENV)/.dev ## Kill all that brings changes to two copies KILLS=200 times, at 200 commands a second, and count what copies miss
+	@PYTHONPATH=kit $(BIN)/python -m tests.integration.examples.copy_under_fire --kills $(KILLS) $(ARGS)
+
 # Ten minutes show every fault several times; the page says what was done and what held.
 SECONDS ?= 600
 SEED ?= 1

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from chassis.kafka.client import REQUEST_SECONDS, client_arguments, partitions_of
+from chassis.kafka.reading import read_to_ends
 from chassis.settings import Kafka
 from events import Unknown, decode
 from projectors.decoding.records import Poison, RecordDecoder
@@ -22,7 +23,6 @@ from projectors.projections.user_subject import USERS
 
 #: So many unreadable records are named; the others are counted.
 MOST_NAMED: Final = 20
-_PATIENCE_MS: Final = 500
 
 
 @dataclass(slots=True)
@@ -60,7 +60,7 @@ async def read_log(settings: Kafka, topic: str) -> LogReport:
 
     Raises:
         UnknownTopicOrPartitionError: there is no such topic.
-        KafkaError, OSError, TimeoutError: no broker answered, or none lets us in.
+        KafkaError, OSError, TimeoutError: no broker answers, or none lets us in.
     """
     partitions = [TopicPartition(topic, number) for number in range(await partitions_of(settings, topic))]
     report = LogReport()
@@ -68,8 +68,8 @@ async def read_log(settings: Kafka, topic: str) -> LogReport:
         consumer.assign(partitions)
         await consumer.seek_to_beginning(*partitions)
         ends = await consumer.end_offsets(partitions)
-        while [partition for partition in partitions if await consumer.position(partition) < ends[partition]]:
-            for records in (await consumer.getmany(timeout_ms=_PATIENCE_MS)).values():
+        async with aclosing(read_to_ends(consumer, ends)) as reading:
+            async for records in reading:
                 for record in records:
                     report.read(record)
     return report

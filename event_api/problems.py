@@ -30,6 +30,13 @@ SUBSCRIBER_TAKEN = ProblemType(
     "Another caller has a subscriber of this name.",
     "Choose another name; or have an operator remove the old one, where its caller is gone.",
 )
+SUBSCRIBER_HAS_GROUP = ProblemType(
+    "subscriber-has-group",
+    409,
+    "This subscriber's group says how far it is",
+    "The subscriber has named its consumer group, so a receipt goes by what that has committed, and by nothing else.",
+    "Commit offsets in that group; or register the subscriber again without a group, and then acknowledge.",
+)
 TOO_MANY_SUBSCRIBERS = ProblemType(
     "too-many-subscribers",
     409,
@@ -50,6 +57,7 @@ EVENT_PROBLEMS = (
     POSITION_GONE,
     SUBSCRIBER_NOT_FOUND,
     SUBSCRIBER_TAKEN,
+    SUBSCRIBER_HAS_GROUP,
     TOO_MANY_SUBSCRIBERS,
     ERASURE_NOT_FOUND,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
 from typing import Final, Literal
 from uuid import UUID
@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from chassis.identifiers import time_in
 from chassis.kafka.client import REQUEST_SECONDS, client_arguments, partitions_of
+from chassis.kafka.reading import read_to_ends
 from chassis.settings import Kafka, Topics
 
 #: The first record that is there, the next one that comes, or the first that was published at a time, in milliseconds
@@ -67,11 +68,11 @@ async def find(settings: TailSettings, event_id: UUID) -> ConsumerRecord | None:
     async with following(settings, beginning) as consumer:
         partitions = list(consumer.assignment())
         ends = await asyncio.wait_for(consumer.end_offsets(partitions), REQUEST_SECONDS)
-        while left := [each for each in partitions if await consumer.position(each) < ends[each]]:
-            found = await asyncio.wait_for(consumer.getmany(*left, timeout_ms=1000), REQUEST_SECONDS)
-            for record in (record for records in found.values() for record in records):
-                if wanted in record.headers:
-                    return record
+        async with aclosing(read_to_ends(consumer, ends)) as reading:
+            async for records in reading:
+                for record in records:
+                    if wanted in record.headers:
+                        return record
     return None
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Final, Literal, NamedTuple
 from uuid import UUID
 
-from fastapi import Query, Request
+from fastapi import Depends, Query, Request
 from pydantic import AfterValidator, BeforeValidator
 
 from chassis.access.guard import access_of
@@ -24,6 +24,14 @@ from event_api.users.messages import TYPES, Wanted
 _RETRY_SECONDS: Final = 2
 #: What `full=true` needs beside the route's own scope: it shows people.
 _WHOLE_SCOPE: Final = "users:read"
+
+
+def _log(request: Request) -> EventLog:
+    log: EventLog = request.app.state.log
+    return log
+
+
+Log = Annotated[EventLog, Depends(_log)]
 
 
 def _known_type(text: str) -> str:
@@ -104,10 +112,13 @@ async def begin(log: EventLog, where: Beginnings, types: Sequence[str], user: UU
     except InvalidPositionError as error:
         named = {"header": "Last-Event-ID"} if where.last_event_id else {"parameter": "after"}
         raise Problem(INVALID_POSITION, f"the position {error}", errors=[{"detail": str(error), **named}]) from error  # type: ignore[typeddict-item] # one of its members
-    except LogGoneError as error:
-        raise gone(error) from error
-    except LogAwayError as error:
-        raise away(error) from error
+    except (LogGoneError, LogAwayError) as error:
+        raise unreadable(error) from error
+
+
+def unreadable(error: LogGoneError | LogAwayError) -> Problem:
+    """The 410 or the 503."""
+    return gone(error) if isinstance(error, LogGoneError) else _away()
 
 
 def gone(error: LogGoneError) -> Problem:
@@ -115,7 +126,6 @@ def gone(error: LogGoneError) -> Problem:
     return Problem(POSITION_GONE, str(error))
 
 
-def away(error: LogAwayError) -> Problem:
-    """The 503; the reason is for the inside, where the process says it as well."""
-    del error
+def _away() -> Problem:
+    """The 503; the reason is for the inside, where the process says it."""
     return unavailable("Kafka does not answer now", retry_after=_RETRY_SECONDS)

@@ -12,10 +12,9 @@ from chassis.http.overload.admission import leave_place
 from chassis.http.preferences import parse_preferences
 from chassis.http.problems import MALFORMED, invalid_parameter
 from event_api.http import openapi
-from event_api.http.asking import After, Beginnings, From, Full, Limit, Types, User, begin, require_whole
+from event_api.http.asking import After, Beginnings, From, Full, Limit, Log, Types, User, begin, require_whole
 from event_api.http.page import DEFAULT_LIMIT, LARGEST_LIMIT, LONGEST_WAIT, read_page
 from event_api.http.stream import MEDIA_TYPE, EventStream
-from event_api.log.log import EventLog
 from event_api.problems import INVALID_POSITION, POSITION_GONE
 from event_api.settings import EventApiSettings
 
@@ -31,17 +30,11 @@ class EventsRoute(StrictRoute):
 router: Final = APIRouter(route_class=EventsRoute, tags=["events"])
 
 
-def _log(request: Request) -> EventLog:
-    log: EventLog = request.app.state.log
-    return log
-
-
 def _settings(request: Request) -> EventApiSettings:
     settings: EventApiSettings = request.app.state.settings
     return settings
 
 
-Log = Annotated[EventLog, Depends(_log)]
 OurSettings = Annotated[EventApiSettings, Depends(_settings)]
 
 

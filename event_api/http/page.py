@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from starlette.requests import Request
 from starlette.responses import Response
 
-from event_api.http.asking import away, gone
+from event_api.http.asking import unreadable
 from event_api.http.ending import reading_while_asked
 from event_api.log.consuming import LogAwayError, LogGoneError
 from event_api.log.reading import Reading
@@ -60,14 +60,10 @@ async def read_page(reading: Reading, request: Request, *, full: bool, limit: in
                 break
             try:
                 await _fill(events, reading, left, full=full, limit=limit)
-            except LogGoneError as error:
+            except (LogGoneError, LogAwayError) as error:
                 if events:
                     break
-                raise gone(error) from error
-            except LogAwayError as error:
-                if events:
-                    break
-                raise away(error) from error
+                raise unreadable(error) from error
             if len(events) == limit:
                 break
         return Page(events, reading.position, reading.is_caught_up)

@@ -10,6 +10,7 @@ from event_api.problems import (
     ERASURE_NOT_FOUND,
     INVALID_POSITION,
     POSITION_GONE,
+    SUBSCRIBER_HAS_GROUP,
     SUBSCRIBER_NOT_FOUND,
     SUBSCRIBER_TAKEN,
     TOO_MANY_SUBSCRIBERS,
@@ -124,7 +125,7 @@ _REGISTERED: Final = shows(201, "It is registered.", "Subscriber") | shows(200, 
 REGISTER: Final = _described(_REGISTERED, SUBSCRIBER_TAKEN, TOO_MANY_SUBSCRIBERS, *_WITH_BODY)
 SUBSCRIBERS: Final = _described(shows(200, "All of them.", "Subscribers"))
 ACKNOWLEDGE: Final = _described(
-    shows(204, "It is noted."), INVALID_POSITION, POSITION_GONE, SUBSCRIBER_NOT_FOUND, *_WITH_BODY
+    shows(204, "It is noted."), INVALID_POSITION, POSITION_GONE, SUBSCRIBER_NOT_FOUND, SUBSCRIBER_HAS_GROUP, *_WITH_BODY
 )
 REMOVE: Final = _described(shows(204, "It is gone."), SUBSCRIBER_NOT_FOUND)
 ERASURES: Final = _described(shows(200, "A page of them.", "Erasures"))

@@ -13,19 +13,19 @@ from chassis.http.api import StrictRoute
 from chassis.http.problems import Problem
 from event_api.access import REMOVES_ANY
 from event_api.http import receipts_openapi as openapi
-from event_api.http.asking import gone
+from event_api.http.asking import Log, gone
 from event_api.http.openapi import POSITION
 from event_api.log.consuming import LogGoneError
-from event_api.log.log import EventLog
 from event_api.log.positions import InvalidPositionError
 from event_api.problems import (
     INVALID_POSITION,
+    SUBSCRIBER_HAS_GROUP,
     SUBSCRIBER_NOT_FOUND,
     SUBSCRIBER_TAKEN,
     TOO_MANY_SUBSCRIBERS,
 )
 from event_api.receipts.receipts import Receipts
-from event_api.receipts.subscribers import NameTakenError, Subscriber, TooManySubscribersError
+from event_api.receipts.subscribers import GroupSpeaksError, NameTakenError, Subscriber, TooManySubscribersError
 
 Json = dict[str, Any]
 
@@ -39,11 +39,6 @@ router: Final = APIRouter(route_class=StrictRoute, tags=["receipts"])
 def _receipts(request: Request) -> Receipts:
     receipts: Receipts = request.app.state.receipts
     return receipts
-
-
-def _log(request: Request) -> EventLog:
-    log: EventLog = request.app.state.log
-    return log
 
 
 OurReceipts = Annotated[Receipts, Depends(_receipts)]
@@ -105,9 +100,7 @@ async def list_all(receipts: OurReceipts) -> Json:
 
 
 @router.put("/subscribers/{name}/position", status_code=204, summary="Acknowledge a position", **openapi.ACKNOWLEDGE)
-async def acknowledge(
-    request: Request, name: Name, body: Acknowledgement, receipts: OurReceipts, log: Annotated[EventLog, Depends(_log)]
-) -> None:
+async def acknowledge(request: Request, name: Name, body: Acknowledgement, receipts: OurReceipts, log: Log) -> None:
     """Say how far a subscriber is: everything before has been dealt with. The last word counts, further or not."""
     try:
         position = log.read_position(body.position)
@@ -116,7 +109,13 @@ async def acknowledge(
         raise Problem(INVALID_POSITION, f"the position {error}", errors=where) from error  # type: ignore[arg-type] # one of its members
     except LogGoneError as error:
         raise gone(error) from error
-    if not await receipts.subscribers.acknowledge(name, position, _owner(request)):
+    try:
+        is_noted = await receipts.subscribers.acknowledge(name, position, _owner(request))
+    except GroupSpeaksError as error:
+        raise Problem(
+            SUBSCRIBER_HAS_GROUP, f"what the consumer group {error} has committed says how far {name} is"
+        ) from error
+    if not is_noted:
         raise Problem(SUBSCRIBER_NOT_FOUND, SUBSCRIBER_NOT_FOUND.meaning)
 
 

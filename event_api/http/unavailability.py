@@ -9,7 +9,7 @@ from starlette.responses import Response
 from chassis.http.problems import problem_response, unavailable
 from chassis.outages import describe
 from chassis.postgres.database import DatabaseUnavailableError, RolledBackError
-from event_api.http.asking import away
+from event_api.http.asking import unreadable
 from event_api.log.consuming import LogAwayError
 from event_api.receipts.erasures import NoReadTableError
 
@@ -32,4 +32,4 @@ def _no_database(request: Request, error: Exception) -> Response:
 def _no_log(request: Request, error: Exception) -> Response:
     assert isinstance(error, LogAwayError)
     log.warning("receipts.unavailable", reason=describe(error))
-    return problem_response(away(error), instance=request.url.path)
+    return problem_response(unreadable(error), instance=request.url.path)

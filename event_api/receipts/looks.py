@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import aclosing
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
@@ -18,12 +19,12 @@ import asyncpg
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from chassis.kafka.reading import read_to_ends
 from chassis.lifecycle import end_task
 from chassis.outages import Outage
 from chassis.postgres.database import NO_CONNECTION, Connection, describe, session
 from chassis.settings import Kafka, PostgresAddress
-from event_api.log.backlog import FETCH_MS
-from event_api.log.consuming import AWAY, ends_of, identity, open_consumer, position_of, starts_of
+from event_api.log.consuming import AWAY, ends_of, identity, open_consumer, starts_of
 from event_api.receipts.erasures import NOTE, NoReadTableError, erased_table
 
 log = structlog.get_logger("erasures")
@@ -138,9 +139,12 @@ class Looks:
     ) -> set[UUID] | None:
         """Who of these has a record with a value, one of an aborted transaction too; None where it takes too long."""
         try:
-            async with asyncio.timeout(PARTITION_SECONDS):
+            async with asyncio.timeout(PARTITION_SECONDS) as limit:
                 return await _read(consumer, partition, ids)
         except TimeoutError:
+            if not limit.expired():
+                # A broker that does not answer: the whole look has failed.
+                raise
             log.warning("erasures.look_too_long", partition=partition.partition, limit_seconds=PARTITION_SECONDS)
             return None
         finally:
@@ -153,9 +157,7 @@ async def _read(consumer: AIOKafkaConsumer, partition: TopicPartition, ids: Sequ
     [start], [end] = await starts_of(consumer, [partition]), await ends_of(consumer, [partition])
     consumer.seek(partition, start)
     consumer.resume(partition)
-    while position_of(consumer, partition) < end:
-        fetched = await consumer.getmany(partition, timeout_ms=FETCH_MS)
-        for record in fetched.get(partition, ()):
-            if record.value is not None and record.key in wanted:
-                left.add(wanted[record.key])
+    async with aclosing(read_to_ends(consumer, {partition: end})) as reading:
+        async for records in reading:
+            left |= {wanted[each.key] for each in records if each.value is not None and each.key in wanted}
     return left

@@ -29,9 +29,11 @@ RETURNING xmax = 0 AS is_new, {_COLUMNS}
 _ALL: Final = f"SELECT {_COLUMNS} FROM subscribers ORDER BY name"  # noqa: S608 - our names
 _IS_THERE: Final = "SELECT EXISTS (SELECT FROM subscribers WHERE name = $1)"
 _ACKNOWLEDGE: Final = """
-UPDATE subscribers SET topic_id = $3, offsets = $4, acknowledged_at = now() WHERE name = $1 AND owner = $2
+UPDATE subscribers SET topic_id = $3, offsets = $4, acknowledged_at = now()
+WHERE name = $1 AND owner = $2 AND consumer_group IS NULL
 RETURNING name
 """
+_GROUP: Final = "SELECT consumer_group FROM subscribers WHERE name = $1 AND owner = $2"
 _REMOVE: Final = "DELETE FROM subscribers WHERE name = $1 AND ($2::bytea IS NULL OR owner = $2) RETURNING name"
 
 
@@ -41,6 +43,10 @@ class NameTakenError(Exception):
 
 class TooManySubscribersError(Exception):
     """There are MOST_SUBSCRIBERS, or MOST_OF_AN_OWNER of this owner."""
+
+
+class GroupSpeaksError(Exception):
+    """The subscriber has named its consumer group, the message, and only what that has committed counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +89,16 @@ class SubscriberStore:
         return Subscriber(*values), is_new
 
     async def acknowledge(self, name: str, position: Position, owner: str) -> bool:
-        """Note how far it is, further or not; False where this owner has none of that name."""
+        """Note how far it is, further or not; False where this owner has none of that name.
+
+        Raises:
+            GroupSpeaksError: it has named its consumer group.
+        """
         async with self._database.connection() as connection:
-            found = await connection.fetchval(
-                _ACKNOWLEDGE, name, _digest(owner), position.topic_id, list(position.offsets)
-            )
+            where = position.topic_id, list(position.offsets)
+            found = await connection.fetchval(_ACKNOWLEDGE, name, _digest(owner), *where)
+            if found is None and (group := await connection.fetchval(_GROUP, name, _digest(owner))):
+                raise GroupSpeaksError(group)
         return found is not None
 
     async def remove(self, name: str, owner: str | None) -> bool:

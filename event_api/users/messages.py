@@ -67,7 +67,7 @@ _write: Final = msgspec.json.Encoder().encode
 class UserRecord:
     """One record of the topic; read when somebody wants it, and then once for all."""
 
-    __slots__ = ("_record", "_thin", "_type", "key", "offset", "partition", "size")
+    __slots__ = ("_full", "_record", "_thin", "_type", "key", "offset", "partition", "size")
 
     def __init__(self, record: ConsumerRecord[bytes, bytes]) -> None:
         """Wrap it; nothing is read yet."""
@@ -77,6 +77,8 @@ class UserRecord:
         #: Once read: None, and then empty where it is no event of ours.
         self._type: str | None = None
         self._thin = b""
+        #: Once somebody has asked for the whole.
+        self._full: bytes | None = None
 
     @property
     def type(self) -> str:
@@ -88,7 +90,11 @@ class UserRecord:
     def json(self, *, full: bool) -> bytes:
         """The event in one line of JSON."""
         assert self.type, "nobody wants what is no event of ours"
-        return _write(_told(self._record, full=True)) if full else self._thin
+        if not full:
+            return self._thin
+        if self._full is None:
+            self._full = _write(_told(self._record, full=True))
+        return self._full
 
     def _read(self) -> str:
         try:

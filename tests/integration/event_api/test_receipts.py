@@ -5,13 +5,14 @@ from base64 import urlsafe_b64decode
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NoReturn
 from uuid import UUID
 
 import httpx
 import jwt
 import pytest
 import rfc8785
+import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from chassis.identifiers import new_id
@@ -202,6 +203,19 @@ async def test_a_subscriber_is_its_callers_who_registered_it_alone(url: str, api
     assert (await api.get("/subscribers")).json() == {"data": []}
 
 
+async def test_who_has_named_a_group_is_told_that_its_own_word_does_not_count(api: httpx.AsyncClient) -> None:
+    body: dict[str, Any] = {"json": {"position": await position_at_end(api)}}
+    await api.post("/subscribers", json={"name": "mailer", "group": "mailer.workers"})
+    refused = await api.put("/subscribers/mailer/position", **body)
+    theirs = await api.put("/subscribers/mailer/position", headers=bearer("rival", ["events:read"]), **body)
+    await api.post("/subscribers", json={"name": "mailer"})
+    taken = await api.put("/subscribers/mailer/position", **body)
+
+    assert (refused.status_code, refused.json()["type"]) == (409, "/problems/subscriber-has-group")
+    assert "what the consumer group mailer.workers has committed" in refused.json()["detail"]
+    assert [theirs.status_code, taken.status_code] == [404, 204]
+
+
 async def test_what_is_wrong_with_a_request_is_said(api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("event_api.receipts.subscribers.MOST_SUBSCRIBERS", 1)
     await api.post("/subscribers", json={"name": "mailer"})
@@ -336,6 +350,35 @@ async def test_a_generation_that_goes_while_it_is_read_is_503(
 
     monkeypatch.setattr("event_api.receipts.erasures.erased_table", just_retired)
     assert [(await api.get(path)).status_code for path in ("/erasures", f"/erasures/{new_id()}")] == [503, 503]
+
+
+async def test_a_broker_that_does_not_answer_fails_the_look_and_says_so(
+    api: httpx.AsyncClient,
+    past: Past,
+    kafka: Kafka,
+    query_database: PostgresAddress,
+    reads: Connection,
+    *,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is no partition that takes an hour, which is left for another day."""
+    await past.erase(await topic_id_of(api), only_tombstone=True, published=LONG_AGO)
+    looks = Looks(query_database, kafka, past.publisher.topic, timedelta(days=10))
+
+    async def silent(*_: object) -> NoReturn:
+        raise TimeoutError("no answer within 10 s")
+
+    with monkeypatch.context() as patch, structlog.testing.capture_logs() as logs:
+        patch.setattr("event_api.receipts.looks.ends_of", silent)
+        with pytest.raises(TimeoutError, match="no answer within 10 s"):
+            await looks.look(reads)
+    assert [each["event"] for each in logs] == []
+
+    monkeypatch.setattr("event_api.receipts.looks.PARTITION_SECONDS", 0)
+    with structlog.testing.capture_logs() as logs:
+        await looks.look(reads)
+    assert [(each["event"], each["limit_seconds"]) for each in logs] == [("erasures.look_too_long", 0)]
+    assert await reads.fetchval("SELECT forgotten FROM erasure_looks") is None
 
 
 async def test_what_an_aborted_transaction_left_is_not_forgotten(

@@ -38,3 +38,13 @@ def test_an_event_of_ours_has_its_type() -> None:
 )
 def test_what_is_none_is_left_out(wrong: FakeRecord) -> None:
     assert read(wrong).type == ""
+
+
+def test_all_who_want_the_whole_share_one_text() -> None:
+    """Of a thousand streams with full=true none makes it anew."""
+    item = read(GOOD)
+
+    assert item.json(full=True) is item.json(full=True)
+    assert item.json(full=False) is item.json(full=False)
+    assert b'"user":{' in item.json(full=True)
+    assert b'"user":{' not in item.json(full=False)
