@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Final, Literal, Self
@@ -18,6 +18,8 @@ from event_api.log.reading import Reading
 from event_api.log.ring import Filter, Ring
 from event_api.log.tail import Tail
 
+#: Seconds since 1970.
+Clock = Callable[[], float]
 Beginning = Literal["beginning", "recent", "now"]
 #: With how many of the newest offsets, over all partitions, `recent` begins: a page at most, and mostly in memory.
 RECENT_OFFSETS: Final = 1_000
@@ -27,20 +29,29 @@ _ANOTHER: Final = "the topic is another than the one that the position is of"
 class EventLog:
     """One topic."""
 
-    def __init__(self, tail: Tail, backlog: Backlog, seal: PositionSeal, *, all_kept: timedelta) -> None:
+    def __init__(
+        self, tail: Tail, backlog: Backlog, seal: PositionSeal, *, all_kept: timedelta, now: Clock = time.time
+    ) -> None:
         """`all_kept` is for how long the topic keeps every record and every tombstone at least."""
         self._tail, self._backlog, self._seal = tail, backlog, seal
-        self._all_kept = all_kept
+        self._all_kept, self._now = all_kept, now
 
     @classmethod
     @asynccontextmanager
-    async def open(
-        cls, kafka: Kafka, topic: str, wrap: Wrap, *, secrets: Sequence[str], all_kept: timedelta
+    async def open(  # noqa: PLR0913 - what a log is read with
+        cls,
+        kafka: Kafka,
+        topic: str,
+        wrap: Wrap,
+        *,
+        secrets: Sequence[str],
+        all_kept: timedelta,
+        now: Clock = time.time,
     ) -> AsyncIterator[Self]:
         """Read the topic until the block ends; this succeeds while Kafka is away, and works as soon as it is there."""
         tail = Tail(kafka, topic, wrap)
         async with Backlog(kafka, topic, wrap) as backlog, alongside(tail.run()):
-            yield cls(tail, backlog, PositionSeal(secrets), all_kept=all_kept)
+            yield cls(tail, backlog, PositionSeal(secrets), all_kept=all_kept, now=now)
 
     def require(self) -> None:
         """Return where the topic can be read now.
@@ -79,7 +90,7 @@ class EventLog:
         Raises:
             LogAwayError: the topic cannot be read now.
         """
-        ring, seen = self._tail.ring, int(time.time())
+        ring, seen = self._tail.ring, int(self._now())
         bounds = await self._backlog.bounds(ring.topic_id)
         return self._reading(ring, wanted, Position(ring.topic_id, seen, _offsets(bounds, beginning)), bounds.ends)
 
@@ -105,15 +116,15 @@ class EventLog:
 
         None can have where nothing came since, or only what is younger than all of it is kept for.
         """
-        kept = self._all_kept.total_seconds()
-        if time.time() - position.seen <= kept:
+        kept, now = self._all_kept.total_seconds(), self._now()
+        if now - position.seen <= kept:
             return
-        young = await self._backlog.first_since(position.topic_id, time.time() - kept)
+        young = await self._backlog.first_since(position.topic_id, now - kept)
         for number, offset in enumerate(position.offsets):
             first = young[number]
             if offset < bounds.ends[number] and (first is None or first > offset):
                 raise LogGoneError(
-                    f"the position is {(time.time() - position.seen) / 86400:.1f} days old, and the topic keeps"
+                    f"the position is {(now - position.seen) / 86400:.1f} days old, and the topic keeps"
                     f" every record for {kept / 86400:g}: changes or erasures may have been missed"
                 )
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -11,7 +12,7 @@ import pytest
 
 from chassis.settings import Kafka, Topics
 from event_api.log import ring as ring_module
-from event_api.log.consuming import LogAwayError
+from event_api.log.consuming import LogAwayError, LogGoneError
 from event_api.log.log import EventLog
 from event_api.log.reading import Reading
 from event_api.users.messages import UserRecord, Wanted
@@ -23,9 +24,15 @@ EVERYTHING = Wanted()
 
 
 @asynccontextmanager
-async def opened(kafka: Kafka, topics: Topics, kept: timedelta = timedelta(days=7)) -> AsyncIterator[EventLog]:
-    """The log, once the topic was reached."""
-    async with EventLog.open(kafka, topics.events_topic, UserRecord, secrets=SECRETS, all_kept=kept) as log:
+async def opened(
+    kafka: Kafka, topics: Topics, kept: timedelta = timedelta(days=7), *, later: timedelta = timedelta()
+) -> AsyncIterator[EventLog]:
+    """The log, once the topic was reached; as so much later."""
+
+    def now() -> float:
+        return time.time() + later.total_seconds()
+
+    async with EventLog.open(kafka, topics.events_topic, UserRecord, secrets=SECRETS, all_kept=kept, now=now) as log:
 
         async def reached() -> bool:
             try:
@@ -141,3 +148,25 @@ async def test_a_filter_leaves_out_and_any_position_fits_it(kafka: Kafka, topics
         assert await take(rest, 0) == []
         for reading in (first, one_user, of_type, rest):
             reading.close()
+
+
+async def test_a_position_is_gone_once_what_came_after_it_is_older_than_the_topic_keeps_everything(
+    kafka: Kafka, topics: Topics, publisher: Publisher
+) -> None:
+    published = lives(8, 40, seed=6)
+    async with opened(kafka, topics) as log:
+        reading = await log.begin(EVERYTHING, "now")
+        before = reading.position
+        await publisher.publish(published)
+        await take(reading, len(published))
+        after = reading.position
+        reading.close()
+
+    async with opened(kafka, topics, later=timedelta(days=6, hours=23)) as log:
+        for position in (before, after):
+            (await log.resume(EVERYTHING, position)).close()
+    async with opened(kafka, topics, later=timedelta(days=8)) as log:
+        with pytest.raises(LogGoneError, match=r"is 8\.0 days old, .* every record for 7: changes or erasures"):
+            await log.resume(EVERYTHING, before)
+        # Nothing has come since, so nothing was missed.
+        (await log.resume(EVERYTHING, after)).close()

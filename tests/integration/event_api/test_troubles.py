@@ -10,14 +10,16 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
+import pytest
 from prometheus_client import REGISTRY
 
 from chassis.settings import Kafka, Topics
 from event_api.app import create_app
+from event_api.http.stream import HEARTBEAT_SECONDS
 from events.user_events import UserProfileChanged, UserRegistered
 from local_stack.kafka.broker import KafkaServer
 from tests.conftest import make_topics
-from tests.event_streams import streamed, taken, up_to
+from tests.event_streams import EventStream, streamed, taken, up_to
 from tests.integration.event_api.conftest import client_of, make_settings
 from tests.integration.projectors.stream import FakeRecord, Publisher, new_user, record
 from tests.integration.query_api.real_server import served
@@ -97,14 +99,54 @@ async def frozen(server: KafkaServer) -> AsyncIterator[None]:
         os.kill(server.pid, signal.SIGCONT)
 
 
-async def test_open_streams_outlive_a_broker_that_hangs_and_new_ones_are_told_to_wait(server_folder: Path) -> None:
+async def test_a_filtered_stream_is_told_four_times_a_minute_where_it_is(
+    kafka: Kafka, topics: Topics, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its position would be as old as its last event, and be refused one day."""
+    assert HEARTBEAT_SECONDS == 15
+    monkeypatch.setattr("event_api.http.stream.HEARTBEAT_SECONDS", 0.2)
+    with served(create_app(make_settings(kafka, topics))) as url:
+        async with client_of(url) as client:
+            async with streamed(client, {"type": "muster.user.erased.v1"}) as stream:
+                reading = asyncio.create_task(taken(aiter(stream), 1))
+                await _more_comments(stream, 1)
+                first = stream.last_id
+                await publisher.publish([record(UserRegistered(user=new_user(number))) for number in range(20)])
+
+                async def moved() -> bool:
+                    return stream.last_id != first and len(stream.comments) > 2
+
+                await until(moved, within=30, what="an id without an event")
+                assert not reading.done(), "no event that was not asked for"
+                reading.cancel()
+                await asyncio.gather(reading, return_exceptions=True)
+
+            after = {"after": stream.last_id}
+            page = (await client.get("/events", params=after, headers={"Accept": "application/json"})).json()
+
+    assert (page["data"], page["caught_up"]) == ([], True)
+
+
+async def _more_comments(stream: EventStream, count: int) -> None:
+    wanted = len(stream.comments) + count
+
+    async def came() -> bool:
+        return len(stream.comments) >= wanted
+
+    await until(came, within=30, what="comments")
+
+
+async def test_open_streams_outlive_a_broker_that_hangs_and_new_ones_are_told_to_wait(
+    server_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("event_api.http.stream.HEARTBEAT_SECONDS", 0.2)
     async with KafkaServer(server_folder / "kafka", learn=False) as server:
         kafka = Kafka.model_construct(kafka_bootstrap_servers=server.bootstrap_servers)
         topics = await make_topics(kafka)
         user = new_user()
         with served(create_app(make_settings(kafka, topics))) as url:
             async with client_of(url) as client, streamed(client) as stream:
-                events = aiter(stream)
+                following = asyncio.create_task(taken(aiter(stream), 1))
 
                 async def is_away() -> httpx.Response | None:
                     answer = await client.get("/events")
@@ -113,6 +155,8 @@ async def test_open_streams_outlive_a_broker_that_hangs_and_new_ones_are_told_to
                 async with frozen(server):
                     away = await until(is_away, within=60, what="new streams are refused")
                     ready = await client.get("/readyz")
+                    # Whoever waits hears that the connection lives.
+                    await _more_comments(stream, 3)
 
                 async def is_back() -> bool:
                     return (await client.get("/readyz")).status_code == 200
@@ -120,7 +164,7 @@ async def test_open_streams_outlive_a_broker_that_hangs_and_new_ones_are_told_to
                 await until(is_back, within=120, what="the event API is ready again")
                 async with Publisher.open(kafka, topics.events_topic) as publisher:
                     await publisher.publish([record(UserRegistered(user=user))])
-                [event] = await taken(events, 1)
+                [event] = await following
 
     assert away is not None
     assert int(away.headers["retry-after"]) > 0
