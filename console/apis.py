@@ -10,7 +10,7 @@ from typing import Any, Final
 import httpx
 
 from chassis.outages import describe
-from console.pages import PageError
+from console.pages import UNSURE, PageError
 from console.settings import ConsoleSettings
 from console.sign_in.sessions import Session
 
@@ -18,6 +18,7 @@ from console.sign_in.sessions import Session
 ANSWER_SECONDS: Final = 10.0
 #: What an API says that a person is told as it is; anything else is a fault between the services.
 _TOLD: Final = frozenset({400, 403, 404, 409, 410, 412, 422, 429, 503, 504})
+_COMMAND: Final = "command"
 _ENDED: Final = PageError(401, "Your token is not good any more", "Sign in again, then do it again.")
 
 #: The event API says something every 15 s; a stream that is silent for longer is dead.
@@ -51,6 +52,7 @@ class Apis:
         Raises:
             PageError: it refuses, or does not answer.
         """
+        _require_sendable(headers or {})
         request = self._query.build_request(method, path, json=json, params=params, headers=headers)
         answer = await _answer("query", self._query, session, request)
         return dict(answer.json())
@@ -63,7 +65,7 @@ class Apis:
         Raises:
             PageError: it refuses, or does not answer.
         """
-        answer = await _answer("command", self._command, session, self._command.build_request(method, path, json=json))
+        answer = await _answer(_COMMAND, self._command, session, self._command.build_request(method, path, json=json))
         said = dict(answer.json()) if answer.content else {}
         return said, answer.headers.get("Consistency-Token")
 
@@ -97,6 +99,7 @@ class Apis:
         Raises:
             PageError: it refuses, or does not answer, or breaks off.
         """
+        _require_sendable({"Last-Event-ID": position})
         request = self._events.build_request(
             "GET",
             "/events",
@@ -147,15 +150,31 @@ async def _answer(
 
 
 def _silence(api: str, error: httpx.HTTPError) -> PageError:
-    unsure = " Whether anything was changed is not known." if api == "command" else ""
-    return PageError(503, f"The {api} API does not answer", f"{describe(error)}.{unsure}")
+    return _told(503, f"The {api} API does not answer", f"{describe(error)}.", unsure=api == _COMMAND)
 
 
 def _refusal(api: str, answer: httpx.Response) -> PageError:
+    """What an API says; one that fails, or a proxy before it, may have carried out what it was sent."""
     status = answer.status_code if answer.status_code in _TOLD else HTTPStatus.BAD_GATEWAY
+    unsure = api == _COMMAND and answer.is_server_error
     try:
         problem = answer.json()
         title, detail = str(problem["title"]), str(problem["detail"])
     except (ValueError, KeyError, TypeError):
-        return PageError(status, f"The {api} API answers {answer.status_code}", "It does not say why.")
-    return PageError(status, title, f"The {api} API says: {detail}.")
+        return _told(status, f"The {api} API answers {answer.status_code}", "It does not say why.", unsure=unsure)
+    return _told(status, title, f"The {api} API says: {detail}.", unsure=unsure)
+
+
+def _told(status: int, title: str, detail: str, *, unsure: bool) -> PageError:
+    return PageError(status, title, f"{detail} {UNSURE}" if unsure else detail, unsure=unsure)
+
+
+def _require_sendable(headers: Mapping[str, str]) -> None:
+    """Return where these can be headers; a page's address may have anything in it.
+
+    Raises:
+        PageError: 400.
+    """
+    for name, value in headers.items():
+        if not (value.isascii() and value.isprintable()):
+            raise PageError(400, "That address cannot be read", f"What it gives as {name} is none.")

@@ -35,9 +35,10 @@ from chassis.postgres.database import Database
 from chassis.settings import load
 from console.access import ACCESS, SPENDING
 from console.apis import open_apis
+from console.asking import LOOK_SECONDS
 from console.guard import ErrorPages, Guard, asking, error_page
 from console.operations.journal import Journal
-from console.overview.observation import LOOK_SECONDS, look
+from console.overview.observation import look
 from console.overview.page import Overview
 from console.overview.watch import Watch
 from console.projections.rebuilds import Rebuilds

@@ -35,7 +35,7 @@ _TITLES: Final = {404: "There is no such page", 405: "That cannot be done here"}
 _AWAY: Final = PageError(
     503,
     "The query database does not answer",
-    "Sessions and records of what was done are kept there. Nothing was changed: try again in a moment.",
+    "Sessions and records of what was done are kept there. Nothing was begun: try again in a moment.",
 )
 
 

@@ -32,6 +32,9 @@ HEADERS: Final[Mapping[str, str]] = {
 _SESSION: Final = "muster.console.session"
 
 
+UNSURE: Final = "Whether anything was changed is not known: look before you do it again."
+
+
 class Place(NamedTuple):
     """A page that the navigation leads to."""
 
@@ -54,10 +57,15 @@ NAVIGATION: Final = (
 class PageError(Exception):
     """Something that a person is told instead of the page that was asked for."""
 
-    def __init__(self, status: int, title: str, detail: str) -> None:
-        """A title of some words, and a sentence that says what to do."""
+    def __init__(self, status: int, title: str, detail: str, *, unsure: bool = False) -> None:
+        """A title of some words, and a sentence that says what to do; `unsure`: a change may have been made or not."""
         super().__init__(f"{status} {title}: {detail}")
-        self.status, self.title, self.detail = status, title, detail
+        self.status, self.title, self.detail, self.unsure = status, title, detail, unsure
+
+
+def unsure() -> PageError:
+    """For a change in the middle of which the query database has not answered."""
+    return PageError(503, "The query database does not answer", UNSURE, unsure=True)
 
 
 @lru_cache(maxsize=1)

@@ -1,7 +1,8 @@
 """The record of what was done here: who, what, to whom, when, and what came of it.
 
-It is written before the deed, so nothing is done unrecorded: where the record cannot be written nothing is done. It
-holds ids alone, no personal data, and outlives the people whom it is about.
+It is written before the deed, so nothing is done unrecorded: where the record cannot be written nothing is done. A
+deed is refused where somebody said so; where nobody answered, or broke off, what came of it is not known. It holds ids
+alone, no personal data, and outlives the people whom it is about.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import structlog
 
 from chassis.outages import describe
 from chassis.postgres.database import Database, DatabaseUnavailableError
-from console.pages import PageError
+from console.pages import PageError, unsure
 from console.sign_in.sessions import Session
 
 log = structlog.get_logger("console")
@@ -60,16 +61,21 @@ class Journal:
 
         Raises:
             DatabaseUnavailableError: it cannot be recorded, and was not done.
+            PageError: what became of it is not known, as the database did not answer.
         """
         async with self._database.connection(_SECONDS) as connection:
             number = await connection.fetchval(_BEGIN, session.actor, deed, [str(target) for target in targets])
         try:
             yield
         except PageError as error:
-            await self._end(number, f"refused: {error.title} ({error.status})")
+            came = "not known" if error.unsure else "refused"
+            await self._end(number, f"{came}: {error.title} ({error.status})")
             raise
+        except DatabaseUnavailableError as error:
+            await self._end(number, "not known: the query database did not answer")
+            raise unsure() from error
         except BaseException:
-            await self._end(number, "failed")
+            await self._end(number, "not known: it was broken off")
             raise
         await self._end(number, "done")
 

@@ -8,7 +8,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from console.operations.journal import PAGE_ROWS, Journal
+from console.numbers import whole_number
+from console.opened import journal_of
+from console.operations.journal import PAGE_ROWS
 from console.pages import PageError, page
 
 #: Digits of the greatest number that a row can have, less one.
@@ -16,11 +18,11 @@ _MOST_DIGITS: Final = 18
 
 
 async def _show(request: Request) -> Response:
-    journal: Journal = request.app.state.journal
     given = request.query_params.get("before", "")
-    if given and not (given.isascii() and given.isdecimal() and len(given) <= _MOST_DIGITS):
+    before = whole_number(given, most_digits=_MOST_DIGITS)
+    if given and before is None:
         raise PageError(400, "There is no such page", "`before` must be the number of an operation.")
-    entries = await journal.page(int(given) if given else None)
+    entries = await journal_of(request).page(before)
     older = entries[-1].id if len(entries) == PAGE_ROWS else None
     return page(request, "operations.html", entries=entries, older=older, is_first=not given)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
+from console.asking import Failed
 from console.overview.observation import (
     APPLIED,
     BATCH_SECONDS,
@@ -13,7 +14,6 @@ from console.overview.observation import (
     REQUEST_SECONDS,
     SENT,
     STREAMS,
-    Failed,
     Figures,
     Observation,
 )

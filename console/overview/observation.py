@@ -1,8 +1,8 @@
 """One look at everything between a command and a query: what each part answers, or why it does not.
 
-Each part is asked by itself and within LOOK_SECONDS, so one that hangs hides no other, and whatever a part answers or
-fails with is told of that part: nothing makes a look fail as a whole. How far projections are is told by the functions
-of `muster lag`.
+Each part is asked by itself and within LOOK_SECONDS (how far projections are, after Kafka, for once more as long), so
+one that hangs hides no other, and whatever a part answers or fails with is told of that part: no look fails as a whole.
+How far projections are is told by the functions of `muster lag`.
 """
 
 from __future__ import annotations
@@ -12,17 +12,14 @@ import time
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias
 
-import asyncpg
 import httpx
-import structlog
 
 from chassis.clock import utc_now
-from chassis.kafka.client import KAFKA_ERRORS
-from chassis.kafka.refusals import REFUSALS, explain
-from chassis.postgres.database import Database, DatabaseUnavailableError
-from console.overview.scrape import NoFiguresError, Scrape, scrape
+from chassis.postgres.database import Database
+from console.asking import LOOK_SECONDS, Failed, within
+from console.overview.scrape import Scrape, scrape
 from console.settings import ConsoleSettings
 from outbox.relay.backlog import Backlog, read_backlog
 from outbox.relay.leadership import Leader, read_leader
@@ -31,16 +28,6 @@ from projectors.operations.lag import GenerationLag, Topics, look_at_topics, mea
 from projectors.projections.catalogue import PROJECTIONS
 from read_model import generations
 
-log = structlog.get_logger("console")
-
-T = TypeVar("T")
-
-#: For one part to answer; how far projections are is asked after Kafka, and takes as long again.
-LOOK_SECONDS: Final = 4.0
-_FORESEEN: Final[tuple[type[Exception], ...]] = (
-    *(DatabaseUnavailableError, asyncpg.PostgresError, httpx.HTTPError, NoFiguresError),
-    *(*KAFKA_ERRORS, *REFUSALS),
-)
 _SERVING: Final = "serving"
 REQUEST_SECONDS: Final = "muster_http_request_seconds"
 PUBLISHED: Final = "muster_outbox_published_total"
@@ -51,13 +38,6 @@ SENT: Final = "muster_event_api_events_total"
 STREAMS: Final = "muster_event_api_streams"
 _API: Final = "muster_"
 _ANSWERS: Final = (REQUEST_SECONDS,)
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """A part of which nothing is known, and why."""
-
-    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,17 +165,3 @@ async def _readiness(http: httpx.AsyncClient, url: str) -> str:
     except (ValueError, LookupError, TypeError, AttributeError):
         return f"{url} answers {found.status_code}, and does not say why"
     return "; ".join(reasons) or "it says that it is not ready; its log says why"
-
-
-async def within(work: Awaitable[T]) -> T | Failed:
-    """What comes of the work in time, or why nothing does, whatever that is."""
-    try:
-        async with asyncio.timeout(LOOK_SECONDS):
-            return await work
-    except TimeoutError:
-        return Failed(f"no answer within {LOOK_SECONDS:g} s")
-    except _FORESEEN as error:
-        return Failed(explain(error))
-    except Exception as error:
-        log.exception("console.part_not_known")
-        return Failed(f"{type(error).__name__}: the console's log says what")

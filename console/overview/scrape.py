@@ -10,6 +10,7 @@ import httpx
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from console.asking import OtherProcessError
 from outbox.figures import QUANTILES, quantiles
 
 #: The upper bound of each bucket, and how many values are not above it.
@@ -17,10 +18,6 @@ Buckets: TypeAlias = Mapping[float, float]
 _BUCKET: Final = "_bucket"
 _BOUND: Final = "le"
 _GENERATION: Final = "generation"
-
-
-class NoFiguresError(ValueError):
-    """What answers there is no process of Muster's, or another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +34,7 @@ async def scrape(http: httpx.AsyncClient, url: str, known_by: str, names: tuple[
     """The metrics of these names, from the process whose inner port is there; it has some that begin as `known_by`.
 
     Raises:
-        NoFiguresError: it has none.
+        OtherProcessError: it has none.
         httpx.HTTPError: it does not answer.
     """
     answer = await http.get(f"{url}/metrics")
@@ -49,15 +46,15 @@ def read(text: str, known_by: str, names: tuple[str, ...]) -> Scrape:
     """The metrics of these names; the others, which are many, are not looked into.
 
     Raises:
-        NoFiguresError: it is another process, or they cannot be read.
+        OtherProcessError: it is another process, or they cannot be read.
     """
     if f"# TYPE {known_by}" not in text:
-        raise NoFiguresError(f"what answers there is another process: it has no {known_by}")
+        raise OtherProcessError(f"what answers there is another process: it has no {known_by}")
     wanted = [line for line in text.splitlines() if line.startswith(names)]
     try:
         return _summed(names, text_string_to_metric_families("\n".join([*wanted, ""])))
     except (KeyError, ValueError) as error:
-        raise NoFiguresError("its metrics cannot be read") from error
+        raise OtherProcessError("its metrics cannot be read") from error
 
 
 def _summed(names: Sequence[str], families: Iterable[Metric]) -> Scrape:

@@ -11,9 +11,10 @@ from typing import Final, NamedTuple
 
 from markupsafe import Markup
 
+from console.asking import Failed
 from console.overview import figures
 from console.overview.figures import Histogram
-from console.overview.observation import Failed, Observation
+from console.overview.observation import Observation
 from console.overview.sparkline import sparkline
 from console.overview.verdict import Finding
 from console.overview.watch import Watch

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from console.overview.observation import Failed, Figures, Observation
+from console.asking import Failed
+from console.overview.observation import Figures, Observation
 from console.words import count, moment, seconds
 
 #: With the looks these two come to less than 20 s from the cause to the page. An event is on Kafka within a second; one

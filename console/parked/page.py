@@ -6,18 +6,18 @@ out, looked at, and undone.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable
 from typing import Any, Final, TypeVar
-from urllib.parse import urlencode
 
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
-from chassis.postgres.database import Database
 from console.forms import Form, change
-from console.operations.journal import Journal
-from console.pages import HEADERS, PageError, page, session_of
+from console.notices import lead_to, told_to
+from console.opened import journal_of, query_of
+from console.pages import PageError, page, session_of
 from console.parked.contents import as_text, contents
 from console.sign_in.sessions import Session
 from projectors.operations import parked
@@ -34,13 +34,13 @@ from projectors.operations.parked import (
 T = TypeVar("T")
 
 _RECORD: Final = "/parked/{projection}/{generation}/{partition}/{offset}"
+#: What stands between quotation marks may be a person's: a key that is no id was an address.
+_QUOTED: Final = re.compile(r"""b?(?:'(?:[^'\\]|\\.)*(?:'|$)|"(?:[^"\\]|\\.)*(?:"|$))""")
 _COUNTS: Final = ("applied", "discarded", "remaining")
-#: Digits of the greatest count that a page is led to, at most.
-_MOST_DIGITS: Final = 9
 
 
 async def _show(request: Request) -> Response:
-    query = _query(request)
+    query = query_of(request)
     found, counted = await parked.summaries(query), await parked.counted(query)
     return page(
         request,
@@ -62,7 +62,7 @@ async def _show_one(request: Request) -> Response:
 async def _reveal(request: Request, session: Session, _: Form) -> Response:
     """Show the bytes this once, once it is recorded who saw them."""
     record = await _find(request)
-    async with _journal(request).deed(session, "reveal a parked record", record.id):
+    async with journal_of(request).deed(session, "reveal a parked record", record.id):
         return await _page_of(
             request,
             record,
@@ -74,36 +74,36 @@ async def _reveal(request: Request, session: Session, _: Form) -> Response:
 
 async def _retry(request: Request, session: Session, _: Form) -> Response:
     record = _id(request)
-    async with _journal(request).deed(session, "retry parked records", record):
-        return _back(await _refusing(parked.retry_record(_query(request), record)))
+    async with journal_of(request).deed(session, "retry parked records", record):
+        return _back(session, await _refusing(parked.retry_record(query_of(request), record)))
 
 
 async def _retry_all(request: Request, session: Session, _: Form) -> Response:
-    async with _journal(request).deed(session, "retry parked records", "all"):
-        return _back(await _refusing(parked.retry_all(_query(request))))
+    async with journal_of(request).deed(session, "retry parked records", "all"):
+        return _back(session, await _refusing(parked.retry_all(query_of(request))))
 
 
 async def _preview(request: Request, _: Session, _form: Form) -> Response:
     """What would follow a discard; nothing is changed, and nothing recorded."""
     record = await _find(request)
-    outcome, left = await _refusing(parked.preview_discard(_query(request), record.id))
+    outcome, left = await _refusing(parked.preview_discard(query_of(request), record.id))
     return page(request, "parked_discard.html", record=record, outcome=outcome, left=left, first_line=first_line)
 
 
 async def _discard(request: Request, session: Session, _: Form) -> Response:
     record = _id(request)
-    async with _journal(request).deed(session, "discard a parked record", record):
-        return _back(await _refusing(parked.discard_record(_query(request), record)))
+    async with journal_of(request).deed(session, "discard a parked record", record):
+        return _back(session, await _refusing(parked.discard_record(query_of(request), record)))
 
 
 async def _discard_suspicious(request: Request, session: Session, _: Form) -> Response:
-    async with _journal(request).deed(session, "discard suspicious records", "all"):
-        removed = await parked.discard_suspicious(_query(request))
-    return _back(WorkedOff(0, removed, 0))
+    async with journal_of(request).deed(session, "discard suspicious records", "all"):
+        removed = await parked.discard_suspicious(query_of(request))
+    return _back(session, WorkedOff(0, removed, 0))
 
 
 async def _page_of(request: Request, record: ParkedRecord, **clear: Any) -> Response:
-    queue = await parked.queue(_query(request), record)
+    queue = await parked.queue(query_of(request), record)
     given: dict[str, Any] = {"is_clear": False, "contents": [], "headers": [], **clear}
     return page(
         request,
@@ -120,8 +120,8 @@ async def _page_of(request: Request, record: ParkedRecord, **clear: Any) -> Resp
 
 
 def first_line(error: str | None) -> str:
-    """A cause without the details that databases add: they quote the row."""
-    return "waits behind an earlier one" if error is None else error.partition("\n")[0]
+    """A cause without what it quotes of the record, and without the details that databases add: they quote the row."""
+    return "waits behind an earlier one" if error is None else _QUOTED.sub("•••", error.partition("\n")[0])
 
 
 def _id(request: Request) -> RecordId:
@@ -139,7 +139,7 @@ def _id(request: Request) -> RecordId:
 
 
 async def _find(request: Request) -> ParkedRecord:
-    return await _refusing(parked.find(_query(request), _id(request)))
+    return await _refusing(parked.find(query_of(request), _id(request)))
 
 
 async def _refusing(work: Awaitable[T]) -> T:
@@ -164,25 +164,12 @@ def _gone() -> PageError:
 
 def _told(request: Request) -> dict[str, int] | None:
     """What came of the change that led here."""
-    given = [request.query_params.get(name, "") for name in _COUNTS]
-    if not all(each.isascii() and each.isdecimal() and len(each) <= _MOST_DIGITS for each in given):
-        return None
-    return dict(zip(_COUNTS, map(int, given), strict=True))
+    told = told_to(request)
+    return {name: int(told[name]) for name in _COUNTS} if told else None
 
 
-def _back(outcome: WorkedOff) -> Response:
-    told = urlencode({name: getattr(outcome, name) for name in _COUNTS})
-    return RedirectResponse(f"/parked?{told}", 303, dict(HEADERS))
-
-
-def _query(request: Request) -> Database:
-    query: Database = request.app.state.query
-    return query
-
-
-def _journal(request: Request) -> Journal:
-    journal: Journal = request.app.state.journal
-    return journal
+def _back(session: Session, outcome: WorkedOff) -> Response:
+    return lead_to(session, "/parked", **{name: getattr(outcome, name) for name in _COUNTS})
 
 
 routes: Final = [

@@ -5,35 +5,32 @@ The list is the database's, so it is there without Kafka; how far each is comes 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Final, NamedTuple
-from urllib.parse import urlencode
 
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
-from chassis.kafka.client import KAFKA_ERRORS
-from chassis.kafka.refusals import REFUSALS as KAFKA_REFUSALS
-from chassis.kafka.refusals import explain
 from chassis.postgres.database import Database
+from console.asking import Failed, within
 from console.forms import Form, change
-from console.operations.journal import Journal
-from console.pages import HEADERS, PageError, page, session_of
-from console.projections.rebuilds import REFUSALS, Part, Rebuilds
+from console.notices import lead_to, told_to
+from console.numbers import whole_number
+from console.opened import journal_of, query_of, rebuilds_of, settings_of
+from console.pages import PageError, page, session_of
+from console.projections.rebuilds import REFUSALS, Part
+from console.settings import ConsoleSettings
 from console.sign_in.sessions import Session
 from console.words import count
 from projectors.operations import rebuild
-from projectors.operations.lag import GenerationLag, measure
+from projectors.operations.lag import GenerationLag, look_at_topics, measure_against
 from projectors.operations.rebuild import Stage
 from projectors.projections.catalogue import PROJECTIONS
 from read_model import generations
 from read_model.feeding import why_refused
 from read_model.generations import Generation
 
-#: A page waits for Kafka so long, and says then that it does not answer.
-LAG_SECONDS: Final = 4.0
 #: What a page tells that follows a change.
 DONE: Final = {
     "begun": "The rebuild has begun. It goes on without this page.",
@@ -92,8 +89,8 @@ class Shown(NamedTuple):
 
 
 async def _show(request: Request) -> Response:
-    query, rebuilds = _query(request), _rebuilds(request)
-    lags, why = await _lags(request)
+    query, rebuilds = query_of(request), rebuilds_of(request)
+    lags, why = await _lags(settings_of(request), query_of(request))
     async with query.connection() as connection:
         known = {name: await generations.read(connection, name) for name in sorted(PROJECTIONS)}
     shown = [
@@ -105,20 +102,19 @@ async def _show(request: Request) -> Response:
         "projections.html",
         projections=shown,
         why=why,
-        notice=DONE.get(request.query_params.get("done", "")),
+        notice=DONE.get(told_to(request).get("done", "")),
         may_change=session_of(request).may("operations:write"),
     )
 
 
-async def _lags(request: Request) -> tuple[Lags, str]:
+async def _lags(settings: ConsoleSettings, query: Database) -> tuple[Lags, str]:
     """How far each generation is; or why that is not known."""
-    try:
-        async with asyncio.timeout(LAG_SECONDS):
-            found = await measure(request.app.state.settings, _query(request))
-    except TimeoutError:
-        return {}, f"no answer within {LAG_SECONDS:g} s"
-    except (*KAFKA_ERRORS, *KAFKA_REFUSALS) as error:
-        return {}, explain(error)
+    topics = await within(look_at_topics(settings))
+    if isinstance(topics, Failed):
+        return {}, f"Kafka does not answer ({topics.why})"
+    found = await within(measure_against(settings, query, topics))
+    if isinstance(found, Failed):
+        return {}, f"the query database does not answer ({found.why})"
     return {(one.projection, one.number): one for one in found}, ""
 
 
@@ -139,37 +135,47 @@ def behind(records: int | None) -> str:
 
 async def _rebuild(request: Request, session: Session, _: Form) -> Response:
     name = _name(request)
-    await _rebuilds(request).begin(session, name, switches=False, accept_difference=False)
-    return _back(name, "begun")
+    await rebuilds_of(request).begin(session, name, switches=False, accept_difference=False)
+    return _back(session, name, "begun")
 
 
 async def _switch(request: Request, session: Session, form: Form) -> Response:
     name = _name(request)
     accepted = form.get("accept_difference", "") == "yes"
-    await _rebuilds(request).begin(session, name, switches=True, accept_difference=accepted)
-    return _back(name, "switching")
+    await rebuilds_of(request).begin(session, name, switches=True, accept_difference=accepted)
+    return _back(session, name, "switching")
 
 
 async def _roll_back(request: Request, session: Session, _: Form) -> Response:
     name = _name(request)
-    async with _journal(request).deed(session, "roll back", name):
-        await _refusing(rebuild.roll_back(_query(request), name))
-    _rebuilds(request).forget(name)
-    return _back(name, "rolled-back")
+    _require_still(request, name)
+    async with journal_of(request).deed(session, "roll back", name):
+        await _refusing(rebuild.roll_back(query_of(request), name))
+    rebuilds_of(request).forget(name)
+    return _back(session, name, "rolled-back")
 
 
 async def _retire(request: Request, session: Session, form: Form) -> Response:
     name, given = _name(request), form.get("generation", "")
-    if not (given.isascii() and given.isdecimal() and len(given) <= _MOST_DIGITS):
+    number = whole_number(given, most_digits=_MOST_DIGITS)
+    if number is None:
         raise PageError(400, "There is no such generation", "`generation` must be its number.")
-    rebuilds = _rebuilds(request)
-    part = rebuilds.of(name)
+    _require_still(request, name)
+    async with journal_of(request).deed(session, "retire", f"{name} {number}"):
+        await _refusing(rebuild.retire_generations(query_of(request), name, number))
+    rebuilds_of(request).forget(name)
+    return _back(session, name, "retired")
+
+
+def _require_still(request: Request, name: str) -> None:
+    """Return where no rebuild of the projection is under way here: the page that was sent may be an old one.
+
+    Raises:
+        PageError: 409, one is.
+    """
+    part = rebuilds_of(request).of(name)
     if part is not None and part.is_running:
-        raise PageError(409, "That projection is being rebuilt", "Nothing was retired: wait until the rebuild is over.")
-    async with _journal(request).deed(session, "retire", f"{name} {given}"):
-        await _refusing(rebuild.retire_generations(_query(request), name, int(given)))
-    rebuilds.forget(name)
-    return _back(name, "retired")
+        raise PageError(409, "That projection is being rebuilt", "Nothing was changed: wait until the rebuild is over.")
 
 
 async def _refusing(work: Awaitable[object]) -> None:
@@ -191,23 +197,8 @@ def _name(request: Request) -> str:
     return name
 
 
-def _query(request: Request) -> Database:
-    query: Database = request.app.state.query
-    return query
-
-
-def _rebuilds(request: Request) -> Rebuilds:
-    rebuilds: Rebuilds = request.app.state.rebuilds
-    return rebuilds
-
-
-def _journal(request: Request) -> Journal:
-    journal: Journal = request.app.state.journal
-    return journal
-
-
-def _back(name: str, done: str) -> Response:
-    return RedirectResponse(f"/projections?{urlencode({'done': done})}#{name}", 303, dict(HEADERS))
+def _back(session: Session, name: str, done: str) -> Response:
+    return lead_to(session, "/projections", part=name, done=done)
 
 
 routes: Final = [

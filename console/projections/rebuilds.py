@@ -87,8 +87,10 @@ class Rebuilds:
         return self._parts.get(projection)
 
     def forget(self, projection: str) -> None:
-        """Its generation is gone or serves: nothing is to be said of it any more."""
-        self._parts.pop(projection, None)
+        """Its generation is gone or serves: nothing is to be said of it any more, but of a part that goes on."""
+        part = self._parts.get(projection)
+        if part is not None and not part.is_running:
+            del self._parts[projection]
 
     async def begin(self, session: Session, projection: str, *, switches: bool, accept_difference: bool) -> None:
         """Record it, and let it go on by itself.
@@ -154,9 +156,11 @@ class Rebuilds:
         except REFUSALS as error:
             raise PageError(409, "The rebuild cannot go on", str(error)) from error
         except _AWAY as error:
-            raise PageError(503, "A server does not answer", f"{explain(error)}. What was built stays.") from error
+            why = f"{explain(error)}. What was built stays."
+            raise PageError(503, "A server does not answer", why, unsure=True) from error
         if stage is Stage.STOPPED:
-            raise PageError(503, "Stopped with the console", "The console was stopped. What was built stays.")
+            why = "The console was stopped. What was built stays."
+            raise PageError(503, "Stopped with the console", why, unsure=True)
         return stage
 
     async def _compare(self, query: Database, part: Part, generation: Generation) -> str | None:

@@ -16,10 +16,10 @@ from starlette.routing import Route
 
 from chassis.clock import utc_now
 from chassis.http.problems import Problem
-from chassis.postgres.database import Database
+from chassis.postgres.database import Database, DatabaseUnavailableError
 from console.access import SIGN_IN
 from console.forms import Form, change, has_token, read_form
-from console.pages import HEADERS, NAVIGATION, PageError, page
+from console.pages import HEADERS, NAVIGATION, PageError, page, unsure
 from console.settings import ConsoleSettings
 from console.sign_in.links import LINK_LIFETIME, PATH, spend_link
 from console.sign_in.sealing import csrf_token, new_id
@@ -72,14 +72,19 @@ async def _spend(request: Request) -> Response:
     opener = request.cookies.get(_opener(settings), "")
     if not opener or not has_token(await read_form(request), csrf_token(opener)):
         raise _ELSEWHERE
-    async with query.connection(_SECONDS) as connection:
-        token = await spend_link(connection, settings.seals, request.path_params["link"], utc_now())
-    if token is None:
-        raise _SPENT
     try:
-        session = await sessions.begin(token, instead_of=request.cookies.get(cookie_name(settings), ""))
+        # Where the session cannot be kept the link is not spent.
+        async with query.connection(_SECONDS) as connection, connection.transaction():
+            token = await spend_link(connection, settings.seals, request.path_params["link"], utc_now())
+            if token is None:
+                raise _SPENT
+            session = await sessions.begin(
+                token, instead_of=request.cookies.get(cookie_name(settings), ""), connection=connection
+            )
     except Problem as error:
         raise PageError(401, "The link's token is not good", f"{error.detail}. Make another link.") from error
+    except DatabaseUnavailableError as error:
+        raise unsure() from error
     return signed_in(settings, session)
 
 
@@ -93,7 +98,10 @@ def signed_in(settings: ConsoleSettings, session: Session) -> Response:
 
 async def _sign_out(request: Request, session: Session, _: Form) -> Response:
     sessions: Sessions = request.app.state.sessions
-    await sessions.end(session)
+    try:
+        await sessions.end(session)
+    except DatabaseUnavailableError as error:
+        raise unsure() from error
     settings: ConsoleSettings = request.app.state.settings
     there = ENDED if request.app.state.provider else SIGN_IN
     answer = RedirectResponse(there, 303, dict(HEADERS))

@@ -23,7 +23,7 @@ _KEY_BYTES: Final = 32
 
 
 class BrokenSealError(Exception):
-    """It was sealed for another id, or with a secret that is gone."""
+    """It was sealed for another id or kind, or with a secret that is gone."""
 
 
 def new_id() -> str:
@@ -41,27 +41,32 @@ def csrf_token(identifier: str) -> str:
     return hmac.new(identifier.encode(), b"csrf", hashlib.sha256).hexdigest()
 
 
-def seal(seals: Sequence[str], identifier: str, content: bytes) -> bytes:
-    """Encrypt with the first of the secrets."""
-    return _cipher(seals, identifier).encrypt(content)
+def proof(identifier: str, text: str) -> str:
+    """That a session has said this; whoever has not its id cannot make it."""
+    return hmac.new(identifier.encode(), f"proof {text}".encode(), hashlib.sha256).hexdigest()
 
 
-def unseal(seals: Sequence[str], identifier: str, sealed: bytes) -> bytes:
+def seal(seals: Sequence[str], identifier: str, content: bytes, *, kind: str = "") -> bytes:
+    """Encrypt with the first of the secrets; what is of one kind opens as no other."""
+    return _cipher(seals, identifier, kind).encrypt(content)
+
+
+def unseal(seals: Sequence[str], identifier: str, sealed: bytes, *, kind: str = "") -> bytes:
     """What was sealed with any of the secrets.
 
     Raises:
         BrokenSealError: it was not.
     """
     try:
-        return _cipher(seals, identifier).decrypt(sealed)
+        return _cipher(seals, identifier, kind).decrypt(sealed)
     except InvalidToken as error:
-        raise BrokenSealError("it was sealed for another id, or with a secret that is gone") from error
+        raise BrokenSealError("it was sealed for another id or kind, or with a secret that is gone") from error
 
 
-def _cipher(seals: Sequence[str], identifier: str) -> MultiFernet:
-    return MultiFernet([Fernet(_key(secret, identifier)) for secret in seals])
+def _cipher(seals: Sequence[str], identifier: str, kind: str) -> MultiFernet:
+    return MultiFernet([Fernet(_key(secret, f"{kind} {identifier}" if kind else identifier)) for secret in seals])
 
 
-def _key(secret: str, identifier: str) -> bytes:
-    made = HKDF(SHA256(), _KEY_BYTES, salt=None, info=b"muster console " + identifier.encode()).derive(secret.encode())
+def _key(secret: str, name: str) -> bytes:
+    made = HKDF(SHA256(), _KEY_BYTES, salt=None, info=b"muster console " + name.encode()).derive(secret.encode())
     return base64.urlsafe_b64encode(made)

@@ -10,6 +10,7 @@ import asyncio
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
@@ -19,7 +20,7 @@ import asyncpg
 
 from chassis.access.caller import Caller
 from chassis.http.problems import Problem
-from chassis.postgres.database import Database, DatabaseUnavailableError
+from chassis.postgres.database import Connection, Database, DatabaseUnavailableError
 from console.sign_in.sealing import BrokenSealError, csrf_token, digest, new_id, seal, unseal
 
 #: After which an operator signs in again.
@@ -139,11 +140,18 @@ class Sessions:
         return self._authenticator is None
 
     async def begin(
-        self, token: str, refresh: str | None = None, renew_at: datetime | None = None, *, instead_of: str = ""
+        self,
+        token: str,
+        refresh: str | None = None,
+        renew_at: datetime | None = None,
+        *,
+        instead_of: str = "",
+        connection: Connection | None = None,
     ) -> Session:
         """Keep a new session with this token, as long as that is good or renewed, and for SESSION_LIFETIME at most.
 
-        A browser's cookie has one session: the one `instead_of` whose id it is kept ends.
+        A browser's cookie has one session: the one `instead_of` whose id it is kept ends. It is kept in the transaction
+        of `connection`, where one is given.
 
         Raises:
             Problem: 401, the token is not good.
@@ -153,10 +161,9 @@ class Sessions:
         now = self._now()
         session = Session(new_id(), token, caller, now + SESSION_LIFETIME, refresh=refresh, renew_at=renew_at)
         session.sealed = seal(self._seals, session.id, session.content)
-        async with self._database.connection(_SECONDS) as connection:
-            await connection.execute(
-                _BEGIN, digest(session.id), session.sealed, session.expires_at, now, digest(instead_of)
-            )
+        kept = digest(session.id), session.sealed, session.expires_at, now, digest(instead_of)
+        async with nullcontext(connection) if connection else self._database.connection(_SECONDS) as used:
+            await used.execute(_BEGIN, *kept)
         self._seen.pop(digest(instead_of), None)
         return self._remember(session)
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from typing import Any, Final
-from urllib.parse import urlencode
 
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
-from console.apis import Apis
 from console.forms import Form, change
-from console.operations.journal import Journal
-from console.pages import HEADERS, PageError, page
-from console.sign_in.sessions import Session, Sessions
-from console.users.detail import read_user, user_id
+from console.notices import lead_to
+from console.opened import apis_of, journal_of, sessions_of
+from console.pages import PageError, page
+from console.sign_in.sessions import Session
+from console.users.detail import ERASED, read_user, user_id
 
 
 async def _deactivate(request: Request, session: Session, form: Form) -> Response:
@@ -34,15 +33,15 @@ async def _command(  # noqa: PLR0913, PLR0917 - what a command is made of
     request: Request, session: Session, deed: str, method: str, route: str, body: dict[str, Any], *, done: str
 ) -> Response:
     """Send a command, and lead to the user's page as it is afterwards."""
-    identifier, apis, journal = user_id(request), _apis(request), _journal(request)
+    identifier, apis, journal = user_id(request), apis_of(request), journal_of(request)
     async with journal.deed(session, deed, identifier):
         _, token = await apis.command(session, method, f"/users/{identifier}/{route}", body)
-    return _to_user(identifier, done=done, after=token or "")
+    return lead_to(session, f"/users/{identifier}", done=done, after=token or "")
 
 
 async def _reset(request: Request, session: Session, _: Form) -> Response:
     """Issue a token that sets a new password, and show it this once."""
-    identifier, apis, journal = user_id(request), _apis(request), _journal(request)
+    identifier, apis, journal = user_id(request), apis_of(request), journal_of(request)
     async with journal.deed(session, "issue a token for a reset", identifier):
         issued, _token = await apis.command(
             session, "POST", f"/users/{identifier}/one-time-tokens", {"purpose": "password-reset"}
@@ -52,7 +51,7 @@ async def _reset(request: Request, session: Session, _: Form) -> Response:
 
 async def _erase(request: Request, session: Session, form: Form) -> Response:
     """Erase a user whose username was typed to the letter."""
-    identifier, apis, journal = user_id(request), _apis(request), _journal(request)
+    identifier, apis, journal = user_id(request), apis_of(request), journal_of(request)
     user = await read_user(request, session, identifier)
     if form.get("username", "") != user["username"]:
         raise PageError(
@@ -60,39 +59,19 @@ async def _erase(request: Request, session: Session, form: Form) -> Response:
         )
     async with journal.deed(session, "erase", identifier):
         _, token = await apis.command(session, "DELETE", f"/users/{identifier}")
-    return _to_user(identifier, done="erased", after=token or "")
+    return lead_to(session, f"/users/{identifier}", done=ERASED, after=token or "")
 
 
 async def _reveal(request: Request, session: Session, _: Form) -> Response:
     """Show the user's data in clear, once it is recorded who saw them."""
-    identifier, sessions = user_id(request), _sessions(request)
-    async with _journal(request).deed(session, "reveal", identifier):
+    identifier, sessions = user_id(request), sessions_of(request)
+    async with journal_of(request).deed(session, "reveal", identifier):
         await sessions.reveal(session, [identifier])
-    return _to_user(identifier)
+    return lead_to(session, f"/users/{identifier}")
 
 
 def _reason(form: Form) -> dict[str, Any]:
     return {"reason": form.get("reason", "").strip() or None}
-
-
-def _apis(request: Request) -> Apis:
-    apis: Apis = request.app.state.apis
-    return apis
-
-
-def _journal(request: Request) -> Journal:
-    journal: Journal = request.app.state.journal
-    return journal
-
-
-def _sessions(request: Request) -> Sessions:
-    sessions: Sessions = request.app.state.sessions
-    return sessions
-
-
-def _to_user(identifier: object, **parameters: str) -> Response:
-    given = urlencode({name: value for name, value in parameters.items() if value})
-    return RedirectResponse(f"/users/{identifier}" + (f"?{given}" if given else ""), 303, dict(HEADERS))
 
 
 routes: Final = [

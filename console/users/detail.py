@@ -12,18 +12,20 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from chassis.identifiers import read_id
-from console.apis import Apis
+from console.notices import told_to
+from console.opened import apis_of
 from console.pages import PageError, page, session_of
 from console.sign_in.sessions import Session
 from console.users.masking import shown
 
 PAGE_ENTRIES: Final = 20
+ERASED: Final = "erased"
 #: What a page tells that follows a change.
 DONE: Final = {
     "deactivated": "The user is deactivated.",
     "reactivated": "The user is active again.",
     "email": "The address is changed.",
-    "erased": "The user is erased. Their data is gone from here, and leaves the log within days.",
+    ERASED: "The user is erased. Their data is gone from here, and leaves the log within days.",
 }
 #: How long a page waits for the change that led to it.
 WAIT_SECONDS: Final = 5
@@ -72,27 +74,26 @@ async def read_user(request: Request, session: Session, identifier: UUID, after:
     Raises:
         PageError: they are not there, or it cannot be known yet.
     """
-    apis: Apis = request.app.state.apis
     headers = {"Consistency-Token": after, "Prefer": f"wait={WAIT_SECONDS}"} if after else None
-    return await apis.query(session, "GET", f"/users/{identifier}", headers=headers)
+    return await apis_of(request).query(session, "GET", f"/users/{identifier}", headers=headers)
 
 
 async def _show(request: Request) -> Response:
-    session, identifier, apis = session_of(request), user_id(request), request.app.state.apis
+    session, identifier, told = session_of(request), user_id(request), told_to(request)
     clear = identifier in session.revealed
-    notice = DONE.get(request.query_params.get("done", ""))
+    notice = DONE.get(told.get("done", ""))
     late = False
     try:
-        user = await read_user(request, session, identifier, request.query_params.get("after"))
+        user = await read_user(request, session, identifier, told.get("after"))
     except PageError as error:
-        if error.status == 404 and notice is not None:  # what was erased is not there
+        if error.status == 404 and told.get("done") == ERASED:
             return page(request, "gone.html", notice=notice)
         if error.status != 504:
             raise
         late, user = True, await read_user(request, session, identifier)
     cursor = request.query_params.get("cursor")
     asked = {"limit": str(PAGE_ENTRIES), **({"cursor": cursor} if cursor else {})}
-    timeline = await apis.query(session, "GET", f"/users/{identifier}/timeline", params=asked)
+    timeline = await apis_of(request).query(session, "GET", f"/users/{identifier}/timeline", params=asked)
     return page(
         request,
         "user.html",

@@ -18,18 +18,20 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from chassis.identifiers import read_id
-from console.apis import Apis, Json
+from console.apis import Json
 from console.forms import Form, change
-from console.operations.journal import Journal
+from console.opened import apis_of, journal_of, sessions_of, settings_of
 from console.pages import HEADERS, PageError, page, session_of
 from console.sign_in.sealing import BrokenSealError, seal, unseal
-from console.sign_in.sessions import Session, Sessions
+from console.sign_in.sessions import Session
 from console.users.masking import shown
 
 #: Of one part of the page; a screen shows about as many.
 PAGE_USERS: Final = 25
 #: What a page of two parts lists.
 _MOST_REVEALED: Final = 2 * PAGE_USERS
+#: What is sealed under the session's id.
+_KIND: Final = "search"
 _STATUSES: Final = frozenset({"", "active", "deactivated"})
 #: Longer than an address can be.
 _LONGEST: Final = 300
@@ -120,9 +122,8 @@ def _once(parts: Sequence[Part]) -> list[Part]:
 async def _ask(  # noqa: PLR0913, PLR0917 - what one question is made of
     request: Request, session: Session, search: Search, index: int, title: str, body: Json, cursor: str | None
 ) -> Part:
-    apis: Apis = request.app.state.apis
     asked = {**search.filters(), **body, **({"cursor": cursor} if cursor else {})}
-    found = await apis.query(session, "POST", "/users/search", json=asked)
+    found = await apis_of(request).query(session, "POST", "/users/search", json=asked)
     following = None
     if found["next_cursor"]:
         given = {"search": request.query_params.get("search", ""), "part": str(index), "cursor": found["next_cursor"]}
@@ -146,7 +147,7 @@ async def _search(request: Request, session: Session, form: Form) -> Response:
 
 def _sealed(request: Request, session: Session, search: Search) -> str:
     content = json.dumps(asdict(search)).encode()
-    return seal(request.app.state.settings.seals, session.id, content).decode("ascii")
+    return seal(settings_of(request).seals, session.id, content, kind=_KIND).decode("ascii")
 
 
 def _read(request: Request, session: Session) -> Search:
@@ -154,15 +155,14 @@ def _read(request: Request, session: Session) -> Search:
     if not sealed:
         return Search()
     try:
-        return Search(**json.loads(unseal(request.app.state.settings.seals, session.id, sealed.encode())))
+        content = unseal(settings_of(request).seals, session.id, sealed.encode(), kind=_KIND)
     except BrokenSealError as error:
         raise PageError(400, "That search is of another sign-in", "Search anew.") from error
+    return Search(**json.loads(content))
 
 
 async def _reveal(request: Request, session: Session, form: Form) -> Response:
     """Show the data of the users that are listed, once it is recorded who saw them."""
-    journal: Journal = request.app.state.journal
-    sessions: Sessions = request.app.state.sessions
     try:
         users = [read_id(text) for text in form.get("ids", "").split()]
     except ValueError as error:
@@ -170,8 +170,8 @@ async def _reveal(request: Request, session: Session, form: Form) -> Response:
     if len(users) > _MOST_REVEALED:
         raise PageError(400, "That list is too long", f"At most {_MOST_REVEALED} users are shown at once.")
     back = form.get("back", "")
-    async with journal.deed(session, "reveal", *users):
-        await sessions.reveal(session, users)
+    async with journal_of(request).deed(session, "reveal", *users):
+        await sessions_of(request).reveal(session, users)
     return _to(back if back == "/users" or back.startswith("/users?") else "/users")
 
 

@@ -68,18 +68,13 @@ class Browser:
 
     async def sign_in(self, link: str) -> httpx.Response:
         """Open a link and press its button."""
-        return await press(self.http, link)
+        page = await self.http.get(link)
+        return await self.http.post(link, data={"csrf": _token(page.text)})
 
     async def send(self, path: str, *, page: str = "/operations", **fields: str) -> httpx.Response:
         """Send a form of a page."""
         token = _token((await self.get(page)).text)
         return await self.http.post(path, data={"csrf": token, **fields}, follow_redirects=True)
-
-
-async def press(http: httpx.AsyncClient, link: str) -> httpx.Response:
-    """Open a sign-in link and press its button."""
-    page = await http.get(link)
-    return await http.post(link, data={"csrf": _token(page.text)})
 
 
 def _token(page: str) -> str:

@@ -14,7 +14,7 @@ from console.events import tail
 from event_api.app import create_app as create_event_api
 from events.user_events import PublicUser, UserDeactivated, UserEmailChanged, UserErased, UserRegistered
 from tests.event_streams import EventStream, Sent, taken
-from tests.integration.console.conftest import Console, make_settings, press
+from tests.integration.console.conftest import Browser, Console, make_settings
 from tests.integration.event_api.conftest import make_settings as event_api_settings
 from tests.integration.projectors.stream import Publisher, new_user, record
 from tests.integration.query_api.real_server import served
@@ -77,7 +77,7 @@ async def viewer(
     with served(app) as url:
         async with httpx.AsyncClient(base_url=url, timeout=60) as http:
             link = await Console(app, query_database).link("events:read", "users:read", "operations:read")
-            assert (await press(http, link)).status_code == 303
+            assert (await Browser(http).sign_in(link)).status_code == 303
             yield Viewer(http)
 
 
@@ -172,7 +172,7 @@ async def test_a_stream_waits_for_an_event_api_that_is_away(
     app = create_app(make_settings(command_database, query_database))
     with served(app) as url:
         async with httpx.AsyncClient(base_url=url, timeout=60) as http:
-            await press(http, await Console(app, query_database).link())
+            await Browser(http).sign_in(await Console(app, query_database).link())
             page = await http.get("/events")
             async with http.stream("GET", "/live/events") as answer:
                 first = await anext(aiter(EventStream(answer)))

@@ -5,9 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from console.asking import Failed, OtherProcessError
 from console.overview.history import MINUTES, History
-from console.overview.observation import Brokers, Failed, Observation, Outbox, ReadSide
-from console.overview.scrape import NoFiguresError, Scrape, read
+from console.overview.observation import Brokers, Observation, Outbox, ReadSide
+from console.overview.scrape import Scrape, read
 from console.overview.sparkline import sparkline
 from console.overview.stations import Station, stations
 from console.overview.verdict import STALE_SECONDS, Finding, findings, verdict
@@ -230,10 +231,10 @@ def test_metrics_are_summed_and_what_is_no_process_of_ours_is_said_to_be_none() 
     assert known.buckets["muster_http_request_seconds"] == {0.1: 11.0, float("inf"): 12.0}
     assert known.counts["muster_projector_records_total"] == 12.0
     assert known.by_generation["muster_projector_records_total", "users", 2] == 7.0
-    with pytest.raises(NoFiguresError, match="another process"):
+    with pytest.raises(OtherProcessError, match="another process"):
         read(METRICS, "muster_outbox_", NAMES)
     for broken in ("{", '{generation="one",projection="users"} 1', " many"):
-        with pytest.raises(NoFiguresError, match="cannot be read"):
+        with pytest.raises(OtherProcessError, match="cannot be read"):
             read(f"{METRICS}{NAMES[1]}{broken}\n", "muster_", NAMES)
 
 

@@ -13,7 +13,8 @@ import pytest
 import console.overview.page as page_module
 from chassis.clock import utc_now
 from chassis.lifecycle import alongside
-from console.overview.observation import Failed, Observation, _readiness, within
+from console.asking import Failed, within
+from console.overview.observation import Observation, _readiness
 from console.overview.page import Overview
 from console.overview.scrape import scrape
 from console.overview.watch import Watch
