@@ -97,3 +97,15 @@ async def test_generations_are_listed_without_kafka_and_nothing_is_offered_that_
     assert "<details><summary>Rebuild" in everything
     assert "<details><summary>Rebuild" not in read
     assert (refused.status_code, unknown.status_code) == (403, 404)
+
+
+async def test_a_query_database_that_is_slow_is_not_taken_for_kafka(builder: Console, read_side: ReadSide) -> None:
+    async with builder.signed_in() as browser:
+        well = (await browser.get("/projections")).text
+        async with read_side.connection.transaction():
+            await read_side.connection.execute("LOCK TABLE checkpoints")
+            slow = (await browser.get("/projections")).text
+
+    assert "How far they are is not known" not in well
+    assert "How far they are is not known: the query database does not answer" in slow
+    assert "Kafka" not in slow
