@@ -13,12 +13,8 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 from uuid import UUID
-
-from sqlalchemy import MetaData, Table
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.schema import CreateIndex, CreateTable
 
 # Exported again for projectors, whose writers get their connection with a generation.
 from chassis.postgres.database import Connection as Connection  # noqa: PLC0414
@@ -26,6 +22,10 @@ from chassis.postgres.roles import PROJECTORS
 from read_model import parked_values
 from read_model.catalogue import SCHEMAS
 from read_model.schema import ProjectionSchema
+
+if TYPE_CHECKING:
+    from sqlalchemy import MetaData, Table
+    from sqlalchemy.schema import CreateIndex, CreateTable
 
 #: Notified, without payload, in the transaction that changes a generation's status.
 CHANNEL: Final = "muster_generations"
@@ -365,12 +365,16 @@ async def _work_off(connect: Connect, waiting: list[str]) -> None:
 
 def indexes_of(table: Table) -> list[str]:
     """The statements that make a table's indexes, beside its primary key."""
+    from sqlalchemy.schema import CreateIndex  # noqa: PLC0415 - it takes 15 MB, and tables are seldom made
+
     return [
         _ddl(CreateIndex(index, if_not_exists=True)) for index in sorted(table.indexes, key=lambda one: str(one.name))
     ]
 
 
 async def _create(connection: Connection, schema: ProjectionSchema, number: int, status: str) -> Generation:
+    from sqlalchemy.schema import CreateTable  # noqa: PLC0415 - it takes 15 MB, and tables are seldom made
+
     has_owner = await connection.fetchval(_HAS_OWNER, PROJECTORS)
     if has_owner:
         await connection.execute(f"SET LOCAL ROLE {PROJECTORS}")
@@ -392,4 +396,6 @@ async def _create(connection: Connection, schema: ProjectionSchema, number: int,
 
 
 def _ddl(element: CreateTable | CreateIndex) -> str:
+    from sqlalchemy.dialects import postgresql  # noqa: PLC0415 - it takes 15 MB, and tables are seldom made
+
     return str(element.compile(dialect=postgresql.dialect()))  # type: ignore[no-untyped-call]

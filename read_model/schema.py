@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from sqlalchemy import MetaData, Table
+if TYPE_CHECKING:
+    from sqlalchemy import MetaData, Table
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,15 @@ The counters are a sum over one row for each user: a user whose event is applied
 user moves to the other counter, and an erased user leaves both. A day without users may have no row, or a row of zeros.
 """
 
-from dataclasses import dataclass
-from typing import Final
+from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Date, MetaData, Table, Text, Uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 from read_model.schema import GenerationTables, ProjectionSchema
+
+if TYPE_CHECKING:
+    from sqlalchemy import Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,8 @@ class SignupsTables(GenerationTables):
 
 def signups_tables(generation: int) -> SignupsTables:
     """The definition of a generation's tables, named after its number."""
+    from sqlalchemy import BigInteger, Column, Date, MetaData, Table, Text, Uuid  # noqa: PLC0415 - it takes 15 MB, and tables are seldom made
+
     metadata = MetaData()
     name = f"signups_g{generation}"
     days = Table(

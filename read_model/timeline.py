@@ -4,23 +4,15 @@ Beside what changed, an entry says who changed it and how the event came here. E
 or twice, still ends up in its place. An erased user keeps an id and a version.
 """
 
-from dataclasses import dataclass
-from typing import Final
+from __future__ import annotations
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    DateTime,
-    Integer,
-    LargeBinary,
-    MetaData,
-    PrimaryKeyConstraint,
-    Table,
-    Text,
-    Uuid,
-)
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 from read_model.schema import GenerationTables, ProjectionSchema
+
+if TYPE_CHECKING:
+    from sqlalchemy import Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +25,19 @@ class TimelineTables(GenerationTables):
 
 def timeline_tables(generation: int) -> TimelineTables:
     """The definition of a generation's tables, named after its number."""
+    from sqlalchemy import (  # noqa: PLC0415 - it takes 15 MB, and tables are seldom made
+        BigInteger,
+        Column,
+        DateTime,
+        Integer,
+        LargeBinary,
+        MetaData,
+        PrimaryKeyConstraint,
+        Table,
+        Text,
+        Uuid,
+    )
+
     metadata = MetaData()
     name = f"timeline_g{generation}"
     entries = Table(

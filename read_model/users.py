@@ -6,12 +6,15 @@ by code point. Neither key is unique here: the events of two users come from two
 address may arrive before the old one has left it.
 """
 
-from dataclasses import dataclass
-from typing import Final
+from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, DateTime, Index, Integer, LargeBinary, MetaData, Table, Text, Uuid, text
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 from read_model.schema import GenerationTables, ProjectionSchema
+
+if TYPE_CHECKING:
+    from sqlalchemy import Index, Table
 
 #: By what erasures are listed: those from before times were kept are the oldest.
 ERASED_WHEN: Final = "coalesce(erased_at, '-infinity'::timestamptz)"
@@ -27,6 +30,8 @@ class UsersTables(GenerationTables):
 
 def users_tables(generation: int) -> UsersTables:
     """The definition of a generation's tables, named after its number."""
+    from sqlalchemy import BigInteger, Column, DateTime, Index, Integer, LargeBinary, MetaData, Table, Text, Uuid, text  # noqa: PLC0415 - it takes 15 MB, and tables are seldom made
+
     metadata = MetaData()
     name = f"users_g{generation}"
     users = Table(
@@ -69,6 +74,8 @@ def _indexes(table: str, column: str) -> tuple[Index, Index]:
     Deactivated users are few. A page of them along the first index would read most of the table (measured at 1,000,000
     users with 2 % deactivated: 36,000 rows for a page of 50, against 51), and the second index costs writers little.
     """
+    from sqlalchemy import Index, text  # noqa: PLC0415 - it takes 15 MB, and tables are seldom made
+
     return (
         Index(f"{table}_{column}_idx", column, "id"),
         Index(f"{table}_{column}_deactivated_idx", column, "id", postgresql_where=text("status = 'deactivated'")),

@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypedDict
 from urllib.parse import quote
 
-from fastapi import Request
-from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
 
@@ -315,6 +314,8 @@ def _allowed(request: Request) -> list[str]:
 
 def answer_invalid_request(request: Request, error: Exception) -> Response:
     """Exception handler for FastAPI's request validation: unreadable JSON is 400, wrong values are 422."""
+    from fastapi.exceptions import RequestValidationError  # noqa: PLC0415 - 6 MB, and only some processes have it
+
     assert isinstance(error, RequestValidationError)
     problem = problem_from_validation(error.errors())
     return problem_response(problem, instance=request.url.path)

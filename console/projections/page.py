@@ -5,7 +5,7 @@ The list is the database's, so it is there without Kafka; how far each is comes 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from starlette.requests import Request
@@ -19,13 +19,11 @@ from console.notices import lead_to, told_to
 from console.numbers import whole_number
 from console.opened import journal_of, query_of, rebuilds_of, settings_of
 from console.pages import PageError, page, session_of
-from console.projections.rebuilds import REFUSALS, Part
+from console.projections.rebuilds import Part, machinery
 from console.settings import ConsoleSettings
 from console.sign_in.sessions import Session
 from console.words import count
-from projectors.operations import rebuild
 from projectors.operations.lag import GenerationLag, look_at_topics, measure_against
-from projectors.operations.rebuild import Stage
 from projectors.projections.catalogue import PROJECTIONS
 from read_model import generations
 from read_model.feeding import why_refused
@@ -85,7 +83,7 @@ class Shown(NamedTuple):
     def may_switch(self) -> bool:
         """Whether the generation that is being built has caught up, or all but for a difference."""
         part = self.part
-        return self.building is not None and part is not None and (part.stage is Stage.READY or part.differs)
+        return self.building is not None and part is not None and (part.is_ready or part.differs)
 
 
 async def _show(request: Request) -> Response:
@@ -150,7 +148,7 @@ async def _roll_back(request: Request, session: Session, _: Form) -> Response:
     name = _name(request)
     _require_still(request, name)
     async with journal_of(request).deed(session, "roll back", name):
-        await _refusing(rebuild.roll_back(query_of(request), name))
+        await machinery().roll_back(query_of(request), name)
     rebuilds_of(request).forget(name)
     return _back(session, name, "rolled-back")
 
@@ -162,7 +160,7 @@ async def _retire(request: Request, session: Session, form: Form) -> Response:
         raise PageError(400, "There is no such generation", "`generation` must be its number.")
     _require_still(request, name)
     async with journal_of(request).deed(session, "retire", f"{name} {number}"):
-        await _refusing(rebuild.retire_generations(query_of(request), name, number))
+        await machinery().retire(query_of(request), name, number)
     rebuilds_of(request).forget(name)
     return _back(session, name, "retired")
 
@@ -176,18 +174,6 @@ def _require_still(request: Request, name: str) -> None:
     part = rebuilds_of(request).of(name)
     if part is not None and part.is_running:
         raise PageError(409, "That projection is being rebuilt", "Nothing was changed: wait until the rebuild is over.")
-
-
-async def _refusing(work: Awaitable[object]) -> None:
-    """Do it.
-
-    Raises:
-        PageError: 409, the generations' own rules refuse.
-    """
-    try:
-        await work
-    except REFUSALS as error:
-        raise PageError(409, "That cannot be done now", f"Nothing was changed: {error}.") from error
 
 
 def _name(request: Request) -> str:

@@ -11,36 +11,23 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import Final
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
-import asyncpg
 import structlog
 
-from chassis.kafka.client import KAFKA_ERRORS
-from chassis.kafka.refusals import REFUSALS as KAFKA_REFUSALS
-from chassis.kafka.refusals import explain
 from chassis.lifecycle import end_task
-from chassis.postgres.database import Database, DatabaseUnavailableError, describe
+from chassis.postgres.database import Database
 from console.operations.journal import Journal
 from console.pages import PageError
 from console.sign_in.sessions import Session
-from console.words import count
-from projectors.app import open_database
-from projectors.operations.rebuild import DifferenceError, Progress, Rebuild, RebuildError, Stage
-from projectors.operations.rebuild_comparison import Comparison
 from projectors.settings import ProjectorSettings
-from read_model.generations import Generation, InUseError, NoGenerationError, NotCaughtUpError, OtherBuildError
+
+if TYPE_CHECKING:
+    from projectors.operations.rebuild import Progress
 
 log = structlog.get_logger("console")
 
-#: What the generations' own rules refuse.
-REFUSALS: Final[tuple[type[Exception], ...]] = (
-    *(RebuildError, NoGenerationError, OtherBuildError),
-    *(NotCaughtUpError, InUseError),
-)
-_DATABASE_AWAY: Final[tuple[type[Exception], ...]] = (DatabaseUnavailableError, asyncpg.PostgresError)
-_AWAY: Final[tuple[type[Exception], ...]] = (*_DATABASE_AWAY, *KAFKA_ERRORS, *KAFKA_REFUSALS)
 #: A replay ends at once when it is told to; a switch that is under way may take this long.
 _CLOSE_SECONDS: Final = 8.0
 
@@ -49,14 +36,16 @@ _CLOSE_SECONDS: Final = 8.0
 class Part:
     """One part of a rebuild: how far it is, and what came of it."""
 
+    projection: str
     switches: bool
     progress: Progress | None = None
     #: What the comparison with the command side found, once there was one.
     compared: str | None = None
     #: The difference that was accepted.
     accepted: str = ""
-    #: None while it goes on, and where it failed.
-    stage: Stage | None = None
+    is_over: bool = False
+    #: Whether what was built waits for a person to switch to it.
+    is_ready: bool = False
     #: Why it could not go on.
     error: str | None = None
     #: Whether that is a difference, which a person may accept.
@@ -65,7 +54,7 @@ class Part:
     @property
     def is_running(self) -> bool:
         """Whether it goes on."""
-        return self.stage is None and self.error is None
+        return not self.is_over
 
     def show(self, progress: Progress) -> None:
         """Keep how far it is."""
@@ -102,7 +91,7 @@ class Rebuilds:
         before = self._parts.get(projection)
         if before is not None and before.is_running:
             raise PageError(409, "That is being done already", "Nothing was begun: the page shows how far it is.")
-        self._parts[projection] = part = Part(switches)
+        self._parts[projection] = part = Part(projection, switches)
         deed = "rebuild and switch" if switches else "rebuild"
         recorded = AsyncExitStack()
         try:
@@ -112,7 +101,7 @@ class Rebuilds:
         except BaseException:
             del self._parts[projection]
             raise
-        work = self._carry_out(recorded, projection, part, accept_difference=accept_difference)
+        work = self._carry_out(recorded, part, accept_difference=accept_difference)
         self._tasks[projection] = asyncio.create_task(work, name=f"rebuild of {projection}")
 
     @asynccontextmanager
@@ -127,51 +116,22 @@ class Rebuilds:
             for task in self._tasks.values():
                 await end_task(task)
 
-    async def _carry_out(
-        self, recorded: AsyncExitStack, projection: str, part: Part, *, accept_difference: bool
-    ) -> None:
+    async def _carry_out(self, recorded: AsyncExitStack, part: Part, *, accept_difference: bool) -> None:
         """Run a part to its end; what it fails with is told in the page and recorded."""
         try:
             async with recorded:
-                part.stage = await self._run(projection, part, accept_difference=accept_difference)
+                part.is_ready = await machinery().build(
+                    self._settings, self._command, part, self._stopping, accept_difference=accept_difference
+                )
         except PageError as error:
             part.error = error.detail
         except Exception:
-            log.exception("console.rebuild_failed", projection=projection)
+            log.exception("console.rebuild_failed", projection=part.projection)
             part.error = "Something went wrong here: the console's log says what. Nothing that is read has changed."
+        finally:
+            part.is_over = True
 
-    async def _run(self, projection: str, part: Part, *, accept_difference: bool) -> Stage:
-        try:
-            async with open_database(self._settings.query_database, application="muster-console-rebuild") as database:
-                rebuild = Rebuild(self._settings, database, projection, self._stopping, part.show)
-                stage = await rebuild.run(
-                    pause_before_switch=not part.switches,
-                    compare=partial(self._compare, database, part),
-                    accept_difference=accept_difference,
-                )
-                part.accepted = rebuild.accepted
-        except DifferenceError as error:
-            part.differs = True
-            raise PageError(409, "It differs", f"Generation {error.number} {error.difference}.") from error
-        except REFUSALS as error:
-            raise PageError(409, "The rebuild cannot go on", str(error)) from error
-        except _AWAY as error:
-            why = f"{explain(error)}. What was built stays."
-            raise PageError(503, "A server does not answer", why, unsure=True) from error
-        if stage is Stage.STOPPED:
-            why = "The console was stopped. What was built stays."
-            raise PageError(503, "Stopped with the console", why, unsure=True)
-        return stage
 
-    async def _compare(self, query: Database, part: Part, generation: Generation) -> str | None:
-        """How the generation differs from the command side; None where that does not answer."""
-        try:
-            verdict = await Comparison(self._command, query, generation).run()
-        except _DATABASE_AWAY as error:
-            part.compared = f"It was not compared with the command side: {describe(error)}."
-            return None
-        found = str(verdict)
-        part.compared = f"Compared with the command side, user by user: {count(verdict.compared)}. " + (
-            "They differ." if found else "There is no difference."
-        )
-        return found
+def machinery() -> Any:
+    """The module that carries rebuilds out, `building.py`: an idle console does without what it imports."""
+    return import_module("console.projections.building")
