@@ -58,6 +58,10 @@ test: $(VENV)/.dev $(VENV)/.client ## Run every test against real servers (TESTS
 test-browser: $(VENV)/.dev $(VENV)/.browser $(VENV)/browser/axe $(if $(CHROMIUM),,$(VENV)/browser/chromium) ## Use the console and the documentation pages in a real Chromium
 	@$(BIN)/python -m pytest tests/browser/documentation.py tests/browser/console.py $(ARGS)
 
+.PHONY: pictures
+pictures: $(VENV)/.dev $(VENV)/.browser $(if $(CHROMIUM),,$(VENV)/browser/chromium) ## Make pictures of every page of the console (.local/pictures; README's go to docs/pictures)
+	@$(BIN)/python -m tests.browser.pictures
+
 .PHONY: test-asyncapi
 test-asyncapi: $(VENV)/.dev $(VENV)/browser/asyncapi ## Have AsyncAPI's own parser read the document of the events
 	@$(BIN)/python -m pytest -q tests/unit/events/asyncapi_parser.py $(ARGS)

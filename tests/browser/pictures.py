@@ -1,0 +1,194 @@
+"""`make pictures`: every page of the console in every state, as a real Chromium shows it, from a stack of its own.
+
+All go to `.local/pictures`; the overview of a stack that works, in light and dark, goes to `docs/pictures` for README.
+Look at them: a test sees that a page fits, and not that it is good to look at.
+"""
+
+import asyncio
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import psutil
+
+from tests.acceptance.stack import Stack
+from tests.browser.filling import Clients, Filled, clients, fill
+from tests.waiting import until
+
+ROOT: Final = Path(__file__).parents[2]
+ENVIRONMENT: Final = ROOT / ".venv" / "browser"
+TAKING: Final = Path(__file__).with_name("picture_taking.py")
+FOLDER: Final = ROOT / ".local" / "pictures"
+SHOWN: Final = ROOT / "docs" / "pictures"
+#: More would be no picture for a page that people load first.
+MOST_BYTES: Final = 150_000
+PEOPLE: Final = 40
+#: So that rates, percentiles and sparklines have something to show.
+LOOKS: Final = 14
+SECONDS: Final = 300
+PAGES: Final = {
+    "overview": "/",
+    "users": "/users",
+    "events": "/events",
+    "projections": "/projections",
+    "parked": "/parked",
+    "subscribers": "/subscribers",
+    "operations": "/operations",
+}
+
+
+class Photographer:
+    """Takes pictures in one browser state after another."""
+
+    def __init__(self, base: str) -> None:
+        self.base = base
+        self.state: Any = None
+        self.wrong: list[str] = []
+
+    async def take(self, when: str, pages: Mapping[str, str], **more: Any) -> None:
+        """Take these pages."""
+        told = {
+            "chromium": os.environ.get("CHROMIUM") or str(ENVIRONMENT / "chromium"),
+            "base": self.base,
+            "folder": str(FOLDER),
+            "pages": {f"{when}-{name}": path for name, path in pages.items()},
+            "state": self.state,
+            **more,
+        }
+        taking = await asyncio.create_subprocess_exec(
+            *(ENVIRONMENT / "bin" / "python", TAKING), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        )
+        said, _ = await asyncio.wait_for(taking.communicate(json.dumps(told).encode()), SECONDS)
+        if taking.returncode != 0:
+            raise RuntimeError(f"no pictures of {when}")
+        seen = json.loads(said)
+        self.state = seen["state"]
+        self.wrong += seen["wrong"]
+
+
+async def main() -> int:
+    """Take them all; 1 where something does not fit."""
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    FOLDER.mkdir(parents=True)
+    with tempfile.TemporaryDirectory(prefix="muster-pictures-") as folder:
+        stack = Stack.on(Path(folder) / ".local")
+        await stack.start()
+        try:
+            wrong = await _all_states(stack)
+        finally:
+            await stack.stop()
+    for line in (*wrong, *_show()):
+        print(line, file=sys.stderr)  # noqa: T201 - what went wrong
+    print(f"{len([*FOLDER.glob('*.png')])} pictures are in {FOLDER.relative_to(ROOT)}")  # noqa: T201 - what it is for
+    return 1 if wrong else 0
+
+
+async def _all_states(stack: Stack) -> list[str]:
+    photographer = Photographer(f"http://127.0.0.1:{stack.ports['console']}")
+    await photographer.take("nobody", {"sign-in": "/sign-in", "link": "/sign-in/x"})
+    _, link, error = await stack.muster("console", "link")
+    if not link:
+        raise RuntimeError(error)
+    await photographer.take("empty", PAGES, link=link.strip())
+    filled = await fill(stack, PEOPLE)
+    record = json.loads((await stack.muster("parked", "list", "--json"))[1])
+    async with clients(stack) as api, _traffic(api):
+        await _looks(photographer)
+        await photographer.take("full", PAGES | _details(filled, record), first_screens=["full-overview"])
+    async with _stopped(stack, "relay", "event-api"):
+        await _not_well(photographer)
+        await photographer.take("failing", PAGES)
+    return photographer.wrong
+
+
+def _details(filled: Filled, record: Any) -> dict[str, str]:
+    return {
+        "user": f"/users/{filled.changed}",
+        "receipt": f"/subscribers/receipts/{filled.erased}",
+        "parked-record": f"/parked/{record[0]['id']}",
+        "missing": "/nothing",
+    }
+
+
+@asynccontextmanager
+async def _traffic(api: Clients) -> AsyncIterator[None]:
+    """People who register one after the other, until the block ends."""
+
+    async def go_on() -> None:
+        number = PEOPLE
+        while True:
+            await api.register(number)
+            number += 1
+
+    going = asyncio.create_task(go_on())
+    try:
+        yield
+    finally:
+        going.cancel()
+        with suppress(asyncio.CancelledError):
+            await going
+
+
+async def _looks(photographer: Photographer) -> None:
+    """Wait until the overview has looked some times."""
+    seen: set[str] = set()
+    async with _browser(photographer) as browser:
+
+        async def enough() -> bool:
+            seen.add((await browser.get("/")).text)
+            return len(seen) >= LOOKS
+
+        await until(enough, within=SECONDS, what="some looks of the overview")
+
+
+async def _not_well(photographer: Photographer) -> None:
+    async with _browser(photographer) as browser:
+
+        async def says() -> bool:
+            return "Not well" in (await browser.get("/")).text
+
+        await until(says, within=SECONDS, what="the overview to see it")
+
+
+@asynccontextmanager
+async def _browser(photographer: Photographer) -> AsyncIterator[httpx.AsyncClient]:
+    cookies = {each["name"]: each["value"] for each in photographer.state["cookies"]}
+    async with httpx.AsyncClient(base_url=photographer.base, cookies=cookies, timeout=60, trust_env=False) as http:
+        yield http
+
+
+@asynccontextmanager
+async def _stopped(stack: Stack, *names: str) -> AsyncIterator[None]:
+    """Have these processes hang until the block ends."""
+    processes = [psutil.Process(stack.pid(name)) for name in names]
+    for process in processes:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.resume()
+
+
+def _show() -> list[str]:
+    """Put the two of README into its folder; gives what is too large."""
+    SHOWN.mkdir(parents=True, exist_ok=True)
+    large = []
+    for scheme in ("light", "dark"):
+        picture = FOLDER / f"full-overview-1280-{scheme}-screen.png"
+        if picture.stat().st_size > MOST_BYTES:
+            large.append(f"{picture.name} has {picture.stat().st_size} bytes, and may have {MOST_BYTES}")
+        else:
+            shutil.copy(picture, SHOWN / f"console-{scheme}.png")
+    return large
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))
