@@ -56,7 +56,7 @@ test: $(VENV)/.dev $(VENV)/.client ## Run every test against real servers (TESTS
 
 .PHONY: test-browser
 test-browser: $(VENV)/.dev $(VENV)/.browser $(VENV)/browser/axe $(if $(CHROMIUM),,$(VENV)/browser/chromium) ## Use the console and the documentation pages in a real Chromium
-	@$(BIN)/python -m pytest tests/browser/documentation.py tests/browser/console.py $(ARGS)
+	@$(BIN)/python -m pytest tests/browser/documentation.py tests/browser/console.py tests/browser/jobs.py tests/browser/oidc.py $(ARGS)
 
 .PHONY: pictures
 pictures: $(VENV)/.dev $(VENV)/.browser $(if $(CHROMIUM),,$(VENV)/browser/chromium) ## Make pictures of every page of the console (.local/pictures; README's go to docs/pictures)

@@ -88,7 +88,7 @@ async def clients(stack: Stack) -> AsyncIterator[Clients]:
 
 
 async def fill(stack: Stack, people: int) -> Filled:
-    """People, changes, an erasure, subscribers of whom one has not read it, and a record that cannot be applied."""
+    """People, changes, an erasure, and subscribers of whom some have not read it."""
     async with clients(stack) as api:
         users = await _register(api, people)
         changed, erased = users[0], users[1]
@@ -100,7 +100,6 @@ async def fill(stack: Stack, people: int) -> Filled:
         await _erasure_is_known(api, erased)
         for name, position in (("search-index", await api.position()), ("mailer", before), ("data-warehouse", None)):
             await api.subscribe(name, position)
-    await _park(stack)
     return Filled(users, changed, erased)
 
 
@@ -128,7 +127,7 @@ async def _erasure_is_known(api: Clients, user: str) -> None:
     await until(has_receipt, within=SECONDS, what="the receipt of the erasure")
 
 
-async def _park(stack: Stack) -> None:
+async def park(stack: Stack) -> None:
     """A record of ours that nobody can read, and a good one of the same user behind it."""
     person = new_user(1)
     good = record(UserRegistered(user=person))

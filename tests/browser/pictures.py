@@ -19,7 +19,7 @@ import httpx
 import psutil
 
 from tests.acceptance.stack import Stack
-from tests.browser.filling import Clients, Filled, clients, fill
+from tests.browser.filling import Clients, Filled, clients, fill, park
 from tests.waiting import until
 
 ROOT: Final = Path(__file__).parents[2]
@@ -98,21 +98,23 @@ async def _all_states(stack: Stack) -> list[str]:
         raise RuntimeError(error)
     await photographer.take("empty", PAGES, link=link.strip())
     filled = await fill(stack, PEOPLE)
-    record = json.loads((await stack.muster("parked", "list", "--json"))[1])
     async with clients(stack) as api, _traffic(api):
+        await _look_and_change(photographer, f"/users/{filled.users[3]}")
         await _looks(photographer)
-        await photographer.take("full", PAGES | _details(filled, record), first_screens=["full-overview"])
+        await photographer.take("full", PAGES | _details(filled), first_screens=["full-overview"])
+    await park(stack)
+    [first, *_] = json.loads((await stack.muster("parked", "list", "--json"))[1])
+    await photographer.take("parked", {"overview": "/", "list": "/parked", "record": f"/parked/{first['id']}"})
     async with _stopped(stack, "relay", "event-api"):
         await _not_well(photographer)
         await photographer.take("failing", PAGES)
     return photographer.wrong
 
 
-def _details(filled: Filled, record: Any) -> dict[str, str]:
+def _details(filled: Filled) -> dict[str, str]:
     return {
         "user": f"/users/{filled.changed}",
         "receipt": f"/subscribers/receipts/{filled.erased}",
-        "parked-record": f"/parked/{record[0]['id']}",
         "missing": "/nothing",
     }
 
@@ -134,6 +136,19 @@ async def _traffic(api: Clients) -> AsyncIterator[None]:
         going.cancel()
         with suppress(asyncio.CancelledError):
             await going
+
+
+async def _look_and_change(photographer: Photographer, path: str) -> None:
+    """Do what operators do, so that there is a record of it."""
+    async with _browser(photographer) as browser:
+        page = await browser.get(path)
+        token = page.text.partition('name="csrf" value="')[2].partition('"')[0]
+        for deed, form in (
+            ("reveal", {}),
+            ("deactivate", {"reason": "asked by phone"}),
+            ("reactivate", {"reason": ""}),
+        ):
+            (await browser.post(f"{path}/{deed}", data={"csrf": token, **form})).raise_for_status()
 
 
 async def _looks(photographer: Photographer) -> None:
@@ -160,7 +175,9 @@ async def _not_well(photographer: Photographer) -> None:
 @asynccontextmanager
 async def _browser(photographer: Photographer) -> AsyncIterator[httpx.AsyncClient]:
     cookies = {each["name"]: each["value"] for each in photographer.state["cookies"]}
-    async with httpx.AsyncClient(base_url=photographer.base, cookies=cookies, timeout=60, trust_env=False) as http:
+    async with httpx.AsyncClient(
+        base_url=photographer.base, cookies=cookies, timeout=60, trust_env=False, follow_redirects=True
+    ) as http:
         yield http
 
 

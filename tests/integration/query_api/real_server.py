@@ -16,9 +16,9 @@ START_SECONDS = 20.0
 
 
 @contextmanager
-def served(app: Starlette) -> Iterator[str]:
+def served(app: Starlette, *, port: int = 0) -> Iterator[str]:
     """Serve until the block ends; gives the base URL once the app is ready."""
-    config = server_config(app, Transport(), port=0, timeout_graceful_shutdown=5)
+    config = server_config(app, Transport(), port=port, timeout_graceful_shutdown=5)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, name="served", daemon=True)
     thread.start()

@@ -133,6 +133,37 @@ class Keycloak:
             }
             self._ask("POST", "clients", described)
 
+    def register_console(self, redirect: str, secret: str, scope: str) -> None:
+        """What the same page has an administrator do for the console."""
+        shown = {"include.in.token.scope": "true"}
+        self._ask("POST", "client-scopes", {"name": scope, "protocol": "openid-connect", "attributes": shown})
+        described = {
+            "clientId": "console",
+            "secret": secret,
+            "standardFlowEnabled": True,
+            "redirectUris": [redirect],
+            "attributes": {"pkce.code.challenge.method": "S256"},
+            "defaultClientScopes": ["basic", AUDIENCE],
+            "optionalClientScopes": [scope],
+        }
+        self._ask("POST", "clients", described)
+
+    def add_person(self, name: str, password: str) -> None:
+        """Somebody who can sign in; Keycloak asks for what a profile lacks."""
+        self._ask(
+            "POST",
+            "users",
+            {
+                "username": name,
+                "email": f"{name}@example.com",
+                "emailVerified": True,
+                "firstName": name,
+                "lastName": name,
+                "enabled": True,
+                "credentials": [{"type": "password", "value": password, "temporary": False}],
+            },
+        )
+
     def token(self, scope: str = "users:read", client: str = _CALLER) -> str:
         """A token that it signs now; a stranger's is for nobody."""
         asked = {"grant_type": "client_credentials", "client_id": client, "client_secret": _SECRET, "scope": scope}

@@ -1,4 +1,4 @@
-"""`make test-issuer`: the query API trusts a Keycloak, whose keys change, and which goes away.
+"""`make test-issuer`: the APIs trust a Keycloak, whose keys change, and which goes away; it signs in to the console.
 
 Not part of `make test`, since it fetches 177 MB once and starts a server of another project: pytest does not collect
 this file by its name. Where Keycloak cannot be had it fails, and says so.
@@ -6,8 +6,10 @@ this file by its name. Where Keycloak cannot be had it fails, and says so.
 
 import asyncio
 import base64
+import html
 import itertools
 import json
+import re
 import statistics
 import time
 from collections import Counter
@@ -23,15 +25,20 @@ import pytest
 
 from benchmarks.running.load import Measured, open_loop, request
 from chassis.access.issuer_keys import FORCED_SECONDS, WAIT_SECONDS
+from chassis.clock import utc_now
 from chassis.settings import PostgresAddress
 from local_stack.ports import free_port
 from tests.forks import Fork
 from tests.integration.access.issuer.door import Door, door
 from tests.integration.access.issuer.keycloak import AUDIENCE, START_SECONDS, Keycloak, KeycloakMissingError
+from tests.integration.console.conftest import make_settings as console_settings
+from tests.integration.console.conftest import serving
 from tests.integration.muster_processes import running
 from tests.waiting import until
 
 REFRESH_SECONDS: Final = 2
+#: What the console calls itself; only its redirect URI says so.
+CONSOLE: Final = "http://localhost"
 #: Requests a second of a load that is there to be refused by mistake, and how long it lasts where nothing ends it.
 RATE: Final = 50
 LOAD_SECONDS: Final = 12
@@ -198,6 +205,63 @@ async def test_unknown_keys_cost_one_fetch_and_slow_nobody_else(
     )
     assert fetches <= 1 + seconds // FORCED_SECONDS
     assert ratio <= MOST_SLOWER, "the others' p99 beside unknown keys, and without them"
+
+
+async def test_the_console_signs_in_through_its_login_page_and_renews_the_token(
+    realm: Realm, command_database: PostgresAddress, query_database: PostgresAddress
+) -> None:
+    scope, secret, password = "operations:read", "of-the-console", "of-olga"
+    await asyncio.to_thread(realm.keycloak.register_console, f"{CONSOLE}/sign-in/callback", secret, scope)
+    await asyncio.to_thread(realm.keycloak.add_person, "olga", password)
+    issuer = realm.keycloak.issuer
+    settings = console_settings(
+        command_database,
+        query_database,
+        AUTH_ISSUER=issuer,
+        AUTH_AUDIENCE=AUDIENCE,
+        AUTH_JWKS_FILE=None,
+        PUBLIC_CONSOLE_URL=CONSOLE,
+        CONSOLE_OIDC_ISSUER=issuer,
+        CONSOLE_OIDC_CLIENT_ID="console",
+        CONSOLE_OIDC_CLIENT_SECRET=secret,
+        CONSOLE_OIDC_SCOPES=f"openid {scope}",
+    )
+    async with (
+        door(realm.port, realm.keycloak.port),
+        serving(settings, query_database) as console,
+        console.browser() as browser,
+    ):
+        led = await browser.http.get("/sign-in/provider")
+        back = await log_in(led.headers["location"], "olga", password)
+        entered = await browser.http.get(back.removeprefix(CONSOLE))
+        again = await browser.http.get(back.removeprefix(CONSOLE))
+        inside, users = await browser.http.get("/operations"), await browser.http.get("/users")
+        [session] = console.app.state.sessions._seen.values()
+        tokens = {session.token}
+        for _ in range(2):
+            session.renew_at = utc_now()
+            assert (await browser.http.get("/operations")).status_code == 200
+            tokens.add(session.token)
+        out = await browser.send("/sign-out")
+
+    assert (entered.status_code, entered.headers["location"]) == (303, "/"), entered.text
+    assert again.status_code == 400
+    assert (inside.status_code, users.status_code) == (200, 403)
+    assert len(tokens) == 3, "each renewal gives another"
+    assert f"{issuer}/protocol/openid-connect/logout?client_id=console" in out.text
+    told("console: signed in through the login page, the token renewed twice, signed out")
+
+
+async def log_in(address: str, name: str, password: str) -> str:
+    """What a person does on the login page; gives where it leads back to."""
+    async with httpx.AsyncClient(trust_env=False, timeout=60, follow_redirects=True) as http:
+        page = await http.get(address)
+        form = re.search(r'<form[^>]* action="([^"]+)"', page.text)
+        assert form is not None, page.text
+        sent = {"username": name, "password": password}
+        answer = await http.post(html.unescape(form[1]), data=sent, follow_redirects=False)
+    assert answer.status_code == 302, answer.text
+    return answer.headers["location"]
 
 
 async def test_an_issuer_that_is_away_for_good_refuses_nobody(realm: Realm, query_database: PostgresAddress) -> None:
