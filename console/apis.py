@@ -150,7 +150,8 @@ async def _answer(
 
 
 def _silence(api: str, error: httpx.HTTPError) -> PageError:
-    return _told(503, f"The {api} API does not answer", f"{describe(error)}.", unsure=api == _COMMAND)
+    why = f"No answer within {ANSWER_SECONDS:g} s" if isinstance(error, httpx.ReadTimeout) else describe(error)
+    return _told(503, f"The {api} API does not answer", f"{why}.", unsure=api == _COMMAND)
 
 
 def _refusal(api: str, answer: httpx.Response) -> PageError:
