@@ -200,8 +200,8 @@ async def test_unknown_keys_cost_one_fetch_and_slow_nobody_else(
     ratio = statistics.median(flooded / calm for flooded, calm in zip(unknown, alone, strict=True))
     told(
         f"{FLOOD_RATE} unknown kids a second: {fetches} fetches in {seconds:.0f} s; the others' p99"
-        f" {statistics.median(unknown) * 1000:.1f} ms, {ratio:.2f} times the {statistics.median(alone) * 1000:.1f} ms without,"
-        f" and {statistics.median(plain) * 1000:.1f} ms beside as many requests without a token"
+        f" {statistics.median(unknown) * 1000:.1f} ms, {ratio:.2f} times the {statistics.median(alone) * 1000:.1f} ms"
+        f" without, and {statistics.median(plain) * 1000:.1f} ms beside as many requests without a token"
     )
     assert fetches <= 1 + seconds // FORCED_SECONDS
     assert ratio <= MOST_SLOWER, "the others' p99 beside unknown keys, and without them"
