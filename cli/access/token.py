@@ -29,9 +29,7 @@ def token(  # noqa: PLR0913, PLR0917 - each is an option of the command
     sub: Annotated[str, typer.Option(help="Whom the token is of: for scope self a user's id.")] = DEFAULT_SUBJECT,
     ttl: Annotated[str, typer.Option(help="How long it is good: a number and s, m, h or d.")] = "12h",
     any_scope: Annotated[bool, typer.Option("--any-scope", help="Take scopes that Muster does not know.")] = False,
-    audience: Annotated[
-        str | None, typer.Option(help="Whom it is for; default: whom the running stack says, else the issuer.")
-    ] = None,
+    audience: Annotated[str | None, typer.Option(help="Default: the running stack's, else the issuer's.")] = None,
     issuer: Annotated[
         Path | None, typer.Option(help="The issuer's folder; default: that of the local stack.", file_okay=False)
     ] = None,

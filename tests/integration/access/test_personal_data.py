@@ -6,6 +6,7 @@ handler that breaks and a database that is away; every process logs all it ever 
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -18,11 +19,18 @@ import httpx
 import pytest
 from aiokafka import ConsumerRecord
 
+from chassis.clock import utc_now
 from chassis.identifiers import new_id
+from chassis.postgres.database import connect, disconnect
+from chassis.postgres.roles import OPERATOR
 from chassis.settings import Kafka, PostgresAddress, Topics
+from cli.access.scopes import SCOPES
+from console.sign_in.links import make_link
 from local_stack.ports import free_ports
 from local_stack.postgres.server import PostgresServer
-from tests.databases import prepare_command, prepare_query
+from tests.databases import as_role, prepare_command, prepare_query
+from tests.integration.console.conftest import FORM, SECRET
+from tests.integration.event_api.conftest import RECEIPTS_KEY
 from tests.integration.muster_processes import environment, running
 from tests.integration.outbox.relaying import settings_for
 from tests.integration.outbox.traffic import consume
@@ -36,6 +44,9 @@ SHAPES = (CANARY, CANARY.encode().hex())
 WITHIN = 60
 
 PASSWORD = f"{CANARY} of a password"
+#: What people and programs speak to, and the variables of the ports at which they tell their metrics.
+SERVED = ("command", "query", "events", "console")
+INNER = ("COMMAND_API_OPS_PORT", "QUERY_API_OPS_PORT", "EVENT_API_OPS_PORT", "CONSOLE_OPS_PORT")
 #: What comes with every request and is nobody's business.
 BESIDE = {
     "User-Agent": f"{CANARY}/1",
@@ -64,6 +75,8 @@ class Muster:
 
     command: httpx.AsyncClient
     query: httpx.AsyncClient
+    events: httpx.AsyncClient
+    console: httpx.AsyncClient
     server: PostgresServer
     databases: dict[str, PostgresAddress]
     kafka: Kafka
@@ -73,14 +86,25 @@ class Muster:
     metrics: list[int]
     logs: dict[str, Path]
     answers: list[httpx.Response] = field(default_factory=list)
+    pages: list[httpx.Response] = field(default_factory=list)
 
     async def ask(self, method: str, path: str, **request: Any) -> httpx.Response:
         """Send a request to the API that has it, as an operator unless told otherwise; the answer is kept."""
         reads = method == "GET" or path == "/users/search"
-        headers = {**BESIDE, **bearer(), **request.pop("headers", {})}
-        client = self.query if reads else self.command
+        return await self.ask_of(self.query if reads else self.command, method, path, **request)
+
+    async def ask_of(self, client: httpx.AsyncClient, method: str, path: str, **request: Any) -> httpx.Response:
+        """The same of one of the APIs."""
+        headers = {**BESIDE, **bearer(scopes=SCOPES), **request.pop("headers", {})}
         answer = await client.request(method, path, headers=headers, **request)
         self.answers.append(answer)
+        return answer
+
+    async def look(self, method: str, path: str, **request: Any) -> httpx.Response:
+        """Send a request to the console; its pages show people to who may see them, and are kept for their headers."""
+        beside = {name: value for name, value in BESIDE.items() if name != "Cookie"}
+        answer = await self.console.request(method, path, headers={**beside, **FORM}, **request)
+        self.pages.append(answer)
         return answer
 
     async def execute(self, side: str, statement: str) -> None:
@@ -105,26 +129,35 @@ async def muster(kafka: Kafka, topics: Topics, tmp_path: Path) -> AsyncIterator[
     async with AsyncExitStack() as stack:
         server, command = await stack.enter_async_context(private_postgres(prepare_command))
         query = await make_database(server, prepare_query)
-        names = ("serve command", "serve query", "relay", "project")
-        first, second, *free = free_ports(len(names) + 2)
-        ports = dict(zip(names, free, strict=True))
-        inner = {"COMMAND_API_OPS_PORT": str(first), "QUERY_API_OPS_PORT": str(second)}
+        names = (*(f"serve {name}" for name in SERVED), "relay", "project")
+        free = free_ports(len(names) + len(INNER))
+        ports = dict(zip(names, free, strict=False))
+        inner = dict(zip(INNER, map(str, free[len(names) :]), strict=True))
+        own = {
+            "EVENT_API_SECRETS": SECRET,
+            "RECEIPTS_KEY": RECEIPTS_KEY,
+            "CONSOLE_SECRET": SECRET,
+            **{f"CONSOLE_{name.upper()}_URL": f"http://127.0.0.1:{ports[f'serve {name}']}" for name in SERVED[:3]},
+        }
         logs = {name: tmp_path / f"{name}.log" for name in names}
-        variables = environment(kafka, topics, command, query, LOG_LEVEL="DEBUG", AUTH_DISABLED="", **inner, **auth())
+        variables = environment(
+            kafka, topics, command, query, LOG_LEVEL="DEBUG", AUTH_DISABLED="", **inner, **own, **auth()
+        )
         processes = (
             running(variables, *name.split(), "--port", str(port), port=port, log=logs[name])
             for name, port in ports.items()
         )
         await asyncio.gather(*map(stack.enter_async_context, processes))
-        command_api, query_api = [
+        command_api, query_api, event_api, console = [
             await stack.enter_async_context(
                 httpx.AsyncClient(base_url=f"http://127.0.0.1:{ports[name]}", trust_env=False, timeout=WITHIN)
             )
-            for name in names[:2]
+            for name in names[: len(SERVED)]
         ]
         databases, logs = {"command": command, "query": query}, {**logs, "postgres": server.log}
-        metrics = [first, second, ports["relay"], ports["project"]]
-        yield Muster(command_api, query_api, server, databases, kafka, topics, ports, metrics, logs)
+        metrics = [*map(int, inner.values()), ports["relay"], ports["project"]]
+        served = (command_api, query_api, event_api, console)
+        yield Muster(*served, server, databases, kafka, topics, ports, metrics, logs)
 
 
 def person(name: str, **more: Any) -> dict[str, Any]:
@@ -143,6 +176,8 @@ async def test_nothing_of_a_person_is_in_logs_metrics_headers_problems_or_crashe
     ada = await succeed(muster)
     await be_refused(muster, ada)
     await be_malformed(muster)
+    await read_events(muster, ada)
+    await use_the_console(muster, ada)
     await break_down(muster)
     metrics = {f"metrics on {port}": await scraped(port) for port in muster.metrics}
     records = await muster.records()
@@ -162,6 +197,9 @@ async def test_nothing_of_a_person_is_in_logs_metrics_headers_problems_or_crashe
     assert mentions((about(answer), str(answer.headers.multi_items())) for answer in muster.answers) == []
     assert mentions((about(answer), said(answer)) for answer in refused) == []
     assert mentions(metrics.items()) == []
+    assert {200, 303, 404} <= {page.status_code for page in muster.pages}
+    assert any(CANARY in page.text for page in muster.pages), "the console shows people to who may see them"
+    assert mentions((about(page), str(page.headers.multi_items())) for page in muster.pages) == []
     assert mentions((f"record at {record.offset}", str(record.headers)) for record in records) == []
 
 
@@ -269,6 +307,53 @@ async def be_malformed(muster: Muster) -> None:
     writer.write(f"GET /{CANARY} {CANARY}\r\n{CANARY}\r\n\r\n".encode())
     await writer.drain()
     writer.close()
+
+
+async def read_events(muster: Muster, ada: str) -> None:
+    """Events by the page, whole and thin; and requests that say what is not allowed."""
+    api, page = muster.events, {"Accept": "application/json"}
+
+    async def ask(method: str, path: str, **request: Any) -> httpx.Response:
+        return await muster.ask_of(api, method, path, **{"headers": page, **request})
+
+    whole = await ask("GET", "/events", params={"from": "beginning", "full": "true"})
+    assert CANARY in whole.text
+    await ask("GET", "/events", params={"from": "beginning", "user": ada})
+    for parameter in ("after", "from", "type", "user", "full", "limit", CANARY):
+        await ask("GET", "/events", params={parameter: f"{CANARY}@example.com"})
+    await ask("GET", "/events", headers={**page, "Last-Event-ID": CANARY, "Prefer": f"wait={CANARY}"})
+    await ask("GET", "/events", headers={"Accept": CANARY})
+    await ask("GET", f"/erasures/{CANARY}@example.com")
+    await ask("GET", f"/erasures/{ada}")
+    for body in ({"name": f"{CANARY}@example.com"}, {"name": "x", "group": f"{CANARY}\n"}, {CANARY: CANARY}, CANARY):
+        await ask("POST", "/subscribers", json=body)
+    await ask("PUT", f"/subscribers/{CANARY}@example.com/position", json={"position": CANARY})
+    await ask("PUT", "/subscribers/nobody/position", json={"position": CANARY})
+
+
+async def use_the_console(muster: Muster, ada: str) -> None:
+    """A person looks for people, sees one, and asks for what is not there."""
+    await muster.look("GET", f"/sign-in/{CANARY}")
+    await muster.look("POST", f"/sign-in/{CANARY}")
+    connection = await connect(as_role(muster.databases["query"], OPERATOR), application="test")
+    link = await make_link(connection, [SECRET], token(scopes=SCOPES), address="", now=utc_now())
+    await disconnect(connection)
+    signed = await muster.look("POST", link)
+    assert signed.status_code == 303, signed.text
+    users = await muster.look("GET", "/users")
+    found = re.search(r'name="csrf" value="([0-9a-f]+)"', users.text)
+    assert found is not None
+    for search in (CANARY, f"bob.{CANARY}@example.com", f"{CANARY}@", ada):
+        form = {"csrf": found[1], "search": search, "text": search}
+        answer = await muster.look("POST", "/users", data=form)
+        if answer.status_code == 303:
+            await muster.look("GET", answer.headers["location"])
+    await muster.look("POST", f"/users/{ada}/reveal", data={"csrf": found[1]})
+    await muster.look("GET", f"/users/{ada}")
+    await muster.look("POST", f"/users/{ada}/email", data={"csrf": found[1], "email": f"bob.{CANARY}@example.com"})
+    await muster.look("GET", f"/users/{CANARY}@example.com")
+    await muster.look("GET", f"/{CANARY}")
+    await muster.look("POST", "/users", data={"csrf": CANARY, "search": CANARY})
 
 
 async def break_down(muster: Muster) -> None:
