@@ -18,8 +18,8 @@ from tests.issuing import bearer
 #: A stream has no end, and a page may be waited for: pages at once.
 AT_ONCE: Final = ["--header", "Accept: application/json", "--header", "Prefer: wait=0"]
 TOKEN: Final = f"Authorization: {bearer('shop', SCOPES)['Authorization']}"
-WITH_TOKEN: Final = ["--max-examples", "10", "--phases", "examples,coverage,fuzzing", "--header", TOKEN]
-WITHOUT: Final = ["--max-examples", "3", "--phases", "fuzzing"]
+WITH_TOKEN: Final = ["--max-examples", "5", "--phases", "examples,coverage,fuzzing", "--header", TOKEN]
+WITHOUT: Final = ["--max-examples", "2", "--phases", "fuzzing"]
 CHECKS: Final = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 SECONDS: Final = 300
 
