@@ -141,8 +141,10 @@ async def test_a_route_that_says_nothing_about_access_keeps_the_api_from_startin
 async def test_another_name_of_the_host_is_misdirected(query_database: PostgresAddress) -> None:
     async with serving(create_app(make_settings(query_database, ALLOWED_HOSTS="query,*.example.com"))) as api:
         answers = [await api.get("/users", headers={"host": host}) for host in ("query:80", "a.example.com", "evil")]
+        probes = [await api.get(path, headers={"host": "10.0.0.7:8001"}) for path in ("/readyz", "/livez", "/health")]
 
     assert [answer.status_code for answer in answers] == [200, 200, 421]
+    assert {probe.status_code for probe in probes} == {421}, "probes belong to the inner port, which asks for no name"
 
 
 async def test_every_operation_of_the_document_says_what_opens_it(api: httpx.AsyncClient) -> None:
