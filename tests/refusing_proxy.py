@@ -1,7 +1,7 @@
 """A TCP proxy before PostgreSQL that has a chosen statement refused with a chosen SQLSTATE, by PostgreSQL itself."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Self
@@ -12,10 +12,15 @@ CHUNK = 1 << 16
 #: How what a driver sends for a statement begins: Parse, Bind, Query. The driver sends it in one piece. PostgreSQL
 #: refuses no ROLLBACK.
 STATEMENTS = (b"P", b"B", b"Q")
+PREPARING = (b"P", b"Q")
 FLUSH = b"H\0\0\0\4"
 SYNC = b"S\0\0\0\4"
 #: One of each class that means "later", and the others that do.
-LATER = ("08006", "25006", "25P03", "25P04", "40001", "40P01", "53100", "55P03", "57014", "57P01", "58030")
+LATER = (
+    "08006", "25006", "25P03", "25P04", "28000", "3D000", "40001", "40P01", "53100", "55P03", "57014", "57P01", "58030",
+)  # fmt: skip
+#: More than anything has that is attempted.
+MOST_STATEMENTS = 60
 #: What may be begun again at once.
 ROLLED_BACK = {"40001", "40P01", "55P03"}
 
@@ -23,8 +28,10 @@ ROLLED_BACK = {"40001", "40P01", "55P03"}
 class RefusingProxy:
     """Passes everything on, but for the statement that `refuse` names."""
 
-    def __init__(self, target: PostgresAddress) -> None:
+    def __init__(self, target: PostgresAddress, kinds: tuple[bytes, ...] = STATEMENTS) -> None:
+        """`kinds` are the messages that count; those of PREPARING suffice where each connection is a new one."""
         self.target = target
+        self._kinds = kinds
         self.address = target
         #: How many are passed on before one is refused; None for all.
         self.left: int | None = None
@@ -88,7 +95,7 @@ class RefusingProxy:
         if connection in self._synced and data.startswith(SYNC):
             self._synced.discard(connection)
             data = data.removeprefix(SYNC)
-        if self.left is None or data[:1] not in STATEMENTS or b"ROLLBACK" in data:
+        if self.left is None or data[:1] not in self._kinds or b"ROLLBACK" in data:
             return data
         if self.left:
             self.left -= 1
@@ -99,6 +106,21 @@ class RefusingProxy:
             self._synced.add(connection)
         failing = f"DO $$ BEGIN RAISE EXCEPTION 'refused' USING ERRCODE = '{self._state}'; END $$".encode()
         return b"Q" + (len(failing) + 5).to_bytes(4) + failing + b"\0"
+
+
+async def refuse_all(proxy: RefusingProxy, attempt: Callable[[], Awaitable[None]]) -> int:
+    """Attempt something with each of its statements refused with each of LATER, and at last with none refused.
+
+    Returns how many statements it has.
+    """
+    for number in range(1, MOST_STATEMENTS):
+        for state in LATER:
+            proxy.refuse(number, state)
+            await attempt()
+            if not proxy.has_refused:
+                assert state == LATER[0], "it had another number of statements before"
+                return number - 1
+    raise AssertionError("it has no end")
 
 
 async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

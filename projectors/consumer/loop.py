@@ -218,8 +218,14 @@ class Loop:
             self._assignment.lost(str(error))
             await wait_for_event(self._stopping, pause)
             return
-        async with self._database.connection() as connection:
-            await generations.refuse(connection, self.generation, str(error))
+        try:
+            async with self._database.connection() as connection:
+                await generations.refuse(connection, self.generation, str(error))
+        except DATABASE_ERRORS as later:
+            # Nothing is placed, so nothing is read before it is stored.
+            self._assignment.lost(str(error))
+            await self._writing.retry_later(later)
+            return
         self._log.error("feed.refused", reason=str(error))
         self.generation = replace(self.generation, refusal=str(error))
 
