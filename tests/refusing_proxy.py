@@ -33,6 +33,8 @@ class RefusingProxy:
         self.target = target
         self._kinds = kinds
         self.address = target
+        #: Every statement that came, as it was written.
+        self.texts: set[str] = set()
         #: How many are passed on before one is refused; None for all.
         self.left: int | None = None
         self._state = ""
@@ -95,6 +97,9 @@ class RefusingProxy:
         if connection in self._synced and data.startswith(SYNC):
             self._synced.discard(connection)
             data = data.removeprefix(SYNC)
+        if data[:1] in PREPARING:
+            # What is prepared has a name first.
+            self.texts.add(data[5:].split(b"\0")[data[:1] == b"P"].decode())
         if self.left is None or data[:1] not in self._kinds or b"ROLLBACK" in data:
             return data
         if self.left:
