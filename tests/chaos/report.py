@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tests.chaos.bugs import BUGS
 from tests.chaos.checker import INVARIANTS
 from tests.chaos.planted import PLANTED
 from tests.chaos.run import Outcome, Plan
@@ -22,7 +23,8 @@ HEAD: Final = f"""\
 
 This page is written by a run of `make chaos`; nobody edits it. Clients with keys and tokens work while faults strike,
 one after the other and sometimes two at once. Then everything that the clients were told, the log, and both databases
-are held against each other by `tests/chaos/checker.py`, which is itself tested with {len(PLANTED)} planted bugs.
+are held against each other by `tests/chaos/checker.py`. That is itself tested with {len(PLANTED)} planted bugs, each
+of them a history that was altered by hand, and with {len(BUGS)} that `make chaos-short` plants in running processes.
 """
 RECOVERY: Final = """\
 Recovery: from the end of the fault until changes of users on most partitions, begun after it, had been acknowledged and

@@ -40,15 +40,22 @@ HEAD: Final = """\
 This page is written by a run of `make storm`; nobody edits it. What a `read_committed` consumer found, against what the
 databases say.
 """
-METHOD: Final = """\
+#: How each was done, by what is in Outcomes.
+METHODS: Final = {
+    "storm": """\
 - Writers change users in transactions that take their ids early, hold, and roll back, while relays kill themselves
   (`SIGKILL`) at a random point of their work and a standby takes over. After every ninth of these kills PostgreSQL or
   the broker is killed as well. Aborted records are those that the consumer must not see.
+""",
+    "late": """\
 - The end of a transaction times out while its connection lives: a proxy holds the answer to EndTxn, or the request
   itself, and lets it through within the next transaction
   ([KIP-890](https://cwiki.apache.org/confluence/display/KAFKA/KIP-890%3A+Transactions+Server-Side+Defense)).
+""",
+    "outage": """\
 - The broker is away while commands go on at a hundred a second; refused are those that were not done.
-"""
+""",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +144,9 @@ def page(plan: Plan, outcomes: Outcomes, seconds: float) -> str:
         ("Time", f"{seconds / 60:.0f} minutes"),
     )
     heads = ("What struck", "Times", "Events", "Lost", "Repeated", "Out of order", "Besides")
-    lines = [HEAD, *table(("", ""), circumstances, "ll"), "", *table(heads, _rows(outcomes), "lrrrrrl"), "", METHOD]
-    return "\n".join(lines)
+    lines = [HEAD, *table(("", ""), circumstances, "ll"), "", *table(heads, _rows(outcomes), "lrrrrrl"), ""]
+    methods = (method for name, method in METHODS.items() if getattr(outcomes, name))
+    return "\n".join([*lines, "".join(methods)])
 
 
 def _rows(outcomes: Outcomes) -> Iterator[tuple[str, ...]]:
