@@ -137,10 +137,10 @@ class ImportHandlers:
         to_hash: dict[int, ImportLine] = {}
         brought_ids: set[int] = set()
         rows = RowMaker(self.clock(), work.cause)
-        sliced = 0
+        sliced = 0.0
         for number, size, read in islice(work.lines, BATCH_LINES):
             numbers.append(number)
-            sliced += max(size, SLICE_BYTES // SLICE_LINES)
+            sliced += max(size, SLICE_BYTES / SLICE_LINES)
             if not isinstance(read, ImportLine):
                 errors[number] = read
             elif read.password is not None and (refused := password_refusal(self.policy, read.password, read)):
@@ -154,7 +154,7 @@ class ImportHandlers:
             if len(to_hash) == BATCH_PASSWORDS:
                 break
             if sliced >= SLICE_BYTES:
-                sliced = 0
+                sliced = 0.0
                 await asyncio.sleep(0)
         users.update(await self._hash(rows, to_hash))
         return _Prepared(numbers, errors, dict(sorted(users.items())), brought_ids) if numbers else None

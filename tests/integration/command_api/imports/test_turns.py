@@ -93,8 +93,8 @@ async def test_few_long_lines_are_read_one_at_a_time(api: httpx.AsyncClient, wor
 
 async def test_users_whose_passwords_were_hashed_are_made_a_few_at_a_time(api: httpx.AsyncClient, work: Work) -> None:
     lines = [
-        {"email": f"p{number}@example.com", "username": f"p{number}", "password": f"correct horse {number}"}
-        for number in range(200)
+        {"email": f"{name}@example.com", "username": name, "password": f"one of many long phrases: {name}!"}
+        for name in (f"person{number}" for number in range(200))
     ]
 
     summary = await imported(api, work, body_of(lines))
