@@ -24,6 +24,7 @@ YEAR_SECONDS: Final = 365 * 24 * 3600
 #: Over https add `secure=True`, and name the cookies `__Host-session` and `__Host-device`.
 COOKIE: Final[dict[str, Any]] = {"httponly": True, "samesite": "lax"}
 HEADERS: Final = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
+LATER: Final = "Try again in a moment."  # also where a proxy answers in Muster's place, or nobody
 #: What stands behind the # of a link comes to no server until the person sends the form.
 FILL_IN: Final = "<script>document.forms[0].token.value = location.hash.slice(1)</script>"
 
@@ -56,17 +57,16 @@ class LoginPages:
             found = await self.queries.get(f"/users/{session.user['id']}", headers={"Consistency-Token": session.token})
             if found.status_code == 404 or (found.status_code == 200 and not found.json()["is_active"]):
                 self.sessions.pop(request.cookies["session"], None)
-        return self._page(request)
+        return self.page(request)
 
     async def login(self, request: Request) -> Response:
         given = await self._sent(request, "identifier", "password") | {"device_token": request.cookies.get("device")}
         answer = await self.muster.post("/credentials/verify", json=given)
         if answer.status_code != 200:
-            said = "The name or password is wrong." if answer.status_code in {403, 422} else "Try again in a moment."
-            if answer.status_code == 429:
-                minutes = -(-int(answer.headers["Retry-After"]) // 60)
-                said = f"Too many attempts. Try again in {minutes} min, or reset your password."
-            return self._page(request, said, answer.status_code)
+            said = "The name or password is wrong." if answer.status_code in {403, 422} else LATER
+            if answer.status_code == 429 and (wait := answer.headers.get("Retry-After", "")).isdigit():
+                said = f"Too many attempts. Try again in {-(-int(wait) // 60)} min, or reset your password."
+            return self.page(request, said, answer.status_code)
         # A new id: one that somebody planted in the browser stays nobody's. Sessions that have ended go.
         new, now, old = secrets.token_urlsafe(), time.monotonic(), request.cookies.get("session")
         self.sessions = {one: known for one, known in self.sessions.items() if known.ends > now and one != old}
@@ -85,24 +85,24 @@ class LoginPages:
         # A real page does this behind its answer, whose time else tells who is there; and a few times an hour.
         found = await self.queries.post("/users/search", json={"status": "active"} | await self._sent(request, "email"))
         done = found.status_code in {200, 422}  # no address at all
-        for user in found.json().get("data", []):
+        for user in found.json()["data"] if found.status_code == 200 else []:
             issued = await self.muster.post(f"/users/{user['id']}/one-time-tokens", json={"purpose": "password-reset"})
             done = done and issued.status_code in {201, 404, 409}  # erased or deactivated since
             if issued.status_code == 201:
                 self.mail(user["email"], f"{request.base_url}reset#{issued.json()['token']}")
-        said = "If we know this address, a mail is on its way." if done else "Try again in a moment."
-        return self._page(request, said, 200 if done else 503)
+        return self.page(request, *(("If we know this address, a mail is on its way.",) if done else (LATER, 503)))
 
     async def reset_form(self, request: Request) -> Response:
-        return self._page(request, is_reset=True)
+        return self.page(request, is_reset=True)
 
     async def reset(self, request: Request) -> Response:
         answer = await self.muster.post("/one-time-tokens/redeem", json=await self._sent(request, "token", "password"))
         if answer.status_code != 200:
-            said = {400: "This link is used up or too old.", 422: answer.json()["detail"]}
-            return self._page(request, said.get(answer.status_code, "Try again in a moment."), answer.status_code)
+            said = answer.json()["detail"] if answer.status_code == 422 else LATER
+            said = "This link is used up or too old." if answer.status_code == 400 else said
+            return self.page(request, said, answer.status_code)
         self.sessions = {one: known for one, known in self.sessions.items() if known.user["id"] != answer.json()["id"]}
-        done = self._page(request, "Your password has been changed. Sign in with it.")
+        done = self.page(request, "Your password has been changed. Sign in with it.")
         done.set_cookie("device", answer.headers["Device-Token"], max_age=YEAR_SECONDS, **COOKIE)
         return done
 
@@ -115,19 +115,18 @@ class LoginPages:
 
     async def _sent(self, request: Request, *names: str) -> dict[str, str | None]:
         """These fields of the form; none has a value where it is not a form of this browser's."""
-        sent = {name: values[0] for name, values in parse_qs((await request.body()).decode()).items()}
+        sent = {name: values[0] for name, values in parse_qs((await request.body()).decode(errors="replace")).items()}
         ok = hmac.compare_digest(sent.get("csrf", "").encode(), self._csrf(request.cookies.get("session", "")).encode())
         return {name: sent.get(name) if ok else None for name in names}
 
-    def _page(self, request: Request, said: str = "", status: int = 200, *, is_reset: bool = False) -> Response:
+    def page(self, request: Request, said: str = "", status: int = 200, *, is_reset: bool = False) -> Response:
         identifier = request.cookies.get("session") or secrets.token_urlsafe()
         csrf, session = self._csrf(identifier), self._session(request)
+        forms = form(csrf, "login", "Sign in", "identifier", "password") + form(csrf, "forgot", "Reset", "email")
         if is_reset:
             forms = form(csrf, "reset", "Set it", "token", "password") + FILL_IN
         elif session:
             forms = f"<h1>Hello, {escape(session.user['username'])}</h1>" + form(csrf, "logout", "Sign out")
-        else:
-            forms = form(csrf, "login", "Sign in", "identifier", "password") + form(csrf, "forgot", "Reset", "email")
         answer = HTMLResponse(f"<!doctype html><title>Muster</title><p>{escape(said)}</p>{forms}", status, HEADERS)
         if identifier != request.cookies.get("session"):
             answer.set_cookie("session", identifier, **COOKIE)
@@ -135,7 +134,8 @@ class LoginPages:
 
 
 def create_app(pages: LoginPages) -> FastAPI:
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    later: Any = dict.fromkeys((httpx.HTTPError, ValueError), lambda request, _: pages.page(request, LATER, 503))
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, exception_handlers=later)
     app.add_api_route("/", pages.front)
     app.add_api_route("/reset", pages.reset_form)
     for page in (pages.login, pages.logout, pages.forgot, pages.reset):

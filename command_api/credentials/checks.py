@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 from uuid import UUID
 
+import structlog
 from prometheus_client import Counter as Metric
 from pydantic import SecretStr
-from structlog.typing import FilteringBoundLogger
 
 from chassis.postgres.database import DatabaseUnavailableError
 from chassis.text_keys import email_key
@@ -49,7 +49,7 @@ class PasswordChecks:
         device: DeviceToken | None,
         *,
         own: bool,
-        who: FilteringBoundLogger,
+        who: structlog.typing.FilteringBoundLogger,
     ) -> bool:
         """Whether this is the user's password; `device` is valid for the user, `own` whether the user itself asks.
 
@@ -125,7 +125,7 @@ class PasswordChecks:
         """
         return await self.passwords.matches(password, password_hash, known_device=charge.counter.kind == "device")
 
-    def note(self, charge: Charge, who: FilteringBoundLogger, *, right: bool) -> None:
+    def note(self, charge: Charge, who: structlog.typing.FilteringBoundLogger, *, right: bool) -> None:
         """Count and log what became of an attempt; `who` says whose it was, and who made it.
 
         That a counter refuses from now on has one line, of the attempt that brought it.

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_core import to_json
-from structlog.typing import FilteringBoundLogger
 
 from command_api.credentials.attempts.rule import identifier_key, of_identifier
 from command_api.credentials.attempts.store import Candidate, Charge
@@ -62,7 +61,9 @@ class LogIns:
         body = b'{"user":%b,"device_token":%b}' % (to_json(user), to_json(token))
         return CommandAnswer(200, answer_headers(user.id, user.version), body)
 
-    async def _attempt(self, given: VerifyCredentials, who: FilteringBoundLogger) -> tuple[PublicUser, str]:
+    async def _attempt(
+        self, given: VerifyCredentials, who: structlog.typing.FilteringBoundLogger
+    ) -> tuple[PublicUser, str]:
         checks, key = self.checks, identifier_key(given.identifier)
         device, user = checks.device_tokens.read(given.device_token), None
 

@@ -139,6 +139,46 @@ async def test_the_login_page_promises_no_mail_while_it_can_send_none(stack: Sta
     assert "a mail is on its way" not in said[0].text + said[1].text
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(502, html="<h1>Bad Gateway</h1>"),
+        httpx.Response(429, html="<h1>Slow down</h1>"),
+        httpx.Response(403, json={"message": "Forbidden"}),
+        httpx.Response(503, json=["no", "problem"]),
+        None,
+    ],
+    ids=lambda answer: "no answer" if answer is None else f"{answer.status_code} {answer.headers['content-type']}",
+)
+async def test_the_login_page_stands_what_a_proxy_answers_in_musters_place(answer: httpx.Response | None) -> None:
+    async def proxy(request: httpx.Request) -> httpx.Response:
+        if answer is None:
+            raise httpx.ConnectError("nobody listens", request=request)
+        return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(proxy), base_url="http://proxy") as muster:
+        login = httpx.ASGITransport(create_app(LoginPages(muster, muster, print)))
+        async with httpx.AsyncClient(transport=login, base_url="http://login") as browser:
+            said = [
+                await submit(browser, "login", identifier="ann", password="correct horse"),
+                await submit(browser, "forgot", email="ann@example.com"),
+                await submit(browser, "reset", page="/reset", token="any", password="another horse of hers"),
+            ]
+            shown = await browser.get("/")
+            said += [
+                await browser.post(
+                    f"/{action}", content=b"csrf=\xff&identifier=%ff\xfe", headers={"Cookie": "session=x"}
+                )
+                for action in ("login", "logout", "forgot", "reset")
+            ]
+
+    assert shown.status_code == 200
+    assert all(
+        each.status_code != 500 and "<title>Muster</title>" in each.text for each in said if each.status_code != 303
+    )
+    assert not any("a mail is on its way" in each.text for each in said)
+
+
 async def submit(browser: httpx.AsyncClient, action: str, *, page: str = "/", **fields: str) -> httpx.Response:
     """Send a form of a page, as a browser would."""
     form = (await browser.get(page)).text.partition(f'action="/{action}"')[2]
