@@ -150,12 +150,14 @@ class Servers:
             yield process
 
     @asynccontextmanager
-    async def api(self, side: Side, *, cores: frozenset[int] = ALL_CORES) -> AsyncIterator[HttpProcess]:
+    async def api(
+        self, side: Side, *, cores: frozenset[int] = ALL_CORES, variables: Mapping[str, str] | None = None
+    ) -> AsyncIterator[HttpProcess]:
         """Run `muster serve command` or `query`, as it is served, transport and all; yield once it is ready."""
         port = free_port()
         command = [*muster().command, "serve", side, "--port", str(port)]
-        variables = {f"{side.upper()}_API_OPS_PORT": str(free_port()), "WORKERS": "1"}
-        process = self._process(f"{side}-api", command, port, variables, "/readyz")
+        chosen = {f"{side.upper()}_API_OPS_PORT": str(free_port()), "WORKERS": "1", **(variables or {})}
+        process = self._process(f"{side}-api", command, port, chosen, "/readyz")
         async with self._running(process, cores, hot=True):
             yield process
 

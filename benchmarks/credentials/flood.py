@@ -1,0 +1,133 @@
+"""A flood of guesses at one account, while others log in, and the owner from a known device.
+
+The app is served as it is for users, transport and all, by one process on one core. Each guess comes on a connection of
+its own, as many as the file limits of this machine leave; the result says how many.
+"""
+
+import asyncio
+import itertools
+import re
+import resource
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import httpx
+
+from benchmarks.credentials.requests import PASSWORD, PATH, USERS, login, logins, register
+from benchmarks.running.cores import SERVER_CORES
+from benchmarks.running.load import open_loop
+from benchmarks.running.plan import Plan
+from benchmarks.running.rounds import Probe, Sample
+from benchmarks.running.servers import Servers
+from local_stack.ports import LOCALHOST, free_port
+
+#: Guesses at one account that come within a second.
+GUESSES, GUESSES_QUICK = 10_000, 500
+#: Files that a process has open beside its connections.
+OTHER_FILES: Final = 500
+#: Logins of others a second: a tenth of what the core can hash.
+OTHERS_RATE: Final = 5
+#: The owner comes again and again, each time with the token of the last.
+OWNER_SECONDS: Final = 0.25
+LOST_SECONDS: Final = 120.0
+_CHECKED: Final = re.compile(r"^muster_password_checks_total\{.*\} (\S+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A command API with its users."""
+
+    port: int
+    client: httpx.AsyncClient
+    ops: httpx.AsyncClient
+    connections: int
+
+    async def hashed(self) -> float:
+        """Passwords that it has hashed to check them, as it counts them itself."""
+        text = (await self.ops.get("/metrics")).raise_for_status().text
+        return sum(float(value) for value in _CHECKED.findall(text))
+
+
+@asynccontextmanager
+async def open_target(plan: Plan, servers: Servers) -> AsyncIterator[Target]:
+    """Serve the app on a database of its own."""
+    connections = min(
+        GUESSES_QUICK if plan.quick else GUESSES, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - OTHER_FILES
+    )
+    ops = free_port()
+    variables = {
+        "HASHING_THREADS": str(len(SERVER_CORES)),
+        "HTTP_CONNECTIONS": str(connections + OTHER_FILES // 2),
+        "COMMAND_API_OPS_PORT": str(ops),
+    }
+    async with (
+        (await servers.new_database("command")).api("command", cores=SERVER_CORES, variables=variables) as api,
+        httpx.AsyncClient(base_url=api.url, trust_env=False, timeout=LOST_SECONDS) as client,
+        httpx.AsyncClient(base_url=f"http://{LOCALHOST}:{ops}", trust_env=False, timeout=LOST_SECONDS) as inner,
+    ):
+        await register(client, "known", USERS)
+        yield Target(api.port, client, inner, connections)
+
+
+def others(target: Target, seconds: float) -> Probe:
+    """Logins of others at a rate that leaves the core time; the figure is their p99."""
+
+    async def run() -> Sample:
+        measured = await open_loop(
+            target.port, logins(USERS // 2), rate=OTHERS_RATE, connections=OTHERS_RATE, seconds=seconds
+        )
+        parts = {"p50": measured.percentile(0.5) * 1000, "logged in": len(measured.latencies)}
+        return Sample(measured.percentile(0.99) * 1000, parts)
+
+    return run
+
+
+def flooded(plan: Plan, target: Target, seconds: float) -> Probe:
+    """The same while one account is guessed at, another one each time."""
+    targets = itertools.count()
+
+    async def run() -> Sample:
+        name = f"known{next(targets)}"
+        guess = login(name, "a guess")
+        token = await _owner_logs_in(target, name, None)
+        before = await target.hashed()
+        flood = open_loop(
+            target.port,
+            lambda: guess,
+            rate=GUESSES_QUICK if plan.quick else GUESSES,  # within a second
+            connections=target.connections,
+            seconds=1,
+            good={403, 429, 503},
+        )
+        guesses, sample, owner = await asyncio.gather(
+            flood, others(target, seconds)(), _owner(target, name, token, seconds)
+        )
+        hashed = await target.hashed() - before - sample.parts["logged in"] - owner["owner's logins"]
+        parts = {**sample.parts, **owner, "hashed": hashed, "answered": len(guesses.latencies)}
+        return Sample(sample.value, parts)
+
+    return run
+
+
+async def _owner(target: Target, name: str, token: str | None, seconds: float) -> dict[str, float]:
+    """The owner's logins: how many, the slowest in milliseconds, and how many were refused."""
+    took: list[float] = []
+    refused = 0
+    end = time.perf_counter() + seconds
+    while (start := time.perf_counter()) < end:
+        new = await _owner_logs_in(target, name, token)
+        took.append(time.perf_counter() - start)
+        refused += new is None
+        token = new or token
+        await asyncio.sleep(max(0.0, OWNER_SECONDS - took[-1]))
+    return {"owner": max(took) * 1000, "owner's logins": len(took) - refused, "owner refused": refused}
+
+
+async def _owner_logs_in(target: Target, name: str, token: str | None) -> str | None:
+    """The new device token, None where the answer is a refusal."""
+    body = {"identifier": name, "password": PASSWORD, "device_token": token}
+    answer = await target.client.post(PATH, json=body)
+    return str(answer.json()["device_token"]) if answer.status_code == 200 else None
