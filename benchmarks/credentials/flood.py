@@ -61,6 +61,8 @@ async def open_target(plan: Plan, servers: Servers) -> AsyncIterator[Target]:
     variables = {
         "HASHING_THREADS": str(len(SERVER_CORES)),
         "HTTP_CONNECTIONS": str(connections + OTHER_FILES // 2),
+        # All connections are opened before the first guess is sent, which takes a busy machine longer than 10 s.
+        "HTTP_HEAD_SECONDS": "60",
         "COMMAND_API_OPS_PORT": str(ops),
     }
     async with (

@@ -79,6 +79,7 @@ async def run(plan: Plan) -> Result:
     result.claim("medians of four kinds of refusal apart, of a hash", Figure.once(apart), at_most=0.02)
     hashed = waits.part("others in a flood", "hashed").values
     result.claim("guesses of a flood that were hashed", Figure(hashed, counted=True), at_most=100, every_round=True)
+    result.observed("guesses of a flood that were answered", waits.part("others in a flood", "answered"), "")
     slower = waits.ratio("others in a flood", "others alone")
     result.claim("p99 of others' logins in a flood / alone", slower, at_most=1.5)
     refused = waits.part("others in a flood", "owner refused").values
