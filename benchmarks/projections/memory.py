@@ -3,35 +3,27 @@
 import asyncio
 import sys
 import time
-from datetime import UTC, datetime
 from typing import Final
 
 import psutil
-from aiokafka import AIOKafkaProducer
 
-from benchmarks.population import PARTITIONS, user_id
+from benchmarks.registrations import publish_many
 from benchmarks.reporting.figures import Figure
 from benchmarks.reporting.result import Plot, Result
 from benchmarks.running.plan import Plan
 from benchmarks.running.servers import Servers
-from chassis.identifiers import new_id
-from chassis.kafka.client import client_arguments
 from chassis.settings import Kafka
-from events.envelope import Envelope
-from events.user_events import USER_EVENTS, PublicUser, UserRegistered
 
-TRANSACTION_RECORDS: Final = 10_000
 LOOK_SECONDS: Final = 0.25
 #: A run that takes longer than this has another fault than its memory.
 REBUILD_SECONDS: Final = 150.0
-_NAME: Final = b"@name@"
 
 
 async def measure_memory(plan: Plan, servers: Servers, result: Result) -> None:
     """Publish `plan.users` registrations, rebuild, and note the resident size on the way."""
     own = await (await servers.new_topics()).new_database("query")
     plan.say(f"publishing {plan.users:,} users")
-    await _publish(own, plan.users)
+    await publish_many(own.settings(Kafka), own.environment["EVENTS_TOPIC"], plan.users)
     plan.say(f"rebuilding {plan.users:,} users in a process of its own")
     began = time.perf_counter()
     looks = await _rebuild(own)
@@ -75,43 +67,3 @@ async def _rebuild(servers: Servers) -> list[tuple[int, float]]:
             process.kill()
             await process.wait()
     return looks
-
-
-async def _publish(servers: Servers, users: int) -> None:
-    """Make registrations from one by exchanging ids and names, which is fast: a million in a fraction of a minute."""
-    now = datetime.now(UTC)
-    sample = PublicUser(
-        id=user_id(1), email=f"{_NAME.decode()}@example.com", username=_NAME.decode(), email_verified=False,
-        display_name=None, attributes={}, is_active=True, status="active", version=1, created_at=now, updated_at=now,
-    )  # fmt: skip
-    event = UserRegistered(user=sample)
-    value, first = USER_EVENTS.encode(event), str(sample.id).encode()
-    assert value is not None
-    producer = AIOKafkaProducer(
-        **client_arguments(servers.settings(Kafka)), transactional_id="benchmark-memory", compression_type="lz4",
-        max_batch_size=512 * 1024,
-    )  # fmt: skip
-    await producer.start()
-    try:
-        for start in range(1, users + 1, TRANSACTION_RECORDS):
-            async with producer.transaction():
-                sent = []
-                for number in range(start, min(start + TRANSACTION_RECORDS, users + 1)):
-                    envelope = Envelope(
-                        event_id=new_id(), source=USER_EVENTS.source, type=event.type(), subject_id=user_id(number),
-                        version=1, time=now, correlation_id="b", causation_id="b",
-                    )  # fmt: skip
-                    key = str(envelope.subject_id).encode()
-                    sent.append(
-                        await producer.send(
-                            servers.environment["EVENTS_TOPIC"],
-                            value.replace(first, key).replace(_NAME, b"user%d" % number),
-                            key=key,
-                            # It only matters that a user's events share a partition; hashing keys would be slow.
-                            partition=number % PARTITIONS,
-                            headers=envelope.headers(),
-                        )
-                    )
-                await asyncio.gather(*sent)
-    finally:
-        await producer.stop()

@@ -54,6 +54,9 @@ CONNECT_SECONDS: Final = 10.0
 
 Side = Literal["command", "query"]
 Process = Literal["relay", "project"]
+Api = Literal["command", "query", "events"]
+#: How the names of an API's settings begin.
+_PREFIXES: Final[dict[Api, str]] = {"command": "COMMAND_API", "query": "QUERY_API", "events": "EVENT_API"}
 S = TypeVar("S", bound=Settings)
 
 
@@ -151,13 +154,13 @@ class Servers:
 
     @asynccontextmanager
     async def api(
-        self, side: Side, *, cores: frozenset[int] = ALL_CORES, variables: Mapping[str, str] | None = None
+        self, name: Api, *, cores: frozenset[int] = ALL_CORES, variables: Mapping[str, str] | None = None
     ) -> AsyncIterator[HttpProcess]:
-        """Run `muster serve command` or `query`, as it is served, transport and all; yield once it is ready."""
+        """Run `muster serve` with one of the APIs, as it is served, transport and all; yield once it is ready."""
         port = free_port()
-        command = [*muster().command, "serve", side, "--port", str(port)]
-        chosen = {f"{side.upper()}_API_OPS_PORT": str(free_port()), "WORKERS": "1", **(variables or {})}
-        process = self._process(f"{side}-api", command, port, chosen, "/readyz")
+        command = [*muster().command, "serve", name, "--port", str(port)]
+        chosen = {f"{_PREFIXES[name]}_OPS_PORT": str(free_port()), "WORKERS": "1", **(variables or {})}
+        process = self._process(f"{name}-api", command, port, chosen, "/readyz")
         async with self._running(process, cores, hot=True):
             yield process
 

@@ -1,0 +1,137 @@
+"""Bootstrap: how fast a copy of everybody is there, beside reading the same topic and doing nothing with it.
+
+Alone; and while commands change users, where it also has to be complete.
+"""
+
+import asyncio
+import time
+from contextlib import aclosing
+from datetime import UTC, datetime
+from functools import partial
+from typing import Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from benchmarks.population import PARTITIONS, fill_command, user_id
+from benchmarks.references.kafka.consumer import consume
+from benchmarks.registrations import publish_many
+from benchmarks.reporting.figures import Figure
+from benchmarks.reporting.result import Result
+from benchmarks.running.load import open_loop, request
+from benchmarks.running.plan import Plan
+from benchmarks.running.rounds import Sample, interleave
+from benchmarks.running.servers import Servers
+from chassis.kafka.client import client_arguments
+from chassis.settings import Topics
+from events import Erased, Unknown, bootstrap
+
+RAW: Final = "aiokafka alone"
+KIT: Final = "bootstrap"
+COMMANDS_PER_SECOND: Final = 100.0
+#: Those who are changed meanwhile; none of them is deactivated (benchmarks/population.py).
+CHANGED: Final = 49
+#: A million are read in a tenth of it.
+BOOTSTRAP_SECONDS: Final = 300.0
+
+
+async def measure_bootstrap(plan: Plan, servers: Servers, result: Result) -> None:
+    """Read a topic of `plan.users` users, both ways in turns."""
+    own = await servers.new_topics()
+    topic = own.settings(Topics).events_topic
+    plan.say(f"publishing {plan.users:,} users")
+    await publish_many(own.kafka_settings, topic, plan.users)
+    result.note(
+        f"The topic has {plan.users:,} users. Bootstrap decodes every record, and keeps id and version of each."
+    )
+
+    async def copied() -> Sample:
+        began = time.perf_counter()
+        copy = await _copy(own)
+        assert len(copy) == plan.users
+        return Sample(plan.users / (time.perf_counter() - began))
+
+    raw = partial(consume, own.kafka_settings, topic, records=plan.users)
+    runs = await interleave(plan, {RAW: raw, KIT: copied}, unit="records/s")
+    result.table(runs)
+    result.claim("bootstrap / aiokafka alone", runs.ratio(KIT, RAW), at_least=0.25)
+
+
+async def measure_bootstrap_under_load(plan: Plan, servers: Servers, result: Result) -> None:
+    """Once, while commands change some users without a pause; then the copy is compared with the commands' side."""
+    own = await (await servers.new_topics()).new_database("command")
+    plan.say(f"publishing {plan.users:,} users once more")
+    await publish_many(own.kafka_settings, own.settings(Topics).events_topic, plan.users)
+    async with own.session("command") as connection:
+        await fill_command(connection, CHANGED)
+    async with own.api("command") as api, own.muster("relay"):
+        seconds = max(plan.seconds, plan.users / 50_000)
+        sending = asyncio.create_task(_change(api.port, seconds))
+        began = time.perf_counter()
+        # Everything that the topic had when it began; then whatever came meanwhile.
+        copy = await _copy(own, until=sending)
+        whole = time.perf_counter() - began
+    async with own.session("command") as connection:
+        wanted = {row["id"].bytes: row["version"] for row in await connection.fetch("SELECT id, version FROM users")}
+    assert max(wanted.values()) > 1
+    wrong = sum(copy.get(user) != version for user, version in wanted.items())
+    wrong += plan.users - len(copy)
+    result.measured(
+        f"bootstrap with {COMMANDS_PER_SECOND:g} commands/s meanwhile, until it has the last of them",
+        Figure((plan.users / whole,)),
+        "records/s",
+        "once",
+    )
+    result.claim("users whom it has not, or of another version", Figure.once(wrong), at_most=0, unit="users")
+
+
+async def _change(port: int, seconds: float) -> None:
+    numbers = iter(range(1, 10**9))
+
+    def following() -> bytes:
+        number = next(numbers)
+        document = {"display_name": f"Name {number}"}
+        return request(f"/users/{user_id(number % CHANGED + 1)}/profile", method="PATCH", document=document)
+
+    load = partial(open_loop, port, following, rate=COMMANDS_PER_SECOND, connections=8)
+    await load(seconds=seconds)
+
+
+async def _copy(servers: Servers, until: asyncio.Task[None] | None = None) -> dict[bytes, int]:
+    """Id and version of everybody, once all is there that was, or with a task all that came until it ended."""
+    consumer = AIOKafkaConsumer(
+        **client_arguments(servers.kafka_settings),
+        isolation_level="read_committed",
+        auto_offset_reset="none",
+        enable_auto_commit=False,
+    )
+    versions: dict[bytes, int] = {}
+    ended: datetime | None = None
+    await consumer.start()
+    try:
+        consumer.assign([TopicPartition(servers.settings(Topics).events_topic, n) for n in range(PARTITIONS)])
+        async with asyncio.timeout(BOOTSTRAP_SECONDS), aclosing(bootstrap(consumer)) as reading:
+            async for batch in reading:
+                for item in batch.items:
+                    assert not isinstance(item, Unknown), item
+                    if isinstance(item, Erased):
+                        versions.pop(item.user_id.bytes, None)
+                    else:
+                        versions[item.user.id.bytes] = item.version
+                if until is None:
+                    if batch.caught_up:
+                        return versions
+                elif until.done():
+                    ended = ended or await _published(servers)
+                    if batch.as_of and batch.as_of > ended:
+                        return versions
+    finally:
+        await consumer.stop()
+    raise AssertionError("a bootstrap never ends")
+
+
+async def _published(servers: Servers) -> datetime:
+    """When the relay had published everything."""
+    async with servers.session("command") as connection, asyncio.timeout(BOOTSTRAP_SECONDS):
+        while await connection.fetchval("SELECT count(*) FROM outbox"):
+            await asyncio.sleep(0.05)
+    return datetime.now(UTC)
