@@ -7,7 +7,8 @@ ended when the reading began, and goes on from there, has a complete copy, and k
 The Kafka client is the caller's: aiokafka's `AIOKafkaConsumer`, or anything with the same methods. It must not choose
 another place by itself where a position is not on the log, which clients call `auto.offset.reset`: set it to `none`.
 Whoever is put at the end of a topic that was made anew has skipped all that is on it. Nobody is told that by the
-client, so each batch is held against the log before it is given.
+client, so the log is looked at beside the reading. A look is an answer of the broker that may wait behind a fetch, so
+no batch waits for one: what is claimed (`caught_up`, `as_of`) is claimed after a look that came after the reading.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ BATCH_RECORDS: Final = 2000
 PATIENCE_MS: Final = 500
 #: How long the log keeps a tombstone at least, unless whoever runs Muster chose less (TOPIC_DELETE_RETENTION_MS).
 TOMBSTONES_LAST: Final = timedelta(days=7)
+#: How often the log is looked at while the backlog is read; from then on each time.
+LOOK_EVERY: Final = timedelta(seconds=1)
 #: By so much this machine's clock may be behind the brokers'.
 CLOCKS_DIFFER: Final = timedelta(minutes=1)
 
@@ -125,7 +128,12 @@ class _Reading:
         self._last: Mapping[Any, int] = {}
         #: By which the log is known again.
         self._oldest: dict[Any, Place] = {}
+        #: When the log was looked at last, and what the positions were then.
+        self._looked = datetime.now(UTC)
+        self._looked_from: dict[Any, int] = {}
         self._caught_up = False
+        #: When all that was there had been read; `as_of`, once a look after that has found the same log.
+        self._had_all: datetime | None = None
         self._as_of: datetime | None = None
         self._time = time
 
@@ -137,22 +145,45 @@ class _Reading:
         self._require_positions(self._first, self._last)
         self._know(await self._find_oldest())
         self._require_older_log()
+        self._looked_from = dict(self._positions)
         for partition, position in self._positions.items():
             self._consumer.seek(partition, position)
 
     async def next(self) -> Batch:
-        asked, ends = datetime.now(UTC), await self._ends()
+        asked = datetime.now(UTC)
+        ends = await self._look() if self._caught_up or asked - self._looked > LOOK_EVERY else None
         found = await self._fetch()
         if set(self._consumer.assignment()) != self._partitions:
             raise ValueError("the consumer's partitions changed: give it all of them with assign, and no group")
         await self._advance(found)
         items = [decode(record.key, record.headers, record.value) for records in found.values() for record in records]
-        self._caught_up = self._caught_up or self._passed(self._last)
-        if ends is not None and self._passed(ends):
-            self._as_of = self._time = asked
+        if self._caught_up:
+            self._had_all = asked if ends is not None and self._passed(ends) else self._had_all
+        elif self._passed(self._last):
+            await self._look()
+            self._caught_up = True
         self._require_tombstones()
         positions = {partition.partition: position for partition, position in self._positions.items()}
         return Batch(items, positions, self._progress(), self._caught_up, self._as_of, self._time)
+
+    async def _look(self) -> Mapping[Any, int]:
+        """Require the log to be the one that was read until now; give where it ends."""
+        had_all, self._looked = self._had_all, datetime.now(UTC)
+        ends: Mapping[Any, int]
+        starts, ends, oldest = await asyncio.gather(
+            self._consumer.beginning_offsets(self._partitions),
+            self._consumer.end_offsets(self._partitions),
+            self._find_oldest(),
+        )
+        self._know(oldest)
+        for partition, position in self._looked_from.items():
+            # Whoever is sent to the end is there now, behind what was deleted.
+            if starts[partition] > position:
+                raise _gone(partition, f"begins at {starts[partition]} now, and was read up to {position}")
+        self._looked_from = dict(self._positions)
+        if had_all is not None:
+            self._as_of = self._time = had_all
+        return ends
 
     async def _fetch(self) -> Mapping[Any, Sequence[Record]]:
         try:
@@ -164,19 +195,13 @@ class _Reading:
             raise
 
     async def _advance(self, found: Mapping[Any, Sequence[Record]]) -> None:
-        """Move to where the client is now, if it got there by reading this log."""
-        moved = {partition: await self._consumer.position(partition) for partition in self._partitions}
-        starts, oldest = await asyncio.gather(self._consumer.beginning_offsets(self._partitions), self._find_oldest())
+        """Move to where the client is now, if it went there by reading on."""
         for partition, before in self._positions.items():
-            first = min([moved[partition], *(record.offset for record in found.get(partition, ())[:1])])
+            moved = await self._consumer.position(partition)
+            first = min([moved, *(record.offset for record in found.get(partition, ())[:1])])
             if first < before:
                 raise _gone(partition, f"was read up to {before}, and the client has gone back to {first}")
-            if starts[partition] > before:
-                raise _gone(
-                    partition, f"begins at {starts[partition]} now, and was read up to {before}: some were skipped"
-                )
-        self._know(oldest)
-        self._positions = moved
+            self._positions[partition] = moved
 
     async def _find_oldest(self) -> dict[Any, Place]:
         found = await self._consumer.offsets_for_times(dict.fromkeys(self._partitions, 0))
@@ -214,10 +239,6 @@ class _Reading:
                 f"the positions are of {self._time.isoformat()}, and the log forgets erasures after"
                 f" {TOMBSTONES_LAST.days} days: {_BEGIN_ANEW}"
             )
-
-    async def _ends(self) -> Mapping[Any, int] | None:
-        """Where the log ends now; only once the backlog is read, since it is a question to the broker."""
-        return await self._consumer.end_offsets(self._partitions) if self._caught_up else None
 
     def _passed(self, ends: Mapping[Any, int]) -> bool:
         return all(self._positions[partition] >= end for partition, end in ends.items())

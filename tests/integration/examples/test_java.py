@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,7 @@ async def test_it_prints_each_event_and_forgets_the_erased(
     source, out = tmp_path / "FollowUsers.java", tmp_path / "out.txt"
     source.write_text(program(), encoding="utf-8")
     ann = new_user()
-    await publisher.publish([record(UserRegistered(user=ann)), record(UserErased(ann.id, 2))])
+    await publisher.publish([replace(record(UserRegistered(user=new_user(1))), value=b"no JSON")])
     told = variables(kafka, topics, GROUP=f"newsletter.{topics.events_topic}")
     assert JDK is not None
     with out.open("wb") as written:
@@ -47,6 +48,13 @@ async def test_it_prints_each_event_and_forgets_the_erased(
             env=told, stdout=written, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
         try:
+
+            async def has_passed_what_is_no_json() -> bool:
+                assert process.returncode is None, out.read_text()
+                return "no JSON at " in out.read_text()
+
+            await until(has_passed_what_is_no_json, within=120, what="the damaged record")
+            await publisher.publish([record(UserRegistered(user=ann)), record(UserErased(ann.id, 2))])
 
             async def lines() -> list[str]:
                 found = [line for line in out.read_text().splitlines() if str(ann.id) in line]
