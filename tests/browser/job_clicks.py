@@ -127,11 +127,11 @@ def rebuild(page: Page, told: Told) -> Told:
     said["serves"] = _serving(section)
     section.locator("summary", has_text="Roll back").click()
     section.get_by_role("button", name="Roll back").click()
-    page.wait_for_load_state()
+    page.locator(".notice", has_text="The generation before serves again").wait_for()
     said["rolled_back"] = _serving(section)
     section.locator("summary", has_text="Retire").first.click()
     section.get_by_role("button", name="Drop generation").first.click()
-    page.wait_for_load_state()
+    page.locator(".notice", has_text="are gone").wait_for()
     said["left"] = " ".join(section.locator("table").first.locator("tbody th").all_inner_texts())
     return said
 

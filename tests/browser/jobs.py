@@ -112,7 +112,7 @@ async def test_is_all_well(office: Office) -> None:
 async def test_an_address_is_corrected_and_the_event_is_seen_to_travel(office: Office) -> None:
     said = await office.operator.do("correct_an_address", user=office.filled.changed, email="ada@right.example.com")
 
-    assert said["notice"] == "The address is corrected."
+    assert said["notice"] == "The address is changed."
     assert "Address changed" in said["newest"]
     assert "by operator" in said["newest"]
     assert "on Kafka after" in said["newest"]
@@ -134,8 +134,7 @@ async def test_which_partition_lags_is_seen(office: Office) -> None:
         said = await office.operator.do("see_which_partition_lags", projection="users")
 
     assert len(said) == 12
-    assert "0" in said.values()
-    assert any(int(behind) > 0 for behind in said.values())
+    assert sum(map(int, said.values())) >= 8
 
 
 async def _register(api: Clients, number: int) -> None:
