@@ -162,6 +162,8 @@ class Server(AuthorizationServer):  # type: ignore[misc] # untyped
             "jti": secrets.token_hex(8),
         }
         token = jwt.encode({"alg": "ES256", "typ": "at+jwt", "kid": "1"}, claims, self.memory.key)
+        if user.fault == "opaque":
+            token = secrets.token_urlsafe(32)
         return {
             "token_type": "Bearer",
             "access_token": token,
@@ -297,6 +299,10 @@ def make_app(memory: Memory) -> Starlette:
 
     async def token(request: Request) -> Response:
         form = dict(parse_qsl((await request.body()).decode(), keep_blank_values=True))
+        known = memory.refresh.get(form.get("refresh_token", ""))
+        if known is not None and known.user.fault == "busy":
+            memory.refreshes += 1
+            return JSONResponse({"error": "too_many_requests"}, 429)
         made: Response = server.create_token_response(_asked(request, form))
         return made
 

@@ -26,7 +26,6 @@ from console.pages import HEADERS, PageError, page
 from console.settings import ConsoleSettings
 from console.sign_in.pages import ENDED, cookie_name, is_secure, signed_in
 from console.sign_in.provider import CALLBACK, Provider, ProviderAwayError, ProviderRefusedError, refusal
-from console.sign_in.renewal import renew_at
 from console.sign_in.sealing import BrokenSealError, digest, new_id, seal, unseal
 from console.sign_in.sessions import Session, Sessions
 
@@ -95,9 +94,8 @@ async def _enter(request: Request, provider: Provider, code: str, kept: dict[str
         tokens = await provider.tokens_for_code(code, kept["verifier"])
         await provider.identities.verify(tokens.identity, kept["nonce"])
         await _spend(request.app.state.query, state, utc_now())
-        due = renew_at(tokens.access, utc_now()) if tokens.refresh else None
         before = request.cookies.get(cookie_name(request.app.state.settings), "")
-        return await sessions.begin(tokens.access, tokens.refresh, due, instead_of=before)
+        return await sessions.begin(tokens.access, tokens.refresh, instead_of=before)
     except ProviderRefusedError as error:
         raise _refused(error) from error
     except InvalidTokenError as error:

@@ -10,10 +10,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
-import jwt
 import structlog
 
 from chassis.http.problems import Problem
@@ -22,12 +21,13 @@ from chassis.postgres.database import Database, DatabaseUnavailableError
 from console.sign_in.provider import Provider, ProviderAwayError, ProviderRefusedError, Tokens
 from console.sign_in.sealing import digest, seal, unseal
 from console.sign_in.sessions import Authenticates, Session
+from console.sign_in.token_times import ends_at, renew_at
 
 log = structlog.get_logger("console")
 
-#: A token is renewed this long ahead of its end, or in its last quarter where that is less.
-AHEAD: Final = timedelta(minutes=1)
-_LAST_PART: Final = 4
+#: What the provider says of a refresh token that is over, and we of tokens that it should not have given; anything else
+#: that it refuses, for now or for what the settings say, ends nobody's session.
+_OVER: Final = frozenset({"invalid_grant", "invalid_token"})
 #: Longer than a provider is waited for; whoever dies meanwhile keeps others from it no longer.
 _CLAIM: Final = timedelta(seconds=15)
 #: After a try that failed.
@@ -45,17 +45,6 @@ WHERE digest = $1 AND (renewing_until IS NULL OR renewing_until <= $3) RETURNING
 _LOOK: Final = "SELECT sealed FROM console_sessions WHERE digest = $1"
 _KEEP: Final = "UPDATE console_sessions SET sealed = $2, renewing_until = NULL WHERE digest = $1"
 _LEAVE: Final = "UPDATE console_sessions SET renewing_until = $2 WHERE digest = $1"
-
-
-def renew_at(token: str, now: datetime) -> datetime:
-    """When to renew a token, which the authenticator has verified."""
-    ends = ends_at(token)
-    return ends - min(AHEAD, max(ends - now, timedelta()) / _LAST_PART)
-
-
-def ends_at(token: str) -> datetime:
-    """When a token ends, which the authenticator has verified."""
-    return datetime.fromtimestamp(jwt.decode(token, options={"verify_signature": False})["exp"], UTC)
 
 
 class Renewal:
@@ -131,6 +120,9 @@ class Renewal:
             tokens = await self._provider.tokens_for_refresh(session.refresh)
             await self._keep(session, tokens)
         except ProviderRefusedError as error:
+            if error.error not in _OVER:
+                await self._fetch(_LEAVE, session, self._now() + _PAUSE)
+                raise ProviderAwayError(f"it refuses: {error}") from error
             # It goes on while its token is good, and then somebody signs in.
             log.info("console.renewal_refused", error=error.error)
             await self._store(session, session.token, None)

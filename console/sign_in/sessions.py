@@ -22,6 +22,7 @@ from chassis.access.caller import Caller
 from chassis.http.problems import Problem
 from chassis.postgres.database import Connection, Database, DatabaseUnavailableError
 from console.sign_in.sealing import BrokenSealError, csrf_token, digest, new_id, seal, unseal
+from console.sign_in.token_times import renew_at
 
 #: After which an operator signs in again.
 SESSION_LIFETIME: Final = timedelta(hours=8)
@@ -100,14 +101,14 @@ class Session:
     @property
     def content(self) -> bytes:
         """What of it is sealed."""
-        renew_at = self.renew_at and self.renew_at.timestamp()
-        return json.dumps({"token": self.token, "refresh": self.refresh, "renew_at": renew_at}).encode()
+        due = self.renew_at and self.renew_at.timestamp()
+        return json.dumps({"token": self.token, "refresh": self.refresh, "renew_at": due}).encode()
 
     def take(self, content: bytes) -> None:
         """Have what was sealed."""
         said = json.loads(content)
-        self.token, self.refresh, renew_at = said["token"], said.get("refresh"), said.get("renew_at")
-        self.renew_at = None if renew_at is None else datetime.fromtimestamp(renew_at, UTC)
+        self.token, self.refresh, due = said["token"], said.get("refresh"), said.get("renew_at")
+        self.renew_at = None if due is None else datetime.fromtimestamp(due, UTC)
 
     def may(self, *scopes: str) -> bool:
         """Whether the token has one of these scopes."""
@@ -143,7 +144,6 @@ class Sessions:
         self,
         token: str,
         refresh: str | None = None,
-        renew_at: datetime | None = None,
         *,
         instead_of: str = "",
         connection: Connection | None = None,
@@ -159,7 +159,8 @@ class Sessions:
         """
         caller = await self._caller(token)
         now = self._now()
-        session = Session(new_id(), token, caller, now + SESSION_LIFETIME, refresh=refresh, renew_at=renew_at)
+        due = renew_at(token, now) if refresh is not None else None
+        session = Session(new_id(), token, caller, now + SESSION_LIFETIME, refresh=refresh, renew_at=due)
         session.sealed = seal(self._seals, session.id, session.content)
         kept = digest(session.id), session.sealed, session.expires_at, now, digest(instead_of)
         async with nullcontext(connection) if connection else self._database.connection(_SECONDS) as used:

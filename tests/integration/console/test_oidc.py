@@ -195,6 +195,7 @@ async def test_an_answer_that_comes_after_ten_minutes_is_too_late(
         ("nonce", "nonce"),
         ("signature", "not signed"),
         ("audience", "does not open Muster"),
+        ("opaque", "does not open Muster"),
     ],
 )
 async def test_tokens_that_are_not_right_sign_nobody_in(office: Console, fault: str, reason: str) -> None:
@@ -331,6 +332,17 @@ async def test_a_refresh_that_is_refused_ends_the_session_with_its_token(
     assert (while_good.status_code, again.status_code) == (200, 200)
     assert asked == 1
     assert over.headers["location"] == "/sign-in"
+
+
+async def test_a_provider_that_refuses_for_now_ends_no_session(office: Console, provider: OidcProvider) -> None:
+    async with signed_in(office, fault="busy") as browser:
+        [session] = office.app.state.sessions._seen.values()
+        session.renew_at = utc_now()
+        answer = await browser.http.get("/operations")
+
+    assert answer.status_code == 200
+    assert await provider.refreshes() == 1
+    assert session.refresh is not None, "it is tried again later"
 
 
 async def _reseal(console: Console, session: Any, table: "asyncpg.Connection[asyncpg.Record]") -> bytes:
