@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.unit.deploy.files import CHART
-from tests.unit.deploy.rendered import VALUES, objects, ordered, write
+from tests.unit.deploy.rendered import DEFAULTS, NEEDED, PRODUCTION, VALUES, objects, ordered, write
 
 HELM = Path(os.environ["DEPLOY_TOOLS"]) / "helm"
 
@@ -37,12 +37,19 @@ def test_helm_finds_nothing_wrong() -> None:
     assert answer.returncode == 0, answer.stdout
 
 
-def test_what_is_kept_is_what_helm_renders() -> None:
-    found = rendered("--values", VALUES)
+@pytest.mark.parametrize(
+    ("file", "options"),
+    [
+        (PRODUCTION, ("--values", VALUES)),
+        (DEFAULTS, tuple(f"--set=settings.{name}={value}" for name, value in NEEDED.items())),
+    ],
+)
+def test_what_is_kept_is_what_helm_renders(file: Path, options: tuple[str | Path, ...]) -> None:
+    found = rendered(*options)
     if os.environ.get("RENDER"):
-        write(found)
+        write(file, found)
 
-    assert objects() == found
+    assert objects(file) == found
 
 
 @pytest.mark.parametrize(
@@ -60,19 +67,6 @@ def test_a_mistake_is_one_clear_sentence(setting: str, said: str) -> None:
 
     assert answer.returncode == 1
     assert said in answer.stderr
-
-
-def test_the_defaults_lack_only_what_nobody_can_know() -> None:
-    given = {"POSTGRES_SERVER": "db", "KAFKA_BOOTSTRAP_SERVERS": "kafka:9092", "AUTH_ISSUER": "x", "AUTH_AUDIENCE": "x"}
-    options = [option for name, value in given.items() for option in ("--set", f"settings.{name}={value}")]
-
-    assert {each["kind"] for each in rendered(*options)} == {
-        "Deployment",
-        "Job",
-        "NetworkPolicy",
-        "PodDisruptionBudget",
-        "Service",
-    }
 
 
 def test_a_listener_that_answers_to_some_names_answers_to_its_services_too() -> None:

@@ -1,6 +1,8 @@
 """PromQL, taken apart: which series an expression asks for, and by which labels."""
 
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -51,14 +53,41 @@ def _series(metric: Metric) -> list[str]:
             return [metric.name]
 
 
+@dataclass(frozen=True, slots=True)
+class Matcher:
+    """One comparison of a label."""
+
+    label: str
+    values: tuple[str, ...]
+    negated: bool
+
+    def takes(self, value: str) -> bool:
+        """Whether a series with this value is meant."""
+        return any(re.fullmatch(each, value) for each in self.values) != self.negated
+
+
 def selectors(expression: str) -> Iterator[tuple[str, set[str]]]:
     """Each series that an expression names, and the labels that it compares."""
-    tree = promql_parser.parse(expression)
+    for name, compared in matched(expression):
+        yield name, {matcher.label for matcher in compared}
+
+
+def matched(expression: str) -> Iterator[tuple[str, list[Matcher]]]:
+    """Each series that an expression names, and how it compares labels; the alternatives of a pattern are values."""
     found: list[promql_parser.VectorSelector] = []
-    _collect(tree, found)
+    _collect(promql_parser.parse(expression), found)
     for selector in found:
         assert selector.name, "each selector names a series"
-        yield selector.name, {matcher.name for matcher in selector.matchers.matchers}
+        yield selector.name, [_matcher(each) for each in selector.matchers.matchers]
+
+
+def _matcher(given: promql_parser.Matcher) -> Matcher:
+    is_pattern = given.op in (promql_parser.MatchOp.Re, promql_parser.MatchOp.NotRe)
+    return Matcher(
+        label=given.name,
+        values=tuple(given.value.split("|")) if is_pattern else (re.escape(given.value),),
+        negated=given.op in (promql_parser.MatchOp.NotEqual, promql_parser.MatchOp.NotRe),
+    )
 
 
 def grouped(expression: str) -> set[str]:

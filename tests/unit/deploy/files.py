@@ -33,3 +33,14 @@ def panel_queries() -> list[tuple[str, str]]:
         for panel in board["panels"]
         for target in panel["targets"]
     ]
+
+
+def tried_alerts() -> set[tuple[str, str]]:
+    """The alerts that a case of promtool expects to fire, each with its severity."""
+    document = yaml.load((DEPLOY / "prometheus" / "alerts.test.yaml").read_text(encoding="utf-8"), yaml.CSafeLoader)
+    return {
+        (expected["alertname"], fired["exp_labels"]["severity"])
+        for case in document["tests"]
+        for expected in case.get("alert_rule_test", ())
+        for fired in expected["exp_alerts"]
+    }

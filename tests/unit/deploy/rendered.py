@@ -1,6 +1,6 @@
-"""The chart as Helm renders it with the values of production: kept as a file, so that tests need no Helm.
+"""The chart as Helm renders it, with the values of production and with its defaults: kept, so that tests need no Helm.
 
-`make test-deploy` has Helm render it anew and compares; with `RENDER=1` it writes the file. Its first line says of
+`make test-deploy` has Helm render both anew and compares; with `RENDER=1` it writes the files. Their first line says of
 which chart, so that a chart that was changed since is noticed without Helm.
 """
 
@@ -14,7 +14,16 @@ import yaml
 
 from tests.unit.deploy.files import CHART
 
-FILE: Final = Path(__file__).with_name("rendered.yaml")
+PRODUCTION: Final = Path(__file__).with_name("rendered.yaml")
+#: The default values, with what nobody can know (NEEDED).
+DEFAULTS: Final = Path(__file__).with_name("rendered_defaults.yaml")
+#: What has no default.
+NEEDED: Final = {
+    "POSTGRES_SERVER": "db",
+    "KAFKA_BOOTSTRAP_SERVERS": "kafka:9092",
+    "AUTH_ISSUER": "https://issuer.example.com",
+    "AUTH_AUDIENCE": "muster",
+}
 VALUES: Final = CHART.parent / "examples" / "production.yaml"
 _HEAD: Final = "# Made by `make test-deploy RENDER=1`, of the chart whose files' SHA-256 is "
 
@@ -29,20 +38,20 @@ def digest() -> str:
     return total.hexdigest()
 
 
-def write(objects: Iterable[dict[str, Any]]) -> None:
+def write(file: Path, objects: Iterable[dict[str, Any]]) -> None:
     """Keep the objects that Helm has rendered."""
-    FILE.write_text(f"{_HEAD}{digest()}\n{yaml.safe_dump_all(ordered(objects), width=120)}", encoding="utf-8")
+    file.write_text(f"{_HEAD}{digest()}\n{yaml.safe_dump_all(ordered(objects), width=120)}", encoding="utf-8")
 
 
-def kept_digest() -> str:
+def kept_digest(file: Path) -> str:
     """The digest of the chart that was rendered."""
-    return FILE.read_text(encoding="utf-8").partition("\n")[0].removeprefix(_HEAD)
+    return file.read_text(encoding="utf-8").partition("\n")[0].removeprefix(_HEAD)
 
 
 @cache
-def objects() -> list[dict[str, Any]]:
+def objects(file: Path = PRODUCTION) -> list[dict[str, Any]]:
     """The objects that were kept."""
-    return list(yaml.load_all(FILE.read_text(encoding="utf-8"), yaml.CSafeLoader))
+    return list(yaml.load_all(file.read_text(encoding="utf-8"), yaml.CSafeLoader))
 
 
 def ordered(objects: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -51,5 +60,5 @@ def ordered(objects: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def of_kind(kind: str) -> dict[str, dict[str, Any]]:
-    """The objects of a kind by their name, without the release's before it."""
+    """The objects of a kind in production by their name, without the release's before it."""
     return {each["metadata"]["name"].removeprefix("muster-"): each for each in objects() if each["kind"] == kind}

@@ -1,5 +1,6 @@
 """The chart's objects are valid, closed, and let nobody down while they are changed."""
 
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,14 +16,15 @@ from deploy.chart import READS, variables
 from tests.settings_classes import fields
 from tests.unit.containers.files import of_kind as instructions_of_kind
 from tests.unit.containers.files import project
+from tests.unit.deploy.custom_resources import SCHEMAS, faults
 from tests.unit.deploy.files import CHART
-from tests.unit.deploy.rendered import VALUES, digest, kept_digest, objects, of_kind
+from tests.unit.deploy.rendered import DEFAULTS as WITHOUT_VALUES
+from tests.unit.deploy.rendered import PRODUCTION, VALUES, digest, kept_digest, objects, of_kind
 
 #: The newest Kubernetes whose schemas the validator brings; `kubeVersion` says the oldest.
 NEWEST = kubernetes_validate.latest_version()
 OLDEST = "1.30"
-#: Kinds of other projects, whose schemas it does not have.
-OTHERS = {"ScaledObject", "ServiceMonitor", "PrometheusRule"}
+RENDERED = pytest.mark.parametrize("file", [PRODUCTION, WITHOUT_VALUES], ids=["production", "defaults"])
 PROCESSES: dict[str, Any] = yaml.safe_load((CHART / "files" / "processes.yaml").read_text(encoding="utf-8"))
 DEFAULTS: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
 
@@ -48,8 +50,9 @@ def environment(name: str) -> dict[str, str]:
     return {each["name"]: each["value"] for each in containers()[name]["env"]}
 
 
-def test_what_is_kept_was_rendered_of_this_chart() -> None:
-    assert kept_digest() == digest(), "the chart has changed: run make test-deploy RENDER=1"
+@RENDERED
+def test_what_is_kept_was_rendered_of_this_chart(file: Path) -> None:
+    assert kept_digest(file) == digest(), "the chart has changed: run make test-deploy RENDER=1"
 
 
 def test_whoever_is_in_the_cluster_reaches_the_apis_whatever_names_they_are_told_to_answer_to() -> None:
@@ -66,11 +69,30 @@ def test_whoever_is_in_the_cluster_reaches_the_apis_whatever_names_they_are_told
     assert len(asked) == 3
 
 
+@RENDERED
 @pytest.mark.parametrize("version", [OLDEST, NEWEST])
-def test_kubernetes_takes_every_object(version: str) -> None:
-    for each in objects():
-        if each["kind"] not in OTHERS:
+def test_kubernetes_takes_every_object(file: Path, version: str) -> None:
+    for each in objects(file):
+        if each["kind"] not in SCHEMAS:
             kubernetes_validate.validate(each, version, strict=True)
+
+
+@pytest.mark.parametrize("kind", SCHEMAS)
+def test_operators_of_others_find_all_that_they_need(kind: str) -> None:
+    found = of_kind(kind)
+
+    assert found
+    assert {name: faults(each) for name, each in found.items()} == {name: [] for name in found}
+
+
+def test_the_defaults_are_the_processes_and_what_guards_them() -> None:
+    assert {each["kind"] for each in objects(WITHOUT_VALUES)} == {
+        "Deployment",
+        "Job",
+        "NetworkPolicy",
+        "PodDisruptionBudget",
+        "Service",
+    }
 
 
 def test_each_process_has_what_keeps_it_running() -> None:

@@ -9,12 +9,13 @@ import yaml
 from chassis.settings import Topics
 from cli.processes.probe import PORTS
 from deploy.__main__ import made
+from tests.unit.deploy.every_expression import expressions
 from tests.unit.deploy.expressions import OTHERS, TARGET_LABELS, grouped, metrics, selectors
-from tests.unit.deploy.files import CHART, DEPLOY, PAGES, alerts, panel_queries, rules
+from tests.unit.deploy.files import CHART, DEPLOY, PAGES, alerts, rules, tried_alerts
 from tests.unit.docs.pages import REFERENCE, ROOT
 
 RECORDED = {rule["record"] for rule in rules() if "record" in rule}
-EXPRESSIONS = [(rule.get("alert") or rule["record"], rule["expr"]) for rule in rules()] + panel_queries()
+EXPRESSIONS = expressions()
 
 
 @pytest.mark.parametrize(("name", "expression"), EXPRESSIONS)
@@ -62,6 +63,10 @@ def test_each_alert_says_whom_it_wakes_and_why() -> None:
     for alert in alerts():
         assert alert["labels"]["severity"] in {"page", "ticket"}
         assert alert["annotations"].keys() == {"summary", "description", "runbook"}
+
+
+def test_each_alert_is_seen_to_fire_by_promtool() -> None:
+    assert tried_alerts() == {(alert["alert"], alert["labels"]["severity"]) for alert in alerts()}
 
 
 def test_tombstones_are_at_risk_at_half_of_the_time_that_they_stay() -> None:
