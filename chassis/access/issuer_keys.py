@@ -45,6 +45,9 @@ class IssuerKeys:
 
     def __init__(self, fetch: Fetch, *, refresh_seconds: float) -> None:
         """Use `open`."""
+        # A rate sees no step to the first one of a series that was not there.
+        for outcome in ("done", "failed"):
+            _FETCHES.labels(outcome)
         self._fetch = fetch
         self._refresh_seconds = refresh_seconds
         self._keys: frozenset[Key] = frozenset()

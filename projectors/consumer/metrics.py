@@ -32,3 +32,9 @@ LAG_RECORDS: Final = Gauge(
 LAG_SECONDS: Final = Gauge(
     "muster_projector_lag_seconds", "Age of the time up to which everything was applied.", (*_LABELS, "partition")
 )
+
+
+def begin(labels: tuple[str, str]) -> None:
+    """Show zeros for a projection's generation: a rate sees no step to the first one of a series that was not there."""
+    for counted in (APPLIED, PARKED, RETRIES, RESTARTS):
+        counted.labels(*labels)

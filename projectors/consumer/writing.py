@@ -62,6 +62,7 @@ class Writing:
         self._writer = writer
         self._assignment = assignment
         self._labels = labels
+        metrics.begin(labels)
         self._stopping = stopping
         self._log = log
         self._outage = Outage(log, "feed.database_unavailable", "feed.database_available")

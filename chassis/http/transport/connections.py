@@ -94,6 +94,8 @@ class Connections:
 
     def __init__(self, limits: Limits, *, probes: Iterable[str] = ()) -> None:
         """None yet; requests for the paths of `probes` are read ahead of others."""
+        # An alert asks for it, and a rate sees no step to the first one of a series that was not there.
+        _REFUSED.labels("full")
         self.limits = limits
         self._probing = tuple(f"{method} {path} ".encode() for path in probes for method in ("GET", "HEAD"))
         self.refusals = Refusals()

@@ -94,7 +94,7 @@ async def installed(
     own = {"query-api": {"HTTP_CONNECTIONS": "1"}, "command-api": {"RATE_LIMIT_COMMANDS": "2/min"}}
     async with AsyncExitStack() as stack:
         for job, program in PROGRAMS.items():
-            process = running(told | own.get(job, {}), *program, port=int(ports[PORTS[job]]), log=Path(f"/tmp/run22-{job}.log"))
+            process = running(told | own.get(job, {}), *program, port=int(ports[PORTS[job]]))
             await stack.enter_async_context(process)
         commands, queries = [
             await stack.enter_async_context(
