@@ -144,6 +144,14 @@ class PostgresServer(Child):
         """Tell whether it answers."""
         return await postgres_answers(self.address)
 
+    async def execute(self, statement: str, *, database: str = "postgres") -> object:
+        """Run one statement as the superuser; return the first value of its first row."""
+        connection = await _connect(self.address, database)
+        try:
+            return await connection.fetchval(statement, timeout=ADMIN_SECONDS)
+        finally:
+            await _close(connection)
+
     async def create_database(self, name: str) -> bool:
         """Create a database unless it is there; tell whether it was created."""
         return await create_database(self.address, name)
@@ -214,13 +222,13 @@ async def create_database(address: ServerAddress, name: str) -> bool:
     return True
 
 
-async def _connect(address: ServerAddress) -> asyncpg.Connection:
+async def _connect(address: ServerAddress, database: str = "postgres") -> asyncpg.Connection:
     return await asyncpg.connect(
         host=address.host,
         port=address.port,
         user=address.user,
         password=address.password,
-        database="postgres",
+        database=database,
         timeout=ATTEMPT_SECONDS,
         ssl=False,  # otherwise PGSSLMODE of the user's shell decides
     )
