@@ -59,12 +59,15 @@ def _needs() -> str:
     rows = [
         row("commands a second", lambda plan: f"{plan.commands:,}"),
         row("queries a second", lambda plan: f"{plan.queries:,}"),
-        row("command databases, each with its relay and topic", lambda plan: f"{needs(plan).command_shards}"),
+        row(
+            "installations, each with its relay, topic and two primaries", lambda plan: f"{needs(plan).command_shards}"
+        ),
         row("cores of command APIs", lambda plan: f"{needs(plan).command_api_cores:,}"),
         row("cores of command databases", lambda plan: f"{needs(plan).command_database_cores:,}"),
         row("projectors, and so partitions at least", lambda plan: f"{needs(plan).projector_cores:,}"),
+        row("cores of query primaries, for what projectors write", lambda plan: f"{needs(plan).query_primary_cores:,}"),
         row("cores of query APIs", lambda plan: f"{needs(plan).query_api_cores:,}"),
-        row("cores of query databases, standbys included", lambda plan: f"{needs(plan).query_database_cores:,}"),
+        row("cores for their queries, of primaries and standbys", lambda plan: f"{needs(plan).query_database_cores:,}"),
         row("command database", lambda plan: _size(needs(plan).command_database_gb)),
         row("query database, without the timeline", lambda plan: _size(needs(plan).query_database_gb)),
         row("timeline, a year", lambda plan: _size(needs(plan).timeline_gb_a_year)),

@@ -44,6 +44,7 @@ class Needs:
     command_api_cores: int
     command_database_cores: int
     projector_cores: int
+    query_primary_cores: int
     query_api_cores: int
     query_database_cores: int
     command_database_gb: float
@@ -59,8 +60,12 @@ def cores(rate: float, of_one: float) -> int:
 
 
 def shards(plan: Plan) -> int:
-    """How many command databases: each with one relay, on a server of at most MOST_CORES."""
-    most = min(measured.RELAYED, measured.COMMITS * MOST_CORES) * LOAD
+    """How many installations: each with one relay, and two primaries of at most MOST_CORES.
+
+    One primary takes what all projectors write, however many standbys answer queries beside it. A projector kept a core
+    of PostgreSQL as busy as its own.
+    """
+    most = min(measured.RELAYED, measured.COMMITS * MOST_CORES, measured.APPLIED * MOST_CORES) * LOAD
     return ceil(plan.commands / most)
 
 
@@ -74,6 +79,7 @@ def needs(plan: Plan) -> Needs:
         command_database_cores=cores(plan.commands, measured.COMMITS),
         projector_cores=cores(plan.commands, measured.APPLIED),
         query_api_cores=cores(plan.queries, measured.PAGES),
+        query_primary_cores=cores(plan.commands, measured.APPLIED),
         # Beside the API PostgreSQL was as busy: each had a core.
         query_database_cores=cores(plan.queries, measured.PAGES),
         command_database_gb=plan.users * measured.COMMAND_USER / _GB,

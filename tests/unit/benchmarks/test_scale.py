@@ -7,7 +7,7 @@ import pytest
 from benchmarks.scale import measured
 from benchmarks.scale.__main__ import PAGE, page
 from benchmarks.scale.outage import simulate
-from benchmarks.scale.plans import LOAD, PLANS, Plan, needs, shards
+from benchmarks.scale.plans import LOAD, MOST_CORES, PLANS, Plan, needs, shards
 from tests.unit.docs.pages import ROOT
 
 
@@ -27,6 +27,14 @@ def test_there_is_another_command_database_where_one_relay_is_not_enough() -> No
     most = int(measured.RELAYED * LOAD)
 
     # A database of 32 cores commits more than a relay publishes.
+    assert [shards(Plan(1, rate, 1)) for rate in (1, most, most + 1, 3 * most)] == [1, 1, 2, 3]
+
+
+def test_there_is_another_installation_where_one_query_primary_is_not_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    applied = measured.RELAYED / MOST_CORES / 2
+    monkeypatch.setattr(measured, "APPLIED", applied)
+    most = int(applied * MOST_CORES * LOAD)
+
     assert [shards(Plan(1, rate, 1)) for rate in (1, most, most + 1, 3 * most)] == [1, 1, 2, 3]
 
 
