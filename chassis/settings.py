@@ -29,7 +29,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from chassis.postgres_tls import Authorities, Certificate, Key, Mode, Tls
+from chassis.postgres_address.hosts import Host, Hosts, SessionAttributes, read_hosts
+from chassis.postgres_address.tls import Authorities, Certificate, Key, Mode, Tls
 from chassis.setting_files import read_files
 from chassis.settings_error import SettingsError
 
@@ -87,22 +88,39 @@ class PostgresAddress:
     pool_size: int = 20
     max_overflow: int = 10
     tls: Tls = field(default_factory=Tls)
+    #: What a server must be, of several: who writes needs the primary.
+    session_attributes: SessionAttributes = "read-write"
+
+    @property
+    def hosts(self) -> list[Host]:
+        """Its servers, in the order in which they are tried."""
+        return read_hosts(self.server, self.port)
 
     @property
     def connect_arguments(self) -> dict[str, Any]:
-        """The keyword arguments asyncpg.connect takes for this address."""
+        """The keyword arguments asyncpg.connect takes for the first of its servers, whatever that is now."""
+        [(name, port), *_] = self.hosts
         return {
-            "host": self.server,
-            "port": self.port,
+            "host": name,
+            "port": port,
             "user": self.user,
             "password": self.password.get_secret_value(),
             "database": self.database,
             **self.tls.connect_arguments,
         }
 
+    def arguments_for(self, host: Host, attributes: str) -> dict[str, Any]:
+        """Those for one of its servers, which must have these session attributes."""
+        return self.connect_arguments | {
+            "host": host.name,
+            "port": host.port,
+            "target_session_attrs": attributes,
+        }
+
     def __str__(self) -> str:
         """`user@server:port/database`: fit for logs and messages."""
-        return f"{self.user}@{self.server}:{self.port}/{self.database}"
+        servers = ",".join(f"[{name}]:{port}" if ":" in name else f"{name}:{port}" for name, port in self.hosts)
+        return f"{self.user}@{servers}/{self.database}"
 
 
 def _variables(prefix: str) -> Any:
@@ -117,7 +135,7 @@ def _variables(prefix: str) -> Any:
     database = Field(validation_alias=f"{prefix}_POSTGRES_DB", min_length=1, examples=[f"muster_{prefix.lower()}"])
     fields: dict[str, Any] = {
         **_login(prefix),
-        "server": (str, shared("POSTGRES_SERVER", min_length=1, examples=["127.0.0.1"])),
+        "server": (Hosts, shared("POSTGRES_SERVER", min_length=1, examples=["127.0.0.1"])),
         "port": (int, shared("POSTGRES_PORT", 5432, ge=1, le=65535, examples=[5432])),
         "db": (str, database),
         "pool_size": (int, shared("POSTGRES_POOL_SIZE", 20, ge=1, le=1000, examples=[20])),

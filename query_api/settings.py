@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from dataclasses import replace
 from typing import Final
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator
 
 from chassis.access.settings import LimitedReads
-from chassis.settings import QueryPostgres
+from chassis.postgres_address.hosts import SessionAttributes
+from chassis.settings import PostgresAddress, QueryPostgres
 
 #: AES-256.
 KEY_BYTES: Final = 32
@@ -26,6 +28,12 @@ class QueryApiSettings(QueryPostgres, LimitedReads):
     #: Health with its reasons, and metrics, without a token: for the inside alone.
     query_api_ops_host: str = Field("127.0.0.1", validation_alias="QUERY_API_OPS_HOST", examples=["127.0.0.1"])
     query_api_ops_port: int = Field(8011, ge=1, le=65535, validation_alias="QUERY_API_OPS_PORT", examples=[8011])
+    # Whoever answers: a query API beside a standby reads it, and any other goes on while a server is away.
+    query_postgres_target_session_attrs: SessionAttributes = Field(
+        "any",
+        validation_alias=AliasChoices("QUERY_POSTGRES_TARGET_SESSION_ATTRS", "POSTGRES_TARGET_SESSION_ATTRS"),
+        examples=["prefer-standby"],
+    )
     cursor_keys: SecretStr = Field(validation_alias="CURSOR_KEYS", examples=[_EXAMPLE_KEYS])
     # A waiting request holds a few KiB and no connection; more than a thousand are a fault of a client.
     query_waiters: int = Field(1000, ge=1, le=100_000, validation_alias="QUERY_WAITERS", examples=[1000])
@@ -41,6 +49,11 @@ class QueryApiSettings(QueryPostgres, LimitedReads):
     def _readable(cls, value: SecretStr) -> SecretStr:
         parse_keys(value.get_secret_value())
         return value
+
+    @property
+    def query_database(self) -> PostgresAddress:
+        """Where it is, and whether a standby will do."""
+        return replace(super().query_database, session_attributes=self.query_postgres_target_session_attrs)
 
     @property
     def cursor_key_ring(self) -> dict[str, bytes]:

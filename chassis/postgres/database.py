@@ -25,6 +25,8 @@ from chassis.postgres.errors import (
     was_rolled_back,
 )
 from chassis.postgres.pool import Connection, Pool
+from chassis.postgres.servers import open_on_any
+from chassis.postgres_address.hosts import Host
 from chassis.settings import PostgresAddress
 
 __all__ = [
@@ -142,14 +144,21 @@ def make_pool(
 
 
 async def connect(address: PostgresAddress, *, application: str, **server_settings: str) -> Connection:
-    """Open one connection outside any pool, for listeners, locks and long-lived loops; the caller closes it."""
-    connection: Connection = await asyncpg.connect(
-        **address.connect_arguments,
-        timeout=CONNECT_SECONDS,
-        command_timeout=COMMAND_SECONDS,
-        server_settings={**SESSION_SETTINGS, "application_name": application, **server_settings},
-    )
-    return connection
+    """Open one connection outside any pool, for listeners, locks and long-lived loops; the caller closes it.
+
+    Of several servers it is one that has the address's session attributes (chassis/postgres/servers.py).
+    """
+
+    async def open_one(host: Host, attributes: str) -> Connection:
+        connection: Connection = await asyncpg.connect(
+            **address.arguments_for(host, attributes),
+            timeout=CONNECT_SECONDS,
+            command_timeout=COMMAND_SECONDS,
+            server_settings={**SESSION_SETTINGS, "application_name": application, **server_settings},
+        )
+        return connection
+
+    return await open_on_any(address, open_one)
 
 
 @asynccontextmanager

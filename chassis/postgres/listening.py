@@ -15,6 +15,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
+import asyncpg
+
 from chassis.lifecycle import Backoff, alongside, wait_for_event
 from chassis.outages import Outage, describe
 from chassis.postgres.database import connect, disconnect
@@ -28,6 +30,8 @@ _PROBE_ANSWER_SECONDS: Final = 2.0
 #: Who waits for notifications polls more often while there are none: soon, and never later than a second.
 _FIRST_RETRY_SECONDS: Final = 0.05
 _LONGEST_RETRY_SECONDS: Final = 1.0
+#: A standby refuses LISTEN until it is promoted, which nobody need learn sooner: polls go on.
+STANDBY_SECONDS: Final = 10.0
 
 #: Gets the payload of a notification, or MISSED.
 Callback = Callable[[str], object]
@@ -58,6 +62,9 @@ class Listener:
         while True:
             try:
                 await self._listen_once(backoff)
+            except asyncpg.ReadOnlySQLTransactionError:
+                self._outage.failed("the server is a standby, which notifies nobody: whoever waits polls")
+                await asyncio.sleep(STANDBY_SECONDS)
             except Exception as error:  # noqa: BLE001 - told, and tried again; a poll stands behind every listener
                 self._outage.failed(describe(error))
             await asyncio.sleep(backoff.next())

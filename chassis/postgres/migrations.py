@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
+import asyncpg
 from alembic import command, context
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
@@ -19,6 +20,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from chassis.postgres.database import CONNECT_SECONDS, SESSION_SETTINGS
+from chassis.postgres.pool import Connection as Driver
+from chassis.postgres.servers import open_on_any
+from chassis.postgres_address.hosts import Host
 from chassis.settings import PostgresAddress
 
 #: A migration waits so long for a lock, and readers wait behind it; then it fails and is repeated.
@@ -114,11 +118,17 @@ async def _online(address: PostgresAddress, options: dict[str, Any]) -> None:
 
 def _engine(address: PostgresAddress, **server_settings: str) -> AsyncEngine:
     """The driver is given the address as everywhere else; a URL would have no room for all of it."""
-    arguments = address.connect_arguments | {
-        "timeout": CONNECT_SECONDS,
-        "server_settings": SESSION_SETTINGS | server_settings,
-    }
-    return create_async_engine("postgresql+asyncpg://", poolclass=NullPool, connect_args=arguments)
+
+    async def open_one(host: Host, attributes: str) -> Driver:
+        arguments = address.arguments_for(host, attributes)
+        connection: Driver = await asyncpg.connect(
+            **arguments, timeout=CONNECT_SECONDS, server_settings=SESSION_SETTINGS | server_settings
+        )
+        return connection
+
+    return create_async_engine(
+        "postgresql+asyncpg://", poolclass=NullPool, async_creator=lambda: open_on_any(address, open_one)
+    )
 
 
 def _migrate(connection: Connection, options: dict[str, Any]) -> None:

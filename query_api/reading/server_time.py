@@ -14,6 +14,7 @@ import struct
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from chassis.postgres.servers import served_last
 from chassis.settings import PostgresAddress
 
 #: The longest stall that shall cost nobody an answer: a checkpoint or a moved virtual machine takes less.
@@ -33,12 +34,12 @@ async def sign_of_life(address: PostgresAddress) -> None:
     """Return once the server has answered anything at all.
 
     PostgreSQL tells anybody with one byte, before any session, whether it speaks TLS. A server that is merely busy, or
-    out of connections, does so too; a frozen one does not.
+    out of connections, does so too; a frozen one does not. Of several servers the one that served last is asked.
 
     Raises:
         OSError: nobody listens there.
     """
-    reader, writer = await asyncio.open_connection(address.server, address.port)
+    reader, writer = await asyncio.open_connection(*served_last(address))
     try:
         writer.write(_SSL_REQUEST)
         await reader.read(1)

@@ -15,7 +15,7 @@ from chassis.outages import Outage
 from chassis.postgres.database import Database, DatabaseUnavailableError
 from chassis.postgres.listening import Listener
 from chassis.postgres.migrations import current_and_head
-from chassis.postgres_tls import Tls
+from chassis.postgres_address.tls import Tls
 from chassis.settings import PostgresAddress
 from local_stack.ports import LOCALHOST
 from tests.certificates import Authority, Pair

@@ -1,0 +1,1 @@
+"""What an address of PostgreSQL is made of: servers, and TLS."""
