@@ -188,6 +188,20 @@ wheel: $(VENV)/.bootstrap ## Build both wheels into dist/: Muster (its extra `lo
 	@$(BIN)/python -m hatchling build --target wheel --directory dist
 	@cd kit && ../$(BIN)/python -m hatchling build --target wheel --directory ../dist
 
+# A tag comes last, so that what could not be built has none. `git reset --hard HEAD~1` takes an unfinished release back.
+VERSION ?=
+.PHONY: release
+release: $(VENV)/.dev $(VENV)/.audit ## Make a release of what is committed: VERSION=1.2.3; wheels and their list in dist, a commit, a tag
+	@$(BIN)/python -m deploy.release require-ready '$(VERSION)'
+	@$(MAKE) check
+	@$(BIN)/python -m deploy.release write '$(VERSION)'
+	@$(MAKE) contract-release
+	@git commit --quiet --all --message 'Release $(VERSION)'
+	@rm -rf dist
+	@$(MAKE) wheel sbom
+	@git tag --annotate 'v$(VERSION)' --message 'Muster $(VERSION)'
+	@echo "Released $(VERSION): look at it, then git push --follow-tags, and publish what is in dist."
+
 .PHONY: clean
 clean: ## Remove .venv and what tools cached; the local stack's data in .local stays
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -6,6 +6,7 @@ So a value that no process reads, or one that is missing, is a sentence of `helm
 from __future__ import annotations
 
 import re
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +24,8 @@ from outbox.settings import RelaySettings
 from projectors.settings import OperatorProjectorSettings, ProjectorSettings
 from query_api.settings import QueryApiSettings
 
-FILE: Final = Path(__file__).parent / "helm" / "muster" / "files" / "variables.json"
+CHART: Final = Path(__file__).parent / "helm" / "muster"
+FILE: Final = CHART / "files" / "variables.json"
 #: What each workload of the chart reads; the last two are `muster migrate` and whoever types commands.
 READS: Final[dict[str, tuple[type[Settings], ...]]] = {
     "command-api": (CommandApiSettings,),
@@ -43,6 +45,16 @@ _DECIDED: Final = re.compile(r"^AUTH_DISABLED$|_(API|OPS|HTTP)_(HOST|PORT)$|^CON
 _ACCESS: Final = (["AUTH_ISSUER"], ["AUTH_AUDIENCE"])
 #: `muster roles`, which the migration may run first, gives each role the password of its variable.
 _ROLE_PASSWORDS: Final = {f"{prefix}_POSTGRES_PASSWORD" for prefix, _ in ROLES.values()}
+
+
+def digest(chart: Path) -> str:
+    """Of all that is rendered for production: the chart's files, what their links lead to, and the values."""
+    total = sha256()
+    values = chart.parent / "examples" / "production.yaml"
+    for path in sorted([*chart.glob("*"), *chart.glob("*/*"), *chart.glob("files/*/*"), values]):
+        if path.is_file():
+            total.update(path.name.encode() + b"\0" + path.read_bytes())
+    return total.hexdigest()
 
 
 def variables() -> dict[str, Any]:

@@ -6,12 +6,12 @@ which chart, so that a chart that was changed since is noticed without Helm.
 
 from collections.abc import Iterable
 from functools import cache
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
+from deploy.chart import digest
 from tests.unit.deploy.files import CHART
 
 PRODUCTION: Final = Path(__file__).with_name("rendered.yaml")
@@ -28,19 +28,9 @@ VALUES: Final = CHART.parent / "examples" / "production.yaml"
 _HEAD: Final = "# Made by `make test-deploy RENDER=1`, of the chart whose files' SHA-256 is "
 
 
-def digest() -> str:
-    """Of the chart's files and the values."""
-    total = sha256()
-    # What the links of `files` lead to counts too.
-    for path in sorted([*CHART.glob("*"), *CHART.glob("*/*"), *CHART.glob("files/*/*"), VALUES]):
-        if path.is_file():
-            total.update(path.name.encode() + b"\0" + path.read_bytes())
-    return total.hexdigest()
-
-
 def write(file: Path, objects: Iterable[dict[str, Any]]) -> None:
     """Keep the objects that Helm has rendered."""
-    file.write_text(f"{_HEAD}{digest()}\n{yaml.safe_dump_all(ordered(objects), width=120)}", encoding="utf-8")
+    file.write_text(f"{_HEAD}{digest(CHART)}\n{yaml.safe_dump_all(ordered(objects), width=120)}", encoding="utf-8")
 
 
 def kept_digest(file: Path) -> str:

@@ -12,14 +12,14 @@ from chassis.kafka.acls import Acl, Pattern
 from cli.kafka_rights import Principals, TopicsSettings, rights
 from cli.processes.probe import PORTS
 from cli.processes.serve import REQUEST_GRACE_SECONDS
-from deploy.chart import READS, variables
+from deploy.chart import READS, digest, variables
 from tests.settings_classes import fields
 from tests.unit.containers.files import of_kind as instructions_of_kind
 from tests.unit.containers.files import project
 from tests.unit.deploy.custom_resources import SCHEMAS, faults
 from tests.unit.deploy.files import CHART
 from tests.unit.deploy.rendered import DEFAULTS as WITHOUT_VALUES
-from tests.unit.deploy.rendered import PRODUCTION, VALUES, digest, kept_digest, objects, of_kind
+from tests.unit.deploy.rendered import PRODUCTION, VALUES, kept_digest, objects, of_kind
 
 #: The newest Kubernetes whose schemas the validator brings; `kubeVersion` says the oldest.
 NEWEST = kubernetes_validate.latest_version()
@@ -52,7 +52,7 @@ def environment(name: str) -> dict[str, str]:
 
 @RENDERED
 def test_what_is_kept_was_rendered_of_this_chart(file: Path) -> None:
-    assert kept_digest(file) == digest(), "the chart has changed: run make test-deploy RENDER=1"
+    assert kept_digest(file) == digest(CHART), "the chart has changed: run make test-deploy RENDER=1"
 
 
 def test_whoever_is_in_the_cluster_reaches_the_apis_whatever_names_they_are_told_to_answer_to() -> None:
