@@ -64,11 +64,16 @@ def test_the_bound_of_nesting_is_ours_and_not_pythons(level: tuple[str, str]) ->
     def nested(levels: int) -> str:
         return begin * levels + "1" + end * levels
 
-    read_json(nested(64))
+    read_json(nested(63))
     for levels in (65, 900, 1100, 5000, 100_000):
         for text in (nested(levels), begin * levels):
             with pytest.raises(UnreadableJsonError, match="nested deeper than 64 levels"):
                 read_json(text)
+
+
+def test_a_document_at_the_bound_is_read() -> None:
+    read_json("[" * 64 + "]" * 64)
+    read_json('{"a":' * 64 + "1" + "}" * 64)
 
 
 def test_brackets_in_a_text_nest_nothing_and_wide_documents_are_not_deep() -> None:
