@@ -4,7 +4,7 @@ import shutil
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
-from typing import Any, ClassVar, Final, get_args
+from typing import Any, Final, get_args
 
 import pytest
 
@@ -15,8 +15,8 @@ from events import Unknown, UserEvent, decode
 from events.catalogue import Catalogue
 from events.decoding import Decoder
 from events.user_events import USER_EVENTS, ChangeEvent, UserEmailChanged, UserErased, UserSnapshot
-from events.user_events import UserEvent as UserData
 from tests.integration.projectors.stream import new_user, record
+from tests.second_version import EmailChanged2, planted
 
 TODAY = date(2026, 12, 1)
 RELEASED = promise_of(USER_EVENTS)
@@ -101,25 +101,6 @@ def test_what_is_written_otherwise_than_it_was_described_is_named() -> None:
     assert any("its headers, as written today, break the released schema" in each for each in said)
 
 
-class EmailChanged2(UserData):
-    """A planted second version: it says how the address was proven, and needs it."""
-
-    name: ClassVar[str] = "muster.user.email_changed"
-    version: ClassVar[int] = 2
-    proof: str
-
-
-def _planted(*classes: type[Any]) -> Catalogue[Any, Any]:
-    others = [each for each in get_args(ChangeEvent) if each is not UserEmailChanged]
-    return Catalogue(
-        subject="user",
-        source="/muster/users",
-        classes=(*others, UserSnapshot, *classes),
-        tombstone=UserErased,
-        upcasters={("muster.user.email_changed", 1): lambda data: {**data, "proof": "none"}},
-    )
-
-
 USER = new_user(1).model_copy(update={"version": 2})
 FIRST = record(UserEmailChanged(user=USER, previous={"email": "old@example.com"}))
 SECOND = CorpusRecord(
@@ -131,7 +112,7 @@ SECOND = CorpusRecord(
 
 
 def test_a_second_version_is_published_beside_the_first_until_its_sunset() -> None:
-    both, second = _planted(UserEmailChanged, EmailChanged2), _planted(EmailChanged2)
+    both, second = planted(UserEmailChanged, EmailChanged2), planted(EmailChanged2)
     corpus = [*read_corpus(CORPUS), SECOND]
 
     assert _broken(both, corpus) == []
@@ -173,7 +154,7 @@ def test_a_second_version_needs_a_record_and_an_upcaster() -> None:
 
 def test_with_both_versions_on_the_topic_every_subscriber_sees_the_change_once() -> None:
     """The newer version is published first, so that the log keeps of each user what every subscriber can read."""
-    later = Decoder(_planted(UserEmailChanged, EmailChanged2)).read
+    later = Decoder(planted(UserEmailChanged, EmailChanged2)).read
     topic = [(SECOND.key, SECOND.headers, SECOND.value), (FIRST.key, FIRST.headers, FIRST.value)]
 
     for read in (decode, later):
