@@ -33,7 +33,7 @@ from tests.integration.outbox.traffic import APPEND
 from tests.integration.projectors.conftest import make_settings, running
 from tests.integration.projectors.stream import new_user
 from tests.integration.query_api.real_server import served
-from tests.second_version import EmailChanged2, planted
+from tests.integration.subjects.second_version import EmailChanged2, planted
 from tests.waiting import until
 
 CATALOGUE: Final = planted(UserEmailChanged, EmailChanged2)

@@ -16,7 +16,7 @@ from events.catalogue import Catalogue
 from events.decoding import Decoder
 from events.user_events import USER_EVENTS, ChangeEvent, UserEmailChanged, UserErased, UserSnapshot
 from tests.integration.projectors.stream import new_user, record
-from tests.second_version import EmailChanged2, planted
+from tests.integration.subjects.second_version import EmailChanged2, planted
 
 TODAY = date(2026, 12, 1)
 RELEASED = promise_of(USER_EVENTS)
