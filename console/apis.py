@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from ssl import SSLContext
 from typing import Any, Final
 
 import httpx
@@ -117,12 +118,12 @@ class Apis:
 
 
 @asynccontextmanager
-async def open_apis(settings: ConsoleSettings) -> AsyncIterator[Apis]:
+async def open_apis(settings: ConsoleSettings, tls: SSLContext) -> AsyncIterator[Apis]:
     """The APIs at the addresses of the settings, until the block ends."""
     async with (
-        _client(settings.console_command_url) as command,
-        _client(settings.console_query_url) as query,
-        _client(settings.console_events_url, limits=httpx.Limits(max_connections=_MOST_STREAMS)) as events,
+        _client(settings.console_command_url, verify=tls) as command,
+        _client(settings.console_query_url, verify=tls) as query,
+        _client(settings.console_events_url, verify=tls, limits=httpx.Limits(max_connections=_MOST_STREAMS)) as events,
     ):
         yield Apis(command, query, events)
 

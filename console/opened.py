@@ -12,7 +12,6 @@ from console.settings import ConsoleSettings
 if TYPE_CHECKING:
     from console.apis import Apis
     from console.operations.journal import Journal
-    from console.projections.rebuilds import Rebuilds
     from console.sign_in.sessions import Sessions
 
 
@@ -44,9 +43,3 @@ def journal_of(request: Request) -> Journal:
     """The journal."""
     journal: Journal = request.app.state.journal
     return journal
-
-
-def rebuilds_of(request: Request) -> Rebuilds:
-    """The rebuilds that were begun here."""
-    rebuilds: Rebuilds = request.app.state.rebuilds
-    return rebuilds

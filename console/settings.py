@@ -36,7 +36,7 @@ class ConsoleSettings(
     console_query_url: str = Field(validation_alias="CONSOLE_QUERY_URL", examples=["http://127.0.0.1:8001"])
     console_events_url: str = Field(validation_alias="CONSOLE_EVENTS_URL", examples=["http://127.0.0.1:8005"])
 
-    # The inner ports of the APIs, for figures; no token is sent there.
+    # The inner ports of the APIs, for the overview; no token is sent there.
     console_command_ops_url: str = Field(
         "http://127.0.0.1:8010", validation_alias="CONSOLE_COMMAND_OPS_URL", examples=["http://127.0.0.1:8010"]
     )

@@ -52,11 +52,15 @@ UVICORN: Final = (
 CHECKOUT: Final = Path(__file__).parents[2]
 CONNECT_SECONDS: Final = 10.0
 
+#: Which variable says on which inner port an API tells how it is.
+OPS_PORTS: Final = {
+    "command": "COMMAND_API_OPS_PORT",
+    "query": "QUERY_API_OPS_PORT",
+    "events": "EVENT_API_OPS_PORT",
+}
 Side = Literal["command", "query"]
 Process = Literal["relay", "project"]
 Api = Literal["command", "query", "events"]
-#: How the names of an API's settings begin.
-_PREFIXES: Final[dict[Api, str]] = {"command": "COMMAND_API", "query": "QUERY_API", "events": "EVENT_API"}
 S = TypeVar("S", bound=Settings)
 
 
@@ -159,7 +163,7 @@ class Servers:
         """Run `muster serve` with one of the APIs, as it is served, transport and all; yield once it is ready."""
         port = free_port()
         command = [*muster().command, "serve", name, "--port", str(port)]
-        chosen = {f"{_PREFIXES[name]}_OPS_PORT": str(free_port()), "WORKERS": "1", **(variables or {})}
+        chosen = {OPS_PORTS[name]: str(free_port()), "WORKERS": "1", **(variables or {})}
         process = self._process(f"{name}-api", command, port, chosen, "/readyz")
         async with self._running(process, cores, hot=True):
             yield process
@@ -177,6 +181,16 @@ class Servers:
         port = free_port()
         process = self._process(name, [*muster().command, name, "--port", str(port)], port, variables or {}, "/readyz")
         async with self._running(process, cores, hot=hot):
+            yield process
+
+    @asynccontextmanager
+    async def console(self, addresses: Mapping[str, str]) -> AsyncIterator[HttpProcess]:
+        """Run `muster serve console` beside the processes at these addresses; yield once it is ready."""
+        port = free_port()
+        command = [*muster().command, "serve", "console", "--port", str(port)]
+        variables = {"CONSOLE_OPS_PORT": str(free_port()), **addresses}
+        process = self._process("console", command, port, variables, "/readyz")
+        async with self._running(process, ALL_CORES, hot=True):
             yield process
 
     def _process(

@@ -105,7 +105,7 @@ async def look(settings: ConsoleSettings, command: Database, query: Database, ht
     async with asyncio.TaskGroup() as group:
         brokers = group.create_task(within(_ask_kafka(settings)))
         asked: dict[str, Coroutine[Any, Any, Any]] = {
-            "command_api": _readiness(http, settings.console_command_url),
+            "command_api": _readiness(http, settings.console_command_ops_url),
             "command_figures": within(scrape(http, settings.console_command_ops_url, _API, _ANSWERS)),
             "outbox": within(_read_outbox(command)),
             "relay": _readiness(http, relay),
@@ -114,9 +114,9 @@ async def look(settings: ConsoleSettings, command: Database, query: Database, ht
             "generations": _measure(settings, query, brokers),
             "projectors": _readiness(http, projectors),
             "projector_figures": within(scrape(http, projectors, "muster_projector_", (APPLIED, BATCH_SECONDS))),
-            "query_api": _readiness(http, settings.console_query_url),
+            "query_api": _readiness(http, settings.console_query_ops_url),
             "query_figures": within(scrape(http, settings.console_query_ops_url, _API, _ANSWERS)),
-            "event_api": _readiness(http, settings.console_events_url),
+            "event_api": _readiness(http, settings.console_events_ops_url),
             "event_figures": within(scrape(http, settings.console_events_ops_url, _API, (*_ANSWERS, SENT, STREAMS))),
         }
         tasks = {name: group.create_task(work) for name, work in asked.items()}
@@ -153,7 +153,7 @@ async def _ask_read_side(database: Database) -> ReadSide:
 
 
 async def _readiness(http: httpx.AsyncClient, url: str) -> str:
-    """Why the process there is not ready; an inner port gives the reasons, a public one does not."""
+    """Why the process of an inner port is not ready; a public port gives no reasons, and counts the question."""
     found = await within(http.get(f"{url}/readyz"))
     if isinstance(found, Failed):
         return f"{url} does not answer ({found.why})"

@@ -17,9 +17,9 @@ from console.asking import Failed, within
 from console.forms import Form, change
 from console.notices import lead_to, told_to
 from console.numbers import whole_number
-from console.opened import journal_of, query_of, rebuilds_of, settings_of
+from console.opened import journal_of, query_of, settings_of
 from console.pages import PageError, page, session_of
-from console.projections.rebuilds import Part, machinery
+from console.projections.rebuilds import Part, machinery, rebuilds_of
 from console.settings import ConsoleSettings
 from console.sign_in.sessions import Session
 from console.words import count

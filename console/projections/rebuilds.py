@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
+from starlette.requests import Request
 
 from chassis.lifecycle import end_task
 from chassis.postgres.database import Database
@@ -130,6 +131,12 @@ class Rebuilds:
             part.error = "Something went wrong here: the console's log says what. Nothing that is read has changed."
         finally:
             part.is_over = True
+
+
+def rebuilds_of(request: Request) -> Rebuilds:
+    """The rebuilds that were begun here."""
+    rebuilds: Rebuilds = request.app.state.rebuilds
+    return rebuilds
 
 
 def machinery() -> Any:

@@ -21,6 +21,7 @@ function stale(why) {
   for (const badge of document.querySelectorAll(".station .badge")) {
     badge.textContent = "not known";
     badge.className = "badge unknown";
+    badge.parentElement.replaceChildren(badge);
     badge.closest(".station").className = "station unknown";
   }
 }

@@ -50,6 +50,11 @@ async def test_operators_get_their_work_done_whatever_browser_they_have(tmp_path
         assert NAUGHTY in seen[way]["document"]
     assert NAME not in seen["scripts"]["masked"]
     assert seen["erased"] == "Erased"
+    assert seen["outwaited"]["headline"] == seen["signed_out"]["headline"] == "Not known any more"
+    assert "nothing has come from the console for" in seen["outwaited"]["words"]
+    assert "not signed in any more" in seen["signed_out"]["words"]
+    assert seen["signed_out"]["way"] == "/sign-in"
+    assert seen["signed_out"]["states"] == "not known"
     assert seen["complaints"] == []
     assert seen["violations"] == []
 

@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 STEP_MS = 60_000
 WIDTHS = (360, 768, 1280)
 SCHEMES = ("light", "dark")
+WELL = "() => document.querySelector('.headline').innerText === 'All is well'"
 
 
 class Operator:
@@ -70,6 +71,40 @@ def sign_in(operator: Operator) -> str:
         first = page.locator(".verdict .aside").inner_text()
         page.wait_for_function("before => document.querySelector('.verdict .aside').innerText !== before", arg=first)
         return str(page.locator(".headline").inner_text())
+
+
+def lose_session(operator: Operator) -> dict[str, str]:
+    """Sign out beside an open overview; gives what that says then, and where it leads."""
+    with operator.at() as page:
+        page.goto(operator.base)
+        page.wait_for_function(WELL)
+        other = page.context.new_page()
+        other.goto(f"{operator.base}/operations")
+        other.get_by_role("button", name="Sign out").click()
+        page.locator("#stale").wait_for()
+        return {
+            "words": page.locator("#stale-words").inner_text(),
+            "way": str(page.locator("#stale-way").get_attribute("href")),
+            "headline": page.locator(".headline").inner_text(),
+            "states": " ".join(sorted(set(page.locator(".station .badge").all_inner_texts()))),
+        }
+
+
+def outwait(operator: Operator) -> dict[str, str]:
+    """Let half a minute pass on an open overview, to which nothing comes; gives what it says then.
+
+    Once something has come it is as it was.
+    """
+    with operator.at() as page:
+        page.clock.install()
+        page.goto(operator.base)
+        page.wait_for_function(WELL)
+        page.clock.fast_forward(30_000)
+        page.locator("#stale").wait_for()
+        said = {"words": page.locator("#stale-words").inner_text(), "headline": page.locator(".headline").inner_text()}
+        page.wait_for_function(WELL)
+        page.locator("#stale").wait_for(state="hidden")
+        return said
 
 
 def find(page: Page, base: str, text: str) -> str:
@@ -133,6 +168,7 @@ def main(executable: str, axe_path: str, link: str, name: str, folder: str) -> d
         operator.look("missing", "/nothing", axe)
         expected = [each for each in operator.complaints if "404" in each]
         erased = erase_by_keyboard(operator, name)
+        outwaited, signed_out = outwait(operator), lose_session(operator)
         browser.close()
     complaints = [each for each in operator.complaints if each not in expected]
     return {
@@ -140,6 +176,8 @@ def main(executable: str, axe_path: str, link: str, name: str, folder: str) -> d
         "scripts": with_scripts,
         "no_scripts": without,
         "erased": erased,
+        "outwaited": outwaited,
+        "signed_out": signed_out,
         "complaints": complaints,
         "violations": operator.violations,
     }

@@ -112,6 +112,7 @@ async def test_a_page_that_is_old_does_nothing_to_a_rebuild_that_goes_on(console
         answer = await browser.send(f"/projections/users/{deed}", generation="1")
 
     assert answer.status_code == 409
+    assert "That projection is being rebuilt" in answer.text or "That is being done already" in answer.text
     console.app.state.rebuilds.forget("users")
     assert console.app.state.rebuilds.of("users") is running
 
@@ -138,6 +139,14 @@ async def test_an_address_that_somebody_has_made_up_is_no_error_of_ours(
         answer = await browser.get(path.replace("{id}", str(ada)))
 
     assert answer.status_code in {200, 400}
+
+
+async def test_a_position_that_no_header_can_carry_is_told_of_and_asked_of_nobody(console: Console) -> None:
+    async with console.signed_in() as browser:
+        answers = [await browser.http.get(f"/live/events?after={text}") for text in ("ä", "%00", "%E2%80%A8")]
+
+    for answer in answers:
+        assert answer.text.startswith("event: over\ndata: Not live: That address cannot be read.")
 
 
 async def test_what_is_sealed_for_something_else_is_no_search(desk: Console) -> None:
