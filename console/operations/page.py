@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from console.numbers import whole_number
+from console.forms import whole_number
 from console.opened import journal_of
 from console.operations.journal import PAGE_ROWS
 from console.pages import PageError, page

@@ -14,8 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from console.forms import Form, change
-from console.notices import lead_to, told_to
+from console.forms import Form, change, lead_to, told_to
 from console.opened import journal_of, query_of
 from console.pages import PageError, page, session_of
 from console.parked.contents import as_text, contents

@@ -14,9 +14,7 @@ from starlette.routing import Route
 
 from chassis.postgres.database import Database
 from console.asking import Failed, within
-from console.forms import Form, change
-from console.notices import lead_to, told_to
-from console.numbers import whole_number
+from console.forms import Form, change, lead_to, told_to, whole_number
 from console.opened import journal_of, query_of, settings_of
 from console.pages import PageError, page, session_of
 from console.projections.rebuilds import Part, machinery, rebuilds_of

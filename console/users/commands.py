@@ -8,8 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from console.forms import Form, change
-from console.notices import lead_to
+from console.forms import Form, change, lead_to
 from console.opened import apis_of, journal_of, sessions_of
 from console.pages import PageError, page
 from console.sign_in.sessions import Session

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from chassis.identifiers import read_id
-from console.notices import told_to
+from console.forms import told_to
 from console.opened import apis_of
 from console.pages import PageError, page, session_of
 from console.sign_in.sessions import Session
