@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision: str = "0011"
+revision: str = "0008"
 down_revision: str | None = "0007"
 
 _WAS = "the newest failures, the last first"
