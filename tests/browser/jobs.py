@@ -110,7 +110,9 @@ async def test_is_all_well(office: Office) -> None:
 
 
 async def test_an_address_is_corrected_and_the_event_is_seen_to_travel(office: Office) -> None:
-    said = await office.operator.do("correct_an_address", user=office.filled.changed, email="ada@right.example.com")
+    said = await office.operator.do(
+        "correct_an_address", user=office.filled.changed, email="ada@right.example.com", kind="Address changed"
+    )
 
     assert said["notice"] == "The address is changed."
     assert "Address changed" in said["newest"]
