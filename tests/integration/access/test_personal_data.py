@@ -29,7 +29,7 @@ from console.sign_in.links import make_link
 from local_stack.ports import free_ports
 from local_stack.postgres.server import PostgresServer
 from tests.databases import as_role, prepare_command, prepare_query
-from tests.integration.console.conftest import FORM, SECRET
+from tests.integration.console.conftest import SECRET
 from tests.integration.event_api.conftest import RECEIPTS_KEY
 from tests.integration.muster_processes import environment, running
 from tests.integration.outbox.relaying import settings_for
@@ -103,7 +103,7 @@ class Muster:
     async def look(self, method: str, path: str, **request: Any) -> httpx.Response:
         """Send a request to the console; its pages show people to who may see them, and are kept for their headers."""
         beside = {name: value for name, value in BESIDE.items() if name != "Cookie"}
-        answer = await self.console.request(method, path, headers={**beside, **FORM}, **request)
+        answer = await self.console.request(method, path, headers=beside, **request)
         self.pages.append(answer)
         return answer
 
@@ -331,6 +331,12 @@ async def read_events(muster: Muster, ada: str) -> None:
     await ask("PUT", "/subscribers/nobody/position", json={"position": CANARY})
 
 
+def csrf_token_of(page: httpx.Response) -> str:
+    found = re.search(r'name="csrf" value="([0-9a-f]+)"', page.text)
+    assert found is not None, page.text
+    return found[1]
+
+
 async def use_the_console(muster: Muster, ada: str) -> None:
     """A person looks for people, sees one, and asks for what is not there."""
     await muster.look("GET", f"/sign-in/{CANARY}")
@@ -338,19 +344,19 @@ async def use_the_console(muster: Muster, ada: str) -> None:
     connection = await connect(as_role(muster.databases["query"], OPERATOR), application="test")
     link = await make_link(connection, [SECRET], token(scopes=SCOPES), address="", now=utc_now())
     await disconnect(connection)
-    signed = await muster.look("POST", link)
+    offered = await muster.look("GET", link)
+    signed = await muster.look("POST", link, data={"csrf": csrf_token_of(offered)})
     assert signed.status_code == 303, signed.text
     users = await muster.look("GET", "/users")
-    found = re.search(r'name="csrf" value="([0-9a-f]+)"', users.text)
-    assert found is not None
+    csrf = csrf_token_of(users)
     for search in (CANARY, f"bob.{CANARY}@example.com", f"{CANARY}@", ada):
-        form = {"csrf": found[1], "search": search, "text": search}
+        form = {"csrf": csrf, "search": search, "text": search}
         answer = await muster.look("POST", "/users", data=form)
         if answer.status_code == 303:
             await muster.look("GET", answer.headers["location"])
-    await muster.look("POST", f"/users/{ada}/reveal", data={"csrf": found[1]})
+    await muster.look("POST", f"/users/{ada}/reveal", data={"csrf": csrf})
     await muster.look("GET", f"/users/{ada}")
-    await muster.look("POST", f"/users/{ada}/email", data={"csrf": found[1], "email": f"bob.{CANARY}@example.com"})
+    await muster.look("POST", f"/users/{ada}/email", data={"csrf": csrf, "email": f"bob.{CANARY}@example.com"})
     await muster.look("GET", f"/users/{CANARY}@example.com")
     await muster.look("GET", f"/{CANARY}")
     await muster.look("POST", "/users", data={"csrf": CANARY, "search": CANARY})
