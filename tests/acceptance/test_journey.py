@@ -295,7 +295,10 @@ async def test_the_doctor_finds_nothing_wrong_with_a_fresh_stack(stack: Stack) -
 
 
 async def test_the_console_signs_in_by_the_link_of_the_stack_and_shows_a_user(stack: Stack) -> None:
-    assert f"The console: http://127.0.0.1:{stack.ports['console']}/sign-in/" in stack.screen
+    async def shown() -> bool:  # the last lines come when the stack is ready already
+        return f"The console: http://127.0.0.1:{stack.ports['console']}/sign-in/" in stack.screen
+
+    await until(shown, within=60, what="the link of the stack")
     async with signed_in(stack) as browser:
         user = await register(browser, stack)
         await read(browser, user)
