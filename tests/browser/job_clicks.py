@@ -134,7 +134,8 @@ def rebuild(page: Page, told: Told) -> Told:
     page.locator(".notice", has_text="The generation before serves again").wait_for()
     said["rolled_back"] = _serving(section)
     _retire(page, section)
-    said["left"] = " ".join(section.locator("table").first.locator("tbody th").all_inner_texts())
+    left = section.locator("table").first.locator("tbody th").all_inner_texts()
+    said["left"] = " ".join(each.split()[0] for each in left)
     return said
 
 
