@@ -97,6 +97,10 @@ resume: $(VENV)/.dev ## Kill event APIs, their clients, relay and broker KILLS=2
 resume-copy: $(VENV)/.dev ## Kill all that brings changes to two copies KILLS=200 times, at 200 commands a second, and count what copies miss
 	@PYTHONPATH=kit $(BIN)/python -m tests.integration.examples.copy_under_fire --kills $(KILLS) $(ARGS)
 
+.PHONY: failover
+failover: $(VENV)/.dev ## Kill each of three brokers under a relay that publishes, and count what is lost
+	@$(BIN)/python -m pytest -q tests/integration/outbox/relay/three_brokers.py $(ARGS)
+
 # Ten minutes show every fault several times; the page says what was done and what held.
 SECONDS ?= 600
 SEED ?= 1
@@ -196,6 +200,7 @@ release: $(VENV)/.dev $(VENV)/.audit ## Make a release of what is committed: VER
 	@$(MAKE) check
 	@$(BIN)/python -m deploy.release write '$(VERSION)'
 	@$(MAKE) contract-release
+	@git add --all contract/released
 	@git commit --quiet --all --message 'Release $(VERSION)'
 	@rm -rf dist
 	@$(MAKE) wheel sbom

@@ -258,6 +258,10 @@ class KafkaServer(Child):
             self._staged_cache = cache.with_name(f"{cache.name}.{uuid.uuid4().hex}")
             self._cache_options = [f"-XX:AOTCacheOutput={self._staged_cache}"]
 
+    def _cluster_id(self) -> str:
+        """It is a cluster of its own."""
+        return cluster_id()
+
     async def _fence_former_self(self) -> None:
         use_cache = [] if self._staged_cache else self._cache_options  # the broker's run writes the cache, not this one
         java_command = [str(java()), *JVM_OPTIONS, *use_cache]
@@ -268,7 +272,14 @@ class KafkaServer(Child):
 
     async def _format(self) -> None:
         """Format the folder. Arguments and output have secrets, so they are in files that nobody else can read."""
-        main = ["kafka.tools.StorageTool", "format", "--cluster-id", cluster_id(), "--config", "server.properties"]
+        main = [
+            "kafka.tools.StorageTool",
+            "format",
+            "--cluster-id",
+            self._cluster_id(),
+            "--config",
+            "server.properties",
+        ]
         arguments, log = self.folder / "format.args", self.folder / "format.log"
         write_private(arguments, "\n".join([*main, "--ignore-formatted", *credentials(self._passwords)]))
         try:

@@ -116,7 +116,7 @@ async def serve_somebody(commands: httpx.AsyncClient, queries: httpx.AsyncClient
 async def keep_queries_waiting(queries: httpx.AsyncClient) -> None:
     """Wait in vain for a version, on the one connection that there may be, while another is refused."""
     nobody = uuid4()
-    headers = {"Consistency-Token": ConsistencyToken(nobody, 1).encode(), "Prefer": "wait=2", "Connection": "close"}
+    headers = {"Consistency-Token": ConsistencyToken(nobody, 1).encode(), "Prefer": "wait=6", "Connection": "close"}
     waiting = asyncio.create_task(queries.get(f"/users/{nobody}", headers=headers))
 
     async def is_refused() -> bool:
@@ -125,7 +125,7 @@ async def keep_queries_waiting(queries: httpx.AsyncClient) -> None:
         except httpx.TransportError:
             return True
 
-    await until(is_refused, within=2, what="a connection to be refused")
+    await until(is_refused, within=6, what="a connection to be refused")
     assert (await waiting).status_code == 504
 
 
