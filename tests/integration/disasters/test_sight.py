@@ -117,7 +117,16 @@ async def keep_queries_waiting(queries: httpx.AsyncClient) -> None:
     """Wait in vain for a version, on the one connection that there may be, while another is refused."""
     nobody = uuid4()
     headers = {"Consistency-Token": ConsistencyToken(nobody, 1).encode(), "Prefer": "wait=6", "Connection": "close"}
-    waiting = asyncio.create_task(queries.get(f"/users/{nobody}", headers=headers))
+    sent = asyncio.Event()
+
+    async def note(event: str, _: object) -> None:
+        if event == "http11.send_request_body.complete":
+            sent.set()
+
+    request = queries.get(f"/users/{nobody}", headers=headers, extensions={"trace": note})
+    waiting = asyncio.create_task(request)
+    # Otherwise the other one might be there first.
+    await sent.wait()
 
     async def is_refused() -> bool:
         try:
