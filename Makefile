@@ -99,7 +99,7 @@ resume-copy: $(VENV)/.dev ## Kill all that brings changes to two copies KILLS=20
 
 .PHONY: failover
 failover: $(VENV)/.dev ## Kill each of three brokers under a relay that publishes, and count what is lost
-	@$(BIN)/python -m pytest -q tests/integration/outbox/relay/three_brokers.py $(ARGS)
+	@$(BIN)/python -m pytest -q tests/integration/outbox/failover/three_brokers.py $(ARGS)
 
 # Ten minutes show every fault several times; the page says what was done and what held.
 SECONDS ?= 600

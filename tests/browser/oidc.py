@@ -9,7 +9,7 @@ from tests.browser.jobs import Operator
 from tests.integration.console.conftest import make_settings
 from tests.integration.console.test_oidc import oidc
 from tests.integration.query_api.real_server import served
-from tests.oidc_provider import SECRET, start_provider
+from tests.servers.oidc_provider import SECRET, start_provider
 
 
 async def test_a_person_signs_in_at_the_provider_is_held_to_their_scopes_and_signs_out(

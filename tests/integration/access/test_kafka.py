@@ -56,7 +56,7 @@ from tests.integration.outbox.relaying import relaying, settings_for, until_phas
 from tests.integration.outbox.traffic import append
 from tests.integration.projectors.conftest import make_settings, running
 from tests.integration.projectors.stream import FakeRecord, new_user, record
-from tests.private_servers import nowhere
+from tests.servers.private_servers import nowhere
 from tests.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -35,7 +35,7 @@ from tests.integration.muster_processes import environment, running
 from tests.integration.outbox.relaying import settings_for
 from tests.integration.outbox.traffic import consume
 from tests.issuing import auth, bearer, token
-from tests.private_servers import make_database, private_postgres
+from tests.servers.private_servers import make_database, private_postgres
 from tests.waiting import until
 
 CANARY = "kanari"

@@ -18,7 +18,7 @@ from events.user_events import UserEmailChanged, UserErased, UserRegistered, Use
 from tests.forks import NOWHERE, Fork
 from tests.integration.muster_processes import environment, main, muster
 from tests.integration.projectors.stream import FakeRecord, Publisher, new_user, record
-from tests.private_servers import nowhere
+from tests.servers.private_servers import nowhere
 from tests.waiting import until
 
 ANN, BEN = new_user(1), new_user(2)

@@ -18,7 +18,7 @@ from chassis.settings import PostgresAddress
 from console.sign_in import renewal
 from console.sign_in.sealing import digest
 from tests.integration.console.conftest import Browser, Console, make_settings, serving
-from tests.oidc_provider import AUDIENCE, CLIENT, SECRET, OidcProvider, start_provider
+from tests.servers.oidc_provider import AUDIENCE, CLIENT, SECRET, OidcProvider, start_provider
 
 CONSOLE = "http://localhost"
 CALLBACK = f"{CONSOLE}/sign-in/callback"

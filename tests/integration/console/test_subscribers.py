@@ -14,7 +14,7 @@ from tests.conftest import kafka_variables
 from tests.integration.console.conftest import Browser, Console, make_settings, serving
 from tests.integration.event_api.conftest import client_of
 from tests.integration.event_api.conftest import make_settings as event_api_settings
-from tests.integration.event_api.test_receipts import Past, position_at_end, topic_id_of, user_of
+from tests.integration.event_api.receipts.test_receipts import Past, position_at_end, topic_id_of, user_of
 from tests.integration.projectors.stream import Publisher
 from tests.integration.query_api.real_server import served
 

@@ -17,7 +17,7 @@ from tests.databases import as_role
 from tests.integration.projectors.stream import Publisher
 from tests.integration.query_api.real_server import served
 from tests.issuing import auth, bearer
-from tests.private_servers import nowhere
+from tests.servers.private_servers import nowhere
 
 SECRET = "a-secret-of-32-characters-or-more"
 RECEIPTS_KEY = make_secret("RECEIPTS_KEY")

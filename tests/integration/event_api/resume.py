@@ -31,7 +31,7 @@ from tests.integration.outbox.private_servers import Private
 from tests.integration.outbox.relay_process import relay
 from tests.integration.outbox.traffic import Comparison, append
 from tests.issuing import token
-from tests.private_servers import private_servers
+from tests.servers.private_servers import private_servers
 from tests.waiting import until
 
 APIS: Final = 2

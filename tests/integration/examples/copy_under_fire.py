@@ -34,7 +34,7 @@ from tests.infrastructure import throwaway_folder
 from tests.integration.examples.processes import be, rows
 from tests.integration.muster_processes import answers_ready, environment
 from tests.integration.muster_processes import main as muster
-from tests.private_servers import PrivateServers, make_database, private_servers
+from tests.servers.private_servers import PrivateServers, make_database, private_servers
 from tests.waiting import until
 
 USERS: Final = 300

@@ -14,7 +14,7 @@ from tests.conftest import address_on, make_topics
 from tests.databases import prepare_command
 from tests.integration.outbox.relaying import settings_for
 from tests.integration.outbox.traffic import Connection
-from tests.private_servers import PrivateServers, make_database
+from tests.servers.private_servers import PrivateServers, make_database
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,7 +119,7 @@ async def test_it_is_ready_once_all_that_a_query_needs_is_there(app: FastAPI, ap
 
 
 async def test_an_app_whose_database_is_down_starts_and_says_so() -> None:
-    from tests.private_servers import nowhere  # noqa: PLC0415 - used here alone
+    from tests.servers.private_servers import nowhere  # noqa: PLC0415 - used here alone
 
     address = replace(nowhere(), server="localhost", user="arole", database="adatabase")
     settings = make_settings(address)

@@ -12,8 +12,8 @@ import pytest
 from chassis.postgres.database import connect, disconnect
 from chassis.postgres.servers import HEAD_START_SECONDS, PREFERENCE_SECONDS, served_last
 from chassis.settings import PostgresAddress
-from tests.private_servers import nowhere
-from tests.standbys import Pair, pair
+from tests.servers.private_servers import nowhere
+from tests.servers.standbys import Pair, pair
 
 #: Beside other tests everything takes its time.
 SLACK_SECONDS = 1.5

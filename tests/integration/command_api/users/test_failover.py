@@ -9,7 +9,7 @@ import httpx
 from command_api.app import create_app
 from tests.databases import prepare_command
 from tests.integration.command_api.conftest import make_settings, registration, serving
-from tests.standbys import Pair, pair
+from tests.servers.standbys import Pair, pair
 from tests.waiting import until
 
 #: For the promotion too, which takes under a second here.

@@ -16,8 +16,8 @@ from chassis.settings import PostgresAddress
 from command_api.app import create_app
 from command_api.migrate import migrate
 from tests.integration.command_api.conftest import Connection, make_settings, problem, register, registration, serving
-from tests.private_servers import private_postgres
-from tests.refusing_proxy import LATER, ROLLED_BACK, RefusingProxy
+from tests.servers.private_servers import private_postgres
+from tests.servers.refusing_proxy import LATER, ROLLED_BACK, RefusingProxy
 
 Command = Callable[[httpx.AsyncClient, dict[str, Any]], Awaitable[httpx.Response]]
 #: More than any of them has.

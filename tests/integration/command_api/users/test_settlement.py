@@ -30,7 +30,7 @@ from tests.integration.command_api.conftest import (
     serving,
 )
 from tests.integration.command_api.lossy_proxy import LossyProxy
-from tests.private_servers import private_postgres
+from tests.servers.private_servers import private_postgres
 from tests.waiting import until
 
 WARM = "warm"

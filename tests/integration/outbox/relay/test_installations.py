@@ -18,7 +18,7 @@ from tests.databases import prepare_command
 from tests.integration.muster_processes import environment, muster
 from tests.integration.outbox.relaying import relaying, settings_for
 from tests.integration.outbox.traffic import Connection, append, consume, until_empty
-from tests.private_servers import private_postgres
+from tests.servers.private_servers import private_postgres
 
 
 @pytest.fixture

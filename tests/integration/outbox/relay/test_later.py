@@ -12,7 +12,7 @@ from outbox.relay.work_list import HeldRow, WorkList
 from outbox.settings import RelaySettings
 from tests.integration.outbox.relaying import relaying, until_phase
 from tests.integration.outbox.traffic import Connection, append, consume, until_empty
-from tests.refusing_proxy import LATER, PREPARING, RefusingProxy, refuse_all
+from tests.servers.refusing_proxy import LATER, PREPARING, RefusingProxy, refuse_all
 from tests.waiting import until
 
 

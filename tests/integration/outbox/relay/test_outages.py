@@ -11,7 +11,7 @@ from tests.integration.outbox.private_servers import Private
 from tests.integration.outbox.relaying import relaying, until_phase
 from tests.integration.outbox.storm.outage import Outage
 from tests.integration.outbox.traffic import append, append_many, consume, until_empty
-from tests.private_servers import PrivateServers, private_servers
+from tests.servers.private_servers import PrivateServers, private_servers
 
 # The servers are children of the loop that started them.
 pytestmark = pytest.mark.asyncio(loop_scope="module")

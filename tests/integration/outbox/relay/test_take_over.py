@@ -18,7 +18,7 @@ from tests.forks import Fork
 from tests.integration.outbox.relay_process import relay_process
 from tests.integration.outbox.relaying import relaying, until_phase
 from tests.integration.outbox.traffic import Connection, append, append_many, consume, until_empty
-from tests.refusing_proxy import RefusingProxy
+from tests.servers.refusing_proxy import RefusingProxy
 from tests.waiting import until
 
 #: Promised 2 s on a machine with nothing else to do; tests share theirs.

@@ -25,7 +25,7 @@ from tests.integration.outbox.publishing import late_answers
 from tests.integration.outbox.storm.outage import Outage
 from tests.integration.outbox.storm.outage import Outcome as OutageOutcome
 from tests.integration.outbox.storm.storm import Outcome, storm
-from tests.private_servers import private_servers
+from tests.servers.private_servers import private_servers
 
 #: Most of a relay's life it waits: for the lock, the broker, the server that was killed. So many wait at once.
 INSTALLATIONS: Final = 4

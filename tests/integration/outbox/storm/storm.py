@@ -27,7 +27,7 @@ from tests.integration.outbox.private_servers import Private
 from tests.integration.outbox.relay_process import relay_process
 from tests.integration.outbox.relaying import relaying
 from tests.integration.outbox.traffic import Comparison, Connection, append, consume, until_empty
-from tests.private_servers import PrivateServers, private_servers
+from tests.servers.private_servers import PrivateServers, private_servers
 
 #: Of all installations together.
 WRITERS: Final = 24

@@ -31,7 +31,7 @@ from read_model import generations
 from read_model.generations import Generation
 from tests.integration.projectors.consumer.test_suspicious import HUGE, from_elsewhere, state
 from tests.integration.projectors.stream import FakeRecord, new_user, record
-from tests.refusing_proxy import PREPARING, RefusingProxy, refuse_all
+from tests.servers.refusing_proxy import PREPARING, RefusingProxy, refuse_all
 
 TOPIC = "users.events"
 

@@ -29,7 +29,7 @@ from tests.databases import prepare_query
 from tests.integration.projectors.conftest import make_settings, running
 from tests.integration.projectors.equality import positions, tables_equal_the_fold
 from tests.integration.projectors.stream import Publisher, lives, new_user, record
-from tests.private_servers import PrivateServers, make_database, private_servers
+from tests.servers.private_servers import PrivateServers, make_database, private_servers
 from tests.waiting import until
 
 # The servers are children of the loop that started them.

@@ -12,7 +12,7 @@ from events.user_events import PublicUser
 from query_api.app import create_app
 from tests.integration.query_api.conftest import make_settings, serving
 from tests.integration.query_api.read_side import ReadSide, person
-from tests.refusing_proxy import LATER, RefusingProxy
+from tests.servers.refusing_proxy import LATER, RefusingProxy
 
 #: More than any query has.
 STATEMENTS = 20

@@ -24,7 +24,7 @@ from read_model import users
 from tests.databases import prepare_query
 from tests.integration.query_api.conftest import is_ready, make_settings, serving
 from tests.integration.query_api.read_side import ReadSide, person
-from tests.private_servers import private_postgres
+from tests.servers.private_servers import private_postgres
 from tests.waiting import until
 
 

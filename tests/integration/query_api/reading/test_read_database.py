@@ -11,7 +11,7 @@ from chassis.postgres.database import DatabaseUnavailableError
 from chassis.settings import PostgresAddress
 from query_api.reading.database import ReadDatabase, ReadStatement
 from tests.integration.query_api.read_side import ReadSide
-from tests.private_servers import nowhere
+from tests.servers.private_servers import nowhere
 from tests.waiting import until
 
 SECONDS = 5.0

@@ -7,7 +7,7 @@ import pytest
 
 from chassis.settings import PostgresAddress
 from query_api.reading.server_time import STALL_SECONDS, ServerTime, sign_of_life
-from tests.private_servers import nowhere
+from tests.servers.private_servers import nowhere
 from tests.waiting import until
 
 SECONDS = 5.0

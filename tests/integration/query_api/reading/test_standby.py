@@ -11,7 +11,7 @@ from query_api.app import create_app
 from tests.databases import prepare_query
 from tests.integration.query_api.conftest import make_settings, serving
 from tests.integration.query_api.read_side import ReadSide, person
-from tests.standbys import caught_up, pair
+from tests.servers.standbys import caught_up, pair
 from tests.waiting import until
 
 

@@ -8,7 +8,7 @@ from chassis.settings import Kafka, PostgresAddress, Topics
 from tests.databases import prepare_command
 from tests.integration.outbox.relaying import relaying, settings_for, until_phase
 from tests.integration.outbox.traffic import Comparison, append_many, consume, until_empty
-from tests.standbys import pair
+from tests.servers.standbys import pair
 
 USERS = 50
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from chassis.settings import PostgresAddress
 from local_stack.postgres.server import PostgresServer
 from local_stack.postgres.standby import PostgresStandby
-from tests.private_servers import make_database
+from tests.servers.private_servers import make_database
 from tests.waiting import until
 
 

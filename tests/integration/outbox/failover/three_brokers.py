@@ -21,7 +21,7 @@ from outbox.topics import wanted_topics
 from tests.databases import prepare_command
 from tests.integration.outbox.relaying import relaying, settings_for, until_phase
 from tests.integration.outbox.traffic import Comparison, append_many, consume
-from tests.private_servers import private_postgres
+from tests.servers.private_servers import private_postgres
 from tests.waiting import until
 
 #: A new leader is there after the session of the old one, 6 s, and a client asks who leads.

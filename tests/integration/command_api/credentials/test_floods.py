@@ -1,0 +1,185 @@
+"""Floods of attempts at one account: how many hashes they cost, and what they leave to the owner and to others."""
+
+import asyncio
+import itertools
+from collections import Counter
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import AsyncExitStack
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from prometheus_client import REGISTRY
+from pydantic import SecretStr
+
+from chassis.settings import PostgresAddress
+from command_api.app import create_app
+from tests.integration.command_api.conftest import (
+    Connection,
+    make_settings,
+    problem,
+    register,
+    serving,
+)
+from tests.integration.command_api.credentials.attempting import (
+    MARK,
+    PASSWORD,
+    change,
+    device_of,
+    hashes,
+    log_in,
+)
+from tests.waiting import until
+
+
+@pytest.mark.parametrize(
+    "flooded", [*itertools.product(("verify", "current_password"), ("ended", "stolen"))], ids=" ".join
+)
+async def test_a_flood_with_a_token_keeps_no_device_of_the_owner_out(
+    api: httpx.AsyncClient, app: FastAPI, ann: dict[str, Any], monkeypatch: pytest.MonkeyPatch, flooded: tuple[str, str]
+) -> None:
+    through, token = flooded
+    tokens = {"ended": await device_of(api)}
+    assert (await change(api, ann, PASSWORD, password=PASSWORD)).status_code == 204
+    tokens["stolen"], phone = await device_of(api), await device_of(api)
+    passwords = type(app.state.resources.log_ins.checks.passwords)
+    matches, may_end = passwords.matches, asyncio.Event()
+
+    async def matches_late(self: Any, password: SecretStr, *args: Any, **kwargs: Any) -> bool:
+        if password.get_secret_value() == "a guess":
+            await may_end.wait()
+        found: bool = await matches(self, password, *args, **kwargs)
+        return found
+
+    monkeypatch.setattr(passwords, "matches", matches_late)
+    verify = through == "verify"
+    flood = [
+        asyncio.create_task(
+            log_in(api, "ann@example.com", "a guess", device_token=tokens[token])
+            if verify
+            else change(api, ann, "a guess", device_token=tokens[token])
+        )
+        for _ in range(80)
+    ]
+
+    async def is_full() -> bool:
+        return any(task.done() and task.result().status_code == 429 for task in flood)
+
+    # Where the machine is slow, some wait too long for a connection, and are answered 503.
+    await until(is_full, within=60, what="the line is full")
+    assert await served(lambda: log_in(api, "ann@example.com", device_token=phone)) == 200
+    assert await served(lambda: change(api, ann, PASSWORD, device_token=phone)) == 204
+    may_end.set()
+    answers = Counter(answer.status_code for answer in await asyncio.gather(*flood) if answer.status_code != 503)
+    assert set(answers) == {403, 429}
+    assert answers[403] <= 10
+
+
+async def served(ask: Callable[[], Awaitable[httpx.Response]]) -> int:
+    """The status of the first answer that is not 503."""
+    async with asyncio.timeout(60):
+        while (status := (await ask()).status_code) == 503:
+            pass
+    return status
+
+
+async def test_of_a_flood_of_guesses_few_are_hashed_while_the_owners_device_logs_in(
+    command_database: PostgresAddress,
+) -> None:
+    """Two apps stand for two processes: only the database has them count on one counter."""
+    apps = [create_app(make_settings(command_database)) for _ in range(2)]
+    async with serving(apps[0]) as one, serving(apps[1]) as other:
+        await register(one, "ann")
+        device = await device_of(one)
+        before = hashes()
+
+        guesses = [log_in((one, other)[number % 2], password=f"guess {number}") for number in range(300)]
+        *answers, owner = await asyncio.gather(*guesses, log_in(other, device_token=device))
+
+        # Where the machine is slow, some wait too long for a connection, and are answered 503.
+        found = Counter(answer.status_code for answer in answers if answer.status_code != 503)
+        assert set(found) == {403, 429}
+        assert found[403] <= 10
+        assert hashes() - before <= 11
+        if owner.status_code == 503:
+            owner = await log_in(other, device_token=device)
+        assert owner.status_code == 200
+        problem(await log_in(one), 429, "too-many-attempts")
+
+
+async def test_right_passwords_that_come_at_once_in_several_processes_are_no_guesses(
+    command_database: PostgresAddress,
+) -> None:
+    async with AsyncExitStack() as stack:
+        settings = make_settings(command_database, CREDENTIALS_FAILURES=3)
+        apis = [await stack.enter_async_context(serving(create_app(settings))) for _ in range(3)]
+        await register(apis[0], "ann")
+
+        answers = await asyncio.gather(*(log_in(apis[number % 3]) for number in range(30)))
+
+    assert Counter(answer.status_code for answer in answers if answer.status_code != 503) == {
+        200: len([answer for answer in answers if answer.status_code != 503])
+    }
+
+
+async def test_a_full_queue_of_hashes_uncounts_the_attempt_and_known_devices_have_their_share(
+    command_database: PostgresAddress, database: Connection
+) -> None:
+    settings = make_settings(command_database, HASHING_THREADS=1, HASHING_QUEUE=0)
+    app = create_app(settings)
+    async with serving(app) as api:
+        await register(api, "ann")
+        device = await device_of(api)
+        lane = app.state.resources.log_ins.checks.passwords._checks
+        lane._pending = lane._limit  # as if others' checks had every place
+        busy = [await log_in(api) for _ in range(12)]
+        known = await log_in(api, device_token=device)
+        lane._pending = 0
+
+        for answer in busy:
+            problem(answer, 503, "busy")
+        assert known.status_code == 200
+        assert await database.fetchval("SELECT count(*) FROM credential_attempts") == 0
+        assert (await log_in(api)).status_code == 200
+
+
+async def test_a_token_that_has_ended_has_no_share_in_the_queue_of_known_devices(
+    api: httpx.AsyncClient, app: FastAPI, ann: dict[str, Any]
+) -> None:
+    ended = await device_of(api)
+    assert (await change(api, ann, PASSWORD, password=PASSWORD)).status_code == 204
+    valid, passwords = await device_of(api), app.state.resources.log_ins.checks.passwords
+
+    passwords._known_devices._pending = passwords._known_devices._limit
+    problem(await log_in(api, device_token=valid), 503, "busy")
+    assert (await log_in(api, device_token=ended)).status_code == 200
+    passwords._known_devices._pending = 0
+    passwords._checks._pending = passwords._checks._limit
+    assert (await log_in(api, device_token=valid)).status_code == 200
+    problem(await log_in(api, device_token=ended), 503, "busy")
+    passwords._checks._pending = 0
+
+
+async def test_a_flood_writes_a_line_for_each_hash_and_one_for_the_refusal_and_is_counted(
+    api: httpx.AsyncClient, ann: dict[str, Any], logs: list[MutableMapping[str, Any]]
+) -> None:
+    def outcomes() -> Counter[str]:
+        names = ("right", "wrong", "throttled")
+        values = {
+            name: REGISTRY.get_sample_value("muster_credential_attempts_total", {"outcome": name}) for name in names
+        }
+        return Counter({name: int(value or 0) for name, value in values.items()})
+
+    before = outcomes()
+    for _ in range(40):
+        await log_in(api, password="a guess")
+        await change(api, ann, "a guess")
+    await log_in(api, "bob")
+
+    lines = [line for line in logs if line["event"].startswith("credentials.")]
+    assert Counter(line["event"] for line in lines) == {"credentials.refused": 21, "credentials.throttled": 2}
+    throttled = [line for line in lines if line["event"] == "credentials.throttled"]
+    assert {line["seconds"] for line in throttled} == {60}
+    assert {line.get("identifier", line.get("user_id")) for line in throttled} == {MARK("ann"), ann["id"]}
+    assert outcomes() - before == Counter(wrong=21, throttled=60)
