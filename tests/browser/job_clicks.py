@@ -62,7 +62,7 @@ def watch_events(page: Page, told: Told) -> Told:
     page.goto("/events")
     page.get_by_label("What happened").select_option(label="Registered")
     page.get_by_role("button", name="Filter").click()
-    page.wait_for_function("document.getElementById('live-state').textContent === 'Live'")
+    page.get_by_text("Live", exact=True).wait_for()
     rows = page.locator("tbody tr")
     first = _register_and_wait(page, told, "first")
     page.get_by_role("button", name="Pause").click()
