@@ -11,6 +11,7 @@ from projectors.projections.catalogue import PROJECTIONS
 from tests.integration.command_api.conftest import register
 from tests.integration.disasters.installation import installed
 from tests.integration.disasters.pages import lose_topic
+from tests.waiting import until
 
 
 async def rename(api: httpx.AsyncClient, user: dict[str, Any], name: str) -> None:
@@ -27,6 +28,7 @@ async def test_one_installation_through_a_lost_topic_a_checkpoint_ahead_and_othe
         await rename(api, people[0], "before")
         assert (await api.delete(f"/users/{people[7]['id']}")).status_code == 204
         await muster_here.until_all_are("fed")
+        await until_is_read(query_database, people[0], [1, 2])
 
         # What nobody has read is lost with the topic: two changes, an erasure, and somebody new.
         await muster_here.stop("project")
@@ -92,6 +94,15 @@ async def versions(address: PostgresAddress, user: dict[str, Any]) -> list[int]:
     finally:
         await connection.close()
     return [row["version"] for row in rows]
+
+
+async def until_is_read(address: PostgresAddress, user: dict[str, Any], expected: list[int]) -> None:
+    """Who is fed may be at the beginning."""
+
+    async def is_read() -> bool:
+        return await versions(address, user) == expected
+
+    await until(is_read, within=60, what=f"versions {expected} to be in the timeline")
 
 
 async def go_ahead(address: PostgresAddress) -> None:

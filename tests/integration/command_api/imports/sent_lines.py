@@ -19,8 +19,10 @@ def body_of(lines: Iterable[dict[str, Any] | bytes]) -> bytes:
     return b"\n".join(item if isinstance(item, bytes) else json.dumps(item).encode() for item in lines) + b"\n"
 
 
-async def send(api: httpx.AsyncClient, *lines: dict[str, Any] | bytes) -> list[dict[str, Any]]:
-    answer = await api.post("/users/import", content=body_of(lines), headers=HEADERS)
+async def send(
+    api: httpx.AsyncClient, *lines: dict[str, Any] | bytes, caller: dict[str, str] | None = None
+) -> list[dict[str, Any]]:
+    answer = await api.post("/users/import", content=body_of(lines), headers={**HEADERS, **(caller or {})})
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == "application/x-ndjson"
     return [json.loads(item) for item in answer.content.splitlines()]

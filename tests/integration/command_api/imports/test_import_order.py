@@ -9,6 +9,7 @@ import pytest
 from chassis.identifiers import new_id
 from tests.integration.command_api.conftest import Connection, registration, until_somebody_waits
 from tests.integration.command_api.imports.sent_lines import line, send
+from tests.issuing import bearer
 
 
 async def test_of_several_lines_with_one_address_the_first_is_registered(api: httpx.AsyncClient) -> None:
@@ -143,7 +144,8 @@ async def test_two_imports_of_the_same_people_crosswise_both_end(api: httpx.Asyn
     people = [line(f"user{number:03}") for number in range(200)]
     renamed = [{**person, "username": people[-1 - index]["username"]} for index, person in enumerate(people)]
 
-    both = await asyncio.gather(send(api, *people), send(api, *reversed(renamed)))
+    one, other = bearer("one"), bearer("other")  # each may have one import at a time
+    both = await asyncio.gather(send(api, *people, caller=one), send(api, *reversed(renamed), caller=other))
 
     assert sum(results[-1]["created"] for results in both) == await database.fetchval("SELECT count(*) FROM users")
     assert await database.fetchval("SELECT count(*) FROM outbox") == await database.fetchval(

@@ -143,7 +143,8 @@ class Place:
 
 @pytest.fixture
 async def consumer(kafka: Kafka, settings: ProjectorSettings) -> AsyncIterator[AIOKafkaConsumer]:
-    consumer = AIOKafkaConsumer(**client_arguments(kafka), enable_auto_commit=False)
+    # What is asked of a broker waits for its answer to the fetch before, which waits for records.
+    consumer = AIOKafkaConsumer(**client_arguments(kafka), enable_auto_commit=False, fetch_max_wait_ms=10)
     await consumer.start()
     consumer.assign([TopicPartition(settings.events_topic, 0)])
     yield consumer
