@@ -19,8 +19,8 @@ from chassis.identifiers import read_id
 from chassis.kafka.client import KAFKA_ERRORS
 from chassis.kafka.refusals import REFUSALS, explain
 from console.apis import Apis
-from console.forms import Form, change
-from console.operations.journal import Journal
+from console.forms import Form, change, lead_to, told_to
+from console.opened import apis_of, journal_of, settings_of
 from console.pages import HEADERS, PageError, page, session_of
 from console.settings import ConsoleSettings
 from console.sign_in.sessions import Session
@@ -48,10 +48,10 @@ class Pending(NamedTuple):
 
 
 async def _show(request: Request) -> Response:
-    session, apis = session_of(request), _apis(request)
+    session, apis = session_of(request), apis_of(request)
     subscribers = (await apis.event_api(session, "GET", "/subscribers"))["data"]
     erasures = (await apis.event_api(session, "GET", "/erasures", {"limit": str(MOST_ERASURES)}))["data"]
-    ends, why = await _ends(request.app.state.settings)
+    ends, why = await _ends(settings_of(request))
     candidates = [each for each in erasures if may_be_pending(each, subscribers)]
     return page(
         request,
@@ -62,7 +62,7 @@ async def _show(request: Request) -> Response:
         erasures=len(erasures),
         is_all=len(erasures) < MOST_ERASURES,
         why=why,
-        removed=request.query_params.get("done") == "removed",
+        removed=told_to(request).get("done") == "removed",
         may_change=session.may("operations:write"),
     )
 
@@ -75,19 +75,19 @@ async def _find(request: Request) -> Response:
 
 async def _show_receipt(request: Request) -> Response:
     user = _id(request.path_params["id"])
-    receipt = await _apis(request).event_api(session_of(request), "GET", f"/erasures/{user}")
+    receipt = await apis_of(request).event_api(session_of(request), "GET", f"/erasures/{user}")
     unread, unknown = pending_with(receipt)
     return page(request, "receipt.html", receipt=receipt, unread=unread, unknown=unknown)
 
 
 async def _remove(request: Request, session: Session, _: Form) -> Response:
     """Have receipts name a subscriber no more."""
-    name, journal = request.path_params["name"], _journal(request)
+    name, journal = request.path_params["name"], journal_of(request)
     if not _NAME.fullmatch(name):
         raise PageError(404, "There is no such subscriber", "The list shows those that there are.")
     async with journal.deed(session, "remove a subscriber", name):
-        await _apis(request).event_api(session, "DELETE", f"/subscribers/{name}")
-    return RedirectResponse("/subscribers?done=removed", 303, dict(HEADERS))
+        await apis_of(request).event_api(session, "DELETE", f"/subscribers/{name}")
+    return lead_to(session, "/subscribers", done="removed")
 
 
 async def _pending(apis: Apis, session: Session, candidates: Sequence[Json]) -> list[Pending]:
@@ -127,16 +127,6 @@ def _id(text: str) -> UUID:
         raise PageError(
             400, "That is no id", "An erased user's id is a UUID, as commands and events name it."
         ) from error
-
-
-def _apis(request: Request) -> Apis:
-    apis: Apis = request.app.state.apis
-    return apis
-
-
-def _journal(request: Request) -> Journal:
-    journal: Journal = request.app.state.journal
-    return journal
 
 
 routes: Final = [
