@@ -75,6 +75,11 @@ class _Connection(asyncio.Protocol):
         # uvloop's transports are of no asyncio class.
         self.transport = cast("asyncio.Transport", transport)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the server has not ended it."""
+        return not self.transport.is_closing()
+
     def ask(self, request: bytes, due: float) -> None:
         self.due = due
         self.transport.write(request)
@@ -178,6 +183,9 @@ async def open_loop(  # noqa: PLR0913 - a load has these parts
     while asked < total:
         while asked < total and (due := start + asked / rate) <= time.perf_counter():
             asked += 1
+            # A server may end a connection on which nothing came; its requests wait for another.
+            while free and not free[0].is_open:
+                free.popleft()
             if free:
                 free.popleft().ask(following(), due)
             else:

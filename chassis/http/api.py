@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -201,7 +202,7 @@ def create_api(  # noqa: PLR0913 - one keyword for each thing that the two APIs 
     @asynccontextmanager
     async def guarded(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         async with protection.open(app.router.routes), lifespan(app):
-            yield {TURN_AWAY: turn_away}
+            yield {TURN_AWAY: partial(turn_away, app)}
 
     # Without it FastAPI asks each time whether somebody has installed OpenTelemetry by now: 3 % of a command.
     traced = os.environ.get("FASTAPI_OTEL_AUTO_CONFIGURE", "").lower() == "true"

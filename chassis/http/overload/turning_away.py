@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from starlette.types import Scope
+from starlette.types import ASGIApp, Scope
 
 from chassis.http.middleware import header, note_answer, request_id_of
 from chassis.http.overload.admission import Admission, refused
@@ -37,8 +37,9 @@ class TurnAway:
         self._make_request_id = make_request_id
         self._problem = PreparedProblem(refused())
 
-    def __call__(self, scope: Scope) -> Prompt | None:
-        """Judge a request by its head."""
+    def __call__(self, app: ASGIApp, scope: Scope) -> Prompt | None:
+        """Judge a request by its head; the scope is that which `app` would see."""
+        scope["app"] = app
         path = scope["path"]
         if scope["method"] not in _PLAIN or header(scope, b"origin") or not self._admission.refuses(path):
             return None

@@ -168,7 +168,12 @@ class Connections:
             self._has_next_turn = True
             asyncio.get_running_loop().call_soon(self._next_turn)
         line.begun += 1
-        connection.read()
+        try:
+            connection.read()
+        except Exception:
+            # A mistake of ours: it costs this connection, and none of those that are read in the same turn.
+            log.exception("http.unexpected_error")
+            connection.give_way()
 
     def _next_turn(self) -> None:
         self._has_next_turn = False

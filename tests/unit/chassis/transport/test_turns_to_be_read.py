@@ -85,6 +85,27 @@ async def test_what_is_no_probe_waits_like_all_others(what: bytes) -> None:
     assert were_read == list(range(BEGUN_AT_ONCE))
 
 
+async def test_a_mistake_of_ours_in_reading_costs_one_connection_alone() -> None:
+    class Broken(Reader):
+        ended = False
+
+        def read(self) -> None:
+            raise KeyError("app")
+
+        def give_way(self) -> None:
+            self.ended = True
+
+    connections, were_read = Connections(Limits.of(Transport())), list[int]()
+    readers = [Reader(number, were_read) for number in range(2 * BEGUN_AT_ONCE)]
+    readers[0], readers[BEGUN_AT_ONCE] = broken = Broken(0, were_read), Broken(BEGUN_AT_ONCE, were_read)
+    for reader in readers:
+        connections.in_turn(reader, GET)
+    await asyncio.sleep(0)
+
+    assert were_read == [number for number in range(2 * BEGUN_AT_ONCE) if number % BEGUN_AT_ONCE]
+    assert all(reader.ended for reader in broken)
+
+
 def test_every_listener_knows_the_probes() -> None:
     made: Any = server_config(echo, Transport()).http
     connections: Connections = made.keywords["connections"]
