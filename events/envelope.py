@@ -28,6 +28,8 @@ ACTOR_PATTERN: Final = r"[A-Za-z0-9._:|%-]{1,255}"
 #: Whether a text is one.
 is_actor: Final = re.compile(ACTOR_PATTERN).fullmatch
 
+_is_sequence: Final = re.compile(r"[0-9]{1,20}").fullmatch
+
 Headers = list[tuple[str, bytes]]
 
 
@@ -97,7 +99,7 @@ def read_envelope(headers: Sequence[tuple[str, bytes | None]]) -> Envelope:
             causation_id=values.get("ce_causationid", ""),
             type=values["ce_type"],
             subject_id=UUID(values["ce_subject"]),
-            version=int(values["ce_sequence"]),
+            version=_sequence(values["ce_sequence"]),
             time=datetime.fromisoformat(values["ce_time"]),
             actor=_actor(values, "ce_actor"),
             on_behalf_of=_actor(values, "ce_onbehalfof"),
@@ -107,6 +109,13 @@ def read_envelope(headers: Sequence[tuple[str, bytes | None]]) -> Envelope:
         raise EnvelopeError(f"the header {error.args[0]} is missing") from error
     except ValueError as error:
         raise EnvelopeError(f"a header is not what its name promises: {error}") from error
+
+
+def _sequence(text: str) -> int:
+    # `int` takes signs, blanks and the digits of every script, too.
+    if not _is_sequence(text):
+        raise ValueError("ce_sequence is not 1 to 20 digits")
+    return int(text)
 
 
 def _actor(values: dict[str, str], name: str) -> str | None:

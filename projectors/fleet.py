@@ -70,6 +70,7 @@ class Fleet:
         code = 0
         while not stopping.is_set() and not code:
             self._turned = time.monotonic()
+            self._show_states()
             try:
                 await self._follow()
                 self._outage.over()
@@ -111,7 +112,6 @@ class Fleet:
                 self._feeds[key] = feed, asyncio.create_task(feed.run(), name=feed.group)
         self._followed = True
         await self._look_for_unfed()
-        self._show_states()
         await self._count_parked()
 
     async def _look_for_unfed(self) -> None:
@@ -123,6 +123,7 @@ class Fleet:
 
     def _show_states(self) -> None:
         for (name, number), feed in self.feeds.items():
+            feed.show_ages()
             now, _ = feed.state()
             for state in FeedState:
                 metrics.FEED_STATE.labels(name, str(number), state).set(state is now)
@@ -175,8 +176,10 @@ class Fleet:
             if name not in fed:
                 raise NotReadyError(self._why_not_fed(name))
         for (name, number), feed in self.feeds.items():
+            if feed.generation.status != "serving":
+                continue
             reason = feed.why_not_ready()
-            if reason is not None and feed.generation.status == "serving":
+            if reason is not None:
                 raise NotReadyError(f"{name} generation {number} {reason}")
             counted = self._suspicious.get((name, number), Suspicious()).counted
             if counted:

@@ -188,10 +188,14 @@ class Assignment:
         place.end = consumer.last_stable_offset(partition) or place.end
         place.freshness.observe(consumer.last_poll_timestamp(partition), place.end, time.monotonic())
         metrics.LAG_RECORDS.labels(*self._labels, str(number)).set(place.lag or 0)
-        if place.seen_until is not None:
-            now = self.clock.at(time.monotonic()) or place.seen_until
-            age = (now - place.seen_until).total_seconds()
-            metrics.LAG_SECONDS.labels(*self._labels, str(number)).set(max(age, 0.0))
+
+    def show_ages(self) -> None:
+        """Have the metrics say how old what is readable is."""
+        now = self.clock.at(time.monotonic())
+        for number, place in self._assigned.items():
+            if now is not None and place.seen_until is not None:
+                age = (now - place.seen_until).total_seconds()
+                metrics.LAG_SECONDS.labels(*self._labels, str(number)).set(max(age, 0.0))
 
     def _clear(self) -> None:
         for number in self._assigned:

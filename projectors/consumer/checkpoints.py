@@ -104,7 +104,8 @@ ON CONFLICT DO NOTHING
 
 # A checkpoint from before logs were told apart takes the one that is there for its own, once.
 _ADOPT: Final = """
-UPDATE checkpoints SET topic_id = $5
+UPDATE checkpoints c SET topic_id = $5, repaired_until =
+    (SELECT max(r.position) FROM repaired_users r WHERE r.topic_id = $5 AND r.partition = c.partition)
 WHERE projection = $1 AND generation = $2 AND topic = $3 AND partition = ANY($4::int[]) AND topic_id IS NULL
 RETURNING partition
 """
@@ -177,7 +178,9 @@ async def read(
             await connection.execute(_CREATE, *owner, list(starts.values()), topic_id)
         rows = await connection.fetch(_READ, *owner)
     if any(row["topic_id"] is None for row in rows):
-        adopted = await connection.fetch(_ADOPT, *owner, topic_id)
+        async with connection.transaction():
+            await repairs.take_turn(connection)
+            adopted = await connection.fetch(_ADOPT, *owner, topic_id)
         log.warning(
             "checkpoints.topic_adopted", projection=generation.projection, generation=generation.number,
             partitions=sorted(row["partition"] for row in adopted), topic_id=str(topic_id),

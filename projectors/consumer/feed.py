@@ -33,7 +33,7 @@ from projectors.consumer.subscription import SESSION_TIMEOUT_MS, Subscription
 from projectors.consumer.writing import FIRST_RETRY_SECONDS, RETRY_CAP_SECONDS, ConsumerLostError, Writing
 from projectors.projections.projection import Projection
 from projectors.trust.compaction import Compaction
-from read_model.feeding import FeedState, why_gone, why_refused, why_unfed
+from read_model.feeding import SILENT_SECONDS, FeedState, why_gone, why_refused, why_unfed
 from read_model.generations import Generation
 
 log = structlog.get_logger("projectors.feed")
@@ -116,6 +116,9 @@ class Feed:
             return FeedState.UNASSIGNED, self._refused or alone
         if self.is_spare and self.unfed:
             return FeedState.UNASSIGNED, why_unfed(self.unfed)
+        if self._writing.waiting_seconds > SILENT_SECONDS:
+            waiting = f"the query database has not taken what was read for {self._writing.waiting_seconds:.0f} s"
+            return FeedState.UNASSIGNED, f"{waiting}: see the log, and who holds locks on `checkpoints`"
         return FeedState.FED, ""
 
     def why_not_ready(self) -> str | None:
@@ -133,6 +136,10 @@ class Feed:
             return f"is more than {limit} records behind in partitions {', '.join(map(str, behind))}"
         self._ready = True
         return None
+
+    def show_ages(self) -> None:
+        """Have the metrics say how old what is readable is, also while the loop waits for a database."""
+        self.assignment.show_ages()
 
     def stop(self) -> None:
         """Ask `run` to finish what it began and return."""

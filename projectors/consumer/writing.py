@@ -68,8 +68,15 @@ class Writing:
         self._outage = Outage(log, "feed.database_unavailable", "feed.database_available")
         self._backoff = Backoff(first=FIRST_RETRY_SECONDS, cap=RETRY_CAP_SECONDS)
         self._in_flight: asyncio.Task[None] | None = None
+        #: When that was first tried which is not in the database yet, monotonic; None: all is.
+        self._waiting_since: float | None = None
         #: What was parked since it was told last, and when that was.
         self._parked, self._parked_told = 0, float("-inf")
+
+    @property
+    def waiting_seconds(self) -> float:
+        """How long the database has not taken what was read; 0 where it has."""
+        return 0.0 if self._waiting_since is None else time.monotonic() - self._waiting_since
 
     def begin(self, batch: DecodedBatch, *, notify: bool, then: Callable[[], Awaitable[None]]) -> None:
         """Write a batch beside the caller, who has waited for the one before; `then` runs after its commit."""
@@ -98,6 +105,7 @@ class Writing:
             CheckpointMovedError, DatabaseUnavailableError, asyncpg.PostgresError: as BatchWriter.write.
         """
         epoch = self._assignment.epoch
+        self._wait()
         await self._writer.write(batch)
         self.database_works()
         if epoch != self._assignment.epoch:
@@ -114,6 +122,7 @@ class Writing:
 
     def database_works(self) -> None:
         """The database has answered."""
+        self._waiting_since = None
         self._backoff.reset()
         self._outage.over()
 
@@ -124,6 +133,7 @@ class Writing:
             with metrics.BATCH_SECONDS.labels(*self._labels).time():
                 written = await self._write_until_it_works(batch, epoch, notify=notify)
         except CheckpointMovedError as error:
+            self.database_works()
             if epoch == self._assignment.epoch:
                 self._assignment.lost(describe(error))
         except KAFKA_ERRORS as error:
@@ -138,6 +148,7 @@ class Writing:
 
     async def _write_until_it_works(self, batch: DecodedBatch, epoch: int, *, notify: bool) -> bool:
         """Write a batch; False when it was left to others, or to our next start."""
+        self._wait()
         while True:
             self.pulse.beat()
             try:
@@ -153,6 +164,10 @@ class Writing:
         metrics.PARKED.labels(*self._labels).inc(parked)
         self._tell_parked(parked)
         return True
+
+    def _wait(self) -> None:
+        if self._waiting_since is None:
+            self._waiting_since = time.monotonic()
 
     def _tell_parked(self, parked: int) -> None:
         self._parked += parked

@@ -106,16 +106,19 @@ class RecordDecoder:
             return Poison(record, subject_id, f"ce_source is {said}, not {self._catalogue.source!r}", suspicious=True)
         try:
             return self._read(record, subject_id)
-        except (EnvelopeError, UnknownEventError, InvalidEventError, _InapplicableError) as error:
+        except EnvelopeError as error:
+            # Our relay looks at the headers of each row (outbox/damage.py), and publishes none without them.
+            return Poison(record, subject_id, str(error), suspicious=True)
+        except (UnknownEventError, InvalidEventError, _InapplicableError) as error:
             return Poison(record, subject_id, str(error))
         except (ValueError, RecursionError, OverflowError) as error:
             return Poison(record, subject_id, f"{type(error).__name__}: {error}")
 
     def _read(self, record: Record, subject_id: UUID) -> DecodedEvent:
         value, noun = record.value, self._noun
+        type_, version = _type_and_version(record, subject_id)
         if value is not None and len(value) > MAX_MESSAGE_BYTES:
             raise _InapplicableError(f"the value has {len(value)} bytes; the topic allows {MAX_MESSAGE_BYTES}")
-        type_, version = _type_and_version(record, subject_id)
         if value is None:
             if type_ != self._catalogue.tombstone_type:
                 raise _InapplicableError(f"the value is null, but ce_type is {type_!r}")
@@ -166,12 +169,16 @@ class _InapplicableError(ValueError):
 
 
 def _type_and_version(record: Record, subject_id: UUID) -> tuple[str, int]:
-    """What the headers say, or an error that says what is wrong with them."""
+    """What the headers say.
+
+    Raises:
+        EnvelopeError: what is wrong with them.
+    """
     envelope = read_envelope(record.headers)
     if envelope.subject_id != subject_id:
-        raise _InapplicableError(f"the key is {subject_id}, ce_subject is {envelope.subject_id}")
+        raise EnvelopeError(f"the key is {subject_id}, ce_subject is {envelope.subject_id}")
     if not 0 < envelope.version <= MAX_VERSION:
-        raise _InapplicableError(f"ce_sequence is {envelope.version}, which is no version")
+        raise EnvelopeError(f"ce_sequence is {envelope.version}, which is no version")
     return envelope.type, envelope.version
 
 

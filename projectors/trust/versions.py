@@ -1,9 +1,10 @@
 """Suspicious records: those that no relay of ours can have published where they stand.
 
-Ours have our `ce_source` and a key that is an id, and the versions of a subject follow one another. A record whose
-version is more than one above the greatest that this generation has read of the subject is suspicious, unless
-compaction may have removed what was between (projectors/trust/compaction.py), it is a snapshot, or nothing was read of
-the subject yet. Without this, one record of a stranger with a great version would hide every real change from then on.
+Ours have our `ce_source`, a key that is an id, and headers that say which event of that subject it is; and the versions
+of a subject follow one another. A record whose version is more than one above the greatest that this generation has
+read of the subject is suspicious, unless compaction may have removed what was between (projectors/trust/compaction.py),
+it is a snapshot, or nothing was read of the subject yet. Without this, one record of a stranger with a great version
+would hide every real change from then on, and one without headers would hold a user back.
 
 Nearly no batch has such a record. So only the first version of each subject in a batch is compared with what is known,
 in the statement that moves the checkpoints, and a batch in which something looks odd is judged record by record.
@@ -84,11 +85,10 @@ def judge(
             judged.append(item)
             continue
         before, version = greatest.get(subject_id), version_of(item.record)
-        if before is None or version is None:
-            # Of a damaged record of ours that has lost its version it is only known that it had one.
-            greatest[subject_id] = version or (before or 0) + 1
-        elif version <= before + 1 or header(item.record, "ce_type") == snapshot or explained(item.record):
-            greatest[subject_id] = max(before, version)
+        assert version is not None, "without one it is suspicious"
+        is_next = before is None or version <= before + 1
+        if is_next or header(item.record, "ce_type") == snapshot or explained(item.record):
+            greatest[subject_id] = max(before or 0, version)
         else:
             why = f"version {version} comes after version {before}, and nothing explains what is missing between"
             item = Poison(item.record, subject_id, why, suspicious=True)  # noqa: PLW2901 - the same record

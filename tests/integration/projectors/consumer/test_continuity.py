@@ -315,3 +315,47 @@ async def test_a_member_without_partitions_is_no_spare_while_nobody_feeds_them(
             await until(one_says_so, within=SAID_SECONDS, what="it to say that nobody feeds it")
             assert (await lag_of_users(settings, database)).state is FeedState.UNASSIGNED
         await until(spares, within=SAID_SECONDS, what="it to be a spare again")
+
+
+async def test_a_member_whose_database_takes_nothing_says_so_and_how_old_is_what_can_be_read(
+    settings: ProjectorSettings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("projectors.consumer.feed.SILENT_SECONDS", 2)
+    await publish(settings, range(5))
+    fleet = Fleet(settings, database, ["users"])
+    async with running(fleet.run):
+        await until(lambda: at_the_end(settings, database), within=30, what="everything to be applied")
+        await until(lambda: shows_age(-1), within=30, what="the first note of how fresh all is")
+        async with database.connection() as holder, holder.transaction():
+            await holder.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+            await holder.execute("SELECT FROM checkpoints FOR UPDATE")
+            await until(lambda: says(fleet, "has not taken what was read"), within=SAID_SECONDS, what="it to say so")
+            await until(lambda: shows_age(2), within=SAID_SECONDS, what="the age to grow")
+            await until(lambda: shows_state("unassigned"), within=SAID_SECONDS, what="the metric to say so")
+        await until(lambda: is_ready(fleet), within=SAID_SECONDS, what="the feed to be ready again")
+
+
+async def shows_age(seconds: float) -> bool:
+    return any(sample.value > seconds for sample in next(iter(metrics.LAG_SECONDS.collect())).samples)
+
+
+async def shows_state(name: str) -> bool:
+    return any(
+        sample.value == 1
+        for sample in next(iter(metrics.FEED_STATE.collect())).samples
+        if sample.labels["state"] == name
+    )
+
+
+async def test_what_stands_by_and_has_counted_garbage_does_not_hold_the_process_back(
+    settings: ProjectorSettings, database: Database
+) -> None:
+    async with database.connection() as connection:
+        second, _ = await generations.begin(connection, "users")
+        await connection.execute("UPDATE generations SET status = 'standby' WHERE status = 'building'")
+        await connection.execute(
+            "INSERT INTO counted_records VALUES ('users', $1, $2, 0, 3, 1, 3)", second.number, settings.events_topic
+        )
+    fleet = Fleet(settings, database, ["users"])
+    async with running(fleet.run):
+        await until(lambda: is_ready(fleet), within=30, what="the process to be ready")

@@ -191,6 +191,19 @@ async def test_a_generation_that_begins_beside_a_repair_leaves_out_what_does_not
         assert await holder.fetchval("SELECT repaired_until FROM checkpoints WHERE generation = 2") == AT_5.position
 
 
+async def test_a_checkpoint_from_before_that_adopts_the_topic_leaves_out_what_does_not_count(
+    database: Database,
+) -> None:
+    ann = new_user(1)
+    await applied(database, "users", on_a_log(record(UserRegistered(user=ann))), 5)
+    await heal(database, PresentState(ann.id, 1, None), ann, AT_5, START)
+    async with database.connection() as connection:
+        await connection.execute("UPDATE checkpoints SET topic_id = NULL, repaired_until = NULL")
+        serving = await generations.serving(connection, "users")
+        await checkpoints.read(connection, serving, TOPIC, {0: 0}, TOPIC_ID)
+        assert await connection.fetchval("SELECT repaired_until FROM checkpoints") == AT_5.position
+
+
 async def waiting(connection: Connection, number: int) -> bool:
     return bool(await connection.fetchval("SELECT count(*) = $1 FROM pg_locks WHERE NOT granted", number))
 
