@@ -80,10 +80,11 @@ async def drop(connection: Connection, number: int, operation: Operation) -> Out
     """Put a snapshot of its own version in the place of a row that was set aside; an erasure's row gets a tombstone.
 
     Raises:
-        RowRefusedError: it is not set aside, or its user has been erased.
+        RowRefusedError: it is not set aside, an earlier row of its user is damaged, or its user has been erased.
     """
     async with connection.transaction():
         row = await _find_set_aside(connection, number)
+        await _refuse_before_its_turn(connection, row)
         message = await _successor(connection, row, operation)
         if not await rows.replace(connection, number, message):
             raise _gone(number)
@@ -118,6 +119,16 @@ async def _is_past_erasure(connection: Connection, row: Any) -> bool:
     """Whether the row is of an erased user, and not the erasure itself, which has to be published."""
     erasure = await connection.fetchrow(_ERASURE, row["subject_id"])
     return erasure is not None and row["event_id"] != erasure["event_id"]
+
+
+async def _refuse_before_its_turn(connection: Connection, row: Any) -> None:
+    """A version that cannot be read is counted back from those behind it, and a snapshot there counts as none."""
+    first = await rows.held_before(connection, row["subject_id"], row["id"])
+    if first is not None:
+        raise RowRefusedError(
+            f"Row {row['id']} waits behind row {first} of the same user: set aside, put back or drop that one first"
+            f" (`muster outbox show {first}`)."
+        )
 
 
 def _gone(number: int) -> RowRefusedError:

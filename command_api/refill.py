@@ -156,7 +156,9 @@ class Refill:
 
     @begun_again
     async def _end(self) -> None:
-        async with self._database.connection() as connection:
+        async with self._database.connection() as connection, connection.transaction():
+            # A relay that has begun to lead with another topic meanwhile has published the last page there.
+            await self._place(connection)
             ended = await connection.fetchval(_END, self._topic, self._topic_id)
         if ended is None:
             raise self._came_between()

@@ -23,6 +23,12 @@ _WAITING: Final = """
 SELECT id, event_id, value, headers FROM outbox WHERE subject_id = $1 AND id > $2
 UNION ALL SELECT id, event_id, value, headers FROM outbox_set_aside WHERE subject_id = $1 AND id > $2 ORDER BY id
 """
+_HELD_BEFORE: Final = """
+SELECT min(id) FROM (
+    SELECT id FROM outbox WHERE subject_id = $1 AND id < $2 AND damage IS NOT NULL
+    UNION ALL SELECT id FROM outbox_set_aside WHERE subject_id = $1 AND id < $2
+) AS held
+"""
 _SET_ASIDE: Final = f"""
 WITH taken AS (DELETE FROM outbox WHERE id = $1 AND damage IS NOT NULL RETURNING {_COLUMNS}, damage)
 INSERT INTO outbox_set_aside ({_COLUMNS}, damage) SELECT * FROM taken RETURNING id
@@ -58,6 +64,12 @@ async def rows_behind(connection: Connection, subject_id: Any, number: int) -> l
     """What there is of a subject behind this id, in order: in the outbox, and set aside."""
     rows: list[Any] = await connection.fetch(_WAITING, subject_id, number)
     return rows
+
+
+async def held_before(connection: Connection, subject_id: Any, number: int) -> int | None:
+    """The first row of a subject before this id that is damaged or set aside; None: there is none."""
+    first: int | None = await connection.fetchval(_HELD_BEFORE, subject_id, number)
+    return first
 
 
 async def set_aside(connection: Connection, number: int) -> bool:

@@ -120,6 +120,20 @@ async def test_of_two_that_are_set_aside_at_once_each_gets_its_version(
     assert [envelope_of(row["headers"]).version for row in await rows_of(database, ann)] == [1, 2, 3]
 
 
+@pytest.mark.parametrize("first_is_aside", [True, False])
+async def test_a_row_is_not_dropped_before_an_earlier_one_of_its_user(
+    api: httpx.AsyncClient, database: Connection, operator: Any, ann: dict[str, Any], *, first_is_aside: bool
+) -> None:
+    """The snapshot in its place would count as none when the earlier one's version is counted back."""
+    await change(api, ann, "Ann")
+    first, second = await rows_of(database, ann)
+    await database.execute("UPDATE outbox SET damage = 'refused'")
+    for row in (first, second) if first_is_aside else (second,):
+        assert await damaged_rows.set_aside(operator, row["id"])
+    with pytest.raises(damaged_rows.RowRefusedError, match=rf"behind row {first['id']} of the same user"):
+        await damaged_rows.drop(operator, second["id"], OPERATION)
+
+
 async def test_a_snapshot_that_waits_does_not_give_a_dropped_row_its_version(
     api: httpx.AsyncClient, database: Connection, operator: Any, ann: dict[str, Any]
 ) -> None:

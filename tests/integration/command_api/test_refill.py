@@ -226,6 +226,19 @@ async def test_it_leaves_the_place_to_another_refill_that_came_between(
         await other._append_page()
 
 
+async def test_a_relay_that_leads_with_another_topic_before_the_end_is_noticed(
+    operator: Database, database: Connection, people: list[dict[str, Any]]
+) -> None:
+    del people
+    work = refill(operator)
+    await work._begin()
+    while await work._append_page():
+        pass
+    await note_leader(database, "users.events.24", 24)
+    with pytest.raises(CannotRefillError, match=r"publishes to users\.events\.24"):
+        await work._end()
+
+
 async def test_a_page_looks_at_none_of_the_erased_behind_it(database: Connection, people: list[dict[str, Any]]) -> None:
     await database.execute(
         "INSERT INTO erased_users SELECT ('ffffffff' || substr(gen_random_uuid()::text, 9))::uuid, 2, $1"
