@@ -1,7 +1,7 @@
 """The chart as Helm renders it, with the values of production and with its defaults: kept, so that tests need no Helm.
 
-`make test-deploy` has Helm render both anew and compares; with `RENDER=1` it writes the files. Their first line says of
-which chart, so that a chart that was changed since is noticed without Helm.
+test_helm.py and `make test-deploy` have Helm render both anew and compare; with `RENDER=1` they write the files. Their
+first line says of which chart, so that a chart that was changed since is noticed without Helm.
 """
 
 from collections.abc import Iterable

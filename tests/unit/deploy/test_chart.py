@@ -52,7 +52,7 @@ def environment(name: str) -> dict[str, str]:
 
 @RENDERED
 def test_what_is_kept_was_rendered_of_this_chart(file: Path) -> None:
-    assert kept_digest(file) == digest(CHART), "the chart has changed: run make test-deploy RENDER=1"
+    assert kept_digest(file) == digest(CHART), "the chart has changed: RENDER=1 make test ARGS=tests/unit/deploy"
 
 
 def test_whoever_is_in_the_cluster_reaches_the_apis_whatever_names_they_are_told_to_answer_to() -> None:
