@@ -9,7 +9,7 @@ import itertools
 import re
 import resource
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -24,8 +24,10 @@ from benchmarks.running.rounds import Probe, Sample
 from benchmarks.running.servers import Servers
 from local_stack.ports import LOCALHOST, free_port
 
-#: Guesses at one account that come within a second.
+#: Guesses at one account.
 GUESSES, GUESSES_QUICK = 10_000, 500
+#: Within how many seconds they come: more in one than a core can answer, and as many in ten as it can.
+AT_ONCE_SECONDS, STEADY_SECONDS = 1.0, 10.0
 #: Files that a process has open beside its connections.
 OTHER_FILES: Final = 500
 #: Logins of others a second: a tenth of what the core can hash.
@@ -44,6 +46,8 @@ class Target:
     client: httpx.AsyncClient
     ops: httpx.AsyncClient
     connections: int
+    #: The numbers of those who are guessed at.
+    victims: Iterator[int]
 
     async def hashed(self) -> float:
         """Passwords that it has hashed to check them, as it counts them itself."""
@@ -71,7 +75,7 @@ async def open_target(plan: Plan, servers: Servers) -> AsyncIterator[Target]:
         httpx.AsyncClient(base_url=f"http://{LOCALHOST}:{ops}", trust_env=False, timeout=LOST_SECONDS) as inner,
     ):
         await register(client, "known", USERS)
-        yield Target(api.port, client, inner, connections)
+        yield Target(api.port, client, inner, connections, itertools.count())
 
 
 def others(target: Target, seconds: float) -> Probe:
@@ -87,21 +91,21 @@ def others(target: Target, seconds: float) -> Probe:
     return run
 
 
-def flooded(plan: Plan, target: Target, seconds: float) -> Probe:
+def flooded(plan: Plan, target: Target, seconds: float, within: float) -> Probe:
     """The same while one account is guessed at, another one each time."""
-    targets = itertools.count()
+    total = GUESSES_QUICK if plan.quick else GUESSES
 
     async def run() -> Sample:
-        name = f"known{next(targets)}"
+        name = f"known{next(target.victims)}"
         guess = login(name, "a guess")
         token = await _owner_logs_in(target, name, None)
         before = await target.hashed()
         flood = open_loop(
             target.port,
             lambda: guess,
-            rate=GUESSES_QUICK if plan.quick else GUESSES,  # within a second
+            rate=total / within,
             connections=target.connections,
-            seconds=1,
+            seconds=within,
             good={403, 429, 503},
         )
         guesses, sample, owner = await asyncio.gather(
