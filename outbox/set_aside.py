@@ -44,15 +44,9 @@ INSERT INTO outbox ({_COLUMNS}) OVERRIDING SYSTEM VALUE SELECT id, $2, $3, $4, $
 """  # noqa: S608 - names of columns
 
 #: Deletes what of a subject is held back, for the transaction of its erasure: rows that are damaged or set aside, and
-#: what waits behind them. Nothing of it was published, and nothing is in flight. The first condition costs one look
-#: where nothing is held back, which is nearly always.
-FORGET_HELD_BACK: Final = """
-WITH named AS (DELETE FROM outbox WHERE subject_id = $1 AND damage IS NOT NULL RETURNING id),
-    aside AS (DELETE FROM outbox_set_aside WHERE subject_id = $1 RETURNING id),
-    held AS (SELECT min(id) AS first FROM (SELECT id FROM named UNION ALL SELECT id FROM aside) AS named_or_aside)
-DELETE FROM outbox
-WHERE (SELECT first FROM held) IS NOT NULL AND id > (SELECT first FROM held) AND subject_id = $1 AND damage IS NULL
-"""
+#: what waits behind them. The user must be gone before. A function of the owner's (command migration 0009): whoever
+#: erases has no right to delete events.
+FORGET_HELD_BACK: Final = "SELECT forget_held_back($1)"
 
 
 async def find_row(connection: Connection, number: int) -> Any | None:

@@ -15,7 +15,7 @@ import asyncpg
 
 from chassis.postgres.database import Connection
 from chassis.postgres.roles import OWNER, PROJECTORS, ROLES, DatabaseName, roles_of
-from cli.roles.grants import CREATORS, GENERATIONS, MEMBERS, READERS_OF_GENERATIONS, TABLES
+from cli.roles.grants import CREATORS, FUNCTIONS, GENERATIONS, MEMBERS, READERS_OF_GENERATIONS, TABLES
 
 #: Two that arrange one database take turns; any number that nothing else locks.
 _TURN: Final = "SELECT pg_advisory_xact_lock(7461902114)"
@@ -41,8 +41,17 @@ WHERE member.rolname = ANY($1)
 _OWNED: Final = """
 SELECT relname AS name, quote_ident(relname) AS quoted, pg_get_userbyid(relowner) AS owner,
     relname ~ $2 AS is_generation
-FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
+FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'm')
     AND (relname = ANY($1) OR relname ~ $2)
+"""
+#: The sequences of our tables' columns have the tables' owners.
+_SEQUENCES: Final = """
+SELECT oid::regclass::text AS name, pg_get_userbyid(relowner) AS owner FROM pg_class
+WHERE relnamespace = 'public'::regnamespace AND relkind = 'S' AND pg_get_userbyid(relowner) = ANY($1)
+"""
+_FUNCTIONS: Final = """
+SELECT name, pg_get_userbyid(proowner) AS owner FROM unnest($1::text[]) AS name JOIN pg_proc
+ON pg_proc.oid = to_regprocedure('public.' || name)
 """
 _IS_SUPERUSER: Final = "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"
 _IS_ARRANGED: Final = """
@@ -83,18 +92,18 @@ async def _arrange(connection: Connection, database: DatabaseName, verifiers: Ma
         await connection.execute(_LOCK_TIMEOUT)
         reports = await _make_roles(connection, database, verifiers)
         await _open_database(connection, database)
-        await _arrange_tables(connection, database)
+        await _arrange_all(connection, database)
     return reports
 
 
 async def arrange_tables(connection: Connection, database: DatabaseName) -> bool:
-    """Give the tables their owners and rights, after a migration; False where `muster roles` was never run here."""
+    """Give what is there its owners and rights, after a migration; False where `muster roles` was never run here."""
     async with connection.transaction():
         if not await connection.fetchval(_IS_ARRANGED, OWNER):
             return False
         await connection.execute(_TURN)
         await connection.execute(_LOCK_TIMEOUT)
-        await _arrange_tables(connection, database)
+        await _arrange_all(connection, database)
     return True
 
 
@@ -154,6 +163,12 @@ async def _open_database(connection: Connection, database: DatabaseName) -> None
         )
 
 
+async def _arrange_all(connection: Connection, database: DatabaseName) -> None:
+    await _arrange_tables(connection, database)
+    await _arrange_sequences(connection, database)
+    await _arrange_functions(connection, database)
+
+
 async def _arrange_tables(connection: Connection, database: DatabaseName) -> None:
     generations = GENERATIONS if database == "query" else "^$"
     for table in await connection.fetch(_OWNED, list(TABLES[database]), generations):
@@ -165,11 +180,31 @@ async def _arrange_tables(connection: Connection, database: DatabaseName) -> Non
 
 
 def _grants(database: DatabaseName, table: Any, owner: str) -> list[str]:
-    others = [role for role in roles_of(database) if role != owner]
     granted = (
         dict.fromkeys(READERS_OF_GENERATIONS, "SELECT") if table["is_generation"] else TABLES[database][table["name"]]
     )
     return [
-        f"REVOKE ALL ON public.{table['quoted']} FROM PUBLIC, {', '.join(others)}",
+        f"REVOKE ALL ON public.{table['quoted']} FROM PUBLIC, {_all_but(owner, database)}",
         *(f"GRANT {privileges} ON public.{table['quoted']} TO {role}" for role, privileges in granted.items()),
     ]
+
+
+async def _arrange_sequences(connection: Connection, database: DatabaseName) -> None:
+    """An INSERT takes the next number of an identity without a right; whoever has one could set it back."""
+    for sequence in await connection.fetch(_SEQUENCES, [OWNER, PROJECTORS]):
+        others = _all_but(sequence["owner"], database)
+        await connection.execute(f"REVOKE ALL ON SEQUENCE {sequence['name']} FROM PUBLIC, {others}")
+
+
+async def _arrange_functions(connection: Connection, database: DatabaseName) -> None:
+    callers = FUNCTIONS[database]
+    for function in await connection.fetch(_FUNCTIONS, list(callers)):
+        name = f"public.{function['name']}"
+        if function["owner"] != OWNER:
+            await connection.execute(f"ALTER FUNCTION {name} OWNER TO {OWNER}")
+        await connection.execute(f"REVOKE ALL ON FUNCTION {name} FROM PUBLIC, {_all_but(OWNER, database)}")
+        await connection.execute(f"GRANT EXECUTE ON FUNCTION {name} TO {', '.join(callers[function['name']])}")
+
+
+def _all_but(owner: str, database: DatabaseName) -> str:
+    return ", ".join(role for role in roles_of(database) if role != owner)

@@ -32,14 +32,12 @@ TABLES: Final[dict[DatabaseName, dict[str, dict[str, str]]]] = {
         },
         "erased_users": {COMMAND: "SELECT, INSERT", OPERATOR: "SELECT, INSERT, UPDATE (version)"},
         "outbox": {
-            # An INSERT returns the id; whether an event is there settles a commit whose reply was lost; an erasure
-            # deletes what is held back.
-            COMMAND: "INSERT, DELETE, SELECT (id, event_id, subject_id, damage)",
+            # An INSERT returns the id; whether an event is there settles a commit whose reply was lost.
+            COMMAND: "INSERT (event_id, subject_id, value, headers), SELECT (id, event_id, subject_id)",
             RELAY: "SELECT, UPDATE (damage), DELETE",
             OPERATOR: "SELECT, INSERT, DELETE",
         },
         "outbox_set_aside": {
-            COMMAND: "SELECT (id, subject_id), DELETE",
             RELAY: "SELECT (id, subject_id)",
             OPERATOR: "SELECT, INSERT, DELETE",
         },
@@ -88,6 +86,11 @@ TABLES: Final[dict[DatabaseName, dict[str, dict[str, str]]]] = {
         "alembic_version": {OPERATOR: "SELECT"},
     },
 }
+#: Functions that do, as `muster_owner`, one thing for which a role has no right itself: who may call them.
+FUNCTIONS: Final[dict[DatabaseName, dict[str, tuple[str, ...]]]] = {
+    "command": {"forget_held_back(uuid)": (COMMAND,)},
+    "query": {},
+}
 #: The tables of a generation belong to `muster_projectors`; these may read them from the moment they are made.
 READERS_OF_GENERATIONS: Final = (QUERY, EVENTS)
 #: Finds the tables of generations among a database's tables.
@@ -96,10 +99,10 @@ GENERATIONS: Final = rf"^({'|'.join(SCHEMAS)})_g\d+(_[a-z_]+)?$"
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """One row of the table: what a role may do with a table."""
+    """One row of the table: what a role may do with a table or a function."""
 
     database: DatabaseName
-    table: str
+    name: str
     role: str
     privileges: str
 
@@ -110,3 +113,6 @@ def rights() -> Iterator[Right]:
         for table, roles in tables.items():
             for role, privileges in roles.items():
                 yield Right(database, table, role, privileges)
+        for function, callers in FUNCTIONS[database].items():
+            for role in callers:
+                yield Right(database, function, role, "EXECUTE")

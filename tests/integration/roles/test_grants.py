@@ -4,6 +4,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -12,7 +13,7 @@ from chassis.postgres.database import Connection, connect, disconnect
 from chassis.postgres.roles import COMMAND, OPERATOR, OWNER, PROJECTORS, QUERY, RELAY, ROLES, DatabaseName, roles_of
 from chassis.settings import PostgresAddress
 from cli.roles.arrangement import ForeignRightsError, arrange
-from cli.roles.grants import CREATORS, MEMBERS, READERS_OF_GENERATIONS, TABLES
+from cli.roles.grants import CREATORS, FUNCTIONS, MEMBERS, READERS_OF_GENERATIONS, TABLES
 from read_model.generations import begin
 from tests.databases import as_role
 
@@ -33,6 +34,8 @@ OF_TABLES = {
     "INDEX": "CREATE INDEX ON {table} ((1))",
     "DROP": "DROP TABLE {table} CASCADE",
 }
+#: Ways to touch what numbers a table's rows; all are its owner's.
+OF_SEQUENCES = ("SELECT nextval('{name}')", "SELECT setval('{name}', 9)", "SELECT * FROM {name}")
 #: What is nobody's.
 OF_NOBODY = (
     "SELECT rolpassword FROM pg_authid",
@@ -51,8 +54,16 @@ OF_NOBODY = (
 _TABLES = """
 SELECT relname AS table, pg_get_userbyid(relowner) AS owner, array_agg(attname::text) AS columns
 FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid
-WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND attnum > 0 AND NOT attisdropped
+WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'f') AND attnum > 0 AND NOT attisdropped
 GROUP BY 1, 2 ORDER BY 1
+"""
+_SEQUENCES = """
+SELECT oid::regclass::text AS name, pg_get_userbyid(relowner) AS owner FROM pg_class
+WHERE relnamespace = 'public'::regnamespace AND relkind = 'S'
+"""
+_FUNCTIONS = """
+SELECT oid::regprocedure::text AS name, pg_get_userbyid(proowner) AS owner FROM pg_proc
+WHERE pronamespace = 'public'::regnamespace
 """
 
 
@@ -142,6 +153,63 @@ async def test_every_statement_on_the_query_database_is_allowed_or_refused_as_th
     await _expect_the_table_of_grants(query)
 
 
+async def test_what_numbers_the_rows_is_the_owners_alone(command: Arranged, query: Arranged) -> None:
+    for database in (command, query):
+        sequences = await database.session.fetch(_SEQUENCES)
+        assert sequences
+        for name, owner in sequences:
+            tried = [statement.format(name=name) for statement in OF_SEQUENCES]
+            owners = {owner, *MEMBERS.get(owner, ())}
+            assert owner in {OWNER, PROJECTORS}
+            for role in ROLES:
+                found = [statement for statement in tried if await database.may(role, statement)]
+                assert found == (tried if role in owners else []), (role, name)
+
+
+async def test_a_function_is_called_by_those_in_the_table_alone(command: Arranged, query: Arranged) -> None:
+    for database in (command, query):
+        functions = {row["name"]: row["owner"] for row in await database.session.fetch(_FUNCTIONS)}
+        assert functions == dict.fromkeys(FUNCTIONS[database.name], OWNER)
+    for role in ROLES:
+        [(name, callers)] = FUNCTIONS["command"].items()
+        assert await command.may(role, "SELECT forget_held_back(gen_random_uuid())") == (role in {OWNER, *callers})
+        assert await command.may(role, f"ALTER FUNCTION {name} RESET ALL") == (role == OWNER)
+        assert await command.may(role, f"DROP FUNCTION {name}") == (role == OWNER)
+
+
+async def test_no_events_are_deleted_of_whoever_is_there_nor_what_is_not_held_back(command: Arranged) -> None:
+    """What a command API that was taken over can still do to the outbox: what an erasure does, with the person."""
+    there, gone = await _with_damaged_events(command, "there"), await _with_damaged_events(command, "gone")
+    await command.session.execute("DELETE FROM users WHERE id = $1", gone)
+    forget = "SELECT forget_held_back('{}')"
+
+    assert not await command.may(COMMAND, forget.format(there))
+    assert await command.may(COMMAND, forget.format(gone))
+    await command.session.execute(
+        f"SET SESSION AUTHORIZATION {COMMAND}; {forget.format(gone)}; RESET SESSION AUTHORIZATION"
+    )
+    left = await command.session.fetch("SELECT subject_id, damage IS NULL AS is_whole FROM outbox ORDER BY id")
+    assert [tuple(row) for row in left] == [(there, True), (there, False), (there, True), (gone, True)]
+
+
+async def _with_damaged_events(command: Arranged, name: str) -> UUID:
+    """A user with three events, of which the second is damaged."""
+    user_id = await command.session.fetchval(
+        "INSERT INTO users (id, version, event_id, status, email, email_key, email_verified, username, username_key,"
+        " display_name, attributes, created_at, updated_at, password_hash) VALUES (gen_random_uuid(), 3,"
+        " gen_random_uuid(), 'active', $1, $1, false, $1, $1, $1, '{}', now(), now(), 'x') RETURNING id",
+        name,
+    )
+    for damage in (None, "a test says so", None):
+        await command.session.execute(
+            "INSERT INTO outbox (event_id, subject_id, value, headers, damage)"
+            " VALUES (gen_random_uuid(), $1, '{}', '', $2)",
+            user_id,
+            damage,
+        )
+    return UUID(str(user_id))
+
+
 async def test_a_generation_that_an_operator_makes_belongs_to_the_projectors_and_is_read_by_queries(
     query: Arranged,
 ) -> None:
@@ -197,13 +265,21 @@ async def test_a_role_connects_to_its_databases_alone(command: Arranged, query: 
 
 
 async def test_a_repeat_takes_what_was_given_beyond_the_table(command: Arranged) -> None:
-    await command.session.execute(f"GRANT SELECT, DELETE ON users TO {OPERATOR}; ALTER ROLE {RELAY} CREATEDB")
+    await command.session.execute(
+        f"GRANT SELECT, DELETE ON users TO {OPERATOR}; ALTER ROLE {RELAY} CREATEDB;"
+        f" GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {RELAY}, PUBLIC;"
+        f" GRANT ALL ON ALL FUNCTIONS IN SCHEMA public TO {RELAY}, PUBLIC"
+    )
     assert await command.may(OPERATOR, "SELECT password_hash FROM users")
+    assert await command.may(RELAY, "SELECT nextval('outbox_id_seq')")
+    assert await command.may(RELAY, "SELECT forget_held_back(gen_random_uuid())")
 
     await arrange(command.session, "command", {})
 
     assert not await command.may(OPERATOR, "SELECT password_hash FROM users")
     assert not await command.may(OPERATOR, "DELETE FROM users WHERE false")
+    assert not await command.may(RELAY, "SELECT nextval('outbox_id_seq')")
+    assert not await command.may(RELAY, "SELECT forget_held_back(gen_random_uuid())")
     assert not await command.session.fetchval("SELECT rolcreatedb FROM pg_roles WHERE rolname = $1", RELAY)
 
 
@@ -219,9 +295,13 @@ async def test_a_membership_that_gives_more_is_told_and_changes_nothing(query: A
 async def test_a_database_of_one_user_is_handed_over_with_all_its_tables(command: Arranged) -> None:
     for table in TABLES["command"]:
         await command.session.execute(f"ALTER TABLE {table} OWNER TO CURRENT_USER")
+    for function in FUNCTIONS["command"]:
+        await command.session.execute(f"ALTER FUNCTION {function} OWNER TO CURRENT_USER")
     assert not await command.may(OWNER, "ALTER TABLE users ADD COLUMN another int")
 
     await arrange(command.session, "command", {})
 
     await _expect_the_table_of_grants(command)
     assert await command.may(COMMAND, "SELECT 1 FROM users")
+    owners = {row["owner"] for row in await command.session.fetch(f"{_SEQUENCES} UNION ALL {_FUNCTIONS}")}
+    assert owners == {OWNER}

@@ -27,4 +27,4 @@ def test_the_page_has_every_right_and_no_other() -> None:
         (row[0], *code_words(row[1]), *code_words(row[2]), row[3]) for row in _rows() if row[0] in {"command", "query"}
     ]
 
-    assert found == [(right.database, right.table, right.role, right.privileges) for right in rights()]
+    assert found == [(right.database, right.name, right.role, right.privileges) for right in rights()]
