@@ -74,7 +74,7 @@ def demo(
 
 
 def _client(settings: DemoSettings) -> httpx.AsyncClient:
-    return httpx.AsyncClient(timeout=PATIENCE_SECONDS, auth=bearer_for(settings.public_command_url))
+    return httpx.AsyncClient(timeout=PATIENCE_SECONDS, trust_env=False, auth=bearer_for(settings.public_command_url))
 
 
 async def _run(settings: DemoSettings, users: int, console: Console) -> list[Journey]:

@@ -86,7 +86,7 @@ def kafka() -> dict[str, Any]:
 async def main(*, verify: bool) -> None:
     token = {"Authorization": f"Bearer {os.environ.get('MUSTER_TOKEN')}"}
     url = os.environ.get("PUBLIC_QUERY_URL", "http://127.0.0.1:8001")
-    queries = httpx.AsyncClient(base_url=url, headers=token, timeout=60)
+    queries = httpx.AsyncClient(base_url=url, headers=token, timeout=60, trust_env=False)  # no proxy sees the token
     with closing(sqlite3.connect(os.environ.get("LOCAL_COPY_FILE", "local-copy.sqlite"))) as database:
         copy = Copy(database)
         async with queries, asyncio.TaskGroup() as group:

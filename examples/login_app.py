@@ -145,6 +145,8 @@ def create_app(pages: LoginPages) -> FastAPI:
 
 if __name__ == "__main__":
     bearer = {"Authorization": f"Bearer {os.environ['MUSTER_TOKEN']}"}
-    command = httpx.AsyncClient(base_url=os.environ.get("MUSTER_COMMAND_URL", "http://127.0.0.1:8000"), headers=bearer)
-    query = httpx.AsyncClient(base_url=os.environ.get("MUSTER_QUERY_URL", "http://127.0.0.1:8001"), headers=bearer)
+    command_url = os.environ.get("MUSTER_COMMAND_URL", "http://127.0.0.1:8000")
+    query_url = os.environ.get("MUSTER_QUERY_URL", "http://127.0.0.1:8001")
+    command = httpx.AsyncClient(base_url=command_url, headers=bearer, trust_env=False)  # no proxy sees the token
+    query = httpx.AsyncClient(base_url=query_url, headers=bearer, trust_env=False)
     uvicorn.run(create_app(LoginPages(command, query, lambda to, link: print(f"Mail to {to}: {link}"))), port=8080)

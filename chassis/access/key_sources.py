@@ -1,7 +1,8 @@
 """Where an issuer's key set comes from: a file, an address, or what the issuer's metadata names.
 
 Metadata is OpenID Connect Discovery 1.0's, else RFC 8414's, and must name the very issuer that the settings name.
-Addresses are https, or http on this machine; redirects are not followed, and an answer has a limit.
+Addresses are https, or http on this machine; redirects are not followed, and an answer has a limit. A proxy of the
+environment is used for https alone, which it cannot read.
 """
 
 from __future__ import annotations
@@ -112,14 +113,21 @@ def _read_metadata(answer: bytes, issuer: str) -> dict[str, Any]:
 
 async def _client() -> AsyncClient:
     """A client, made in a thread: its import and the authorities that it reads take up to a quarter of a second."""
-    return await to_thread.run_sync(_make_client)
+    return await to_thread.run_sync(issuer_client)
 
 
-def _make_client() -> AsyncClient:
+def issuer_client() -> AsyncClient:
+    """A client for whatever is asked of an issuer; it takes up to a quarter of a second to make."""
     # Imported here: a process whose keys come from a file does not pay for it.
     from httpx import AsyncClient  # noqa: PLC0415
 
-    return AsyncClient(timeout=REQUEST_SECONDS, follow_redirects=False, headers={"Accept": "application/json"})
+    return AsyncClient(
+        timeout=REQUEST_SECONDS,
+        follow_redirects=False,
+        headers={"Accept": "application/json"},
+        # What is http is on this machine: a proxy would read it, and could answer it.
+        mounts={"http://": None},
+    )
 
 
 async def _get(client: AsyncClient, url: str) -> bytes:

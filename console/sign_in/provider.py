@@ -19,9 +19,9 @@ import httpx
 from chassis.access.issuer_keys import IssuerKeys
 from chassis.access.key_sources import (
     ANSWER_BYTES,
-    REQUEST_SECONDS,
     UnusableAnswerError,
     address_in,
+    issuer_client,
     key_source,
     metadata_of,
 )
@@ -221,7 +221,7 @@ async def open_provider(settings: ConsoleSettings) -> AsyncIterator[Provider | N
         return
     secret = settings.console_oidc_client_secret
     async with (
-        httpx.AsyncClient(timeout=REQUEST_SECONDS, headers={"Accept": "application/json"}) as http,
+        issuer_client() as http,
         IssuerKeys.open(
             key_source(issuer=issuer, file=None, url=None), refresh_seconds=settings.auth_jwks_refresh_seconds
         ) as keys,

@@ -90,6 +90,34 @@ async def test_metadata_that_cannot_be_trusted_leads_nowhere(answer: Callable[[s
             await key_source(issuer=base, file=None, url=None)()
 
 
+async def test_a_proxy_is_asked_for_nothing_that_it_could_read_or_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bytes] = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readuntil(b"\r\n\r\n")).partition(b"\r\n")[0])
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 12\r\n\r\nof the proxy")
+        await writer.drain()
+        writer.close()
+
+    async with (
+        await asyncio.start_server(proxy, "127.0.0.1", 0) as server,
+        issuer_at(lambda base: {OPENID: metadata(base, f"{base}/jwks"), "/jwks": key_set()}) as base,
+    ):
+        address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, address)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+
+        assert await key_source(issuer=base, file=None, url=None)() == key_set()
+        assert await key_source(issuer="any", file=None, url=f"{base}/jwks")() == key_set()
+        assert asked == []
+
+        with pytest.raises(httpx.HTTPError):
+            await key_source(issuer="any", file=None, url="https://login.example.com/jwks")()
+        assert asked == [b"CONNECT login.example.com:443 HTTP/1.1"], "https goes through it, unread"
+
+
 async def test_redirects_are_not_followed() -> None:
     async with issuer_at(lambda _: {"/jwks": key_set(), "/moved": b""}, status=302) as base:
         with pytest.raises(UnusableAnswerError, match="answered 302"):
@@ -105,13 +133,13 @@ async def test_an_answer_has_a_limit() -> None:
 async def test_a_client_is_made_beside_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading the system's authorities takes up to a quarter of a second, in which the loop has to serve."""
     made_in: list[threading.Thread] = []
-    make = key_sources._make_client
+    make = key_sources.issuer_client
 
     def make_and_tell() -> httpx.AsyncClient:
         made_in.append(threading.current_thread())
         return make()
 
-    monkeypatch.setattr(key_sources, "_make_client", make_and_tell)
+    monkeypatch.setattr(key_sources, "issuer_client", make_and_tell)
     async with issuer_at(lambda _: {"/jwks": key_set()}) as base:
         await key_source(issuer="any", file=None, url=f"{base}/jwks")()
 
