@@ -81,12 +81,13 @@ def read_token(text: str, algorithms: Collection[str]) -> UnverifiedToken:
     # RFC 7797, section 3: b64 is one, whether or not crit says so.
     if "crit" in said or said.get("b64", True) is not True:
         raise InvalidTokenError("the header has critical extensions (crit), and none is known here")
-    algorithm, kind, key_id = said.get("alg"), said.get("typ"), said.get("kid")
+    algorithm, key_id = said.get("alg"), said.get("kid")
     if not isinstance(algorithm, str) or algorithm not in algorithms:
         raise InvalidTokenError(f"the algorithm is none of {', '.join(algorithms)}")
-    if kind is not None and not _is_access_token(kind):
+    if "typ" in said and not _is_access_token(said["typ"]):
         raise InvalidTokenError("the type (typ) is none of an access token")
-    if key_id is not None and not isinstance(key_id, str):
+    # A null is there, and no text.
+    if "kid" in said and not isinstance(key_id, str):
         raise InvalidTokenError("the key's id (kid) is no text")
     signed = text.rpartition(".")[0].encode("ascii")
     return UnverifiedToken(algorithm, key_id, _object(claims, "claims"), signed, signature)

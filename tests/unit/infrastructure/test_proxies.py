@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.docs.test_private_seams import PACKAGES, ROOT
+from tests.unit.docs.pages import ROOT
+from tests.unit.docs.test_private_seams import PACKAGES
 
 #: What opens connections by the environment unless it is told not to.
 CLIENTS = frozenset({"Client", "AsyncClient", "HTTPTransport", "AsyncHTTPTransport"})

@@ -5,11 +5,16 @@ import hashlib
 import hmac
 import json
 from collections.abc import Collection, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import jwt
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import NameOID
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 ISSUER = "https://login.example.com"
@@ -19,6 +24,8 @@ NOW = 1_800_000_000
 RSA_KEY = rsa.generate_private_key(65537, 2048)
 EC_KEY = ec.generate_private_key(ec.SECP256R1())
 ED_KEY = ed25519.Ed25519PrivateKey.generate()
+#: The issuer's, too, for ES384 alone.
+P384_KEY = ec.generate_private_key(ec.SECP384R1())
 #: Known to nobody.
 OTHER_RSA = rsa.generate_private_key(65537, 2048)
 OTHER_EC = ec.generate_private_key(ec.SECP256R1())
@@ -35,17 +42,38 @@ SIGNERS: dict[str, tuple[str, Any]] = {
 STRANGERS: dict[str, Any] = {"rs": OTHER_RSA, "ps": OTHER_RSA, "es": OTHER_EC, "ed": OTHER_ED}
 
 
-def key_set(key_ids: Collection[str] = tuple(SIGNERS)) -> bytes:
+def key_set(key_ids: Collection[str] = (*SIGNERS, "p384")) -> bytes:
     """What the issuer publishes."""
-    public = [
-        {**RSAAlgorithm.to_jwk(RSA_KEY.public_key(), as_dict=True), "kid": "rs"},
-        {**RSAAlgorithm.to_jwk(RSA_KEY.public_key(), as_dict=True), "kid": "ps"},
-        {**ECAlgorithm.to_jwk(EC_KEY.public_key(), as_dict=True), "kid": "es"},
-        {**OKPAlgorithm.to_jwk(ED_KEY.public_key(), as_dict=True), "kid": "ed"},
-    ]
-    for key in public:
-        key.pop("key_ops", None)
-    return json.dumps({"keys": [key for key in public if key["kid"] in key_ids]}).encode()
+    keys = {**{key_id: key for key_id, (_, key) in SIGNERS.items()}, "p384": P384_KEY}
+    return json.dumps({"keys": [_jwk(key, key_id) for key_id, key in keys.items() if key_id in key_ids]}).encode()
+
+
+def strangers_key_set() -> bytes:
+    """What somebody else publishes under the issuer's key ids."""
+    return json.dumps({"keys": [_jwk(key, key_id) for key_id, key in STRANGERS.items()]}).encode()
+
+
+def _jwk(private: Any, key_id: str) -> dict[str, Any]:
+    """The public key as a set lists it."""
+    public = private.public_key()
+    said: dict[str, Any]
+    match private:
+        case rsa.RSAPrivateKey():
+            said = RSAAlgorithm.to_jwk(public, as_dict=True)
+        case ec.EllipticCurvePrivateKey():
+            said = ECAlgorithm.to_jwk(public, as_dict=True)
+        case _:
+            said = OKPAlgorithm.to_jwk(public, as_dict=True)
+    return {name: value for name, value in said.items() if name != "key_ops"} | {"kid": key_id}
+
+
+def certificate(private: Any) -> x509.Certificate:
+    """A certificate that the key has signed for itself."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "login.example.com")])
+    start = datetime.fromtimestamp(NOW, UTC) - timedelta(days=1)
+    builder = x509.CertificateBuilder(subject_name=name, issuer_name=name, public_key=private.public_key())
+    builder = builder.serial_number(1).not_valid_before(start).not_valid_after(start + timedelta(days=9))
+    return builder.sign(private, None if isinstance(private, ed25519.Ed25519PrivateKey) else hashes.SHA256())
 
 
 def claims(**changes: Any) -> dict[str, Any]:
@@ -124,27 +152,41 @@ def _confused() -> Iterator[tuple[str, str]]:
                 yield f"{key_id}-signed-as-{other}", sign(key_id, header={"alg": said, "kid": other})
 
 
-def _strangers() -> Iterator[tuple[str, str]]:
+def _strangers(keys_at: str) -> Iterator[tuple[str, str]]:
     for key_id, stranger in STRANGERS.items():
         yield f"stranger-{key_id}", sign(key_id, key=stranger)
         yield f"stranger-{key_id}-without-kid", sign(key_id, key=stranger, header={"kid": None})
-        jwk = {"kty": "oct", "k": encode(b"secret")}
         for name, value in (
-            ("jwk", jwk),
-            ("jku", "https://evil.example/jwks.json"),
-            ("x5u", "https://evil.example/cert.pem"),
-            ("x5c", ["MIIB"]),
+            ("jwk", _jwk(stranger, key_id)),
+            ("jku", f"{keys_at}/jwks.json"),
+            ("x5u", f"{keys_at}/{key_id}.pem"),
+            ("x5c", [base64.b64encode(certificate(stranger).public_bytes(Encoding.DER)).decode()]),
         ):
             yield f"stranger-{key_id}-brings-{name}", sign(key_id, key=stranger, header={name: value})
-    yield (
-        "other-curve",
-        sign_raw(
-            json.dumps({"alg": "ES384", "typ": "at+jwt", "kid": "es"}).encode(),
-            json.dumps(claims()).encode(),
-            algorithm="ES384",
-            key=OTHER_CURVE,
-        ),
-    )
+            unnamed = {name: value, "kid": None}
+            yield f"stranger-{key_id}-brings-{name}-without-kid", sign(key_id, key=stranger, header=unnamed)
+
+
+def _other_curves() -> Iterator[tuple[str, str]]:
+    """Keys with the algorithm of another curve: the issuer's own, and a stranger's."""
+    p256 = ("es", EC_KEY), ("p384", OTHER_EC)
+    p384 = ("p384", P384_KEY), ("es", P384_KEY), ("es", OTHER_CURVE)
+    for algorithm, keys in (("ES256", p384), ("ES384", p256), ("ES512", (*p256, *p384))):
+        for number, (key_id, key) in enumerate(keys):
+            name = f"{key.curve.name}-{number}-says-{algorithm}-of-{key_id}"
+            yield name, _sign_with_curve(algorithm, key_id, key)
+            yield f"{name}-without-kid", _sign_with_curve(algorithm, None, key)
+    yield "other-curve", _sign_with_curve("ES384", "p384", OTHER_CURVE)
+
+
+def _sign_with_curve(algorithm: str, key_id: str | None, key: ec.EllipticCurvePrivateKey) -> str:
+    """A token with the algorithm's hash, and a signature as long as the key's curve has it."""
+    head = {"alg": algorithm, "typ": "at+jwt"} | ({} if key_id is None else {"kid": key_id})
+    signing = f"{encode(json.dumps(head).encode())}.{encode(json.dumps(claims()).encode())}"
+    digest = {"ES256": hashes.SHA256(), "ES384": hashes.SHA384(), "ES512": hashes.SHA512()}[algorithm]
+    size = (key.curve.key_size + 7) // 8
+    numbers = decode_dss_signature(key.sign(signing.encode(), ec.ECDSA(digest)))
+    return f"{signing}.{encode(b''.join(number.to_bytes(size, 'big') for number in numbers))}"
 
 
 def _headers() -> Iterator[tuple[str, str]]:
@@ -174,6 +216,8 @@ def _headers() -> Iterator[tuple[str, str]]:
         yield f"kid-is-{type(other).__name__}", sign(header={"kid": other})
     yield "b64-false", sign(header={"b64": False})
     for header in (
+        b'{"alg":"EdDSA","kid":"ed","typ":null}',
+        b'{"alg":"EdDSA","kid":null}',
         b'{"alg":"EdDSA","alg":"EdDSA","kid":"ed"}',
         b'{"alg":"none","alg":"EdDSA","kid":"ed"}',
         b'{"alg":"EdDSA","kid":"ed","kid":"ed"}',
@@ -324,12 +368,13 @@ def _texts() -> Iterator[tuple[str, str]]:
         yield f"text-other-last-{step}", token[:-1] + last[(last.index(token[-1]) + step) % 64]
 
 
-def forged() -> list[tuple[str, str]]:
-    """Every token that must be refused, with its name."""
+def forged(keys_at: str = "https://evil.example") -> list[tuple[str, str]]:
+    """Every token that must be refused, with its name; some lead to keys at an address that the forger serves."""
     return [
         *_unsigned(),
         *_confused(),
-        *_strangers(),
+        *_strangers(keys_at),
+        *_other_curves(),
         *_headers(),
         *_claims(),
         *_times_and_scopes(),

@@ -1,26 +1,42 @@
 """Right tokens are accepted, and no forged one is, whatever it tries."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from chassis.access.authenticator import Authenticator
 from chassis.access.issuer_keys import IssuerKeys
+from chassis.access.keys import ALGORITHMS
 from chassis.access.tokens import Expectations
 from chassis.http.problems import Problem
-from tests.unit.chassis.access.forging import AUDIENCE, ISSUER, NOW, SIGNERS, claims, forged, key_set, sign
+from tests.unit.chassis.access.forging import (
+    AUDIENCE,
+    ISSUER,
+    NOW,
+    SIGNERS,
+    STRANGERS,
+    certificate,
+    claims,
+    forged,
+    key_set,
+    sign,
+    strangers_key_set,
+)
 
 FORGED = forged()
-EXPECTED = Expectations(ISSUER, AUDIENCE, ("EdDSA", "ES256", "PS256", "RS256"), 30)
+#: Of an installation that takes few algorithms, and of one that takes all: there a key has to fit its token.
+ALLOWED = {"few": ("EdDSA", "ES256", "PS256", "RS256"), "all": tuple(ALGORITHMS)}
 
 
-@pytest.fixture
-async def authenticator() -> AsyncIterator[Authenticator]:
+@pytest.fixture(params=ALLOWED)
+async def authenticator(request: pytest.FixtureRequest) -> AsyncIterator[Authenticator]:
     async def fetch() -> bytes:
         return key_set()
 
     async with IssuerKeys.open(fetch, refresh_seconds=300) as keys:
-        yield Authenticator(EXPECTED, keys, now=lambda: NOW)
+        yield Authenticator(Expectations(ISSUER, AUDIENCE, ALLOWED[request.param], 30), keys, now=lambda: NOW)
 
 
 def test_more_than_two_hundred_forgeries_are_tried() -> None:
@@ -35,6 +51,29 @@ async def test_no_forged_token_is_accepted(authenticator: Authenticator, token: 
     assert refused.value.type.status == 401
     assert refused.value.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
     assert token not in refused.value.detail or len(token) < 3
+
+
+async def test_nobody_asks_for_keys_where_a_token_says_they_are(authenticator: Authenticator) -> None:
+    asked: list[str] = []
+    served = {f"/{key_id}.pem": certificate(key).public_bytes(Encoding.PEM) for key_id, key in STRANGERS.items()}
+    served["/jwks.json"] = strangers_key_set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readuntil(b"\r\n\r\n")).split(b" ")[1].decode())
+        body = served[asked[-1]]
+        writer.write(f"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        base = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        bring = [token for name, token in forged(base) if "-brings-" in name]
+        for token in bring:
+            with pytest.raises(Problem):
+                await authenticator.authenticate(f"Bearer {token}")
+
+    assert len(bring) == 8 * len(STRANGERS)
+    assert asked == []
 
 
 @pytest.mark.parametrize("key_id", list(SIGNERS))
