@@ -101,6 +101,10 @@ resume-copy: $(VENV)/.dev ## Kill all that brings changes to two copies KILLS=20
 failover: $(VENV)/.dev ## Kill each of three brokers under a relay that publishes, and count what is lost
 	@$(BIN)/python -m pytest -q tests/integration/outbox/failover/three_brokers.py $(ARGS)
 
+.PHONY: upgrade
+upgrade: $(VENV)/.dev ## Roll the released version to this one and back while clients work (ARGS="--requests 20000 --into docs/upgrade.md")
+	@$(BIN)/python -m tests.upgrade $(ARGS)
+
 # Ten minutes show every fault several times; the page says what was done and what held.
 SECONDS ?= 600
 SEED ?= 1
