@@ -6,7 +6,7 @@ is on the events topic is the relay's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from chassis.kafka.acls import ANY_NAME, Acl, Operation, Pattern, Resource
@@ -19,6 +19,10 @@ _KIND = "User:"
 
 class TopicsSettings(Kafka, Topics, RelayName, ProjectorsGroup, Logging):
     """The settings of `muster topics`."""
+
+
+class SharedGroupsError(ValueError):
+    """A subscriber could commit another one's offsets, and have it miss events; the message names both."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +51,7 @@ def rights(principals: Principals, settings: TopicsSettings) -> list[Acl]:
     """Return every right, the relay's first.
 
     Raises:
-        ValueError: a name names nobody, or everybody, or a subscriber's groups would be the projectors'.
+        ValueError: a name names nobody, or everybody, or a subscriber's groups would be somebody else's, too.
     """
     relay, projectors = principal(principals.relay), principal(principals.projectors)
     events, log = settings.events_topic, settings.relay_topic
@@ -77,4 +81,32 @@ def rights(principals: Principals, settings: TopicsSettings) -> list[Acl]:
             Acl(subscriber, Operation.READ, group, own),
             Acl(subscriber, Operation.READ, group, f"{own}.", Pattern.PREFIXED),
         ]
+    refuse_shared_groups(acls, acls)
     return acls
+
+
+def refuse_shared_groups(wanted: Iterable[Acl], others: Iterable[Acl]) -> None:
+    """Make sure that no subscriber among the wanted rights shares a group with a principal of the others.
+
+    Raises:
+        SharedGroupsError: `news` may read in all groups that begin with `news.`, so in those of `news.letters`, too.
+    """
+    readers = [acl for acl in others if acl.resource is Resource.GROUP and acl.operation is not Operation.DESCRIBE]
+    for acl in wanted:
+        # Only a subscriber has one group by its whole name.
+        if (acl.resource, acl.operation, acl.pattern) != (Resource.GROUP, Operation.READ, Pattern.LITERAL):
+            continue
+        for reader in readers:
+            if reader.principal != acl.principal and _overlap(acl.name, reader):
+                raise SharedGroupsError(
+                    f"{acl.name!r} as a subscriber would share groups with {reader.principal} ({reader}), and either"
+                    " could commit the other's offsets: rename it"
+                )
+
+
+def _overlap(own: str, reader: Acl) -> bool:
+    """Whether the reader may read the group `own`, or one that begins with it and a point."""
+    begins = f"{own}."
+    if reader.pattern is Pattern.PREFIXED and begins.startswith(reader.name):
+        return True
+    return reader.name == own or reader.name.startswith(begins)

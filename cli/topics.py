@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 from aiokafka.errors import SecurityDisabled, UnknownTopicOrPartitionError
 
-from chassis.kafka.acls import Acl, create_acls
+from chassis.kafka.acls import Acl, create_acls, readers_of_groups
 from chassis.kafka.client import KAFKA_ERRORS, Topic, TopicMismatchError, admin, delete_topic, ensure_topics
 from chassis.kafka.refusals import explain
 from chassis.settings import Kafka, load
-from cli.kafka_rights import Principals, TopicsSettings, rights
+from cli.kafka_rights import Principals, SharedGroupsError, TopicsSettings, refuse_shared_groups, rights
 from cli.terminal.output import JsonOption, counted, fail, print_json, say
 from outbox.topics import wanted_topics
 
@@ -106,6 +106,8 @@ def _apply(settings: Kafka, wanted: list[Topic], allowed: Sequence[Acl]) -> list
         return asyncio.run(_ensure(settings, wanted, allowed))
     except TopicMismatchError as error:
         fail(str(error))
+    except SharedGroupsError as error:
+        fail(f"{error}.", code=2)
     except SecurityDisabled:
         fail(
             f"Kafka at {where} has no authorizer, so anybody may do anything, and ACLs mean nothing:"
@@ -117,6 +119,8 @@ def _apply(settings: Kafka, wanted: list[Topic], allowed: Sequence[Acl]) -> list
 
 async def _ensure(settings: Kafka, wanted: list[Topic], allowed: Sequence[Acl]) -> list[str]:
     async with admin(settings) as client:
+        if allowed:
+            refuse_shared_groups(allowed, await readers_of_groups(client))
         created = await ensure_topics(client, wanted)
         if allowed:
             await create_acls(client, allowed)

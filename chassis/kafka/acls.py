@@ -23,7 +23,8 @@ ANY_NAME: Final = "*"
 _ANY_HOST: Final = "*"
 _ALLOW: Final = 3
 _ANY_OPERATION: Final = 1
-#: Of what a filter finds: every pattern that the name falls under.
+#: Of what a filter finds: every pattern, and every one that the name falls under.
+_ANY_PATTERN: Final = 1
 _MATCHING: Final = 2
 
 
@@ -95,19 +96,38 @@ async def create_acls(client: AIOKafkaAdminClient, acls: Sequence[Acl]) -> None:
             raise for_code(code)(message or "")
 
 
-async def allowed_on_topic(client: AIOKafkaAdminClient, topic: str) -> list[tuple[str, int]]:
-    """Each ACL that allows something on the topic: a principal and the number of an operation. Superusers need none.
+async def allowed_on(client: AIOKafkaAdminClient, resource: Resource, name: str) -> list[tuple[str, int]]:
+    """Each ACL that allows something on it: a principal and the number of an operation. Superusers need none.
 
     Raises:
         SecurityDisabled: the brokers have no authorizer, so anybody may do anything.
         ClusterAuthorizationFailedError: this principal may not look.
         KafkaError, OSError, TimeoutError: no broker answers.
     """
-    request = DescribeAclsRequest(Resource.TOPIC, topic, _MATCHING, None, None, _ANY_OPERATION, _ALLOW)
+    found = await _describe(client, resource, name, _MATCHING)
+    return [(who, operation) for *_, acls in found for who, _, operation, _ in acls]
+
+
+async def readers_of_groups(client: AIOKafkaAdminClient) -> list[Acl]:
+    """Each ACL that lets a principal read in groups of consumers, and so commit their offsets.
+
+    Raises:
+        The same as `allowed_on`.
+    """
+    return [
+        Acl(who, Operation(operation), Resource.GROUP, name, Pattern(pattern))
+        for _, name, pattern, acls in await _describe(client, Resource.GROUP, None, _ANY_PATTERN)
+        for who, _, operation, _ in acls
+        if operation in {Operation.READ, Operation.ALL}
+    ]
+
+
+async def _describe(client: AIOKafkaAdminClient, resource: Resource, name: str | None, pattern: int) -> Any:
+    request = DescribeAclsRequest(resource, name, pattern, None, None, _ANY_OPERATION, _ALLOW)
     answer = await _send(client, request)
     if answer.error_code:
         raise for_code(answer.error_code)(answer.error_message or "")
-    return [(who, operation) for *_, acls in answer.resources for who, _, operation, _ in acls]
+    return answer.resources
 
 
 async def _send(client: AIOKafkaAdminClient, request: Any) -> Any:

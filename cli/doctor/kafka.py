@@ -48,7 +48,7 @@ async def examine_kafka(settings: RelaySettings) -> list[Finding]:
             existing = await partition_counts(client, names)
             configs = await _configs_of(client, list(existing))
             partitions = await _partitions(client, list(existing))
-            writers = await examine_writers(client, settings.events_topic, limits or {})
+            writers = await examine_writers(client, settings, limits)
     except REFUSALS as error:
         remedy = "correct the KAFKA settings, or run doctor as a principal with these rights"
         return [Finding("Kafka", "failed", f"{where}: {explain(error)}", remedy)]
@@ -61,7 +61,7 @@ async def examine_kafka(settings: RelaySettings) -> list[Finding]:
         findings += judge_topic(topic, existing, configs.get(topic.name))
         if topic.name in existing:
             findings += judge_copies(topic, partitions[topic.name], brokers)
-    return [*findings, writers]
+    return [*findings, *writers]
 
 
 async def _broker_configs(client: AIOKafkaAdminClient, node: int) -> dict[str, str | None] | None:

@@ -96,10 +96,10 @@ class Guarded:
         async with admin(self.as_principal("muster")) as client:
             await create_acls(client, acls)
 
-    async def forbid_everybody(self) -> None:
-        """Take away what everybody was allowed; only tests do that."""
+    async def forbid(self, acl: Acl) -> None:
+        """Take a right away; only tests do that."""
         async with admin(self.as_principal("muster")) as client:
-            request = DeleteAclsRequest(Resource.TOPIC, EVENTS, 3, "User:*", "*", Operation.WRITE, 3)
+            request = DeleteAclsRequest(acl.resource, acl.name, acl.pattern, acl.principal, "*", acl.operation, 3)
             await client._client.send(client._client.get_random_node(), request)
 
     async def publish(self, item: FakeRecord) -> None:
@@ -368,12 +368,49 @@ async def test_the_doctor_says_who_may_write_and_where_it_may_not_look(guarded: 
     nothing = (await findings("stranger"))["Kafka"]
     assert (nothing.result, "has not the right" in nothing.found) == ("failed", True)
 
-    await guarded.allow(Acl("User:*", Operation.WRITE, Resource.TOPIC, EVENTS))
+
+@pytest.mark.parametrize("topic", [EVENTS, RELAY_TOPIC])
+async def test_the_doctor_says_when_everybody_may_write_to_a_topic(guarded: Guarded, topic: str) -> None:
+    await _expect_a_warning(guarded, f"writers of {topic}", Acl("User:*", Operation.WRITE, Resource.TOPIC, topic))
+
+
+@pytest.mark.parametrize("name", ["muster.relay.users", "muster.maintenance.users"])
+async def test_the_doctor_says_when_everybody_may_stop_the_relay(guarded: Guarded, name: str) -> None:
+    everybody = Acl("User:*", Operation.WRITE, Resource.TRANSACTIONAL_ID, name)
+    await _expect_a_warning(guarded, f"users of {name}", everybody)
+
+
+async def _expect_a_warning(guarded: Guarded, check: str, everybody: Acl) -> None:
+    await guarded.allow(everybody)
     try:
-        everybody = (await findings("muster"))[writers]
-        assert (everybody.result, everybody.found) == ("warning", "anybody: an ACL allows it to User:*")
+        findings = {each.check: each for each in await examine_kafka(guarded.relay("muster"))}
     finally:
-        await guarded.forbid_everybody()
+        await guarded.forbid(everybody)
+    told = findings.pop(check)
+    assert (told.result, told.found) == ("warning", "anybody: an ACL allows it to User:*")
+    assert {each.result for each in findings.values()} == {"ok"}
+
+
+async def test_the_doctor_does_not_say_that_all_is_well_of_brokers_at_which_it_may_not_look(guarded: Guarded) -> None:
+    sees = Acl("User:newsletter", Operation.DESCRIBE, Resource.CLUSTER, "kafka-cluster")
+    await guarded.allow(sees)
+    try:
+        relay = guarded.relay("newsletter").model_copy(update={"events_topic": "elsewhere"})
+        findings = {each.check: each for each in await examine_kafka(relay)}
+    finally:
+        await guarded.forbid(sees)
+
+    elsewhere = findings["writers of elsewhere"]
+    assert (elsewhere.result, elsewhere.found.partition(":")[0]) == ("warning", "not known")
+    assert "User:relay" in findings[f"writers of {RELAY_TOPIC}"].found
+
+
+async def test_a_subscriber_whose_groups_would_be_anothers_gets_no_rights(guarded: Guarded) -> None:
+    parts = ACLS[: ACLS.index("--subscriber")]
+    ended = await muster(guarded.variables("muster"), "topics", "--acls", *parts, "--subscriber", "newsletter.daily")
+    assert (ended.code, "would share groups with User:newsletter" in ended.err) == (2, True), ended
+    again = await muster(guarded.variables("muster"), "topics", "--acls", *ACLS)
+    assert again.code == 0, again
 
 
 async def test_brokers_without_an_authorizer_are_open_and_both_commands_say_so(

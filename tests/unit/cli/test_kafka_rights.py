@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import typer
 
-from cli.kafka_rights import Principals, TopicsSettings, rights
+from cli.kafka_rights import Principals, SharedGroupsError, TopicsSettings, rights
 from cli.topics import topics
 
 SETTINGS = TopicsSettings.model_construct(projectors_group="staff", relay_name="other", events_topic="e")
@@ -21,6 +21,19 @@ def test_everybody_and_nobody_are_no_principals(name: str) -> None:
 def test_no_subscriber_is_given_the_projectors_groups(name: str) -> None:
     with pytest.raises(ValueError, match="PROJECTORS_GROUP"):
         rights(Principals(relay="r", projectors="p", events="e", subscribers=[name]), SETTINGS)
+
+
+@pytest.mark.parametrize("names", [("news", "news.letters"), ("news.letters", "User:news"), ("a.b", "x", "a.b.c.d")])
+def test_no_subscriber_is_given_the_groups_of_another(names: tuple[str, ...]) -> None:
+    with pytest.raises(SharedGroupsError, match="could commit the other's offsets: rename it"):
+        rights(Principals(relay="r", projectors="p", events="e", subscribers=names), SETTINGS)
+
+
+def test_names_that_merely_begin_alike_share_no_group() -> None:
+    names = ["news", "news", "newsletter", "news-letters", "letters.news"]
+
+    given = {str(acl) for acl in rights(Principals(relay="r", projectors="p", events="e", subscribers=names), SETTINGS)}
+    assert "User:news may READ group news.*" in given
 
 
 def test_rights_follow_the_settings() -> None:

@@ -12,6 +12,7 @@ from cli.doctor.budget import EVENT_WORKER_CONNECTIONS, LEADER_CONNECTIONS, OPER
 from cli.doctor.checks import _in_time
 from cli.doctor.findings import Finding
 from cli.doctor.kafka import Partition, judge_brokers, judge_copies
+from cli.doctor.kafka_access import OPEN_WITHOUT_ACL, judge_writers
 from cli.doctor.postgres import Server, judge_clock
 from command_api.settings import CommandApiSettings
 from projectors.settings import ProjectorSettings
@@ -127,3 +128,25 @@ def test_brokers_that_would_refuse_the_relays_transactions_are_told() -> None:
     assert (refused.result, taken.result) == ("failed", "ok")
     assert "RELAY_TRANSACTION_TIMEOUT_MS=10000" in refused.found
     assert taken.found == "k:9092, 3 brokers"
+
+
+@pytest.mark.parametrize(
+    ("allowed", "configs", "result", "says"),
+    [
+        ([], None, "warning", "not known: no ACL names it"),
+        ([], {OPEN_WITHOUT_ACL: "true"}, "warning", "anybody, unless"),
+        ([], {OPEN_WITHOUT_ACL: None}, "warning", "anybody, unless"),
+        ([], {OPEN_WITHOUT_ACL: "false"}, "ok", "the brokers' superusers"),
+        ([], {}, "ok", "the brokers' superusers"),
+        ([("User:relay", 4)], None, "ok", "User:relay, the brokers' superusers"),
+        ([("User:*", 2)], None, "warning", "an ACL allows it to User:*"),
+        ([("User:ANONYMOUS", 4), ("User:relay", 4)], {}, "warning", "an ACL allows it to User:ANONYMOUS"),
+        ([("User:*", 3)], {OPEN_WITHOUT_ACL: "true"}, "ok", "the brokers' superusers"),
+    ],
+)
+def test_who_may_write_is_told_or_that_it_is_not_known(
+    allowed: list[tuple[str, int]], configs: dict[str, str | None] | None, result: str, says: str
+) -> None:
+    finding = judge_writers("writers", allowed, configs, "harm")
+
+    assert (finding.result, says in finding.found) == (result, True)
