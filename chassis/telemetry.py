@@ -4,15 +4,13 @@ A log event is a fixed name with bound values, never a built sentence, so that i
 that is written while an HTTP request is served has the request's id. A line that cannot be written stops nobody:
 `muster_log_lines_lost_total` counts it.
 
-Errors are told without the values in their messages, which may be people's data: a database quotes the row that it
-refuses, a parser the text.
+Errors are told without the values in their messages, which may be people's data (last_words.py), caught or not.
 """
 
 import asyncio
 import json
 import logging
 import os
-import re
 import sys
 import time
 from collections.abc import MutableMapping
@@ -20,13 +18,14 @@ from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import lru_cache
-from types import TracebackType
 from typing import Any
 
 import structlog
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from pydantic_core import PydanticSerializationError, to_json
+
+from chassis.last_words import on_crash, without_values
 
 #: The id of the request (or batch) being worked on, for logs, problems and the event's correlation id.
 request_id: ContextVar[str] = ContextVar("request_id", default="")
@@ -40,9 +39,6 @@ _RETRYING = ("aiokafka", "asyncpg", "faststream")
 QUIET_SECONDS = 60.0
 
 _log = structlog.get_logger("telemetry")
-
-#: What an error's message quotes, from the first quote to the last: a value may have quotes in it.
-_QUOTED = re.compile(r"""["'].*["']""")
 
 _METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -72,7 +68,7 @@ def configure_logging(process: str, level: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
-    sys.excepthook = _log_crash
+    on_crash(_log_crash)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
 
@@ -122,14 +118,13 @@ _transform = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 
 
 def _without_values(exc_info: structlog.typing.ExcInfo) -> list[dict[str, Any]]:
-    """The errors and where they were raised; of each message the first line, without what it quotes."""
+    """The errors and where they were raised; of each message what may be told."""
     return [_pruned(error) for error in _transform(exc_info)]
 
 
 def _pruned(error: dict[str, Any]) -> dict[str, Any]:
-    message, _, _ = error["exc_value"].partition("\n")
     inner = [[_pruned(each) for each in group] for group in error["exceptions"]]
-    return {**error, "exc_notes": [], "exceptions": inner, "exc_value": _QUOTED.sub("…", message)}
+    return {**error, "exc_notes": [], "exceptions": inner, "exc_value": without_values(error["exc_value"])}
 
 
 def _first_line(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -138,9 +133,8 @@ def _first_line(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapp
     return event
 
 
-def _log_crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Take the place of Python's own last words, which quote what the error does."""
-    structlog.get_logger("process").critical("process.crashed", exc_info=(kind, error, trace))
+def _log_crash(event: str, error: BaseException) -> None:
+    structlog.get_logger("process").critical(event, exc_info=error)
 
 
 class _LineLogger:

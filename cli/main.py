@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from chassis import __version__
+from chassis.last_words import last_words, on_crash
 from chassis.settings_error import SettingsError
 from cli.stack.discovery import use_local_stack
 from cli.terminal.output import explain_settings
@@ -137,13 +138,20 @@ def main() -> None:
     """Entry point of the `muster` script."""
     # Otherwise what a library logs before logging is configured would be on the terminal, beside our own errors.
     logging.getLogger().addHandler(logging.NullHandler())
+    on_crash(_print_last_words)
     try:
-        app()
+        # `app()` would put typer's own last words in the place of ours.
+        typer.main.get_command(app)()
     except SettingsError as error:
         explain_settings(error)
         if {*sys.argv[1:2]} & (COMMANDS.keys() - NOT_OPERATORS):
             print("(No local stack runs here either; `make up`, or `muster up`, starts one.)", file=sys.stderr)  # noqa: T201
         sys.exit(2)
+
+
+def _print_last_words(_: str, error: BaseException) -> None:
+    """For a person at a terminal; a process that logs tells it as a line of its log."""
+    print(last_words(error), file=sys.stderr)  # noqa: T201
 
 
 if __name__ == "__main__":

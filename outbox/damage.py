@@ -1,7 +1,8 @@
 """What may be wrong with a row of the outbox: the relay looks before it publishes, the operator's commands say it.
 
 Whatever is no event must not go out. Kafka would refuse some of it, and with it the whole page; the rest it would keep
-for ever, a change without its value as the erasure of its subject.
+for ever, a change without its value as the erasure of its subject. What is wrong is logged, so it is said without the
+row's values, but for its ids.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any, Final
 
 from pydantic_core import from_json
 
+from chassis.last_words import without_values
 from events.catalogue import Catalogue
 from events.envelope import Envelope, EnvelopeError, read_envelope
 from events.topics import MAX_MESSAGE_BYTES
@@ -62,9 +64,9 @@ class Examiner:
         try:
             envelope = read_envelope(decode_headers(row["headers"]))
         except EnvelopeError as error:
-            return str(error)
+            return without_values(str(error))
         except ValueError as error:
-            return f"its headers are no headers: {error}"
+            return f"its headers are no headers: {without_values(str(error))}"
         return self._other_than(row, envelope) or _damage_of_value(row)
 
     def _other_than(self, row: OutboxRow, envelope: Envelope) -> str | None:
@@ -77,7 +79,7 @@ class Examiner:
         if catalogue is None:
             return None
         if envelope.type not in catalogue.types():
-            return f"its type {envelope.type!r} is unknown"
+            return "its type (ce_type) is unknown"
         if (row["value"] is None) != (envelope.type == catalogue.tombstone_type):
             return f"its type is {envelope.type} and its value is {'' if row['value'] is None else 'not '}null"
         return None
@@ -103,5 +105,5 @@ def _damage_of_value(row: OutboxRow) -> str | None:
     try:
         data = from_json(value)
     except ValueError as error:
-        return f"its value is no JSON: {error}"
+        return f"its value is no JSON: {without_values(str(error))}"
     return None if isinstance(data, dict) else "its value is no JSON object"

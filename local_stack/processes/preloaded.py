@@ -168,7 +168,11 @@ def _become(program: Program, command: list[str], environment: dict[str, str], f
     os.environ.update(environment)
     sys.argv = [script, *arguments]
     module, _, function = program.entry.partition(":")
-    getattr(importlib.import_module(module), function)()
+    try:
+        getattr(importlib.import_module(module), function)()
+    except Exception as error:  # noqa: BLE001 - as Python does; the standard library would print it past the hook
+        sys.excepthook(type(error), error, error.__traceback__)
+        sys.exit(1)
 
 
 @contextmanager

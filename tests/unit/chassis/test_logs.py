@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import structlog
 from prometheus_client import REGISTRY
 
+from chassis.last_words import last_words
 from chassis.telemetry import configure_logging
 from tests.waiting import until
 
@@ -18,9 +20,11 @@ from tests.waiting import until
 @pytest.fixture(autouse=True)
 def _restore() -> Iterator[None]:
     root = logging.getLogger()
-    handlers, level, hook, configured = root.handlers, root.level, sys.excepthook, structlog.get_config()
+    handlers, level, configured = root.handlers, root.level, structlog.get_config()
+    hooks = sys.excepthook, threading.excepthook, sys.unraisablehook
     yield
-    root.handlers, sys.excepthook = handlers, hook
+    root.handlers = handlers
+    sys.excepthook, threading.excepthook, sys.unraisablehook = hooks
     root.setLevel(level)
     structlog.configure(**configured)
 
@@ -42,14 +46,19 @@ def test_a_traceback_shows_no_local_variables(capsys: pytest.CaptureFixture[str]
     assert "correct horse" not in line
 
 
+#: Not written where errors are raised, because a traceback shows the source.
+VALUE = "hunter2"
+
+
 def broken() -> Exception:
     """Errors whose messages, notes and details quote a value."""
     refused = asyncpg.CheckViolationError("violates a check")
-    refused.detail = "Failing row contains (hunter2)."
-    with pytest.raises(ValueError, match="hunter2") as caught:
-        int("hunter2")
-    caught.value.add_note("hunter2")
-    return ExceptionGroup("some of 'hunter2'", [caught.value, refused, KeyError('hunter2" of hunter2')])
+    refused.detail = f"Failing row contains ({VALUE})."
+    with pytest.raises(ValueError, match=VALUE) as caught:
+        int(VALUE)
+    caught.value.add_note(VALUE)
+    bare = ValueError(f"nobody is called {VALUE}@example.com (it's unquoted), nor <{VALUE}@example.com>")
+    return ExceptionGroup(f"some of '{VALUE}'", [caught.value, refused, bare, KeyError(f'{VALUE}" of {VALUE}')])
 
 
 def test_errors_are_told_without_the_values_in_their_messages(capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,6 +77,52 @@ def test_errors_are_told_without_the_values_in_their_messages(capsys: pytest.Cap
     ]
     for told in ("invalid literal for int() with base 10: …", "violates a check", "KeyError", "test_logs.py"):
         assert out.count(told) >= 3
+
+
+def test_what_nobody_catches_is_told_without_values_wherever_it_is_raised(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("test", "INFO")
+
+    class Unkept:
+        def __del__(self) -> None:
+            raise broken()
+
+    def fail(error: BaseException) -> None:
+        raise error
+
+    for error in (broken(), SystemExit(VALUE)):
+        thread = threading.Thread(target=fail, args=[error])
+        thread.start()
+        thread.join()
+    Unkept()
+
+    out = capsys.readouterr().err
+    assert VALUE not in out
+    assert [json.loads(line)["event"] for line in out.splitlines()] == ["thread.crashed", "error.unraisable"]
+    assert out.count("invalid literal for int() with base 10: …") == 2
+
+
+def test_last_words_are_a_traceback_without_values() -> None:
+    try:
+        try:
+            raise broken()
+        except ExceptionGroup as error:
+            raise RuntimeError(f"no user {VALUE}@example.com\n{VALUE}") from error
+    except RuntimeError as error:
+        told = last_words(error)
+
+    assert VALUE not in told
+    assert told.endswith("\nRuntimeError: no user …")
+    assert told.index("ExceptionGroup: some of …") < told.index("RuntimeError: ")
+    assert "  ValueError: invalid literal for int() with base 10: …" in told
+    assert told.count("Traceback (most recent call last):") == 6
+    assert "in test_last_words_are_a_traceback_without_values" in told
+
+
+def test_causes_in_a_ring_are_told_once() -> None:
+    one, other = ValueError("one"), ValueError("other")
+    one.__cause__, other.__cause__ = other, one
+
+    assert last_words(one).count("ValueError: ") == 2
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")

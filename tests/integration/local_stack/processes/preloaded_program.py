@@ -11,6 +11,10 @@ from pathlib import Path
 import uuid_utils
 
 
+def last_words(kind: type[BaseException], error: BaseException, _: object) -> None:
+    sys.stdout.write(f"last words of {kind.__name__}: {len(str(error))}\n")
+
+
 def main() -> None:
     said = {
         "arguments": sys.argv[1:],
@@ -23,5 +27,8 @@ def main() -> None:
     sys.stdout.flush()
     if sys.argv[1] == "end":
         sys.exit(int(sys.argv[2]))
+    if sys.argv[1] == "crash":
+        sys.excepthook = last_words
+        raise ValueError(sys.argv[2])
     if sys.argv[1] == "stay":
         signal.pause()

@@ -130,6 +130,23 @@ async def test_exit_codes_arrive(folder: Path) -> None:
     assert codes == [0, 3]
 
 
+async def test_the_last_words_of_a_copy_are_its_own(folder: Path) -> None:
+    """Not the standard library's for its processes, which quote what the error does."""
+    code = await run(
+        folder,
+        """
+        preloaded = preloaded_with(folder)
+        await preloaded.start()
+        tell(await until_ended(await copied(preloaded, folder / "one.log", "crash", "hunter2"), 20))
+        """,
+    )
+
+    first, *rest = (folder / "one.log").read_text().splitlines()
+    assert code == 1
+    assert json.loads(first)["arguments"] == ["crash", "hunter2"]
+    assert rest == ["last words of ValueError: 7"]
+
+
 async def test_no_two_copies_draw_the_same_random_numbers(folder: Path) -> None:
     words = await run(
         folder,
