@@ -17,6 +17,7 @@ from chassis.http.problems import VALIDATION
 from chassis.http.protection import Protection
 from chassis.identifiers import new_id_text
 from chassis.settings import load
+from chassis.tracing.process import ProcessTracer
 from command_api.access import ACCESS
 from command_api.http import credentials, imports, one_time_tokens, openapi, users
 from command_api.http.dependencies import CommandResources, open_resources
@@ -67,6 +68,7 @@ def create_app(settings: CommandApiSettings | None = None) -> FastAPI:
         # Beside those that help, as many as may wait for a hash: cheap commands do not wait behind them.
         admission=Admission(AT_ONCE + places(threads=known.hashing_concurrency, queue=known.hashing_queue)),
         make_request_id=new_id_text,
+        tracer=ProcessTracer.of(known, "command-api"),
     )
     others = list(app.router.routes)
     app.router.routes.clear()

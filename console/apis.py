@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import httpx
 
+from chassis.http.tracing import outgoing
 from chassis.outages import describe
 from console.pages import UNSURE, PageError
 from console.settings import ConsoleSettings
@@ -137,6 +138,7 @@ async def _answer(
 ) -> httpx.Response:
     if session.token is not None:
         request.headers["Authorization"] = f"Bearer {session.token}"
+    request.headers.update(outgoing())
     try:
         answer = await client.send(request, stream=stream)
         if not answer.is_success:

@@ -29,10 +29,12 @@ from chassis.clock import utc_now
 from chassis.http.health import Health, NotReadyError, public_routes
 from chassis.http.middleware import BodyLimit, RequestContext, SingleHeaders
 from chassis.http.protection import methods_and_paths
+from chassis.http.tracing import traced
 from chassis.identifiers import new_id_text
 from chassis.lifecycle import alongside
 from chassis.postgres.database import Database
 from chassis.settings import load
+from chassis.tracing.process import ProcessTracer, exporting
 from console.access import ACCESS, SPENDING
 from console.apis import open_apis
 from console.asking import LOOK_SECONDS
@@ -76,12 +78,14 @@ def create_app(settings: ConsoleSettings | None = None) -> Starlette:
     """
     known = settings or load(ConsoleSettings)
     is_on = known.expectations(known.console_host) is not None
+    tracer = ProcessTracer.of(known, "console")
     app: Starlette = Starlette(
         routes=asking(_ROUTES),
         lifespan=_lifespan,
         exception_handlers={HTTPException: error_page},
         middleware=[
             Middleware(RequestContext, make_id=new_id_text),
+            *traced(tracer),
             Middleware(ErrorPages),
             Middleware(SingleHeaders),
             Middleware(Hosts, allowed=known.host_names, loopback_only=not is_on),
@@ -90,7 +94,7 @@ def create_app(settings: ConsoleSettings | None = None) -> Starlette:
         ],
     )
     app.router.redirect_slashes = False
-    app.state.settings = known
+    app.state.settings, app.state.tracer = known, tracer
     app.state.health = Health(ready={"query_database": lambda: _check(app)})
     app.router.routes.extend(public_routes(app.state.health))
     # The link itself is what opens the route that spends it.
@@ -103,6 +107,7 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     settings: ConsoleSettings = app.state.settings
     tls = httpx.create_ssl_context(trust_env=False)  # one for all: each takes a megabyte
     async with (
+        exporting(app.state.tracer),
         open_authenticator(settings, host=settings.console_host) as authenticator,
         Database.open(settings.command_side, application="muster-console") as command,
         Database.open(settings.query_side, application="muster-console") as query,

@@ -14,6 +14,7 @@ from chassis.http.overload.admission import AT_ONCE, Admission
 from chassis.http.protection import Protection
 from chassis.identifiers import new_id_text
 from chassis.settings import load
+from chassis.tracing.process import ProcessTracer
 from event_api.access import ACCESS
 from event_api.http import erasures, events, openapi, receipts_openapi, subscribers
 from event_api.http.catalogue import catalogue_route
@@ -69,6 +70,7 @@ def create_app(settings: EventApiSettings | None = None) -> FastAPI:
         health=Health(ready={"kafka": kafka_answers}),
         protection=protection,
         make_request_id=new_id_text,
+        tracer=ProcessTracer.of(known, "event-api"),
         admission=Admission(AT_ONCE),
     )
     app.state.settings = known

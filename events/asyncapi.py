@@ -144,6 +144,6 @@ def header_schema(catalogue: Catalogue[Any, Any], type_: str) -> dict[str, Any]:
     optional = {
         "ce_actor": {**actor, "description": f"Who made the change: an id, or `self` for the {catalogue.subject}."},
         "ce_onbehalfof": {**actor, "description": "For whom, where the actor acted for somebody else (RFC 8693)."},
-        "traceparent": {**text, "description": "W3C Trace Context, where the request brought one."},
+        "traceparent": {**text, "description": "W3C Trace Context, where there is one."},
     }
     return {"type": "object", "required": list(headers), "properties": headers | optional}

@@ -89,6 +89,18 @@ def decode_headers(encoded: bytes) -> list[tuple[str, bytes | None]]:
     return headers
 
 
+def traceparent_in(encoded: bytes) -> str | None:
+    """The traceparent among encoded headers, without reading the others; None where it has not its usual length.
+
+    No value before it can look like its name: none has a control character.
+    """
+    at = encoded.rfind(_TO_TRACEPARENT)
+    if at < 0:
+        return None
+    start = at + len(_TO_TRACEPARENT)
+    return encoded[start : start + _TRACEPARENT_CHARACTERS].decode("latin-1")
+
+
 def _read_varint(encoded: bytes, at: int) -> tuple[int, int]:
     """The number at this place, and the place behind it."""
     number = 0
@@ -147,3 +159,8 @@ def _length(number: int) -> str:
 
 def _with_length(value: bytes) -> bytes:
     return varint(len(value)) + value
+
+
+#: What stands before the value of a traceparent of version 00.
+_TRACEPARENT_CHARACTERS: Final = 55
+_TO_TRACEPARENT: Final = _with_length(b"traceparent") + varint(_TRACEPARENT_CHARACTERS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from chassis.settings import Logging, RelayPostgres, Settings, Transport
+from chassis.tracing.settings import Tracing
 from outbox.topics import TopicSettings
 
 _NAME = r"^[A-Za-z0-9._-]{1,100}$"
@@ -34,7 +35,7 @@ class RelayName(Settings):
         return f"muster.maintenance.{self.relay_name}"
 
 
-class RelaySettings(RelayPostgres, TopicSettings, Logging, Transport, RelayAddress, RelayName):
+class RelaySettings(RelayPostgres, TopicSettings, Logging, Transport, Tracing, RelayAddress, RelayName):
     """All settings of the relay process."""
 
     #: Rows in one page, which is one Kafka transaction: enough that commit and delete cost little for each event.

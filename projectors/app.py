@@ -13,6 +13,7 @@ from chassis.http.health import Health
 from chassis.http.listening import serve_health
 from chassis.postgres.database import Connection, Database
 from chassis.settings import PostgresAddress
+from chassis.tracing.process import ProcessTracer, exporting
 from projectors.fleet import Fleet
 from projectors.projections.catalogue import PROJECTIONS
 from projectors.settings import ProjectorSettings
@@ -66,12 +67,13 @@ async def serve(settings: ProjectorSettings, stopping: asyncio.Event, projection
     """
     refuse_unknown(projections or ())
     async with open_database(settings.query_database, application="muster-projectors") as database:
-        fleet = Fleet(settings, database, projections)
+        tracer = ProcessTracer.of(settings, "projectors")
+        fleet = Fleet(settings, database, projections, tracer)
         health = Health(
             ready={"database": database.check, "projections": fleet.check_ready},
             live={"projections": fleet.check_live},
         )
         host, port = settings.projectors_http_host, settings.projectors_http_port
-        async with serve_health(health, host=host, port=port, transport=settings):
+        async with exporting(tracer), serve_health(health, host=host, port=port, transport=settings):
             log.info("projectors.serving", port=settings.projectors_http_port)
             return await fleet.run(stopping)

@@ -18,6 +18,7 @@ from chassis.http.health import NotReadyError
 from chassis.lifecycle import wait_for_event
 from chassis.outages import Outage
 from chassis.postgres.database import Database, describe
+from chassis.tracing.spans import Tracer
 from projectors.consumer import metrics, parking
 from projectors.consumer.feed import Feed
 from projectors.consumer.parking import Suspicious, why_flooded
@@ -40,8 +41,15 @@ FED: Final = frozenset({"serving", "standby"})
 class Fleet:
     """Runs the feeds that `generations` asks for."""
 
-    def __init__(self, settings: ProjectorSettings, database: Database, names: list[str] | None) -> None:
+    def __init__(
+        self,
+        settings: ProjectorSettings,
+        database: Database,
+        names: list[str] | None,
+        tracer: Tracer | None = None,
+    ) -> None:
         """Feed only the projections of these names; None means all."""
+        self._tracer = tracer
         self._settings = settings
         self._database = database
         self._names = list(PROJECTIONS) if names is None else names
@@ -108,7 +116,8 @@ class Fleet:
             if key in self._feeds:
                 self._feeds[key][0].follow(generation)
             else:
-                feed = Feed(self._settings.feed, self._database, PROJECTIONS[generation.projection], generation)
+                projection = PROJECTIONS[generation.projection]
+                feed = Feed(self._settings.feed, self._database, projection, generation, self._tracer)
                 self._feeds[key] = feed, asyncio.create_task(feed.run(), name=feed.group)
         self._followed = True
         await self._look_for_unfed()

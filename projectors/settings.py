@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from chassis.settings import Kafka, Logging, OperatorQueryPostgres, ProjectorsPostgres, Settings, Topics, Transport
+from chassis.tracing.settings import Tracing
 from projectors.consumer.feed_settings import FeedSettings
 
 
@@ -18,7 +19,7 @@ class ProjectorsGroup(Settings):
     )
 
 
-class ProjectorSettings(ProjectorsPostgres, Kafka, Topics, Logging, Transport, ProjectorsGroup):
+class ProjectorSettings(ProjectorsPostgres, Kafka, Topics, Logging, Transport, Tracing, ProjectorsGroup):
     """The settings of `muster project`."""
 
     projectors_http_host: str = Field("127.0.0.1", validation_alias="PROJECTORS_HTTP_HOST", examples=["127.0.0.1"])

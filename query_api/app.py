@@ -20,6 +20,7 @@ from chassis.http.overload.admission import AT_ONCE, Admission
 from chassis.http.protection import Protection
 from chassis.identifiers import new_id_text
 from chassis.settings import load
+from chassis.tracing.process import ProcessTracer
 from query_api import openapi
 from query_api.access import ACCESS
 from query_api.dependencies import QUERIES, QueryResources, open_resources
@@ -109,6 +110,7 @@ def create_app(settings: QueryApiSettings | None = None, *, now: Callable[[], da
         protection=protection,
         admission=Admission(AT_ONCE),
         make_request_id=new_id_text,
+        tracer=ProcessTracer.of(known, "query-api"),
     )
     document = openapi.build(title=QUERY_API.title, summary=QUERY_API.summary)
     declare_access(document, ACCESS)

@@ -16,6 +16,7 @@ from chassis.access.tokens import Expectations
 from chassis.http.loopback import is_loopback
 from chassis.settings import Http, Settings
 from chassis.settings_error import SettingsError
+from chassis.tracing.settings import Tracing
 
 _BOTH_WAYS: Final = (
     "either AUTH_ISSUER and AUTH_AUDIENCE name whose tokens open this API, for example"
@@ -88,8 +89,8 @@ class AccessSettings(Settings):
         return Expectations(self.auth_issuer, self.auth_audience, self.auth_algorithms, self.auth_leeway_seconds)
 
 
-class GuardedHttp(Http, AccessSettings):
-    """What both APIs share: HTTP, and whose tokens open it."""
+class GuardedHttp(Http, AccessSettings, Tracing):
+    """What the APIs share: HTTP, whose tokens open it, and where its traces go."""
 
     @property
     def rates(self) -> Mapping[str, str]:

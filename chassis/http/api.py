@@ -48,8 +48,10 @@ from chassis.http.problems import (
     repeated_member,
 )
 from chassis.http.protection import ACCESS_PROBLEMS, EXPOSED, Protection
+from chassis.http.tracing import traced
 from chassis.http.transport.exchange import TURN_AWAY
 from chassis.strict_json import RepeatedMemberError, UnreadableJsonError, read_json
+from chassis.tracing.process import ProcessTracer, exporting
 
 #: A command or query body of ours is a few KiB (attributes at most 16); more is a mistake or an attack.
 BODY_BYTES = 64 * 1024
@@ -192,30 +194,31 @@ def create_api(  # noqa: PLR0913 - one keyword for each thing that the two APIs 
     protection: Protection,
     admission: Admission,
     make_request_id: Callable[[], str],
+    tracer: ProcessTracer | None = None,
 ) -> FastAPI:
     """An app with everything but its own routes; nothing is opened before its lifespan begins.
 
-    It does not start with a route that `protection` says nothing of.
+    It does not start with a route that `protection` says nothing of. Without a tracer nothing of it is traced.
     """
     turn_away = TurnAway(admission, headers=description.headers, make_request_id=make_request_id)
 
     @asynccontextmanager
     async def guarded(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        async with protection.open(app.router.routes), lifespan(app):
+        async with exporting(tracer), protection.open(app.router.routes), lifespan(app):
             yield {TURN_AWAY: partial(turn_away, app)}
 
     # Without it FastAPI asks each time whether somebody has installed OpenTelemetry by now: 3 % of a command.
-    traced = os.environ.get("FASTAPI_OTEL_AUTO_CONFIGURE", "").lower() == "true"
+    by_framework = os.environ.get("FASTAPI_OTEL_AUTO_CONFIGURE", "").lower() == "true"
     app = FastAPI(
         title=description.title,
         summary=description.summary,
         version=__version__,
         lifespan=guarded,
-        middleware=_middleware(description, protection, admission, make_request_id),
+        middleware=_middleware(description, protection, admission, make_request_id, tracer),
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        telemetry={"operation_spans": False, "tracing": traced, "metrics": traced, "logs": traced},
+        telemetry={"operation_spans": False, "tracing": by_framework, "metrics": by_framework, "logs": by_framework},
     )
     app.router.route_class = StrictRoute
     app.add_exception_handler(Problem, answer_problem)
@@ -248,9 +251,11 @@ def _middleware(
     protection: Protection,
     admission: Admission,
     make_request_id: Callable[[], str],
+    tracer: ProcessTracer | None,
 ) -> list[Middleware]:
     last_resort = Middleware(LastResort, headers=description.headers)
-    stack = [Middleware(RequestContext, make_id=make_request_id), last_resort, protection.hosts()]
+    context = Middleware(RequestContext, make_id=make_request_id)
+    stack = [context, *traced(tracer), last_resort, protection.hosts()]
     if protection.cors_origins:
         cors = Middleware(
             Cors,

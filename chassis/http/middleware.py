@@ -32,7 +32,7 @@ _REQUEST_SECONDS = Histogram("muster_http_request_seconds", "Time to answer a re
 #: Where the guard leaves the template of the route that a request is for.
 ROUTE: Final = "muster.route"
 _ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 # Looking a labelled metric up costs more than adding to it, so the few that there are are kept.
@@ -74,7 +74,7 @@ def request_id_of(scope: Scope, make_id: Callable[[], str]) -> str:
 
 def note_answer(scope: Scope, status: int, seconds: float) -> None:
     """Count an answer, and how long it took."""
-    method = scope["method"] if scope["method"] in _METHODS else "other"
+    method = scope["method"] if scope["method"] in METHODS else "other"
     _requests(method, status).inc()
     _seconds(method).observe(seconds)
     log.debug("http.answered", method=method, path=loggable_path(scope), status=status, seconds=seconds)

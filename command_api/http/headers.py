@@ -10,6 +10,8 @@ from chassis.access.guard import Access
 from chassis.http.problems import malformed_header
 from chassis.identifiers import new_id_text
 from chassis.telemetry import request_id
+from chassis.tracing.context import read_traceparent
+from chassis.tracing.spans import active
 from command_api.idempotency.keys import InvalidKeyError, Keys
 from command_api.users.context import Cause, CommandContext, Precondition
 
@@ -20,11 +22,6 @@ _TAG: Final = r'(W/)?"([!#-~\x80-\xff]*)"'
 IF_MATCH: Final = rf"^(\*|{_TAG}([ \t]*,[ \t]*{_TAG})*)$"
 #: `5`, or `5.` and anything: the query API adds the shape of its document to the version.
 _VERSION: Final = re.compile(r"(?P<version>[1-9]\d{0,18})(?:\..*)?")
-
-#: W3C Trace Context, section 3.2.2: version, trace id, parent id, flags. Version 00 has nothing after them.
-_TRACEPARENT: Final = re.compile(r"(?!ff)([0-9a-f]{2})-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
-#: Later versions may be longer; no caller needs more than this.
-_TRACEPARENT_CHARACTERS: Final = 128
 
 
 class InvalidPreconditionError(ValueError):
@@ -49,7 +46,7 @@ def make_context(  # noqa: PLR0913 - one keyword for each thing that comes with 
         command_id=new_id_text(),
         correlation_id=request_id.get(),
         caller=access.caller,
-        traceparent=valid_traceparent(traceparent),
+        traceparent=_context_of_events(traceparent),
     )
     try:
         precondition = None if if_match is None else parse_if_match(if_match)
@@ -83,11 +80,12 @@ def parse_if_match(header: str) -> Precondition:
     return Precondition(frozenset(int(version["version"]) for version in strong if version))
 
 
+def _context_of_events(traceparent: str | None) -> str | None:
+    """The context that travels with what the command leads to: of our span, or the caller's where we record none."""
+    span = active()
+    return valid_traceparent(traceparent) if span is None else span.context.traceparent
+
+
 def valid_traceparent(header: str | None) -> str | None:
     """The header where it is a valid `traceparent`, else None: a broken one must not travel on with the event."""
-    if header is None or len(header) > _TRACEPARENT_CHARACTERS:
-        return None
-    match = _TRACEPARENT.fullmatch(header)
-    if match is None or (match[1] == "00" and match[2]):
-        return None
-    return header
+    return header if read_traceparent(header) else None

@@ -21,6 +21,7 @@ from pydantic_core import to_json
 from chassis.access.rates import RateLimit
 from chassis.consistency import ConsistencyToken
 from chassis.postgres.database import Connection
+from chassis.tracing.spans import step
 from command_api.credentials.checks import PasswordChecks
 from command_api.credentials.device_tokens import DEVICE_TOKEN_HEADER, DeviceToken
 from command_api.idempotency.keys import IdempotencyKey
@@ -107,7 +108,7 @@ class UserHandlers:
         if refused := password_refusal(self.policy, command.password, command):
             raise refused
         password_hash = await self.passwords.hash(command.password)
-        event = decide(Unregistered(self.new_id()), command, self.clock())
+        event = _decide(Unregistered(self.new_id()), command, self.clock())
         assert isinstance(event, UserRegistered), "a registration always leads to its event"
         answer = _registered(event.user, self.query_url)
         change = self._change(event, answer.body, context.cause, password_hash)
@@ -187,7 +188,7 @@ class UserHandlers:
             raise UserNotFoundError
         if precondition and isinstance(state, Registered) and not precondition.holds(version_of(state)):
             raise StaleVersionError(version_of(state))
-        return decide(state, command, self.clock())
+        return _decide(state, command, self.clock())
 
     async def _check_current(
         self, command: ChangePassword, loaded: Loaded, checked: UUID | None, context: CommandContext
@@ -295,6 +296,13 @@ class UserHandlers:
             actor=envelope.actor,
             on_behalf_of=envelope.on_behalf_of,
         )
+
+
+def _decide(state: State, command: RegisterUser | ChangeCommand | EraseUser, now: datetime) -> Event | None:
+    with step("decide") as span:
+        if span is not None:
+            span.attributes["muster.command"] = type(command).__name__
+        return decide(state, command, now)
 
 
 async def pause(attempt: int) -> None:

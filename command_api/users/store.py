@@ -16,6 +16,7 @@ import asyncpg
 from chassis.postgres.database import Connection, Database, DatabaseUnavailableError, RolledBackError, describe
 from chassis.postgres.errors import begun_again
 from chassis.postgres.statements import CompiledStatement
+from chassis.tracing.databases import commit_attributes, committing
 from command_api.idempotency.keys import IdempotencyKey
 from command_api.idempotency.records import (
     FORGET_ANSWERS,
@@ -31,7 +32,7 @@ from command_api.users.refusals import EmailTakenError, UsernameTakenError
 from command_api.users.rows import COLUMNS, public_user, user_row
 from command_api.users.settlement import has_committed
 from command_api.users.state import Erased, Registered, State, Unregistered
-from command_api.users.tables import EMAIL_IS_UNIQUE, USERNAME_IS_UNIQUE
+from command_api.users.tables import EMAIL_IS_UNIQUE, USERNAME_IS_UNIQUE, users
 from events.envelope import Envelope
 from events.user_events import ChangeEvent, UserDeactivated, UserErased, UserRegistered
 from outbox.append import append_arguments
@@ -83,6 +84,7 @@ class UserStore:
     def __init__(self, database: Database) -> None:
         """Nothing is connected yet."""
         self._database = database
+        self._commit_attributes = commit_attributes(database.address.database, users.name)
 
     @begun_again
     async def load(self, user_id: UUID, key: IdempotencyKey | None) -> Loaded:
@@ -123,6 +125,10 @@ class UserStore:
             OutcomeUnknownError: the reply was lost, and whether the commit happened cannot be told.
             DatabaseUnavailableError: it cannot be asked now; nothing was written.
         """
+        with committing(users.name, self._commit_attributes):
+            return await self._commit(change, store)
+
+    async def _commit(self, change: PendingChange, store: AnswerToStore | None) -> bool:
         backend: int | None = None
         try:
             async with self._database.connection() as connection:

@@ -33,12 +33,14 @@ from typing import Final
 from chassis.clock import utc_now
 from chassis.kafka.client import TopicMismatchError
 from chassis.lifecycle import Backoff, alongside, wait_for_event
+from chassis.tracing.spans import Tracer
 from events.times import rfc3339
 from outbox.damage import KAFKA_REFUSES, Examiner
 from outbox.publishing.hanging import StableOffsets, TransactionHangsError, watching
 from outbox.publishing.probing import first_refused, refusal_in
 from outbox.publishing.publisher import Failpoint, PartitionBatches, Publisher, no_failpoint
 from outbox.publishing.relay_record import RelayRecord, RelayStopError, digest, encode_relay_record
+from outbox.publishing.tracing import PageTraces
 from outbox.relay import metrics
 from outbox.relay.division import hold_division
 from outbox.relay.leadership import Leadership, LeadershipLostError
@@ -105,12 +107,13 @@ class _Page:
     #: The row before which it ends, because that one cannot be published.
     held: HeldRow | None
     prepared: list[PartitionBatches]
+    traces: PageTraces
 
 
 class Relay:
     """The work of one relay process; `run` is called once."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one keyword for each thing that a test or the process brings
         self,
         settings: RelaySettings,
         *,
@@ -118,6 +121,7 @@ class Relay:
         while_leading: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
         examiner: Examiner | None = None,
         failpoint: Failpoint = no_failpoint,
+        tracer: Tracer | None = None,
     ) -> None:
         """`now` dates the record; `while_leading` is entered for each term; `examiner` knows which types there are."""
         self.state = RelayState()
@@ -126,6 +130,7 @@ class Relay:
         self._while_leading = while_leading
         self._examiner = examiner or Examiner()
         self._failpoint = failpoint
+        self._tracer = tracer
         self._backoff = Backoff(first=RETRY_FIRST_SECONDS, cap=RETRY_CAP_SECONDS)
         self._foreign: StableOffsets = {}
         self._last_commit = 0.0
@@ -265,6 +270,7 @@ class Relay:
             more=session.work_list.more,
             held=session.work_list.held,
             prepared=await session.publisher.prepare(rows),
+            traces=PageTraces(self._tracer, rows),
         )
 
     async def _publish(self, page: _Page, session: _Session) -> _Page | None:
@@ -282,9 +288,11 @@ class Relay:
             system_identifier=session.identity,
             time=rfc3339(self._now()),
         )
-        await session.publisher.publish(page.prepared, encode_relay_record(record), session.settled)
+        with page.traces.sending(self._settings.events_topic):
+            await session.publisher.publish(page.prepared, encode_relay_record(record), session.settled)
         session.settled.clear()
         self._last_commit = time.monotonic()
+        page.traces.published()
         session.deletions.create_task(self._delete(page, session))
 
     async def _delete(self, page: _Page, session: _Session) -> None:

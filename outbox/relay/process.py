@@ -9,6 +9,7 @@ import structlog
 
 from chassis.http.health import Health
 from chassis.http.listening import serve_health
+from chassis.tracing.process import ProcessTracer, exporting
 from outbox.damage import Examiner
 from outbox.publishing.relay_record import RelayStopError
 from outbox.relay.loop import Relay
@@ -31,10 +32,11 @@ async def serve(
     Raises:
         OSError: the port of the probes is taken.
     """
-    relay = Relay(settings, while_leading=lambda: maintaining(settings, jobs), examiner=examiner)
+    tracer = ProcessTracer.of(settings, "relay")
+    relay = Relay(settings, while_leading=lambda: maintaining(settings, jobs), examiner=examiner, tracer=tracer)
     health = Health(ready={"relay": relay.state.check_ready}, live={"relay": relay.state.check_live})
     host, port = settings.relay_http_host, settings.relay_http_port
-    async with serve_health(health, host=host, port=port, transport=settings):
+    async with exporting(tracer), serve_health(health, host=host, port=port, transport=settings):
         try:
             await relay.run(stopping)
         except RelayStopError as stop:

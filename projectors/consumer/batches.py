@@ -16,6 +16,7 @@ import asyncpg
 
 from chassis.outages import describe
 from chassis.postgres.database import Connection, Database
+from chassis.tracing.databases import commit_attributes, committing
 from projectors.consumer import parking
 from projectors.consumer.checkpoints import CheckpointMovedError, Checkpoints, Move, Notice
 from projectors.consumer.parking import Parked
@@ -27,6 +28,7 @@ from projectors.trust.repairs import without_repaired
 from projectors.trust.versions import FirstVersions, version_of
 from read_model import generations
 from read_model.generations import Generation
+from read_model.tables import checkpoints
 
 #: Errors that are about a record's content: PostgreSQL refuses a value, or the projection's own code trips over it. All
 #: others are about the state of the database or the network, and are tried again.
@@ -123,6 +125,7 @@ class BatchWriter:
         self._generation = generation
         self._topic = topic
         self._database = database
+        self._commit_attributes = commit_attributes(database.address.database, checkpoints.name)
         self._channel = projection.schema.channel
         self._writer: Writer = projection.writer(generation.number)
         self._tables = [table.name for table in projection.schema.tables(generation.number).versions]
@@ -140,7 +143,8 @@ class BatchWriter:
             DatabaseUnavailableError, asyncpg.PostgresError: not now; the same batch may be written again.
         """
         try:
-            return await self._write(batch, notify=notify)
+            with committing(checkpoints.name, self._commit_attributes):
+                return await self._write(batch, notify=notify)
         except asyncpg.UndefinedTableError as error:
             if await self._is_retired():
                 raise CheckpointMovedError(f"{self._generation} is retired") from error

@@ -24,6 +24,8 @@ from chassis.kafka.refusals import REFUSALS, explain
 from chassis.lifecycle import Backoff, end_task, wait_for_event
 from chassis.outages import Outage
 from chassis.postgres.database import Database, describe
+from chassis.tracing.messaging import Processing
+from chassis.tracing.spans import Attributes, Tracer
 from projectors.consumer import metrics
 from projectors.consumer.assignment import Assignment
 from projectors.consumer.batches import BatchWriter
@@ -48,7 +50,12 @@ class Feed:
     """Feeds one generation; `run` until told to stop."""
 
     def __init__(
-        self, settings: FeedSettings, database: Database, projection: Projection, generation: Generation
+        self,
+        settings: FeedSettings,
+        database: Database,
+        projection: Projection,
+        generation: Generation,
+        tracer: Tracer | None = None,
     ) -> None:
         """Bind; nothing is opened."""
         self.group = f"{settings.group}.{generation.projection}.g{generation.number}"
@@ -62,7 +69,8 @@ class Feed:
         lag = timedelta(milliseconds=settings.topics.topic_min_compaction_lag_ms)
         self._compaction = Compaction(self.topic, lag, self.assignment.clock)
         writer = BatchWriter(database, projection, generation, self.topic, self._compaction)
-        self._writing = Writing(writer, self.assignment, self._labels, self._stopping, self._log)
+        processing = self._processing(tracer, generation) if tracer else None
+        self._writing = Writing(writer, self.assignment, self._labels, self._stopping, self._log, processing)
         self._loop = Loop(
             settings, database, projection, generation,
             assignment=self.assignment, writing=self._writing, stopping=self._stopping, log=self._log,
@@ -73,6 +81,10 @@ class Feed:
         self._refused: str | None = None
         #: Whether it has been near the end once.
         self._ready = False
+
+    def _processing(self, tracer: Tracer, generation: Generation) -> Processing:
+        about: Attributes = {"muster.projection": generation.projection, "muster.generation": generation.number}
+        return Processing(tracer, topic=self.topic, group=self.group, attributes=about)
 
     @property
     def generation(self) -> Generation:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
 import asyncpg
@@ -16,6 +17,8 @@ from chassis.kafka.client import KAFKA_ERRORS
 from chassis.lifecycle import Backoff, wait_for_event
 from chassis.outages import Outage
 from chassis.postgres.database import DatabaseUnavailableError, describe
+from chassis.tracing.messaging import Processing
+from chassis.tracing.spans import Span
 from projectors.consumer import metrics
 from projectors.consumer.assignment import Assignment
 from projectors.consumer.batches import BatchWriter, DecodedBatch
@@ -54,10 +57,17 @@ class Pulse:
 class Writing:
     """The batch in flight of one feed, and the outages of its database."""
 
-    def __init__(
-        self, writer: BatchWriter, assignment: Assignment, labels: tuple[str, str], stopping: asyncio.Event, log: Any
+    def __init__(  # noqa: PLR0913, PLR0917 - what a feed is made of
+        self,
+        writer: BatchWriter,
+        assignment: Assignment,
+        labels: tuple[str, str],
+        stopping: asyncio.Event,
+        log: Any,
+        processing: Processing | None = None,
     ) -> None:
         """Bind; nothing is in flight."""
+        self._processing = processing
         self.pulse = Pulse()
         self._writer = writer
         self._assignment = assignment
@@ -130,7 +140,7 @@ class Writing:
         self, batch: DecodedBatch, epoch: int, *, notify: bool, then: Callable[[], Awaitable[None]]
     ) -> None:
         try:
-            with metrics.BATCH_SECONDS.labels(*self._labels).time():
+            with metrics.BATCH_SECONDS.labels(*self._labels).time(), self._traced(batch):
                 written = await self._write_until_it_works(batch, epoch, notify=notify)
         except CheckpointMovedError as error:
             self.database_works()
@@ -145,6 +155,11 @@ class Writing:
             if written and epoch == self._assignment.epoch:
                 self._assignment.moved(batch.moves)
                 await then()
+
+    def _traced(self, batch: DecodedBatch) -> AbstractContextManager[Span | None]:
+        if self._processing is None:
+            return nullcontext()
+        return self._processing.of([item.record for item in batch.items])
 
     async def _write_until_it_works(self, batch: DecodedBatch, epoch: int, *, notify: bool) -> bool:
         """Write a batch; False when it was left to others, or to our next start."""

@@ -14,6 +14,7 @@ from uuid import UUID
 from chassis.consistency import ConsistencyToken, InvalidConsistencyTokenError
 from chassis.http.problems import Problem, malformed_header
 from chassis.lifecycle import end_task, wait_for_event
+from chassis.tracing.spans import step
 from query_api.protocol.exchange import CONSISTENCY_TOKEN, Exchange
 from query_api.protocol.problems import NOT_YET_VISIBLE, retry_later
 from query_api.reading.serving import Serving, View
@@ -55,6 +56,16 @@ class ConsistentReads:
         result = await attempt(self._serving.view(projection), wanted)
         if result is not None:
             return result
+        with step("wait for version", attributes={"muster.projection": projection}):
+            return await self._wait(exchange, projection, wanted, attempt)
+
+    async def _wait(
+        self,
+        exchange: Exchange,
+        projection: str,
+        wanted: WantedVersions,
+        attempt: Callable[[View, WantedVersions], Awaitable[T | None]],
+    ) -> T:
         deadline = asyncio.get_running_loop().time() + exchange.preferences.wait_seconds
         with self._waiters.waiter(projection, wanted) as waiter:
             exchange.leave_place()

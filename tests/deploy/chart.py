@@ -81,3 +81,14 @@ def test_a_listener_that_answers_to_some_names_answers_to_its_services_too() -> 
     assert told("--set", "processes.query-api.settings.ALLOWED_HOSTS=a.example") == [
         f"a.example,muster-query-api,{service},{service}.svc,{service}.svc.cluster.local"
     ]
+
+
+def test_pods_may_send_traces_where_they_are_told_a_collector() -> None:
+    def open_to(*options: str) -> set[int]:
+        policies = [each for each in rendered("--values", VALUES, *options) if each["kind"] == "NetworkPolicy"]
+        rules = [rule for each in policies for rule in each["spec"]["egress"]]
+        return {port["port"] for rule in rules for port in rule.get("ports", [])}
+
+    endpoint = "settings.OTEL_EXPORTER_OTLP_ENDPOINT=http://collector.monitoring:4318"
+    assert 4318 not in open_to()
+    assert 4318 in open_to("--set", endpoint)

@@ -18,6 +18,7 @@ DECLARING = (
     "chassis.http.middleware",
     "chassis.http.transport.connections",
     "chassis.telemetry",
+    "chassis.tracing.exporting",
     "outbox.relay.metrics",
     "projectors.consumer.metrics",
 )

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.envelope import Envelope, Headers
-from outbox.headers import decode_headers, encode_headers, headers_like, varint
+from outbox.headers import decode_headers, encode_headers, headers_like, traceparent_in, varint
 from outbox.publishing.record_batch import RecordBatch, encode_event, record_batches
 
 NOW_MS = 1_795_341_600_123
@@ -100,6 +100,13 @@ def test_headers_are_alike_where_every_id_of_the_specimen_is_the_same(envelope: 
     assert headers_like(same)(envelope.event_id, envelope.subject_id) == encode_headers(
         replace(same, event_id=envelope.event_id)
     )
+
+
+@given(envelopes, st.none() | st.from_regex(r"00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]", fullmatch=True))
+def test_the_traceparent_is_found_among_encoded_headers(envelope: Envelope, traceparent: str | None) -> None:
+    encoded = encode_headers(replace(envelope, actor="traceparent", traceparent=traceparent))
+
+    assert traceparent_in(encoded) == traceparent
 
 
 def test_a_batch_says_what_it_is_and_its_checksum_is_right() -> None:

@@ -13,11 +13,20 @@ from fastapi import FastAPI
 from chassis.access.guard import Access
 from chassis.consistency import ConsistencyToken
 from chassis.identifiers import new_id_text
+from chassis.settings import PostgresAddress
+from command_api.app import create_app
 from command_api.users.commands import RegisterUser
 from command_api.users.context import Cause, CommandContext
 from command_api.users.store import UnexpectedViolationError
 from tests.envelopes import envelope_of
-from tests.integration.command_api.conftest import Connection, problem, register, registration
+from tests.integration.command_api.conftest import (
+    Connection,
+    make_settings,
+    problem,
+    register,
+    registration,
+    serving,
+)
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -61,6 +70,16 @@ async def test_appends_the_event_with_the_request_as_its_cause(api: httpx.AsyncC
     assert UUID(envelope.causation_id).version == 7
     assert envelope.traceparent == TRACE
     assert json.loads(event["value"]) == {"user": user, "previous": {}}
+
+
+async def test_the_context_of_a_trace_that_is_not_recorded_travels_on_as_it_came(
+    command_database: PostgresAddress, database: Connection
+) -> None:
+    told = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_TRACES_SAMPLER": "always_off"}
+    async with serving(create_app(make_settings(command_database, **told))) as api:
+        await api.post("/users", json=registration("ann"), headers={"traceparent": TRACE})
+
+    assert envelope_of(await database.fetchval("SELECT headers FROM outbox")).traceparent == TRACE
 
 
 @pytest.mark.parametrize(
