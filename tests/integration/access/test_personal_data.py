@@ -35,6 +35,7 @@ from tests.integration.muster_processes import environment, running
 from tests.integration.outbox.relaying import settings_for
 from tests.integration.outbox.traffic import consume
 from tests.issuing import auth, bearer, token
+from tests.servers.otlp_collector import Collector, collecting
 from tests.servers.private_servers import make_database, private_postgres
 from tests.waiting import until
 
@@ -56,6 +57,13 @@ BESIDE = {
     "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     "tracestate": f"{CANARY}=1",
     "baggage": f"user={CANARY}",
+}
+#: The spans of the last requests.
+LAST = {
+    "command-api": "PUT /users/{id}/email",
+    "query-api": "GET /users/{id}",
+    "event-api": "GET /erasures/{id}",
+    "console": "GET /users/{id}",
 }
 #: Says the whole row where the database meets a name like this, as the detail of a violated constraint does.
 TRAP = """
@@ -85,6 +93,7 @@ class Muster:
     #: Where each process tells its metrics.
     metrics: list[int]
     logs: dict[str, Path]
+    collector: Collector
     answers: list[httpx.Response] = field(default_factory=list)
     pages: list[httpx.Response] = field(default_factory=list)
 
@@ -127,6 +136,7 @@ class Muster:
 @pytest.fixture
 async def muster(kafka: Kafka, topics: Topics, tmp_path: Path) -> AsyncIterator[Muster]:
     async with AsyncExitStack() as stack:
+        collector = stack.enter_context(collecting())
         server, command = await stack.enter_async_context(private_postgres(prepare_command))
         query = await make_database(server, prepare_query)
         names = (*(f"serve {name}" for name in SERVED), "relay", "project")
@@ -137,6 +147,7 @@ async def muster(kafka: Kafka, topics: Topics, tmp_path: Path) -> AsyncIterator[
             "EVENT_API_SECRETS": SECRET,
             "RECEIPTS_KEY": RECEIPTS_KEY,
             "CONSOLE_SECRET": SECRET,
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
             **{f"CONSOLE_{name.upper()}_URL": f"http://127.0.0.1:{ports[f'serve {name}']}" for name in SERVED[:3]},
         }
         logs = {name: tmp_path / f"{name}.log" for name in names}
@@ -157,7 +168,7 @@ async def muster(kafka: Kafka, topics: Topics, tmp_path: Path) -> AsyncIterator[
         databases, logs = {"command": command, "query": query}, {**logs, "postgres": server.log}
         metrics = [*map(int, inner.values()), ports["relay"], ports["project"]]
         served = (command_api, query_api, event_api, console)
-        yield Muster(*served, server, databases, kafka, topics, ports, metrics, logs)
+        yield Muster(*served, server, databases, kafka, topics, ports, metrics, logs, collector)
 
 
 def person(name: str, **more: Any) -> dict[str, Any]:
@@ -172,7 +183,7 @@ def person(name: str, **more: Any) -> dict[str, Any]:
     }
 
 
-async def test_nothing_of_a_person_is_in_logs_metrics_headers_problems_or_crashes(muster: Muster) -> None:
+async def test_nothing_of_a_person_is_in_logs_metrics_traces_headers_problems_or_crashes(muster: Muster) -> None:
     ada = await succeed(muster)
     await be_refused(muster, ada)
     await be_malformed(muster)
@@ -186,6 +197,8 @@ async def test_nothing_of_a_person_is_in_logs_metrics_headers_problems_or_crashe
     await muster.ask("GET", "/users", params={"username": f"away.{CANARY}"})
     await muster.ask("GET", f"/users/{ada}")
 
+    await all_traces(muster, ada)
+
     statuses = {answer.status_code for answer in muster.answers}
     assert {200, 201, 204, 400, 401, 403, 404, 409, 412, 415, 422, 500, 503} <= statuses
     logs = {name: log.read_text(encoding="utf-8") for name, log in muster.logs.items()}
@@ -197,10 +210,23 @@ async def test_nothing_of_a_person_is_in_logs_metrics_headers_problems_or_crashe
     assert mentions((about(answer), str(answer.headers.multi_items())) for answer in muster.answers) == []
     assert mentions((about(answer), said(answer)) for answer in refused) == []
     assert mentions(metrics.items()) == []
+    assert mentions((f"a span of {span.service}", str(span)) for span in muster.collector.spans) == []
     assert {200, 303, 404} <= {page.status_code for page in muster.pages}
     assert any(CANARY in page.text for page in muster.pages), "the console shows people to who may see them"
     assert mentions((about(page), str(page.headers.multi_items())) for page in muster.pages) == []
     assert mentions((f"record at {record.offset}", str(record.headers)) for record in records) == []
+
+
+async def all_traces(muster: Muster, ada: str) -> None:
+    """Wait until every process has told of its last work, and so of all before it."""
+    last = "00-1af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    for method, path in (("PUT", f"/users/{ada}/email"), ("GET", f"/users/{ada}")):
+        await muster.ask(method, path, json={"email": f"{CANARY}@example.com"}, headers={"traceparent": last})
+    await muster.ask_of(muster.events, "GET", f"/erasures/{ada}", headers={"traceparent": last})
+    await muster.console.get(f"/users/{ada}", headers={"traceparent": last})
+    for service, name in LAST.items():
+        await muster.collector.span(name, service=service, trace_id=bytes.fromhex(last[3:35]))
+    assert {"relay", "projectors"} <= set(muster.collector.resources)
 
 
 def mentions(texts: Iterable[tuple[str, str]]) -> list[str]:
