@@ -26,6 +26,7 @@ from benchmarks.references.sql.pgbench import pgbench
 from benchmarks.reporting.figures import Figure
 from benchmarks.reporting.result import Result
 from benchmarks.reporting.samples import sampled
+from benchmarks.running.collector import collecting
 from benchmarks.running.cores import ALL_CORES, OTHER_CORES, SERVER_CORES, pinned
 from benchmarks.running.load import closed_loop, open_loop, request
 from benchmarks.running.plan import Plan
@@ -90,6 +91,10 @@ async def run(plan: Plan) -> Result:
         guarded = await stack.enter_async_context(
             servers.app("benchmarks.commands.muster:create_app", cores=SERVER_CORES, variables=access.variables)
         )
+        collector = await stack.enter_async_context(collecting())
+        traced = await stack.enter_async_context(
+            servers.app("benchmarks.commands.muster:create_app", cores=SERVER_CORES, variables=collector.variables)
+        )
         bare = await stack.enter_async_context(
             servers.app(
                 "benchmarks.commands.muster:create_app_without_outbox",
@@ -104,7 +109,9 @@ async def run(plan: Plan) -> Result:
         compared = probes(plan, servers, guide.port, muster, bare, hashing, ids)
         with_token = registration("/users", access.header())
         compared["register, token"] = load(guarded.port, with_token, 201, plan.seconds)
+        compared["register, traced"] = load(traced.port, registration("/users"), 201, plan.seconds)
         runs = await interleave(plan, compared, unit="/s")
+    assert collector.taken_bytes, "what was measured was not traced"
     result.table(runs)
     claim(result, runs)
     return result
@@ -151,6 +158,8 @@ def probes(  # noqa: PLR0913, PLR0917 - what is compared
 def claim(result: Result, runs: Rounds) -> None:
     """Add the bars to the result."""
     result.claim("register with a token / without", runs.ratio("register, token", "register"), at_least=0.95)
+    traced = runs.ratio("register, traced", "register")
+    result.claim("register with 10 % of traces recorded / with none", traced, at_least=0.97)
     health = runs.ratio("register", "guide", "health p99", guard="health p50")
     result.claim("register / guide", runs.ratio("register", "guide"), at_least=6)
     result.claim("change of profile / guide", runs.ratio("change", "guide"), at_least=6)

@@ -14,6 +14,7 @@ from benchmarks.query.rate_limits import looks
 from benchmarks.query.stall import stalls
 from benchmarks.reporting.figures import Figure
 from benchmarks.reporting.result import Result
+from benchmarks.running.collector import collecting
 from benchmarks.running.cores import OTHER_CORES, SERVER_CORES, pinned
 from benchmarks.running.load import Next, closed_loop, open_loop, request
 from benchmarks.running.plan import Plan
@@ -65,6 +66,8 @@ class Ports:
     muster: int
     #: Muster with access on.
     guarded: int
+    #: Muster with a tenth of its traces recorded.
+    traced: int
 
 
 async def run(plan: Plan) -> Result:
@@ -99,14 +102,21 @@ async def run(plan: Plan) -> Result:
         guarded = await stack.enter_async_context(
             servers.app("cli.processes.serve:query_app", cores=SERVER_CORES, variables=access.variables)
         )
+        collector = await stack.enter_async_context(collecting())
+        traced = await stack.enter_async_context(
+            servers.app("cli.processes.serve:query_app", cores=SERVER_CORES, variables=collector.variables)
+        )
         shallow, deep = await cursors_at(servers, 0), await cursors_at(servers, plan.users * 9 // 10)
         # Its first connections take seconds, since each checks a password and reads types.
         await open_loop(guide.port, lambda: GUIDE_PAGE, rate=GUIDE_CONNECTIONS, connections=4, seconds=2)
-        ports = Ports(hello.port, guide.port, muster.port, guarded.port)
+        ports = Ports(hello.port, guide.port, muster.port, guarded.port, traced.port)
         peak = await measured_peaks(plan, ports, access, shallow, deep)
         result.table(peak)
         claim_peaks(result, peak)
         claim_access(result, peak)
+        result.claim(
+            "by id with 10 % of traces recorded / with none", peak.ratio("by id, traced", "by id"), at_least=0.97
+        )
         await looks(plan, result)
         await latencies(plan, result, peak, ports)
         each_page, each_user = pages(shallow), itertools.cycle([request(path) for path in detail_paths(plan.users)])
@@ -116,6 +126,7 @@ async def run(plan: Plan) -> Result:
             "by id": (lambda: next(each_user), peak["by id"].median),
         }
         await stalls(plan, result, servers, muster.port, subjects)
+    assert collector.taken_bytes, "what was measured was not traced"
     return result
 
 
@@ -187,6 +198,7 @@ def peaks(plan: Plan, ports: Ports, access: Access, shallow: list[str], deep: li
         "by id": closed(muster, details),
         "list 50, token": closed(ports.guarded, ["/users?limit=50"], headers=hot),
         "by id, token": closed(ports.guarded, details, headers=hot),
+        "by id, traced": closed(ports.traced, details),
         "by id, cold tokens": asking(ports.guarded, cold),
         # Different users, so that no request shares another's rows while it queues.
         "near pages": closed(muster, [f"/users?limit=50&cursor={cursor}" for cursor in shallow]),
