@@ -105,6 +105,10 @@ failover: $(VENV)/.dev ## Kill each of three brokers under a relay that publishe
 upgrade: $(VENV)/.dev ## Roll the released version to this one and back while clients work (ARGS="--requests 20000 --into docs/upgrade.md")
 	@$(BIN)/python -m tests.upgrade $(ARGS)
 
+.PHONY: drill
+drill: $(VENV)/.dev ## Lose the command side, the query side, both, and bring them back (ARGS="--users 1000000 --into docs/restore.md")
+	@$(BIN)/python -m tests.restore $(ARGS)
+
 # Ten minutes show every fault several times; the page says what was done and what held.
 SECONDS ?= 600
 SEED ?= 1
