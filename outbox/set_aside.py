@@ -19,6 +19,12 @@ _FIND: Final = f"""
 SELECT {_COLUMNS}, damage, NULL::timestamptz AS set_aside_at FROM outbox WHERE id = $1
 UNION ALL SELECT {_COLUMNS}, damage, set_aside_at FROM outbox_set_aside WHERE id = $1
 """  # noqa: S608 - names of columns
+#: Nobody sets so many aside one by one.
+HELD_ROWS: Final = 100
+_HELD: Final = """
+SELECT id, subject_id, damage, NULL::timestamptz AS set_aside_at FROM outbox WHERE damage IS NOT NULL
+UNION ALL SELECT id, subject_id, damage, set_aside_at FROM outbox_set_aside ORDER BY id LIMIT $1
+"""
 _WAITING: Final = """
 SELECT id, event_id, value, headers FROM outbox WHERE subject_id = $1 AND id > $2
 UNION ALL SELECT id, event_id, value, headers FROM outbox_set_aside WHERE subject_id = $1 AND id > $2 ORDER BY id
@@ -52,6 +58,12 @@ FORGET_HELD_BACK: Final = "SELECT forget_held_back($1)"
 async def find_row(connection: Connection, number: int) -> Any | None:
     """The row with this id, in the outbox or set aside (then it has `set_aside_at`)."""
     return await connection.fetchrow(_FIND, number)
+
+
+async def held_rows(connection: Connection) -> list[Any]:
+    """The first HELD_ROWS rows that others wait for: named by the relay, or set aside (then with `set_aside_at`)."""
+    rows: list[Any] = await connection.fetch(_HELD, HELD_ROWS)
+    return rows
 
 
 async def rows_behind(connection: Connection, subject_id: Any, number: int) -> list[Any]:

@@ -7,19 +7,21 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeVar
 
 import typer
+from rich.text import Text
 
 from chassis.postgres.database import Connection, Database
 from chassis.settings import OperatorCommandPostgres, load
 from cli.terminal.operator import operator
 from cli.terminal.outages import DATABASE_OUTAGES, explain_outage
 from cli.terminal.output import JsonOption, fail, legible, print_json, say
+from cli.terminal.tables import print_table, table
 from command_api import damaged_rows
 from command_api.damaged_rows import RowRefusedError
 from command_api.republication import Operation
 from events.user_events import USER_EVENTS
 from outbox.damage import Examiner
 from outbox.headers import decode_headers
-from outbox.set_aside import rows_behind
+from outbox.set_aside import held_rows, rows_behind
 
 T = TypeVar("T")
 
@@ -31,8 +33,20 @@ RowArgument = Annotated[int, typer.Argument(help="As the relay, /readyz and doct
 
 
 @app.command()
-def show(row: RowArgument, *, as_json: JsonOption = False) -> None:
-    """Show a row: whose, what is wrong with it, its headers and value, and how many events wait behind it."""
+def show(
+    row: Annotated[
+        int | None, typer.Argument(help="As the relay, /readyz and doctor name it.", metavar="[ID]", min=1)
+    ] = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a row: whose, what is wrong with it, its headers and value, and how many events wait behind it.
+
+    Without an id, list the rows for which others wait.
+    """
+    if row is None:
+        _list(_with_database(_held), as_json=as_json)
+        return
     document = _with_database(lambda connection: _document(connection, row))
     if as_json:
         print_json(document)
@@ -72,6 +86,32 @@ def drop(row: RowArgument) -> None:
     event = _with_database(lambda connection: damaged_rows.drop(connection, row, operation))
     what = "tombstone" if event.value is None else "snapshot"
     say(f"Row {row} is dropped. A {what} of {event.subject_id} is published in its place.")
+
+
+def _list(held: list[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        print_json(held)
+    elif not held:
+        say("No row is damaged or set aside.")
+    else:
+        listed = table("row", "user", "who waits", "set aside at", "what is wrong")
+        for one in held:
+            since = one["set_aside_at"]
+            who, when = ("everybody", "no") if since is None else ("this user", f"{since:%F %T}")
+            listed.add_row(str(one["id"]), _shown(one["user_id"]), who, when, Text(_shown(one["damage"])))
+        print_table(listed)
+
+
+async def _held(connection: Connection) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": row["id"],
+            "user_id": row["subject_id"],
+            "set_aside_at": row["set_aside_at"],
+            "damage": row["damage"],
+        }
+        for row in await held_rows(connection)
+    ]
 
 
 async def _document(connection: Connection, number: int) -> dict[str, Any]:
