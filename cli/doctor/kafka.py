@@ -114,7 +114,7 @@ def judge_topic(topic: Topic, existing: dict[str, int], found: dict[str, str] | 
     """Check that a topic exists, with the partitions and configuration of the settings; None: we may not look."""
     check = f"topic {topic.name}"
     if topic.name not in existing:
-        return [Finding(check, "failed", "is not there", "muster topics")]
+        return [Finding(check, "failed", "is not there", "`muster topics`")]
     if existing[topic.name] != topic.partitions:
         remedy = f"see the finding `partitions of {topic.name}`: the count of a topic in use never changes"
         return [
@@ -127,7 +127,7 @@ def judge_topic(topic: Topic, existing: dict[str, int], found: dict[str, str] | 
         f"{key}={found.get(key)} (should be {value})" for key, value in topic.configs.items() if found.get(key) != value
     ]
     if wrong:
-        return [Finding(check, "failed", ", ".join(wrong), "muster topics")]
+        return [Finding(check, "failed", ", ".join(wrong), "`muster topics`")]
     return [Finding(check, "ok", f"{counted(topic.partitions, 'partition')}, configured as the settings say")]
 
 

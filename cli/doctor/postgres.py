@@ -165,5 +165,5 @@ def _migrations(name: str, address: PostgresAddress) -> Finding:
     current, head = current_and_head(_MIGRATIONS[name], address)
     if current != head:
         found = f"at {current or 'nothing'}, this version needs {head}"
-        return Finding(check, "failed", found, f"muster migrate {name}")
+        return Finding(check, "failed", found, f"`muster migrate {name}`")
     return Finding(check, "ok", f"at {head}")

@@ -73,7 +73,7 @@ class BlocklistFile:
             if len(mapped) != expected:
                 raise BlocklistFileError(
                     f"names {path}, which has {len(mapped)} bytes, not the {expected} that its head tells of: make it"
-                    " anew with `muster passwords build`"
+                    " anew with `muster passwords build LIST FILE`"
                 )
             with memoryview(mapped) as whole, whole[HEAD_BYTES:] as rest, rest.cast("Q") as entries:
                 yield cls(entries)

@@ -152,7 +152,7 @@ async def test_a_database_without_tables_says_which_command_makes_them(
         await drop_database(servers, name)
 
     [finding] = findings[f"{side} migrations"]
-    assert (finding.result, finding.remedy) == ("failed", f"muster migrate {side}")
+    assert (finding.result, finding.remedy) == ("failed", f"`muster migrate {side}`")
 
 
 async def test_topics_that_are_missing_or_otherwise_divided_or_configured_are_told(
@@ -168,7 +168,7 @@ async def test_topics_that_are_missing_or_otherwise_divided_or_configured_are_to
     [events], [relay] = findings[f"topic {topics.events_topic}"], findings["topic no.such.topic"]
     assert events.result == relay.result == "failed"
     assert "cleanup.policy=delete (should be compact)" in events.found
-    assert (relay.found, relay.remedy) == ("is not there", "muster topics")
+    assert (relay.found, relay.remedy) == ("is not there", "`muster topics`")
 
     doctor.environment.setenv("TOPIC_PARTITIONS", "6")
     [events] = (await doctor.examine())[f"topic {topics.events_topic}"]

@@ -34,8 +34,7 @@ INSERT INTO outbox (id, event_id, subject_id, value, headers) OVERRIDING SYSTEM 
 
 def advised(words: str, user: str = "") -> list[list[str]]:
     """The arguments of each `muster` in these words."""
-    found = re.findall(r"`muster ([^`]+)`", words) or re.findall(r"\bmuster ((?:[\w-]+ ?)+)", words)
-    return [re.sub(r"\bID…?", user, command).split() for command in found]
+    return [re.sub(r"\bID…?", user, command).split() for command in re.findall(r"`muster ([^`]+)`", words)]
 
 
 async def test_what_is_printed_about_rows_users_generations_and_backups_mends_them(
