@@ -12,10 +12,17 @@ from aiokafka.errors import SecurityDisabled, UnknownTopicOrPartitionError
 from chassis.kafka.acls import Acl, create_acls, readers_of_groups
 from chassis.kafka.client import KAFKA_ERRORS, Topic, TopicMismatchError, admin, delete_topic, ensure_topics
 from chassis.kafka.refusals import explain
-from chassis.settings import Kafka, load
+from chassis.postgres.database import session
+from chassis.settings import Kafka, OperatorCommandPostgres, load
 from cli.kafka_rights import Principals, SharedGroupsError, TopicsSettings, refuse_shared_groups, rights
+from cli.terminal.outages import DATABASE_OUTAGES, explain_outage
 from cli.terminal.output import JsonOption, counted, fail, print_json, say
+from outbox.published_topics import published_last
 from outbox.topics import wanted_topics
+
+
+class DeletionSettings(TopicsSettings, OperatorCommandPostgres):
+    """What a deletion needs to know: which topic the relay publishes to is in the command database."""
 
 
 def _who(does: str) -> object:
@@ -43,10 +50,10 @@ def topics(  # noqa: PLR0913 - each is an option of the command
     """
     named = Principals(relay=relay, projectors=projectors, events=events, subscribers=subscriber or ())
     _require_matching(named, acls=acls, dry_run=dry_run)
-    settings = load(TopicsSettings)
     if delete:
-        _delete(settings, delete)
+        _delete(load(DeletionSettings), delete)
         return
+    settings = load(TopicsSettings)
     try:
         allowed = rights(named, settings) if acls else []
     except ValueError as error:
@@ -81,22 +88,34 @@ def _require_matching(named: Principals, *, acls: bool, dry_run: bool) -> None:
         fail("--relay, --projectors, --events, --subscriber and --dry-run go with --acls.", code=2)
 
 
-def _delete(settings: TopicsSettings, topic: str) -> None:
+def _delete(settings: DeletionSettings, topic: str) -> None:
     """Delete a topic that nothing of ours uses; end with exit code 1 if that fails, with 2 if it is in use."""
     if topic in {settings.events_topic, settings.relay_topic}:
         fail(f"{topic} is in use (EVENTS_TOPIC, RELAY_TOPIC): only a topic that is not can be deleted here.", code=2)
-
-    async def work() -> None:
-        async with admin(settings) as client:
-            await delete_topic(client, topic)
-
     try:
-        asyncio.run(work())
+        if not asyncio.run(_delete_unless_published(settings, topic)):
+            fail(
+                f"{topic} is in use: the relay publishes to it, whatever EVENTS_TOPIC is here. Once a relay has begun"
+                f" to lead with another EVENTS_TOPIC, it can be deleted.",
+                code=2,
+            )
+    except DATABASE_OUTAGES as error:
+        explain_outage(error)
     except UnknownTopicOrPartitionError:
         fail(f"There is no topic {topic}.")
     except KAFKA_ERRORS as error:
         fail(f"Kafka at {settings.kafka_bootstrap_servers} did not do it: {explain(error)}")
     say(f"{topic}: deleted")
+
+
+async def _delete_unless_published(settings: DeletionSettings, topic: str) -> bool:
+    """Delete a topic; False where the relay publishes to it."""
+    async with session(settings.command_database, application="muster topics") as connection:
+        if await published_last(connection) == topic:
+            return False
+    async with admin(settings) as client:
+        await delete_topic(client, topic)
+    return True
 
 
 def _apply(settings: Kafka, wanted: list[Topic], allowed: Sequence[Acl]) -> list[str]:

@@ -31,6 +31,7 @@ _LEAD: Final = """
 INSERT INTO published_topics (name, partitions) VALUES ($1, $2)
 ON CONFLICT (name) DO UPDATE SET partitions = excluded.partitions, led_at = now()
 """
+_LAST: Final = "SELECT name FROM published_topics ORDER BY led_at DESC LIMIT 1"
 _ALL: Final = "SELECT name, partitions FROM published_topics ORDER BY led_at"
 
 
@@ -38,6 +39,12 @@ async def published_with(connection: Connection, topic: str) -> int | None:
     """With how many partitions this topic was first published to; None: it never was, or before that was noted."""
     partitions: int | None = await connection.fetchval(_PARTITIONS, topic, timeout=STATEMENT_SECONDS)
     return partitions
+
+
+async def published_last(connection: Connection) -> str | None:
+    """The topic of the relay that led last; None: none has led yet."""
+    topic: str | None = await connection.fetchval(_LAST, timeout=STATEMENT_SECONDS)
+    return topic
 
 
 async def note_leader(connection: Connection, topic: str, partitions: int) -> None:

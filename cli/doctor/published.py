@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import asyncpg
 
@@ -34,10 +34,15 @@ async def examine_published(settings: RelaySettings, command: PostgresAddress) -
 
 
 def judge_published(topic: str, wanted: int, remembered: Mapping[str, int], there: Mapping[str, int]) -> list[Finding]:
-    """Check that the topic has the partitions with which it was first published to, and that no older topic is left."""
+    """Check the topic's partitions, that it is the one that the relay publishes to, and that no older one is left.
+
+    Of `remembered` the last is that of the relay which led last.
+    """
+    led = next(reversed(list(remembered)), topic)
     return [
         _judge_partitions(topic, wanted, remembered.get(topic), there.get(topic)),
-        *_judge_older(topic, remembered, there),
+        *_judge_name(topic, led),
+        *_judge_older(topic, [older for older in remembered if older not in {topic, led} and older in there]),
     ]
 
 
@@ -51,7 +56,21 @@ def _judge_partitions(topic: str, wanted: int, before: int | None, found: int | 
     return Finding(check, "ok", "nothing was published yet" if before is None else f"always {before}")
 
 
-def _judge_older(topic: str, remembered: Mapping[str, int], there: Mapping[str, int]) -> list[Finding]:
+def _judge_name(topic: str, led: str) -> list[Finding]:
+    """Events are where the relay publishes them, whatever the settings here say."""
+    if led == topic:
+        return []
+    return [
+        Finding(
+            f"topic {led}",
+            "failed",
+            f"the relay publishes to it, and EVENTS_TOPIC is {topic} here",
+            f"set EVENTS_TOPIC={led}; where {topic} is to follow it, go on with {HOW_TO}, which restarts the relay",
+        )
+    ]
+
+
+def _judge_older(topic: str, left: Iterable[str]) -> list[Finding]:
     """An older topic keeps what it has of people who are erased from now on."""
     return [
         Finding(
@@ -60,6 +79,5 @@ def _judge_older(topic: str, remembered: Mapping[str, int], there: Mapping[str, 
             "nothing is published to it any more, and it is still there: it does not forget who is erased",
             f"once every subscriber reads {topic}: `muster topics --delete {older}`",
         )
-        for older in remembered
-        if older != topic and older in there
+        for older in left
     ]

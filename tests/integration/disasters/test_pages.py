@@ -11,6 +11,7 @@ from projectors.projections.catalogue import PROJECTIONS
 from tests.integration.command_api.conftest import register
 from tests.integration.disasters.installation import installed
 from tests.integration.disasters.pages import lose_topic
+from tests.integration.muster_processes import muster
 from tests.waiting import until
 
 
@@ -51,7 +52,12 @@ async def test_one_installation_through_a_lost_topic_a_checkpoint_ahead_and_othe
             await muster_here.start("relay", "project")
             await muster_here.until_all_are("refused")
 
-        await muster_here.walk("change-the-number-of-partitions.md", {1: restart})
+        async def is_still_published_to() -> None:
+            """The settings here name the new topic, the relay's do not yet."""
+            refused = await muster(variables, "topics", "--delete", topics.events_topic)
+            assert (refused.code, "the relay publishes to it" in refused.err) == (2, True)
+
+        await muster_here.walk("change-the-number-of-partitions.md", {0: is_still_published_to, 1: restart})
         assert await versions(query_database, people[0]) == [1, 2]
         async with admin(kafka) as client:
             assert await partition_counts(client, [topics.events_topic, f"{topics.events_topic}.24"]) == {

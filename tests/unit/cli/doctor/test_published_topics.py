@@ -38,3 +38,13 @@ def test_an_old_topic_is_told_of_while_it_is_there() -> None:
     assert (older.result, older.check) == ("warning", "topic users.events")
     assert "`muster topics --delete users.events`" in older.remedy
     assert len(judge_published("users.events.24", 24, remembered, {"users.events.24": 24})) == 1
+
+
+def test_a_topic_that_the_relay_publishes_to_is_never_called_old_whatever_the_settings_here_say() -> None:
+    """Between two steps of the how-to, or in a shell with another EVENTS_TOPIC."""
+    there = {TOPIC: 12, "users.events.24": 24, "older": 6}
+    findings = judge_published("users.events.24", 24, {"older": 6, "users.events.24": 24, TOPIC: 12}, there)
+
+    led = next(finding for finding in findings if finding.check == f"topic {TOPIC}")
+    assert (led.result, f"set EVENTS_TOPIC={TOPIC}" in led.remedy) == ("failed", True)
+    assert [finding.check for finding in findings if "--delete" in finding.remedy] == ["topic older"]
