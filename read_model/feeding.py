@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final
 
+from read_model.catalogue import SCHEMAS
 from read_model.generations import Connection, Generation
 
 
@@ -62,10 +63,26 @@ def why_refused(generation: Generation) -> str:
     return f"{generation.refusal}; {deed}"
 
 
-def why_unfed(partitions: Sequence[int]) -> str:
-    """What to do where nobody feeds these."""
+def why_unfed(generation: Generation, partitions: Sequence[int]) -> str:
+    """What to do where nobody feeds these partitions of a generation."""
     listed = ", ".join(map(str, partitions))
-    return f"nobody has fed partitions {listed} for {SILENT_SECONDS} s: see that `muster project` runs, and its log"
+    return f"nobody has fed partitions {listed} for {SILENT_SECONDS} s: {_who_would_feed(generation)}"
+
+
+def _who_would_feed(generation: Generation) -> str:
+    """A process of the version that knows the shape, or the rebuild of a generation that is being built."""
+    name, number, shape = generation.projection, generation.number, SCHEMAS[generation.projection].shape
+    drop = f"`muster rebuild retire {name} --generation {number}` drops it"
+    if generation.status == "building":
+        if generation.shape == shape:
+            return f"where its rebuild does not run, `muster rebuild {name}` goes on with it, {drop}"
+        return f"another version of the code builds it (shape {generation.shape}, this one makes {shape}), {drop}"
+    if generation.shape > shape:
+        return f"it has shape {generation.shape}, and this version feeds {shape}: see that the newer version runs"
+    if generation.shape < shape:
+        older = f"it has shape {generation.shape}, and this version feeds {shape}: see that the version before runs"
+        return f"{older}; {drop}" if generation.status == "standby" else f"{older}, or `muster rebuild {name}`"
+    return "see that `muster project` runs, and its log"
 
 
 def why_gone(topic: str) -> str:

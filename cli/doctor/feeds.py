@@ -43,12 +43,12 @@ async def examine_feeds(settings: ProjectorSettings) -> list[Finding]:
 
 
 def _judge(name: str, found: Sequence[GenerationLag]) -> list[Finding]:
-    """The generation that serves has to be fed; of the others it is worth knowing."""
+    """The generation that serves has to be fed, once projectors have ever run; of the others it is worth knowing."""
     check = f"feed: {name}"
     troubles = [
         Finding(
             check,
-            "failed" if one.status == "serving" and one.seen_until is not None else "warning",
+            "failed" if one.status == "serving" and not _is_new(one) else "warning",
             f"generation {one.number} ({one.status}) is {one.state}",
             one.reason,
         )
@@ -56,6 +56,11 @@ def _judge(name: str, found: Sequence[GenerationLag]) -> list[Finding]:
         if one.projection == name and one.state is not FeedState.FED
     ]
     return troubles_or_ok(check, troubles, "every generation is fed")
+
+
+def _is_new(one: GenerationLag) -> bool:
+    """Nobody has begun to feed it, and nothing forbids that."""
+    return one.state is FeedState.UNASSIGNED and not one.was_fed
 
 
 def _judge_suspicious(name: str, number: int, met: Suspicious) -> Finding:

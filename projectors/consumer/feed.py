@@ -127,7 +127,7 @@ class Feed:
             alone = f"it has had no assignment for {apart:.0f} s: see whether Kafka answers"
             return FeedState.UNASSIGNED, self._refused or alone
         if self.is_spare and self.unfed:
-            return FeedState.UNASSIGNED, why_unfed(self.unfed)
+            return FeedState.UNASSIGNED, why_unfed(self.generation, self.unfed)
         if self._writing.waiting_seconds > SILENT_SECONDS:
             waiting = f"the query database has not taken what was read for {self._writing.waiting_seconds:.0f} s"
             return FeedState.UNASSIGNED, f"{waiting}: see the log, and who holds locks on `checkpoints`"

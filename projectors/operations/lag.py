@@ -55,6 +55,11 @@ class GenerationLag:
     seen_until: datetime | None
 
     @property
+    def was_fed(self) -> bool:
+        """Whether anything was ever applied, of the topic that the settings name."""
+        return any(partition.seconds is not None for partition in self.partitions)
+
+    @property
     def records(self) -> int | None:
         """Behind in all partitions together; None where that cannot be known for one."""
         known = [partition.records for partition in self.partitions if partition.records is not None]
@@ -127,7 +132,7 @@ def _state(generation: Generation, topic: str, silent: Sequence[int], *, gone: b
     if gone:
         return FeedState.TOPIC_GONE, why_gone(topic)
     if silent:
-        return FeedState.UNASSIGNED, why_unfed(silent)
+        return FeedState.UNASSIGNED, why_unfed(generation, silent)
     return FeedState.FED, ""
 
 

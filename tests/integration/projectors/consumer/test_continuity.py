@@ -195,6 +195,8 @@ async def test_a_generation_that_has_read_another_topic_is_refused_whatever_it_r
     async with running(fleet.run):
         await until(lambda: says(fleet, "has read the topic"), within=SAID_SECONDS, what="the refusal")
     assert settings.events_topic in await stored_refusal(database)
+    [finding] = [one for one in await examine_feeds(other) if one.check == "feed: users"]
+    assert finding.result == "failed", "although nothing was ever applied of the topic that the settings name"
 
 
 async def test_a_flood_without_ids_is_not_fetched_again_at_each_start(
