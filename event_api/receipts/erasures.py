@@ -23,6 +23,7 @@ _GENERATION: Final = """
 SELECT generation FROM generations WHERE projection = $1 AND shape = $2 AND status IN ('serving', 'standby')
 ORDER BY status = 'serving' DESC, changed_at DESC LIMIT 1
 """
+_SERVING_SHAPE: Final = "SELECT shape FROM generations WHERE projection = $1 AND status = 'serving'"
 _COLUMNS: Final = """
 e.id, e.erased_at, e.topic, e.topic_id, e.partition, e.record_offset, coalesce(l.expected_by, e.published_at + $2),
 l.forgotten FROM {erased} e
@@ -93,8 +94,18 @@ async def erased_table(connection: Connection) -> str:
     """
     generation = await connection.fetchval(_GENERATION, SCHEMA.name, SCHEMA.shape)
     if generation is None:
-        raise NoReadTableError(f"no generation of users has shape {SCHEMA.shape}: run `muster rebuild outdated`")
+        raise NoReadTableError(_why_none(await connection.fetchval(_SERVING_SHAPE, SCHEMA.name)))
     return users_tables(generation).erased.name
+
+
+def _why_none(serving: int | None) -> str:
+    """What to do where there is none of this version's shape; `serving` is the shape of what serves, if anything."""
+    if serving is None:
+        return f"no generation of {SCHEMA.name} serves: run `muster migrate query`"
+    shapes = f"what serves of {SCHEMA.name} has shape {serving}, this version reads shape {SCHEMA.shape}"
+    if serving > SCHEMA.shape:
+        return f"{shapes}: a newer version has taken over, whose event API answers"
+    return f"{shapes}: run `muster rebuild {SCHEMA.name}` from this version"
 
 
 class ErasureStore:

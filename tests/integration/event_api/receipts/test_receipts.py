@@ -21,6 +21,7 @@ from chassis.postgres.database import Connection, connect, disconnect
 from chassis.settings import Kafka, PostgresAddress, Topics
 from event_api.app import create_app
 from event_api.log.positions import Position, PositionSeal
+from event_api.receipts.erasures import NoReadTableError, erased_table
 from event_api.receipts.looks import Looks
 from events.user_events import USER_EVENTS, PublicUser, UserErased, UserRegistered
 from projectors.decoding.records import RecordDecoder
@@ -350,6 +351,21 @@ async def test_a_generation_that_goes_while_it_is_read_is_503(
 
     monkeypatch.setattr("event_api.receipts.erasures.erased_table", just_retired)
     assert [(await api.get(path)).status_code for path in ("/erasures", f"/erasures/{new_id()}")] == [503, 503]
+
+
+@pytest.mark.parametrize(
+    ("serving", "advised"),
+    [
+        ("shape = shape - 1", "`muster rebuild users` from this version"),
+        ("shape = shape + 1", "a newer version has taken over"),
+        ("status = 'retired'", "`muster migrate query`"),
+    ],
+    ids=["older", "newer", "none"],
+)
+async def test_why_there_is_no_table_to_read_says_what_makes_one(reads: Connection, serving: str, advised: str) -> None:
+    await reads.execute(f"UPDATE generations SET {serving} WHERE projection = 'users'")
+    with pytest.raises(NoReadTableError, match=advised):
+        await erased_table(reads)
 
 
 async def test_a_broker_that_does_not_answer_fails_the_look_and_says_so(
