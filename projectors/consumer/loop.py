@@ -57,6 +57,9 @@ TICK_SECONDS: Final = 1.0
 SHOW_SECONDS: Final = 1.0
 #: How often a loop looks whether the topic is the one that it reads, and what the database's clock says.
 WATCH_SECONDS: Final = 5.0
+#: A topic that a broker does not know is looked for again after this, and gone where it is missing still: a broker that
+#: has just started may not know its topics yet.
+MISSING_SECONDS: Final = 1.0
 #: A broker that lives answers in milliseconds; nobody is read from while this is waited for.
 WATCH_ANSWER_SECONDS: Final = 1.0
 #: What speaks for a refusal, which is for good, is looked at twice, so far apart: a broker that has just started might
@@ -69,6 +72,31 @@ SLICE_RECORDS: Final = 250
 
 class FeedRefusedError(Exception):
     """The generation must not be fed any more."""
+
+
+class Sight:
+    """Whether the topic is gone, by two looks one after the other that both missed it."""
+
+    def __init__(self) -> None:
+        """Nobody has looked yet."""
+        self.is_gone = False
+        self._missed: float | None = None
+
+    @property
+    def patience(self) -> float:
+        """How long to wait for the next look."""
+        return WATCH_SECONDS if self._missed is None else MISSING_SECONDS
+
+    def note(self, now: float, *, there: bool | None) -> None:
+        """What a look has found at that time of the monotonic clock; None: nobody answered."""
+        if there is None:
+            self._missed = None
+        elif there:
+            self._missed, self.is_gone = None, False
+        elif self._missed is None:
+            self._missed = now
+        elif now - self._missed >= MISSING_SECONDS:
+            self.is_gone = True
 
 
 class Loop:
@@ -88,8 +116,7 @@ class Loop:
     ) -> None:
         """Bind; nothing is opened."""
         self.generation = generation
-        #: Whether there was no such topic when the broker was last asked.
-        self.topic_is_gone = False
+        self._sight = Sight()
         self._settings = settings
         self._database = database
         self._topic = projection.subject.topic(settings.topics)
@@ -105,6 +132,11 @@ class Loop:
         #: doubted; monotonic.
         self._placed = self._shown = self._noted = self._watched = 0.0
         self._doubted = -DOUBT_SECONDS[1]
+
+    @property
+    def topic_is_gone(self) -> bool:
+        """Whether there is no such topic, as far as brokers said."""
+        return self._sight.is_gone
 
     @property
     def _building(self) -> bool:
@@ -135,7 +167,7 @@ class Loop:
                 await self._refuse(error)
 
     async def _turn(self, consumer: AIOKafkaConsumer) -> None:
-        if time.monotonic() - self._watched > WATCH_SECONDS:
+        if time.monotonic() - self._watched > self._sight.patience:
             await self._watch(consumer)
         if self._assignment.unplaced and not await self._place(consumer):
             return
@@ -165,7 +197,7 @@ class Loop:
         await self._writing.finished()
         epoch, partitions = self._assignment.epoch, sorted(self._assignment.unplaced)
         topic = self.topic_id = await topic_id(consumer, self._topic)
-        self.topic_is_gone = topic is None
+        self._sight.note(time.monotonic(), there=topic is not None)
         if topic is None:
             await wait_for_event(self._stopping, TICK_SECONDS)
             return False
@@ -205,8 +237,9 @@ class Loop:
         except KAFKA_ERRORS as error:
             # An outage, which others notice by themselves: nothing is known of the topic.
             self._log.debug("feed.topic_not_seen", error=describe(error))
+            self._sight.note(self._watched, there=None)
             return
-        self.topic_is_gone = topic is None
+        self._sight.note(self._watched, there=topic is not None)
         if self._assignment and topic not in {None, self.topic_id}:
             self._assignment.lost("the topic of that name is another now")
 

@@ -51,7 +51,7 @@ REPLAY_BATCH_RECORDS: Final = 2500
 CARRY_SUBJECTS: Final = 2000
 #: A switch that finds the new generation behind is tried again; behind this often, it is not being fed fast enough.
 SWITCH_ATTEMPTS: Final = 5
-#: A broker that has just started may not know its topics yet.
+#: A topic that a feed has missed for so much longer does not come back; the feed looks each second then.
 GONE_SECONDS: Final = 2.0
 #: Projectors look for generations every second, and joining a group takes a few more.
 HANDOVER_SECONDS: Final = 30.0

@@ -12,13 +12,14 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from structlog.testing import capture_logs
 
 from chassis.kafka.client import admin, ensure_topics, partition_counts
+from chassis.kafka.topic_ids import topic_id
 from chassis.postgres.database import Database
 from chassis.settings import Kafka, PostgresAddress
 from cli.doctor.feeds import examine_feeds
 from events.user_events import UserRegistered
 from outbox.topics import wanted_topics
 from projectors.app import serve
-from projectors.consumer import metrics
+from projectors.consumer import loop, metrics
 from projectors.consumer.assignment import Assignment
 from projectors.consumer.subscription import Fetched
 from projectors.fleet import Fleet
@@ -165,6 +166,25 @@ async def test_a_topic_that_is_lost_while_all_runs_is_said_and_the_one_made_afte
         await until(lambda: says(fleet, "refused"), within=SAID_SECONDS, what="the refusal")
     assert await stored_refusal(database)
     assert await applied(database, 20), "nothing of another log was read past what was missed"
+
+
+async def test_one_wrong_answer_about_the_topic_is_no_loss(
+    settings: ProjectorSettings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await publish(settings, range(5))
+    fleet = Fleet(settings, database, ["users"])
+    states: list[FeedState] = []
+
+    async def wrong_once(consumer: AIOKafkaConsumer, topic: str) -> UUID | None:
+        found = await topic_id(consumer, topic)
+        states.append(fleet.feeds["users", 1].state()[0])
+        return None if len(states) == 1 else found
+
+    async with running(fleet.run):
+        await until(lambda: is_ready(fleet), within=30, what="readiness")
+        monkeypatch.setattr(loop, "topic_id", wrong_once)
+        await until(lambda: say(len(states) > 1), within=SAID_SECONDS, what="the next look")
+    assert set(states) == {FeedState.FED}, "as it was seen from the wrong answer to the next one"
 
 
 async def test_another_record_at_the_last_ones_offset_is_refused(
