@@ -10,23 +10,23 @@ from read_model.generations import UNBOUND, Connection, Generation
 
 #: Both are read whole, once, before a switch.
 COMPARE_SECONDS: Final = 600.0
-#: Who is left out is named up to so many.
-SAMPLES: Final = 5
+#: Who is left out is listed up to so many.
+LISTED: Final = 10_000
 
 _LEFT_OUT: Final = """
-SELECT count(*) AS number, (array_agg(id ORDER BY id))[:{samples}] AS samples
+SELECT count(*) AS number, (array_agg(id ORDER BY id))[:{listed}] AS ids
 FROM ({old}) AS o LEFT JOIN ({new}) AS n USING (id) WHERE n.version IS NULL OR n.version < o.version
 """
 
 
 async def left_out(connection: Connection, old: Generation, new: Generation) -> tuple[int, list[UUID]]:
-    """How many of `old` are missing or older in `new`, which has the same shape, and some of their ids."""
-    sql = _LEFT_OUT.format(samples=SAMPLES, old=_versions(old), new=_versions(new))
+    """How many of `old` are missing or older in `new`, which has the same shape, and the first LISTED ids."""
+    sql = _LEFT_OUT.format(listed=LISTED, old=_versions(old), new=_versions(new))
     async with connection.transaction():
         await connection.execute(UNBOUND)
         row = await connection.fetchrow(sql, timeout=COMPARE_SECONDS)
     assert row is not None
-    return row["number"], row["samples"] or []
+    return row["number"], row["ids"] or []
 
 
 def _versions(generation: Generation) -> str:

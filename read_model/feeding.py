@@ -50,6 +50,7 @@ async def unfed(connection: Connection, generation: Generation, topic: str, part
 def why_refused(generation: Generation) -> str:
     """The stored reason, and what ends it."""
     name, number = generation.projection, generation.number
+    drop = f"`muster rebuild retire {name} --generation {number}` drops it"
     match generation.status:
         case "serving":
             deed = (
@@ -57,9 +58,9 @@ def why_refused(generation: Generation) -> str:
                 " refill` fills first, where it may lack anybody"
             )
         case "building":
-            deed = f"`muster rebuild retire {name} --generation {number}` drops it, then rebuild anew"
+            deed = f"`muster rebuild {name}` builds another in its place, {drop} alone"
         case _:
-            deed = f"`muster rebuild retire {name} --generation {number}` drops it"
+            deed = drop
     return f"{generation.refusal}; {deed}"
 
 

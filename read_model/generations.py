@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
@@ -50,6 +50,13 @@ class Position(NamedTuple):
 
     position: int
     topic_id: UUID | None
+
+
+class LogName(NamedTuple):
+    """A topic, and which one of that name it is."""
+
+    topic: str
+    topic_id: UUID
 
 
 #: By topic and partition.
@@ -142,6 +149,13 @@ async def serving(connection: Connection, projection: str) -> Generation:
     raise NoGenerationError(f"no generation of {projection!r} serves; run `muster migrate query`")
 
 
+def rollback_target(known: Sequence[Generation], number: int | None = None) -> Generation | None:
+    """What a rollback goes back to of these, which are the oldest first; None where there is nothing."""
+    standing_by = [one for one in known if one.status == "standby"]
+    chosen = [one for one in standing_by if (one.refusal is None if number is None else one.number == number)]
+    return chosen[-1] if chosen else None
+
+
 async def ensure_first(connection: Connection) -> list[Generation]:
     """Give every projection without a generation its first one, serving; safe to repeat and to run concurrently.
 
@@ -158,8 +172,10 @@ async def ensure_first(connection: Connection) -> list[Generation]:
     return made
 
 
-async def begin(connection: Connection, projection: str) -> tuple[Generation, bool]:
+async def begin(connection: Connection, projection: str, log: LogName | None = None) -> tuple[Generation, bool]:
     """The generation that is being built, made now if there is none; the flag says whether it was made.
+
+    One that is refused, or has read of another log than `log`, can never be finished: it is retired, and another made.
 
     Raises:
         NoGenerationError: there is no such projection, or nothing of it serves yet.
@@ -177,10 +193,22 @@ async def begin(connection: Connection, projection: str) -> tuple[Generation, bo
                 if generation.shape != schema.shape:
                     raise OtherBuildError(
                         f"generation {generation.number} of {projection} is being built by another version of the code"
-                        f" (shape {generation.shape}, this one makes {schema.shape}): finish it there, or retire it"
+                        f" (shape {generation.shape}, this one makes {schema.shape}): finish it there, or drop it with"
+                        f" `muster rebuild retire {projection} --generation {generation.number}`"
                     )
-                return generation, False
+                if await _can_be_finished(connection, generation, log):
+                    return generation, False
+                await retire(connection, generation)
         return await _create(connection, schema, max(one.number for one in known) + 1, "building"), True
+
+
+async def _can_be_finished(connection: Connection, generation: Generation, log: LogName | None) -> bool:
+    if generation.refusal is not None:
+        return False
+    read = await _positions(connection, generation)
+    return log is None or all(
+        topic == log.topic and place.topic_id in {None, log.topic_id} for (topic, _), place in read.items()
+    )
 
 
 async def switch(connection: Connection, old: Generation, new: Generation) -> None:

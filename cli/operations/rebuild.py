@@ -25,8 +25,8 @@ from cli.terminal.tables import print_table, table
 from projectors.app import YOUNG_OBJECTS, open_database
 from projectors.operations import rebuild as rebuilding
 from projectors.operations.lag import GenerationLag, measure
-from projectors.operations.rebuild import Rebuild, RebuildError, Stage
-from projectors.operations.rebuild_comparison import Comparison
+from projectors.operations.rebuild import DifferenceError, Rebuild, RebuildError, Stage
+from projectors.operations.rebuild_comparison import Comparison, Verdict
 from projectors.projections.catalogue import PROJECTIONS
 from projectors.settings import OperatorProjectorSettings
 from read_model.generations import Generation, InUseError, NoGenerationError, NotCaughtUpError, OtherBuildError
@@ -74,7 +74,7 @@ def rebuild(  # noqa: PLR0913 - one for each option
     without_carry_over: bool,
     as_json: bool,
     accept_difference: bool = False,
-    compare: bool = True,
+    compare_always: bool = True,
     hand_over: bool = True,
 ) -> None:
     """Build a new generation and let queries read it; continues a build that was killed."""
@@ -90,7 +90,8 @@ def rebuild(  # noqa: PLR0913 - one for each option
             bar.stage = await work.run(
                 pause_before_switch=pause_before_switch,
                 carry_over=not without_carry_over,
-                compare=partial(_compare, database, bar) if compare else None,
+                compare=partial(_compare, database, bar),
+                compare_always=compare_always,
                 accept_difference=accept_difference,
                 hand_over=hand_over,
             )
@@ -102,13 +103,16 @@ def rebuild(  # noqa: PLR0913 - one for each option
     with bar:
         try:
             code = run_until_stopped(main)
+        except DifferenceError as error:
+            if as_json:
+                print_json(_result(name, bar, "differs") | {"differing": error.difference.users})
+            fail(str(error))
         except _REFUSALS as error:
             fail(str(error))
         except OUTAGES as error:
             explain_outage(error)
     if as_json:
-        result = {"projection": name, "generation": bar.generation, "result": bar.stage.name.lower()}
-        print_json(result | {"compared": bar.compared, "accepted": bar.accepted or None})
+        print_json(_result(name, bar, bar.stage.name.lower()))
     else:
         say(bar.compared or "not compared with the command side")
         if bar.accepted:
@@ -116,6 +120,16 @@ def rebuild(  # noqa: PLR0913 - one for each option
         say(_outcome(name, bar))
     if code:
         raise typer.Exit(code)
+
+
+def _result(name: str, bar: _ProgressBar, result: str) -> dict[str, Any]:
+    return {
+        "projection": name,
+        "generation": bar.generation,
+        "result": result,
+        "compared": bar.compared,
+        "accepted": bar.accepted or None,
+    }
 
 
 def _command(name: str) -> Callable[..., None]:
@@ -148,8 +162,14 @@ def outdated() -> None:
     """Rebuild what this version reads in a newer shape than serves, before its processes start; else do nothing."""
     names = _with_database(load(OperatorProjectorSettings), rebuilding.outdated)
     for name in names:
+        # Events wait in the outbox, since no relay runs: only where somebody is left out is everybody compared.
         rebuild(
-            name, pause_before_switch=False, without_carry_over=False, as_json=False, compare=False, hand_over=False
+            name,
+            pause_before_switch=False,
+            without_carry_over=False,
+            as_json=False,
+            compare_always=False,
+            hand_over=False,
         )
     if not names:
         say("every read table has the shape that this version reads")
@@ -172,10 +192,17 @@ def status(*, as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def rollback(name: ProjectionArgument, *, as_json: JsonOption = False) -> None:
+def rollback(
+    name: ProjectionArgument,
+    *,
+    generation: Annotated[
+        int | None, typer.Option(help="This one; without it, the newest that stands by and is not refused.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
     """Let queries read the generation before again; it has been fed all the time, so nobody sees anything older."""
     settings = load(OperatorProjectorSettings)
-    before, after = _with_database(settings, lambda database: rebuilding.roll_back(database, name))
+    before, after = _with_database(settings, lambda database: rebuilding.roll_back(database, name, generation))
     if as_json:
         print_json({"projection": name, "from": before.number, "to": after.number})
         return
@@ -200,7 +227,7 @@ def retire(
     say(f"{name}: retired generation {', '.join(str(one.number) for one in retired)}")
 
 
-async def _compare(query: Database, bar: _ProgressBar, generation: Generation) -> str | None:
+async def _compare(query: Database, bar: _ProgressBar, generation: Generation) -> Verdict | None:
     """How the generation differs from the command side; None where that cannot be asked from here."""
     try:
         address = load(OperatorCommandPostgres).command_database
@@ -209,11 +236,9 @@ async def _compare(query: Database, bar: _ProgressBar, generation: Generation) -
     except _NOT_ASKED as error:
         bar.compared = f"not compared with the command side: {describe(error)}"
         return None
-    difference = str(verdict)
-    bar.compared = (
-        f"{counted(verdict.compared, 'user')} compared with the command side: {difference or 'no difference'}"
-    )
-    return difference
+    found = str(verdict) or "no difference"
+    bar.compared = f"{counted(verdict.compared, 'user')} compared with the command side: {found}"
+    return verdict
 
 
 class _ProgressBar:

@@ -22,7 +22,7 @@ from console.words import count
 from projectors.app import open_database
 from projectors.operations import rebuild
 from projectors.operations.rebuild import DifferenceError, Rebuild, RebuildError, Stage
-from projectors.operations.rebuild_comparison import Comparison
+from projectors.operations.rebuild_comparison import Comparison, Verdict
 from projectors.settings import ProjectorSettings
 from read_model.generations import Generation, InUseError, NoGenerationError, NotCaughtUpError, OtherBuildError
 
@@ -54,7 +54,8 @@ async def build(
             part.accepted = carried.accepted
     except DifferenceError as error:
         part.differs = True
-        raise PageError(409, "It differs", f"Generation {error.number} {error.difference}.") from error
+        part.remedy = error.difference.remedy
+        raise PageError(409, "It differs", f"Generation {error.number} {error.difference.words}.") from error
     except _REFUSALS as error:
         raise PageError(409, "The rebuild cannot go on", str(error)) from error
     except _AWAY as error:
@@ -91,15 +92,14 @@ async def _refusing(work: Awaitable[object]) -> None:
         raise PageError(409, "That cannot be done now", f"Nothing was changed: {error}.") from error
 
 
-async def _compare(command: Database, query: Database, part: Part, generation: Generation) -> str | None:
+async def _compare(command: Database, query: Database, part: Part, generation: Generation) -> Verdict | None:
     """How the generation differs from the command side; None where that does not answer."""
     try:
         verdict = await Comparison(command, query, generation).run()
     except _DATABASE_AWAY as error:
         part.compared = f"It was not compared with the command side: {describe(error)}."
         return None
-    found = str(verdict)
     part.compared = f"Compared with the command side, user by user: {count(verdict.compared)}. " + (
-        "They differ." if found else "There is no difference."
+        "They differ." if verdict.counts else "There is no difference."
     )
-    return found
+    return verdict

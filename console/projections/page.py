@@ -69,8 +69,14 @@ class Shown(NamedTuple):
 
     @property
     def standing_by(self) -> Sequence[int]:
-        """Those that a rollback could go back to, the newest last."""
+        """Those that stand by, the newest last."""
         return self._of("standby")
+
+    @property
+    def rollback_target(self) -> int | None:
+        """What a rollback goes back to."""
+        found = generations.rollback_target([row.generation for row in self.rows])
+        return None if found is None else found.number
 
     @property
     def is_running(self) -> bool:

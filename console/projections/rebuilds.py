@@ -49,8 +49,9 @@ class Part:
     is_ready: bool = False
     #: Why it could not go on.
     error: str | None = None
-    #: Whether that is a difference, which a person may accept.
+    #: Whether that is a difference, which a person may accept, and what mends it.
     differs: bool = False
+    remedy: str = ""
 
     @property
     def is_running(self) -> bool:

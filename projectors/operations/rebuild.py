@@ -22,6 +22,7 @@ from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
+import asyncpg
 import structlog
 
 from chassis.lifecycle import end_task, wait_for_event
@@ -29,6 +30,7 @@ from chassis.outages import Outage
 from chassis.postgres.database import Database, describe
 from projectors.consumer.feed import Feed
 from projectors.consumer.writing import DATABASE_ERRORS
+from projectors.operations.rebuild_comparison import REFILL, SAMPLES, Difference, Verdict
 from projectors.operations.topic_ends import require_topic
 from projectors.projections.catalogue import PROJECTIONS
 from projectors.projections.projection import CarryOver
@@ -36,7 +38,7 @@ from projectors.settings import ProjectorSettings
 from read_model import generations
 from read_model.difference import left_out
 from read_model.feeding import FeedState, why_gone, why_refused
-from read_model.generations import Generation, NotCaughtUpError
+from read_model.generations import Generation, LogName, NotCaughtUpError
 
 log = structlog.get_logger("projectors.rebuild")
 
@@ -53,8 +55,17 @@ CARRY_SUBJECTS: Final = 2000
 SWITCH_ATTEMPTS: Final = 5
 #: A topic that a feed has missed for so much longer does not come back; the feed looks each second then.
 GONE_SECONDS: Final = 2.0
+#: What mends a comparison that nobody could make.
+_ASK: Final = "tell this command of the command database as well (COMMAND_POSTGRES_…), which knows everybody"
 #: Projectors look for generations every second, and joining a group takes a few more.
 HANDOVER_SECONDS: Final = 30.0
+
+_POSITIONS: Final = """
+SELECT g.status, c.partition, c.position
+FROM generations g LEFT JOIN checkpoints c
+    ON c.projection = g.projection AND c.generation = g.generation AND c.topic = $3
+WHERE g.projection = $1 AND g.generation = $2
+"""
 
 
 class RebuildError(Exception):
@@ -64,14 +75,15 @@ class RebuildError(Exception):
 class DifferenceError(RebuildError):
     """What was built says something else than the command side, or lacks somebody."""
 
-    def __init__(self, number: int, difference: str) -> None:
-        """`difference` goes on after the generation's name."""
+    def __init__(self, new: Generation, difference: Difference) -> None:
+        """Say how `new` differs, and what to do."""
+        name = new.projection
         super().__init__(
-            f"generation {number} {difference}. Nothing that is read has changed. Where the topic lacks users,"
-            " `muster events refill` publishes them; whoever stays listed is mended by `muster repair ID…`. This"
-            " command, run again, goes on from there; --accept-difference switches all the same"
+            f"generation {new.number} {difference.words}. Nothing that is read has changed. What to do:"
+            f" {difference.remedy}. Then `muster rebuild {name}` goes on from there, and lists with --json who differs;"
+            f" `muster rebuild {name} --accept-difference` switches all the same"
         )
-        self.number, self.difference = number, difference
+        self.number, self.difference = new.number, difference
 
 
 class Stage(StrEnum):
@@ -105,8 +117,8 @@ class Progress:
 
 
 Report = Callable[[Progress], None]
-#: Says how a generation differs from the command side; empty: not at all; None: that side could not be asked.
-Compare = Callable[[Generation], Awaitable[str | None]]
+#: Says how a generation differs from the command side; None: that side could not be asked.
+Compare = Callable[[Generation], Awaitable[Verdict | None]]
 
 
 @dataclass(slots=True)
@@ -145,12 +157,13 @@ class Rebuild:
         self._there = time.monotonic()
         self._topic_id: UUID | None = None
 
-    async def run(
+    async def run(  # noqa: PLR0913 - one for each way to run it
         self,
         *,
         pause_before_switch: bool,
         carry_over: bool = True,
         compare: Compare | None = None,
+        compare_always: bool = True,
         accept_difference: bool = False,
         hand_over: bool = True,
     ) -> Stage:
@@ -158,7 +171,8 @@ class Rebuild:
 
         Without `carry_over`, what the topic no longer has is given up. Where `compare` finds a difference, or where it
         cannot tell and somebody who is read now is left out, there is no switch but with `accept_difference`. Without
-        `hand_over`, nobody feeds the new generation from the switch until projectors start.
+        `compare_always` that is asked only where somebody is left out. Without `hand_over`, nobody feeds the new
+        generation from the switch until projectors start.
 
         Raises:
             RebuildError: it cannot go on; DifferenceError: because of a difference.
@@ -170,31 +184,59 @@ class Rebuild:
             if carry_over:
                 self._plan(await generations.serving(connection, self._projection))
             goal = await self._ends()
-            generation, made = await generations.begin(connection, self._projection)
+            assert self._topic_id is not None, "its ends were asked for"
+            read = LogName(self._topic, self._topic_id)
+            generation, made = await generations.begin(connection, self._projection, read)
         log.info("rebuild.begun" if made else "rebuild.resumed", projection=self._projection, to=generation.number)
-        async with self._feeding(generation) as feed:
-            if not await self._replay(feed, goal):
+        async with self._feeding(generation) as feed, self._unless_retired(generation):
+            built = await self._build(feed, goal, carry_over=carry_over)
+            if built is None:
                 return Stage.STOPPED
-            self._tell(Stage.INDEX, generation, goal, goal)
-            if not await self._index(generation):
-                return Stage.STOPPED
-            goal = await self._ends()
-            if not await self._replay(feed, goal):
-                return Stage.STOPPED
-            if carry_over and not await self._carry_over(generation):
-                return Stage.STOPPED
-            difference = await self._compared(generation, compare, accept_difference=accept_difference)
+            difference = await self._compared(
+                generation, compare, always=compare_always, accept_difference=accept_difference
+            )
             if difference and not accept_difference:
-                raise DifferenceError(generation.number, difference)
+                raise DifferenceError(generation, difference)
             if pause_before_switch:
-                self._tell(Stage.READY, generation, goal, goal)
+                self._tell(Stage.READY, generation, built, built)
                 return Stage.READY
             await self._switch(generation)
-            self.accepted = difference
+            self.accepted = difference.words if difference else ""
             if hand_over:
                 await self._hand_over(feed)
-        self._tell(Stage.DONE, generation, goal, goal)
+        self._tell(Stage.DONE, generation, built, built)
         return Stage.DONE
+
+    async def _build(self, feed: Feed, goal: Mapping[int, int], *, carry_over: bool) -> Mapping[int, int] | None:
+        """All that comes before the comparison, and the ends that were read up to; None when told to stop."""
+        if not await self._replay(feed, goal):
+            return None
+        self._tell(Stage.INDEX, feed.generation, goal, goal)
+        if not await self._index(feed.generation):
+            return None
+        goal = await self._ends()
+        if not await self._replay(feed, goal):
+            return None
+        if carry_over and not await self._carry_over(feed.generation):
+            return None
+        return goal
+
+    @asynccontextmanager
+    async def _unless_retired(self, generation: Generation) -> AsyncIterator[None]:
+        """Say so where the tables are missing because somebody has retired the generation meanwhile."""
+        try:
+            yield
+        except asyncpg.UndefinedTableError as error:
+            async with self._database.connection() as connection:
+                known = await generations.read(connection, self._projection)
+            if any(one.number == generation.number and one.status == "retired" for one in known):
+                raise self._retired(generation) from error
+            raise
+
+    def _retired(self, generation: Generation) -> RebuildError:
+        return RebuildError(
+            f"generation {generation.number} was retired meanwhile: `muster rebuild {self._projection}` builds another"
+        )
 
     @property
     def _topic(self) -> str:
@@ -210,7 +252,7 @@ class Rebuild:
         if topic_id is not None and self._topic_id not in {None, topic_id}:
             raise RebuildError(
                 f"the topic {self._topic} was made again meanwhile: `muster events refill` fills it, where it may lack"
-                f" anybody, and another `muster rebuild {self._projection}` reads it"
+                f" anybody, and then `muster rebuild {self._projection}` drops what this one has read and begins anew"
             )
 
     @asynccontextmanager
@@ -252,8 +294,8 @@ class Rebuild:
             self._there = time.monotonic()
         elif time.monotonic() - self._there > GONE_SECONDS:
             raise RebuildError(
-                f"{why_gone(feed.topic)}; then `muster rebuild retire {self._projection} --generation"
-                f" {feed.generation.number}` drops what this one has read, and you can rebuild"
+                f"{why_gone(feed.topic)}; then `muster rebuild {self._projection}` drops what this one has read and"
+                " begins anew"
             )
 
     async def _index(self, generation: Generation) -> bool:
@@ -268,14 +310,17 @@ class Rebuild:
             await end_task(making)
 
     async def _positions(self, generation: Generation) -> dict[int, int]:
+        """How far each partition was read.
+
+        Raises:
+            RebuildError: somebody has retired the generation.
+        """
+        owner = (generation.projection, generation.number)
         async with self._database.connection() as connection:
-            rows = await connection.fetch(
-                "SELECT partition, position FROM checkpoints WHERE projection = $1 AND generation = $2 AND topic = $3",
-                generation.projection,
-                generation.number,
-                self._topic,
-            )
-        return {row["partition"]: row["position"] for row in rows}
+            rows = await connection.fetch(_POSITIONS, *owner, self._topic)
+        if any(row["status"] == "retired" for row in rows):
+            raise self._retired(generation)
+        return {row["partition"]: row["position"] for row in rows if row["partition"] is not None}
 
     async def _carry_over(self, new: Generation) -> bool:
         """Take over what the log no longer has, some subjects at a time; the new generation stands still meanwhile.
@@ -328,37 +373,44 @@ class Rebuild:
             )
         return plans[old.shape]
 
-    async def _compared(self, new: Generation, compare: Compare | None, *, accept_difference: bool) -> str:
+    async def _compared(
+        self, new: Generation, compare: Compare | None, *, always: bool, accept_difference: bool
+    ) -> Difference | None:
         """How the new generation differs; whoever accepts that accepts as well that a database does not tell it."""
         try:
-            return await self._difference(new, await compare(new) if compare else None)
+            return await self._difference(new, compare, always=always)
         except DATABASE_ERRORS as error:
             if not accept_difference:
                 raise
-            return f"could not be compared: {describe(error)}"
+            return Difference(f"could not be compared: {describe(error)}", "")
 
-    async def _difference(self, new: Generation, difference: str | None) -> str:
+    async def _difference(self, new: Generation, compare: Compare | None, *, always: bool) -> Difference | None:
         """What nothing explains; the command side explains every difference from what is read now.
 
-        It knows who is erased, or never was. Where it was not asked, nobody may be left out.
+        It knows who is erased, or never was. Where it cannot be asked, nobody may be left out.
         """
-        if difference is None:
-            return await self._left_out(new)
-        return difference and f"does not say what the command side says: {difference}"
+        if not always and await self._left_out(new) is None:
+            return None
+        verdict = await compare(new) if compare else None
+        return await self._left_out(new) if verdict is None else Difference.of(verdict)
 
-    async def _left_out(self, new: Generation) -> str:
+    async def _left_out(self, new: Generation) -> Difference | None:
         """Whom this generation lacks; nobody where it has read the same topic as the one that serves, to its end."""
         async with self._database.connection() as connection:
             old = await generations.serving(connection, self._projection)
             if await generations.have_same_log(connection, old, new):
-                return ""
+                return None
             if old.shape != new.shape:
-                return f"cannot be compared with generation {old.number}, which has another shape"
-            number, samples = await left_out(connection, old, new)
+                return Difference(f"cannot be compared with generation {old.number}, which has another shape", _ASK)
+            number, ids = await left_out(connection, old, new)
         if not number:
-            return ""
-        named = ", ".join(map(str, samples))
-        return f"leaves out {number:,} users of generation {old.number}, or has an older state of them: {named}"
+            return None
+        named = ", ".join(map(str, ids[:SAMPLES]))
+        return Difference(
+            f"leaves out {number:,} users of generation {old.number}, or has an older state of them: {named}",
+            REFILL,
+            {"left_out": ids},
+        )
 
     async def _switch(self, new: Generation) -> None:
         for attempt in range(1, SWITCH_ATTEMPTS + 1):
@@ -401,22 +453,26 @@ async def outdated(database: Database) -> list[str]:
     return [one.projection for one in serving if one.shape < PROJECTIONS[one.projection].shape]
 
 
-async def roll_back(database: Database, projection: str) -> tuple[Generation, Generation]:
-    """Switch back to the newest generation that stands by; gives what served before and what serves now.
+async def roll_back(database: Database, projection: str, number: int | None = None) -> tuple[Generation, Generation]:
+    """Switch back to a generation that stands by, the newest that is not refused unless `number` names another.
+
+    Returns:
+        What served before, and what serves now.
 
     Raises:
-        NoGenerationError: nothing stands by.
-        NotCaughtUpError: it is behind: it is not being fed.
+        NoGenerationError: nothing stands by that could be gone back to.
+        NotCaughtUpError: it is refused, or behind: it is not being fed.
     """
     async with database.connection() as connection:
         now = await generations.serving(connection, projection)
-        standing_by = [one for one in await generations.read(connection, projection) if one.status == "standby"]
-        if not standing_by:
+        after = generations.rollback_target(await generations.read(connection, projection), number)
+        if after is None:
+            which = "stands by that is not refused" if number is None else f"{number} stands by"
             raise generations.NoGenerationError(
-                f"no generation of {projection} stands by: there is nothing to go back to"
+                f"no generation of {projection} {which}: there is nothing to go back to"
             )
-        await generations.switch(connection, now, standing_by[-1])
-    return now, standing_by[-1]
+        await generations.switch(connection, now, after)
+    return now, after
 
 
 async def retire_generations(database: Database, projection: str, number: int | None = None) -> list[Generation]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -27,8 +27,10 @@ CONFIRM_SECONDS: Final = 10.0
 LOOK_SECONDS: Final = 0.2
 #: More differences than this are no events on their way.
 SUSPECTS: Final = 10_000
-#: Who differs is named up to so many of each kind.
+#: Who differs is named in words up to so many of each kind,
 SAMPLES: Final = 3
+#: and listed up to so many: as many as one `muster repair` can be given.
+LISTED: Final = 10_000
 
 _COMMAND: Final = """
 SELECT id, version, false AS erased FROM users WHERE {where}
@@ -68,28 +70,66 @@ class Known(NamedTuple):
 Sides: TypeAlias = "tuple[dict[UUID, Known], dict[UUID, Known]]"
 
 
+#: What mends whom the topic has not, or no more.
+REFILL: Final = (
+    "`muster events refill` publishes whom the topic lacks, and `muster repair ID…` mends whoever stays listed"
+)
+_REMEDIES: Final = {
+    Kind.MISSING: REFILL,
+    Kind.BEHIND: REFILL,
+    Kind.AHEAD: "whoever is ahead since the command database was restored is raised by `muster repair --ahead`, and"
+    " mended by `muster repair ID…` where somebody else wrote about them",
+    Kind.UNKNOWN: "import by id whom the command side should know; `muster repair ID…` erases the others",
+}
+
+
 @dataclass(slots=True)
 class Verdict:
     """What a comparison found."""
 
     compared: int = 0
     counts: Counter[Kind] = field(default_factory=Counter)
-    samples: dict[Kind, list[UUID]] = field(default_factory=dict)
+    #: The first LISTED of each kind, in the order of ids.
+    ids: dict[Kind, list[UUID]] = field(default_factory=dict)
 
     def add(self, differing: Mapping[UUID, Kind]) -> None:
-        """Count these, and name some."""
-        for user_id, kind in differing.items():
+        """Count these, and list some."""
+        for user_id, kind in sorted(differing.items()):
             self.counts[kind] += 1
-            named = self.samples.setdefault(kind, [])
-            if len(named) < SAMPLES:
-                named.append(user_id)
+            listed = self.ids.setdefault(kind, [])
+            if len(listed) < LISTED:
+                listed.append(user_id)
+
+    @property
+    def remedy(self) -> str:
+        """What mends each kind that was found; empty where nothing differs."""
+        return "; ".join(dict.fromkeys(_REMEDIES[kind] for kind in sorted(self.counts)))
 
     def __str__(self) -> str:
         """The counts, with samples."""
         return "; ".join(
-            f"{count:,} {kind}, such as {', '.join(map(str, self.samples[kind]))}"
+            f"{count:,} {kind}, such as {', '.join(map(str, self.ids[kind][:SAMPLES]))}"
             for kind, count in sorted(self.counts.items())
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Why a generation that was built may not serve, and what mends that."""
+
+    #: It goes on after the generation's name.
+    words: str
+    remedy: str
+    #: Who differs, by how; not all where they are very many.
+    users: Mapping[str, Sequence[UUID]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, verdict: Verdict) -> Difference | None:
+        """The difference from the command side; None where there is none."""
+        if not verdict.counts:
+            return None
+        users = {kind.name.lower(): ids for kind, ids in verdict.ids.items()}
+        return cls(f"does not say what the command side says: {verdict}", verdict.remedy, users)
 
 
 class Comparison:

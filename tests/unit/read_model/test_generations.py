@@ -5,7 +5,7 @@ import re
 import pytest
 
 from read_model.catalogue import SCHEMAS
-from read_model.generations import indexes_of, tables_of
+from read_model.generations import Generation, indexes_of, rollback_target, tables_of
 
 #: PostgreSQL cuts longer names off, so that two of them could become one.
 LONGEST_NAME = 63
@@ -47,3 +47,19 @@ def test_every_index_can_be_made_again_without_harm(projection: str) -> None:
         statements = indexes_of(table)
         assert len(statements) == len(table.indexes)
         assert all(statement.startswith("CREATE INDEX IF NOT EXISTS ") for statement in statements)
+
+
+@pytest.mark.parametrize(("number", "target"), [(None, 2), (1, 1), (3, 3), (4, None), (5, None), (9, None)], ids=str)
+def test_a_rollback_goes_to_the_newest_that_is_not_refused_or_to_the_one_that_is_named(
+    number: int | None, target: int | None
+) -> None:
+    known = [
+        Generation("users", 1, 3, "standby"),
+        Generation("users", 2, 3, "standby"),
+        Generation("users", 3, 3, "standby", "another log"),
+        Generation("users", 4, 3, "serving"),
+        Generation("users", 5, 3, "retired"),
+    ]
+    found = rollback_target(known, number)
+
+    assert (found and found.number) == target

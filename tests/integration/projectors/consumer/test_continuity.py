@@ -260,8 +260,54 @@ async def test_a_rebuild_ends_where_its_topic_is_deleted_in_the_middle(
             await make_topic(settings)
         await asyncio.wait([rebuilding], timeout=30)
     assert rebuilding.done()
-    with pytest.raises(RebuildError, match="was made again" if is_made_again else "there is no topic .* retire users"):
+    with pytest.raises(RebuildError, match="was made again" if is_made_again else "there is no topic") as refused:
         await rebuilding
+    advised = str(refused.value)
+    if not is_made_again:
+        assert "`muster topics`" in advised
+        await make_topic(settings)
+    assert "`muster events refill`" in advised
+    assert "`muster rebuild users` drops what this one has read and begins anew" in advised
+    await another_rebuild_reads_the_new_topic(settings, database)
+
+
+async def another_rebuild_reads_the_new_topic(settings: ProjectorSettings, database: Database) -> None:
+    await publish(settings, range(10, 17))
+    work = Rebuild(settings, database, "users", asyncio.Event(), lambda _: None)
+    assert await asyncio.wait_for(work.run(pause_before_switch=False, hand_over=False), 60) is Stage.DONE
+    async with database.connection() as connection:
+        serving = await generations.serving(connection, "users")
+        assert await connection.fetchval(f"SELECT count(*) FROM users_g{serving.number}") == 7
+
+
+async def test_a_build_that_waited_while_its_topic_was_lost_is_begun_anew(
+    settings: ProjectorSettings, database: Database
+) -> None:
+    await publish(settings, range(5))
+    paused = Rebuild(settings, database, "users", asyncio.Event(), lambda _: None)
+    assert await paused.run(pause_before_switch=True) is Stage.READY
+    await delete_topic(settings)
+    await make_topic(settings)
+    await another_rebuild_reads_the_new_topic(settings, database)
+    async with database.connection() as connection:
+        assert [one.status for one in await generations.read(connection, "users")] == ["standby", "retired", "serving"]
+
+
+async def test_a_build_that_is_refused_is_replaced_by_the_next_rebuild(
+    settings: ProjectorSettings, database: Database
+) -> None:
+    await publish(settings, range(5))
+    paused = Rebuild(settings, database, "users", asyncio.Event(), lambda _: None)
+    assert await paused.run(pause_before_switch=True) is Stage.READY
+    async with database.connection() as connection:
+        [_, built] = await generations.read(connection, "users")
+        await generations.refuse(connection, built, "a test says so")
+        [_, built] = await generations.read(connection, "users")
+    assert "`muster rebuild users` builds another in its place" in feeding.why_refused(built)
+    again = Rebuild(settings, database, "users", asyncio.Event(), lambda _: None)
+    assert await asyncio.wait_for(again.run(pause_before_switch=True), 60) is Stage.READY
+    async with database.connection() as connection:
+        assert [one.status for one in await generations.read(connection, "users")] == ["serving", "retired", "building"]
 
 
 async def say(what: bool) -> bool:

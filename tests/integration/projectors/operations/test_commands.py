@@ -1,6 +1,7 @@
 """`muster parked`, `rebuild`, `lag` and `audit` as an operator calls them: output, exit codes, words for trouble."""
 
 import json
+import re
 from functools import partial
 from typing import Any
 
@@ -132,6 +133,9 @@ async def test_a_rebuild_pauses_goes_on_is_rolled_back_and_retired(
         assert otherwise.code == 1
         assert f"1 missing, such as {lacking.id}; 1 unknown to the command side, such as {users[0].id}" in otherwise.err
         assert "muster events refill" in otherwise.err
+        listed = document(await muster(variables, "rebuild", "signups", "--json"), code=1)
+        assert (listed["result"], listed["accepted"]) == ("differs", None)
+        assert listed["differing"] == {"missing": [str(lacking.id)], "unknown": [str(users[0].id)]}
         async with command.connection() as connection:
             await connection.execute("DELETE FROM users WHERE id = $1", lacking.id)
         await in_command(command, users[:1])
@@ -151,7 +155,9 @@ async def test_a_rebuild_pauses_goes_on_is_rolled_back_and_retired(
         refused = await muster(variables, "rebuild", "retire", "signups", "--generation", "2")
         assert refused.code == 1
         assert "is serving" in refused.err
-        back = document(await muster(variables, "rebuild", "rollback", "signups", "--json"))
+        unknown = await muster(variables, "rebuild", "rollback", "signups", "--generation", "7")
+        assert (unknown.code, "no generation of signups 7 stands by" in unknown.err) == (1, True)
+        back = document(await muster(variables, "rebuild", "rollback", "signups", "--generation", "1", "--json"))
         assert back == {"projection": "signups", "from": 2, "to": 1}
         async with database.connection() as connection:
             # Until ten seconds ago it served, and some query process might still read it.
@@ -308,6 +314,31 @@ async def test_an_upgrade_makes_anew_what_an_older_version_made_in_another_shape
     assert ("users", 2) not in found
     async with database.connection() as connection:
         assert await connection.fetchval("SELECT count(*) FROM timeline_g2") == 1
+
+
+async def test_an_upgrade_asks_the_command_side_where_what_serves_is_refused(
+    kafka: Kafka, settings: ProjectorSettings, database: Database, command_database: PostgresAddress,
+    variables: dict[str, str],
+) -> None:  # fmt: skip
+    ann = new_user(1)
+    await feed(kafka, settings, database, [record(UserRegistered(user=ann))], "timeline")
+    async with database.connection() as connection:
+        await connection.execute("UPDATE generations SET shape = 1, refusal = 'no' WHERE projection = 'timeline'")
+
+    alone = {name: value for name, value in variables.items() if name != "COMMAND_POSTGRES_DB"}
+    refused = await muster(alone, "rebuild", "outdated")
+    assert (refused.code, "another shape" in refused.err, "COMMAND_POSTGRES" in refused.err) == (1, True, True)
+    [goes_on, accepts] = [one for one in re.findall(r"`muster ([^`]+)`", refused.err) if one.startswith("rebuild")]
+    assert (goes_on, accepts) == ("rebuild timeline", "rebuild timeline --accept-difference")
+
+    differs = await muster(variables, "rebuild", "outdated")
+    assert (differs.code, f"1 unknown to the command side, such as {ann.id}" in differs.err) == (1, True)
+    async with Database.open(command_database, application="tests") as command:
+        await in_command(command, [ann])
+    assert (await muster(variables, "rebuild", "outdated")).code == 0
+    assert [one["status"] for one in await status(variables) if one["projection"] == "timeline"] == [
+        "standby", "serving",
+    ]  # fmt: skip
 
 
 async def status(variables: dict[str, str]) -> list[dict[str, Any]]:

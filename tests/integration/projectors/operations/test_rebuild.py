@@ -16,7 +16,7 @@ from events.user_events import UserProfileChanged, UserRegistered
 from projectors.app import serve
 from projectors.operations import rebuild as rebuilding
 from projectors.operations.lag import measure
-from projectors.operations.rebuild import Progress, Rebuild, Stage
+from projectors.operations.rebuild import Progress, Rebuild, RebuildError, Stage
 from projectors.projections.catalogue import PROJECTIONS
 from projectors.settings import ProjectorSettings
 from read_model import generations
@@ -176,6 +176,27 @@ async def test_a_rebuild_that_is_stopped_while_it_makes_indexes_stops_at_once_an
     stage, _ = await rebuild(settings, database, "users", pause=True)
     assert stage is Stage.READY
     assert await indexes(database, "users", 2) == await indexes(database, "users", 1)
+
+
+async def test_a_rebuild_whose_generation_is_retired_elsewhere_ends_and_the_next_makes_another(
+    settings: ProjectorSettings, database: Database, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rebuilding, "REPLAY_BATCH_RECORDS", 1)
+    stream = lives(200, 2000, seed=17)
+    for start in range(0, len(stream), 500):
+        await publisher.publish(stream[start : start + 500])
+    begun = asyncio.Event()
+    slow = settings.model_copy(update={"projectors_batch_records": 1})
+    work = Rebuild(slow, database, "users", asyncio.Event(), lambda progress: begun.set() if progress.done else None)
+    attempt = asyncio.create_task(work.run(pause_before_switch=True))
+    await asyncio.wait_for(begun.wait(), 30)
+    assert [one.number for one in await rebuilding.retire_generations(database, "users", 2)] == [2]
+    with pytest.raises(RebuildError, match="2 was retired meanwhile: `muster rebuild users`"):
+        await asyncio.wait_for(attempt, 60)
+
+    stage, _ = await rebuild(settings, database, "users", pause=True)
+    assert stage is Stage.READY
+    assert await statuses(database, "users") == ["serving", "retired", "building"]
 
 
 async def waits_for_a_lock(connection: generations.Connection) -> bool:

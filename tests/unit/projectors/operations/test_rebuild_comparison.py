@@ -4,6 +4,7 @@ from uuid import UUID
 
 import pytest
 
+from projectors.operations import rebuild_comparison
 from projectors.operations.rebuild_comparison import Kind, Known, Verdict, by_id, came_by, compare
 
 ANN, BOB = UUID(int=1), UUID(int=2)
@@ -74,6 +75,35 @@ def test_a_verdict_counts_and_names_some() -> None:
     verdict.add({ANN: Kind.MISSING, BOB: Kind.AHEAD})
 
     assert str(verdict) == f"1 ahead, such as {BOB}; 1 missing, such as {ANN}"
+
+
+def test_a_verdict_lists_more_than_it_names_and_not_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rebuild_comparison, "LISTED", 7)
+    verdict = Verdict()
+    people = [UUID(int=number) for number in range(9)]
+    verdict.add(dict.fromkeys(reversed(people), Kind.BEHIND))
+
+    assert verdict.ids == {Kind.BEHIND: people[:7]}
+    assert str(verdict) == f"9 behind, such as {people[0]}, {people[1]}, {people[2]}"
+
+
+@pytest.mark.parametrize(
+    ("kinds", "advised", "not_advised"),
+    [
+        ([Kind.MISSING, Kind.BEHIND], ["events refill", "repair ID…"], ["--ahead", "import"]),
+        ([Kind.AHEAD], ["repair --ahead", "repair ID…"], ["events refill", "import"]),
+        ([Kind.UNKNOWN], ["import by id", "repair ID…"], ["events refill", "--ahead"]),
+        (list(Kind), ["events refill", "repair --ahead", "import by id"], []),
+    ],
+)
+def test_what_is_advised_goes_by_how_they_differ(kinds: list[Kind], advised: list[str], not_advised: list[str]) -> None:
+    verdict = Verdict()
+    for number, kind in enumerate(kinds):
+        verdict.add({UUID(int=number): kind})
+
+    assert all(words in verdict.remedy for words in advised)
+    assert not any(words in verdict.remedy for words in not_advised)
+    assert verdict.remedy.count("events refill") <= 1, "each is said once"
 
 
 def of(value: Known | None) -> dict[UUID, Known]:
