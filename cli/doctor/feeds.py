@@ -73,8 +73,8 @@ def _judge_suspicious(name: str, number: int, met: Suspicious) -> Finding:
         check,
         "warning",
         f"generation {number} has parked {met.parked:,}: somebody else writes to the topic",
-        "`muster parked list` shows them, `muster repair ID` mends a user, `muster parked discard --suspicious` removes"
-        " them",
+        "`muster parked list` shows them; `muster repair ID…` first for those whom they name, so that the topic's last"
+        " record of each is ours again; then `muster parked discard --suspicious` removes them",
     )
 
 

@@ -37,6 +37,10 @@ class CannotRepairError(Exception):
     """Nothing was changed; the message says why."""
 
 
+class UnknownUserError(CannotRepairError):
+    """Neither side knows the user, whatever somebody else has written about them."""
+
+
 class RepairSettings(OperatorCommandPostgres, OperatorProjectorSettings):
     """Both databases and the topic."""
 
@@ -75,22 +79,31 @@ def repair(
         if ahead:
             _tell_ahead(asyncio.run(_raise_all(settings)), as_json=as_json)
         else:
-            done = asyncio.run(_repair_all(settings, users or []))
+            done, refused = asyncio.run(_repair_all(settings, users or []))
             _tell_repaired(done, as_json=as_json)
+            if refused:
+                fail("\n".join(refused))
     except (CannotRepairError, NoGenerationError) as error:
         fail(str(error))
     except OUTAGES as error:
         explain_outage(error)
 
 
-async def _repair_all(settings: RepairSettings, users: Sequence[UUID]) -> dict[UUID, str]:
-    """Repair each, and say what each is now."""
+async def _repair_all(settings: RepairSettings, users: Sequence[UUID]) -> tuple[dict[UUID, str], list[str]]:
+    """Repair each, and say what each is now; and why some cannot be repaired."""
     operation = Operation(operator())
+    done: dict[UUID, str] = {}
+    refused: list[str] = []
     async with (
         Database.open(settings.command_database, application="muster-repair") as command,
         Database.open(settings.query_database, application="muster-repair") as query,
     ):
-        return {user_id: await _repair(settings, command, query, user_id, operation) for user_id in users}
+        for user_id in users:
+            try:
+                done[user_id] = await _repair(settings, command, query, user_id, operation)
+            except UnknownUserError as error:
+                refused.append(str(error))
+    return done, refused
 
 
 async def _repair(
@@ -126,7 +139,10 @@ async def _publish(command: Database, query: Database, user_id: UUID, operation:
             return
         version = await known_version(query, user_id)
         if version is None:
-            raise CannotRepairError(f"neither side knows a user {user_id}")
+            raise UnknownUserError(
+                f"neither side knows a user {user_id}; what somebody else wrote about them `muster parked discard"
+                " --suspicious` removes"
+            )
         now = utc_now()
         erasure = tombstone(user_id, version, None, now, operation)
         if not await give_up(connection, user_id, version, erasure.event_id, now):

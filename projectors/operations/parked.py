@@ -261,10 +261,10 @@ async def retry_record(database: Database, record: RecordId) -> WorkedOff:
 
 
 def _why_not_applied(record: ParkedRecord) -> str:
-    why = f"{record.id} is suspicious ({record.error}): `muster parked discard {record.id}` removes it"
+    why, discard = f"{record.id} is suspicious ({record.error})", f"`muster parked discard {record.id}` removes it"
     if record.suspect_id is None:
-        return why
-    return f"{why}, `muster repair {record.suspect_id}` writes that user anew from the command side"
+        return f"{why}: {discard}"
+    return f"{why}: `muster repair {record.suspect_id}` writes that user anew from the command side, then {discard}"
 
 
 async def retry_all(database: Database, projection: str | None = None) -> WorkedOff:

@@ -39,7 +39,6 @@ UPDATE checkpoints c SET repaired_until = greatest(c.repaired_until, $3) FROM he
 WHERE c.projection = held.projection AND c.generation = held.generation AND c.topic_id = $1 AND c.partition = $2
 """
 _FORGET_VERSION: Final = "DELETE FROM parked_versions WHERE projection = $1 AND generation = $2 AND user_id = $3"
-_PARKED: Final = "SELECT EXISTS (SELECT FROM parked_records WHERE $1 IN (user_id, suspect_id))"
 
 
 class Place(NamedTuple):
@@ -65,14 +64,17 @@ class _Written:
 
 
 async def known_version(database: Database, user_id: UUID) -> int | None:
-    """The greatest version that any generation has of the user; 1 where something is only parked, None for nobody."""
+    """The greatest version that any generation has read of the user, parked or applied.
+
+    Returns:
+        None for nobody: what is suspicious says nothing, for anybody can write any id.
+    """
     async with database.connection() as connection:
         found = [
             (await versions.read(connection, generation, _tables(projection, generation), [user_id])).get(user_id)
             async for projection, generation in _fed(connection)
         ]
-        parked: bool = await connection.fetchval(_PARKED, user_id)
-    return max((version for version in found if version is not None), default=1 if parked else None)
+    return max((version for version in found if version is not None), default=None)
 
 
 async def heal(

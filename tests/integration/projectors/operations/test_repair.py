@@ -1,6 +1,7 @@
 """`muster repair` writes users as the command side has them, for every generation and every rebuild to come."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -26,7 +27,7 @@ from tests.envelopes import envelope_of
 from tests.integration.muster_processes import muster
 from tests.integration.projectors.conftest import running
 from tests.integration.projectors.consumer.test_effectively_once import TOPIC, TOPIC_ID, held_up
-from tests.integration.projectors.consumer.test_suspicious import applied, on_a_log
+from tests.integration.projectors.consumer.test_suspicious import applied, from_elsewhere, on_a_log
 from tests.integration.projectors.operations.test_audit import in_command
 from tests.integration.projectors.operations.test_commands import document
 from tests.integration.projectors.stream import START, FakeRecord, Publisher, new_user, record
@@ -122,6 +123,24 @@ async def test_a_repaired_user_is_as_the_command_side_says_in_every_generation_a
     assert counters is not None
     assert (counters["active"], counters["off"]) == (2, 0)
     assert [row["version"] for row in entries] == [1, 2, 3]
+
+
+async def test_a_stranger_who_names_an_id_does_not_have_it_given_up(
+    settings: ProjectorSettings, database: Database, command: Database, publisher: Publisher, variables: dict[str, str]
+) -> None:
+    ann, to_come = new_user(1), new_user(2)
+    ours, forged = record(UserRegistered(user=ann)), from_elsewhere(record(UserRegistered(user=to_come)))
+    await publisher.publish([ours, forged])
+    await in_command(command, [ann])
+    async with fed(settings, database):
+        done = await muster(variables, "repair", str(to_come.id), str(ann.id))
+        assert (done.code, str(ann.id) in done.out) == (1, True), "the others are repaired"
+        assert f"neither side knows a user {to_come.id}" in done.err
+        [discard] = re.findall(r"`muster ([^`]+)`", done.err)
+        assert (await muster(variables, *discard.split())).code == 0
+        assert await parked.summaries(database) == []
+    async with command.connection() as connection:
+        assert await connection.fetchval("SELECT count(*) FROM erased_users") == 0, "an import may bring them"
 
 
 @pytest.mark.parametrize("repaired", [True, False], ids=["with the repair", "without"])
