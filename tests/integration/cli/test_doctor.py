@@ -1,6 +1,8 @@
 """`muster doctor` against real servers: right is ok, wrong has a remedy, and one fault hides no other."""
 
 import asyncio
+import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -17,6 +19,7 @@ from cli.doctor.findings import Finding
 from projectors.projections.catalogue import PROJECTIONS
 from tests.conftest import create_database, drop_database, kafka_variables
 from tests.infrastructure import Servers
+from tests.integration.muster_processes import muster
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,12 +150,15 @@ async def test_a_database_without_tables_says_which_command_makes_them(
     await create_database(servers, name, "template1")
     doctor.environment.setenv(f"{side.upper()}_POSTGRES_DB", name)
     try:
-        findings = await doctor.examine()
+        [finding] = (await doctor.examine())[f"{side} migrations"]
+        [command] = re.findall(r"`muster ([^`]+)`", finding.remedy)
+        migrated = await muster(dict(os.environ), *command.split())
+        [mended] = (await doctor.examine())[f"{side} migrations"]
     finally:
         await drop_database(servers, name)
 
-    [finding] = findings[f"{side} migrations"]
     assert (finding.result, finding.remedy) == ("failed", f"`muster migrate {side}`")
+    assert (migrated.code, mended.result) == (0, "ok"), migrated
 
 
 async def test_topics_that_are_missing_or_otherwise_divided_or_configured_are_told(
@@ -171,7 +177,12 @@ async def test_topics_that_are_missing_or_otherwise_divided_or_configured_are_to
     assert (relay.found, relay.remedy) == ("is not there", "`muster topics`")
 
     doctor.environment.setenv("TOPIC_PARTITIONS", "6")
-    [events] = (await doctor.examine())[f"topic {topics.events_topic}"]
+    findings = await doctor.examine()
+    [events], [divided] = findings[f"topic {topics.events_topic}"], findings[f"partitions of {topics.events_topic}"]
+    [(name, number)] = re.findall(r"^set (\w+)=(\d+)$", divided.remedy)
+    doctor.environment.setenv(name, number)
+    [mended] = (await doctor.examine())[f"partitions of {topics.events_topic}"]
+    assert (divided.result, mended.result) == ("failed", "ok")
     assert "12 partitions, not 6" in events.found
     assert f"`partitions of {topics.events_topic}`" in events.remedy
 

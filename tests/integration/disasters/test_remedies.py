@@ -71,6 +71,59 @@ async def test_what_is_printed_about_rows_users_generations_and_backups_mends_th
         await muster_here.run(["audit"])
 
 
+async def test_what_is_printed_about_feeds_and_people_who_are_missing_mends_them(
+    settings: ProjectorSettings,
+    command_database: PostgresAddress,
+    query_database: PostgresAddress,
+    variables: dict[str, str],
+    api: httpx.AsyncClient,
+) -> None:
+    ann = await register(api, "ann")
+    async with installed(variables, settings.events_topic) as muster_here:
+        await muster_here.start("relay")
+        await muster_here.until_published()
+        await nobody_feeds_before_projectors_run(muster_here)
+        await muster_here.run(["audit"])
+
+        await change(query_database, "DELETE FROM users_g1 WHERE id = $1", ann["id"])
+        await who_is_behind_is_built_anew(muster_here)
+        await muster_here.run(["audit"])
+
+        await muster_here.stop("relay")
+        bob = await register(api, "bob")
+        await change(command_database, "DELETE FROM outbox")
+        await muster_here.start("relay")
+        await whom_the_topic_lacks_is_published(muster_here, bob["id"])
+        await muster_here.until_all_are("fed")
+        await muster_here.run(["audit"])
+
+
+async def nobody_feeds_before_projectors_run(muster_here: Installation) -> None:
+    reasons = {one["reason"] for one in await lag(muster_here)}
+    [start] = advised(reasons.pop())
+    assert reasons == set(), "the same for all"
+    await muster_here.start(*start)
+    await muster_here.until_all_are("fed")
+
+
+async def who_is_behind_is_built_anew(muster_here: Installation) -> None:
+    told = await muster(muster_here.variables, "audit")
+    assert (told.code, "1 behind" in told.out) == (1, True)
+    *looks, rebuild = advised(told.out)
+    assert (looks, rebuild) == ([["lag"], ["parked", "list"]], ["rebuild", "users"])
+    for command in (*looks, rebuild):
+        await muster_here.run(command)
+
+
+async def whom_the_topic_lacks_is_published(muster_here: Installation, user_id: str) -> None:
+    refused = await muster(muster_here.variables, "rebuild", "timeline", "--pause-before-switch")
+    assert (refused.code, f"1 missing, such as {user_id}" in refused.err) == (1, True)
+    refill, _, again, _ = advised(refused.err, user_id)
+    assert (refill, again) == (["events", "refill"], ["rebuild", "timeline"])
+    await muster_here.run(refill)
+    await muster_here.run([*again, "--pause-before-switch"])
+
+
 async def damaged_rows_are_dropped(muster_here: Installation, address: PostgresAddress) -> None:
     """Ann's registration and Bob's erasure, which hold up everything else."""
 

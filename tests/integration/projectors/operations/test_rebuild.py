@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 import signal
 from functools import partial
 from typing import Any
@@ -21,6 +22,7 @@ from projectors.projections.catalogue import PROJECTIONS
 from projectors.settings import ProjectorSettings
 from read_model import generations
 from read_model.generations import Generation, InUseError, NoGenerationError, NotCaughtUpError, OtherBuildError
+from tests.integration.muster_processes import muster
 from tests.integration.projectors.conftest import running
 from tests.integration.projectors.folds import CONTENTS, FOLDS, changes_of
 from tests.integration.projectors.stream import Publisher, lives, new_user, record
@@ -331,12 +333,14 @@ async def _retire_while_it_is_fed(
         await until(is_read, within=20, what="the other generation goes on")
 
 
-async def test_a_build_of_another_shape_is_left_to_the_code_that_knows_it(database: Database) -> None:
+async def test_a_build_of_another_shape_is_left_to_the_code_that_knows_it_or_dropped(
+    database: Database, variables: dict[str, str]
+) -> None:
     async with database.connection() as connection:
         await connection.execute(
             "INSERT INTO generations (projection, generation, shape, status) VALUES ('users', 2, 99, 'building')"
         )
-        with pytest.raises(OtherBuildError):
+        with pytest.raises(OtherBuildError) as refused:
             await generations.begin(connection, "users")
         with pytest.raises(NoGenerationError):
             await generations.begin(connection, "nothing")
@@ -344,3 +348,8 @@ async def test_a_build_of_another_shape_is_left_to_the_code_that_knows_it(databa
             await generations.switch(
                 connection, Generation("users", 2, 99, "building"), Generation("users", 1, 1, "serving")
             )
+    [drop] = re.findall(r"`muster ([^`]+)`", str(refused.value))
+    assert (await muster(variables, *drop.split())).code == 0
+    async with database.connection() as connection:
+        built, made = await generations.begin(connection, "users")
+    assert (built.number, made) == (3, True)

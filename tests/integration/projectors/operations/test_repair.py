@@ -125,6 +125,19 @@ async def test_a_repaired_user_is_as_the_command_side_says_in_every_generation_a
     assert [row["version"] for row in entries] == [1, 2, 3]
 
 
+async def test_without_a_topic_nobody_is_repaired_until_it_is_made(
+    command: Database, variables: dict[str, str]
+) -> None:
+    ann = new_user(1)
+    await in_command(command, [ann])
+    variables["EVENTS_TOPIC"] = f"{variables['EVENTS_TOPIC']}.anew"
+    refused = await muster(variables, "repair", str(ann.id))
+    assert (refused.code, "there is no topic" in refused.err) == (1, True)
+    [make] = re.findall(r"`muster ([^`]+)`", refused.err)
+    assert (await muster(variables, *make.split())).code == 0
+    assert (await muster(variables, "repair", str(ann.id))).code == 0
+
+
 async def test_a_stranger_who_names_an_id_does_not_have_it_given_up(
     settings: ProjectorSettings, database: Database, command: Database, publisher: Publisher, variables: dict[str, str]
 ) -> None:
