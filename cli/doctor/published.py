@@ -12,6 +12,7 @@ from chassis.settings import PostgresAddress
 from cli.doctor.findings import Finding
 from cli.terminal.outages import DATABASE_OUTAGES
 from outbox.published_topics import all_published
+from outbox.publishing.topic_reading import is_empty
 from outbox.relay.division import another_division
 from outbox.settings import RelaySettings
 
@@ -25,22 +26,32 @@ async def examine_published(settings: RelaySettings, command: PostgresAddress) -
             remembered = await all_published(connection)
         async with admin(settings) as client:
             there = await partition_counts(client, sorted({settings.events_topic, *remembered}))
+        empty = await _is_made_anew(settings, remembered, there)
     except asyncpg.UndefinedTableError:
         return []  # its migration is missing, which another finding says
     except (*DATABASE_OUTAGES, *KAFKA_ERRORS) as error:
         remedy = "see the findings of Kafka and of the command database"
         return [Finding("partitions", "failed", f"unknown: {describe(error)}", remedy)]
-    return judge_published(settings.events_topic, settings.topic_partitions, remembered, there)
+    return judge_published(settings.events_topic, settings.topic_partitions, remembered, there, empty=empty)
 
 
-def judge_published(topic: str, wanted: int, remembered: Mapping[str, int], there: Mapping[str, int]) -> list[Finding]:
+async def _is_made_anew(settings: RelaySettings, remembered: Mapping[str, int], there: Mapping[str, int]) -> bool:
+    """Whether the topic has other partitions than before and nothing on it, so that the relay takes it as it is."""
+    topic = settings.events_topic
+    before, found = remembered.get(topic), there.get(topic)
+    return None not in {before, found} and before != found and await is_empty(settings, topic, there[topic])
+
+
+def judge_published(
+    topic: str, wanted: int, remembered: Mapping[str, int], there: Mapping[str, int], *, empty: bool = False
+) -> list[Finding]:
     """Check the topic's partitions, that it is the one that the relay publishes to, and that no older one is left.
 
-    Of `remembered` the last is that of the relay which led last.
+    Of `remembered` the last is that of the relay which led last. `empty`: the topic was made anew, and has nothing yet.
     """
     led = next(reversed(list(remembered)), topic)
     return [
-        _judge_partitions(topic, wanted, remembered.get(topic), there.get(topic)),
+        _judge_partitions(topic, wanted, None if empty else remembered.get(topic), there.get(topic)),
         *_judge_name(topic, led),
         *_judge_older(topic, [older for older in remembered if older not in {topic, led} and older in there]),
     ]

@@ -16,10 +16,13 @@ from chassis.settings import Kafka, PostgresAddress, Topics
 from cli.doctor.budget import Instances
 from cli.doctor.checks import examine
 from cli.doctor.findings import Finding
+from events.user_events import UserRegistered
+from outbox.published_topics import note_leader
 from projectors.projections.catalogue import PROJECTIONS
 from tests.conftest import create_database, drop_database, kafka_variables
 from tests.infrastructure import Servers
 from tests.integration.muster_processes import muster
+from tests.integration.projectors.stream import Publisher, new_user, record
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +188,25 @@ async def test_topics_that_are_missing_or_otherwise_divided_or_configured_are_to
     assert (divided.result, mended.result) == ("failed", "ok")
     assert "12 partitions, not 6" in events.found
     assert f"`partitions of {topics.events_topic}`" in events.remedy
+
+
+async def test_a_topic_that_was_made_anew_with_another_number_of_partitions_is_taken_while_it_is_empty(
+    doctor: Doctor, kafka: Kafka, topics: Topics, command_database: PostgresAddress
+) -> None:
+    connection = await asyncpg.connect(**command_database.connect_arguments)
+    try:
+        await note_leader(connection, topics.events_topic, topics.topic_partitions + 1)
+    finally:
+        await connection.close()
+    check = f"partitions of {topics.events_topic}"
+
+    [empty] = (await doctor.examine())[check]
+    async with Publisher.open(kafka, topics.events_topic) as publisher:
+        await publisher.publish([record(UserRegistered(user=new_user(1)))])
+    [filled] = (await doctor.examine())[check]
+
+    assert (empty.result, empty.found) == ("ok", "nothing was published yet")
+    assert (filled.result, "change-the-number-of-partitions.md" in filled.remedy) == ("failed", True)
 
 
 async def test_more_copies_wanted_than_there_are_is_told(doctor: Doctor, topics: Topics) -> None:

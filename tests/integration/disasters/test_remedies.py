@@ -5,8 +5,10 @@ the pages about disasters beside this, restored backups in projectors/operations
 and going back in test_commands.py there, rights in tests/integration/access/test_kafka.py.
 """
 
+import asyncio
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -20,9 +22,10 @@ from cli.doctor.findings import Finding
 from cli.doctor.outbox import examine_outbox
 from events.user_events import UserProfileChanged
 from projectors.settings import ProjectorSettings
+from tests.forks import NOWHERE, Fork
 from tests.integration.command_api.conftest import register, registration
 from tests.integration.disasters.installation import Installation, installed
-from tests.integration.muster_processes import Ended, muster
+from tests.integration.muster_processes import Ended, main, muster
 from tests.integration.projectors.stream import new_user, record
 from tests.waiting import until
 
@@ -72,17 +75,19 @@ async def test_what_is_printed_about_rows_users_generations_and_backups_mends_th
 
 
 async def test_what_is_printed_about_feeds_and_people_who_are_missing_mends_them(
-    settings: ProjectorSettings,
     command_database: PostgresAddress,
     query_database: PostgresAddress,
     variables: dict[str, str],
     api: httpx.AsyncClient,
+    tmp_path: Path,
 ) -> None:
     ann = await register(api, "ann")
-    async with installed(variables, settings.events_topic) as muster_here:
+    async with installed(variables, variables["EVENTS_TOPIC"]) as muster_here:
         await muster_here.start("relay")
         await muster_here.until_published()
         await nobody_feeds_before_projectors_run(muster_here)
+        await a_refill_that_is_stopped_goes_on(muster_here, command_database, tmp_path / "refill.err")
+        await muster_here.until_all_are("fed")
         await muster_here.run(["audit"])
 
         await change(query_database, "DELETE FROM users_g1 WHERE id = $1", ann["id"])
@@ -104,6 +109,21 @@ async def nobody_feeds_before_projectors_run(muster_here: Installation) -> None:
     assert reasons == set(), "the same for all"
     await muster_here.start(*start)
     await muster_here.until_all_are("fed")
+
+
+async def a_refill_that_is_stopped_goes_on(muster_here: Installation, address: PostgresAddress, said: Path) -> None:
+    await muster_here.stop("relay")
+    refill = await Fork.start(main, "events", "refill", environment=muster_here.variables, out=NOWHERE, err=said)
+
+    async def has_begun() -> bool:
+        return bool(await change(address, "SELECT EXISTS (SELECT FROM outbox)"))
+
+    await until(has_begun, within=30, what="the refill to wait for a relay")
+    refill.terminate()
+    assert await asyncio.wait_for(refill.wait(), 30) == 1
+    [again] = advised(await asyncio.to_thread(said.read_text))
+    await muster_here.start("relay")
+    await muster_here.run(again)
 
 
 async def who_is_behind_is_built_anew(muster_here: Installation) -> None:
