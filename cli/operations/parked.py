@@ -131,7 +131,11 @@ def discard(
     record: Annotated[str | None, typer.Argument(help="As `muster parked list` shows it.", metavar="ID")] = None,
     *,
     suspicious: Annotated[
-        bool, typer.Option("--suspicious", help="Instead: every suspicious record, and what was only counted.")
+        bool,
+        typer.Option(
+            "--suspicious",
+            help="Instead: every suspicious record, and what was only counted; repair whom they name first.",
+        ),
     ] = False,
     projection: ProjectionOption = None,
     as_json: JsonOption = False,

@@ -155,7 +155,8 @@ def why_flooded(counted: int) -> str:
     """What to do where records were only counted."""
     return (
         f"met {counted:,} suspicious records beyond the {SUSPICIOUS_RECORDS:,} that are kept, and counted them:"
-        " `muster doctor` says who may write to the topic, `muster parked discard --suspicious` forgets them"
+        " `muster doctor` says who may write to the topic; then `muster events refill` publishes everybody once more,"
+        " and `muster parked discard --suspicious` forgets the foreign records"
     )
 
 
