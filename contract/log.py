@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from chassis.kafka.client import REQUEST_SECONDS, client_arguments, partitions_of
+from chassis.kafka.client import REQUEST_SECONDS, answering, client_arguments, partitions_of
 from chassis.kafka.reading import read_to_ends
 from chassis.settings import Kafka
 from events import Unknown, decode
@@ -78,7 +78,7 @@ async def read_log(settings: Kafka, topic: str) -> LogReport:
 @asynccontextmanager
 async def _consumer(settings: Kafka) -> AsyncIterator[AIOKafkaConsumer]:
     consumer = AIOKafkaConsumer(
-        **client_arguments(settings), isolation_level="read_committed", enable_auto_commit=False
+        **client_arguments(await answering(settings)), isolation_level="read_committed", enable_auto_commit=False
     )
     try:
         await asyncio.wait_for(consumer.start(), REQUEST_SECONDS)

@@ -7,7 +7,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -19,8 +19,11 @@ from aiokafka.errors import (
     for_code,
 )
 
+from chassis.kafka.answering import one_that_answers
 from chassis.kafka.refusals import start_client
 from chassis.settings import Kafka
+
+K = TypeVar("K", bound=Kafka)
 
 #: One request to a broker that lives takes milliseconds; after this long it is down or out of reach.
 REQUEST_SECONDS = 10.0
@@ -62,6 +65,16 @@ def client_arguments(settings: Kafka) -> dict[str, Any]:
     return arguments
 
 
+async def answering(settings: K) -> K:
+    """The same settings for a client that is to start now: of several brokers they name one that answers.
+
+    A client learns the others from it. Where none answers they stay as they are, and the start says why.
+    """
+    login = client_arguments(settings)
+    broker = await one_that_answers(login.pop("bootstrap_servers"), login)
+    return settings.model_copy(update={"kafka_bootstrap_servers": broker})
+
+
 def _ssl_context(settings: Kafka) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=settings.kafka_ssl_cafile)
     if settings.kafka_ssl_certfile:
@@ -82,7 +95,7 @@ async def admin(settings: Kafka) -> AsyncIterator[AIOKafkaAdminClient]:
         KafkaRefusedError: the brokers do not let us in.
         KafkaError, OSError, TimeoutError: no broker answered within REQUEST_SECONDS.
     """
-    arguments = client_arguments(settings)
+    arguments = client_arguments(await answering(settings))
     client = AIOKafkaAdminClient(**arguments)
     try:
         await start_client(client, arguments, REQUEST_SECONDS)

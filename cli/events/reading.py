@@ -12,7 +12,7 @@ from uuid import UUID
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from chassis.identifiers import time_in
-from chassis.kafka.client import REQUEST_SECONDS, client_arguments, partitions_of
+from chassis.kafka.client import REQUEST_SECONDS, answering, client_arguments, partitions_of
 from chassis.kafka.reading import read_to_ends
 from chassis.settings import Kafka, Topics
 
@@ -40,7 +40,7 @@ async def following(settings: TailSettings, beginning: Beginning) -> AsyncIterat
     """
     count = await partitions_of(settings, settings.events_topic)
     consumer = AIOKafkaConsumer(
-        **client_arguments(settings), isolation_level="read_committed", enable_auto_commit=False
+        **client_arguments(await answering(settings)), isolation_level="read_committed", enable_auto_commit=False
     )
     try:
         async with asyncio.timeout(REQUEST_SECONDS):

@@ -11,7 +11,7 @@ from uuid import UUID
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import UnknownTopicOrPartitionError
 
-from chassis.kafka.client import KAFKA_ERRORS, REQUEST_SECONDS, client_arguments, partitions_of
+from chassis.kafka.client import KAFKA_ERRORS, REQUEST_SECONDS, answering, client_arguments, partitions_of
 from chassis.kafka.refusals import REFUSALS, start_client
 from chassis.kafka.topic_ids import topic_id
 from chassis.settings import Kafka
@@ -53,7 +53,7 @@ async def open_consumer(
     # Of a topic that is not there the consumer itself would only be silent.
     count = await partitions_of(kafka, topic)
     partitions = [TopicPartition(topic, number) for number in range(count)]
-    arguments = client_arguments(kafka)
+    arguments = client_arguments(await answering(kafka))
     consumer = AIOKafkaConsumer(
         **arguments,
         group_id=None,

@@ -13,7 +13,7 @@ from typing import Final
 import structlog
 from aiokafka import AIOKafkaProducer
 
-from chassis.kafka.client import client_arguments
+from chassis.kafka.client import answering, client_arguments
 from outbox.settings import RelaySettings
 
 log = structlog.get_logger("outbox.maintenance")
@@ -31,7 +31,7 @@ async def roll_segments(settings: RelaySettings) -> None:
         KafkaError, OSError, TimeoutError: Kafka does not answer.
     """
     producer = AIOKafkaProducer(
-        **client_arguments(settings),
+        **client_arguments(await answering(settings)),
         transactional_id=settings.maintenance_id,
         transaction_timeout_ms=settings.relay_transaction_timeout_ms,
     )

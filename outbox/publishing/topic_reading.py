@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
-from chassis.kafka.client import REQUEST_SECONDS, client_arguments
+from chassis.kafka.client import REQUEST_SECONDS, answering, client_arguments
 from chassis.settings import Kafka
 from outbox.settings import RelaySettings
 
@@ -64,7 +64,7 @@ async def _started(
     settings: Kafka, isolation_level: Literal["read_committed", "read_uncommitted"]
 ) -> AsyncIterator[AIOKafkaConsumer]:
     consumer = AIOKafkaConsumer(
-        **client_arguments(settings),
+        **client_arguments(await answering(settings)),
         isolation_level=isolation_level,
         enable_auto_commit=False,
         auto_offset_reset="earliest",

@@ -54,6 +54,8 @@ from outbox.topics import check_topics
 #: Retries after an error: at once after a hiccup, every few seconds in an outage.
 RETRY_FIRST_SECONDS: Final = 0.1
 RETRY_CAP_SECONDS: Final = 5.0
+#: Three questions to brokers, of milliseconds each; one that is frozen and still named is not waited for.
+CHECK_SECONDS: Final = 5.0
 #: How long after the last event the relay polls at the hot rate.
 HOT_SECONDS: Final = 1.0
 #: How often the relay looks whether a person has acted. Notifications do not wake it: each look may read a whole page.
@@ -228,7 +230,8 @@ class Relay:
 
     async def _check_topics(self) -> None:
         try:
-            await check_topics(self._settings)
+            async with asyncio.timeout(CHECK_SECONDS):
+                await check_topics(self._settings)
         except TopicMismatchError as error:
             raise RelayStopError(str(error)) from error
         await hold_division(self._settings)

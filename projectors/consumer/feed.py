@@ -19,7 +19,7 @@ from uuid import UUID
 import structlog
 from aiokafka import AIOKafkaConsumer
 
-from chassis.kafka.client import KAFKA_ERRORS
+from chassis.kafka.client import KAFKA_ERRORS, answering
 from chassis.kafka.refusals import REFUSALS, explain
 from chassis.lifecycle import Backoff, end_task, wait_for_event
 from chassis.outages import Outage
@@ -173,9 +173,8 @@ class Feed:
 
     async def _run_consumer(self) -> bool:
         """Run one consumer until it is lost or we stop; says whether it ever got as far as an assignment."""
-        subscription = Subscription(
-            self._settings.kafka, topic=self.topic, group=self.group, assignments=self.assignment
-        )
+        kafka = await answering(self._settings.kafka)
+        subscription = Subscription(kafka, topic=self.topic, group=self.group, assignments=self.assignment)
         begun = time.monotonic()
         try:
             self._compaction.consumer = consumer = await subscription.start()

@@ -11,7 +11,7 @@ from uuid import UUID
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import InvalidPartitionsError, UnknownTopicOrPartitionError
 
-from chassis.kafka.client import REQUEST_SECONDS, client_arguments, partitions_of
+from chassis.kafka.client import REQUEST_SECONDS, answering, client_arguments, partitions_of
 from chassis.kafka.topic_ids import topic_id
 from chassis.settings import Kafka
 
@@ -69,7 +69,8 @@ async def dated_ahead(kafka: Kafka, topic: str, partitions: int, time: float) ->
 
 @asynccontextmanager
 async def _consumer(kafka: Kafka) -> AsyncIterator[AIOKafkaConsumer]:
-    consumer = AIOKafkaConsumer(**client_arguments(kafka), isolation_level="read_committed", group_id=None)
+    arguments = client_arguments(await answering(kafka))
+    consumer = AIOKafkaConsumer(**arguments, isolation_level="read_committed", group_id=None)
     try:
         await asyncio.wait_for(consumer.start(), REQUEST_SECONDS)
         yield consumer
