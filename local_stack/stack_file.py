@@ -40,7 +40,7 @@ class ProcessEntry:
     def where(self) -> str:
         """Where it answers, for people."""
         # Nobody should take the embedded server for one that could be opened to a network.
-        return self.url or f"127.0.0.1:{self.port}" + (", without TLS" if self.name == "postgres" else "")
+        return self.url or f"127.0.0.1:{self.port}" + (", without TLS" if self.name.startswith("postgres") else "")
 
 
 @dataclass(frozen=True, slots=True)

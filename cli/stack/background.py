@@ -30,6 +30,7 @@ from local_stack.logs import open_log, size_of
 from local_stack.ports import listens
 from local_stack.processes.http_process import answers_ready
 from local_stack.processes.preloaded import Program
+from local_stack.servers import ServerOptions
 from local_stack.stack_file import ProcessEntry, Stack
 
 #: Between two looks at a stack that starts or ends.
@@ -116,7 +117,15 @@ def _until_ready(folder: Path, process: subprocess.Popen[bytes]) -> Stack | None
 def _arguments(options: UpOptions) -> list[str]:
     ports = [part for option, port in options.ports.by_option().items() for part in (option, str(port))]
     only = [] if options.only == ALL_PARTS else ["--only", ",".join(sorted(options.only))]
-    return ["--folder", str(options.folder), *ports, *only, *(["--verbose"] if options.verbose else [])]
+    verbose = ["--verbose"] if options.verbose else []
+    return ["--folder", str(options.folder), *ports, *only, *_server_arguments(options.servers), *verbose]
+
+
+def _server_arguments(asked: ServerOptions) -> list[str]:
+    brokers = [] if asked.brokers is None else ["--brokers", str(asked.brokers)]
+    standby = [] if asked.standby is None else ["--standby" if asked.standby else "--no-standby"]
+    waits = [] if asked.synchronous is None else ["--synchronous" if asked.synchronous else "--no-synchronous"]
+    return [*brokers, *standby, *waits]
 
 
 def stop(folder: Path) -> int:

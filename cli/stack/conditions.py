@@ -15,6 +15,8 @@ from local_stack.postgres.data import has_cluster
 FREE_BYTES: Final = 256 * 1024 * 1024
 #: A stack that has run has its write-ahead log already; it needs room for one more file of it, and for Kafka's.
 FREE_BYTES_AGAIN: Final = 64 * 1024 * 1024
+#: The copy that a standby begins with takes 70 MB, too, and then the log that it is sent.
+STANDBY_BYTES: Final = 128 * 1024 * 1024
 #: This version did not exist before; a clock that says an earlier time is wrong.
 RELEASED: Final = datetime(2026, 11, 1, tzinfo=UTC)
 #: A clock may be set back a little, by NTP or by hand; more disturbs the order of ids and the freshness of reads.
@@ -58,8 +60,8 @@ def _last_run(folder: Path) -> datetime | None:
     return datetime.fromtimestamp(max(times), UTC) if times else None
 
 
-def require_space(folder: Path) -> None:
-    """Refuse a disk that is too full to start on.
+def require_space(folder: Path, *, standby: bool = False) -> None:
+    """Refuse a disk that is too full to start on; a standby that is not there yet needs room of its own.
 
     Raises:
         LocalStackError: it is.
@@ -67,6 +69,8 @@ def require_space(folder: Path) -> None:
     free = shutil.disk_usage(folder).free
     has_run = has_cluster(folder / "postgres" / "data")
     needed, which = (FREE_BYTES_AGAIN, "this") if has_run else (FREE_BYTES, "a new")
+    if standby and not has_cluster(folder / "postgres-standby" / "data"):
+        needed += STANDBY_BYTES
     if free < needed:
         raise LocalStackError(
             f"Only {free // 1_000_000} MB are free on the disk of {folder}, and {which} stack needs "

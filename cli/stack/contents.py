@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from cli.stack.discovery import ISSUER_FOLDER
 from cli.stack.settings import PARTS, SECRETS_FILE
-from local_stack import issuer_files, stack_file
+from local_stack import issuer_files, servers, stack_file
 from local_stack.errors import ForeignDataError
 from local_stack.folder import LOCK_FILE
 from local_stack.kafka.principals import PASSWORDS_FILE
@@ -34,22 +34,28 @@ _OTHER_LOGS: Final = ("roles", "migrate", "topics", "rebuild", "link", "up", "im
 FILES: Final = (
     SECRETS_FILE,
     TIMINGS_FILE,
+    servers.FILE_NAME,
     stack_file.FILE_NAME,
     stack_file.ENVIRONMENT_FILE,
     stack_file.KAFKA_CLIENT_FILE,
 )
 #: What a stack makes in each of its folders, as patterns of names; `hs_err_pid*` is what a JVM writes when it crashes.
+_CLUSTER: Final = ("data", "password", ".password-????????", f"{STAGING}*")
+_BROKER: Final = (
+    *("data", "recovery.properties", "recovery.log", "format.log", "hs_err_pid*.log"),
+    *(f"{PASSWORDS_FILE}", f".{PASSWORDS_FILE}-????????"),
+    *("server.properties", ".server.properties-????????", "format.args", ".format.args-????????"),
+)
+#: Where clusters of PostgreSQL are.
+CLUSTERS: Final = ("postgres", "postgres-standby")
+_BROKERS: Final = ("kafka", "kafka-2", "kafka-3")
 FOLDERS: Final[dict[str, tuple[str, ...]]] = {
-    "postgres": ("data", "password", ".password-????????", f"{STAGING}*"),
-    "kafka": (
-        *("data", "recovery.properties", "recovery.log", "format.log", "hs_err_pid*.log"),
-        *(f"{PASSWORDS_FILE}", f".{PASSWORDS_FILE}-????????"),
-        *("server.properties", ".server.properties-????????", "format.args", ".format.args-????????"),
-    ),
+    **dict.fromkeys(CLUSTERS, _CLUSTER),
+    **dict.fromkeys(_BROKERS, _BROKER),
     ISSUER_FOLDER: tuple(
         f"{prefix}{name}{suffix}" for name in issuer_files.FILES for prefix, suffix in (("", ""), (".", "-????????"))
     ),
-    "logs": tuple(f"{name}.log{old}" for name in (*PARTS, *_OTHER_LOGS) for old in ("", ".1")),
+    "logs": tuple(f"{name}.log{old}" for name in (*PARTS, *CLUSTERS, *_BROKERS, *_OTHER_LOGS) for old in ("", ".1")),
 }
 _SECRETS_KEYS: Final = {"IDEMPOTENCY_SECRET", "CURSOR_KEYS"}
 _STACK_KEYS: Final = {"layout", "supervisor_pid", "folder", "settings", "processes"}
@@ -115,7 +121,7 @@ def _is_made(path: Path, patterns: tuple[str, ...]) -> bool:
         return False
     if path.name.startswith(STAGING):
         return is_half_made(path)
-    is_cluster = path.name == "data" and path.parent.name == "postgres"  # may be a link of ours: postgres/data.py
+    is_cluster = path.name == "data" and path.parent.name in CLUSTERS  # may be a link of ours: postgres/data.py
     return is_cluster or _is_there(path, is_folder=path.name == "data")
 
 

@@ -32,6 +32,7 @@ from local_stack.folder import Ownership, end_orphans, owned_folder
 from local_stack.ports import require_free
 from local_stack.private_file import write_private
 from local_stack.processes.preloaded import Program
+from local_stack.servers import AS_BEFORE, ServerOptions, ServerSet, chosen_servers
 
 #: Sent by Ctrl-C, by whoever runs us, and by a terminal that is closed.
 END_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -51,10 +52,16 @@ class UpOptions:
     ports: Ports
     only: frozenset[str] = ALL_PARTS
     verbose: bool = False
+    servers: ServerOptions = AS_BEFORE
 
-    def ports_by_option(self) -> dict[str, int]:
-        """Return the ports of the parts that are to run, by the option that moves each."""
-        return {option: port for option, port in self.ports.by_option().items() if _part_of(option) in self.only}
+    def ports_by_option(self, chosen: ServerSet) -> dict[str, int]:
+        """Return the ports of the parts that are to run with these servers, by the option that moves each.
+
+        Raises:
+            LocalStackError: a port would be none.
+        """
+        ports = self.ports.by_option() | chosen.more_ports(kafka=self.ports.kafka, postgres=self.ports.postgres)
+        return {option: port for option, port in ports.items() if _part_of(option.partition(" ")[0]) in self.only}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +111,13 @@ async def _run(options: UpOptions, console: Console, program: Program, age: floa
         await asyncio.to_thread(_sweep, options.folder, ownership, console)
         now = datetime.now(UTC)
         require_clock(options.folder, now)
-        require_space(options.folder)
-        require_free(options.ports_by_option())
+        chosen = chosen_servers(options.folder, options.servers)
+        require_space(options.folder, standby=chosen.standby)
+        require_free(options.ports_by_option(chosen))
         mark_as_ours(options.folder, console, unmarked=unmarked)
-        stack = LocalStack(options.folder, options.ports, screen, program=program, started_at=now, only=options.only)
+        stack = LocalStack(
+            options.folder, options.ports, screen, program=program, started_at=now, only=options.only, chosen=chosen
+        )
         stack.plan()
         screen.on_change = stack.write_down
         follow = [

@@ -4,8 +4,9 @@
     PostgreSQL → databases → roles → migrations ┴→ command API, query API, console
     imports, which all of ours share
 
-Three lanes run side by side. Where nothing is to be migrated, migrations are one question to each database. Processes
-end in the order in which work flows: APIs drain, the relay publishes, projectors apply, then Kafka and PostgreSQL.
+Three lanes run side by side. Where nothing is to be migrated, migrations are one question to each database. A standby
+is copied before there are databases. Processes end in the order in which work flows: APIs drain, the relay publishes,
+projectors apply, then Kafka and PostgreSQL.
 """
 
 import asyncio
@@ -31,6 +32,7 @@ from cli.stack.settings import (
     Ports,
     kafka_settings_of,
     process_environment,
+    server_settings,
     settings_of,
     stack_settings,
     trusts_own_issuer,
@@ -38,15 +40,14 @@ from cli.stack.settings import (
 from local_stack import stack_file
 from local_stack.errors import ChildFailedError
 from local_stack.folder import MARK_VARIABLE
-from local_stack.kafka.broker import KafkaServer
 from local_stack.kafka.jars import fetch_jars, jar_folder, missing_jars, pinned_jars
 from local_stack.logs import last_lines
-from local_stack.postgres.server import PostgresServer
 from local_stack.processes.child import Child, describe_exit, run_once, until_ended
 from local_stack.processes.http_process import HttpProcess
 from local_stack.processes.preloaded import Preloaded, Program
 from local_stack.processes.supervisor import Supervisor
 from local_stack.processes.watchdog import Watchdog
+from local_stack.servers import ONE_OF_EACH, Servers, ServerSet
 from local_stack.stack_file import ProcessEntry, Stack
 
 # Migrations and topics of an empty stack take 2 s; a large local database may take minutes to migrate.
@@ -96,6 +97,7 @@ class LocalStack:
         program: Program,
         started_at: datetime,
         only: frozenset[str] = ALL_PARTS,
+        chosen: ServerSet = ONE_OF_EACH,
     ) -> None:
         self.folder = folder
         self.ports = ports
@@ -109,24 +111,31 @@ class LocalStack:
         self._migrated = asyncio.Event()  # set also where there is nothing to migrate
         self._watchdog = Watchdog()
         self._preloaded: Preloaded | None = None
-        self.postgres = PostgresServer(folder / "postgres", ports.postgres, log=self.logs / "postgres.log")
-        self.kafka = KafkaServer(
-            folder / "kafka", ports.kafka, log=self.logs / "kafka.log", principals=tuple(KAFKA_PRINCIPALS.values())
+        self.servers = Servers(
+            folder,
+            chosen,
+            postgres_port=ports.postgres,
+            kafka_port=ports.kafka,
+            logs=self.logs,
+            principals=tuple(KAFKA_PRINCIPALS.values()),
         )
         self.processes: list[HttpProcess] = []
         self.supervisor = Supervisor(screen)
-        for server in (self.postgres, self.kafka):
+        for server in (*self.servers.databases, *self.servers.brokers):
             server.marks[MARK_VARIABLE] = str(folder)
 
     @property
     def children(self) -> list[Child]:
         """All processes, servers first."""
-        servers = (self.postgres, self.kafka)
-        return [*(server for server in servers if server.name in self.only), *self.processes]
+        databases = self.servers.databases if "postgres" in self.only else []
+        brokers = self.servers.brokers if "kafka" in self.only else []
+        return [*databases, *brokers, *self.processes]
 
     def plan(self) -> None:
         """Make the settings and every process; start nothing."""
-        self.settings = stack_settings(self.folder, self.ports, self.postgres.address) | self.kafka.client_settings()
+        self.servers.remember()
+        address = self.servers.postgres.address
+        self.settings = stack_settings(self.folder, self.ports, address) | server_settings(self.servers)
         self.logs.mkdir(exist_ok=True)
         for private in filter(Path.exists, (self.logs, issuer_folder(self.folder))):
             private.chmod(0o700)
@@ -173,11 +182,13 @@ class LocalStack:
         by_name: dict[str, Child] = {child.name: child for child in self.processes}
         apis = [by_name[name] for name in (*APIS, "console") if name in by_name]
         middle = [[by_name[name]] for name in ("relay", "projectors") if name in by_name]
-        if self.kafka.learning:
+        if self.servers.kafka.learning:
             self._screen.console.print(
                 "Kafka writes its start-up cache for next time; this end takes some seconds longer, once."
             )
-        await self.supervisor.stop([apis, *middle, [self.kafka], [self.postgres]], hasten)
+        # The primary first: it ends once its standby has all of its log.
+        databases = [[server] for server in self.servers.databases]
+        await self.supervisor.stop([apis, *middle, self.servers.brokers, *databases], hasten)
         await self._watchdog.end()
         stack_file.remove(self.folder)
 
@@ -197,14 +208,14 @@ class LocalStack:
                 settings=self.settings,
                 processes=self.entries(),
             ),
-            self.kafka.client_properties(),
+            self.servers.kafka.client_properties(),
         )
 
     def entries(self) -> list[ProcessEntry]:
         """Describe what runs now."""
         entries = [
-            self._entry(self.postgres, self.ports.postgres, None, {}),
-            self._entry(self.kafka, self.ports.kafka, None, {}),
+            *(self._entry(server, server.port, None, {}) for server in self.servers.databases),
+            *(self._entry(server, server.port, None, {}) for server in self.servers.brokers),
             *(
                 self._entry(process, process.port, process.url, self._settings_of(process.name))
                 for process in self.processes
@@ -218,10 +229,10 @@ class LocalStack:
             await preloaded.loaded()
 
     async def _kafka_lane(self) -> None:
-        if self.kafka.name in self.only:
+        if "kafka" in self.only:
             await self._fetch_jars()
             with self._screen.step("Kafka"):
-                await self.supervisor.start(self.kafka)
+                await self.supervisor.start(*self.servers.brokers)
             # Each principal is named as the option that gives it its rights.
             await self._run("Topics", "topics", "--acls", *(f"--{name}={name}" for name in KAFKA_PRINCIPALS.values()))
 
@@ -233,12 +244,16 @@ class LocalStack:
         await self._start("Relay, projectors and event API", "relay", "projectors", "event-api")
 
     async def _postgres_lane(self) -> None:
-        if self.postgres.name in self.only:
+        if "postgres" in self.only:
             with self._screen.step("PostgreSQL"):
-                await self.supervisor.start(self.postgres)
+                await self.supervisor.start(self.servers.postgres)
+            if self.servers.standby:
+                with self._screen.step("Standby"):
+                    await self.supervisor.start(self.servers.standby)
+                    await self.servers.standby.until_it_follows(synchronous=self.servers.chosen.synchronous)
             with self._screen.step("Databases"):
                 for database in (COMMAND_DATABASE, QUERY_DATABASE):
-                    await self.postgres.create_database(database)
+                    await self.servers.postgres.create_database(database)
             await self._run("Roles", "roles", "all")
             await self._run("Migrations", "migrate", "all")
         self._migrated.set()
@@ -320,7 +335,7 @@ class LocalStack:
             return told
         # Rebuilds, and the console, read the topic as the projectors do.
         principal = KAFKA_PRINCIPALS.get("projectors" if part in {"rebuild", "console"} else part)
-        return kafka_settings_of(told, self.kafka.client_settings(principal) if principal else {})
+        return kafka_settings_of(told, self.servers.kafka.client_settings(principal) if principal else {})
 
     def _entry(self, child: Child, port: int, url: str | None, settings: Mapping[str, str]) -> ProcessEntry | None:
         pid = child.pid

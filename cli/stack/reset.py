@@ -15,7 +15,7 @@ from typing import Annotated, Final
 
 import typer
 
-from cli.stack.contents import is_empty_of_stacks, made_by_stack, mark, require_own
+from cli.stack.contents import CLUSTERS, is_empty_of_stacks, made_by_stack, mark, require_own
 from cli.stack.discovery import FolderOption, stack_folder
 from cli.terminal.output import fail, say
 from local_stack.errors import LocalStackError
@@ -54,7 +54,8 @@ def reset(
 def _require_deletable(folder: Path) -> None:
     """Refuse if something that would be deleted must not be; delete nothing."""
     made_by_stack(folder)
-    require_removable(folder / "postgres" / "data")
+    for name in CLUSTERS:
+        require_removable(folder / name / "data")
 
 
 def _ask(folder: Path, *, yes: bool) -> None:
@@ -70,15 +71,15 @@ def _delete(folder: Path) -> None:
     """Delete what the stack has made; a folder with other contents stays."""
     mark(folder)  # if it is interrupted from here on, it can be run again
     _require_deletable(folder)  # once more: it may be long since the question was asked
-    data = folder / "postgres" / "data"
+    clusters = [folder / name for name in CLUSTERS]
     for path in made_by_stack(folder):
-        if path == data:
-            end_orphan(data.resolve())
-            remove_cluster(data)
+        if path.parent in clusters and path.name == "data":
+            end_orphan(path.resolve())
+            remove_cluster(path)
         elif path.parent == folder and path.is_dir():
             with suppress(OSError):  # it has other contents
                 path.rmdir()
-        elif path.parent == data.parent and path.is_dir():
+        elif path.parent in clusters and path.is_dir():
             remove_half_made(path.parent)
         elif path.is_dir():
             shutil.rmtree(path)

@@ -21,11 +21,17 @@ from local_stack.ports import LOCALHOST
 from local_stack.postgres.server import ServerAddress
 from local_stack.private_file import write_private
 from local_stack.secret_values import make_secret
+from local_stack.servers import Servers
 
 #: The part that people look at.
 CONSOLE: Final = "console"
 COMMAND_DATABASE = "muster_command"
 QUERY_DATABASE = "muster_query"
+
+#: Which of two servers the query API reads.
+_READ_FROM: Final = "QUERY_POSTGRES_TARGET_SESSION_ATTRS"
+#: Of topics on three brokers, so that any one of these may be away.
+_THREE_COPIES: Final = {"TOPIC_REPLICATION_FACTOR": "3", "TOPIC_MIN_INSYNC_REPLICAS": "2"}
 
 SECRETS_FILE = "secrets.json"
 
@@ -173,6 +179,18 @@ def stack_settings(folder: Path, ports: Ports, postgres: ServerAddress) -> dict[
         **_access(issuer_folder(folder)),
         FOLDER_VARIABLE: str(folder),
     }
+
+
+def server_settings(servers: Servers) -> dict[str, str]:
+    """Return those that follow from which servers the stack has, as Kafka's superuser; they go before the others."""
+    settings = servers.kafka.client_settings()
+    if servers.standby:
+        settings["POSTGRES_SERVER"] = ",".join(f"{LOCALHOST}:{server.port}" for server in servers.databases)
+        attributes = _given(_READ_FROM) or _given(_READ_FROM.removeprefix("QUERY_"))
+        settings[_READ_FROM] = attributes or "prefer-standby"
+    if servers.chosen.brokers > 1:
+        settings |= {name: _given(name) or value for name, value in _THREE_COPIES.items()}
+    return settings
 
 
 def settings_of(part: str, settings: Mapping[str, str]) -> dict[str, str]:

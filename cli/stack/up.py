@@ -14,6 +14,7 @@ from cli.stack.foreground import UpOptions, run_stack
 from cli.stack.local_stack import muster
 from cli.stack.settings import ALL_PARTS, HTTP_PORTS, LAST_PORT_BASE, PARTS, PORT_BASE, Ports, needed_servers
 from cli.terminal.output import fail
+from local_stack.servers import BROKERS, ServerOptions
 
 
 def _port(part: str, what: str, **more: Any) -> object:
@@ -45,6 +46,16 @@ def up(  # noqa: PLR0913, PLR0917 - each is an option of the command
     only: Annotated[
         str, typer.Option(metavar="PART,…", help=f"Run only some of: {', '.join(PARTS)}.", show_default=False)
     ] = "",
+    brokers: Annotated[
+        int | None, typer.Option(help="How many brokers, 1 or 3.", show_default="as before, else 1")
+    ] = None,
+    standby: Annotated[
+        bool | None, typer.Option("--standby/--no-standby", help="A hot standby of PostgreSQL.", show_default=False)
+    ] = None,
+    synchronous: Annotated[
+        bool | None,
+        typer.Option("--synchronous/--no-synchronous", help="Commits wait for the standby.", show_default=False),
+    ] = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when it is ready; it runs on.")] = False,
     stop: Annotated[bool, typer.Option("--stop", help="End the stack that runs on the folder, in order.")] = False,
     status: Annotated[bool, typer.Option("--status", help="Show what runs; exit 1 if not all of it is ready.")] = False,
@@ -56,6 +67,8 @@ def up(  # noqa: PLR0913, PLR0917 - each is an option of the command
         fail("Use one of --detach, --stop and --status at a time.", code=2)
     if as_json and not status:
         fail("--json goes with --status: only that reports.", code=2)
+    if brokers is not None and brokers not in BROKERS:
+        fail("--brokers takes 1 or 3: two have no majority when one is away.", code=2)
     where = stack_folder(folder)
     if stop or status or detach:
         from cli.stack import background  # noqa: PLC0415 - the foreground starts sooner without
@@ -68,7 +81,8 @@ def up(  # noqa: PLR0913, PLR0917 - each is an option of the command
     chosen = (*main, console_ops_port, command_ops_port, query_ops_port, events_ops_port)
     http_ports = [port or port_base + step for port, step in zip(chosen, HTTP_PORTS.values(), strict=True)]
     ports = Ports(postgres_port, kafka_port, *http_ports)
-    options = UpOptions(where, ports, _parts(only), verbose=verbose)
+    servers = ServerOptions(brokers, standby, synchronous)
+    options = UpOptions(where, ports, _parts(only), verbose=verbose, servers=servers)
     if detach:
         raise typer.Exit(background.detach(options, muster()))
     raise typer.Exit(run_stack(options, muster()))

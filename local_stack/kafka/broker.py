@@ -9,6 +9,8 @@ The JDK's ahead-of-time cache halves the start: the first run that ends in order
 missing, stale or broken cache changes nothing but the time.
 """
 
+from __future__ import annotations
+
 import base64
 import os
 import signal
@@ -114,6 +116,7 @@ class KafkaServer(Child):
 
     death_signal = signal.SIGKILL  # safe at any moment, and nothing else is as sure
     ready_within = 90.0
+    node = 1  # its id in the cluster
 
     def __init__(  # noqa: PLR0913 - each is a property of the broker
         self,
@@ -137,8 +140,18 @@ class KafkaServer(Child):
 
     @property
     def bootstrap_servers(self) -> str:
-        """Where clients connect."""
+        """Where it listens."""
         return f"{LOCALHOST}:{self.port}"
+
+    @property
+    def client_servers(self) -> str:
+        """Where clients connect."""
+        return self.bootstrap_servers
+
+    @property
+    def brokers(self) -> Sequence[KafkaServer]:
+        """Itself: it is a cluster of one."""
+        return [self]
 
     def client_settings(self, principal: str = SUPERUSER) -> dict[str, str]:
         """Return the variables with which a process of Muster connects as this principal; they hold its password.
@@ -146,7 +159,7 @@ class KafkaServer(Child):
         Raises:
             LocalStackError: the data in the folder was made without these principals.
         """
-        settings = {"KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers}
+        settings = {"KAFKA_BOOTSTRAP_SERVERS": self.client_servers}
         if self._principals:
             settings |= {
                 "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
@@ -158,7 +171,7 @@ class KafkaServer(Child):
 
     def client_properties(self) -> str:
         """Return what Kafka's own tools take to connect as the superuser; it holds the password."""
-        return client_properties(self.bootstrap_servers, self._passwords)
+        return client_properties(self.client_servers, self._passwords)
 
     @property
     def _passwords(self) -> dict[str, str]:
@@ -197,8 +210,8 @@ class KafkaServer(Child):
         return self.folder
 
     async def is_ready(self) -> bool:
-        """Tell whether the broker answers."""
-        return await kafka_answers(self.bootstrap_servers, **self._login())
+        """Tell whether the broker answers, and takes its part in the cluster."""
+        return await kafka_answers(self.bootstrap_servers, self.node, **self._login())
 
     async def stop(self) -> None:
         """Stop in order; the first such stop on a machine also keeps the start-up cache."""
@@ -237,7 +250,10 @@ class KafkaServer(Child):
             controller_port=self._controller_port(),
             protocol="SASL_PLAINTEXT" if passwords else "PLAINTEXT",
         )
-        return text + (secure_properties(passwords) if passwords else "")
+        return text + (self._secure_properties(passwords) if passwords else "")
+
+    def _secure_properties(self, passwords: Mapping[str, str]) -> str:
+        return secure_properties(passwords)
 
     def _controller_port(self) -> int:
         """Choose another at every start: only the broker itself connects to it."""
@@ -353,8 +369,8 @@ def prune_caches(folder: Path, now: float) -> None:
                 path.unlink()
 
 
-async def kafka_answers(bootstrap_servers: str, **login: str) -> bool:
-    """Tell whether a broker answers a metadata request and names a live broker; never raises for "no".
+async def kafka_answers(bootstrap_servers: str, node: int | None = None, **login: str) -> bool:
+    """Tell whether a broker answers a metadata request and names that live broker, or any; never raises for "no".
 
     `login` is what aiokafka's clients are given to be let in.
     """
@@ -367,7 +383,7 @@ async def kafka_answers(bootstrap_servers: str, **login: str) -> bool:
     client = AIOKafkaClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=REQUEST_MILLISECONDS, **login)
     try:
         await client.bootstrap()
-        return bool(client.cluster.brokers())
+        return any(node in {None, broker.nodeId} for broker in client.cluster.brokers())
     except KafkaError:
         return False
     finally:

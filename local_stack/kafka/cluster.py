@@ -1,17 +1,18 @@
 """Several brokers that are one cluster: each votes in its metadata's quorum, and has a copy of everything.
 
 For three: a record is acknowledged once two have it (`TOPIC_MIN_INSYNC_REPLICAS=2`), so any one may end, or freeze.
-They are for tests of that; on one machine a cluster is no safer than a broker.
+They are for trying that; on one machine a cluster is no safer than a broker.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from local_stack.kafka.broker import KafkaServer, cluster_id
+from local_stack.kafka.principals import SUPERUSER, passwords_of, plain_controllers, secure_properties
 from local_stack.ports import LOCALHOST, free_ports
 
 #: A tail of one record and the metadata take 100 MB; three of these are to fit where one does.
@@ -23,14 +24,22 @@ class Quorum:
     """What all brokers of a cluster are told alike."""
 
     cluster: str
+    ports: tuple[int, ...]
     controller_ports: tuple[int, ...]
+    #: That of the first broker, where the passwords of all are.
+    folder: Path
 
-    def settings(self, number: int) -> dict[str, str]:
-        """The lines in which broker `number` of them differs from a single one."""
-        count = len(self.controller_ports)
-        voters = (f"{node}@{LOCALHOST}:{port}" for node, port in enumerate(self.controller_ports, start=1))
+    @property
+    def bootstrap_servers(self) -> str:
+        """Where clients connect: to any of them."""
+        return ",".join(f"{LOCALHOST}:{port}" for port in self.ports)
+
+    def settings(self, node: int) -> dict[str, str]:
+        """The lines in which this broker of them differs from a single one."""
+        count = len(self.ports)
+        voters = (f"{voter}@{LOCALHOST}:{port}" for voter, port in enumerate(self.controller_ports, start=1))
         return {
-            "node.id": str(number),
+            "node.id": str(node),
             "controller.quorum.voters": ",".join(voters),
             **{
                 f"{topic}.replication.factor": str(count)
@@ -45,22 +54,44 @@ class Quorum:
 class ClusterBroker(KafkaServer):
     """One of them. It is ready once a majority runs, so they are started together."""
 
-    def __init__(self, folder: Path, number: int, quorum: Quorum) -> None:
-        super().__init__(folder, learn=False, settings=quorum.settings(number))
+    def __init__(
+        self, folder: Path, node: int, quorum: Quorum, *, log: Path | None = None, principals: Sequence[str] = ()
+    ) -> None:
+        super().__init__(
+            folder,
+            quorum.ports[node - 1],
+            log=log,
+            learn=False,
+            settings=quorum.settings(node),
+            principals=principals,
+        )
+        self.name = _name(node)
+        self.node = node
         self._quorum = quorum
-        self._number = number
+
+    @property
+    def client_servers(self) -> str:
+        """Where clients connect: to any of the cluster."""
+        return self._quorum.bootstrap_servers
 
     def command(self) -> list[str]:
         """Return the JVM with a smaller heap: of two options the later counts."""
         program, *options = super().command()
         return [program, *options[:-2], HEAP, *options[-2:]]
 
+    @property
+    def _passwords(self) -> dict[str, str]:
+        return passwords_of(self._quorum.folder, self._principals) if self._principals else {}
+
+    def _secure_properties(self, passwords: Mapping[str, str]) -> str:
+        return secure_properties(passwords) + plain_controllers(passwords)
+
     def _cluster_id(self) -> str:
         return self._quorum.cluster
 
     def _controller_port(self) -> int:
         """The one that the others vote at."""
-        return self._quorum.controller_ports[self._number - 1]
+        return self._quorum.controller_ports[self.node - 1]
 
     async def _fence_former_self(self) -> None:
         """Nothing: the quorum's leader fences it, and it comes back as a follower, to whom nothing is led.
@@ -70,18 +101,36 @@ class ClusterBroker(KafkaServer):
 
 
 class KafkaCluster:
-    """So many brokers, in folders below one."""
+    """A broker for each of these ports, in folders below one: `kafka`, `kafka-2` and so on.
 
-    def __init__(self, folder: Path, brokers: int) -> None:
-        quorum = Quorum(cluster_id(), tuple(free_ports(brokers)))
+    `principals` are as a single broker's.
+    """
+
+    learning = False  # none of them writes a start-up cache
+
+    def __init__(
+        self, folder: Path, ports: Sequence[int], *, logs: Path | None = None, principals: Sequence[str] = ()
+    ) -> None:
+        folders = [folder / _name(node) for node in range(1, len(ports) + 1)]
+        cluster = next(filter(None, map(_cluster_of, folders)), None) or cluster_id()
+        quorum = Quorum(cluster, tuple(ports), tuple(free_ports(len(ports))), folders[0])
         self.brokers: Sequence[ClusterBroker] = [
-            ClusterBroker(folder / f"broker-{number}", number, quorum) for number in range(1, brokers + 1)
+            ClusterBroker(below, node, quorum, log=logs and logs / f"{_name(node)}.log", principals=principals)
+            for node, below in enumerate(folders, start=1)
         ]
 
     @property
     def bootstrap_servers(self) -> str:
         """Where clients connect: to any of them."""
-        return ",".join(broker.bootstrap_servers for broker in self.brokers)
+        return self.brokers[0].client_servers
+
+    def client_settings(self, principal: str = SUPERUSER) -> dict[str, str]:
+        """As a broker's, for all of them."""
+        return self.brokers[0].client_settings(principal)
+
+    def client_properties(self) -> str:
+        """As a broker's, for all of them."""
+        return self.brokers[0].client_properties()
 
     def broker(self, node: int) -> ClusterBroker:
         """The one with this id."""
@@ -104,3 +153,17 @@ class KafkaCluster:
     async def _end(self) -> None:
         """At once: a broker that stops in order hands over first, and the last one has nobody to hand over to."""
         await asyncio.gather(*(broker.kill() for broker in self.brokers))
+
+
+def _name(node: int) -> str:
+    """What a broker and its folder are called; the first has the name of one that is alone."""
+    return "kafka" if node == 1 else f"kafka-{node}"
+
+
+def _cluster_of(folder: Path) -> str | None:
+    """The id of the cluster that a broker's folder was formatted for; None: not yet."""
+    try:
+        lines = (folder / "data" / "meta.properties").read_text(encoding="ascii").splitlines()
+    except FileNotFoundError:
+        return None
+    return next((line.partition("=")[2] for line in lines if line.startswith("cluster.id=")), None)

@@ -29,6 +29,12 @@ authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 allow.everyone.if.no.acl.found=false
 super.users=User:{user}
 """
+PLAIN_CONTROLLERS: Final = """\
+listener.name.controller.sasl.enabled.mechanisms=PLAIN
+sasl.mechanism.controller.protocol=PLAIN
+listener.name.controller.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
+username="{user}" password="{password}" user_{user}="{password}";
+"""
 _LOGINS: Final = (
     'listener.name.{listener}.{mechanism}.sasl.jaas.config={login} username="{user}" password="{password}";'
 )
@@ -60,6 +66,14 @@ def secure_properties(passwords: Mapping[str, str], listeners: Sequence[str] = L
     login = {"login": LOGIN, "user": SUPERUSER, "password": passwords[SUPERUSER]}
     logins = [_LOGINS.format(listener=name, mechanism=MECHANISM.lower(), **login) for name in listeners]
     return SECURE_PROPERTIES.format(mechanism=MECHANISM, user=SUPERUSER, logins="\n".join(logins))
+
+
+def plain_controllers(passwords: Mapping[str, str]) -> str:
+    """Return what lets the voters of a quorum let each other in.
+
+    They do so before there is any metadata, which is where a SCRAM password would be looked up.
+    """
+    return PLAIN_CONTROLLERS.format(user=SUPERUSER, password=passwords[SUPERUSER])
 
 
 def client_properties(bootstrap_servers: str, passwords: Mapping[str, str]) -> str:

@@ -4,11 +4,14 @@ Asked for by `follow`, a primary waits with each commit until its standby has it
 nothing that was acknowledged. Where the standby is away, commits then wait, as in production.
 """
 
+import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 
+from local_stack.errors import LocalStackError
 from local_stack.ports import LOCALHOST
-from local_stack.postgres.data import new_cluster
-from local_stack.postgres.server import PostgresServer, clean_environment
+from local_stack.postgres.data import has_cluster, new_cluster, remove_cluster
+from local_stack.postgres.server import PostgresServer, clean_environment, end_orphan
 from local_stack.processes.child import describe_exit, run_once
 
 #: As whom a primary knows it (`application_name`).
@@ -16,21 +19,36 @@ NAME = "standby"
 #: The copy of a small cluster takes a second, after a checkpoint that is asked for.
 COPY_SECONDS = 120.0
 PROMOTION_SECONDS = 30
+#: One that has run before catches up at once, unless what it missed is there no longer.
+FOLLOWING_SECONDS = 30.0
+FOLLOWING_POLL_SECONDS = 0.05
 
 
 class PostgresStandby(PostgresServer):
     """The standby of one primary, which must run when it is started for the first time."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a property of the server
         self,
         folder: Path,
         primary: PostgresServer,
+        port: int | None = None,
         *,
         durable: bool = True,
         log: Path | None = None,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(folder, durable=durable, log=log)
+        super().__init__(folder, port, durable=durable, log=log, settings=settings)
+        self.name = "postgres-standby"
         self._primary = primary
+
+    async def prepare(self) -> None:
+        """As a server's; make the copy where there is none.
+
+        Raises:
+            LocalStackError: it was promoted since, so it is a standby no longer.
+        """
+        await super().prepare()
+        await asyncio.to_thread(_require_copy, self.folder)
 
     async def follow(self) -> None:
         """Have each commit of the primary wait for this standby, from now on; it must run."""
@@ -41,6 +59,26 @@ class PostgresStandby(PostgresServer):
         """Tell whether the primary's commits wait for it, and it is there for them."""
         # It has one standby.
         return await self._primary.execute("SELECT sync_state FROM pg_stat_replication") == "sync"
+
+    async def is_fed(self) -> bool:
+        """Tell whether it has all that the primary had, and gets what comes."""
+        return await self._primary.execute("SELECT state FROM pg_stat_replication") == "streaming"
+
+    async def until_it_follows(self, *, synchronous: bool) -> None:
+        """Return once it gets what its primary writes; `synchronous`: and commits wait for that, from then on.
+
+        Raises:
+            ChildFailedError: it did not catch up, as after a long absence.
+        """
+        if synchronous:
+            await self.follow()
+        arrived = self.is_followed if synchronous else self.is_fed
+        try:
+            async with asyncio.timeout(FOLLOWING_SECONDS):
+                while not await arrived():  # noqa: ASYNC110 - another process
+                    await asyncio.sleep(FOLLOWING_POLL_SECONDS)
+        except TimeoutError as error:
+            raise self.failed("does not get what its primary writes") from error
 
     async def promote(self) -> None:
         """Make it a primary; whoever was one must have ended."""
@@ -69,3 +107,25 @@ class PostgresStandby(PostgresServer):
             )
         if code != 0:
             raise self.failed(f"could not copy its primary ({describe_exit(code)})")
+
+
+def remove_copy(folder: Path) -> None:
+    """Remove the copy in a standby's folder; harmless where there is none.
+
+    Raises:
+        LocalStackError: it was promoted.
+        ForeignDataError: something else is in its place.
+    """
+    data = folder / "data"
+    if has_cluster(data):
+        _require_copy(folder)
+        end_orphan(data.resolve())
+    remove_cluster(data)
+
+
+def _require_copy(folder: Path) -> None:
+    if not (folder / "data" / "standby.signal").exists():
+        raise LocalStackError(
+            f"The server in {folder} was promoted and may have what its primary has not, so it was left alone: move "
+            "that folder away, and the next start makes another copy; or delete everything with `muster reset`."
+        )

@@ -138,11 +138,11 @@ class ChaosStack(LocalStack):
     @property
     def brokers(self) -> Kafka:
         """How to reach the broker as its superuser."""
-        return Kafka.model_validate(self.kafka.client_settings())
+        return Kafka.model_validate(self.servers.kafka.client_settings())
 
     def database(self, name: str) -> PostgresAddress:
         """How to reach a database as the server's superuser."""
-        server = self.postgres.address
+        server = self.servers.postgres.address
         return PostgresAddress(
             server=server.host,
             port=server.port,

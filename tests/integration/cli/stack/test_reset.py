@@ -43,7 +43,16 @@ def a_stack(folder: Path, *, marked: bool = True) -> Path:
     """What a stack that has ended leaves, as far as reset looks at it."""
     for name in ("postgres/data/PG_VERSION", "postgres/password", "kafka/data/meta.properties"):
         write(folder / name, "18")
-    for name in ("kafka/server.properties", "logs/relay.log", "logs/relay.log.1", "timings.json"):
+    for name in ("postgres-standby/data/PG_VERSION", "kafka-2/data/meta.properties", "kafka-3/server.properties"):
+        write(folder / name, "18")
+    for name in (
+        "kafka/server.properties",
+        "logs/relay.log",
+        "logs/relay.log.1",
+        "logs/kafka-2.log",
+        "timings.json",
+        "servers.json",
+    ):
         write(folder / name)
     write(folder / "secrets.json", SECRETS)
     if marked:
@@ -89,7 +98,10 @@ def test_what_others_keep_in_a_stacks_folders_stays(folder: Path) -> None:
     assert files_in(folder) == others
 
 
-@pytest.mark.parametrize("name", ["postgres/data", "kafka", "kafka/data", "logs", "secrets.json", "postgres/password"])
+@pytest.mark.parametrize(
+    "name",
+    ["postgres/data", "postgres-standby/data", "kafka", "kafka-2/data", "logs", "secrets.json", "postgres/password"],
+)
 def test_a_link_of_somebodys_is_refused_before_anything_is_deleted(folder: Path, name: str) -> None:
     stack = a_stack(folder / "stack")
     target = folder / "elsewhere"

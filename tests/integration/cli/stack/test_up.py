@@ -1,6 +1,7 @@
 """`muster up` from outside: a process of its own, real servers, stand-ins for Muster's own processes."""
 
 import asyncio
+import json
 import os
 import signal
 import stat
@@ -10,12 +11,17 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+import asyncpg
 import psutil
 import pytest
 
+from chassis.kafka.client import admin
+from chassis.settings import Kafka
+from cli.stack.contents import CLUSTERS
 from local_stack.folder import orphans
 from local_stack.ports import LOCALHOST, free_ports
 from local_stack.stack_file import FILE_NAME, Stack, read
+from tests.servers.port_rows import in_a_row
 from tests.waiting import until
 
 PROGRAM = Path(__file__).with_name("up_with_stand_in.py")
@@ -53,7 +59,7 @@ class Up:
 
     def running(self) -> list[psutil.Process]:
         """Return what is left: marked processes, and PostgreSQL, which paints over its environment."""
-        data = str((self.folder / "postgres" / "data").resolve())
+        data = {str((self.folder / name / "data").resolve()) for name in CLUSTERS}
         servers = [process for process in psutil.process_iter() if _runs_on(process, data)]
         return orphans(self.folder) + servers
 
@@ -112,6 +118,58 @@ async def test_a_child_that_is_killed_comes_back(folder: Path) -> None:
 
         up.process.send_signal(signal.SIGTERM)
         assert (await up.end())[0] == 0
+
+
+async def test_three_brokers_and_a_standby_come_back_as_they_were(folder: Path) -> None:
+    ports = [in_a_row(2), in_a_row(3), *free_ports(10)]
+    wanted = {"brokers": 3, "standby": True, "synchronous": True}
+    servers = {"postgres", "postgres-standby", "kafka", "kafka-2", "kafka-3"}
+    async with started(folder, ports, {"SERVERS": json.dumps(wanted)}) as up:
+        first = {entry.name: entry.pid for entry in (await up.ready()).processes}
+        assert servers <= first.keys()
+
+        for name in ("postgres-standby", "kafka-2"):
+            os.kill(first[name], signal.SIGKILL)
+        await until(
+            lambda: _restarted(folder, first, {"postgres-standby", "kafka-2"}), within=60, what="both servers' return"
+        )
+        up.process.send_signal(signal.SIGTERM)
+        assert (await up.end())[0] == 0
+        assert up.running() == []
+
+    async with started(folder, ports) as again:
+        stack = await again.ready()
+        assert servers <= {entry.name for entry in stack.processes}
+        assert await _brokers(stack) == wanted["brokers"]
+        assert await _standby(stack) == "sync"
+        again.process.send_signal(signal.SIGTERM)
+        assert (await again.end())[0] == 0
+
+    async with started(folder, ports, {"SERVERS": '{"brokers": 1}'}) as other:
+        code, said = await other.end()
+    assert (code, "was made with 3 brokers" in " ".join(said.split())) == (1, True), said
+
+
+async def _brokers(stack: Stack) -> int:
+    async with admin(Kafka.model_validate(stack.settings)) as client:
+        return len((await client.describe_cluster())["brokers"])
+
+
+async def _standby(stack: Stack) -> object:
+    """How the primary treats what follows it."""
+    settings = stack.settings
+    connection = await asyncpg.connect(
+        host=LOCALHOST,
+        port=int(settings["POSTGRES_PORT"]),
+        user=settings["POSTGRES_USER"],
+        password=settings["POSTGRES_PASSWORD"],
+        database="postgres",
+        ssl=False,
+    )
+    try:
+        return await connection.fetchval("SELECT sync_state FROM pg_stat_replication")
+    finally:
+        await connection.close()
 
 
 async def test_recovers_after_a_kill_of_everything(folder: Path) -> None:
@@ -255,9 +313,9 @@ def _kill(pid: int) -> None:
         return
 
 
-def _runs_on(process: psutil.Process, data: str) -> bool:
+def _runs_on(process: psutil.Process, data: set[str]) -> bool:
     try:
-        return process.name().startswith("postgres") and process.cwd() == data
+        return process.name().startswith("postgres") and process.cwd() in data
     except psutil.Error:
         return False
 

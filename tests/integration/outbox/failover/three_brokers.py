@@ -16,6 +16,7 @@ from chassis.lifecycle import wait_for_event
 from chassis.postgres.database import Connection, session
 from chassis.settings import Kafka, PostgresAddress, Topics
 from local_stack.kafka.cluster import KafkaCluster
+from local_stack.ports import free_ports
 from outbox.settings import RelaySettings
 from outbox.topics import wanted_topics
 from tests.databases import prepare_command
@@ -64,7 +65,7 @@ class Traffic:
 
 
 async def test_any_broker_may_die_and_nothing_is_lost(tmp_path: Path) -> None:
-    async with KafkaCluster(tmp_path, 3) as cluster, private_postgres(prepare_command) as (_, database):
+    async with KafkaCluster(tmp_path, free_ports(3)) as cluster, private_postgres(prepare_command) as (_, database):
         settings = await settings_on(cluster, database)
         async with session(database, application="test") as connection:
             traffic = Traffic(connection)

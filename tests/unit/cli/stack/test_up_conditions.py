@@ -46,6 +46,8 @@ def test_a_stack_that_has_run_needs_less_room_than_a_new_one(tmp_path: Path, mon
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=FREE_BYTES_AGAIN - 1))
     with pytest.raises(LocalStackError, match=r"Only 67 MB are free .* this stack needs 67"):
         require_space(tmp_path)
+    with pytest.raises(LocalStackError, match=r"this stack needs 201"):
+        require_space(tmp_path, standby=True)
 
 
 @pytest.mark.parametrize(
