@@ -7,11 +7,10 @@ from typing import Final
 from chassis.access.guard import Access
 from chassis.access.problems import forbidden
 from chassis.access.rules import AccessTable, Public, Rule
+from command_api.users.commands import OWN_MEMBERS
 
 #: Changes any user.
 WRITE: Final = "users:write"
-#: What a user may write of its profile; of the attributes, those that AUTH_SELF_ATTRIBUTES names.
-_OWN_MEMBERS: Final = frozenset({"display_name", "attributes"})
 #: Gives a user another password without knowing the current one.
 SET_PASSWORD: Final = "credentials:set"  # noqa: S105 - a scope's name
 
@@ -59,8 +58,8 @@ def refuse_beyond(path: str, access: Access, document: object, own_attributes: f
 
 def _refuse_of_others(patch: dict[str, object], own_attributes: frozenset[str]) -> None:
     """Refuse a merge patch of what others rely on, as a whole; a field that comes later is theirs until listed."""
-    if not _OWN_MEMBERS.issuperset(patch):
-        named = " and ".join(sorted(_OWN_MEMBERS))
+    if not OWN_MEMBERS.issuperset(patch):
+        named = " and ".join(sorted(OWN_MEMBERS))
         raise forbidden(f"a token with self writes {named} of its profile, and nothing else", scope=WRITE)
     attributes = patch.get("attributes", {})
     if attributes is None or (isinstance(attributes, dict) and not own_attributes.issuperset(attributes)):

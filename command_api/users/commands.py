@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationInfo, field_validator
 
@@ -93,6 +94,10 @@ class ChangeProfile(_Command):
 
     display_name: DisplayName | None = None
     attributes: AttributesPatch | None = None
+
+
+#: Members of `ChangeProfile` that a user may write of its own; of attributes, those that AUTH_SELF_ATTRIBUTES names.
+OWN_MEMBERS: Final = frozenset({"display_name", "attributes"})
 
 
 class DeactivateUser(_Command):

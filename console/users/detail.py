@@ -17,6 +17,7 @@ from console.opened import apis_of
 from console.pages import PageError, page, session_of
 from console.sign_in.sessions import Session
 from console.users.masking import shown
+from events.user_events import PublicUser
 
 PAGE_ENTRIES: Final = 20
 ERASED: Final = "erased"
@@ -29,13 +30,15 @@ DONE: Final = {
 }
 #: How long a page waits for the change that led to it.
 WAIT_SECONDS: Final = 5
-_FIELDS: Final = {
-    "username": "Username",
-    "email": "Address",
-    "email_verified": "Address verified",
-    "display_name": "Display name",
-    "attributes": "Attributes",
-    "version": "Version",
+#: What the page calls some members of a user, in its order; the others follow by their own names.
+_LABELS: Final = {"username": "Username", "email": "Address", "email_verified": "Address verified"}
+#: Members that the page shows elsewhere, each in a form of its own.
+_ELSEWHERE: Final = frozenset({"id", "is_active", "status", "created_at", "updated_at"})
+#: The members that the page lists, with their labels.
+FIELDS: Final = {
+    name: _LABELS.get(name, name.replace("_", " ").capitalize())
+    for name in (*_LABELS, *PublicUser.model_fields)
+    if name not in _ELSEWHERE
 }
 
 
@@ -98,7 +101,7 @@ async def _show(request: Request) -> Response:
         request,
         "user.html",
         user=user,
-        fields=[(label, shown(name, user.get(name), clear=clear)) for name, label in _FIELDS.items()],
+        fields=[(label, shown(name, user.get(name), clear=clear)) for name, label in FIELDS.items()],
         entries=[_entry(said, clear=clear) for said in timeline["data"]],
         next=timeline["next_cursor"],
         is_first=not cursor,

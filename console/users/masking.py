@@ -6,8 +6,8 @@ import json
 from typing import Any, Final
 
 _DOTS: Final = "•••"
-#: What of a user, and of a change, is about a person.
-PERSONAL: Final = frozenset({"email", "username", "display_name", "attributes"})
+#: Members of a user that say nothing about the person. Every other is masked, also one that is new.
+OPEN: Final = frozenset({"id", "email_verified", "is_active", "status", "version", "created_at", "updated_at"})
 
 
 def mask(value: Any) -> str:
@@ -19,10 +19,10 @@ def mask(value: Any) -> str:
 
 
 def shown(name: str, value: Any, *, clear: bool) -> str:
-    """A member of a user as text; masked where it is personal and not to be shown in clear."""
+    """A member of a user as text; masked unless it is to be shown in clear or says nothing about the person."""
     if value is None or value == {}:
         return ""
-    if name in PERSONAL and not clear:
+    if name not in OPEN and not clear:
         return mask(value)
     if isinstance(value, bool):
         return "yes" if value else "no"
