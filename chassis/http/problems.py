@@ -326,12 +326,15 @@ def problem_from_validation(errors: Sequence[Any], count: int | None = None) -> 
 
     `count` is how many there are, where only the first ones are given.
     """
-    count = count or len(errors)
-    details = [_field_error(entry) for entry in errors[:LISTED_ERRORS]]
-    first = details[0]
+    return invalid([_field_error(entry) for entry in errors[:LISTED_ERRORS]], count)
+
+
+def invalid(errors: Sequence[FieldError], count: int | None = None) -> Problem:
+    """A 422 that lists these mistakes; `count` is how many there are, where only the first ones are given."""
+    first, count = errors[0], count or len(errors)
     where = first.get("pointer") or first.get("parameter") or first.get("header") or "body"
     more = f" (and {count - 1} more)" if count > 1 else ""
-    return Problem(VALIDATION, f"{where}: {first['detail']}{more}", errors=details)
+    return Problem(VALIDATION, f"{where}: {first['detail']}{more}", errors=errors)
 
 
 def repeated_member(error: RepeatedMemberError) -> Problem:

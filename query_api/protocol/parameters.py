@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 from uuid import UUID
 
 from chassis.clock import read_rfc3339
-from chassis.http.problems import MALFORMED, VALIDATION, FieldError, Problem, invalid_parameter
+from chassis.http.problems import MALFORMED, FieldError, Problem, invalid, invalid_parameter
 from chassis.identifiers import read_id
 
 _FINER: Final = re.compile(r"\.\d{6}(\d+)")
@@ -65,8 +65,7 @@ class Parameters:
         errors: list[FieldError] = []
         values = {name: self._read_one(name, texts, errors) for name, texts in given.items()}
         if errors:
-            more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-            raise Problem(VALIDATION, f"{errors[0]['parameter']}: {errors[0]['detail']}{more}", errors=errors)
+            raise invalid(errors)
         return values
 
     def _read_one(self, name: str, texts: Sequence[str], errors: list[FieldError]) -> Any:

@@ -1,14 +1,11 @@
-"""The sorts and filters of the list of users, and the SQL condition of each filter.
-
-Names and addresses are compared by their keys, by code point. So a prefix is a range of keys.
-"""
+"""The sorts and filters of the list of users, as clients send them; `statements.py` has the SQL of each filter."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 from chassis.identifiers import read_id
@@ -20,10 +17,6 @@ _LONGEST_EMAIL: Final = 254
 _LONGEST_USERNAME: Final = 50
 #: A page's worth. Whoever wants more wants an export: the events are for that.
 MOST_IDS: Final = 200
-
-_LAST_CODE_POINT: Final = 0x10FFFF
-_FIRST_SURROGATE: Final = 0xD800
-_LAST_SURROGATE: Final = 0xDFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,55 +105,3 @@ FILTER_NAMES: Final = tuple(filter_.name for filter_ in FILTERS)
 FilterValue = str | datetime | tuple[UUID, ...]
 #: By name; the order is that of FILTERS.
 Filters = Mapping[str, FilterValue]
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """A filter's SQL, with its values as `{0}` and `{1}`, and the column that it bounds."""
-
-    sql: str
-    column: str
-    #: Set if no more rows match than the filter has values: then they are found first and sorted afterwards.
-    exact: bool = False
-
-
-CONDITIONS: Final = {
-    "email": Condition("email_key = {0}", "email_key", exact=True),
-    "username": Condition("username_key = {0}", "username_key", exact=True),
-    "username_prefix": Condition("username_key >= {0} AND username_key < {1}", "username_key"),
-    "email_prefix": Condition("email_key >= {0} AND email_key < {1}", "email_key"),
-    "created_after": Condition("created_at > {0}", "created_at"),
-    "created_before": Condition("created_at < {0}", "created_at"),
-    "updated_after": Condition("updated_at > {0}", "updated_at"),
-    "id": Condition("id = ANY({0}::uuid[])", "id", exact=True),
-    # Written out, not sent as a value: otherwise a prepared plan could not use the index of that status.
-    "status=active": Condition("status = 'active'", "status"),
-    "status=deactivated": Condition("status = 'deactivated'", "status"),
-}
-
-
-def conditions(filters: Filters) -> tuple[tuple[str, ...], list[Any]]:
-    """The names of the filters' CONDITIONS, and the conditions' values, both in the same order."""
-    names: list[str] = []
-    values: list[Any] = []
-    for name, value in filters.items():
-        if name == "status":
-            names.append(f"status={value}")
-            continue
-        names.append(name)
-        values.append(list(value) if isinstance(value, tuple) else value)
-        if name.endswith("_prefix"):
-            values.append(after_prefix(str(value)))
-    return tuple(names), values
-
-
-def after_prefix(prefix: str) -> str:
-    """The least text, by code point, that is greater than every text with this prefix."""
-    for end in range(len(prefix), 0, -1):
-        following = ord(prefix[end - 1]) + 1
-        if _FIRST_SURROGATE <= following <= _LAST_SURROGATE:
-            following = _LAST_SURROGATE + 1
-        if following <= _LAST_CODE_POINT:
-            return prefix[: end - 1] + chr(following)
-    # No text is greater than all with a prefix of last code points; no user has such a name (it is not a character).
-    return prefix + chr(_LAST_CODE_POINT)

@@ -16,10 +16,10 @@ from query_api.reading.consistency import ConsistentReads
 from query_api.reading.reader import Reader
 from query_api.reading.serving import View
 from query_api.reading.versions import WantedVersions
-from query_api.users.filters import DEFAULT_SORT, FILTER_NAMES, FILTERS, SORT, Filters, conditions
+from query_api.users.filters import DEFAULT_SORT, FILTER_NAMES, FILTERS, SORT, Filters
 from query_api.users.page_reads import PageReads
 from query_api.users.places import Place, open_cursor
-from query_api.users.statements import count_sql
+from query_api.users.statements import conditions, count_sql
 from read_model import users
 
 #: The first pages that clients ask for are few and always the same; without a cursor they are shorter than this.

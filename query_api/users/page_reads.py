@@ -15,7 +15,6 @@ from query_api.reading.coalescing import Coalescer
 from query_api.reading.database import Records
 from query_api.reading.reader import Reader
 from query_api.reading.versions import WantedVersions
-from query_api.users.filters import conditions
 from query_api.users.places import Place
 from query_api.users.statements import PageShape, is_walked, page_sql, pages_sql
 
@@ -55,8 +54,7 @@ class PageReads:
             DatabaseUnavailableError: there was no connection, or the query failed.
             Problem: 503, the query took too long.
         """
-        names, values = conditions(place.filters)
-        shape = PageShape(generation, place.sort, names, bool(place.position), bool(skip), bool(wanted))
+        shape, values = PageShape.of(generation, place, skip=bool(skip), tokens=bool(wanted))
         if is_walked(shape):
             # A first page that all share fills no batch.
             return await self._coalescer.ask(_PageKey(shape, tuple(values), limit), place, size=1 if shape.after else 0)

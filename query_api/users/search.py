@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 from starlette.requests import Request
 
 from chassis.http.api import read_json_body
 from chassis.http.negotiation import require_media_type
-from chassis.http.problems import VALIDATION, FieldError, Problem, json_pointer
+from chassis.http.problems import FieldError, invalid, json_pointer
 from query_api.protocol.exchange import JSON_MEDIA_TYPE, Exchange, QueryAnswer
 from query_api.protocol.parameters import Parameter, Parameters
 from query_api.users.listing import UserList
 from read_model import users
-
-#: The members that are numbers; all others are texts, and `id` is a list of them.
-NUMBERS: Final = frozenset({"limit", "skip"})
 
 
 class UserSearch:
@@ -48,7 +45,7 @@ def read_members(body: bytes, known: Parameters) -> dict[str, Any]:
     """
     document = read_json_body(body)
     if not isinstance(document, dict):
-        raise _wrong([{"detail": "must be a JSON object", "pointer": "#"}])
+        raise invalid([{"detail": "must be a JSON object", "pointer": "#"}])
     errors: list[FieldError] = []
     values: dict[str, Any] = {}
     for name, value in document.items():
@@ -57,7 +54,7 @@ def read_members(body: bytes, known: Parameters) -> dict[str, Any]:
         except ValueError as error:
             errors.append({"detail": str(error), "pointer": json_pointer([name])})
     if errors:
-        raise _wrong(errors)
+        raise invalid(errors)
     return values
 
 
@@ -73,18 +70,18 @@ def _read_member(known: Parameters, name: str, value: Any) -> Any:
 
 
 def _text(parameter: Parameter, value: Any) -> str:
-    """The value as the query string would have it."""
-    if parameter.name in NUMBERS:
+    """The value as the query string would have it; its JSON type is that of the parameter's schema."""
+    type_ = parameter.schema["type"]
+    if type_ == "integer":
         if isinstance(value, bool) or not isinstance(value, int):
             raise ValueError("must be a whole number")
         return str(value)
+    if type_ == "boolean":
+        if not isinstance(value, bool):
+            raise ValueError("must be true or false")
+        return "true" if value else "false"
     if not isinstance(value, str):
         raise ValueError("must be a text")  # noqa: TRY004 - it becomes the client's error
     if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
         raise ValueError("must be Unicode text")
     return value
-
-
-def _wrong(errors: list[FieldError]) -> Problem:
-    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    return Problem(VALIDATION, f"{errors[0]['pointer']}: {errors[0]['detail']}{more}", errors=errors)

@@ -16,18 +16,49 @@ How a page is found, measured at 1,000,000 users and held by tests/integration/q
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from query_api.reading.versions import behind_sql
-from query_api.users.filters import CONDITIONS, SORTS, Sort
-from query_api.users.places import position_sql
+from query_api.users.filters import SORTS, Filters, Sort
+from query_api.users.places import Place, position_sql
 from read_model.users import users_tables
 
 #: Pages' worth of rows that a walk may read: at 100, a walk in vain costs about what a useful one saves (5 ms).
 WALK_PAGES: Final = 100
 #: Shapes whose SQL is kept; far more than a deployment's clients use at once.
 _KEPT_SHAPES: Final = 512
+
+_LAST_CODE_POINT: Final = 0x10FFFF
+_FIRST_SURROGATE: Final = 0xD800
+_LAST_SURROGATE: Final = 0xDFFF
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A filter's SQL, with its values as `{0}` and `{1}`, and the column that it bounds."""
+
+    sql: str
+    column: str
+    #: Set if no more rows match than the filter has values: then they are found first and sorted afterwards.
+    exact: bool = False
+
+
+CONDITIONS: Final = {
+    "email": Condition("email_key = {0}", "email_key", exact=True),
+    "username": Condition("username_key = {0}", "username_key", exact=True),
+    "username_prefix": Condition("username_key >= {0} AND username_key < {1}", "username_key"),
+    "email_prefix": Condition("email_key >= {0} AND email_key < {1}", "email_key"),
+    "created_after": Condition("created_at > {0}", "created_at"),
+    "created_before": Condition("created_at < {0}", "created_at"),
+    "updated_after": Condition("updated_at > {0}", "updated_at"),
+    "id": Condition("id = ANY({0}::uuid[])", "id", exact=True),
+    # Written out, not sent as a value: otherwise a prepared plan could not use the index of that status.
+    "status=active": Condition("status = 'active'", "status"),
+    "status=deactivated": Condition("status = 'deactivated'", "status"),
+}
 
 
 class PageShape(NamedTuple):
@@ -40,6 +71,12 @@ class PageShape(NamedTuple):
     after: bool = False
     skip: bool = False
     tokens: bool = False
+
+    @classmethod
+    def of(cls, generation: int, place: Place, *, skip: bool, tokens: bool) -> tuple[PageShape, list[Any]]:
+        """The shape of the page at a place, and the values of its filters."""
+        names, values = conditions(place.filters)
+        return cls(generation, place.sort, names, bool(place.position), skip, tokens), values
 
 
 class PageSql(NamedTuple):
@@ -198,11 +235,41 @@ def _condition(name: str, numbers: _Numbers) -> str:
     return sql.format(*(numbers.next() for place in ("{0}", "{1}") if place in sql))
 
 
-def _where(conditions: list[str]) -> str:
-    return f" WHERE {' AND '.join(conditions)}" if conditions else ""
+def _where(bounds: Sequence[str]) -> str:
+    return f" WHERE {' AND '.join(bounds)}" if bounds else ""
 
 
 def _not_empty(after: str, before: str) -> str:
     """A comparison of the period's ends: without it, an impossible period would be searched to the end."""
     (*_, first), (*_, last) = after.split(), before.split()
     return f"{first}::timestamptz < {last}::timestamptz"
+
+
+def conditions(filters: Filters) -> tuple[tuple[str, ...], list[Any]]:
+    """The names of the filters' CONDITIONS, and the conditions' values, both in the same order.
+
+    Names and addresses are compared by their keys, by code point, so a prefix is a range of keys.
+    """
+    names: list[str] = []
+    values: list[Any] = []
+    for name, value in filters.items():
+        if name == "status":
+            names.append(f"status={value}")
+            continue
+        names.append(name)
+        values.append(list(value) if isinstance(value, tuple) else value)
+        if name.endswith("_prefix"):
+            values.append(after_prefix(str(value)))
+    return tuple(names), values
+
+
+def after_prefix(prefix: str) -> str:
+    """The least text, by code point, that is greater than every text with this prefix."""
+    for end in range(len(prefix), 0, -1):
+        following = ord(prefix[end - 1]) + 1
+        if _FIRST_SURROGATE <= following <= _LAST_SURROGATE:
+            following = _LAST_SURROGATE + 1
+        if following <= _LAST_CODE_POINT:
+            return prefix[: end - 1] + chr(following)
+    # No text is greater than all with a prefix of last code points; no user has such a name (it is not a character).
+    return prefix + chr(_LAST_CODE_POINT)

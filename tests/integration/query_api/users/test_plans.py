@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from chassis.postgres.database import connect, disconnect
-from query_api.users.filters import SORTS, after_prefix
-from query_api.users.statements import WALK_PAGES, PageShape, page_sql, pages_sql
+from query_api.users.filters import SORTS
+from query_api.users.statements import WALK_PAGES, PageShape, after_prefix, page_sql, pages_sql
 from tests.conftest import database_address, drop_database, recreate_database
 from tests.infrastructure import Servers
 from tests.integration.query_api.read_side import Connection

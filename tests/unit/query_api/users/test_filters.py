@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from query_api.users.filters import after_prefix
+from query_api.users.statements import after_prefix
 
 TEXT = st.text(min_size=1, max_size=5)
 EDGES = st.text(alphabet="\ud7ff\ue000\U0010ffff\U0010fffea", min_size=1, max_size=4)

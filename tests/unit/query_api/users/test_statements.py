@@ -1,8 +1,8 @@
 import re
 from itertools import chain, combinations
 
-from query_api.users.filters import CONDITIONS, SORTS
-from query_api.users.statements import PageShape, count_sql, is_walked, page_sql, pages_sql
+from query_api.users.filters import SORTS
+from query_api.users.statements import CONDITIONS, PageShape, count_sql, is_walked, page_sql, pages_sql
 
 
 def test_parameters_are_numbered_without_gaps_in_every_shape() -> None:
