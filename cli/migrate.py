@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,20 +12,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from chassis.postgres.creation import NoDatabaseError, ensure_database
 from chassis.postgres.database import NO_CONNECTION, describe, session
 from chassis.settings import OwnerCommandPostgres, OwnerQueryPostgres, PostgresAddress, load
+from cli.terminal.databases import DatabaseChoice
 from cli.terminal.output import JsonOption, fail, print_json, say
 
 if TYPE_CHECKING:
     from chassis.postgres.roles import DatabaseName
 
 _ERRORS: tuple[type[Exception], ...] = (NoDatabaseError, *NO_CONNECTION, SQLAlchemyError)
-
-
-class DatabaseChoice(StrEnum):
-    """Which database to migrate."""
-
-    command = "command"
-    query = "query"
-    all = "all"
 
 
 def migrate(

@@ -20,8 +20,8 @@ from chassis.identifiers import read_id
 from chassis.kafka.client import KAFKA_ERRORS
 from chassis.settings import Topics, load
 from cli.events.reading import Beginning, TailSettings, find, following
+from cli.events.refill import refill
 from cli.events.showing import as_line, as_object, show_record, terminal
-from cli.refill import refill
 from cli.terminal.outages import explain_outage
 from cli.terminal.output import JsonOption, fail, legible, print_json, say_json
 from events.asyncapi import describe_topic

@@ -14,9 +14,9 @@ from chassis.postgres.database import NO_CONNECTION, describe, session
 from chassis.postgres.roles import OWNER, ROLES, DatabaseName, roles_of
 from chassis.settings import OwnerCommandPostgres, OwnerQueryPostgres, PostgresAddress, load, variable
 from chassis.settings_error import SettingsError
-from cli.migrate import DatabaseChoice
 from cli.roles.arrangement import ForeignRightsError, RoleReport, arrange
 from cli.roles.scram import PasswordError, verifier
+from cli.terminal.databases import DatabaseChoice
 from cli.terminal.output import JsonOption, fail, print_json, say
 
 _ERRORS: Final[tuple[type[Exception], ...]] = (ForeignRightsError, NoDatabaseError, *NO_CONNECTION)

@@ -88,7 +88,11 @@ async def _look(settings: RefillSettings) -> TopicEnds:
 
 
 async def _erased_since(settings: RefillSettings) -> datetime:
-    """Whose tombstones a consumer may still need: on a topic with records, of which nobody knows which, everybody's."""
+    """The time since which the erased get tombstones.
+
+    A topic with records may hold anybody's, so everybody does. On an empty topic a consumer needs those alone that it
+    would still find in the old one.
+    """
     if not await is_empty(settings, settings.events_topic, settings.topic_partitions):
         return _EVER
     kept = settings.topic_max_compaction_lag_ms + settings.topic_delete_retention_ms
