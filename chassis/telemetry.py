@@ -128,7 +128,7 @@ def _pruned(error: dict[str, Any]) -> dict[str, Any]:
 
 
 def _first_line(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Of a library's line the first: asyncio goes on with the task that failed, its error's values included."""
+    """Keep only a library's first line: asyncio adds the failed task and the values in its error."""
     event["event"] = str(event["event"]).partition("\n")[0]
     return event
 

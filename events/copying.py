@@ -177,7 +177,7 @@ class _Reading:
         )
         self._know(oldest)
         for partition, position in self._looked_from.items():
-            # Whoever is sent to the end is there now, behind what was deleted.
+            # A reader sent to the log's end stands behind what was deleted.
             if starts[partition] > position:
                 raise _gone(partition, f"begins at {starts[partition]} now, and was read up to {position}")
         self._looked_from = dict(self._positions)

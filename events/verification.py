@@ -27,7 +27,7 @@ LEAST_PARTS: Final = 4
 #: What a range that is too large is divided into, evenly, though ids lie close together: fewer would cost more refusals
 #: until a part is small enough, more would be more questions about nobody.
 PIECES: Final = 16
-#: How often a user must differ. Twice would name those who were erased just then, of whom the copy is told last.
+#: A user must differ in this many looks. Two would report users who were erased a moment ago.
 LOOKS: Final = 3
 #: By so much the clock of this machine may be behind those of Muster's.
 CLOCKS_DIFFER: Final = timedelta(seconds=1)
@@ -35,7 +35,7 @@ CLOCKS_DIFFER: Final = timedelta(seconds=1)
 VERSIONS_APART: Final = 1000
 #: Questions at a time about single users.
 AT_ONCE: Final = 8
-#: How long the query API may take to pass a time that it has named itself, and how long until it is asked again.
+#: The longest wait until the query API passes the time that it named, and the pause between two questions.
 PASSING_SECONDS: Final = 60.0
 ASK_AGAIN_SECONDS: Final = 0.5
 

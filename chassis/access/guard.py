@@ -46,7 +46,7 @@ class Access:
     caller: Caller | None
     #: Let in for what is the caller's own, and for nothing else.
     own_only: bool = False
-    #: How long the token lets the caller stay, for an answer that goes on: none once its key was removed.
+    #: Seconds until the token expires; 0 once its key was removed. Long answers end then.
     seconds_left: Callable[[], float] = field(default=_for_ever, compare=False)
 
     def may(self, scope: str) -> bool:

@@ -80,6 +80,6 @@ def explain(error: BaseException) -> str:
     """An error in one line; a missing right with the way out."""
     if not isinstance(error, RIGHTS_ERRORS):
         return describe(error)
-    # What a broker says of the cluster is its own request, spelt out.
+    # For a missing cluster right the broker only repeats its request, so we show the error's name.
     said = type(error).__name__ if isinstance(error, ClusterAuthorizationFailedError) else describe(error)
     return f"this principal has not the right ({said}): `muster topics --acls` gives each principal its rights"

@@ -235,7 +235,7 @@ class Comparison:
 
 def compare(command: dict[UUID, AuditedUser], query: dict[UUID, AuditedUser]) -> list[Difference]:
     """How the query side's rows differ from the command side's, in the order of ids."""
-    # Of whoever was erased long ago a read side that was made anew has never heard.
+    # A rebuilt read side never saw users who were erased long ago.
     forgotten = {user_id for user_id, user in command.items() if user["erased"] and user_id not in query}
     ids = sorted({*command, *query} - forgotten)
     found = (_compare(user_id, command.get(user_id), query.get(user_id)) for user_id in ids)

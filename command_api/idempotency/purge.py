@@ -15,7 +15,7 @@ log = structlog.get_logger("command.idempotency")
 
 #: How long an answer is replayed at least; after that the key is free again.
 KEPT: Final = timedelta(hours=24)
-#: A body's last record may be an hour younger than what is noted of its use; another hour lets that record go first.
+#: A body's use is noted at most once an hour. So bodies are kept two hours longer, and a record goes before its body.
 BODIES_KEPT: Final = KEPT + 2 * USE_NOTED
 #: Rows of one statement, few enough that its locks and its WAL disturb nobody.
 BATCH_ROWS: Final = 1000

@@ -95,7 +95,7 @@ _SUBJECT_ID: Final = bindparam("subject_id", type_=idempotency_records.c.subject
 
 
 def with_bodies(records: FromClause) -> FromClause:
-    """What has the table of records, and beside each record its body, where another table keeps it."""
+    """`records`, joined with the shared bodies where a record has one."""
     bodies = idempotency_bodies.c
     is_its = and_(
         bodies.subject_id == idempotency_records.c.subject_id, bodies.digest == idempotency_records.c.body_digest

@@ -13,7 +13,7 @@ from event_api.log.positions import Position
 
 #: More is a mistake of somebody who registers a name at each start; every receipt names all of them.
 MOST_SUBSCRIBERS: Final = 1000
-#: So that one who makes that mistake takes the names from nobody else.
+#: So one caller with this mistake cannot use up all names.
 MOST_OF_AN_OWNER: Final = 20
 
 _COLUMNS: Final = "name, consumer_group, actor, registered_at, topic_id, offsets, acknowledged_at"

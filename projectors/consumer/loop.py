@@ -62,8 +62,8 @@ WATCH_SECONDS: Final = 5.0
 MISSING_SECONDS: Final = 1.0
 #: A broker that lives answers in milliseconds; nobody is read from while this is waited for.
 WATCH_ANSWER_SECONDS: Final = 1.0
-#: What speaks for a refusal, which is for good, is looked at twice, so far apart: a broker that has just started might
-#: say anything. Looks further apart than the second number have nothing to do with one another.
+#: A reason for a final refusal is checked twice, 2 s apart: a broker that has just started may answer wrongly. Checks
+#: further apart than the second number have nothing to do with one another.
 DOUBT_SECONDS: Final = (2.0, 60.0)
 #: A millisecond of decoding: the batch in flight has several answers to wait for, and each needs a turn of the event
 #: loop.

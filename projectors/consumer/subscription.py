@@ -48,7 +48,7 @@ CUT_SECONDS: Final = 5.0
 
 
 class Assignments(Protocol):
-    """Who is told which partitions the consumer has, at any time, by the consumer's own task."""
+    """Is told of every change of partitions. The consumer's own task calls it, at any time."""
 
     def revoked(self) -> None:
         """The partitions are ours no longer."""

@@ -65,7 +65,7 @@ class Compaction:
             )
         for partition, first in found.items():
             number = partition.partition
-            # None: nothing is so young, not even what was read; of what comes then it tells nothing.
+            # No record is this young. So all that was read may be compacted, and later records are unknown.
             until = last[number] + 1 if first is None else first.offset
             self._until[number] = max(until, self._until.get(number, 0))
             self._known_until[number] = 0 if first is None else moment + LOOK_SECONDS

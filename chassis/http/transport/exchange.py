@@ -252,7 +252,8 @@ class Exchange:
             self.keep_alive = self.keep_alive and self._is_chunked
             if self._is_chunked:
                 lines.append(b"transfer-encoding: chunked")
-        # Who was to be told to send the body, and is not, may send it or another request: nobody knows which.
+        # A client that awaits 100 Continue and gets a final answer may send its body or a new request. We cannot tell
+        # which, so we close.
         self.keep_alive = self.keep_alive and (self.is_whole or (not awaited and self._wire.may_follow()))
         if not self.keep_alive and b"connection" not in given:
             lines.append(b"connection: close")

@@ -17,7 +17,7 @@ log = structlog.get_logger("http")
 HEAD_BYTES: Final = 64 * 1024
 HEAD_FIELDS: Final = 100
 TARGET_BYTES: Final = 8 * 1024
-#: Of a body, what waits for the app before reading pauses.
+#: Reading pauses once this many bytes of a body wait for the app.
 BUFFERED_BYTES: Final = 64 * 1024
 #: Over how long a client has to keep the least rate, and how often that is looked at.
 RATE_SECONDS: Final = 20

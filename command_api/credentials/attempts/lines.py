@@ -23,7 +23,7 @@ from command_api.credentials.attempts.rule import TooManyAttemptsError
 AT_ONCE: Final = 4
 #: More in one line are a flood.
 WAITING: Final = 64
-#: Of one device, in its account's line: so two others run beside it, and somebody logs in with few requests at once.
+#: One device may run this many checks at once in its account's line. Two others still fit.
 DEVICE_AT_ONCE: Final = 2
 DEVICE_WAITING: Final = 6
 #: After this many seconds an attempt that found the line full may come again.

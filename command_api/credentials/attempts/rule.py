@@ -84,7 +84,7 @@ def of_self(keys: CredentialKeys, user_id: UUID) -> Counter:
 
 
 def moved_counters(keys: CredentialKeys, before: PublicUser, after: PublicUser) -> list[tuple[Counter, Counter]]:
-    """Of each identifier that a change gave another key: the counter of the old key, and that of the new one."""
+    """For each identifier whose key changed: the counters of the old key and of the new one."""
     changed = zip(_keys_of(before), _keys_of(after), strict=True)
     return [(of_identifier(keys, old), of_identifier(keys, new)) for old, new in changed if old != new]
 

@@ -13,7 +13,7 @@ from command_api.users.rows import PUBLIC_COLUMNS
 
 
 def _recent(times: str) -> str:
-    """Of a list of times those within the window, the newest first, and no more than count."""
+    """The times within the window, newest first, at most `count` of them."""
     return f"""ARRAY(
         SELECT past FROM unnest({times}) past WHERE past > excluded.failed_at[1] - $5::interval
         ORDER BY past DESC LIMIT $7::int
