@@ -296,18 +296,30 @@ def _paths() -> Json:
     }
 
 
-def _list_users() -> Json:
+def _get(  # noqa: PLR0913 - what is said of an operation
+    operation: str, summary: str, parameters: Sequence[Json], responses: Json, own: Sequence[ProblemType] = (), *,
+    tag: str = "users",
+) -> Json:  # fmt: skip
+    """One query: `responses` are its successes, `own` the problems that not every query has."""
     return {
-        "operationId": "listUsers",
-        "tags": ["users"],
-        "summary": "Users, page by page",
-        "description": "Filters combine with each other and with every sort. Follow `next_cursor` or the Link header.",
-        "parameters": [*map(_query_parameter, UserList.parameters.known), *_request_headers()],
-        "responses": {
-            "200": _answer("A page of users.", "UserPage", _USERS_EXAMPLE, (*_ALWAYS, "Link", "X-Total-Count")),
-            **_problems(*_EVERY_ROUTE, *_EVERY_QUERY, INVALID_CURSOR, SKIP_TOO_DEEP, COUNT_TOO_EXPENSIVE),
-        },
+        "operationId": operation,
+        "tags": [tag],
+        "summary": summary,
+        "parameters": [*parameters, *_request_headers()],
+        "responses": {**responses, **_problems(*_EVERY_ROUTE, *_EVERY_QUERY, *own)},
     }
+
+
+def _list_users() -> Json:
+    listed = _get(
+        "listUsers",
+        "Users, page by page",
+        [*map(_query_parameter, UserList.parameters.known)],
+        {"200": _answer("A page of users.", "UserPage", _USERS_EXAMPLE, (*_ALWAYS, "Link", "X-Total-Count"))},
+        (INVALID_CURSOR, SKIP_TOO_DEEP, COUNT_TOO_EXPENSIVE),
+    )
+    told = "Filters combine with each other and with every sort. Follow `next_cursor` or the Link header."
+    return {**listed, "description": told}
 
 
 def _search_users() -> Json:
@@ -343,62 +355,43 @@ def _search_schema() -> Json:
 
 
 def _get_digest() -> Json:
-    return {
-        "operationId": "getUserDigest",
-        "tags": ["users"],
-        "summary": "Digests of ranges of users, to compare a copy with",
-        "parameters": [*map(_query_parameter, UserDigest.parameters.known), *_request_headers()],
-        "responses": {
-            "200": _answer("One entry a part, in the order of ids.", "Digest", _DIGEST_EXAMPLE, _ALWAYS),
-            **_problems(*_EVERY_ROUTE, *_EVERY_QUERY),
-        },
-    }
+    return _get(
+        "getUserDigest",
+        "Digests of ranges of users, to compare a copy with",
+        [*map(_query_parameter, UserDigest.parameters.known)],
+        {"200": _answer("One entry a part, in the order of ids.", "Digest", _DIGEST_EXAMPLE, _ALWAYS)},
+    )
 
 
 def _get_user() -> Json:
     shown = (*_ALWAYS, "ETag", "Consistency-Token")
-    return {
-        "operationId": "getUser",
-        "tags": ["users"],
-        "summary": "One user",
-        "parameters": [PATH_ID, _REQUEST_HEADERS["If-None-Match"], *_request_headers()],
-        "responses": {
-            "200": _answer("The user.", "User", _USER_EXAMPLE, shown),
-            "304": {"description": "The client has the current version.", "headers": _headers(shown)},
-            **_problems(*_EVERY_ROUTE, *_EVERY_QUERY, problems.NOT_FOUND),
-        },
+    responses = {
+        "200": _answer("The user.", "User", _USER_EXAMPLE, shown),
+        "304": {"description": "The client has the current version.", "headers": _headers(shown)},
     }
+    parameters = [PATH_ID, _REQUEST_HEADERS["If-None-Match"]]
+    return _get("getUser", "One user", parameters, responses, [problems.NOT_FOUND])
 
 
 def _get_timeline() -> Json:
-    return {
-        "operationId": "getUserTimeline",
-        "tags": ["users"],
-        "summary": "What happened to a user, newest first",
-        "parameters": [PATH_ID, *map(_query_parameter, UserTimeline.parameters.known), *_request_headers()],
-        "responses": {
-            "200": _answer(
-                "A page of entries.",
-                "TimelinePage",
-                _TIMELINE_EXAMPLE,
-                (*_ALWAYS, "Link", "Consistency-Token"),
-            ),
-            **_problems(*_EVERY_ROUTE, *_EVERY_QUERY, problems.NOT_FOUND, INVALID_CURSOR),
-        },
-    }
+    shown = (*_ALWAYS, "Link", "Consistency-Token")
+    return _get(
+        "getUserTimeline",
+        "What happened to a user, newest first",
+        [PATH_ID, *map(_query_parameter, UserTimeline.parameters.known)],
+        {"200": _answer("A page of entries.", "TimelinePage", _TIMELINE_EXAMPLE, shown)},
+        (problems.NOT_FOUND, INVALID_CURSOR),
+    )
 
 
 def _get_signups() -> Json:
-    return {
-        "operationId": "getSignups",
-        "tags": ["statistics"],
-        "summary": "Users that exist, by UTC day of registration",
-        "parameters": [*map(_query_parameter, Signups.parameters.known), *_request_headers()],
-        "responses": {
-            "200": _answer("One entry a day, oldest first.", "Signups", _SIGNUPS_EXAMPLE, _ALWAYS),
-            **_problems(*_EVERY_ROUTE, *_EVERY_QUERY),
-        },
-    }
+    return _get(
+        "getSignups",
+        "Users that exist, by UTC day of registration",
+        [*map(_query_parameter, Signups.parameters.known)],
+        {"200": _answer("One entry a day, oldest first.", "Signups", _SIGNUPS_EXAMPLE, _ALWAYS)},
+        tag="statistics",
+    )
 
 
 def _probe(operation: str, summary: str, schema: str, example: Json) -> Json:

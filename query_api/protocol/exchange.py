@@ -78,6 +78,10 @@ class Exchange:
             applied.append(b"count=exact")
         return [(b"preference-applied", b", ".join(applied))] if applied else []
 
+    def fresh_headers(self, as_of: bytes) -> RawHeaders:
+        """The headers of every answer that waits for tokens: Vary, As-Of, and Preference-Applied where one was."""
+        return [VARY, (b"as-of", as_of), *self.applied(waited=self.has(CONSISTENCY_TOKEN))]
+
     def require_acceptable(self) -> None:
         """Raise a 406 if the client does not accept JSON."""
         accept = self.header(b"accept")

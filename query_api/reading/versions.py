@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import TypeAlias
+from typing import Final, TypeAlias
 from uuid import UUID
 
 from query_api.reading.reader import Reader
@@ -26,6 +26,22 @@ def behind_sql(tables: GenerationTables, ids: str, versions: str) -> str:
         for table in tables.versions
     )
     return f"EXISTS (SELECT FROM unnest({ids}::uuid[], {versions}::bigint[]) AS wanted (id, version) WHERE {missing})"
+
+
+#: SQL that is true where `unless_behind` reads.
+NOT_BEHIND: Final = "NOT (SELECT is_behind FROM behind)"
+
+
+def unless_behind(tables: GenerationTables, ids: str, versions: str, *, else_row: str, read: str) -> str:
+    """SQL that reads, or gives the one row `else_row` while the tables are behind; both look at one snapshot.
+
+    `read` has NOT_BEHIND among its conditions, so that nothing is read in vain.
+    """
+    behind = behind_sql(tables, ids, versions)
+    return (
+        f"WITH behind AS MATERIALIZED (SELECT {behind} AS is_behind)"  # noqa: S608 - our names
+        f" SELECT {else_row} FROM behind WHERE is_behind UNION ALL ({read})"
+    )
 
 
 async def read_reached(

@@ -9,7 +9,7 @@ from starlette.status import HTTP_304_NOT_MODIFIED
 
 from chassis.consistency import ConsistencyToken
 from chassis.http.problems import NOT_FOUND, Problem
-from query_api.protocol.exchange import CONSISTENCY_TOKEN, VARY, Exchange, QueryAnswer
+from query_api.protocol.exchange import CONSISTENCY_TOKEN, Exchange, QueryAnswer
 from query_api.protocol.parameters import Parameters, path_id
 from query_api.reading.consistency import ConsistentReads
 from query_api.reading.reader import Reader
@@ -60,10 +60,8 @@ def _answer(exchange: Exchange, view: View, identifier: UUID, rows: UserRows) ->
     etag = f'"{row.version}.{view.shape}"'
     headers = [
         _REVALIDATE,
-        VARY,
-        (b"as-of", view.as_of),
+        *exchange.fresh_headers(view.as_of),
         (CONSISTENCY_TOKEN, ConsistencyToken(identifier, row.version).encode().encode("ascii")),
-        *exchange.applied(waited=exchange.has(CONSISTENCY_TOKEN)),
         (b"etag", etag.encode("ascii")),
     ]
     known = exchange.header(b"if-none-match")

@@ -15,13 +15,13 @@ from uuid import UUID
 
 from chassis.http.problems import invalid_parameter
 from chassis.identifiers import read_id
-from query_api.protocol.exchange import CONSISTENCY_TOKEN, NO_STORE, VARY, Exchange, QueryAnswer
+from query_api.protocol.exchange import NO_STORE, Exchange, QueryAnswer
 from query_api.protocol.parameters import Parameter, Parameters, whole_number
 from query_api.reading.consistency import ConsistentReads
 from query_api.reading.database import Records
 from query_api.reading.reader import Reader
 from query_api.reading.serving import View
-from query_api.reading.versions import WantedVersions, behind_sql
+from query_api.reading.versions import NOT_BEHIND, WantedVersions, unless_behind
 from read_model import users
 from read_model.users import users_tables
 
@@ -137,13 +137,12 @@ def _digest_sql(generation: int) -> str:
     """Number, count and digest of each part that has users; one row of nulls if behind."""
     tables = users_tables(generation)
     hashed = "encode(substr(sha256(uuid_send(id) || int8send(version)), 1, 16), 'hex')"
-    return (
-        f"WITH behind AS MATERIALIZED (SELECT {behind_sql(tables, '$4', '$5')} AS is_behind)"  # noqa: S608
-        " SELECT NULL::int AS part, NULL::bigint AS count, NULL::bit(128) AS digest"
-        " FROM behind WHERE is_behind UNION ALL SELECT * FROM ("
-        f"SELECT width_bucket(id, $3::uuid[]) AS part, count(*), bit_xor(('x' || {hashed})::bit(128)) AS digest"
-        f" FROM {tables.users.name} WHERE {_WHERE} AND NOT (SELECT is_behind FROM behind) GROUP BY 1) AS digests"
+    nobody = "NULL::int AS part, NULL::bigint AS count, NULL::bit(128) AS digest"
+    digests = (
+        f"SELECT width_bucket(id, $3::uuid[]) AS part, count(*), bit_xor(('x' || {hashed})::bit(128)) AS digest"  # noqa: S608
+        f" FROM {tables.users.name} WHERE {_WHERE} AND {NOT_BEHIND} GROUP BY 1"
     )
+    return unless_behind(tables, "$4", "$5", else_row=nobody, read=digests)
 
 
 def _answer(exchange: Exchange, view: View, bounds: Sequence[UUID | None], rows: Records) -> QueryAnswer:
@@ -151,8 +150,8 @@ def _answer(exchange: Exchange, view: View, bounds: Sequence[UUID | None], rows:
     entries = [
         _entry(bounds[part], bounds[part + 1], *found.get(part, (0, _NOBODY))) for part in range(len(bounds) - 1)
     ]
-    headers = [NO_STORE, VARY, (b"as-of", view.as_of), *exchange.applied(waited=exchange.has(CONSISTENCY_TOKEN))]
-    return QueryAnswer(json.dumps({"data": entries}, separators=(",", ":")).encode("ascii"), headers)
+    body = json.dumps({"data": entries}, separators=(",", ":")).encode("ascii")
+    return QueryAnswer(body, [NO_STORE, *exchange.fresh_headers(view.as_of)])
 
 
 def _entry(start: UUID | None, end: UUID | None, count: int, digest: str) -> dict[str, Any]:

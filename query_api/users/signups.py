@@ -8,13 +8,13 @@ from functools import lru_cache
 from typing import Any, ClassVar, Final
 
 from chassis.http.problems import invalid_parameter
-from query_api.protocol.exchange import CONSISTENCY_TOKEN, NO_STORE, VARY, Exchange, QueryAnswer
+from query_api.protocol.exchange import NO_STORE, Exchange, QueryAnswer
 from query_api.protocol.parameters import Parameter, Parameters, read_date
 from query_api.reading.consistency import ConsistentReads
 from query_api.reading.database import Records
 from query_api.reading.reader import Reader
 from query_api.reading.serving import View
-from query_api.reading.versions import WantedVersions, behind_sql
+from query_api.reading.versions import NOT_BEHIND, WantedVersions, unless_behind
 from read_model import signups
 
 #: The default period, in days: today and the 29 days before it.
@@ -89,12 +89,9 @@ def _days_before(day: date, days: int) -> date:
 def _sql(generation: int) -> str:
     """The days that have counters; if the tokens are not reached, one row of nulls instead."""
     tables = signups.signups_tables(generation)
-    return (
-        f"WITH behind AS MATERIALIZED (SELECT {behind_sql(tables, '$3', '$4')} AS is_behind)"  # noqa: S608
-        " SELECT NULL::date AS day, NULL::bigint AS active, NULL::bigint AS deactivated FROM behind WHERE is_behind"
-        f" UNION ALL SELECT day, active, deactivated FROM {tables.days.name}"
-        " WHERE day BETWEEN $1 AND $2 AND NOT (SELECT is_behind FROM behind)"
-    )
+    no_day = "NULL::date AS day, NULL::bigint AS active, NULL::bigint AS deactivated"
+    days = f"SELECT day, active, deactivated FROM {tables.days.name} WHERE day BETWEEN $1 AND $2 AND {NOT_BEHIND}"  # noqa: S608
+    return unless_behind(tables, "$3", "$4", else_row=no_day, read=days)
 
 
 def _answer(exchange: Exchange, view: View, rows: Records, first: date, last: date) -> QueryAnswer:
@@ -103,8 +100,8 @@ def _answer(exchange: Exchange, view: View, rows: Records, first: date, last: da
         '{{"day":"{}","active":{},"deactivated":{}}}'.format(day, *counted.get(day, (0, 0)))
         for day in _days(first, last)
     )
-    headers = [NO_STORE, VARY, (b"as-of", view.as_of), *exchange.applied(waited=exchange.has(CONSISTENCY_TOKEN))]
-    return QueryAnswer(f'{{"data":[{",".join(entries)}]}}'.encode("ascii"), headers)
+    body = f'{{"data":[{",".join(entries)}]}}'.encode("ascii")
+    return QueryAnswer(body, [NO_STORE, *exchange.fresh_headers(view.as_of)])
 
 
 def _days(first: date, last: date) -> Iterator[date]:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from query_api.reading.versions import behind_sql
+from query_api.reading.versions import NOT_BEHIND, unless_behind
 from query_api.users.filters import SORTS, Filters, Sort
 from query_api.users.places import Place, position_sql
 from read_model.users import users_tables
@@ -162,7 +162,7 @@ class _PageParts:
         if {"created_after", "created_before"} <= set(shape.filters):
             self._bounds.append(_not_empty(filters["created_after"], filters["created_before"]))
         if shape.tokens:
-            self._bounds.append("NOT (SELECT is_behind FROM behind)")
+            self._bounds.append(NOT_BEHIND)
 
     def walked(self) -> str:
         """Along the sort's index."""
@@ -212,12 +212,9 @@ class _PageParts:
         )
 
     def unless_behind(self, sql: str) -> str:
-        """The check and the read in one statement, so that both see the same snapshot."""
-        behind = behind_sql(self._tables, self._numbers.next(), self._numbers.next())
-        return (
-            f"WITH behind AS MATERIALIZED (SELECT {behind} AS is_behind)"  # noqa: S608 - our names
-            f" SELECT NULL AS document, NULL AS position FROM behind WHERE is_behind UNION ALL ({sql})"
-        )
+        """The same, and one row of nulls where the tokens are not reached."""
+        ids, versions = self._numbers.next(), self._numbers.next()
+        return unless_behind(self._tables, ids, versions, else_row="NULL AS document, NULL AS position", read=sql)
 
     def _shown(self) -> str:
         return f"document, {position_sql(self._sort, 'id', self._sort.column)} AS position"

@@ -19,7 +19,7 @@ from chassis.clock import rfc3339
 from chassis.consistency import ConsistencyToken
 from chassis.http.problems import NOT_FOUND, Problem
 from query_api.protocol.cursors import CursorSeal
-from query_api.protocol.exchange import CONSISTENCY_TOKEN, NO_STORE, VARY, Exchange, QueryAnswer, RawHeaders
+from query_api.protocol.exchange import CONSISTENCY_TOKEN, NO_STORE, Exchange, QueryAnswer, RawHeaders
 from query_api.protocol.pagination import CURSOR, DEFAULT_LIMIT, LIMIT, Page
 from query_api.protocol.parameters import Parameters, path_id
 from query_api.reading.consistency import ConsistentReads
@@ -154,5 +154,4 @@ def _sql(generation: int) -> str:
 
 def _headers(exchange: Exchange, view: View, user_id: UUID, version: int) -> RawHeaders:
     token = ConsistencyToken(user_id, version).encode().encode("ascii")
-    applied = exchange.applied(waited=exchange.has(CONSISTENCY_TOKEN))
-    return [NO_STORE, VARY, (b"as-of", view.as_of), (CONSISTENCY_TOKEN, token), *applied]
+    return [NO_STORE, *exchange.fresh_headers(view.as_of), (CONSISTENCY_TOKEN, token)]
