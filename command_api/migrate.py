@@ -1,9 +1,8 @@
 """Bring the command database to the revision that this version of the code needs."""
 
-import asyncio
 from typing import Final
 
-from chassis.postgres.revisions import is_at_newest_revision
+from chassis.postgres.revisions import upgrade_if_older
 from chassis.settings import PostgresAddress
 
 #: A folder of this package, as Alembic finds it in a checkout and in an installed wheel alike.
@@ -15,15 +14,11 @@ def migrate(address: PostgresAddress, revision: str = "head") -> list[str]:
 
     Not callable from inside an event loop.
     """
-    if revision == "head" and asyncio.run(is_at_newest_revision(MIGRATIONS, address)):
-        return []
-    from chassis.postgres.migrations import upgrade  # noqa: PLC0415 - most starts have nothing to migrate, and Alembic is slow
-
-    return upgrade(MIGRATIONS, address, revision)
+    return upgrade_if_older(MIGRATIONS, address, revision)
 
 
 def revert(address: PostgresAddress, revision: str) -> list[str]:
     """Take the database back to an older revision; `base` drops every table with all that is in it."""
-    from chassis.postgres.migrations import downgrade  # noqa: PLC0415 - as above
+    from chassis.postgres.migrations import downgrade  # noqa: PLC0415 - Alembic is slow
 
     return downgrade(MIGRATIONS, address, revision)

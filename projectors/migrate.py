@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from chassis.postgres.database import Connection, session
-from chassis.postgres.revisions import is_at_newest_revision
+from chassis.postgres.revisions import upgrade_if_older
 from chassis.settings import PostgresAddress
 from read_model.generations import drop_all, ensure_first
 
@@ -22,7 +22,7 @@ def migrate(address: PostgresAddress, revision: str = "head") -> list[str]:
 
     Not callable from inside an event loop. Generations are made at the newest revision only.
     """
-    steps = _upgrade(address, revision)
+    steps = upgrade_if_older(LOCATION, address, revision)
     if revision == "head":
         made = asyncio.run(_connected(address, ensure_first))
         steps += [f"{generation.projection} generation {generation.number}" for generation in made]
@@ -33,17 +33,9 @@ def revert(address: PostgresAddress, revision: str) -> list[str]:
     """Take the database back to an older revision; `base` drops every table, those of generations too."""
     if revision == "base":
         asyncio.run(_connected(address, drop_all))
-    from chassis.postgres.migrations import downgrade  # noqa: PLC0415 - as below
+    from chassis.postgres.migrations import downgrade  # noqa: PLC0415 - Alembic is slow
 
     return downgrade(LOCATION, address, revision)
-
-
-def _upgrade(address: PostgresAddress, revision: str) -> list[str]:
-    if revision == "head" and asyncio.run(is_at_newest_revision(LOCATION, address)):
-        return []
-    from chassis.postgres.migrations import upgrade  # noqa: PLC0415 - most starts have nothing to migrate, and Alembic is slow
-
-    return upgrade(LOCATION, address, revision)
 
 
 async def _connected(address: PostgresAddress, work: Callable[[Connection], Awaitable[T]]) -> T:

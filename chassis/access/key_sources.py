@@ -41,6 +41,17 @@ def key_source(*, issuer: str, file: Path | None, url: str | None) -> Fetch:
     return partial(_fetch_from, url) if url else partial(_discover, issuer)
 
 
+def trustworthy(url: str | None) -> str | None:
+    """The address of a setting, where it has one.
+
+    Raises:
+        ValueError: others could change what comes from there.
+    """
+    if url is not None and not is_trustworthy(url):
+        raise ValueError("must be an https address, or http on this machine")
+    return url
+
+
 def is_trustworthy(url: str) -> bool:
     """Whether keys may come from there: https, or http on this machine."""
     try:

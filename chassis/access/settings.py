@@ -9,7 +9,7 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, Field, field_validator
 from pydantic_settings import NoDecode
 
-from chassis.access.key_sources import is_trustworthy
+from chassis.access.key_sources import is_trustworthy, trustworthy
 from chassis.access.keys import ALGORITHMS
 from chassis.access.rates import rate_text
 from chassis.access.tokens import Expectations
@@ -59,12 +59,7 @@ class AccessSettings(Settings):
             raise ValueError(f"must be of {', '.join(ALGORITHMS)}, separated by commas; only asymmetric ones exist")
         return found
 
-    @field_validator("auth_jwks_url")
-    @classmethod
-    def _trustworthy(cls, value: str | None) -> str | None:
-        if value is not None and not is_trustworthy(value):
-            raise ValueError("must be an https address, or http on this machine")
-        return value
+    _trustworthy = field_validator("auth_jwks_url")(trustworthy)
 
     def expectations(self, host: str) -> Expectations | None:
         """What a token must say, None where access is off; `host` is the address that the process listens on.

@@ -6,6 +6,7 @@ compares this with what Alembic says.
 
 from __future__ import annotations
 
+import asyncio
 from importlib.resources import files
 from typing import Final
 
@@ -23,6 +24,18 @@ def newest_revision(location: str) -> str:
     package, _, folder = location.partition(":")
     names = [item.name for item in (files(package) / folder / "versions").iterdir()]
     return max(name.partition("_")[0] for name in names if name.endswith(".py") and name[0].isdigit())
+
+
+def upgrade_if_older(location: str, address: PostgresAddress, revision: str) -> list[str]:
+    """Apply the steps that are missing up to a revision or `head`, and return them, one line each.
+
+    Not callable from inside an event loop.
+    """
+    if revision == "head" and asyncio.run(is_at_newest_revision(location, address)):
+        return []
+    from chassis.postgres.migrations import upgrade  # noqa: PLC0415 - most starts have nothing to migrate, and Alembic is slow
+
+    return upgrade(location, address, revision)
 
 
 async def is_at_newest_revision(location: str, address: PostgresAddress) -> bool:

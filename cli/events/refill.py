@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final, Self
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from chassis.clock import utc_now
+from chassis.clock import EPOCH, utc_now
 from chassis.kafka.client import TopicMismatchError, partitions_of, refuse_other_partition_counts
 from chassis.lifecycle import run_until_stopped
 from chassis.postgres.database import Database
@@ -26,8 +26,6 @@ from projectors.operations.topic_ends import TopicEnds, look_at_topic, topic_id_
 
 #: After so long without a word from the relay it is worth a look.
 STALLED_SECONDS: Final = 10.0
-#: Before anybody was erased.
-_EVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class RefillSettings(OperatorCommandPostgres, Kafka, Topics, Logging):
@@ -94,7 +92,7 @@ async def _erased_since(settings: RefillSettings) -> datetime:
     would still find in the old one.
     """
     if not await is_empty(settings, settings.events_topic, settings.topic_partitions):
-        return _EVER
+        return EPOCH
     kept = settings.topic_max_compaction_lag_ms + settings.topic_delete_retention_ms
     return utc_now() - timedelta(milliseconds=kept)
 

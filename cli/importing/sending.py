@@ -14,6 +14,7 @@ import httpx
 from chassis.lifecycle import Backoff
 from chassis.postgres.database import describe
 from cli.access.bearer import REMEDY, bearer_for
+from cli.access.patience import ATTEMPTS, PAUSE_CAP_SECONDS, PAUSE_FIRST_SECONDS
 from cli.importing.chunks import KEPT_BYTES, LONGEST_LINE_BYTES, Chunk, read_chunks
 from cli.importing.progress import ImportProgress
 from cli.importing.refusals import count_refusal
@@ -26,10 +27,6 @@ if TYPE_CHECKING:
 #: takes 9 s on one core, several times that beside other imports and commands.
 BATCH_SECONDS: Final = 60.0
 CONNECT_SECONDS: Final = 5.0
-#: Attempts at one chunk before giving up: with growing pauses about a minute, as long as a restart takes.
-ATTEMPTS: Final = 20
-PAUSE_FIRST_SECONDS: Final = 0.25
-PAUSE_CAP_SECONDS: Final = 5.0
 #: Statuses that pass by themselves.
 _TRANSIENT: Final = frozenset({408, 409, 429, 500, 502, 503, 504})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from console.asking import Failed
@@ -71,14 +71,12 @@ def oldest(seen: Observation) -> float | None:
 
 def unread(seen: Observation) -> float | None:
     """Records that the slowest of the generations that serve has not read."""
-    known = [each.records for each in seen.serving]
-    return None if not known or None in known else max(each for each in known if each is not None)
+    return _largest([each.records for each in seen.serving])
 
 
 def behind(seen: Observation) -> float | None:
     """Seconds that the slowest of the generations that serve is behind."""
-    known = [each.seconds for each in seen.serving]
-    return None if not known or None in known else max(each for each in known if each is not None)
+    return _largest([each.seconds for each in seen.serving])
 
 
 def oldest_unread(seen: Observation) -> float | None:
@@ -86,8 +84,13 @@ def oldest_unread(seen: Observation) -> float | None:
     if unread(seen) is None:
         return None
     parts = [part for each in seen.serving for part in each.partitions if part.records]
-    known = [part.seconds for part in parts]
-    return None if None in known else max((each for each in known if each is not None), default=0.0)
+    return _largest([part.seconds for part in parts]) if parts else 0.0
+
+
+def _largest(values: Sequence[float | None]) -> float | None:
+    """The largest; None where there is none, or one of them is not known."""
+    known = [value for value in values if value is not None]
+    return max(known) if known and len(known) == len(values) else None
 
 
 def kafka_seconds(seen: Observation) -> float | None:

@@ -6,7 +6,7 @@ from typing import Final
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
-from chassis.access.key_sources import is_trustworthy
+from chassis.access.key_sources import trustworthy
 from chassis.settings import SecretList, Settings, http_url, secrets_of
 
 #: What the pages need; a test compares it with their table of access.
@@ -62,12 +62,7 @@ class ConsoleIssuer(Settings):
         SCOPES, validation_alias="CONSOLE_OIDC_SCOPES", examples=["openid offline_access operations:read"]
     )
 
-    @field_validator("console_oidc_issuer")
-    @classmethod
-    def _is_trustworthy(cls, value: str | None) -> str | None:
-        if value is not None and not is_trustworthy(value):
-            raise ValueError("must be an https address, or http on this machine")
-        return value
+    _trustworthy = field_validator("console_oidc_issuer")(trustworthy)
 
     @field_validator("console_oidc_scopes")
     @classmethod

@@ -10,7 +10,7 @@ writes it and never comes here: projectors/decoding/slices.py reads it in a quar
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple, Protocol
 from uuid import UUID
 
@@ -18,6 +18,7 @@ import msgspec
 from asyncpg.pgproto import pgproto
 from pydantic_core import from_json
 
+from chassis.clock import EPOCH
 from events.catalogue import InvalidEventError, UnknownEventError
 from events.envelope import Envelope, EnvelopeError, read_envelope
 from events.topics import MAX_MESSAGE_BYTES
@@ -26,7 +27,6 @@ from projectors.decoding.subject import Subject
 
 #: The command database counts versions in a bigint; so do the read tables.
 MAX_VERSION: Final = 2**63 - 1
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 #: The last millisecond of the year 9999.
 _LATEST_MS: Final = 253_402_300_799_999
 _UUID_CHARACTERS: Final = 36
@@ -161,7 +161,7 @@ def header(record: Record, name: str) -> str | None:
 
 def time_of(record: Record) -> datetime:
     """The record's own timestamp; one that no calendar has is moved to its nearest end."""
-    return _EPOCH + timedelta(milliseconds=min(max(record.timestamp, 0), _LATEST_MS))
+    return EPOCH + timedelta(milliseconds=min(max(record.timestamp, 0), _LATEST_MS))
 
 
 class _InapplicableError(ValueError):
