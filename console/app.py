@@ -38,7 +38,7 @@ from chassis.tracing.process import ProcessTracer, exporting
 from console.access import ACCESS, SPENDING
 from console.apis import open_apis
 from console.asking import LOOK_SECONDS
-from console.guard import ErrorPages, Guard, asking, error_page
+from console.guard import ErrorPages, SessionGuard, asking, error_page
 from console.operations.journal import Journal
 from console.overview.observation import look
 from console.overview.page import Overview
@@ -89,7 +89,7 @@ def create_app(settings: ConsoleSettings | None = None) -> Starlette:
             Middleware(ErrorPages),
             Middleware(SingleHeaders),
             Middleware(Hosts, allowed=known.host_names, loopback_only=not is_on),
-            Middleware(Guard, sessions=lambda: app.state.sessions, cookie=cookie_name(known)),
+            Middleware(SessionGuard, sessions=lambda: app.state.sessions, cookie=cookie_name(known)),
             Middleware(BodyLimit, limit=lambda _: BODY_BYTES),
         ],
     )

@@ -75,7 +75,7 @@ def error_page(request: Request, error: Exception) -> Response:
     return answer
 
 
-class Guard:
+class SessionGuard:
     """Lets a request through once its session opens the route; what is public, or no route at all, passes."""
 
     def __init__(self, app: ASGIApp, *, sessions: Callable[[], Sessions], cookie: str) -> None:

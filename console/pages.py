@@ -35,7 +35,7 @@ _SESSION: Final = "muster.console.session"
 UNSURE: Final = "Whether anything was changed is not known: look before you do it again."
 
 
-class Place(NamedTuple):
+class NavigationPlace(NamedTuple):
     """A page that the navigation leads to."""
 
     path: str
@@ -44,13 +44,13 @@ class Place(NamedTuple):
 
 
 NAVIGATION: Final = (
-    Place("/", "Overview", "operations:read"),
-    Place("/users", "Users", "users:read"),
-    Place("/events", "Events", "events:read"),
-    Place("/projections", "Projections", "operations:read"),
-    Place("/parked", "Parked", "operations:read"),
-    Place("/subscribers", "Subscribers", "operations:read"),
-    Place("/operations", "Operations", "operations:read"),
+    NavigationPlace("/", "Overview", "operations:read"),
+    NavigationPlace("/users", "Users", "users:read"),
+    NavigationPlace("/events", "Events", "events:read"),
+    NavigationPlace("/projections", "Projections", "operations:read"),
+    NavigationPlace("/parked", "Parked", "operations:read"),
+    NavigationPlace("/subscribers", "Subscribers", "operations:read"),
+    NavigationPlace("/operations", "Operations", "operations:read"),
 )
 
 

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from console.apis import Apis
-from console.events.rows import KINDS, MOST_ROWS, Wanted, newest_first, render_rows
+from console.events.rows import KINDS, MOST_ROWS, WantedEvents, newest_first, render_rows
 from console.events.tail import tail
 from console.pages import page, session_of
 from console.streams import Stream
@@ -20,7 +20,7 @@ _LIMIT: Final = "1000"
 
 
 async def _show(request: Request) -> Response:
-    session, wanted, apis = session_of(request), Wanted.of(request), request.app.state.apis
+    session, wanted, apis = session_of(request), WantedEvents.of(request), request.app.state.apis
     recent = await apis.events(session, {**wanted.parameters, "from": "recent", "limit": _LIMIT})
     rows = newest_first(recent["data"])
     query = urlencode(wanted.address)
@@ -42,7 +42,7 @@ async def _follow(request: Request) -> Response:
     apis: Apis = request.app.state.apis
     # A browser that comes back says it in the header; its address is that of its first time.
     position = request.headers.get("last-event-id") or request.query_params.get("after", "")
-    return Stream(tail(apis, request.app.state.sessions, session_of(request), Wanted.of(request), position))
+    return Stream(tail(apis, request.app.state.sessions, session_of(request), WantedEvents.of(request), position))
 
 
 routes: Final = [Route("/events", _show), Route("/live/events", _follow)]

@@ -34,14 +34,14 @@ def _types_by_kind() -> Mapping[str, Sequence[str]]:
 KINDS: Final = _types_by_kind()
 
 
-class Wanted(NamedTuple):
+class WantedEvents(NamedTuple):
     """Which events somebody wants to see: of this kind, of this user, or of any."""
 
     kind: str
     user: UUID | None
 
     @classmethod
-    def of(cls, request: Request) -> Wanted:
+    def of(cls, request: Request) -> WantedEvents:
         """As the address of a page says it.
 
         Raises:
@@ -67,7 +67,7 @@ class Wanted(NamedTuple):
         return {**self.address, **({"type": KINDS[self.kind]} if self.kind else {})}
 
 
-class Row(NamedTuple):
+class EventRow(NamedTuple):
     """One event."""
 
     said: Mapping[str, Any]
@@ -80,7 +80,7 @@ class Row(NamedTuple):
         return self.kind != "erased"
 
 
-def newest_first(events: Iterable[Mapping[str, Any]]) -> list[Row]:
+def newest_first(events: Iterable[Mapping[str, Any]]) -> list[EventRow]:
     """The newest MOST_ROWS of these; partitions come one after the other, so they are put in order by time."""
     ordered = sorted(
         events, key=lambda said: (datetime.fromisoformat(said["time"]), said["version"], said["user_id"]), reverse=True
@@ -88,11 +88,11 @@ def newest_first(events: Iterable[Mapping[str, Any]]) -> list[Row]:
     return [_row(said) for said in ordered[:MOST_ROWS]]
 
 
-def render_rows(rows: Sequence[Row], session: Session, *, left_out: int = 0) -> str:
+def render_rows(rows: Sequence[EventRow], session: Session, *, left_out: int = 0) -> str:
     """The rows of a table, for somebody who may see what this session may."""
     return render("events_rows.html", rows=rows, left_out=left_out, links=session.may("users:read"))
 
 
-def _row(said: Mapping[str, Any]) -> Row:
+def _row(said: Mapping[str, Any]) -> EventRow:
     kind = short_name(said["type"])
-    return Row(said, kind, _LOOKS.get(kind, _UNKNOWN_LOOK))
+    return EventRow(said, kind, _LOOKS.get(kind, _UNKNOWN_LOOK))

@@ -16,7 +16,7 @@ import structlog
 
 from chassis.lifecycle import alongside, wait_for_event
 from console.apis import Apis
-from console.events.rows import MOST_ROWS, Wanted, newest_first, render_rows
+from console.events.rows import MOST_ROWS, WantedEvents, newest_first, render_rows
 from console.pages import PageError
 from console.sign_in.sessions import Session, Sessions
 from console.streams import COMMENT, event
@@ -77,7 +77,7 @@ class Received:
 
 
 async def tail(
-    apis: Apis, sessions: Sessions, session: Session, wanted: Wanted, position: str
+    apis: Apis, sessions: Sessions, session: Session, wanted: WantedEvents, position: str
 ) -> AsyncGenerator[bytes]:
     """Server-sent events for the page: `rows`, and `state`; `over` is the last, where nothing more can come."""
     received, said, clock = Received(position), "", asyncio.get_running_loop().time
@@ -105,7 +105,7 @@ async def tail(
                 return
 
 
-async def _receive(apis: Apis, session: Session, wanted: Wanted, received: Received) -> None:
+async def _receive(apis: Apis, session: Session, wanted: WantedEvents, received: Received) -> None:
     """Read on until the event API refuses for good."""
     while not received.is_over:
         try:

@@ -37,7 +37,7 @@ WHERE id < $1 ORDER BY id DESC LIMIT $2
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class RecordedDeed:
     """One deed; `outcome` is None where it is under way, or where nobody knows."""
 
     id: int
@@ -79,7 +79,7 @@ class Journal:
             raise
         await self._end(number, "done")
 
-    async def page(self, before: int | None) -> list[Entry]:
+    async def page(self, before: int | None) -> list[RecordedDeed]:
         """The newest deeds, or those before one.
 
         Raises:
@@ -87,7 +87,7 @@ class Journal:
         """
         async with self._database.connection(_SECONDS) as connection:
             rows = await connection.fetch(_PAGE, before if before is not None else _BIGINT - 1, PAGE_ROWS)
-        return [Entry(**row) for row in rows]
+        return [RecordedDeed(**row) for row in rows]
 
     async def _end(self, number: int, outcome: str) -> None:
         """Record the outcome; where that cannot be done the deed stays without one, for it may have been done."""

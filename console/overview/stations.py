@@ -43,7 +43,7 @@ _WITHOUT_OUTBOX: Final = "the command database does not answer"
 _LOOKS: Final = {"well": "good", "not well": "bad", "not known": "unknown"}
 
 
-class Figure(NamedTuple):
+class NamedFigure(NamedTuple):
     """A number with its name."""
 
     name: str
@@ -54,7 +54,7 @@ class _Known(NamedTuple):
     """What is known of a station: its state in words where it is well, its figures, and what makes it not known."""
 
     words: str
-    figures: Sequence[Figure]
+    figures: Sequence[NamedFigure]
     unknown: str = ""
 
 
@@ -66,7 +66,7 @@ class Station(NamedTuple):
     #: `well`, `not well` or `not known`.
     state: str
     words: str
-    figures: Sequence[Figure]
+    figures: Sequence[NamedFigure]
     graph: Markup
 
     @property
@@ -106,7 +106,7 @@ def _state(name: str, found: Sequence[Finding], unknown: str) -> tuple[str, str]
 
 def _commands(watch: Watch) -> _Known:
     return _Known(
-        "ready", [Figure("answers", _rate(watch, figures.commands)), *_quantiles(watch, figures.command_seconds)]
+        "ready", [NamedFigure("answers", _rate(watch, figures.commands)), *_quantiles(watch, figures.command_seconds)]
     )
 
 
@@ -118,9 +118,9 @@ def _outbox(watch: Watch, seen: Observation) -> _Known:
     return _Known(
         words,
         [
-            Figure("takes", _rate(watch, figures.appended)),
-            Figure("waiting", count(backlog.events)),
-            Figure("oldest", _age(backlog.oldest_seconds)),
+            NamedFigure("takes", _rate(watch, figures.appended)),
+            NamedFigure("waiting", count(backlog.events)),
+            NamedFigure("oldest", _age(backlog.oldest_seconds)),
             *_quantiles(watch, figures.publish_seconds),
         ],
     )
@@ -131,8 +131,8 @@ def _relay(watch: Watch, seen: Observation) -> _Known:
     return _Known(
         f"{leader.instance} leads" if leader else "",
         [
-            Figure("publishes", _rate(watch, figures.published)),
-            Figure("oldest", _age(figures.oldest(seen))),
+            NamedFigure("publishes", _rate(watch, figures.published)),
+            NamedFigure("oldest", _age(figures.oldest(seen))),
             *_quantiles(watch, figures.publish_seconds),
         ],
         _WITHOUT_OUTBOX if isinstance(seen.outbox, Failed) else "",
@@ -150,10 +150,10 @@ def _kafka(watch: Watch, seen: Observation) -> _Known:
     return _Known(
         words,
         [
-            Figure("arrive", _rate(watch, figures.published)),
-            Figure("unread", count(figures.unread(seen))),
-            Figure("oldest", _age(figures.oldest_unread(seen))),
-            *(Figure(name, seconds(value)) for name, value in asked),
+            NamedFigure("arrive", _rate(watch, figures.published)),
+            NamedFigure("unread", count(figures.unread(seen))),
+            NamedFigure("oldest", _age(figures.oldest_unread(seen))),
+            *(NamedFigure(name, seconds(value)) for name, value in asked),
         ],
     )
 
@@ -162,8 +162,8 @@ def _projectors(watch: Watch, seen: Observation) -> _Known:
     return _Known(
         f"{count(len(seen.serving))} projections follow",
         [
-            Figure("apply", _rate(watch, figures.applied)),
-            Figure("behind", seconds(figures.behind(seen))),
+            NamedFigure("apply", _rate(watch, figures.applied)),
+            NamedFigure("behind", seconds(figures.behind(seen))),
             *_quantiles(watch, figures.batch_seconds),
         ],
         "how far they are cannot be told without Kafka" if isinstance(seen.kafka, Failed) else "",
@@ -172,7 +172,7 @@ def _projectors(watch: Watch, seen: Observation) -> _Known:
 
 def _queries(watch: Watch) -> _Known:
     return _Known(
-        "ready", [Figure("answers", _rate(watch, figures.queries)), *_quantiles(watch, figures.query_seconds)]
+        "ready", [NamedFigure("answers", _rate(watch, figures.queries)), *_quantiles(watch, figures.query_seconds)]
     )
 
 
@@ -180,16 +180,16 @@ def _events(watch: Watch, seen: Observation) -> _Known:
     return _Known(
         "ready",
         [
-            Figure("sends", _rate(watch, figures.sent)),
-            Figure("clients", count(figures.clients(seen))),
+            NamedFigure("sends", _rate(watch, figures.sent)),
+            NamedFigure("clients", count(figures.clients(seen))),
             *_quantiles(watch, figures.page_seconds),
         ],
     )
 
 
-def _quantiles(watch: Watch, histogram: Histogram) -> list[Figure]:
+def _quantiles(watch: Watch, histogram: Histogram) -> list[NamedFigure]:
     known = watch.quantiles(histogram)
-    return [Figure(name, seconds(known.get(name))) for name in ("p50", "p99")]
+    return [NamedFigure(name, seconds(known.get(name))) for name in ("p50", "p99")]
 
 
 def _rate(watch: Watch, growing: figures.Figure) -> str:

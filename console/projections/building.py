@@ -17,7 +17,7 @@ from chassis.kafka.refusals import REFUSALS as KAFKA_REFUSALS
 from chassis.kafka.refusals import explain
 from chassis.postgres.database import Database, DatabaseUnavailableError, describe
 from console.pages import PageError
-from console.projections.rebuilds import Part
+from console.projections.rebuilds import RebuildPart
 from console.words import count
 from projectors.app import open_database
 from projectors.operations import rebuild
@@ -36,7 +36,12 @@ _AWAY: Final[tuple[type[Exception], ...]] = (*_DATABASE_AWAY, *KAFKA_ERRORS, *KA
 
 
 async def build(
-    settings: ProjectorSettings, command: Database, part: Part, stopping: asyncio.Event, *, accept_difference: bool
+    settings: ProjectorSettings,
+    command: Database,
+    part: RebuildPart,
+    stopping: asyncio.Event,
+    *,
+    accept_difference: bool,
 ) -> bool:
     """Carry a part of a rebuild out; whether what was built waits for a person to switch to it.
 

@@ -17,7 +17,7 @@ from console.asking import Failed, within
 from console.forms import Form, change, lead_to, told_to, whole_number
 from console.opened import journal_of, query_of, settings_of
 from console.pages import PageError, page, session_of
-from console.projections.rebuilds import Part, machinery, rebuilds_of
+from console.projections.rebuilds import RebuildPart, machinery, rebuilds_of
 from console.settings import ConsoleSettings
 from console.sign_in.sessions import Session
 from console.words import count
@@ -40,7 +40,7 @@ _MOST_DIGITS: Final = 9
 Lags = Mapping[tuple[str, int], GenerationLag]
 
 
-class Row(NamedTuple):
+class GenerationRow(NamedTuple):
     """One generation as the page shows it."""
 
     generation: Generation
@@ -56,8 +56,8 @@ class Shown(NamedTuple):
     """One projection as the page shows it."""
 
     name: str
-    rows: Sequence[Row]
-    part: Part | None
+    rows: Sequence[GenerationRow]
+    part: RebuildPart | None
 
     def _of(self, status: str) -> list[int]:
         return [row.generation.number for row in self.rows if row.generation.status == status]
@@ -120,10 +120,10 @@ async def _lags(settings: ConsoleSettings, query: Database) -> tuple[Lags, str]:
     return {(one.projection, one.number): one for one in found}, ""
 
 
-def _row(generation: Generation, lags: Lags) -> Row:
+def _row(generation: Generation, lags: Lags) -> GenerationRow:
     lag = lags.get((generation.projection, generation.number))
     reason = lag.reason if lag else why_refused(generation) if generation.refusal else ""
-    return Row(generation, _STATUS[generation.status], lag, behind(lag.records if lag else None), reason)
+    return GenerationRow(generation, _STATUS[generation.status], lag, behind(lag.records if lag else None), reason)
 
 
 def behind(records: int | None) -> str:

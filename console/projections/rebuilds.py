@@ -34,7 +34,7 @@ _CLOSE_SECONDS: Final = 8.0
 
 
 @dataclass(slots=True)
-class Part:
+class RebuildPart:
     """One part of a rebuild: how far it is, and what came of it."""
 
     projection: str
@@ -70,10 +70,10 @@ class Rebuilds:
         """`command` is compared with."""
         self._settings, self._command, self._journal = settings, command, journal
         self._stopping = asyncio.Event()
-        self._parts: dict[str, Part] = {}
+        self._parts: dict[str, RebuildPart] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    def of(self, projection: str) -> Part | None:
+    def of(self, projection: str) -> RebuildPart | None:
         """What was begun last here for a projection."""
         return self._parts.get(projection)
 
@@ -93,7 +93,7 @@ class Rebuilds:
         before = self._parts.get(projection)
         if before is not None and before.is_running:
             raise PageError(409, "That is being done already", "Nothing was begun: the page shows how far it is.")
-        self._parts[projection] = part = Part(projection, switches)
+        self._parts[projection] = part = RebuildPart(projection, switches)
         deed = "rebuild and switch" if switches else "rebuild"
         recorded = AsyncExitStack()
         try:
@@ -118,7 +118,7 @@ class Rebuilds:
             for task in self._tasks.values():
                 await end_task(task)
 
-    async def _carry_out(self, recorded: AsyncExitStack, part: Part, *, accept_difference: bool) -> None:
+    async def _carry_out(self, recorded: AsyncExitStack, part: RebuildPart, *, accept_difference: bool) -> None:
         """Run a part to its end; what it fails with is told in the page and recorded."""
         try:
             async with recorded:

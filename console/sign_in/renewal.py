@@ -20,7 +20,7 @@ from chassis.outages import Outage, describe
 from chassis.postgres.database import Database, DatabaseUnavailableError
 from console.sign_in.provider import Provider, ProviderAwayError, ProviderRefusedError, Tokens
 from console.sign_in.sealing import digest, seal, unseal
-from console.sign_in.sessions import Authenticates, Session
+from console.sign_in.sessions import ChecksTokens, Session
 from console.sign_in.token_times import ends_at, renew_at
 
 log = structlog.get_logger("console")
@@ -55,7 +55,7 @@ class Renewal:
         provider: Provider,
         database: Database,
         seals: Sequence[str],
-        authenticator: Authenticates,
+        authenticator: ChecksTokens,
         now: Callable[[], datetime],
     ) -> None:
         """The database has the sessions."""
@@ -176,7 +176,7 @@ async def open_renewal(
     provider: Provider | None,
     database: Database,
     seals: Sequence[str],
-    authenticator: Authenticates | None,
+    authenticator: ChecksTokens | None,
     now: Callable[[], datetime],
 ) -> AsyncIterator[Renewal | None]:
     """What renews tokens until the block ends; None where there is no identity provider."""

@@ -58,7 +58,7 @@ class Renews(Protocol):
         """Give the session a newer token where it is time for that; a token that is still good may stay."""
 
 
-class Authenticates(Protocol):
+class ChecksTokens(Protocol):
     """Turns a token into a caller."""
 
     async def authenticate(self, authorization: str) -> Caller:
@@ -122,7 +122,7 @@ class Sessions:
         self,
         database: Database,
         seals: Sequence[str],
-        authenticator: Authenticates | None,
+        authenticator: ChecksTokens | None,
         now: Callable[[], datetime],
         renewal: Renews | None = None,
     ) -> None:

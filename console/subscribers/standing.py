@@ -13,7 +13,7 @@ _MARKERS: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Partition:
+class PartitionStanding:
     """One partition, as one subscriber has read it."""
 
     number: int
@@ -32,7 +32,7 @@ class Standing:
     owner: str | None
     acknowledged_at: str | None
     #: None where nothing is known of it on the topic that there is.
-    partitions: Sequence[Partition] | None
+    partitions: Sequence[PartitionStanding] | None
     #: Erasures that it has not read, of those that were looked at.
     unread: int
 
@@ -77,10 +77,10 @@ def _standing(said: Json, ends: Mapping[int, int] | None, erasures: Sequence[Jso
     return Standing(said["name"], said["group"], said["owner"], said["acknowledged_at"], partitions, unread)
 
 
-def _partition(number: int, offset: int | None, ends: Mapping[int, int] | None) -> Partition:
+def _partition(number: int, offset: int | None, ends: Mapping[int, int] | None) -> PartitionStanding:
     end = None if ends is None else ends.get(number)
     # Who has said nothing of a partition has read nothing of it.
-    return Partition(number, offset, None if end is None else max(end - (offset or 0), 0))
+    return PartitionStanding(number, offset, None if end is None else max(end - (offset or 0), 0))
 
 
 def _has_read(said: Json, erasure: Json) -> bool:

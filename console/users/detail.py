@@ -42,7 +42,7 @@ FIELDS: Final = {
 }
 
 
-class Change(NamedTuple):
+class ChangedMember(NamedTuple):
     """What a change replaced, and by what."""
 
     name: str
@@ -50,11 +50,11 @@ class Change(NamedTuple):
     after: str
 
 
-class Entry(NamedTuple):
+class TimelineEntry(NamedTuple):
     """One entry of the timeline; its steps are in seconds since the one before."""
 
     said: dict[str, Any]
-    changes: Sequence[Change]
+    changes: Sequence[ChangedMember]
     to_log: float | None
     to_table: float | None
 
@@ -112,12 +112,12 @@ async def _show(request: Request) -> Response:
     )
 
 
-def _entry(said: dict[str, Any], *, clear: bool) -> Entry:
+def _entry(said: dict[str, Any], *, clear: bool) -> TimelineEntry:
     changes = [
-        Change(name, shown(name, each["from"], clear=clear), shown(name, each["to"], clear=clear))
+        ChangedMember(name, shown(name, each["from"], clear=clear), shown(name, each["to"], clear=clear))
         for name, each in said.get("changes", {}).items()
     ]
-    return Entry(
+    return TimelineEntry(
         said,
         changes,
         _between(said.get("committed_at"), said.get("published_at")),

@@ -67,7 +67,7 @@ class Search:
         return {"limit": PAGE_USERS, **({"status": self.status} if self.status else {})}
 
 
-class Row(NamedTuple):
+class ListedUser(NamedTuple):
     """One user in the list."""
 
     id: UUID
@@ -77,11 +77,11 @@ class Row(NamedTuple):
     created_at: str
 
 
-class Part(NamedTuple):
+class FoundPart(NamedTuple):
     """What one question found, and where its next page is."""
 
     title: str
-    rows: Sequence[Row]
+    rows: Sequence[ListedUser]
     next: str | None
 
 
@@ -107,10 +107,10 @@ async def _show(request: Request) -> Response:
     )
 
 
-def _once(parts: Sequence[Part]) -> list[Part]:
+def _once(parts: Sequence[FoundPart]) -> list[FoundPart]:
     """Each user where they were found first; a later part that has nobody else is left out."""
     seen: set[UUID] = set()
-    kept: list[Part] = []
+    kept: list[FoundPart] = []
     for part in parts:
         rows = [row for row in part.rows if row.id not in seen]
         seen.update(row.id for row in rows)
@@ -121,21 +121,21 @@ def _once(parts: Sequence[Part]) -> list[Part]:
 
 async def _ask(  # noqa: PLR0913, PLR0917 - what one question is made of
     request: Request, session: Session, search: Search, index: int, title: str, body: Json, cursor: str | None
-) -> Part:
+) -> FoundPart:
     asked = {**search.filters(), **body, **({"cursor": cursor} if cursor else {})}
     found = await apis_of(request).query(session, "POST", "/users/search", json=asked)
     following = None
     if found["next_cursor"]:
         given = {"search": request.query_params.get("search", ""), "part": str(index), "cursor": found["next_cursor"]}
         following = f"/users?{urlencode({name: value for name, value in given.items() if value})}"
-    return Part(title, [_row(user, session) for user in found["data"]], following)
+    return FoundPart(title, [_row(user, session) for user in found["data"]], following)
 
 
-def _row(user: dict[str, Any], session: Session) -> Row:
+def _row(user: dict[str, Any], session: Session) -> ListedUser:
     identifier = UUID(user["id"])
     clear = identifier in session.revealed
     username, email = (shown(name, user[name], clear=clear) for name in ("username", "email"))
-    return Row(identifier, username, email, user["is_active"], user["created_at"])
+    return ListedUser(identifier, username, email, user["is_active"], user["created_at"])
 
 
 async def _search(request: Request, session: Session, form: Form) -> Response:

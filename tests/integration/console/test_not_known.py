@@ -9,7 +9,7 @@ import pytest
 
 from console.access import ACCESS
 from console.apis import Apis
-from console.projections.rebuilds import Part
+from console.projections.rebuilds import RebuildPart
 from console.sign_in.sealing import seal
 from tests.integration.console.conftest import SECRET, Browser, Console
 from tests.integration.console.test_parked import park
@@ -106,7 +106,7 @@ async def test_a_link_is_not_spent_where_its_session_cannot_be_kept(console: Con
 
 @pytest.mark.parametrize("deed", ["rollback", "retire", "rebuild", "switch"])
 async def test_a_page_that_is_old_does_nothing_to_a_rebuild_that_goes_on(console: Console, deed: str) -> None:
-    running = Part("users", switches=False)
+    running = RebuildPart("users", switches=False)
     console.app.state.rebuilds._parts["users"] = running
     async with console.signed_in() as browser:
         answer = await browser.send(f"/projections/users/{deed}", generation="1")
