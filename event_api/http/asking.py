@@ -18,7 +18,7 @@ from event_api.log.log import Beginning, EventLog
 from event_api.log.positions import InvalidPositionError
 from event_api.log.reading import Reading
 from event_api.problems import INVALID_POSITION, POSITION_GONE
-from event_api.users.messages import TYPES, Wanted
+from event_api.users.messages import TYPES, MessageFilter
 
 #: Seconds after which to come back while Kafka is away.
 _RETRY_SECONDS: Final = 2
@@ -104,7 +104,7 @@ async def begin(log: EventLog, where: Beginnings, types: Sequence[str], user: UU
     Raises:
         Problem: 400, 410, 503.
     """
-    wanted, position = Wanted(frozenset(types), user), where.position
+    wanted, position = MessageFilter(frozenset(types), user), where.position
     try:
         if position is not None:
             return await log.resume(wanted, position)

@@ -23,7 +23,7 @@ LONGEST_WAIT: Final = 55
 SEARCH_SECONDS: Final = 5.0
 
 
-class Page(NamedTuple):
+class EventPage(NamedTuple):
     """Some events, and where the next page begins."""
 
     events: list[bytes]
@@ -43,7 +43,7 @@ class Page(NamedTuple):
         return Response(body, media_type="application/json", headers=headers)
 
 
-async def read_page(reading: Reading, request: Request, *, full: bool, limit: int, wait: int) -> Page:
+async def read_page(reading: Reading, request: Request, *, full: bool, limit: int, wait: int) -> EventPage:
     """What there is, `limit` events at most; where there is nothing, wait so many seconds for the first.
 
     Raises:
@@ -66,7 +66,7 @@ async def read_page(reading: Reading, request: Request, *, full: bool, limit: in
                 raise unreadable(error) from error
             if len(events) == limit:
                 break
-        return Page(events, reading.position, reading.is_caught_up)
+        return EventPage(events, reading.position, reading.is_caught_up)
 
 
 async def _fill(events: list[bytes], reading: Reading, seconds: float, *, full: bool, limit: int) -> None:

@@ -119,7 +119,7 @@ class _Opened:
         self.chunks = Chunks()
 
 
-class Backlog:
+class LogBacklog:
     """Reads the topic anywhere, by one consumer that is made when it is needed."""
 
     def __init__(self, kafka: Kafka, topic: str, wrap: Wrap) -> None:

@@ -11,9 +11,9 @@ from uuid import UUID
 
 from chassis.lifecycle import alongside
 from chassis.settings import Kafka
-from event_api.log.backlog import Backlog, Bounds
+from event_api.log.backlog import Bounds, LogBacklog
 from event_api.log.consuming import LogGoneError, Wrap
-from event_api.log.positions import Offsets, Position, PositionSeal
+from event_api.log.positions import LogPosition, Offsets, PositionSeal
 from event_api.log.reading import Reading
 from event_api.log.ring import Filter, Ring
 from event_api.log.tail import Tail
@@ -30,7 +30,7 @@ class EventLog:
     """One topic."""
 
     def __init__(
-        self, tail: Tail, backlog: Backlog, seal: PositionSeal, *, all_kept: timedelta, now: Clock = time.time
+        self, tail: Tail, backlog: LogBacklog, seal: PositionSeal, *, all_kept: timedelta, now: Clock = time.time
     ) -> None:
         """`all_kept` is for how long the topic keeps every record and every tombstone at least."""
         self._tail, self._backlog, self._seal = tail, backlog, seal
@@ -50,7 +50,7 @@ class EventLog:
     ) -> AsyncIterator[Self]:
         """Read the topic until the block ends; this succeeds while Kafka is away, and works as soon as it is there."""
         tail = Tail(kafka, topic, wrap)
-        async with Backlog(kafka, topic, wrap) as backlog, alongside(tail.run()):
+        async with LogBacklog(kafka, topic, wrap) as backlog, alongside(tail.run()):
             yield cls(tail, backlog, PositionSeal(secrets), all_kept=all_kept, now=now)
 
     def require(self) -> None:
@@ -71,7 +71,7 @@ class EventLog:
         """How many it has; raises as `require`."""
         return len(self._tail.ring.end)
 
-    def read_position(self, text: str) -> Position:
+    def read_position(self, text: str) -> LogPosition:
         """How far a client is by a position of ours, whether or not the topic still has what follows.
 
         Raises:
@@ -92,7 +92,7 @@ class EventLog:
         """
         ring, seen = self._tail.ring, int(self._now())
         bounds = await self._backlog.bounds(ring.topic_id)
-        return self._reading(ring, wanted, Position(ring.topic_id, seen, _offsets(bounds, beginning)), bounds.ends)
+        return self._reading(ring, wanted, LogPosition(ring.topic_id, seen, _offsets(bounds, beginning)), bounds.ends)
 
     async def resume(self, wanted: Filter, text: str) -> Reading:
         """A reader who goes on at a position.
@@ -108,10 +108,10 @@ class EventLog:
         await self._refuse_late(position, bounds)
         return self._reading(ring, wanted, position, bounds.ends)
 
-    def _reading(self, ring: Ring, wanted: Filter, begin: Position, goal: Offsets) -> Reading:
+    def _reading(self, ring: Ring, wanted: Filter, begin: LogPosition, goal: Offsets) -> Reading:
         return Reading(ring, self._backlog, self._seal, wanted, begin=begin, goal=goal)
 
-    async def _refuse_late(self, position: Position, bounds: Bounds) -> None:
+    async def _refuse_late(self, position: LogPosition, bounds: Bounds) -> None:
         """Refuse where a record or a tombstone may have come and gone since the position was given.
 
         None can have where nothing came since, or only what is younger than all of it is kept for.
@@ -140,7 +140,7 @@ def _offsets(bounds: Bounds, beginning: Beginning) -> Offsets:
             return bounds.ends
 
 
-def refuse_lost(position: Position, bounds: Bounds) -> None:
+def refuse_lost(position: LogPosition, bounds: Bounds) -> None:
     """Raise LogGoneError where the topic does not have all that comes after a position."""
     for number, offset in enumerate(position.offsets):
         if offset > bounds.ends[number]:

@@ -34,7 +34,7 @@ class InvalidPositionError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
+class LogPosition:
     """How far a client has read."""
 
     topic_id: UUID
@@ -51,13 +51,13 @@ class PositionSeal:
         """At least one must be given."""
         self._keys = [sha256(b"muster positions\0" + secret.encode()).digest() for secret in secrets]
 
-    def seal(self, position: Position) -> str:
+    def seal(self, position: LogPosition) -> str:
         """The text of a position: letters, digits, `-` and `_`; 183 characters for 12 partitions."""
         raw = _HEAD.pack(_FORM, position.topic_id.bytes, position.seen)
         raw += struct.pack(f">{len(position.offsets)}Q", *position.offsets)
         return base64.urlsafe_b64encode(raw + _signature(self._keys[0], raw)).rstrip(b"=").decode("ascii")
 
-    def open(self, text: str) -> Position:
+    def open(self, text: str) -> LogPosition:
         """The position that a text of ours names.
 
         Raises:
@@ -68,7 +68,7 @@ class PositionSeal:
             raise InvalidPositionError("is no position of this service, or its secret is not known any more")
         _, topic_id, seen = _HEAD.unpack_from(raw)
         offsets = struct.unpack_from(f">{(len(raw) - _HEAD.size) // _OFFSET_BYTES}Q", raw, _HEAD.size)
-        return Position(UUID(bytes=topic_id), seen, offsets)
+        return LogPosition(UUID(bytes=topic_id), seen, offsets)
 
 
 def _parts(text: str) -> tuple[bytes, bytes]:

@@ -12,10 +12,10 @@ from operator import ge
 from typing import Final
 
 from chassis.lifecycle import wait_for_event
-from event_api.log.backlog import Backlog, Chunk
+from event_api.log.backlog import Chunk, LogBacklog
 from event_api.log.consuming import LogGoneError
-from event_api.log.positions import Offsets, Position, PositionSeal
-from event_api.log.ring import Entry, Filter, Item, Ring, Subscription
+from event_api.log.positions import LogPosition, Offsets, PositionSeal
+from event_api.log.ring import Filter, Item, Ring, RingEntry, TailSubscription
 
 #: Until a reader has caught up it waits no longer: the topic's end may come without a record that it wants.
 CATCHING_UP_SECONDS: Final = 0.05
@@ -28,16 +28,16 @@ class Reading:
     """One reader; to be closed."""
 
     def __init__(  # noqa: PLR0913 - what a reader is made of
-        self, ring: Ring, backlog: Backlog, seal: PositionSeal, wanted: Filter, *, begin: Position, goal: Offsets
+        self, ring: Ring, backlog: LogBacklog, seal: PositionSeal, wanted: Filter, *, begin: LogPosition, goal: Offsets
     ) -> None:
         """Begin at a position of the ring's topic; where the topic ended then is the goal."""
         self._ring, self._backlog, self._seal, self._filter = ring, backlog, seal, wanted
         self._offsets = list(begin.offsets)
         self._seen = begin.seen
         self._goal = goal
-        self._subscription: Subscription | None = None
+        self._subscription: TailSubscription | None = None
         #: Where the ring was when the last record was given, if our offsets are the ring's.
-        self._entry: Entry | None = None
+        self._entry: RingEntry | None = None
         self._ended = asyncio.get_running_loop().create_future()
 
     @property
@@ -102,7 +102,7 @@ class Reading:
             self._ring.unsubscribe(self._subscription)
             self._subscription = None
 
-    def _joined(self) -> Subscription | None:
+    def _joined(self) -> TailSubscription | None:
         """The place at the end of the topic, as soon as the ring has everything up to there."""
         if self._subscription is not None and self._subscription.fell_behind:
             self.close()
@@ -118,7 +118,7 @@ class Reading:
         await asyncio.wait({chunk, self._ended}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         return self._through(number, chunk.result()) if chunk.done() else iter(())
 
-    async def _behind(self, subscription: Subscription) -> Iterator[Item]:
+    async def _behind(self, subscription: TailSubscription) -> Iterator[Item]:
         """Some of what was on the ring when we began: reading all at once would hold up everybody."""
         await asyncio.sleep(0)
         entries, subscription.behind = subscription.behind[:AT_ONCE], subscription.behind[AT_ONCE:]
@@ -133,7 +133,7 @@ class Reading:
                 yield item
         self._offsets[number] = max(self._offsets[number], chunk.next)
 
-    def _along(self, entries: Iterable[Entry], end: Offsets, seen: int) -> Iterator[Item]:
+    def _along(self, entries: Iterable[RingEntry], end: Offsets, seen: int) -> Iterator[Item]:
         for entry in entries:
             if entry.item.offset >= self._offsets[entry.item.partition]:
                 self._move(entry.offsets, entry.seen)
@@ -149,4 +149,4 @@ class Reading:
         self._seen = max(self._seen, seen)
 
     def _sealed(self) -> str:
-        return self._seal.seal(Position(self._ring.topic_id, self._seen, tuple(self._offsets)))
+        return self._seal.seal(LogPosition(self._ring.topic_id, self._seen, tuple(self._offsets)))

@@ -49,7 +49,7 @@ class Filter(Protocol):
 
 
 @dataclass(eq=False, slots=True)
-class Entry:
+class RingEntry:
     """A record on the ring, and how far the topic had been read with it."""
 
     item: Item
@@ -60,19 +60,19 @@ class Entry:
 
 
 @dataclass(eq=False, slots=True)
-class Subscription:
+class TailSubscription:
     """One reader at the end of the topic."""
 
     filter: Filter
     #: Of its key, and on the ring when it began; whether it wants them is for the reader to see, some at a time.
-    behind: list[Entry]
+    behind: list[RingEntry]
     #: What it wants of what came since.
-    pending: list[Entry] = field(default_factory=list)
+    pending: list[RingEntry] = field(default_factory=list)
     news: asyncio.Event = field(default_factory=asyncio.Event)
     #: It did not take what it was told of, and is told no more.
     fell_behind: bool = False
 
-    def tell(self, entry: Entry) -> None:
+    def tell(self, entry: RingEntry) -> None:
         """A record that it wants has come."""
         self.pending.append(entry)
         self.news.set()
@@ -91,10 +91,10 @@ class Ring:
         self.seen = seen
         #: The topic is gone, or is another: nobody reads on here.
         self.is_closed = False
-        self._entries: list[Entry] = []
+        self._entries: list[RingEntry] = []
         self._bytes = 0
-        self._all: set[Subscription] = set()
-        self._by_key: dict[bytes, set[Subscription]] = {}
+        self._all: set[TailSubscription] = set()
+        self._by_key: dict[bytes, set[TailSubscription]] = {}
 
     def append(self, items: Sequence[Item], ends: Mapping[int, int], seen: int | None) -> None:
         """Add records, in their order, and tell who wants them.
@@ -106,7 +106,7 @@ class Ring:
         entries = []
         for item in items:
             offsets[item.partition] = item.offset + 1
-            entries.append(Entry(item, tuple(offsets), self.seen))
+            entries.append(RingEntry(item, tuple(offsets), self.seen))
         for partition, end in ends.items():
             offsets[partition] = max(offsets[partition], end)
         # A filter reads the record, which may fail: up to here nothing has changed, so all of it can be tried again.
@@ -123,17 +123,17 @@ class Ring:
         """Whether every record behind these offsets is here, or still to come."""
         return all(map(le, self.start, offsets))
 
-    def subscribe(self, wanted: Filter, offsets: Sequence[int]) -> Subscription:
+    def subscribe(self, wanted: Filter, offsets: Sequence[int]) -> TailSubscription:
         """Begin behind these offsets, of which `has_all_after` holds; to be ended by `unsubscribe`."""
         # Those before are behind the reader in every partition.
         first = bisect_right(self._entries, False, key=lambda entry: not all(map(le, entry.offsets, offsets)))
         key = wanted.key
         behind = [entry for entry in self._entries[first:] if key is None or entry.item.key == key]
-        subscription = Subscription(wanted, behind)
+        subscription = TailSubscription(wanted, behind)
         self._readers(wanted).add(subscription)
         return subscription
 
-    def unsubscribe(self, subscription: Subscription) -> None:
+    def unsubscribe(self, subscription: TailSubscription) -> None:
         """End it; harmless to repeat."""
         readers = self._readers(subscription.filter)
         readers.discard(subscription)
@@ -147,14 +147,14 @@ class Ring:
             for subscription in readers:
                 subscription.news.set()
 
-    def _readers(self, wanted: Filter) -> set[Subscription]:
+    def _readers(self, wanted: Filter) -> set[TailSubscription]:
         return self._all if wanted.key is None else self._by_key.setdefault(wanted.key, set())
 
-    def _who_want(self, item: Item) -> list[Subscription]:
+    def _who_want(self, item: Item) -> list[TailSubscription]:
         readers = chain(self._all, self._by_key.get(item.key or b"", ()))
         return [subscription for subscription in readers if subscription.filter.wants(item)]
 
-    def _tell(self, entry: Entry, readers: Iterable[Subscription]) -> None:
+    def _tell(self, entry: RingEntry, readers: Iterable[TailSubscription]) -> None:
         for subscription in readers:
             if not subscription.fell_behind:
                 subscription.tell(entry)

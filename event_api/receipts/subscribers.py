@@ -9,7 +9,7 @@ from typing import Final
 from uuid import UUID
 
 from chassis.postgres.database import Database
-from event_api.log.positions import Position
+from event_api.log.positions import LogPosition
 
 #: More is a mistake of somebody who registers a name at each start; every receipt names all of them.
 MOST_SUBSCRIBERS: Final = 1000
@@ -88,7 +88,7 @@ class SubscriberStore:
         is_new, *values = row.values()
         return Subscriber(*values), is_new
 
-    async def acknowledge(self, name: str, position: Position, owner: str) -> bool:
+    async def acknowledge(self, name: str, position: LogPosition, owner: str) -> bool:
         """Note how far it is, further or not; False where this owner has none of that name.
 
         Raises:

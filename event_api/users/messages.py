@@ -149,7 +149,7 @@ def _in_one_line(value: bytes) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class MessageFilter:
     """Which events a client wants: of these types, or of any; of this user, or of anybody."""
 
     types: frozenset[str] = frozenset()

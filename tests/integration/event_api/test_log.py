@@ -15,12 +15,12 @@ from event_api.log import ring as ring_module
 from event_api.log.consuming import LogAwayError, LogGoneError
 from event_api.log.log import EventLog
 from event_api.log.reading import Reading
-from event_api.users.messages import UserRecord, Wanted
+from event_api.users.messages import MessageFilter, UserRecord
 from tests.integration.projectors.stream import FakeRecord, Publisher, lives
 from tests.waiting import until
 
 SECRETS = ["s" * 32]
-EVERYTHING = Wanted()
+EVERYTHING = MessageFilter()
 
 
 @asynccontextmanager
@@ -132,14 +132,14 @@ async def test_a_filter_leaves_out_and_any_position_fits_it(kafka: Kafka, topics
     published = lives(10, 60, seed=5)
     some_user = published[0].key
     assert some_user is not None
-    wanted = Wanted(frozenset({"muster.user.registered.v1", "muster.user.erased.v1"}))
+    wanted = MessageFilter(frozenset({"muster.user.registered.v1", "muster.user.erased.v1"}))
     mine = [item for item in published if item.key == some_user]
     typed = [item for item in published if (dict(item.headers)["ce_type"] or b"").decode() in wanted.types]
     await publisher.publish(published)
     async with opened(kafka, topics) as log:
         first = await log.begin(EVERYTHING, "beginning")
         begun = first.position
-        one_user = await log.resume(Wanted(user=UUID(some_user.decode())), begun)
+        one_user = await log.resume(MessageFilter(user=UUID(some_user.decode())), begun)
         of_type = await log.resume(wanted, begun)
 
         assert_all_once_in_order(await take(one_user, len(mine)), mine)

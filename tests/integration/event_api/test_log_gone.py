@@ -12,7 +12,7 @@ import pytest
 from chassis.kafka.client import admin, delete_topic, ensure_topics
 from chassis.settings import Kafka, Topics
 from event_api.log import tail
-from event_api.log.positions import Position, PositionSeal
+from event_api.log.positions import LogPosition, PositionSeal
 from outbox.topics import wanted_topics
 from tests.event_streams import streamed
 from tests.integration.event_api.conftest import SECRET
@@ -38,7 +38,7 @@ async def test_a_position_is_gone_where_records_or_erasures_may_be(
     last = seal.open(end["next"])
 
     def text(offsets: tuple[int, ...], seen: int) -> str:
-        return seal.seal(Position(young.topic_id, seen, offsets))
+        return seal.seal(LogPosition(young.topic_id, seen, offsets))
 
     # Nothing came since, or what came is younger than tombstones are kept.
     assert (await page(api, after=text(last.offsets, old)))[0] == 200

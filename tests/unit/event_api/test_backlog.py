@@ -9,12 +9,12 @@ import pytest
 
 from chassis.settings import Kafka
 from event_api.log import backlog as module
-from event_api.log.backlog import KEPT_SECONDS, Backlog, Chunk, Chunks
+from event_api.log.backlog import KEPT_SECONDS, Chunk, Chunks, LogBacklog
 from event_api.log.consuming import LogAwayError
-from event_api.log.positions import Position, PositionSeal
+from event_api.log.positions import LogPosition, PositionSeal
 from event_api.log.reading import Reading
 from event_api.log.ring import Ring
-from event_api.users.messages import UserRecord, Wanted
+from event_api.users.messages import MessageFilter, UserRecord
 
 TOPIC = UUID(int=1)
 
@@ -38,14 +38,14 @@ def test_what_is_old_is_not_held_once_something_new_comes() -> None:
 
 
 @asynccontextmanager
-async def hanging() -> AsyncIterator[Backlog]:
+async def hanging() -> AsyncIterator[LogBacklog]:
     """A backlog whose broker takes connections and says nothing."""
     writers: list[asyncio.StreamWriter] = []
     server = await asyncio.start_server(lambda _, writer: writers.append(writer), "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
     kafka = Kafka.model_construct(kafka_bootstrap_servers=f"{host}:{port}")
     try:
-        async with server, Backlog(kafka, "users.events", UserRecord) as backlog:
+        async with server, LogBacklog(kafka, "users.events", UserRecord) as backlog:
             yield backlog
     finally:
         for writer in writers:
@@ -66,8 +66,8 @@ async def test_one_failure_fails_all_who_queue(monkeypatch: pytest.MonkeyPatch) 
 async def test_a_reader_waits_no_longer_than_it_wants_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ANSWER_SECONDS", 3600)
     async with hanging() as backlog:
-        begin, ring = Position(TOPIC, 1000, (0,)), Ring(TOPIC, (5,), 1000)
-        reading = Reading(ring, backlog, PositionSeal(["s" * 32]), Wanted(), begin=begin, goal=(5,))
+        begin, ring = LogPosition(TOPIC, 1000, (0,)), Ring(TOPIC, (5,), 1000)
+        reading = Reading(ring, backlog, PositionSeal(["s" * 32]), MessageFilter(), begin=begin, goal=(5,))
 
         assert list(await reading.read(0.01)) == []
         waiting = asyncio.ensure_future(reading.read(3600))

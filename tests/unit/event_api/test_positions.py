@@ -6,18 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from event_api.log.positions import InvalidPositionError, Position, PositionSeal
+from event_api.log.positions import InvalidPositionError, LogPosition, PositionSeal
 
 OLD, NEW, FOREIGN = "a" * 32, "b" * 32, "c" * 32
 TOPIC = UUID(int=7)
 OFFSETS = st.integers(min_value=0, max_value=2**63 - 1)
 POSITIONS = st.builds(
-    Position, topic_id=st.uuids(), seen=st.integers(0, 2**40), offsets=st.lists(OFFSETS, max_size=40).map(tuple)
+    LogPosition, topic_id=st.uuids(), seen=st.integers(0, 2**40), offsets=st.lists(OFFSETS, max_size=40).map(tuple)
 )
 
 
 @given(POSITIONS)
-def test_a_position_is_read_as_it_was_written(position: Position) -> None:
+def test_a_position_is_read_as_it_was_written(position: LogPosition) -> None:
     assert PositionSeal([NEW]).open(PositionSeal([NEW]).seal(position)) == position
 
 
@@ -25,14 +25,14 @@ def test_a_position_is_read_as_it_was_written(position: Position) -> None:
 def test_twelve_partitions_take_at_most_two_hundred_characters_that_any_header_or_query_takes(
     offsets: list[int],
 ) -> None:
-    text = PositionSeal([NEW]).seal(Position(TOPIC, 2**40, tuple(offsets)))
+    text = PositionSeal([NEW]).seal(LogPosition(TOPIC, 2**40, tuple(offsets)))
 
     assert len(text) <= 200
     assert text.replace("-", "a").replace("_", "a").isalnum()
 
 
 def test_the_first_secret_signs_and_all_verify() -> None:
-    position = Position(TOPIC, 1, (1, 2))
+    position = LogPosition(TOPIC, 1, (1, 2))
 
     assert PositionSeal([NEW, OLD]).open(PositionSeal([OLD]).seal(position)) == position
     assert PositionSeal([NEW]).open(PositionSeal([NEW, OLD]).seal(position)) == position
@@ -41,7 +41,7 @@ def test_the_first_secret_signs_and_all_verify() -> None:
 
 
 @given(POSITIONS, st.data())
-def test_a_position_with_any_bit_changed_or_cut_is_none(position: Position, data: st.DataObject) -> None:
+def test_a_position_with_any_bit_changed_or_cut_is_none(position: LogPosition, data: st.DataObject) -> None:
     text = PositionSeal([NEW]).seal(position)
     at = data.draw(st.integers(0, len(text) - 3))
     other = "A" if text[at] != "A" else "B"

@@ -8,11 +8,11 @@ from uuid import UUID
 from aiokafka import ConsumerRecord
 
 from chassis.settings import Kafka
-from event_api.log.backlog import Backlog
-from event_api.log.positions import Position, PositionSeal
+from event_api.log.backlog import LogBacklog
+from event_api.log.positions import LogPosition, PositionSeal
 from event_api.log.reading import AT_ONCE, Reading
 from event_api.log.ring import Ring
-from event_api.users.messages import UserRecord, Wanted
+from event_api.users.messages import MessageFilter, UserRecord
 from events.user_events import UserRegistered
 from tests.integration.projectors.stream import new_user, record
 
@@ -28,9 +28,10 @@ def item(offset: int = 0) -> UserRecord:
 
 
 async def test_whoever_read_less_does_not_get_the_position_of_who_read_more() -> None:
-    ring, backlog = Ring(TOPIC, (0,), 1000), Backlog(Kafka.model_construct(), "users.events", UserRecord)
+    ring, backlog = Ring(TOPIC, (0,), 1000), LogBacklog(Kafka.model_construct(), "users.events", UserRecord)
     surer, other = (
-        Reading(ring, backlog, SEAL, Wanted(), begin=Position(TOPIC, seen, (0,)), goal=(0,)) for seen in (2000, 500)
+        Reading(ring, backlog, SEAL, MessageFilter(), begin=LogPosition(TOPIC, seen, (0,)), goal=(0,))
+        for seen in (2000, 500)
     )
     for reading in (surer, other):
         assert list(await reading.read(0)) == []
@@ -46,13 +47,13 @@ async def test_whoever_read_less_does_not_get_the_position_of_who_read_more() ->
 
 async def test_whoever_begins_at_the_rings_start_reads_some_at_a_time_and_none_twice() -> None:
     count = 2 * AT_ONCE + 1
-    ring, backlog = Ring(TOPIC, (0,), 1000), Backlog(Kafka.model_construct(), "users.events", UserRecord)
+    ring, backlog = Ring(TOPIC, (0,), 1000), LogBacklog(Kafka.model_construct(), "users.events", UserRecord)
     ring.append([item(offset) for offset in range(count)], {}, 2000)
-    reading = Reading(ring, backlog, SEAL, Wanted(), begin=Position(TOPIC, 500, (0,)), goal=(count,))
+    reading = Reading(ring, backlog, SEAL, MessageFilter(), begin=LogPosition(TOPIC, 500, (0,)), goal=(count,))
 
     found = [[each.offset for each in await reading.read(0)]]
     # Part of the way its position claims no more than what it has read.
-    assert SEAL.open(reading.position) == Position(TOPIC, 1000, (AT_ONCE,))
+    assert SEAL.open(reading.position) == LogPosition(TOPIC, 1000, (AT_ONCE,))
     ring.append([item(count)], {}, None)
     found += [[each.offset for each in await reading.read(0)] for _ in range(3)]
     reading.close()

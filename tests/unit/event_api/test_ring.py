@@ -31,7 +31,7 @@ def append(ring: Ring, *records: Record, ends: dict[int, int] | None = None, see
     ring.append(records, ends or {}, seen)
 
 
-def places(entries: Iterable[module.Entry]) -> list[tuple[int, int]]:
+def places(entries: Iterable[module.RingEntry]) -> list[tuple[int, int]]:
     return [(entry.item.partition, entry.item.offset) for entry in entries]
 
 

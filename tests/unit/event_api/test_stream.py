@@ -16,11 +16,11 @@ from chassis.settings import Kafka
 from event_api.http import stream as module
 from event_api.http.ending import reading_while_asked
 from event_api.http.stream import EventStream
-from event_api.log.backlog import Backlog
-from event_api.log.positions import Position, PositionSeal
+from event_api.log.backlog import LogBacklog
+from event_api.log.positions import LogPosition, PositionSeal
 from event_api.log.reading import Reading
 from event_api.log.ring import Ring
-from event_api.users.messages import UserRecord, Wanted
+from event_api.users.messages import MessageFilter, UserRecord
 from tests.integration.projectors.stream import lives
 
 TOPIC = UUID(int=1)
@@ -34,12 +34,14 @@ async def nothing() -> Message:
 
 def reading_all(count: int) -> Reading:
     """A reader in front of so many events."""
-    ring, backlog = Ring(TOPIC, (0,), 1000), Backlog(Kafka.model_construct(), "users.events", UserRecord)
+    ring, backlog = Ring(TOPIC, (0,), 1000), LogBacklog(Kafka.model_construct(), "users.events", UserRecord)
     records = [UserRecord(cast("ConsumerRecord[Any, Any]", each)) for each in lives(8, count, seed=1)]
     for offset, each in enumerate(records):
         each.partition, each.offset = 0, offset
     ring.append(records, {}, None)
-    return Reading(ring, backlog, PositionSeal(["s" * 32]), Wanted(), begin=Position(TOPIC, 1, (0,)), goal=(count,))
+    return Reading(
+        ring, backlog, PositionSeal(["s" * 32]), MessageFilter(), begin=LogPosition(TOPIC, 1, (0,)), goal=(count,)
+    )
 
 
 async def test_others_have_a_turn_between_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -263,7 +263,7 @@ async def test_a_position_of_another_log_is_not_acknowledged(
     topic_id = await topic_id_of(api)
     answers = []
     for log_id, partitions in ((new_id(), 12), (topic_id, 11), (topic_id, 12)):
-        body = {"position": seal.seal(Position(log_id, 1, (0,) * partitions))}
+        body = {"position": seal.seal(LogPosition(log_id, 1, (0,) * partitions))}
         answers.append(await api.put("/subscribers/mailer/position", json=body))
 
     assert [each.status_code for each in answers] == [410, 410, 204]
