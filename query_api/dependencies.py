@@ -15,7 +15,7 @@ from chassis.clock import utc_now
 from chassis.outages import Outage
 from chassis.postgres.listening import Callback, Listener
 from query_api.protocol.cursors import CursorSeal
-from query_api.protocol.exchange import Exchange, QueryAnswer
+from query_api.protocol.exchange import QueryAnswer, QueryExchange
 from query_api.protocol.parameters import Parameters
 from query_api.reading.consistency import ConsistentReads
 from query_api.reading.database import ReadDatabase, limits
@@ -46,7 +46,7 @@ class Query(Protocol):
     projection: ClassVar[str]
     parameters: ClassVar[Parameters]
 
-    async def answer(self, exchange: Exchange) -> QueryAnswer:
+    async def answer(self, exchange: QueryExchange) -> QueryAnswer:
         """Answer one request."""
 
 

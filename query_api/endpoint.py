@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from chassis.http.problems import METHOD_NOT_ALLOWED, NOT_FOUND, Problem, problem_response, unavailable
 from chassis.postgres.database import DatabaseUnavailableError
 from query_api.dependencies import Query, QueryResources
-from query_api.protocol.exchange import CONSISTENCY_TOKEN, VARY, Exchange
+from query_api.protocol.exchange import CONSISTENCY_TOKEN, VARY, QueryExchange
 from query_api.reading.consistency import ClientLeftError
 
 log = structlog.get_logger("query")
@@ -36,7 +36,7 @@ class Endpoint:
             # Ahead of the exchange: no access is decided for what is no route.
             await self._explain(_not_allowed(self._methods), scope, resources)(scope, receive, send)
             return
-        exchange = Exchange(scope, receive)
+        exchange = QueryExchange(scope, receive)
         try:
             answer = await resources.queries[self._query].answer(exchange)
         except Problem as problem:

@@ -23,7 +23,7 @@ from benchmarks.running.servers import Servers, open_servers, pin_servers
 from benchmarks.running.tokens import Access
 from query_api.protocol.cursors import CursorSeal
 from query_api.settings import QueryApiSettings
-from query_api.users.places import Place
+from query_api.users.places import PagePlace
 
 #: Number of different pages; more than are in flight at once.
 CURSORS: Final = 500
@@ -148,7 +148,7 @@ async def cursors_at(servers: Servers, depth: int) -> list[str]:
             CURSORS,
         )
     seal = CursorSeal(servers.settings(QueryApiSettings).cursor_key_ring)
-    newest_first = Place("-created_at", {}, b"")
+    newest_first = PagePlace("-created_at", {}, b"")
     return [newest_first.next_cursor(row["position"], seal) for row in rows]
 
 

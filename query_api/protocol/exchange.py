@@ -29,7 +29,7 @@ NO_STORE: Final = (b"cache-control", b"no-store")
 _JSON_TYPE: Final = (b"content-type", JSON_MEDIA_TYPE.encode("ascii"))
 
 
-class Exchange:
+class QueryExchange:
     """What the client asks; each part is read when somebody needs it."""
 
     def __init__(self, scope: Scope, receive: Receive) -> None:

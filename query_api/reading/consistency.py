@@ -15,7 +15,7 @@ from chassis.consistency import ConsistencyToken, InvalidConsistencyTokenError
 from chassis.http.problems import Problem, malformed_header
 from chassis.lifecycle import end_task, wait_for_event
 from chassis.tracing.spans import step
-from query_api.protocol.exchange import CONSISTENCY_TOKEN, Exchange
+from query_api.protocol.exchange import CONSISTENCY_TOKEN, QueryExchange
 from query_api.protocol.problems import NOT_YET_VISIBLE, retry_later
 from query_api.reading.serving import Serving, View
 from query_api.reading.versions import WantedVersions
@@ -41,7 +41,7 @@ class ConsistentReads:
 
     async def read_when_fresh(
         self,
-        exchange: Exchange,
+        exchange: QueryExchange,
         projection: str,
         attempt: Callable[[View, WantedVersions], Awaitable[T | None]],
     ) -> T:
@@ -61,7 +61,7 @@ class ConsistentReads:
 
     async def _wait(
         self,
-        exchange: Exchange,
+        exchange: QueryExchange,
         projection: str,
         wanted: WantedVersions,
         attempt: Callable[[View, WantedVersions], Awaitable[T | None]],
@@ -83,7 +83,7 @@ class ConsistentReads:
                 await end_task(left)
 
 
-def _wanted_versions(exchange: Exchange) -> WantedVersions:
+def _wanted_versions(exchange: QueryExchange) -> WantedVersions:
     """The versions that the Consistency-Token header asks for; empty without the header."""
     if not exchange.has(CONSISTENCY_TOKEN):
         return {}
@@ -104,7 +104,7 @@ def _wanted_versions(exchange: Exchange) -> WantedVersions:
     return wanted
 
 
-async def _next_move(waiter: Waiter, left: asyncio.Future[None], deadline: float, exchange: Exchange) -> None:
+async def _next_move(waiter: Waiter, left: asyncio.Future[None], deadline: float, exchange: QueryExchange) -> None:
     remaining = deadline - asyncio.get_running_loop().time()
     if remaining <= 0:
         raise _not_yet_visible(exchange)
@@ -115,7 +115,7 @@ async def _next_move(waiter: Waiter, left: asyncio.Future[None], deadline: float
     waiter.raise_failure()
 
 
-def _not_yet_visible(exchange: Exchange) -> Exception:
+def _not_yet_visible(exchange: QueryExchange) -> Exception:
     seconds = exchange.preferences.wait_seconds
     problem = retry_later(NOT_YET_VISIBLE, f"the read side did not reach the Consistency-Token within {seconds} s")
     applied = {name.decode(): value.decode() for name, value in exchange.applied(waited=True)}

@@ -32,7 +32,7 @@ LOCK_MS: Final = 1000
 #: What one of our own limits ended; nothing is wrong with its session.
 _PAST_LIMIT = (asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError)
 
-Records: TypeAlias = Sequence[asyncpg.Record]
+FetchedRows: TypeAlias = Sequence[asyncpg.Record]
 
 
 def limits(statement_ms: int) -> dict[str, str]:
@@ -62,7 +62,7 @@ class ReadStatement(NamedTuple):
         """The server's own time limit, if it is what `seconds` was made of."""
         return self.seconds - GRACE_SECONDS
 
-    async def run(self, connection: Connection) -> Records:
+    async def run(self, connection: Connection) -> FetchedRows:
         """Send it and wait for its rows."""
         if not self.plan_each_time:
             return await connection.fetch(self.sql, *self.arguments, timeout=self.seconds)
@@ -95,7 +95,7 @@ class ReadDatabase:
             lending.close()
             await pool.close()
 
-    async def fetch(self, statement: ReadStatement) -> Records:
+    async def fetch(self, statement: ReadStatement) -> FetchedRows:
         """Run one statement.
 
         Raises:
@@ -108,7 +108,7 @@ class ReadDatabase:
             # The server had ended that connection while it was idle: a read may simply be sent again, once.
             return await self._fetch(statement)
 
-    async def _fetch(self, statement: ReadStatement) -> Records:
+    async def _fetch(self, statement: ReadStatement) -> FetchedRows:
         # The same as _lent, without a context manager, which costs as much as the lending.
         connection = await self._lend()
         if statement.started:
@@ -124,7 +124,7 @@ class ReadDatabase:
         self.lending.give_back(connection)
         return rows
 
-    async def fetch_limited(self, sql: str, arguments: Sequence[Any], *, limit_ms: int) -> Records:
+    async def fetch_limited(self, sql: str, arguments: Sequence[Any], *, limit_ms: int) -> FetchedRows:
         """Run one statement under a time limit of its own, which the server keeps.
 
         Raises:

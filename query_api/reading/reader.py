@@ -13,7 +13,7 @@ from chassis.http.problems import ProblemType, unavailable
 from chassis.postgres.database import DatabaseUnavailableError, describe
 from chassis.postgres.errors import means_later
 from query_api.protocol.problems import TOO_EXPENSIVE, retry_later
-from query_api.reading.database import GRACE_SECONDS, ReadDatabase, ReadStatement, Records
+from query_api.reading.database import GRACE_SECONDS, FetchedRows, ReadDatabase, ReadStatement
 
 #: Readiness asks for one row.
 _CHECK_SECONDS: Final = 1.0
@@ -31,9 +31,9 @@ class Reader:
         self._seconds = statement_ms / 1000 + GRACE_SECONDS
         self._generation_gone = generation_gone
         #: The statements that queue for a connection, by what they say.
-        self._queued: dict[Hashable, asyncio.Task[Records]] = {}
+        self._queued: dict[Hashable, asyncio.Task[FetchedRows]] = {}
 
-    async def fetch(self, sql: str, arguments: Sequence[Any], *, plan_each_time: bool = False) -> Records:
+    async def fetch(self, sql: str, arguments: Sequence[Any], *, plan_each_time: bool = False) -> FetchedRows:
         """The rows.
 
         While statements queue for a connection, one that says the same as a queued one shares its rows. The queued one
@@ -52,7 +52,7 @@ class Reader:
             self._explain(error, TOO_EXPENSIVE)
             raise
 
-    async def _fetch_shared(self, sql: str, arguments: Sequence[Any], *, plan_each_time: bool) -> Records:
+    async def _fetch_shared(self, sql: str, arguments: Sequence[Any], *, plan_each_time: bool) -> FetchedRows:
         key = (sql, *(tuple(value) if isinstance(value, list | set) else value for value in arguments))
         fetching = self._queued.get(key)
         if fetching is None:
@@ -63,7 +63,7 @@ class Reader:
         # A request that leaves does not end what others wait for.
         return await asyncio.shield(fetching)
 
-    def _fetched(self, key: Hashable, fetching: asyncio.Task[Records]) -> None:
+    def _fetched(self, key: Hashable, fetching: asyncio.Task[FetchedRows]) -> None:
         if self._queued.get(key) is fetching:
             # It was refused in the queue.
             del self._queued[key]
@@ -73,7 +73,7 @@ class Reader:
 
     async def fetch_limited(
         self, sql: str, arguments: Sequence[Any], *, limit_ms: int, too_slow: ProblemType = TOO_EXPENSIVE
-    ) -> Records:
+    ) -> FetchedRows:
         """The rows, within a time limit of their own.
 
         Raises:

@@ -28,7 +28,7 @@ from chassis.http.problems import unavailable
 from chassis.lifecycle import end_task, wait_for_event
 from chassis.outages import Outage
 from chassis.postgres.database import DatabaseUnavailableError, describe
-from query_api.reading.database import ReadDatabase, ReadStatement, Records
+from query_api.reading.database import FetchedRows, ReadDatabase, ReadStatement
 from read_model.catalogue import SCHEMAS
 from read_model.schema import ProjectionSchema
 
@@ -169,7 +169,7 @@ class Serving:
             self._views = _views(rows)
 
 
-def _views(rows: Records) -> Mapping[str, View]:
+def _views(rows: FetchedRows) -> Mapping[str, View]:
     views: dict[str, View] = {}
     for row in rows:
         projection, seen = row["projection"], row["seen_until"] or _NEVER

@@ -9,7 +9,7 @@ from starlette.status import HTTP_304_NOT_MODIFIED
 
 from chassis.consistency import ConsistencyToken
 from chassis.http.problems import NOT_FOUND, Problem
-from query_api.protocol.exchange import CONSISTENCY_TOKEN, Exchange, QueryAnswer
+from query_api.protocol.exchange import CONSISTENCY_TOKEN, QueryAnswer, QueryExchange
 from query_api.protocol.parameters import Parameters, path_id
 from query_api.reading.consistency import ConsistentReads
 from query_api.reading.reader import Reader
@@ -35,7 +35,7 @@ class UserDetail:
         self._consistent = consistent
         self._users = UserReads(reader)
 
-    async def answer(self, exchange: Exchange) -> QueryAnswer:
+    async def answer(self, exchange: QueryExchange) -> QueryAnswer:
         """The user's stored document, or 304 if the client has it; 404 if there is no such user (any more)."""
         exchange.require_acceptable()
         identifier = exchange.access.visible(path_id(exchange.path_id))
@@ -53,7 +53,7 @@ def _is_fresh(wanted: WantedVersions, rows: UserRows) -> bool:
     return all(identifier in rows and rows[identifier].version >= version for identifier, version in wanted.items())
 
 
-def _answer(exchange: Exchange, view: View, identifier: UUID, rows: UserRows) -> QueryAnswer:
+def _answer(exchange: QueryExchange, view: View, identifier: UUID, rows: UserRows) -> QueryAnswer:
     row = rows.get(identifier)
     if row is None or row.document is None:
         raise Problem(NOT_FOUND, "there is no user with this id (any more)")

@@ -15,10 +15,10 @@ from uuid import UUID
 
 from chassis.http.problems import invalid_parameter
 from chassis.identifiers import read_id
-from query_api.protocol.exchange import NO_STORE, Exchange, QueryAnswer
+from query_api.protocol.exchange import NO_STORE, QueryAnswer, QueryExchange
 from query_api.protocol.parameters import Parameter, Parameters, whole_number
 from query_api.reading.consistency import ConsistentReads
-from query_api.reading.database import Records
+from query_api.reading.database import FetchedRows
 from query_api.reading.reader import Reader
 from query_api.reading.serving import View
 from query_api.reading.versions import NOT_BEHIND, WantedVersions, unless_behind
@@ -78,7 +78,7 @@ class UserDigest:
         self._reader = reader
         self._digest_ms = digest_ms
 
-    async def answer(self, exchange: Exchange) -> QueryAnswer:
+    async def answer(self, exchange: QueryExchange) -> QueryAnswer:
         """One entry for each part, in the order of ids; each begins where the one before it ends."""
         exchange.require_acceptable()
         values = self.parameters.read(exchange.query)
@@ -145,7 +145,7 @@ def _digest_sql(generation: int) -> str:
     return unless_behind(tables, "$4", "$5", else_row=nobody, read=digests)
 
 
-def _answer(exchange: Exchange, view: View, bounds: Sequence[UUID | None], rows: Records) -> QueryAnswer:
+def _answer(exchange: QueryExchange, view: View, bounds: Sequence[UUID | None], rows: FetchedRows) -> QueryAnswer:
     found = {row["part"]: (row["count"], row["digest"].bytes.hex()) for row in rows}
     entries = [
         _entry(bounds[part], bounds[part + 1], *found.get(part, (0, _NOBODY))) for part in range(len(bounds) - 1)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 
 from chassis.http.problems import invalid_parameter
 from query_api.protocol.cursors import CursorSeal
-from query_api.protocol.exchange import NO_STORE, VARY, Exchange, QueryAnswer, RawHeaders
+from query_api.protocol.exchange import NO_STORE, VARY, QueryAnswer, QueryExchange, RawHeaders
 from query_api.protocol.pagination import CURSOR, DEFAULT_LIMIT, LIMIT, SKIP
 from query_api.protocol.parameters import Parameters
 from query_api.protocol.problems import COUNT_TOO_EXPENSIVE, invalid_cursor
@@ -18,7 +18,7 @@ from query_api.reading.serving import View
 from query_api.reading.versions import WantedVersions
 from query_api.users.filters import DEFAULT_SORT, FILTER_NAMES, FILTERS, SORT, Filters
 from query_api.users.page_reads import PageReads
-from query_api.users.places import Place, open_cursor
+from query_api.users.places import PagePlace, open_cursor
 from query_api.users.statements import conditions, count_sql
 from read_model import users
 
@@ -42,17 +42,17 @@ class UserList:
         self._seal = seal
         self._count_ms = count_ms
 
-    async def answer(self, exchange: Exchange) -> QueryAnswer:
+    async def answer(self, exchange: QueryExchange) -> QueryAnswer:
         """The page, with a Link to the next one if there is one, and the count if the client asked for it."""
         exchange.require_acceptable()
         query = exchange.query
         return await self._answer(exchange, _read_short(query) if len(query) <= _SHORT_QUERY_BYTES else _read(query))
 
-    async def answer_values(self, exchange: Exchange, values: Mapping[str, Any]) -> QueryAnswer:
+    async def answer_values(self, exchange: QueryExchange, values: Mapping[str, Any]) -> QueryAnswer:
         """The same for parameters that were read elsewhere."""
         return await self._answer(exchange, _sent(values))
 
-    async def _answer(self, exchange: Exchange, sent: _Sent) -> QueryAnswer:
+    async def _answer(self, exchange: QueryExchange, sent: _Sent) -> QueryAnswer:
         limit, skip, place = _request_of(sent, self._seal)
 
         async def attempt(view: View, wanted: WantedVersions) -> QueryAnswer | None:
@@ -78,7 +78,7 @@ class UserList:
 class _ListRequest(NamedTuple):
     limit: int
     skip: int
-    place: Place
+    place: PagePlace
 
 
 def _request_of(sent: _Sent, seal: CursorSeal) -> _ListRequest:
@@ -88,7 +88,7 @@ def _request_of(sent: _Sent, seal: CursorSeal) -> _ListRequest:
         Problem: 422, or 400 `invalid-cursor`.
     """
     if sent.cursor is None:
-        return _ListRequest(sent.limit, sent.skip or 0, Place(sent.sort or DEFAULT_SORT, sent.filters, b""))
+        return _ListRequest(sent.limit, sent.skip or 0, PagePlace(sent.sort or DEFAULT_SORT, sent.filters, b""))
     if sent.skip is not None:
         raise invalid_parameter("skip", "cannot be used together with cursor")
     place = open_cursor(sent.cursor, seal)

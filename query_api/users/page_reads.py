@@ -12,10 +12,10 @@ from typing import Any, Final, NamedTuple
 from query_api.protocol.cursors import CursorSeal
 from query_api.protocol.pagination import Page
 from query_api.reading.coalescing import Coalescer
-from query_api.reading.database import Records
+from query_api.reading.database import FetchedRows
 from query_api.reading.reader import Reader
 from query_api.reading.versions import WantedVersions
-from query_api.users.places import Place
+from query_api.users.places import PagePlace
 from query_api.users.statements import PageShape, is_walked, page_sql, pages_sql
 
 #: Pages in one statement: half a millisecond of PostgreSQL's time. With sixteen, thirty clients were two batches that
@@ -41,12 +41,12 @@ class PageReads:
         """Nothing runs until somebody asks."""
         self._reader = reader
         self._seal = seal
-        self._coalescer: Coalescer[_PageKey, Place, Page] = Coalescer(
+        self._coalescer: Coalescer[_PageKey, PagePlace, Page] = Coalescer(
             self._read_batch, batch=BATCH_PAGES, queued=QUEUED_BATCHES
         )
 
     async def read_page(
-        self, generation: int, place: Place, *, limit: int, skip: int = 0, wanted: WantedVersions | None = None
+        self, generation: int, place: PagePlace, *, limit: int, skip: int = 0, wanted: WantedVersions | None = None
     ) -> Page | None:
         """The page at that place; None if the generation has not reached the wanted versions.
 
@@ -67,7 +67,7 @@ class PageReads:
         rows = await self._reader.fetch(sql.text, arguments, plan_each_time=sql.plan_each_time)
         return None if rows and rows[0][0] is None else self._page(place, rows, limit)
 
-    async def _read_batch(self, key: _PageKey, places: Sequence[Place]) -> Sequence[Page]:
+    async def _read_batch(self, key: _PageKey, places: Sequence[PagePlace]) -> Sequence[Page]:
         if not key.shape.after:
             rows = await self._reader.fetch(page_sql(key.shape).text, [*key.values, key.limit + 1])
             return [self._page(places[0], rows, key.limit)] * len(places)
@@ -79,12 +79,12 @@ class PageReads:
         }
         return [pages[place.position] for place in places]
 
-    def _page(self, place: Place, rows: Records, limit: int) -> Page:
+    def _page(self, place: PagePlace, rows: FetchedRows, limit: int) -> Page:
         """The page of rows of (document, position), one more than is shown if there are so many."""
         documents = b",".join([row[0] for row in rows[:limit]])
         return Page.of(documents, place.next_cursor(rows[limit - 1][1], self._seal) if len(rows) > limit else None)
 
-    def _joined_page(self, place: Place, documents: bytes | None, beyond: int | None, last: bytes) -> Page:
+    def _joined_page(self, place: PagePlace, documents: bytes | None, beyond: int | None, last: bytes) -> Page:
         """The page of a row of `pages_sql`."""
         if documents is None or beyond is None:
             return Page.of(documents or b"", None)

@@ -1,7 +1,7 @@
 """Where a page of users begins: sort, filters and the position of the last row before it, and their form in a cursor.
 
 A position is the id's 16 bytes and then those of the sort key. PostgreSQL writes it (`position_sql`), a cursor carries
-it unread, and `Place.after` decodes it for the next statement.
+it unread, and `PagePlace.after` decodes it for the next statement.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ID_BYTES: Final = 16
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
 
-class Place(NamedTuple):
+class PagePlace(NamedTuple):
     """Where a page begins: after `position` in the list with this sort and these filters."""
 
     sort: str
@@ -53,7 +53,7 @@ def position_sql(sort: Sort, identifier: str, key: str) -> str:
     )
 
 
-def open_cursor(cursor: str, seal: CursorSeal) -> Place:
+def open_cursor(cursor: str, seal: CursorSeal) -> PagePlace:
     """Where the page of a cursor begins.
 
     Raises:
@@ -61,7 +61,7 @@ def open_cursor(cursor: str, seal: CursorSeal) -> Place:
     """
     encoded, _, position = seal.open(cursor, bound_to=_LIST).partition(b"\0")
     sort, filters = _decode(encoded)
-    return Place(sort, filters, position)
+    return PagePlace(sort, filters, position)
 
 
 def _encode(sort: str, filters: Filters) -> bytes:

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from chassis.http.api import read_json_body
 from chassis.http.negotiation import require_media_type
 from chassis.http.problems import FieldError, invalid, json_pointer
-from query_api.protocol.exchange import JSON_MEDIA_TYPE, Exchange, QueryAnswer
+from query_api.protocol.exchange import JSON_MEDIA_TYPE, QueryAnswer, QueryExchange
 from query_api.protocol.parameters import Parameter, Parameters
 from query_api.users.listing import UserList
 from read_model import users
@@ -28,7 +28,7 @@ class UserSearch:
         """Pages are `listing`'s."""
         self._listing = listing
 
-    async def answer(self, exchange: Exchange) -> QueryAnswer:
+    async def answer(self, exchange: QueryExchange) -> QueryAnswer:
         """The page, as GET /users answers it; its Link leads there, with a cursor that nobody can read."""
         exchange.require_acceptable()
         self.parameters.read(exchange.query)

@@ -8,10 +8,10 @@ from functools import lru_cache
 from typing import Any, ClassVar, Final
 
 from chassis.http.problems import invalid_parameter
-from query_api.protocol.exchange import NO_STORE, Exchange, QueryAnswer
+from query_api.protocol.exchange import NO_STORE, QueryAnswer, QueryExchange
 from query_api.protocol.parameters import Parameter, Parameters, read_date
 from query_api.reading.consistency import ConsistentReads
-from query_api.reading.database import Records
+from query_api.reading.database import FetchedRows
 from query_api.reading.reader import Reader
 from query_api.reading.serving import View
 from query_api.reading.versions import NOT_BEHIND, WantedVersions, unless_behind
@@ -52,7 +52,7 @@ class Signups:
         self._reader = reader
         self._now = now
 
-    async def answer(self, exchange: Exchange) -> QueryAnswer:
+    async def answer(self, exchange: QueryExchange) -> QueryAnswer:
         """One entry for each day of the period, oldest first, also for days without sign-ups."""
         exchange.require_acceptable()
         first, last = period(self.parameters.read(exchange.query), today=self._now().astimezone(UTC).date())
@@ -94,7 +94,7 @@ def _sql(generation: int) -> str:
     return unless_behind(tables, "$3", "$4", else_row=no_day, read=days)
 
 
-def _answer(exchange: Exchange, view: View, rows: Records, first: date, last: date) -> QueryAnswer:
+def _answer(exchange: QueryExchange, view: View, rows: FetchedRows, first: date, last: date) -> QueryAnswer:
     counted = {row[0]: (row[1], row[2]) for row in rows}
     entries = (
         '{{"day":"{}","active":{},"deactivated":{}}}'.format(day, *counted.get(day, (0, 0)))

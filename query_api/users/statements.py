@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple
 
 from query_api.reading.versions import NOT_BEHIND, unless_behind
 from query_api.users.filters import SORTS, Filters, Sort
-from query_api.users.places import Place, position_sql
+from query_api.users.places import PagePlace, position_sql
 from read_model.users import users_tables
 
 #: Pages' worth of rows that a walk may read: at 100, a walk in vain costs about what a useful one saves (5 ms).
@@ -73,7 +73,7 @@ class PageShape(NamedTuple):
     tokens: bool = False
 
     @classmethod
-    def of(cls, generation: int, place: Place, *, skip: bool, tokens: bool) -> tuple[PageShape, list[Any]]:
+    def of(cls, generation: int, place: PagePlace, *, skip: bool, tokens: bool) -> tuple[PageShape, list[Any]]:
         """The shape of the page at a place, and the values of its filters."""
         names, values = conditions(place.filters)
         return cls(generation, place.sort, names, bool(place.position), skip, tokens), values

@@ -19,11 +19,11 @@ from chassis.clock import rfc3339
 from chassis.consistency import ConsistencyToken
 from chassis.http.problems import NOT_FOUND, Problem
 from query_api.protocol.cursors import CursorSeal
-from query_api.protocol.exchange import CONSISTENCY_TOKEN, NO_STORE, Exchange, QueryAnswer, RawHeaders
+from query_api.protocol.exchange import CONSISTENCY_TOKEN, NO_STORE, QueryAnswer, QueryExchange, RawHeaders
 from query_api.protocol.pagination import CURSOR, DEFAULT_LIMIT, LIMIT, Page
 from query_api.protocol.parameters import Parameters, path_id
 from query_api.reading.consistency import ConsistentReads
-from query_api.reading.database import Records
+from query_api.reading.database import FetchedRows
 from query_api.reading.reader import Reader
 from query_api.reading.serving import View
 from query_api.reading.versions import WantedVersions, behind_sql
@@ -68,7 +68,7 @@ class UserTimeline:
         self._reader = reader
         self._seal = seal
 
-    async def answer(self, exchange: Exchange) -> QueryAnswer:
+    async def answer(self, exchange: QueryExchange) -> QueryAnswer:
         """A page of entries and the token of the newest version in the timeline; 404 for no user (any more)."""
         exchange.require_acceptable()
         user_id = exchange.access.visible(path_id(exchange.path_id))
@@ -108,7 +108,7 @@ def _list_of(user_id: UUID) -> bytes:
     return b"timeline:" + user_id.bytes
 
 
-def _with_gaps(rows: Records, before: int, *, whole: bool) -> Iterator[_Shown]:
+def _with_gaps(rows: FetchedRows, before: int, *, whole: bool) -> Iterator[_Shown]:
     """The entries of rows, newest first, from the version before `before` on, and a gap wherever versions are missing.
 
     `whole` says that the rows are all that there are.
@@ -152,6 +152,6 @@ def _sql(generation: int) -> str:
     )
 
 
-def _headers(exchange: Exchange, view: View, user_id: UUID, version: int) -> RawHeaders:
+def _headers(exchange: QueryExchange, view: View, user_id: UUID, version: int) -> RawHeaders:
     token = ConsistencyToken(user_id, version).encode().encode("ascii")
     return [NO_STORE, *exchange.fresh_headers(view.as_of), (CONSISTENCY_TOKEN, token)]

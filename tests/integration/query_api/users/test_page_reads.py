@@ -11,11 +11,11 @@ import pytest
 from chassis.settings import PostgresAddress
 from query_api.protocol.cursors import CursorSeal
 from query_api.protocol.pagination import Page
-from query_api.reading.database import ReadDatabase, Records
+from query_api.reading.database import FetchedRows, ReadDatabase
 from query_api.reading.reader import Reader
 from query_api.users.filters import SORTS, Filters
 from query_api.users.page_reads import BATCH_PAGES, PageReads
-from query_api.users.places import Place, open_cursor
+from query_api.users.places import PagePlace, open_cursor
 from tests.integration.query_api.read_side import START, ReadSide, moved, person, shuffled
 
 NAMES = ("ann", "Ärger", "zoë", "Żuk", "李雷", "ann2")
@@ -26,7 +26,7 @@ class CountingReader(Reader):
 
     statements = 0
 
-    async def fetch(self, sql: str, arguments: Sequence[Any], *, plan_each_time: bool = False) -> Records:
+    async def fetch(self, sql: str, arguments: Sequence[Any], *, plan_each_time: bool = False) -> FetchedRows:
         self.statements += 1
         return await super().fetch(sql, arguments, plan_each_time=plan_each_time)
 
@@ -63,13 +63,13 @@ async def test_together_each_is_what_it_is_alone(
     )
     pages, limit = PageReads(reader, seal), 2
 
-    async def read(place: Place) -> Page:
+    async def read(place: PagePlace) -> Page:
         page = await pages.read_page(1, place, limit=limit)
         assert page
         return page
 
     places = []
-    alone = [await read(Place(sort, filters, b""))]
+    alone = [await read(PagePlace(sort, filters, b""))]
     while alone[-1].next_cursor:
         places.append(open_cursor(alone[-1].next_cursor, seal))
         alone.append(await read(places[-1]))
@@ -87,7 +87,7 @@ async def test_a_first_page_that_all_ask_for_is_read_once(
     reader: CountingReader, seal: CursorSeal, read_side: ReadSide
 ) -> None:
     await read_side.register(*(person(number) for number in range(5)))
-    pages, first = PageReads(reader, seal), Place("-created_at", {}, b"")
+    pages, first = PageReads(reader, seal), PagePlace("-created_at", {}, b"")
 
     answers = await asyncio.gather(*(pages.read_page(1, first, limit=2) for _ in range(100)))
 
