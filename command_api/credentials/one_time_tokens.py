@@ -44,7 +44,7 @@ log = structlog.get_logger("command.one_time_tokens")
 _PASSWORD: Final[TypeAdapter[SecretStr]] = TypeAdapter(Password)
 
 
-class InvalidTokenError(Exception):
+class InvalidOneTimeTokenError(Exception):
     """The token cannot be redeemed, for whatever reason: the client is not told which."""
 
 
@@ -144,10 +144,10 @@ class OneTimeTokens:
         return replace(answer, headers={**answer.headers, DEVICE_TOKEN_HEADER: device_token})
 
 
-def _refused(context: CommandContext) -> InvalidTokenError:
+def _refused(context: CommandContext) -> InvalidOneTimeTokenError:
     """The same for whatever is wrong with a token, after a line in the log."""
     log.info("command.token_refused", actor=context.cause.actor(), on_behalf_of=context.cause.on_behalf_of)
-    return InvalidTokenError()
+    return InvalidOneTimeTokenError()
 
 
 def _password(known: KnownToken, command: RedeemToken) -> SecretStr | None:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from chassis.http.problems import BUSY, UNAVAILABLE, VALIDATION, FieldError, Problem, ProblemType, problem_response
 from chassis.postgres.database import DatabaseUnavailableError, RolledBackError
 from command_api.credentials.attempts.rule import TooManyAttemptsError
-from command_api.credentials.one_time_tokens import InvalidTokenError
+from command_api.credentials.one_time_tokens import InvalidOneTimeTokenError
 from command_api.credentials.verification import InvalidCredentialsError
 from command_api.idempotency.records import KeyTakenError
 from command_api.idempotency.replay import KeyInUseError, KeyReusedError, KeySubjectErasedError, KeysUsedUpError
@@ -47,7 +47,7 @@ _TYPES: Final[Mapping[type[Exception], ProblemType]] = {
     refusals.EmailNotCurrentError: EMAIL_NOT_CURRENT,
     refusals.AttributesRefusedError: VALIDATION,
     refusals.PasswordRefusedError: VALIDATION,
-    InvalidTokenError: INVALID_ONE_TIME_TOKEN,
+    InvalidOneTimeTokenError: INVALID_ONE_TIME_TOKEN,
     handlers.WrongPasswordError: WRONG_PASSWORD,
     InvalidCredentialsError: INVALID_CREDENTIALS,
     TooManyAttemptsError: TOO_MANY_ATTEMPTS,

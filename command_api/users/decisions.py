@@ -34,7 +34,7 @@ from command_api.users.refusals import (
     UserIsDeactivatedError,
     UserNotFoundError,
 )
-from command_api.users.state import Erased, Registered, State, Unregistered, version_of
+from command_api.users.state import ErasedUser, Registered, State, Unregistered, version_of
 from command_api.users.values import Attributes, attributes_fault, encoded
 from events.user_events import (
     ChangeEvent,
@@ -102,7 +102,7 @@ def erase(state: State) -> UserErased | None:
     match state:
         case Registered(user=user):
             return UserErased(user.id, version_of(state) + 1)
-        case Erased():
+        case ErasedUser():
             return None
         case Unregistered():
             raise UserNotFoundError

@@ -33,7 +33,7 @@ from command_api.users.commands import ChangeCommand, ChangePassword, EraseUser,
 from command_api.users.context import Cause, CommandContext, Precondition
 from command_api.users.decisions import decide
 from command_api.users.refusals import PasswordRefusedError, RefusedError, UserNotFoundError
-from command_api.users.state import Erased, Registered, State, Unregistered, evolve, subject, version_of
+from command_api.users.state import ErasedUser, Registered, State, Unregistered, evolve, subject, version_of
 from command_api.users.store import InTransaction, Loaded, PendingChange, UserStore
 from events.envelope import Envelope
 from events.user_events import (
@@ -184,7 +184,7 @@ class UserHandlers:
     def _decide(
         self, state: State, command: ChangeCommand | EraseUser, precondition: Precondition | None
     ) -> Event | None:
-        if isinstance(state, Unregistered) or (isinstance(state, Erased) and not isinstance(command, EraseUser)):
+        if isinstance(state, Unregistered) or (isinstance(state, ErasedUser) and not isinstance(command, EraseUser)):
             raise UserNotFoundError
         if precondition and isinstance(state, Registered) and not precondition.holds(version_of(state)):
             raise StaleVersionError(version_of(state))
@@ -326,7 +326,7 @@ def _answer(state: State, command: ChangeCommand | EraseUser) -> CommandAnswer:
             return _done(user.id, user.version)
         case Registered(user=user), _:
             return shows_user(user)
-        case Erased(id=user_id, version=version), _:
+        case ErasedUser(id=user_id, version=version), _:
             return _done(user_id, version)
         case _:
             raise AssertionError("a command about nobody is refused")

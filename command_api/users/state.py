@@ -36,21 +36,21 @@ class Registered:
 
 
 @dataclass(frozen=True, slots=True)
-class Erased:
+class ErasedUser:
     """A person who was forgotten: only the id and the version of the erasure are known."""
 
     id: UUID
     version: int
 
 
-State = Unregistered | Registered | Erased
+State = Unregistered | Registered | ErasedUser
 
 
 def evolve(state: State, event: Event) -> State:
     """The state after the event, which must be the next one of this user."""
     match event:
         case UserErased(user_id=user_id, version=version):
-            after: State = Erased(user_id, version)
+            after: State = ErasedUser(user_id, version)
         case (
             UserRegistered()
             | UserEmailChanged()
@@ -82,7 +82,7 @@ def version_of(state: State) -> int:
             return 0
         case Registered(user=user):
             return user.version
-        case Erased(version=version):
+        case ErasedUser(version=version):
             return version
         case _:
             assert_never(state)

@@ -31,7 +31,7 @@ from command_api.users import statements
 from command_api.users.refusals import EmailTakenError, UsernameTakenError
 from command_api.users.rows import COLUMNS, public_user, user_row
 from command_api.users.settlement import has_committed
-from command_api.users.state import Erased, Registered, State, Unregistered
+from command_api.users.state import ErasedUser, Registered, State, Unregistered
 from command_api.users.tables import EMAIL_IS_UNIQUE, USERNAME_IS_UNIQUE, users
 from events.envelope import Envelope
 from events.user_events import ChangeEvent, UserDeactivated, UserErased, UserRegistered
@@ -163,7 +163,7 @@ class UserStore:
         match state:
             case Registered(user=user):
                 statement, version, stored = statements.STORE_FOR_USER, user.version, store.shared_arguments()
-            case Erased(version=version):
+            case ErasedUser(version=version):
                 statement, stored = statements.STORE_FOR_ERASED, store.arguments()
             case Unregistered():
                 raise AssertionError("a command about nobody is refused")
@@ -240,7 +240,7 @@ def _loaded(user_id: UUID, row: asyncpg.Record) -> Loaded:
     if row["id"] is not None:
         return replace(_loaded_user(row), answer=answer)
     if row["erased_version"] is not None:
-        return Loaded(Erased(user_id, row["erased_version"]), answer=answer)
+        return Loaded(ErasedUser(user_id, row["erased_version"]), answer=answer)
     return Loaded(Unregistered(user_id), answer=answer)
 
 

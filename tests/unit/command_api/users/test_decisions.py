@@ -27,7 +27,7 @@ from command_api.users.refusals import (
     UserIsDeactivatedError,
     UserNotFoundError,
 )
-from command_api.users.state import Erased, Registered, State, Unregistered, evolve
+from command_api.users.state import ErasedUser, Registered, State, Unregistered, evolve
 from events.user_events import (
     PublicUser,
     UserDeactivated,
@@ -61,7 +61,7 @@ ANN = PublicUser(
 ACTIVE = Registered(ANN)
 VERIFIED = Registered(ANN.model_copy(update={"email_verified": True}))
 DEACTIVATED = Registered(ANN.model_copy(update={"is_active": False, "status": "deactivated"}))
-ERASED = Erased(ID, 8)
+ERASED = ErasedUser(ID, 8)
 NOBODY = Unregistered(ID)
 
 PASSWORD = {"password": "correct horse"}

@@ -22,7 +22,7 @@ from command_api.users.commands import (
 )
 from command_api.users.decisions import decide
 from command_api.users.refusals import RefusedError
-from command_api.users.state import Erased, Registered, State, Unregistered, evolve, version_of
+from command_api.users.state import ErasedUser, Registered, State, Unregistered, evolve, version_of
 from events.user_events import USER_EVENTS, Event, UserErased, UserSnapshot
 
 ID = UUID("0192f0c1-7a3e-7c4e-9d53-0a6f1d1c2b3a")
@@ -155,7 +155,7 @@ class UserMachine(RuleBasedStateMachine):
                 assert user.is_active == (self.status == "active")
                 shown = {name: getattr(user, name) for name in self.fields}
                 assert _exact(shown) == _exact(self.fields)
-            case Erased():
+            case ErasedUser():
                 assert self.status == "erased"
             case Unregistered():
                 assert self.status == "nobody"
