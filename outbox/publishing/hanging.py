@@ -28,8 +28,8 @@ from chassis.kafka.client import REQUEST_SECONDS
 from chassis.lifecycle import alongside
 from chassis.outages import Outage
 from chassis.postgres.database import describe
+from outbox.publishing.page_marker import decode_page_marker
 from outbox.publishing.publisher import Publisher
-from outbox.publishing.relay_record import decode_relay_record
 from outbox.publishing.segment_rolling import roll_segments
 from outbox.publishing.topic_reading import Readers, newest_value, read_until
 from outbox.settings import RelaySettings
@@ -128,7 +128,7 @@ class Mender:
         """The result of the last page, whose record is `attempted`: all markers that were written say the same."""
         if _relay_partition(self.settings) not in hanging:
             return "commit" if await self._newest_record(self.readers.committed) == attempted else "abort"
-        rows = await self.find_rows(decode_relay_record(attempted).ids)
+        rows = await self.find_rows(decode_page_marker(attempted).ids)
         # Rows are deleted after a commit only.
         if not rows:
             return "commit"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from chassis.postgres.database import session
 from outbox.published_topics import note_leader, published_with
-from outbox.publishing.relay_record import RelayStopError
+from outbox.publishing.page_marker import RelayStopError
 from outbox.publishing.topic_reading import is_empty
 from outbox.settings import RelaySettings
 

@@ -37,9 +37,9 @@ from chassis.tracing.spans import Tracer
 from events.times import rfc3339
 from outbox.damage import KAFKA_REFUSES, Examiner
 from outbox.publishing.hanging import StableOffsets, TransactionHangsError, watching
+from outbox.publishing.page_marker import PageMarker, RelayStopError, digest, encode_page_marker
 from outbox.publishing.probing import first_refused, refusal_in
 from outbox.publishing.publisher import Failpoint, PartitionBatches, Publisher, no_failpoint
-from outbox.publishing.relay_record import RelayRecord, RelayStopError, digest, encode_relay_record
 from outbox.publishing.tracing import PageTraces
 from outbox.relay import metrics
 from outbox.relay.division import hold_division
@@ -285,14 +285,14 @@ class Relay:
         return ahead.result() if ahead else None
 
     async def _send(self, page: _Page, session: _Session) -> None:
-        record = RelayRecord(
+        record = PageMarker(
             ids=tuple(page.ids),
             digest=page.digest,
             system_identifier=session.identity,
             time=rfc3339(self._now()),
         )
         with page.traces.sending(self._settings.events_topic):
-            await session.publisher.publish(page.prepared, encode_relay_record(record), session.settled)
+            await session.publisher.publish(page.prepared, encode_page_marker(record), session.settled)
         session.settled.clear()
         self._last_commit = time.monotonic()
         page.traces.published()

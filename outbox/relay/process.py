@@ -11,7 +11,7 @@ from chassis.http.health import Health
 from chassis.http.listening import serve_health
 from chassis.tracing.process import ProcessTracer, exporting
 from outbox.damage import Examiner
-from outbox.publishing.relay_record import RelayStopError
+from outbox.publishing.page_marker import RelayStopError
 from outbox.relay.loop import Relay
 from outbox.relay.maintenance import Job, maintaining
 from outbox.settings import RelaySettings

@@ -15,8 +15,8 @@ import structlog
 from aiokafka import TopicPartition
 
 from outbox.publishing.hanging import Mender, StableOffsets
+from outbox.publishing.page_marker import decode_page_marker, rows_in_doubt
 from outbox.publishing.publisher import Publisher
-from outbox.publishing.relay_record import decode_relay_record, rows_in_doubt
 from outbox.publishing.topic_reading import Readers, newest_value
 from outbox.relay.work_list import WorkList
 from outbox.settings import RelaySettings
@@ -49,7 +49,7 @@ async def settle_last_page(
     beat()
     if value is None:
         return 0
-    record = decode_relay_record(value)
+    record = decode_page_marker(value)
     identity = await work_list.identity()
     beat()
     published = rows_in_doubt(record, await work_list.find(record.ids), identity)

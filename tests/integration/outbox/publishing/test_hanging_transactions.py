@@ -24,8 +24,8 @@ from chassis.settings import Kafka, Topics
 from local_stack.kafka.broker import KafkaServer
 from outbox.publishing import hanging as hanging_transactions
 from outbox.publishing.hanging import hanging_after_seconds, hanging_partitions, mending_seconds, watching
+from outbox.publishing.page_marker import PageMarker, digest, encode_page_marker
 from outbox.publishing.publisher import Publisher
-from outbox.publishing.relay_record import RelayRecord, digest, encode_relay_record
 from outbox.publishing.topic_reading import Readers
 from outbox.relay.work_list import WorkList
 from outbox.settings import RelaySettings
@@ -89,7 +89,7 @@ async def publish_without_marker(
     publisher = await Publisher.open(settings)
     try:
         page = await work_list.page()
-        record = RelayRecord(
+        record = PageMarker(
             ids=tuple(row["id"] for row in page),
             digest=digest([row["event_id"] for row in page]),
             system_identifier=await work_list.identity(),
@@ -107,7 +107,7 @@ async def publish_without_marker(
             producer._txn_manager.maybe_add_partition_to_txn(TopicPartition(ELSEWHERE, 0))
 
         producer.begin_transaction = begin_and_forget
-        await publisher.publish(await publisher.prepare(page), encode_relay_record(record))
+        await publisher.publish(await publisher.prepare(page), encode_page_marker(record))
         if delete:
             await work_list.delete(record.ids)
     finally:

@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from outbox.publishing.relay_record import RelayStopError
+from outbox.publishing.page_marker import RelayStopError
 from outbox.relay.leadership import Leadership, LeadershipLostError
 from outbox.relay.loop import Relay
 from outbox.settings import RelaySettings

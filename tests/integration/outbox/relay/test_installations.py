@@ -9,7 +9,7 @@ import pytest
 
 from chassis.settings import Kafka, PostgresAddress, Topics
 from local_stack.ports import free_port
-from outbox.publishing.relay_record import RelayStopError
+from outbox.publishing.page_marker import RelayStopError
 from outbox.relay.loop import Relay
 from outbox.relay.process import serve
 from outbox.settings import RelaySettings

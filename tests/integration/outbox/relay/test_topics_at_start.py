@@ -9,7 +9,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from chassis.kafka.client import admin, ensure_topics
 from outbox.published_topics import note_leader, published_with
-from outbox.publishing.relay_record import RelayStopError
+from outbox.publishing.page_marker import RelayStopError
 from outbox.relay.loop import Relay
 from outbox.settings import RelaySettings
 from outbox.topics import wanted_topics

@@ -1,23 +1,23 @@
-"""The relay's record: what it says, and what a successor makes of it."""
+"""The page marker: what it says, and what a successor makes of it."""
 
 from uuid import uuid4
 
 import pytest
 
-from outbox.publishing.relay_record import (
-    RelayRecord,
+from outbox.publishing.page_marker import (
+    PageMarker,
     RelayStopError,
-    decode_relay_record,
+    decode_page_marker,
     digest,
-    encode_relay_record,
+    encode_page_marker,
     rows_in_doubt,
 )
 
 EVENTS = [(number, str(uuid4())) for number in (3, 4, 5, 9)]
 
 
-def record(events: list[tuple[int, str]], database: str = "one") -> RelayRecord:
-    return RelayRecord(
+def record(events: list[tuple[int, str]], database: str = "one") -> PageMarker:
+    return PageMarker(
         ids=tuple(number for number, _ in events),
         digest=digest([event_id for _, event_id in events]),
         system_identifier=database,
@@ -26,10 +26,10 @@ def record(events: list[tuple[int, str]], database: str = "one") -> RelayRecord:
 
 
 def test_reads_back_what_it_wrote_and_writes_ids_as_runs() -> None:
-    written = encode_relay_record(record(EVENTS))
+    written = encode_page_marker(record(EVENTS))
 
     assert b'"ids":[[3,5],[9,9]]' in written
-    assert decode_relay_record(written) == record(EVENTS)
+    assert decode_page_marker(written) == record(EVENTS)
 
 
 def test_a_batch_that_is_still_in_the_outbox_is_to_be_deleted() -> None:
@@ -58,13 +58,13 @@ def test_another_database_stops_the_relay() -> None:
 
 
 def test_an_unknown_format_stops_the_relay() -> None:
-    newer = encode_relay_record(record(EVENTS)).replace(b'"format":1', b'"format":2')
+    newer = encode_page_marker(record(EVENTS)).replace(b'"format":1', b'"format":2')
 
     with pytest.raises(RelayStopError, match=r"format 2, this relay knows 1.*Run that version"):
-        decode_relay_record(newer)
+        decode_page_marker(newer)
 
 
 @pytest.mark.parametrize("value", [b"", b"\xff", b"[]", b"{}", b'{"format":1,"ids":3}'])
 def test_a_foreign_record_stops_the_relay(value: bytes) -> None:
     with pytest.raises(RelayStopError, match="RELAY_TOPIC of its own"):
-        decode_relay_record(value)
+        decode_page_marker(value)

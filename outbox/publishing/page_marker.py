@@ -1,4 +1,4 @@
-"""The relay's record: which page of the outbox a Kafka transaction holds, written in that very transaction.
+"""The page marker: which page of the outbox a Kafka transaction holds, written by the relay in that very transaction.
 
 It is on the relay's own compacted topic, with the relay's name as its key. So for a read_committed reader the newest
 record names the newest page that is surely on the events topic. A relay that starts uses it to settle what its
@@ -21,7 +21,7 @@ class RelayStopError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RelayRecord:
+class PageMarker:
     """One page: its outbox ids, and a digest of its event ids in the same order."""
 
     ids: tuple[int, ...]
@@ -37,7 +37,7 @@ def digest(event_ids: Sequence[str]) -> str:
     return hashlib.sha256(",".join(event_ids).encode()).hexdigest()
 
 
-def encode_relay_record(record: RelayRecord) -> bytes:
+def encode_page_marker(record: PageMarker) -> bytes:
     """The record as JSON. Ids are runs (`[[first, last], ...]`): a full page is mostly one run, not 8,000 numbers."""
     return json.dumps(
         {
@@ -51,7 +51,7 @@ def encode_relay_record(record: RelayRecord) -> bytes:
     ).encode()
 
 
-def decode_relay_record(value: bytes) -> RelayRecord:
+def decode_page_marker(value: bytes) -> PageMarker:
     """Read a record.
 
     Raises:
@@ -64,7 +64,7 @@ def decode_relay_record(value: bytes) -> RelayRecord:
                 f"the relay's record has format {document['format']!r}, this relay knows {FORMAT}: a newer relay wrote"
                 " it. Run that version, or let it publish everything and stop before going back."
             )
-        return RelayRecord(
+        return PageMarker(
             ids=tuple(number for first, last in document["ids"] for number in range(first, last + 1)),
             digest=document["digest"],
             system_identifier=document["system_identifier"],
@@ -77,7 +77,7 @@ def decode_relay_record(value: bytes) -> RelayRecord:
         ) from error
 
 
-def rows_in_doubt(record: RelayRecord, found: Sequence[tuple[int, str]], system_identifier: str) -> list[int]:
+def rows_in_doubt(record: PageMarker, found: Sequence[tuple[int, str]], system_identifier: str) -> list[int]:
     """The ids that must be deleted before anything is published: the record's page, if it is still in the outbox.
 
     `found` is what the outbox holds of the record's ids, in id order. One statement deletes a page, so all of it is
