@@ -18,7 +18,7 @@ from projectors.settings import ProjectorSettings
 from query_api.settings import QueryApiSettings
 
 #: Beside its pool a worker of the command API has a notifier (outbox/notifier.py), and one connection at a time to
-#: settle a commit whose reply was lost (command_api/users/settlement.py).
+#: settle a commit whose reply was lost (command_api/users/lost_replies.py).
 COMMAND_WORKER_EXTRA: Final = 2
 #: Beside its pool a worker of the query API has a listener (chassis/postgres/listening.py).
 QUERY_WORKER_EXTRA: Final = 1

@@ -45,7 +45,7 @@ APPLICATION: Final = "muster command API"
 #: Other commands hold a user's row for milliseconds. A client that would wait longer, twice, is told to come back.
 LOCK_TIMEOUT: Final = "1s"
 #: The most that a transaction of a command may take; longer than LOCK_TIMEOUT, so that a lock is told from a silence.
-#: With SETTLE_SECONDS (command_api/users/settlement.py) it keeps the promise of 5 s while PostgreSQL is frozen.
+#: With SETTLE_SECONDS (command_api/users/lost_replies.py) it keeps the promise of 5 s while PostgreSQL is frozen.
 TRANSACTION_SECONDS: Final = 2.5
 #: So long an answer to an Idempotency-Key is kept, at least.
 DAY_SECONDS: Final = 24 * 3600

@@ -36,7 +36,7 @@ from command_api.problems import (
     WRONG_PASSWORD,
 )
 from command_api.users import handlers, refusals
-from command_api.users.settlement import OutcomeUnknownError
+from command_api.users.lost_replies import OutcomeUnknownError
 
 #: Each error and its problem type.
 _TYPES: Final[Mapping[type[Exception], ProblemType]] = {

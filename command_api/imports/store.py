@@ -22,8 +22,8 @@ import asyncpg
 from chassis.postgres.database import Connection, Database, DatabaseUnavailableError, RolledBackError, describe
 from command_api.imports import given_ids
 from command_api.users.context import Cause
+from command_api.users.lost_replies import OutcomeUnknownError
 from command_api.users.rows import COLUMNS, user_row
-from command_api.users.settlement import OutcomeUnknownError
 from command_api.users.store import UnexpectedViolationError
 from events.envelope import Envelope
 from events.user_events import USER_EVENTS, UserRegistered

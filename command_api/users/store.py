@@ -1,7 +1,7 @@
 """The users in the command database: load one, and commit what a command did to it together with its event.
 
 A commit is all or nothing: the user's row, the outbox row, and the stored answer where the client sent a key. `commit`
-returns only after COMMIT. Where the reply to it is lost, the rows tell whether it happened (settlement.py).
+returns only after COMMIT. Where the reply to it is lost, the rows tell whether it happened (lost_replies.py).
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from command_api.idempotency.records import (
 )
 from command_api.idempotency.replay import StoredAnswer
 from command_api.users import statements
+from command_api.users.lost_replies import has_committed
 from command_api.users.refusals import EmailTakenError, UsernameTakenError
 from command_api.users.rows import COLUMNS, public_user, user_row
-from command_api.users.settlement import has_committed
 from command_api.users.state import ErasedUser, Registered, State, Unregistered
 from command_api.users.tables import EMAIL_IS_UNIQUE, USERNAME_IS_UNIQUE, users
 from events.envelope import Envelope

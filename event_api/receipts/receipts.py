@@ -14,8 +14,8 @@ from chassis.postgres.database import Database
 from chassis.settings import Kafka, PostgresAddress, Topics
 from event_api.log.log import EventLog
 from event_api.receipts.erasures import Erasure, ErasureStore, time_to_forget
+from event_api.receipts.forgetting import Looks
 from event_api.receipts.groups import committed
-from event_api.receipts.looks import Looks
 from event_api.receipts.signing import ReceiptKeys
 from event_api.receipts.subscribers import Subscriber, SubscriberStore
 

@@ -385,12 +385,12 @@ async def test_a_broker_that_does_not_answer_fails_the_look_and_says_so(
         raise TimeoutError("no answer within 10 s")
 
     with monkeypatch.context() as patch, structlog.testing.capture_logs() as logs:
-        patch.setattr("event_api.receipts.looks.ends_of", silent)
+        patch.setattr("event_api.receipts.forgetting.ends_of", silent)
         with pytest.raises(TimeoutError, match="no answer within 10 s"):
             await looks.look(reads)
     assert [each["event"] for each in logs] == []
 
-    monkeypatch.setattr("event_api.receipts.looks.PARTITION_SECONDS", 0)
+    monkeypatch.setattr("event_api.receipts.forgetting.PARTITION_SECONDS", 0)
     with structlog.testing.capture_logs() as logs:
         await looks.look(reads)
     assert [(each["event"], each["limit_seconds"]) for each in logs] == [("erasures.look_too_long", 0)]

@@ -4,8 +4,8 @@ The rows are the evidence. A committed change left the user's row with the id of
 until the relay has published it. Both were written in the transaction in question, with ids made for it. A stored
 answer is no evidence: a duplicate of the request in another process may have stored it. `pg_xact_status` is none
 either. A change is one statement, so the id of its transaction never reached us; and after a crash PostgreSQL gives the
-ids of transactions that left no flushed commit to others (tests/integration/command_api/users/test_settlement.py shows
-it).
+ids of transactions that left no flushed commit to others, as tests/integration/command_api/users/test_lost_replies.py
+shows.
 
 The rows are read only once the old backend has ended its transaction: until then it may still commit.
 """

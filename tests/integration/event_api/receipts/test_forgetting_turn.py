@@ -7,8 +7,8 @@ from datetime import timedelta
 
 from chassis.postgres.database import Connection, connect, disconnect
 from chassis.settings import Kafka, PostgresAddress
-from event_api.receipts import looks
-from event_api.receipts.looks import Looks
+from event_api.receipts import forgetting
+from event_api.receipts.forgetting import Looks
 from tests.forks import Fork
 from tests.waiting import until
 
@@ -30,7 +30,7 @@ class _NeverDone(Looks):
 
 def look_for_ever(database: PostgresAddress, kafka: Kafka) -> None:
     """A process that has the turn until it is ended."""
-    looks.IDLE_TIMEOUT, looks.WORD_SECONDS = f"{IDLE_SECONDS}s", 0.2  # type: ignore[misc] # a constant elsewhere
+    forgetting.IDLE_TIMEOUT, forgetting.WORD_SECONDS = f"{IDLE_SECONDS}s", 0.2  # type: ignore[misc] # a constant elsewhere
     asyncio.run(_NeverDone(database, kafka, "users.events", timedelta(days=10)).take_turn())
 
 
