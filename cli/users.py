@@ -18,7 +18,7 @@ import typer
 from chassis.identifiers import read_id
 from chassis.settings import load
 from cli.access.address import CommandApiAddress, QueryApiAddress
-from cli.access.calls import RefusedError, answer, client, explained
+from cli.access.calls import CallRefusedError, answer, client, explained
 from cli.access.token import read_lifetime
 from cli.terminal.output import JsonOption, fail, legible, print_json, say
 
@@ -121,7 +121,7 @@ def _reset_all(issue: Callable[[str], dict[str, Any]], rejects: Path | None) -> 
             while waiting:
                 try:
                     say(json.dumps(issue(waiting[0]), ensure_ascii=False))
-                except RefusedError as error:
+                except CallRefusedError as error:
                     refused.append(waiting[0])
                     print(f"{legible(waiting[0])}: {error}", file=sys.stderr)  # noqa: T201 - the answer of a command
                 waiting.popleft()
@@ -164,7 +164,7 @@ def _find(query: httpx.Client, who: str) -> User:
     if len(users) == 1:
         return dict(users[0])
     # An address that was freed can for a moment be at its old and its new owner.
-    raise RefusedError(f"{'More than one user has' if users else 'No user has'} the {called} {legible(who)}.")
+    raise CallRefusedError(f"{'More than one user has' if users else 'No user has'} the {called} {legible(who)}.")
 
 
 def _ask(question: str, *, yes: bool) -> None:

@@ -17,7 +17,7 @@ from cli.terminal.output import fail, legible
 ANSWER_SECONDS: Final = 60.0
 
 
-class RefusedError(Exception):
+class CallRefusedError(Exception):
     """An API did not do what was asked; the message is a sentence."""
 
 
@@ -47,7 +47,7 @@ def answer(api: str, ask: Callable[[], httpx.Response]) -> Any:
     except (ValueError, KeyError, TypeError):
         detail = got.reason_phrase
     remedy = f" {REMEDY}." if got.status_code in {401, 403} else ""
-    raise RefusedError(f"The {api} API answers {got.status_code}: {legible(detail).rstrip('.')}.{remedy}")
+    raise CallRefusedError(f"The {api} API answers {got.status_code}: {legible(detail).rstrip('.')}.{remedy}")
 
 
 @contextmanager
@@ -55,7 +55,7 @@ def explained() -> Iterator[None]:
     """End the command with one sentence, whatever it was that stood in its way."""
     try:
         yield
-    except RefusedError as error:
+    except CallRefusedError as error:
         fail(str(error))
     except NoTokenError as error:
         fail(str(error), code=2)

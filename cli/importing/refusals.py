@@ -13,7 +13,7 @@ OTHER: Final = "other"
 EXAMPLES: Final = 3
 
 
-class Kind(TypedDict):
+class RefusalKind(TypedDict):
     """The lines that were refused for one reason."""
 
     count: int
@@ -24,14 +24,14 @@ class Kind(TypedDict):
 
 
 #: By problem type and, where one is to blame, field: `validation-error #/email`.
-Kinds = dict[str, Kind]
+Kinds = dict[str, RefusalKind]
 
 
 def count_refusal(kinds: Kinds, number: int, problem: dict[str, Any]) -> None:
     """Add a refused line; one with several reasons is counted for each."""
     for name, detail in _reasons(problem).items():
         known = name if name in kinds or len(kinds) < KINDS else OTHER
-        kind = kinds.setdefault(known, Kind(count=0, lines=[], detail=detail))
+        kind = kinds.setdefault(known, RefusalKind(count=0, lines=[], detail=detail))
         kind["count"] += 1
         if len(kind["lines"]) < EXAMPLES:
             kind["lines"].append(number)
