@@ -30,7 +30,7 @@ is_actor: Final = re.compile(ACTOR_PATTERN).fullmatch
 
 _is_sequence: Final = re.compile(r"[0-9]{1,20}").fullmatch
 
-Headers = list[tuple[str, bytes]]
+KafkaHeaders = list[tuple[str, bytes]]
 
 
 class EnvelopeError(ValueError):
@@ -56,7 +56,7 @@ class Envelope:
     on_behalf_of: str | None = None
     traceparent: str | None = None
 
-    def headers(self) -> Headers:
+    def headers(self) -> KafkaHeaders:
         """The Kafka headers of this event, in a fixed order."""
         values = (
             SPEC_VERSION,

@@ -40,7 +40,7 @@ class PublicUser(BaseModel):
     updated_at: Time
 
 
-class UserEvent(EventData):
+class UserEventData(EventData):
     """What every event but the tombstone carries."""
 
     user: PublicUser
@@ -48,7 +48,7 @@ class UserEvent(EventData):
     previous: dict[str, Any] = Field(default_factory=dict)
 
 
-class _ReasonedEvent(UserEvent):
+class _ReasonedEvent(UserEventData):
     """An event for which somebody may have given a reason; absent where nobody did."""
 
     reason: str | None = Field(default=None, exclude_if=lambda reason: reason is None)
@@ -60,31 +60,31 @@ class UserRegistered(_ReasonedEvent):
     name: ClassVar[str] = "muster.user.registered"
 
 
-class UserEmailChanged(UserEvent):
+class UserEmailChanged(UserEventData):
     """The user has another e-mail address, not yet verified."""
 
     name: ClassVar[str] = "muster.user.email_changed"
 
 
-class UserEmailVerified(UserEvent):
+class UserEmailVerified(UserEventData):
     """The current e-mail address is known to be the user's."""
 
     name: ClassVar[str] = "muster.user.email_verified"
 
 
-class UserUsernameChanged(UserEvent):
+class UserUsernameChanged(UserEventData):
     """The user has another name."""
 
     name: ClassVar[str] = "muster.user.username_changed"
 
 
-class UserPasswordChanged(UserEvent):
+class UserPasswordChanged(UserEventData):
     """The user has another password; what it is, or its hash, is in no event."""
 
     name: ClassVar[str] = "muster.user.password_changed"
 
 
-class UserProfileChanged(UserEvent):
+class UserProfileChanged(UserEventData):
     """The display name or the attributes changed."""
 
     name: ClassVar[str] = "muster.user.profile_changed"
@@ -102,7 +102,7 @@ class UserReactivated(_ReasonedEvent):
     name: ClassVar[str] = "muster.user.reactivated"
 
 
-class UserSnapshot(UserEvent):
+class UserSnapshot(UserEventData):
     """The user's present state once more: nothing changed, and the version is that of the last change."""
 
     name: ClassVar[str] = "muster.user.snapshot"

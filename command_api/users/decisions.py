@@ -44,7 +44,7 @@ from events.user_events import (
     UserEmailChanged,
     UserEmailVerified,
     UserErased,
-    UserEvent,
+    UserEventData,
     UserPasswordChanged,
     UserProfileChanged,
     UserReactivated,
@@ -52,7 +52,7 @@ from events.user_events import (
     UserUsernameChanged,
 )
 
-E = TypeVar("E", bound=UserEvent)
+E = TypeVar("E", bound=UserEventData)
 StatusChange = TypeVar("StatusChange", UserDeactivated, UserReactivated)
 
 #: The fields that a registration gives, as they are.

@@ -8,14 +8,14 @@ from typing import Any
 from uuid import UUID
 
 from chassis.postgres.database import Connection
-from events.user_events import USER_EVENTS, UserEvent, UserSnapshot
+from events.user_events import USER_EVENTS, UserEventData, UserSnapshot
 from projectors.decoding.records import DecodedEvent, Record, RecordDecoder
 from projectors.projections.user_subject import USERS
 
 Contents = dict[str, Any]
 
 
-def event_of(change: DecodedEvent) -> UserEvent:
+def event_of(change: DecodedEvent) -> UserEventData:
     """The event as the catalogue reads it, which is not how projections do."""
     assert change.record.value is not None
     return USER_EVENTS.decode(change.type, change.record.value)

@@ -3,10 +3,10 @@
 from typing import Any, ClassVar, get_args
 
 from events.catalogue import Catalogue
-from events.user_events import ChangeEvent, UserEmailChanged, UserErased, UserEvent, UserSnapshot
+from events.user_events import ChangeEvent, UserEmailChanged, UserErased, UserEventData, UserSnapshot
 
 
-class EmailChanged2(UserEvent):
+class EmailChanged2(UserEventData):
     """It says how the address was proven, and needs it."""
 
     name: ClassVar[str] = "muster.user.email_changed"

@@ -17,7 +17,7 @@ from events.user_events import (
     PublicUser,
     UserDeactivated,
     UserErased,
-    UserEvent,
+    UserEventData,
     UserRegistered,
     UserSnapshot,
     encode_with_user,
@@ -45,7 +45,7 @@ def type_of(golden: Path) -> str:
 
 
 @pytest.mark.parametrize("kind", USER_EVENTS.classes.values(), ids=lambda kind: kind.__name__)
-def test_every_published_version_has_a_golden_json_that_is_still_read(kind: type[UserEvent]) -> None:
+def test_every_published_version_has_a_golden_json_that_is_still_read(kind: type[UserEventData]) -> None:
     for version in range(1, kind.version + 1):
         type_ = f"{kind.name}.v{version}"
         goldens = [GOLDEN / f"{type_}.json", *GOLDEN.glob(f"{type_}-*.json")]
@@ -57,7 +57,7 @@ def test_every_published_version_has_a_golden_json_that_is_still_read(kind: type
 
 
 @pytest.mark.parametrize("kind", USER_EVENTS.classes.values(), ids=lambda kind: kind.__name__)
-def test_the_newest_version_is_written_as_its_golden_json(kind: type[UserEvent]) -> None:
+def test_the_newest_version_is_written_as_its_golden_json(kind: type[UserEventData]) -> None:
     type_ = f"{kind.name}.v{kind.version}"
     for path in (GOLDEN / f"{type_}.json", *GOLDEN.glob(f"{type_}-*.json")):
         golden = path.read_bytes()

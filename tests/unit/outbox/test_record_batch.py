@@ -12,7 +12,7 @@ from aiokafka.record.default_records import DefaultRecordBatch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events.envelope import Envelope, Headers
+from events.envelope import Envelope, KafkaHeaders
 from outbox.headers import decode_headers, encode_headers, headers_like, traceparent_in, varint
 from outbox.publishing.record_batch import RecordBatch, encode_event, record_batches
 
@@ -22,7 +22,7 @@ MOST = 2**63 - 1
 #: What is counted for length and place of a record.
 PREFIX_BYTES = 12
 
-Read = tuple[bytes | None, bytes | None, Headers]
+Read = tuple[bytes | None, bytes | None, KafkaHeaders]
 
 texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=200)
 envelopes = st.builds(

@@ -34,7 +34,7 @@ from events.user_events import (
     UserEmailChanged,
     UserEmailVerified,
     UserErased,
-    UserEvent,
+    UserEventData,
     UserPasswordChanged,
     UserProfileChanged,
     UserReactivated,
@@ -117,7 +117,7 @@ def test_an_imported_user_is_as_they_were_elsewhere_from_now_on() -> None:
     assert (user.email_verified, user.status, user.is_active, event.reason) == (True, "deactivated", False, "left")
 
 
-HAPPENS: list[tuple[State, Command, type[UserEvent], dict[str, Any], dict[str, Any]]] = [
+HAPPENS: list[tuple[State, Command, type[UserEventData], dict[str, Any], dict[str, Any]]] = [
     (
         ACTIVE,
         ChangeEmail(email="bob@example.com"),
@@ -191,7 +191,7 @@ HAPPENS: list[tuple[State, Command, type[UserEvent], dict[str, Any], dict[str, A
 
 @pytest.mark.parametrize(("state", "command", "kind", "after", "previous"), HAPPENS)
 def test_a_change_carries_the_user_after_it_and_the_old_values(
-    state: Registered, command: Command, kind: type[UserEvent], after: dict[str, Any], previous: dict[str, Any]
+    state: Registered, command: Command, kind: type[UserEventData], after: dict[str, Any], previous: dict[str, Any]
 ) -> None:
     event = decide(state, command, NOW)
 
