@@ -1,4 +1,4 @@
-"""Whom a generation would leave out: those that another one knows, and it does not, or only as they were before."""
+"""The users whom a generation would leave out: another one knows them, and it does not, or only as they were before."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a generation is fed, as the query database tells: who feeds a partition notes it every second.
+"""Tells whether a generation is fed, from the query database: who feeds a partition notes it there every second.
 
 So everybody judges alike, whoever else is down: a projectors process, `muster lag`, `muster doctor`.
 """
@@ -87,7 +87,7 @@ def _who_would_feed(generation: Generation) -> str:
 
 
 def why_gone(topic: str) -> str:
-    """What to do where there is no such topic."""
+    """The remedy where there is no such topic."""
     return (
         f"there is no topic {topic}: `muster topics` makes a new one, `muster events refill` fills it"
         " (docs/how-to/refill-a-lost-topic.md)"

@@ -62,13 +62,13 @@ class LogName(NamedTuple):
 #: By topic and partition.
 Positions: TypeAlias = "dict[tuple[str, int], Position]"
 
-#: How long a switch may hold the old generation still: its readers see nothing newer meanwhile.
+#: A switch may hold the old generation still for this long: its readers see nothing newer meanwhile.
 SWITCH_SECONDS: Final = 5.0
 #: The new generation's batches commit every few milliseconds.
 SWITCH_POLL_SECONDS: Final = 0.005
 #: Query processes follow a switch within a second, notified or not: after this time none reads the old tables.
 FOLLOWED_SECONDS: Final = 10
-#: How many indexes of one table are made at the same time. Each sorts on a core of its own; the other cores serve
+#: So many indexes of one table are made at the same time. Each sorts on a core of its own; the other cores serve
 #: clients.
 INDEX_CONNECTIONS: Final = 2
 #: Enough for an index over some hundred million rows on a slow disk.
@@ -90,7 +90,7 @@ SELECT c.oid::regclass::text AS name FROM pg_class c
 WHERE c.relkind IN ('r', 'p') AND pg_table_is_visible(c.oid) AND (c.relname = $1 OR starts_with(c.relname, $1 || '_'))
 """
 
-# Whether this user may make tables as their owner; false where one user does everything.
+# True where this user may make tables as their owner; false where one user does everything.
 _HAS_OWNER: Final = """
 SELECT CASE WHEN to_regrole($1) IS NULL THEN false
     ELSE pg_has_role(to_regrole($1), 'SET') AND has_schema_privilege(to_regrole($1), current_schema(), 'CREATE') END
@@ -163,7 +163,7 @@ async def ensure_first(connection: Connection) -> list[Generation]:
         The generations that were made.
     """
     async with connection.transaction():
-        # Of two migrations at once only one may find nothing.
+        # Two migrations may run at once, and only one of them may find nothing.
         await connection.execute("LOCK TABLE generations IN SHARE ROW EXCLUSIVE MODE")
         missing = [schema for schema in SCHEMAS.values() if not await read(connection, schema.name)]
         made = [await _create(connection, schema, 1, "serving") for schema in missing]
@@ -287,7 +287,7 @@ async def _drop_tables(connection: Connection, projection: str, number: int) -> 
     """Drop every table with the generation's name, also those that only another version of the code knows."""
     names = [row["name"] for row in await connection.fetch(_TABLES, f"{projection}_g{number}")]
     if names:
-        # In one statement, since they may refer to one another.
+        # One statement, since they may refer to one another.
         await connection.execute(f"DROP TABLE {', '.join(names)}")
 
 

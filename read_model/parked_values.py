@@ -23,7 +23,7 @@ async def remove(connection: Connection, condition: str, *arguments: Any) -> int
     rows = await connection.fetch(_REMOVE.format(condition=condition), *arguments)
     digests = list({row["value_digest"] for row in rows if row["value_digest"] is not None})
     if digests:
-        # In two statements: the second sees what others removed while the first waited for them.
+        # Two statements: the second sees what others removed while the first waited for them.
         await connection.execute(_HOLD, digests)
         await connection.execute(_DROP, digests)
     return len(rows)

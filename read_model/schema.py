@@ -1,4 +1,4 @@
-"""What a projection declares of itself: its name, the shape of its tables, and where its readers are notified.
+"""The declaration of a projection: its name, the shape of its tables, and where its readers are notified.
 
 Each projection makes one declaration, beside its tables; `catalogue.py` lists them. Projectors, the query API and the
 generations take every fact about a projection from there.
@@ -24,7 +24,7 @@ class GenerationTables:
     metadata: MetaData
     #: The tables (columns `id` and `version`) to look up a user's version in; each user is in exactly one.
     versions: tuple[Table, ...]
-    #: For each of these, the SQL condition of a row of which nothing but id and version is left.
+    #: The SQL condition, for each of these, of a row that has nothing left but id and version.
     gone: tuple[str, ...]
 
 
@@ -39,5 +39,5 @@ class ProjectionSchema:
     #: Projectors notify here after a commit: the ids of the users whose rows moved, separated by spaces, or nothing for
     #: "many".
     channel: str
-    #: From a generation's number to its tables.
+    #: Gives the tables of a generation by its number.
     tables: Callable[[int], GenerationTables]

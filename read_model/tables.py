@@ -181,7 +181,7 @@ console_links = Table(
     Index("console_links_expires_at_idx", "expires_at"),
 )
 
-#: What was done in the console. It has ids alone, no personal data.
+#: The deeds of operators in the console. A row has ids alone, no personal data.
 console_operations = Table(
     "console_operations",
     metadata,
@@ -194,8 +194,8 @@ console_operations = Table(
     PrimaryKeyConstraint("id", name="console_operations_pkey"),
 )
 
-#: Who reads the events and says how far. `consumer_group` is followed where it is named; what a subscriber acknowledges
-#: by itself are the next offsets of all partitions of one log.
+#: The subscribers to the events. `consumer_group` is followed where it is named. A subscriber without one acknowledges
+#: `offsets` itself: the next of each partition of one log.
 subscribers = Table(
     "subscribers",
     metadata,
@@ -210,7 +210,7 @@ subscribers = Table(
     PrimaryKeyConstraint("name", name="subscribers_pkey"),
 )
 
-#: Of each erasure, by when the log that it is on forgets the person, as it was said first; and what a look after that
+#: The time, for each erasure, by which its log forgets the person, as it was said first, and what a look after it
 #: found. Once the erasure is on another log, all of it is said anew.
 erasure_looks = Table(
     "erasure_looks",

@@ -16,7 +16,7 @@ from read_model.schema import GenerationTables, ProjectionSchema
 if TYPE_CHECKING:
     from sqlalchemy import Index, Table
 
-#: By what erasures are listed: those from before times were kept are the oldest.
+#: Erasures are listed by this: those from before times were kept are the oldest.
 ERASED_WHEN: Final = "coalesce(erased_at, '-infinity'::timestamptz)"
 
 
