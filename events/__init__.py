@@ -1,4 +1,4 @@
-"""What Muster publishes: events, their CloudEvents envelope, a catalogue for each kind of subject, and the topics.
+"""All that Muster publishes: events, their CloudEvents envelope, a catalogue for each kind of subject, and the topics.
 
 Only `user_events`, and `decoding`, which reads them for subscribers, know what a user is.
 

@@ -16,7 +16,7 @@ from .envelope import ACTOR_PATTERN, DATA_CONTENT_TYPE, SPEC_VERSION, data_schem
 from .schemas import opened
 
 ASYNCAPI_VERSION: Final = "3.0.0"
-#: Of the Kafka bindings of channels and messages.
+#: The version of the Kafka bindings of channels and messages.
 BINDING_VERSION: Final = "0.5.0"
 
 _UUID: Final = {"type": "string", "format": "uuid"}

@@ -143,7 +143,7 @@ def short_name(type_: str) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """What an error says first: for pydantic's the field and what is wrong with it, without its content."""
+    """The beginning of an error: for pydantic's the field and what is wrong with it, without its content."""
     if isinstance(error, ValidationError):
         first = error.errors(include_input=False, include_url=False)[0]
         return f"{'.'.join(map(str, first['loc'])) or 'value'}: {first['msg']}"

@@ -25,16 +25,16 @@ from .decoding import Decoded, decode
 BATCH_RECORDS: Final = 2000
 #: Milliseconds to wait for records at most; then progress and `as_of` are told without any.
 PATIENCE_MS: Final = 500
-#: How long the log keeps a tombstone at least, unless whoever runs Muster chose less (TOPIC_DELETE_RETENTION_MS).
+#: The log keeps a tombstone at least this long, unless whoever runs Muster chose less (TOPIC_DELETE_RETENTION_MS).
 TOMBSTONES_LAST: Final = timedelta(days=7)
-#: How often the log is looked at while the backlog is read; from then on each time.
+#: The pause between two looks at the log while the backlog is read; from then on each time.
 LOOK_EVERY: Final = timedelta(seconds=1)
-#: By so much this machine's clock may be behind the brokers'.
+#: This machine's clock may be behind the brokers' by so much.
 CLOCKS_DIFFER: Final = timedelta(minutes=1)
 
 
 class Record(Protocol):
-    """What is read of a record; aiokafka's `ConsumerRecord`."""
+    """The parts of a record that are read; aiokafka's `ConsumerRecord`."""
 
     @property
     def key(self) -> bytes | None: ...
@@ -47,7 +47,7 @@ class Record(Protocol):
 
 
 class Place(Protocol):
-    """Where a record is, and when it was appended, in milliseconds; aiokafka's `OffsetAndTimestamp`."""
+    """The place of a record, and when it was appended, in milliseconds; aiokafka's `OffsetAndTimestamp`."""
 
     @property
     def offset(self) -> int: ...
@@ -56,7 +56,7 @@ class Place(Protocol):
 
 
 class Consumer(Protocol):
-    """What is asked of the Kafka client; aiokafka's `AIOKafkaConsumer` has it all. `Any` is its TopicPartition."""
+    """The Kafka client, as far as it is used; aiokafka's `AIOKafkaConsumer` has it all. `Any` is its TopicPartition."""
 
     def assignment(self) -> Collection[Any]: ...
     async def beginning_offsets(self, partitions: Any, /) -> Mapping[Any, int]: ...
@@ -73,19 +73,19 @@ class PositionGoneError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What was read, and how far the copy is once it is written."""
+    """The records that were read, and how far the copy is once they are written."""
 
-    #: Of one user in the order of versions; what was said of an `Unknown` is for you to decide.
+    #: Those of one user come in the order of versions; what was said of an `Unknown` is for you to decide.
     items: list[Decoded]
     #: The next position of each partition, by its number: write them in one transaction with the rows.
     positions: dict[int, int]
-    #: How much of what was there at the start has been read, from 0 to 1.
+    #: The share of what was there at the start that has been read, from 0 to 1.
     progress: float
-    #: Whether all of it has been: from here on the copy is complete.
+    #: True once all of it has been read: from here on the copy is complete.
     caught_up: bool
     #: The copy has everything that was published until then, by this machine's clock; None before that is known.
     as_of: datetime | None
-    #: How old the positions are: `as_of`, or when the reading from nothing began. Write it with them.
+    #: The age of the positions: `as_of`, or when the reading from nothing began. Write it with them.
     positions_time: datetime | None
 
 
@@ -123,10 +123,10 @@ class _Reading:
         self._consumer = consumer
         self._partitions = partitions
         self._positions: dict[Any, int] = {}
-        #: Where the backlog begins and ends.
+        #: The places where the backlog begins and ends.
         self._first: Mapping[Any, int] = {}
         self._last: Mapping[Any, int] = {}
-        #: By which the log is known again.
+        #: The first records, by which the log is known again.
         self._oldest: dict[Any, Place] = {}
         #: When the log was looked at last, and what the positions were then.
         self._looked = datetime.now(UTC)

@@ -32,7 +32,7 @@ _READ: Final = frozenset(
     ("ce_id", "ce_source", "ce_type", "ce_subject", "ce_sequence", "ce_time", "ce_actor", "ce_onbehalfof")
 )
 _ID: Final = re.compile(rb"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-#: So much of a text that others wrote is shown.
+#: At most so many characters of a text that others wrote are shown.
 _EXCERPT: Final = 80
 
 Headers = Sequence[tuple[str, bytes | None]]
@@ -61,16 +61,16 @@ class UserEvent(NamedTuple):
     user: User
     #: Empty for `registered` and snapshots.
     previous: dict[str, Any]
-    #: Who made the change, `self` for the user; None where access was off.
+    #: The one who made the change, `self` for the user; None where access was off.
     actor: str | None = None
-    #: For whom, where the actor acted for somebody else.
+    #: The one for whom it was made, where the actor acted for somebody else.
     on_behalf_of: str | None = None
     #: Why the user was deactivated or reactivated, where somebody said so.
     reason: str | None = None
 
     @property
     def user_id(self) -> UUID:
-        """Whose event it is."""
+        """The id of the user."""
         return self.user.id
 
 
@@ -89,7 +89,7 @@ class Erased(NamedTuple):
 class Unknown(NamedTuple):
     """No event that this kit can read."""
 
-    #: What is wrong, in a sentence.
+    #: Says what is wrong, in a sentence.
     reason: str
     #: `ce_type`, where there is one.
     type: str | None = None
@@ -99,12 +99,12 @@ Decoded = UserEvent | Erased | Unknown
 
 
 def decode(key: bytes | None, headers: Headers, value: bytes | None) -> Decoded:
-    """What a record says; never raises, whatever the bytes."""
+    """Read a record; never raises, whatever the bytes."""
     return _decoder.read(key, headers, value)
 
 
 class UserData(BaseModel):
-    """What the value of every event is read as, unknown members left out."""
+    """The value of every event, unknown members left out."""
 
     model_config = ConfigDict(frozen=True)
 

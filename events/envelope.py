@@ -50,9 +50,9 @@ class Envelope:
     time: datetime
     correlation_id: str
     causation_id: str
-    #: Who made the change, as ACTOR_PATTERN has it: `self` for the subject; None where access was off.
+    #: The one who made the change, as ACTOR_PATTERN has it: `self` for the subject; None where access was off.
     actor: str | None = None
-    #: For whom, where the actor acted for somebody else.
+    #: The one for whom it was made, where the actor acted for somebody else.
     on_behalf_of: str | None = None
     traceparent: str | None = None
 
@@ -79,7 +79,7 @@ class Envelope:
 
 
 def data_schema(event_type: str) -> str:
-    """Where the JSON schema of a type is, relative to the command API."""
+    """The address of the JSON schema of a type, relative to the command API."""
     return f"/schemas/{event_type}.json"
 
 

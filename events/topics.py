@@ -1,4 +1,4 @@
-"""What producer and subscribers of a topic of events agree on; the topic's configuration is in outbox/topics.py."""
+"""The agreement of producer and subscribers on a topic of events; the topic's configuration is in outbox/topics.py."""
 
 from typing import Final
 

@@ -41,7 +41,7 @@ class PublicUser(BaseModel):
 
 
 class UserEventData(EventData):
-    """What every event but the tombstone carries."""
+    """The members of every event but the tombstone."""
 
     user: PublicUser
     #: Old values of the fields that changed, but version and updated_at; attributes as a whole.

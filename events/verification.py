@@ -24,14 +24,14 @@ QUESTION_USERS: Final = 100_000
 #: Parts that a range is divided into at most, as the query API allows, and at least: the two outermost hold nobody.
 MOST_PARTS: Final = 256
 LEAST_PARTS: Final = 4
-#: What a range that is too large is divided into, evenly, though ids lie close together: fewer would cost more refusals
-#: until a part is small enough, more would be more questions about nobody.
+#: A range that is too large is divided into so many pieces, evenly, though ids lie close together. Fewer would cost
+#: more refusals until a part is small enough, more would be more questions about nobody.
 PIECES: Final = 16
 #: A user must differ in this many looks. Two would report users who were erased a moment ago.
 LOOKS: Final = 3
-#: By so much the clock of this machine may be behind those of Muster's.
+#: The clock of this machine may be behind those of Muster's by so much.
 CLOCKS_DIFFER: Final = timedelta(seconds=1)
-#: How far from the copy's version Muster's is looked for, by its digest; a user who is further off differs.
+#: The version that Muster has is looked for this far from the copy's, by its digest; a user who is further off differs.
 VERSIONS_APART: Final = 1000
 #: Questions at a time about single users.
 AT_ONCE: Final = 8
@@ -53,7 +53,7 @@ Rows = Callable[[datetime | None], Awaitable[Iterable[tuple[UUID, int]]]]
 
 
 class RangeTooLargeError(Exception):
-    """Of `fetch`: the query API answered 503 /problems/query-too-expensive; a narrower range is asked for then."""
+    """`fetch` raises it: the answer is 503 /problems/query-too-expensive; a narrower range is asked for then."""
 
 
 class StaleAnswerError(Exception):
@@ -67,19 +67,19 @@ class Difference:
     user_id: UUID
     #: The version in the copy; None where the copy has not got the user.
     version: int | None
-    #: Whether Muster has the user.
+    #: True where Muster has the user.
     exists: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What was found."""
+    """The result."""
 
-    #: By id.
+    #: The differences, by id.
     differences: list[Difference]
-    #: How many users the copy has.
+    #: The number of users that the copy has.
     users: int
-    #: Whether there may be more differences than were asked for.
+    #: True where there may be more differences than were asked for.
     more: bool
 
 
@@ -104,7 +104,7 @@ async def verify_copy(
     users, more = len(look.copy), look.is_full
     for _ in range(LOOKS - 1):
         if look.found:
-            # What either side had in this look may be younger than what it is sure to have all of.
+            # Rows of either side in this look may be younger than what it is sure to have all of.
             passed = max(look.as_of, now())
             await _passed(fetch, passed + CLOCKS_DIFFER)
             look = await _again(fetch, _Copy(await rows(passed)), look)
@@ -206,7 +206,7 @@ class _Look:
             if count == 0 or (first is not None and last == _after(first)):
                 self._note(ours, first if count else None, part["digest"])
             else:
-                # As many parts as it takes to have nearly each user in one of its own.
+                # So many parts that nearly each user is in one of its own.
                 await self.at_range(first, last, parts=min(MOST_PARTS, LEAST_PARTS + 2 * count))
 
     def has_moved(self, user_id: UUID, before: _Look) -> bool:
