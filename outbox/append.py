@@ -14,7 +14,7 @@ from events.envelope import Envelope
 from outbox.headers import encode_headers
 from outbox.table import outbox
 
-#: What the caller gives; the database adds id and appended_at, the relay a damage.
+#: The caller gives these; the database adds id and appended_at, the relay a damage.
 _COLUMNS = [column for column in outbox.columns if column.name not in {"id", "appended_at", "damage"}]
 
 

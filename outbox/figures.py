@@ -1,4 +1,4 @@
-"""What one relay process counts, as it gives it on its port: for `muster lag` and the console."""
+"""The counts of one relay process, as it gives them on its port: for `muster lag` and the console."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ QUANTILES: Final = (0.5, 0.95, 0.99)
 
 @dataclass(frozen=True, slots=True)
 class RelayFigures:
-    """What the process counted since it started; where `error` is set, the rest means nothing."""
+    """The counts since the process started; where `error` is set, the rest means nothing."""
 
     url: str
     error: str | None = None

@@ -20,11 +20,11 @@ from chassis.settings import PostgresAddress
 
 log = structlog.get_logger("outbox.wakeup")
 
-#: On which the relay is notified.
+#: The relay is notified on this channel.
 OUTBOX_CHANNEL: Final = "muster_outbox"
 #: A process sends at most one NOTIFY in this many seconds; the relay pauses about as long between its transactions.
 DEBOUNCE_SECONDS: Final = 0.005
-#: While the database is away there is nothing to wake the relay for.
+#: Nothing has to wake the relay while the database is away.
 RECONNECT_FIRST_SECONDS: Final = 0.1
 RECONNECT_CAP_SECONDS: Final = 5.0
 

@@ -36,7 +36,7 @@ _ALL: Final = "SELECT name, partitions FROM published_topics ORDER BY led_at"
 
 
 async def published_with(connection: Connection, topic: str) -> int | None:
-    """With how many partitions this topic was first published to; None: it never was, or before that was noted."""
+    """The number of partitions that this topic was first published to; None: it never was, or before that was noted."""
     partitions: int | None = await connection.fetchval(_PARTITIONS, topic, timeout=STATEMENT_SECONDS)
     return partitions
 

@@ -67,7 +67,7 @@ async def held_rows(connection: Connection) -> list[Any]:
 
 
 async def rows_behind(connection: Connection, subject_id: Any, number: int) -> list[Any]:
-    """What there is of a subject behind this id, in order: in the outbox, and set aside."""
+    """The rows of a subject behind this id, in order: in the outbox, and set aside."""
     rows: list[Any] = await connection.fetch(_WAITING, subject_id, number)
     return rows
 

@@ -12,14 +12,14 @@ _NAME = r"^[A-Za-z0-9._-]{1,100}$"
 
 
 class RelayAddress(Settings):
-    """Where a relay serves health and metrics."""
+    """The address at which a relay serves health and metrics."""
 
     relay_http_host: str = Field("127.0.0.1", validation_alias="RELAY_HTTP_HOST", examples=["127.0.0.1"])
     relay_http_port: int = Field(8002, ge=1, le=65535, validation_alias="RELAY_HTTP_PORT", examples=[8002])
 
 
 class RelayName(Settings):
-    """What a relay is called."""
+    """The name of a relay."""
 
     #: Names the transactional ids and the relay's record: relays of different databases on one Kafka differ in it.
     relay_name: str = Field("users", validation_alias="RELAY_NAME", pattern=_NAME, examples=["users"])
@@ -51,10 +51,11 @@ class RelaySettings(RelayPostgres, TopicSettings, Logging, Transport, Tracing, R
     relay_hot_poll_ms: int = Field(20, ge=1, le=10_000, validation_alias="RELAY_HOT_POLL_MS", examples=[20])
     #: The poll behind NOTIFY while nothing happens: an idle relay costs next to nothing.
     relay_idle_poll_ms: int = Field(1000, ge=1, le=60_000, validation_alias="RELAY_IDLE_POLL_MS", examples=[1000])
-    #: For at most this long an open transaction of a dead relay holds back read_committed readers, and a starting relay
-    #: waits for the open transactions of others (outbox/relay/settlement.py has a deadline above the greatest value).
+    #: An open transaction of a dead relay holds back read_committed readers for at most this long, and a starting relay
+    #: waits as long for the open transactions of others (outbox/relay/settlement.py has a deadline above the greatest
+    #: value).
     relay_transaction_timeout_ms: int = Field(
         10_000, ge=1000, le=45_000, validation_alias="RELAY_TRANSACTION_TIMEOUT_MS", examples=[10000]
     )
-    #: How often a standby asks for leadership: a take-over takes about this long. Its session must not idle for 6 s.
+    #: A standby asks for leadership this often: a take-over takes about this long. Its session must not idle for 6 s.
     relay_standby_poll_ms: int = Field(500, ge=10, le=5000, validation_alias="RELAY_STANDBY_POLL_MS", examples=[500])

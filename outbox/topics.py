@@ -19,7 +19,7 @@ class TopicsNotReadyError(Exception):
 
 
 class TopicSettings(Kafka, Topics):
-    """What it takes to check the topics."""
+    """The settings that a check of the topics needs."""
 
 
 def wanted_topics(settings: Topics) -> list[Topic]:

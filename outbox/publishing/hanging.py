@@ -41,14 +41,14 @@ TransactionResult = Literal["commit", "abort"]
 #: The last stable offset of partitions on which a transaction is open.
 StableOffsets = dict[TopicPartition, int]
 
-#: Which of these outbox ids are in the outbox, with their event ids.
+#: Gives those of these outbox ids that are in the outbox, with their event ids.
 FindRows = Callable[[Sequence[int]], Awaitable[list[tuple[int, str]]]]
 
-#: Beyond the transaction timeout: by then others' open transactions on the same partitions have ended.
+#: Seconds beyond the transaction timeout: by then others' open transactions on the same partitions have ended.
 MARGIN_SECONDS: Final = 1.0
 #: Markers that may stand behind the last page on a partition: its own, and one for each roll of segments since.
 _MARKERS: Final = 1000
-#: How often the ends are compared meanwhile.
+#: The ends are compared this often meanwhile.
 POLL_SECONDS: Final = 0.1
 #: Markers are written within milliseconds after a commit was acknowledged.
 MARKER_SECONDS: Final = 3.0
@@ -61,7 +61,7 @@ class TransactionHangsError(Exception):
 
 
 def hanging_after_seconds(settings: RelaySettings) -> float:
-    """How long a transaction may be open before it counts as hanging."""
+    """Seconds that a transaction may be open before it counts as hanging."""
     return settings.relay_transaction_timeout_ms / 1000 + MARGIN_SECONDS
 
 
@@ -107,7 +107,7 @@ class Mender:
 
     async def _end_ours(self, hanging: Sequence[TopicPartition]) -> None:
         attempted = await self._newest_record(self.readers.uncommitted)
-        # Without any attempt of ours it is none of our pages.
+        # None of our pages hangs without an attempt of ours.
         if attempted is None:
             return
         result = await self._result(attempted, hanging)
@@ -115,7 +115,7 @@ class Mender:
         await self.publisher.end_transaction_on(hanging, commit=result == "commit")
 
     async def _still_hanging(self, hanging: StableOffsets) -> StableOffsets:
-        """What still hangs after its marker has had the time to be written."""
+        """The partitions that still hang after their marker has had the time to be written."""
         deadline = asyncio.get_running_loop().time() + MARKER_SECONDS
         while True:
             now = await open_partitions(self.readers, self.settings)

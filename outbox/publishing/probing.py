@@ -1,4 +1,4 @@
-"""Which row of a page Kafka refuses: parts of the page are sent in transactions that are aborted, and halved.
+"""Finds the row of a page that Kafka refuses: parts of the page are sent in transactions that are aborted, and halved.
 
 It costs a producer for each part that is refused, so it is done only once a page has failed twice.
 """
@@ -22,7 +22,7 @@ async def first_refused(rows: Sequence[OutboxRow], settings: RelaySettings) -> t
     Raises:
         KafkaError, OSError, TimeoutError: Kafka takes nothing now, or does not answer; it is not about the rows.
     """
-    # As many records of no row: whatever fails now is about Kafka.
+    # This sends as many records of no row: whatever fails now is about Kafka.
     await roll_segments(settings)
     if await _refusal(rows, settings) is None:
         return None
@@ -50,7 +50,7 @@ async def _refusal(rows: Sequence[OutboxRow], settings: RelaySettings) -> str | 
 
 
 def refusal_in(error: BaseException) -> str | None:
-    """What a broker said of records that it does not take and never will; None where this error is of another kind."""
+    """The words of a broker about records that it never takes; None where this error is of another kind."""
     for leaf in leaves_of(error):
         if isinstance(leaf, BrokerResponseError) and not leaf.retriable and not isinstance(leaf, RIGHTS_ERRORS):
             return type(leaf).__name__

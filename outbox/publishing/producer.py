@@ -27,10 +27,10 @@ class ConnectionLostError(KafkaConnectionError):  # type: ignore[misc]  # aiokaf
 
 
 class Producer(AIOKafkaProducer):  # type: ignore[misc]  # aiokafka has no types
-    """As aiokafka's, with `lost` and `discard`; both lean on internals named in docs/decisions/0017."""
+    """Adds `lost` and `discard` to aiokafka's producer; both lean on internals named in docs/decisions/0017."""
 
     def __init__(self, *, when_lost: Callable[[], None], **arguments: Any) -> None:
-        """As aiokafka's; `when_lost` is called when `lost` is set."""
+        """Take aiokafka's arguments; `when_lost` is called when `lost` is set."""
         super().__init__(**arguments)
         self._when_lost = when_lost
         #: Set once a connection to a broker has ended; then nothing is sent any more.
@@ -50,7 +50,7 @@ class Producer(AIOKafkaProducer):  # type: ignore[misc]  # aiokafka has no types
 
     def _on_closed(self, connection: Any, reason: CloseReason | None) -> None:
         if reason not in _HARMLESS:
-            # In the same turn of the loop that sees the end: the sender may be about to send a request.
+            # This happens in the turn of the loop that sees the end: the sender may be about to send a request.
             self._refuse_requests()
             self.lost.set()
             self._when_lost()

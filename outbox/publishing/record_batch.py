@@ -42,7 +42,7 @@ class RecordBatch:
     """A finished batch of a transactional producer, with the methods that aiokafka's `send_batch` calls."""
 
     def __init__(self, records: Sequence[bytes], timestamp_ms: int) -> None:
-        """From records of `encode_event`, in their order; all get the same timestamp."""
+        """Make it of records of `encode_event`, in their order; all get the same timestamp."""
         self._count = len(records)
         self._timestamp_ms = timestamp_ms
         self._records = lz4_encode(_frame(records), level=LZ4_LEVEL)

@@ -14,8 +14,8 @@ from chassis.kafka.client import REQUEST_SECONDS, answering, client_arguments
 from chassis.settings import Kafka
 from outbox.settings import RelaySettings
 
-#: How far before the end the search for the newest record begins; the step grows until a record is found. Markers stand
-#: between records, and other relays may write to the same topic.
+#: The search for the newest record begins this far before the end; the step grows until a record is found. Markers
+#: stand between records, and other relays may write to the same topic.
 FIRST_STEP: Final = 64
 #: One wait for records, in milliseconds.
 _POLL_MS: Final = 200

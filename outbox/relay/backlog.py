@@ -1,4 +1,4 @@
-"""How far the relay is behind, as `/metrics` and `muster lag` show it."""
+"""The relay's backlog, as `/metrics` and `muster lag` show it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from chassis.postgres.database import COMMAND_SECONDS
 #: Counting reads rows. Above this many the planner's estimate is shown, so that counting never costs more.
 COUNTED: Final = 10_000
 
-# What waits for a row that a person has set aside is no work for the relay.
+# Rows that wait for one that a person has set aside are no work for the relay.
 _TO_PUBLISH: Final = "FROM outbox WHERE (subject_id = ANY (ARRAY(SELECT subject_id FROM outbox_set_aside))) IS NOT TRUE"
 _BACKLOG: Final = f"""
 SELECT

@@ -29,7 +29,7 @@ async def hold_division(settings: RelaySettings) -> None:
 
 
 def another_division(topic: str, before: int | None, now: int) -> str:
-    """What is wrong with a topic that has another number of partitions now, and the way out."""
+    """Says that a topic has another number of partitions now, and the way out."""
     return (
         f"topic {topic} was published to with {before} partitions and has {now} now: users' events would go on in other"
         " partitions. Partitions cannot be taken away: go on with another topic, as"

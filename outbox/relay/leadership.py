@@ -31,7 +31,7 @@ _OBJECT: Final = 0x6F757462
 #: The server ends a lock's session that has said nothing for so long. With the standby's poll and start a take-over
 #: takes well under 10 s. A network that is silent for as long costs one take-over, nothing else.
 IDLE_TIMEOUT: Final = "6s"
-#: How often the leader says something on it; four times in that time.
+#: The leader says something on it this often, four times in that time.
 WORD_SECONDS: Final = 1.5
 #: The server tells who holds the lock in a millisecond; one that takes longer than this counts as having lost it.
 LOCK_SECONDS: Final = 5.0

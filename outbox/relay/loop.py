@@ -58,7 +58,7 @@ RETRY_CAP_SECONDS: Final = 5.0
 CHECK_SECONDS: Final = 5.0
 #: How long after the last event the relay polls at the hot rate.
 HOT_SECONDS: Final = 1.0
-#: How often the relay looks whether a person has acted. Notifications do not wake it: each look may read a whole page.
+#: The relay looks this often whether a person has acted. Notifications do not wake it: each look may read a whole page.
 HELD_POLL_SECONDS: Final = 1.0
 #: One refusal may be a broker's bad moment.
 REFUSALS_UNTIL_SEARCH: Final = 2
@@ -79,12 +79,12 @@ class _Term:
 
 @dataclass(frozen=True, slots=True)
 class _Session:
-    """What one start of the producer works with, until something goes wrong."""
+    """Everything that one start of the producer works with, until something goes wrong."""
 
     work_list: WorkList
     publisher: Publisher
     hangs: asyncio.Event
-    #: Where rows are deleted; one that fails ends the session.
+    #: Rows are deleted in here; a deletion that fails ends the session.
     deletions: asyncio.TaskGroup
     #: Set once the rows of every committed page have been deleted: only then may the next be committed, or one be read.
     settled: asyncio.Event
@@ -104,7 +104,7 @@ class _Page:
     ids: list[int]
     digest: str
     appended_at: list[float]
-    #: Whether there was more than a page.
+    #: True where there was more than a page.
     more: bool
     #: The row before which it ends, because that one cannot be published.
     held: HeldRow | None

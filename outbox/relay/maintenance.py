@@ -1,4 +1,4 @@
-"""What the leading relay does beside relaying: it measures the backlog, rolls segments, and runs jobs handed to it.
+"""The work of the leading relay beside relaying: it measures the backlog, rolls segments, and runs jobs handed to it.
 
 Nothing here holds a lock that a command waits for, and no failure here stops the relay.
 """
@@ -34,7 +34,7 @@ class Job:
     """Work on the command database that one process must do now and then: the leading relay."""
 
     name: str
-    #: From the end of one run to the start of the next.
+    #: Seconds from the end of one run to the start of the next.
     seconds: float
     run: Callable[[Connection], Awaitable[None]]
 

@@ -36,7 +36,7 @@ class PageHistogram(Collector):
         self._sum += sum(values) if first else sum(value for value in values if value > 0)
 
     def collect(self) -> Iterable[HistogramMetricFamily]:
-        """For the registry."""
+        """Give the histogram to the registry."""
         totals = list(accumulate(self._counts))
         labels = [*map(str, self._bounds), "+Inf"]
         buckets = list(zip(labels, map(float, totals), strict=True))

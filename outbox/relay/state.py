@@ -1,4 +1,4 @@
-"""What the relay is doing, for probes, metrics and the log: one line for a change of state, not for each try."""
+"""The state of the relay, for probes, metrics and the log: one line for a change of state, not for each try."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class RelayState:
 
 
 def _root(error: BaseException) -> str:
-    """What counts of an error in words: a refusal where there is one, else the first that a task group wraps."""
+    """An error's cause in words: a refusal where there is one, else the first that a task group wraps."""
     leaves = list(leaves_of(error))
     # After a refused record, aiokafka says of the others that the transaction is in a wrong state.
     return explain(next((leaf for leaf in leaves if isinstance(leaf, REFUSALS)), leaves[0]))

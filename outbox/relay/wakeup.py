@@ -30,7 +30,7 @@ class WakeUp:
         """Listen until the block ends."""
         wakeup = cls()
         outage = Outage(log, "outbox.listener_lost", "outbox.listening")
-        # What was missed is found by looking once, so it wakes as a notification does.
+        # One look finds what was missed, so this wakes as a notification does.
         callbacks = {OUTBOX_CHANNEL: lambda _: wakeup.wake()}
         async with Listener(address, callbacks, application="muster relay listener", outage=outage).listen():
             yield wakeup

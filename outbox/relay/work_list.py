@@ -31,11 +31,11 @@ log = structlog.get_logger("outbox.work_list")
 
 #: A page of thousands of rows takes tens of milliseconds; a server that stalls longer is treated as gone.
 STATEMENT_SECONDS: Final = 15.0
-#: How often the floor may move: each look at the snapshot is a round trip, and a lower floor loses nothing.
+#: The floor may move this often: each look at the snapshot is a round trip, and a lower floor loses nothing.
 FLOOR_SECONDS: Final = 0.1
-#: How often the whole table is searched for rows below the floor, where none can be.
+#: The whole table is searched this often for rows below the floor, where none can be.
 SWEEP_SECONDS: Final = 60.0
-#: What a row costs in memory and on the wire beside its value and headers, roughly: key, ids, Python objects.
+#: A row costs about so many bytes in memory and on the wire beside its value and headers: key, ids, Python objects.
 ROW_BYTES: Final = 256
 
 # Ids come as text, which is how they are published; `appended_at` as seconds since the epoch; `total` is the bytes of
@@ -113,7 +113,7 @@ class WorkList:
         self._page_rows = page_rows
         self._page_bytes = page_bytes
         self._floor = Floor()
-        #: Whether the last page was cut: then there is a backlog, and reading ahead pays.
+        #: True where the last page was cut: then there is a backlog, and reading ahead pays.
         self.more = False
         # One statement at a time: a page may be read ahead while another is to be deleted.
         self._turn = asyncio.Lock()
@@ -133,7 +133,7 @@ class WorkList:
         await disconnect(self._connection)
 
     async def identity(self) -> str:
-        """Which database this is: the cluster's system identifier and the database's name."""
+        """The identity of the database: the cluster's system identifier and the database's name."""
         identity: str = await self._connection.fetchval(_IDENTITY, timeout=STATEMENT_SECONDS)
         return identity
 
@@ -147,7 +147,7 @@ class WorkList:
             if now >= self._sweep_due:
                 await self._sweep(in_flight)
                 self._sweep_due = now + SWEEP_SECONDS
-            # In a backlog at every page: under a held snapshot, each row deleted since is looked at again.
+            # A backlog moves it at every page: under a held snapshot, each row deleted since is looked at again.
             if self.more or now >= self._floor_due:
                 await self._observe()
                 self._floor_due = now + FLOOR_SECONDS
@@ -164,7 +164,7 @@ class WorkList:
             await self._connection.execute(_MARK, row.id, row.damage, timeout=STATEMENT_SECONDS)
 
     async def find(self, ids: Sequence[int]) -> list[tuple[int, str]]:
-        """Which of these ids are there, with their event ids, in id order."""
+        """Those of these ids that are there, with their event ids, in id order."""
         rows = await self._connection.fetch(_FIND, list(ids), timeout=STATEMENT_SECONDS)
         return [(row["id"], row["event_id"]) for row in rows]
 
@@ -200,10 +200,10 @@ class WorkList:
         return await self._unmark(rows) if any(map(_mark, rows)) else rows
 
     def _still_damaged(self, row: OutboxRow) -> str | None:
-        """What is wrong with a row that is marked; None where it was mended, or is not marked."""
+        """The damage of a row that is marked; None where it was mended, or is not marked."""
         if row["damage"] is None:
             return None
-        # What Kafka refuses cannot be seen: that mark counts until a person has set the row aside and put it back.
+        # A refusal of Kafka cannot be seen: that mark counts until a person has set the row aside and put it back.
         said: str = row["damage"]
         return self._examiner.damage_of(row) or (said if said.startswith(KAFKA_REFUSES) else None)
 
@@ -221,7 +221,7 @@ class WorkList:
         snapshot = await self._connection.fetchrow(_SNAPSHOT, timeout=STATEMENT_SECONDS)
         assert snapshot is not None
         if snapshot["set_aside"] is not None:
-            # What is set aside, and waits behind it, may appear again.
+            # Rows that are set aside, or wait behind one, may appear again.
             self._floor = Floor(min(self._floor.value, snapshot["set_aside"] - 1))
         self._floor.observe(snapshot["xmin"], snapshot["xmax"])
 
