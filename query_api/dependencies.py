@@ -1,4 +1,4 @@
-"""What one process opens for its queries, and the queries themselves, each handed what it needs."""
+"""Everything that one process opens for its queries, and the queries themselves, each handed what it needs."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Query(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Machinery:
-    """What queries are made of."""
+    """The parts that queries are made of."""
 
     consistent: ConsistentReads
     reader: Reader
@@ -79,7 +79,7 @@ QUERIES: Final[dict[type[Query], Callable[[_Machinery], Query]]] = {
 
 @dataclass(frozen=True, slots=True)
 class QueryResources:
-    """What the HTTP side of one process works with."""
+    """Everything that the HTTP side of one process works with."""
 
     reader: Reader
     serving: Serving

@@ -42,7 +42,7 @@ class Endpoint:
         except Problem as problem:
             response = self._explain(problem, scope, resources)
             if problem.type is NOT_FOUND:
-                # That there is no such user is shown, too, only once the tokens are reached.
+                # Only once the tokens are reached may an answer say that there is no such user.
                 applied = exchange.applied(waited=exchange.has(CONSISTENCY_TOKEN))
                 response.raw_headers.extend(applied)
         except DatabaseUnavailableError as error:

@@ -231,7 +231,8 @@ def _request_header(name: str, description: str, example: str, schema: Json | No
         "in": "header",
         "required": False,
         "description": description,
-        # In the schema: examples of parameters would be filled in, and sent, by whoever tries a query in /docs.
+        # The example is in the schema: those of parameters would be filled in, and sent, by whoever tries a query in
+        # /docs.
         "schema": {**(schema or {"type": "string"}), "examples": [example]},
     }
 

@@ -28,7 +28,7 @@ class QueryApiSettings(QueryPostgres, LimitedReads):
     #: Health with its reasons, and metrics, without a token: for the inside alone.
     query_api_ops_host: str = Field("127.0.0.1", validation_alias="QUERY_API_OPS_HOST", examples=["127.0.0.1"])
     query_api_ops_port: int = Field(8011, ge=1, le=65535, validation_alias="QUERY_API_OPS_PORT", examples=[8011])
-    # Whoever answers: a query API beside a standby reads it, and any other goes on while a server is away.
+    # Any server will do: a query API beside a standby reads it, and any other goes on while a server is away.
     query_postgres_target_session_attrs: SessionAttributes = Field(
         "any",
         validation_alias=AliasChoices("QUERY_POSTGRES_TARGET_SESSION_ATTRS", "POSTGRES_TARGET_SESSION_ATTRS"),
@@ -52,7 +52,7 @@ class QueryApiSettings(QueryPostgres, LimitedReads):
 
     @property
     def query_database(self) -> PostgresAddress:
-        """Where it is, and whether a standby will do."""
+        """The address of the query database, and whether a standby will do."""
         return replace(super().query_database, session_attributes=self.query_postgres_target_session_attrs)
 
     @property

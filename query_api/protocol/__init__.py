@@ -1,1 +1,1 @@
-"""What every query has in common over HTTP: parameters, preferences, cursors, pages, problems."""
+"""The parts that every query has in common over HTTP: parameters, preferences, cursors, pages, problems."""

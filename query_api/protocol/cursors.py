@@ -34,7 +34,7 @@ _KEY_BYTES: Final = 32
 _HEADER_BYTES: Final = 2
 #: A cursor of ours with 200 ids in it is under 8,000 characters.
 MAX_LENGTH: Final = 16_384
-#: How many derived keys of other processes are kept; deriving one costs some 20 microseconds.
+#: So many derived keys of other processes are kept; deriving one costs some 20 microseconds.
 _DERIVED_KEYS: Final = 256
 
 

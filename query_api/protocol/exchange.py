@@ -30,7 +30,7 @@ _JSON_TYPE: Final = (b"content-type", JSON_MEDIA_TYPE.encode("ascii"))
 
 
 class QueryExchange:
-    """What the client asks; each part is read when somebody needs it."""
+    """A client's request; each part is read when somebody needs it."""
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         """Pick out the headers that queries know; one sent twice is one list (RFC 9110, section 5.3)."""
@@ -65,7 +65,7 @@ class QueryExchange:
 
     @property
     def preferences(self) -> Preferences:
-        """What the Prefer header says."""
+        """The preferences of the Prefer header."""
         header = self._headers.get(b"prefer")
         return parse_preferences(header) if header else NOTHING_PREFERRED
 

@@ -36,7 +36,7 @@ class Parameter:
     schema: JsonSchema
     description: str
     example: Any
-    #: How often it may be sent; if more than once, its value is a list.
+    #: It may be sent this often; if more than once, its value is a list.
     most: int = 1
 
 
@@ -89,7 +89,7 @@ class Parameters:
 def _pairs(query: bytes) -> list[tuple[str, str]]:
     try:
         if b"%" not in query and b"+" not in query and query.count(b"&") < _MOST_PAIRS:
-            # In most query strings nothing is encoded: then these are the same pairs, at a tenth of the cost.
+            # Most query strings have nothing encoded: then these are the same pairs, at a tenth of the cost.
             pieces = (piece.partition("=") for piece in query.decode("ascii").split("&") if piece)
             return [(name, value) for name, _, value in pieces]
         return parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_MOST_PAIRS)

@@ -29,7 +29,7 @@ Given = TypeVar("Given")
 
 
 class _ReadBatch(Generic[Key, Asked, Given]):
-    """What is asked with one key, and the readers who ask."""
+    """One key, the things that are asked with it, and the readers who ask."""
 
     __slots__ = ("asked", "expiry", "key", "readers", "size")
 
@@ -73,7 +73,7 @@ class Coalescer(Generic[Key, Asked, Given]):
         self._overtaking: asyncio.TimerHandle | None = None
 
     async def ask(self, key: Key, asked: Asked, *, size: int = 1) -> Given:
-        """What `read` gives for it.
+        """Read it together with others, and return what `read` gives for it.
 
         Raises:
             DatabaseUnavailableError: the queue is full, or was too slow.

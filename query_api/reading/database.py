@@ -29,7 +29,7 @@ GRACE_SECONDS: Final = 1.0
 LOCK_PART: Final = 2
 LOCK_MS: Final = 1000
 
-#: What one of our own limits ended; nothing is wrong with its session.
+#: The errors of a statement that one of our own limits ended; nothing is wrong with its session.
 _PAST_LIMIT = (asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError)
 
 FetchedRows: TypeAlias = Sequence[asyncpg.Record]

@@ -1,4 +1,4 @@
-"""Who may run a statement now: as many at once as help, and no refusal for what a stall of the server takes.
+"""Lends places for statements: as many at once as help, and no refusal for what a stall of the server takes.
 
 It stands before the pool. CROWD statements run at once; the next waits for one of them. A statement that has run for
 CROWD_SECONDS holds nobody up any more, so slow statements do bring all connections into use, and a long queue of quick
@@ -36,7 +36,7 @@ class Lending:
         self._crowd = min(crowd, pool.most)
         self._time = ServerTime(sign_of_life)
         self._waiters: deque[_Waiter] = deque()
-        #: How many statements are admitted, and when those were that still belong to the crowd, oldest first.
+        #: The number of statements admitted, and the times of those that still belong to the crowd, oldest first.
         self._admitted = 0
         self._crowding: dict[object, float] = {}
         #: When a statement was last seen to end, or the server to live.
@@ -45,7 +45,7 @@ class Lending:
 
     @property
     def is_crowded(self) -> bool:
-        """Whether who asks now has to wait until another one is given back."""
+        """True where whoever asks now has to wait until another one is given back."""
         return len(self._crowding) >= self._crowd or self._admitted >= self._pool.most or bool(self._waiters)
 
     async def lend(self) -> Connection:
@@ -164,7 +164,7 @@ class _Waiter(NamedTuple):
     """One request's turn, and until when it waits for it."""
 
     turn: asyncio.Future[None]
-    #: In the server's time, and in the loop's at the latest.
+    #: The end of the wait in the server's time, and in the loop's at the latest.
     until: float
     deadline: float
 

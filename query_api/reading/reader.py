@@ -68,7 +68,7 @@ class Reader:
             # It was refused in the queue.
             del self._queued[key]
         if not fetching.cancelled():
-            # Whoever asked raises its error; nobody does where all have left.
+            # Readers raise its error; nobody does where all have left.
             fetching.exception()
 
     async def fetch_limited(

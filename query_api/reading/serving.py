@@ -1,4 +1,4 @@
-"""Which generation of each projection is read, and how fresh it is: read again every second and at each notification.
+"""The generation of each projection that is read, and how fresh it is: read anew each second and at each notification.
 
 A request takes one `View` and uses it throughout. The view's `as_of` was read before the request's rows, so it never
 claims more than they show, and it costs the request no query of its own. A generation that takes over has passed every
@@ -62,7 +62,7 @@ class View:
     generation: int
     #: Version of the tables and documents; part of the ETag.
     shape: int
-    #: Whether it is the serving generation; if not, one of another shape is.
+    #: True of the serving generation; false where one of another shape serves.
     serves: bool
     seen_until: datetime
     #: The time up to which everything that happened is in this generation, for the As-Of header.
@@ -95,7 +95,7 @@ class Serving:
         return view
 
     def as_of(self, projection: str) -> bytes | None:
-        """How fresh the projection is, if it can be read at all."""
+        """The time up to which the projection is fresh; None where it cannot be read."""
         view = self._views.get(projection)
         return view.as_of if view else None
 
@@ -161,7 +161,7 @@ class Serving:
         except asyncpg.UndefinedTableError:
             self._outage.failed("the query database is not migrated: run `muster migrate query`")
         except asyncpg.PostgresError as error:
-            # Whatever else the server refuses (missing rights, say) the operator can mend while this process goes on.
+            # The operator can mend whatever else the server refuses (missing rights, say) while this process goes on.
             self._outage.failed(describe(error))
         else:
             self._outage.over()

@@ -12,7 +12,7 @@ from query_api.reading.serving import Serving
 from read_model.catalogue import SCHEMAS
 from read_model.schema import GenerationTables
 
-#: By id, the least version that is fresh enough.
+#: The least version that is fresh enough, by id.
 WantedVersions: TypeAlias = Mapping[UUID, int]
 
 

@@ -22,9 +22,9 @@ from chassis.postgres.database import DatabaseUnavailableError
 from query_api.protocol.problems import retry_later
 from query_api.reading.versions import WantedVersions
 
-#: Between polls while notifications arrive: then only a lost notification needs a poll.
+#: Seconds between polls while notifications arrive: then only a lost notification needs a poll.
 POLL_SECONDS: Final = 0.5
-#: Between polls while no notifications arrive, and the shortest time between two polls whatever is notified.
+#: Seconds between polls while no notifications arrive, and the least between two polls whatever is notified.
 SHORTEST_POLL_SECONDS: Final = 0.05
 #: Ids in one statement, which takes a few milliseconds: as many as may wait by default, each for one.
 POLL_IDS: Final = 1000
@@ -82,7 +82,7 @@ class Waiters:
 
     @property
     def waiting(self) -> int:
-        """How many requests wait now."""
+        """The number of requests that wait now."""
         return self._waiting
 
     @contextmanager

@@ -62,7 +62,7 @@ class UserReads:
     async def _read_batch(self, generation: int, asked: Sequence[_AskedUsers]) -> Sequence[UserRows]:
         sql = _sql(generation, with_erased=any(one.with_erased for one in asked))
         records = await self._reader.fetch(sql, [{identifier for one in asked for identifier in one.ids}])
-        # Whoever was erased and registered again is in both tables: the newer version counts, for it comes last.
+        # A user who was erased and registered again is in both tables: the newer version counts, for it comes last.
         rows = {record[0]: UserRow(record[1], record[2]) for record in sorted(records, key=_version)}
         return [rows] * len(asked)
 

@@ -27,7 +27,7 @@ from read_model.users import users_tables
 
 MOST_PARTS: Final = 256
 _LAST_ID: Final = 2**128 - 1
-#: What a range divides into without its two outermost parts.
+#: The parts at the two ends of a range; the others divide what is between.
 _OUTERMOST: Final = 2
 #: The digest of nobody.
 _NOBODY: Final = "0" * 32
@@ -98,7 +98,7 @@ class UserDigest:
         return await self._consistent.read_when_fresh(exchange, self.projection, attempt)
 
     async def _cuts(self, view: View, range_: tuple[UUID, UUID], end: UUID | None, parts: int) -> list[UUID]:
-        """Where to divide the range; the digests are right wherever that is."""
+        """The ids at which to divide the range; the digests are right wherever that is."""
         if parts == 1:
             return []
         if end and range_[0] > range_[1]:
@@ -115,7 +115,7 @@ def _range(start: UUID | None, end: UUID | None) -> tuple[UUID, UUID]:
 
 
 def cuts_between(least: int, behind: int, parts: int) -> list[UUID]:
-    """What divides the ids from `least` to before `behind` into so many parts, the two outermost without any."""
+    """The ids that divide those from `least` to before `behind` into so many parts, the two outermost without any."""
     if parts <= _OUTERMOST:
         return [UUID(int=(least + behind) // 2)] * (parts - 1)
     inner = parts - _OUTERMOST

@@ -103,5 +103,5 @@ FILTER_NAMES: Final = tuple(filter_.name for filter_ in FILTERS)
 
 
 FilterValue = str | datetime | tuple[UUID, ...]
-#: By name; the order is that of FILTERS.
+#: Values by name; the order is that of FILTERS.
 Filters = Mapping[str, FilterValue]

@@ -26,10 +26,10 @@ QUEUED_BATCHES: Final = 1200
 
 
 class _PageKey(NamedTuple):
-    """What coalesced pages have in common."""
+    """The key of pages that are coalesced."""
 
     shape: PageShape
-    #: Of the conditions.
+    #: The values of the conditions.
     values: tuple[Any, ...]
     limit: int
 

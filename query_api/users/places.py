@@ -1,4 +1,4 @@
-"""Where a page of users begins: sort, filters and the position of the last row before it, and their form in a cursor.
+"""Places at which pages of users begin: sort, filters and the last row before, and their form in a cursor.
 
 A position is the id's 16 bytes and then those of the sort key. PostgreSQL writes it (`position_sql`), a cursor carries
 it unread, and `PagePlace.after` decodes it for the next statement.
@@ -25,7 +25,7 @@ _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class PagePlace(NamedTuple):
-    """Where a page begins: after `position` in the list with this sort and these filters."""
+    """A page's place: after `position` in the list with this sort and these filters."""
 
     sort: str
     filters: Filters
@@ -54,7 +54,7 @@ def position_sql(sort: Sort, identifier: str, key: str) -> str:
 
 
 def open_cursor(cursor: str, seal: CursorSeal) -> PagePlace:
-    """Where the page of a cursor begins.
+    """The place that a cursor holds.
 
     Raises:
         Problem: 400 `invalid-cursor`.

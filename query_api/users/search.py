@@ -21,7 +21,7 @@ class UserSearch:
     path: ClassVar = "/users/search"
     method: ClassVar = "POST"
     projection: ClassVar = users.SCHEMA.name
-    #: Of the query string; those of the body are the list's.
+    #: Parameters of the query string; those of the body are the list's.
     parameters: ClassVar = Parameters(())
 
     def __init__(self, listing: UserList) -> None:

@@ -19,7 +19,7 @@ from read_model import signups
 
 #: The default period, in days: today and the 29 days before it.
 DEFAULT_DAYS: Final = 30
-#: Between the first day and the last: three years with a leap day in them, some 50 KiB of answer.
+#: Days from the first day to the last: three years with a leap day in them, some 50 KiB of answer.
 MOST_DAYS_BETWEEN: Final = 3 * 365 + 1
 
 FROM: Final = Parameter(

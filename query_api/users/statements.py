@@ -119,7 +119,7 @@ def pages_sql(shape: PageShape) -> str:
 
 @lru_cache(maxsize=_KEPT_SHAPES)
 def count_sql(generation: int, filters: tuple[str, ...]) -> str:
-    """How many users match the filters."""
+    """The statement that counts the users who match the filters."""
     numbers = _Numbers()
     where = [_condition(name, numbers) for name in filters]
     return f"SELECT count(*) FROM {users_tables(generation).users.name}{_where(where)}"  # noqa: S608 - our names
@@ -188,13 +188,13 @@ class _PageParts:
         )
 
     def found_and_sorted(self) -> str:
-        """By the filters' index, then sorted; OFFSET 0 keeps the planner from walking the sort's index instead."""
+        """The rows are found by the filters' index, then sorted; OFFSET 0 keeps the planner off the sort's index."""
         where = _where([*self._others, *self._bounds])
         found = f"SELECT id, document, {self._sort.column} FROM {self._users}{where} OFFSET 0"  # noqa: S608
         return f"SELECT {self._shown()} FROM ({found}) AS found{self._order()}{self._cut()}"  # noqa: S608
 
     def walked_or_sorted(self) -> str:
-        """By a walk of at most WALK_PAGES pages along the sort's index, else by the filters' index."""
+        """The rows are found by a walk of at most WALK_PAGES pages along the sort's index, else by the filters'."""
         most = f"{WALK_PAGES} * ({self._limit}::bigint + {self._skip or 0}::bigint)"
         bounds, order = _where(self._bounds), self._order()
         walk = f"SELECT * FROM {self._users}{bounds}{order} LIMIT {most}"  # noqa: S608

@@ -29,7 +29,7 @@ from query_api.reading.serving import View
 from query_api.reading.versions import WantedVersions, behind_sql
 from read_model import timeline
 
-#: What a cursor holds: this, and then the version before which its page begins.
+#: A cursor holds this, and then the version before which its page begins.
 _CURSOR_PREFIX: Final = b'["-version",{}]\0'
 _VERSION_BYTES: Final = 8
 #: The members of an entry that are not in its document, and their columns.
@@ -42,7 +42,7 @@ _CAME: Final = {
     "published_at": "published_at",
     "applied_at": "applied_at",
 }
-#: Where the first page begins: greater than any version.
+#: The first page begins here: greater than any version.
 _NEWEST: Final = 2**63 - 1
 
 
@@ -104,7 +104,7 @@ class UserTimeline:
 
 
 def _list_of(user_id: UUID) -> bytes:
-    """What cursors are bound to: no other user's timeline takes them."""
+    """The text that cursors are bound to: no other user's timeline takes them."""
     return b"timeline:" + user_id.bytes
 
 
@@ -128,7 +128,7 @@ def _gap(first: int, last: int) -> Iterator[_Shown]:
 
 
 def _entry(row: asyncpg.Record) -> bytes:
-    """What changed, as it is stored, and behind it who changed it and how the event came here."""
+    """The change, as it is stored, and behind it who changed it and how the event came here."""
     document, _, _, *more = row
     came = {
         name: rfc3339(value) if isinstance(value, datetime) else value for name, value in zip(_CAME, more, strict=True)
