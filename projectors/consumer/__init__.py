@@ -1,1 +1,1 @@
-"""How records become rows: fetched, deduplicated by checkpoints, handed to a projection, parked where they fail."""
+"""Makes rows of records: fetched, deduplicated by checkpoints, handed to a projection, parked where they fail."""

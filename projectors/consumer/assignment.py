@@ -25,7 +25,7 @@ KafkaRecords = list[ConsumerRecord[bytes, bytes]]
 
 @dataclass(slots=True)
 class AssignedPartition:
-    """Where a feed is in one partition."""
+    """The place of a feed in one partition."""
 
     #: The checkpoint in the database, and where it will be once the batch in flight is committed.
     position: int
@@ -57,7 +57,7 @@ class Assignment:
         """No partition is assigned yet; `labels` and `log` are the feed's."""
         #: Grows with each change of what is assigned or placed: whoever began in another epoch leaves it be.
         self.epoch = 0
-        #: Whether the group has given this member its partitions, of which there may be none.
+        #: True once the group has given this member its partitions, of which there may be none.
         self.joined = False
         #: Since when it has not, by the monotonic clock.
         self.apart_since = time.monotonic()
@@ -70,7 +70,7 @@ class Assignment:
         self._assigned: dict[int, AssignedPartition] = {}
 
     def __len__(self) -> int:
-        """How many partitions are fed now."""
+        """The number of partitions that are fed now."""
         return len(self._assigned)
 
     def behind(self, limit: int) -> list[int]:
@@ -171,7 +171,7 @@ class Assignment:
             if place.expected != place.position:
                 continue
             self._observe(consumer, number, place)
-            # Behind it while the record before it has not come, to be compared.
+            # The consumer is behind the place while the record before it has not come, to be compared.
             position = max(await consumer.position(self._partition(number)), place.position)
             move = place.step(number, position, self.clock, None)
             fresher = move.seen_until is not None and (place.seen_until is None or move.seen_until > place.seen_until)

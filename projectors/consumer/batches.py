@@ -66,7 +66,7 @@ class _DoubtError(Exception):
 
 @dataclass(slots=True)
 class _Sorting:
-    """What one attempt does with the records: whom it lets wait, parks and erases."""
+    """The decisions of one attempt on its records: which wait, which are parked, whom they erase."""
 
     blocked: set[UUID]
     parked: list[Parked] = field(default_factory=list)
@@ -87,7 +87,7 @@ class _Sorting:
         return events
 
     def _may_apply(self, event: DecodedEvent) -> bool:
-        """Whether this event is tried; if not, it waits behind the parked ones of its subject."""
+        """True where this event is tried; if not, it waits behind the parked ones of its subject."""
         if event.state is None:
             # The erasure takes everything away that waited: nothing can block this subject any more.
             self.blocked.discard(event.subject_id)
@@ -104,7 +104,7 @@ class _Sorting:
             self.blocked.add(subject_id)
 
     def remaining(self) -> list[Parked]:
-        """What is to be parked, without what a later tombstone took away."""
+        """The records to park, without those that a later tombstone took away."""
         return [
             item for item in self.parked if item.about is None or item.record.offset > self.erased.get(item.about, -1)
         ]
@@ -132,7 +132,7 @@ class BatchWriter:
         self._checkpoints = Checkpoints(generation, topic, self._tables)
         self._snapshot = projection.subject.snapshot
         self._compaction = compaction
-        #: Whether the last batch met records that are parked: then the next one is not tried at once either.
+        #: True where the last batch met records that are parked: then the next one is not tried at once either.
         self._any_parked = False
 
     async def write(self, batch: DecodedBatch, *, notify: bool = True) -> int:
@@ -214,7 +214,7 @@ class BatchWriter:
     async def _ours(
         self, connection: Connection, items: Sequence[DecodedEvent | Poison], *, repaired: bool, judged: bool
     ) -> tuple[Sequence[DecodedEvent | Poison], Mapping[UUID, int]]:
-        """What counts of these, told which are suspicious where that is to be judged, and the versions read then."""
+        """The records of these that count, told which are suspicious where that is judged, and versions read then."""
         if repaired:
             items = await without_repaired(connection, self._generation, self._topic, items)
         if not judged:
@@ -275,7 +275,7 @@ class BatchWriter:
                 sorting.refuse(event.record, event.subject_id, f"{type(cause).__name__}: {describe(cause)}")
 
     def _notice(self, batch: DecodedBatch) -> Notice | None:
-        """Whose rows move; None where no subject's do."""
+        """The notice of whose rows move; None where no subject's do."""
         subjects = _subjects(batch.items)
         if not subjects:
             return None

@@ -40,7 +40,7 @@ class LastRecord(NamedTuple):
 
     @classmethod
     def of(cls, record: Record) -> LastRecord | None:
-        """None where the record has no id, as only those of strangers."""
+        """Make it of a record; None where the record has no id, as only those of strangers."""
         for name, value in record.headers:
             if name == "ce_id" and value is not None:
                 try:
@@ -52,10 +52,10 @@ class LastRecord(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Where a partition goes on. Everything that was on it at `seen_until` has been applied."""
+    """The place where a partition goes on. Everything that was on it at `seen_until` has been applied."""
 
     position: int
-    #: By the database server's clock, as is `now`, when this was read.
+    #: Both times are by the database server's clock; `now` is when this was read.
     seen_until: datetime | None
     now: datetime
     topic_id: UUID
@@ -77,13 +77,13 @@ class Move:
     expected: int
     position: int
     seen_until: datetime | None
-    #: None where nothing with an id was read.
+    #: The last record with an id; None where there was none.
     last: LastRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What those who wait are told once the transaction has committed."""
+    """The notice to those who wait, once the transaction has committed."""
 
     channel: str
     payload: str
@@ -141,7 +141,7 @@ _ANY_PARKED: Final = """
 EXISTS (SELECT FROM parked_records WHERE projection = $1 AND generation = $2 AND user_id IS NOT NULL)
 """
 _REPAIRED: Final = "EXISTS (SELECT FROM held WHERE held.repaired)"
-# Whether a subject's version does not follow what is known of it: in the tables, or parked.
+# True where a subject's version does not follow what is known of it: in the tables, or parked.
 _JUMPED: Final = """
 EXISTS (SELECT FROM unnest($12::uuid[], $13::bigint[]) AS i (id, version) WHERE {greatest} < i.version - 1)
 """
@@ -194,14 +194,14 @@ def _checkpoint(row: asyncpg.Record, adopted: UUID) -> Checkpoint:
 
 
 class Moved(NamedTuple):
-    """What a move met beside the checkpoints, which makes the long way necessary."""
+    """The findings of a move beside the checkpoints, which make the long way necessary."""
 
-    #: Whether this generation has parked records that others wait behind. "Yes" may be outdated by the time it is read.
-    #: "No" is not, for these partitions: only who moves their checkpoints can park a record of theirs.
+    #: True where this generation has parked records that others wait behind. "Yes" may be outdated by the time it is
+    #: read. "No" is not, for these partitions: only who moves their checkpoints can park a record of theirs.
     parked: bool
-    #: Whether the partitions still have records of repaired users that do not count.
+    #: True where the partitions still have records of repaired users that do not count.
     repaired: bool
-    #: Whether a version does not follow what is known.
+    #: True where a version does not follow what is known.
     jumped: bool
 
 

@@ -40,9 +40,9 @@ from read_model.generations import Generation
 
 log = structlog.get_logger("projectors.feed")
 
-#: How often a feed that is refused says that it lives.
+#: A feed that is refused says this often that it lives.
 REFUSED_BEAT_SECONDS: Final = 1.0
-#: What makes another consumer necessary, and is told in one line.
+#: These errors make another consumer necessary, and are told in one line.
 LOST: Final[tuple[type[Exception], ...]] = (*KAFKA_ERRORS, ConsumerLostError)
 
 
@@ -77,9 +77,9 @@ class Feed:
         )  # fmt: skip
         #: The partitions that nobody feeds; looked at where this member has none.
         self.unfed: Sequence[int] = ()
-        #: What the brokers refused the last consumer; None: nothing, as far as is known.
+        #: The refusal of the brokers that the last consumer met; None where none is known.
         self._refused: str | None = None
-        #: Whether it has been near the end once.
+        #: True once it has been near the end.
         self._ready = False
 
     def _processing(self, tracer: Tracer, generation: Generation) -> Processing:
@@ -88,7 +88,7 @@ class Feed:
 
     @property
     def generation(self) -> Generation:
-        """What is fed, in the status that was last followed."""
+        """The generation that is fed, in the status that was last followed."""
         return self._loop.generation
 
     def follow(self, generation: Generation) -> None:
@@ -100,12 +100,12 @@ class Feed:
 
     @property
     def topic_id(self) -> UUID | None:
-        """Which topic is read from; None before that is known."""
+        """The topic that is read from; None before that is known."""
         return self._loop.topic_id
 
     @property
     def is_spare(self) -> bool:
-        """Whether the group has given it no partitions."""
+        """True where the group has given it no partitions."""
         return self.assignment.joined and not self.assignment and not self.assignment.unplaced
 
     @property
@@ -114,7 +114,7 @@ class Feed:
         return self._writing.pulse.idle_seconds
 
     def state(self) -> tuple[FeedState, str]:
-        """What this member knows of the generation's state, and why it is no better.
+        """The generation's state, as far as this member knows it, and why it is no better.
 
         A rebalance that ends within the session timeout is no state.
         """
@@ -134,7 +134,7 @@ class Feed:
         return FeedState.FED, ""
 
     def why_not_ready(self) -> str | None:
-        """None once this member has its partitions, or is a spare, and is not far behind; later lag is no reason."""
+        """The reason; None once this member has its partitions, or is a spare, and was not far behind once."""
         state, reason = self.state()
         if state is not FeedState.FED:
             return f"is {state}: {reason}"

@@ -17,5 +17,5 @@ class FeedSettings:
     group: str
     #: Records of one transaction.
     batch_records: int
-    #: How far behind, in records a partition, a feed that has just started may be and still be ready.
+    #: A feed that has just started is ready once it is no more records a partition behind than this.
     ready_lag_records: int

@@ -1,4 +1,4 @@
-"""Up to which time a partition has surely been read, judged by the broker's answers.
+"""Tells up to which time a partition has surely been read, judged by the broker's answers.
 
 The broker answers every fetch, after FETCH_WAIT_MS at the latest, and each answer gives the partition's readable end.
 Once our position has reached that end, we have read everything that was readable when the request left. The request
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-#: So many ends are remembered of a partition that is behind: whoever is an hour behind is told a minute's difference.
+#: So many ends are remembered of a partition that is behind: one that is an hour behind is told a minute's difference.
 ENDS: Final = 64
 
 
@@ -37,7 +37,7 @@ class ServerClock:
 
 @dataclass(slots=True)
 class Freshness:
-    """Of one partition, since it was assigned."""
+    """The freshness of one partition, since it was assigned."""
 
     #: When the newest answer was here, by our monotonic clock, or a little later; None before the first.
     heard: float | None = None

@@ -51,11 +51,11 @@ BUILDING_POLL_MS: Final = 20
 POLL_DEADLINE_SECONDS: Final = 30.0
 #: The broker answers at least twice a second; aiokafka was seen to hear nothing ever again after a broker's restart.
 BROKER_SILENCE_SECONDS: Final = 30.0
-#: How often a quiet partition's checkpoint notes that it is up to date, and offsets are shown to Kafka's own tools.
+#: A quiet partition's checkpoint notes this often that it is up to date, and Kafka's own tools are shown offsets.
 TICK_SECONDS: Final = 1.0
 #: aiokafka repeats a commit for as long as it is let, also of a consumer that is closed; this one is a courtesy.
 SHOW_SECONDS: Final = 1.0
-#: How often a loop looks whether the topic is the one that it reads, and what the database's clock says.
+#: A loop looks this often whether the topic is the one that it reads, and what the database's clock says.
 WATCH_SECONDS: Final = 5.0
 #: A topic that a broker does not know is looked for again after this, and gone where it is missing still: a broker that
 #: has just started may not know its topics yet.

@@ -1,4 +1,4 @@
-"""What a projectors process counts, for `/metrics`."""
+"""The metrics of a projectors process, for `/metrics`."""
 
 from __future__ import annotations
 

@@ -26,9 +26,9 @@ from projectors.decoding.records import Record, time_of
 from read_model import parked_values
 from read_model.generations import Generation
 
-#: As many as somebody will look at. With values of 1 MiB they take 1 GiB, once for all generations.
+#: So many are kept as somebody will look at. With values of 1 MiB they take 1 GiB, once for all generations.
 SUSPICIOUS_RECORDS: Final = 1000
-#: Of parked records: nobody waits behind it, whomever it names, if anybody.
+#: SQL that is true of a parked record that nobody waits behind, whomever it names, if anybody.
 SUSPICIOUS: Final = "user_id IS NULL"
 
 
@@ -37,24 +37,24 @@ class Parked:
     """A record to park; `error` is None where it only waits behind an earlier one."""
 
     record: Record
-    #: Who waits behind it; None where nobody does.
+    #: The subject that waits behind it; None where none does.
     subject_id: UUID | None
     error: str | None
-    #: Whom a suspicious record names; None where its key is no id.
+    #: The subject that a suspicious record names; None where its key is no id.
     suspect_id: UUID | None = None
 
     @property
     def about(self) -> UUID | None:
-        """Whom it names, ours or not."""
+        """The subject that it names, ours or not."""
         return self.subject_id or self.suspect_id
 
 
 @dataclass(frozen=True, slots=True)
 class Suspicious:
-    """How many suspicious records a generation has met."""
+    """The number of suspicious records that a generation has met."""
 
     parked: int = 0
-    #: Beyond SUSPICIOUS_RECORDS.
+    #: Those beyond SUSPICIOUS_RECORDS.
     counted: int = 0
 
 
@@ -141,7 +141,7 @@ async def forget(connection: Connection, generation: Generation, subjects: Itera
 
 
 async def counts(connection: Connection) -> dict[tuple[str, int], int]:
-    """How many records are parked, by projection and generation; what has none is not there."""
+    """The number of parked records by projection and generation; a generation without any is not there."""
     return {(row["projection"], row["generation"]): row["records"] for row in await connection.fetch(_COUNTS)}
 
 
@@ -152,7 +152,7 @@ async def suspicious(connection: Connection) -> dict[tuple[str, int], Suspicious
 
 
 def why_flooded(counted: int) -> str:
-    """What to do where records were only counted."""
+    """The remedy where records were only counted."""
     return (
         f"met {counted:,} suspicious records beyond the {SUSPICIOUS_RECORDS:,} that are kept, and counted them:"
         " `muster doctor` says who may write to the topic; then `muster events refill` publishes everybody once more,"
@@ -167,5 +167,5 @@ def pack_headers(headers: Sequence[tuple[str, bytes | None]]) -> bytes:
 
 
 def unpack_headers(packed: bytes) -> list[tuple[str, bytes | None]]:
-    """What `pack_headers` was given."""
+    """Undo `pack_headers`."""
     return [(name, None if value is None else base64.b64decode(value)) for name, value in json.loads(packed)]

@@ -1,4 +1,4 @@
-"""Whether a feed may resume from a checkpoint, or its generation has to be rebuilt.
+"""Decides whether a feed may resume from a checkpoint, or its generation has to be rebuilt.
 
 A position means something on one log alone. So the topic must be the one that was read, by its id; the position must
 lie on it; and the last record that was read must be there, unless compaction took it.
@@ -40,12 +40,12 @@ class Log:
 
     topic_id: UUID
     start: int
-    #: Where it ends for read_committed readers.
+    #: The end for read_committed readers.
     end: int
 
 
 async def log_starts(consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> dict[int, int]:
-    """Where each partition begins.
+    """The offset at which each partition begins.
 
     Raises:
         KafkaError, TimeoutError: no answer.
@@ -56,7 +56,7 @@ async def log_starts(consumer: AIOKafkaConsumer, partitions: Sequence[TopicParti
 
 
 async def log_ends(consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> dict[int, int]:
-    """Where each partition ends for read_committed readers.
+    """The offset at which each partition ends for read_committed readers.
 
     Raises:
         KafkaError, TimeoutError: no answer.

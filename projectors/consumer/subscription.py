@@ -22,10 +22,10 @@ from chassis.settings import Kafka
 
 Fetched = dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]]
 
-#: How long the broker holds an answer back while there is nothing new. Also how often a quiet partition tells us so,
-#: and thus how fine `As-Of` is; a fetch covers every partition of a broker, so two a second cost nothing.
+#: The broker holds an answer back for so long while there is nothing new. A quiet partition tells us of itself as
+#: often, and `As-Of` is as fine; a fetch covers every partition of a broker, so two a second cost nothing.
 FETCH_WAIT_MS: Final = 500
-#: While a projection has patience, the broker answers as soon as it has this much for us: a full batch is more.
+#: The broker answers as soon as it has this much for us while a projection has patience: a full batch is more.
 PATIENT_BYTES: Final = 64 * 1024
 #: Unpacking so many takes a millisecond, in which nothing else happens here; a batch is many times that.
 UNPACKED_AT_ONCE: Final = 250
@@ -79,7 +79,7 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka 
             group_id=group,
             # Positions are in the query database: nothing may be committed to Kafka by itself.
             ack_policy=AckPolicy.MANUAL,
-            # Where a position is not on the log, nobody but the loop says where to go on.
+            # The loop alone says where to go on where a position is not on the log.
             auto_offset_reset="none",
             isolation_level="read_committed",
             listener=self,
@@ -148,7 +148,7 @@ async def fetch(consumer: AIOKafkaConsumer, wait_ms: int, limit: int) -> Fetched
 
 
 class Patience:
-    """How long the broker may collect records for one feed."""
+    """The time for which the broker may collect records for one feed."""
 
     def __init__(self, milliseconds: int) -> None:
         """No more than this, whatever comes."""
@@ -165,7 +165,7 @@ class Patience:
 
 
 def _set_fetch_wait(consumer: AIOKafkaConsumer, milliseconds: int) -> None:
-    """From the next fetch on, let the broker collect records for so long; with 0 it answers at the first one."""
+    """Let the broker collect records for so long from the next fetch on; with 0 it answers at the first one."""
     # Not public: aiokafka can be told only once, when it is made. Without this, each partition of a transaction would
     # be an answer of its own, or every few milliseconds a request would find nothing.
     fetcher = consumer._fetcher  # noqa: SLF001 - as said

@@ -80,7 +80,7 @@ class Writing:
         self._in_flight: asyncio.Task[None] | None = None
         #: When that was first tried which is not in the database yet, monotonic; None: all is.
         self._waiting_since: float | None = None
-        #: What was parked since it was told last, and when that was.
+        #: Records parked since they were last told of, and the time of that.
         self._parked, self._parked_told = 0, float("-inf")
 
     @property

@@ -1,1 +1,1 @@
-"""From a Kafka record to an event of one subject, or to the reason why it cannot be read."""
+"""Makes of a Kafka record an event of one subject, or the reason why it cannot be read."""

@@ -30,12 +30,12 @@ MAX_VERSION: Final = 2**63 - 1
 #: The last millisecond of the year 9999.
 _LATEST_MS: Final = 253_402_300_799_999
 _UUID_CHARACTERS: Final = 36
-#: So much of what others wrote says what it is.
+#: At most so many characters of what others wrote are shown.
 _EXCERPT: Final = 40
 
 
 class Record(Protocol):
-    """What is read of a Kafka record; aiokafka's ConsumerRecord, or one that was parked."""
+    """The parts of a Kafka record that are read; aiokafka's ConsumerRecord, or one that was parked."""
 
     @property
     def topic(self) -> str: ...
@@ -82,7 +82,7 @@ class Poison(NamedTuple):
     record: Record
     subject_id: UUID | None
     error: str
-    #: Whether it is somebody else's, for all that is known. Then nobody waits behind it.
+    #: True where it is somebody else's, for all that is known. Then nobody waits behind it.
     suspicious: bool = False
 
 
@@ -169,7 +169,7 @@ class _InapplicableError(ValueError):
 
 
 def _type_and_version(record: Record, subject_id: UUID) -> tuple[str, int]:
-    """What the headers say.
+    """The type and version that the headers name.
 
     Raises:
         EnvelopeError: what is wrong with them.

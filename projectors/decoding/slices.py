@@ -26,22 +26,22 @@ from projectors.decoding.records import MAX_VERSION, DecodedEvent, Poison, Recor
 from projectors.decoding.states import state_of
 from projectors.decoding.subject import Subject
 
-#: As the relay writes them, and what it may write behind them.
+#: The headers that the relay writes, and those that it may write behind them.
 _HEADERS: Final = len(HEADER_NAMES)
 _OPTIONAL: Final = frozenset(
     chain.from_iterable(combinations(OPTIONAL_HEADERS, some) for some in range(1, len(OPTIONAL_HEADERS) + 1))
 )
 _ACTORS: Final = frozenset(OPTIONAL_HEADERS) - {"traceparent"}
-#: What ids and times look like once every digit, or every hexadecimal one, is a 0.
+#: The form of ids and times once every digit, or every hexadecimal one, is a 0.
 _ID: Final = b"00000000-0000-0000-0000-000000000000"
 _TIME: Final = b"0000-00-00T00:00:00.000000Z"
 _HEX_TO_0: Final = bytes.maketrans(b"0123456789abcdef", b"0" * 16)
 _DIGITS_TO_0: Final = bytes.maketrans(b"0123456789", b"0" * 10)
 _SEQUENCE_DIGITS: Final = 20
-#: Where a time has the tens of its minutes and seconds, and up to where it names an hour.
+#: The places of a time that hold the tens of its minutes and seconds, and the end of its hour.
 _TENS: Final = (len("2026-11-29T12:"), len("2026-11-29T12:00:"))
 _HOUR: Final = slice(len("2026-11-29T12"))
-#: What is behind the public document, beside the old values.
+#: The length of what is behind the public document, beside the old values.
 _BEHIND: Final = len(b',"previous":}')
 
 _encode_lines: Final = msgspec.json.Encoder().encode_lines
@@ -139,7 +139,7 @@ class SliceDecoder:
         """States, documents, and old values."""
         events: list[Any] = list(map(self._decode, values))
         lines = b"\n".join((*values, b""))
-        # What was read, written again, is what came: nothing was overlooked, and the document's place is known.
+        # The events are written again and compared: nothing was overlooked, and the document's place is known.
         _require(_encode_lines(events) == lines, b"\\u0000" not in lines, max(map(len, values)) <= MAX_MESSAGE_BYTES)
         states = [event.state for event in events]
         _require(
@@ -158,7 +158,7 @@ class SliceDecoder:
 def _object(text: bytes) -> dict[str, Any]:
     if text == b"{}":
         return {}
-    # As deep as it is in the value: how deep JSON may be is the same for slices and for the catalogue.
+    # It is as deep here as in the value: how deep JSON may be is the same for slices and for the catalogue.
     found: dict[str, Any] = from_json(b"[[%b]]" % text, allow_inf_nan=False)[0][0]
     _require(type(found) is dict)
     return found

@@ -27,7 +27,7 @@ class DocumentStruct:
     struct: type[msgspec.Struct]
     ids: tuple[str, ...]
     times: tuple[str, ...]
-    #: For each field that the struct keeps as raw JSON: whether its bytes are as the model would write them.
+    #: A check, for each field that the struct keeps as raw JSON, that its bytes are as the model would write them.
     free: dict[str, Callable[[bytes], bool]]
 
 
@@ -61,7 +61,7 @@ def state_of(model: type[BaseModel]) -> DocumentStruct:
 #: Types that msgspec reads and writes as pydantic does.
 _ALIKE = frozenset({bool, int, str, Literal, NoneType})
 _TEXTS = frozenset({UUID, datetime})
-#: For types that are made and not written, of which no checker can know.
+#: Types that are made here cannot be written, and no checker can know them.
 _ANNOTATED: Any = Annotated
 
 
@@ -87,7 +87,7 @@ def _parts(field: FieldInfo) -> tuple[Any, ...]:
 
 
 def _as_written(field: FieldInfo) -> Callable[[bytes], bool]:
-    # As deep as it is in a record's value: how deep JSON may be is then the same for slices and for the catalogue.
+    # It is as deep here as in a record's value: how deep JSON may be is then the same for slices and for the catalogue.
     annotated: Any = _ANNOTATED[(field.annotation, *field.metadata, None)]
     adapter: TypeAdapter[Any] = TypeAdapter(list[list[annotated]])
     validate_json, to_json = adapter.validator.validate_json, adapter.serializer.to_json

@@ -1,4 +1,4 @@
-"""What a projection is: its subject, its name, the shape of its tables, and how a batch of events becomes rows."""
+"""The declaration of a projection: its subject, name, shape of tables, and how a batch of events becomes rows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Insert(NamedTuple):
 
 
 class PresentState(NamedTuple):
-    """What the command side says of a subject; of one that it does not know, version 0."""
+    """The state of a subject on the command side; of one that it does not know, version 0."""
 
     subject_id: UUID
     version: int
@@ -39,7 +39,7 @@ class Writer(Protocol):
     """A projection bound to the tables of one generation."""
 
     def as_insert(self, events: Sequence[DecodedEvent]) -> Insert | None:
-        """What `apply` would do, for subjects none of whom was erased; None where that is not one statement.
+        """The one statement of `apply`, for subjects none of whom was erased; None where it is not one statement.
 
         It saves three round trips of four: worth having where somebody waits for the rows.
         """
@@ -58,7 +58,7 @@ class Writer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CarryOver:
-    """How a new generation takes over from an old one what compaction has removed from the log.
+    """The take-over, by a new generation from an old one, of what compaction has removed from the log.
 
     It runs once the new generation has read the whole log, so that it knows who exists.
     """
@@ -76,17 +76,17 @@ class Projection:
     subject: Subject
     schema: ProjectionSchema
     writer: Callable[[int], Writer]
-    #: By the shape of the old generation: from the numbers of an old and a new one to what is taken over. Every shape
-    #: that may still serve somewhere has its entry; None says that nothing of it can be taken over. A shape without an
-    #: entry is not known here, and a rebuild beside it refuses to lose what only it has.
+    #: Entries by the shape of the old generation: each makes, of the numbers of an old and a new one, what is taken
+    #: over. Every shape that may still serve somewhere has its entry; None says that nothing of it can be taken over. A
+    #: shape without an entry is not known here, and a rebuild beside it refuses to lose what only it has.
     carry_over: Mapping[int, Callable[[int, int], CarryOver] | None]
-    #: How long the broker may collect records while they keep coming, in milliseconds. A batch costs the broker, this
+    #: The broker may collect records for so many milliseconds while they keep coming. A batch costs the broker, this
     #: process and PostgreSQL far more than a record does; the first record after a pause never waits.
     patience_ms: int
 
     @property
     def name(self) -> str:
-        """What everybody calls it."""
+        """The name that everybody uses."""
         return self.schema.name
 
     @property
@@ -96,7 +96,7 @@ class Projection:
 
 
 def erasures(events: Sequence[DecodedEvent]) -> tuple[dict[UUID, int], Sequence[DecodedEvent]]:
-    """Who was erased in a batch, with the greatest version up to then, and the events that are not undone by it."""
+    """The subjects erased in a batch, with the greatest version up to then, and the events that it does not undo."""
     last = {event.subject_id: index for index, event in enumerate(events) if event.state is None}
     if not last:
         return {}, events

@@ -57,7 +57,7 @@ ON CONFLICT (id) DO UPDATE SET
     version = greatest(t.version, excluded.version), erased_version = greatest(t.version, excluded.version)
 """
 
-# What is older is history and stays. An entry of that version that tells of another event is not ours.
+# Older entries are history and stay. An entry of that version that tells of another event is not ours.
 _RESET: Final = """
 WITH heads AS (DELETE FROM {users} WHERE id = $1)
 DELETE FROM {entries} WHERE user_id = $1 AND (
@@ -136,7 +136,7 @@ def _row(event: DecodedEvent) -> tuple[Any, ...]:
 
 
 def entry(event: DecodedEvent, envelope: Envelope) -> bytes:
-    """What one event changed, as the query API sends it."""
+    """The change of one event, as the query API sends it."""
     previous = event.previous
     user = from_json(event.document) if previous else {}
     return to_json(

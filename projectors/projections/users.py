@@ -80,7 +80,7 @@ ON CONFLICT (id) DO UPDATE SET {changed}
 WHERE e.version < excluded.version OR (e.version = excluded.version AND e.record_offset IS NULL)
 """
 
-# What is known of the erasure that a repair writes anew stays: the tombstone that it publishes is a later record of it.
+# The row keeps what is known of an erasure that a repair writes anew: the tombstone published then is a later record.
 _RESET: Final = """
 WITH living AS (DELETE FROM {users} WHERE id = $1)
 DELETE FROM {erased} WHERE id = $1 AND ($2::bigint IS NULL OR version <> $2)
@@ -146,7 +146,7 @@ def _tombstone(event: DecodedEvent) -> tuple[Any, ...]:
 
 
 def _erased_at(event: DecodedEvent) -> datetime | None:
-    """None where the headers do not say it: such a tombstone erases all the same."""
+    """The time of the erasure. A tombstone whose headers do not say it erases all the same: None."""
     try:
         return event.envelope.time
     except EnvelopeError:
