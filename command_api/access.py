@@ -1,4 +1,4 @@
-"""What opens each route of the command API, and what a body may ask for; docs/reference/access.md says the same."""
+"""The routes of the command API, what opens each, and what a body may ask for; so says docs/reference/access.md."""
 
 from __future__ import annotations
 

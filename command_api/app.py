@@ -65,7 +65,7 @@ def create_app(settings: CommandApiSettings | None = None) -> FastAPI:
         lifespan=lifespan,
         health=Health(ready={"database": check_database}),
         protection=protection,
-        # Beside those that help, as many as may wait for a hash: cheap commands do not wait behind them.
+        # As many may wait for a hash, beside those that help: cheap commands do not wait behind them.
         admission=Admission(AT_ONCE + places(threads=known.hashing_concurrency, queue=known.hashing_queue)),
         make_request_id=new_id_text,
         tracer=ProcessTracer.of(known, "command-api"),

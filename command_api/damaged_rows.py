@@ -1,4 +1,4 @@
-"""What an operator does about a row of the outbox that cannot be published: set it aside, then put it back or drop it.
+"""The ways out for an operator with a row that cannot be published: set it aside, then put it back or drop it.
 
 Whatever is dropped leaves a version that no subscriber would ever see. So a snapshot of the user as of that very
 version takes its place, and versions stay gapless and in order. Of an erased user nothing comes back but the tombstone.
@@ -30,7 +30,7 @@ _ERASURE: Final = "SELECT version, event_id, erased_at FROM erased_users WHERE i
 
 
 class RowRefusedError(Exception):
-    """What was asked cannot be done with this row; the message says why, and what can."""
+    """An operator's request cannot be done with this row; the message says why, and what can."""
 
 
 async def set_aside(connection: Connection, number: int) -> bool:
@@ -116,7 +116,7 @@ async def _find_set_aside(connection: Connection, number: int) -> Any:
 
 
 async def _is_past_erasure(connection: Connection, row: Any) -> bool:
-    """Whether the row is of an erased user, and not the erasure itself, which has to be published."""
+    """True where the row is of an erased user, and not the erasure itself, which has to be published."""
     erasure = await connection.fetchrow(_ERASURE, row["subject_id"])
     return erasure is not None and row["event_id"] != erasure["event_id"]
 

@@ -1,4 +1,4 @@
-"""What the command side holds of one user, for an operator's repair of the read side.
+"""The present state of one user on the command side, for an operator's repair of the read side.
 
 `muster repair` reads it under the lock that commands take, so that nothing newer is committed while it is written to
 the read side; `muster repair --ahead` raises a version that the read side has passed, after a restored backup. Whom

@@ -24,7 +24,7 @@ from command_api.republication import Operation, append_present
 
 #: Users of one page: their rows are locked for some tens of milliseconds, in which a command on one of them waits.
 PAGE_USERS: Final = 500
-#: How often is looked whether a page is published; a relay takes milliseconds for it.
+#: The pause between two looks whether a page is published; a relay takes milliseconds for it.
 LOOK_SECONDS: Final = 0.05
 
 # The relay that leads publishes to the topic that was led last. The lock keeps two refills from doing one page both.
@@ -37,7 +37,8 @@ _NOTE: Final = "UPDATE published_topics SET refilled_to = $2 WHERE name = $1"
 _END: Final = (
     "UPDATE published_topics SET refilling = NULL, refilled_to = NULL WHERE name = $1 AND refilling = $2 RETURNING name"
 )
-# Beyond a full page of users nobody is looked for among the erased: of a million erased long ago none would be found.
+# The erased are looked for up to the end of a full page of users alone: of a million erased long ago none would be
+# found.
 _NEXT: Final = """
 WITH living AS MATERIALIZED (SELECT id FROM users WHERE id > $1 ORDER BY id LIMIT $2)
 SELECT id FROM (
@@ -51,7 +52,7 @@ SELECT id FROM (
     )
 ) AS known ORDER BY id LIMIT $2
 """
-# Of whom a row is set aside nothing is published until somebody decides, and then all of it.
+# Nothing is published of a user with a row set aside until somebody decides, and then all of it.
 _WAITING: Final = """
 SELECT count(*) FROM outbox WHERE id = ANY($1::bigint[]) AND subject_id NOT IN (SELECT subject_id FROM outbox_set_aside)
 """
@@ -63,7 +64,7 @@ class CannotRefillError(Exception):
 
 @dataclass(slots=True)
 class Refilled:
-    """How far a refill is."""
+    """The progress of a refill."""
 
     #: Snapshots and tombstones that it appended, and how many of these are not published yet.
     appended: int = 0
@@ -120,7 +121,7 @@ class Refill:
 
     @begun_again
     async def _begin(self) -> Collection[int]:
-        """What waits in the outbox of a refill that was killed."""
+        """The rows that wait in the outbox, of a refill that was killed."""
         async with self._database.connection() as connection, connection.transaction():
             await self._place(connection)
             if await connection.fetchval(_BEGIN, self._topic, self._topic_id) is None:
@@ -171,7 +172,7 @@ class Refill:
         )
 
     async def _place(self, connection: Connection) -> asyncpg.Record:
-        """Up to whom everybody is appended, and to which topic."""
+        """The topic, and the user up to whom everybody is appended."""
         place = await connection.fetchrow(_PLACE)
         if place is None or place["name"] != self._topic:
             led = "no relay has led yet" if place is None else f"the relay publishes to {place['name']}"

@@ -41,9 +41,9 @@ SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bytea[], $4::bytea[]) RETURNING
 class Operation:
     """A command of an operator, for which something is published once more."""
 
-    #: As `cli_actor` writes it.
+    #: The actor, as `cli_actor` writes it.
     actor: str
-    #: Of all that it publishes, the correlation and the cause.
+    #: The correlation and the cause of all that it publishes.
     id: str = field(default_factory=new_id_text)
 
     def headers(self, **attributes: Any) -> bytes:
@@ -58,7 +58,7 @@ class Operation:
 
 
 class OutboxMessage(NamedTuple):
-    """What is appended: the columns of an outbox row."""
+    """The columns of an outbox row that is appended."""
 
     event_id: UUID
     subject_id: UUID

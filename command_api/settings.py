@@ -70,7 +70,7 @@ class CommandApiSettings(CommandPostgres, GuardedHttp):
     )
     #: A device that logs in more rarely shares the counter of those that never did.
     credentials_device_days: int = Field(180, ge=1, le=3650, validation_alias="CREDENTIALS_DEVICE_DAYS", examples=[180])
-    #: Where clients reach the query API: `Location` points there.
+    #: Clients reach the query API here: `Location` points there.
     public_query_url: Annotated[str, AfterValidator(_http_url)] = Field(
         "http://127.0.0.1:8001", validation_alias="PUBLIC_QUERY_URL", examples=["https://users.example.com"]
     )
@@ -79,10 +79,10 @@ class CommandApiSettings(CommandPostgres, GuardedHttp):
     #: Health with its reasons, and metrics, without a token: for the inside alone.
     command_api_ops_host: str = Field("127.0.0.1", validation_alias="COMMAND_API_OPS_HOST", examples=["127.0.0.1"])
     command_api_ops_port: int = Field(8010, ge=1, le=65535, validation_alias="COMMAND_API_OPS_PORT", examples=[8010])
-    #: Where it is off, the relay finds events by its poll alone.
+    #: The relay finds events by its poll alone where it is off.
     outbox_notify: bool = Field(True, validation_alias="OUTBOX_NOTIFY", examples=["true"])
 
-    #: What a user may write of its own attributes; others may rely on the rest.
+    #: A user may write these of its own attributes; others may rely on the rest.
     auth_self_attributes: str = Field("", validation_alias="AUTH_SELF_ATTRIBUTES", examples=["locale,theme"])
 
     #: The least that OWASP's Password Storage Cheat Sheet has for Argon2id: 17 ms on one core here.
@@ -101,7 +101,7 @@ class CommandApiSettings(CommandPostgres, GuardedHttp):
     password_min_length: int = Field(
         LEAST_CHARACTERS, ge=LEAST_CHARACTERS, le=64, validation_alias="PASSWORD_MIN_LENGTH", examples=[15]
     )
-    #: Beside the built-in list; made by `muster passwords build`.
+    #: It is used beside the built-in list; `muster passwords build` makes it.
     password_blocklist_file: Annotated[Path, AfterValidator(_block_list)] | None = Field(
         None, validation_alias="PASSWORD_BLOCKLIST_FILE", examples=["/etc/muster/passwords.blocklist"]
     )
@@ -126,7 +126,7 @@ class CommandApiSettings(CommandPostgres, GuardedHttp):
 
     @property
     def attempt_limits(self) -> AttemptLimits:
-        """How many passwords may be guessed."""
+        """The limits of guesses of passwords."""
         return AttemptLimits(
             failures=self.credentials_failures,
             window=timedelta(seconds=self.credentials_window_seconds),
@@ -137,7 +137,7 @@ class CommandApiSettings(CommandPostgres, GuardedHttp):
 
     @property
     def rates(self) -> Mapping[str, str]:
-        """How many commands, imports and changes of its own a caller may send."""
+        """The limits of commands, imports and changes of its own that a caller may send."""
         return {
             "commands": self.rate_limit_commands,
             "imports": self.rate_limit_imports,

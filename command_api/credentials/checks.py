@@ -51,7 +51,7 @@ class PasswordChecks:
         own: bool,
         who: structlog.typing.FilteringBoundLogger,
     ) -> bool:
-        """Whether this is the user's password; `device` is valid for the user, `own` whether the user itself asks.
+        """True where this is the user's password; `device` is valid for the user, `own` says that the user itself asks.
 
         Raises:
             TooManyAttemptsError: the counter refuses.
@@ -118,7 +118,7 @@ class PasswordChecks:
             raise
 
     async def matches(self, charge: Charge, password: SecretStr, password_hash: str | None) -> bool:
-        """Whether the password of a charged attempt is that of the hash; None is nobody's.
+        """True where the password of a charged attempt is that of the hash; None is nobody's.
 
         Raises:
             HashingBusyError: too many wait already.
@@ -138,7 +138,7 @@ class PasswordChecks:
             who.info("credentials.throttled", counter=charge.counter.kind, seconds=charge.then_refuses)
 
     def known_device(self, token: str | None, user_id: UUID, password_set_by: UUID) -> DeviceToken | None:
-        """What a device token says, where it is valid for this user."""
+        """The content of a device token, where it is valid for this user."""
         device = self.device_tokens.read(token)
         valid = device is not None and (device.user_id, device.password_set_by) == (user_id, password_set_by)
         return device if valid else None

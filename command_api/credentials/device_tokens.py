@@ -32,7 +32,7 @@ _NONCE_BYTES: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class DeviceToken:
-    """What a token of ours says."""
+    """The content of a token of ours."""
 
     user_id: UUID
     nonce: bytes
@@ -56,7 +56,7 @@ class DeviceTokens:
         return urlsafe_b64encode(content + _sign(self._keys[0], content)).rstrip(b"=").decode()
 
     def read(self, text: str | None) -> DeviceToken | None:
-        """What the token says where it is one of ours that has not expired.
+        """The content of the token, where it is one of ours that has not expired.
 
         Whether it is valid its account decides: only there is it known which event set the password.
         """

@@ -14,7 +14,7 @@ from hashlib import sha256
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-#: As of the SHA-256 that uses them.
+#: The length that the SHA-256 which uses them has.
 _KEY_BYTES = 32
 
 
@@ -42,7 +42,7 @@ class CredentialKeys:
         return hmac.digest(self._counters, f"{kind}\0{text}".encode(), sha256)
 
     def mark(self, identifier_key: str) -> str:
-        """What a log line has in place of an identifier: 32 hex digits, the same for the same key."""
+        """The mark that stands in a log line for an identifier: 32 hex digits, the same for the same key."""
         return hmac.digest(self._marks, identifier_key.encode(), sha256).hex()[:32]
 
 

@@ -22,9 +22,9 @@ from sqlalchemy import (
 
 from command_api.users.tables import users_metadata
 
-#: How an attempt came: by an identifier, from a known device, or by a token with `self`.
+#: The ways of attempts: by an identifier, from a known device, or by a token with `self`.
 KINDS: Final = ("identifier", "device", "self")
-#: What a one-time token is for.
+#: The purposes of one-time tokens.
 PURPOSES: Final = ("password-reset", "email-verification")
 ONE_OF_A_PURPOSE: Final = "one_time_tokens_user_id_purpose_unique"
 
@@ -66,6 +66,6 @@ one_time_tokens = Table(
     UniqueConstraint("user_id", "purpose", name=ONE_OF_A_PURPOSE),
     ForeignKeyConstraint(["user_id"], ["users.id"], name="one_time_tokens_user_id_fkey", ondelete="CASCADE"),
     CheckConstraint(_one_of("purpose", PURPOSES), name="one_time_tokens_purpose_check"),
-    # For the purge.
+    # The purge needs it.
     Index("one_time_tokens_expires_at_idx", "expires_at"),
 )

@@ -33,7 +33,7 @@ def _parameter(name: str) -> Any:
 
 
 def _bound_to(purpose: ColumnElement[str]) -> ColumnElement[bytes]:
-    """What a token of this purpose is bound to: which event set the user's password, or the address."""
+    """The event that a token of this purpose is bound to: the one that set the user's password, or the address."""
     password = func.uuid_send(func.coalesce(users.c.password_set_by, users.c.id))
     return case((purpose == RESET, password), else_=func.sha256(func.convert_to(users.c.email, "UTF8")))
 

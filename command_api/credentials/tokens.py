@@ -55,7 +55,7 @@ class IssueToken(_Body):
 
     @property
     def ttl(self) -> timedelta:
-        """How long the token holds."""
+        """The time for which the token holds."""
         return timedelta(seconds=self.ttl_seconds or DEFAULT_TTL_SECONDS[self.purpose])
 
 
@@ -82,12 +82,12 @@ class KnownToken:
 
     purpose: Purpose
     expires_at: datetime
-    #: Whether the user still has the password, or the address, of the time of issue.
+    #: True where the user still has the password, or the address, of the time of issue.
     unchanged: bool
     user: PublicUser
 
     def holds(self, now: datetime) -> bool:
-        """Whether it can be redeemed."""
+        """True where it can be redeemed."""
         return self.unchanged and self.user.is_active and now < self.expires_at
 
 
@@ -97,5 +97,5 @@ def new_token() -> str:
 
 
 def digest_of(token: str) -> bytes:
-    """What is stored of a token, and by which it is found; any text has one."""
+    """The digest that is stored of a token, and by which it is found; any text has one."""
     return sha256(token.encode("utf-8", "surrogatepass")).digest()

@@ -1,4 +1,4 @@
-"""What a route works with, handed to it by FastAPI; tests replace it through `app.dependency_overrides`.
+"""Everything that a route works with, handed to it by FastAPI; tests replace it by `app.dependency_overrides`.
 
 No dependency commits. FastAPI runs a dependency's code after `yield` only when the answer has left, so the client would
 hold a 201 for what was never stored. A handler commits, or rolls back, before the route has an answer to give.
@@ -47,13 +47,13 @@ LOCK_TIMEOUT: Final = "1s"
 #: The most that a transaction of a command may take; longer than LOCK_TIMEOUT, so that a lock is told from a silence.
 #: With SETTLE_SECONDS (command_api/users/lost_replies.py) it keeps the promise of 5 s while PostgreSQL is frozen.
 TRANSACTION_SECONDS: Final = 2.5
-#: So long an answer to an Idempotency-Key is kept, at least.
+#: An answer to an Idempotency-Key is kept for so long, at least.
 DAY_SECONDS: Final = 24 * 3600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandResources:
-    """What is opened once in a process."""
+    """Everything that is opened once in a process."""
 
     database: Database
     handlers: UserHandlers
@@ -133,33 +133,33 @@ async def _checks(
 
 
 async def resources(request: Request) -> CommandResources:
-    """What the lifespan opened."""
+    """Everything that the lifespan opened."""
     opened: CommandResources = request.app.state.resources
     return opened
 
 
 async def handlers(opened: Annotated[CommandResources, Depends(resources)]) -> UserHandlers:
-    """What carries commands to their commits."""
+    """The handlers, which carry commands to their commits."""
     return opened.handlers
 
 
 async def imports(opened: Annotated[CommandResources, Depends(resources)]) -> ImportHandlers:
-    """What carries imports to their commits."""
+    """The handlers that carry imports to their commits."""
     return opened.imports
 
 
 async def one_time_tokens(opened: Annotated[CommandResources, Depends(resources)]) -> OneTimeTokens:
-    """What issues and redeems tokens."""
+    """The part that issues and redeems tokens."""
     return opened.one_time_tokens
 
 
 async def log_ins(opened: Annotated[CommandResources, Depends(resources)]) -> LogIns:
-    """What verifies credentials."""
+    """The part that verifies credentials."""
     return opened.log_ins
 
 
 async def command_context(request: Request, opened: Annotated[CommandResources, Depends(resources)]) -> CommandContext:
-    """What came with the command in its headers.
+    """The context of a command, from its headers.
 
     Raises:
         Problem: 400, where If-Match or Idempotency-Key cannot be read.
@@ -177,7 +177,7 @@ async def command_context(request: Request, opened: Annotated[CommandResources, 
 
 
 async def secret_context(request: Request, opened: Annotated[CommandResources, Depends(resources)]) -> CommandContext:
-    """What came with a request about secrets, which is about no version, and whose answer is never stored.
+    """The context of a request about secrets, which is about no version, and whose answer is never stored.
 
     Raises:
         Problem: 400, where an Idempotency-Key came.

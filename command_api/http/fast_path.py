@@ -102,7 +102,7 @@ class FastPath:
                 command.judge(access, document, self._app.state)
                 arguments["command"] = command.body.validate_python(document)
         except ValueError:
-            # So is pydantic's ValidationError. FastAPI finds it again and says what is wrong.
+            # Pydantic's ValidationError is one, too. FastAPI finds it again and says what is wrong.
             return None
         opened = self._app.state.resources
         arguments[command.handlers] = getattr(opened, command.handlers)
@@ -118,7 +118,7 @@ class FastPath:
 
 
 class _Command:
-    """What a route says of one command."""
+    """One command, as its route declares it."""
 
     def __init__(self, route: APIRoute) -> None:
         assert isinstance(route, StrictRoute), "others have no media_types"
@@ -128,7 +128,7 @@ class _Command:
         self.of_a_user = route.path.startswith(_OF_A_USER)
         #: The name of what carries it, among the endpoint's parameters as among the process's resources.
         self.handlers = next(name for name in _HANDLERS if name in signature(route.endpoint).parameters)
-        #: As `secret_context` has it: no key is taken, and no version asked for.
+        #: The route has `secret_context`: no key is taken, and no version asked for.
         self.is_about_secrets = self.handlers == _LOG_INS
         self.media_types: Sequence[str] = route.media_types
         annotation: Any = route.body_field and route.body_field.field_info.annotation

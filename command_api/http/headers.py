@@ -18,7 +18,7 @@ from command_api.users.context import Cause, CommandContext, Precondition
 _ANY_VERSION: Final = "*"
 #: One entity tag (RFC 9110, section 8.8.3).
 _TAG: Final = r'(W/)?"([!#-~\x80-\xff]*)"'
-#: What the header may be; the OpenAPI document shows it.
+#: The pattern of the header; the OpenAPI document shows it.
 IF_MATCH: Final = rf"^(\*|{_TAG}([ \t]*,[ \t]*{_TAG})*)$"
 #: `5`, or `5.` and anything: the query API adds the shape of its document to the version.
 _VERSION: Final = re.compile(r"(?P<version>[1-9]\d{0,18})(?:\..*)?")
@@ -37,7 +37,7 @@ def make_context(  # noqa: PLR0913 - one keyword for each thing that comes with 
     key: str | None,
     request: tuple[str, str, bytes],
 ) -> CommandContext:
-    """What these headers say; `request` is the method, the path with ids in one form, and the body.
+    """The context that these headers say; `request` is the method, the path with ids in one form, and the body.
 
     Raises:
         Problem: 400, where If-Match or Idempotency-Key cannot be read.

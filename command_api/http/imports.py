@@ -230,7 +230,7 @@ def _encode_result(result: LineResult) -> bytes:
     number, outcome, user_id = result
     if outcome is _CREATED or outcome is _UNCHANGED:
         status = "created" if outcome is _CREATED else "unchanged"
-        # By hand, because it is the answer to nearly every line.
+        # The JSON is made by hand, because it is the answer to nearly every line.
         id_ = "" if user_id is None else f',"id":"{user_id}"'
         return f'{{"line":{number},"status":"{status}"{id_}}}\n'.encode()
     problem = _PROBLEMS[outcome] if isinstance(outcome, ImportOutcome) else _problem_of_line(outcome)

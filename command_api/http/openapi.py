@@ -1,4 +1,4 @@
-"""What the OpenAPI document says beyond what FastAPI derives from the routes: headers, errors, examples."""
+"""The parts of the OpenAPI document that FastAPI does not derive from the routes: headers, errors, examples."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def _problem_response(kinds: list[ProblemType]) -> dict[str, Any]:
 
 
 def request(*, if_match: bool, examples: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """For `openapi_extra`, what a command takes beside its path: headers, and examples of its body by media type."""
+    """The `openapi_extra` of a command: what it takes beside its path, headers, and examples by media type."""
     extra: dict[str, Any] = {"parameters": [_IDEMPOTENCY_KEY, *([_IF_MATCH] if if_match else []), _REQUEST_ID]}
     if examples:
         extra["requestBody"] = {"content": {name: {"example": example} for name, example in examples.items()}}
@@ -201,7 +201,7 @@ def request(*, if_match: bool, examples: Mapping[str, Any] | None = None) -> dic
 
 
 def only_request_id() -> dict[str, Any]:
-    """For `openapi_extra` of a route that takes no key and no version."""
+    """The `openapi_extra` of a route that takes no key and no version."""
     return {"parameters": [_REQUEST_ID]}
 
 

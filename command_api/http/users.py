@@ -79,7 +79,7 @@ _ANY_CHANGE: Final = (USER_NOT_FOUND, STALE_VERSION, KEYS_USED_UP)
 
 
 def _shows_user(*problems: ProblemType, change: bool = True, **example: Any) -> dict[str, Any]:
-    """What the document says of a command that answers with the user."""
+    """The document's entry of a command that answers with the user."""
     described = user_response(200, "The user after the command.", REPLAYED) if change else _CREATED
     kinds = (*_ANY_CHANGE, USER_DEACTIVATED, *problems) if change else problems
     return {
@@ -92,7 +92,7 @@ def _shows_user(*problems: ProblemType, change: bool = True, **example: Any) -> 
 def _shows_nothing(
     description: str, *problems: ProblemType, more_headers: tuple[str, ...] = (), **example: Any
 ) -> dict[str, Any]:
-    """What the document says of a command that answers with nothing."""
+    """The document's entry of a command that answers with nothing."""
     kinds = (*_ANY_CHANGE, *problems)
     return {
         "status_code": 204,

@@ -17,8 +17,8 @@ from chassis.access.caller import Caller
 from chassis.strict_json import read_json
 
 KEY_CHARACTERS: Final = 255
-#: What the header may be: so many characters, bare or between quotation marks, and not only blanks and such marks. The
-#: OpenAPI document shows it.
+#: The pattern of the header: so many characters, bare or between quotation marks, and not only blanks and such marks.
+#: The OpenAPI document shows it.
 KEY_PATTERN: Final = rf'^(?=.*[^\s"])(".{{0,{KEY_CHARACTERS}}}"|.{{1,{KEY_CHARACTERS}}})$'
 
 

@@ -13,7 +13,7 @@ from outbox.relay.maintenance import Job
 
 log = structlog.get_logger("command.idempotency")
 
-#: How long an answer is replayed at least; after that the key is free again.
+#: An answer is replayed for so long, at least; after that the key is free again.
 KEPT: Final = timedelta(hours=24)
 #: A body's use is noted at most once an hour. So bodies are kept two hours longer, and a record goes before its body.
 BODIES_KEPT: Final = KEPT + 2 * USE_NOTED

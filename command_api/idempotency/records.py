@@ -53,7 +53,7 @@ USE_NOTED: Final = timedelta(hours=1)
 
 records_metadata = MetaData()
 
-#: Where the subject was erased, status is 410 and nothing else of the answer is left.
+#: The stored answers. Once the subject is erased, status is 410 and nothing else of the answer is left.
 idempotency_records = Table(
     "idempotency_records",
     records_metadata,
@@ -69,7 +69,7 @@ idempotency_records = Table(
     Index("idempotency_records_subject_id_idx", "subject_id"),
     Index("idempotency_records_created_at_idx", "created_at"),
 )
-#: What was answered to commands that changed nothing. A body goes with its user, whichever release erases them.
+#: The bodies of answers to commands that changed nothing. A body goes with its user, whichever release erases them.
 idempotency_bodies = Table(
     "idempotency_bodies",
     records_metadata,
@@ -82,10 +82,10 @@ idempotency_bodies = Table(
     Index("idempotency_bodies_used_at_idx", "used_at"),
 )
 
-#: What a command gives; created_at is the database's.
+#: The columns that a command gives; created_at is the database's.
 _STORED: Final = [column for column in idempotency_records.columns if column.name != "created_at"]
 _READ: Final = ("status", "headers", "fingerprint", "body_digest")
-#: What `stored_answer` reads.
+#: The columns that `stored_answer` reads.
 ANSWER_COLUMNS: Final = [
     *(idempotency_records.c[name].label(f"answer_{name}") for name in _READ),
     func.coalesce(idempotency_records.c.body, idempotency_bodies.c.body).label("answer_body"),
@@ -106,7 +106,7 @@ def with_bodies(records: FromClause) -> FromClause:
 LOAD_ANSWER: Final = compile_statement(
     select(*ANSWER_COLUMNS).select_from(with_bodies(idempotency_records)).where(idempotency_records.c.digest == DIGEST)
 )
-#: What was answered about the erased is forgotten; that a key was used is not. Shared bodies go with the user's row.
+#: Answers about the erased are forgotten; that a key was used is not. Shared bodies go with the user's row.
 FORGET_ANSWERS: Final = compile_statement(
     update(idempotency_records)
     .where(idempotency_records.c.subject_id == _SUBJECT_ID)
@@ -149,7 +149,7 @@ def store_from(source: CTE) -> ReturningInsert[tuple[bytes]]:
 
 
 def share_from(source: CTE) -> ReturningInsert[tuple[bytes]]:
-    """As `store_from`, for an answer that changed nothing: its body is stored only where none like it is.
+    """Do as `store_from`, for an answer that changed nothing: its body is stored only where none like it is.
 
     A body whose use was noted lately is not touched, so that those who use it do not wait for each other.
     """

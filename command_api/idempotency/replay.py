@@ -15,7 +15,7 @@ from typing import Final
 
 from command_api.idempotency.keys import IdempotencyKey
 
-#: How long a duplicate waits for the first: a registration takes well under a second, most of it the hash. Behind one
+#: A duplicate waits so long for the first: a registration takes well under a second, most of it the hash. Behind one
 #: that PostgreSQL does not answer, it is then itself answered within 5 s.
 WAIT_SECONDS: Final = 2.5
 REPLAYED_HEADER: Final = "Idempotent-Replayed"
@@ -44,7 +44,7 @@ class KeysUsedUpError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class CommandAnswer:
-    """What a command answers; stored as it is where the client sent a key."""
+    """The answer to a command; stored as it is where the client sent a key."""
 
     status: int
     headers: dict[str, str]

@@ -210,7 +210,7 @@ class _Prepared:
     numbers: list[int]
     errors: dict[int, LineError]
     users: dict[int, NewUser]
-    #: Of the lines that brought one.
+    #: The ids of the lines that brought one.
     brought_ids: set[int]
 
 

@@ -32,7 +32,7 @@ from command_api.users.values import Password
 LINES: Final = 10_000
 #: Bytes of one request, held in memory until it is answered.
 IMPORT_BYTES: Final = 16 * 1024 * 1024
-#: As the body of POST /users.
+#: The limit is that of the body of POST /users.
 LINE_BYTES: Final = 64 * 1024
 
 

@@ -1,4 +1,4 @@
-"""How many imports one process takes: some run, and a few more bodies may be on their way.
+"""The places of imports in one process: some run, and a few more bodies may be on their way.
 
 A body on its way takes no place among those that run, and of one caller only a few may be: whoever sends half of one
 and stops keeps nobody else out. Nor does who sends whole ones and does not read the answers: of one caller fewer may
@@ -14,19 +14,19 @@ from typing import Final
 
 #: Imports that run at once in one process: more of them would only share the same cores.
 IMPORTS_AT_ONCE: Final = 2
-#: Of one caller, so that there is a place for another.
+#: One caller may run so many, so that there is a place for another.
 RUNS_OF_A_CALLER: Final = IMPORTS_AT_ONCE - 1
-#: So long, all in all, an import waits in its place for its client to read. The largest answer is about as large as the
-#: largest body, and takes two minutes over a line of 1 Mbit/s.
+#: An import waits in its place for its client to read for so long, all in all. The largest answer is about as large as
+#: the largest body, and takes two minutes over a line of 1 Mbit/s.
 ANSWER_SECONDS: Final = 150.0
 #: Bodies in memory at once, of imports that run too: each may have IMPORT_BYTES.
 BODIES_AT_ONCE: Final = 8
-#: Of one caller.
+#: One caller may have so many on their way.
 BODIES_OF_A_CALLER: Final = 3
 
 
 class ImportsBusyError(Exception):
-    """As many imports run, or come, in this process as it takes; the message is for the client."""
+    """All places for imports, running or coming, are taken in this process; the message is for the client."""
 
 
 class Places:
@@ -35,7 +35,7 @@ class Places:
     def __init__(self, *, answer_seconds: float = ANSWER_SECONDS) -> None:
         """All free; each import waits for so many seconds, all in all, for its client to read."""
         self.answer_seconds = answer_seconds
-        #: On their way or worked on, by caller.
+        #: The bodies on their way or worked on, by caller.
         self.bodies: Counter[str] = Counter()
         #: Those that run, by caller.
         self.runs: Counter[str] = Counter()

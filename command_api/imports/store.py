@@ -41,9 +41,9 @@ _EMAIL_KEY: Final = COLUMNS.index("email_key")
 _USERNAME_KEY: Final = COLUMNS.index("username_key")
 
 
-#: In a statement of its own, which sees an erasure that committed while the insert waited for its row.
+#: A statement of its own sees an erasure that committed while the insert waited for its row.
 _ERASED_MEANWHILE: Final = "SELECT EXISTS (SELECT FROM erased_users WHERE id = ANY ($1::text::uuid[]))"
-#: What each user meets, in the order in which they are given.
+#: The rows that each user meets, in the order in which users are given.
 _MEETINGS: Final = """
 SELECT EXISTS (SELECT FROM users WHERE id = given.id) AS is_there,
     EXISTS (SELECT FROM erased_users WHERE id = given.id) AS is_erased,
@@ -57,7 +57,7 @@ _ANY_ID: Final = UUID(int=0)
 
 
 class ImportOutcome(Enum):
-    """What became of one user of a batch."""
+    """The outcome for one user of a batch."""
 
     CREATED = "created"
     UNCHANGED = "unchanged"
@@ -123,7 +123,7 @@ class ImportBatch:
     """Users in the order of their lines; an id, an address or a name may come twice."""
 
     users: Sequence[NewUser]
-    #: Whether a COMMIT of it was on its way.
+    #: True once a COMMIT of it was on its way.
     committing: bool = False
 
 
@@ -136,7 +136,7 @@ class Taken(NamedTuple):
 
     @classmethod
     def nobody(cls) -> Taken:
-        """As a dry run begins."""
+        """The state in which a dry run begins."""
         return cls(set(), set(), set())
 
     def add(self, user: NewUser) -> None:
@@ -166,7 +166,7 @@ class ImportStore:
         return await self._patiently(batch, lambda connection: _insert(connection, batch))
 
     async def foresee(self, batch: ImportBatch, taken: Taken) -> list[ImportOutcome]:
-        """What `insert` would give, but changes and locks nothing; those who would be created are `taken` afterwards.
+        """The outcomes of `insert`, without any change or lock; those who would be created are `taken` afterwards.
 
         Raises:
             DatabaseUnavailableError: it cannot be asked now.
@@ -236,13 +236,13 @@ async def _copy(connection: Connection, batch: ImportBatch, users: Sequence[NewU
 
 
 async def _refuse_erased(connection: Connection, ids: Iterable[UUID]) -> None:
-    # As text: asyncpg asks of every element of an array whether it is an array itself.
+    # The ids go as text: asyncpg asks of every element of an array whether it is an array itself.
     if await connection.fetchval(_ERASED_MEANWHILE, f"{{{','.join(map(str, ids))}}}"):
         raise _ErasedMeanwhileError
 
 
 async def _look(connection: Connection, users: Sequence[NewUser], taken: Taken) -> list[ImportOutcome | None]:
-    """What becomes of each user, the lines gone through in their order; None of those who can be inserted."""
+    """The outcome for each user, the lines gone through in their order; None of those who can be inserted."""
     keys = [_email_key(user) for user in users], [user.row[_USERNAME_KEY] for user in users]
     meetings = await connection.fetch(_MEETINGS, [user.id for user in users], *keys)
     taken = Taken(set(taken.ids), set(taken.emails), set(taken.usernames))

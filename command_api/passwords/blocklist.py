@@ -42,6 +42,6 @@ class Blocklist:
             return True
         if self._file is None:
             return False
-        # Who made a list of SHA-1 may have hashed any of the three.
+        # A list of SHA-1 may have been made of any of the three.
         texts = dict.fromkeys((password, normalize("NFC", password), key))
         return any(entry_of(text) in self._file for text in texts)

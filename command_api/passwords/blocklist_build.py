@@ -27,7 +27,7 @@ RUN_ENTRIES: Final = 1_000_000
 BLOCK_BYTES: Final = 64 * 1024
 #: More is no password, whatever the file is.
 LINE_BYTES: Final = 16 * 1024
-#: With `:count`, as Have I Been Pwned has it.
+#: Have I Been Pwned has `:count` behind it.
 _SHA1: Final = re.compile(rb"([0-9A-Fa-f]{40})(?::\d+)?")
 _BOM: Final = b"\xef\xbb\xbf"
 
@@ -37,7 +37,7 @@ class WrongLineError(ValueError):
 
 
 class Built(NamedTuple):
-    """What was made of a list."""
+    """The result of a build."""
 
     lines: int
     entries: int

@@ -30,7 +30,7 @@ class BlocklistFileError(ValueError):
 
 
 def folded(text: str) -> str:
-    """What passwords are compared by: NFC, then casefolded."""
+    """The form in which passwords are compared: NFC, then casefolded."""
     return normalize("NFC", text).casefold()
 
 
@@ -40,7 +40,7 @@ def entry_of(text: str) -> int:
 
 
 def head_of(count: int) -> bytes:
-    """What a file of so many entries begins with."""
+    """The beginning of a file of so many entries."""
     return MAGIC + count.to_bytes(HEAD_BYTES - len(MAGIC), sys.byteorder)
 
 
@@ -79,7 +79,7 @@ class BlocklistFile:
                 yield cls(entries)
 
     def __len__(self) -> int:
-        """How many entries it has."""
+        """The number of entries."""
         return len(self._entries)
 
     def __contains__(self, entry: object) -> bool:

@@ -49,7 +49,7 @@ class HashingBusyError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Whose checks would find a place now."""
+    """The groups of callers whose checks would find a place now."""
 
     known_devices: bool
     others: bool
@@ -111,7 +111,7 @@ class Passwords:
         return needs_rehash(password_hash, self._hasher)
 
     def room(self) -> Room:
-        """Whose checks would find a place now."""
+        """The groups of callers whose checks would find a place now."""
         return Room(known_devices=self._known_devices.has_room(), others=self._checks.has_room())
 
     async def hash_all(self, given: Sequence[SecretStr]) -> list[str]:
@@ -174,7 +174,7 @@ class _Lane:
 
 
 def places(*, threads: int, queue: int) -> int:
-    """How many hashes and checks may run or wait, imports' aside, with these `threads` and this `queue`."""
+    """The number of hashes and checks that may run or wait, imports' aside, with these `threads` and this `queue`."""
     return threads + queue + 2 * (threads + _checks_waiting(threads, queue))
 
 

@@ -1,4 +1,4 @@
-"""Which passwords may be chosen (NIST SP 800-63B-4, section 3.1.1.2): docs/explanation/passwords.md has the reasons.
+"""The rule on which passwords may be chosen (NIST SP 800-63B-4, 3.1.1.2); docs/explanation/passwords.md has reasons.
 
 Nothing is said of the kinds of characters. The list and the user's own names are compared by NFC and casefold.
 """

@@ -117,7 +117,7 @@ class EraseUser:
     """The person is forgotten: nothing personal stays here, in any read table, or (some days later) in the topic."""
 
 
-#: What changes a registered user.
+#: The commands that change a registered user.
 ChangeCommand = (
     ChangeEmail | VerifyEmail | ChangeUsername | ChangePassword | ChangeProfile | DeactivateUser | ReactivateUser
 )

@@ -1,4 +1,4 @@
-"""What comes with a command beside its body: cause, sender, the version it is meant for, the key of its retries.
+"""The context of a command beside its body: cause, sender, the version it is meant for, the key of its retries.
 
 command_api/http/headers.py reads them from the request's headers.
 """
@@ -19,17 +19,17 @@ class Cause:
 
     command_id: str
     correlation_id: str
-    #: None where access is switched off.
+    #: The caller; None where access is switched off.
     caller: Caller | None = None
     traceparent: str | None = None
 
     def actor(self, subject_id: UUID | None = None) -> str | None:
-        """Who acts, as an event about `subject_id` says it."""
+        """The actor, as an event about `subject_id` says it."""
         return None if self.caller is None else self.caller.actor(subject_id)
 
     @property
     def on_behalf_of(self) -> str | None:
-        """For whom, where the caller acts for somebody else."""
+        """The one for whom the caller acts, where that is somebody else."""
         return None if self.caller is None else self.caller.on_behalf_of
 
 
@@ -46,10 +46,10 @@ class Precondition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandContext:
-    """What came with one command."""
+    """Everything that came with one command."""
 
     cause: Cause
-    #: Who sent it, and as what they were let in.
+    #: The sender, and what they were let in as.
     access: Access
     precondition: Precondition | None = None
     key: IdempotencyKey | None = None

@@ -143,7 +143,7 @@ def _change(user: PublicUser, command: ChangeCommand, now: datetime) -> ChangeEv
 
 
 def _replaced(kind: type[E], user: PublicUser, now: datetime, **after: Any) -> E | None:
-    """As `_changed` where the first of the new values differs; else None, as there is nothing to do."""
+    """Decide as `_changed` where the first of the new values differs; else None, as there is nothing to do."""
     name, value = next(iter(after.items()))
     return None if getattr(user, name) == value else _changed(kind, user, now, **after)
 
@@ -197,6 +197,6 @@ def _changed(kind: type[E], user: PublicUser, now: datetime, **after: Any) -> E:
     previous = {name: getattr(user, name) for name, value in after.items() if getattr(user, name) != value}
     if "attributes" in after:
         previous["attributes"] = user.attributes  # to Python they are equal where 1 became True
-    # Where the clock was set back, a later version must not look older.
+    # The clock may have been set back, and a later version must not look older.
     update = {**after, "version": user.version + 1, "updated_at": max(now, user.updated_at)}
     return kind(user=user.model_copy(update=update), previous=previous)

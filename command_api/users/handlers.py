@@ -51,8 +51,8 @@ from outbox.notifier import Notifier
 
 log = structlog.get_logger("command")
 
-#: Of commands that meet on one user one commits in each round, so twenty of them need twenty rounds at most. Hundreds
-#: of them get through by the pauses, if they do.
+#: One command commits in each round of those that meet on one user, so twenty of them need twenty rounds at most.
+#: Hundreds of them get through by the pauses, if they do.
 COMMIT_ATTEMPTS: Final = 20
 #: The longest pause after the first attempt. Pauses are random and grow, so that commands that met do not meet again.
 COMMIT_PAUSE_SECONDS: Final = 0.002
@@ -88,7 +88,7 @@ class UserHandlers:
     new_id: Callable[[], UUID]
     query_url: str
     turns: Turns
-    #: By caller, the keys of commands that changed nothing: they cost whoever sends them nothing, and a row each.
+    #: The keys of commands that changed nothing, by caller: they cost whoever sends them nothing, and a row each.
     unchanged: RateLimit
 
     async def register(self, command: RegisterUser, context: CommandContext) -> CommandAnswer:
@@ -208,7 +208,7 @@ class UserHandlers:
         return loaded.password_set_by
 
     def _device(self, command: ChangeCommand | EraseUser, loaded: Loaded) -> DeviceToken | None:
-        """What the device token says that came with a new password, where it is valid."""
+        """The content of the device token that came with a new password, where it is valid."""
         if not isinstance(command, ChangePassword) or loaded.password_set_by is None:
             return None
         return self.checks.known_device(command.device_token, subject(loaded.state), loaded.password_set_by)

@@ -1,4 +1,4 @@
-"""Whether a commit whose reply was lost has happened.
+"""Finds out whether a commit whose reply was lost has happened.
 
 The rows are the evidence. A committed change left the user's row with the id of its event, and the event in the outbox
 until the relay has published it. Both were written in the transaction in question, with ids made for it. A stored
@@ -47,7 +47,7 @@ class OutcomeUnknownError(Exception):
 
 
 async def has_committed(address: PostgresAddress, envelope: Envelope, backend: int) -> bool:
-    """Whether the commit of the event with this envelope happened; `backend` is the server process that was to do it.
+    """True where the commit of the event with this envelope happened; `backend` is the server process for it.
 
     Raises:
         OutcomeUnknownError: the database did not answer within SETTLE_SECONDS, or later commands have changed its rows.
@@ -90,7 +90,7 @@ async def _evidence(connection: Connection, envelope: Envelope) -> bool | None:
 
 
 def infer_from_versions(envelope: Envelope, version: int | None, erased_version: int | None) -> bool | None:
-    """Whether it happened, from the user's versions, where the event itself is not found; None where they cannot tell.
+    """True where it happened, by the user's versions, where the event is not found; None where they cannot tell.
 
     Each version belongs to one event. So if the user is at our version by another event, or at a lower one, ours was
     not committed.

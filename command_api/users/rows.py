@@ -20,7 +20,7 @@ from events.user_events import PublicUser
 
 #: `attributes` is stored as JSON, and `is_active` follows from the status.
 _AS_IT_IS: Final = tuple(name for name in PublicUser.model_fields if name not in {"attributes", "is_active"})
-#: What a user is read from.
+#: A user is read from these columns.
 PUBLIC_COLUMNS: Final = (*_AS_IT_IS, "attributes")
 #: The values of a row, in the order of `user_row`.
 COLUMNS: Final = (*PUBLIC_COLUMNS, "email_key", "username_key", "event_id", "password_hash", "password_set_by")

@@ -71,12 +71,12 @@ def evolve(state: State, event: Event) -> State:
 
 
 def subject(state: State) -> UUID:
-    """Whose state it is."""
+    """The id of the user whose state it is."""
     return state.user.id if isinstance(state, Registered) else state.id
 
 
 def version_of(state: State) -> int:
-    """How many events led here."""
+    """The number of events that led here."""
     match state:
         case Unregistered():
             return 0

@@ -26,7 +26,7 @@ from outbox.append import append_from
 
 _USER_ID: Final = bindparam("user_id", type_=users.c.id.type)
 _EXPECTED_VERSION: Final = bindparam("expected_version", type_=users.c.version.type)
-#: What is loaded of a user: the public user, the password's hash, and the event that set it.
+#: The columns that are loaded of a user: the public user, the password's hash, and the event that set it.
 _LOADED: Final = [
     *(users.c[name] for name in (*PUBLIC_COLUMNS, "password_hash")),
     func.coalesce(users.c.password_set_by, users.c.id).label("password_set_by"),

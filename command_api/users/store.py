@@ -44,7 +44,7 @@ _VIOLATIONS: Final[dict[str | None, type[Exception]]] = {
     USERNAME_IS_UNIQUE: UsernameTakenError,
     KEY_IS_UNIQUE: KeyTakenError,
 }
-#: What is done in the transaction of a change, behind it; whatever it raises undoes the change.
+#: Work in the transaction of a change, behind it; whatever it raises undoes the change.
 InTransaction: TypeAlias = Callable[[Connection], Awaitable[None]]
 _USER_PARAMETERS: Final = tuple(f"user_{column}" for column in COLUMNS)
 
@@ -58,7 +58,7 @@ class UnexpectedViolationError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What the database knows: the user's state, the hash of their password, and the answer stored for the key."""
+    """All that the database knows: the user's state, the hash of their password, and the answer stored for the key."""
 
     state: State
     password_hash: str | None = None
@@ -69,7 +69,7 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingChange:
-    """What one command did, ready to be committed; `value` is the event as it will be published."""
+    """One command's effect, ready to be committed; `value` is the event as it will be published."""
 
     event: ChangeEvent | UserErased
     envelope: Envelope
@@ -181,7 +181,7 @@ async def _change(connection: Connection, change: PendingChange, store: AnswerTo
 
 
 def _end_tokens(change: PendingChange) -> InTransaction:
-    """By a statement of its own, which sees the token that was issued while the change waited for its lock."""
+    """A statement of its own ends the tokens: it sees one that was issued while the change waited for its lock."""
 
     async def end(connection: Connection) -> None:
         await connection.execute(statements.END_TOKENS.sql, change.envelope.subject_id)
@@ -245,6 +245,6 @@ def _loaded(user_id: UUID, row: asyncpg.Record) -> Loaded:
 
 
 def _meaning(error: asyncpg.IntegrityConstraintViolationError) -> Exception:
-    """What the violation of a constraint means for the command."""
+    """The error that the violation of a constraint means for the command."""
     violated = _VIOLATIONS.get(error.constraint_name)
     return violated() if violated else UnexpectedViolationError(error.constraint_name or type(error).__name__)

@@ -34,15 +34,15 @@ DEVICE_TOKEN_CHARACTERS: Final = 512
 _BLANK: Final = "\u2800\U00016fe4\U0001d159"
 #: Every character whose NFKC is an `@`.
 _AT_SIGNS: Final = "@\ufe6b\uff20"
-#: What Unicode calls Default_Ignorable_Code_Point (DerivedCoreProperties, 16.0), which Python does not tell, and the
-#: blank glyphs beside them. Two names that differ in one of these alone look the same.
+#: Unicode calls these Default_Ignorable_Code_Point (DerivedCoreProperties, 16.0), which Python does not tell; the blank
+#: glyphs stand beside them. Two names that differ in one of these alone look the same.
 _INVISIBLE: Final = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
     rf"\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff{_BLANK}]"
 )
 #: Combining marks on one character; Vietnamese has two, pointed Hebrew three.
 _MARKS: Final = 3
-#: What else is asked of a new password, more characters perhaps, is the policy's.
+#: The policy asks more of a new password, more characters perhaps.
 PASSWORD_CHARACTERS: Final = (LEAST_CHARACTERS, MOST_CHARACTERS)
 DISPLAY_NAME_CHARACTERS: Final = 200
 REASON_CHARACTERS: Final = 500
@@ -78,7 +78,7 @@ def encoded(attributes: Attributes) -> bytes:
 
 
 def attributes_fault(attributes: Attributes) -> str | None:
-    """What is wrong with whole attributes, None where nothing is."""
+    """The fault of whole attributes; None where there is none."""
     if _depth(attributes) > ATTRIBUTES_DEPTH:
         return f"is nested deeper than {ATTRIBUTES_DEPTH} levels; flatten it"
     size = len(encoded(attributes))
@@ -245,7 +245,7 @@ def _at_most(characters: int) -> AfterValidator:
     return AfterValidator(check)
 
 
-#: As pydantic's EmailStr, by the same function, but without a display name.
+#: An address is checked by the function of pydantic's EmailStr, but without a display name.
 Email = Annotated[
     str,
     AfterValidator(_email),

@@ -1,4 +1,4 @@
-"""How many passwords may be guessed: the numbers of the rule, and whose attempts are counted together.
+"""The rule on guesses of passwords: its numbers, and whose attempts are counted together.
 
 Attempts with a valid device token (device_tokens.py) have a counter of their own. All others that name one address or
 one username share one, whether it belongs to somebody or not: a crowd of guessers is one guesser, and cannot lock out a
@@ -19,7 +19,7 @@ from chassis.text_keys import email_key, text_key
 from command_api.credentials.keys import CredentialKeys
 from events.user_events import PublicUser
 
-#: What tells an address from a username, which may not have it.
+#: An address has this in it, and a username may not.
 AT = "@"
 
 
@@ -36,19 +36,20 @@ class TooManyAttemptsError(Exception):
 class AttemptLimits:
     """The numbers of the rule."""
 
-    #: So many failures within the window, and the counter refuses.
+    #: The counter refuses after so many failures within the window.
     failures: int = 10
     window: timedelta = timedelta(hours=1)
     first_refusal: timedelta = timedelta(minutes=1)
     longest_refusal: timedelta = timedelta(minutes=15)
-    #: So many failures within the window, whatever succeeded between them, and each is followed by the longest refusal:
-    #: four more in an hour. Successes are the owner's, and would else let guessers begin anew. An account has an e-mail
-    #: and a username, and 16 guesses by its own access tokens: together fewer than the 100 of NIST SP 800-63B-4.
+    #: The counter refuses after so many failures within the window, whatever succeeded between them, and each is
+    #: followed by the longest refusal: four more in an hour. Successes are the owner's, and would else let guessers
+    #: begin anew. An account has an e-mail and a username, and 16 guesses by its own access tokens: together fewer than
+    #: the 100 of NIST SP 800-63B-4.
     most: int = 35
 
     @property
     def refusals(self) -> list[timedelta]:
-        """How long the counter refuses after the last of `failures`, after the next one, and so on; the last stays."""
+        """The refusals after the last of `failures`, after the next one, and so on; the last stays."""
         steps = [min(self.first_refusal, self.longest_refusal)]
         while steps[-1] < self.longest_refusal:
             steps.append(min(2 * steps[-1], self.longest_refusal))
@@ -57,7 +58,7 @@ class AttemptLimits:
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """Whose attempts are counted: nothing in it can be read back."""
+    """A counter of somebody's attempts: nothing in it can be read back."""
 
     kind: Literal["identifier", "device", "self"]
     digest: bytes
@@ -84,7 +85,7 @@ def of_self(keys: CredentialKeys, user_id: UUID) -> Counter:
 
 
 def moved_counters(keys: CredentialKeys, before: PublicUser, after: PublicUser) -> list[tuple[Counter, Counter]]:
-    """For each identifier whose key changed: the counters of the old key and of the new one."""
+    """The counters of the old key and of the new one, for each identifier whose key changed."""
     changed = zip(_keys_of(before), _keys_of(after), strict=True)
     return [(of_identifier(keys, old), of_identifier(keys, new)) for old, new in changed if old != new]
 

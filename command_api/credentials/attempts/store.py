@@ -67,7 +67,7 @@ class Charge:
 
     counter: Counter
     at: datetime
-    #: So long the counter refuses from this attempt on, unless it succeeds; None where it goes on letting in.
+    #: Seconds that the counter refuses from this attempt on, unless it succeeds; None where it goes on letting in.
     then_refuses: float | None = None
 
 
@@ -76,10 +76,10 @@ class Candidate:
     """An active user whom an identifier names."""
 
     id: UUID
-    #: That of the identifier.
+    #: The key of the identifier.
     key: str
     version: int
-    #: None where the user has no password.
+    #: The hash of the user's password; None where there is none.
     password_hash: str | None
     password_set_by: UUID
 

@@ -1,4 +1,4 @@
-"""What a form of hashes is, and what all of them share: bounds, and salts and digests in base64.
+"""The declaration of a form of hashes, and what all of them share: bounds, and salts and digests in base64.
 
 Parameters are bounded, because a hash that takes minutes or gigabytes to check is an attack on whoever checks it. What
 is bounded is the work, the product of what a form multiplies: at the bounds one check takes about a second on one core.
@@ -20,7 +20,7 @@ DIGEST_BYTES: Final = (16, 64)
 #: passlib writes `.` for `+`.
 BASE64: Final = r"[A-Za-z0-9+/.]+={0,2}"
 NO_BASE64: Final = "has a salt or a digest that is no base64"
-#: Where the salt is a text: anything that is seen, but for the dollar that ends it.
+#: The pattern of a salt that is a text: anything that is seen, but for the dollar that ends it.
 TEXT: Final = r"[!-#%-~]+"
 
 
@@ -71,7 +71,7 @@ def examine_bytes(match: re.Match[str]) -> None:
 
 
 def size_of(text: str) -> int:
-    """How many bytes the base64 stands for; the pattern has checked its letters."""
+    """The number of bytes that the base64 stands for; the pattern has checked its letters."""
     letters = len(text.rstrip("="))
     if letters % 4 == 1:
         raise UnacceptableHashError(NO_BASE64)

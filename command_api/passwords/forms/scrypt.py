@@ -67,7 +67,7 @@ def _examine_work(ln: int, r: int, p: int) -> None:
 
 
 def _derive(password: str, salt: bytes, cost: tuple[int, int, int], size: int) -> bytes:
-    """What scrypt makes of the password; `cost` is the logarithm of N, r and p."""
+    """The digest that scrypt makes of the password; `cost` is the logarithm of N, r and p."""
     ln, r, p = cost
     return scrypt(password.encode(), salt=salt, n=2**ln, r=r, p=p, maxmem=128 * r * 2**ln + _MORE_BYTES, dklen=size)
 
