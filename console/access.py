@@ -1,4 +1,4 @@
-"""What opens each page and each deed of the console; docs/reference/access.md shows the same table."""
+"""The table of the console's pages and deeds and what opens each; docs/reference/access.md shows the same table."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Final
 
 from chassis.access.rules import AccessTable, Public, Rule
 
-#: Where a browser is led that has no session.
+#: A browser that has no session is led here.
 SIGN_IN: Final = "/sign-in"
 
-#: What a link opens by itself.
+#: A link opens this by itself.
 SPENDING: Final = ("POST", f"{SIGN_IN}/{{link}}")
 
 ACCESS: Final = AccessTable(
@@ -46,7 +46,7 @@ ACCESS: Final = AccessTable(
         Rule("GET", "/subscribers/receipts/{id}", ("operations:read",)),
         Rule("POST", "/subscribers/{name}/remove", ("operations:write",)),
         Rule("GET", "/operations", ("operations:read",)),
-        # Whoever has a session may end it.
+        # Anybody with a session may end it.
         Rule("POST", "/sign-out", ()),
     ),
     public=(Public(SIGN_IN), Public(f"{SIGN_IN}/"), Public("/assets/")),

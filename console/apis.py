@@ -18,7 +18,7 @@ from console.sign_in.sessions import Session
 
 #: A command may wait for a lock and be tried again; after this the console tells of an outage.
 ANSWER_SECONDS: Final = 10.0
-#: What an API says that a person is told as it is; anything else is a fault between the services.
+#: A person is told what an API says with these statuses; any other is a fault between the services.
 _TOLD: Final = frozenset({400, 403, 404, 409, 410, 412, 422, 429, 503, 504})
 _COMMAND: Final = "command"
 _ENDED: Final = PageError(401, "Your token is not good any more", "Sign in again, then do it again.")
@@ -49,7 +49,7 @@ class Apis:
         params: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Json:
-        """What the query API answers.
+        """The answer of the query API.
 
         Raises:
             PageError: it refuses, or does not answer.
@@ -62,7 +62,7 @@ class Apis:
     async def command(
         self, session: Session, method: str, path: str, json: Json | None = None
     ) -> tuple[Json, str | None]:
-        """What the command API answers, empty where it says nothing, and the Consistency-Token of the change.
+        """The answer of the command API, empty where it says nothing, and the Consistency-Token of the change.
 
         Raises:
             PageError: it refuses, or does not answer.
@@ -74,7 +74,7 @@ class Apis:
     async def event_api(
         self, session: Session, method: str, path: str, params: Mapping[str, str] | None = None
     ) -> Json:
-        """What the event API answers of subscribers and erasures, empty where it says nothing.
+        """The answer of the event API about subscribers and erasures, empty where it says nothing.
 
         Raises:
             PageError: it refuses, or does not answer.
@@ -96,7 +96,7 @@ class Apis:
     async def event_stream(
         self, session: Session, params: Parameters, position: str
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """What the event API streams after a position, or from now on where there is none, as it comes.
+        """The stream of the event API after a position, or from now on where there is none, as it comes.
 
         Raises:
             PageError: it refuses, or does not answer, or breaks off.
@@ -158,7 +158,7 @@ def _silence(api: str, error: httpx.HTTPError) -> PageError:
 
 
 def _refusal(api: str, answer: httpx.Response) -> PageError:
-    """What an API says; one that fails, or a proxy before it, may have carried out what it was sent."""
+    """The error for an API's answer; one that fails, or a proxy before it, may have carried out what it was sent."""
     status = answer.status_code if answer.status_code in _TOLD else HTTPStatus.BAD_GATEWAY
     unsure = api == _COMMAND and answer.is_server_error
     try:

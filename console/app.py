@@ -55,7 +55,7 @@ BODY_BYTES: Final = 16 * 1024
 
 _ROUTES: Final = (
     *console.assets.routes,
-    # Before the links, whose paths are anything below /sign-in.
+    # These come before the links, whose paths are anything below /sign-in.
     *console.sign_in.oidc.routes,
     *console.sign_in.pages.routes,
     *console.overview.page.routes,

@@ -19,7 +19,7 @@ log = structlog.get_logger("console")
 
 T = TypeVar("T")
 
-#: For one part to answer.
+#: One part has so long to answer.
 LOOK_SECONDS: Final = 4.0
 _FORESEEN: Final[tuple[type[Exception], ...]] = (
     *(DatabaseUnavailableError, asyncpg.PostgresError, httpx.HTTPError),
@@ -28,7 +28,7 @@ _FORESEEN: Final[tuple[type[Exception], ...]] = (
 
 
 class OtherProcessError(Exception):
-    """What answers there is not what was asked for."""
+    """Another process answers there than the one that was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Failed:
 
 
 async def within(work: Awaitable[T]) -> T | Failed:
-    """What comes of the work in LOOK_SECONDS, or why nothing does, whatever that is."""
+    """The result of the work in LOOK_SECONDS, or why there is none, whatever that is."""
     try:
         async with asyncio.timeout(LOOK_SECONDS):
             return await work

@@ -1,4 +1,4 @@
-"""What pages load beside their text: our style sheet, two scripts for what is live or no more, and two that make it so.
+"""The files that pages load: our style sheet, two scripts for what is live or no more, and two that make it so.
 
 The last two are not in the repository: `python -m local_stack.webjars` puts them into `vendor` in a checkout, the build
 into a wheel. Each has its digest in its address, so browsers keep it for good and a new version is another address.

@@ -44,7 +44,7 @@ def change(handler: Change) -> Callable[[Request], Awaitable[Response]]:
 
 
 def has_token(form: Form, token: str) -> bool:
-    """Whether a form has this token."""
+    """True where a form has this token."""
     return hmac.compare_digest(form.get("csrf", "").encode(), token.encode())
 
 
@@ -81,7 +81,7 @@ def lead_to(session: Session, path: str, *, part: str = "", **told: object) -> R
 
 
 def told_to(request: Request) -> Mapping[str, str]:
-    """What a page is told; nothing where this session has not led there."""
+    """The words that a page is told; none where this session has not led there."""
     given = dict(request.query_params)
     shown = given.pop(_PROOF, "")
     expected = _proof(session_of(request), request.url.path, given)

@@ -1,4 +1,4 @@
-"""What stands before every page: who is let in, and what a person is told where something is refused or fails.
+"""Stands before every page: it says who is let in, and what a person is told where something is refused or fails.
 
 A route without a rule does not start (`AccessTable.require_cover`), and each that has one asks for its session once
 more (`asking`), so a way past this guard, whatever it were, leads nowhere.
@@ -68,7 +68,7 @@ class ErrorPages:
 
 
 def error_page(request: Request, error: Exception) -> Response:
-    """What a person is told of an error."""
+    """The page that tells a person of an error."""
     told = _explain(error, request.scope)
     answer = page(request, "error.html", status=told.status, title=told.title, detail=told.detail)
     answer.headers.update(getattr(error, "headers", None) or {})

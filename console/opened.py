@@ -1,4 +1,4 @@
-"""What the app's lifespan has opened, for the handlers of its requests."""
+"""Gives the handlers of requests what the app's lifespan has opened."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How every page is made: its template, who looks at it, and the headers that keep others out of it.
+"""Makes every page: its template, who looks at it, and the headers that keep others out of it.
 
 Templates escape whatever they are given. The policy allows nothing from elsewhere, no script within a page, and no
 other page around it.
@@ -64,7 +64,7 @@ class PageError(Exception):
 
 
 def unsure() -> PageError:
-    """For a change in the middle of which the query database has not answered."""
+    """The error for a change in the middle of which the query database has not answered."""
     return PageError(503, "The query database does not answer", UNSURE, unsure=True)
 
 
@@ -103,7 +103,7 @@ def enter(scope: Any, session: Session) -> None:
 
 
 def session_of(request: Request) -> Session:
-    """Who sent a request; a way past the guard leads nowhere."""
+    """The session that sent a request; a way past the guard leads nowhere."""
     session = request.scope.get(_SESSION)
     if session is None:
         raise RuntimeError("a request came past the console's guard")

@@ -31,7 +31,7 @@ class ConsoleSettings(
     #: Health with its reasons, and metrics, without a token: for the inside alone.
     console_ops_host: str = Field("127.0.0.1", validation_alias="CONSOLE_OPS_HOST", examples=["127.0.0.1"])
     console_ops_port: int = Field(8009, ge=1, le=65535, validation_alias="CONSOLE_OPS_PORT", examples=[8009])
-    # None has a default: an operator's token is not sent to whoever happens to listen there.
+    # No address has a default: an operator's token is not sent to whoever happens to listen there.
     console_command_url: str = Field(validation_alias="CONSOLE_COMMAND_URL", examples=["http://127.0.0.1:8000"])
     console_query_url: str = Field(validation_alias="CONSOLE_QUERY_URL", examples=["http://127.0.0.1:8001"])
     console_events_url: str = Field(validation_alias="CONSOLE_EVENTS_URL", examples=["http://127.0.0.1:8005"])

@@ -16,7 +16,7 @@ from chassis.lifecycle import alongside, end_task, wait_for_event
 
 #: Browsers come back by themselves, and then their session is looked at anew.
 STREAM_SECONDS: Final = 120.0
-#: What ends a line of a stream, and nothing else does: a name may have U+2028 in it.
+#: One of these ends a line of a stream, and nothing else does: a name may have U+2028 in it.
 _LINE_END: Final = re.compile("\r\n|\r|\n")
 #: Proxies end what is silent for a minute.
 COMMENT: Final = b": still here\n\n"

@@ -20,7 +20,7 @@ _EVENTS: Final = {
 _MINUTE: Final = 60
 _HOUR: Final = 60 * _MINUTE
 _DAY: Final = 24 * _HOUR
-#: Up to how many seconds each unit is used.
+#: Each unit is used up to so many seconds.
 _UNITS: Final = ((2 * _MINUTE, 1, "s"), (2 * _HOUR, _MINUTE, "min"), (2 * _DAY, _HOUR, "h"))
 #: Below, one more digit says something.
 _FEW_SECONDS: Final = 10
@@ -56,5 +56,5 @@ def moment(value: datetime | str | None) -> str:
 
 
 def event(name: str) -> str:
-    """What happened, in words; a type that is newer than this code by its own name."""
+    """The event's name in words; a type that is newer than this code by its own name."""
     return _EVENTS.get(name, name)

@@ -16,7 +16,7 @@ from console.sign_in.sessions import Session
 from events.catalogue import short_name
 from events.user_events import USER_EVENTS
 
-#: Of a page; older ones leave it as newer ones come.
+#: A page has so many; older ones leave it as newer ones come.
 MOST_ROWS: Final = 100
 _UNKNOWN_LOOK: Final = "note"
 #: The words say it, too.
@@ -35,14 +35,14 @@ KINDS: Final = _types_by_kind()
 
 
 class WantedEvents(NamedTuple):
-    """Which events somebody wants to see: of this kind, of this user, or of any."""
+    """A choice of events: those of this kind, of this user, or any."""
 
     kind: str
     user: UUID | None
 
     @classmethod
     def of(cls, request: Request) -> WantedEvents:
-        """As the address of a page says it.
+        """The choice that the address of a page says.
 
         Raises:
             PageError: 400, there are no such events.
@@ -57,13 +57,13 @@ class WantedEvents(NamedTuple):
 
     @property
     def address(self) -> dict[str, str]:
-        """As a page of ours is asked for them."""
+        """The choice as parameters of a page of ours."""
         given = {"type": self.kind, "user": str(self.user or "")}
         return {name: value for name, value in given.items() if value}
 
     @property
     def parameters(self) -> Parameters:
-        """As the event API is asked for them."""
+        """The choice as parameters of the event API."""
         return {**self.address, **({"type": KINDS[self.kind]} if self.kind else {})}
 
 
@@ -76,7 +76,7 @@ class EventRow(NamedTuple):
 
     @property
     def leads_to_user(self) -> bool:
-        """Whether there may be a page of the user."""
+        """True where there may be a page of the user."""
         return self.kind != "erased"
 
 

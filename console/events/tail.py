@@ -46,7 +46,7 @@ class Message(NamedTuple):
 
 
 class Received:
-    """What has come for one viewer, and was not sent: of many events the newest."""
+    """Events that have come for one viewer, and were not sent: of many the newest."""
 
     def __init__(self, position: str) -> None:
         """Nothing yet, after this position."""
@@ -64,12 +64,12 @@ class Received:
             self.news.set()
 
     def say(self, state: str, *, over: bool = False) -> None:
-        """How the viewer is connected, in words; `over` says that nothing more will come."""
+        """Say in words how the viewer is connected; `over` says that nothing more will come."""
         self.state, self.is_over = state, over
         self.news.set()
 
     def take(self) -> tuple[list[bytes], int]:
-        """What came, and how many events were left out."""
+        """The events that came, and how many were left out."""
         taken, left_out = list(self._events), self._count - len(self._events)
         self._events.clear()
         self._count = 0

@@ -1,1 +1,1 @@
-"""What was done here, by whom: every change and every reveal."""
+"""The record of deeds here, and whose they were: every change and every reveal."""

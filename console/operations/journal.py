@@ -22,9 +22,9 @@ from console.sign_in.sessions import Session
 
 log = structlog.get_logger("console")
 
-#: As many as a page shows.
+#: A page shows so many.
 PAGE_ROWS: Final = 50
-#: For one row.
+#: The time for one row.
 _SECONDS: Final = 3.0
 _BIGINT: Final = 2**63
 
@@ -49,7 +49,7 @@ class RecordedDeed:
 
 
 class Journal:
-    """Where deeds are recorded."""
+    """The journal in which deeds are recorded."""
 
     def __init__(self, database: Database) -> None:
         """The query database has it."""

@@ -1,4 +1,4 @@
-"""What is counted and measured of each part, out of one observation; None where it is not known."""
+"""The counts and measures of each part, out of one observation; None where one is not known."""
 
 from __future__ import annotations
 
@@ -94,32 +94,32 @@ def _largest(values: Sequence[float | None]) -> float | None:
 
 
 def kafka_seconds(seen: Observation) -> float | None:
-    """How long the brokers took to say where topics end."""
+    """Seconds that the brokers took to say where topics end."""
     return None if isinstance(seen.kafka, Failed) else seen.kafka.seconds
 
 
 def command_seconds(seen: Observation) -> Buckets | None:
-    """How long the command API took to answer."""
+    """The times that the command API took to answer."""
     return _buckets(seen.command_figures, REQUEST_SECONDS)
 
 
 def publish_seconds(seen: Observation) -> Buckets | None:
-    """From the command's transaction to Kafka."""
+    """The times from the command's transaction to Kafka."""
     return _buckets(seen.relay_figures, PUBLISH_SECONDS)
 
 
 def batch_seconds(seen: Observation) -> Buckets | None:
-    """From records in hand to rows committed."""
+    """The times from records in hand to rows committed."""
     return _buckets(seen.projector_figures, BATCH_SECONDS)
 
 
 def query_seconds(seen: Observation) -> Buckets | None:
-    """How long the query API took to answer."""
+    """The times that the query API took to answer."""
     return _buckets(seen.query_figures, REQUEST_SECONDS)
 
 
 def page_seconds(seen: Observation) -> Buckets | None:
-    """How long the event API took to answer; what took longer than the last bound was a stream."""
+    """The times that the event API took to answer; what took longer than the last bound was a stream."""
     known = _buckets(seen.event_figures, REQUEST_SECONDS)
     if known is None:
         return None
@@ -127,7 +127,7 @@ def page_seconds(seen: Observation) -> Buckets | None:
     return {**finite, float("inf"): max(finite.values(), default=0.0)} if known else {}
 
 
-#: What the last hour is kept of: counts as how fast they grow, and levels.
+#: The last hour is kept of these: counts as how fast they grow, and levels.
 RATES: Final[Mapping[str, Figure]] = {
     "commands": commands,
     "published": published,

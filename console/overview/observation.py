@@ -50,7 +50,7 @@ class Outbox:
 
 @dataclass(frozen=True, slots=True)
 class Brokers:
-    """What the brokers say, and how long they took to."""
+    """The brokers' answer, and how long they took."""
 
     topics: Topics
     seconds: float
@@ -58,7 +58,7 @@ class Brokers:
 
 @dataclass(frozen=True, slots=True)
 class ReadSide:
-    """What the query database says without Kafka."""
+    """The read side, as the query database tells it without Kafka."""
 
     #: Records that wait for a person, in generations that serve.
     parked: int
@@ -72,7 +72,7 @@ Figures: TypeAlias = Scrape | Failed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """What was found at a time. A text says why a part is not ready; an empty one, that it is."""
+    """The findings of one look. A text says why a part is not ready; an empty one, that it is."""
 
     at: datetime
     command_api: str

@@ -25,19 +25,19 @@ _TELL_SECONDS: Final = 10.0
 
 
 class Overview:
-    """What all who look are shown; rendered once for each observation, and once more when that is too old."""
+    """The page that all who look are shown; rendered once for each observation, and once more when that is too old."""
 
     def __init__(self, watch: Watch) -> None:
-        """Of what this watch sees."""
+        """Show what this watch sees."""
         self._watch = watch
         self._rendered: tuple[Observation | None, Verdict | None, str] = (None, None, "")
 
     async def now(self) -> str:
-        """What is to be seen now."""
+        """The page as it is now."""
         return self._html(await self._watch.fresh(_FIRST_SECONDS))
 
     async def changes(self, sessions: Sessions, session: Session) -> AsyncGenerator[bytes]:
-        """What is to be seen, anew with every observation, as server-sent events, until the session is over."""
+        """The page, anew with every observation, as server-sent events, until the session is over."""
         with self._watch.viewing():
             seen = self._watch.latest
             clock = asyncio.get_running_loop().time

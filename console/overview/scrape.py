@@ -26,7 +26,7 @@ class Scrape:
 
     counts: Mapping[str, float]
     buckets: Mapping[str, Buckets]
-    #: Of counters that have one for each generation.
+    #: Values of counters that have one for each generation.
     by_generation: Mapping[tuple[str, str, int], float]
 
 

@@ -51,7 +51,7 @@ class NamedFigure(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """What is known of a station: its state in words where it is well, its figures, and what makes it not known."""
+    """A station, as known: its state in words where it is well, its figures, and what makes it not known."""
 
     words: str
     figures: Sequence[NamedFigure]
@@ -71,7 +71,7 @@ class Station(NamedTuple):
 
     @property
     def look(self) -> str:
-        """How the state looks, beside its words."""
+        """The look of the state, beside its words."""
         return _LOOKS[self.state]
 
 

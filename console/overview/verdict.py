@@ -1,4 +1,4 @@
-"""Whether all is well, in words: pure, from one observation.
+"""Tells in words whether all is well: pure, from one observation.
 
 The parts are looked at in the order in which an event goes through them, so the first finding is nearest to the cause.
 """
@@ -13,12 +13,12 @@ from console.asking import Failed
 from console.overview.observation import Figures, Observation
 from console.words import count, moment, seconds
 
-#: With the looks these two come to less than 20 s from the cause to the page. An event is on Kafka within a second; one
-#: that waits longer than this waits for something.
+#: An event is on Kafka within a second; one that waits longer than this waits for something. This and the next come,
+#: with the looks, to less than 20 s from the cause to the page.
 OLD_SECONDS: Final = 8.0
 #: Read tables follow within a second; when a projectors process ends, others take over after 6 s.
 BEHIND_SECONDS: Final = 8.0
-#: Beyond the longest time between two looks that somebody watches: what was seen then says nothing of now.
+#: The longest time between two looks that somebody watches is shorter: what was seen then says nothing of now.
 STALE_SECONDS: Final = 16.0
 
 
@@ -31,13 +31,13 @@ class Finding(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What is to be said of all: `look` is how it looks, in words first."""
+    """The verdict on all: `look` is how it looks, in words first."""
 
     look: str
     headline: str
-    #: What is found beside what the headline says.
+    #: Findings beside the one that the headline says.
     others: Sequence[Finding] = ()
-    #: Whether what was seen is too old to say anything of now.
+    #: True where what was seen is too old to say anything of now.
     is_stale: bool = False
 
 
@@ -55,7 +55,7 @@ def verdict(seen: Observation, now: datetime) -> Verdict:
 
 
 def findings(seen: Observation) -> list[Finding]:
-    """What is not well, and then what is not known; nothing where all is well."""
+    """The parts that are not well, and then those that are not known; nothing where all is well."""
     found = [*_command_side(seen), *_relay(seen), *_read_side(seen), *_readers(seen)]
     return sorted(found, key=lambda finding: not finding.is_known)
 

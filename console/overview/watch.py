@@ -20,18 +20,18 @@ from console.overview.scrape import between
 
 log = structlog.get_logger("console")
 
-#: While somebody watches. With the time for the answers a cause is on the page after 5 s, and at most 13 s.
+#: The pause while somebody watches. With the time for the answers a cause is on the page after 5 s, and at most 13 s.
 PAUSE_SECONDS: Final = 5.0
-#: While nobody does: twice a minute of the last hour.
+#: The pause while nobody does: twice a minute of the last hour.
 IDLE_SECONDS: Final = 30.0
-#: Of what is shown as the 50th and 99th percentile: long enough to be calm, short enough to tell of now.
+#: The 50th and 99th percentile are of so long: enough to be calm, short enough to tell of now.
 RECENT: Final = timedelta(minutes=5)
 #: Observations of that time, while somebody watches.
 _MOST: Final = int(RECENT.total_seconds() / PAUSE_SECONDS)
 
 
 class Watch:
-    """What was seen last, the looks before it, and the last hour."""
+    """The last look, the looks before it, and the last hour."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class Watch:
     ) -> None:
         """Nothing was seen yet; `pause` and `idle` are the seconds between looks with viewers, and without."""
         self._look, self._pause, self._idle = look, pause, idle
-        #: By which the age of what was seen is told.
+        #: The clock by which the age of what was seen is told.
         self.now = now
         self._news = asyncio.Event()
         self._wanted = asyncio.Event()
@@ -53,7 +53,7 @@ class Watch:
 
     @property
     def latest(self) -> Observation | None:
-        """What was seen last."""
+        """The last look."""
         return self._seen[-1] if self._seen else None
 
     async def run(self) -> None:
@@ -79,7 +79,7 @@ class Watch:
             self._viewers -= 1
 
     async def fresh(self, seconds: float) -> Observation | None:
-        """What is so now: a look of a moment ago, or another one; after the seconds whatever there is."""
+        """A look at what is so now: that of a moment ago, or another one; after the seconds whatever there is."""
         seen = self.latest
         if seen is not None and (self.now() - seen.at).total_seconds() < self._pause:
             return seen
@@ -87,13 +87,13 @@ class Watch:
         return await self.news(seen, seconds)
 
     async def news(self, than: Observation | None, seconds: float) -> Observation | None:
-        """What was seen last, once it is another than this; after the seconds whatever there is."""
+        """The last look, once it is another than this; after the seconds whatever there is."""
         if self.latest is than:
             await wait_for_event(self._news, seconds)
         return self.latest
 
     def rate(self, count: Figure) -> float | None:
-        """By how much a count grows a second, between the last two looks; None where a process began anew."""
+        """The growth of a count a second, between the last two looks; None where a process began anew."""
         if len(self._seen) < 2:
             return None
         before, latest = self._seen[-2], self._seen[-1]

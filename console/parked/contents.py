@@ -19,12 +19,12 @@ class Contents(NamedTuple):
 
     @property
     def is_cut(self) -> bool:
-        """Whether there is more than is shown."""
+        """True where there is more than is shown."""
         return self.size > SHOWN_BYTES
 
 
 def contents(name: str, raw: bytes | None) -> Contents | None:
-    """What of it is shown; None where there is none."""
+    """The part of it that is shown; None where there is none."""
     if raw is None:
         return None
     begun = raw[:SHOWN_BYTES]

@@ -33,7 +33,7 @@ from projectors.operations.parked import (
 T = TypeVar("T")
 
 _RECORD: Final = "/parked/{projection}/{generation}/{partition}/{offset}"
-#: What stands between quotation marks may be a person's: a key that is no id was an address.
+#: A text between quotation marks may be a person's: a key that is no id was an address.
 _QUOTED: Final = re.compile(r"""b?(?:'(?:[^'\\]|\\.)*(?:'|$)|"(?:[^"\\]|\\.)*(?:"|$))""")
 _COUNTS: Final = ("applied", "discarded", "remaining")
 
@@ -83,7 +83,7 @@ async def _retry_all(request: Request, session: Session, _: Form) -> Response:
 
 
 async def _preview(request: Request, _: Session, _form: Form) -> Response:
-    """What would follow a discard; nothing is changed, and nothing recorded."""
+    """Show what would follow a discard; nothing is changed, and nothing recorded."""
     record = await _find(request)
     outcome, left = await _refusing(parked.preview_discard(query_of(request), record.id))
     return page(request, "parked_discard.html", record=record, outcome=outcome, left=left, first_line=first_line)
@@ -142,7 +142,7 @@ async def _find(request: Request) -> ParkedRecord:
 
 
 async def _refusing(work: Awaitable[T]) -> T:
-    """What comes of it.
+    """The result of the work.
 
     Raises:
         PageError: 404, it is not parked; 409, it is not to be done.
@@ -162,7 +162,7 @@ def _gone() -> PageError:
 
 
 def _told(request: Request) -> dict[str, int] | None:
-    """What came of the change that led here."""
+    """The result of the change that led here."""
     told = told_to(request)
     return {name: int(told[name]) for name in _COUNTS} if told else None
 

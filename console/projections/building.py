@@ -1,4 +1,4 @@
-"""What carries out rebuilds, rollbacks and retirements: the functions of `muster rebuild`, and what they fail with.
+"""Carries out rebuilds, rollbacks and retirements: the functions of `muster rebuild`, and what they fail with.
 
 It comes with the libraries of a feed, 6 MB, so it is imported by the first who rebuilds (`rebuilds.py`).
 """
@@ -26,7 +26,7 @@ from projectors.operations.rebuild_comparison import Comparison, Verdict
 from projectors.settings import ProjectorSettings
 from read_model.generations import Generation, InUseError, NoGenerationError, NotCaughtUpError, OtherBuildError
 
-#: What the generations' own rules refuse.
+#: The refusals of the generations' own rules.
 _REFUSALS: Final[tuple[type[Exception], ...]] = (
     *(RebuildError, NoGenerationError, OtherBuildError),
     *(NotCaughtUpError, InUseError),

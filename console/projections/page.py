@@ -27,7 +27,7 @@ from read_model import generations
 from read_model.feeding import why_refused
 from read_model.generations import Generation
 
-#: What a page tells that follows a change.
+#: A page that follows a change tells one of these.
 DONE: Final = {
     "begun": "The rebuild has begun. It goes on without this page.",
     "switching": "The switch has begun. It goes on without this page.",
@@ -45,7 +45,7 @@ class GenerationRow(NamedTuple):
 
     generation: Generation
     status: str
-    #: None where it is not known.
+    #: The lag; None where it is not known.
     lag: GenerationLag | None
     behind: str
     #: Why it is not fed, and what to do.
@@ -80,12 +80,12 @@ class Shown(NamedTuple):
 
     @property
     def is_running(self) -> bool:
-        """Whether this process works on it."""
+        """True where this process works on it."""
         return self.part is not None and self.part.is_running
 
     @property
     def may_switch(self) -> bool:
-        """Whether the generation that is being built has caught up, or all but for a difference."""
+        """True where the generation that is being built has caught up, or all but for a difference."""
         part = self.part
         return self.building is not None and part is not None and (part.is_ready or part.differs)
 
@@ -110,7 +110,7 @@ async def _show(request: Request) -> Response:
 
 
 async def _lags(settings: ConsoleSettings, query: Database) -> tuple[Lags, str]:
-    """How far each generation is; or why that is not known."""
+    """The lag of each generation; or why that is not known."""
     topics = await within(look_at_topics(settings))
     if isinstance(topics, Failed):
         return {}, f"Kafka does not answer ({topics.why})"
@@ -127,7 +127,7 @@ def _row(generation: Generation, lags: Lags) -> GenerationRow:
 
 
 def behind(records: int | None) -> str:
-    """How far a generation is, in words."""
+    """The lag of a generation, in words."""
     if records is None:
         return "not known"
     if records == 0:

@@ -40,12 +40,12 @@ class RebuildPart:
     projection: str
     switches: bool
     progress: Progress | None = None
-    #: What the comparison with the command side found, once there was one.
+    #: The finding of the comparison with the command side, once there was one.
     compared: str | None = None
     #: The difference that was accepted.
     accepted: str = ""
     is_over: bool = False
-    #: Whether what was built waits for a person to switch to it.
+    #: True where what was built waits for a person to switch to it.
     is_ready: bool = False
     #: Why it could not go on.
     error: str | None = None
@@ -55,7 +55,7 @@ class RebuildPart:
 
     @property
     def is_running(self) -> bool:
-        """Whether it goes on."""
+        """True where it goes on."""
         return not self.is_over
 
     def show(self, progress: Progress) -> None:
@@ -74,7 +74,7 @@ class Rebuilds:
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def of(self, projection: str) -> RebuildPart | None:
-        """What was begun last here for a projection."""
+        """The part that was begun last here for a projection."""
         return self._parts.get(projection)
 
     def forget(self, projection: str) -> None:

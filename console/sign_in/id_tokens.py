@@ -1,4 +1,4 @@
-"""Who signed in, as the identity provider says it: an ID token, verified as OpenID Connect has it (Core, 3.1.3.7)."""
+"""Reads who signed in: the provider's ID token, verified as OpenID Connect has it (Core, 3.1.3.7)."""
 
 from __future__ import annotations
 

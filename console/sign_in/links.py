@@ -12,12 +12,12 @@ from typing import Final
 from chassis.postgres.database import Connection
 from console.sign_in.sealing import BrokenSealError, digest, new_id, seal, unseal
 
-#: From making a link to clicking it.
+#: The time from making a link to clicking it.
 LINK_LIFETIME: Final = timedelta(minutes=10)
-#: Where a link leads, below the console's address.
+#: A link leads here, below the console's address.
 PATH: Final = "/sign-in/"
 
-# What has expired goes with whatever is made next.
+# Links that have expired go with whatever is made next.
 _KEEP: Final = """
 WITH expired AS (DELETE FROM console_links WHERE expires_at <= $4)
 INSERT INTO console_links (digest, sealed, expires_at) VALUES ($1, $2, $3)

@@ -31,10 +31,10 @@ from console.sign_in.sessions import Session, Sessions
 
 log = structlog.get_logger("console")
 
-#: From the button to coming back.
+#: The time from the button to coming back.
 LIFETIME: Final = timedelta(minutes=10)
 BEGIN: Final = "/sign-in/provider"
-#: For one row by its key.
+#: The time for one row by its key.
 _SECONDS: Final = 3.0
 #: No provider's code or state is longer; what is would only be carried around.
 _MOST_CHARACTERS: Final = 4096
@@ -142,7 +142,7 @@ def _provider(request: Request) -> Provider:
 
 
 def _kept(settings: ConsoleSettings, sealed: str, state: str) -> dict[str, Any]:
-    """What this browser's sign-in with this state began with.
+    """The beginning of this browser's sign-in with this state.
 
     Raises:
         PageError: 400, it began none, or another, or too long ago.

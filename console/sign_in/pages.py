@@ -31,19 +31,19 @@ _SPENT: Final = PageError(
 _ELSEWHERE: Final = PageError(
     403, "This link was opened elsewhere", "Nobody was signed in. Open the link itself, then press the button there."
 )
-#: What those see who signed out, where an identity provider may still know them.
+#: The page of those who signed out, where an identity provider may still know them.
 ENDED: Final = "/sign-in/ended"
-#: For one row by its key.
+#: The time for one row by its key.
 _SECONDS: Final = 3.0
 
 
 def cookie_name(settings: ConsoleSettings) -> str:
-    """What the session's cookie is called; over https a browser lets no other host and no http page set it."""
+    """The name of the session's cookie; over https a browser lets no other host and no http page set it."""
     return "__Host-muster_console" if is_secure(settings) else "muster_console"
 
 
 def _opener(settings: ConsoleSettings) -> str:
-    """What the cookie is called that binds a link's button to the browser that was shown it."""
+    """The name of the cookie that binds a link's button to the browser that was shown it."""
     return f"{cookie_name(settings)}_link"
 
 
@@ -73,7 +73,7 @@ async def _spend(request: Request) -> Response:
     if not opener or not has_token(await read_form(request), csrf_token(opener)):
         raise _ELSEWHERE
     try:
-        # Where the session cannot be kept the link is not spent.
+        # The link is not spent where the session cannot be kept.
         async with query.connection(_SECONDS) as connection, connection.transaction():
             token = await spend_link(connection, settings.seals, request.path_params["link"], utc_now())
             if token is None:

@@ -30,9 +30,9 @@ from chassis.outages import describe
 from console.settings import ConsoleSettings
 from console.sign_in.id_tokens import IdTokens
 
-#: Where the provider leads back to, below the console's address; it must know it.
+#: The provider leads back to here, below the console's address; it must know it.
 CALLBACK: Final = "/sign-in/callback"
-#: Where it leads after it has signed somebody out.
+#: It leads to here after it has signed somebody out.
 AFTERWARDS: Final = "/sign-in"
 #: An issuer's addresses change as seldom as its name.
 METADATA_SECONDS: Final = 300.0
@@ -56,10 +56,10 @@ class ProviderRefusedError(Exception):
 
 
 class Tokens(NamedTuple):
-    """What the provider gives for a code, or for a refresh token."""
+    """The tokens that the provider gives for a code, or for a refresh token."""
 
     access: str
-    #: None where it gives none: then the session ends with the access token.
+    #: The refresh token. Where there is none the session ends with the access token.
     refresh: str | None
     identity: str | None
 
@@ -90,11 +90,11 @@ class Provider:
 
     @property
     def name(self) -> str:
-        """How people know it: its host."""
+        """The name by which people know it: its host."""
         return urlsplit(self.issuer).hostname or self.issuer
 
     async def sign_in_address(self, *, state: str, nonce: str, challenge: str) -> str:
-        """Where a browser is led to sign in.
+        """The address to which a browser is led to sign in.
 
         Raises:
             ProviderAwayError: it cannot be told now.
@@ -114,7 +114,7 @@ class Provider:
         return _with(await self._address("authorization_endpoint"), asked)
 
     async def sign_out_address(self) -> str | None:
-        """Where a browser is led to sign out of the provider as well; None where it has no such page.
+        """The address to which a browser is led to sign out of the provider as well; None where it has no such page.
 
         No token goes there: nobody's token is in an address. So the provider asks the person.
 

@@ -25,17 +25,17 @@ from console.sign_in.token_times import ends_at, renew_at
 
 log = structlog.get_logger("console")
 
-#: What the provider says of a refresh token that is over, and we of tokens that it should not have given; anything else
-#: that it refuses, for now or for what the settings say, ends nobody's session.
+#: The provider says the first of a refresh token that is over, and we the second of tokens that it should not have
+#: given; anything else that it refuses, for now or for what the settings say, ends nobody's session.
 _OVER: Final = frozenset({"invalid_grant", "invalid_token"})
 #: Longer than a provider is waited for; whoever dies meanwhile keeps others from it no longer.
 _CLAIM: Final = timedelta(seconds=15)
 #: After a try that failed.
 _PAUSE: Final = timedelta(seconds=10)
-#: How long a session whose token has ended waits for another process that renews it, and how often it looks.
+#: A session whose token has ended waits for so long for another process that renews it, and looks this often.
 _WAIT_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 0.2
-#: For one row by its key.
+#: The time for one row by its key.
 _SECONDS: Final = 3.0
 
 _CLAIM_ROW: Final = """
@@ -78,7 +78,7 @@ class Renewal:
         if not self._is_due(session) or (session.renewing.locked() and self._is_good(session)):
             return
         async with session.renewing:
-            # Whoever held it may have done it.
+            # Another request that held it may have done it.
             if self._is_due(session):
                 await self._begin(session)
 
@@ -179,7 +179,7 @@ async def open_renewal(
     authenticator: ChecksTokens | None,
     now: Callable[[], datetime],
 ) -> AsyncIterator[Renewal | None]:
-    """What renews tokens until the block ends; None where there is no identity provider."""
+    """Renew tokens until the block ends; None where there is no identity provider."""
     if provider is None or authenticator is None:
         yield None
         return

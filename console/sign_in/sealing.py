@@ -32,17 +32,17 @@ def new_id() -> str:
 
 
 def digest(identifier: str) -> bytes:
-    """By what the row of an id is found."""
+    """The digest by which the row of an id is found."""
     return hashlib.sha256(identifier.encode()).digest()
 
 
 def csrf_token(identifier: str) -> str:
-    """What the forms of a session send along; it does not give its id away."""
+    """The token that the forms of a session send along; it does not give the session's id away."""
     return hmac.new(identifier.encode(), b"csrf", hashlib.sha256).hexdigest()
 
 
 def proof(identifier: str, text: str) -> str:
-    """That a session has said this; whoever has not its id cannot make it."""
+    """The proof that a session has said this; nobody without its id can make it."""
     return hmac.new(identifier.encode(), f"proof {text}".encode(), hashlib.sha256).hexdigest()
 
 
@@ -52,7 +52,7 @@ def seal(seals: Sequence[str], identifier: str, content: bytes, *, kind: str = "
 
 
 def unseal(seals: Sequence[str], identifier: str, sealed: bytes, *, kind: str = "") -> bytes:
-    """What was sealed with any of the secrets.
+    """The content that was sealed with any of the secrets.
 
     Raises:
         BrokenSealError: it was not.

@@ -30,10 +30,10 @@ SESSION_LIFETIME: Final = timedelta(hours=8)
 _REMEMBERED: Final = 1000
 #: Users whose data a session was shown in clear; beyond that the first are masked again.
 _REVEALED: Final = 1000
-#: For one row by its key.
+#: The time for one row by its key.
 _SECONDS: Final = 3.0
 
-# What has expired goes with whatever begins next, as does the session that the browser had before.
+# Sessions that have expired go with whatever begins next, as does the one that the browser had before.
 _BEGIN: Final = """
 WITH ended AS (DELETE FROM console_sessions WHERE expires_at <= $4 OR digest = $5)
 INSERT INTO console_sessions (digest, sealed, expires_at) VALUES ($1, $2, $3)
@@ -80,27 +80,27 @@ class Session:
     expires_at: datetime | None
     #: Users whose data are shown in clear, those revealed last at the end.
     revealed: Sequence[UUID] = ()
-    #: What renews the token, and from when on; None where nothing does.
+    #: The refresh token, and the time from which it is used; None where nothing renews the token.
     refresh: str | None = None
     renew_at: datetime | None = None
-    #: What the row has, by which a session that was renewed elsewhere is known.
+    #: The content of the row, by which a session that was renewed elsewhere is known.
     sealed: bytes = b""
     #: One renewal at a time.
     renewing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def csrf(self) -> str:
-        """What every form sends along."""
+        """The token that every form sends along."""
         return csrf_token(self.id)
 
     @property
     def actor(self) -> str | None:
-        """Who acts, as events say it; None where access is switched off."""
+        """The actor, as events say it; None where access is switched off."""
         return self.caller.actor() if self.caller else None
 
     @property
     def content(self) -> bytes:
-        """What of it is sealed."""
+        """The part of it that is sealed."""
         due = self.renew_at and self.renew_at.timestamp()
         return json.dumps({"token": self.token, "refresh": self.refresh, "renew_at": due}).encode()
 
@@ -111,7 +111,7 @@ class Session:
         self.renew_at = None if due is None else datetime.fromtimestamp(due, UTC)
 
     def may(self, *scopes: str) -> bool:
-        """Whether the token has one of these scopes."""
+        """True where the token has one of these scopes."""
         return self.caller is None or not self.caller.scopes.isdisjoint(scopes)
 
 
@@ -137,7 +137,7 @@ class Sessions:
 
     @property
     def open_to_all(self) -> bool:
-        """Whether access is switched off."""
+        """True where access is switched off."""
         return self._authenticator is None
 
     async def begin(

@@ -1,4 +1,4 @@
-"""What whoever makes a link to sign in with must know of the console, beside its database."""
+"""The settings that a maker of links to sign in with must know of the console, beside its database."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from chassis.access.key_sources import trustworthy
 from chassis.settings import SecretList, Settings, http_url, secrets_of
 
-#: What the pages need; a test compares it with their table of access.
+#: The scopes that the pages need; a test compares them with their table of access.
 SCOPES: Final = (
     "openid users:read users:write users:erase credentials:issue events:read operations:read operations:write"
 )
 
 
 class ConsoleAddress(Settings):
-    """Where browsers reach the console."""
+    """The address at which browsers reach the console."""
 
-    #: With https cookies are for https alone.
+    #: Cookies are for https alone where this has it.
     public_console_url: str = Field(
         "http://127.0.0.1:8004", validation_alias="PUBLIC_CONSOLE_URL", examples=["https://console.example.com"]
     )
@@ -30,7 +30,7 @@ class ConsoleAddress(Settings):
 
 
 class ConsoleSecrets(Settings):
-    """What sessions and links are sealed with."""
+    """The secrets that seal sessions and links."""
 
     #: A list, so that one can be replaced: the first seals, all open.
     console_secret: SecretList = Field(
@@ -44,16 +44,16 @@ class ConsoleSecrets(Settings):
 
 
 class ConsoleIssuer(Settings):
-    """Who signs operators in by OpenID Connect, where anybody does."""
+    """The issuer that signs operators in by OpenID Connect, where one does."""
 
-    #: In this order: each is checked against those before it. An issuer is compared to the letter.
+    #: Each of these is checked against those before it. An issuer is compared to the letter.
     console_oidc_issuer: str | None = Field(
         None, validation_alias="CONSOLE_OIDC_ISSUER", examples=["https://login.example.com"]
     )
     console_oidc_client_id: str | None = Field(
         None, validate_default=True, validation_alias="CONSOLE_OIDC_CLIENT_ID", examples=["muster-console"]
     )
-    #: Without one the console is a public client, which PKCE protects.
+    #: The console is a public client without one, which PKCE protects.
     console_oidc_client_secret: SecretStr | None = Field(
         None, validation_alias="CONSOLE_OIDC_CLIENT_SECRET", examples=["what-the-issuer-says"]
     )

@@ -1,1 +1,1 @@
-"""Who reads the events elsewhere: how far each is, and who has not read of an erasure yet."""
+"""The readers of events elsewhere: how far each is, and who has not read of an erasure yet."""

@@ -31,10 +31,10 @@ from projectors.operations.topic_ends import look_at_topic
 ENDS_SECONDS: Final = 4.0
 #: Erasures that are looked at, the newest: one page of the event API.
 MOST_ERASURES: Final = 1000
-#: Of those that may be pending, whose receipts are asked for: each asks Kafka about every group.
+#: The receipts of so many that may be pending are asked for: each asks Kafka about every group.
 MOST_RECEIPTS: Final = 20
 _AT_ONCE: Final = 5
-#: As the event API has them; anything else would be another path there.
+#: The event API has such names; anything else would be another path there.
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -43,7 +43,7 @@ class Pending(NamedTuple):
 
     erasure: Json
     unread: Sequence[str]
-    #: Of whom it cannot be told.
+    #: Those of whom it cannot be told.
     unknown: Sequence[str]
 
 
@@ -104,7 +104,7 @@ async def _pending(apis: Apis, session: Session, candidates: Sequence[Json]) -> 
 
 
 async def _ends(settings: ConsoleSettings) -> tuple[Mapping[int, int] | None, str]:
-    """Where each partition of the topic ends, or None and why that is not known."""
+    """The end of each partition of the topic, or None and why that is not known."""
     try:
         async with asyncio.timeout(ENDS_SECONDS):
             there = await look_at_topic(settings, settings.events_topic, settings.topic_partitions)

@@ -1,4 +1,4 @@
-"""How far subscribers are, and which erasures are still before them; pure, of what the event API and Kafka said."""
+"""The places of subscribers, and the erasures still before them; pure, of what the event API and Kafka said."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class PartitionStanding:
     number: int
     #: The next position; None where it has said none.
     offset: int | None
-    #: None where that cannot be told.
+    #: The records that it is behind; None where that cannot be told.
     behind: int | None
 
 
@@ -31,7 +31,7 @@ class Standing:
     group: str | None
     owner: str | None
     acknowledged_at: str | None
-    #: None where nothing is known of it on the topic that there is.
+    #: The standing in each partition; None where nothing is known of it on the topic that there is.
     partitions: Sequence[PartitionStanding] | None
     #: Erasures that it has not read, of those that were looked at.
     unread: int
@@ -44,7 +44,7 @@ class Standing:
 
     @property
     def is_up_to_date(self) -> bool:
-        """Whether nothing but ends of transactions is before it."""
+        """True where nothing but ends of transactions is before it."""
         return self.behind is not None and all((each.behind or 0) <= _MARKERS for each in self.partitions or ())
 
 
@@ -58,12 +58,12 @@ def standings(subscribers: Sequence[Json], ends: Mapping[int, int] | None, erasu
 
 
 def may_be_pending(erasure: Json, subscribers: Sequence[Json]) -> bool:
-    """Whether a subscriber may not have read it; its receipt says it for certain."""
+    """True where a subscriber may not have read it; its receipt says it for certain."""
     return any(not _has_read(each, erasure) for each in subscribers)
 
 
 def pending_with(receipt: Json) -> tuple[list[str], list[str]]:
-    """Who has not read an erasure, and of whom that cannot be told, as its receipt says it."""
+    """The subscribers that have not read an erasure, and those of whom that cannot be told, as its receipt says it."""
     said = receipt["subscribers"]
     return [each["name"] for each in said if each["past"] is False], [
         each["name"] for each in said if each["past"] is None
@@ -79,12 +79,12 @@ def _standing(said: Json, ends: Mapping[int, int] | None, erasures: Sequence[Jso
 
 def _partition(number: int, offset: int | None, ends: Mapping[int, int] | None) -> PartitionStanding:
     end = None if ends is None else ends.get(number)
-    # Who has said nothing of a partition has read nothing of it.
+    # A subscriber that has said nothing of a partition has read nothing of it.
     return PartitionStanding(number, offset, None if end is None else max(end - (offset or 0), 0))
 
 
 def _has_read(said: Json, erasure: Json) -> bool:
-    """By positions on the topic that there is; of an erasure without a position nobody can tell."""
+    """True by positions on the topic that there is; of an erasure without a position nobody can tell."""
     partition, at, offsets = erasure["partition"], erasure["offset"], said["offsets"]
     if partition is None or at is None:
         return True

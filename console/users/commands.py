@@ -1,4 +1,4 @@
-"""What may be done to a user, each as a form of the user's page: by the command API, with the operator's token."""
+"""The changes of a user, each as a form of the user's page: by the command API, with the operator's token."""
 
 from __future__ import annotations
 

@@ -21,16 +21,16 @@ from events.user_events import PublicUser
 
 PAGE_ENTRIES: Final = 20
 ERASED: Final = "erased"
-#: What a page tells that follows a change.
+#: A page that follows a change tells one of these.
 DONE: Final = {
     "deactivated": "The user is deactivated.",
     "reactivated": "The user is active again.",
     "email": "The address is changed.",
     ERASED: "The user is erased. Their data is gone from here, and leaves the log within days.",
 }
-#: How long a page waits for the change that led to it.
+#: A page waits so long for the change that led to it.
 WAIT_SECONDS: Final = 5
-#: What the page calls some members of a user, in its order; the others follow by their own names.
+#: Labels of some members of a user, in the page's order; the others follow by their own names.
 _LABELS: Final = {"username": "Username", "email": "Address", "email_verified": "Address verified"}
 #: Members that the page shows elsewhere, each in a form of its own.
 _ELSEWHERE: Final = frozenset({"id", "is_active", "status", "created_at", "updated_at"})
@@ -43,7 +43,7 @@ FIELDS: Final = {
 
 
 class ChangedMember(NamedTuple):
-    """What a change replaced, and by what."""
+    """One member that a change replaced, before and after."""
 
     name: str
     before: str

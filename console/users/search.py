@@ -26,11 +26,11 @@ from console.sign_in.sealing import BrokenSealError, seal, unseal
 from console.sign_in.sessions import Session
 from console.users.masking import shown
 
-#: Of one part of the page; a screen shows about as many.
+#: One part of the page has so many; a screen shows about as many.
 PAGE_USERS: Final = 25
-#: What a page of two parts lists.
+#: A page of two parts lists so many.
 _MOST_REVEALED: Final = 2 * PAGE_USERS
-#: What is sealed under the session's id.
+#: The kind of what is sealed under the session's id.
 _KIND: Final = "search"
 _STATUSES: Final = frozenset({"", "active", "deactivated"})
 #: Longer than an address can be.
@@ -39,13 +39,13 @@ _LONGEST: Final = 300
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What to look for; an empty text finds all."""
+    """A search; an empty text finds all."""
 
     text: str = ""
     status: str = ""
 
     def parts(self) -> list[tuple[str, Json]]:
-        """What to ask of the query API, each under its heading.
+        """The questions to the query API, each under its heading.
 
         Each is sorted by what it looks for, so a page costs the same at any number of users.
         """
@@ -63,7 +63,7 @@ class Search:
         return [("With this id", {"id": [str(identifier)]}), by_name]
 
     def filters(self) -> Json:
-        """What holds for every part."""
+        """The filters of every part."""
         return {"limit": PAGE_USERS, **({"status": self.status} if self.status else {})}
 
 
@@ -78,7 +78,7 @@ class ListedUser(NamedTuple):
 
 
 class FoundPart(NamedTuple):
-    """What one question found, and where its next page is."""
+    """The answer to one question, and where its next page is."""
 
     title: str
     rows: Sequence[ListedUser]
