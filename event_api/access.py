@@ -1,4 +1,4 @@
-"""What opens each route of the event API; docs/reference/access.md shows the same table."""
+"""The table of the event API's routes and what opens each; docs/reference/access.md shows the same table."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class EventApiSettings(Kafka, Topics, EventsPostgres, LimitedReads):
     event_api_secrets: SecretList = Field(
         validation_alias="EVENT_API_SECRETS", examples=["32-random-characters-or-many-more"]
     )
-    #: What a client may leave unread of what was written for it: a thousand thin events and more.
+    #: A client may leave so much unread of what was written for it: a thousand thin events and more.
     slow_client_bytes: int = Field(
         1024 * 1024, ge=16 * 1024, le=1024 * 1024 * 1024, validation_alias="SLOW_CLIENT_BYTES", examples=[1024 * 1024]
     )
@@ -53,5 +53,5 @@ class EventApiSettings(Kafka, Topics, EventsPostgres, LimitedReads):
 
     @property
     def all_kept(self) -> timedelta:
-        """For how long the topic keeps every record, superseded ones and tombstones too."""
+        """The time for which the topic keeps every record, superseded ones and tombstones too."""
         return timedelta(milliseconds=min(self.topic_min_compaction_lag_ms, self.topic_delete_retention_ms))

@@ -1,4 +1,4 @@
-"""What a client asks for: where to begin, which events, and how much of each."""
+"""Reads a client's request: where to begin, which events, and how much of each."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from event_api.users.messages import TYPES, MessageFilter
 
 #: Seconds after which to come back while Kafka is away.
 _RETRY_SECONDS: Final = 2
-#: What `full=true` needs beside the route's own scope: it shows people.
+#: `full=true` needs this scope beside the route's own: it shows people.
 _WHOLE_SCOPE: Final = "users:read"
 
 
@@ -69,7 +69,7 @@ Limit = Annotated[
 
 
 class Beginnings(NamedTuple):
-    """Where to begin, by each way to say it."""
+    """The place to begin, by each way to say it."""
 
     last_event_id: str
     after: str | None
@@ -77,7 +77,7 @@ class Beginnings(NamedTuple):
 
     @classmethod
     def of(cls, request: Request, after: str | None, beginning: Beginning | None) -> Beginnings:
-        """As the request says it.
+        """The places that the request says.
 
         Raises:
             Problem: 422, it says it twice.

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says beyond what the framework derives from the route: answers, headers, errors."""
+"""The parts of the OpenAPI document that the framework does not derive from the route: answers, headers, errors."""
 
 from __future__ import annotations
 

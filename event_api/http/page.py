@@ -44,7 +44,7 @@ class EventPage(NamedTuple):
 
 
 async def read_page(reading: Reading, request: Request, *, full: bool, limit: int, wait: int) -> EventPage:
-    """What there is, `limit` events at most; where there is nothing, wait so many seconds for the first.
+    """The events there are, `limit` at most; where there are none, wait so many seconds for the first.
 
     Raises:
         Problem: 410, 503, before there was anything.

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of subscribers, erasures and receipts, and of what anybody may read."""
+"""The OpenAPI document on subscribers, erasures and receipts, and on what anybody may read."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ SCHEMAS: Final[Json] = {
 
 
 def _described(successes: Responses, *problems: ProblemType) -> dict[str, Any]:
-    """For a route's decorator."""
+    """The arguments of a route's decorator."""
     return {"response_model": None, "responses": responses(successes, *problems)}
 
 
@@ -137,7 +137,7 @@ def _public(summary: str, media_types: tuple[str, ...]) -> Json:
     return {"get": {"summary": summary, "tags": ["public"], "security": [], "responses": {"200": answer}}}
 
 
-#: What anybody may read, which is served beside the framework.
+#: The paths that anybody may read, which are served beside the framework.
 PATHS: Final[Json] = {
     "/events/catalogue": _public("The types of events, for people and programs", ("application/json", "text/html")),
     "/receipts/jwks.json": _public("The keys of receipts (RFC 7517)", ("application/jwk-set+json",)),

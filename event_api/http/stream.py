@@ -77,7 +77,8 @@ class EventStream(Response):
                 return
             for part in self._written(items):
                 yield part
-                # What the connection has room for is sent without a wait: others have a turn in between all the same.
+                # A part that the connection has room for is sent without a wait: others have a turn in between all the
+                # same.
                 await asyncio.sleep(0)
             if reading.is_caught_up:
                 if self._tells_caught_up:

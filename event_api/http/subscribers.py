@@ -128,7 +128,7 @@ async def remove(request: Request, name: Name, receipts: OurReceipts) -> None:
 
 
 def _owner(request: Request) -> str:
-    """Who registers; where access is switched off, everybody is one."""
+    """The caller who registers; where access is switched off, everybody is one."""
     caller = access_of(request.scope).caller
     return caller.identity if caller else ""
 

@@ -1,4 +1,4 @@
-"""What a route cannot do now, whichever it is: 503, with when to come back."""
+"""The answer of any route that cannot do its work now: 503, with when to come back."""
 
 from __future__ import annotations
 

@@ -32,19 +32,19 @@ from event_api.log.consuming import (
 from event_api.log.positions import Offsets
 from event_api.log.ring import Item
 
-#: What is kept of what was read, for others who come by.
+#: So much of what was read is kept, for others who come by.
 KEPT_BYTES: Final = 16 * 1024 * 1024
 #: Kept longer, an erased person would come back from here whose tombstone has left the topic meanwhile.
 KEPT_SECONDS: Final = 30.0
 #: A broker that lives answers in milliseconds. Less than a page is searched for, so that it is refused and not empty.
 ANSWER_SECONDS: Final = 4.0
-#: Where there is something to read, it comes at once.
+#: Records that are there come at once.
 FETCH_MS: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """What one fetch has given of one partition: everything from one offset on and before another."""
+    """The records that one fetch has given of one partition: everything from one offset on and before another."""
 
     first: int
     next: int
@@ -105,7 +105,7 @@ def _is_young(chunk: Chunk, now: float) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Where each partition of the topic begins and ends."""
+    """The offsets at which each partition of the topic begins and ends."""
 
     starts: Offsets
     ends: Offsets
@@ -129,7 +129,7 @@ class LogBacklog:
         self._opening = asyncio.Lock()
         #: One fetch at a time: who waits finds mostly that it has brought what they want.
         self._turn = asyncio.Lock()
-        #: What is asked for now, by topic, partition and offset.
+        #: The fetches under way, by topic, partition and offset.
         self._fetches: dict[tuple[UUID, int, int], asyncio.Task[Chunk]] = {}
         self._failures = 0
         self._stack = AsyncExitStack()
@@ -146,7 +146,7 @@ class LogBacklog:
         await self._stack.aclose()
 
     async def bounds(self, topic_id: UUID) -> Bounds:
-        """Where this topic begins and ends.
+        """The offsets at which this topic begins and ends.
 
         Raises:
             LogAwayError: no answer, or the topic is another.
@@ -156,7 +156,7 @@ class LogBacklog:
             return Bounds(starts, await ends_of(opened.consumer, opened.partitions))
 
     async def ends(self, topic_id: UUID) -> Offsets:
-        """Where it ends; raises as `bounds`."""
+        """The offsets at which it ends; raises as `bounds`."""
         async with self._asking(topic_id) as opened:
             return await ends_of(opened.consumer, opened.partitions)
 
@@ -219,7 +219,7 @@ class LogBacklog:
         try:
             while True:
                 fetched = await consumer.getmany(partition, timeout_ms=FETCH_MS)
-                # Before anything is awaited: else the next part would be fetched, which others may not want.
+                # This comes before anything is awaited: else the next part would be fetched, which others may not want.
                 consumer.pause(partition)
                 records, end = fetched.get(partition, []), position_of(consumer, partition)
                 if records or end >= until:
@@ -230,7 +230,7 @@ class LogBacklog:
 
     @asynccontextmanager
     async def _asking(self, topic_id: UUID) -> AsyncIterator[_Opened]:
-        """What is open for this topic, for one question; whatever goes wrong, the next is asked anew."""
+        """The consumer that is open for this topic, for one question; whatever goes wrong, the next is asked anew."""
         opened = None
         try:
             async with asyncio.timeout(ANSWER_SECONDS):

@@ -19,9 +19,9 @@ from event_api.log.ring import Item
 
 #: Errors that say the topic cannot be read now.
 AWAY: Final[tuple[type[Exception], ...]] = (*KAFKA_ERRORS, *REFUSALS)
-#: How long the broker holds an answer back while there is nothing new: we hear of it twice a second.
+#: The broker holds an answer back for so long while there is nothing new: we hear of it twice a second.
 FETCH_WAIT_MS: Final = 500
-#: Of one partition at a time: some hundred records, which are unpacked in milliseconds.
+#: One partition gives so much at a time: some hundred records, which are unpacked in milliseconds.
 PARTITION_BYTES: Final = 128 * 1024
 #: A topic that was made again, or a broker that moved, is noticed within this.
 METADATA_MAX_AGE_MS: Final = 5_000
@@ -37,7 +37,7 @@ class LogAwayError(Exception):
 
 
 class LogGoneError(Exception):
-    """What comes next for a reader is not on the topic any more; the message says why."""
+    """The next records of a reader are not on the topic any more; the message says why."""
 
 
 @asynccontextmanager
@@ -50,7 +50,7 @@ async def open_consumer(
         UnknownTopicOrPartitionError: there is no such topic.
         KafkaError, KafkaRefusedError, OSError, TimeoutError: no broker answered, or none lets us in.
     """
-    # Of a topic that is not there the consumer itself would only be silent.
+    # The consumer itself would only be silent about a topic that is not there.
     count = await partitions_of(kafka, topic)
     partitions = [TopicPartition(topic, number) for number in range(count)]
     arguments = client_arguments(await answering(kafka))
@@ -102,14 +102,14 @@ async def identity(consumer: AIOKafkaConsumer, topic: str) -> UUID:
 
 
 async def ends_of(consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> tuple[int, ...]:
-    """Where each partition ends for read_committed readers."""
+    """The offset at which each partition ends for read_committed readers."""
     async with asyncio.timeout(REQUEST_SECONDS):
         ends = await consumer.end_offsets(partitions)
     return tuple(ends[partition] for partition in partitions)
 
 
 async def starts_of(consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> tuple[int, ...]:
-    """Where each partition begins."""
+    """The offset at which each partition begins."""
     async with asyncio.timeout(REQUEST_SECONDS):
         starts = await consumer.beginning_offsets(partitions)
     return tuple(starts[partition] for partition in partitions)

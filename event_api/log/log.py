@@ -21,7 +21,7 @@ from event_api.log.tail import Tail
 #: Seconds since 1970.
 Clock = Callable[[], float]
 Beginning = Literal["beginning", "recent", "now"]
-#: With how many of the newest offsets, over all partitions, `recent` begins: a page at most, and mostly in memory.
+#: `recent` begins with so many of the newest offsets, over all partitions: a page at most, and mostly in memory.
 RECENT_OFFSETS: Final = 1_000
 _ANOTHER: Final = "the topic is another than the one that the position is of"
 
@@ -63,16 +63,16 @@ class EventLog:
 
     @property
     def topic_id(self) -> UUID:
-        """Which topic is there now; raises as `require`."""
+        """The id of the topic that is there now; raises as `require`."""
         return self._tail.ring.topic_id
 
     @property
     def partitions(self) -> int:
-        """How many it has; raises as `require`."""
+        """The number of its partitions; raises as `require`."""
         return len(self._tail.ring.end)
 
     def read_position(self, text: str) -> LogPosition:
-        """How far a client is by a position of ours, whether or not the topic still has what follows.
+        """The place of a client, by a position of ours, whether or not the topic still has what follows.
 
         Raises:
             InvalidPositionError: the text is none.

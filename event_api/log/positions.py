@@ -21,9 +21,9 @@ _FORM: Final = 1
 #: The form, the topic's id, and seconds since 1970; the offsets follow, 8 bytes each.
 _HEAD: Final = struct.Struct(">B16sQ")
 _OFFSET_BYTES: Final = 8
-#: Of the HMAC: nobody guesses 128 bits, and a position of 12 partitions stays within 200 characters.
+#: The HMAC has so many: nobody guesses 128 bits, and a position of 12 partitions stays within 200 characters.
 _SIGNATURE_BYTES: Final = 16
-#: What is longer is not looked at: a topic of a thousand partitions has 11 KiB.
+#: A longer text is not looked at: a topic of a thousand partitions has 11 KiB.
 _MOST_CHARACTERS: Final = 16 * 1024
 
 Offsets = tuple[int, ...]
@@ -35,7 +35,7 @@ class InvalidPositionError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class LogPosition:
-    """How far a client has read."""
+    """The place up to which a client has read."""
 
     topic_id: UUID
     #: Seconds since 1970: whatever was on the topic then has been read, or was before the client began.
@@ -72,7 +72,7 @@ class PositionSeal:
 
 
 def _parts(text: str) -> tuple[bytes, bytes]:
-    """What is signed, and the signature."""
+    """The signed part, and the signature."""
     try:
         if len(text) > _MOST_CHARACTERS:
             raise ValueError(text[:16])  # noqa: TRY301 - one answer to all that is wrong

@@ -17,7 +17,7 @@ from event_api.log.consuming import LogGoneError
 from event_api.log.positions import LogPosition, Offsets, PositionSeal
 from event_api.log.ring import Filter, Item, Ring, RingEntry, TailSubscription
 
-#: Until a reader has caught up it waits no longer: the topic's end may come without a record that it wants.
+#: A reader waits no longer until it has caught up: the topic's end may come without a record that it wants.
 CATCHING_UP_SECONDS: Final = 0.05
 
 #: Records on the ring that one reader looks at before others have a turn: some milliseconds.
@@ -36,7 +36,7 @@ class Reading:
         self._seen = begin.seen
         self._goal = goal
         self._subscription: TailSubscription | None = None
-        #: Where the ring was when the last record was given, if our offsets are the ring's.
+        #: The ring's entry when the last record was given, if our offsets are the ring's.
         self._entry: RingEntry | None = None
         self._ended = asyncio.get_running_loop().create_future()
 
@@ -137,7 +137,7 @@ class Reading:
         for entry in entries:
             if entry.item.offset >= self._offsets[entry.item.partition]:
                 self._move(entry.offsets, entry.seen)
-                # As far as the ring was, and no surer of it: then this position is everybody's.
+                # The place is the ring's, and no surer: then this position is everybody's.
                 is_shared = tuple(self._offsets) == entry.offsets and self._seen == entry.seen
                 self._entry = entry if is_shared else None
                 yield entry.item

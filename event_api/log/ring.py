@@ -18,10 +18,10 @@ from uuid import UUID
 
 from event_api.log.positions import Offsets
 
-#: What the ring holds: the newest records of some seconds under load, so that whoever reconnects begins there.
+#: The ring holds so many: the newest records of some seconds under load, so that whoever reconnects begins there.
 RING_RECORDS: Final = 10_000
 RING_BYTES: Final = 16 * 1024 * 1024
-#: Beyond either, so much is kept before the oldest are let go: they go together, since a list's head is slow to cut.
+#: So much more than either is kept before the oldest are let go: they go together, since a list's head is slow to cut.
 _SLACK: Final = 1.25
 #: Records that one reader may be behind; it then reads them from the topic. A stream takes what comes at once.
 MOST_PENDING: Final = 2_000
@@ -38,7 +38,7 @@ class Item(Protocol):
 
 
 class Filter(Protocol):
-    """Which records a reader wants."""
+    """Tells the records that a reader wants."""
 
     @property
     def key(self) -> bytes | None:
@@ -64,9 +64,9 @@ class TailSubscription:
     """One reader at the end of the topic."""
 
     filter: Filter
-    #: Of its key, and on the ring when it began; whether it wants them is for the reader to see, some at a time.
+    #: Records of its key on the ring when it began; whether it wants them is for the reader to see, some at a time.
     behind: list[RingEntry]
-    #: What it wants of what came since.
+    #: Those that it wants of what came since.
     pending: list[RingEntry] = field(default_factory=list)
     news: asyncio.Event = field(default_factory=asyncio.Event)
     #: It did not take what it was told of, and is told no more.
@@ -84,9 +84,9 @@ class Ring:
     def __init__(self, topic_id: UUID, offsets: Iterable[int], seen: int) -> None:
         """Empty, at these offsets; `seen` is when they were the topic's end, in seconds since 1970."""
         self.topic_id = topic_id
-        #: What comes before these offsets is not here.
+        #: Records before these offsets are not here.
         self.start: Offsets = tuple(offsets)
-        #: How far the topic has been read, and when that was its end.
+        #: The offsets up to which the topic has been read, and when that was its end.
         self.end: Offsets = self.start
         self.seen = seen
         #: The topic is gone, or is another: nobody reads on here.

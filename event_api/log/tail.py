@@ -20,7 +20,7 @@ from event_api.log.ring import Ring
 
 log = structlog.get_logger("events")
 
-#: Whoever reads the ends of the ring sees them move at least so often.
+#: The ends of the ring move at least so often for those who read them.
 POLL_MS: Final = 100
 #: Unpacking so many takes a millisecond, in which nothing else happens here.
 POLL_RECORDS: Final = 250
@@ -28,7 +28,8 @@ POLL_RECORDS: Final = 250
 SILENT_SECONDS: Final = 3.0
 #: aiokafka comes back by itself from most outages; from others never. Then it is made anew.
 LOST_SECONDS: Final = 15.0
-#: How often it is asked whether the name still means the same topic: a consumer of one that was deleted is only silent.
+#: The brokers are asked this often whether the name still means the same topic: a consumer of one that was deleted is
+#: only silent.
 WATCH_SECONDS: Final = 3.0
 FIRST_RETRY_SECONDS: Final = 0.1
 RETRY_SECONDS: Final = 2.0
@@ -80,7 +81,7 @@ class Tail:
                 except AWAY as error:
                     self._outage.failed(explain(error))
                 except Exception as error:
-                    # Whatever it is, clients are told that the log is away, and it is tried again.
+                    # Clients are told that the log is away, whatever this is, and it is tried again.
                     log.exception("events.unexpected_error")
                     self._outage.failed(describe(error))
                 await asyncio.sleep(backoff.next())

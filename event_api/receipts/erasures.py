@@ -1,4 +1,4 @@
-"""Who was erased, by which record, and by when the log forgets them: the `users` projection's table and the looks."""
+"""The erased, by which record, and by when the log forgets them: the `users` projection's table and the looks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from read_model.users import ERASED_WHEN, SCHEMA, users_tables
 #: Brokers look for what is to be cleaned every 15 s, and clean in seconds; a test's topic has no longer lags than that.
 _LEAST_GRACE: Final = timedelta(minutes=1)
 
-# Where another version has taken over, its older generation is fed for a while.
+# The older generation is fed for a while where another version has taken over.
 _GENERATION: Final = """
 SELECT generation FROM generations WHERE projection = $1 AND shape = $2 AND status IN ('serving', 'standby')
 ORDER BY status = 'serving' DESC, changed_at DESC LIMIT 1
@@ -58,18 +58,18 @@ class Erasure:
     user_id: UUID
     erased_at: datetime | None
     topic: str | None
-    #: Which log of that name.
+    #: The log of that name that it is on.
     topic_id: UUID | None
     partition: int | None
     offset: int | None
-    #: By when the log has forgotten the person.
+    #: The time by which the log has forgotten the person.
     expected_by: datetime | None
-    #: What a look at the log after that found; None before it.
+    #: The finding of a look at the log after that; None before it.
     forgotten: bool | None
 
 
 def time_to_forget(topics: Topics) -> timedelta:
-    """How long after a tombstone its person's events are gone from the topic, at the latest.
+    """The time after a tombstone by which its person's events are gone from the topic, at the latest.
 
     Kafka cleans up to the tombstone once its segment is closed and TOPIC_MIN_COMPACTION_LAG_MS old, and must after
     TOPIC_MAX_COMPACTION_LAG_MS. A segment is closed when it is TOPIC_SEGMENT_MS old and something comes: at a quiet

@@ -40,9 +40,9 @@ _LOOKS: Final = 10
 _LEAST_SECONDS, _MOST_SECONDS = 10.0, 86_400.0
 #: Whether a look is due is asked so often at least: the process that looked last may have ended since.
 _ASK_SECONDS: Final = 3600.0
-#: For one partition: ten million records are read in it. What another one's look found is stored by then.
+#: The time for one partition: ten million records are read in it. What another one's look found is stored by then.
 PARTITION_SECONDS: Final = 3600.0
-#: Of one look; the others wait for the next.
+#: One look is about so many; the others wait for the next.
 MOST_AT_ONCE: Final = 10_000
 #: The first look may note all who were ever erased.
 _NOTE_SECONDS: Final = 600.0
@@ -80,7 +80,7 @@ class Looks:
             except _OUTAGES as error:
                 outage.failed(describe(error))
             except Exception as error:
-                # Whatever is wrong with a side job, streams go on.
+                # Streams go on, whatever is wrong with a side job.
                 log.exception("erasures.unexpected_error")
                 outage.failed(describe(error))
             else:
@@ -99,7 +99,7 @@ class Looks:
                 while not (await asyncio.wait([looking], timeout=WORD_SECONDS))[0]:
                     await turn.fetchval("SELECT 1")
             finally:
-                # Where the turn is lost, so is the look.
+                # The look is lost with the turn.
                 await end_task(looking)
         return True
 
@@ -137,7 +137,7 @@ class Looks:
     async def _left(
         self, consumer: AIOKafkaConsumer, partition: TopicPartition, ids: Sequence[UUID]
     ) -> set[UUID] | None:
-        """Who of these has a record with a value, one of an aborted transaction too; None where it takes too long."""
+        """Those who have a record with a value, one of an aborted transaction too; None where it takes too long."""
         try:
             async with asyncio.timeout(PARTITION_SECONDS) as limit:
                 return await _read(consumer, partition, ids)

@@ -1,4 +1,4 @@
-"""How far consumer groups have committed."""
+"""The offsets that consumer groups have committed."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from event_api.log.consuming import AWAY, LogAwayError
 
 log = structlog.get_logger("receipts")
 
-#: For one group; it takes two requests of milliseconds. One whose coordinator is away keeps a receipt no longer.
+#: The time for one group: it takes two requests of milliseconds. One whose coordinator is away keeps a receipt no
+#: longer.
 GROUP_SECONDS: Final = 3.0
-#: For all of them.
+#: The time for all of them.
 ANSWER_SECONDS: Final = 10.0
 #: Groups that are asked about at once.
 AT_ONCE: Final = 20
@@ -30,7 +31,7 @@ RETRY_SECONDS: Final = 0.1
 async def committed(
     kafka: Kafka, groups: Iterable[str], topic: str, numbers: Sequence[int]
 ) -> dict[str, dict[int, int]]:
-    """By group and partition, the next offset that a group has committed, 0 where none; of no group without asking.
+    """The next offset of each group by partition, 0 where it has committed none; without groups nobody is asked.
 
     A group that cannot be told of in time, or that we may not look at, is left out.
 
@@ -68,7 +69,7 @@ async def _offsets(client: AIOKafkaAdminClient, group: str, wanted: list[TopicPa
             if all(each in found for each in wanted):
                 return {each.partition: max(found[each].offset, 0) for each in wanted}
         except NoError:
-            # What aiokafka raises for any error of a single partition: it looks up the wrong code.
+            # Aiokafka raises it for any error of a single partition: it looks up the wrong code.
             pass
         except KafkaError as error:
             if not error.retriable:

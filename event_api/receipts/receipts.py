@@ -91,7 +91,7 @@ class Receipts:
         return [*subscriber.offsets] if subscriber.offsets and subscriber.topic_id == self._log.topic_id else None
 
     async def _committed(self, erasure: Erasure, subscribers: list[Subscriber]) -> dict[str, int]:
-        """How far each group is in the erasure's partition; of none where the erasure is on another log than they."""
+        """The place of each group in the erasure's partition; none where the erasure is on another log than they."""
         groups = {each.group for each in subscribers if each.group is not None}
         if not groups or erasure.partition is None or erasure.topic != self._topic:
             return {}
@@ -102,7 +102,7 @@ class Receipts:
 
 
 def described(erasure: Erasure) -> Json:
-    """What is said of an erasure, whoever reads it."""
+    """The part of an erasure that is told to everybody."""
     return {
         "user_id": str(erasure.user_id),
         "erased_at": erasure.erased_at and rfc3339(erasure.erased_at),

@@ -17,7 +17,7 @@ from chassis.access.keys import public_jwk
 
 Json = dict[str, Any]
 
-#: What a signature is on, for whoever finds it alone (RFC 8725, section 3.11).
+#: The type says what a signature is on, for whoever finds it alone (RFC 8725, section 3.11).
 TYPE: Final = "erasure-receipt+jws"
 #: RFC 7468; also where a variable of the environment holds it in one line.
 _KEY: Final = re.compile(r"-----BEGIN (PRIVATE|PUBLIC) KEY-----([A-Za-z0-9+/=\s]+)-----END \1 KEY-----", re.ASCII)

@@ -13,7 +13,7 @@ from event_api.log.positions import LogPosition
 
 #: More is a mistake of somebody who registers a name at each start; every receipt names all of them.
 MOST_SUBSCRIBERS: Final = 1000
-#: So one caller with this mistake cannot use up all names.
+#: One caller with this mistake cannot use up all names.
 MOST_OF_AN_OWNER: Final = 20
 
 _COLUMNS: Final = "name, consumer_group, actor, registered_at, topic_id, offsets, acknowledged_at"
@@ -56,7 +56,7 @@ class Subscriber:
     name: str
     #: The consumer group whose committed offsets say how far it is, where it has named one.
     group: str | None
-    #: Who registered it, as events name actors; None where access was switched off.
+    #: The one who registered it, as events name actors; None where access was switched off.
     actor: str | None
     registered_at: datetime
     #: The log that its offsets are on; None before it acknowledged any.

@@ -1,1 +1,1 @@
-"""What a client is told of a user's event."""
+"""The events of users, as a client is told them."""

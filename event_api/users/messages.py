@@ -1,4 +1,4 @@
-"""What a client is told of a record: a thin event, or with the whole user; nothing of what is no event of ours.
+"""The message of a record to a client: a thin event, or with the whole user; none of what is no event of ours.
 
 A thin event brings a Consistency-Token of its user and version: a query that sends it is never answered from older
 rows. So whoever may not have people's data in a stream fetches what it needs, and never fetches too early.
@@ -74,10 +74,10 @@ class UserRecord:
         self.partition, self.offset, self.key = record.partition, record.offset, record.key
         self.size = len(record.value or b"") + sum(len(name) + len(value or b"") for name, value in record.headers)
         self._record = record
-        #: Once read: None, and then empty where it is no event of ours.
+        #: Set once it is read, and then empty where it is no event of ours.
         self._type: str | None = None
         self._thin = b""
-        #: Once somebody has asked for the whole.
+        #: Set once somebody has asked for the whole.
         self._full: bytes | None = None
 
     @property
@@ -108,7 +108,7 @@ class UserRecord:
 
 
 def _told(record: ConsumerRecord[bytes, bytes], *, full: bool) -> Told:
-    """What is told of a record.
+    """The message that is told of a record.
 
     Raises:
         EnvelopeError, ValueError, OverflowError, RecursionError: it is no event of ours.
@@ -150,7 +150,7 @@ def _in_one_line(value: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class MessageFilter:
-    """Which events a client wants: of these types, or of any; of this user, or of anybody."""
+    """The events that a client wants: of these types, or of any; of this user, or of anybody."""
 
     types: frozenset[str] = frozenset()
     user: UUID | None = None
