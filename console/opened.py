@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from operator import attrgetter
+from typing import TYPE_CHECKING, Final
 
 from starlette.requests import Request
 
@@ -14,32 +16,9 @@ if TYPE_CHECKING:
     from console.operations.journal import Journal
     from console.sign_in.sessions import Sessions
 
-
-def settings_of(request: Request) -> ConsoleSettings:
-    """The settings."""
-    settings: ConsoleSettings = request.app.state.settings
-    return settings
-
-
-def query_of(request: Request) -> Database:
-    """The query database."""
-    query: Database = request.app.state.query
-    return query
-
-
-def apis_of(request: Request) -> Apis:
-    """The APIs."""
-    apis: Apis = request.app.state.apis
-    return apis
-
-
-def sessions_of(request: Request) -> Sessions:
-    """The sessions."""
-    sessions: Sessions = request.app.state.sessions
-    return sessions
-
-
-def journal_of(request: Request) -> Journal:
-    """The journal."""
-    journal: Journal = request.app.state.journal
-    return journal
+settings_of: Final[Callable[[Request], ConsoleSettings]] = attrgetter("app.state.settings")
+#: The query database.
+query_of: Final[Callable[[Request], Database]] = attrgetter("app.state.query")
+apis_of: Final[Callable[[Request], Apis]] = attrgetter("app.state.apis")
+sessions_of: Final[Callable[[Request], Sessions]] = attrgetter("app.state.sessions")
+journal_of: Final[Callable[[Request], Journal]] = attrgetter("app.state.journal")

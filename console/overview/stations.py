@@ -16,7 +16,7 @@ from console.overview import figures
 from console.overview.figures import Histogram
 from console.overview.observation import Observation
 from console.overview.sparkline import sparkline
-from console.overview.verdict import Finding
+from console.overview.verdict import OverviewFinding
 from console.overview.watch import Watch
 from console.words import count, seconds
 
@@ -75,7 +75,7 @@ class Station(NamedTuple):
         return _LOOKS[self.state]
 
 
-def stations(watch: Watch, seen: Observation, found: Sequence[Finding]) -> list[Station]:
+def stations(watch: Watch, seen: Observation, found: Sequence[OverviewFinding]) -> list[Station]:
     """The stations in the order in which an event passes them."""
 
     def station(name: str, role: str, known: _Known, graph: str) -> Station:
@@ -94,7 +94,7 @@ def stations(watch: Watch, seen: Observation, found: Sequence[Finding]) -> list[
     ]
 
 
-def _state(name: str, found: Sequence[Finding], unknown: str) -> tuple[str, str]:
+def _state(name: str, found: Sequence[OverviewFinding], unknown: str) -> tuple[str, str]:
     """A station's state, and why it is not well; `Projection users` is one of the projectors'."""
     own = [finding for finding in found if finding.part.startswith(_PARTS[name])]
     if any(finding.is_known for finding in own):

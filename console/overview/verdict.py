@@ -22,7 +22,7 @@ BEHIND_SECONDS: Final = 8.0
 STALE_SECONDS: Final = 16.0
 
 
-class Finding(NamedTuple):
+class OverviewFinding(NamedTuple):
     """A part that is not well, or of which nothing is known, and why."""
 
     part: str
@@ -36,7 +36,7 @@ class Verdict(NamedTuple):
     look: str
     headline: str
     #: Findings beside the one that the headline says.
-    others: Sequence[Finding] = ()
+    others: Sequence[OverviewFinding] = ()
     #: True where what was seen is too old to say anything of now.
     is_stale: bool = False
 
@@ -54,78 +54,78 @@ def verdict(seen: Observation, now: datetime) -> Verdict:
     return Verdict(look, f"{words}: {first.part}, {first.why}", others)
 
 
-def findings(seen: Observation) -> list[Finding]:
+def findings(seen: Observation) -> list[OverviewFinding]:
     """The parts that are not well, and then those that are not known; nothing where all is well."""
     found = [*_command_side(seen), *_relay(seen), *_read_side(seen), *_readers(seen)]
     return sorted(found, key=lambda finding: not finding.is_known)
 
 
-def _command_side(seen: Observation) -> Iterator[Finding]:
+def _command_side(seen: Observation) -> Iterator[OverviewFinding]:
     if isinstance(seen.outbox, Failed):
-        yield Finding("Command database", seen.outbox.why)
+        yield OverviewFinding("Command database", seen.outbox.why)
     yield from _api("Command API", seen.command_api, seen.command_figures)
 
 
-def _relay(seen: Observation) -> Iterator[Finding]:
+def _relay(seen: Observation) -> Iterator[OverviewFinding]:
     outbox = None if isinstance(seen.outbox, Failed) else seen.outbox
     if outbox is not None and outbox.leader is None:
-        yield Finding("Relay", f"none leads, so nothing is published{_because(seen.relay)}")
+        yield OverviewFinding("Relay", f"none leads, so nothing is published{_because(seen.relay)}")
     elif seen.relay:
-        yield Finding("Relay", seen.relay)
+        yield OverviewFinding("Relay", seen.relay)
     elif outbox is not None and outbox.backlog.oldest_seconds > OLD_SECONDS:
         backlog = outbox.backlog
-        yield Finding(
+        yield OverviewFinding(
             "Outbox", f"the oldest of {count(backlog.events)} events waits for {seconds(backlog.oldest_seconds)}"
         )
     if not seen.relay and isinstance(seen.relay_figures, Failed):
         yield _without_figures("Relay", seen.relay_figures)
     if outbox is not None and (aside := outbox.backlog.set_aside):
-        yield Finding("Outbox", f"{count(aside)} set aside: `muster outbox show` says what waits for you")
+        yield OverviewFinding("Outbox", f"{count(aside)} set aside: `muster outbox show` says what waits for you")
 
 
-def _read_side(seen: Observation) -> Iterator[Finding]:
+def _read_side(seen: Observation) -> Iterator[OverviewFinding]:
     if isinstance(seen.kafka, Failed):
-        yield Finding("Kafka", seen.kafka.why)
+        yield OverviewFinding("Kafka", seen.kafka.why)
     if isinstance(seen.read_side, Failed):
-        yield Finding("Query database", seen.read_side.why)
+        yield OverviewFinding("Query database", seen.read_side.why)
     if seen.projectors:
-        yield Finding("Projectors", seen.projectors)
+        yield OverviewFinding("Projectors", seen.projectors)
     elif isinstance(seen.projector_figures, Failed):
         yield _without_figures("Projectors", seen.projector_figures)
     if isinstance(seen.read_side, Failed):
         return
     for name in seen.read_side.unserved:
-        yield Finding(f"Projection {name}", "none of its generations serves: `muster migrate query` makes one")
+        yield OverviewFinding(f"Projection {name}", "none of its generations serves: `muster migrate query` makes one")
     yield from _projections(seen)
     if seen.read_side.parked:
-        yield Finding("Parked", f"{count(seen.read_side.parked)} records wait for a person: see Parked")
+        yield OverviewFinding("Parked", f"{count(seen.read_side.parked)} records wait for a person: see Parked")
 
 
-def _projections(seen: Observation) -> Iterator[Finding]:
+def _projections(seen: Observation) -> Iterator[OverviewFinding]:
     if isinstance(seen.generations, Failed) and not isinstance(seen.kafka, Failed):
-        yield Finding("Projections", f"how far they are cannot be told: {seen.generations.why}", is_known=False)
+        yield OverviewFinding("Projections", f"how far they are cannot be told: {seen.generations.why}", is_known=False)
     for each in seen.serving:
         if each.reason:
-            yield Finding(f"Projection {each.projection}", f"{each.state}: {each.reason}")
+            yield OverviewFinding(f"Projection {each.projection}", f"{each.state}: {each.reason}")
         elif each.seconds is None or each.seconds > BEHIND_SECONDS:
             behind = "has never been up to date" if each.seconds is None else f"is {seconds(each.seconds)} behind"
-            yield Finding(f"Projection {each.projection}", behind)
+            yield OverviewFinding(f"Projection {each.projection}", behind)
 
 
-def _readers(seen: Observation) -> Iterator[Finding]:
+def _readers(seen: Observation) -> Iterator[OverviewFinding]:
     yield from _api("Query API", seen.query_api, seen.query_figures)
     yield from _api("Event API", seen.event_api, seen.event_figures)
 
 
-def _api(part: str, why: str, figures: Figures) -> Iterator[Finding]:
+def _api(part: str, why: str, figures: Figures) -> Iterator[OverviewFinding]:
     if why:
-        yield Finding(part, why)
+        yield OverviewFinding(part, why)
     elif isinstance(figures, Failed):
         yield _without_figures(part, figures)
 
 
-def _without_figures(part: str, failed: Failed) -> Finding:
-    return Finding(part, f"its figures cannot be told: {failed.why}", is_known=False)
+def _without_figures(part: str, failed: Failed) -> OverviewFinding:
+    return OverviewFinding(part, f"its figures cannot be told: {failed.why}", is_known=False)
 
 
 def _because(reason: str) -> str:

@@ -8,10 +8,11 @@ the generation stays, and the next part, begun here or by the command line, goes
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -134,10 +135,8 @@ class Rebuilds:
             part.is_over = True
 
 
-def rebuilds_of(request: Request) -> Rebuilds:
-    """The rebuilds that were begun here."""
-    rebuilds: Rebuilds = request.app.state.rebuilds
-    return rebuilds
+#: The rebuilds that were begun here.
+rebuilds_of: Final[Callable[[Request], Rebuilds]] = attrgetter("app.state.rebuilds")
 
 
 def machinery() -> Any:

@@ -55,7 +55,7 @@ class ProviderRefusedError(Exception):
         self.error = error
 
 
-class Tokens(NamedTuple):
+class ProviderTokens(NamedTuple):
     """The tokens that the provider gives for a code, or for a refresh token."""
 
     access: str
@@ -126,7 +126,7 @@ class Provider:
         asked = {"client_id": self._client_id, "post_logout_redirect_uri": f"{self._console}{AFTERWARDS}"}
         return _with(await self._address("end_session_endpoint"), asked)
 
-    async def tokens_for_code(self, code: str, verifier: str) -> Tokens:
+    async def tokens_for_code(self, code: str, verifier: str) -> ProviderTokens:
         """The tokens of a sign-in.
 
         Raises:
@@ -141,7 +141,7 @@ class Provider:
             }
         )
 
-    async def tokens_for_refresh(self, refresh: str) -> Tokens:
+    async def tokens_for_refresh(self, refresh: str) -> ProviderTokens:
         """Newer tokens; the refresh token stays what it was where no other comes.
 
         Raises:
@@ -150,7 +150,7 @@ class Provider:
         given = await self._tokens({"grant_type": "refresh_token", "refresh_token": refresh})
         return given if given.refresh is not None else given._replace(refresh=refresh)
 
-    async def _tokens(self, asked: dict[str, str]) -> Tokens:
+    async def _tokens(self, asked: dict[str, str]) -> ProviderTokens:
         address = await self._address("token_endpoint")
         request = self._http.build_request("POST", address, **self._as_client(asked))
         said = await self._ask(request)
@@ -159,7 +159,7 @@ class Provider:
             each is None or isinstance(each, str) for each in (refresh, identity)
         ):
             raise ProviderAwayError("its answer has no tokens")
-        return Tokens(access, refresh, identity)
+        return ProviderTokens(access, refresh, identity)
 
     def _as_client(self, asked: dict[str, str]) -> dict[str, Any]:
         """The form, and who sends it, in the way that the provider knows (RFC 6749, section 2.3)."""

@@ -18,7 +18,7 @@ import structlog
 from chassis.http.problems import Problem
 from chassis.outages import Outage, describe
 from chassis.postgres.database import Database, DatabaseUnavailableError
-from console.sign_in.provider import Provider, ProviderAwayError, ProviderRefusedError, Tokens
+from console.sign_in.provider import Provider, ProviderAwayError, ProviderRefusedError, ProviderTokens
 from console.sign_in.sealing import digest, seal, unseal
 from console.sign_in.sessions import ChecksTokens, Session
 from console.sign_in.token_times import ends_at, renew_at
@@ -130,7 +130,7 @@ class Renewal:
             await self._fetch(_LEAVE, session, self._now() + _PAUSE)
             raise
 
-    async def _keep(self, session: Session, tokens: Tokens) -> None:
+    async def _keep(self, session: Session, tokens: ProviderTokens) -> None:
         """Keep what the provider gave, where it is for the same person."""
         try:
             caller = await self._authenticator.authenticate(f"Bearer {tokens.access}")

@@ -11,7 +11,7 @@ from console.overview.observation import Brokers, Observation, Outbox, ReadSide
 from console.overview.scrape import Scrape, read
 from console.overview.sparkline import sparkline
 from console.overview.stations import Station, stations
-from console.overview.verdict import STALE_SECONDS, Finding, findings, verdict
+from console.overview.verdict import STALE_SECONDS, OverviewFinding, findings, verdict
 from console.overview.watch import Watch
 from console.pages import render
 from outbox.relay.backlog import Backlog
@@ -242,7 +242,7 @@ def test_a_reason_is_text_whatever_is_in_it() -> None:
     page = shown(replace(WELL, query_api="<script>x</script>"))
 
     assert "<script>x" not in page
-    assert findings(replace(WELL, query_api="x")) == [Finding("Query API", "x")]
+    assert findings(replace(WELL, query_api="x")) == [OverviewFinding("Query API", "x")]
 
 
 def test_rates_are_between_two_looks_and_unknown_where_a_process_began_anew() -> None:
