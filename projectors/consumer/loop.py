@@ -28,7 +28,7 @@ from projectors.consumer.checkpoints import CheckpointMovedError, Move
 from projectors.consumer.feed_settings import FeedSettings
 from projectors.consumer.resumption import (
     CannotResumeError,
-    Log,
+    LogBounds,
     log_ends,
     log_starts,
     refuse_another_log,
@@ -212,7 +212,7 @@ class Loop:
         if len(found) < len(partitions):
             await wait_for_event(self._stopping, TICK_SECONDS)
             return False
-        logs = {number: Log(topic, starts[number], end) for number, end in ends.items()}
+        logs = {number: LogBounds(topic, starts[number], end) for number, end in ends.items()}
         refuse_another_log(found, logs)
         kept = timedelta(milliseconds=self._settings.topics.topic_delete_retention_ms)
         await refuse_if_too_late(consumer, self._topic, found, logs, kept)

@@ -35,7 +35,7 @@ class CannotResumeError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Log:
+class LogBounds:
     """One partition of the topic that is there now."""
 
     topic_id: UUID
@@ -77,7 +77,7 @@ async def refuse_another_topic(connection: Connection, generation: Generation, t
         raise CannotResumeError(f"it has read the topic {other}, and EVENTS_TOPIC names {topic} now")
 
 
-def refuse_another_log(found: Mapping[int, Checkpoint], logs: Mapping[int, Log]) -> None:
+def refuse_another_log(found: Mapping[int, Checkpoint], logs: Mapping[int, LogBounds]) -> None:
     """Raise CannotResumeError where a position is not one of this log's."""
     for number, log in logs.items():
         position, topic_id = found[number].position, found[number].topic_id
@@ -102,7 +102,11 @@ def refuse_another_record(last: LastRecord, record: ConsumerRecord[bytes, bytes]
 
 
 async def refuse_if_too_late(
-    consumer: AIOKafkaConsumer, topic: str, found: Mapping[int, Checkpoint], logs: Mapping[int, Log], kept: timedelta
+    consumer: AIOKafkaConsumer,
+    topic: str,
+    found: Mapping[int, Checkpoint],
+    logs: Mapping[int, LogBounds],
+    kept: timedelta,
 ) -> None:
     """Refuse where tombstones, which stay for `kept`, may have been missed.
 

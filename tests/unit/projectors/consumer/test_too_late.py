@@ -7,10 +7,10 @@ import pytest
 from aiokafka import TopicPartition
 
 from projectors.consumer.checkpoints import Checkpoint
-from projectors.consumer.resumption import CannotResumeError, Log, refuse_if_too_late
+from projectors.consumer.resumption import CannotResumeError, LogBounds, refuse_if_too_late
 
 NOW, KEPT = datetime(2026, 11, 30, tzinfo=UTC), timedelta(days=7)
-LOG = Log(UUID(int=7), start=2, end=9)
+LOG = LogBounds(UUID(int=7), start=2, end=9)
 
 
 class _NothingYoung:
