@@ -1,3 +1,3 @@
-"""What every Muster process shares and no user appears in: settings, database, Kafka, problems, telemetry, health."""
+"""The plumbing that every Muster process shares: settings, database, Kafka, problems, access, telemetry, health."""
 
 __version__ = "0.1.0"

@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-#: Of Unix time, and of the milliseconds in a UUIDv7.
+#: The beginning of Unix time, and of the milliseconds in a UUIDv7.
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _RFC3339: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _MILLISECOND: Final = timedelta(milliseconds=1)

@@ -45,7 +45,7 @@ def read_id(text: str) -> UUID:
 
 
 def canonical(given: Any) -> Any:
-    """For pydantic, whose UUID takes other forms, too: refuse text that `read_id` does, and give back all else.
+    """Refuse for pydantic, whose UUID takes other forms, too, text that `read_id` does, and give back all else.
 
     Raises:
         ValueError: as `read_id`.

@@ -1,4 +1,4 @@
-"""How a process that is not a web application runs: until SIGTERM or SIGINT, then it finishes what it began."""
+"""Runs a process that is not a web application: until SIGTERM or SIGINT, then it finishes what it began."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ from chassis.settings_error import SettingsError
 
 S = TypeVar("S", bound="Settings")
 
-#: What Kafka allows in a topic's name.
+#: Kafka allows this in a topic's name.
 _TOPIC = r"^[A-Za-z0-9._-]{1,249}$"
 _DAY_MS = 86_400_000
 _ADDRESS_VARIABLES = ("user", "password", "server", "port", "pool_size", "max_overflow")
@@ -78,7 +78,7 @@ class Settings(BaseSettings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PostgresAddress:
-    """Where one database is and how many connections this process may hold to it."""
+    """The address of one database, and how many connections this process may hold to it."""
 
     server: str
     port: int
@@ -88,7 +88,7 @@ class PostgresAddress:
     pool_size: int = 20
     max_overflow: int = 10
     tls: Tls = field(default_factory=Tls)
-    #: What a server must be, of several: who writes needs the primary.
+    #: The kind of server wanted, of several: who writes needs the primary.
     session_attributes: SessionAttributes = "read-write"
 
     @property
@@ -140,7 +140,7 @@ def _variables(prefix: str) -> Any:
         "db": (str, database),
         "pool_size": (int, shared("POSTGRES_POOL_SIZE", 20, ge=1, le=1000, examples=[20])),
         "max_overflow": (int, shared("POSTGRES_MAX_OVERFLOW", 10, ge=0, le=1000, examples=[10])),
-        # In this order: each is checked against those before it.
+        # Each of these is checked against those before it.
         "sslmode": (Mode, shared("POSTGRES_SSLMODE", "prefer", examples=["verify-full"])),
         "sslrootcert": (
             Authorities,
@@ -191,7 +191,7 @@ class CommandPostgres(_variables("COMMAND"), Settings):  # type: ignore[misc] # 
 
     @property
     def command_database(self) -> PostgresAddress:
-        """Where it is."""
+        """The address of the command database."""
         return _address(self, "command")
 
 
@@ -200,7 +200,7 @@ class QueryPostgres(_variables("QUERY"), Settings):  # type: ignore[misc] # as a
 
     @property
     def query_database(self) -> PostgresAddress:
-        """Where it is."""
+        """The address of the query database."""
         return _address(self, "query")
 
 
@@ -233,7 +233,7 @@ class OwnerQueryPostgres(_as_role("OWNER", QueryPostgres), QueryPostgres):  # ty
 
 
 class Kafka(Settings):
-    """How to reach the brokers."""
+    """The way to the brokers."""
 
     kafka_bootstrap_servers: str = Field(
         validation_alias="KAFKA_BOOTSTRAP_SERVERS",
@@ -297,7 +297,7 @@ class Topics(Settings):
 
 
 class Logging(Settings):
-    """How much a process says."""
+    """The level of a process's log."""
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", validation_alias="LOG_LEVEL", examples=["INFO"]
@@ -305,9 +305,9 @@ class Logging(Settings):
 
 
 class Transport(Settings):
-    """What one client may take of a process, on every port that it listens on."""
+    """The limits of what one client may take of a process, on every port that it listens on."""
 
-    #: For a head, from its first byte, and for that byte.
+    #: Seconds for a head, from its first byte, and for that byte.
     http_head_seconds: int = Field(10, ge=1, le=3600, validation_alias="HTTP_HEAD_SECONDS", examples=[10])
     #: The least rate, over any 20 s, of bodies and of readers of answers.
     http_body_bytes_per_second: int = Field(
@@ -315,12 +315,12 @@ class Transport(Settings):
     )
     #: Proxies keep theirs for 60 s by default; who closes first must be they, or a request meets a closed connection.
     http_keep_alive_seconds: int = Field(75, ge=1, le=3600, validation_alias="HTTP_KEEP_ALIVE_SECONDS", examples=[75])
-    #: Of one listener; fewer where the file limit leaves fewer. An idle one takes some 10 KiB.
+    #: The connections of one listener; fewer where the file limit leaves fewer. An idle one takes some 10 KiB.
     http_connections: int = Field(4096, ge=1, le=1_000_000, validation_alias="HTTP_CONNECTIONS", examples=[4096])
 
 
 class HostNames(Settings):
-    """Which names a listener answers to."""
+    """The names that a listener answers to."""
 
     allowed_hosts: str = Field(
         "", validation_alias="ALLOWED_HOSTS", examples=["users.example.com,*.internal.example.com"]
@@ -340,7 +340,7 @@ class HostNames(Settings):
 
 
 class Http(Logging, Transport, HostNames):
-    """What both APIs share."""
+    """The settings that both APIs share."""
 
     cors_allow_origins: str = Field(
         "",
@@ -384,7 +384,7 @@ def http_url(text: str) -> str:
     return text.rstrip("/")
 
 
-#: Of each secret that keys something: 192 bits in base64url.
+#: The least length of each secret that keys something: 192 bits in base64url.
 SECRET_CHARACTERS: Final = 32
 
 
@@ -438,7 +438,7 @@ def explain(settings: type[Settings], error: ValidationError) -> list[str]:
     for problem in error.errors(include_input=False, include_url=False):
         name = str(problem["loc"][0]) if problem["loc"] else ""
         field = by_alias.get(name) or settings.model_fields.get(name)
-        # What a secret has are characters; pydantic counts them as items.
+        # A secret has characters; pydantic counts them as items.
         message = (
             problem["msg"].replace(" items", " characters")
             if field and field.annotation is SecretStr

@@ -22,7 +22,7 @@ class RepeatedMemberError(ValueError):
     """A member of an object comes twice; `path` leads to it."""
 
     def __init__(self, path: list[str | int]) -> None:
-        """Of a document in which the last part of the path is there more than once."""
+        """Name a part of a document that is there more than once: the last of the path."""
         super().__init__("comes twice; give it once")
         self.path = path
 

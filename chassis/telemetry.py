@@ -81,7 +81,7 @@ class Repeats(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        #: By place, when its line came last and how many have been left out.
+        #: The time, by place, at which its line came last, and how many have been left out since.
         self._seen: dict[tuple[str, int], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -100,7 +100,7 @@ class Repeats(logging.Filter):
         return False
 
     def _summarise_later(self, record: logging.LogRecord, place: tuple[str, int]) -> None:
-        # Without a loop, in a short command, the metric alone tells.
+        # The metric alone tells in a short command, which has no loop.
         with suppress(RuntimeError):
             asyncio.get_running_loop().call_later(QUIET_SECONDS, self._summarise, record, place)
 
@@ -113,7 +113,7 @@ class Repeats(logging.Filter):
         _log.warning("library.lines_repeated", library=record.name, line=str(record.msg), times=left_out)
 
 
-#: Without local variables: they hold passwords and people's data.
+#: Local variables are left out: they hold passwords and people's data.
 _transform = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 
 

@@ -1,4 +1,4 @@
-"""What an OpenAPI document says of access: which scope opens each operation, and how it is refused; from the table."""
+"""The part of an OpenAPI document on access: which scope opens each operation, and how it is refused."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _CHALLENGE: Final[Json] = {
     "example": 'Bearer error="insufficient_scope", scope="users:read"',
 }
 
-#: What stands before the routes, each with the header that it brings.
+#: The refusals ahead of the routes, each with the header that it brings.
 _REFUSALS: Final[tuple[tuple[Any, ...], ...]] = (
     (UNAUTHENTICATED, CHALLENGE),
     (FORBIDDEN, CHALLENGE),

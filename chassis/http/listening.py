@@ -1,4 +1,4 @@
-"""What every listener of ours has in common: its socket, its server, and the headers on whatever it answers.
+"""The parts that all our listeners have in common: socket, server, and the headers on whatever they answer.
 
 The headers stand here and not in an app, so that they are on the protocol's own refusals as well.
 """
@@ -56,7 +56,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def server_config(app: Any, transport: Transport, **options: Any) -> uvicorn.Config:
-    """How uvicorn serves anything of ours; `options` are its own. Raises this process's soft limit of open files."""
+    """Configure uvicorn for anything of ours, with `options` of its own; raises this process's limit of open files."""
     return uvicorn.Config(
         app,
         http=partial(HttpConnection, connections=Connections(Limits.of(transport), probes=PROBES)),  # type: ignore[arg-type] # called

@@ -1,4 +1,4 @@
-"""Which names and addresses are this machine's own."""
+"""The names and addresses that are this machine's own."""
 
 from __future__ import annotations
 

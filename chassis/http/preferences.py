@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-#: How long a request waits for its tokens by default, in seconds: many times a projection's usual delay.
+#: A request waits so many seconds for its tokens by default: many times a projection's usual delay.
 DEFAULT_WAIT: Final = 1
 #: The longest that a request may wait, in seconds: proxies give up on silence after some tens.
 LONGEST_WAIT: Final = 10
@@ -27,7 +27,7 @@ class Preferences:
 
     @property
     def wait_seconds(self) -> int:
-        """How long to wait for the tokens."""
+        """Seconds to wait for the tokens."""
         return DEFAULT_WAIT if self.wait is None else self.wait
 
 

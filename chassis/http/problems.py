@@ -50,7 +50,7 @@ class ProblemType:
 
 
 def problem_content(kinds: Sequence[ProblemType], *, request_id: str) -> dict[str, Any]:
-    """For an OpenAPI response: the schema `Problem`, and an example of each kind."""
+    """The content of an OpenAPI response: the schema `Problem`, and an example of each kind."""
 
     def example(kind: ProblemType) -> dict[str, Any]:
         return {

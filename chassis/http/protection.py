@@ -1,4 +1,4 @@
-"""What stands before the routes of an API: its names, pages of browsers where no token does, and the guard of access.
+"""Stands before the routes of an API: its names, pages of browsers where no token does, and the guard of access.
 
 It is made from the API's table and settings, opened with the app, and is middleware: inside request ids and the last
 resort, names ahead of CORS and the rest inside it, ahead of the body limit, the fast paths and the framework.
@@ -25,7 +25,7 @@ from chassis.http.problems import ProblemType, unavailable
 
 #: The problem types of what stands before the routes.
 ACCESS_PROBLEMS: Final[tuple[ProblemType, ...]] = (UNAUTHENTICATED, FORBIDDEN, MISDIRECTED, TOO_MANY_REQUESTS)
-#: What a page of a browser has to read of a refusal.
+#: The headers of a refusal that a page of a browser has to read.
 EXPOSED: Final = (CHALLENGE, "RateLimit", "RateLimit-Policy")
 
 
@@ -33,7 +33,7 @@ class Protection:
     """Lets through what the table and the settings let through; nothing before it was opened."""
 
     def __init__(self, table: AccessTable, settings: GuardedHttp, *, host: str) -> None:
-        """For a process that listens on `host`.
+        """Protect a process that listens on `host`.
 
         Raises:
             SettingsError: the settings do not say whose tokens open the API.
@@ -67,11 +67,11 @@ class Protection:
         return {"issuer": self._check} if self._is_on else {}
 
     def hosts(self) -> Middleware:
-        """What refuses foreign names; it stands before CORS, which answers preflights itself."""
+        """The layer that refuses foreign names; it stands before CORS, which answers preflights itself."""
         return Middleware(Hosts, allowed=self._settings.host_names, loopback_only=not self._is_on)
 
     def middleware(self) -> list[Middleware]:
-        """What stands before the routes, the outermost first."""
+        """The layers before the routes, the outermost first."""
         guard = Middleware(Guard, table=self.table, authenticator=self._authenticator, limits=self._limits)
         return [guard] if self._is_on else [Middleware(OwnPages, origins=self.cors_origins), guard]
 

@@ -21,7 +21,7 @@ ANSWER_SECONDS: Final = CHECK_SECONDS + 1
 
 @asynccontextmanager
 async def telling_supervisor(asked: Answers, folder: Path) -> AsyncIterator[None]:
-    """In a worker: tell how it is whenever the supervisor asks, until the block ends."""
+    """Tell, in a worker, how it is whenever the supervisor asks, until the block ends."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         question: Question = "ready" if await reader.readline() == b"ready\n" else "live"

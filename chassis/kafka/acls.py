@@ -1,4 +1,4 @@
-"""What brokers with an authorizer allow, to whom: access control lists, added and read by requests of our own.
+"""Rights at brokers with an authorizer: access control lists, added and read by requests of our own.
 
 aiokafka's admin client has neither request, so its connections carry them (docs/decisions/0017).
 """
@@ -23,13 +23,13 @@ ANY_NAME: Final = "*"
 _ANY_HOST: Final = "*"
 _ALLOW: Final = 3
 _ANY_OPERATION: Final = 1
-#: Of what a filter finds: every pattern, and every one that the name falls under.
+#: A filter finds every pattern, or every one that the name falls under.
 _ANY_PATTERN: Final = 1
 _MATCHING: Final = 2
 
 
 class Resource(IntEnum):
-    """What a right is about, by its number in the protocol."""
+    """The kind of thing that a right is about, by its number in the protocol."""
 
     TOPIC = 2
     GROUP = 3
@@ -38,7 +38,7 @@ class Resource(IntEnum):
 
 
 class Operation(IntEnum):
-    """What may be done; READ and WRITE bring DESCRIBE with them."""
+    """The deed that is allowed; READ and WRITE bring DESCRIBE with them."""
 
     ALL = 2
     READ = 3

@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 #: A broker that lives brings more within milliseconds; one that restarts is back within this.
 PROGRESS_SECONDS: Final = 30.0
-#: How long one fetch waits for records; then it is looked whether the end has come without one.
+#: One fetch waits for records for so long; then it is looked whether the end has come without one.
 FETCH_MS: Final = 500
 
 Records = list[ConsumerRecord[bytes, bytes]]

@@ -1,4 +1,4 @@
-"""What brokers refuse: to let somebody in, or a right. Neither is an outage, and neither passes by itself.
+"""Refusals of brokers: to let somebody in, or a right. Neither is an outage, and neither passes by itself.
 
 aiokafka tells the first only in its own log, and the second in words that name no way out. Here both become a sentence.
 """
@@ -80,6 +80,6 @@ def explain(error: BaseException) -> str:
     """An error in one line; a missing right with the way out."""
     if not isinstance(error, RIGHTS_ERRORS):
         return describe(error)
-    # For a missing cluster right the broker only repeats its request, so we show the error's name.
+    # The broker only repeats its request for a missing cluster right, so we show the error's name.
     said = type(error).__name__ if isinstance(error, ClusterAuthorizationFailedError) else describe(error)
     return f"this principal has not the right ({said}): `muster topics --acls` gives each principal its rights"

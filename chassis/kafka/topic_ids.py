@@ -1,4 +1,4 @@
-"""Which topic a name means now: a topic that was deleted and made again has another id (KIP-516).
+"""The id of the topic that a name means now: a topic that was deleted and made again has another one (KIP-516).
 
 aiokafka's own metadata has no ids, so this is a request of ours, in the version that brought them. Every broker since
 Kafka 2.8 answers it.
@@ -37,7 +37,7 @@ class _MetadataResponse(Response):  # type: ignore[misc] # as above
         ("brokers", CompactArray(("id", Int32), ("host", _TEXT), ("port", Int32), ("rack", _TEXT), _TAGS)),
         ("cluster", _TEXT),
         ("controller", Int32),
-        # What is behind the first topic's id is not read.
+        # The rest behind the first topic's id is not read.
         ("topics", CompactArray(("error", Int16), ("name", _TEXT), _TOPIC)),
     )
 

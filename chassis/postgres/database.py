@@ -53,7 +53,7 @@ COMMAND_SECONDS: Final = 15.0
 #: A process that freezes in mid-transaction keeps its locks until PostgreSQL ends its session; a healthy one idles
 #: there for milliseconds.
 FROZEN_TIMEOUT: Final = "5s"
-#: What a session of ours always sets, whatever its role and database say. synchronous_commit: turned off it would lose
+#: Every session of ours sets these, whatever its role and database say. synchronous_commit: turned off it would lose
 #: events that were already published (docs/decisions/0002). Isolation: guards by version see what others committed
 #: meanwhile, and need no retry. idle_session_timeout: listeners and pools idle for hours. jit: our statements are
 #: short, compiling them costs more than it gains.
@@ -67,7 +67,7 @@ SESSION_SETTINGS: Final = {
     "jit": "off",
 }
 
-#: What is to be done once with each new connection.
+#: Work that is to be done once with each new connection.
 Init = Callable[[Any], Coroutine[Any, Any, None]]
 
 

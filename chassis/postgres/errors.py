@@ -1,4 +1,4 @@
-"""What an error means: "later", or something about the statement. Told by SQLSTATE, here alone, for every process.
+"""The meaning of an error: "later", or something about the statement. Told by SQLSTATE, here alone, for every process.
 
 Later: the server, the network or the pool failed, or others held what a statement needed. The same statement may
 succeed in a moment. All other errors are about the statement: a bug, a value, a missing right.
@@ -25,7 +25,7 @@ _LATER: Final = frozenset({"25006", "25P03", "25P04", "55P03"})
 #: A rollback whose completion is unknown: the one of its class that may not simply be tried again.
 _COMPLETION_UNKNOWN: Final = "40003"
 
-#: What the network and the driver say: PostgreSQL was not reached, or not heard in time.
+#: The network or the driver says these: PostgreSQL was not reached, or not heard in time.
 UNHEARD: Final[tuple[type[Exception], ...]] = (
     OSError,
     TimeoutError,

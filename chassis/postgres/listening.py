@@ -22,12 +22,12 @@ from chassis.outages import Outage, describe
 from chassis.postgres.database import connect, disconnect
 from chassis.settings import PostgresAddress
 
-#: What a callback gets in place of a payload when notifications may have been missed.
+#: A callback gets this in place of a payload when notifications may have been missed.
 MISSED: Final = ""
-#: How often a silent connection must prove that it still lives: a host that vanished says nothing.
+#: A silent connection must prove this often that it still lives: a host that vanished says nothing.
 PROBE_SECONDS: Final = 5.0
 _PROBE_ANSWER_SECONDS: Final = 2.0
-#: Who waits for notifications polls more often while there are none: soon, and never later than a second.
+#: Waiters poll more often while there are no notifications: soon, and never later than a second.
 _FIRST_RETRY_SECONDS: Final = 0.05
 _LONGEST_RETRY_SECONDS: Final = 1.0
 #: A standby refuses LISTEN until it is promoted, which nobody need learn sooner: polls go on.

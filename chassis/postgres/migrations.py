@@ -27,7 +27,7 @@ from chassis.settings import PostgresAddress
 
 #: A migration waits so long for a lock, and readers wait behind it; then it fails and is repeated.
 MIGRATION_LOCK_TIMEOUT: Final = "3s"
-#: How long to wait for another process that migrates this database; our migrations take seconds.
+#: Another process that migrates this database is waited for so long; our migrations take seconds.
 TURN_TIMEOUT: Final = "60s"
 #: A process that freezes between two revisions loses its turn; a healthy one idles there for milliseconds.
 FROZEN_TIMEOUT: Final = "10s"

@@ -33,7 +33,7 @@ _CLOSED: Final = "the pool is closed"
 
 
 class NoConnectionError(Exception):
-    """None was free, or could be opened, in time."""
+    """No connection was free, or could be opened, in time."""
 
 
 class Pool:
@@ -50,7 +50,7 @@ class Pool:
     ) -> None:
         """Nothing is opened before it is needed, or `fill` is called."""
         self.most = most
-        #: How many are in use now, those that are being opened or closed included.
+        #: The number in use now, those that are being opened or closed included.
         self.lent = 0
         self._open_one = open_one
         self._close_one = close_one

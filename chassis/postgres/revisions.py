@@ -15,7 +15,7 @@ import asyncpg
 from chassis.postgres.database import session
 from chassis.settings import PostgresAddress
 
-#: Where Alembic keeps a database's revision.
+#: Alembic keeps a database's revision there.
 VERSION_QUERY: Final = "SELECT version_num FROM alembic_version"
 
 

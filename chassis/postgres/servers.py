@@ -26,13 +26,13 @@ Open = Callable[[Host, str], Coroutine[Any, Any, Connection]]
 
 #: A server at work opens a connection in milliseconds, on a busy machine in tens; a pool waits for two seconds.
 HEAD_START_SECONDS: Final = 0.25
-#: So long a standby is looked for where one is preferred, and so long none is looked for after that was in vain.
+#: A standby is looked for so long where one is preferred, and none is looked for as long after that was in vain.
 PREFERENCE_SECONDS: Final = 0.75
 PREFERENCE_RETRY_SECONDS: Final = 10.0
 
-#: Which servers there are, and what they must be.
+#: The servers there are, and what they must be.
 _Wanted = tuple[tuple[Host, ...], str]
-#: Of this process: which server was it last, and the loop's time before which no standby is looked for again.
+#: The server of this process last, and the loop's time before which no standby is looked for again.
 _last: dict[_Wanted, Host] = {}
 _no_standby_until: dict[_Wanted, float] = {}
 
@@ -109,7 +109,7 @@ async def _give_up(trying: dict[asyncio.Task[Connection], Host]) -> None:
 
 
 def _says(error: BaseException) -> int:
-    """How much an error says: of a server that refused for a reason, of one that was not reached, of another kind."""
+    """The weight of an error: of a server that refused for a reason, of one that was not reached, of another kind."""
     if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
         return 0
     return 2 if isinstance(error, asyncpg.PostgresError) else 1

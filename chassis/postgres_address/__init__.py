@@ -1,1 +1,1 @@
-"""What an address of PostgreSQL is made of: servers, and TLS."""
+"""The parts of an address of PostgreSQL: servers, and TLS."""

@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal, NamedTuple
 
 from pydantic import AfterValidator
 
-#: What a server must be, by libpq's names. read-write: the primary. any: whoever answers first. prefer-standby: a
+#: The kind of server wanted, by libpq's names. read-write: the primary. any: whoever answers first. prefer-standby: a
 #: standby, and the primary where none answers.
 SessionAttributes = Literal["any", "read-write", "standby", "prefer-standby"]
 

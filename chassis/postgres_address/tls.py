@@ -17,15 +17,15 @@ from pydantic import AfterValidator, ValidationInfo
 
 Mode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 
-#: In place of a file: the authorities that the system trusts.
+#: The authorities that the system trusts stand under this name, in place of a file.
 _SYSTEM: Final = "system"
-#: In place of a value that was refused itself.
+#: A value that was refused itself is replaced by this.
 _REFUSED: Final = object()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tls:
-    """How the connections to one database are protected."""
+    """The protection of the connections to one database."""
 
     sslmode: Mode = "prefer"
     sslrootcert: str | None = None
@@ -70,7 +70,7 @@ def _check_key(path: str | None, info: ValidationInfo) -> str | None:
         raise ValueError("a certificate and its key, SSLCERT and SSLKEY, go together")
     if path and certificate is not _REFUSED:
         with _reading("SSLCERT's own key, in PEM and without a passphrase"):
-            # Without a password of ours OpenSSL would ask for it on the terminal.
+            # OpenSSL would ask for a password on the terminal if it got none of ours.
             _client_context().load_cert_chain(certificate, path, password="")
     return path
 

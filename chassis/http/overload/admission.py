@@ -1,4 +1,4 @@
-"""How much one process takes on: so many requests are worked on at once, the others wait for their turn.
+"""Limits how much one process takes on: so many requests are worked on at once, the others wait for their turn.
 
 Without it three times as many requests as a process can serve end its service: each gets a part of its work done, and
 hardly any all of it before its time is over.
@@ -31,11 +31,12 @@ log = structlog.get_logger("http")
 #: Requests at work that help a process: more than its database's connections, so that none of these rests, and few
 #: enough that the loop gets round to everybody within milliseconds.
 AT_ONCE: Final = 64
-#: Who comes while the queue takes longer is better told to come back: at twice the load it would only become longer.
+#: A client that comes while the queue takes longer is better told to come back: at twice the load it would only become
+#: longer.
 BEHIND_SECONDS: Final = 0.5
 #: A burst of thousands is served within it. With the 2.5 s that a command may take, clients have an answer within 5 s.
 LONGEST_SECONDS: Final = 2.0
-#: Until a refused client may come again, in seconds.
+#: Seconds until a refused client may come again.
 RETRY_SECONDS: Final = 1
 #: An app that works on one of these may never ask for its body, and so never be told that all of it is here.
 _MEANT_WITHOUT_BODY: Final = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
@@ -56,14 +57,14 @@ class Admission:
         """Nothing to do yet; `at_once` requests are worked on at the same time."""
         self._free = at_once
         self._queue: deque[_Turn] = deque()
-        #: How long the last one to leave the queue had waited.
+        #: Seconds that the last one to leave the queue had waited.
         self._waited = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._overload = Outage(log, "http.overloaded", "http.overload_over")
 
     @property
     def waiting(self) -> int:
-        """How many wait for their turn."""
+        """The number of requests that wait for their turn."""
         return len(self._queue)
 
     def refuses(self, path: str) -> bool:
@@ -112,7 +113,7 @@ class Admission:
         return wants and turn.client.waits
 
     def _end_overload(self) -> None:
-        """Where nobody waits any more, whoever comes next is not behind anybody."""
+        """The next to come is not behind anybody where nobody waits any more."""
         if not self._queue:
             self._waited = 0.0
             self._overload.over()

@@ -22,7 +22,7 @@ _PLAIN: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 
 
 class TurnAway:
-    """For the transport: the answer to a request that is not to begin, None where the app is to see it."""
+    """Gives the transport the answer to a request that is not to begin, None where the app is to see it."""
 
     def __init__(
         self,

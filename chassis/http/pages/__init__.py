@@ -9,7 +9,7 @@ from typing import Final
 
 from starlette.responses import HTMLResponse
 
-#: Whatever a page does not name is forbidden to it, and no other page may frame it.
+#: Anything that a page does not name is forbidden to it, and no other page may frame it.
 _POLICY: Final = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 _STYLE: Final = """
 body { font: 1rem/1.6 system-ui, sans-serif; max-width: 42rem; margin: 3rem auto; padding: 0 1rem; color: #1a1a1a; }
