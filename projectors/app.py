@@ -25,7 +25,7 @@ log = structlog.get_logger("projectors")
 #: statement.
 TRANSACTION_TIMEOUT: Final = "20s"
 
-#: For `freeze_loaded_objects`: as many as some batches have, which reference counting frees a moment later. The
+#: `freeze_loaded_objects` is given as many as some batches have, which reference counting frees a moment later. The
 #: collector walked through them several times a batch, a third of a rebuild's time. It still finds cycles, which only
 #: errors leave.
 YOUNG_OBJECTS: Final = 100_000

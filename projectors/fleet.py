@@ -61,12 +61,12 @@ class Fleet:
         self._outage = Outage(log, "fleet.database_unavailable")
         self._turned = time.monotonic()
         self._counted = 0.0
-        #: What each generation has met that is not ours, at the last count.
+        #: The suspicious records that each generation has met, at the last count.
         self._suspicious: Mapping[tuple[str, int], Suspicious] = {}
 
     @property
     def feeds(self) -> Mapping[tuple[str, int], Feed]:
-        """What is fed now, by projection and generation."""
+        """The feeds that run now, by projection and generation."""
         return {key: feed for key, (feed, _) in self._feeds.items()}
 
     async def run(self, stopping: asyncio.Event) -> int:

@@ -10,7 +10,7 @@ from projectors.consumer.feed_settings import FeedSettings
 
 
 class ProjectorsGroup(Settings):
-    """What the consumer groups are called."""
+    """The names of the consumer groups."""
 
     #: The beginning of the consumer groups' names. Two installations that share brokers need different ones: members of
     #: one group share its partitions, whatever database they write to.
@@ -29,7 +29,7 @@ class ProjectorSettings(ProjectorsPostgres, Kafka, Topics, Logging, Transport, T
     projectors_batch_records: int = Field(
         1000, ge=1, le=100_000, validation_alias="PROJECTORS_BATCH_RECORDS", examples=[1000]
     )
-    #: How far behind, in records for each partition, a process that has just started may be and still be ready.
+    #: A process that has just started is ready once it is no more records behind in each partition than this.
     projectors_ready_lag_records: int = Field(
         1000, ge=0, validation_alias="PROJECTORS_READY_LAG_RECORDS", examples=[1000]
     )

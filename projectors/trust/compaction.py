@@ -1,4 +1,4 @@
-"""What compaction may have removed: records that are older than `min.compaction.lag`, by the broker's times.
+"""The reach of compaction: it may remove records that are older than `min.compaction.lag`, by the broker's times.
 
 Records that stand behind the first younger one are all still there, so between their versions nothing can be missing
 but what was never published. The broker is asked where that is only once a version seems to be missing: that offset
@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from chassis.kafka.client import REQUEST_SECONDS
 from projectors.decoding.records import Record
 
-#: For so long an answer of the broker's holds, and so much earlier it is asked for: a flood of records is odd in each
+#: An answer of the broker's holds for so long, and it is asked for so much earlier: a flood of records is odd in each
 #: batch, and of a lag of hours a second is nothing.
 LOOK_SECONDS: Final = 1.0
 
@@ -31,7 +31,7 @@ class Clock(Protocol):
 
 
 class Compaction:
-    """How far compaction may have come in each partition of one topic."""
+    """The offset up to which compaction may have come, in each partition of one topic."""
 
     def __init__(self, topic: str, lag: timedelta, clock: Clock) -> None:
         """Nothing is known yet; `consumer` is set by whoever reads."""
@@ -40,7 +40,7 @@ class Compaction:
         self._lag = lag
         self._clock = clock
         self._until: dict[int, int] = {}
-        #: Until when, of our monotonic clock, a partition need not be asked about.
+        #: The times, of our monotonic clock, until which partitions need not be asked about.
         self._known_until: dict[int, float] = {}
 
     def explains(self, record: Record) -> bool:
