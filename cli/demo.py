@@ -27,14 +27,14 @@ from cli.terminal.output import JsonOption, fail, print_json
 from events.catalogue import short_name
 from events.envelope import read_envelope
 
-#: How long an event or a read may take before the demo says that something is wrong.
+#: An event or a read may take so long before the demo says that something is wrong.
 PATIENCE_SECONDS: Final = 30.0
-#: How long the query API may wait for the user to be there.
+#: The query API may wait so long for the user to be there.
 WAIT_SECONDS: Final = 10
 
 
 class DemoSettings(TailSettings, CommandApiAddress):
-    """Where the demo finds the command API and the topic."""
+    """The addresses of the command API and the topic."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ Several = Annotated[
 
 
 class UsersSettings(CommandApiAddress, QueryApiAddress):
-    """Where a user is found, and changed."""
+    """The addresses at which a user is found, and changed."""
 
 
 @app.command()

@@ -1,1 +1,1 @@
-"""Who may call: tokens, a local issuer, and the token that a command of ours sends."""
+"""The callers' side of access: tokens, a local issuer, and the token that a command of ours sends."""

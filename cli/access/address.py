@@ -1,4 +1,4 @@
-"""Where a command of ours that speaks HTTP finds the APIs: it is told, or a local stack runs here."""
+"""The addresses of APIs for a command of ours that speaks HTTP: it is told, or a local stack runs here."""
 
 from __future__ import annotations
 

@@ -26,9 +26,9 @@ TOKEN_FILE: Final = "MUSTER_TOKEN_FILE"  # noqa: S105 - a variable's name
 #: Tokens that a command makes for itself; a longer command makes another.
 _LIFETIME: Final = timedelta(minutes=10)
 _RENEW_BEFORE: Final = timedelta(minutes=1)
-#: What may follow `Bearer` (RFC 6750, section 2.1): nothing else may be put into a header.
+#: The form of what may follow `Bearer` (RFC 6750, section 2.1): nothing else may be put into a header.
 _SYNTAX: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")
-#: What to do about a 401 or 403, for whoever runs a command.
+#: The remedy of a 401 or 403, for whoever runs a command.
 REMEDY: Final = (
     f"{TOKEN}, or the file that {TOKEN_FILE} names, must hold a token with the scope that is needed; `muster token`"
     " prints one of a local stack, whose commands find it by themselves at http://127.0.0.1 alone"

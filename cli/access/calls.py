@@ -1,4 +1,4 @@
-"""How a command of ours calls an API: with its token, and with one sentence for whatever stands in its way."""
+"""Calls an API for a command of ours: with its token, and with one sentence for whatever stands in its way."""
 
 from __future__ import annotations
 

@@ -23,14 +23,14 @@ from console.sign_in.settings import ConsoleAddress, ConsoleSecrets
 from local_stack.issuer import LocalIssuer, open_issuer
 from local_stack.issuer_files import NoIssuerError
 
-#: How long the link's token is good, and a session of it at most.
+#: The link's token is good for so long, and a session of it at most.
 _TOKEN_LIFETIME: Final = timedelta(hours=8)
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Sign in to the console.")
 
 
 class LinkSettings(OperatorQueryPostgres, ConsoleAddress, ConsoleSecrets, AccessSettings):
-    """Where links are kept, what seals them, and whom the console trusts."""
+    """The settings on where links are kept, what seals them, and whom the console trusts."""
 
 
 @app.callback()

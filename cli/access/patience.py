@@ -16,7 +16,7 @@ PASSING: Final = frozenset({408, 429, 502, 503, 504})
 ATTEMPTS: Final = 20
 PAUSE_FIRST_SECONDS: Final = 0.25
 PAUSE_CAP_SECONDS: Final = 5.0
-#: As long as a limit of so many a minute asks for; who is told to wait for longer gives up sooner.
+#: A limit of so many a minute asks for as much; who is told to wait for longer gives up sooner.
 LONGEST_PAUSE_SECONDS: Final = 60.0
 
 

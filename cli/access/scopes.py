@@ -6,7 +6,7 @@ from typing import Final
 
 from chassis.access.caller import SELF
 
-#: What an operator's token opens by default: everything; a user's own token has `self` alone.
+#: An operator's token opens these by default, which is everything; a user's own token has `self` alone.
 SCOPES: Final = (
     "users:read",
     "users:register",

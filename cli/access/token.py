@@ -54,7 +54,7 @@ def token(  # noqa: PLR0913, PLR0917 - each is an option of the command
 
 
 def _stacks_audience() -> str | None:
-    """Whom the running stack's tokens are for, None without one: AUTH_AUDIENCE goes before what its issuer says."""
+    """The audience of the running stack's tokens, None without one: AUTH_AUDIENCE goes before what its issuer says."""
     stack = running_stack(stack_folder())
     return stack.settings.get("AUTH_AUDIENCE") if stack else None
 

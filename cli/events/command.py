@@ -143,7 +143,7 @@ def _known_type(text: str) -> str:
 
 
 def _beginning(text: str) -> Beginning:
-    """Where to begin, a time in milliseconds since 1970; end with exit code 2 where it is none."""
+    """The place to begin, a time in milliseconds since 1970; end with exit code 2 where the text is none."""
     if text == "beginning":
         return "beginning"
     if text == "now":

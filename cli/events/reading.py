@@ -20,9 +20,9 @@ from chassis.settings import Kafka, Topics
 #: since 1970.
 Beginning = Literal["beginning", "now"] | int
 
-#: Which UUIDs tell when they were made.
+#: UUIDs of this version tell when they were made.
 _WITH_TIME: Final = 7
-#: By so much the clock of a command API may be ahead of the broker's.
+#: The clock of a command API may be ahead of the broker's by so much.
 _CLOCKS_DIFFER: Final = timedelta(hours=1)
 
 

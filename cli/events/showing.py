@@ -1,4 +1,4 @@
-"""How `muster events` shows a record: a line, a JSON object, or everything there is to it."""
+"""Shows a record for `muster events`: as a line, a JSON object, or everything there is to it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cli.terminal.output import legible
 from events.catalogue import short_name
 from events.envelope import EnvelopeError, read_envelope
 
-#: By short name; what is no type of ours has the last.
+#: Colours by short name; what is no type of ours has the last.
 _COLOURS: Final = {
     "registered": "green",
     "reactivated": "green",
@@ -42,7 +42,7 @@ def terminal() -> Console:
 
 
 def as_line(record: ConsumerRecord, now: float) -> Text:
-    """What happened to whom, where and when, by whom, and how long before `now`, in seconds since 1970."""
+    """A line on what happened to whom, where and when, by whom, and how long before `now`, in seconds since 1970."""
     line = Text.assemble((_published(record), "dim"), f"  {record.partition}:{record.offset}  ")
     try:
         envelope = read_envelope(record.headers)
@@ -57,7 +57,7 @@ def as_line(record: ConsumerRecord, now: float) -> Text:
 
 
 def as_object(record: ConsumerRecord, now: float) -> dict[str, Any]:
-    """Where it is, when it was published and how many seconds ago, its headers and its value."""
+    """The record's place, when it was published and how many seconds ago, its headers and its value."""
     headers = {name: value.decode(errors="replace") for name, value in record.headers if value is not None}
     return {
         "partition": record.partition,

@@ -20,9 +20,9 @@ REQUEST_BYTES: Final = 8 * 1024 * 1024
 #: The API's limit for one line. Its constant (command_api/imports/lines.py) is not imported, since an import needs
 #: nothing else of the API; a test compares the two.
 LONGEST_LINE_BYTES: Final = 64 * 1024
-#: What may be the null of an absent id.
+#: The null of an absent id may be this one.
 _NULL: Final = re.compile(rb"(?<=:)\s*null")
-#: What is kept of a longer line, for the file of rejects.
+#: So much of a longer line is kept, for the file of rejects.
 KEPT_BYTES: Final = REQUEST_BYTES
 
 

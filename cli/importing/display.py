@@ -1,4 +1,4 @@
-"""How far an import is, while it runs: a bar on a terminal, elsewhere a plain line now and then."""
+"""Shows how far an import is, while it runs: a bar on a terminal, elsewhere a plain line now and then."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from cli.importing.progress import ImportProgress
 
-#: Between two plain lines: a log of an hour has 360.
+#: Seconds between two plain lines: a log of an hour has 360.
 PLAIN_SECONDS: Final = 10.0
 
 

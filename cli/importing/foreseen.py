@@ -1,4 +1,4 @@
-"""What a dry run remembers: who the chunks so far would have registered.
+"""The memory of a dry run: who the chunks so far would have registered.
 
 The API foresees the lines of one request, and forgets them. So a line that meets one of an earlier chunk is found here,
 by the keys that the API compares, and answered in its words.
@@ -19,7 +19,7 @@ from command_api.problems import EMAIL_TAKEN, USERNAME_TAKEN
 
 #: Bytes of a key's digest: among a billion keys two have the same by a chance of one in 10^20.
 _DIGEST_BYTES: Final = 16
-#: What may become of a line otherwise, once it has met somebody of an earlier chunk.
+#: The outcomes that may be others, once a line has met somebody of an earlier chunk.
 _OPEN: Final = frozenset({"created", EMAIL_TAKEN.uri, USERNAME_TAKEN.uri})
 
 #: The API's answer to one line.
@@ -31,7 +31,7 @@ class Foreseen:
 
     def __init__(self) -> None:
         """Nobody yet."""
-        # Without a name it is a file that nobody else sees, and that is gone with the connection.
+        # A database without a name is a file that nobody else sees, and that is gone with the connection.
         self._keys = sqlite3.connect("")
         self._keys.execute("CREATE TABLE taken (digest BLOB PRIMARY KEY) WITHOUT ROWID")
 

@@ -1,4 +1,4 @@
-"""How far an import has got, noted beside its file after every chunk, so that `--resume` can continue there."""
+"""Notes how far an import has got beside its file, after every chunk, so that `--resume` can continue there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an import's API refused, by kind: for the report at its end, and for the progress file."""
+"""The refusals of an import's API, by kind: for the report at its end, and for the progress file."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class RefusalKind(TypedDict):
     count: int
     #: The first of them.
     lines: list[int]
-    #: What was said of the first.
+    #: The words about the first.
     detail: str
 
 
-#: By problem type and, where one is to blame, field: `validation-error #/email`.
+#: Kinds by problem type and, where one is to blame, field: `validation-error #/email`.
 Kinds = dict[str, RefusalKind]
 
 

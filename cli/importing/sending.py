@@ -23,8 +23,8 @@ from cli.importing.rejects import Rejects
 if TYPE_CHECKING:
     from cli.importing.foreseen import Foreseen
 
-#: Between two parts of an answer: each batch is answered when it is committed. One whose 500 passwords are to be hashed
-#: takes 9 s on one core, several times that beside other imports and commands.
+#: Seconds between two parts of an answer: each batch is answered when it is committed. One whose 500 passwords are to
+#: be hashed takes 9 s on one core, several times that beside other imports and commands.
 BATCH_SECONDS: Final = 60.0
 CONNECT_SECONDS: Final = 5.0
 #: Statuses that pass by themselves.
@@ -56,10 +56,10 @@ class Import:
     source: BinaryIO
     client: httpx.Client
     progress: ImportProgress
-    #: What is written on the way; a dry run writes nothing that it is not told to.
+    #: The files that are written on the way; a dry run writes nothing that it is not told to.
     progress_file: Path | None = None
     rejects: Rejects | None = None
-    #: Of a dry run: who would have been registered so far.
+    #: Those who would have been registered so far, of a dry run.
     foreseen: Foreseen | None = None
 
     def chunks(self) -> Iterator[Chunk]:
@@ -88,7 +88,7 @@ class Import:
             self.progress.write(self.progress_file)
 
     def _foresee(self, lines: list[bytes]) -> list[dict[str, Any]]:
-        """What would become of each line, those of earlier chunks taken into account."""
+        """The outcomes that lines would have, those of earlier chunks taken into account."""
         assert self.foreseen, "a dry run"
         results = self._post_patiently(lines)
         corrected: dict[int, dict[str, Any]] = {}

@@ -52,10 +52,10 @@ IMPORTED_OBJECTS: Final = 50_000
 READ_OBJECTS: Final = 50_000
 #: The exit code after a second signal, as of every process of Muster (chassis/lifecycle.py).
 CUT_SHORT: Final = 130
-#: As uvicorn exits where an app cannot start.
+#: Uvicorn exits with this where an app cannot start.
 STARTUP_FAILURE: Final = 3
 
-#: Where an app tells how it is: on the inner port's socket; where it has siblings, in the folder that all share.
+#: An app tells here how it is: on the inner port's socket; where it has siblings, in the folder that all share.
 Inside: TypeAlias = socket.socket | Path | None
 
 App = TypeVar("App", bound="Starlette")

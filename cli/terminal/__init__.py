@@ -1,1 +1,1 @@
-"""What commands show on a terminal: results, tables, outages, and the options that many of them share."""
+"""The terminal's side of commands: results, tables, outages, and the options that many of them share."""

@@ -1,4 +1,4 @@
-"""Which databases a command is about, as its argument says."""
+"""The databases that a command is about, as its argument says."""
 
 from enum import StrEnum
 

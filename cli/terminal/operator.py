@@ -1,4 +1,4 @@
-"""Who runs this command: events that it leads to say so."""
+"""The person who runs this command: events that it leads to say so."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What commands print: results on standard output (tables, or JSON with --json), errors on standard error."""
+"""Prints what commands say: results on standard output (tables, or JSON with --json), errors on standard error."""
 
 from __future__ import annotations
 
