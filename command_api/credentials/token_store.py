@@ -6,6 +6,7 @@ so a token is issued either before a deactivation, which ends it, or after it, a
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal
 from uuid import UUID
@@ -73,12 +74,11 @@ _END: Final = compile_statement(
 )
 
 
+@dataclass(frozen=True, slots=True)
 class TokenStore:
     """One connection and one transaction a call; one that the server rolls back for others is begun again."""
 
-    def __init__(self, database: Database) -> None:
-        """Nothing is connected yet."""
-        self._database = database
+    _database: Database
 
     @begun_again
     async def issue(self, user_id: UUID, purpose: Purpose, digest: bytes, expires_at: datetime) -> Status | None:

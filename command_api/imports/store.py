@@ -146,12 +146,11 @@ class Taken(NamedTuple):
         self.usernames.add(user.row[_USERNAME_KEY])
 
 
+@dataclass(frozen=True, slots=True)
 class ImportStore:
     """Inserts batches, or foresees what would become of them."""
 
-    def __init__(self, database: Database) -> None:
-        """Nothing is connected yet."""
-        self._database = database
+    _database: Database
 
     async def insert(self, batch: ImportBatch) -> list[ImportOutcome]:
         """Insert those users of a batch who can be inserted, in one transaction, and give the outcome of each.

@@ -48,12 +48,11 @@ class RecordedDeed:
     outcome: str | None
 
 
+@dataclass(frozen=True, slots=True)
 class Journal:
-    """The journal in which deeds are recorded."""
+    """The journal in which deeds are recorded; the query database has it."""
 
-    def __init__(self, database: Database) -> None:
-        """The query database has it."""
-        self._database = database
+    _database: Database
 
     @asynccontextmanager
     async def deed(self, session: Session, deed: str, *targets: object) -> AsyncIterator[None]:

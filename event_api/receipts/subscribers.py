@@ -66,12 +66,14 @@ class Subscriber:
     acknowledged_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
 class SubscriberStore:
-    """The table of subscribers; an owner is a caller's identity, kept as its digest."""
+    """The table of subscribers; an owner is a caller's identity, kept as its digest.
 
-    def __init__(self, database: Database) -> None:
-        """Every method raises DatabaseUnavailableError as well."""
-        self._database = database
+    Every method raises DatabaseUnavailableError as well.
+    """
+
+    _database: Database
 
     async def register(self, name: str, group: str | None, owner: str, actor: str | None) -> tuple[Subscriber, bool]:
         """The subscriber as it is from now on, and whether it is new.
