@@ -1,4 +1,4 @@
-"""What may be wrong with a row of the outbox: the relay looks before it publishes, the operator's commands say it.
+"""Damage of rows of the outbox: the relay looks for it before it publishes, the operator's commands say it.
 
 Whatever is no event must not go out. Kafka would refuse some of it, and with it the whole page; the rest it would keep
 for ever, a change without its value as the erasure of its subject. What is wrong is logged, so it is said without the
@@ -19,12 +19,12 @@ from events.topics import MAX_MESSAGE_BYTES
 from outbox.headers import decode_headers
 from outbox.table import OutboxRow
 
-#: Where a row's headers have source and type, the length of the type included: behind their number, the version of
-#: CloudEvents and the event's id. It ends with the shortest type of users.
-_KIND: Final = slice(63, 117)
+#: The places of the event's id in a row's headers; source and type follow, each with its length, and then the subject.
+_ID, _BEHIND_ID = 27, 63
+_SUBJECT: Final = b"\x14ce_subject\x48"
 #: Kinds that are remembered; a catalogue has a dozen.
 _MOST_KINDS: Final = 256
-#: How the damage of a row begins in which nothing is wrong that could be seen here.
+#: The damage of a row in which nothing wrong could be seen here begins so.
 KAFKA_REFUSES: Final = "Kafka refuses it"
 
 
@@ -32,7 +32,7 @@ class Examiner:
     """Examines rows; what it knows of types comes from the catalogues, by their CloudEvents source."""
 
     def __init__(self, *catalogues: Catalogue[Any, Any]) -> None:
-        """Of a source that none of the catalogues has, every type is taken."""
+        """Every type is taken of a source that none of the catalogues has."""
         self._catalogues: Mapping[str, Catalogue[Any, Any]] = {one.source: one for one in catalogues}
         #: Kinds of events that were looked at whole: source and type, and how the value begins.
         self._seen: set[tuple[bytes, bytes | None]] = set()
@@ -46,18 +46,20 @@ class Examiner:
         """
         seen = self._seen
         for place, row in enumerate(rows):
-            value, kind = row["value"], (row["headers"] or b"")[_KIND]
-            if (kind, value and value[:1]) in seen and _looks_whole(row):
+            value, headers = row["value"], row["headers"] or b""
+            subject = headers.find(_SUBJECT, _BEHIND_ID)
+            kind = headers[_BEHIND_ID:subject], value and value[:1]
+            if kind in seen and _looks_whole(row, subject + len(_SUBJECT)):
                 continue
             damage = self.damage_of(row)
             if damage is not None:
                 return place, damage
             if len(seen) < _MOST_KINDS:
-                seen.add((kind, value and value[:1]))
+                seen.add(kind)
         return None
 
     def damage_of(self, row: OutboxRow) -> str | None:
-        """What is wrong with a row, as far as can be seen without Kafka; None: nothing."""
+        """The damage of a row, as far as it can be seen without Kafka; None where there is none."""
         missing = [name for name in ("event_id", "subject_id", "headers") if row[name] is None]
         if missing:
             return f"its {missing[0]} is null"
@@ -70,7 +72,7 @@ class Examiner:
         return self._other_than(row, envelope) or _damage_of_value(row)
 
     def _other_than(self, row: OutboxRow, envelope: Envelope) -> str | None:
-        """Whether headers, columns and value are of different events."""
+        """The difference where headers, columns and value are of different events."""
         if str(envelope.event_id) != str(row["event_id"]):
             return f"its headers are those of event {envelope.event_id}"
         if str(envelope.subject_id) != str(row["subject_id"]):
@@ -85,13 +87,14 @@ class Examiner:
         return None
 
 
-def _looks_whole(row: OutboxRow) -> bool:
+def _looks_whole(row: OutboxRow, subject: int) -> bool:
+    """Whether the value may be whole, and the headers have this event's id and, from `subject` on, its subject's."""
     value, headers = row["value"], row["headers"]
     return (
         (value is None or (value.endswith(b"}") and len(value) < MAX_MESSAGE_BYTES))
         and bool(row["event_id"] and row["subject_id"])
-        and str(row["event_id"]).encode() in headers
-        and str(row["subject_id"]).encode() in headers
+        and headers.startswith(str(row["event_id"]).encode(), _ID)
+        and headers.startswith(str(row["subject_id"]).encode(), subject)
     )
 
 

@@ -6,9 +6,10 @@ from uuid import uuid4
 
 import pytest
 
+from events.catalogue import Catalogue, EventData
 from events.envelope import Envelope, read_envelope
 from events.topics import MAX_MESSAGE_BYTES
-from events.user_events import USER_EVENTS
+from events.user_events import USER_EVENTS, UserErased
 from outbox.damage import Examiner
 from outbox.headers import decode_headers, encode_headers
 
@@ -101,6 +102,28 @@ def test_an_event_under_anothers_headers_or_with_half_a_value_is_found_among_tho
     place, said = first_damaged(row(), cut) or (None, "")
     assert place == 1
     assert said.startswith("its value is no JSON")
+
+
+def test_every_type_is_told_from_those_seen_before_however_long_it_or_its_source_is() -> None:
+    teams = Catalogue(
+        subject="team", source="/muster/organisations/departments/teams", classes=[Founded], tombstone=UserErased
+    )
+    whole = row(Founded.type(), teams.source)
+    newer = row(Founded.type().replace(".v1", ".v7"), teams.source)
+
+    assert first_damaged(row(CHANGED.replace(".v1", ".v7"))) == (
+        0,
+        "its type 'muster.user.profile_changed.v7' is unknown",
+    )
+    assert first_damaged(row(CHANGED + "1")) == (0, "its type 'muster.user.profile_changed.v11' is unknown")
+    assert Examiner(teams).first_damaged([whole, whole]) is None
+    assert Examiner(teams).first_damaged([whole, newer]) == (1, "its type 'muster.team.founded.v7' is unknown")
+
+
+class Founded(EventData):
+    """The one event of another kind of subject."""
+
+    name = "muster.team.founded"
 
 
 def _event_of(row: Any) -> str:
