@@ -97,7 +97,7 @@ async def _refusing(work: Awaitable[object]) -> None:
         raise PageError(409, "That cannot be done now", f"Nothing was changed: {error}.") from error
 
 
-async def _compare(command: Database, query: Database, part: Part, generation: Generation) -> Verdict | None:
+async def _compare(command: Database, query: Database, part: RebuildPart, generation: Generation) -> Verdict | None:
     """How the generation differs from the command side; None where that does not answer."""
     try:
         verdict = await Comparison(command, query, generation).run()

@@ -135,7 +135,7 @@ class Installation(LocalStack):
 
     def database(self, name: str) -> PostgresAddress:
         """How to reach a database as the server's superuser."""
-        server = self.postgres.address
+        server = self.servers.postgres.address
         return PostgresAddress(
             server=server.host,
             port=server.port,

@@ -20,9 +20,9 @@ from chassis.kafka.client import client_arguments
 from chassis.postgres.database import Connection, connect, disconnect
 from chassis.settings import Kafka, PostgresAddress, Topics
 from event_api.app import create_app
-from event_api.log.positions import Position, PositionSeal
+from event_api.log.positions import LogPosition, PositionSeal
 from event_api.receipts.erasures import NoReadTableError, erased_table
-from event_api.receipts.looks import Looks
+from event_api.receipts.forgetting import Looks
 from events.user_events import USER_EVENTS, PublicUser, UserErased, UserRegistered
 from projectors.decoding.records import RecordDecoder
 from projectors.projections.user_subject import USERS
