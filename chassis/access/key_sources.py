@@ -34,6 +34,10 @@ class UnusableAnswerError(Exception):
     """The issuer answered, but not with what was asked for."""
 
 
+class AnotherIssuerError(UnusableAnswerError):
+    """The metadata is that of another issuer."""
+
+
 def key_source(*, issuer: str, file: Path | None, url: str | None) -> Fetch:
     """The function that fetches the key set: from `file`, from `url`, or from where the issuer's metadata says."""
     if file is not None:
@@ -104,10 +108,16 @@ async def _find_metadata(client: AsyncClient, issuer: str) -> dict[str, Any]:
     openid = f"{parts.scheme}://{parts.netloc}{path}{_OPENID}"
     oauth = f"{parts.scheme}://{parts.netloc}{_OAUTH}{path}"
     try:
-        answer = await _get(client, openid)
-    except UnusableAnswerError:
-        answer = await _get(client, oauth)
-    return _read_metadata(answer, issuer)
+        return _read_metadata(await _get(client, openid), issuer)
+    except AnotherIssuerError:
+        raise
+    except UnusableAnswerError as error:
+        # A web application answers 200 and a page to every address that it does not know.
+        reason = error
+    try:
+        return _read_metadata(await _get(client, oauth), issuer)
+    except UnusableAnswerError as error:
+        raise UnusableAnswerError(f"{reason}; {error}") from error
 
 
 def _read_metadata(answer: bytes, issuer: str) -> dict[str, Any]:
@@ -118,7 +128,7 @@ def _read_metadata(answer: bytes, issuer: str) -> dict[str, Any]:
     if not isinstance(said, dict) or "issuer" not in said:
         raise UnusableAnswerError("the issuer's metadata names no issuer")
     if said["issuer"] != issuer:
-        raise UnusableAnswerError("the issuer's metadata is that of another issuer")
+        raise AnotherIssuerError("the issuer's metadata is that of another issuer")
     return said
 
 

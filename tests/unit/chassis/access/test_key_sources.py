@@ -65,10 +65,14 @@ async def test_the_openid_metadata_leads_to_the_keys() -> None:
         assert await key_source(issuer=f"{base}/realms/shop", file=None, url=None)() == key_set()
 
 
-async def test_without_openid_the_oauth_metadata_does() -> None:
+@pytest.mark.parametrize("openid", [None, b"<!doctype html>", b"[]", b"{}", b"{" * 9000, b"\xff"])
+async def test_without_openid_the_oauth_metadata_does(openid: bytes | None) -> None:
+    """Also where a web application answers 200 with a page, whatever it is asked for."""
+
     def answers(base: str) -> dict[str, bytes]:
         issuer = f"{base}/realms/shop"
-        return {f"{OAUTH}/realms/shop": metadata(issuer, f"{base}/jwks"), "/jwks": key_set()}
+        page = {} if openid is None else {f"/realms/shop{OPENID}": openid}
+        return {f"{OAUTH}/realms/shop": metadata(issuer, f"{base}/jwks"), "/jwks": key_set(), **page}
 
     async with issuer_at(answers) as base:
         assert await key_source(issuer=f"{base}/realms/shop", file=None, url=None)() == key_set()
@@ -116,6 +120,15 @@ async def test_a_proxy_is_asked_for_nothing_that_it_could_read_or_answer(monkeyp
         with pytest.raises(httpx.HTTPError):
             await key_source(issuer="any", file=None, url="https://login.example.com/jwks")()
         assert asked == [b"CONNECT login.example.com:443 HTTP/1.1"], "https goes through it, unread"
+
+
+async def test_where_openid_names_another_issuer_nothing_else_is_asked() -> None:
+    def answers(base: str) -> dict[str, bytes]:
+        return {OPENID: metadata(f"{base}/other", f"{base}/jwks"), OAUTH: metadata(base, f"{base}/jwks")}
+
+    async with issuer_at(answers) as base:
+        with pytest.raises(UnusableAnswerError, match="of another issuer"):
+            await key_source(issuer=base, file=None, url=None)()
 
 
 async def test_redirects_are_not_followed() -> None:
