@@ -1,15 +1,18 @@
 """TLS to PostgreSQL, by libpq's names and with libpq's meaning.
 
-A setting that cannot work, or that would protect less than it seems to, is refused when a process starts. asyncpg reads
-the files anew for each connection, so a certificate can be renewed while a process runs.
+A setting that cannot work, or that would protect less than it seems to, is refused when a process starts; so are
+authorities beside `allow` and `prefer`, which libpq takes and goes on without TLS. asyncpg reads the files anew for
+each connection, so a certificate can be renewed while a process runs.
 """
 
 from __future__ import annotations
 
 import ssl
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlencode
 
@@ -72,7 +75,19 @@ def _check_key(path: str | None, info: ValidationInfo) -> str | None:
         with _reading("SSLCERT's own key, in PEM and without a passphrase"):
             # OpenSSL would ask for a password on the terminal if it got none of ours.
             _client_context().load_cert_chain(certificate, path, password="")
+            _check_owner_alone(path)
     return path
+
+
+def _check_owner_alone(path: str) -> None:
+    """As libpq does: a key is its owner's alone; one of root's may be read by a group, as in a mounted secret."""
+    status = Path(path).stat()
+    others = stat.S_IRWXG | stat.S_IRWXO
+    if status.st_uid == 0:
+        others &= ~stat.S_IRGRP
+    if status.st_mode & others:
+        mode = stat.S_IMODE(status.st_mode)
+        raise ValueError(f"others may use the file (mode {mode:04o}): chmod 600 it, or 640 where it is root's")
 
 
 def _earlier(info: ValidationInfo, name: str) -> Any:

@@ -1,5 +1,7 @@
 """Settings fail fast, name every variable, and never show a secret."""
 
+import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -217,7 +219,11 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     authority = Authority(folder)
     ours, other = authority.sign("ours"), authority.sign("other")
     (folder / "text").write_text("no PEM", encoding="ascii")
+    shown = authority.sign("shown")
+    shown.key.chmod(0o644)
     return {
+        "shown certificate": str(shown.certificate),
+        "shown key": str(shown.key),
         "authority": str(authority.file),
         "certificate": str(ours.certificate),
         "key": str(ours.key),
@@ -257,6 +263,30 @@ def test_tls_is_told_in_libpqs_words(
 
 
 @pytest.mark.parametrize(
+    ("mode", "is_taken"),
+    [
+        (0o600, True),
+        (0o400, True),
+        (0o640, os.geteuid() == 0),
+        (0o660, False),
+        (0o610, False),
+        (0o604, False),
+        (0o601, False),
+    ],
+)
+def test_a_private_key_is_its_owners_alone_as_libpq_has_it(
+    monkeypatch: pytest.MonkeyPatch, tls: dict[str, str], tmp_path: Path, mode: int, *, is_taken: bool
+) -> None:
+    key = tmp_path / "key.pem"
+    key.write_bytes(Path(tls["key"]).read_bytes())
+    key.chmod(mode)
+    give_tls(monkeypatch, tls, {"SSLMODE": "require", "SSLCERT": "certificate", "SSLKEY": str(key)})
+
+    with nullcontext() if is_taken else pytest.raises(SettingsError, match=f"mode {mode:04o}"):
+        load(CommandPostgres)
+
+
+@pytest.mark.parametrize(
     ("given", "variable", "why"),
     [
         ({"SSLMODE": "on"}, "SSLMODE", "input should be 'disable', 'allow', 'prefer', 'require', 'verify-ca' or"),
@@ -273,6 +303,7 @@ def test_tls_is_told_in_libpqs_words(
         ({"SSLCERT": "certificate", "SSLKEY": "nothing"}, "SSLKEY", "cannot be read: No such file"),
         ({"SSLCERT": "certificate", "SSLKEY": "other key"}, "SSLKEY", "not SSLCERT's own key"),
         ({"SSLCERT": "certificate", "SSLKEY": "text"}, "SSLKEY", "not SSLCERT's own key"),
+        ({"SSLCERT": "shown certificate", "SSLKEY": "shown key"}, "SSLKEY", "others may use the file (mode 0644)"),
     ],
 )
 def test_tls_that_cannot_work_is_one_line_that_names_the_variable(

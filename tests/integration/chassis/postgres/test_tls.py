@@ -38,6 +38,8 @@ class Files(NamedTuple):
     authority: Authority
     stranger: Authority
     server: Pair
+    #: For a name, and no address.
+    named: Pair
     client: Pair
 
     def tls(self, mode: Any, *, trusting: str = "") -> Tls:
@@ -50,7 +52,8 @@ class Files(NamedTuple):
 def files() -> Iterator[Files]:
     folder = throwaway_folder()
     authority, stranger = Authority(folder), Authority(folder, "stranger")
-    yield Files(authority, stranger, authority.sign("server", LOCALHOST), authority.sign("client"))
+    server, named = authority.sign("server", LOCALHOST), authority.sign("named", OTHER_NAME)
+    yield Files(authority, stranger, server, named, authority.sign("client"))
     shutil.rmtree(folder)
 
 
@@ -124,6 +127,19 @@ async def test_the_systems_authorities_are_those_of_openssl(
         await ask(address, files.tls("verify-full", trusting="system"))
         with pytest.raises(DatabaseUnavailableError, match=WRONG_NAME):
             await ask(replace(address, server=OTHER_NAME), files.tls("verify-full", trusting="system"))
+
+
+@pytest.mark.parametrize("trusting", ["authority", "system"])
+async def test_a_name_is_proven_as_an_address_is(
+    servers: Servers, files: Files, monkeypatch: pytest.MonkeyPatch, trusting: str
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(files.authority.file))
+    tls = files.tls("verify-full", trusting=trusting)
+
+    async with ending_tls(database_address(servers, "postgres"), files.named) as address:
+        await ask(replace(address, server=OTHER_NAME), tls)
+        with pytest.raises(DatabaseUnavailableError, match=r"certificate is not valid for '127\.0\.0\.1'"):
+            await ask(replace(address, server=LOCALHOST), tls)
 
 
 @pytest.mark.parametrize("trusting", ["authority", "system"])
