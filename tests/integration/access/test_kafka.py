@@ -369,40 +369,34 @@ async def test_the_doctor_says_who_may_write_and_where_it_may_not_look(guarded: 
     assert (nothing.result, "has not the right" in nothing.found) == ("failed", True)
 
 
-@pytest.mark.parametrize("topic", [EVENTS, RELAY_TOPIC])
-async def test_the_doctor_says_when_everybody_may_write_to_a_topic(guarded: Guarded, topic: str) -> None:
-    await _expect_a_warning(guarded, f"writers of {topic}", Acl("User:*", Operation.WRITE, Resource.TOPIC, topic))
-
-
-@pytest.mark.parametrize("name", ["muster.relay.users", "muster.maintenance.users"])
-async def test_the_doctor_says_when_everybody_may_stop_the_relay(guarded: Guarded, name: str) -> None:
-    everybody = Acl("User:*", Operation.WRITE, Resource.TRANSACTIONAL_ID, name)
-    await _expect_a_warning(guarded, f"users of {name}", everybody)
-
-
-async def _expect_a_warning(guarded: Guarded, check: str, everybody: Acl) -> None:
+@pytest.mark.parametrize("name", [EVENTS, RELAY_TOPIC, "muster.relay.users", "muster.maintenance.users"])
+async def test_the_doctor_says_when_everybody_may_write_what_is_the_relays(guarded: Guarded, name: str) -> None:
+    is_topic = name in {EVENTS, RELAY_TOPIC}
+    resource = Resource.TOPIC if is_topic else Resource.TRANSACTIONAL_ID
+    everybody = Acl("User:*", Operation.WRITE, resource, name)
     await guarded.allow(everybody)
     try:
         findings = {each.check: each for each in await examine_kafka(guarded.relay("muster"))}
     finally:
         await guarded.forbid(everybody)
-    told = findings.pop(check)
+
+    told = findings.pop(f"{'writers' if is_topic else 'users'} of {name}")
     assert (told.result, told.found) == ("warning", "anybody: an ACL allows it to User:*")
     assert {each.result for each in findings.values()} == {"ok"}
 
 
 async def test_the_doctor_does_not_say_that_all_is_well_of_brokers_at_which_it_may_not_look(guarded: Guarded) -> None:
-    sees = Acl("User:newsletter", Operation.DESCRIBE, Resource.CLUSTER, "kafka-cluster")
-    await guarded.allow(sees)
+    sees_acls = Acl("User:relay", Operation.DESCRIBE, Resource.CLUSTER, "kafka-cluster")
+    await guarded.allow(sees_acls)
     try:
-        relay = guarded.relay("newsletter").model_copy(update={"events_topic": "elsewhere"})
-        findings = {each.check: each for each in await examine_kafka(relay)}
+        found = await examine_kafka(guarded.relay("relay", relay_name="another"))
     finally:
-        await guarded.forbid(sees)
+        await guarded.forbid(sees_acls)
 
-    elsewhere = findings["writers of elsewhere"]
-    assert (elsewhere.result, elsewhere.found.partition(":")[0]) == ("warning", "not known")
-    assert "User:relay" in findings[f"writers of {RELAY_TOPIC}"].found
+    findings = {each.check: each for each in found}
+    unnamed, writers = findings["users of muster.relay.another"], findings[f"writers of {EVENTS}"]
+    assert (unnamed.result, unnamed.found.partition(":")[0]) == ("warning", "not known")
+    assert (writers.result, "User:relay" in writers.found) == ("ok", True)
 
 
 async def test_a_subscriber_whose_groups_would_be_anothers_gets_no_rights(guarded: Guarded) -> None:
