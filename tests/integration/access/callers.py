@@ -1,5 +1,7 @@
 """Callers of every kind: those that must not come in, whatever the route, and those that may."""
 
+import asyncio
+from collections.abc import Awaitable
 from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -8,6 +10,7 @@ import httpx
 
 from chassis.access.rules import Rule
 from chassis.identifiers import new_id
+from chassis.postgres.pool import Pool
 from cli.access.scopes import SCOPES
 from tests.issuing import bearer
 
@@ -84,3 +87,23 @@ def shape(answer: httpx.Response, user_id: UUID) -> tuple[int, list[tuple[str, s
     for found, name in known.items():
         texts = [text.replace(found, name) if found else text for text in texts]
     return answer.status_code, list(zip(answer.headers, texts[1:], strict=True)), texts[0]
+
+
+async def statements(pool: Pool, asked: Awaitable[object]) -> list[str]:
+    """What was sent to the database for a request: it takes as long as that takes."""
+    sent: list[str] = []
+
+    def note(record: Any) -> None:
+        # What a process asks by itself has no parameters; and the driver asks each new connection for types.
+        if record.args and "typeinfo_tree" not in record.query:
+            sent.append(record.query)
+
+    connections = set(pool._open)
+    for connection in connections:
+        connection.add_query_logger(note)
+    await asked
+    await asyncio.sleep(0)  # the driver tells of a statement in the loop's next turn
+    for connection in connections:
+        connection.remove_query_logger(note)
+    assert pool._open == connections, "none was opened meanwhile"
+    return sent

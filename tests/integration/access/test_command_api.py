@@ -7,6 +7,7 @@ from uuid import UUID
 import httpx
 import pytest
 from asyncpg import Connection
+from fastapi import FastAPI
 
 from chassis.access.rules import Rule, UncoveredRouteError
 from chassis.identifiers import new_id
@@ -14,7 +15,7 @@ from chassis.settings import PostgresAddress
 from command_api.access import ACCESS
 from command_api.app import create_app
 from command_api.passwords import hashing
-from tests.integration.access.callers import assert_refused, send, shape
+from tests.integration.access.callers import assert_refused, send, shape, statements
 from tests.integration.command_api.conftest import make_settings, problem, register, registration, serving
 from tests.issuing import bearer
 
@@ -46,8 +47,13 @@ LET_IN: Final = {
 
 
 @pytest.fixture
-async def api(command_database: PostgresAddress) -> AsyncIterator[httpx.AsyncClient]:
-    async with serving(create_app(make_settings(command_database, AUTH_SELF_ATTRIBUTES="theme"))) as client:
+def app(command_database: PostgresAddress) -> FastAPI:
+    return create_app(make_settings(command_database, AUTH_SELF_ATTRIBUTES="theme"))
+
+
+@pytest.fixture
+async def api(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    async with serving(app) as client:
         yield client
 
 
@@ -114,17 +120,78 @@ async def test_to_self_every_other_user_is_absent(
     assert (await api.post("/users", json=registration("bob"))).status_code == 409
 
 
-async def test_self_is_not_replayed_what_a_wider_token_of_its_own_was_answered(
-    api: httpx.AsyncClient, ann: dict[str, Any]
+@pytest.mark.parametrize("name", OWN)
+async def test_to_self_every_other_user_takes_as_long_as_an_absent_one(
+    api: httpx.AsyncClient, app: FastAPI, ann: dict[str, Any], name: str
 ) -> None:
-    bob, key = await register(api, "bob"), {"Idempotency-Key": "k"}
-    name = "PUT /users/{id}/email"
-    wide = await ask(api, name, bob["id"], {**bearer(ann["id"], ["users:write"]), **key})
+    """The same statements for each, and no hash (as below)."""
+    there = [await register(api, other) for other in ("bob", "cid", "dan")]
+    await api.post(f"/users/{there[1]['id']}/deactivate", json={})
+    await api.delete(f"/users/{there[2]['id']}")
+    mine, pool = bearer(ann["id"], ["self"]), app.state.resources.database._pool
+    ids = [new_id(), *(user["id"] for user in there)]
 
-    narrow = await ask(api, name, bob["id"], {**bearer(ann["id"], ["self"]), **key})
+    sent = [await statements(pool, ask(api, name, user_id, mine)) for user_id in ids]
+    own = await statements(pool, ask(api, name, ann["id"], mine))
 
-    assert wide.status_code == 200
-    problem(narrow, 404, "user-not-found")
+    assert sent[0]
+    assert sent == [sent[0]] * len(ids)
+    assert own != sent[0], "the statements are seen"
+
+
+@pytest.mark.parametrize("name", OWN)
+async def test_one_who_is_deactivated_may_erase_itself_and_change_nothing(
+    api: httpx.AsyncClient, ann: dict[str, Any], name: str
+) -> None:
+    mine = bearer(ann["id"], ["self"])
+    assert (await ask(api, "POST /users/{id}/deactivate", ann["id"], mine)).status_code == 200
+
+    answer = await ask(api, name, ann["id"], mine)
+
+    if name == "DELETE /users/{id}":
+        assert answer.status_code == 204
+    elif name == "POST /users/{id}/deactivate":
+        assert answer.status_code == 200, "there is nothing to change"
+    else:
+        problem(answer, 409, "user-deactivated")
+
+
+@pytest.mark.parametrize("name", OWN)
+async def test_self_is_not_replayed_what_a_wider_token_of_its_own_was_answered(
+    api: httpx.AsyncClient, ann: dict[str, Any], name: str
+) -> None:
+    """Nor does the refusal of self take the key from the wider token."""
+    mine, wide = bearer(ann["id"], ["self"]), bearer(ann["id"], RULES[name].scopes)
+    bob, cid = await register(api, "bob"), await register(api, "cid")
+
+    async def of(user: dict[str, Any], headers: dict[str, str]) -> httpx.Response:
+        body = BODIES[name] and {**BODIES[name], **of_their_own(name, user)}
+        request: dict[str, Any] = {} if body is None else {"json": body}
+        return await ask(api, name, user["id"], {**headers, "Idempotency-Key": user["username"]}, **request)
+
+    first, narrow = await of(bob, wide), await of(bob, mine)
+    early, later, again = await of(cid, mine), await of(cid, wide), await of(cid, wide)
+
+    assert first.is_success, first.text
+    for refused_one in (narrow, early):
+        problem(refused_one, 404, "user-not-found")
+        assert "idempotent-replayed" not in refused_one.headers
+    assert later.status_code == first.status_code, later.text
+    assert "idempotent-replayed" not in later.headers
+    assert again.headers["idempotent-replayed"] == "true"
+
+
+def of_their_own(name: str, user: dict[str, Any]) -> dict[str, str]:
+    """What two users cannot both have, or only one of them knows."""
+    match name:
+        case "PUT /users/{id}/email":
+            return {"email": f"{user['username']}@example.org"}
+        case "PUT /users/{id}/username":
+            return {"username": f"{user['username']}.example"}
+        case "PUT /users/{id}/password":
+            return {"current_password": f"{user['username']}'s password"}
+        case _:
+            return {}
 
 
 async def test_a_key_of_somebody_else_is_another_key(api: httpx.AsyncClient) -> None:

@@ -6,13 +6,14 @@ from uuid import UUID
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from chassis.access.rules import Rule, UncoveredRouteError
 from chassis.identifiers import new_id
 from chassis.settings import PostgresAddress
 from query_api.access import ACCESS
 from query_api.app import create_app
-from tests.integration.access.callers import assert_refused, send, shape
+from tests.integration.access.callers import assert_refused, send, shape, statements
 from tests.integration.query_api.conftest import make_settings, serving
 from tests.integration.query_api.read_side import START, ReadSide, erased, person, token
 from tests.issuing import bearer
@@ -23,10 +24,15 @@ ANN: Final = person(1)
 
 
 @pytest.fixture
-async def api(query_database: PostgresAddress, read_side: ReadSide) -> AsyncIterator[httpx.AsyncClient]:
+def app(query_database: PostgresAddress) -> FastAPI:
+    return create_app(make_settings(query_database))
+
+
+@pytest.fixture
+async def api(app: FastAPI, read_side: ReadSide) -> AsyncIterator[httpx.AsyncClient]:
     await read_side.register(ANN)
     await read_side.see(START)
-    async with serving(create_app(make_settings(query_database))) as client:
+    async with serving(app) as client:
         yield client
 
 
@@ -74,6 +80,35 @@ async def test_self_reads_itself_and_sees_every_other_user_as_absent(
         assert (await ask(api, name, other, bearer("shop", ["users:read"]))).status_code == (
             404 if other == gone.id else 200
         )
+
+
+@pytest.mark.parametrize("name", OWN)
+async def test_to_self_every_other_user_takes_as_long_as_an_absent_one(
+    api: httpx.AsyncClient, app: FastAPI, read_side: ReadSide, name: str
+) -> None:
+    """The same statements for each."""
+    bob, cid, gone = person(2), person(3, status="deactivated"), person(4)
+    await read_side.register(bob, cid, gone)
+    await read_side.apply(erased(gone))
+    mine, pool = bearer(str(ANN.id), ["self"]), app.state.resources.reader._database.pool
+    ids = [new_id(), bob.id, cid.id, gone.id]
+
+    sent = [await statements(pool, ask(api, name, user_id, mine)) for user_id in ids]
+
+    assert sent[0]
+    assert sent == [sent[0]] * len(ids)
+
+
+@pytest.mark.parametrize("name", OWN)
+async def test_one_who_is_deactivated_may_still_read_itself(
+    api: httpx.AsyncClient, read_side: ReadSide, name: str
+) -> None:
+    cid = person(3, status="deactivated")
+    await read_side.register(cid)
+
+    answer = await ask(api, name, cid.id, bearer(str(cid.id), ["self"]))
+
+    assert answer.status_code == 200, answer.text
 
 
 @pytest.mark.parametrize("name", OWN)
