@@ -27,7 +27,7 @@ from chassis.access.authenticator import open_authenticator
 from chassis.access.hosts import Hosts
 from chassis.clock import utc_now
 from chassis.http.health import Health, NotReadyError, public_routes
-from chassis.http.middleware import BodyLimit, RequestContext, SingleHeaders
+from chassis.http.middleware import BodyLimit, RequestContext
 from chassis.http.protection import methods_and_paths
 from chassis.http.tracing import traced
 from chassis.identifiers import new_id_text
@@ -87,7 +87,6 @@ def create_app(settings: ConsoleSettings | None = None) -> Starlette:
             Middleware(RequestContext, make_id=new_id_text),
             *traced(tracer),
             Middleware(ErrorPages),
-            Middleware(SingleHeaders),
             Middleware(Hosts, allowed=known.host_names, loopback_only=not is_on),
             Middleware(SessionGuard, sessions=lambda: app.state.sessions, cookie=cookie_name(known)),
             Middleware(BodyLimit, limit=lambda _: BODY_BYTES),

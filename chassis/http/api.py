@@ -29,7 +29,7 @@ from starlette.types import ASGIApp, Scope
 from chassis import __version__
 from chassis.access.guard import Access, access_of
 from chassis.http.health import Health, HealthFirst, public_routes
-from chassis.http.middleware import BodyLimit, Cors, LastResort, RequestContext, SingleHeaders
+from chassis.http.middleware import BodyLimit, Cors, LastResort, RequestContext
 from chassis.http.negotiation import accepts, require_media_type
 from chassis.http.overload.admission import Admission, InTurn, RefuseWhenBehind
 from chassis.http.overload.turning_away import TurnAway
@@ -267,7 +267,6 @@ def _middleware(
         # Once more inside, so that pages of these origins may read what became of their requests.
         stack += [cors, last_resort]
     stack.append(Middleware(RefuseWhenBehind, admission=admission))
-    stack.append(Middleware(SingleHeaders))
     # Ahead of the body: who may not come in is told so before anything of theirs is read.
     stack.extend(protection.middleware())
     stack.append(Middleware(BodyLimit, limit=description.body_limit))

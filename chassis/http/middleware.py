@@ -19,7 +19,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from chassis.http.problems import CORS_REFUSED, INTERNAL, PAYLOAD_TOO_LARGE, Problem, malformed_header, problem_response
+from chassis.http.problems import CORS_REFUSED, INTERNAL, PAYLOAD_TOO_LARGE, Problem, problem_response
 from chassis.telemetry import request_id
 
 log = structlog.get_logger("http")
@@ -183,35 +183,6 @@ class _Answer:
 
     def record(self) -> None:
         note_answer(self._scope, self.status, time.perf_counter() - self._start)
-
-
-class SingleHeaders:
-    """Refuses a request in which a header comes twice that has one value: two readers could take either."""
-
-    #: Lists, which may come on several lines (RFC 9110, section 5.3), are not among them.
-    NAMES: Final = frozenset(
-        {
-            *(b"authorization", b"content-length", b"content-type", b"host", b"idempotency-key", b"last-event-id"),
-            *(b"origin", b"sec-fetch-site", b"traceparent", b"x-request-id"),
-        }
-    )
-
-    def __init__(self, app: ASGIApp) -> None:
-        """Wrap `app`."""
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request.
-
-        Raises:
-            Problem: malformed-request, naming the header.
-        """
-        if scope["type"] == "http":
-            names = [name for name, _ in scope["headers"] if name in self.NAMES]
-            if len(names) > len(set(names)):
-                name = next(name for name in names if names.count(name) > 1).decode("ascii").title()
-                raise malformed_header(name, "comes twice; send it once")
-        await self.app(scope, receive, send)
 
 
 class BodyLimit:

@@ -164,7 +164,7 @@ async def command_context(request: Request, opened: Annotated[CommandResources, 
     Raises:
         Problem: 400, where If-Match or Idempotency-Key cannot be read.
     """
-    key = request.headers.get("idempotency-key")  # SingleHeaders refuses two
+    key = request.headers.get("idempotency-key")  # the transport refuses two
     return make_context(
         opened.keys,
         access=access_of(request.scope),

@@ -1,13 +1,14 @@
 """One connection of a client, on any listener: bytes come in, requests go to the app, one after the other.
 
 The parser (llhttp) is given no more than one request: up to the empty line that ends a head, then as much as
-Content-Length says, or up to the empty line after the last chunk. So whatever a client sends, memory holds one request
+Content-Length or the sizes of chunks say. So whatever a client sends, memory holds one request
 and at most one read of what follows it; reading pauses until that one is answered. Every bound is looked at before the
 bytes go to the parser, which joins what comes in pieces.
 
 A client that closes its side for writing gets its answers. Whether it has left instead shows only in writing to it: so
-it is sent, one byte a second, what every answer begins with. A client that is refused while it still sends is listened
-to for a while: closing at once would reset the connection, and the answer could be lost on the way.
+it is sent, one byte a second, what every answer begins with; also while reading pauses, as no end is told then. A
+client that is refused while it still sends is listened to for a while: closing at once would reset the connection, and
+the answer could be lost on the way.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from uvicorn.server import ServerState
 
 from chassis.http.problems import Problem
 from chassis.http.transport import refusals
+from chassis.http.transport.chunks import Chunks
 from chassis.http.transport.connections import Connections
 from chassis.http.transport.exchange import TURN_AWAY, Exchange, Header, Prompt, prompt_bytes
 from chassis.http.transport.framing import (
@@ -52,6 +54,8 @@ class HttpConnection(asyncio.Protocol):
     """What uvicorn makes of each connection that it accepts."""
 
     transport: asyncio.Transport
+    #: Of the last body that came so.
+    _chunks: Chunks
 
     def __init__(
         self,
@@ -92,11 +96,8 @@ class HttpConnection(asyncio.Protocol):
 
     def _forget_request(self) -> None:
         self._head = bytearray()
-        self._tail = b""
         #: Bytes of a body by Content-Length that have not come; None where it comes in chunks.
         self._left: int | None = 0
-        #: Bytes in a body's framing since its last content: fields after the last chunk are a head that never ends.
-        self._framing = 0
         self._forget_head()
 
     def _forget_head(self) -> None:
@@ -125,7 +126,6 @@ class HttpConnection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         """More of the body."""
-        self._framing = 0
         self._received += len(body)
         if self._exchange:
             self._exchange.feed(body)
@@ -220,11 +220,11 @@ class HttpConnection(asyncio.Protocol):
                 if self._exchange is None:
                     if self._head or self._skip_line_ends():
                         self._read_head()
-                elif self._exchange.is_whole:
+                elif not self._exchange.is_whole:
+                    self._read_body(self._exchange)
+                elif self._skip_line_ends():
                     self._pause_reading()
                     return
-                else:
-                    self._read_body(self._exchange)
         except (HttpParserError, HttpParserUpgrade):
             if self._exchange:
                 self._break_body_off(refusals.unreadable(), "malformed")
@@ -241,7 +241,7 @@ class HttpConnection(asyncio.Protocol):
         return part
 
     def _skip_line_ends(self) -> bool:
-        """Pass over ends of lines before a head, which begin none (RFC 9112, section 2.2); tell whether it begins."""
+        """Pass over ends of lines before a head, which begin none (RFC 9112, section 2.2); tell whether one begins."""
         self._at = end_of_empty_lines(self._data, self._at)
         return self._at < len(self._data)
 
@@ -279,6 +279,8 @@ class HttpConnection(asyncio.Protocol):
         except Problem as problem:
             self._refuse(problem, "malformed")
             return
+        if self._left is None:
+            self._chunks = Chunks()
         self._received = 0
         self._body_pace.begin_anew()
         scope = self._scope()
@@ -322,14 +324,12 @@ class HttpConnection(asyncio.Protocol):
     def _read_body(self, exchange: Exchange) -> None:
         """Give the parser what is of the body."""
         if self._left is None:
-            part = self._take(end_of_lines(self._tail, self._data, self._at))
-            self._tail = (self._tail + part)[-3:]
+            part = self._take(self._chunks.end_in(self._data, self._at))
         else:
             part = self._take(min(len(self._data), self._at + self._left))
             self._left -= len(part)
-        self._framing += len(part)
         self._parser.feed_data(part)
-        if self._framing > HEAD_BYTES:
+        if self._left is None and self._chunks.is_too_long:
             self._break_body_off(refusals.head_too_large(), "head")
         elif not self._is_whole:
             self._connections.rests(self)
@@ -464,12 +464,13 @@ class HttpConnection(asyncio.Protocol):
             self.give_way()
         elif not self._sends_in_time():
             self._break_body_off(refusals.body_too_slow(self._limits.bytes_per_second), "timeout")
-        elif self._is_finished_sending:
+        elif self._is_finished_sending or self._is_paused:  # while reading is paused, nobody's end is told
             self._find_out_whether_it_left()
 
     def _find_out_whether_it_left(self) -> None:
         """Send a byte of the answer ahead: who has left answers the first with a reset, on which the next one fails."""
-        if self._exchange and not self._exchange.has_begun and self._sent_ahead < len(_BEGINNING):
+        exchange = self._exchange
+        if exchange and exchange.is_whole and not exchange.has_begun and self._sent_ahead < len(_BEGINNING):
             self.transport.write(_BEGINNING[self._sent_ahead : self._sent_ahead + 1])
             self._sent_ahead += 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -26,6 +27,16 @@ from chassis.telemetry import request_id
 _VERSIONS: Final = frozenset({"1.1", "1.0"})
 #: As many as 2^64 has; more are leading zeros.
 _LENGTH_DIGITS: Final = 20
+#: RFC 9112, section 3.2: a name or an address, and a port; nobody's credentials, no path.
+_HOST: Final = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(:[0-9]*)?")
+#: Headers of which each has one value: of two, each of two readers could take another. Lists, which may come on several
+#: lines (RFC 9110, section 5.3), are not among them.
+SINGLE: Final = frozenset(
+    {
+        *(b"authorization", b"content-length", b"content-type", b"cookie", b"expect", b"host", b"hx-request"),
+        *(b"idempotency-key", b"last-event-id", b"origin", b"sec-fetch-site", b"traceparent", b"x-request-id"),
+    }
+)
 
 
 def unreadable() -> Problem:
@@ -88,22 +99,47 @@ def framing_of(version: str, fields: Sequence[tuple[bytes, bytes]]) -> tuple[int
         Problem: what the parser took leaves open where the request ends, or for whom it is.
     """
     last = dict(fields)
-    hosts, codings = int(b"host" in last), int(b"transfer-encoding" in last)
-    if len(last) < len(fields):
-        names = [name for name, _ in fields]
-        hosts, codings = names.count(b"host"), names.count(b"transfer-encoding")
-    length = last.get(b"content-length", b"0")
     if version not in _VERSIONS:
         raise Problem(MALFORMED, f"HTTP/{version} is not spoken here; send HTTP/1.1")
-    if hosts > 1 or (not hosts and version == "1.1"):
-        raise malformed_header("Host", "comes twice; send it once" if hosts else "is missing; HTTP/1.1 asks for it")
+    if len(last) < len(fields):
+        _refuse_repeated([name for name, _ in fields])
+    _judge_host(last.get(b"host"), version)
+    length = last.get(b"content-length", b"0")
     if len(length) > _LENGTH_DIGITS:
         raise malformed_header("Content-Length", f"has more than {_LENGTH_DIGITS} digits; send the body's length")
-    if codings and (codings > 1 or last[b"transfer-encoding"].lower() != b"chunked"):
-        # The parser looks only whether the last one is `chunked`, and would give what is compressed as plain.
-        raise Problem(NOT_IMPLEMENTED, "Transfer-Encoding: chunked alone is understood; send the body uncompressed")
+    coding = last.get(b"transfer-encoding")
+    if coding is not None:
+        _judge_coding(coding, version)
     awaits = version == "1.1" and last.get(b"expect", b"").lower() == b"100-continue"
-    return (None if codings else int(length)), awaits
+    return (int(length) if coding is None else None), awaits
+
+
+def _refuse_repeated(names: list[bytes]) -> None:
+    for name in names:
+        if name in SINGLE and names.count(name) > 1:
+            raise malformed_header(name.decode("ascii").title(), "comes twice; send it once")
+    if names.count(b"transfer-encoding") > 1:
+        raise _not_chunked_alone()
+
+
+def _judge_host(host: bytes | None, version: str) -> None:
+    if host is None:
+        if version == "1.1":
+            raise malformed_header("Host", "is missing; HTTP/1.1 asks for it")
+    elif not _HOST.fullmatch(host):
+        raise malformed_header("Host", "is no name or address with or without a port; send one, as in example.com:8000")
+
+
+def _judge_coding(coding: bytes, version: str) -> None:
+    if version == "1.0":  # RFC 9112, section 6.1: who stands between may have taken the body for something else
+        raise malformed_header("Transfer-Encoding", "is not known to HTTP/1.0; send HTTP/1.1 or a Content-Length")
+    if coding.lower() != b"chunked":
+        # The parser looks only whether the last one is `chunked`, and would give what is compressed as plain.
+        raise _not_chunked_alone()
+
+
+def _not_chunked_alone() -> Problem:
+    return Problem(NOT_IMPLEMENTED, "Transfer-Encoding: chunked alone is understood; send the body uncompressed")
 
 
 def explained(problem: Problem, *, instance: str) -> Response:

@@ -12,7 +12,6 @@ import pytest
 from fastapi import FastAPI
 
 from chassis.http.api import BODY_BYTES
-from chassis.http.middleware import SingleHeaders
 from chassis.http.problems import COMMON
 from chassis.settings import PostgresAddress
 from command_api.app import create_app
@@ -123,19 +122,6 @@ async def test_a_member_that_comes_twice_is_named(
     explained = explained.get("problem", explained)
     assert (explained["type"], explained["status"]) == ("/problems/validation-error", 422)
     assert explained["errors"] == [{"detail": "comes twice; give it once", "pointer": pointer}]
-
-
-@pytest.mark.parametrize("name", sorted(SingleHeaders.NAMES))
-async def test_a_header_of_one_value_that_comes_twice_is_named_and_changes_nothing(
-    api: httpx.AsyncClient, database: Connection, name: bytes
-) -> None:
-    body = json.dumps(registration("ann")).encode()
-    given = [(b"content-type", b"application/json"), (name, b"x"), (name, b"x")]
-    answer = await api.post("/users", content=body, headers=given)
-
-    explained = problem(answer, 400, "malformed-request")
-    assert explained["errors"] == [{"detail": "comes twice; send it once", "header": name.decode().title()}]
-    assert await database.fetchval("SELECT count(*) FROM users") == 0
 
 
 async def test_a_body_of_unknown_length_is_cut_off_at_the_limit(api: httpx.AsyncClient) -> None:

@@ -130,3 +130,44 @@ async def test_half_of_a_request_behind_another_is_answered_with_a_problem(half:
             assert whole.status == 200
             assert (broken.status, broken.problem) == (400, "malformed-request")
             assert await client.is_over()
+
+
+@pytest.mark.parametrize("behind", [b"\r\n", b"\r\n" * 1000, b"GET", GET])
+async def test_who_left_with_something_behind_its_request_does_not_wait(looks_often: None, behind: bytes) -> None:
+    is_found_out = asyncio.Event()
+
+    async def works(scope: Scope, receive: Receive, send: Send) -> None:
+        async def has_left() -> bool:
+            return not sender.get().waits
+
+        await until(has_left, within=PATIENCE_SECONDS, what="it is found out that the client has left")
+        is_found_out.set()
+
+    async with listening(works) as listener:
+        async with await listener.connect() as client:
+            await client.send(GET + behind)
+            client.writer.close()
+        await asyncio.wait_for(is_found_out.wait(), PATIENCE_SECONDS)
+
+
+async def test_ends_of_lines_behind_a_request_do_not_pause_reading_and_begin_no_other() -> None:
+    may_answer = asyncio.Event()
+
+    async def late(scope: Scope, receive: Receive, send: Send) -> None:
+        await may_answer.wait()
+        await echo(scope, receive, send)
+
+    async with listening(late) as listener, await listener.connect() as client:
+        await client.send(GET + b"\r\n")
+
+        async def is_under_way() -> bool:
+            return bool(listener.state.tasks)
+
+        await until(is_under_way, within=PATIENCE_SECONDS, what="the request is under way")
+        [served] = served_by(listener)
+        assert not served._is_paused
+        client.stop_sending()
+        may_answer.set()
+
+        assert (await client.answer()).status == 200
+        assert await client.is_over()

@@ -1,12 +1,32 @@
 """What is refused by its head, and what of a head is ignored, as raw bytes over a socket."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from chassis.http.transport import refusals
 from chassis.http.transport.limits import HEAD_BYTES, HEAD_FIELDS, TARGET_BYTES
 from tests.unit.chassis.transport.serving import listening
 
+ROOT = Path(__file__).parents[4]
+#: The packages that read headers.
+SERVED = ("chassis", "command_api", "query_api", "event_api", "console")
 HOST = b"Host: x\r\n"
+WRONG_HOSTS = (
+    b"",
+    b" ",
+    b" a b",
+    b" a/b",
+    b" a@c",
+    b" a/b@c",
+    b" a:b",
+    b" [::1",
+    b" ::1",
+    b" a?b",
+    b" \xc3\xa4",
+    b" a,b/c",
+)
 
 
 def head(*lines: bytes, first: bytes = b"GET /a HTTP/1.1", host: bytes = HOST) -> bytes:
@@ -29,6 +49,9 @@ def padded(size: int) -> bytes:
         (head()[:-2] + b"X-Endless: " + b"x" * (64 * 1024 * 1024), 431, "head-too-large"),
         (head(host=b""), 400, "malformed-request"),
         (head(host=HOST * 2), 400, "malformed-request"),
+        *[(head(host=b"Host:%b\r\n" % value), 400, "malformed-request") for value in WRONG_HOSTS],
+        (head(first=b"GET /a HTTP/1.0", host=b"Host: a b\r\n"), 400, "malformed-request"),
+        (head(b"Transfer-Encoding: chunked", first=b"GET /a HTTP/1.0") + b"0\r\n\r\n", 400, "malformed-request"),
         (head(b"Content-Length: " + b"0" * 5000 + b"5") + b"12345", 400, "malformed-request"),
         (head(b"Content-Length: 5", b"Content-Length: 5") + b"12345", 400, "malformed-request"),
         (head(b"Content-Length: 5", b"Transfer-Encoding: chunked") + b"12345", 400, "malformed-request"),
@@ -41,7 +64,7 @@ def padded(size: int) -> bytes:
         (b"\x16\x03\x01\x02\x00", 400, "malformed-request"),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "malformed-request"),
     ],
-    ids=range(18),
+    ids=range(20 + len(WRONG_HOSTS)),
 )
 async def test_a_head_that_is_refused_is_answered_with_a_problem_and_the_end(
     request_: bytes, status: int, slug: str
@@ -66,11 +89,55 @@ async def test_a_head_that_is_refused_is_answered_with_a_problem_and_the_end(
         head(first=b"GET /a HTTP/1.0", host=b""),
         head(first=b"GET http://x/a HTTP/1.1"),
         b"\r\n\r\n" + head(),
+        *[
+            head(host=b"Host: %b\r\n" % value)
+            for value in (b"a.b:80", b"a_b", b"[::1]", b"[::1]:80", b"a:", b"1.2.3.4")
+        ],
     ],
 )
 async def test_a_head_at_the_limit_is_served(request_: bytes) -> None:
     async with listening() as listener:
         assert (await listener.answer_to(request_)).status == 200
+
+
+#: Written out, so that one that is forgotten where they are refused is missed here.
+SINGLE = (
+    *("authorization", "content-length", "content-type", "cookie", "expect", "host", "hx-request", "idempotency-key"),
+    *("last-event-id", "origin", "sec-fetch-site", "traceparent", "x-request-id"),
+)
+LISTS = ("accept", "content-encoding", "if-match", "if-none-match", "prefer", "x-unknown")
+
+
+@pytest.mark.parametrize("name", SINGLE)
+async def test_a_header_of_one_value_that_comes_twice_is_named(name: str) -> None:
+    line = f"{name}: 1".encode()
+    async with listening() as listener:
+        answer = await listener.answer_to(head(line, line.upper(), host=b"" if name == "host" else HOST))
+
+    assert (answer.status, answer.problem) == (400, "malformed-request")
+    if name != "content-length":  # the parser takes none of two
+        assert answer.document["errors"] == [{"detail": "comes twice; send it once", "header": name.title()}]
+
+
+@pytest.mark.parametrize("name", LISTS)
+async def test_a_list_may_come_on_several_lines(name: str) -> None:
+    line = f"{name}: 1".encode()
+    async with listening() as listener:
+        assert (await listener.answer_to(head(line, line))).status == 200
+
+
+#: How a header is read of which there is one; lists are read with `getlist`, or joined.
+ONE = re.compile(r"""(?:header\(scope, b|headers\.get\(b?|headers\[b?)["']([a-z-]+)["']|(\.cookies)\b""")
+
+
+def test_every_header_of_which_one_is_read_is_refused_twice() -> None:
+    """A header of ours that is none of these is a list, or one that the transport has to refuse."""
+    texts = [path.read_text(encoding="utf-8") for package in SERVED for path in (ROOT / package).rglob("*.py")]
+    read = {"cookie" if cookies else name for text in texts for name, cookies in ONE.findall(text)}
+
+    assert read >= {"content-type", "cookie", "hx-request", "idempotency-key", "origin"}
+    assert read - set(LISTS) <= set(SINGLE)
+    assert {name.decode() for name in refusals.SINGLE} == set(SINGLE)
 
 
 @pytest.mark.parametrize("upgrade", [b"h2c", b"websocket"])
