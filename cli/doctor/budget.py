@@ -28,6 +28,8 @@ EVENT_WORKER_CONNECTIONS: Final = 5
 LEADER_CONNECTIONS: Final = 5
 #: A relay that stands by: the connection with which it asks for the lock.
 STANDBY_CONNECTIONS: Final = 1
+#: The console, in each database (console/settings.py); its rebuilds are an operator's.
+CONSOLE_CONNECTIONS: Final = 6
 #: Migrations, a rebuild, an operator's commands and psql, at the same time.
 OPERATOR_CONNECTIONS: Final = 10
 
@@ -61,11 +63,13 @@ def budget(
         "command": [
             ("command API", instances.command_apis * command.workers * command_worker),
             ("relay", LEADER_CONNECTIONS + (instances.relays - 1) * STANDBY_CONNECTIONS),
+            ("console", CONSOLE_CONNECTIONS),
         ],
         "query": [
             ("query API", instances.query_apis * query.workers * query_worker),
             ("event API", instances.event_apis * query.workers * EVENT_WORKER_CONNECTIONS),
             ("projectors", instances.projectors * _pool(projectors.query_database)),
+            ("console", CONSOLE_CONNECTIONS),
         ],
     }
     reached = [name for name in uses if name in servers]

@@ -3,13 +3,16 @@
 import re
 import shlex
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
 from chassis.postgres.roles import ROLES
-from chassis.settings import CommandPostgres, OwnerCommandPostgres, OwnerQueryPostgres, Settings, _aliases, load
+from chassis.settings import OwnerCommandPostgres, OwnerQueryPostgres, Settings, _aliases, load
+from cli.doctor.budget import Instances, budget
+from cli.doctor.postgres import Server
 from cli.kafka_files import (
     BROKER_FILE,
     CLUSTER_ID,
@@ -51,6 +54,8 @@ READS: dict[str, tuple[type[Settings], ...]] = {
 }
 #: What `operator` reads beside, for `doctor`: without their secrets, these can be had.
 EXAMINED = (CommandApiSettings, QueryApiSettings, RelaySettings, ProjectorSettings)
+#: Connections that PostgreSQL keeps for superusers, by default.
+RESERVED = 3
 #: What `migrate` reads beside: the passwords of the roles that it makes.
 PASSWORDS = {f"{prefix}_POSTGRES_PASSWORD" for prefix, _ in ROLES.values()}
 _PREFIXES = "|".join(prefix for prefix, _ in ROLES.values())
@@ -216,9 +221,11 @@ def test_commands_are_commands_of_ours(name: str) -> None:
 
 def test_everything_waits_until_tables_and_topics_are_there() -> None:
     for name in READS:
-        conditions = {other: how["condition"] for other, how in service(name)["depends_on"].items()}
+        conditions = {other: how["condition"] for other, how in service(name).get("depends_on", {}).items()}
         if name == "migrate":
             assert conditions == {"postgres": "service_healthy", "kafka": "service_healthy"}
+        elif name == "operator":
+            assert conditions == {}, "it looks at what is down, and starts nothing"
         else:
             assert conditions["migrate"] == "service_completed_successfully"
     assert service("migrate")["restart"] == "no"
@@ -278,7 +285,7 @@ def test_one_image_is_built_once_by_the_service_that_all_wait_for() -> None:
 
     assert {name for name, each in services.items() if "build" in each} == {"secrets"}
     assert all(services[name]["pull_policy"] == "never" for name in READS)
-    for name in set(services) - {"secrets"}:
+    for name in set(services) - {"secrets", "operator"}:
         waited = set(services[name]["depends_on"])
         assert waited & {"secrets", "postgres", "kafka"}
 
@@ -355,22 +362,48 @@ def test_kafka_tells_containers_and_this_machine_where_each_can_reach_it() -> No
     assert set(protocols.values()) == {"SASL_PLAINTEXT"}
 
 
-def test_postgres_accepts_what_all_processes_may_open() -> None:
-    [connections] = [
-        int(word.partition("=")[2]) for word in service("postgres")["command"] if word.startswith("max_connections")
-    ]
-    address = CommandPostgres.model_fields
-    each = address["command_postgres_pool_size"].default + address["command_postgres_max_overflow"].default
-    workers = sum(int(environment_of(name, {})["WORKERS"]) for name in ("command-api", "query-api"))
-    projectors = service("projectors")["deploy"]["replicas"]
+def test_postgres_accepts_what_all_processes_may_open(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_secrets(tmp_path)
+    for name in ("command-api", "query-api", "projectors"):
+        for variable, value in environment_of(name, {}, tmp_path).items():
+            monkeypatch.setenv(variable, value)
+    words = service("postgres")["command"]
+    [connections] = [int(word.partition("=")[2]) for word in words if word.startswith("max_connections")]
+    server = Server(datetime(2026, 11, 30, tzinfo=UTC), "5432", connections - RESERVED, RESERVED)
+    relays, projectors = (service(name)["deploy"]["replicas"] for name in ("relay", "projectors"))
+    instances = Instances(relays=relays, projectors=projectors)
+    [finding] = budget(
+        load(CommandApiSettings),
+        load(QueryApiSettings),
+        load(ProjectorSettings),
+        instances,
+        {"command": server, "query": server},
+    )
 
-    others = 40  # locks, listeners, work lists, maintenance, and a person's psql
-    assert connections >= (workers + projectors) * each + others
+    assert finding.result == "ok"
+    [counted] = re.findall(r"= (\d+) of", finding.found)
+    assert f"may open {counted} connections, as `doctor` counts them" in (ROOT / "docker-compose.yml").read_text()
+
+
+def _steps_of_an_upgrade() -> list[str]:
+    """Between `&&`: a step that fails is the last."""
+    guide = (ROOT / "docs" / "how-to" / "run-in-containers.md").read_text(encoding="utf-8")
+    [block] = re.findall(r"^## Upgrade\n\n```\n(.+?)\n```$", guide, re.MULTILINE | re.DOTALL)
+    return [step.strip() for step in block.split("&&")]
+
+
+def test_an_upgrade_stops_at_the_step_that_fails() -> None:
+    steps = _steps_of_an_upgrade()
+
+    assert all("\n" not in step for step in steps)
+    assert (
+        steps.index("docker compose build") < steps.index("docker compose run --rm --no-deps migrate") < len(steps) - 1
+    )
 
 
 def test_an_upgrade_replaces_every_process_of_ours() -> None:
-    guide = (ROOT / "docs" / "how-to" / "run-in-containers.md").read_text(encoding="utf-8")
-    [replaced] = re.findall(r"^docker compose up -d --no-deps (.+)$", guide, re.MULTILINE)
+    replaced = _steps_of_an_upgrade()[-1].removeprefix("docker compose up -d --no-deps ")
     services = compose()["services"]
     ours = {name for name, one in services.items() if one["image"] == service("migrate")["image"]}
     lasting = {name for name in ours if services[name]["restart"] != "no"}

@@ -8,13 +8,21 @@ from typing import Any
 import pytest
 
 from chassis.kafka.client import Topic
-from cli.doctor.budget import EVENT_WORKER_CONNECTIONS, LEADER_CONNECTIONS, OPERATOR_CONNECTIONS, Instances, budget
+from cli.doctor.budget import (
+    CONSOLE_CONNECTIONS,
+    EVENT_WORKER_CONNECTIONS,
+    LEADER_CONNECTIONS,
+    OPERATOR_CONNECTIONS,
+    Instances,
+    budget,
+)
 from cli.doctor.checks import _in_time
 from cli.doctor.findings import Finding
 from cli.doctor.kafka import Partition, judge_brokers, judge_copies
 from cli.doctor.kafka_access import OPEN_WITHOUT_ACL, judge_writers
 from cli.doctor.postgres import Server, judge_clock
 from command_api.settings import CommandApiSettings
+from console.settings import ConsoleSettings
 from projectors.settings import ProjectorSettings
 from query_api.settings import QueryApiSettings
 
@@ -22,6 +30,9 @@ SERVER = Server(datetime(2026, 11, 22, tzinfo=UTC), "5432", connections=300, res
 ONE_EACH = {"command": SERVER, "query": replace(SERVER, port="5433")}
 SHARED = {"command": SERVER, "query": SERVER}
 ADDRESS = {"server": "db", "port": 5432, "user": "u", "password": None, "db": "d", "pool_size": 20, "max_overflow": 10}
+
+#: What is there once, however many of the others are: the console in both databases, and operators.
+ALONE = 2 * CONSOLE_CONNECTIONS + OPERATOR_CONNECTIONS
 
 
 @pytest.mark.parametrize(("apart", "result"), [(0.01, "ok"), (1.5, "warning"), (60.0, "failed")])
@@ -55,19 +66,28 @@ def _budget(instances: Instances, servers: dict[str, Server], *, workers: int = 
     )
 
 
-def test_both_apis_relay_and_projectors_count_where_both_databases_are_on_one_server() -> None:
+def test_apis_relay_projectors_and_console_count_where_both_databases_are_on_one_server() -> None:
     [finding] = _budget(Instances(), SHARED)
 
-    wanted = (30 + 2) + LEADER_CONNECTIONS + (30 + 1) + EVENT_WORKER_CONNECTIONS + 30 + OPERATOR_CONNECTIONS
+    wanted = (30 + 2) + LEADER_CONNECTIONS + (30 + 1) + EVENT_WORKER_CONNECTIONS + 30 + ALONE
     assert finding.result == "ok"
     assert f"= {wanted} of the 300" in finding.found
+
+
+def test_the_console_counts_with_what_it_opens() -> None:
+    settings = ConsoleSettings.model_construct(
+        **{f"{side}_postgres_{name}": value for side in ("command", "query") for name, value in ADDRESS.items()}  # type: ignore[arg-type] # as above
+    )
+
+    for side in (settings.command_side, settings.query_side):
+        assert side.pool_size + side.max_overflow == CONSOLE_CONNECTIONS
 
 
 def test_workers_and_instances_multiply_and_too_many_fail_with_the_number_that_would_do() -> None:
     [finding] = _budget(Instances(relays=2, projectors=2), SHARED, workers=4)
 
     apis = 4 * ((30 + 2) + (30 + 1) + EVENT_WORKER_CONNECTIONS)
-    wanted = apis + LEADER_CONNECTIONS + 1 + 2 * 30 + OPERATOR_CONNECTIONS
+    wanted = apis + LEADER_CONNECTIONS + 1 + 2 * 30 + ALONE
     assert finding.result == "failed"
     assert f"raise max_connections to {wanted + SERVER.reserved}" in finding.remedy
 
