@@ -28,6 +28,7 @@ from chassis.access.hosts import Hosts
 from chassis.clock import utc_now
 from chassis.http.health import Health, NotReadyError, public_routes
 from chassis.http.middleware import BodyLimit, RequestContext
+from chassis.http.overload.admission import AT_ONCE, Admission, InTurn, RefuseWhenBehind
 from chassis.http.protection import methods_and_paths
 from chassis.http.tracing import traced
 from chassis.identifiers import new_id_text
@@ -79,6 +80,7 @@ def create_app(settings: ConsoleSettings | None = None) -> Starlette:
     known = settings or load(ConsoleSettings)
     is_on = known.expectations(known.console_host) is not None
     tracer = ProcessTracer.of(known, "console")
+    admission = Admission(AT_ONCE)
     app: Starlette = Starlette(
         routes=asking(_ROUTES),
         lifespan=_lifespan,
@@ -87,13 +89,17 @@ def create_app(settings: ConsoleSettings | None = None) -> Starlette:
             Middleware(RequestContext, make_id=new_id_text),
             *traced(tracer),
             Middleware(ErrorPages),
+            Middleware(RefuseWhenBehind, admission=admission),
             Middleware(Hosts, allowed=known.host_names, loopback_only=not is_on),
-            Middleware(SessionGuard, sessions=lambda: app.state.sessions, cookie=cookie_name(known)),
             Middleware(BodyLimit, limit=lambda _: BODY_BYTES),
+            # Ahead of the guard: to find a session is work, too.
+            Middleware(InTurn, admission=admission),
+            Middleware(SessionGuard, sessions=lambda: app.state.sessions, cookie=cookie_name(known)),
         ],
     )
     app.router.redirect_slashes = False
     app.state.settings, app.state.tracer = known, tracer
+    app.state.admission = admission
     app.state.health = Health(ready={"query_database": lambda: _check(app)})
     app.router.routes.extend(public_routes(app.state.health))
     # The link itself is what opens the route that spends it.

@@ -11,6 +11,7 @@ from typing import Final
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from chassis.http.overload.admission import leave_place
 from chassis.http.transport.exchange import LONG_ANSWER, LongAnswer
 from chassis.lifecycle import alongside, end_task, wait_for_event
 
@@ -35,6 +36,7 @@ class Stream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send them."""
+        leave_place(scope)
         ended = asyncio.Event()
         connection: LongAnswer | None = scope.get(LONG_ANSWER)
         if connection is not None:

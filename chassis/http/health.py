@@ -33,7 +33,8 @@ PROBES: Final = frozenset({"/health", "/livez", "/readyz"})
 OK: Final = "ok"
 #: An orchestrator's probe waits a second or more; a check that takes longer has failed.
 CHECK_SECONDS: Final = 2.0
-#: Anybody may ask the public port, as often as they like, and each look asks the database.
+#: Anybody may ask the public port, as often as they like, and each look asks the database. Inside, who asks wants to
+#: know what is so now; many at once share a look.
 LOOK_SECONDS: Final = 1.0
 
 
@@ -62,18 +63,19 @@ class Health:
 
 
 class OneLook:
-    """Asks once for all who ask at the same time, and within `LOOK_SECONDS` of it: for whoever is not known."""
+    """Asks once for all who ask at the same time, or soon after."""
 
-    def __init__(self, asked: Answers, *, now: Callable[[], float] = time.monotonic) -> None:
-        """`now` gives seconds."""
+    def __init__(self, asked: Answers, *, good_for: float, now: Callable[[], float] = time.monotonic) -> None:
+        """An answer is given again for `good_for` seconds; `now` gives seconds."""
         self._asked = asked
+        self._good_for = good_for
         self._now = now
         self._looks: dict[Question, tuple[float, asyncio.Task[Results]]] = {}
 
     async def look(self, question: Question) -> Results:
-        """What each check answered at most `LOOK_SECONDS` ago."""
+        """What each check answered at most `good_for` ago, or in a look that was under way."""
         begun, look = self._looks.get(question, (float("-inf"), None))
-        if look is None or (look.done() and self._now() - begun > LOOK_SECONDS):
+        if look is None or (look.done() and self._now() - begun > self._good_for):
             look = asyncio.create_task(self._asked.look(question))
             self._looks[question] = self._now(), look
         # One who leaves does not end the look of the others.
@@ -82,12 +84,12 @@ class OneLook:
 
 def inner_routes(asked: Answers) -> list[Route]:
     """The routes of a port of the inside, where answers say why, and metrics are."""
-    return [*_routes(asked, says_why=True), Route("/metrics", _metrics)]
+    return [*_routes(OneLook(asked, good_for=0.0), says_why=True), Route("/metrics", _metrics)]
 
 
 def public_routes(asked: Answers) -> list[Route]:
     """The routes for everybody: they say yes or no, and no more."""
-    return _routes(OneLook(asked), says_why=False)
+    return _routes(OneLook(asked, good_for=LOOK_SECONDS), says_why=False)
 
 
 def _routes(asked: Answers, *, says_why: bool) -> list[Route]:

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
 
 from chassis.access.rules import AccessTable, Rule
 from chassis.access.settings import GuardedHttp
@@ -229,7 +230,7 @@ async def test_everybody_is_answered_by_one_look_that_is_no_older_than_a_second(
             await looks[-1].wait()
             return {question: f"look {len(looks)}"}
 
-    shared = OneLook(Database(), now=lambda: clock[0])
+    shared = OneLook(Database(), good_for=LOOK_SECONDS, now=lambda: clock[0])
     several = [asyncio.create_task(shared.look("ready")) for _ in range(20)]
     await until(lambda: _is(looks), within=10, what="a look")
     several[0].cancel()
@@ -247,6 +248,36 @@ async def test_everybody_is_answered_by_one_look_that_is_no_older_than_a_second(
 
 async def _is(something: object) -> bool:
     return bool(something)
+
+
+async def test_many_who_ask_inside_share_a_look_and_the_next_one_sees_what_is_new() -> None:
+    looks: list[asyncio.Event] = []
+
+    class Database:
+        async def look(self, question: Question) -> Results:
+            looks.append(asyncio.Event())
+            number = len(looks)
+            await looks[-1].wait()
+            return {question: f"look {number}"}
+
+    app, asked = Starlette(routes=inner_routes(Database())), list[Scope]()
+
+    async def noting(scope: Scope, receive: Receive, send: Send) -> None:
+        asked.append(scope)
+        await app(scope, receive, send)
+
+    transport = httpx.ASGITransport(noting)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as inside:
+        several = [asyncio.create_task(inside.get("/readyz")) for _ in range(20)]
+        await until(lambda: _is(len(asked) == 20), within=10, what="all have asked")
+        looks[0].set()
+        answers = await asyncio.gather(*several)
+        later = asyncio.create_task(inside.get("/readyz"))
+        await until(lambda: _is(looks[1:]), within=10, what="another look")
+        looks[1].set()
+
+        assert {answer.json()["checks"]["ready"] for answer in answers} == {"look 1"}
+        assert (await later).json()["checks"]["ready"] == "look 2"
 
 
 async def test_the_reason_and_the_metrics_are_told_inside_alone(http: httpx.AsyncClient) -> None:
