@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing
 from typing import Annotated, Any, Final, Literal, TypeAlias
@@ -22,6 +23,7 @@ from chassis.http.problems import (
     MALFORMED,
     NOT_ACCEPTABLE,
     PAYLOAD_TOO_LARGE,
+    REQUEST_TIMEOUT,
     UNAVAILABLE,
     UNSUPPORTED_MEDIA_TYPE,
     VALIDATION,
@@ -45,6 +47,7 @@ from command_api.imports.lines import (
     WrongValuesError,
     count_lines,
 )
+from command_api.imports.places import BODY_BYTES_PER_SECOND, BODY_SECONDS, Body, ImportsBusyError
 from command_api.imports.store import ImportOutcome
 from command_api.problems import CONFLICT, EMAIL_TAKEN, OUTCOME_UNKNOWN, USER_ERASED, USERNAME_TAKEN
 from command_api.users.context import CommandContext
@@ -54,8 +57,10 @@ log = structlog.get_logger("import")
 
 IMPORT_PATH: Final = "/users/import"
 NDJSON: Final = "application/x-ndjson"
-#: The largest body takes as long over a line of 1 Mbit/s; a slower one would keep others out.
-BODY_SECONDS: Final = 150.0
+_GAVE_WAY: Final = (
+    f"yours came with less than {BODY_BYTES_PER_SECOND:.0f} bytes a second, and gave way to another import;"
+    " send it again, faster or in parts"
+)
 #: Lines of the answer that are written before other requests get their turn.
 WRITTEN_LINES: Final = 100
 
@@ -184,10 +189,10 @@ class _Streamed(StreamingResponse):
 async def _results(
     imports: ImportHandlers, request: Request, context: CommandContext, *, dry_run: bool
 ) -> AsyncGenerator[bytes]:
-    # A body that is on its way takes no place among the imports that run: it may stand still.
+    # A body that is on its way takes no place among the imports that run: it may stand still, and gives way then.
     caller = identity_of(request.scope)
-    with imports.places.for_body(caller):
-        body = await _body(request)
+    with imports.places.for_body(caller) as coming:
+        body = await _body(request, coming)
         with imports.places.for_run(caller):
             async with aclosing(imports.run(body, context.cause, dry_run=dry_run)) as parts:
                 async for part in parts:
@@ -196,12 +201,24 @@ async def _results(
                         await asyncio.sleep(0)  # a thousand refusals take a tenth of a second to write
 
 
-async def _body(request: Request) -> bytes:
+async def _body(request: Request, coming: Body) -> bytes:
+    async def noting() -> Message:
+        message = await request.receive()
+        coming.came(len(message.get("body", b"")))
+        return message
+
+    def give_way() -> None:
+        if not limit.expired():
+            limit.reschedule(-math.inf)
+
     try:
-        async with asyncio.timeout(BODY_SECONDS):
-            body = await read_body(request)
+        async with asyncio.timeout(BODY_SECONDS) as limit:
+            coming.on_giving_way = give_way
+            body = await read_body(Request(request.scope, noting))
     except TimeoutError:
-        raise Problem(MALFORMED, f"the body did not come within {BODY_SECONDS:g} s; send less at once") from None
+        if coming.has_given_way:
+            raise ImportsBusyError(_GAVE_WAY) from None
+        raise Problem(REQUEST_TIMEOUT, f"the body did not come within {BODY_SECONDS:g} s; send less at once") from None
     lines = count_lines(body)
     if lines > LINES:
         raise Problem(PAYLOAD_TOO_LARGE, f"the body has {lines} lines, {LINES} at most; send the rest by itself")

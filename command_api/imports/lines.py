@@ -34,6 +34,7 @@ LINES: Final = 10_000
 IMPORT_BYTES: Final = 16 * 1024 * 1024
 #: The limit is that of the body of POST /users.
 LINE_BYTES: Final = 64 * 1024
+_TOO_LONG_HELP: Final = "store less in its attributes, or see whether the end of a line is missing"
 
 
 def _version_7(identifier: UUID) -> UUID:
@@ -157,7 +158,7 @@ def _split(body: bytes) -> Iterator[bytes]:
 
 def _read(line: bytes, now: datetime) -> ImportLine | LineError:
     if len(line) > LINE_BYTES:
-        return UnreadableLineError(f"has {len(line)} bytes, {LINE_BYTES} at most")
+        return UnreadableLineError(f"has {len(line)} bytes, {LINE_BYTES} at most; {_TOO_LONG_HELP}")
     try:
         return ImportLine.model_validate(read_json(line.decode()), context={"now": now})
     except UnicodeDecodeError:

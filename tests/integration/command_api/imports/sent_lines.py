@@ -7,6 +7,8 @@ from typing import Any
 import httpx
 from argon2 import PasswordHasher
 
+from tests.issuing import bearer
+
 HASH = PasswordHasher(memory_cost=8, time_cost=1, parallelism=1).hash("correct horse")
 HEADERS = {"Content-Type": "application/x-ndjson"}
 
@@ -26,3 +28,10 @@ async def send(
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == "application/x-ndjson"
     return [json.loads(item) for item in answer.content.splitlines()]
+
+
+def request_of(body: bytes, caller: str, more: bytes = b"") -> bytes:
+    """The bytes of a request to import."""
+    head = b"POST /users/import HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n" + more
+    token = bearer(caller)["Authorization"].encode()
+    return b"%bAuthorization: %b\r\nContent-Length: %d\r\n\r\n%b" % (head, token, len(body), body)

@@ -5,7 +5,6 @@ import gzip
 import json
 from codecs import BOM_UTF8
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -18,12 +17,12 @@ from pydantic import SecretStr
 from command_api.http import imports as routes
 from command_api.imports.handlers import ImportHandlers, ImportSummary, LineResult
 from command_api.imports.lines import IMPORT_BYTES
-from command_api.imports.places import BODIES_AT_ONCE, BODIES_OF_A_CALLER, ImportsBusyError, Places
+from command_api.imports.places import Places
 from command_api.users.context import Cause
 from events.user_events import USER_EVENTS
 from tests.envelopes import envelope_of
 from tests.integration.command_api.conftest import Connection, problem, register, registration
-from tests.integration.command_api.imports.sent_lines import HASH, HEADERS, body_of, line, send
+from tests.integration.command_api.imports.sent_lines import HASH, HEADERS, body_of, line, request_of, send
 from tests.issuing import bearer
 from tests.unit.chassis.transport.serving import listening
 from tests.waiting import until
@@ -151,6 +150,8 @@ async def test_a_bad_line_fails_alone(api: httpx.AsyncClient, database: Connecti
     assert await database.fetchval("SELECT count(*) FROM outbox") == 3
     [wrong] = results[3]["problem"]["errors"]
     assert wrong["pointer"] == "#/username"
+    [too_long] = [result["problem"]["detail"] for result in results[1:-2] if "65536" in result["problem"]["detail"]]
+    assert "store less in its attributes" in too_long
 
 
 async def test_thousands_of_mistakes_are_counted_and_the_first_twenty_listed(api: httpx.AsyncClient) -> None:
@@ -350,36 +351,12 @@ async def callers_of(api: httpx.AsyncClient, places: Places) -> set[str]:
     seen = set[str]()
 
     async def body() -> AsyncIterator[bytes]:
-        seen.update(places.bodies)
-        yield b""
+        yield b"\n"
+        seen.update(body.caller for body in places.bodies)
+        yield b"\n"
 
     await api.post("/users/import", content=body(), headers=HEADERS)
     return seen
-
-
-async def test_bodies_that_stand_still_keep_no_other_import_out(api: httpx.AsyncClient, app: FastAPI) -> None:
-    has_begun = asyncio.Queue[int]()
-
-    async def stands_still() -> AsyncIterator[bytes]:
-        yield b"{}\n"
-        has_begun.put_nowait(1)
-        await asyncio.Event().wait()
-
-    halves = [asyncio.create_task(api.post("/users/import", content=stands_still(), headers=HEADERS)) for _ in "ab"]
-    for _ in halves:
-        await has_begun.get()
-    places = app.state.resources.imports.places
-    [caller] = places.bodies
-    whole = await send(api, line("ann"))
-    with places.for_body(caller):
-        one_more = await api.post("/users/import", content=body_of([line("ben")]), headers=HEADERS)
-    for half in halves:
-        half.cancel()
-    await asyncio.gather(*halves, return_exceptions=True)
-
-    assert [result["status"] for result in whole[:-1]] == ["created"]
-    problem(one_more, 503, "busy")
-    assert not places.bodies
 
 
 async def test_who_leaves_in_the_midst_of_an_answer_ends_the_import_and_is_no_error(
@@ -433,43 +410,6 @@ async def test_an_import_does_not_hold_its_place_for_a_client_that_does_not_read
     assert (refused.status, refused.problem) == (503, "busy")
     assert len([entry for entry in logs if entry["event"] == "import.cut_off"]) == 1
     assert [entry for entry in logs if entry["log_level"] in {"error", "critical"}] == []
-
-
-def request_of(body: bytes, caller: str, more: bytes = b"") -> bytes:
-    head = b"POST /users/import HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n" + more
-    token = bearer(caller)["Authorization"].encode()
-    return b"%bAuthorization: %b\r\nContent-Length: %d\r\n\r\n%b" % (head, token, len(body), body)
-
-
-def test_no_caller_has_all_bodies_and_all_together_have_a_limit() -> None:
-    places = Places()
-    with ExitStack() as held:
-        for caller in ("a", "b"):
-            for _ in range(BODIES_OF_A_CALLER):
-                held.enter_context(places.for_body(caller))
-            with pytest.raises(ImportsBusyError), places.for_body(caller):
-                pass
-        for number in range(BODIES_AT_ONCE - 2 * BODIES_OF_A_CALLER):
-            held.enter_context(places.for_body(f"other {number}"))
-        with pytest.raises(ImportsBusyError), places.for_body("late"):
-            pass
-
-    assert not places.bodies
-
-
-async def test_a_body_that_does_not_come_gives_its_place_away(
-    api: httpx.AsyncClient, app: FastAPI, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(routes, "BODY_SECONDS", 0.1)
-
-    async def body() -> AsyncIterator[bytes]:
-        yield b"{}\n"
-        await asyncio.Event().wait()
-
-    refused = problem(await api.post("/users/import", content=body(), headers=HEADERS), 400, "malformed-request")
-
-    assert "within 0.1 s" in refused["detail"]
-    assert not app.state.resources.imports.places.bodies
 
 
 @pytest.mark.parametrize("event", ["import.complete"])
