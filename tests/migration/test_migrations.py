@@ -226,6 +226,37 @@ async def test_keys_of_addresses_are_made_anew(
     assert str(UUID(int=2)) in caplog.text
 
 
+async def test_who_would_have_one_new_key_keeps_the_old_one_and_is_named(
+    empty_database: PostgresAddress, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Muster stores no such users; whoever writes to the table by themselves may."""
+    stored = [
+        ("y@b\u00fccher.de", "y@b\u00fccher.de"),
+        ("y@bu\u0308cher.de", "y@bu\u0308cher.de"),
+        ("z@xn--bcher-kva.de", "z@xn--bcher-kva.de"),
+        ("z@b\u00fccher.de", "z@b\u00fccher.de"),
+        ("free@b\u00fccher.de", "free@b\u00fccher.de"),
+    ]
+    await asyncio.to_thread(command.migrate, empty_database, "0005-1")
+    connection = await connect(empty_database, application="test")
+    try:
+        for number, (email, key) in enumerate(stored):
+            await connection.execute(_OLD_USER, UUID(int=number), email, key)
+        old = await _keys(connection)
+        await asyncio.to_thread(command.migrate, empty_database, "0005")
+        new = await _keys(connection)
+        await asyncio.to_thread(command.revert, empty_database, "0005-1")
+        back = await _keys(connection)
+    finally:
+        await disconnect(connection)
+
+    assert new == old | {UUID(int=4): "free@xn--bcher-kva.de"}
+    named = [message for message in caplog.messages if "keeps the old key" in message]
+    assert [str(UUID(int=number)) in message for number, message in zip((0, 1, 3), named, strict=True)] == [True] * 3
+    assert not any("@" in message for message in named), "the log names nobody's address"
+    assert back == old
+
+
 async def _keys(connection: AsyncConnection) -> dict[UUID, str]:
     return {row["id"]: row["email_key"] for row in await connection.fetch("SELECT id, email_key FROM users")}
 
