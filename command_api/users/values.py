@@ -42,6 +42,9 @@ _INVISIBLE: Final = re.compile(
 )
 #: Combining marks on one character; Vietnamese has two, pointed Hebrew three.
 _MARKS: Final = 3
+#: Categories of marks: those over, under and around a character, and those that take room of their own.
+_STACKED: Final = frozenset({"Mn", "Me"})
+_SPACING: Final = "Mc"
 #: The policy asks more of a new password, more characters perhaps.
 PASSWORD_CHARACTERS: Final = (LEAST_CHARACTERS, MOST_CHARACTERS)
 DISPLAY_NAME_CHARACTERS: Final = 200
@@ -213,9 +216,15 @@ def _identifier(text: str) -> str:
 
 
 def _crowded(name: str) -> bool:
-    """Whether more marks than _MARKS stand on one character; they would cover the lines around it."""
-    marks = "".join("m" if category(character)[0] == "M" else " " for character in name)
-    return "m" * (_MARKS + 1) in marks
+    """Whether more marks than _MARKS stand on one character; they would cover the lines around it.
+
+    Those count that a letter of NFC has in it, but for spacing ones: the vowel signs of Kannada and Sinhala have three,
+    and a nasal may follow.
+    """
+    composed = "".join("m" if category(character)[0] == "M" else " " for character in name)
+    kinds = map(category, normalize("NFD", name))
+    stacked = "".join("m" if kind in _STACKED else " " for kind in kinds if kind != _SPACING)
+    return any("m" * (_MARKS + 1) in marks for marks in (composed, stacked))
 
 
 def _password(least: int, most: int) -> AfterValidator:

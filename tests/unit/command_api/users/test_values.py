@@ -1,7 +1,8 @@
 """The limits of every value, and messages that name the limit and the way out."""
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
+from unicodedata import normalize
 
 import pytest
 from hypothesis import example, given
@@ -219,3 +220,26 @@ def test_a_username_has_at_most_three_combining_marks_in_a_row() -> None:
 
     assert RegisterUser.model_validate({**VALID, "username": three}).username == three
     assert "more than 3 combining marks in a row" in refusal(RegisterUser, **{**VALID, "username": four})
+
+
+@pytest.mark.parametrize(
+    "username", ["\u1ec7\u0301\u0302\u0303xy", "\u1ec7\u0301\u0302xy", "a\u0301\u0302\u0303\u0304xy"]
+)
+def test_marks_that_are_parts_of_a_letter_count(username: str) -> None:
+    assert "more than 3 combining marks in a row" in refusal(RegisterUser, **{**VALID, "username": username})
+
+
+#: Of each script what stacks most: Vietnamese, Greek, pointed Hebrew and Arabic, Thai, Devanagari, Kannada, Sinhala,
+#: Tibetan.
+WRITTEN = (
+    *("Nguyễn", "Điệuuyển", "ᾧδε", "שָּׁלוֹם", "مُحَمَّدٌ", "เกี๊ยว", "क्षत्रिय", "ಕೋಂಗಳು"),
+    *("කෝංගල", "བསྒྲུབས"),
+)
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize("username", WRITTEN)
+def test_names_of_every_script_are_taken_composed_and_decomposed(username: str, form: Literal["NFC", "NFD"]) -> None:
+    user = RegisterUser.model_validate({**VALID, "username": normalize(form, username)})
+
+    assert user.username == normalize("NFC", username)
