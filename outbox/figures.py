@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -32,8 +34,32 @@ class RelayFigures:
 
 
 async def ask_relay(settings: RelayAddress, http: httpx.AsyncClient) -> RelayFigures:
-    """Read the relay's `/metrics`; a relay that does not answer gives figures with an error."""
-    url = f"http://{settings.relay_http_host}:{settings.relay_http_port}"
+    """Read the relay's `/metrics`; of several relays by one name those of the one that leads.
+
+    Where none leads they are another's, and where none answers they have an error.
+    """
+    host, port = settings.relay_http_host, settings.relay_http_port
+    found = await asyncio.gather(*(_ask(http, _url(address, port)) for address in await _addresses(host, port)))
+    return min(found, key=lambda figures: (not figures.leads, figures.error is not None))
+
+
+async def _addresses(host: str, port: int) -> list[str]:
+    """All addresses of a name with several; else the name itself, which leads to one or explains why to none."""
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(METRICS_SECONDS):
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError:  # a deadline that is over is one as well
+        return [host]
+    addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
+    return addresses if len(addresses) > 1 else [host]
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+async def _ask(http: httpx.AsyncClient, url: str) -> RelayFigures:
     try:
         answer = await http.get(f"{url}/metrics", timeout=METRICS_SECONDS)
         answer.raise_for_status()
