@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from .catalogue import Catalogue, InvalidEventError, UnknownEventError, first_line
 from .envelope import EnvelopeError, is_actor, read_envelope
@@ -39,10 +39,16 @@ Headers = Sequence[tuple[str, bytes | None]]
 
 
 class User(PublicUser):
-    """The public user as a subscriber reads it: fields that this kit does not know are ignored."""
+    """The public user as a subscriber reads it: fields that this kit does not know are ignored.
+
+    `decode` takes a value for the type that the contract gives it alone: "yes" is no boolean and 1700000000 no time.
+    Upper limits are not looked at, as they may be raised.
+    """
 
     model_config = ConfigDict(extra="ignore")
 
+    email: str = Field(pattern=".@.")
+    username: str = Field(min_length=1)
     #: `active`, `deactivated`, or what a later Muster says: treat what you do not know as you treat `deactivated`.
     status: str  # type: ignore[assignment] # open for those who read, closed for those who write
 
@@ -151,7 +157,7 @@ class Decoder:
             or (b"I" in value and b"Infinity" in value)
         ):
             return None
-        data = self._validate(value)
+        data = self._validate(value, strict=True)
         user, time = data.user, datetime.fromisoformat(found["ce_time"].decode())
         if (
             found["ce_sequence"] != b"%020d" % user.version
@@ -169,9 +175,9 @@ class Decoder:
             return self._read(key, headers, value)
         except (EnvelopeError, UnknownEventError, InvalidEventError, _UnreadableError) as error:
             reason = str(error)
-        except (ValueError, TypeError, RecursionError, OverflowError) as error:
+        except (ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
             reason = f"{type(error).__name__}: {error}"
-        return Unknown(reason, _text(headers, "ce_type"))
+        return Unknown(reason, _type(headers))
 
     def _read(self, key: bytes | None, headers: Headers, value: bytes | None) -> UserEvent | Erased:
         source = _text(headers, "ce_source")
@@ -199,8 +205,8 @@ class Decoder:
         try:
             parsed = from_json(value, allow_inf_nan=False)
             data = self._catalogue.upcast(type_, parsed)
-            # From the JSON where that is possible, so that both ways read alike.
-            return UserData.model_validate_json(value) if data is parsed else UserData.model_validate(data)
+            # From JSON, so that both ways read alike, and strictly: there times and ids are texts all the same.
+            return UserData.model_validate_json(value if data is parsed else to_json(data), strict=True)
         except UnknownEventError:
             raise
         except (ValueError, LookupError, TypeError) as error:
@@ -225,6 +231,13 @@ def _actor(value: bytes | None) -> str | None:
     if not is_actor(text):
         raise _UnreadableError("no actor")
     return text
+
+
+def _type(headers: Headers) -> str | None:
+    try:
+        return _text(headers, "ce_type")
+    except (ValueError, TypeError, AttributeError):
+        return None  # no headers, or of other types than they should be
 
 
 def _text(headers: Headers, name: str) -> str | None:

@@ -27,7 +27,6 @@ OPTIONAL_HEADERS: Final = ("ce_actor", "ce_onbehalfof", "traceparent")
 ACTOR_PATTERN: Final = r"[A-Za-z0-9._:|%-]{1,255}"
 #: Whether a text is one.
 is_actor: Final = re.compile(ACTOR_PATTERN).fullmatch
-
 _is_sequence: Final = re.compile(r"[0-9]{1,20}").fullmatch
 
 KafkaHeaders = list[tuple[str, bytes]]

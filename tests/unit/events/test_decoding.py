@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from events import Erased, Unknown, UserEvent, decode
+from events import Erased, Unknown, User, UserEvent, decode
 from events.decoding import Headers, _decoder
 from events.user_events import UserDeactivated, UserErased, UserProfileChanged, UserRegistered, UserSnapshot
 from tests.integration.projectors.stream import FakeRecord, new_user, record
@@ -111,6 +111,15 @@ def _set(*path: str, to: Any) -> Any:
     return change
 
 
+#: Each is 3 to a parser that means well.
+NO_SEQUENCES = ["+3", " 3", "3\n", "0_3", "\u0663", "3".zfill(21), ""]
+WRONG_VALUES: list[tuple[str, Any]] = [
+    ("is_active", "yes"), ("is_active", 1), ("email_verified", 1), ("email_verified", "true"), ("version", "3"),
+    ("version", 3.0), ("created_at", 1_700_000_000), ("updated_at", 1_700_000_000.5), ("username", ""), ("email", ""),
+    ("email", "not an address"), ("email", "@example.com"), ("display_name", 7), ("attributes", []), ("status", None),
+]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("item", "reason"),
     [
@@ -124,6 +133,7 @@ def _set(*path: str, to: Any) -> Any:
         (_with_header("ce_sequence", b"0" * 20), "no version"),
         (_with_header("ce_sequence", b"9" * 20), "no version"),
         (_with_header("ce_sequence", b"4".zfill(20)), "not those of the headers"),
+        *((_with_header("ce_sequence", text.encode()), "no number of at most 20 digits") for text in NO_SEQUENCES),
         (_with_header("ce_time", b"2026-11-01T12:00:00"), "no time zone"),
         (_with_header("ce_time", b"noon"), "not what its name promises"),
         (_with_header("ce_id", b"\xff"), "not UTF-8"),
@@ -135,6 +145,7 @@ def _set(*path: str, to: Any) -> Any:
         (replace(RECORD, headers=[]), "ce_source is None"),
         (_with_value(lambda value: value["user"].pop("email")), "user.email: Field required"),
         (_with_value(_set("user", "email", to=7)), "user.email: Input should be a valid string"),
+        *((_with_value(_set("user", name, to=value)), f"user.{name}: ") for name, value in WRONG_VALUES),
         (_with_value(_set("user", "id", to=str(UUID(int=1)))), "not those of the headers"),
         (_with_value(_set("user", "attributes", to={"n": float("nan")})), "the value is no"),
         (_with_value(_set("user", "attributes", to={"n": float("inf")})), "the value is no"),
@@ -145,6 +156,26 @@ def test_what_cannot_be_read_is_unknown_with_the_reason(item: FakeRecord, reason
 
     assert isinstance(found, Unknown)
     assert reason in found.reason
+
+
+@pytest.mark.parametrize(
+    ("key", "headers", "value"),
+    [
+        (RECORD.key, None, RECORD.value),
+        (RECORD.key, [("ce_type", "muster.user.registered.v1")], RECORD.value),
+        (RECORD.key, [(name, content and content.decode()) for name, content in RECORD.headers], RECORD.value),
+        (RECORD.key, [None], RECORD.value),
+        ("0" * 36, RECORD.headers, RECORD.value),
+        (RECORD.key, RECORD.headers, 7),
+    ],
+)
+def test_what_a_client_gives_in_other_types_is_unknown_and_no_error(key: Any, headers: Any, value: Any) -> None:
+    assert isinstance(_same_both_ways(key, headers, value), Unknown)
+
+
+def test_a_user_is_also_read_where_others_have_read_the_json() -> None:
+    """As typed frameworks do: there times and ids are texts."""
+    assert User.model_validate(json.loads(RECORD.value or b"")["user"]) == _decoded(RECORD).user
 
 
 def test_the_reason_holds_nothing_of_the_user() -> None:
