@@ -1,13 +1,15 @@
 """Events as a stream that goes on (server-sent events, as the WHATWG's HTML standard has them).
 
 Every event has the position after it as its id, so a client that comes back loses and repeats nothing. While a client
-reads what is old we wait for it; once it has caught up it gets what comes, and is cut off if it does not read.
+reads what is old we wait for it; once it has caught up it gets what comes, and is cut off if it does not read. When
+the stream ends, with its token as a rule, whoever reads slowly gets no more than a moment's rest of it.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
+from functools import partial
 from typing import Final
 
 from prometheus_client import Counter, Gauge
@@ -28,6 +30,10 @@ HEARTBEAT_SECONDS: Final = 15.0
 _PART_BYTES: Final = 64 * 1024
 #: After which older records are asked for again while Kafka is away.
 _RETRY_SECONDS: Final = 1.0
+#: So long a client may read of what was sent before its stream ended: a moment, as its token has ended.
+LAST_SECONDS: Final = 5.0
+#: How often it is looked at meanwhile whether it has.
+_LOOK_SECONDS: Final = 0.05
 
 _OPEN: Final = Gauge("muster_event_api_streams", "Clients that are connected.", multiprocess_mode="livesum")
 _SENT: Final = Counter("muster_event_api_events_total", "Events that were sent, to all clients together.")
@@ -55,12 +61,19 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until somebody ends it."""
+        connection: LongAnswer | None = scope.get(LONG_ANSWER)
+        if connection is not None:
+            self._reading.on_end(partial(_cut_off_soon, connection))
         async with reading_while_asked(self._reading, scope, receive):
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             if scope["method"] != "HEAD":
                 with _OPEN.track_inprogress():
-                    async for part in self._parts(scope.get(LONG_ANSWER)):
+                    async for part in self._parts(connection):
                         await send({"type": "http.response.body", "body": part, "more_body": True})
+            self._reading.end()
+            # A connection that was closed cannot be cut off any more, and the system sends on what it holds.
+            while connection is not None and connection.unread():  # noqa: ASYNC110 - the system tells nobody
+                await asyncio.sleep(_LOOK_SECONDS)
             await send({"type": "http.response.body", "body": b""})
 
     async def _parts(self, connection: LongAnswer | None) -> AsyncIterator[bytes]:
@@ -103,6 +116,8 @@ class EventStream(Response):
             if size > _PART_BYTES:
                 _SENT.inc(count)
                 yield b"".join(lines)
+                if self._reading.is_ended:
+                    return  # there may be much more, which a slow client would get long after
                 lines, size, count = [], 0, 0
         if lines:
             _SENT.inc(count)
@@ -111,3 +126,8 @@ class EventStream(Response):
     def _id(self) -> bytes:
         """The end of an event: where the client is after it."""
         return b"id: %b\n\n" % self._reading.position.encode("ascii")
+
+
+def _cut_off_soon(connection: LongAnswer) -> None:
+    """Whatever its client has not read by then; no other request comes on this connection."""
+    asyncio.get_running_loop().call_later(LAST_SECONDS, connection.cut_off)

@@ -7,7 +7,7 @@ exact, and nothing is missed or repeated where one part of the way ends and anot
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from operator import ge
 from typing import Final
 
@@ -90,6 +90,10 @@ class Reading:
             self._ended.set_result(None)
         if self._subscription is not None:
             self._subscription.news.set()
+
+    def on_end(self, then: Callable[[], None]) -> None:
+        """Call this once nobody wants more of it."""
+        self._ended.add_done_callback(lambda _: then())
 
     async def ended_within(self, seconds: float) -> bool:
         """Wait so long, or until nobody wants more; say which."""

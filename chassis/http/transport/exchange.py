@@ -7,8 +7,12 @@ long as no answer has begun; so whoever reads the body answers it like any other
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import Callable, Collection
+from fcntl import ioctl
 from http import HTTPStatus
+from termios import TIOCOUTQ
 from typing import Final, NamedTuple, Protocol
 
 import structlog
@@ -22,6 +26,9 @@ log = structlog.get_logger("http")
 
 _STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}".encode() for status in HTTPStatus}
 _WITHOUT_BODY: Final = frozenset({204, 304})
+_INT: Final = struct.Struct("i")
+#: For SO_LINGER: a close is a reset, and what waits to be sent is let go.
+_AT_ONCE: Final = struct.pack("ii", 1, 0)
 
 Header = tuple[bytes, bytes]
 
@@ -54,7 +61,10 @@ class LongAnswer(Protocol):
         """From now on do not wait for the client: end the connection where it leaves more bytes than these unread."""
 
     def cut_off(self) -> None:
-        """Wait for the client no longer: end the connection now, whatever it has not read."""
+        """Wait for the client no longer: end the connection now; what it has not taken is not sent any more."""
+
+    def unread(self) -> int:
+        """Bytes of the answer that the client's system has not taken, as far as ours tells; 0 once it has ended."""
 
 
 class Wire(Protocol):
@@ -169,10 +179,23 @@ class Exchange:
             self._wire.transport.set_write_buffer_limits(high=unread)
 
     def cut_off(self) -> None:
-        """End the connection now."""
+        """End the connection now, and have the system let go what it holds."""
         self.keep_alive = False
-        if not self._is_gone:
+        if not (self._is_gone or self._wire.transport.is_closing()):
+            self._socket().setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
             self._wire.give_way()
+
+    def unread(self) -> int:
+        """Bytes of the answer that wait here, or in our system."""
+        transport = self._wire.transport
+        if self._is_gone or transport.is_closing():
+            return 0
+        waiting = ioctl(self._socket().fileno(), TIOCOUTQ, bytes(_INT.size))
+        return transport.get_write_buffer_size() + int(_INT.unpack(waiting)[0])
+
+    def _socket(self) -> socket.socket:
+        found: socket.socket = self._wire.transport.get_extra_info("socket")
+        return found
 
     def leave(self) -> None:
         """The connection has ended."""

@@ -2,23 +2,27 @@
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
 from chassis.settings import Kafka, Topics
 from event_api.app import create_app
-from event_api.http import ending
+from event_api.http import ending, stream
 from events.user_events import UserRegistered
 from tests.event_streams import Sent, streamed, taken
 from tests.integration.event_api.conftest import client_of, make_settings
+from tests.integration.event_api.test_troubles import large_events
 from tests.integration.projectors.stream import Publisher, new_user, record
 from tests.integration.query_api.real_server import served
 from tests.issuing import auth, token
+from tests.waiting import until
 
 PAGE = {"Accept": "application/json", "Prefer": "wait=30"}
 
@@ -62,6 +66,31 @@ async def test_a_stream_and_a_waiting_page_end_with_their_token(
     assert page.elapsed.total_seconds() < 10
     assert again.status_code == 401
     assert [first.json["user_id"], second.json["user_id"]] == [str(user.id) for user in users]
+
+
+async def test_a_slow_reader_of_the_backlog_gets_no_more_soon_after_its_token_has_ended(
+    kafka: Kafka, topics: Topics, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "LAST_SECONDS", 0.2)
+    await publisher.publish(large_events())
+    with served(create_app(make_settings(kafka, topics, AUTH_LEEWAY_SECONDS=0))) as url, socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        slow.connect((urlsplit(url).hostname, urlsplit(url).port))
+        [(name, value)] = for_seconds(2).items()
+        slow.sendall(f"GET /events?from=beginning HTTP/1.1\r\nHost: a\r\n{name}: {value}\r\n\r\n".encode())
+        slow.setblocking(False)
+
+        async def is_cut_off() -> bool:
+            """Read a thousand bytes a second: more than every client must."""
+            try:
+                slow.recv(10)
+            except BlockingIOError:
+                return False
+            except ConnectionResetError:
+                return True
+            return False
+
+        await until(is_cut_off, within=30, what="the rest to be refused")
 
 
 async def test_a_stream_ends_when_the_issuer_has_removed_the_key_of_its_token(

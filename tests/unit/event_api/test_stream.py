@@ -70,6 +70,30 @@ async def test_others_have_a_turn_between_its_parts(monkeypatch: pytest.MonkeyPa
     assert len(set(sent)) == len(sent)
 
 
+async def test_whoever_reads_slowly_is_cut_off_soon_after_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PART_BYTES", 1000)
+    monkeypatch.setattr(module, "LAST_SECONDS", 0.01)
+    reading, parts, is_cut_off = reading_all(60), list[bytes](), asyncio.Event()
+
+    async def send(message: Message) -> None:
+        parts.extend(filter(None, [message.get("body")]))
+        if len(parts) == 3:
+            reading.end()
+            await is_cut_off.wait()
+
+    connection = SimpleNamespace(
+        on_stop=lambda: None, is_stopping=False,
+        cut_off=is_cut_off.set, cut_off_above=lambda _: None, unread=lambda: not is_cut_off.is_set(),
+    )  # fmt: skip
+    scope: Scope = {"type": "http", "method": "GET", LONG_ANSWER: connection}
+    enter(scope, Access(None))
+    async with asyncio.timeout(30):
+        stream = EventStream(reading, full=False, tells_caught_up=False, cut_off_bytes=1024)
+        await stream(scope, nothing, send)
+
+    assert len(parts) == 3
+
+
 async def test_a_process_that_was_told_to_stop_before_ends_it_at_once() -> None:
     scope: Scope = {LONG_ANSWER: SimpleNamespace(on_stop=lambda: None, is_stopping=True)}
     enter(scope, Access(None))

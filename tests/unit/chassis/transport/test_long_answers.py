@@ -4,6 +4,7 @@ import asyncio
 import gc
 import weakref
 
+import pytest
 from starlette.types import Receive, Scope, Send
 
 from chassis.http.transport.exchange import LONG_ANSWER, LongAnswer
@@ -37,6 +38,47 @@ async def test_who_leaves_too_much_unread_is_cut_off_and_nobody_waits_for_it() -
 
         await asyncio.wait_for(is_over.wait(), 60)
         await listener.has_open(0)
+
+
+async def test_who_is_cut_off_gets_nothing_of_what_our_system_holds() -> None:
+    left = list[int]()
+
+    async def tells(scope: Scope, receive: Receive, send: Send) -> None:
+        connection: LongAnswer = scope[LONG_ANSWER]
+        await send(START)
+        await send(PART)
+        left.append(connection.unread())
+        connection.cut_off()
+        await send(END)
+
+    async with listening(tells) as listener, await listener.connect(receive_buffer=4096) as client:
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined] # of reading transports
+        await client.send(GET)
+        await listener.has_open(0)
+        client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        with pytest.raises(ConnectionResetError):
+            await client.reader.read()
+
+    assert 0 < left[0] <= 66_000
+
+
+async def test_an_answer_that_was_taken_leaves_nothing_unread() -> None:
+    async def tells(scope: Scope, receive: Receive, send: Send) -> None:
+        connection: LongAnswer = scope[LONG_ANSWER]
+        await send(START)
+        connection.cut_off_above(64 * 1024 * 1024)
+        await send(PART)
+
+        async def is_taken() -> bool:
+            return not connection.unread()
+
+        await until(is_taken, within=30, what="the client's system has it")
+        await send(END)
+
+    async with listening(tells) as listener, await listener.connect() as client:
+        answer = await client.asks(GET)
+
+    assert answer.body.count(b"x" * 65536) == 1
 
 
 async def test_who_reads_gets_all_of_it_however_much_that_is() -> None:
