@@ -118,8 +118,8 @@ def described(erasure: Erasure) -> Json:
 def is_past(subscriber: Subscriber, erasure: Erasure, committed: dict[str, int]) -> bool | None:
     """Whether a subscriber has read the tombstone, by what its group committed or, without one, it acknowledged.
 
-    None where nobody can tell: the erasure has no place, what is known of the subscriber is on another log, or its
-    group could not be asked.
+    None where nobody can tell: the erasure has no place, what is known of the subscriber is on another log, or of one
+    that had fewer partitions then, or its group could not be asked.
     """
     if erasure.partition is None or erasure.offset is None:
         return None
@@ -127,7 +127,7 @@ def is_past(subscriber: Subscriber, erasure: Erasure, committed: dict[str, int])
         reached = committed.get(subscriber.group)
     elif subscriber.offsets is None:
         reached = 0
-    elif subscriber.topic_id == erasure.topic_id:
+    elif subscriber.topic_id == erasure.topic_id and erasure.partition < len(subscriber.offsets):
         reached = subscriber.offsets[erasure.partition]
     else:
         reached = None
