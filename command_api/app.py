@@ -26,7 +26,7 @@ from command_api.http.event_schemas import schema_route
 from command_api.http.fast_path import FastPath
 from command_api.imports.lines import IMPORT_BYTES
 from command_api.passwords.hashing import places
-from command_api.passwords.policy import RULES
+from command_api.passwords.rules import RULES
 from command_api.problems import COMMAND_PROBLEMS
 from command_api.settings import CommandApiSettings
 

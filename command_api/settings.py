@@ -16,7 +16,7 @@ from chassis.settings import SECRET_CHARACTERS, CommandPostgres, SecretList, sec
 from command_api.credentials.attempts.rule import AttemptLimits
 from command_api.credentials.keys import CredentialKeys
 from command_api.passwords.blocklist_file import BlocklistFile
-from command_api.passwords.policy import LEAST_CHARACTERS
+from command_api.passwords.rules import LEAST_CHARACTERS
 
 
 def _http_url(text: str) -> str:

@@ -111,9 +111,9 @@ def read_envelope(headers: Sequence[tuple[str, bytes | None]]) -> Envelope:
 
 
 def _sequence(text: str) -> int:
-    # `int` takes signs, blanks and the digits of every script, too.
+    # `int` takes signs, spaces, underlines and the digits of every script, too.
     if not _is_sequence(text):
-        raise ValueError("ce_sequence is not 1 to 20 digits")
+        raise ValueError("ce_sequence is no number of at most 20 digits")
     return int(text)
 
 

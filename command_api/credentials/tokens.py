@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Secret, SecretStr, TypeAdapter, WithJsonSchema
 
-from command_api.passwords.policy import RULES
+from command_api.passwords.rules import RULES
 from command_api.users.values import Password
 from events.times import Time
 from events.user_events import PublicUser

@@ -24,7 +24,7 @@ from chassis.http.problems import (
 from command_api.access import ACCESS
 from command_api.http.headers import IF_MATCH
 from command_api.idempotency.keys import KEY_CHARACTERS, KEY_PATTERN
-from command_api.passwords.policy import LEAST_CHARACTERS
+from command_api.passwords.rules import LEAST_CHARACTERS
 from command_api.problems import CONFLICT, KEY_IN_USE, KEY_REUSED, OUTCOME_UNKNOWN, USER_ERASED
 
 EXAMPLE_ID: Final = "0192f0c1-7a3e-7c4e-9d53-0a6f1d1c2b3a"

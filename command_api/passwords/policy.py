@@ -1,26 +1,18 @@
 """The rule on which passwords may be chosen (NIST SP 800-63B-4, 3.1.1.2); docs/explanation/passwords.md has reasons.
 
-Nothing is said of the kinds of characters. The list and the user's own names are compared by NFC and casefold.
+Nothing is said of the kinds of characters. The list and the user's own names are compared whatever the case and the
+Unicode form, the address also whatever the spelling of its domain.
 """
 
 from __future__ import annotations
 
 from collections.abc import Container
 from dataclasses import dataclass
-from typing import Final
 from unicodedata import normalize
 
+from chassis.text_keys import email_key
 from command_api.passwords.blocklist_file import folded
-
-#: NIST SP 800-63B-4 has 8 as the least beside another factor, and 15 without one.
-LEAST_CHARACTERS: Final = 8
-#: 1024 keeps a request small, and nothing is cut off.
-MOST_CHARACTERS: Final = 1024
-RULES: Final = (
-    f"A new password has at least {LEAST_CHARACTERS} characters, or as many as the operator asks for, and at most"
-    f" {MOST_CHARACTERS}, whichever they are, counted in NFC. It is on no list of common or leaked passwords, and is"
-    " not the user's own e-mail address, the part of that before the @, username or display name, whatever the case."
-)
+from command_api.passwords.rules import LEAST_CHARACTERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +39,8 @@ class PasswordPolicy:
             "username": username,
             "display name": display_name or "",
         }
+        if "@" in password and email_key(password) == email_key(email):
+            key = folded(email)  # another spelling of the domain
         for name, value in own.items():
             if key == folded(value):
                 return f"the password is the user's own {name}; choose another one"

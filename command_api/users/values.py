@@ -15,7 +15,7 @@ from unicodedata import category, normalize
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, SecretStr, WithJsonSchema, validate_email
 from pydantic_core import to_json
 
-from command_api.passwords.policy import LEAST_CHARACTERS, MOST_CHARACTERS, RULES
+from command_api.passwords.rules import LEAST_CHARACTERS, MOST_CHARACTERS, RULES
 
 #: RFC 5321, section 4.5.3.1.3, as erratum 1690 to RFC 3696 reads it: a path has 256 characters, brackets included.
 EMAIL_CHARACTERS: Final = 254

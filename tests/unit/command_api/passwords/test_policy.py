@@ -36,6 +36,25 @@ def test_a_refused_password_is_told_why_and_not_repeated(password: str, why: str
     assert password not in said
 
 
+def test_a_name_is_known_in_capitals_whatever_its_letters() -> None:
+    name = "\u03c0\u03b1\u03c0\u03b1\u0390\u03c9\u03ac\u03bd\u03bd\u03bf\u03c5"  # of which a casefold decomposes one
+
+    said = POLICY.fault(name.upper(), email="a@example.com", username=name, display_name=None)
+
+    assert said is not None
+    assert "own username" in said
+
+
+@pytest.mark.parametrize(
+    "password", ["Ann@xn--mnchen-3ya.example", "ann@M\u00dcNCHEN.example", "ann@mu\u0308nchen.example"]
+)
+def test_the_own_address_is_known_whatever_the_spelling_of_its_domain(password: str) -> None:
+    said = POLICY.fault(password, email="ann@m\u00fcnchen.example", username="ann", display_name=None)
+
+    assert said is not None
+    assert "own e-mail address;" in said
+
+
 @pytest.mark.parametrize("password", ["ten chars!", " " * 10, "ann.example@example.org", "my name is Ann Stra\u00dfe"])
 def test_no_kinds_of_characters_are_asked_for(password: str) -> None:
     assert fault(password) is None
