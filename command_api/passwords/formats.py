@@ -27,8 +27,11 @@ def check(password_hash: str) -> str:
     """
     for form in _FORMS:
         if match := form.pattern.fullmatch(password_hash):
+            # Bounds salt and digest, and so the whole: of a form that is accepted it says which of them is too long.
             form.examine(match)
             return password_hash
+    if len(password_hash) > HASH_CHARACTERS:
+        raise UnacceptableHashError(f"has {len(password_hash)} characters; a hash has {HASH_CHARACTERS} at most")
     raise UnacceptableHashError(
         "is no Argon2, bcrypt, PBKDF2 or scrypt hash in a form that is accepted, such as $argon2id$v=19$m=...;"
         " docs/reference/password-hashes.md lists the forms"
