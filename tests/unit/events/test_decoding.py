@@ -168,6 +168,7 @@ def test_what_cannot_be_read_is_unknown_with_the_reason(item: FakeRecord, reason
         ("0" * 36, RECORD.headers, RECORD.value),
         (RECORD.key, RECORD.headers, 7),
     ],
+    ids=["no headers", "a text", "texts", "no pair", "another key", "a number"],
 )
 def test_what_a_client_gives_in_other_types_is_unknown_and_no_error(key: Any, headers: Any, value: Any) -> None:
     assert isinstance(_same_both_ways(key, headers, value), Unknown)
