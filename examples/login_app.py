@@ -1,8 +1,4 @@
-"""A login page for Muster: sign in, sign out, reset by mail. Mails are printed. See docs/how-to/log-people-in.md.
-
-Run it beside `make up`:  MUSTER_TOKEN=$(.venv/bin/muster token --sub login-page --scope \
-    "credentials:verify credentials:issue credentials:redeem users:read") .venv/bin/python -m examples.login_app
-"""
+"""A login page for Muster: sign in, sign out, reset by mail. Mails are printed. See docs/how-to/log-people-in.md."""
 
 import hmac
 import os
@@ -21,8 +17,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 SESSION_SECONDS: Final = 12 * 3600
 YEAR_SECONDS: Final = 365 * 24 * 3600
-#: Over https add `secure=True`, and name the cookies `__Host-session` and `__Host-device`.
-COOKIE: Final[dict[str, Any]] = {"httponly": True, "samesite": "lax"}
+COOKIE: Final[dict[str, Any]] = {"httponly": True, "samesite": "lax"}  # over https also secure, named `__Host-…`
 HEADERS: Final = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
 LATER: Final = "Try again in a moment."  # also where a proxy answers in Muster's place, or nobody
 #: What stands behind the # of a link comes to no server until the person sends the form.
@@ -48,9 +43,10 @@ class LoginPages:
 
     muster: httpx.AsyncClient
     queries: httpx.AsyncClient
-    mail: Callable[[str, str], None]
+    mail: Callable[[str, str], None] = lambda to, link: print(f"Mail to {to}: {link}")
     sessions: dict[str, Session] = field(default_factory=dict)
     key: bytes = field(default_factory=secrets.token_bytes)
+    address: str = "http://127.0.0.1:8080"  # of links in mails: the Host of a request is whatever its sender says
 
     async def front(self, request: Request) -> Response:
         if session := self._session(request):
@@ -77,8 +73,8 @@ class LoginPages:
         return welcome
 
     async def logout(self, request: Request) -> Response:
-        if (await self._sent(request, "csrf"))["csrf"]:
-            self.sessions.pop(request.cookies["session"], None)  # the device stays a known one
+        await self._sent(request)
+        self.sessions.pop(request.cookies["session"], None)  # the device stays a known one
         return RedirectResponse("/", 303)
 
     async def forgot(self, request: Request) -> Response:
@@ -89,7 +85,7 @@ class LoginPages:
             issued = await self.muster.post(f"/users/{user['id']}/one-time-tokens", json={"purpose": "password-reset"})
             done = done and issued.status_code in {201, 404, 409}  # erased or deactivated since
             if issued.status_code == 201:
-                self.mail(user["email"], f"{request.base_url}reset#{issued.json()['token']}")
+                self.mail(user["email"], f"{self.address.rstrip('/')}/reset#{issued.json()['token']}")
         return self.page(request, *(("If we know this address, a mail is on its way.",) if done else (LATER, 503)))
 
     async def reset_form(self, request: Request) -> Response:
@@ -98,7 +94,7 @@ class LoginPages:
     async def reset(self, request: Request) -> Response:
         answer = await self.muster.post("/one-time-tokens/redeem", json=await self._sent(request, "token", "password"))
         if answer.status_code != 200:
-            said = answer.json()["detail"] if answer.status_code == 422 else LATER
+            said = answer.json()["errors"][0]["detail"] if answer.status_code == 422 else LATER
             said = "This link is used up or too old." if answer.status_code == 400 else said
             return self.page(request, said, answer.status_code)
         self.sessions = {one: known for one, known in self.sessions.items() if known.user["id"] != answer.json()["id"]}
@@ -110,18 +106,19 @@ class LoginPages:
         session = self.sessions.get(request.cookies.get("session", ""))
         return session if session and session.ends > time.monotonic() else None
 
-    def _csrf(self, identifier: str) -> str:
-        return hmac.digest(self.key, identifier.encode(), "sha256").hex()
+    def _csrf(self, identifier: str) -> bytes:
+        return hmac.digest(self.key, identifier.encode(), "sha256").hex().encode()
 
     async def _sent(self, request: Request, *names: str) -> dict[str, str | None]:
-        """These fields of the form; none has a value where it is not a form of this browser's."""
+        """These fields of the form; PermissionError where it is not a form of this browser's."""
         sent = {name: values[0] for name, values in parse_qs((await request.body()).decode(errors="replace")).items()}
-        ok = hmac.compare_digest(sent.get("csrf", "").encode(), self._csrf(request.cookies.get("session", "")).encode())
-        return {name: sent.get(name) if ok else None for name in names}
+        if not hmac.compare_digest(sent.get("csrf", "").encode(), self._csrf(request.cookies.get("session", ""))):
+            raise PermissionError
+        return {name: sent.get(name, "") for name in names}
 
     def page(self, request: Request, said: str = "", status: int = 200, *, is_reset: bool = False) -> Response:
         identifier = request.cookies.get("session") or secrets.token_urlsafe()
-        csrf, session = self._csrf(identifier), self._session(request)
+        csrf, session = self._csrf(identifier).decode(), self._session(request)
         forms = form(csrf, "login", "Sign in", "identifier", "password") + form(csrf, "forgot", "Reset", "email")
         if is_reset:
             forms = form(csrf, "reset", "Set it", "token", "password") + FILL_IN
@@ -135,6 +132,7 @@ class LoginPages:
 
 def create_app(pages: LoginPages) -> FastAPI:
     later: Any = dict.fromkeys((httpx.HTTPError, ValueError), lambda request, _: pages.page(request, LATER, 503))
+    later[PermissionError] = lambda request, _: pages.page(request, "This form is too old. Reload the page.", 403)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, exception_handlers=later)
     app.add_api_route("/", pages.front)
     app.add_api_route("/reset", pages.reset_form)
@@ -144,9 +142,9 @@ def create_app(pages: LoginPages) -> FastAPI:
 
 
 if __name__ == "__main__":
-    bearer = {"Authorization": f"Bearer {os.environ['MUSTER_TOKEN']}"}
-    command_url = os.environ.get("MUSTER_COMMAND_URL", "http://127.0.0.1:8000")
-    query_url = os.environ.get("MUSTER_QUERY_URL", "http://127.0.0.1:8001")
-    command = httpx.AsyncClient(base_url=command_url, headers=bearer, trust_env=False)  # no proxy sees the token
-    query = httpx.AsyncClient(base_url=query_url, headers=bearer, trust_env=False)
-    uvicorn.run(create_app(LoginPages(command, query, lambda to, link: print(f"Mail to {to}: {link}"))), port=8080)
+    bearer, at = {"Authorization": f"Bearer {os.environ['MUSTER_TOKEN']}"}, os.environ.get
+    # No proxy sees the token.
+    api = httpx.AsyncClient(base_url=at("MUSTER_COMMAND_URL", "http://127.0.0.1:8000"), headers=bearer, trust_env=False)
+    query = httpx.AsyncClient(base_url=at("MUSTER_QUERY_URL", "http://127.0.0.1:8001"), headers=bearer, trust_env=False)
+    local = LoginPages(api, query, address=at("LOGIN_URL", LoginPages.address))
+    uvicorn.run(create_app(local), port=8080)

@@ -57,9 +57,11 @@ async def test_the_login_page_of_the_examples_signs_people_in_and_resets_by_mail
     ):
         user = await register(muster, stack)
         await read(queries, user)
-        app = create_app(LoginPages(muster, queries, lambda to, link: mails.append((to, link))))
-        transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://login", follow_redirects=True) as browser:
+        pages = LoginPages(muster, queries, lambda to, link: mails.append((to, link)))
+        pages.address = "https://login.example.com"
+        login: dict[str, Any] = {"transport": httpx.ASGITransport(create_app(pages)), "base_url": "http://login"}
+        # Whoever asks for a mail chooses the Host.
+        async with httpx.AsyncClient(**login, headers={"Host": "evil.example"}, follow_redirects=True) as browser:
             name, email = user.document["username"], user.document["email"]
             wrong = await submit(browser, "login", identifier=name, password="wrong")
             forged = await browser.post("/login", data={"identifier": name, "password": "correct horse"})
@@ -72,9 +74,11 @@ async def test_the_login_page_of_the_examples_signs_people_in_and_resets_by_mail
             await submit(browser, "logout")
             await submit(browser, "forgot", email=email)
             [(to, link)] = mails
-            token = link.partition("/reset#")[2]
+            token = link.removeprefix("https://login.example.com/reset#")
+            refused = await submit(browser, "reset", page="/reset", token=token, password="PassWord1")
             reset = await submit(browser, "reset", page="/reset", token=token, password="another horse of hers")
             used_up = await submit(browser, "reset", page="/reset", token=token, password="another horse of hers")
+            cut_off = await submit(browser, "reset", page="/reset", token="", password="another horse of hers")
             renewed = await submit(browser, "login", identifier=name, password="another horse of hers")
             gone = await muster.post(f"/users/{user.id}/deactivate")
             seen = {"Consistency-Token": gone.headers["Consistency-Token"]}
@@ -82,12 +86,13 @@ async def test_the_login_page_of_the_examples_signs_people_in_and_resets_by_mail
             ended = await browser.get("/")
 
     assert "wrong" in wrong.text
-    assert forged.status_code == 422
+    assert (forged.status_code, "wrong" in forged.text, "Reload the page" in forged.text) == (403, False, True)
     assert all(f"Hello, {name}" in answer.text for answer in (signed_in, known, renewed))
     assert not any("Hello" in answer.text for answer in (signed_out, ended))
     assert to == email
     assert "has been changed" in reset.text
-    assert (used_up.status_code, "used up" in used_up.text) == (400, True)
+    assert (refused.status_code, "<p>the password is on a list" in refused.text) == (422, True)
+    assert [(each.status_code, "used up" in each.text) for each in (used_up, cut_off)] == [(400, True)] * 2
     assert device not in str(browser.cookies)
 
 
