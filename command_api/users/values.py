@@ -28,8 +28,6 @@ _DOMAINS: Final = 4096
 USERNAME_CHARACTERS: Final = (3, 50)
 #: A local part, an `@`, and a domain by its A-labels, of which RFC 1035 allows 253 characters.
 IDENTIFIER_CHARACTERS: Final = _LOCAL_CHARACTERS + 1 + 253
-#: Ours have 119; a form that comes later may have more.
-DEVICE_TOKEN_CHARACTERS: Final = 512
 #: Glyphs that show nothing: a Braille pattern, a filler of the Khitan script, a null notehead.
 _BLANK: Final = "\u2800\U00016fe4\U0001d159"
 #: Every character whose NFKC is an `@`.
@@ -304,11 +302,9 @@ Identifier = Annotated[
     WithJsonSchema({"type": "string", "minLength": 1, "maxLength": IDENTIFIER_CHARACTERS}),
     Field(description="With an @ an e-mail address, else a username; whatever the case.", examples=["ann@example.com"]),
 ]
+#: Any text: a browser keeps its cookie, and who is refused for that of it could never log in again.
 DeviceTokenText = Annotated[
-    str,
-    _at_most(DEVICE_TOKEN_CHARACTERS),
-    WithJsonSchema({"type": "string", "maxLength": DEVICE_TOKEN_CHARACTERS}),
-    Field(description="A device token as the device's last success gave it; one that is not valid is none."),
+    str, Field(description="A device token as the device's last success gave it; one that is not valid is none.")
 ]
 DisplayName = Annotated[
     str,
