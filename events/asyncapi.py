@@ -24,7 +24,8 @@ _DESCRIPTION: Final = (
     "Every change of a {subject}, with the whole public {subject} after it. The topic is compacted: all events of the"
     " last days, the last one of each {subject} for ever, and a tombstone for whoever was erased. For read_committed"
     " consumers each event is there exactly once, and the events of one {subject} are in the order of their versions,"
-    " without gaps until compaction or erasure. Snapshots and tombstones may come again, and then change nothing."
+    " without gaps until compaction or erasure. Snapshots and tombstones may come again: such a snapshot changes"
+    " nothing, and a tombstone acts whatever its version."
 )
 
 

@@ -81,11 +81,11 @@ class UserEvent(NamedTuple):
 
 
 class Erased(NamedTuple):
-    """The person is to be forgotten: remove everything that is kept of them."""
+    """The person is to be forgotten: remove everything that is kept of them, whichever version that has."""
 
     id: str
     user_id: UUID
-    #: The version that the erasure took.
+    #: The version that the erasure took. One that is published again may have the version of your copy: it acts, too.
     version: int
     time: datetime
     actor: str | None = None

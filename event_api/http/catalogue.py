@@ -31,8 +31,8 @@ GUARANTEES: Final = (
     "An event carries the whole user after the change, so the newest one is all that a copy needs.",
     "Every record that was ever published stays readable; a published field keeps its name, its type and its place.",
     "Fields, headers, types and statuses may be added: ignore what you do not know.",
-    "Snapshots and tombstones may come more than once: ignore what is not newer than what you have.",
-    "An erasure is a record without a value. Delete whatever you have of that user when it comes.",
+    "Snapshots and tombstones may come more than once: ignore a snapshot that is not newer than what you have.",
+    "An erasure is a record without a value: delete whatever you have of that user, whichever version that is.",
 )
 _MEDIA_TYPES: Final = ("application/json", "text/html")
 

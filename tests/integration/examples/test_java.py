@@ -54,7 +54,8 @@ async def test_it_prints_each_event_and_forgets_the_erased(
                 return "no JSON at " in out.read_text()
 
             await until(has_passed_what_is_no_json, within=120, what="the damaged record")
-            await publisher.publish([record(UserRegistered(user=ann)), record(UserErased(ann.id, 2))])
+            # The tombstone of a repair may have the version that everybody has.
+            await publisher.publish([record(UserRegistered(user=ann)), record(UserErased(ann.id, 1))])
 
             async def lines() -> list[str]:
                 found = [line for line in out.read_text().splitlines() if str(ann.id) in line]

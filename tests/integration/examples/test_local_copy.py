@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from muster_events import Batch, Difference
+from muster_events import Batch, Difference, Erased, User, UserEvent
 
 from chassis.kafka.client import admin, delete_topic, ensure_topics
 from chassis.settings import Kafka, Topics
@@ -17,7 +17,7 @@ from examples.local_copy import Copy
 from outbox.topics import wanted_topics
 from tests.conftest import kafka_variables
 from tests.integration.examples.processes import rows, running, variables
-from tests.integration.projectors.stream import FakeRecord, Publisher, lives, record
+from tests.integration.projectors.stream import START, FakeRecord, Publisher, lives, record
 from tests.integration.query_api.read_side import ReadSide, person
 from tests.waiting import until
 
@@ -102,6 +102,18 @@ async def test_a_copy_whose_position_is_gone_begins_anew(
 
     assert found == [(str(ann.id), 1)]
     assert "beginning anew: partition 3 holds" in capsys.readouterr().err
+
+
+def test_a_tombstone_acts_whatever_its_version() -> None:
+    """That of a repair may have the version that everybody has, or a smaller one."""
+    user = person()
+    for version in (user.version, user.version + 3):
+        kept = UserEvent("id", "type", version, START, User(**user.model_dump() | {"version": version}), {})
+        with closing(sqlite3.connect(":memory:")) as database:
+            copy = Copy(database)
+            for item in (kept, Erased("id", user.id, user.version, START)):
+                copy.write(Batch([item], {0: 1}, 1.0, caught_up=True, as_of=None, positions_time=START))
+            assert database.execute(USERS).fetchall() == []
 
 
 class Watched(Copy):
