@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final, Literal, Self
 from uuid import UUID
+
+from aiokafka.partitioner import murmur2
 
 from chassis.lifecycle import alongside
 from chassis.settings import Kafka
@@ -105,16 +108,19 @@ class EventLog:
         position, ring = self.read_position(text), self._tail.ring
         bounds = await self._backlog.bounds(ring.topic_id)
         refuse_lost(position, bounds)
-        await self._refuse_late(position, bounds)
+        await self._refuse_late(position, bounds.ends)
         return self._reading(ring, wanted, position, bounds.ends)
 
     def _reading(self, ring: Ring, wanted: Filter, begin: LogPosition, goal: Offsets) -> Reading:
-        return Reading(ring, self._backlog, self._seal, wanted, begin=begin, goal=goal)
+        if wanted.key is not None:
+            begin = _past_others(begin, goal, wanted.key)
+        return Reading(ring, self._backlog, self._seal, wanted, begin=begin, goal=goal, refuse_late=self._refuse_late)
 
-    async def _refuse_late(self, position: LogPosition, bounds: Bounds) -> None:
+    async def _refuse_late(self, position: LogPosition, ends: Offsets) -> None:
         """Refuse where a record or a tombstone may have come and gone since the position was given.
 
-        None can have where nothing came since, or only what is younger than all of it is kept for.
+        None can have where nothing came since, or only what is younger than all of it is kept for. Asked again while
+        a reader catches up, which may take longer than that.
         """
         kept, now = self._all_kept.total_seconds(), self._now()
         if now - position.seen <= kept:
@@ -122,7 +128,7 @@ class EventLog:
         young = await self._backlog.first_since(position.topic_id, now - kept)
         for number, offset in enumerate(position.offsets):
             first = young[number]
-            if offset < bounds.ends[number] and (first is None or first > offset):
+            if offset < ends[number] and (first is None or first > offset):
                 raise LogGoneError(
                     f"the position is {(now - position.seen) / 86400:.1f} days old, and the topic keeps"
                     f" every record for {kept / 86400:g}: changes or erasures may have been missed"
@@ -138,6 +144,21 @@ def _offsets(bounds: Bounds, beginning: Beginning) -> Offsets:
             return tuple(max(start, end - back) for start, end in zip(bounds.starts, bounds.ends, strict=True))
         case "now":
             return bounds.ends
+
+
+def _past_others(begin: LogPosition, ends: Offsets, key: bytes) -> LogPosition:
+    """The same for who wants one key alone: past all partitions that it is not in, up to their ends.
+
+    Kafka's default partitioner says where a key is, as it says to whoever writes our topic.
+    """
+    own = (murmur2(key) & 0x7FFFFFFF) % len(ends)
+    return replace(
+        begin,
+        offsets=tuple(
+            offset if number == own else max(offset, end)
+            for number, (offset, end) in enumerate(zip(begin.offsets, ends, strict=True))
+        ),
+    )
 
 
 def refuse_lost(position: LogPosition, bounds: Bounds) -> None:

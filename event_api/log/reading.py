@@ -7,7 +7,7 @@ exact, and nothing is missed or repeated where one part of the way ends and anot
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from operator import ge
 from typing import Final
 
@@ -24,14 +24,31 @@ CATCHING_UP_SECONDS: Final = 0.05
 AT_ONCE: Final = 250
 
 
+#: Raises LogGoneError where something may have come and gone since a position, of a topic that ends at these offsets.
+RefuseLate = Callable[[LogPosition, Offsets], Awaitable[None]]
+
+
+async def _keeps_all(_position: LogPosition, _ends: Offsets) -> None:
+    """Of a topic that keeps everything nothing is missed."""
+
+
 class Reading:
     """One reader; to be closed."""
 
     def __init__(  # noqa: PLR0913 - what a reader is made of
-        self, ring: Ring, backlog: LogBacklog, seal: PositionSeal, wanted: Filter, *, begin: LogPosition, goal: Offsets
+        self,
+        ring: Ring,
+        backlog: LogBacklog,
+        seal: PositionSeal,
+        wanted: Filter,
+        *,
+        begin: LogPosition,
+        goal: Offsets,
+        refuse_late: RefuseLate = _keeps_all,
     ) -> None:
         """Begin at a position of the ring's topic; where the topic ended then is the goal."""
         self._ring, self._backlog, self._seal, self._filter = ring, backlog, seal, wanted
+        self._refuse_late = refuse_late
         self._offsets = list(begin.offsets)
         self._seen = begin.seen
         self._goal = goal
@@ -66,7 +83,7 @@ class Reading:
 
         Raises:
             LogAwayError: older records cannot be read now; the same call later goes on.
-            LogGoneError: the topic is another, or what comes next was deleted from it.
+            LogGoneError: the topic is another, or what comes next was deleted from it, or may have been.
         """
         if self._ring.is_closed:
             raise LogGoneError("the topic is gone, or is another")
@@ -120,7 +137,12 @@ class Reading:
         number = next(number for number, offset in enumerate(self._offsets) if offset < start[number])
         chunk = self._backlog.chunk(self._ring.topic_id, number, self._offsets[number], until=start[number])
         await asyncio.wait({chunk, self._ended}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        return self._through(number, chunk.result()) if chunk.done() else iter(())
+        if not chunk.done():
+            return iter(())
+        found = chunk.result()
+        # After the fetch: what it did not find may have gone just before.
+        await self._refuse_late(self._place(), self._ring.end)
+        return self._through(number, found)
 
     async def _behind(self, subscription: TailSubscription) -> Iterator[Item]:
         """Some of what was on the ring when we began: reading all at once would hold up everybody."""
@@ -152,5 +174,8 @@ class Reading:
         self._offsets = list(map(max, self._offsets, offsets))
         self._seen = max(self._seen, seen)
 
+    def _place(self) -> LogPosition:
+        return LogPosition(self._ring.topic_id, self._seen, tuple(self._offsets))
+
     def _sealed(self) -> str:
-        return self._seal.seal(LogPosition(self._ring.topic_id, self._seen, tuple(self._offsets)))
+        return self._seal.seal(self._place())

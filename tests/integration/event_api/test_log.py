@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from uuid import UUID
@@ -12,6 +12,7 @@ import pytest
 
 from chassis.settings import Kafka, Topics
 from event_api.log import ring as ring_module
+from event_api.log.backlog import Chunk, LogBacklog
 from event_api.log.consuming import LogAwayError, LogGoneError
 from event_api.log.log import EventLog
 from event_api.log.reading import Reading
@@ -25,12 +26,12 @@ EVERYTHING = MessageFilter()
 
 @asynccontextmanager
 async def opened(
-    kafka: Kafka, topics: Topics, kept: timedelta = timedelta(days=7), *, later: timedelta = timedelta()
+    kafka: Kafka, topics: Topics, kept: timedelta = timedelta(days=7), *, later: Callable[[], timedelta] = timedelta
 ) -> AsyncIterator[EventLog]:
-    """The log, once the topic was reached; as so much later."""
+    """The log, once the topic was reached; as so much later as `later` says then."""
 
     def now() -> float:
-        return time.time() + later.total_seconds()
+        return time.time() + later().total_seconds()
 
     async with EventLog.open(kafka, topics.events_topic, UserRecord, secrets=SECRETS, all_kept=kept, now=now) as log:
 
@@ -79,6 +80,14 @@ def assert_all_once_in_order(found: list[UserRecord], published: list[FakeRecord
     offsets = by_user(found)
     assert {key: len(of_user) for key, of_user in offsets.items()} == counts(published)
     assert all(of_user == sorted(set(of_user)) for of_user in offsets.values())
+
+
+async def read_by_all(kafka: Kafka, topics: Topics, count: int) -> None:
+    """Until so many records are before the topic's end, and so before the ring of whoever opens it next."""
+    async with opened(kafka, topics) as log:
+        reading = await log.begin(EVERYTHING, "beginning")
+        await take(reading, count)
+        reading.close()
 
 
 async def test_whoever_begins_at_the_beginning_or_now_gets_all_of_it_once(
@@ -162,11 +171,62 @@ async def test_a_position_is_gone_once_what_came_after_it_is_older_than_the_topi
         after = reading.position
         reading.close()
 
-    async with opened(kafka, topics, later=timedelta(days=6, hours=23)) as log:
+    async with opened(kafka, topics, later=lambda: timedelta(days=6, hours=23)) as log:
         for position in (before, after):
             (await log.resume(EVERYTHING, position)).close()
-    async with opened(kafka, topics, later=timedelta(days=8)) as log:
+    async with opened(kafka, topics, later=lambda: timedelta(days=8)) as log:
         with pytest.raises(LogGoneError, match=r"is 8\.0 days old, .* every record for 7: changes or erasures"):
             await log.resume(EVERYTHING, before)
         # Nothing has come since, so nothing was missed.
         (await log.resume(EVERYTHING, after)).close()
+
+
+async def test_a_reader_that_has_been_catching_up_for_longer_than_the_topic_keeps_everything_is_ended(
+    kafka: Kafka, topics: Topics, publisher: Publisher
+) -> None:
+    """A tombstone that it has not come to may have left the topic meanwhile."""
+    days = 0
+    published = lives(8, 40, seed=7)
+    await publisher.publish(published)
+    await read_by_all(kafka, topics, len(published))
+    async with opened(kafka, topics, later=lambda: timedelta(days=days)) as log:
+        reading = await log.begin(EVERYTHING, "beginning")
+        while not (first := list(await reading.read(1))):
+            pass
+        before = reading.position
+        days = 8
+        with pytest.raises(LogGoneError, match=r"is 8\.0 days old"):
+            await take(reading, len(published))
+        assert reading.position == before
+        reading.close()
+
+    assert first
+
+
+async def test_whoever_wants_one_user_reads_that_users_partition_alone(
+    kafka: Kafka, topics: Topics, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, chunk = list[int](), LogBacklog.chunk
+
+    def noted(self: LogBacklog, topic_id: UUID, number: int, offset: int, until: int) -> asyncio.Task[Chunk]:
+        read.append(number)
+        return chunk(self, topic_id, number, offset, until)
+
+    published = lives(30, 120, seed=8)
+    user = published[0].key or b""
+    mine, later = [item for item in published if item.key == user], lives(5, 20, seed=9)
+    await publisher.publish(published)
+    await read_by_all(kafka, topics, len(published))
+    monkeypatch.setattr(LogBacklog, "chunk", noted)
+    async with opened(kafka, topics) as log:
+        one_user = await log.begin(MessageFilter(user=UUID(user.decode())), "beginning")
+        found = await take(one_user, len(mine))
+        # Its position fits any filter.
+        await publisher.publish(later)
+        rest = await log.resume(EVERYTHING, one_user.position)
+
+        assert_all_once_in_order(found, mine)
+        assert len(set(read)) == 1
+        assert_all_once_in_order(await take(rest, len(later)), later)
+        for reading in (one_user, rest):
+            reading.close()
