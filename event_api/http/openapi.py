@@ -81,7 +81,11 @@ SCHEMAS: Final[Json] = {
         "properties": {
             "data": {"type": "array", "items": {"$ref": "#/components/schemas/Event"}},
             "next": {"type": "string", "description": "The position after the page: `after` of the next one."},
-            "caught_up": {"type": "boolean", "description": "Whether that was the end of the topic."},
+            "caught_up": {
+                "type": "boolean",
+                "description": "Whether you have everything that was on the topic when you asked. False: there is more,"
+                " maybe of what the filter leaves out; ask for the next page.",
+            },
         },
         "example": {"data": [_EVENT], "next": POSITION, "caught_up": True},
     },

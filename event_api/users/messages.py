@@ -169,5 +169,5 @@ class MessageFilter:
         return item.type in self.types if self.types else bool(item.type)
 
 
-#: Every type that a client may ask for.
+#: Every type that is published now.
 TYPES: Final[tuple[str, ...]] = tuple(USER_EVENTS.types())
