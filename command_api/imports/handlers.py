@@ -18,6 +18,7 @@ from chassis.identifiers import with_time
 from command_api.imports.lines import ImportLine, LineError, ReadLine, read_lines
 from command_api.imports.places import Places
 from command_api.imports.store import ImportBatch, ImportOutcome, ImportStore, NewUser, RowMaker, Taken
+from command_api.passwords.formats import imported
 from command_api.passwords.hashing import Passwords
 from command_api.passwords.policy import PasswordPolicy
 from command_api.users.context import Cause
@@ -148,7 +149,7 @@ class ImportHandlers:
             elif read.password is not None and work.taken is None:
                 to_hash[number] = read
             else:
-                users[number] = self._new_user(rows, read, read.password_hash)
+                users[number] = self._new_user(rows, read, read.password_hash and imported(read.password_hash))
             if isinstance(read, ImportLine) and read.id:
                 brought_ids.add(number)
             if len(to_hash) == BATCH_PASSWORDS:

@@ -38,6 +38,14 @@ def check(password_hash: str) -> str:
     )
 
 
+def imported(password_hash: str) -> str:
+    """The same hash, written as we write none: so `needs_rehash` holds of it, whatever its parameters.
+
+    Else an Argon2id hash with today's parameters would be taken for one of ours, which are of NFC alone.
+    """
+    return f"argon2{password_hash}" if argon2.USUAL.fullmatch(password_hash) else password_hash
+
+
 def verify(password: str, password_hash: str) -> bool:
     """Whether this is the password of an accepted hash, as it is, in no other Unicode form.
 

@@ -5,8 +5,8 @@ the interpreter's lock, so more threads than cores would only make every hash sl
 
 Checks have as many threads beside those, and a queue of their own. What one costs was chosen by whoever made the hash,
 up to a second (formats.py), and up to three where its password has so many spellings; so a crowd of them may slow new
-hashes to a half, and no further. Checks for known devices
-have as much again: a crowd of guessers cannot take their places.
+hashes to a half, and no further. Checks for known devices have as much again: a crowd of guessers cannot take their
+places.
 
 What waits is dropped, when its turn comes, where nobody waits for it any more; so queues end soon with the process.
 """
@@ -93,8 +93,9 @@ class Passwords:
         """Whether this is the password of that hash, whichever accepted form the hash has.
 
         For one of ours, with the current parameters, exactly one hash is computed, and so for None, which is nobody's.
-        Others may have been made of the text as it was typed, or of its NFKC: for them up to three are, fewer where
-        these texts are the same. Whoever comes from a known device waits in a queue of their own.
+        Others, imported ones always, may have been made of the text as it was typed, or of its NFKC: for them up to
+        three are, fewer where these texts are the same. Whoever comes from a known device waits in a queue of their
+        own.
 
         Raises:
             HashingBusyError: too many wait already; no hash was computed.

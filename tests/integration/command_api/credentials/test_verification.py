@@ -1,7 +1,8 @@
 """`POST /credentials/verify`: who is let in, what the others learn, and how many hashes guesses cost."""
 
 from collections.abc import MutableMapping
-from typing import Any
+from typing import Any, Literal
+from unicodedata import normalize
 
 import httpx
 import pytest
@@ -26,6 +27,7 @@ from tests.integration.command_api.credentials.attempting import (
     hashes,
     log_in,
 )
+from tests.integration.command_api.imports.sent_lines import line, send
 from tests.issuing import bearer
 from tests.servers.refusing_proxy import RefusingProxy
 from tests.waiting import until
@@ -147,6 +149,21 @@ async def test_a_success_hashes_an_outdated_password_anew_without_an_event(
     assert await database.fetchrow(row) == before
     assert (await log_in(api, device_token=device)).status_code == 200
     assert await database.fetchval("SELECT password_hash FROM users") == stored
+
+
+@pytest.mark.parametrize("form", ["NFD", "NFC", "NFKC"])
+async def test_an_imported_hash_with_our_very_parameters_was_made_of_any_unicode_form(
+    api: httpx.AsyncClient, app: FastAPI, database: Connection, form: Literal["NFD", "NFC", "NFKC"]
+) -> None:
+    typed = normalize("NFD", "cafe\u0301 o\ufb03ce")
+    hasher = app.state.resources.log_ins.checks.passwords._hasher
+    await send(api, line("ann", password_hash=hasher.hash(normalize(form, typed))))
+
+    problem(await log_in(api, password=typed + "!"), 403, "invalid-credentials")
+    assert (await log_in(api, password=typed)).status_code == 200
+    # One of ours from now on.
+    assert (await database.fetchval("SELECT password_hash FROM users")).startswith("$argon2id$")
+    assert (await log_in(api, password=normalize("NFC", typed))).status_code == 200
 
 
 async def test_an_outdated_password_that_is_replaced_meanwhile_is_not_hashed_anew(
