@@ -1,5 +1,6 @@
 """The example of welcome mails: one for each newcomer, whatever is killed, and nobody waits for what cannot be read."""
 
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -8,13 +9,17 @@ from pathlib import Path
 from uuid import UUID
 
 import httpx
+import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.partitioner import DefaultPartitioner
+from faststream import ContextRepo
+from faststream.exceptions import NackMessage
 
 from chassis.identifiers import new_id
 from chassis.kafka.client import Topic, admin, client_arguments, ensure_topics
 from chassis.settings import Kafka, Topics
 from events.user_events import PublicUser, UserErased, UserRegistered
+from examples import welcome_mail
 from local_stack.ports import free_port
 from tests.integration.examples.processes import rows, running, variables
 from tests.integration.projectors.stream import FakeRecord, Publisher, new_user, record
@@ -37,8 +42,10 @@ def _beside(user: PublicUser) -> UUID:
     return found
 
 
-def _with_header(item: FakeRecord, name: str, value: bytes) -> FakeRecord:
-    return replace(item, headers=[*item.headers, (name, value)])
+def _with(item: FakeRecord, *headers: tuple[str, bytes | None]) -> FakeRecord:
+    """The record with these headers, in the places of those that it has, or behind them."""
+    names = {name for name, _ in headers}
+    return replace(item, headers=[*(each for each in item.headers if each[0] not in names), *headers])
 
 
 async def _dead_letters(kafka: Kafka, keys: set[bytes | None]) -> list[ConsumerRecord[bytes, bytes]]:
@@ -96,15 +103,19 @@ async def test_each_newcomer_gets_one_mail_and_what_cannot_be_read_is_set_aside(
     ann, ben = _newcomer(1), _newcomer(2)
     ann_registers = record(UserRegistered(user=ann), now=ann.created_at)
     imported, unreadable = new_user(3), replace(record(UserRegistered(user=_newcomer(4))), value=b'{"user":')
-    foreign = _with_header(record(UserRegistered(user=_newcomer(5))), "later", b"\xff")
+    damaged = _with(record(UserRegistered(user=_newcomer(5))), ("ce_id", b"\xff"))
+    foreign = _with(record(UserRegistered(user=_newcomer(8))), ("ce_source", b"/other/users"))
+    # What a later Muster, or a proxy, puts there; whatever it is.
+    ann_registers = _with(ann_registers, ("later", b"\xff"), ("even-later", None))
+    unreadable = _with(unreadable, ("later", b"1"), ("even-later", None))
     last = _newcomer(6, _beside(ann))
     first = tmp_path / "first.txt"
     async with welcoming(told, first) as url:
-        await publisher.publish([record(UserRegistered(user=imported)), unreadable, foreign, ann_registers])
+        await publisher.publish([record(UserRegistered(user=imported)), unreadable, damaged, foreign, ann_registers])
         assert await _until_written(first, ann) == [ann.email]
 
         async def set_aside() -> list[ConsumerRecord[bytes, bytes]]:
-            found = await _dead_letters(kafka, {unreadable.key, foreign.key})
+            found = await _dead_letters(kafka, {unreadable.key, damaged.key, foreign.key})
             return found if len(found) == 2 else []
 
         letters = {each.key: each for each in await until(set_aside, within=60, what="both to be set aside")}
@@ -133,6 +144,16 @@ async def test_each_newcomer_gets_one_mail_and_what_cannot_be_read_is_set_aside(
 
     assert sorted(sent) == sorted([ben.email, gone.email, last.email])
     assert letters[unreadable.key].value == unreadable.value
-    assert dict(letters[foreign.key].headers)["dead-letter-error"] == b"UnicodeDecodeError"
+    assert dict(letters[unreadable.key].headers)["later"] == b"1"
+    assert dict(letters[damaged.key].headers)["dead-letter-error"] == b"UnicodeDecodeError"
     assert "Welcome mails" in page.text
     assert {each["address"] for each in document["channels"].values()} >= {topics.events_topic, DEAD_LETTERS.topic}
+
+
+@pytest.mark.parametrize("error", [OSError("no route"), sqlite3.OperationalError("database is locked")])
+async def test_what_is_away_or_locked_is_waited_for(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(welcome_mail, "RETRY_SECONDS", 0)
+    middleware = welcome_mail.errors(None, context=ContextRepo())
+
+    with pytest.raises(NackMessage):
+        await middleware.after_processed(type(error), error)
