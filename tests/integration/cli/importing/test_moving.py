@@ -133,7 +133,7 @@ async def test_whoever_comes_from_elsewhere_is_here_with_their_past_and_password
         *("kim", "11111111-aaaa-4aaa-8aaa-000000000002", "kaj"),
         *("abe", "108234567890123456789", "euclid"),
         *("fYh2vXk9ZpQm4LsT7wRb1NcDe8A3", "gHj3wYl0AqRn5MtU8xSc2OdEf9B4"),
-        *("dan", "django-2"),
+        *("dan", "django-2", "sue", "may", "django-5"),
         *("cat", "22222222-bbbb-4bbb-8bbb-000000000002"),
     }
     for name in ("kim", "abe", "euclid", "fYh2vXk9ZpQm4LsT7wRb1NcDe8A3", "dan", "cat"):
@@ -144,7 +144,8 @@ async def test_whoever_comes_from_elsewhere_is_here_with_their_past_and_password
     deactivated = {user["email"] for user in rows if user["status"] == "deactivated"}
     without = {user["email"] for user in rows if user["password_hash"] is None}
     assert deactivated == {f"{name}@example.com" for name in ("kit", "ada", "fox", "dot", "cob")}
-    assert without == {f"{name}@example.com" for name in ("kaj", "ada", "fox", "dot", "cat", "cob")}
+    names = ("kaj", "ada", "fox", "dot", "sue", "may", "own", "cat", "cob")
+    assert without == {f"{name}@example.com" for name in names}
     assert json.loads(users["kim"]["attributes"]) == {"keycloak_id": "11111111-aaaa-4aaa-8aaa-000000000001"}
     assert users["kim"]["display_name"] == "Kim Larsen"
     found = {user["email"]: await apis.log_in(user["email"], PASSWORD) for user in rows}
