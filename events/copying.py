@@ -25,7 +25,7 @@ from .decoding import Decoded, decode
 BATCH_RECORDS: Final = 2000
 #: Milliseconds to wait for records at most; then progress and `as_of` are told without any.
 PATIENCE_MS: Final = 500
-#: The log keeps a tombstone at least this long, unless whoever runs Muster chose less (TOPIC_DELETE_RETENTION_MS).
+#: The log keeps a tombstone at least this long, unless whoever runs Muster chose otherwise (TOPIC_DELETE_RETENTION_MS).
 TOMBSTONES_LAST: Final = timedelta(days=7)
 #: The pause between two looks at the log while the backlog is read; from then on each time.
 LOOK_EVERY: Final = timedelta(seconds=1)
@@ -90,7 +90,11 @@ class Batch:
 
 
 async def bootstrap(
-    consumer: Consumer, positions: Mapping[int, int] | None = None, positions_time: datetime | None = None
+    consumer: Consumer,
+    positions: Mapping[int, int] | None = None,
+    positions_time: datetime | None = None,
+    *,
+    tombstones_last: timedelta = TOMBSTONES_LAST,
 ) -> AsyncGenerator[Batch, None]:
     """Read every partition from its position, or from its beginning, and go on for ever; one batch after the other.
 
@@ -98,7 +102,7 @@ async def bootstrap(
     partition of the topic, by `assign`. `positions` and `positions_time` are those of the last batch that was written;
     what was read but not written comes again. A partition without a position is read from its beginning.
 
-    Who stays behind for TOMBSTONES_LAST may have missed tombstones, which the log forgets. A topic that was made anew
+    Who stays behind for `tombstones_last` may have missed tombstones, which the log forgets. A topic that was made anew
     has other records, or none, where the copy has read. While this runs, both are noticed. Of positions that were
     written before, both are noticed only where their time is given, or where a position is not on the log.
 
@@ -110,7 +114,7 @@ async def bootstrap(
     partitions = set(consumer.assignment())
     if not partitions:
         raise ValueError("assign every partition of the topic to the consumer first")
-    reading = _Reading(consumer, partitions, positions_time if positions else datetime.now(UTC))
+    reading = _Reading(consumer, partitions, positions_time if positions else datetime.now(UTC), tombstones_last)
     await reading.place(positions or {})
     while True:
         yield await reading.next()
@@ -119,9 +123,12 @@ async def bootstrap(
 class _Reading:
     """One run of `bootstrap`."""
 
-    def __init__(self, consumer: Consumer, partitions: set[Any], time: datetime | None) -> None:
+    def __init__(
+        self, consumer: Consumer, partitions: set[Any], time: datetime | None, tombstones_last: timedelta
+    ) -> None:
         self._consumer = consumer
         self._partitions = partitions
+        self._tombstones_last = tombstones_last
         self._positions: dict[Any, int] = {}
         #: The places where the backlog begins and ends.
         self._first: Mapping[Any, int] = {}
@@ -234,10 +241,10 @@ class _Reading:
 
     def _require_tombstones(self) -> None:
         """After reading: no tombstone can have been forgotten between the positions and now."""
-        if self._time is not None and datetime.now(UTC) - self._time > TOMBSTONES_LAST:
+        if self._time is not None and datetime.now(UTC) - self._time > self._tombstones_last:
             raise PositionGoneError(
                 f"the positions are of {self._time.isoformat()}, and the log forgets erasures after"
-                f" {TOMBSTONES_LAST.days} days: {_BEGIN_ANEW}"
+                f" {self._tombstones_last / timedelta(days=1):g} days: {_BEGIN_ANEW}"
             )
 
     def _passed(self, ends: Mapping[Any, int]) -> bool:

@@ -172,6 +172,10 @@ async def test_positions_that_may_have_missed_an_erasure_are_refused(kafka: Kafk
         week_ago = datetime.now(UTC) - timedelta(days=7)
         with pytest.raises(PositionGoneError, match="the log forgets erasures after 7 days: begin anew"):
             await anext(bootstrap(consumer, nothing_read, week_ago))
+        hours = timedelta(hours=6)
+        with pytest.raises(PositionGoneError, match=r"the log forgets erasures after 0\.25 days: begin anew"):
+            await anext(bootstrap(consumer, nothing_read, datetime.now(UTC) - hours, tombstones_last=hours))
+        await anext(bootstrap(consumer, nothing_read, week_ago, tombstones_last=timedelta(days=8)))
         batch = await anext(bootstrap(consumer, nothing_read, week_ago + timedelta(hours=1)))
         assert batch.positions_time == week_ago + timedelta(hours=1), "not younger before all of it has been read"
 
