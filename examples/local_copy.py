@@ -48,7 +48,8 @@ class Copy:
             time = datetime.fromisoformat(places[0][2]) if places else None
             try:
                 async with AIOKafkaConsumer(**kafka()) as consumer:
-                    consumer.assign([TopicPartition(topic, number) for number in range(12)])  # TOPIC_PARTITIONS
+                    await consumer.end_offsets([TopicPartition(topic, 0)])  # from here on it knows the others, too
+                    consumer.assign([TopicPartition(topic, n) for n in consumer.partitions_for_topic(topic) or ()])
                     async for batch in bootstrap(consumer, {number: at for number, at, _ in places}, time):
                         self.write(batch)
             except PositionGoneError as error:
@@ -84,9 +85,8 @@ def kafka() -> dict[str, Any]:
 
 
 async def main(*, verify: bool) -> None:
-    token = {"Authorization": f"Bearer {os.environ.get('MUSTER_TOKEN')}"}
-    url = os.environ.get("PUBLIC_QUERY_URL", "http://127.0.0.1:8001")
-    queries = httpx.AsyncClient(base_url=url, headers=token, timeout=60, trust_env=False)  # no proxy sees the token
+    url, token = os.environ.get("PUBLIC_QUERY_URL", "http://127.0.0.1:8001"), os.environ.get("MUSTER_TOKEN")
+    queries = httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=60, trust_env=False)
     with closing(sqlite3.connect(os.environ.get("LOCAL_COPY_FILE", "local-copy.sqlite"))) as database:
         copy = Copy(database)
         async with queries, asyncio.TaskGroup() as group:

@@ -15,7 +15,7 @@ from chassis.settings import Kafka, Topics
 from events.user_events import UserRegistered
 from examples.local_copy import Copy
 from outbox.topics import wanted_topics
-from tests.conftest import kafka_variables
+from tests.conftest import kafka_variables, make_topics
 from tests.integration.examples.processes import rows, running, variables
 from tests.integration.projectors.stream import START, FakeRecord, Publisher, lives, record
 from tests.integration.query_api.read_side import ReadSide, person
@@ -114,6 +114,26 @@ def test_a_tombstone_acts_whatever_its_version() -> None:
             for item in (kept, Erased("id", user.id, user.version, START)):
                 copy.write(Batch([item], {0: 1}, 1.0, caught_up=True, as_of=None, positions_time=START))
             assert database.execute(USERS).fetchall() == []
+
+
+async def test_it_asks_the_brokers_how_many_partitions_there_are(to_the_brokers: None, kafka: Kafka) -> None:
+    topics = await make_topics(kafka, 5)
+    people = [person(number) for number in range(20)]
+    async with Publisher.open(kafka, topics.events_topic) as publisher:
+        await publisher.publish([record(UserRegistered(user=each)) for each in people])
+    with closing(sqlite3.connect(":memory:")) as database:
+        copy = Copy(database)
+        following = asyncio.create_task(copy.follow(topics.events_topic))
+
+        async def complete() -> bool:
+            return copy.as_of is not None
+
+        await until(complete, within=60, what="the copy to be complete")
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        found = dict(database.execute(USERS).fetchall())
+
+    assert found == {str(each.id): 1 for each in people}
 
 
 class Watched(Copy):
