@@ -82,15 +82,15 @@ def follow(client: httpx.Client, database: sqlite3.Connection) -> None:
                     transaction.execute("DELETE FROM position")
             elif answer.status_code not in {429, 502, 503, 504}:
                 raise
-            pause = float(answer.headers.get("Retry-After", pause))
+            said = answer.headers.get("Retry-After", "")
+            pause = float(said) if said.isdecimal() else pause  # what is no number is a date, of a proxy
         time.sleep(pause)
 
 
 def main() -> None:
     token = {"Authorization": f"Bearer {os.environ['MUSTER_TOKEN']}"}
     url = os.environ.get("EVENT_API_URL", "http://127.0.0.1:8005")
-    # No proxy sees the token.
-    client = httpx.Client(base_url=url, headers=token, timeout=SILENCE_SECONDS, trust_env=False)
+    client = httpx.Client(base_url=url, headers=token, timeout=SILENCE_SECONDS, trust_env=False)  # no proxy sees it
     with client, closing(sqlite3.connect(os.environ.get("EVENTS_FILE", "events.sqlite"))) as database:
         database.executescript(TABLES)
         follow(client, database)

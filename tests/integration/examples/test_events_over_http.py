@@ -1,14 +1,17 @@
 """The example that follows the events over HTTP, killed again and again."""
 
+import sqlite3
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from chassis.settings import Kafka, Topics
 from events.user_events import UserSnapshot
-from examples.events_over_http import lines, messages
+from examples.events_over_http import TABLES, follow, lines, messages
 from tests.integration.examples.processes import rows, running, variables
 from tests.integration.projectors.stream import FakeRecord, Publisher, lives, new_user, record
 from tests.issuing import token
@@ -67,3 +70,21 @@ def test_a_stream_is_read_alike_however_it_is_cut(size: int) -> None:
     parts = [sent[at : at + size] for at in range(0, len(sent), size)]
 
     assert list(messages(lines(parts))) == [("", "", "a"), ("", "", "b"), ("one", '{"x":"\u2028é"}', "c")]
+
+
+def test_it_comes_back_after_the_seconds_that_are_said_and_soon_where_a_proxy_says_a_date(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses = list[float]()
+    monkeypatch.setattr("examples.events_over_http.time.sleep", pauses.append)
+    said = ["Wed, 21 Oct 2026 07:28:00 GMT", "7", "-1"]
+    answers = iter([*(httpx.Response(503, headers={"Retry-After": after}) for after in said), httpx.Response(401)])
+    with (
+        closing(sqlite3.connect(":memory:")) as database,
+        httpx.Client(base_url="http://events", transport=httpx.MockTransport(lambda _: next(answers))) as client,
+    ):
+        database.executescript(TABLES)
+        with pytest.raises(httpx.HTTPStatusError, match="401"):
+            follow(client, database)
+
+    assert pauses == [1.0, 7.0, 1.0]
