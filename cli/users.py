@@ -105,9 +105,10 @@ def _show_token(issued: dict[str, Any], *, as_json: bool) -> None:
         print_json(issued)
         return
     say(issued["token"])
-    say(
-        f"It sets a new password for {_named({'id': issued['user_id'], **issued})}, once, until {issued['expires_at']}."
-    )
+    whose = _named({"id": issued["user_id"], **issued})
+    sentence = f"It sets a new password for {whose}, once, until {issued['expires_at']}."
+    # Beside the output, so that a variable takes the token alone.
+    print(sentence, file=sys.stderr)  # noqa: T201 - the answer of a command
 
 
 def _reset_all(issue: Callable[[str], dict[str, Any]], rejects: Path | None) -> None:
