@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
@@ -14,7 +14,7 @@ import httpx
 from chassis.lifecycle import Backoff
 from chassis.postgres.database import describe
 from cli.access.bearer import REMEDY, bearer_for
-from cli.access.patience import ATTEMPTS, PAUSE_CAP_SECONDS, PAUSE_FIRST_SECONDS
+from cli.access.patience import ATTEMPTS, LONGEST_PAUSE_SECONDS, PAUSE_CAP_SECONDS, PAUSE_FIRST_SECONDS, retry_after
 from cli.importing.chunks import KEPT_BYTES, LONGEST_LINE_BYTES, Chunk, read_chunks
 from cli.importing.progress import ImportProgress
 from cli.importing.refusals import count_refusal
@@ -37,6 +37,11 @@ class GaveUpError(Exception):
 
 class _UnfinishedError(Exception):
     """The API did not answer, or not to the end; the message says how."""
+
+    def __init__(self, message: str, after: float = 0.0) -> None:
+        """`after` so many seconds the API wants to be asked again."""
+        super().__init__(message)
+        self.after = after
 
 
 def open_client(url: str) -> httpx.Client:
@@ -61,6 +66,8 @@ class Import:
     rejects: Rejects | None = None
     #: Those who would have been registered so far, of a dry run.
     foreseen: Foreseen | None = None
+    #: Waits so many seconds.
+    pause: Callable[[float], None] = time.sleep
 
     def chunks(self) -> Iterator[Chunk]:
         """Return the rest of the source, a chunk at a time."""
@@ -70,7 +77,8 @@ class Import:
         """Have a chunk imported, keep its rejects, then note that it is done.
 
         Raises:
-            GaveUpError: the API refused it as a whole, or did not answer in ATTEMPTS attempts.
+            GaveUpError: the API refused it as a whole, did not answer in ATTEMPTS attempts, or wants to be left alone
+                for more than LONGEST_PAUSE_SECONDS.
         """
         lines = chunk.outgoing(self.progress.mtime_ms)
         results = self._foresee(lines) if self.foreseen else self._post_patiently(lines)
@@ -110,9 +118,11 @@ class Import:
             try:
                 return _post(self.client, path, body)
             except _UnfinishedError as error:
-                reason = str(error)
+                reason, after = str(error), error.after
+            if after > LONGEST_PAUSE_SECONDS:
+                raise GaveUpError(f"Gave up: {reason}; it wants to be asked again in {after:g} s")
             # Sending it again is harmless: every line has an id, so users that exist already stay as they are.
-            time.sleep(backoff.next())
+            self.pause(max(after, backoff.next()))
         raise GaveUpError(f"Gave up after {ATTEMPTS} attempts: {reason}")
 
 
@@ -131,7 +141,7 @@ def _post(client: httpx.Client, path: str, body: bytes) -> list[dict[str, Any]]:
     try:
         with client.stream("POST", path, content=body, headers=headers) as answer:
             if answer.status_code != 200:
-                _raise_refusal(answer.status_code, answer.read())
+                _raise_refusal(answer.status_code, answer.read(), retry_after(answer.headers))
             results = [json.loads(line) for line in answer.iter_lines()]
     except httpx.HTTPError as error:
         raise _UnfinishedError(f"the command API does not answer: {describe(error)}") from error
@@ -140,13 +150,13 @@ def _post(client: httpx.Client, path: str, body: bytes) -> list[dict[str, Any]]:
     return results[:-1]
 
 
-def _raise_refusal(status: int, content: bytes) -> None:
+def _raise_refusal(status: int, content: bytes, after: float) -> None:
     try:
         document = json.loads(content)
         detail = f"{status} {document['title']}: {document['detail']}"
     except (ValueError, KeyError, TypeError):
         detail = f"{status}"
     if status in _TRANSIENT:
-        raise _UnfinishedError(detail)
+        raise _UnfinishedError(detail, after)
     remedy = f". {REMEDY}" if status in {401, 403} else ""
     raise GaveUpError(f"The command API refuses the import: {detail}{remedy}")
