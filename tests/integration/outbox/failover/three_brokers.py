@@ -1,21 +1,24 @@
-"""Each of three brokers is killed under a relay that publishes: `make failover`.
+"""Each of three brokers is killed, frozen and restarted under a relay that publishes: `make failover`.
 
 Nothing is lost, repeated or out of order, and the relay goes on while one broker is away.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import pytest
+
 from chassis.kafka.client import admin, ensure_topics
 from chassis.lifecycle import wait_for_event
 from chassis.postgres.database import Connection, session
 from chassis.settings import Kafka, PostgresAddress, Topics
-from local_stack.kafka.cluster import KafkaCluster
+from local_stack.kafka.cluster import ClusterBroker, KafkaCluster
 from local_stack.ports import free_ports
 from outbox.settings import RelaySettings
 from outbox.topics import wanted_topics
@@ -32,6 +35,11 @@ WHOLE_SECONDS = 60.0
 #: Users of two events each, and how often.
 BATCH = 10
 PAUSE_SECONDS = 0.05
+#: How often the leader of a partition is killed, and how often frozen.
+PURSUITS = 3
+
+Move = Callable[[ClusterBroker], Awaitable[None]]
+Fault = tuple[Move, Move]
 
 
 class Traffic:
@@ -64,22 +72,67 @@ class Traffic:
         return user
 
 
-async def test_any_broker_may_die_and_nothing_is_lost(tmp_path: Path) -> None:
-    async with KafkaCluster(tmp_path, free_ports(3)) as cluster, private_postgres(prepare_command) as (_, database):
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A relay that publishes to a cluster, and what it was given."""
+
+    cluster: KafkaCluster
+    settings: RelaySettings
+    traffic: Traffic
+
+    async def without(self, broker: ClusterBroker, fault: Fault) -> None:
+        """Take a broker away, have the relay go on without it, and give it back."""
+        away, back = fault
+        await away(broker)
+        await goes_on(self.traffic, f"publishing without broker {broker.node}")
+        await back(broker)
+        await until(partial(is_whole, self.settings), within=WHOLE_SECONDS, what="every copy to be there")
+
+
+@asynccontextmanager
+async def working(folder: Path) -> AsyncIterator[Scene]:
+    """Afterwards all that was appended is on the topic, once, and in its order."""
+    async with KafkaCluster(folder, free_ports(3)) as cluster, private_postgres(prepare_command) as (_, database):
         settings = await settings_on(cluster, database)
         async with session(database, application="test") as connection:
             traffic = Traffic(connection)
             async with relaying(settings) as relay, flowing(traffic):
                 await until_phase(relay, "leading")
                 await until(partial(is_whole, settings), within=WHOLE_SECONDS, what="every copy to be there")
-                for broker in cluster.brokers:
-                    await broker.kill()
-                    await goes_on(traffic, f"publishing without broker {broker.port}, which was killed")
-                    await broker.start()
-                    await until(partial(is_whole, settings), within=WHOLE_SECONDS, what="every copy to be there")
+                yield Scene(cluster, settings, traffic)
         published = await consume(settings)
 
     assert Comparison.of(published.versions(), traffic.wanted) == Comparison(lost=0, repeated=0, inverted=0)
+
+
+async def freeze(broker: ClusterBroker) -> None:
+    broker.pause()
+
+
+async def thaw(broker: ClusterBroker) -> None:
+    broker.resume()
+
+
+#: How a broker is taken away, and how it comes back.
+KILLED: Fault = (ClusterBroker.kill, ClusterBroker.start)
+FROZEN: Fault = (freeze, thaw)
+ROLLED: Fault = (ClusterBroker.stop, ClusterBroker.start)
+
+
+@pytest.mark.parametrize("fault", [KILLED, FROZEN, ROLLED], ids=["killed", "frozen", "rolled"])
+async def test_any_broker_may_go_and_nothing_is_lost(tmp_path: Path, fault: Fault) -> None:
+    async with working(tmp_path) as scene:
+        for broker in scene.cluster.brokers:
+            await scene.without(broker, fault)
+
+
+async def test_whoever_leads_a_partition_may_go_again_and_again(tmp_path: Path) -> None:
+    async with working(tmp_path) as scene:
+        for fault in (KILLED, FROZEN) * PURSUITS:
+            async with admin(scene.settings) as client:
+                [topic] = await client.describe_topics([scene.settings.events_topic])
+            leader = next(each["leader"] for each in topic["partitions"] if each["partition"] == 0)
+            await scene.without(scene.cluster.broker(leader), fault)
 
 
 async def is_whole(settings: RelaySettings) -> bool:
