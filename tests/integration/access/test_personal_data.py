@@ -1,7 +1,8 @@
 """Nothing that a client says of a person gets where it does not belong: logs, metrics, headers, problems, crashes.
 
 Every value that a client can send holds the canary, through requests that succeed, are refused, are malformed, meet a
-handler that breaks and a database that is away; every process logs all it ever logs.
+handler that breaks and a database that is away; so do a record that a stranger wrote to the topic, a row of the outbox
+that is damaged, and a file whose import fails. Every process logs all it ever logs.
 """
 
 import asyncio
@@ -17,10 +18,11 @@ from uuid import uuid4
 import asyncpg
 import httpx
 import pytest
-from aiokafka import ConsumerRecord
+from aiokafka import AIOKafkaProducer, ConsumerRecord
 
 from chassis.clock import utc_now
 from chassis.identifiers import new_id
+from chassis.kafka.client import client_arguments
 from chassis.postgres.database import connect, disconnect
 from chassis.postgres.roles import OPERATOR
 from chassis.settings import Kafka, PostgresAddress, Topics
@@ -28,12 +30,14 @@ from cli.access.scopes import SCOPES
 from console.sign_in.links import make_link
 from local_stack.ports import free_ports
 from local_stack.postgres.server import PostgresServer
+from outbox.headers import encode_headers
 from tests.databases import as_role, prepare_command, prepare_query
 from tests.integration.console.conftest import SECRET
 from tests.integration.event_api.conftest import RECEIPTS_KEY
-from tests.integration.muster_processes import environment, running
+from tests.integration.muster_processes import Ended, environment, running
+from tests.integration.muster_processes import muster as run_muster
 from tests.integration.outbox.relaying import settings_for
-from tests.integration.outbox.traffic import consume
+from tests.integration.outbox.traffic import APPEND, consume, envelope
 from tests.issuing import auth, bearer, token
 from tests.servers.otlp_collector import Collector, collecting
 from tests.servers.private_servers import make_database, private_postgres
@@ -94,6 +98,8 @@ class Muster:
     metrics: list[int]
     logs: dict[str, Path]
     collector: Collector
+    #: What the processes are told, for commands beside them.
+    variables: dict[str, str]
     answers: list[httpx.Response] = field(default_factory=list)
     pages: list[httpx.Response] = field(default_factory=list)
 
@@ -116,11 +122,11 @@ class Muster:
         self.pages.append(answer)
         return answer
 
-    async def execute(self, side: str, statement: str) -> None:
+    async def execute(self, side: str, statement: str, *arguments: Any) -> None:
         """Run SQL on one of the databases."""
         connection = await asyncpg.connect(**self.databases[side].connect_arguments)
         try:
-            await connection.execute(statement)
+            await connection.execute(statement, *arguments)
         finally:
             await connection.close()
 
@@ -168,7 +174,7 @@ async def muster(kafka: Kafka, topics: Topics, tmp_path: Path) -> AsyncIterator[
         databases, logs = {"command": command, "query": query}, {**logs, "postgres": server.log}
         metrics = [*map(int, inner.values()), ports["relay"], ports["project"]]
         served = (command_api, query_api, event_api, console)
-        yield Muster(*served, server, databases, kafka, topics, ports, metrics, logs, collector)
+        yield Muster(*served, server, databases, kafka, topics, ports, metrics, logs, collector, variables)
 
 
 def person(name: str, **more: Any) -> dict[str, Any]:
@@ -183,15 +189,20 @@ def person(name: str, **more: Any) -> dict[str, Any]:
     }
 
 
-async def test_nothing_of_a_person_is_in_logs_metrics_traces_headers_problems_or_crashes(muster: Muster) -> None:
+async def test_nothing_of_a_person_is_in_logs_metrics_traces_headers_problems_or_crashes(
+    muster: Muster, tmp_path: Path
+) -> None:
     ada = await succeed(muster)
     await be_refused(muster, ada)
     await be_malformed(muster)
     await read_events(muster, ada)
     await use_the_console(muster, ada)
-    await break_down(muster)
-    metrics = {f"metrics on {port}": await scraped(port) for port in muster.metrics}
     records = await muster.records()
+    await meet_a_stranger(muster)
+    failed = [await import_file(muster, tmp_path, bearing) for bearing in (token(scopes=SCOPES), CANARY)]
+    await break_down(muster)
+    await damage_a_row(muster)
+    metrics = {f"metrics on {port}": await scraped(port) for port in muster.metrics}
     await muster.server.stop()
     await muster.ask("POST", "/users", json=person("away"))
     await muster.ask("GET", "/users", params={"username": f"away.{CANARY}"})
@@ -215,6 +226,10 @@ async def test_nothing_of_a_person_is_in_logs_metrics_traces_headers_problems_or
     assert any(CANARY in page.text for page in muster.pages), "the console shows people to who may see them"
     assert mentions((about(page), str(page.headers.multi_items())) for page in muster.pages) == []
     assert mentions((f"record at {record.offset}", str(record.headers)) for record in records) == []
+    assert [ended.code for ended in failed] == [1, 1]
+    assert "Refused, by kind:" in failed[0].out
+    assert failed[1].out + failed[1].err
+    assert mentions((f"import {number}", ended.err + ended.out) for number, ended in enumerate(failed)) == []
 
 
 async def all_traces(muster: Muster, ada: str) -> None:
@@ -402,3 +417,44 @@ async def break_down(muster: Muster) -> None:
     await imported(muster, json.dumps(person("checked")))
     await muster.execute("query", "ALTER TABLE users_g1 RENAME COLUMN username_key TO broken")
     await muster.ask("GET", "/users", params={"username": f"bob.{CANARY}"})
+
+
+async def meet_a_stranger(muster: Muster) -> None:
+    """Records of somebody else's on the topic, all canary: some whose key is an address, one that looks like ours."""
+    address, user_id = f"{CANARY}@example.com", new_id()
+    headers = [("ce_type", CANARY.encode()), (CANARY, address.encode()), ("ce_sequence", address.encode())]
+    ours = [(name, value) for name, value in envelope(user_id, 1).headers() if name not in {"ce_type", "ce_sequence"}]
+    producer = AIOKafkaProducer(**client_arguments(muster.kafka))
+    await producer.start()
+    try:
+        for key in (address, str(user_id)):
+            value = json.dumps({"user": {"email": address}}).encode()
+            await producer.send_and_wait(muster.topics.events_topic, value, key=key.encode(), headers=[*ours, *headers])
+        await producer.send_and_wait(muster.topics.events_topic, address.encode(), key=address.encode())
+    finally:
+        await producer.stop()
+    await until(lambda: muster.told("project", "feed.records_parked"), within=WITHIN, what="they are parked")
+    await muster.ask_of(muster.events, "GET", "/events", headers={"Accept": "application/json"})
+    parked = await muster.look("GET", "/parked")
+    assert parked.status_code == 200, parked.text
+
+
+async def damage_a_row(muster: Muster) -> None:
+    """An event of a type that nobody has, whose version is an address: the relay says what is wrong with it."""
+    user_id = new_id()
+    event = envelope(user_id, 1)
+    damaged = encode_headers(event).replace(b"%020d" % 1, f"{CANARY}@a.example.com".encode())
+    damaged = damaged.replace(b"profile_changed", f"{CANARY}_changed_".encode())
+    value = json.dumps(person("ivy")).encode()
+    await muster.execute("command", APPEND, event.event_id, user_id, value, damaged)
+    await until(lambda: muster.told("relay", '"phase":"held"'), within=WITHIN, what="the relay is held up")
+    assert await muster.told("relay", "a header is not what its name promises")
+
+
+async def import_file(muster: Muster, folder: Path, bearing: str) -> Ended:
+    """An import of a file whose lines are refused, with a token that may be refused itself."""
+    file = folder / "people.ndjson"
+    lines = [person("bob"), {"email": CANARY}, person("joe", attributes=CANARY), {"age": CANARY}]
+    file.write_text("\n".join([*map(json.dumps, lines), f"{{{CANARY}"]), encoding="utf-8")
+    told = {**muster.variables, "MUSTER_TOKEN": bearing}
+    return await run_muster(told, "import", str(file), "--url", f"http://127.0.0.1:{muster.ports['serve command']}")

@@ -66,7 +66,7 @@ def test_types_of_a_source_that_no_catalogue_has_pass() -> None:
         ({"value": b"[1]"}, "its value is no JSON object"),
         ({"value": b'{"a":"' + b"x" * MAX_MESSAGE_BYTES + b'"}'}, "1,048,576 are allowed"),
         ({"value": b"{}", "type_": ERASED}, f"its type is {ERASED} and its value is not null"),
-        ({"type_": "muster.user.unheard_of.v1"}, "its type 'muster.user.unheard_of.v1' is unknown"),
+        ({"type_": "muster.user.unheard_of.v1"}, "its type (ce_type) is unknown"),
     ],
 )
 def test_the_relay_sees_what_must_not_go_out(changes: dict[str, Any], said: str) -> None:
@@ -92,6 +92,29 @@ def test_a_whole_look_finds_the_rest(damage: Any, said: str) -> None:
 
     assert found is not None
     assert said in found
+
+
+CANARY = b"kanari@x.example.com"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: whole | {"value": CANARY},
+        lambda whole: whole | {"value": b'{"email":"%s"' % CANARY},
+        lambda whole: whole | {"value": b'"%s"' % CANARY},
+        lambda whole: whole | {"headers": CANARY},
+        lambda whole: whole | {"headers": whole["headers"].replace(b"%020d" % 3, CANARY)},
+        lambda whole: whole | {"headers": whole["headers"].replace(b"profile_changed.v1", CANARY[:18])},
+        lambda whole: whole | {"headers": whole["headers"].replace(str(whole["event_id"]).encode()[:20], CANARY)},
+    ],
+)
+def test_what_is_wrong_is_said_without_the_rows_values(damage: Any) -> None:
+    """It is logged, and shown to whoever asks whether the relay is ready."""
+    found = Examiner(USER_EVENTS).damage_of(damage(row()))
+
+    assert found is not None
+    assert "kanari" not in found
 
 
 def test_an_event_under_anothers_headers_or_with_half_a_value_is_found_among_those_that_were_seen_before() -> None:
