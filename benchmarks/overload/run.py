@@ -1,7 +1,7 @@
 """Both APIs under more load than they can serve: what is served of it, how late, and how soon /health answers.
 
 The capacity is what a closed loop gets. Then requests are due at multiples of it, whatever became of those before, as
-from clients that do not mind Retry-After.
+from clients that do not mind Retry-After. Last /health is asked beside clients that send what is dear to read.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Final
 
+from benchmarks.overload.greedy import CLIENTS, greedy_clients
 from benchmarks.population import fill_command, fill_query, user_id
 from benchmarks.reporting.figures import Figure, percentile, variation_of
 from benchmarks.reporting.result import Result
@@ -39,8 +40,9 @@ async def run(plan: Plan) -> Result:
     result.note(
         f"One worker on one core; PostgreSQL and the load generator have the others. {CLOSED_CONNECTIONS} clients that "
         f"ask as fast as they are answered tell the capacity; then {OPEN_CONNECTIONS} connections ask at multiples of "
-        "it, and come again at once where they are refused. /health is asked beside them. Times count from when a "
-        "request was due; served is what is answered while requests are due."
+        "it, and come again at once where they are refused. /health is asked beside them, and beside "
+        f"{3 * CLIENTS} greedy clients: heads of 176 KiB, requests without a pause, chunks of line ends. Times count "
+        "from when a request was due; served is what is answered while requests are due."
     )
     async with AsyncExitStack() as stack:
         servers = await stack.enter_async_context(open_servers(plan, kafka=False))
@@ -51,6 +53,8 @@ async def run(plan: Plan) -> Result:
             api = await stack.enter_async_context(servers.api(side, cores=SERVER_CORES))
             rounds = [await _round(plan, side, api.port) for _ in range(plan.rounds)]
             _tell(result, side, rounds)
+            greedy = [await _beside_greedy_clients(plan, side, api.port) for _ in range(plan.rounds)]
+            result.claim(f"{side}: /health p99 beside greedy clients", _p99(greedy), at_most=HEALTH_MS, unit="ms")
     return result
 
 
@@ -87,18 +91,30 @@ async def _round(plan: Plan, side: Side, port: int) -> Mapping[float, tuple[Meas
                 seconds=plan.seconds,
                 good=(200, 503),
             ),
-            open_loop(
-                port,
-                lambda: request("/health"),
-                rate=HEALTH_RATE,
-                connections=HEALTH_CONNECTIONS,
-                seconds=plan.seconds,
-            ),
+            _ask_health(plan, port),
         )
         served = measured[load][0]
         rate = served.served / served.seconds
         plan.say(f"{side} at {load:g}×: {rate:.0f}/s served, {served.statuses}; {served.cost * 1e6:.0f} µs an answer")
     return measured
+
+
+async def _ask_health(plan: Plan, port: int) -> Measured:
+    return await open_loop(
+        port, lambda: request("/health"), rate=HEALTH_RATE, connections=HEALTH_CONNECTIONS, seconds=plan.seconds
+    )
+
+
+async def _beside_greedy_clients(plan: Plan, side: Side, port: int) -> Measured:
+    async with greedy_clients(port):
+        measured = await _ask_health(plan, port)
+    plan.say(f"{side} beside greedy clients: /health {percentile(measured.accepted, 0.99) * 1000:.0f} ms p99")
+    return measured
+
+
+def _p99(runs: list[Measured]) -> Figure:
+    values = [percentile(one.accepted, 0.99) * 1000 for one in runs]
+    return Figure(tuple(values), variation_of(values))
 
 
 def _tell(result: Result, side: Side, rounds: list[Mapping[float, tuple[Measured, Measured]]]) -> None:
