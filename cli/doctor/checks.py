@@ -21,12 +21,19 @@ from cli.doctor.outbox import examine_outbox
 from cli.doctor.postgres import Server, examine_database
 from cli.doctor.published import examine_published
 from command_api.settings import CommandApiSettings
+from console.settings import ConsoleSettings
+from event_api.settings import EventApiSettings
 from outbox.settings import RelaySettings
 from projectors.settings import OperatorProjectorSettings, ProjectorSettings
 from query_api.settings import QueryApiSettings
 
 S = TypeVar("S", bound=Settings)
 
+#: What an installation may be without: it has one where any of these variables is there.
+_OTHERS: Final[dict[str, tuple[type[Settings], tuple[str, ...]]]] = {
+    "event API": (EventApiSettings, ("EVENT_API_SECRETS", "RECEIPTS_KEY", "EVENTS_POSTGRES_USER")),
+    "console": (ConsoleSettings, ("CONSOLE_SECRET", "CONSOLE_COMMAND_URL")),
+}
 #: Every call within a check has a deadline of its own; this one is for the unforeseen.
 CHECK_SECONDS: Final = 120.0
 
@@ -38,6 +45,9 @@ async def examine(instances: Instances, *, within: float = CHECK_SECONDS) -> lis
     query = _settings("query API", QueryApiSettings, findings)
     relay = _settings("relay", RelaySettings, findings)
     projectors = _settings("projectors", ProjectorSettings, findings)
+    for name, (kind, own) in _OTHERS.items():
+        if any(map(_is_told, own)):
+            _settings(name, kind, findings)
 
     servers: dict[str, Server] = {}
     checks: dict[str, Coroutine[Any, Any, list[Finding]]] = {}
@@ -83,6 +93,13 @@ def _settings(name: str, kind: type[S], findings: list[Finding]) -> S | None:
         return None
     findings.append(Finding(f"settings: {name}", "ok", "complete"))
     return settings
+
+
+def _is_told(name: str) -> bool:
+    try:
+        return bool(variable(name))
+    except SettingsError:  # a file that cannot be read, say: whoever loads all settings says so
+        return True
 
 
 def _without_secrets(kind: type[S]) -> S | None:

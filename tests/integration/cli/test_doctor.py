@@ -95,7 +95,9 @@ async def test_a_whole_installation_is_ok_but_for_the_servers_own_durability(
     findings = await doctor.examine()
 
     # Without ACLs, and whatever the broker: tests/integration/access/test_kafka.py.
-    findings.pop(f"writers of {topics.events_topic}")
+    open_ = [check for check in findings if check.startswith(("writers of ", "users of "))]
+    assert f"writers of {topics.events_topic}" in open_
+    assert {finding.result for check in open_ for finding in findings.pop(check)} == {"warning"}
 
     durability = [finding for check in ("command durability", "query durability") for finding in findings.pop(check)]
     feeds = [finding for name in PROJECTIONS for finding in findings.pop(f"feed: {name}")]
@@ -131,6 +133,26 @@ async def test_missing_settings_of_one_process_do_not_keep_the_others_from_being
     assert "IDEMPOTENCY_SECRET is wrong" in command.found
     assert "short" not in command.found
     assert [finding.result for finding in findings["command migrations"] + findings["query migrations"]] == ["ok", "ok"]
+
+
+@pytest.mark.parametrize(
+    ("check", "given", "missing"),
+    [
+        ("settings: event API", {"EVENT_API_SECRETS": "x" * 32}, "RECEIPTS_KEY is missing"),
+        ("settings: console", {"CONSOLE_COMMAND_URL": "http://127.0.0.1:8000"}, "CONSOLE_SECRET is missing"),
+    ],
+)
+async def test_a_process_that_may_be_left_out_is_examined_where_it_is_set_up(
+    doctor: Doctor, check: str, given: dict[str, str], missing: str
+) -> None:
+    assert check not in await doctor.examine()
+    for name, value in given.items():
+        doctor.environment.setenv(name, value)
+
+    [finding] = (await doctor.examine())[check]
+
+    assert finding.result == "failed"
+    assert missing in finding.found
 
 
 async def test_servers_that_are_away_fail_alone(doctor: Doctor) -> None:

@@ -12,6 +12,7 @@ import pytest
 from chassis.postgres.roles import ROLES
 from chassis.settings import OwnerCommandPostgres, OwnerQueryPostgres, Settings, _aliases, load
 from cli.doctor.budget import Instances, budget
+from cli.doctor.checks import _without_secrets
 from cli.doctor.postgres import Server
 from cli.kafka_files import (
     BROKER_FILE,
@@ -53,7 +54,7 @@ READS: dict[str, tuple[type[Settings], ...]] = {
     "operator": (LagSettings, AuditSettings),
 }
 #: What `operator` reads beside, for `doctor`: without their secrets, these can be had.
-EXAMINED = (CommandApiSettings, QueryApiSettings, RelaySettings, ProjectorSettings)
+EXAMINED = (CommandApiSettings, QueryApiSettings, EventApiSettings, RelaySettings, ProjectorSettings, ConsoleSettings)
 #: Connections that PostgreSQL keeps for superusers, by default.
 RESERVED = 3
 #: What `migrate` reads beside: the passwords of the roles that it makes.
@@ -91,6 +92,20 @@ def test_nothing_has_to_be_filled_in(name: str, monkeypatch: pytest.MonkeyPatch,
 
     for kind in READS[name]:
         load(kind)
+
+
+@pytest.mark.parametrize("kind", EXAMINED)
+def test_an_operator_can_examine_the_settings_of_every_process(
+    kind: type[Settings], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for alias in {alias for one in EXAMINED for field in one.model_fields.values() for alias in _aliases(field)}:
+        monkeypatch.delenv(alias, raising=False)
+    make_secrets(tmp_path)
+    for variable, value in environment_of("operator", {}, tmp_path).items():
+        monkeypatch.setenv(variable, value)
+
+    assert _without_secrets(kind) is not None
 
 
 @pytest.mark.parametrize("name", [name for name in READS if name not in {"migrate", "operator"}])
