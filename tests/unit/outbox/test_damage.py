@@ -15,6 +15,7 @@ from outbox.headers import decode_headers, encode_headers
 
 CHANGED = "muster.user.profile_changed.v1"
 ERASED = USER_EVENTS.tombstone_type
+UNKNOWN = "its type (ce_type) is unknown"
 
 
 def row(type_: str = CHANGED, source: str = USER_EVENTS.source, **changes: Any) -> Any:
@@ -66,7 +67,7 @@ def test_types_of_a_source_that_no_catalogue_has_pass() -> None:
         ({"value": b"[1]"}, "its value is no JSON object"),
         ({"value": b'{"a":"' + b"x" * MAX_MESSAGE_BYTES + b'"}'}, "1,048,576 are allowed"),
         ({"value": b"{}", "type_": ERASED}, f"its type is {ERASED} and its value is not null"),
-        ({"type_": "muster.user.unheard_of.v1"}, "its type (ce_type) is unknown"),
+        ({"type_": "muster.user.unheard_of.v1"}, UNKNOWN),
     ],
 )
 def test_the_relay_sees_what_must_not_go_out(changes: dict[str, Any], said: str) -> None:
@@ -134,13 +135,10 @@ def test_every_type_is_told_from_those_seen_before_however_long_it_or_its_source
     whole = row(Founded.type(), teams.source)
     newer = row(Founded.type().replace(".v1", ".v7"), teams.source)
 
-    assert first_damaged(row(CHANGED.replace(".v1", ".v7"))) == (
-        0,
-        "its type 'muster.user.profile_changed.v7' is unknown",
-    )
-    assert first_damaged(row(CHANGED + "1")) == (0, "its type 'muster.user.profile_changed.v11' is unknown")
+    assert first_damaged(row(CHANGED.replace(".v1", ".v7"))) == (0, UNKNOWN)
+    assert first_damaged(row(f"{CHANGED}1")) == (0, UNKNOWN)
     assert Examiner(teams).first_damaged([whole, whole]) is None
-    assert Examiner(teams).first_damaged([whole, newer]) == (1, "its type 'muster.team.founded.v7' is unknown")
+    assert Examiner(teams).first_damaged([whole, newer]) == (1, UNKNOWN)
 
 
 class Founded(EventData):
