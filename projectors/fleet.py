@@ -185,9 +185,10 @@ class Fleet:
             if name not in fed:
                 raise NotReadyError(self._why_not_fed(name))
         for (name, number), feed in self.feeds.items():
+            # Asked of each: one that stands by has then been near the end when it begins to serve.
+            reason = feed.why_not_ready()
             if feed.generation.status != "serving":
                 continue
-            reason = feed.why_not_ready()
             if reason is not None:
                 raise NotReadyError(f"{name} generation {number} {reason}")
             counted = self._suspicious.get((name, number), Suspicious()).counted

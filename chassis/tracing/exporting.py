@@ -117,4 +117,5 @@ def _make_client() -> AsyncClient:
     """In a thread: the import and the authorities that it reads take up to a quarter of a second."""
     from httpx import AsyncClient  # noqa: PLC0415 - a process without a collector does not pay for it
 
-    return AsyncClient(timeout=SEND_SECONDS, follow_redirects=False)
+    # No proxy of the environment sees what is sent in clear, such as the collector's key in its headers.
+    return AsyncClient(timeout=SEND_SECONDS, follow_redirects=False, mounts={"http://": None})
