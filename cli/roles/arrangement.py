@@ -1,7 +1,7 @@
 """Brings a database to what the table of grants says: roles, memberships, owners, rights. Harmless to repeat.
 
 Each database is one transaction, so a service that runs meanwhile never misses a right. Rights that the table does not
-name are taken from our roles; those of other roles are left alone.
+name are taken from our roles, except those that are leaving; those of other roles are left alone.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import asyncpg
 
 from chassis.postgres.database import Connection
 from chassis.postgres.roles import OWNER, PROJECTORS, ROLES, DatabaseName, roles_of
-from cli.roles.grants import CREATORS, FUNCTIONS, GENERATIONS, MEMBERS, READERS_OF_GENERATIONS, TABLES
+from cli.roles.grants import CREATORS, FUNCTIONS, GENERATIONS, LEAVING, MEMBERS, READERS_OF_GENERATIONS, TABLES
 
 #: Two that arrange one database take turns; any number that nothing else locks.
 _TURN: Final = "SELECT pg_advisory_xact_lock(7461902114)"
@@ -175,17 +175,27 @@ async def _arrange_tables(connection: Connection, database: DatabaseName) -> Non
         owner = PROJECTORS if table["is_generation"] else OWNER
         if table["owner"] != owner:
             await connection.execute(f"ALTER TABLE public.{table['quoted']} OWNER TO {owner}")
-        for statement in _grants(database, table, owner):
+        kept = await _kept(connection, LEAVING[database].get(table["name"], {}), table["quoted"])
+        for statement in _grants(database, table, owner, kept):
             await connection.execute(statement)
 
 
-def _grants(database: DatabaseName, table: Any, owner: str) -> list[str]:
+async def _kept(connection: Connection, leaving: Mapping[str, str], quoted: str) -> list[tuple[str, str]]:
+    """Those of a table's leaving rights, by role, that their role has."""
+    has = f"SELECT has_table_privilege($1, 'public.{quoted}', 'DELETE')"
+    return [(role, rights) for role, rights in leaving.items() if await connection.fetchval(has, role)]
+
+
+def _grants(database: DatabaseName, table: Any, owner: str, kept: list[tuple[str, str]]) -> list[str]:
     granted = (
         dict.fromkeys(READERS_OF_GENERATIONS, "SELECT") if table["is_generation"] else TABLES[database][table["name"]]
     )
     return [
         f"REVOKE ALL ON public.{table['quoted']} FROM PUBLIC, {_all_but(owner, database)}",
-        *(f"GRANT {privileges} ON public.{table['quoted']} TO {role}" for role, privileges in granted.items()),
+        *(
+            f"GRANT {privileges} ON public.{table['quoted']} TO {role}"
+            for role, privileges in [*granted.items(), *kept]
+        ),
     ]
 
 

@@ -22,6 +22,17 @@ CREATORS: Final[dict[DatabaseName, tuple[str, ...]]] = {"command": (OWNER,), "qu
 #: Every column of a user but those of the password.
 _USER: Final = ", ".join(column.name for column in users.columns if not column.name.startswith("password_"))
 
+#: What the release before this one uses and this one does not. Nobody is given it; who has it keeps it, so that the
+#: older version serves on during an upgrade, and the next release takes it (docs/explanation/versions.md). Each has
+#: DELETE, by which it is known whether it was given.
+LEAVING: Final[dict[DatabaseName, dict[str, dict[str, str]]]] = {
+    "command": {
+        "outbox": {COMMAND: "DELETE, SELECT (damage)"},
+        "outbox_set_aside": {COMMAND: "DELETE, SELECT (id, subject_id)"},
+    },
+    "query": {},
+}
+
 #: What each role may do with the tables of `muster_owner`, as GRANT spells it.
 TABLES: Final[dict[DatabaseName, dict[str, dict[str, str]]]] = {
     "command": {

@@ -12,8 +12,8 @@ import pytest
 from chassis.postgres.database import Connection, connect, disconnect
 from chassis.postgres.roles import COMMAND, OPERATOR, OWNER, PROJECTORS, QUERY, RELAY, ROLES, DatabaseName, roles_of
 from chassis.settings import PostgresAddress
-from cli.roles.arrangement import ForeignRightsError, arrange
-from cli.roles.grants import CREATORS, FUNCTIONS, MEMBERS, READERS_OF_GENERATIONS, TABLES
+from cli.roles.arrangement import ForeignRightsError, arrange, arrange_tables
+from cli.roles.grants import CREATORS, FUNCTIONS, LEAVING, MEMBERS, READERS_OF_GENERATIONS, TABLES
 from read_model.generations import begin
 from tests.databases import as_role
 
@@ -281,6 +281,24 @@ async def test_a_repeat_takes_what_was_given_beyond_the_table(command: Arranged)
     assert not await command.may(RELAY, "SELECT nextval('outbox_id_seq')")
     assert not await command.may(RELAY, "SELECT forget_held_back(gen_random_uuid())")
     assert not await command.session.fetchval("SELECT rolcreatedb FROM pg_roles WHERE rolname = $1", RELAY)
+
+
+async def test_who_has_what_the_release_before_uses_keeps_it_and_nobody_is_given_it(command: Arranged) -> None:
+    """A command API of that release serves on beside this one, and erases people."""
+    erasing = "DELETE FROM outbox WHERE subject_id = gen_random_uuid() AND damage IS NOT NULL"
+    aside = "DELETE FROM outbox_set_aside WHERE subject_id = gen_random_uuid()"
+    leaving = LEAVING["command"]
+
+    for table, given in leaving.items():
+        for role, rights in given.items():
+            assert not await command.may(role, f"DELETE FROM {table} WHERE false")
+            await command.session.execute(f"GRANT {rights} ON {table} TO {role}")
+    await arrange(command.session, "command", {})
+    await arrange_tables(command.session, "command")
+
+    assert set(leaving) == {"outbox", "outbox_set_aside"}
+    assert await command.may(COMMAND, erasing)
+    assert await command.may(COMMAND, aside)
 
 
 async def test_a_membership_that_gives_more_is_told_and_changes_nothing(query: Arranged) -> None:
