@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from shlex import quote
 from typing import Any, Final
 
 import jwt
@@ -88,7 +89,9 @@ def init_issuer(folder: Path, *, issuer: str = LOCAL_ISSUER, audience: str = LOC
         OSError: the folder cannot be written.
     """
     if has_issuer(folder):
-        raise IssuerExistsError(f"{folder} has an issuer already: `muster issuer rotate {folder}` gives it a new key.")
+        raise IssuerExistsError(
+            f"{folder} has an issuer already: `muster issuer rotate {quote(str(folder))}` gives it a new key."
+        )
     key = Ed25519PrivateKey.generate()
     write_private(folder / DESCRIPTION, json.dumps({"issuer": issuer, "audience": audience}, indent=2) + "\n")
     _write_key_set(folder, [public_jwk(key.public_key())])

@@ -82,4 +82,5 @@ def explain(error: BaseException) -> str:
         return describe(error)
     # The broker only repeats its request for a missing cluster right, so we show the error's name.
     said = type(error).__name__ if isinstance(error, ClusterAuthorizationFailedError) else describe(error)
-    return f"this principal has not the right ({said}): `muster topics --acls` gives each principal its rights"
+    deed = "`muster topics --acls --relay NAME --projectors NAME --events NAME` gives each principal its rights"
+    return f"this principal has not the right ({said}): {deed}"

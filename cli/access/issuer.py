@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -55,4 +56,4 @@ def rotate(
         say(f"Key {current.key_id} is the only one; services notice within AUTH_JWKS_REFRESH_SECONDS.")
         return
     say(f"Key {current.key_id} signs from now on; the older one still verifies.")
-    say(f"Once its last token has expired: `muster issuer rotate {folder} --remove`")
+    say(f"Once its last token has expired: `muster issuer rotate {quote(str(folder))} --remove`")

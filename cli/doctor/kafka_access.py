@@ -20,7 +20,10 @@ OPEN_WITHOUT_ACL: Final = "allow.everyone.if.no.acl.found"
 #: Whoever logs in, and whoever does not.
 EVERYBODY: Final = frozenset({"User:*", "User:ANONYMOUS"})
 
-_REMEDY: Final = "`muster topics --acls` names who may; docs/how-to/run-in-production.md says what brokers need for it"
+_REMEDY: Final = (
+    "`muster topics --acls --relay NAME --projectors NAME --events NAME` gives each its rights;"
+    " docs/how-to/run-in-production.md says what brokers need for it"
+)
 
 
 async def examine_writers(

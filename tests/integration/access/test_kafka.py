@@ -302,7 +302,7 @@ async def test_a_tail_without_rights_ends_with_the_reason(guarded: Guarded) -> N
 
     assert ended.code == 1
     assert "Kafka refuses: this principal has not the right" in ended.err
-    assert "`muster topics --acls`" in ended.err
+    assert "`muster topics --acls --relay NAME" in ended.err
 
 
 @pytest.mark.parametrize("missing", ["every right", "the right to write events"])
@@ -326,7 +326,7 @@ async def test_a_relay_without_rights_says_so_and_goes_on_once_it_has_them(
         async with relaying(settings) as relay:
 
             async def told() -> bool:
-                return "`muster topics --acls` gives each principal its rights" in relay.state.reason
+                return "--events NAME` gives each principal its rights" in relay.state.reason
 
             await until(told, within=SECONDS, what="the relay to name what is missing")
             if missing == "the right to write events":
@@ -347,7 +347,7 @@ async def test_projectors_without_rights_say_so_where_one_asks_whether_they_are_
                 try:
                     await fleet.check_ready()
                 except NotReadyError as error:
-                    return "`muster topics --acls` gives each principal its rights" in str(error)
+                    return "--events NAME` gives each principal its rights" in str(error)
                 return False
 
             await until(told, within=SECONDS, what="the projectors to name what is missing")
