@@ -326,7 +326,7 @@ def problem_from_validation(errors: Sequence[Any], count: int | None = None) -> 
 
     `count` is how many there are, where only the first ones are given.
     """
-    return invalid([_field_error(entry) for entry in errors[:LISTED_ERRORS]], count)
+    return invalid([_field_error(entry) for entry in errors[:LISTED_ERRORS]], count or len(errors))
 
 
 def invalid(errors: Sequence[FieldError], count: int | None = None) -> Problem:

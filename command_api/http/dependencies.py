@@ -184,6 +184,11 @@ async def secret_context(request: Request, opened: Annotated[CommandResources, D
     """
     if "idempotency-key" in request.headers:
         raise malformed_header("Idempotency-Key", "is not taken here, as nothing of this answer is kept; leave it out")
+    return await import_context(request, opened)
+
+
+async def import_context(request: Request, opened: Annotated[CommandResources, Depends(resources)]) -> CommandContext:
+    """The context of an import, to which an Idempotency-Key and a version say nothing; its body is not read for it."""
     return make_context(
         opened.keys,
         access=access_of(request.scope),
@@ -204,4 +209,5 @@ Imports = Annotated[ImportHandlers, Depends(imports)]
 Tokens = Annotated[OneTimeTokens, Depends(one_time_tokens)]
 LogInsOfApp = Annotated[LogIns, Depends(log_ins)]
 SecretContext = Annotated[CommandContext, Depends(secret_context)]
+ImportContext = Annotated[CommandContext, Depends(import_context)]
 Context = Annotated[CommandContext, Depends(command_context)]

@@ -34,7 +34,7 @@ from chassis.http.problems import (
 )
 from chassis.http.transport.exchange import LONG_ANSWER, LongAnswer
 from chassis.strict_json import RepeatedMemberError
-from command_api.http.dependencies import Context, Imports
+from command_api.http.dependencies import ImportContext, Imports
 from command_api.http.errors import problem_of
 from command_api.http.openapi import EXAMPLE_ID, headers, only_request_id, problem_responses
 from command_api.imports.handlers import ImportHandlers, ImportSummary, LineResult
@@ -136,7 +136,7 @@ DryRun: TypeAlias = Annotated[
 )
 async def import_users(
     request: Request,
-    context: Context,
+    context: ImportContext,
     imports: Imports,
     dry_run: DryRun = "false",
 ) -> Response:

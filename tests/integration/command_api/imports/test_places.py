@@ -143,3 +143,14 @@ async def test_a_body_that_does_not_come_gives_its_place_away(
 
     assert "within 0.1 s" in refused["detail"]
     assert not app.state.resources.imports.places.bodies
+
+
+@pytest.mark.parametrize("key", ["a", "x" * 256])
+async def test_an_idempotency_key_says_nothing_and_nothing_of_the_body_is_read_for_it(app: FastAPI, key: str) -> None:
+    """It used to be read for the key, ahead of its place, and was then waited for a second time."""
+    more = f"Connection: close\r\nIdempotency-Key: {key}\r\n".encode()
+    async with app.router.lifespan_context(app), listening(app) as listener:
+        answer = await asyncio.wait_for(listener.answer_to(request_of(body_of([line("ann")]), "ann", more)), 30)
+
+    assert answer.status == 200
+    assert b'"created":1' in answer.body
