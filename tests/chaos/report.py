@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.chaos.bugs import BUGS
+from tests.chaos.bugs import ALL
 from tests.chaos.checker import INVARIANTS
 from tests.chaos.planted import PLANTED
 from tests.chaos.run import Outcome, Plan
@@ -24,7 +24,7 @@ HEAD: Final = f"""\
 This page is written by a run of `make chaos`; nobody edits it. Clients with keys and tokens work while faults strike,
 one after the other and sometimes two at once. Then everything that the clients were told, the log, and both databases
 are held against each other by `tests/chaos/checker.py`. That is itself tested with {len(PLANTED)} planted bugs, each
-of them a history that was altered by hand, and with {len(BUGS)} that `make chaos-short` plants in running processes.
+of them a history that was altered by hand, and with {len(ALL)} that `make chaos-short` plants in running processes.
 """
 RECOVERY: Final = """\
 Recovery: from the end of the fault until changes of users on most partitions, begun after it, had been acknowledged and
@@ -66,6 +66,7 @@ def page(outcome: Outcome, plan: Plan, circumstances: Circumstances) -> str:
         "## Faults",
         "",
         RECOVERY,
+        *_spared(outcome),
         *table(("Fault", "Times", "Held, s", "Recovery, median s", "Recovery, worst s"), _faults(outcome), "lrrrr"),
         "",
         "## Promises",
@@ -78,6 +79,13 @@ def page(outcome: Outcome, plan: Plan, circumstances: Circumstances) -> str:
         *([] if circumstances.clocks else ["This machine had no libfaketime: no clock was stepped."]),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _spared(outcome: Outcome) -> Iterator[str]:
+    """What is not shown by this run, however good its promises look."""
+    if outcome.spared:
+        yield f"**{len(outcome.spared)} of {len(outcome.known)} faults never struck:** {', '.join(outcome.spared)}."
+        yield ""
 
 
 def _run(outcome: Outcome, plan: Plan, circumstances: Circumstances) -> Iterator[str]:

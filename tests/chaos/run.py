@@ -68,6 +68,14 @@ class Outcome:
     seconds: float = 0.0
     strikes: list[Strike] = field(default_factory=list)
     breaches: dict[str, list[str]] = field(default_factory=dict)
+    #: Every fault that this machine allows.
+    known: tuple[str, ...] = ()
+
+    @property
+    def spared(self) -> list[str]:
+        """The faults that never struck."""
+        struck = {name for strike in self.strikes for name in strike.faults}
+        return [name for name in self.known if name not in struck]
 
 
 Report = Callable[[str], object]
@@ -80,7 +88,7 @@ async def run(
     ports = (stack.ports.command, stack.ports.query, stack.ports.events)
     command_url, query_url, events_url = (f"http://127.0.0.1:{port}" for port in ports)
     world = World(command_url, query_url, events_url, stack.bearer())
-    outcome = Outcome(world.history)
+    outcome = Outcome(world.history, known=tuple(fault.name for fault in catalogue(stack)))
     began = time.monotonic()
     async with alongside(Follower(world).follow()):
         async with _clients(world, plan.seed) as (prober, *clients), asyncio.TaskGroup() as group:

@@ -75,6 +75,8 @@ class ChaosStack(LocalStack):
             only=frozenset({*SERVERS, *SERVICES}),
         )
         self.supervisor = Supervisor(self._screen, PATIENCE)
+        #: How many words of a process's command are the program; its arguments follow.
+        self._program_words = len(self._program.command)
         #: What was on topics that were lost, and the versions that the timeline had not read of it.
         self.lost: list[Record] = []
         self.unread: dict[str, list[int]] = {}
@@ -110,8 +112,9 @@ class ChaosStack(LocalStack):
         """Kill every process of ours and have it started as this program, with the same arguments."""
         former = {process: process.pid for process in self.processes}
         for process in former:
-            process._command = [*program, *process._command[len(self._program.command) :]]
+            process._command = [*program, *process._command[self._program_words :]]
             process.signal(signal.SIGKILL)
+        self._program_words = len(program)
         for process, pid in former.items():
 
             async def replaced(process: HttpProcess = process, pid: int | None = pid) -> bool:
