@@ -27,6 +27,8 @@ ANSWER_SECONDS: Final = 20.0
 WAIT: Final = "wait=10"
 #: Between two requests of a client: the machine is for the processes that start.
 PACE_SECONDS: Final = 0.08
+#: The longest that a stretch of requests may take; ten thousand took a quarter of an hour on a machine at load 34.
+STRETCH_SECONDS: Final = 3600.0
 OWN_USERS: Final = 10
 #: How often each is chosen.
 KINDS: Final = {
@@ -171,9 +173,14 @@ class Traffic:
         await asyncio.gather(*(client.look_back() for client in self._clients))
 
     async def until(self, requests: int) -> None:
-        """Wait until so many requests were made in this stretch."""
-        while self.tally.requests < requests:  # noqa: ASYNC110 - clients count, and set no event
-            await asyncio.sleep(PACE_SECONDS)
+        """Wait until so many requests were made in this stretch.
+
+        Raises:
+            TimeoutError: they were not, within STRETCH_SECONDS.
+        """
+        async with asyncio.timeout(STRETCH_SECONDS):
+            while self.tally.requests < requests:  # noqa: ASYNC110 - clients count, and set no event
+                await asyncio.sleep(PACE_SECONDS)
 
     async def close(self) -> None:
         """Close all connections."""
