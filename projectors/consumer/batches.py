@@ -28,7 +28,6 @@ from projectors.trust.repairs import without_repaired
 from projectors.trust.versions import FirstVersions, version_of
 from read_model import generations
 from read_model.generations import Generation
-from read_model.tables import checkpoints
 
 #: Errors that are about a record's content: PostgreSQL refuses a value, or the projection's own code trips over it. All
 #: others are about the state of the database or the network, and are tried again.
@@ -46,6 +45,8 @@ INAPPLICABLE_ERRORS: Final[tuple[type[Exception], ...]] = (
 #: A notice names its subjects while they fit into the 8,000 bytes that PostgreSQL allows. With more it names none: that
 #: says "many".
 NOTICE_SUBJECTS: Final = 200
+#: Traces say that a commit was of this table. Its declaration would import SQLAlchemy, which takes 15 MB.
+_CHECKPOINTS: Final = "checkpoints"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,7 @@ class BatchWriter:
         self._generation = generation
         self._topic = topic
         self._database = database
-        self._commit_attributes = commit_attributes(database.address.database, checkpoints.name)
+        self._commit_attributes = commit_attributes(database.address.database, _CHECKPOINTS)
         self._channel = projection.schema.channel
         self._writer: Writer = projection.writer(generation.number)
         self._tables = [table.name for table in projection.schema.tables(generation.number).versions]
@@ -143,7 +144,7 @@ class BatchWriter:
             DatabaseUnavailableError, asyncpg.PostgresError: not now; the same batch may be written again.
         """
         try:
-            with committing(checkpoints.name, self._commit_attributes):
+            with committing(_CHECKPOINTS, self._commit_attributes):
                 return await self._write(batch, notify=notify)
         except asyncpg.UndefinedTableError as error:
             if await self._is_retired():
