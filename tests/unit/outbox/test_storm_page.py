@@ -1,6 +1,7 @@
 """The storm's page says how what struck was done, and nothing of what did not."""
 
 from collections import Counter
+from dataclasses import replace
 
 from tests.integration.outbox.storm.__main__ import METHODS, Outcomes, Plan, page
 from tests.integration.outbox.storm.outage import Outcome
@@ -23,3 +24,12 @@ def test_the_page_that_is_kept_explains_its_own_rows() -> None:
     rows = {"storm": "| kills |", "late": "| ends that came late |", "outage": "| a broker that was away |"}
     for name, row in rows.items():
         assert (METHODS[name] in kept) == (row in kept), name
+
+
+def test_an_outage_holds_where_commands_were_put_off_and_not_where_one_failed() -> None:
+    kept = Outcome(answers=Counter({200: 90}), put_off=10, gathered=90, arrival_rate=9.0, drain_rate=1000.0)
+
+    assert kept.holds
+    assert "90 commands done, 10 told to come later, 0 refused" in page(PLAN, Outcomes(outage=kept), 60.0)
+    assert not replace(kept, answers=Counter({200: 89, 500: 1})).holds
+    assert not replace(kept, lost=1).holds

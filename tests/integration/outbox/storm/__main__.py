@@ -159,8 +159,9 @@ def _rows(outcomes: Outcomes) -> Iterator[tuple[str, ...]]:
         yield "ends that came late", f"{late.answers + late.requests:,}", *_found(late), besides
     if away := outcomes.outage:
         besides = (
-            f"{away.answers.total():,} commands, {away.refused:,} refused; {away.gathered:,} events gathered, came at"
-            f" {away.arrival_rate:,.0f}/s and went out at {away.drain_rate:,.0f}/s"
+            f"{away.acknowledged:,} commands done, {away.put_off:,} told to come later, {away.refused:,} refused;"
+            f" {away.gathered:,} events gathered, came at {away.arrival_rate:,.0f}/s and went out at"
+            f" {away.drain_rate:,.0f}/s"
         )
         yield "a broker that was away", "1", f"{away.events:,}", f"{away.lost:,}", f"{away.repeated:,}", "–", besides
 
