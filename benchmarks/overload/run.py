@@ -12,7 +12,7 @@ from typing import Final
 
 from benchmarks.overload.greedy import CLIENTS, greedy_clients
 from benchmarks.population import fill_command, fill_query, user_id
-from benchmarks.reporting.figures import Figure, percentile, variation_of
+from benchmarks.reporting.figures import Figure, figure_of, percentile, quotient
 from benchmarks.reporting.result import Result
 from benchmarks.running.cores import OTHER_CORES, SERVER_CORES, pinned
 from benchmarks.running.load import Measured, Next, closed_loop, open_loop, request
@@ -54,7 +54,8 @@ async def run(plan: Plan) -> Result:
             rounds = [await _round(plan, side, api.port) for _ in range(plan.rounds)]
             _tell(result, side, rounds)
             greedy = [await _beside_greedy_clients(plan, side, api.port) for _ in range(plan.rounds)]
-            result.claim(f"{side}: /health p99 beside greedy clients", _p99(greedy), at_most=HEALTH_MS, unit="ms")
+            name = f"{side}: /health p99 beside greedy clients"
+            result.claim(name, _p99(greedy), at_most=HEALTH_MS, unit="ms", every_round=True)
     return result
 
 
@@ -114,20 +115,20 @@ async def _beside_greedy_clients(plan: Plan, side: Side, port: int) -> Measured:
 
 def _p99(runs: list[Measured]) -> Figure:
     values = [percentile(one.accepted, 0.99) * 1000 for one in runs]
-    return Figure(tuple(values), variation_of(values))
+    return figure_of(values)
 
 
 def _tell(result: Result, side: Side, rounds: list[Mapping[float, tuple[Measured, Measured]]]) -> None:
     def figure(load: float, of: int, part: float | None = None) -> Figure:
         runs = [each[load][of] for each in rounds]
         values = [one.served / one.seconds if part is None else percentile(one.accepted, part) * 1000 for one in runs]
-        return Figure(tuple(values), variation_of(values))
+        return figure_of(values)
 
     for load in LOADS:
         result.measured(f"{side}: served at {load:g}×", figure(load, 0), "/s")
         result.measured(f"{side}: p99 of what is served at {load:g}×", figure(load, 0, 0.99), "ms")
         result.measured(f"{side}: /health p99 at {load:g}×", figure(load, 1, 0.99), "ms")
     once, thrice = figure(1, 0), figure(3, 0)
-    ratios = tuple(three / one for three, one in zip(thrice.values, once.values, strict=True))
-    result.claim(f"{side}: served at 3× / at 1×", Figure(ratios, once.variation), at_least=SERVED_PART)
-    result.claim(f"{side}: /health p99 at 3×", figure(3, 1, 0.99), at_most=HEALTH_MS, unit="ms")
+    ratios = [quotient(three, one) for three, one in zip(thrice.values, once.values, strict=True)]
+    result.claim(f"{side}: served at 3× / at 1×", figure_of(ratios, once.variation), at_least=SERVED_PART)
+    result.claim(f"{side}: /health p99 at 3×", figure(3, 1, 0.99), at_most=HEALTH_MS, unit="ms", every_round=True)

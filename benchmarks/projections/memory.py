@@ -8,7 +8,7 @@ from typing import Final
 import psutil
 
 from benchmarks.registrations import publish_many
-from benchmarks.reporting.figures import Figure
+from benchmarks.reporting.figures import Figure, quotient
 from benchmarks.reporting.result import Plot, Result
 from benchmarks.running.plan import Plan
 from benchmarks.running.servers import Servers
@@ -33,7 +33,9 @@ async def measure_memory(plan: Plan, servers: Servers, result: Result) -> None:
     for part, size in sizes.items():
         result.measured(f"memory of the rebuild at {int(plan.users * part):,} users", Figure.once(size), "MB")
     result.claim(
-        f"memory at {plan.users:,} users / at a quarter of them", Figure.once(sizes[1.0] / sizes[0.25]), at_most=1.25
+        f"memory at {plan.users:,} users / at a quarter of them",
+        Figure.once(quotient(sizes[1.0], sizes[0.25])),
+        at_most=1.25,
     )
     points = [(float(done), size) for done, size in looks]
     result.plot(Plot("rebuild-memory", "Memory of a rebuild", "records", "MB", {"resident": points}))

@@ -18,7 +18,7 @@ from sqlalchemy.schema import CreateTable
 from benchmarks.population import user_id
 from benchmarks.projections.memory import measure_memory
 from benchmarks.references.kafka.consumer import consume
-from benchmarks.reporting.figures import Figure, number
+from benchmarks.reporting.figures import Figure, number, quotient
 from benchmarks.reporting.result import Result
 from benchmarks.running.plan import Plan
 from benchmarks.running.rounds import Probe, Sample, interleave
@@ -83,8 +83,8 @@ async def _rebuilds(plan: Plan, servers: Servers, result: Result, events: int) -
         "rebuild of users / raw consumption",
         rounds.ratio("rebuild of users", "raw aiokafka consumption"),
         at_least=0.2,
-        reason=f"at {number(raw)} events/s a fifth leaves {5e6 / raw:.0f} µs for an event, of which PostgreSQL needs"
-        f" {1e6 / copied:.0f} for a row by COPY alone; the rest would have to decode it and make the row",
+        reason=f"at {number(raw)} events/s a fifth leaves {quotient(5e6, raw):.0f} µs for an event, of which PostgreSQL"
+        f" needs {quotient(1e6, copied):.0f} for a row by COPY alone; the rest is for decoding it and making the row",
     )
     others: dict[str, Probe] = {
         f"rebuild of {name}": _rebuilding(servers, name, events) for name in sorted(PROJECTIONS) if name != "users"

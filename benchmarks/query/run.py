@@ -12,7 +12,7 @@ from typing import Final
 from benchmarks.population import FIXED_HASH, fill_query, user_id
 from benchmarks.query.rate_limits import looks
 from benchmarks.query.stall import stalls
-from benchmarks.reporting.figures import Figure
+from benchmarks.reporting.figures import figure_of, quotient
 from benchmarks.reporting.result import Result
 from benchmarks.running.collector import collecting
 from benchmarks.running.cores import OTHER_CORES, SERVER_CORES, pinned
@@ -52,8 +52,8 @@ LATENCY_SECONDS: Final = 1.0
 GUIDE_CONNECTIONS: Final = 20
 #: The reason why different pages are slower than one that all ask for.
 APART_REASON: Final = (
-    "each page has a cursor to open, one to seal, and 17 KiB of its own to pass from PostgreSQL to the client; those"
-    " who ask for one page at once share these"
+    "each page has a cursor to open, one to seal, and rows of its own to pass from PostgreSQL to the client; those who"
+    " ask for one page at once share these"
 )
 
 
@@ -233,14 +233,14 @@ def claim_access(result: Result, peak: Rounds) -> None:
     result.claim("list 50 with a token / without", peak.ratio("list 50, token", "list 50"), at_least=0.95)
     result.claim("by id with a token / without", peak.ratio("by id, token", "by id"), at_least=0.95)
     cold, hot = peak["by id, cold tokens"], peak["by id, token"]
-    added = tuple(1000 / slow - 1000 / fast for slow, fast in zip(cold.values, hot.values, strict=True))
-    result.claim("time of a cold token", Figure(added, hot.variation), at_most=0.3, unit="ms")
+    added = [quotient(1000, slow) - quotient(1000, fast) for slow, fast in zip(cold.values, hot.values, strict=True)]
+    result.claim("time of a cold token", figure_of(added, hot.variation), at_most=0.3, unit="ms")
 
 
 def _deep_reason(peak: Rounds) -> str:
     """Return the reason why the guide's deepest page is less slow than its bar expects."""
     guide, ours, hello = (
-        1000 / peak[name].median for name in ("guide deep page, alone", "deep page, alone", "hello, alone")
+        quotient(1000, peak[name].median) for name in ("guide deep page, alone", "deep page, alone", "hello, alone")
     )
     return (
         f"the guide's takes {guide:.0f} ms, since the rows that it skips lie in memory, and ours {ours:.2f} ms; a 400th"

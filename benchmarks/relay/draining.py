@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from benchmarks.relay.backlog import fill
+from benchmarks.reporting.samples import cpu_seconds
 from benchmarks.running.rounds import Probe, Sample
 from benchmarks.running.servers import Servers
 from events.envelope import Envelope
@@ -31,11 +32,10 @@ def drain_probe(servers: Servers, events: list[Envelope], *, held: bool = False)
             # The server's counters are a second late unless a session flushes its own.
             await connection.execute("SELECT pg_stat_force_next_flush()")
             before = await connection.fetchval(_TRANSACTIONS)
-            seconds, cpu = await _drain(servers.settings(RelaySettings), len(events))
+            seconds, cpu = await _drain(servers, len(events))
             statements = await connection.fetchval(_TRANSACTIONS) - before
-            return Sample(
-                len(events) / seconds, {"cpu": cpu / len(events) * 1000, "statements": statements / len(events)}
-            )
+            each = {name: used / len(events) * 1000 for name, used in cpu.items()}
+            return Sample(len(events) / seconds, {**each, "statements": statements / len(events)})
 
     return probe
 
@@ -49,8 +49,9 @@ async def _snapshot(servers: Servers, *, held: bool) -> AsyncIterator[None]:
         yield
 
 
-async def _drain(settings: RelaySettings, events: int) -> tuple[float, float]:
+async def _drain(servers: Servers, events: int) -> tuple[float, dict[str, float]]:
     """Return seconds and CPU seconds from the begin of the first transaction to the deletion of the last page."""
+    settings = servers.settings(RelaySettings)
     began, over = asyncio.Event(), asyncio.Event()
     published = _published()
 
@@ -69,12 +70,20 @@ async def _drain(settings: RelaySettings, events: int) -> tuple[float, float]:
     try:
         async with asyncio.timeout(DRAIN_SECONDS):
             await began.wait()
-            start, cpu = time.perf_counter(), time.process_time()
+            start, before = time.perf_counter(), _used(servers)
             await over.wait()
-            return time.perf_counter() - start, time.process_time() - cpu
+            seconds = time.perf_counter() - start
+            return seconds, {name: used - before[name] for name, used in _used(servers).items()}
     finally:
         stopping.set()
         await task
+
+
+def _used(servers: Servers) -> dict[str, float]:
+    """Return the CPU seconds of this process, which is the relay's, and of the servers."""
+    assert servers.kafka is not None
+    pids = {"postgres cpu": servers.postgres.pid, "kafka cpu": servers.kafka.pid}
+    return {"cpu": time.process_time(), **{name: cpu_seconds(pid) for name, pid in pids.items() if pid}}
 
 
 def _published() -> float:

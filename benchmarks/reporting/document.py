@@ -30,7 +30,7 @@ class Report:
 
 def said(claim: Claim) -> str:
     """Return the verdict in words, with the reason where the bar is missed and one is known."""
-    words: str = claim.verdict.value
+    words = f"{claim.verdict.value}, {claim.figure.gap}" if claim.figure.gap else str(claim.verdict.value)
     match claim.verdict:
         case Verdict.NOISY if claim.disturbance:
             return f"{words} ({claim.disturbance})"
@@ -87,9 +87,10 @@ def as_json(report: Report) -> dict[str, Any]:
 
 def _figure(figure: Figure) -> dict[str, Any]:
     return {
-        "median": figure.median,
-        "low": figure.low,
-        "high": figure.high,
+        "median": figure.median if figure.rounds else None,
+        "low": figure.low if figure.rounds else None,
+        "high": figure.high if figure.rounds else None,
         "rounds": list(figure.values),
+        "missing": figure.missing,
         "variation": round(figure.variation, 3),
     }

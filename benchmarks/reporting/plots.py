@@ -24,7 +24,7 @@ def draw(result: Result, folder: Path, name: str) -> list[tuple[str, Path]]:
 
     with rc_context(STYLE):
         pictures = [_lines(plot, folder / f"{name}-{plot.name}.svg") for plot in result.plots]
-        charted = [item for item in result.measurements if not item.figure.counted]
+        charted = [item for item in result.measurements if item.figure.rounds and not item.figure.counted]
         if charted:
             pictures.append(_bars(result.title, charted, folder / f"{name}.svg"))
     return pictures

@@ -20,9 +20,9 @@ class Measurement:
 
     @property
     def remark(self) -> str:
-        """Return the further figures in words, and the note."""
+        """Return the further figures in words, the note, and how many rounds gave no figure."""
         parts = [f"{name} {number(figure.median)}" for name, figure in self.further.items()]
-        return " · ".join([*parts, self.note] if self.note else parts)
+        return " · ".join(filter(None, [*parts, self.note, self.figure.gap]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ class Usage:
 async def sampled(pid: int) -> AsyncIterator[Usage]:
     """Watch a process and its descendants within the block; a descendant that ends within it takes its CPU along."""
     usage, process = Usage(), psutil.Process(pid)
-    before, began = _cpu(process), time.perf_counter()
+    before, began = cpu_seconds(pid), time.perf_counter()
     watcher = asyncio.create_task(_watch(process, usage))
     try:
         yield usage
@@ -39,7 +39,7 @@ async def sampled(pid: int) -> AsyncIterator[Usage]:
         watcher.cancel()
         with suppress(psutil.NoSuchProcess):
             usage.peak_bytes = max(usage.peak_bytes, _memory(process))
-            usage.cpu_seconds = max(0.0, _cpu(process) - before)
+            usage.cpu_seconds = max(0.0, cpu_seconds(pid) - before)
         usage.seconds = time.perf_counter() - began
 
 
@@ -50,9 +50,10 @@ async def _watch(process: psutil.Process, usage: Usage) -> None:
             await asyncio.sleep(INTERVAL_SECONDS)
 
 
-def _cpu(process: psutil.Process) -> float:
+def cpu_seconds(pid: int) -> float:
+    """Return the seconds of a core that a process and its present descendants have used since they began."""
     total = 0.0
-    for member in _family(process):
+    for member in _family(psutil.Process(pid)):
         with suppress(psutil.NoSuchProcess):
             times = member.cpu_times()
             total += times.user + times.system

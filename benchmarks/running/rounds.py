@@ -3,24 +3,36 @@
 Ratios are taken within a round and only then summarised, so a slow drift of the machine cancels out.
 """
 
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from benchmarks.reporting.figures import Figure, number, variation_of
+from benchmarks.reporting.figures import Figure, figure_of, number, quotient, variation_of
 from benchmarks.running.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One run of a probe: its figure, in the unit of its rounds, and further figures of the same run by name."""
+    """One run of a probe: its figure, in the unit of its rounds, and further figures of the same run by name.
+
+    A value that is NaN says that the run gave no figure at all.
+    """
 
     value: float
     parts: Mapping[str, float] = field(default_factory=dict)
 
+    def figure(self, part: str = "") -> float:
+        """Return a further figure, or without `part` the main one."""
+        return self.parts[part] if part and not math.isnan(self.value) else self.value
+
 
 Probe = Callable[[], Awaitable[Sample]]
+
+
+class NoFigureError(Exception):
+    """A reference gave no figure in this round; the message says why. The round goes on without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,20 +48,20 @@ class Rounds:
 
     def part(self, name: str, part: str = "") -> Figure:
         """Return a further figure of one probe, or without `part` its main one."""
-        values = self._values(name, part)
-        return Figure(values, variation_of(values))
+        return figure_of(self._values(name, part))
 
     def ratio(self, subject: str, reference: str, part: str = "", *, guard: str = "") -> Figure:
         """Return subject divided by reference, round by round.
 
         It carries the reference's variation in `guard` (its main figure without): a percentile far out always varies,
-        whether the machine was calm shows in the middle.
+        whether the machine was calm shows in the middle. A round in which one of both gave no figure, or the reference
+        0, has no ratio.
         """
         pairs = zip(self._values(subject, part), self._values(reference, part), strict=True)
-        return Figure(tuple(a / b for a, b in pairs), variation_of(self._values(reference, guard)))
+        return figure_of([quotient(a, b) for a, b in pairs], variation_of(self._values(reference, guard)))
 
     def _values(self, name: str, part: str) -> tuple[float, ...]:
-        return tuple(sample.parts[part] if part else sample.value for sample in self.samples[name])
+        return tuple(sample.figure(part) for sample in self.samples[name])
 
 
 async def interleave(
@@ -65,9 +77,13 @@ async def interleave(
     for turn in range(first, last + 1):
         for name, probe in probes.items():
             began = time.perf_counter()
-            sample = await probe()
-            seconds = time.perf_counter() - began
             which = f"round {turn}/{last}" if turn else "warm-up"
+            try:
+                sample = await probe()
+            except NoFigureError as error:
+                sample = Sample(math.nan)
+                plan.say(f"{which}: {name}: {error}")
+            seconds = time.perf_counter() - began
             plan.say(f"{which}: {name}: {number(sample.value)} {unit} ({seconds:.1f} s)")
             if turn:
                 samples[name].append(sample)
@@ -89,5 +105,7 @@ def pooled(rounds: Rounds, slices: int) -> Rounds:
 
 
 def _mean(samples: Sequence[Sample]) -> Sample:
+    if any(math.isnan(sample.value) for sample in samples):
+        return Sample(math.nan)
     parts = {name: fmean(sample.parts[name] for sample in samples) for name in samples[0].parts}
     return Sample(fmean(sample.value for sample in samples), parts)

@@ -14,7 +14,7 @@ import psutil
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from benchmarks.population import user_id
-from benchmarks.reporting.figures import Figure, percentile
+from benchmarks.reporting.figures import Figure, figure_of, percentile, quotient
 from benchmarks.reporting.result import Result
 from benchmarks.running.cores import OTHER_CORES, SERVER_CORES, pinned
 from benchmarks.running.plan import Plan
@@ -114,7 +114,7 @@ async def measure_streams(plan: Plan, servers: Servers, result: Result) -> None:
                 if turn:
                     samples[EVENT_API].append(streams)
                     samples[CONSUMER].append(consumer)
-                    a_core.append(streams.parts["deliveries"] / used)
+                    a_core.append(quotient(streams.parts["deliveries"], used))
     runs = Rounds("ms", samples)
     result.note(
         f"{FILTERED} clients want one user each and {WHOLE} everything; together they are sent"
@@ -122,7 +122,7 @@ async def measure_streams(plan: Plan, servers: Servers, result: Result) -> None:
     )
     for name in samples:
         result.measured(name, runs[name], "ms", further={"p50": runs.part(name, "p50")})
-    result.measured("deliveries a second of one core's time", Figure(tuple(a_core)), "events/s")
+    result.measured("deliveries a second of one core's time", figure_of(a_core), "events/s")
     result.claim("event API p99 / aiokafka p99", runs.ratio(EVENT_API, CONSUMER, guard="p50"), at_most=3)
 
 

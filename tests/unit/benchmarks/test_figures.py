@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from benchmarks.reporting.figures import Figure, number, percentile, span, variation_of
+from benchmarks.reporting.figures import Figure, figure_of, number, percentile, quotient, span, variation_of
 
 
 def test_a_figure_is_the_median_of_its_rounds_with_their_range() -> None:
@@ -39,3 +39,23 @@ def test_numbers_keep_three_digits_that_count(value: float, written: str) -> Non
 def test_a_single_value_has_no_range() -> None:
     assert span(Figure.once(7)) == ""
     assert span(Figure((1.0, 2.0))) == "1 – 2"
+
+
+def test_a_round_without_a_figure_is_left_out_and_said() -> None:
+    figure = figure_of([1.0, math.nan, 3.0])
+
+    assert (figure.values, figure.median, figure.gap) == ((1.0, 3.0), 2.0, "no figure in 1 of 3 rounds")
+    assert figure.variation == variation_of([1.0, 3.0])
+    assert figure_of([1.0, 2.0]).gap == ""
+
+
+def test_a_figure_of_no_round_is_said_to_be_none() -> None:
+    figure = figure_of([math.nan, math.nan])
+
+    assert (number(figure.median), number(figure.low), number(figure.high)) == ("none", "none", "none")
+    assert figure.variation == math.inf
+
+
+def test_a_quotient_by_nothing_is_no_figure() -> None:
+    assert quotient(6, 3) == 2
+    assert math.isnan(quotient(6, 0))

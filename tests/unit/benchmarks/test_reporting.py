@@ -1,5 +1,6 @@
 """What is written says what holds, what does not and why, and how to make it again."""
 
+import math
 from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
@@ -10,7 +11,7 @@ from rich.console import Console
 from benchmarks.catalogue import BENCHMARKS
 from benchmarks.reporting import terminal
 from benchmarks.reporting.document import Report, as_json
-from benchmarks.reporting.figures import Figure
+from benchmarks.reporting.figures import Figure, figure_of
 from benchmarks.reporting.page import page
 from benchmarks.reporting.result import Result
 from benchmarks.running.plan import Plan
@@ -27,6 +28,8 @@ def report() -> Report:
     result.claim("reached", Figure(CALM), at_least=1.3)
     result.claim("not reached", Figure(CALM), at_most=1, reason="the broker is slow")
     result.claim("who knows", Figure(CALM, variation=0.4), at_least=1)
+    result.measured("nothing", figure_of([math.nan] * 5), "events/s")
+    result.claim("no reference", figure_of([math.nan] * 2 + [2.0] * 3), at_least=1)
     plan = Plan(rounds=5, seconds=2, users=1_000_000, quick=False, folder=Path(), say=lambda _: None)
     moment = datetime(2026, 11, 22, 12, tzinfo=UTC)
     return Report(BENCHMARKS["relay"], plan, result, {"Processor": "a fast one"}, 12.3, moment)
@@ -40,6 +43,8 @@ def test_the_page_gives_figures_bars_reasons_circumstances_and_the_command(repor
     assert "| reached | **2** × | 1.9 – 2.1 | ≥ 1.3 | holds |" in text
     assert "| ≤ 1 | missed: the broker is slow |" in text
     assert "| ≥ 1 | too noisy to claim (the reference varied by 40%) |" in text
+    assert "| nothing | **none** |  | events/s | no figure in 5 of 5 rounds |" in text
+    assert "| ≥ 1 | not claimed: too few rounds, no figure in 2 of 5 rounds |" in text
     assert "![Relay](relay.svg)" in text
     assert "| Backlog | 50,000 events |" in text
     assert "| Processor | a fast one |" in text
@@ -49,7 +54,8 @@ def test_the_document_keeps_every_round_and_each_verdict(report: Report) -> None
     document = as_json(report)
 
     assert document["measurements"][0]["rounds"] == [100_000.0, 90_000.0, 110_000.0]
-    assert [bar["verdict"] for bar in document["bars"]] == ["holds", "missed", "noisy"]
+    assert [bar["verdict"] for bar in document["bars"]] == ["holds", "missed", "noisy", "not_claimed"]
+    assert (document["measurements"][1]["median"], document["measurements"][1]["missing"]) == (None, 5)
     assert document["started_at"] == "2026-11-22T12:00:00Z"
 
 

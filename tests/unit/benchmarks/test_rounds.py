@@ -1,11 +1,13 @@
 """Probes take turns, and ratios are taken within a round."""
 
+import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from benchmarks.running.plan import Plan
-from benchmarks.running.rounds import Probe, Rounds, Sample, interleave, pooled
+from benchmarks.running.rounds import NoFigureError, Probe, Rounds, Sample, interleave, pooled
 
 
 def make_plan(*, rounds: int = 2, quick: bool = False) -> Plan:
@@ -70,3 +72,42 @@ def test_turns_are_pooled_to_rounds_by_their_means() -> None:
 
     assert rounds["ours"].values == (20.0, 30.0)
     assert rounds.part("ours", "p50").values == (2.0, 3.0)
+
+
+async def test_a_reference_without_a_figure_is_said_and_the_rounds_go_on() -> None:
+    told: list[str] = []
+    plan = Plan(rounds=2, seconds=1, users=1, quick=True, folder=Path(), say=told.append)
+    results: Iterator[NoFigureError | Sample] = iter([NoFigureError("it relayed nothing"), Sample(2.0, {"cpu": 4.0})])
+
+    async def theirs() -> Sample:
+        result = next(results)
+        if isinstance(result, NoFigureError):
+            raise result
+        return result
+
+    async def ours() -> Sample:
+        return Sample(6.0, {"cpu": 1.0})
+
+    rounds = await interleave(plan, {"ours": ours, "theirs": theirs}, unit="/s")
+
+    assert any("it relayed nothing" in line for line in told)
+    assert rounds["theirs"].values == (2.0,)
+    assert rounds.part("theirs", "cpu").values == (4.0,)
+    ratio = rounds.ratio("ours", "theirs", "cpu")
+    assert (ratio.values, ratio.missing) == ((0.25,), 1)
+
+
+def test_a_reference_that_did_nothing_in_a_round_has_no_ratio_there() -> None:
+    rounds = Rounds("/s", {"ours": [Sample(4), Sample(4)], "theirs": [Sample(0), Sample(2)]})
+
+    ratio = rounds.ratio("ours", "theirs")
+
+    assert (ratio.values, ratio.missing) == ((2.0,), 1)
+
+
+def test_a_turn_without_a_figure_leaves_its_round_without_one() -> None:
+    samples = [Sample(math.nan), Sample(2.0, {"p50": 1.0}), Sample(4.0, {"p50": 2.0}), Sample(6.0, {"p50": 4.0})]
+
+    rounds = pooled(Rounds("/s", {"theirs": samples}), 2)
+
+    assert (rounds["theirs"].values, rounds.part("theirs", "p50").values) == ((5.0,), (3.0,))
