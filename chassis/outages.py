@@ -5,6 +5,8 @@ from __future__ import annotations
 import ssl
 from typing import Any
 
+from chassis.last_words import without_values
+
 
 class Outage:
     """Logs the failures of something that is tried again and again: only when the reason changes, or is gone."""
@@ -38,3 +40,8 @@ def describe(error: BaseException) -> str:
     # PostgreSQL's detail quotes the row.
     message, _, _ = str(error).partition("\nDETAIL:")
     return " ".join(message.split()) or type(error).__name__
+
+
+def describe_unexpected(error: BaseException) -> str:
+    """A mistake of ours or a library's in one line, without the values in its message: they may be people's data."""
+    return f"{type(error).__name__}: {without_values(str(error))}".removesuffix(": ")

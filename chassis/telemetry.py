@@ -128,8 +128,12 @@ def _pruned(error: dict[str, Any]) -> dict[str, Any]:
 
 
 def _first_line(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Keep only a library's first line: asyncio adds the failed task and the values in its error."""
-    event["event"] = str(event["event"]).partition("\n")[0]
+    """Keep only a library's first line: asyncio adds the failed task and the values in its error.
+
+    Its first line has the arguments of a callback that failed.
+    """
+    first, _, _ = str(event["event"]).partition("\n")
+    event["event"] = without_values(first) if event["logger"] == "asyncio" else first
     return event
 
 

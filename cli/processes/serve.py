@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias, TypeVar
 
+import structlog
 import typer
 import uvicorn
 from uvicorn.supervisors import Multiprocess
@@ -25,6 +26,7 @@ from uvicorn.supervisors import Multiprocess
 from chassis.http.health import Health
 from chassis.http.listening import ACCEPT_BACKLOG, listen, server_config, serving_inside, serving_inside_from_a_thread
 from chassis.http.workers import Workers, telling_supervisor
+from chassis.last_words import CRASHED
 from chassis.lifecycle import freeze_loaded_objects
 from chassis.settings import load
 from chassis.telemetry import configure_logging
@@ -212,8 +214,13 @@ def _telling(app: App, inside: Inside, settings: Http | ConsoleSettings) -> App:
             telling = telling_supervisor(health, inside)
         else:
             telling = serving_inside(health, inside, settings)
-        async with run(app) as state, telling:
-            yield state or {}
+        try:
+            async with run(app) as state, telling:
+                yield state or {}
+        except Exception:
+            # Starlette hands the whole traceback to uvicorn as one text, of which our log keeps the first line.
+            structlog.get_logger("process").critical(CRASHED, exc_info=True)
+            raise
 
     app.router.lifespan_context = lifespan
     return app

@@ -13,7 +13,7 @@ from aiokafka.errors import OffsetOutOfRangeError
 
 from chassis.kafka.refusals import explain
 from chassis.lifecycle import Backoff
-from chassis.outages import Outage, describe
+from chassis.outages import Outage, describe_unexpected
 from chassis.settings import Kafka
 from event_api.log.consuming import AWAY, LogAwayError, Wrap, ends_of, identity, open_consumer, position_of
 from event_api.log.ring import Ring
@@ -83,7 +83,7 @@ class Tail:
                 except Exception as error:
                     # Clients are told that the log is away, whatever this is, and it is tried again.
                     log.exception("events.unexpected_error")
-                    self._outage.failed(describe(error))
+                    self._outage.failed(describe_unexpected(error))
                 await asyncio.sleep(backoff.next())
         finally:
             self._close_ring()

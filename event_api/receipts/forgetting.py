@@ -21,7 +21,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from chassis.kafka.reading import read_to_ends
 from chassis.lifecycle import end_task
-from chassis.outages import Outage
+from chassis.outages import Outage, describe_unexpected
 from chassis.postgres.database import NO_CONNECTION, Connection, describe, session
 from chassis.settings import Kafka, PostgresAddress
 from event_api.log.consuming import AWAY, ends_of, identity, open_consumer, starts_of
@@ -82,7 +82,7 @@ class Looks:
             except Exception as error:
                 # Streams go on, whatever is wrong with a side job.
                 log.exception("erasures.unexpected_error")
-                outage.failed(describe(error))
+                outage.failed(describe_unexpected(error))
             else:
                 outage.over()
             await asyncio.sleep(min(self._seconds, _ASK_SECONDS))

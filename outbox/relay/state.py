@@ -9,6 +9,7 @@ import structlog
 
 from chassis.http.health import NotReadyError
 from chassis.kafka.refusals import REFUSALS, explain
+from chassis.outages import describe_unexpected
 from outbox.publishing.probing import leaves_of
 from outbox.relay.metrics import HELD, LEADING
 
@@ -89,4 +90,6 @@ def _root(error: BaseException) -> str:
     """An error's cause in words: a refusal where there is one, else the first that a task group wraps."""
     leaves = list(leaves_of(error))
     # After a refused record, aiokafka says of the others that the transaction is in a wrong state.
-    return explain(next((leaf for leaf in leaves if isinstance(leaf, REFUSALS)), leaves[0]))
+    leaf = next((leaf for leaf in leaves if isinstance(leaf, REFUSALS)), leaves[0])
+    is_mistake = type(leaf).__module__ == "builtins" and not isinstance(leaf, OSError)
+    return describe_unexpected(leaf) if is_mistake else explain(leaf)

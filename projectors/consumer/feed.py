@@ -22,7 +22,7 @@ from aiokafka import AIOKafkaConsumer
 from chassis.kafka.client import KAFKA_ERRORS, answering
 from chassis.kafka.refusals import REFUSALS, explain
 from chassis.lifecycle import Backoff, end_task, wait_for_event
-from chassis.outages import Outage
+from chassis.outages import Outage, describe_unexpected
 from chassis.postgres.database import Database, describe
 from chassis.tracing.messaging import Processing
 from chassis.tracing.spans import Attributes, Tracer
@@ -216,7 +216,7 @@ class Feed:
                 self._log.warning("feed.consumer_discarded", error=said)
         except Exception as error:  # noqa: BLE001 - a mistake of ours, or a library's: a new consumer is surer
             self._log.exception("feed.poll_failed")
-            self._log.warning("feed.consumer_discarded", error=describe(error))
+            self._log.warning("feed.consumer_discarded", error=describe_unexpected(error))
 
     def _explain(self, error: Exception) -> str:
         said = explain(error)

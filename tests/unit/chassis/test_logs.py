@@ -66,6 +66,7 @@ def test_errors_are_told_without_the_values_in_their_messages(capsys: pytest.Cap
 
     structlog.get_logger("test").error("test.failed", exc_info=broken())
     logging.getLogger("asyncio").error("Task exception was never retrieved\nfuture: hunter2", exc_info=broken())
+    logging.getLogger("asyncio").error("Exception in callback int('hunter2')\nhandle: hunter2", exc_info=broken())
     sys.excepthook(Exception, broken(), None)
 
     out = capsys.readouterr().err
@@ -73,6 +74,7 @@ def test_errors_are_told_without_the_values_in_their_messages(capsys: pytest.Cap
     assert [json.loads(line)["event"] for line in out.splitlines()] == [
         "test.failed",
         "Task exception was never retrieved",
+        "Exception in callback int(…)",
         "process.crashed",
     ]
     for told in ("invalid literal for int() with base 10: …", "violates a check", "KeyError", "test_logs.py"):

@@ -4,7 +4,7 @@ import asyncpg
 import structlog
 from structlog.testing import capture_logs
 
-from chassis.outages import Outage, describe
+from chassis.outages import Outage, describe, describe_unexpected
 
 
 def test_a_reason_is_told_once_and_the_end_once() -> None:
@@ -23,6 +23,12 @@ def test_a_reason_is_told_once_and_the_end_once() -> None:
         ("recovered", None),
         ("failed", "away"),
     ]
+
+
+def test_a_mistake_is_described_without_the_values_that_it_quotes() -> None:
+    assert describe_unexpected(ValueError("no user 'ann' <ann@example.com>\nann")) == "ValueError: no user … <…>"
+    assert describe_unexpected(KeyError("ann")) == "KeyError: …"
+    assert describe_unexpected(TimeoutError()) == "TimeoutError"
 
 
 def test_an_error_without_text_is_described_by_its_class_and_one_of_many_lines_in_one() -> None:
