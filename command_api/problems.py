@@ -106,11 +106,11 @@ KEY_REUSED: Final = ProblemType(
 KEYS_USED_UP: Final = ProblemType(
     "idempotency-keys-used-up",
     429,
-    "Too many keys for commands that changed nothing",
-    "The user is as was asked, so nothing was changed. The answer to an Idempotency-Key is kept for a day, also of a"
-    " command that changed nothing; you have as many of those as a caller may have (IDEMPOTENCY_UNCHANGED_PER_DAY).",
-    "Send it without an Idempotency-Key: where there is nothing to change, it may be sent as often as you like. Or send"
-    " it again after the seconds in Retry-After.",
+    "Too many keys are kept for you",
+    "The answer to an Idempotency-Key is kept for a day, and of yours as many are kept as may be. Nothing was done.",
+    "Send it again after the seconds in Retry-After. Or send it without an Idempotency-Key: where there is nothing to"
+    " change, it may be sent as often as you like; a change without a key is safe to repeat with If-Match. The operator"
+    " sets the limits (IDEMPOTENCY_UNCHANGED_PER_DAY, IDEMPOTENCY_CHANGED_PER_DAY).",
 )
 USER_ERASED: Final = ProblemType(
     "user-erased",

@@ -44,9 +44,15 @@ class CommandApiSettings(CommandPostgres, GuardedHttp):
     )
     #: Keys of one caller for commands that changed nothing, in one process: so many at once, and as many more in a day.
     #: Each takes half a kilobyte for a day, so one caller takes 10 MB at most. The user's JSON is kept beside them,
-    #: once for each version that was answered; each version is an event as well, which is kept for longer.
+    #: once for each version that was answered; each version is an event as well, which is kept for longer. All keys of
+    #: a user's own token count here.
     idempotency_unchanged_per_day: int = Field(
         10_000, ge=1, le=10_000_000, validation_alias="IDEMPOTENCY_UNCHANGED_PER_DAY", examples=[10_000]
+    )
+    #: The same for commands that changed something, whose answers take a kilobyte, 17 at most. A service that sends a
+    #: key with each of a hundred commands a second, day and night, stays below; one that has gone wild ends at 20 GB.
+    idempotency_changed_per_day: int = Field(
+        10_000_000, ge=1, le=1_000_000_000, validation_alias="IDEMPOTENCY_CHANGED_PER_DAY", examples=[10_000_000]
     )
     #: Key device tokens, counters of failed attempts and log lines, each by a key derived from them.
     credentials_secrets: SecretList = Field(

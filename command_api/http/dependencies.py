@@ -28,6 +28,7 @@ from command_api.credentials.one_time_tokens import OneTimeTokens
 from command_api.credentials.token_store import TokenStore
 from command_api.credentials.verification import LogIns
 from command_api.http.headers import make_context
+from command_api.idempotency.allowance import KeyAllowance
 from command_api.idempotency.keys import Keys
 from command_api.idempotency.replay import Turns
 from command_api.imports.handlers import ImportHandlers
@@ -88,7 +89,10 @@ async def open_resources(settings: CommandApiSettings) -> AsyncIterator[CommandR
             new_id=new_id,
             query_url=settings.public_query_url,
             turns=Turns(),
-            unchanged=RateLimit("unchanged", Rate(settings.idempotency_unchanged_per_day, DAY_SECONDS)),
+            allowance=KeyAllowance(
+                unchanged=RateLimit("unchanged", Rate(settings.idempotency_unchanged_per_day, DAY_SECONDS)),
+                changed=RateLimit("changed", Rate(settings.idempotency_changed_per_day, DAY_SECONDS)),
+            ),
         )
         yield CommandResources(
             database=database,

@@ -65,7 +65,7 @@ _TYPES: Final[Mapping[type[Exception], ProblemType]] = {
     RolledBackError: UNAVAILABLE,
 }
 #: The errors whose message is for the client; of others the problem type's meaning is shown.
-_SHOWN: Final = (refusals.RefusedError, HashingBusyError, ImportsBusyError)
+_SHOWN: Final = (refusals.RefusedError, HashingBusyError, ImportsBusyError, KeysUsedUpError)
 #: The fields that a refusal is about, as JSON pointers.
 _POINTERS: Final[Mapping[type[Exception], str]] = {
     refusals.EmailTakenError: "#/email",

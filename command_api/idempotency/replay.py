@@ -34,11 +34,12 @@ class KeySubjectErasedError(Exception):
 
 
 class KeysUsedUpError(Exception):
-    """The caller has sent as many keys for commands that changed nothing as are kept; `seconds` until one more is."""
+    """As many answers as may be are kept for the caller; `seconds` until there is room for one more."""
 
-    def __init__(self, seconds: int) -> None:
-        """Keep the seconds, for the answer's Retry-After."""
-        super().__init__(seconds)
+    def __init__(self, seconds: int, *, changes: bool) -> None:
+        """Keep the seconds, for the answer's Retry-After; `changes` tells whether the command would change anything."""
+        why = "this command would change something" if changes else "there is nothing to change"
+        super().__init__(f"as many answers to your keys are kept as may be, and {why}; nothing was done")
         self.seconds = seconds
 
 

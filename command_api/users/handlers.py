@@ -18,15 +18,15 @@ import structlog
 from pydantic import SecretStr
 from pydantic_core import to_json
 
-from chassis.access.rates import RateLimit
 from chassis.consistency import ConsistencyToken
 from chassis.postgres.database import Connection
 from chassis.tracing.spans import step
 from command_api.credentials.checks import PasswordChecks
 from command_api.credentials.device_tokens import DEVICE_TOKEN_HEADER, DeviceToken
+from command_api.idempotency.allowance import KeyAllowance
 from command_api.idempotency.keys import IdempotencyKey
 from command_api.idempotency.records import AnswerToStore, KeyTakenError
-from command_api.idempotency.replay import CommandAnswer, KeysUsedUpError, Turns
+from command_api.idempotency.replay import CommandAnswer, Turns
 from command_api.passwords.hashing import Passwords
 from command_api.passwords.policy import PasswordPolicy
 from command_api.users.commands import ChangeCommand, ChangePassword, EraseUser, RegistersUser, RegisterUser
@@ -88,14 +88,14 @@ class UserHandlers:
     new_id: Callable[[], UUID]
     query_url: str
     turns: Turns
-    #: The keys of commands that changed nothing, by caller: they cost whoever sends them nothing, and a row each.
-    unchanged: RateLimit
+    allowance: KeyAllowance
 
     async def register(self, command: RegisterUser, context: CommandContext) -> CommandAnswer:
         """Register a new user.
 
         Raises:
             RefusedError: the address or the name is taken, or the password may not be chosen.
+            KeysUsedUpError: the answer to the key is not stored any more.
             HashingBusyError, KeyInUseError, KeyReusedError, KeySubjectErasedError, ConflictError, OutcomeUnknownError,
             DatabaseUnavailableError: as their classes say; nothing was registered, except where the outcome is unknown.
         """
@@ -107,6 +107,8 @@ class UserHandlers:
     async def _register(self, command: RegisterUser, context: CommandContext) -> CommandAnswer:
         if refused := password_refusal(self.policy, command.password, command):
             raise refused
+        if context.key:
+            self.allowance.count(context.access, changes=True)
         password_hash = await self.passwords.hash(command.password)
         event = _decide(Unregistered(self.new_id()), command, self.clock())
         assert isinstance(event, UserRegistered), "a registration always leads to its event"
@@ -130,7 +132,7 @@ class UserHandlers:
             StaleVersionError: the user is not at the version that was asked for.
             WrongPasswordError: the current password is another one.
             TooManyAttemptsError: too many were; this one was not looked at.
-            KeysUsedUpError: there is nothing to change, and the answer to the key is not stored any more.
+            KeysUsedUpError: the answer to the key is not stored any more.
             HashingBusyError, KeyInUseError, KeyReusedError, KeySubjectErasedError, ConflictError, OutcomeUnknownError,
             DatabaseUnavailableError: as their classes say; nothing was changed, except where the outcome is unknown.
         """
@@ -158,8 +160,9 @@ class UserHandlers:
                     raise refused
                 checked = await self._check_current(command, loaded, checked, context)
                 new_hash = new_hash or await self.passwords.hash(command.password)
-            if event is None and key and not is_counted:
-                self._count_unchanged(context)
+            # An erasure is never held up, and there is one a user.
+            if key and not is_counted and not isinstance(event, UserErased):
+                self.allowance.count(context.access, changes=event is not None)
                 is_counted = True
             if answer := await self._try_commit(loaded, event, command, context, new_hash):
                 return answer
@@ -253,11 +256,6 @@ class UserHandlers:
             await self.checks.attempts.carry(connection, before, after)
 
         return carry
-
-    def _count_unchanged(self, context: CommandContext) -> None:
-        caller = context.cause.caller
-        if seconds := self.unchanged.wait(caller.identity if caller else ""):
-            raise KeysUsedUpError(seconds)
 
     async def _replay(self, key: IdempotencyKey | None) -> CommandAnswer | None:
         stored = await self.store.load_answer(key) if key else None

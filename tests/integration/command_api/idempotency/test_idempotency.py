@@ -308,14 +308,56 @@ async def test_a_caller_has_so_many_keys_of_commands_that_change_nothing(
         without = await api.put(f"{url}/username", json={"username": "ann"}, headers=own)
         replayed = await rename(api, url, "ann", 0, own)
         others = await rename(api, url, "ann", 3)
-        changed = await rename(api, url, "another", 4, own)
+        changed = await rename(api, url, "another", 4)
 
     assert [answer.status_code for answer in (*kept, without, replayed, others, changed)] == [200] * 7
     said = problem(refused, 429, "idempotency-keys-used-up")
     assert "without an Idempotency-Key" in KEYS_USED_UP.remedy
-    assert said["detail"] == KEYS_USED_UP.meaning
+    assert "there is nothing to change" in said["detail"]
     assert 0 < int(refused.headers["retry-after"]) <= 24 * 3600 / 3
     assert await database.fetchval("SELECT count(*) FROM idempotency_records") == 5
+
+
+async def test_a_caller_has_so_many_keys_of_commands_that_change_something(
+    command_database: PostgresAddress, database: Connection
+) -> None:
+    limits = {"IDEMPOTENCY_UNCHANGED_PER_DAY": "1", "IDEMPOTENCY_CHANGED_PER_DAY": "2"}
+    async with serving(create_app(make_settings(command_database, **limits))) as api:
+
+        async def register(name: str) -> httpx.Response:
+            return await api.post("/users", json=registration(name), headers={"Idempotency-Key": name})
+
+        ann = await register("ann")
+        url = f"/users/{ann.json()['id']}"
+        changed = await rename(api, url, "another", 0)
+
+        refused = [await register("ben"), await rename(api, url, "third", 1)]
+        replayed = [await register("ann"), await rename(api, url, "another", 0)]
+        without = await api.put(f"{url}/username", json={"username": "third"})
+        erased = await api.delete(url, headers={"Idempotency-Key": "last"})
+
+    assert [answer.status_code for answer in (ann, changed, without, erased)] == [201, 200, 200, 204]
+    for answer in refused:
+        said = problem(answer, 429, "idempotency-keys-used-up")
+        assert "this command would change something" in said["detail"]
+        assert 0 < int(answer.headers["retry-after"]) <= 24 * 3600 / 2
+    assert [answer.headers["idempotent-replayed"] for answer in replayed] == ["true", "true"]
+    assert await database.fetchval("SELECT count(*) FROM idempotency_records") == 3
+
+
+async def test_a_users_own_token_has_the_smaller_number_for_all_it_sends(command_database: PostgresAddress) -> None:
+    app = create_app(make_settings(command_database, IDEMPOTENCY_UNCHANGED_PER_DAY="2"))
+    async with serving(app) as api:
+        ann = (await api.post("/users", json=registration("ann"))).json()
+        url, own = f"/users/{ann['id']}", bearer(ann["id"], ["self"])
+        kept = [await rename(api, url, name, number, own) for number, name in enumerate(["second", "second"])]
+
+        refused = await rename(api, url, "third", 2, own)
+        others = await rename(api, url, "third", 3)
+        erased = await api.delete(url, headers={**own, "Idempotency-Key": "last"})
+
+    assert [answer.status_code for answer in (*kept, others, erased)] == [200, 200, 200, 204]
+    problem(refused, 429, "idempotency-keys-used-up")
 
 
 async def test_bodies_are_purged_two_hours_after_their_last_record(
