@@ -1,8 +1,9 @@
 """One look at everything between a command and a query: what each part answers, or why it does not.
 
-Each part is asked by itself and within LOOK_SECONDS (how far projections are, after Kafka, for once more as long), so
-one that hangs hides no other, and whatever a part answers or fails with is told of that part: no look fails as a whole.
-How far projections are is told by the functions of `muster lag`.
+Each part is asked by itself and within LOOK_SECONDS (how far projections are, after Kafka, and the relay, after it was
+found, for once more as long), so one that hangs hides no other, and whatever a part answers or fails with is told of
+that part: no look fails as a whole. How far projections are, and which relay leads, is told by the functions of `muster
+lag`.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from chassis.postgres.database import Database
 from console.asking import LOOK_SECONDS, Failed, within
 from console.overview.scrape import Scrape, scrape
 from console.settings import ConsoleSettings
+from outbox.figures import ask_relay
 from outbox.relay.backlog import Backlog, read_backlog
 from outbox.relay.leadership import Leader, read_leader
+from outbox.settings import RelayAddress
 from projectors.operations import parked
 from projectors.operations.lag import GenerationLag, Topics, look_at_topics, measure_against
 from projectors.projections.catalogue import PROJECTIONS
@@ -100,16 +103,14 @@ class Observation:
 
 async def look(settings: ConsoleSettings, command: Database, query: Database, http: httpx.AsyncClient) -> Observation:
     """Ask every part at once."""
-    relay = f"http://{settings.relay_http_host}:{settings.relay_http_port}"
     projectors = f"http://{settings.projectors_http_host}:{settings.projectors_http_port}"
     async with asyncio.TaskGroup() as group:
         brokers = group.create_task(within(_ask_kafka(settings)))
+        relay = group.create_task(look_at_relay(settings, http))
         asked: dict[str, Coroutine[Any, Any, Any]] = {
             "command_api": _readiness(http, settings.console_command_ops_url),
             "command_figures": within(scrape(http, settings.console_command_ops_url, _API, _ANSWERS)),
             "outbox": within(_read_outbox(command)),
-            "relay": _readiness(http, relay),
-            "relay_figures": within(scrape(http, relay, "muster_outbox_", (PUBLISHED, PUBLISH_SECONDS))),
             "read_side": within(_ask_read_side(query)),
             "generations": _measure(settings, query, brokers),
             "projectors": _readiness(http, projectors),
@@ -120,7 +121,18 @@ async def look(settings: ConsoleSettings, command: Database, query: Database, ht
             "event_figures": within(scrape(http, settings.console_events_ops_url, _API, (*_ANSWERS, SENT, STREAMS))),
         }
         tasks = {name: group.create_task(work) for name, work in asked.items()}
-    return Observation(at=utc_now(), kafka=brokers.result(), **{name: task.result() for name, task in tasks.items()})
+    found: dict[str, Any] = {name: task.result() for name, task in tasks.items()}
+    found["relay"], found["relay_figures"] = relay.result()
+    return Observation(at=utc_now(), kafka=brokers.result(), **found)
+
+
+async def look_at_relay(address: RelayAddress, http: httpx.AsyncClient) -> tuple[str, Figures]:
+    """Why the relay that leads is not ready, and its figures; of several by one name another's, where none leads."""
+    found = await within(ask_relay(address, http))
+    if isinstance(found, Failed):
+        return found.why, found
+    figures = within(scrape(http, found.url, "muster_outbox_", (PUBLISHED, PUBLISH_SECONDS)))
+    return await asyncio.gather(_readiness(http, found.url), figures)
 
 
 async def _ask_kafka(settings: ConsoleSettings) -> Brokers:
