@@ -4,8 +4,10 @@ Without it three times as many requests as a process can serve end its service: 
 hardly any all of it before its time is over.
 
 Guarantees: turns come in the order in which requests came whole. A request is refused (`busy`) at its head, before any
-of it is looked at, while those whose turn comes have waited for BEHIND_SECONDS; and in the queue after LONGEST_SECONDS.
-What was refused has cost nothing but its head, and nothing was done. Health is answered whatever waits.
+of it is looked at, while as many wait as get their turn in QUEUED_SECONDS, or those whose turn comes have waited for
+BEHIND_SECONDS; and in the queue after LONGEST_SECONDS. What was refused has cost nothing but its head, and nothing was
+done. Health is answered whatever waits. The memory of those who wait is bounded by connections, each of which has one
+request under way.
 
 Oldest first: all who wait are served within a time that is worth waiting, so there is little to gain by letting the
 newest pass, and much to lose: who came first would wait in vain.
@@ -22,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chassis.http.health import PROBES
 from chassis.http.middleware import replayed
+from chassis.http.overload.throughput import Throughput
 from chassis.http.problems import BUSY, Problem
 from chassis.http.transport.client import Client, client
 from chassis.outages import Outage
@@ -32,8 +35,10 @@ log = structlog.get_logger("http")
 #: enough that the loop gets round to everybody within milliseconds.
 AT_ONCE: Final = 64
 #: A client that comes while the queue takes longer is better told to come back: at twice the load it would only become
-#: longer.
-BEHIND_SECONDS: Final = 0.5
+#: longer. What comes in while PostgreSQL stands still for a second is served, where it is no more than can be.
+QUEUED_SECONDS: Final = 1.0
+#: The same, where the pace is not known, or was better than it is.
+BEHIND_SECONDS: Final = 1.5
 #: A burst of thousands is served within it. With the 2.5 s that a command may take, clients have an answer within 5 s.
 LONGEST_SECONDS: Final = 2.0
 #: Seconds until a refused client may come again.
@@ -57,6 +62,7 @@ class Admission:
         """Nothing to do yet; `at_once` requests are worked on at the same time."""
         self._free = at_once
         self._queue: deque[_Turn] = deque()
+        self._throughput = Throughput()
         #: Seconds that the last one to leave the queue had waited.
         self._waited = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -69,7 +75,9 @@ class Admission:
 
     def refuses(self, path: str) -> bool:
         """Whether a request that comes now is not to begin: the queue takes longer than is worth waiting."""
-        if path in PROBES or not self._queue or self._waited <= BEHIND_SECONDS:
+        if path in PROBES or not self._queue:
+            return False
+        if self._waited <= BEHIND_SECONDS and len(self._queue) <= self._throughput.best * QUEUED_SECONDS:
             return False
         self._overload.failed(_MORE)
         return True
@@ -103,9 +111,11 @@ class Admission:
 
     def _ends_waiting(self, turn: _Turn) -> bool:
         """Let one begin, which waits no more in the queue; False where it does not want to any more."""
-        self._waited = asyncio.get_running_loop().time() - turn.since
+        now = asyncio.get_running_loop().time()
+        self._waited = now - turn.since
         wants = not turn.came.done()
         if wants and turn.client.waits:
+            self._throughput.note(now)
             turn.came.set_result(None)
         elif wants:
             turn.came.set_exception(refused())  # and nobody is there to hear it: one who left is no overload
@@ -116,6 +126,7 @@ class Admission:
         """The next to come is not behind anybody where nobody waits any more."""
         if not self._queue:
             self._waited = 0.0
+            self._throughput.forget()
             self._overload.over()
 
     def _set_timer(self) -> None:

@@ -9,6 +9,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from chassis.http.overload import admission
 from chassis.http.overload.admission import Admission, InTurn, RefuseWhenBehind, leave_place
+from chassis.http.overload.throughput import Throughput
 from chassis.http.problems import Problem
 from chassis.http.transport.client import Client
 from chassis.http.transport.client import client as sender
@@ -111,6 +112,21 @@ async def test_who_comes_while_the_queue_takes_too_long_is_refused_unread(is_beh
 
     assert requests.tasks[-1].done()
     assert [refused(ended) for ended in await requests.end()] == [False, False, True]
+
+
+async def test_as_many_may_wait_as_get_their_turn_in_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Two(Throughput):
+        def forget(self) -> None:
+            super().forget()
+            self.best = 2.0
+
+    monkeypatch.setattr(admission, "Throughput", Two)
+    requests = Requests(Work())
+    for path in ("a", "waits", "waits", "waits", "is too many"):
+        await requests.ask(path)
+
+    assert requests.tasks[-1].done()
+    assert [refused(ended) for ended in await requests.end()] == [False, False, False, False, True]
 
 
 async def test_whoever_asks_for_health_is_not_refused_and_does_not_wait(is_behind_at_once: None) -> None:
