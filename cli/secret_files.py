@@ -69,9 +69,8 @@ def make_secrets(folder: Path) -> list[str]:
     for part, password in logins(folder / KAFKA).items():
         _write(folder / part / PASSWORD, password)
     key_set = (kept_issuer(folder / ISSUER).folder / KEY_SET).read_text(encoding="utf-8")
-    for part in TRUSTING:
-        _write(folder / part / KEY_SET, key_set)
-    return made
+    handed = [_write(folder / part / KEY_SET, key_set) for part in TRUSTING]
+    return [*made, KEY_SET] if any(handed) else made
 
 
 def _keep(files: list[Path]) -> bool:

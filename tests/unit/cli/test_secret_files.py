@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from cli.kafka_files import BROKER_FILE, FORMAT_FILE, LOGINS, PASSWORD, PRINCIPALS
-from cli.secret_files import HOLDERS, KAFKA, make_secrets
+from cli.secret_files import HOLDERS, ISSUER, KAFKA, make_secrets
+from local_stack.issuer import rotate
+from local_stack.issuer_files import KEY_SET
 from local_stack.kafka.principals import SUPERUSER
 
 
@@ -21,7 +23,7 @@ def _content(folder: Path) -> dict[str, bytes]:
 
 
 def test_what_is_made_stays_and_all_holders_of_a_secret_have_the_same(tmp_path: Path) -> None:
-    assert make_secrets(tmp_path) == [*HOLDERS, BROKER_FILE, FORMAT_FILE]
+    assert make_secrets(tmp_path) == [*HOLDERS, BROKER_FILE, FORMAT_FILE, KEY_SET]
     first = _content(tmp_path)
 
     assert make_secrets(tmp_path) == []
@@ -37,6 +39,13 @@ def test_what_the_environment_gives_goes_before(tmp_path: Path, monkeypatch: pyt
 
     assert make_secrets(tmp_path) == ["CURSOR_KEYS"]
     assert (tmp_path / "query-api" / "CURSOR_KEYS").read_text() == "k2:given"
+
+
+def test_it_says_when_it_hands_out_another_list_of_keys(tmp_path: Path) -> None:
+    make_secrets(tmp_path)
+    rotate(tmp_path / ISSUER)
+
+    assert make_secrets(tmp_path) == [KEY_SET]
 
 
 def test_a_part_that_comes_later_is_given_the_same(tmp_path: Path) -> None:

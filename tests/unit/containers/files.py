@@ -8,10 +8,9 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parents[3]
-#: `$NAME`, `${NAME}`, `${NAME:-default}`, `${NAME-default if absent}`, `${NAME:?message}` and `${NAME:+text if given}`;
+#: `${NAME}`, `${NAME:-default}`, `${NAME-default if absent}`, `${NAME:?message}` and `${NAME:+text if given}`;
 #: a default or a text may hold a reference.
 REFERENCE = re.compile(r"\$\{([A-Z_]+)(?:(:?)([-?+])((?:[^{}]|\{[^{}]*\})*))?\}")
-_BARE = re.compile(r"(?<!\$)\$([A-Z_]+)")
 
 
 def compose() -> dict[str, Any]:
@@ -54,7 +53,7 @@ def resolve(value: object, environment: dict[str, str]) -> str | None:
     def replace(found: re.Match[str]) -> str:
         name, colon, kind, rest = found.groups()
         if kind == "+":
-            return _BARE.sub(lambda each: environment[each[1]], rest) if environment.get(name) else ""
+            return str(resolve(rest, environment)) if environment.get(name) else ""
         if environment.get(name) or (kind == "-" and not colon and name in environment):
             return environment[name]
         if kind == "?":

@@ -127,6 +127,12 @@ def test_the_console_reaches_the_apis_whatever_names_they_are_told_to_answer_to(
     assert console["ALLOWED_HOSTS"] == "users.example.com"
 
 
+def test_no_variable_is_missed_by_compose_which_would_say_so_at_each_command() -> None:
+    text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+
+    assert not re.findall(r"(?<!\$)\$(?:[A-Z_]+|\{[A-Z_]+\})", text)
+
+
 def test_each_service_sees_the_folder_of_its_own_secrets_alone() -> None:
     told = environment_of("secrets", dict.fromkeys(HOLDERS, "given"))
     every = {
@@ -411,14 +417,15 @@ def _steps_of_an_upgrade() -> list[str]:
 def test_an_upgrade_stops_at_the_step_that_fails() -> None:
     steps = _steps_of_an_upgrade()
 
-    assert all("\n" not in step for step in steps)
+    assert all("\n" not in step for step in steps[:-1])
+    assert "--no-deps --wait $service || break\n" in steps[-1]
     assert (
         steps.index("docker compose build") < steps.index("docker compose run --rm --no-deps migrate") < len(steps) - 1
     )
 
 
 def test_an_upgrade_replaces_every_process_of_ours() -> None:
-    replaced = _steps_of_an_upgrade()[-1].removeprefix("docker compose up -d --no-deps ")
+    [replaced] = re.findall(r"^for service in (.+); do$", _steps_of_an_upgrade()[-1], re.MULTILINE)
     services = compose()["services"]
     ours = {name for name, one in services.items() if one["image"] == service("migrate")["image"]}
     lasting = {name for name in ours if services[name]["restart"] != "no"}
