@@ -130,7 +130,7 @@ parked_versions = Table(
     _of_generation("parked_versions_generation_fkey"),
 )
 
-#: Suspicious records beyond those that are parked: only counted. Their bytes are on the topic.
+#: Records beyond those that are parked: only counted. Their bytes are on the topic.
 counted_records = Table(
     "counted_records",
     metadata,

@@ -64,7 +64,7 @@ def list_(*, projection: ProjectionOption = None, as_json: JsonOption = False) -
         return
     for some in counted:
         say(
-            f"{some.projection} generation {some.generation} only counted {some.records:,} suspicious records, of"
+            f"{some.projection} generation {some.generation} only counted {some.records:,} records, of"
             f" {some.topic} partition {some.partition}, offsets {some.first_offset} to {some.last_offset}"
         )
     if not found:

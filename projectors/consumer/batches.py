@@ -226,13 +226,12 @@ class BatchWriter:
     async def _park(self, connection: Connection, sorting: _Sorting, greatest: Mapping[UUID, int]) -> None:
         if sorting.erased:
             await parking.forget(connection, self._generation, sorting.erased)
-        remaining = sorting.remaining()
-        await parking.park(connection, self._generation, self._topic, remaining)
-        read: dict[UUID, int] = {}
-        for item in remaining:
-            if item.subject_id is not None:
-                said = greatest.get(item.subject_id) or version_of(item.record) or 1
-                read[item.subject_id] = max(said, read.get(item.subject_id, 1))
+        kept, counted = await parking.park(connection, self._generation, self._topic, sorting.remaining())
+        read = _versions(kept, greatest)
+        if beyond := _versions(counted, greatest):
+            # Of whom nothing is known the next record will be the first: a flood of ids leaves no rows.
+            known = {*read, *await versions.read(connection, self._generation, self._tables, beyond)}
+            read |= {subject_id: version for subject_id, version in beyond.items() if subject_id in known}
         if read:
             await versions.note(connection, self._generation, read)
 
@@ -281,6 +280,16 @@ class BatchWriter:
         if not subjects:
             return None
         return Notice(self._channel, " ".join(map(str, subjects)) if len(subjects) <= NOTICE_SUBJECTS else "")
+
+
+def _versions(parked: Iterable[Parked], greatest: Mapping[UUID, int]) -> dict[UUID, int]:
+    """The greatest version of each subject that waits."""
+    found: dict[UUID, int] = {}
+    for item in parked:
+        if item.subject_id is not None:
+            said = greatest.get(item.subject_id) or version_of(item.record) or 1
+            found[item.subject_id] = max(said, found.get(item.subject_id, 1))
+    return found
 
 
 def _subjects(items: Iterable[DecodedEvent | Poison]) -> set[UUID]:

@@ -12,7 +12,9 @@ APPLIED: Final = Counter("muster_projector_records", "Records taken from the top
 PARKED: Final = Counter("muster_projector_parked_records", "Records parked.", _LABELS)
 PARKED_NOW: Final = Gauge("muster_projector_parked_now", "Records that are parked now.", _LABELS)
 FOREIGN_NOW: Final = Gauge(
-    "muster_projector_foreign_now", "Suspicious records, parked or only counted.", (*_LABELS, "kept")
+    "muster_projector_foreign_now",
+    "Suspicious records that are parked, and all only counted.",
+    (*_LABELS, "kept"),
 )
 RETRIES: Final = Counter("muster_projector_retries", "Attempts that failed for want of the database.", _LABELS)
 RESTARTS: Final = Counter("muster_projector_consumer_restarts", "Consumers discarded and made anew.", _LABELS)

@@ -5,8 +5,9 @@ subject's parked records away with everything else. The record itself is parked,
 of the code can retry it (projectors/operations/parked.py).
 
 Nobody waits behind a suspicious record (projectors/trust/versions.py): SUSPICIOUS is how it is told from others once it
-is parked. Whoever may write to the topic could bring any number of them, so beyond SUSPICIOUS_RECORDS of a generation
-they are only counted, by partition and position, and their bytes stay on the topic.
+is parked. Whoever may write to the topic could bring any number of records of either kind, so beyond SUSPICIOUS_RECORDS
+and WAITING_RECORDS of a generation they are only counted, by partition and position: their bytes stay on the topic, and
+nobody waits behind them.
 
 The column `user_id` holds the id of any subject: renaming it would break the version before, which runs while the
 database is migrated.
@@ -28,6 +29,8 @@ from read_model.generations import Generation
 
 #: So many are kept as somebody will look at. With values of 1 MiB they take 1 GiB, once for all generations.
 SUSPICIOUS_RECORDS: Final = 1000
+#: The same of records that users wait behind: 20 MB, as ours are. A mistake that meets more is mended by a rebuild.
+WAITING_RECORDS: Final = 20_000
 #: SQL that is true of a parked record that nobody waits behind, whomever it names, if anybody.
 SUSPICIOUS: Final = "user_id IS NULL"
 
@@ -51,10 +54,9 @@ class Parked:
 
 @dataclass(frozen=True, slots=True)
 class Suspicious:
-    """The number of suspicious records that a generation has met."""
+    """The number of suspicious records that a generation has parked, and of all that it has only counted."""
 
     parked: int = 0
-    #: Those beyond SUSPICIOUS_RECORDS.
     counted: int = 0
 
 
@@ -77,7 +79,8 @@ ON CONFLICT DO NOTHING
 """
 
 _KEPT: Final = f"""
-SELECT count(*)::int FROM parked_records WHERE projection = $1 AND generation = $2 AND {SUSPICIOUS}
+SELECT count(*) FILTER (WHERE {SUSPICIOUS})::int AS suspicious, count(*) FILTER (WHERE NOT {SUSPICIOUS})::int AS waiting
+FROM parked_records WHERE projection = $1 AND generation = $2
 """  # noqa: S608 - our own text
 
 _COUNT: Final = """
@@ -107,19 +110,32 @@ async def blocked(connection: Connection, generation: Generation, subjects: Iter
     return {row["user_id"] for row in rows}
 
 
-async def park(connection: Connection, generation: Generation, topic: str, parked: Sequence[Parked]) -> None:
-    """Keep these records, or count them; one that is there already stays as it is."""
+async def park(
+    connection: Connection, generation: Generation, topic: str, parked: Sequence[Parked]
+) -> tuple[list[Parked], list[Parked]]:
+    """Keep these records, those first that come first, or count them; one that is there already stays as it is.
+
+    Returns:
+        Those that are kept, and those that are only counted.
+    """
+    if not parked:
+        return [], []
     owner = (generation.projection, generation.number, topic)
-    kept = [item for item in parked if item.subject_id is not None]
-    if suspicious := [item for item in parked if item.subject_id is None]:
-        room = max(0, SUSPICIOUS_RECORDS - await connection.fetchval(_KEPT, *owner[:2]))
-        kept += suspicious[:room]
-        # At once: a flood is thousands a second.
-        if beyond := [item.record for item in suspicious[room:]]:
-            places = [record.partition for record in beyond], [record.offset for record in beyond]
-            await connection.execute(_COUNT, *owner, *places)
+    found = await connection.fetchrow(_KEPT, *owner[:2])
+    assert found is not None
+    room = {True: SUSPICIOUS_RECORDS - found["suspicious"], False: WAITING_RECORDS - found["waiting"]}
+    kept, beyond = list[Parked](), list[Parked]()
+    for item in parked:
+        is_suspicious = item.subject_id is None
+        (kept if room[is_suspicious] > 0 else beyond).append(item)
+        room[is_suspicious] -= 1
     for item in kept:
         await connection.execute(_PARK, *owner, item.record.partition, item.record.offset, *_columns(item))
+    if beyond:
+        # At once: a flood is thousands a second.
+        places = [item.record.partition for item in beyond], [item.record.offset for item in beyond]
+        await connection.execute(_COUNT, *owner, *places)
+    return kept, beyond
 
 
 def _columns(item: Parked) -> tuple[Any, ...]:
@@ -154,9 +170,9 @@ async def suspicious(connection: Connection) -> dict[tuple[str, int], Suspicious
 def why_flooded(counted: int) -> str:
     """The remedy where records were only counted."""
     return (
-        f"met {counted:,} suspicious records beyond the {SUSPICIOUS_RECORDS:,} that are kept, and counted them:"
-        " `muster doctor` says who may write to the topic; then `muster events refill` publishes everybody once more,"
-        " and `muster parked discard --suspicious` forgets the foreign records"
+        f"met {counted:,} records beyond those that are kept parked, and counted them: `muster doctor` says who may"
+        " write to the topic; then `muster events refill` publishes everybody once more, and"
+        " `muster parked discard --suspicious` forgets the foreign records and the count"
     )
 
 

@@ -128,7 +128,7 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """Suspicious records that were only counted, in one partition of one generation."""
+    """Records that were only counted, in one partition of one generation."""
 
     projection: str
     generation: int

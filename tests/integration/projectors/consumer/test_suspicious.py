@@ -225,6 +225,22 @@ async def test_a_flood_in_our_name_is_bounded_and_holds_no_user_back(
     assert counted.records == 5
 
 
+async def test_a_flood_that_forges_every_header_is_bounded_and_what_is_ours_flows_on(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parking, "WAITING_RECORDS", 3)
+    ann = new_user(1)
+    flood = [replace(registered(new_user(number)), value=b"{") for number in range(10, 18)]
+    aimed = replace(state(ann, 2), value=b"{")
+    await applied(database, "users", on_a_log(registered(ann), *flood, aimed, state(ann, 3)), 5)
+    assert (await contents(database, "users"))["users"][ann.id]["version"] == 3
+    assert [one.suspicious for one in await parked.summaries(database)] == [False] * 3
+    [counted] = await parked.counted(database)
+    assert (counted.records, counted.first_offset, counted.last_offset) == (6, 4, 9)
+    async with database.connection() as connection:
+        assert await connection.fetchval("SELECT count(*) FROM parked_versions") == 3 + 1, "a row for none of the rest"
+
+
 def without(item: FakeRecord, name: str) -> FakeRecord:
     return replace(item, headers=[(known, value) for known, value in item.headers if known != name])
 
