@@ -123,11 +123,11 @@ chaos-short: $(VENV)/.dev ## A few minutes of it: five faults, and bugs planted 
 	@$(BIN)/python -m pytest -q tests/acceptance/running/promises_under_faults.py $(ARGS)
 
 # Only these targets write to docs/benchmarks; ARGS="--quick --into .local/benchmarks" only tests the benchmarks.
-BENCHMARKS := commands relay projections query end-to-end cold-start resets credentials overload subscribers console
+BENCHMARKS := commands relay projections query end-to-end cold-start resets credentials overload subscribers console rivals
 MEASURE = $(BIN)/python -m benchmarks
 
 .PHONY: bench $(BENCHMARKS:%=bench-%)
-bench: $(VENV)/.bench ## Measure everything into docs/benchmarks (15 min); bench-NAME one, profile-NAME its flame graph
+bench: $(VENV)/.bench ## Measure everything into docs/benchmarks (an hour); bench-NAME one, profile-NAME its flame graph
 	@$(MEASURE) all --into docs/benchmarks $(ARGS)
 
 $(BENCHMARKS:%=bench-%): bench-%: $(VENV)/.bench

@@ -41,7 +41,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("names", nargs="+", choices=[*BENCHMARKS, "all"], metavar="NAME", help=", ".join(BENCHMARKS))
     parser.add_argument("--rounds", type=int, help=f"rounds of every probe ({plan.ROUNDS})")
     parser.add_argument("--seconds", type=float, help=f"length of one probe ({plan.SECONDS:g})")
-    parser.add_argument("--users", type=int, help=f"users in the tables ({plan.USERS:,})")
+    parser.add_argument("--users", type=int, help=f"users in the tables ({plan.USERS:,} for most)")
     parser.add_argument("--quick", action="store_true", help="only see whether it works; nothing is claimed")
     parser.add_argument("--into", type=Path, default=DEFAULT_FOLDER, help=f"where results go ({DEFAULT_FOLDER})")
     parser.add_argument("--strict", action="store_true", help="exit 1 if a bar is missed")
@@ -51,13 +51,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def make_plan(options: argparse.Namespace, folder: Path, console: Console) -> Plan:
+def make_plan(benchmark: Benchmark, options: argparse.Namespace, folder: Path, console: Console) -> Plan:
     """Return the plan that the options ask for."""
     quick = options.quick
     return Plan(
         rounds=options.rounds or (plan.QUICK_ROUNDS if quick else plan.ROUNDS),
         seconds=options.seconds or (plan.QUICK_SECONDS if quick else plan.SECONDS),
-        users=options.users or (plan.QUICK_USERS if quick else plan.USERS),
+        users=options.users or (plan.QUICK_USERS if quick else benchmark.users),
         quick=quick,
         folder=folder,
         say=lambda line: console.print(f"  {line}", style="dim", highlight=False),
@@ -78,7 +78,7 @@ def run_one(benchmark: Benchmark, options: argparse.Namespace, console: Console)
     folder = scratch_folder()
     began, started_at, quiet = time.monotonic(), datetime.now(UTC), Quiet()
     try:
-        wanted = make_plan(options, folder, console)
+        wanted = make_plan(benchmark, options, folder, console)
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             result: Result = runner.run(_limited(benchmark, wanted))
     except Exception:  # noqa: BLE001 - whatever it is, it is told in full, and the next benchmark runs

@@ -6,16 +6,17 @@ from importlib import import_module
 from typing import Final, cast
 
 from benchmarks.reporting.result import Result
-from benchmarks.running.plan import Plan
+from benchmarks.running.plan import USERS, Plan
 
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """A benchmark: its folder, its name for people, and the seconds it may take on two cores."""
+    """A benchmark: its folder, its name for people, the seconds it may take on two cores, and users unless told."""
 
     name: str
     title: str
     budget_seconds: float
+    users: int = USERS
 
     def load(self) -> Callable[[Plan], Awaitable[Result]]:
         """Import the benchmark; only when it is wanted, since each imports half of Muster."""
@@ -23,7 +24,7 @@ class Benchmark:
         return cast("Callable[[Plan], Awaitable[Result]]", module.run)
 
 
-#: Together at most fifty minutes; none uses all of its time.
+#: Together at most an hour; none uses all of its time.
 BENCHMARKS: Final = {
     benchmark.name: benchmark
     for benchmark in (
@@ -38,5 +39,6 @@ BENCHMARKS: Final = {
         Benchmark("overload", "Overload", 330),
         Benchmark("subscribers", "Subscribers", 420),
         Benchmark("console", "Console", 480),
+        Benchmark("rivals", "Rivals", 900, users=100_000),
     )
 }

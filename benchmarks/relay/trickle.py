@@ -10,23 +10,27 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+import asyncpg
+
 from benchmarks.references.kafka.producer import producing, send_and_wait
 from benchmarks.relay.backlog import append, messages
 from benchmarks.relay.watching import arriving
 from benchmarks.reporting.figures import percentile
-from benchmarks.running.rounds import Probe, Sample
+from benchmarks.running.rounds import NoFigureError, Probe, Sample
 from benchmarks.running.servers import Servers
 from events.envelope import Envelope
 from outbox.notifier import Notifier
 from outbox.settings import RelaySettings
+
+Append = Callable[[asyncpg.Connection, Envelope], Awaitable[None]]
 
 RATE: Final = 200
 #: The last event of a probe arrives in milliseconds; after this it is a failure and no latency.
 ARRIVAL_SECONDS: Final = 10.0
 
 
-def relay_probe(servers: Servers, events: list[Envelope]) -> Probe:
-    """Return the seconds from commit to consumer; a relay must be running."""
+def relay_probe(servers: Servers, events: list[Envelope], append: Append = append) -> Probe:
+    """Return the milliseconds from commit to consumer; a relay must be running, which publishes what is appended."""
 
     async def probe() -> Sample:
         settings = servers.settings(RelaySettings)
@@ -43,7 +47,11 @@ def relay_probe(servers: Servers, events: list[Envelope]) -> Probe:
                 notifier.notify()
 
             await _at_rate(events, one)
-            await arrivals.wait_for(set(committed), within=ARRIVAL_SECONDS)
+            try:
+                await arrivals.wait_for(set(committed), within=ARRIVAL_SECONDS)
+            except TimeoutError as error:
+                late = len(committed.keys() - arrivals.times.keys())
+                raise NoFigureError(f"{late} of {len(events)} events took over {ARRIVAL_SECONDS:.0f} s") from error
         return _sample([arrivals.times[event_id] - then for event_id, then in committed.items()])
 
     return probe

@@ -89,9 +89,12 @@ class _Connection(asyncio.Protocol):
         head = self.buffer.find(b"\r\n\r\n")
         if head < 0:
             return
-        at = self.buffer.find(b"content-length: ")
-        length = int(self.buffer[at + 16 : self.buffer.find(b"\r", at)]) if 0 <= at < head else 0
-        if len(self.buffer) >= head + 4 + length:
+        fields = self.buffer[: head + 2].lower()
+        at = fields.find(b"content-length: ")
+        length = int(fields[at + 16 : fields.find(b"\r", at)]) if at >= 0 else 0
+        # What comes in chunks ends with an empty one.
+        chunked = b"transfer-encoding: chunked" in fields
+        if self.buffer.endswith(b"\r\n0\r\n\r\n") if chunked else len(self.buffer) >= head + 4 + length:
             status = int(self.buffer[9:12])
             self.buffer.clear()
             self.answered(self, status)

@@ -7,6 +7,7 @@ diff.
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from jgo.maven import MavenContext
 
@@ -31,17 +32,24 @@ def main() -> None:
     """Resolve, fetch, hash, write."""
     with tempfile.TemporaryDirectory() as staging:
         context = MavenContext(repo_cache=Path(staging))
-        inputs, transitive = context.resolver.resolve([context.create_dependency(KAFKA)])
-        runtime = [dependency for dependency in transitive if dependency.scope in {"compile", "runtime"}]
-        artifacts = [dependency.artifact for dependency in (*inputs, *runtime)]
+        artifacts = resolved(context, KAFKA)
         header = LIST_HEADER.format(version=KAFKA_VERSION, count=len(artifacts))
         artifacts += [context.create_dependency(coordinate).artifact for coordinate in (LOGGING, TOOLS)]
-        rows = []
-        for artifact in artifacts:
-            path = artifact.resolve()
-            coordinate = f"{artifact.groupId}:{artifact.artifactId}:{artifact.version}"
-            rows.append(f"{coordinate} {path.stat().st_size} {sha256_of(path)}\n")
-    PINS.write_text(header + "".join(rows), encoding="ascii")
+        PINS.write_text(header + "".join(map(row, artifacts)), encoding="ascii")
+
+
+def resolved(context: MavenContext, *coordinates: str) -> list[Any]:
+    """Return the artifacts of these coordinates and of all that they need at run time, in class path order."""
+    inputs, transitive = context.resolver.resolve([context.create_dependency(each) for each in coordinates])
+    runtime = [dependency for dependency in transitive if dependency.scope in {"compile", "runtime"}]
+    return [dependency.artifact for dependency in (*inputs, *runtime)]
+
+
+def row(artifact: Any) -> str:
+    """Fetch an artifact and return its line of a list: coordinate, size and SHA-256."""
+    path = artifact.resolve()
+    coordinate = f"{artifact.groupId}:{artifact.artifactId}:{artifact.version}"
+    return f"{coordinate} {path.stat().st_size} {sha256_of(path)}\n"
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from benchmarks.references.keycloak.server import AUDIENCE, START_SECONDS, Keycloak, KeycloakMissingError
 from benchmarks.running.load import Measured, open_loop, request
 from chassis.access.issuer_keys import FORCED_SECONDS, WAIT_SECONDS
 from chassis.clock import utc_now
@@ -30,7 +31,6 @@ from chassis.settings import PostgresAddress
 from local_stack.ports import free_port
 from tests.forks import Fork
 from tests.integration.access.issuer.door import Door, door
-from tests.integration.access.issuer.keycloak import AUDIENCE, START_SECONDS, Keycloak, KeycloakMissingError
 from tests.integration.console.conftest import make_settings as console_settings
 from tests.integration.console.conftest import serving
 from tests.integration.muster_processes import running

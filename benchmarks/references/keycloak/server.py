@@ -1,6 +1,8 @@
 """Keycloak, an issuer that is not ours: a child process, from Maven's repository, on the local stack's Java runtime.
 
-The archive is fetched once, and unpacked only with the SHA-256 that is pinned here, into the cache of Kafka's jars.
+As a test's issuer it runs in its development mode, with a database in a file; with a database on a PostgreSQL it runs
+as in production, but for TLS. The archive is fetched once, and unpacked only with the SHA-256 that is pinned here, into
+the cache of Kafka's jars.
 """
 
 import os
@@ -16,9 +18,11 @@ import httpx
 from jgo.maven import MavenContext, PythonResolver
 
 from local_stack.cache import cache_folder
+from local_stack.errors import MissingPartError
 from local_stack.kafka.broker import java
 from local_stack.kafka.jars import REPOSITORY_VARIABLE, sha256_of
 from local_stack.ports import free_port, listens
+from local_stack.postgres.server import ServerAddress
 
 VERSION: Final = "26.7.3"
 SHA256: Final = "27a6535553c3cdcd083872ba40629efafb3475e3b758e0c6f691395561dd0f1f"
@@ -28,13 +32,14 @@ SCOPES: Final = ("users:read", "users:register")
 START_SECONDS: Final = 400
 #: Of our tokens: longer than all tests together.
 LIFESPAN_SECONDS: Final = 3600
-_REALM: Final = "muster"
-_PASSWORD: Final = "of-the-administrator"
-_SECRET: Final = "of-the-caller"
+REALM: Final = "muster"
+DATABASE: Final = "keycloak"
+_PASSWORD: Final = "of-the-administrator"  # noqa: S105 - of a server that lasts as long as a test
+_SECRET: Final = "of-the-caller"  # noqa: S105 - as above
 _CALLER: Final = "caller"
 
 
-class KeycloakMissingError(Exception):
+class KeycloakMissingError(MissingPartError):
     """It cannot be had here; the message says why."""
 
 
@@ -69,31 +74,40 @@ def fetch() -> Path:
 
 
 class Keycloak:
-    """A running Keycloak with a realm for Muster; `url` is what it calls itself, where the test's door stands."""
+    """A running Keycloak with a realm for Muster; `url` is what it calls itself, where the test's door stands.
 
-    def __init__(self, url: str, folder: Path) -> None:
+    `database` is the server of an empty database of the name DATABASE.
+    """
+
+    def __init__(self, url: str, folder: Path, database: ServerAddress | None = None) -> None:
         self.port = free_port()
-        self.issuer = f"{url}/realms/{_REALM}"
+        self.issuer = f"{url}/realms/{REALM}"
         self._log = folder / "keycloak.log"
         home = fetch()
         shutil.rmtree(home / "data", ignore_errors=True)  # what an earlier run left: users and keys
         self._http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60, trust_env=False)
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                ["bash", home / "bin" / "kc.sh", "start-dev", *self._options(url)],
-                env=os.environ | self._environment(),
+            self._process = subprocess.Popen(  # noqa: S603 - our own options
+                ["/bin/bash", home / "bin" / "kc.sh", *self._options(url, database)],
+                env=os.environ | self._environment(database),
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
 
-    def _options(self, url: str) -> list[str]:
+    def _options(self, url: str, database: ServerAddress | None) -> list[str]:
         # Nobody looks at its pages; without them it is built and started sooner.
         pages = ["--cache=local", "--features-disabled=admin,account"]
-        return [*pages, "--http-host=127.0.0.1", f"--http-port={self.port}", f"--hostname={url}"]
+        http = ["--http-host=127.0.0.1", f"--http-port={self.port}", f"--hostname={url}"]
+        if database is None:
+            return ["start-dev", *pages, *http]
+        where = f"--db-url=jdbc:postgresql://{database.host}:{database.port}/{DATABASE}"
+        return ["start", *pages, *http, "--http-enabled=true", "--db=postgres", where]
 
-    def _environment(self) -> dict[str, str]:
+    def _environment(self, database: ServerAddress | None) -> dict[str, str]:
+        login = {"KC_DB_USERNAME": database.user, "KC_DB_PASSWORD": database.password} if database else {}
         return {
+            **login,
             "JAVA_HOME": str(java().parents[1]),
             "JAVA_OPTS_KC_HEAP": "-Xms64m -Xmx768m",
             "KC_BOOTSTRAP_ADMIN_USERNAME": "admin",
@@ -108,8 +122,8 @@ class Keycloak:
 
     def set_up(self) -> None:
         """What docs/how-to/connect-an-identity-provider.md has an administrator do."""
-        self._ask("POST", "/admin/realms", {"realm": _REALM, "enabled": True, "defaultSignatureAlgorithm": "ES256"})
-        self._ask("PUT", f"/admin/realms/{_REALM}", {"accessTokenLifespan": LIFESPAN_SECONDS})
+        self._ask("POST", "/admin/realms", {"realm": REALM, "enabled": True, "defaultSignatureAlgorithm": "ES256"})
+        self._ask("PUT", f"/admin/realms/{REALM}", {"accessTokenLifespan": LIFESPAN_SECONDS})
         for name in SCOPES:
             shown = {"include.in.token.scope": "true"}
             self._ask("POST", "client-scopes", {"name": name, "protocol": "openid-connect", "attributes": shown})
@@ -132,6 +146,11 @@ class Keycloak:
                 "optionalClientScopes": SCOPES,
             }
             self._ask("POST", "clients", described)
+
+    def administrator(self) -> str:
+        """A token of its administrator that lasts as long as ours; and from now on every such token does."""
+        self._ask("PUT", "/admin/realms/master", {"accessTokenLifespan": LIFESPAN_SECONDS})
+        return self._login()
 
     def register_console(self, redirect: str, secret: str, scope: str) -> None:
         """What the same page has an administrator do for the console."""
@@ -167,14 +186,14 @@ class Keycloak:
     def token(self, scope: str = "users:read", client: str = _CALLER) -> str:
         """A token that it signs now; a stranger's is for nobody."""
         asked = {"grant_type": "client_credentials", "client_id": client, "client_secret": _SECRET, "scope": scope}
-        answer = self._http.post(f"/realms/{_REALM}/protocol/openid-connect/token", data=asked)
+        answer = self._http.post(f"/realms/{REALM}/protocol/openid-connect/token", data=asked)
         answer.raise_for_status()
         token: str = answer.json()["access_token"]
         return token
 
     def publish_key(self, priority: int, *, signs: bool) -> str:
         """Give it another key, which signs if it has the highest priority of all that do; returns the key's name."""
-        realm = self._ask("GET", f"/admin/realms/{_REALM}").json()["id"]
+        realm = self._ask("GET", f"/admin/realms/{REALM}").json()["id"]
         config = {"priority": [str(priority)], "active": [str(signs).lower()], "ecdsaEllipticCurveKey": ["P-256"]}
         made = self._ask(
             "POST",
@@ -204,12 +223,16 @@ class Keycloak:
 
     def _ask(self, method: str, path: str, document: Any = None) -> httpx.Response:
         """Ask as its administrator, whose tokens last a minute; a path without a slash is below the realm's."""
-        asked = {"grant_type": "password", "client_id": "admin-cli", "username": "admin", "password": _PASSWORD}
-        token = self._http.post("/realms/master/protocol/openid-connect/token", data=asked).json()["access_token"]
-        where = path if path.startswith("/") else f"/admin/realms/{_REALM}/{path}"
-        answer = self._http.request(method, where, json=document, headers={"Authorization": f"Bearer {token}"})
+        where = path if path.startswith("/") else f"/admin/realms/{REALM}/{path}"
+        answer = self._http.request(method, where, json=document, headers={"Authorization": f"Bearer {self._login()}"})
         answer.raise_for_status()
         return answer
+
+    def _login(self) -> str:
+        asked = {"grant_type": "password", "client_id": "admin-cli", "username": "admin", "password": _PASSWORD}
+        answer = self._http.post("/realms/master/protocol/openid-connect/token", data=asked)
+        token: str = answer.raise_for_status().json()["access_token"]
+        return token
 
     def __enter__(self) -> Self:
         return self

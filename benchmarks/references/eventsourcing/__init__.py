@@ -1,0 +1,1 @@
+"""The library `eventsourcing` with PostgreSQL, as its documentation of projections shows."""

@@ -1,0 +1,1 @@
+"""Keycloak, from Maven's repository: an issuer for a test, and a rival with users of its own."""

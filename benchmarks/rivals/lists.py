@@ -1,0 +1,167 @@
+"""Lists of users, looks by address and registrations, beside Keycloak's for administrators, on one PostgreSQL.
+
+Both have as many users, and both ask for a token, which all clients share.
+"""
+
+import asyncio
+import itertools
+import os
+import time
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import Final
+
+from benchmarks.population import fill_command, fill_query
+from benchmarks.query.run import cursors_at
+from benchmarks.references.keycloak.server import DATABASE, REALM, START_SECONDS, VERSION, Keycloak
+from benchmarks.reporting.result import Result
+from benchmarks.running.load import BadAnswersError, Next, closed_loop, request
+from benchmarks.running.plan import Plan
+from benchmarks.running.rounds import NoFigureError, Probe, Sample, interleave
+from benchmarks.running.servers import Servers, open_servers
+from benchmarks.running.tokens import Access
+
+CLIENTS: Final = 8
+LOOK_SECONDS: Final = 0.2
+FILL_SECONDS: Final = 600.0
+#: Seconds of one probe at most: there are eight, and each answers some dozens of requests at the least.
+PROBE_SECONDS: Final = 1.5
+#: The JVM compiles what it does often.
+WARM_ROUNDS: Final = 3
+#: Different users looked up by their addresses.
+ADDRESSES: Final = 2000
+PAGE: Final = 50
+#: Kinds of request, and the bar of each.
+BARS: Final = {"list": 20.0, "page 2": None, "search by address": 20.0, "create": None}
+_ADMIN: Final = f"/admin/realms/{REALM}/users"
+#: Users as its administrator's interface makes them, with the addresses and names of ours (benchmarks/population.py).
+_FILL: Final = f"""
+INSERT INTO user_entity (id, email, email_constraint, email_verified, enabled, realm_id, username, first_name,
+    last_name, created_timestamp, not_before)
+SELECT gen_random_uuid()::text, email, email, true, n % 50 <> 0, (SELECT id FROM realm WHERE name = '{REALM}'),
+    substr(md5((n * 7::bigint)::text), 1, 8) || n, 'User', 'Number ' || n, 1735689600000 + n * 30000::bigint, 0
+FROM (SELECT n, substr(md5(n::text), 1, 10) || n || '@example.com' AS email FROM generate_series(1, $1::int) n) people
+"""  # noqa: S608 - constants of ours
+
+numbers = itertools.count(1)
+
+
+async def measure(plan: Plan, result: Result) -> None:
+    """Ask both in turns.
+
+    Raises:
+        LocalStackError: Keycloak cannot be had, or does not start.
+    """
+    result.fact("Keycloak", f"{VERSION}, in production mode but for TLS, on the same PostgreSQL")
+    result.note(
+        f"Lists: {CLIENTS} clients ask as fast as they are answered, with a token, for a page of {PAGE}, for the next, "
+        "for one user by a whole address, and to register somebody without a hash; all share the machine."
+    )
+    async with AsyncExitStack() as stack:
+        servers = await stack.enter_async_context(open_servers(plan, kafka=False))
+        plan.say("starting Keycloak")
+        await servers.postgres.create_database(DATABASE)
+        keycloak = stack.enter_context(await asyncio.to_thread(_start, plan, servers))
+        await _ready(keycloak)
+        plan.say(f"filling {plan.users:,} users on both sides")
+        addresses = await _fill(servers, plan.users)
+        access = Access(plan.folder)
+        query = await stack.enter_async_context(
+            servers.app("cli.processes.serve:query_app", variables=access.variables)
+        )
+        command = await stack.enter_async_context(
+            servers.app("benchmarks.commands.muster:create_app", variables=access.variables)
+        )
+        [cursor, *_] = await cursors_at(servers, PAGE)
+        admin = f"authorization: Bearer {await asyncio.to_thread(keycloak.administrator)}"
+        ours = _of_muster(access.header(), cursor, addresses)
+        theirs = _of_keycloak(admin, addresses)
+        ports = {"list": query.port, "page 2": query.port, "search by address": query.port, "create": command.port}
+        probes = {
+            name: probe
+            for kind in BARS
+            for name, probe in (
+                (kind, _asking(plan, ports[kind], ours[kind])),
+                (f"Keycloak, {kind}", _asking(plan, keycloak.port, theirs[kind])),
+            )
+        }
+        if not plan.quick:
+            await interleave(replace(plan, rounds=WARM_ROUNDS), probes, unit="requests/s, to warm up", warm_up=False)
+        rounds = await interleave(plan, probes, unit="requests/s", warm_up=False)
+    result.fact("Users on both sides", f"{plan.users:,}")
+    result.table(rounds)
+    for kind, bar in BARS.items():
+        ratio = rounds.ratio(kind, f"Keycloak, {kind}")
+        if bar is None:
+            result.observed(f"{kind} / Keycloak", ratio)
+        else:
+            result.claim(f"{kind} / Keycloak", ratio, at_least=bar)
+
+
+def _start(plan: Plan, servers: Servers) -> Keycloak:
+    return Keycloak("http://localhost", plan.folder, servers.postgres.address)
+
+
+async def _ready(keycloak: Keycloak) -> None:
+    end = time.monotonic() + START_SECONDS
+    while not await keycloak.answers():
+        if time.monotonic() > end:
+            raise NoFigureError(f"it did not answer within {START_SECONDS} s")
+        await asyncio.sleep(LOOK_SECONDS)
+    await asyncio.to_thread(keycloak.set_up)
+
+
+async def _fill(servers: Servers, users: int) -> list[str]:
+    """Put users into all three databases; return some of their addresses."""
+    async with servers.session("command") as command, servers.session("query") as query:
+        await fill_command(command, users)
+        await fill_query(query, users)
+        step = max(1, users // ADDRESSES)
+        rows = await query.fetch("SELECT email_key FROM users_g1 WHERE hashtext(id::text) % $1 = 0", step)
+    theirs = replace(servers, databases={**servers.databases, "command": DATABASE})
+    async with theirs.session("command") as connection:
+        for statement in (_FILL.replace("$1::int", str(int(users))), "VACUUM ANALYZE user_entity", "CHECKPOINT"):
+            await connection.execute(statement, timeout=FILL_SECONDS)
+    return [row["email_key"] for row in rows]
+
+
+def _of_muster(token: str, cursor: str, addresses: list[str]) -> Mapping[str, Next]:
+    looks = itertools.cycle([request(f"/users?email={address}", token) for address in addresses])
+    return {
+        "list": lambda: request(f"/users?limit={PAGE}", token),
+        "page 2": lambda: request(f"/users?limit={PAGE}&cursor={cursor}", token),
+        "search by address": lambda: next(looks),
+        "create": lambda: request(
+            "/users", token, method="POST", document={**_somebody(), "password": "correct horse"}
+        ),
+    }
+
+
+def _of_keycloak(token: str, addresses: list[str]) -> Mapping[str, Next]:
+    # Brief ones, which its documentation advises where no attributes are wanted.
+    brief = f"{_ADMIN}?briefRepresentation=true"
+    looks = itertools.cycle([request(f"{brief}&exact=true&email={address}", token) for address in addresses])
+    return {
+        "list": lambda: request(f"{brief}&first=0&max={PAGE}", token),
+        "page 2": lambda: request(f"{brief}&first={PAGE}&max={PAGE}", token),
+        "search by address": lambda: next(looks),
+        "create": lambda: request(_ADMIN, token, method="POST", document={**_somebody(), "enabled": True}),
+    }
+
+
+def _somebody() -> dict[str, str]:
+    name = f"somebody{next(numbers)}x{os.getpid()}"
+    return {"username": name, "email": f"{name}@example.com"}
+
+
+def _asking(plan: Plan, port: int, following: Next) -> Probe:
+    async def probe() -> Sample:
+        seconds = min(plan.seconds, PROBE_SECONDS)
+        try:
+            measured = await closed_loop(port, following, connections=CLIENTS, seconds=seconds, good=(200, 201))
+        except BadAnswersError as error:
+            raise NoFigureError(str(error)) from error
+        return measured.sample()
+
+    return probe
