@@ -100,7 +100,7 @@ def run_one(benchmark: Benchmark, options: argparse.Namespace, console: Console)
 
 
 async def _limited(benchmark: Benchmark, wanted: Plan) -> Result:
-    async with asyncio.timeout(benchmark.budget_seconds * GREATEST_OVERRUN):
+    async with asyncio.timeout(benchmark.seconds_for(wanted.users) * GREATEST_OVERRUN):
         return await benchmark.load()(wanted)
 
 

@@ -18,6 +18,10 @@ class Benchmark:
     budget_seconds: float
     users: int = USERS
 
+    def seconds_for(self, users: int) -> float:
+        """Return the seconds that it may take with so many users: as many times longer as they are more than usual."""
+        return self.budget_seconds * max(1.0, users / self.users)
+
     def load(self) -> Callable[[Plan], Awaitable[Result]]:
         """Import the benchmark; only when it is wanted, since each imports half of Muster."""
         module = import_module(f"benchmarks.{self.name.replace('-', '_')}.run")

@@ -1,49 +1,85 @@
-"""What grows with the number of users and what does not: a page, a command and a rebuild, each alone on the machine."""
+"""What grows with the number of users and what does not: requests, imports, audits, rebuilds, each alone."""
 
 import asyncio
 import itertools
+import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+import httpx
+
+from benchmarks.end_to_end.auditing import audited
 from benchmarks.end_to_end.journeys import DEACTIVATED_EVERY, STRIDE
-from benchmarks.population import user_id
+from benchmarks.population import FIXED_HASH, user_id
 from benchmarks.registrations import publish, registrations
-from benchmarks.reporting.figures import Figure
+from benchmarks.reporting.figures import Figure, figure_of, quotient
 from benchmarks.reporting.result import Plot, Result
 from benchmarks.running.load import closed_loop, request
 from benchmarks.running.plan import Plan
 from benchmarks.running.rounds import Probe, Sample, interleave
 from benchmarks.running.servers import Servers
 from chassis.postgres.database import Database
+from local_stack.ports import LOCALHOST
 from projectors.operations.rebuild import Rebuild, Stage
 from projectors.settings import ProjectorSettings
 from read_model import users
 
 #: Seconds for which one client asks in each round; a page takes a millisecond.
 SECONDS: Final = 0.25
+#: Different users looked up by id.
+DETAILS: Final = 1000
+#: Of one import: few, since they are users from then on.
+LINES: Final = 100
+FLAT: Final = (
+    "page of 50", "user by id", "change of profile", "read with a consistency token", "line of an import",
+)  # fmt: skip
+#: What is flat takes at most so many times as long with the most users as with the fewest.
+FLAT_WITHIN: Final = 1.3
 #: A million would take longer than all the rest, and the projections' benchmark times it; the trend shows by then.
 MOST_REBUILT: Final = 100_000
 REBUILD_SECONDS: Final = 120.0
 
+_numbers = itertools.count(1)
+
 
 @dataclass(slots=True)
 class Growth:
-    """The points of three curves over the number of users."""
+    """The points of each curve over the number of users."""
 
-    page: dict[int, Figure] = field(default_factory=dict)
-    command: dict[int, Figure] = field(default_factory=dict)
+    #: Milliseconds as one client sees them; each is to stay as it is.
+    flat: dict[str, dict[int, Figure]] = field(default_factory=lambda: {name: {} for name in FLAT})
+    #: Seconds; it grows with the users, and no faster.
+    audit: dict[int, Figure] = field(default_factory=dict)
     rebuild: dict[int, Figure] = field(default_factory=dict)
 
-    async def measure(self, plan: Plan, size: int, command_port: int, query_port: int) -> None:
-        """Measure a page and a command, as one client sees them."""
-        probes = {
-            f"page of 50 of {size:,} users": _alone(query_port, lambda: request("/users?limit=50")),
-            f"command on one of {size:,} users": _alone(command_port, _changes(size)),
-        }
-        rounds = await interleave(plan, probes, unit="ms")
-        self.page[size], self.command[size] = (rounds[name] for name in probes)
+    async def measure(self, plan: Plan, size: int, command_port: int, query_port: int, servers: Servers) -> None:
+        """Measure each request alone, an import, and an audit of everything."""
+        details = itertools.cycle(
+            [request(f"/users/{user_id(n)}") for n in range(1, size + 1, max(1, size // DETAILS))]
+        )
+        with_token = await _with_token(command_port, size)
+        probes = dict(
+            zip(
+                FLAT,
+                (
+                    _alone(query_port, lambda: request("/users?limit=50")),
+                    _alone(query_port, lambda: next(details)),
+                    _alone(command_port, _changes(size)),
+                    _alone(query_port, lambda: with_token),
+                    _importing(command_port),
+                ),
+                strict=True,
+            )
+        )
+        rounds = await interleave(plan, probes, unit=f"ms, {size:,} users")
+        for name in probes:
+            self.flat[name][size] = rounds[name]
+        seconds, _ = await audited(servers)
+        plan.say(f"audit of {size:,} users: {seconds:.1f} s")
+        self.audit[size] = Figure((seconds,))
 
     async def measure_rebuild(self, plan: Plan, size: int, servers: Servers) -> None:
         """A rebuild of `users` from a topic of so many registrations, into an empty database."""
@@ -61,24 +97,25 @@ class Growth:
         self.rebuild[size] = Figure((seconds,))
 
     def tell(self, result: Result) -> None:
-        """Add figures and plots to the result."""
-        for size, figure in self.page.items():
-            result.measured(f"page of 50, {size:,} users", figure, "ms")
-        for size, figure in self.command.items():
-            result.measured(f"change of profile, {size:,} users", figure, "ms")
-        for size, figure in self.rebuild.items():
-            result.measured(f"rebuild, {size:,} users", figure, "s")
-        lines = {"page of 50": _points(self.page), "change of profile": _points(self.command)}
-        result.plot(
-            Plot("growth", "A page and a command against the number of users", "users", "ms", lines, log_x=True)
-        )
-        if self.rebuild:
-            result.note(
-                "A rebuild of a million users takes longer than all the rest: it is timed on the page of projections."
-            )
-            line = {"rebuild of users": _points(self.rebuild)}
-            title = "A rebuild against the number of users"
-            result.plot(Plot("rebuild", title, "users", "seconds", line, log_x=True, log_y=True))
+        """Add figures, bars and plots to the result."""
+        for name, curve in self.flat.items():
+            for size, figure in curve.items():
+                result.measured(f"{name}, {size:,} users", figure, "ms")
+            least, most = min(curve), max(curve)
+            if most > least:
+                pairs = zip(curve[least].values, curve[most].values, strict=True)
+                grown = figure_of([quotient(much, little) for little, much in pairs], curve[least].variation)
+                result.claim(f"{name}: at {most:,} users / at {least:,}", grown, at_most=FLAT_WITHIN)
+        for title, curve in (("audit", self.audit), ("rebuild", self.rebuild)):
+            for size, figure in curve.items():
+                result.measured(f"{title}, {size:,} users", figure, "s", "once")
+        lines = {name: _points(curve) for name, curve in self.flat.items()}
+        title = "What one client waits for against the number of users"
+        result.plot(Plot("growth", title, "users", "ms", lines, log_x=True, log_y=True))
+        result.note("A rebuild of a million users takes longer than all the rest: the page of projections times it.")
+        line = {"rebuild of users": _points(self.rebuild), "audit": _points(self.audit)}
+        title = "A rebuild and an audit against the number of users"
+        result.plot(Plot("rebuild", title, "users", "seconds", line, log_x=True, log_y=True))
 
 
 def _points(figures: dict[int, Figure]) -> list[tuple[float, float]]:
@@ -101,5 +138,34 @@ def _alone(port: int, following: Callable[[], bytes]) -> Probe:
     async def probe() -> Sample:
         measured = await closed_loop(port, following, connections=1, seconds=SECONDS)
         return Sample(measured.percentile(0.5) * 1000)
+
+    return probe
+
+
+async def _with_token(command_port: int, size: int) -> bytes:
+    """Change somebody; return a read of that user which shows the token of the change, and waits for it if it must."""
+    user = user_id(max(1, size // 2) // DEACTIVATED_EVERY * DEACTIVATED_EVERY + 1)
+    async with httpx.AsyncClient(base_url=f"http://{LOCALHOST}:{command_port}", trust_env=False) as client:
+        answer = await client.patch(f"/users/{user}/profile", json={"display_name": f"Read at {size:,}"})
+        token = answer.raise_for_status().headers["consistency-token"]
+    return request(f"/users/{user}", f"consistency-token: {token}", "prefer: wait=10")
+
+
+def _importing(port: int) -> Probe:
+    """Milliseconds of a line of an import."""
+
+    async def probe() -> Sample:
+        names = [f"grown{next(_numbers)}x{os.getpid()}" for _ in range(LINES)]
+        lines = [
+            json.dumps({"email": f"{name}@example.com", "username": name, "password_hash": FIXED_HASH})
+            for name in names
+        ]
+        async with httpx.AsyncClient(base_url=f"http://{LOCALHOST}:{port}", trust_env=False, timeout=60) as client:
+            began = time.perf_counter()
+            headers = {"Content-Type": "application/x-ndjson"}
+            answer = await client.post("/users/import", content="\n".join(lines).encode(), headers=headers)
+            seconds = time.perf_counter() - began
+        assert json.loads(answer.content.splitlines()[-1])["failed"] == 0
+        return Sample(seconds / LINES * 1000)
 
     return probe

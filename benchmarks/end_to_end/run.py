@@ -41,7 +41,7 @@ CONNECTIONS: Final = 256
 #: The peak only sets the rates, so two rounds are enough.
 PEAK_ROUNDS: Final = 2
 #: Where growth is measured, up to the plan's number of users.
-SIZES: Final = (1_000, 10_000, 100_000, 1_000_000)
+SIZES: Final = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
 #: As large as the event of a changed profile.
 VALUE: Final = b"x" * 450
 STAGES: Final = ("on the topic", "in the read table", "visible")
@@ -72,7 +72,7 @@ async def run(plan: Plan) -> Result:
                     plan.say(f"adding users up to {size:,}")
                     await grow(servers, previous + 1, size)
                 running.travellers.users = size
-                await growth.measure(plan, size, running.command_port, running.query_port)
+                await growth.measure(plan, size, running.command_port, running.query_port, servers)
                 if size in {sizes[0], sizes[-1]}:
                     async with watched(servers, running.travellers):
                         await latencies(plan, result, running.travellers, size)

@@ -13,6 +13,8 @@ from outbox.headers import encode_headers
 
 VALUE: Final = b'{"user":{"id":"0199d0c8-7d5c-7c5e-8a3f-0123456789ab"},"padding":"' + b"x" * 280 + b'"}'
 USERS: Final = 5_000
+#: Ten million take two minutes.
+FILL_SECONDS: Final = 900
 COLUMNS: Final = ("event_id", "subject_id", "value", "headers")
 _APPEND: Final = f"""
 INSERT INTO outbox ({", ".join(COLUMNS)}) VALUES ($1, $2, $3, $4)
@@ -76,7 +78,7 @@ async def fill_many(connection: asyncpg.Connection, events: int) -> None:
 async def append_many(connection: asyncpg.Connection, events: int) -> None:
     """Append so many events at once, made by the server; their headers are one event's."""
     (specimen,) = envelopes(1)
-    await connection.execute(_FILL, VALUE, events, encode_headers(specimen), timeout=300)
+    await connection.execute(_FILL, VALUE, events, encode_headers(specimen), timeout=FILL_SECONDS)
 
 
 async def settle(connection: asyncpg.Connection) -> None:

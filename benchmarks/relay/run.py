@@ -163,7 +163,7 @@ async def _trickle(plan: Plan, servers: Servers, result: Result) -> None:
 
 
 async def _go_deep(plan: Plan, servers: Servers, result: Result) -> None:
-    many, few = _scaled(plan, MANY_EVENTS), _scaled(plan, FEW_EVENTS)
+    many, few = _scaled(plan, max(MANY_EVENTS, plan.users)), _scaled(plan, FEW_EVENTS)
     shallow = await interleave(plan, {"a page, shallow": depth.page_probe(servers, few)}, unit="ms", warm_up=False)
     deep = await interleave(plan, {"a page, deep": depth.page_probe(servers, many)}, unit="ms", warm_up=False)
     result.measured(f"a page in front of {few:,} rows", shallow["a page, shallow"], "ms")
