@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import random
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -66,6 +67,13 @@ def freeze_loaded_objects(young_objects: int | None = None) -> None:
     gc.freeze()
     if young_objects:
         gc.set_threshold(young_objects, 20, 100)
+
+
+def usable_cores() -> int:
+    """The cores this process may run on, which taskset and container schedulers can make fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @asynccontextmanager

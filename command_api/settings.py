@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +11,7 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_val
 
 from chassis.access.rates import rate_text
 from chassis.access.settings import GuardedHttp
+from chassis.lifecycle import usable_cores
 from chassis.settings import SECRET_CHARACTERS, CommandPostgres, SecretList, secrets_of, split_list
 from command_api.credentials.attempts.rule import AttemptLimits
 from command_api.credentials.keys import CredentialKeys
@@ -159,10 +159,3 @@ class CommandApiSettings(CommandPostgres, GuardedHttp):
     def hashing_concurrency(self) -> int:
         """Threads that hash in this worker."""
         return self.hashing_threads or max(1, usable_cores() // self.workers)
-
-
-def usable_cores() -> int:
-    """The cores this process may run on, which taskset and container schedulers can make fewer than there are."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

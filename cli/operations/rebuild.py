@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from chassis.lifecycle import freeze_loaded_objects, run_until_stopped
+from chassis.lifecycle import freeze_loaded_objects, run_until_stopped, usable_cores
 from chassis.postgres.database import Database, describe
 from chassis.settings import OperatorCommandPostgres, load
 from chassis.settings_error import SettingsError
@@ -32,6 +32,10 @@ from projectors.settings import OperatorProjectorSettings
 from read_model.generations import Generation, InUseError, NoGenerationError, NotCaughtUpError, OtherBuildError
 
 T = TypeVar("T")
+
+#: Where nobody says how many: each has two connections and a backend of PostgreSQL's beside it, and operators have ten
+#: (cli/doctor/budget.py).
+MOST_PROCESSES = 4
 
 #: Between two lines that tell how far a rebuild is.
 LINE_SECONDS = 5.0
@@ -67,12 +71,29 @@ PauseOption = Annotated[
 ]
 
 
+def _as_many_as_cores() -> int:
+    return min(usable_cores(), MOST_PROCESSES)
+
+
+ProcessesOption = Annotated[
+    int,
+    typer.Option(
+        "--processes",
+        min=1,
+        default_factory=_as_many_as_cores,
+        show_default="the cores, at most 4",
+        help="At most so many replay a long topic together.",
+    ),
+]
+
+
 def rebuild(  # noqa: PLR0913 - one for each option
     name: str,
     *,
     pause_before_switch: bool,
     without_carry_over: bool,
     as_json: bool,
+    processes: int,
     accept_difference: bool = False,
     compare_always: bool = True,
     hand_over: bool = True,
@@ -94,6 +115,7 @@ def rebuild(  # noqa: PLR0913 - one for each option
                 compare_always=compare_always,
                 accept_difference=accept_difference,
                 hand_over=hand_over,
+                processes=processes,
             )
             bar.accepted = work.accepted
             bar.leaves_refused = work.replaced is not None and work.replaced.refusal is not None
@@ -138,6 +160,7 @@ def _command(name: str) -> Callable[..., None]:
         pause_before_switch: PauseOption = False,
         without_carry_over: WithoutCarryOverOption = False,
         accept_difference: AcceptDifferenceOption = False,
+        processes: ProcessesOption,
         as_json: JsonOption = False,
     ) -> None:
         rebuild(
@@ -146,6 +169,7 @@ def _command(name: str) -> Callable[..., None]:
             without_carry_over=without_carry_over,
             accept_difference=accept_difference,
             as_json=as_json,
+            processes=processes,
         )
 
     return command
@@ -168,6 +192,7 @@ def outdated() -> None:
             pause_before_switch=False,
             without_carry_over=False,
             as_json=False,
+            processes=_as_many_as_cores(),
             compare_always=False,
             hand_over=False,
         )

@@ -30,6 +30,7 @@ from chassis.outages import Outage
 from chassis.postgres.database import Database, describe
 from projectors.consumer.feed import Feed
 from projectors.consumer.writing import DATABASE_ERRORS
+from projectors.operations import replay
 from projectors.operations.rebuild_comparison import REFILL, SAMPLES, Difference, Verdict
 from projectors.operations.topic_ends import require_topic
 from projectors.projections.catalogue import PROJECTIONS
@@ -46,9 +47,6 @@ log = structlog.get_logger("projectors.rebuild")
 LOOK_SECONDS: Final = 0.05
 #: The rate is that of the last so many seconds: long enough to be calm, short enough to be true.
 RATE_SECONDS: Final = 10.0
-#: Records of one transaction of a replay, where nobody waits for the first of them (measured: with 1,000 a replay takes
-#: a fifth longer). They still take only megabytes of memory.
-REPLAY_BATCH_RECORDS: Final = 2500
 #: Subjects whose rows are carried over in one transaction: the new generation stands still for milliseconds.
 CARRY_SUBJECTS: Final = 2000
 #: A switch that finds the new generation behind is tried again; behind this often, it is not being fed fast enough.
@@ -61,7 +59,7 @@ _ASK: Final = "tell this command of the command database as well (COMMAND_POSTGR
 HANDOVER_SECONDS: Final = 30.0
 
 _POSITIONS: Final = """
-SELECT g.status, c.partition, c.position
+SELECT g.status, g.refusal, c.partition, c.position
 FROM generations g LEFT JOIN checkpoints c
     ON c.projection = g.projection AND c.generation = g.generation AND c.topic = $3
 WHERE g.projection = $1 AND g.generation = $2
@@ -166,13 +164,14 @@ class Rebuild:
         compare_always: bool = True,
         accept_difference: bool = False,
         hand_over: bool = True,
+        processes: int = 1,
     ) -> Stage:
         """Build, switch, hand over; returns DONE, READY (paused before the switch) or STOPPED (`stopping` was set).
 
         Without `carry_over`, what the topic no longer has is given up. Where `compare` finds a difference, or where it
         cannot tell and somebody who is read now is left out, there is no switch but with `accept_difference`. Without
         `compare_always` that is asked only where somebody is left out. Without `hand_over`, nobody feeds the new
-        generation from the switch until projectors start.
+        generation from the switch until projectors start. So many `processes` replay a long topic, fewer a short one.
 
         Raises:
             RebuildError: it cannot go on; DifferenceError: because of a difference.
@@ -188,7 +187,11 @@ class Rebuild:
             read = LogName(self._topic, self._topic_id)
             generation, made = await generations.begin(connection, self._projection, read)
         log.info("rebuild.begun" if made else "rebuild.resumed", projection=self._projection, to=generation.number)
-        async with self._feeding(generation) as feed, self._unless_retired(generation):
+        async with replay.feeding(self._settings, self._database, generation) as feed, self._unless_retired(generation):
+            beside = await self._worth_starting(generation, goal, processes)
+            async with replay.fed_beside(feed, self._settings, beside, self._stopping):
+                if not await self._replay(feed, goal):
+                    return Stage.STOPPED
             built = await self._build(feed, goal, carry_over=carry_over)
             if built is None:
                 return Stage.STOPPED
@@ -208,9 +211,7 @@ class Rebuild:
         return Stage.DONE
 
     async def _build(self, feed: Feed, goal: Mapping[int, int], *, carry_over: bool) -> Mapping[int, int] | None:
-        """All that comes before the comparison, and the ends that were read up to; None when told to stop."""
-        if not await self._replay(feed, goal):
-            return None
+        """All from the replay to the comparison, and the ends that were read up to; None when told to stop."""
         self._tell(Stage.INDEX, feed.generation, goal, goal)
         if not await self._index(feed.generation):
             return None
@@ -220,6 +221,11 @@ class Rebuild:
         if carry_over and not await self._carry_over(feed.generation):
             return None
         return goal
+
+    async def _worth_starting(self, generation: Generation, goal: Mapping[int, int], processes: int) -> int:
+        """How many of these processes have enough to read, beside ours."""
+        left = sum(goal.values()) - sum((await self._positions(generation)).values())
+        return max(min(processes, len(goal), left // replay.LEAST_RECORDS) - 1, 0)
 
     @asynccontextmanager
     async def _unless_retired(self, generation: Generation) -> AsyncIterator[None]:
@@ -255,23 +261,9 @@ class Rebuild:
                 f" anybody, and then `muster rebuild {self._projection}` drops what this one has read and begins anew"
             )
 
-    @asynccontextmanager
-    async def _feeding(self, generation: Generation) -> AsyncIterator[Feed]:
-        settings = self._settings.feed
-        settings = replace(settings, batch_records=max(REPLAY_BATCH_RECORDS, settings.batch_records))
-        feed = Feed(settings, self._database, PROJECTIONS[self._projection], generation)
-        task = asyncio.create_task(feed.run(), name=feed.group)
-        try:
-            yield feed
-        finally:
-            feed.stop()
-            await task
-
     async def _replay(self, feed: Feed, goal: Mapping[int, int]) -> bool:
         """Wait until every partition has been read as far as it went when this began; False when told to stop."""
         while not self._stopping.is_set():
-            if feed.generation.refusal is not None:
-                raise RebuildError(f"generation {feed.generation.number} is refused: {why_refused(feed.generation)}")
             if feed.idle_seconds > self._settings.projectors_stall_seconds:
                 raise RebuildError(f"nothing has moved for {feed.idle_seconds:.0f} s; start the rebuild again")
             self._refuse_another_topic(feed)
@@ -313,13 +305,17 @@ class Rebuild:
         """How far each partition was read.
 
         Raises:
-            RebuildError: somebody has retired the generation.
+            RebuildError: somebody has retired the generation, or whoever feeds it has refused it.
         """
         owner = (generation.projection, generation.number)
         async with self._database.connection() as connection:
             rows = await connection.fetch(_POSITIONS, *owner, self._topic)
         if any(row["status"] == "retired" for row in rows):
             raise self._retired(generation)
+        for row in rows:
+            if row["refusal"] is not None:
+                refused = why_refused(replace(generation, refusal=row["refusal"]))
+                raise RebuildError(f"generation {generation.number} is refused: {refused}")
         return {row["partition"]: row["position"] for row in rows if row["partition"] is not None}
 
     async def _carry_over(self, new: Generation) -> bool:

@@ -12,7 +12,7 @@ from chassis.telemetry import configure_logging
 from projectors.app import open_database, serve
 from projectors.consumer import parking
 from projectors.consumer.loop import Loop
-from projectors.operations import rebuild as rebuilding
+from projectors.operations import replay
 from projectors.operations.rebuild import Rebuild
 from projectors.settings import ProjectorSettings
 from read_model import generations
@@ -60,16 +60,17 @@ def project(settings: ProjectorSettings, point: str, count: int) -> None:
     sys.exit(run_until_stopped(lambda stopping: serve(settings, stopping)))
 
 
-def rebuild(settings: ProjectorSettings, name: str, point: str, count: int) -> None:
+def rebuild(settings: ProjectorSettings, name: str, point: str, count: int, processes: int) -> None:
     """Rebuild to the end, or to the point."""
     configure_logging("victim", "WARNING")
-    rebuilding.REPLAY_BATCH_RECORDS = 1  # type: ignore[misc] # in this process, which dies
+    replay.BATCH_RECORDS = replay.LEAST_RECORDS = 1  # type: ignore[misc] # in this process, which dies
     die_at(point, count)
 
     async def main(stopping: asyncio.Event) -> int:
         operator = as_role(settings.query_database, OPERATOR)
         async with open_database(operator, application="victim") as database:
-            await Rebuild(settings, database, name, stopping, lambda _: None).run(pause_before_switch=False)
+            work = Rebuild(settings, database, name, stopping, lambda _: None)
+            await work.run(pause_before_switch=False, processes=processes)
         return 0
 
     sys.exit(run_until_stopped(main))
@@ -80,6 +81,11 @@ async def start_victim(settings: ProjectorSettings, point: str, count: int = 1) 
     return await Fork.start(project, settings, point, count)
 
 
-async def start_rebuilding_victim(settings: ProjectorSettings, name: str, point: str, count: int) -> Fork:
-    """Start one that rebuilds: it dies `before_commit`, `after_commit`, or before `index`, `switch` or `hand_over`."""
-    return await Fork.start(rebuild, settings, name, point, count)
+async def start_rebuilding_victim(
+    settings: ProjectorSettings, name: str, point: str, count: int = 1, processes: int = 1
+) -> Fork:
+    """Start one that rebuilds: it dies `before_commit`, `after_commit`, before `index`, `switch`, `hand_over`; `never`.
+
+    With more than one of `processes` it has others replay beside it.
+    """
+    return await Fork.start(rebuild, settings, name, point, count, processes)

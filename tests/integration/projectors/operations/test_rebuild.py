@@ -16,6 +16,7 @@ from chassis.postgres.database import Database
 from events.user_events import UserProfileChanged, UserRegistered
 from projectors.app import serve
 from projectors.operations import rebuild as rebuilding
+from projectors.operations import replay
 from projectors.operations.lag import measure
 from projectors.operations.rebuild import Progress, Rebuild, RebuildError, Stage
 from projectors.projections.catalogue import PROJECTIONS
@@ -144,7 +145,7 @@ async def test_a_stopped_rebuild_goes_on_where_it_stopped(
     settings: ProjectorSettings, database: Database, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow = settings.model_copy(update={"projectors_batch_records": 1})
-    monkeypatch.setattr(rebuilding, "REPLAY_BATCH_RECORDS", 1)
+    monkeypatch.setattr(replay, "BATCH_RECORDS", 1)
     stream = lives(200, 3000, seed=12)
     for start in range(0, len(stream), 500):
         await publisher.publish(stream[start : start + 500])
@@ -183,7 +184,7 @@ async def test_a_rebuild_that_is_stopped_while_it_makes_indexes_stops_at_once_an
 async def test_a_rebuild_whose_generation_is_retired_elsewhere_ends_and_the_next_makes_another(
     settings: ProjectorSettings, database: Database, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rebuilding, "REPLAY_BATCH_RECORDS", 1)
+    monkeypatch.setattr(replay, "BATCH_RECORDS", 1)
     stream = lives(200, 2000, seed=17)
     for start in range(0, len(stream), 500):
         await publisher.publish(stream[start : start + 500])
