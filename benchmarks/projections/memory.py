@@ -1,9 +1,10 @@
-"""The memory of a rebuild of a million users, in a process of its own like `muster rebuild`."""
+"""The memory of a rebuild of a million users by `muster rebuild`, of all its processes together, and how fast it is."""
 
 import asyncio
 import sys
 import time
-from typing import Final
+from contextlib import suppress
+from typing import Final, NamedTuple
 
 import psutil
 
@@ -12,6 +13,7 @@ from benchmarks.reporting.figures import Figure, quotient
 from benchmarks.reporting.result import Plot, Result
 from benchmarks.running.plan import Plan
 from benchmarks.running.servers import Servers
+from chassis.lifecycle import usable_cores
 from chassis.settings import Kafka
 
 LOOK_SECONDS: Final = 0.25
@@ -24,11 +26,14 @@ async def measure_memory(plan: Plan, servers: Servers, result: Result) -> None:
     own = await (await servers.new_topics()).new_database("query")
     plan.say(f"publishing {plan.users:,} users")
     await publish_many(own.settings(Kafka), own.environment["EVENTS_TOPIC"], plan.users)
-    plan.say(f"rebuilding {plan.users:,} users in a process of its own")
+    plan.say(f"rebuilding {plan.users:,} users by `muster rebuild`")
     began = time.perf_counter()
     looks = await _rebuild(own)
     seconds = time.perf_counter() - began
     result.measured(f"rebuild of {plan.users:,} users, with the start of its process", Figure((seconds,)), "s", "once")
+    most = usable_cores()
+    name = f"replay of {plan.users:,} users by at most {most} processes"
+    result.measured(name, Figure((_rate(looks),)), "events/s", "once")
     sizes = {part: _size_at(looks, int(plan.users * part)) for part in (0.25, 0.5, 1.0)}
     for part, size in sizes.items():
         result.measured(f"memory of the rebuild at {int(plan.users * part):,} users", Figure.once(size), "MB")
@@ -37,31 +42,47 @@ async def measure_memory(plan: Plan, servers: Servers, result: Result) -> None:
         Figure.once(quotient(sizes[1.0], sizes[0.25])),
         at_most=1.25,
     )
-    points = [(float(done), size) for done, size in looks]
+    points = [(float(look.done), look.size) for look in looks]
     result.plot(Plot("rebuild-memory", "Memory of a rebuild", "records", "MB", {"resident": points}))
 
 
-def _size_at(looks: list[tuple[int, float]], done: int) -> float:
+class _Look(NamedTuple):
+    """One look at a rebuild."""
+
+    seconds: float
+    #: Positions applied.
+    done: int
+    #: Resident MB of all its processes; what they share counts in each.
+    size: float
+
+
+def _size_at(looks: list[_Look], done: int) -> float:
     """Return the greatest size until that many records were applied."""
-    return max([size for position, size in looks if position <= done * 1.01], default=looks[0][1])
+    return max([look.size for look in looks if look.done <= done * 1.01], default=looks[0].size)
 
 
-async def _rebuild(servers: Servers) -> list[tuple[int, float]]:
-    """Yield (positions applied, resident MB) over time."""
+def _rate(looks: list[_Look]) -> float:
+    """Return positions a second while the topic is replayed, the start of processes beside the first included."""
+    first, last = looks[0], next(look for look in looks if look.done == looks[-1].done)
+    return (last.done - first.done) / (last.seconds - first.seconds) if last.seconds > first.seconds else 0.0
+
+
+async def _rebuild(servers: Servers) -> list[_Look]:
+    """Rebuild, and return what was seen meanwhile."""
     arguments = ("-m", "cli.main", "rebuild", "users", "--pause-before-switch", "--accept-difference", "--json")
     quiet = asyncio.subprocess.DEVNULL
     process = await asyncio.create_subprocess_exec(
         sys.executable, *arguments, env=servers.environment, stdout=quiet, stderr=quiet
     )
-    watched, looks = psutil.Process(process.pid), list[tuple[int, float]]()
+    watched, looks = psutil.Process(process.pid), list[_Look]()
     try:
         async with servers.session("query") as connection, asyncio.timeout(REBUILD_SECONDS):
             while process.returncode is None:
                 done = await connection.fetchval(
                     "SELECT coalesce(sum(position), 0)::bigint FROM checkpoints WHERE generation = 2"
                 )
-                if watched.is_running() and watched.status() != psutil.STATUS_ZOMBIE and done:
-                    looks.append((done, watched.memory_info().rss / 1e6))
+                if done and (size := _resident(watched)):
+                    looks.append(_Look(time.perf_counter(), done, size))
                 await asyncio.sleep(LOOK_SECONDS)
         assert process.returncode == 0, "the rebuild failed"
     finally:
@@ -69,3 +90,12 @@ async def _rebuild(servers: Servers) -> list[tuple[int, float]]:
             process.kill()
             await process.wait()
     return looks
+
+
+def _resident(process: psutil.Process) -> float:
+    """Return the resident MB of a process and its children; 0 once it has ended."""
+    size = 0.0
+    with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+        for one in (process, *process.children(recursive=True)):
+            size += one.memory_info().rss / 1e6
+    return size
