@@ -41,7 +41,7 @@ class TurnAway:
         """Judge a request by its head; the scope is that which `app` would see."""
         scope["app"] = app
         path = scope["path"]
-        if scope["method"] not in _PLAIN or header(scope, b"origin") or not self._admission.refuses(path):
+        if not self._admission.refuses(path) or scope["method"] not in _PLAIN or header(scope, b"origin"):
             return None
         identifier = request_id_of(scope, self._make_request_id)
         body = self._problem.body(instance=path, request_id=identifier)
