@@ -31,6 +31,8 @@ MOST_REMEMBERED: Final = 10_000
 #: Keys that one token is tried with, each a fraction of a millisecond: without a key id, all of its algorithm.
 MOST_TRIED: Final = 8
 _SCHEME: Final = "bearer"
+_ASK_FOR_ONE: Final = "send a bearer token in the Authorization header"
+_ASK_FOR_BEARER: Final = "the Authorization header must be `Bearer` and a token"
 _jws: Final = jwt.PyJWS()
 
 
@@ -73,29 +75,26 @@ class Authenticator:
         Raises:
             Problem: 401.
         """
-        if not authorization:
-            raise unauthenticated("send a bearer token in the Authorization header", token_came=False)
         scheme, _, token = authorization.partition(" ")
         token = token.strip(" ")
         if scheme.lower() != _SCHEME or not token:
-            raise unauthenticated("the Authorization header must be `Bearer` and a token", token_came=False)
-        try:
-            return await self._authenticate(token)
-        except InvalidTokenError as error:
-            raise unauthenticated(str(error), token_came=True) from error
-
-    async def _authenticate(self, token: str) -> Grant:
+            raise unauthenticated(_ASK_FOR_BEARER if authorization else _ASK_FOR_ONE, token_came=False)
         if self._generation != self._keys.generation:
             self._forget_ended()
         digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
-        found = self._remembered.get(digest)
-        if found is None:
-            found = await self._verify(token)
-            if len(self._remembered) >= MOST_REMEMBERED:
-                del self._remembered[next(iter(self._remembered))]
-            self._remembered[digest] = found
-        found.validity.check(self._now(), self._expected.leeway_seconds)
+        try:
+            found = self._remembered.get(digest) or await self._remember(digest, token)
+            found.validity.check(self._now(), self._expected.leeway_seconds)
+        except InvalidTokenError as error:
+            raise unauthenticated(str(error), token_came=True) from error
         return found.grant
+
+    async def _remember(self, digest: bytes, token: str) -> _Remembered:
+        verified = await self._verify(token)
+        if len(self._remembered) >= MOST_REMEMBERED:
+            del self._remembered[next(iter(self._remembered))]
+        self._remembered[digest] = verified
+        return verified
 
     async def _verify(self, token: str) -> _Remembered:
         unverified = read_token(token, self._expected.algorithms)

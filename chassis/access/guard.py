@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 from uuid import UUID, uuid4
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -38,8 +37,7 @@ def _for_ever() -> float:
     return math.inf
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class Access(NamedTuple):
     """Who sent a request, and as what it was let in."""
 
     #: None where access is switched off.
@@ -47,7 +45,7 @@ class Access:
     #: Let in for what is the caller's own, and for nothing else.
     own_only: bool = False
     #: Seconds until the token expires; 0 once its key was removed. Long answers end then.
-    seconds_left: Callable[[], float] = field(default=_for_ever, compare=False)
+    seconds_left: Callable[[], float] = _for_ever
 
     def may(self, scope: str) -> bool:
         """Whether the caller has this scope, where the route's own does not say all."""
@@ -128,9 +126,9 @@ def identity_of(scope: Scope) -> str:
 def _let_in(rule: Rule, grant: Grant) -> Access:
     caller, seconds_left = grant
     if not caller.scopes.isdisjoint(rule.scopes):
-        return Access(caller, seconds_left=seconds_left)
+        return Access(caller, False, seconds_left)
     if rule.own and SELF in caller.scopes:
-        return Access(caller, own_only=True, seconds_left=seconds_left)
+        return Access(caller, True, seconds_left)
     raise forbidden(f"the token has none of the scopes that open this: {', '.join(rule.scopes)}", scope=rule.scope)
 
 

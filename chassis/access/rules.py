@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -72,17 +73,17 @@ class AccessTable:
         """`public` comes beside what every API shows to everybody."""
         self._rules = tuple(rules)
         self._public = (*PUBLIC, *public)
-        self._candidates: dict[tuple[str, int], list[tuple[list[str], Rule]]] = {}
+        #: By method and number of parts.
+        self._candidates: dict[tuple[str, int], list[tuple[re.Pattern[str], Rule]]] = {}
         #: The methods of each path without a variable part that fits another rule's template as well.
         self._methods_of: dict[str, set[str]] = {}
         for rule in self._rules:
-            if _OPENING not in rule.path and any(_fits(other.path, rule.path) for other in self._rules):
+            if _OPENING not in rule.path and any(_also_fits(other.path, rule.path) for other in self._rules):
                 # HEAD works wherever GET does.
                 methods = {rule.method, "HEAD"} if rule.method == "GET" else {rule.method}
                 self._methods_of.setdefault(rule.path, set()).update(methods)
         for rule in self._rules:
-            parts = rule.path.split("/")
-            self._candidates.setdefault((rule.method, len(parts)), []).append((parts, rule))
+            self._candidates.setdefault((rule.method, rule.path.count("/")), []).append((_pattern(rule.path), rule))
 
     def __iter__(self) -> Iterator[Rule]:
         """The rules, in their order."""
@@ -108,9 +109,8 @@ class AccessTable:
             raise Problem(NOT_FOUND, NOT_FOUND.meaning)
         if methods := self.other_methods(method, path):
             raise Problem(METHOD_NOT_ALLOWED, METHOD_NOT_ALLOWED.meaning, headers={"Allow": ", ".join(methods)})
-        parts = path.split("/")
-        for template, rule in self._candidates.get(("GET" if method == "HEAD" else method, len(parts)), ()):
-            if all(ours == theirs or (ours[:1] == _OPENING and theirs) for ours, theirs in zip(template, parts)):  # noqa: B905 - of one length
+        for pattern, rule in self._candidates.get(("GET" if method == "HEAD" else method, path.count("/")), ()):
+            if pattern.fullmatch(path):
                 return rule
         return None
 
@@ -139,8 +139,11 @@ class AccessTable:
                 raise UncoveredRouteError(f"{method} {path} says nothing about access: add it to the access table")
 
 
-def _fits(template: str, path: str) -> bool:
+def _also_fits(template: str, path: str) -> bool:
     """Whether a template with a variable part is that of the path, too."""
-    parts, given = template.split("/"), path.split("/")
-    fitting = len(parts) == len(given) and all(a == b or a[:1] == _OPENING for a, b in zip(parts, given, strict=True))
-    return fitting and _OPENING in template
+    return _OPENING in template and _pattern(template).fullmatch(path) is not None
+
+
+def _pattern(template: str) -> re.Pattern[str]:
+    """What paths of a template look like: something stands in each variable part."""
+    return re.compile("/".join("[^/]+" if part[:1] == _OPENING else re.escape(part) for part in template.split("/")))
