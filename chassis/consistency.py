@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import UUID
 
 #: The first byte: the form can change, and no old token is misread.
@@ -21,8 +21,7 @@ class InvalidConsistencyTokenError(ValueError):
     """The text is no consistency token of ours."""
 
 
-@dataclass(frozen=True, slots=True)
-class ConsistencyToken:
+class ConsistencyToken(NamedTuple):
     """A user and the least version that is fresh enough."""
 
     subject_id: UUID

@@ -41,7 +41,7 @@ def read_id(text: str) -> UUID:
     """
     if not _CANONICAL.fullmatch(text):
         raise ValueError("must be a UUID such as 018f3c5a-7b1e-7cc2-9a51-0242ac120002")
-    return UUID(text)
+    return pgproto.UUID(text)
 
 
 def canonical(given: Any) -> Any:

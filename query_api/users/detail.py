@@ -50,7 +50,9 @@ class UserDetail:
 
 
 def _is_fresh(wanted: WantedVersions, rows: UserRows) -> bool:
-    return all(identifier in rows and rows[identifier].version >= version for identifier, version in wanted.items())
+    return not wanted or all(
+        identifier in rows and rows[identifier].version >= version for identifier, version in wanted.items()
+    )
 
 
 def _answer(exchange: QueryExchange, view: View, identifier: UUID, rows: UserRows) -> QueryAnswer:

@@ -302,13 +302,12 @@ class HttpConnection(asyncio.Protocol):
         return True
 
     def _scope(self) -> Scope:
-        return {
-            **request_scope(self._target, self._headers),
-            "http_version": self._version,
-            **self._ends,
-            "method": self._method,
-            "state": self._app_state.copy(),
-        }
+        scope = request_scope(self._target, self._headers)
+        scope |= self._ends
+        scope["http_version"] = self._version
+        scope["method"] = self._method
+        scope["state"] = self._app_state.copy()
+        return scope
 
     def _start(self, app: ASGIApp, scope: Scope, *, keep_alive: bool, awaits_continue: bool = False) -> None:
         self._deadline = _NEVER
@@ -383,7 +382,8 @@ class HttpConnection(asyncio.Protocol):
             self._close_after(exchange)
         elif exchange.is_whole:
             self._rest()
-            self.read()
+            if self._data:
+                self.read()
             self.resume_reading()
             if self._is_finished_sending and not self._is_broken_off() and self._exchange is None:
                 self.close()
