@@ -384,6 +384,9 @@ def http_url(text: str) -> str:
     return text.rstrip("/")
 
 
+#: An HTTP address among settings.
+HttpUrl = Annotated[str, AfterValidator(http_url)]
+
 #: The least length of each secret that keys something: 192 bits in base64url.
 SECRET_CHARACTERS: Final = 32
 

@@ -12,17 +12,11 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_val
 from chassis.access.rates import rate_text
 from chassis.access.settings import GuardedHttp
 from chassis.lifecycle import usable_cores
-from chassis.settings import SECRET_CHARACTERS, CommandPostgres, SecretList, secrets_of, split_list
+from chassis.settings import SECRET_CHARACTERS, CommandPostgres, HttpUrl, SecretList, secrets_of, split_list
 from command_api.credentials.attempts.rule import AttemptLimits
 from command_api.credentials.keys import CredentialKeys
 from command_api.passwords.blocklist_file import BlocklistFile
 from command_api.passwords.rules import LEAST_CHARACTERS
-
-
-def _http_url(text: str) -> str:
-    if not text.startswith(("http://", "https://")):
-        raise ValueError("must begin with http:// or https://")
-    return text.rstrip("/")
 
 
 def _block_list(path: Path) -> Path:
@@ -77,7 +71,7 @@ class CommandApiSettings(CommandPostgres, GuardedHttp):
     #: A device that logs in more rarely shares the counter of those that never did.
     credentials_device_days: int = Field(180, ge=1, le=3650, validation_alias="CREDENTIALS_DEVICE_DAYS", examples=[180])
     #: Clients reach the query API here: `Location` points there.
-    public_query_url: Annotated[str, AfterValidator(_http_url)] = Field(
+    public_query_url: HttpUrl = Field(
         "http://127.0.0.1:8001", validation_alias="PUBLIC_QUERY_URL", examples=["https://users.example.com"]
     )
     command_api_host: str = Field("127.0.0.1", validation_alias="COMMAND_API_HOST", examples=["127.0.0.1"])

@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 from pydantic import Field, SecretStr, field_validator
 
-from chassis.settings import Settings, http_url, split_list
+from chassis.settings import HttpUrl, Settings, split_list
 from chassis.tracing.sampling import SamplerName
 
 #: Where below the endpoint a collector takes traces.
@@ -17,7 +17,7 @@ _PATH: Final = "/v1/traces"
 class Tracing(Settings):
     """The traces of a process. Without an endpoint there are none, whatever else is set."""
 
-    otel_exporter_otlp_endpoint: str | None = Field(
+    otel_exporter_otlp_endpoint: HttpUrl | None = Field(
         None, validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT", examples=["http://127.0.0.1:4318"]
     )
     #: Here so that who asks for gRPC is told, and does not wait for traces.
@@ -37,11 +37,6 @@ class Tracing(Settings):
     otel_resource_attributes: str = Field(
         "", validation_alias="OTEL_RESOURCE_ATTRIBUTES", examples=["deployment.environment.name=production"]
     )
-
-    @field_validator("otel_exporter_otlp_endpoint")
-    @classmethod
-    def _takes_http(cls, value: str | None) -> str | None:
-        return value and http_url(value)
 
     @field_validator("otel_exporter_otlp_headers")
     @classmethod

@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from chassis.settings import Settings, http_url
+from chassis.settings import HttpUrl, Settings
 
 
 class CommandApiAddress(Settings):
     """The address of the command API. It has no default: nothing is sent to whoever happens to listen there."""
 
-    public_command_url: str = Field(validation_alias="PUBLIC_COMMAND_URL", examples=["http://127.0.0.1:8000"])
-
-    @field_validator("public_command_url")
-    @classmethod
-    def _is_http(cls, value: str) -> str:
-        return http_url(value)
+    public_command_url: HttpUrl = Field(validation_alias="PUBLIC_COMMAND_URL", examples=["http://127.0.0.1:8000"])
 
 
 class QueryApiAddress(Settings):
     """The address of the query API, for which the same holds."""
 
-    public_query_url: str = Field(validation_alias="PUBLIC_QUERY_URL", examples=["http://127.0.0.1:8001"])
-
-    @field_validator("public_query_url")
-    @classmethod
-    def _is_http(cls, value: str) -> str:
-        return http_url(value)
+    public_query_url: HttpUrl = Field(validation_alias="PUBLIC_QUERY_URL", examples=["http://127.0.0.1:8001"])
 
 
 class EventApiAddress(Settings):
     """The address of the event API, for which the same holds."""
 
-    public_events_url: str = Field(validation_alias="PUBLIC_EVENTS_URL", examples=["http://127.0.0.1:8005"])
-
-    @field_validator("public_events_url")
-    @classmethod
-    def _is_http(cls, value: str) -> str:
-        return http_url(value)
+    public_events_url: HttpUrl = Field(validation_alias="PUBLIC_EVENTS_URL", examples=["http://127.0.0.1:8005"])
