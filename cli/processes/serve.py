@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
     from starlette.applications import Starlette
 
+    from chassis.access.settings import GuardedHttp
     from chassis.settings import Http
     from console.settings import ConsoleSettings
 
@@ -61,6 +62,7 @@ STARTUP_FAILURE: Final = 3
 Inside: TypeAlias = socket.socket | Path | None
 
 App = TypeVar("App", bound="Starlette")
+Served = TypeVar("Served", bound="GuardedHttp | ConsoleSettings")
 
 HostOption = Annotated[str | None, typer.Option(help="Address to listen on; overrides the environment.")]
 PortOption = Annotated[int | None, typer.Option(min=1, max=65535, help="Port to listen on; overrides the environment.")]
@@ -99,10 +101,7 @@ def command(host: HostOption = None, port: PortOption = None) -> None:
     """Serve the command API (default 127.0.0.1:8000)."""
     from command_api.settings import CommandApiSettings  # noqa: PLC0415 - one API does not import the other
 
-    _override("COMMAND_API", host, port)
-    settings = load(CommandApiSettings)
-    settings.expectations(settings.command_api_host)
-    _serve(command_app, settings, "COMMAND_API")
+    _serve(command_app, CommandApiSettings, "COMMAND_API", host, port)
 
 
 @app.command()
@@ -110,10 +109,7 @@ def query(host: HostOption = None, port: PortOption = None) -> None:
     """Serve the query API (default 127.0.0.1:8001)."""
     from query_api.settings import QueryApiSettings  # noqa: PLC0415 - one API does not import the other
 
-    _override("QUERY_API", host, port)
-    settings = load(QueryApiSettings)
-    settings.expectations(settings.query_api_host)
-    _serve(query_app, settings, "QUERY_API")
+    _serve(query_app, QueryApiSettings, "QUERY_API", host, port)
 
 
 @app.command()
@@ -121,10 +117,7 @@ def events(host: HostOption = None, port: PortOption = None) -> None:
     """Serve the event API (default 127.0.0.1:8005)."""
     from event_api.settings import EventApiSettings  # noqa: PLC0415 - one API does not import the other
 
-    _override("EVENT_API", host, port)
-    settings = load(EventApiSettings)
-    settings.expectations(settings.event_api_host)
-    _serve(events_app, settings, "EVENT_API")
+    _serve(events_app, EventApiSettings, "EVENT_API", host, port)
 
 
 @app.command()
@@ -133,11 +126,8 @@ def console(host: HostOption = None, port: PortOption = None) -> None:
     from console.assets import assets  # noqa: PLC0415 - the APIs have no pages of their own
     from console.settings import ConsoleSettings  # noqa: PLC0415 - as above
 
-    _override("CONSOLE", host, port)
-    settings = load(ConsoleSettings)
-    settings.expectations(settings.console_host)
     assets()
-    _serve(console_app, settings, "CONSOLE")
+    _serve(console_app, ConsoleSettings, "CONSOLE", host, port)
 
 
 def command_app(inside: Inside = None) -> FastAPI:
@@ -145,11 +135,7 @@ def command_app(inside: Inside = None) -> FastAPI:
     from command_api.app import create_app  # noqa: PLC0415 - in the worker only
     from command_api.settings import CommandApiSettings  # noqa: PLC0415 - in the worker only
 
-    settings = load(CommandApiSettings)
-    configure_logging("command-api", settings.log_level)
-    app = create_app(settings)
-    freeze_loaded_objects(IMPORTED_OBJECTS)
-    return _telling(app, inside, settings)
+    return _create(create_app, CommandApiSettings, "command-api", inside, young_objects=IMPORTED_OBJECTS)
 
 
 def query_app(inside: Inside = None) -> FastAPI:
@@ -157,11 +143,7 @@ def query_app(inside: Inside = None) -> FastAPI:
     from query_api.app import create_app  # noqa: PLC0415 - in the worker only
     from query_api.settings import QueryApiSettings  # noqa: PLC0415 - in the worker only
 
-    settings = load(QueryApiSettings)
-    configure_logging("query-api", settings.log_level)
-    app = create_app(settings)
-    freeze_loaded_objects()
-    return _telling(app, inside, settings)
+    return _create(create_app, QueryApiSettings, "query-api", inside)
 
 
 def events_app(inside: Inside = None) -> FastAPI:
@@ -169,11 +151,7 @@ def events_app(inside: Inside = None) -> FastAPI:
     from event_api.app import create_app  # noqa: PLC0415 - in the worker only
     from event_api.settings import EventApiSettings  # noqa: PLC0415 - in the worker only
 
-    settings = load(EventApiSettings)
-    configure_logging("event-api", settings.log_level)
-    app = create_app(settings)
-    freeze_loaded_objects(READ_OBJECTS)
-    return _telling(app, inside, settings)
+    return _create(create_app, EventApiSettings, "event-api", inside, young_objects=READ_OBJECTS)
 
 
 def console_app(inside: Inside = None) -> Starlette:
@@ -181,11 +159,7 @@ def console_app(inside: Inside = None) -> Starlette:
     from console.app import create_app  # noqa: PLC0415 - the APIs do not import it
     from console.settings import ConsoleSettings  # noqa: PLC0415 - as above
 
-    settings = load(ConsoleSettings)
-    configure_logging("console", settings.log_level)
-    app = create_app(settings)
-    freeze_loaded_objects()
-    return _telling(app, inside, settings)
+    return _create(create_app, ConsoleSettings, "console", inside)
 
 
 def api_config(factory: Callable[[], Starlette], settings: Http | ConsoleSettings) -> uvicorn.Config:
@@ -199,6 +173,21 @@ def api_config(factory: Callable[[], Starlette], settings: Http | ConsoleSetting
         timeout_graceful_shutdown=REQUEST_GRACE_SECONDS,
         timeout_worker_healthcheck=WORKER_SECONDS,
     )
+
+
+def _create(
+    create_app: Callable[[Served], App],
+    kind: type[Served],
+    name: str,
+    inside: Inside,
+    *,
+    young_objects: int | None = None,
+) -> App:
+    settings = load(kind)
+    configure_logging(name, settings.log_level)
+    app = create_app(settings)
+    freeze_loaded_objects(young_objects)
+    return _telling(app, inside, settings)
 
 
 def _telling(app: App, inside: Inside, settings: Http | ConsoleSettings) -> App:
@@ -226,18 +215,17 @@ def _telling(app: App, inside: Inside, settings: Http | ConsoleSettings) -> App:
     return app
 
 
-def _override(prefix: str, host: str | None, port: int | None) -> None:
-    """Put the options into the environment, so that worker processes see them too."""
-    if host is not None:
-        os.environ[f"{prefix}_HOST"] = host
-    if port is not None:
-        os.environ[f"{prefix}_PORT"] = str(port)
-
-
-def _serve(factory: Callable[[Inside], Starlette], settings: Http | ConsoleSettings, prefix: str) -> None:
-    """Serve the one whose variables have that prefix."""
+def _serve(
+    factory: Callable[[Inside], Starlette], kind: type[Served], prefix: str, host: str | None, port: int | None
+) -> None:
+    """Serve the one whose variables have that prefix; the options go before them, for worker processes too."""
+    for name, given in (("HOST", host), ("PORT", port)):
+        if given is not None:
+            os.environ[f"{prefix}_{name}"] = str(given)
+    settings = load(kind)
     named = ("host", "port", "ops_host", "ops_port")
     host, port, inner_host, inner_port = (getattr(settings, f"{prefix.lower()}_{name}") for name in named)
+    settings.expectations(host)
     inside_moves = f"{prefix}_OPS_HOST or {prefix}_OPS_PORT"
     if port == inner_port:
         fail(f"Port {port} is wanted twice, for clients and for the inside: choose another with {inside_moves}.")
