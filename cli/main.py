@@ -19,7 +19,7 @@ from chassis import __version__
 from chassis.last_words import last_words, on_crash
 from chassis.settings_error import SettingsError
 from cli.stack.discovery import use_local_stack
-from cli.terminal.output import explain_settings
+from cli.terminal.output import say_aside
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,15 +143,15 @@ def main() -> None:
         # `app()` would put typer's own last words in the place of ours.
         typer.main.get_command(app)()
     except SettingsError as error:
-        explain_settings(error)
+        say_aside(str(error))
         if {*sys.argv[1:2]} & (COMMANDS.keys() - NOT_OPERATORS):
-            print("(No local stack runs here either; `make up`, or `muster up`, starts one.)", file=sys.stderr)  # noqa: T201
+            say_aside("(No local stack runs here either; `make up`, or `muster up`, starts one.)")
         sys.exit(2)
 
 
 def _print_last_words(_: str, error: BaseException) -> None:
     """For a person at a terminal; a process that logs tells it as a line of its log."""
-    print(last_words(error), file=sys.stderr)  # noqa: T201
+    say_aside(last_words(error))
 
 
 if __name__ == "__main__":

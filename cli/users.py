@@ -20,7 +20,7 @@ from chassis.settings import load
 from cli.access.address import CommandApiAddress, QueryApiAddress
 from cli.access.calls import CallRefusedError, answer, client, explained
 from cli.access.token import read_lifetime
-from cli.terminal.output import JsonOption, fail, legible, print_json, say
+from cli.terminal.output import JsonOption, fail, legible, print_json, say, say_aside, say_json
 
 #: Reads the users of `reset` from standard input.
 _STDIN: Final = "-"
@@ -106,9 +106,8 @@ def _show_token(issued: dict[str, Any], *, as_json: bool) -> None:
         return
     say(issued["token"])
     whose = _named({"id": issued["user_id"], **issued})
-    sentence = f"It sets a new password for {whose}, once, until {issued['expires_at']}."
-    # Beside the output, so that a variable takes the token alone.
-    print(sentence, file=sys.stderr)  # noqa: T201 - the answer of a command
+    # A variable takes the token alone.
+    say_aside(f"It sets a new password for {whose}, once, until {issued['expires_at']}.")
 
 
 def _reset_all(issue: Callable[[str], dict[str, Any]], rejects: Path | None) -> None:
@@ -121,13 +120,13 @@ def _reset_all(issue: Callable[[str], dict[str, Any]], rejects: Path | None) -> 
         try:
             while waiting:
                 try:
-                    say(json.dumps(issue(waiting[0]), ensure_ascii=False))
+                    say_json(issue(waiting[0]))
                 except CallRefusedError as error:
                     refused.append(waiting[0])
-                    print(f"{legible(waiting[0])}: {error}", file=sys.stderr)  # noqa: T201 - the answer of a command
+                    say_aside(f"{legible(waiting[0])}: {error}")
                 waiting.popleft()
         except httpx.HTTPError:
-            print(f"It ended before {legible(waiting[0])}.", file=sys.stderr)  # noqa: T201 - the answer of a command
+            say_aside(f"It ended before {legible(waiting[0])}.")
             raise
         finally:
             file.writelines(f"{name}\n" for name in (*refused, *waiting))

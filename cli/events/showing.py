@@ -10,7 +10,7 @@ from aiokafka import ConsumerRecord
 from rich.console import Console
 from rich.text import Text
 
-from cli.terminal.output import legible
+from cli.terminal.output import as_text, legible
 from events.catalogue import short_name
 from events.envelope import EnvelopeError, read_envelope
 
@@ -71,15 +71,14 @@ def as_object(record: ConsumerRecord, now: float) -> dict[str, Any]:
 
 def show_record(console: Console, record: ConsumerRecord) -> None:
     """All of it, for people."""
-    key = record.key.decode(errors="backslashreplace") if record.key is not None else "none"
     where = {
         "topic": record.topic,
         "partition": str(record.partition),
         "offset": str(record.offset),
         "published": _published(record),
-        "key": key,
+        "key": "none" if record.key is None else record.key.decode(errors="backslashreplace"),
     }
-    headers = [(name, (value or b"").decode(errors="backslashreplace")) for name, value in record.headers]
+    headers = [(name, as_text(value) or "") for name, value in record.headers]
     width = max(len(name) for name, _ in [*where.items(), *headers])
     for name, value in [*where.items(), *headers]:
         console.print(Text.assemble((f"{legible(name):{width}}  ", "dim"), legible(value)))

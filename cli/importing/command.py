@@ -26,7 +26,7 @@ from cli.importing.progress import starting_point
 from cli.importing.refusals import described
 from cli.importing.rejects import Rejects
 from cli.importing.sending import GaveUpError, Import, open_client
-from cli.terminal.output import counted, fail, print_json, say
+from cli.terminal.output import counted, fail, print_json, say, say_aside
 
 if TYPE_CHECKING:
     from cli.importing.foreseen import Foreseen
@@ -105,10 +105,10 @@ def _send_all(work: Import, display: Display) -> bool:
     try:
         _send_chunks(work, display)
     except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)  # noqa: T201 - the answer of a command
+        say_aside("Interrupted.")
         return False
     except (GaveUpError, NoTokenError, OSError) as error:
-        print(_explain(error), file=sys.stderr)  # noqa: T201 - the answer of a command
+        say_aside(_explain(error))
         return False
     return True
 

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -16,7 +16,7 @@ from chassis.postgres.database import Database
 from chassis.settings import OperatorCommandPostgres, OperatorQueryPostgres, load
 from cli.operations.audit_comparison import KEPT_DIFFERENCES, Comparison, Difference, DifferenceKind
 from cli.terminal.outages import DATABASE_OUTAGES, explain_outage
-from cli.terminal.output import counted, fail, print_json, say
+from cli.terminal.output import JsonOption, counted, fail, print_json, say
 from cli.terminal.tables import print_table, table
 from read_model.generations import NoGenerationError
 
@@ -46,7 +46,7 @@ class AuditSettings(OperatorCommandPostgres, OperatorQueryPostgres):
     """The settings of this command: an operator's tool may know both databases."""
 
 
-def audit(*, as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False) -> None:
+def audit(*, as_json: JsonOption = False) -> None:
     """Compare every user on both sides and list each difference; exit code 1 when there are some."""
     settings = load(AuditSettings)
     screen = Console(stderr=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeVar
 
@@ -12,8 +11,8 @@ from rich.text import Text
 from chassis.postgres.database import Connection, Database
 from chassis.settings import OperatorCommandPostgres, load
 from cli.terminal.operator import operator
-from cli.terminal.outages import DATABASE_OUTAGES, explain_outage
-from cli.terminal.output import JsonOption, fail, legible, print_json, say
+from cli.terminal.outages import with_database
+from cli.terminal.output import JsonOption, as_text, print_json, say, say_fields, shown
 from cli.terminal.tables import print_table, table
 from command_api import damaged_rows
 from command_api.damaged_rows import RowRefusedError
@@ -48,16 +47,7 @@ def show(
         _list(_with_database(_held), as_json=as_json)
         return
     document = _with_database(lambda connection: _document(connection, row))
-    if as_json:
-        print_json(document)
-        return
-    for name, value in document.items():
-        if name == "headers" and isinstance(value, list):
-            say("headers:")
-            for header, text in value:
-                say(f"  {legible(header)}: {_shown(text)}")
-        else:
-            say(f"{name}: {_shown(value)}")
+    (print_json if as_json else say_fields)(document)
 
 
 @app.command("set-aside")
@@ -98,18 +88,13 @@ def _list(held: list[dict[str, Any]], *, as_json: bool) -> None:
         for one in held:
             since = one["set_aside_at"]
             who, when = ("everybody", "no") if since is None else ("this user", f"{since:%F %T}")
-            listed.add_row(str(one["id"]), _shown(one["user_id"]), who, when, Text(_shown(one["damage"])))
+            listed.add_row(str(one["id"]), shown(one["user_id"]), who, when, Text(shown(one["damage"])))
         print_table(listed)
 
 
 async def _held(connection: Connection) -> list[dict[str, Any]]:
     return [
-        {
-            "id": row["id"],
-            "user_id": row["subject_id"],
-            "set_aside_at": row["set_aside_at"],
-            "damage": row["damage"],
-        }
+        {"id": row["id"], "user_id": row["subject_id"], "set_aside_at": row["set_aside_at"], "damage": row["damage"]}
         for row in await held_rows(connection)
     ]
 
@@ -127,37 +112,22 @@ async def _document(connection: Connection, number: int) -> dict[str, Any]:
         "damage": row["damage"] or Examiner(USER_EVENTS).damage_of(row),
         "events_behind": len(behind),
         "headers": _headers(row["headers"]),
-        "value": _text(row["value"]),
+        "value": as_text(row["value"]),
     }
 
 
 def _headers(encoded: bytes | None) -> list[list[str | None]] | str | None:
     """By name and value, or as they are where they are no headers."""
     try:
-        return None if encoded is None else [[name, _text(value)] for name, value in decode_headers(encoded)]
+        return None if encoded is None else [[name, as_text(value)] for name, value in decode_headers(encoded)]
     except ValueError:
-        return _text(encoded)
-
-
-def _shown(value: object) -> str:
-    return "(none)" if value is None else legible(str(value))
-
-
-def _text(raw: bytes | None) -> str | None:
-    """Decode UTF-8; other bytes are escaped."""
-    return None if raw is None else raw.decode("utf-8", "backslashreplace")
+        return as_text(encoded)
 
 
 def _with_database(work: Callable[[Connection], Awaitable[T]]) -> T:
-    address = load(OperatorCommandPostgres).command_database
-
-    async def main() -> T:
-        async with Database.open(address, application="muster-outbox") as database, database.connection() as connection:
+    async def main(database: Database) -> T:
+        async with database.connection() as connection:
             return await work(connection)
 
-    try:
-        return asyncio.run(main())
-    except RowRefusedError as error:
-        fail(str(error))
-    except DATABASE_OUTAGES as error:
-        explain_outage(error)
+    address = load(OperatorCommandPostgres).command_database
+    return with_database(address, main, application="muster-outbox", refusals=(RowRefusedError,))

@@ -10,8 +10,9 @@ from rich.text import Text
 
 from chassis.postgres.database import Database
 from chassis.settings import OperatorQueryPostgres, load
-from cli.operations.projections import known_projection, with_query_database
-from cli.terminal.output import JsonOption, legible, print_json, say
+from cli.operations.projections import known_projection
+from cli.terminal.outages import with_database
+from cli.terminal.output import JsonOption, as_text, legible, print_json, say, say_fields
 from cli.terminal.tables import print_table, table
 from projectors.operations import parked
 from projectors.operations.parked import (
@@ -93,18 +94,8 @@ async def _found(database: Database, projection: str | None) -> tuple[list[Summa
 @app.command()
 def show(record: RecordArgument, *, as_json: JsonOption = False) -> None:
     """Show one parked record: key, headers, value, and why it is parked."""
-    item = _with_database(lambda database: parked.find(database, RecordId.parse(record)))
-    document = _document(item)
-    if as_json:
-        print_json(document)
-        return
-    for name, value in document.items():
-        if name == "headers":
-            say("headers:")
-            for header, text in value:
-                say(f"  {legible(header)}: {_shown(text)}")
-        else:
-            say(f"{name}: {_shown(value)}")
+    document = _document(_with_database(lambda database: parked.find(database, RecordId.parse(record))))
+    (print_json if as_json else say_fields)(document)
 
 
 @app.command()
@@ -144,12 +135,10 @@ def discard(
     if suspicious == (record is not None):
         raise typer.BadParameter("give either the id of one record or --suspicious")
     if record is None:
-        removed = _with_database(lambda database: parked.discard_suspicious(database, projection))
-        _report(WorkedOff(0, removed, 0), as_json=as_json)
+        outcome = WorkedOff(0, _with_database(lambda database: parked.discard_suspicious(database, projection)), 0)
     else:
-        _report(
-            _with_database(lambda database: parked.discard_record(database, RecordId.parse(record))), as_json=as_json
-        )
+        outcome = _with_database(lambda database: parked.discard_record(database, RecordId.parse(record)))
+    _report(outcome, as_json=as_json)
 
 
 def _report(outcome: WorkedOff, *, as_json: bool) -> None:
@@ -168,22 +157,13 @@ def _document(item: ParkedRecord) -> dict[str, Any]:
         "error": item.error,
         "recorded_at": item.recorded_at,
         "parked_at": item.parked_at,
-        "key": _text(item.key),
-        "headers": [[name, _text(value)] for name, value in item.headers],
-        "value": _text(item.value),
+        "key": as_text(item.key),
+        "headers": [[name, as_text(value)] for name, value in item.headers],
+        "value": as_text(item.value),
     }
-
-
-def _shown(value: object) -> str:
-    return "(none)" if value is None else legible(str(value))
-
-
-def _text(raw: bytes | None) -> str | None:
-    """Decode UTF-8; other bytes are escaped."""
-    return None if raw is None else raw.decode("utf-8", "backslashreplace")
 
 
 def _with_database(work: Callable[[Database], Awaitable[T]]) -> T:
     address = load(OperatorQueryPostgres).query_database
     refusals = (NoSuchRecordError, OtherShapeError, SuspiciousError)
-    return with_query_database(address, work, application="muster-parked", refusals=refusals)
+    return with_database(address, work, application="muster-parked", refusals=refusals)

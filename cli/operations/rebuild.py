@@ -18,8 +18,8 @@ from chassis.postgres.database import Database, describe
 from chassis.settings import OperatorCommandPostgres, load
 from chassis.settings_error import SettingsError
 from chassis.telemetry import configure_logging
-from cli.operations.projections import known_projection, with_query_database
-from cli.terminal.outages import DATABASE_OUTAGES, OUTAGES, explain_outage
+from cli.operations.projections import known_projection
+from cli.terminal.outages import DATABASE_OUTAGES, OUTAGES, explain_outage, with_database
 from cli.terminal.output import JsonOption, counted, fail, print_json, say
 from cli.terminal.tables import print_table, table
 from projectors.app import YOUNG_OBJECTS, open_database
@@ -347,4 +347,4 @@ def _document(lag: GenerationLag) -> dict[str, Any]:
 
 def _with_database(settings: OperatorProjectorSettings, work: Callable[[Database], Awaitable[T]]) -> T:
     address = settings.query_database
-    return with_query_database(address, work, application="muster-rebuild", refusals=_REFUSALS)
+    return with_database(address, work, application="muster-rebuild", refusals=_REFUSALS)

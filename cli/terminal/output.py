@@ -4,31 +4,60 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, NoReturn
 
 import typer
 
-from chassis.settings_error import SettingsError
-
 JsonOption = Annotated[bool, typer.Option("--json", help="Report as JSON.")]
 
 
-def explain_settings(error: SettingsError) -> None:
-    """Print one line per wrong variable."""
-    for line in error.lines:
-        print(line, file=sys.stderr)  # noqa: T201 - the answer of a command
+def say(message: str) -> None:
+    """Print one line of a result."""
+    print(message)  # noqa: T201 - the answer of a command
+
+
+def say_aside(message: str) -> None:
+    """Print one line on standard error, beside the result."""
+    print(message, file=sys.stderr)  # noqa: T201 - the answer of a command
 
 
 def fail(message: str, *, code: int = 1) -> NoReturn:
     """Print what went wrong and end with exit code 1 (2 for wrong use)."""
-    print(message, file=sys.stderr)  # noqa: T201 - the answer of a command
+    say_aside(message)
     raise typer.Exit(code)
 
 
 def print_json(document: Any) -> None:
     """Print one JSON document, for --json."""
-    print(json.dumps(document, ensure_ascii=False, indent=2, default=_encode))  # noqa: T201 - the answer of a command
+    say(json.dumps(document, ensure_ascii=False, indent=2, default=_encode))
+
+
+def say_json(document: Any) -> None:
+    """Print one JSON document on one line, for those of which many follow."""
+    say(json.dumps(document, ensure_ascii=False))
+
+
+def say_fields(document: Mapping[str, Any]) -> None:
+    """Print each field on a line of its own; of a field that is a list of names and values, each pair."""
+    for name, value in document.items():
+        if isinstance(value, list):
+            say(f"{name}:")
+            for part, text in value:
+                say(f"  {legible(part)}: {shown(text)}")
+        else:
+            say(f"{name}: {shown(value)}")
+
+
+def shown(value: object) -> str:
+    """Return a value for people."""
+    return "(none)" if value is None else legible(str(value))
+
+
+def as_text(raw: bytes | None) -> str | None:
+    """Decode UTF-8; other bytes are escaped."""
+    return None if raw is None else raw.decode("utf-8", "backslashreplace")
 
 
 def legible(text: str) -> str:
@@ -46,13 +75,3 @@ def _encode(value: object) -> str:
     if isinstance(value, datetime):
         return f"{value.astimezone(UTC).isoformat(timespec='microseconds')[:-6]}Z"
     return str(value)
-
-
-def say(message: str) -> None:
-    """Print one line of a result."""
-    print(message)  # noqa: T201 - the answer of a command
-
-
-def say_json(document: Any) -> None:
-    """Print one JSON document on one line, for those of which many follow."""
-    say(json.dumps(document, ensure_ascii=False))
