@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from chassis.kafka.acls import ANY_NAME, Acl, Operation, Pattern, Resource
+from chassis.kafka.acls import ANY_NAME, Acl, AclOperation, Pattern, Resource
 from chassis.settings import Kafka, Logging, Topics
 from outbox.settings import RelayName
 from projectors.settings import ProjectorsGroup
@@ -58,28 +58,28 @@ def rights(principals: Principals, settings: TopicsSettings) -> list[Acl]:
     topic, group = Resource.TOPIC, Resource.GROUP
     reader = principal(principals.events)
     acls = [
-        Acl(relay, Operation.WRITE, Resource.TRANSACTIONAL_ID, settings.publishing_id),
-        Acl(relay, Operation.WRITE, Resource.TRANSACTIONAL_ID, settings.maintenance_id),
-        Acl(relay, Operation.WRITE, topic, events),
-        Acl(relay, Operation.READ, topic, events),
-        Acl(relay, Operation.DESCRIBE_CONFIGS, topic, events),
-        Acl(relay, Operation.WRITE, topic, log),
-        Acl(relay, Operation.READ, topic, log),
-        Acl(projectors, Operation.READ, topic, events),
-        Acl(projectors, Operation.READ, group, f"{settings.projectors_group}.", Pattern.PREFIXED),
-        Acl(reader, Operation.READ, topic, events),
+        Acl(relay, AclOperation.WRITE, Resource.TRANSACTIONAL_ID, settings.publishing_id),
+        Acl(relay, AclOperation.WRITE, Resource.TRANSACTIONAL_ID, settings.maintenance_id),
+        Acl(relay, AclOperation.WRITE, topic, events),
+        Acl(relay, AclOperation.READ, topic, events),
+        Acl(relay, AclOperation.DESCRIBE_CONFIGS, topic, events),
+        Acl(relay, AclOperation.WRITE, topic, log),
+        Acl(relay, AclOperation.READ, topic, log),
+        Acl(projectors, AclOperation.READ, topic, events),
+        Acl(projectors, AclOperation.READ, group, f"{settings.projectors_group}.", Pattern.PREFIXED),
+        Acl(reader, AclOperation.READ, topic, events),
         # A subscriber may name any group, whose committed offsets its receipts are then made of.
-        Acl(reader, Operation.DESCRIBE, group, ANY_NAME),
+        Acl(reader, AclOperation.DESCRIBE, group, ANY_NAME),
     ]
     for subscriber in map(principal, principals.subscribers):
         own = subscriber.removeprefix(_KIND)
         if f"{settings.projectors_group}.".startswith(f"{own}.") or own.startswith(f"{settings.projectors_group}."):
             raise ValueError(f"{own!r} as a subscriber would have the projectors' groups (PROJECTORS_GROUP): rename it")
         acls += [
-            Acl(subscriber, Operation.READ, topic, events),
+            Acl(subscriber, AclOperation.READ, topic, events),
             # Groups of its own: its name, and what begins with its name and a point.
-            Acl(subscriber, Operation.READ, group, own),
-            Acl(subscriber, Operation.READ, group, f"{own}.", Pattern.PREFIXED),
+            Acl(subscriber, AclOperation.READ, group, own),
+            Acl(subscriber, AclOperation.READ, group, f"{own}.", Pattern.PREFIXED),
         ]
     refuse_shared_groups(acls, acls)
     return acls
@@ -91,10 +91,10 @@ def refuse_shared_groups(wanted: Iterable[Acl], others: Iterable[Acl]) -> None:
     Raises:
         SharedGroupsError: `news` may read in all groups that begin with `news.`, so in those of `news.letters`, too.
     """
-    readers = [acl for acl in others if acl.resource is Resource.GROUP and acl.operation is not Operation.DESCRIBE]
+    readers = [acl for acl in others if acl.resource is Resource.GROUP and acl.operation is not AclOperation.DESCRIBE]
     for acl in wanted:
         # Only a subscriber has one group by its whole name.
-        if (acl.resource, acl.operation, acl.pattern) != (Resource.GROUP, Operation.READ, Pattern.LITERAL):
+        if (acl.resource, acl.operation, acl.pattern) != (Resource.GROUP, AclOperation.READ, Pattern.LITERAL):
             continue
         for reader in readers:
             if reader.principal != acl.principal and _overlap(acl.name, reader):

@@ -46,7 +46,7 @@ _VERSION: Final = r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)"
 _GIT_SECONDS: Final = 60
 
 
-class NotReadyError(Exception):
+class CannotReleaseError(Exception):
     """Why nothing can be released now; the message says what to do."""
 
 
@@ -54,7 +54,7 @@ def current(root: Path) -> str:
     """The version that the checkout has."""
     found = re.search(rf'^version = "({_VERSION})"$', (root / "pyproject.toml").read_text("utf-8"), re.MULTILINE)
     if found is None:
-        raise NotReadyError('pyproject.toml has no version: it must have a line such as version = "1.2.3"')
+        raise CannotReleaseError('pyproject.toml has no version: it must have a line such as version = "1.2.3"')
     return found[1]
 
 
@@ -62,22 +62,22 @@ def require_ready(root: Path, version: str) -> None:
     """Refuse what would not be a release of what is committed.
 
     Raises:
-        NotReadyError: it would not.
+        CannotReleaseError: it would not.
     """
     if not re.fullmatch(_VERSION, version):
-        raise NotReadyError(f"VERSION={version} is no version: give three numbers, such as VERSION=1.2.3")
+        raise CannotReleaseError(f"VERSION={version} is no version: give three numbers, such as VERSION=1.2.3")
     was = current(root)
     if _numbers(version) < _numbers(was):
-        raise NotReadyError(f"VERSION={version} is older than {was}, which is here: give a newer one")
+        raise CannotReleaseError(f"VERSION={version} is older than {was}, which is here: give a newer one")
     if changed := _git(root, "status", "--porcelain"):
-        raise NotReadyError(f"the checkout has changes that are not committed; commit or stash them:\n{changed}")
+        raise CannotReleaseError(f"the checkout has changes that are not committed; commit or stash them:\n{changed}")
     if _git(root, "tag", "--list", f"v{version}"):
-        raise NotReadyError(f"there is a tag v{version} already: give a newer VERSION")
+        raise CannotReleaseError(f"there is a tag v{version} already: give a newer VERSION")
     if not _unreleased((root / CHANGELOG).read_text("utf-8")).strip():
-        raise NotReadyError(f"{CHANGELOG} has nothing below {_UNRELEASED.strip()}: say there what is new")
+        raise CannotReleaseError(f"{CHANGELOG} has nothing below {_UNRELEASED.strip()}: say there what is new")
     for place, text in PLACES:
         if text.replace("VERSION", was) not in (root / place).read_text("utf-8"):
-            raise NotReadyError(
+            raise CannotReleaseError(
                 f"{place} does not say {text.replace('VERSION', was)}: mend it, or PLACES in deploy/release.py"
             )
 
@@ -130,7 +130,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         require_ready(ROOT, options.version)
-    except NotReadyError as error:
+    except CannotReleaseError as error:
         sys.stderr.write(f"NOTHING WAS RELEASED: {error}\n")
         return 1
     if options.step == "write":

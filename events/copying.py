@@ -46,7 +46,7 @@ class Record(Protocol):
     def offset(self) -> int: ...
 
 
-class Place(Protocol):
+class OffsetAndTimestamp(Protocol):
     """The place of a record, and when it was appended, in milliseconds; aiokafka's `OffsetAndTimestamp`."""
 
     @property
@@ -134,7 +134,7 @@ class _Reading:
         self._first: Mapping[Any, int] = {}
         self._last: Mapping[Any, int] = {}
         #: The first records, by which the log is known again.
-        self._oldest: dict[Any, Place] = {}
+        self._oldest: dict[Any, OffsetAndTimestamp] = {}
         #: When the log was looked at last, and what the positions were then.
         self._looked = datetime.now(UTC)
         self._looked_from: dict[Any, int] = {}
@@ -210,11 +210,11 @@ class _Reading:
                 raise _gone(partition, f"was read up to {before}, and the client has gone back to {first}")
             self._positions[partition] = moved
 
-    async def _find_oldest(self) -> dict[Any, Place]:
+    async def _find_oldest(self) -> dict[Any, OffsetAndTimestamp]:
         found = await self._consumer.offsets_for_times(dict.fromkeys(self._partitions, 0))
         return {partition: record for partition, record in found.items() if record is not None}
 
-    def _know(self, oldest: Mapping[Any, Place]) -> None:
+    def _know(self, oldest: Mapping[Any, OffsetAndTimestamp]) -> None:
         """Compaction takes a log's first record, and a later one is the first; none before that one is younger."""
         for partition, record in oldest.items():
             known = self._oldest.get(partition)

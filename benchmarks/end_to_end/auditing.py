@@ -11,7 +11,7 @@ from benchmarks.running.plan import Plan
 from benchmarks.running.rounds import Sample, interleave
 from benchmarks.running.servers import Servers
 from chassis.postgres.database import Database
-from cli.operations.audit_comparison import Comparison
+from cli.operations.audit_comparison import Audit
 
 #: Reads every value of a table: the least that an audit must do.
 SCAN: Final = "SELECT sum(length(t::text)) FROM {table} AS t"

@@ -15,7 +15,7 @@ from chassis.http.health import PROBES
 from chassis.http.middleware import METHODS, ROUTE, header
 from chassis.telemetry import request_id
 from chassis.tracing.context import read_traceparent
-from chassis.tracing.spans import Kind, Span, Tracer, active
+from chassis.tracing.spans import Span, SpanKind, Tracer, active
 
 _OTHER: Final = "_OTHER"
 _FIRST_FAILURE: Final = 500
@@ -51,7 +51,7 @@ class Traced:
 
     def _begin(self, scope: Scope) -> Span | None:
         parent = header(scope, b"traceparent")
-        return self._tracer.begin("", Kind.SERVER, read_traceparent(parent) if parent else None)
+        return self._tracer.begin("", SpanKind.SERVER, read_traceparent(parent) if parent else None)
 
 
 def traced(tracer: Tracer | None) -> list[Middleware]:

@@ -37,7 +37,7 @@ class Resource(IntEnum):
     TRANSACTIONAL_ID = 5
 
 
-class Operation(IntEnum):
+class AclOperation(IntEnum):
     """The deed that is allowed; READ and WRITE bring DESCRIBE with them."""
 
     ALL = 2
@@ -59,7 +59,7 @@ class Acl:
     """One right of one principal, such as `User:relay`."""
 
     principal: str
-    operation: Operation
+    operation: AclOperation
     resource: Resource
     name: str
     pattern: Pattern = Pattern.LITERAL
@@ -115,10 +115,10 @@ async def readers_of_groups(client: AIOKafkaAdminClient) -> list[Acl]:
         The same as `allowed_on`.
     """
     return [
-        Acl(who, Operation(operation), Resource.GROUP, name, Pattern(pattern))
+        Acl(who, AclOperation(operation), Resource.GROUP, name, Pattern(pattern))
         for _, name, pattern, acls in await _describe(client, Resource.GROUP, None, _ANY_PATTERN)
         for who, _, operation, _ in acls
-        if operation in {Operation.READ, Operation.ALL}
+        if operation in {AclOperation.READ, AclOperation.ALL}
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 
-from chassis.tracing.spans import Attributes, Kind, Span, step
+from chassis.tracing.spans import Attributes, Span, SpanKind, step
 
 
 def commit_attributes(database: str, table: str) -> Attributes:
@@ -19,4 +19,4 @@ def commit_attributes(database: str, table: str) -> Attributes:
 
 def committing(table: str, attributes: Attributes) -> AbstractContextManager[Span | None]:
     """The transaction that writes to this table, up to the answer to its COMMIT; nothing where no step is active."""
-    return step(f"commit {table}", Kind.CLIENT, attributes)
+    return step(f"commit {table}", SpanKind.CLIENT, attributes)

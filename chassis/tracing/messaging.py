@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Final, Protocol
 
 from chassis.tracing.context import SpanContext, read_traceparent
-from chassis.tracing.spans import Attribute, Attributes, Kind, Span, Tracer
+from chassis.tracing.spans import Attribute, Attributes, Span, SpanKind, Tracer
 
 #: The specification's limit of a span.
 MOST_LINKS: Final = 128
@@ -45,10 +45,10 @@ def send_span(tracer: Tracer, topic: str, created: Sequence[SpanContext], record
     """The sending of a page of so many records, of which these have recorded traces."""
     attributes = _about("send", topic, records)
     if records == 1:
-        span = tracer.below(created[0], f"send {topic}", Kind.CLIENT, attributes)
+        span = tracer.below(created[0], f"send {topic}", SpanKind.CLIENT, attributes)
         span.links = created
         return span
-    return tracer.linked(f"send {topic}", Kind.CLIENT, created, attributes)
+    return tracer.linked(f"send {topic}", SpanKind.CLIENT, created, attributes)
 
 
 class Processing:
@@ -68,13 +68,13 @@ class Processing:
         attributes: dict[str, Attribute] = {**_about("process", self._topic, len(records)), **self._attributes}
         name = f"process {self._topic}"
         if len(records) > 1:
-            return self._tracer.linked(name, Kind.CONSUMER, created, attributes)
+            return self._tracer.linked(name, SpanKind.CONSUMER, created, attributes)
         record = records[0]
         attributes["messaging.destination.partition.id"] = str(record.partition)
         attributes["messaging.kafka.offset"] = record.offset
         if record.value is None:
             attributes["messaging.kafka.message.tombstone"] = True
-        span = self._tracer.below(created[0], name, Kind.CONSUMER, attributes)
+        span = self._tracer.below(created[0], name, SpanKind.CONSUMER, attributes)
         span.links = created
         return span
 

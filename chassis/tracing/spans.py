@@ -22,7 +22,7 @@ Attribute = str | int | bool
 Attributes = Mapping[str, Attribute]
 
 
-class Kind(IntEnum):
+class SpanKind(IntEnum):
     """What a span is to its parent; the numbers are OTLP's."""
 
     INTERNAL = 1
@@ -41,7 +41,7 @@ class Span:
         self,
         tracer: Tracer,
         name: str,
-        kind: Kind,
+        kind: SpanKind,
         context: SpanContext,
         *,
         parent_id: bytes = b"",
@@ -62,7 +62,7 @@ class Span:
         self._tracer = tracer
         self._active: Token[Span | None] | None = None
 
-    def part(self, name: str, kind: Kind, attributes: Attributes | None = None) -> Span:
+    def part(self, name: str, kind: SpanKind, attributes: Attributes | None = None) -> Span:
         """A step within this one, that begins now."""
         return self._tracer.below(self.context, name, kind, attributes)
 
@@ -103,7 +103,7 @@ class Tracer:
         self._samples = samples
         self._rng = rng or random.Random()  # noqa: S311 - see above
 
-    def begin(self, name: str, kind: Kind, parent: SpanContext | None) -> Span | None:
+    def begin(self, name: str, kind: SpanKind, parent: SpanContext | None) -> Span | None:
         """A span that begins now, below a caller's or as the root of a trace; None where the trace is not recorded."""
         trace_id = self._id(16) if parent is None else parent.trace_id
         if not self._samples(trace_id, parent):
@@ -117,14 +117,19 @@ class Tracer:
         return self._samples(context.trace_id, context)
 
     def below(
-        self, parent: SpanContext, name: str, kind: Kind, attributes: Attributes | None = None, start: int | None = None
+        self,
+        parent: SpanContext,
+        name: str,
+        kind: SpanKind,
+        attributes: Attributes | None = None,
+        start: int | None = None,
     ) -> Span:
         """A step below a recorded one; it begins at `start`, in nanoseconds since 1970, or now."""
         context = SpanContext(parent.trace_id, self._id(8))
         begun = self.now() if start is None else start
         return Span(self, name, kind, context, parent_id=parent.span_id, start=begun, attributes=attributes)
 
-    def linked(self, name: str, kind: Kind, links: Sequence[SpanContext], attributes: Attributes) -> Span:
+    def linked(self, name: str, kind: SpanKind, links: Sequence[SpanContext], attributes: Attributes) -> Span:
         """The root of a trace of its own, recorded since what it links to is."""
         context = SpanContext(self._id(16), self._id(8))
         return Span(self, name, kind, context, start=self.now(), attributes=attributes, links=links)
@@ -143,7 +148,7 @@ def active() -> Span | None:
 
 
 def step(
-    name: str, kind: Kind = Kind.INTERNAL, attributes: Attributes | None = None
+    name: str, kind: SpanKind = SpanKind.INTERNAL, attributes: Attributes | None = None
 ) -> AbstractContextManager[Span | None]:
     """A part of the active step, for as long as a `with` block takes; nothing where there is none."""
     span = _active.get()

@@ -11,7 +11,7 @@ from typing import Final
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import ClusterAuthorizationFailedError, SecurityDisabled
 
-from chassis.kafka.acls import Operation, Resource, allowed_on
+from chassis.kafka.acls import AclOperation, Resource, allowed_on
 from cli.doctor.findings import Finding
 from outbox.settings import RelaySettings
 
@@ -63,7 +63,7 @@ def judge_writers(
     # Brokers may keep the value to themselves.
     if configs is not None and not allowed and configs.get(OPEN_WITHOUT_ACL, "false") != "false":
         return Finding(check, "warning", f"anybody, unless {OPEN_WITHOUT_ACL} is false: no ACL names it", _REMEDY)
-    writers = {who for who, operation in allowed if operation in (Operation.ALL, Operation.WRITE)}
+    writers = {who for who, operation in allowed if operation in (AclOperation.ALL, AclOperation.WRITE)}
     if everybody := sorted(writers & EVERYBODY):
         remedy = f"remove that ACL with kafka-acls.sh: {harm}"
         return Finding(check, "warning", f"anybody: an ACL allows it to {', '.join(everybody)}", remedy)

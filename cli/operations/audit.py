@@ -14,7 +14,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from chassis.postgres.database import Database
 from chassis.settings import OperatorCommandPostgres, OperatorQueryPostgres, load
-from cli.operations.audit_comparison import KEPT_DIFFERENCES, Comparison, Difference, DifferenceKind
+from cli.operations.audit_comparison import KEPT_DIFFERENCES, Audit, DifferenceKind, UserDifference
 from cli.terminal.outages import DATABASE_OUTAGES, explain_outage
 from cli.terminal.output import JsonOption, counted, fail, print_json, say
 from cli.terminal.tables import print_table, table
@@ -39,7 +39,7 @@ class _Result:
 
     compared: int = 0
     kinds: Counter[DifferenceKind] = field(default_factory=Counter)
-    kept: list[Difference] = field(default_factory=list)
+    kept: list[UserDifference] = field(default_factory=list)
 
 
 class AuditSettings(OperatorCommandPostgres, OperatorQueryPostgres):
@@ -75,8 +75,8 @@ async def _audit(settings: AuditSettings, report: Callable[[int], None]) -> _Res
         Database.open(settings.command_database, application="muster-audit") as command,
         Database.open(settings.query_database, application="muster-audit") as query,
     ):
-        comparison = await Comparison.with_serving(command, query)
-        async for compared, differences in comparison.walk():
+        work = await Audit.with_serving(command, query)
+        async for compared, differences in work.walk():
             result.compared += compared
             result.kinds.update(difference.kind for difference in differences)
             result.kept += differences[: KEPT_DIFFERENCES - len(result.kept)]

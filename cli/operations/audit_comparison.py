@@ -107,7 +107,7 @@ class DifferenceKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class UserDifference:
     """One user who differs; a version is None where that side does not know the user."""
 
     user_id: UUID
@@ -123,7 +123,7 @@ class Difference:
 AuditedUser: TypeAlias = dict[str, Any]
 
 
-class Comparison:
+class Audit:
     """One walk over both sides."""
 
     def __init__(self, command: Database, query: Database, generation: Generation) -> None:
@@ -135,13 +135,13 @@ class Comparison:
         self._query = query
 
     @classmethod
-    async def with_serving(cls, command: Database, query: Database) -> Comparison:
+    async def with_serving(cls, command: Database, query: Database) -> Audit:
         """Compare with the generation that serves now."""
         async with query.connection() as connection:
             generation = await generations.serving(connection, users.SCHEMA.name)
         return cls(command, query, generation)
 
-    async def walk(self) -> AsyncIterator[tuple[int, list[Difference]]]:
+    async def walk(self) -> AsyncIterator[tuple[int, list[UserDifference]]]:
         """Range by range: the number of users compared, and the differences that stayed."""
         start: UUID | None = UUID(int=0)
         while start is not None:
@@ -165,7 +165,7 @@ class Comparison:
             end: UUID | None = await connection.fetchval(_BOUNDARY.format(**names), start, RANGE_USERS - 1)
         return end
 
-    async def _range(self, start: UUID, end: UUID | None) -> tuple[int, list[Difference]]:
+    async def _range(self, start: UUID, end: UUID | None) -> tuple[int, list[UserDifference]]:
         ours, theirs = await asyncio.gather(
             self._digest(self._command, _COMMAND_SIDE, start, end), self._digest(self._query, _QUERY_SIDE, start, end)
         )
@@ -179,9 +179,9 @@ class Comparison:
         suspects = [difference.user_id for difference in compare(command, query)]
         return count, await self._confirm(suspects)
 
-    async def _confirm(self, suspects: Sequence[UUID]) -> list[Difference]:
+    async def _confirm(self, suspects: Sequence[UUID]) -> list[UserDifference]:
         """Compare these users again until they agree, or have differed LOOKS times."""
-        differences: list[Difference] = []
+        differences: list[UserDifference] = []
         for look in range(LOOKS):
             if not suspects:
                 return []
@@ -195,7 +195,7 @@ class Comparison:
             suspects = [difference.user_id for difference in differences]
         return await self._with_forged(differences)
 
-    async def _with_forged(self, differences: Sequence[Difference]) -> list[Difference]:
+    async def _with_forged(self, differences: Sequence[UserDifference]) -> list[UserDifference]:
         """The same, those told apart about whom a record is parked that the command side has never published."""
         known = {one.user_id: one.command_version or 0 for one in differences}
         async with self._query.connection() as connection:
@@ -233,7 +233,7 @@ class Comparison:
         return found
 
 
-def compare(command: dict[UUID, AuditedUser], query: dict[UUID, AuditedUser]) -> list[Difference]:
+def compare(command: dict[UUID, AuditedUser], query: dict[UUID, AuditedUser]) -> list[UserDifference]:
     """How the query side's rows differ from the command side's, in the order of ids."""
     # A rebuilt read side never saw users who were erased long ago.
     forgotten = {user_id for user_id, user in command.items() if user["erased"] and user_id not in query}
@@ -242,7 +242,7 @@ def compare(command: dict[UUID, AuditedUser], query: dict[UUID, AuditedUser]) ->
     return [difference for difference in found if difference is not None]
 
 
-def _compare(user_id: UUID, command: AuditedUser | None, query: AuditedUser | None) -> Difference | None:
+def _compare(user_id: UUID, command: AuditedUser | None, query: AuditedUser | None) -> UserDifference | None:
     ours = None if command is None else command["version"]
     theirs = None if query is None else query["version"]
     if command is None and query is not None and query["erased"]:
@@ -250,13 +250,13 @@ def _compare(user_id: UUID, command: AuditedUser | None, query: AuditedUser | No
         return None
     if ours != theirs:
         kind = DifferenceKind.AHEAD if (theirs or 0) > (ours or 0) else DifferenceKind.BEHIND
-        return Difference(user_id, kind, ours, theirs, (), erased=query is not None and query["erased"])
+        return UserDifference(user_id, kind, ours, theirs, (), erased=query is not None and query["erased"])
     assert command is not None
     assert query is not None
     fields = _differing(command, query)
     if not fields:
         return None
-    return Difference(user_id, DifferenceKind.DIFFERENT, ours, theirs, fields, erased=query["erased"])
+    return UserDifference(user_id, DifferenceKind.DIFFERENT, ours, theirs, fields, erased=query["erased"])
 
 
 def _differing(command: AuditedUser, query: AuditedUser) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ import typer
 from chassis.clock import utc_now
 from chassis.postgres.database import Database
 from chassis.settings import OperatorCommandPostgres, load
-from cli.operations.audit_comparison import Comparison, Difference, DifferenceKind
+from cli.operations.audit_comparison import Audit, DifferenceKind, UserDifference
 from cli.terminal.operator import operator
 from cli.terminal.outages import OUTAGES, explain_outage
 from cli.terminal.output import JsonOption, counted, fail, print_json, say
@@ -156,14 +156,14 @@ async def _raise_all(settings: RepairSettings) -> _Ahead:
         Database.open(settings.command_database, application="muster-repair") as command,
         Database.open(settings.query_database, application="muster-repair") as query,
     ):
-        comparison = await Comparison.with_serving(command, query)
-        async for _, differences in comparison.walk():
+        work = await Audit.with_serving(command, query)
+        async for _, differences in work.walk():
             for one in differences:
                 await _raise(command, one, operation, found)
     return found
 
 
-async def _raise(command: Database, one: Difference, operation: Operation, found: _Ahead) -> None:
+async def _raise(command: Database, one: UserDifference, operation: Operation, found: _Ahead) -> None:
     """Let the command side's version pass the read side's; whom that would bring back or invent is left to a person.
 
     Of an equal version with other content subscribers would not take ours either.

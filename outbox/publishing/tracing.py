@@ -12,7 +12,7 @@ from typing import Final
 
 from chassis.tracing.context import SpanContext, read_traceparent
 from chassis.tracing.messaging import MOST_LINKS, send_span
-from chassis.tracing.spans import Kind, Span, Tracer
+from chassis.tracing.spans import Span, SpanKind, Tracer
 from outbox.headers import traceparent_in
 from outbox.table import OutboxRow
 
@@ -43,7 +43,7 @@ class PageTraces:
             return
         now = self._tracer.now()
         for context, appended_at in self._created:
-            self._tracer.below(context, "outbox wait", Kind.INTERNAL, start=appended_at).end(now)
+            self._tracer.below(context, "outbox wait", SpanKind.INTERNAL, start=appended_at).end(now)
 
 
 def _recorded(tracer: Tracer, rows: Sequence[OutboxRow]) -> list[Created]:

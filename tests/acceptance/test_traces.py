@@ -11,7 +11,7 @@ import pytest
 
 from chassis.consistency import ConsistencyToken
 from chassis.settings import Kafka, PostgresAddress, Topics
-from chassis.tracing.spans import Kind
+from chassis.tracing.spans import SpanKind
 from local_stack.ports import free_port, free_ports
 from projectors.projections.catalogue import PROJECTIONS
 from tests.integration.muster_processes import environment, running
@@ -80,7 +80,7 @@ async def test_one_command_is_followed_from_its_request_to_its_read(
     assert (await muster.query.get(f"/users/{user_id}", headers=ahead)).status_code == 504
 
     request = await collector.span("POST /users", service="command-api")
-    assert (request.trace_id.hex(), request.parent_id.hex(), request.kind) == (TRACE, CALLER, Kind.SERVER)
+    assert (request.trace_id.hex(), request.parent_id.hex(), request.kind) == (TRACE, CALLER, SpanKind.SERVER)
     assert request.attributes["muster.request_id"] == registered.headers["X-Request-Id"]
     decide, commit = await collector.span("decide"), await collector.span("commit users")
     assert decide.is_part_of(request)
@@ -103,7 +103,7 @@ async def test_one_command_is_followed_from_its_request_to_its_read(
 
     for projection in PROJECTIONS:
         process = await collector.span(f"process {topics.events_topic}", **{"muster.projection": projection})
-        assert (process.service, process.kind, process.follows(request)) == ("projectors", Kind.CONSUMER, True)
+        assert (process.service, process.kind, process.follows(request)) == ("projectors", SpanKind.CONSUMER, True)
         assert sent.start <= process.start
         assert (await collector.span("commit checkpoints", parent_id=process.span_id)).is_part_of(process)
 

@@ -30,7 +30,7 @@ from aiokafka.errors import (
 from aiokafka.protocol.admin import DeleteAclsRequest
 
 from chassis.http.health import NotReadyError
-from chassis.kafka.acls import Acl, Operation, Resource, create_acls
+from chassis.kafka.acls import Acl, AclOperation, Resource, create_acls
 from chassis.kafka.client import Topic, admin, client_arguments, ensure_topics, partitions_of
 from chassis.kafka.refusals import KafkaRefusedError
 from chassis.postgres.database import Database
@@ -211,7 +211,7 @@ async def test_a_stranger_is_let_in_and_may_do_nothing(guarded: Guarded) -> None
         with pytest.raises(KafkaError):
             await ensure_topics(client, [Topic("of-a-stranger", 1, {})])
         with pytest.raises(KafkaError):
-            await create_acls(client, [Acl("User:stranger", Operation.WRITE, Resource.TOPIC, EVENTS)])
+            await create_acls(client, [Acl("User:stranger", AclOperation.WRITE, Resource.TOPIC, EVENTS)])
 
 
 @pytest.mark.parametrize(
@@ -291,7 +291,7 @@ async def test_who_may_not_configure_topics_or_give_rights_is_told_so(guarded: G
     assert "this principal has not the right" in ended.err
     # A refused change of a topic's configuration is no success.
     changed = guarded.variables("relay") | {"TOPIC_SEGMENT_MS": "100000"}
-    await guarded.allow(Acl("User:relay", Operation.DESCRIBE_CONFIGS, Resource.TOPIC, RELAY_TOPIC))
+    await guarded.allow(Acl("User:relay", AclOperation.DESCRIBE_CONFIGS, Resource.TOPIC, RELAY_TOPIC))
     ended = await muster(changed, "topics")
     assert ended.code == 1
     assert "TopicAuthorizationFailedError" in ended.err
@@ -314,10 +314,10 @@ async def test_a_relay_without_rights_says_so_and_goes_on_once_it_has_them(
     else:
         lacking = "newsletter"
         await guarded.allow(
-            Acl("User:newsletter", Operation.WRITE, Resource.TRANSACTIONAL_ID, "muster.relay.poor"),
-            Acl("User:newsletter", Operation.READ, Resource.TOPIC, RELAY_TOPIC),
-            Acl("User:newsletter", Operation.WRITE, Resource.TOPIC, RELAY_TOPIC),
-            Acl("User:newsletter", Operation.DESCRIBE_CONFIGS, Resource.TOPIC, EVENTS),
+            Acl("User:newsletter", AclOperation.WRITE, Resource.TRANSACTIONAL_ID, "muster.relay.poor"),
+            Acl("User:newsletter", AclOperation.READ, Resource.TOPIC, RELAY_TOPIC),
+            Acl("User:newsletter", AclOperation.WRITE, Resource.TOPIC, RELAY_TOPIC),
+            Acl("User:newsletter", AclOperation.DESCRIBE_CONFIGS, Resource.TOPIC, EVENTS),
         )
     async with command_databases.one() as database:
         connection = await asyncpg.connect(**database.connect_arguments)
@@ -330,7 +330,7 @@ async def test_a_relay_without_rights_says_so_and_goes_on_once_it_has_them(
 
             await until(told, within=SECONDS, what="the relay to name what is missing")
             if missing == "the right to write events":
-                await guarded.allow(Acl("User:newsletter", Operation.WRITE, Resource.TOPIC, EVENTS))
+                await guarded.allow(Acl("User:newsletter", AclOperation.WRITE, Resource.TOPIC, EVENTS))
                 await until_phase(relay, "leading")
         await connection.close()
 
@@ -373,7 +373,7 @@ async def test_the_doctor_says_who_may_write_and_where_it_may_not_look(guarded: 
 async def test_the_doctor_says_when_everybody_may_write_what_is_the_relays(guarded: Guarded, name: str) -> None:
     is_topic = name in {EVENTS, RELAY_TOPIC}
     resource = Resource.TOPIC if is_topic else Resource.TRANSACTIONAL_ID
-    everybody = Acl("User:*", Operation.WRITE, resource, name)
+    everybody = Acl("User:*", AclOperation.WRITE, resource, name)
     await guarded.allow(everybody)
     try:
         findings = {each.check: each for each in await examine_kafka(guarded.relay("muster"))}
@@ -386,7 +386,7 @@ async def test_the_doctor_says_when_everybody_may_write_what_is_the_relays(guard
 
 
 async def test_the_doctor_does_not_say_that_all_is_well_of_brokers_at_which_it_may_not_look(guarded: Guarded) -> None:
-    sees_acls = Acl("User:relay", Operation.DESCRIBE, Resource.CLUSTER, "kafka-cluster")
+    sees_acls = Acl("User:relay", AclOperation.DESCRIBE, Resource.CLUSTER, "kafka-cluster")
     await guarded.allow(sees_acls)
     try:
         found = await examine_kafka(guarded.relay("relay", relay_name="another"))

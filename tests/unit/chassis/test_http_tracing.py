@@ -10,7 +10,7 @@ from chassis.http.middleware import ROUTE, RequestContext
 from chassis.http.tracing import Traced, outgoing, traced
 from chassis.tracing.context import read_traceparent
 from chassis.tracing.sampling import SamplerName
-from chassis.tracing.spans import Kind, active
+from chassis.tracing.spans import SpanKind, active
 from tests.servers.otlp_collector import ReceivedSpan, Recorder
 
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -51,7 +51,7 @@ async def test_a_request_is_a_part_of_its_callers_trace_and_passes_its_own_span_
     (span,) = api.spans()
     caller = read_traceparent(CALLER)
     assert caller is not None
-    assert (span.trace_id, span.parent_id, span.kind) == (caller.trace_id, caller.span_id, Kind.SERVER)
+    assert (span.trace_id, span.parent_id, span.kind) == (caller.trace_id, caller.span_id, SpanKind.SERVER)
     passed_on = read_traceparent(api.passed_on["traceparent"])
     assert passed_on == (span.trace_id, span.span_id, True)
     assert active() is None

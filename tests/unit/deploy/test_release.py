@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from deploy.chart import digest
-from deploy.release import CHANGELOG, PLACES, RENDERED, NotReadyError, current, require_ready, write
+from deploy.release import CHANGELOG, PLACES, RENDERED, CannotReleaseError, current, require_ready, write
 from tests.unit.docs.pages import ROOT
 
 NEXT = "97.0.1"
@@ -66,20 +66,20 @@ def test_what_is_released_can_be_released_again_only_under_another_version(check
         ("97.0.0", f"older than {NEXT}"),
         ("97.0.2", "nothing below"),
     ):
-        with pytest.raises(NotReadyError, match=said):
+        with pytest.raises(CannotReleaseError, match=said):
             require_ready(checkout, version)
 
 
 @pytest.mark.parametrize("version", ["", "1", "1.2", "v1.2.3", "1.2.3rc1", "01.2.3"])
 def test_a_version_is_three_numbers(checkout: Path, version: str) -> None:
-    with pytest.raises(NotReadyError, match="give three numbers"):
+    with pytest.raises(CannotReleaseError, match="give three numbers"):
         require_ready(checkout, version)
 
 
 def test_what_is_not_committed_is_not_released(checkout: Path) -> None:
     (checkout / "new.py").touch()
 
-    with pytest.raises(NotReadyError, match=r"commit or stash them:\n.*new\.py"):
+    with pytest.raises(CannotReleaseError, match=r"commit or stash them:\n.*new\.py"):
         require_ready(checkout, NEXT)
 
 
@@ -87,5 +87,5 @@ def test_a_place_that_lost_its_version_is_named(checkout: Path) -> None:
     (checkout / "docker-compose.yml").write_text("image: muster:latest")
     commit(checkout)
 
-    with pytest.raises(NotReadyError, match=r"docker-compose\.yml does not say"):
+    with pytest.raises(CannotReleaseError, match=r"docker-compose\.yml does not say"):
         require_ready(checkout, NEXT)

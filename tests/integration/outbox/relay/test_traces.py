@@ -6,7 +6,7 @@ from chassis.identifiers import new_id
 from chassis.tracing.context import SpanContext
 from chassis.tracing.messaging import MOST_LINKS
 from chassis.tracing.sampling import SamplerName
-from chassis.tracing.spans import Kind
+from chassis.tracing.spans import SpanKind
 from outbox.headers import encode_headers
 from outbox.settings import RelaySettings
 from tests.integration.outbox.relaying import Fault, relaying
@@ -55,7 +55,7 @@ async def test_each_recorded_event_tells_of_its_wait_and_the_page_links_to_all_o
 
     (sent,) = named(recorder.read(), f"send {relay_settings.events_topic}")
     waits = named(recorder.read(), "outbox wait")
-    assert (sent.kind, sent.parent_id, sent.attributes["messaging.batch.message_count"]) == (Kind.CLIENT, b"", 4)
+    assert (sent.kind, sent.parent_id, sent.attributes["messaging.batch.message_count"]) == (SpanKind.CLIENT, b"", 4)
     assert sent.links == [caller(1)[:2], caller(3)[:2]]
     assert [(wait.trace_id, wait.parent_id) for wait in waits] == sent.links
     appended = await database_time(connection)

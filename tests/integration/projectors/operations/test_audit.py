@@ -11,7 +11,7 @@ import pytest
 import cli.operations.audit_comparison as auditing
 from chassis.identifiers import new_id
 from chassis.postgres.database import Database
-from cli.operations.audit_comparison import Comparison, Difference, DifferenceKind
+from cli.operations.audit_comparison import Audit, DifferenceKind, UserDifference
 from command_api.users.rows import COLUMNS, user_row
 from events.user_events import PublicUser, UserErased, UserRegistered
 from projectors.projections.users import UsersWriter
@@ -45,9 +45,9 @@ async def in_query(database: Database, users: Sequence[PublicUser], erased: Sequ
         await UsersWriter(1).apply(connection, changes_of(events))
 
 
-async def differences(command: Database, query: Database) -> tuple[int, list[Difference]]:
+async def differences(command: Database, query: Database) -> tuple[int, list[UserDifference]]:
     compared, found = 0, []
-    async for count, some in (await Comparison.with_serving(command, query)).walk():
+    async for count, some in (await Audit.with_serving(command, query)).walk():
         compared += count
         found += some
     return compared, found
@@ -74,14 +74,14 @@ async def test_no_range_is_larger_on_either_side_however_much_only_one_of_them_k
     else:
         await in_query(database, users, gone)
     fetched: list[int] = []
-    original = Comparison._rows
+    original = Audit._rows
 
-    async def rows(comparison: Comparison, *arguments: Any) -> dict[UUID, Any]:
+    async def rows(comparison: Audit, *arguments: Any) -> dict[UUID, Any]:
         found = await original(comparison, *arguments)
         fetched.append(len(found))
         return found
 
-    monkeypatch.setattr(Comparison, "_rows", rows)
+    monkeypatch.setattr(Audit, "_rows", rows)
     monkeypatch.setattr(auditing, "LOOKS", 1)
     _, found = await differences(command, database)
     assert len(found) == 40, "of the erased whom one side does not know, nobody is shown"
@@ -102,13 +102,13 @@ async def test_each_way_to_differ_is_told_apart(command: Database, database: Dat
     assert compared == 39
     assert sorted(found, key=lambda one: one.user_id) == sorted(
         [
-            Difference(missing.id, DifferenceKind.BEHIND, 1, None, ()),
-            Difference(stale.id, DifferenceKind.BEHIND, 3, 1, ()),
-            Difference(ahead.id, DifferenceKind.AHEAD, 1, 3, ()),
-            Difference(unknown.id, DifferenceKind.AHEAD, None, 1, ()),
-            Difference(altered.id, DifferenceKind.DIFFERENT, 1, 1, ("display_name",)),
-            Difference(unerased.id, DifferenceKind.BEHIND, 2, 1, ()),
-            Difference(revived.id, DifferenceKind.AHEAD, 1, 2, (), erased=True),
+            UserDifference(missing.id, DifferenceKind.BEHIND, 1, None, ()),
+            UserDifference(stale.id, DifferenceKind.BEHIND, 3, 1, ()),
+            UserDifference(ahead.id, DifferenceKind.AHEAD, 1, 3, ()),
+            UserDifference(unknown.id, DifferenceKind.AHEAD, None, 1, ()),
+            UserDifference(altered.id, DifferenceKind.DIFFERENT, 1, 1, ("display_name",)),
+            UserDifference(unerased.id, DifferenceKind.BEHIND, 2, 1, ()),
+            UserDifference(revived.id, DifferenceKind.AHEAD, 1, 2, (), erased=True),
         ],
         key=lambda one: one.user_id,
     )
@@ -125,7 +125,7 @@ async def test_an_erased_person_who_is_shown_is_a_difference_though_their_erasur
         for user in (shown, again):
             await connection.execute("INSERT INTO users_g1_erased VALUES ($1, 4)", user.id)
     _, found = await differences(command, database)
-    assert found == [Difference(shown.id, DifferenceKind.DIFFERENT, 4, 4, ("erased",))]
+    assert found == [UserDifference(shown.id, DifferenceKind.DIFFERENT, 4, 4, ("erased",))]
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ async def test_a_document_that_is_not_the_users_is_a_difference_and_no_error(
         )
     compared, found = await differences(command, database)
     assert compared == 20
-    assert found == [Difference(users[3].id, DifferenceKind.DIFFERENT, 1, 1, fields)]
+    assert found == [UserDifference(users[3].id, DifferenceKind.DIFFERENT, 1, 1, fields)]
 
 
 async def test_numbers_that_jsonb_would_rewrite_are_equal(command: Database, database: Database) -> None:
@@ -170,11 +170,11 @@ async def test_what_arrives_meanwhile_is_no_difference(
     users = [new_user(number) for number in range(10)]
     await in_command(command, users)
     await in_query(database, users[:5])
-    original = Comparison._confirm
+    original = Audit._confirm
 
-    async def late(comparison: Comparison, suspects: Sequence[UUID]) -> list[Difference]:
+    async def late(comparison: Audit, suspects: Sequence[UUID]) -> list[UserDifference]:
         await in_query(database, users)
         return await original(comparison, suspects)
 
-    monkeypatch.setattr(Comparison, "_confirm", late)
+    monkeypatch.setattr(Audit, "_confirm", late)
     assert await differences(command, database) == (10, [])

@@ -14,7 +14,7 @@ from chassis.tracing import exporting as sending
 from chassis.tracing.exporting import BATCH_SPANS, QUEUE_SPANS
 from chassis.tracing.process import ProcessTracer, exporting
 from chassis.tracing.settings import Tracing
-from chassis.tracing.spans import Kind
+from chassis.tracing.spans import SpanKind
 from local_stack.ports import free_port
 from tests.servers.otlp_collector import Collector, collecting
 from tests.waiting import until
@@ -42,7 +42,7 @@ def make_tracer(url: str, **variables: Any) -> ProcessTracer:
 
 def record(tracer: ProcessTracer, spans: int = 1) -> None:
     for number in range(spans):
-        span = tracer.begin(f"span {number}", Kind.INTERNAL, None)
+        span = tracer.begin(f"span {number}", SpanKind.INTERNAL, None)
         assert span is not None
         span.end()
 

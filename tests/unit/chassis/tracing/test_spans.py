@@ -4,7 +4,7 @@ import pytest
 
 from chassis.tracing.context import SpanContext
 from chassis.tracing.messaging import MOST_LINKS, Processing, recorded, send_span
-from chassis.tracing.spans import Kind, active, step
+from chassis.tracing.spans import SpanKind, active, step
 from tests.servers.otlp_collector import Recorder
 
 CALLER = SpanContext(b"t" * 16, b"s" * 8)
@@ -12,14 +12,14 @@ CALLER = SpanContext(b"t" * 16, b"s" * 8)
 
 def test_steps_are_parts_of_what_is_active_and_of_its_trace() -> None:
     recorder = Recorder()
-    root = recorder.tracer.begin("root", Kind.SERVER, CALLER)
+    root = recorder.tracer.begin("root", SpanKind.SERVER, CALLER)
     assert root is not None
     with root, step("outer", attributes={"yes": True, "count": -2, "large": 2**40, "text": "é"}), step("inner"):
         assert active() is not None
     inner, outer, received = recorder.read()
 
     assert active() is None
-    assert (received.trace_id, received.parent_id, received.kind) == (CALLER.trace_id, CALLER.span_id, Kind.SERVER)
+    assert (received.trace_id, received.parent_id, received.kind) == (CALLER.trace_id, CALLER.span_id, SpanKind.SERVER)
     assert inner.is_part_of(outer)
     assert outer.is_part_of(received)
     assert outer.attributes == {"yes": True, "count": -2, "large": 2**40, "text": "é"}
@@ -31,8 +31,8 @@ def test_steps_are_parts_of_what_is_active_and_of_its_trace() -> None:
 def test_nothing_is_recorded_of_a_trace_that_is_not_sampled() -> None:
     recorder = Recorder("parentbased_traceidratio", 0.0)
 
-    assert recorder.tracer.begin("root", Kind.SERVER, None) is None
-    assert recorder.tracer.begin("root", Kind.SERVER, CALLER._replace(is_sampled=False)) is None
+    assert recorder.tracer.begin("root", SpanKind.SERVER, None) is None
+    assert recorder.tracer.begin("root", SpanKind.SERVER, CALLER._replace(is_sampled=False)) is None
     with step("step") as span:
         assert span is None
     assert recorder.read() == []
@@ -41,7 +41,7 @@ def test_nothing_is_recorded_of_a_trace_that_is_not_sampled() -> None:
 def test_a_trace_of_its_own_has_an_id_of_its_own_and_no_parent() -> None:
     recorder = Recorder()
     for _ in range(2):
-        root = recorder.tracer.begin("root", Kind.SERVER, None)
+        root = recorder.tracer.begin("root", SpanKind.SERVER, None)
         assert root is not None
         root.end()
 
@@ -52,7 +52,7 @@ def test_a_trace_of_its_own_has_an_id_of_its_own_and_no_parent() -> None:
 
 def test_an_error_is_told_by_its_class_and_never_by_its_words() -> None:
     recorder = Recorder()
-    root = recorder.tracer.begin("root", Kind.SERVER, None)
+    root = recorder.tracer.begin("root", SpanKind.SERVER, None)
     assert root is not None
     with pytest.raises(ValueError, match="ann@"), root:
         raise ValueError("ann@example.com")
@@ -71,7 +71,7 @@ def test_a_page_links_to_what_it_is_about_and_is_a_part_of_a_single_one() -> Non
         pass
 
     several, single = recorder.read()
-    assert (several.name, several.kind, several.parent_id) == ("send events", Kind.CLIENT, b"")
+    assert (several.name, several.kind, several.parent_id) == ("send events", SpanKind.CLIENT, b"")
     assert several.links == [(other.trace_id, other.span_id) for other in others]
     assert several.attributes == {
         "messaging.system": "kafka",
@@ -112,7 +112,7 @@ def test_a_batch_is_told_of_where_one_of_its_traces_is_recorded() -> None:
             pass
 
     batch, single = recorder.read()
-    assert (batch.name, batch.kind, batch.parent_id) == ("process events", Kind.CONSUMER, b"")
+    assert (batch.name, batch.kind, batch.parent_id) == ("process events", SpanKind.CONSUMER, b"")
     assert batch.links == single.links == [(CALLER.trace_id, CALLER.span_id)]
     assert batch.attributes["messaging.batch.message_count"] == 2
     assert single.parent_id == CALLER.span_id
