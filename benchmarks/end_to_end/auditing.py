@@ -51,7 +51,7 @@ async def audited(servers: Servers) -> tuple[float, int]:
         Database.open(servers.command, application="benchmark") as ours,
         Database.open(servers.query, application="benchmark") as theirs,
     ):
-        async for _, differences in (await Comparison.with_serving(ours, theirs)).walk():
+        async for _, differences in (await Audit.with_serving(ours, theirs)).walk():
             differing += len(differences)
     return time.perf_counter() - began, differing
 

@@ -31,7 +31,7 @@ from chassis.postgres.database import Database, describe
 from projectors.consumer.feed import Feed
 from projectors.consumer.writing import DATABASE_ERRORS
 from projectors.operations import replay
-from projectors.operations.rebuild_comparison import REFILL, SAMPLES, Difference, Verdict
+from projectors.operations.rebuild_comparison import REFILL, SAMPLES, GenerationDifference, Verdict
 from projectors.operations.topic_ends import require_topic
 from projectors.projections.catalogue import PROJECTIONS
 from projectors.projections.projection import CarryOver
@@ -73,7 +73,7 @@ class RebuildError(Exception):
 class DifferenceError(RebuildError):
     """What was built says something else than the command side, or lacks somebody."""
 
-    def __init__(self, new: Generation, difference: Difference) -> None:
+    def __init__(self, new: Generation, difference: GenerationDifference) -> None:
         """Say how `new` differs, and what to do."""
         name = new.projection
         super().__init__(
@@ -371,16 +371,18 @@ class Rebuild:
 
     async def _compared(
         self, new: Generation, compare: Compare | None, *, always: bool, accept_difference: bool
-    ) -> Difference | None:
+    ) -> GenerationDifference | None:
         """How the new generation differs; whoever accepts that accepts as well that a database does not tell it."""
         try:
             return await self._difference(new, compare, always=always)
         except DATABASE_ERRORS as error:
             if not accept_difference:
                 raise
-            return Difference(f"could not be compared: {describe(error)}", "")
+            return GenerationDifference(f"could not be compared: {describe(error)}", "")
 
-    async def _difference(self, new: Generation, compare: Compare | None, *, always: bool) -> Difference | None:
+    async def _difference(
+        self, new: Generation, compare: Compare | None, *, always: bool
+    ) -> GenerationDifference | None:
         """What nothing explains; the command side explains every difference from what is read now.
 
         It knows who is erased, or never was. Where it cannot be asked, nobody may be left out.
@@ -388,21 +390,23 @@ class Rebuild:
         if not always and await self._left_out(new) is None:
             return None
         verdict = await compare(new) if compare else None
-        return await self._left_out(new) if verdict is None else Difference.of(verdict)
+        return await self._left_out(new) if verdict is None else GenerationDifference.of(verdict)
 
-    async def _left_out(self, new: Generation) -> Difference | None:
+    async def _left_out(self, new: Generation) -> GenerationDifference | None:
         """Whom this generation lacks; nobody where it has read the same topic as the one that serves, to its end."""
         async with self._database.connection() as connection:
             old = await generations.serving(connection, self._projection)
             if await generations.have_same_log(connection, old, new):
                 return None
             if old.shape != new.shape:
-                return Difference(f"cannot be compared with generation {old.number}, which has another shape", _ASK)
+                return GenerationDifference(
+                    f"cannot be compared with generation {old.number}, which has another shape", _ASK
+                )
             number, ids = await left_out(connection, old, new)
         if not number:
             return None
         named = ", ".join(map(str, ids[:SAMPLES]))
-        return Difference(
+        return GenerationDifference(
             f"leaves out {number:,} users of generation {old.number}, or has an older state of them: {named}",
             REFILL,
             {"left_out": ids},

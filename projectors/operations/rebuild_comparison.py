@@ -114,7 +114,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class GenerationDifference:
     """Why a generation that was built may not serve, and what mends that."""
 
     #: It goes on after the generation's name.
@@ -124,7 +124,7 @@ class Difference:
     users: Mapping[str, Sequence[UUID]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, verdict: Verdict) -> Difference | None:
+    def of(cls, verdict: Verdict) -> GenerationDifference | None:
         """The difference from the command side; None where there is none."""
         if not verdict.counts:
             return None
