@@ -10,24 +10,8 @@ class LocalStackError(Exception):
     """The stack cannot do what was asked; the message says why and what to do about it."""
 
 
-class PortTakenError(LocalStackError):
-    """Another process listens on a port that the stack needs."""
-
-
-class FolderInUseError(LocalStackError):
-    """Another `muster up` owns the data folder."""
-
-
-class ForeignDataError(LocalStackError):
-    """Something that no stack made is in the place of the stack's data."""
-
-
 class DownloadError(LocalStackError):
     """A file could not be fetched, or its hash is not the pinned one."""
-
-
-class MissingPartError(LocalStackError):
-    """A package, binary or user account that the stack needs is not on this machine."""
 
 
 class ChildFailedError(LocalStackError):

@@ -17,7 +17,7 @@ from typing import Final
 
 import psutil
 
-from local_stack.errors import FolderInUseError, LocalStackError
+from local_stack.errors import LocalStackError
 
 LOCK_FILE = "lock"
 
@@ -61,8 +61,7 @@ def owned_folder(folder: Path, purpose: str = STACK) -> Iterator[Ownership]:
     """Make the folder where it is missing, and own it for the time of the context.
 
     Raises:
-        FolderInUseError: another process owns it.
-        LocalStackError: it cannot be made or written, or its lock file is not ours.
+        LocalStackError: another process owns it, it cannot be made or written, or its lock file is not ours.
     """
     descriptor, unswept = _own(folder, purpose)
     ownership = Ownership(unswept)
@@ -141,7 +140,7 @@ def _lock(descriptor: int, folder: Path, patience: float) -> None:
             if time.monotonic() < patience:
                 time.sleep(LOCK_POLL_SECONDS)
                 continue
-            raise FolderInUseError(_in_use(folder, _read(descriptor))) from error
+            raise LocalStackError(_in_use(folder, _read(descriptor))) from error
         return
 
 

@@ -8,7 +8,7 @@ from contextlib import ExitStack, suppress
 
 import psutil
 
-from local_stack.errors import LocalStackError, PortTakenError
+from local_stack.errors import LocalStackError
 
 LOCALHOST = "127.0.0.1"
 
@@ -23,9 +23,7 @@ NO_LOCALHOST = (
 
 def free_port() -> int:
     """Return a port on which nobody listens now; the kernel gives others first before it gives this one again."""
-    with socket.socket() as probe:
-        probe.bind((LOCALHOST, 0))
-        return int(probe.getsockname()[1])
+    return free_ports(1)[0]
 
 
 def free_ports(count: int) -> list[int]:
@@ -64,18 +62,13 @@ def require_free(wanted: Mapping[str, int]) -> None:
     `wanted` maps the option that moves a port to the port.
 
     Raises:
-        PortTakenError: one of them is taken or forbidden, or two options name the same port.
-        LocalStackError: there is no 127.0.0.1 to listen on.
+        LocalStackError: one is taken or forbidden, two options name the same one, or there is no 127.0.0.1.
     """
     if not localhost_works():
         raise LocalStackError(NO_LOCALHOST)
-    complaints = [*_doubles(wanted)]
-    for option, port in wanted.items():
-        error = obstacle(port)
-        if error is not None:
-            complaints.append(_complaint(option, port, error))
-    if complaints:
-        raise PortTakenError("\n".join(complaints))
+    taken = [_complaint(option, port, error) for option, port in wanted.items() if (error := obstacle(port))]
+    if complaints := [*_doubles(wanted), *taken]:
+        raise LocalStackError("\n".join(complaints))
 
 
 def _complaint(option: str, port: int, error: OSError) -> str:

@@ -30,7 +30,7 @@ def unpack(folder: Path) -> list[Path]:
     Not callable from inside an event loop.
 
     Raises:
-        DownloadError, MissingPartError: a jar cannot be had.
+        LocalStackError: a jar cannot be had.
         OSError: the folder cannot be written.
     """
     jars = pinned_jars(PINS)

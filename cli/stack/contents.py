@@ -15,7 +15,7 @@ from typing import Any, Final
 from cli.stack.discovery import ISSUER_FOLDER
 from cli.stack.settings import PARTS, SECRETS_FILE
 from local_stack import issuer_files, servers, stack_file
-from local_stack.errors import ForeignDataError
+from local_stack.errors import LocalStackError
 from local_stack.folder import LOCK_FILE
 from local_stack.kafka.principals import PASSWORDS_FILE
 from local_stack.postgres.data import STAGING, has_cluster, is_half_made
@@ -81,13 +81,13 @@ def require_own(folder: Path, advice: str) -> bool:
     Return whether a stack is there that has no marker yet.
 
     Raises:
-        ForeignDataError: something was not made by a stack; the message ends with the advice.
+        LocalStackError: something was not made by a stack; the message ends with the advice.
     """
     if is_marked(folder):
         return False
     foreign = [folder / name for name in (MARKER, *FILES, *FOLDERS) if _is_something(folder / name)]
     if foreign and not _is_older_stack(folder):
-        raise ForeignDataError(f"{foreign[0]} was not made by a stack, so nothing in {folder} was touched. {advice}")
+        raise LocalStackError(f"{foreign[0]} was not made by a stack, so nothing in {folder} was touched. {advice}")
     return bool(foreign)
 
 
@@ -103,7 +103,7 @@ def made_by_stack(folder: Path) -> list[Path]:
     A folder comes after its contents, and is to be deleted only if nothing else is in it.
 
     Raises:
-        ForeignDataError: something under one of these names is a link, or of another kind than a stack makes.
+        LocalStackError: something under one of these names is a link, or of another kind than a stack makes.
     """
     made: list[Path] = []
     for name, patterns in FOLDERS.items():
@@ -135,12 +135,12 @@ def _is_there(path: Path, *, is_folder: bool) -> bool:
     if not os.path.lexists(path):
         return False
     if path.is_symlink():
-        raise ForeignDataError(
+        raise LocalStackError(
             f"{path} is a link to {path.readlink()} that no stack made, so nothing was touched: "
             "remove the link, then try again."
         )
     if path.is_dir() != is_folder:
-        raise ForeignDataError(f"{path} was not made by a stack, so nothing was touched: move it away, then try again.")
+        raise LocalStackError(f"{path} was not made by a stack, so nothing was touched: move it away, then try again.")
     return True
 
 

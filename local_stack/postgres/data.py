@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from local_stack.errors import ForeignDataError
+from local_stack.errors import LocalStackError
 from local_stack.postgres.unprivileged import give_folder, given_place
 from local_stack.processes.child import Account
 
@@ -30,14 +30,14 @@ def require_room(data: Path) -> None:
     """Refuse a place for a new cluster in which something is that we did not make.
 
     Raises:
-        ForeignDataError: something is there.
+        LocalStackError: something is there.
     """
     if not os.path.lexists(data) or (not data.is_symlink() and _is_empty(data)):
         return
     place = given_place(data)
     if place is None or (os.path.lexists(place) and not _is_empty(place)):
         what = f"a link to {data.readlink()}" if data.is_symlink() else "there"
-        raise ForeignDataError(
+        raise LocalStackError(
             f"{data} is {what} and holds no PostgreSQL data; nothing of it was touched. "
             "Move it away, or choose another folder with --folder."
         )
@@ -48,7 +48,7 @@ def new_cluster(data: Path, account: Account | None) -> Iterator[Path]:
     """Yield the folder (links resolved) in which to make the cluster; move it into place at the end of the context.
 
     Raises:
-        ForeignDataError: something that we did not make is in its place.
+        LocalStackError: something that we did not make is in its place.
     """
     require_room(data)
     remove_half_made(data.parent)
@@ -83,21 +83,21 @@ def require_removable(data: Path) -> None:
     """Refuse to remove what is not our own cluster.
 
     Raises:
-        ForeignDataError: it is a link that we did not make, or no cluster.
+        LocalStackError: it is a link that we did not make, or no cluster.
     """
     if not os.path.lexists(data) or given_place(data) is not None:
         return
     if data.is_symlink():
-        raise ForeignDataError(f"{data} is a link to {data.readlink()} that no stack made: remove it, then try again.")
+        raise LocalStackError(f"{data} is a link to {data.readlink()} that no stack made: remove it, then try again.")
     if not has_cluster(data) and not (data.is_dir() and _is_empty(data)):
-        raise ForeignDataError(f"{data} holds no PostgreSQL data: move it away, then try again.")
+        raise LocalStackError(f"{data} holds no PostgreSQL data: move it away, then try again.")
 
 
 def remove_cluster(data: Path) -> None:
     """Remove the cluster, also where a link leads to it; harmless where there is none.
 
     Raises:
-        ForeignDataError: see `require_removable`; nothing was removed.
+        LocalStackError: see `require_removable`; nothing was removed.
     """
     require_removable(data)
     if data.is_symlink():

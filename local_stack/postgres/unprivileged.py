@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from local_stack.cache import cache_folder, shared_cache_folder
-from local_stack.errors import MissingPartError
+from local_stack.errors import LocalStackError
 from local_stack.processes.child import Account
 
 UNPRIVILEGED_USER = "nobody"  # exists on every Linux, owns nothing
@@ -30,14 +30,14 @@ def unprivileged_account() -> Account | None:
     """Return the user to drop to, None where we are not root.
 
     Raises:
-        MissingPartError: we are root and the account does not exist.
+        LocalStackError: we are root and the account does not exist.
     """
     if os.geteuid() != 0:
         return None
     try:
         entry = pwd.getpwnam(UNPRIVILEGED_USER)
     except KeyError as error:
-        raise MissingPartError(
+        raise LocalStackError(
             f"PostgreSQL must not run as root and there is no user {UNPRIVILEGED_USER!r} here: create it, "
             "or run as another user."
         ) from error
@@ -54,7 +54,7 @@ def reachable_cache() -> Path:
     """Return a cache folder that any user can read; make it where it is missing.
 
     Raises:
-        MissingPartError: there is none.
+        LocalStackError: there is none.
     """
     for folder in (cache_folder(), shared_cache_folder()):
         try:
@@ -63,7 +63,7 @@ def reachable_cache() -> Path:
             continue
         if anyone_can_reach(folder):
             return folder
-    raise MissingPartError(
+    raise LocalStackError(
         f"PostgreSQL runs as user {UNPRIVILEGED_USER!r} here, and no cache folder is open to that user: "
         "set MUSTER_CACHE to a folder below which everybody may read."
     )

@@ -273,10 +273,10 @@ async def spawn(  # noqa: PLR0913 - each is a property of the process
     command: list[str],
     *,
     environment: Mapping[str, str],
-    folder: Path,
-    account: Account | None,
     death_signal: signal.Signals | None,
     output: int,
+    folder: Path = Path("/"),
+    account: Account | None = None,
 ) -> RunningProcess:
     """Start a command through the launcher, in a session of its own, with its output going to one file descriptor."""
     uid, gid = (str(account.uid), str(account.gid)) if account else ("-", "-")
@@ -298,10 +298,10 @@ async def run_once(  # noqa: PLR0913 - each is a property of the process
     command: list[str],
     *,
     environment: Mapping[str, str],
-    folder: Path,
-    account: Account | None,
     log: Path,
     within: float,
+    folder: Path = Path("/"),
+    account: Account | None = None,
 ) -> int:
     """Run a command that ends by itself and return its exit code; it never outlives this call.
 

@@ -114,17 +114,12 @@ class Preloaded:
         """Return once the imports are done; False where there is no server or it failed."""
         return self._loaded is not None and await asyncio.shield(self._loaded)
 
-    async def copy(
-        self, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
-    ) -> ForkedProcess | None:
-        """Fork a process that goes on as this command of the program, writing to a log; None if that cannot be.
-
-        It has the environment that is given, by default the server's.
-        """
+    async def copy(self, command: Sequence[str], log: Path, environment: Mapping[str, str]) -> ForkedProcess | None:
+        """Fork a process that goes on as this command of the program, writing to a log; None if that cannot be."""
         count = len(self._program.command)
         if tuple(command[:count]) != self._program.command or not await self.loaded():
             return None
-        arguments = (self._program, list(command), dict(environment or self._environment), self._folder, log)
+        arguments = (self._program, list(command), dict(environment), self._folder, log)
         process = _FORKING.Process(target=_become, args=arguments)
         try:
             process.start()  # some milliseconds, in which nothing can cancel it

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from local_stack.errors import FolderInUseError, LocalStackError
+from local_stack.errors import LocalStackError
 from local_stack.folder import MARK_VARIABLE, STACK, Owner, end_orphans, has_lock_open, owned_folder, owner
 from local_stack.private_file import read_or_make
 from local_stack.stack_file import (
@@ -25,7 +25,7 @@ from local_stack.stack_file import (
 
 
 def test_one_folder_has_one_owner_at_a_time(folder: Path) -> None:
-    with owned_folder(folder / "data"), pytest.raises(FolderInUseError, match=f"process {os.getpid()}"):
+    with owned_folder(folder / "data"), pytest.raises(LocalStackError, match=f"process {os.getpid()}"):
         owned_folder(folder / "data").__enter__()
 
     with owned_folder(folder / "data"):
@@ -51,7 +51,7 @@ def test_a_lock_file_that_was_deleted_while_another_waited_for_it_is_nobodys(fol
 
         with owned_folder(folder):
             assert owner(folder) == Owner(os.getpid(), STACK)
-            with pytest.raises(FolderInUseError):
+            with pytest.raises(LocalStackError, match="already running"):
                 owned_folder(folder).__enter__()
 
 

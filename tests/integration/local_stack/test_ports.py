@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from local_stack.errors import PortTakenError
+from local_stack.errors import LocalStackError
 from local_stack.ports import LOCALHOST, free_port, free_ports, obstacle, require_free
 
 ROOT = Path(__file__).parents[3]
@@ -28,7 +28,7 @@ def test_accepts_free_ports() -> None:
 
 
 def test_refuses_a_taken_port_and_names_its_holder_and_the_option_that_moves_it(taken_port: int) -> None:
-    with pytest.raises(PortTakenError) as refusal:
+    with pytest.raises(LocalStackError) as refusal:
         require_free({"--one-port": taken_port})
 
     assert f"Port {taken_port} is taken by process {os.getpid()}" in str(refusal.value)
@@ -36,7 +36,7 @@ def test_refuses_a_taken_port_and_names_its_holder_and_the_option_that_moves_it(
 
 
 def test_names_every_taken_port_in_one_message(taken_port: int) -> None:
-    with socket.create_server((LOCALHOST, 0)) as other, pytest.raises(PortTakenError) as refusal:
+    with socket.create_server((LOCALHOST, 0)) as other, pytest.raises(LocalStackError) as refusal:
         require_free({"--one-port": taken_port, "--two-port": other.getsockname()[1], "--three-port": free_port()})
 
     assert "--one-port" in str(refusal.value)
@@ -47,7 +47,7 @@ def test_names_every_taken_port_in_one_message(taken_port: int) -> None:
 def test_refuses_one_port_for_two_servers() -> None:
     port = free_port()
 
-    with pytest.raises(PortTakenError, match=f"Port {port} is wanted twice, by --one-port and --two-port"):
+    with pytest.raises(LocalStackError, match=f"Port {port} is wanted twice, by --one-port and --two-port"):
         require_free({"--one-port": port, "--two-port": port})
 
 
@@ -80,5 +80,5 @@ def test_a_machine_without_127_0_0_1_is_told_so_in_one_sentence() -> None:
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may listen on any port")
 def test_a_port_kept_for_root_is_told_so() -> None:
-    with pytest.raises(PortTakenError, match="kept for root"):
+    with pytest.raises(LocalStackError, match="kept for root"):
         require_free({"--one-port": 80})

@@ -15,7 +15,7 @@ from cli.main import app
 from cli.stack.background import _end
 from cli.stack.contents import MARKER, mark, require_own
 from cli.stack.foreground import _sweep
-from local_stack.errors import ForeignDataError
+from local_stack.errors import LocalStackError
 from local_stack.folder import MARK_VARIABLE, RESET, owned_folder
 from local_stack.postgres.unprivileged import PLACE_PREFIX
 
@@ -82,7 +82,7 @@ def test_a_folder_that_no_stack_made_is_neither_reset_nor_started_on(folder: Pat
     assert code == 1
     assert f"{folder / name.partition('/')[0]} was not made by a stack" in said
     assert "by hand" in said
-    with pytest.raises(ForeignDataError, match=r"Choose another\."):
+    with pytest.raises(LocalStackError, match=r"Choose another\."):
         require_own(folder, "Choose another.")
     assert files_in(folder) == {name}
 
@@ -161,7 +161,7 @@ def test_half_of_what_tells_an_earlier_versions_stack_is_not_enough(folder: Path
     else:
         write(folder / "secrets.json", '{"mine": 1}')
 
-    with pytest.raises(ForeignDataError):
+    with pytest.raises(LocalStackError, match="was not made by a stack"):
         require_own(folder, "")
 
 

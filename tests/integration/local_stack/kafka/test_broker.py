@@ -6,7 +6,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from local_stack.cache import CACHE_VARIABLE
-from local_stack.errors import ForeignDataError
+from local_stack.errors import LocalStackError
 from local_stack.kafka.broker import KafkaServer, kafka_answers, start_up_cache
 from local_stack.kafka.fencing import FENCED
 from local_stack.kafka.jars import fetch_jars, jar_folder, pinned_jars
@@ -31,7 +31,7 @@ async def test_what_stands_where_its_data_should_be_is_refused_and_left_alone(fo
     mine.parent.mkdir()
     mine.touch()
 
-    with pytest.raises(ForeignDataError, match="nothing of it was touched"):
+    with pytest.raises(LocalStackError, match="nothing of it was touched"):
         await KafkaServer(folder, learn=False).start()
 
     assert [path.name for path in mine.parent.iterdir()] == ["photo.jpg"]

@@ -5,7 +5,7 @@ import asyncpg
 import psutil
 import pytest
 
-from local_stack.errors import ForeignDataError
+from local_stack.errors import LocalStackError
 from local_stack.postgres.data import CLAIM
 from local_stack.postgres.server import PostgresServer, end_orphan
 from tests.waiting import until
@@ -103,7 +103,7 @@ async def test_what_stands_where_its_data_should_be_is_refused_and_left_alone(fo
         data.parent.mkdir()
         data.symlink_to(mine)
 
-    with pytest.raises(ForeignDataError, match="nothing of it was touched"):
+    with pytest.raises(LocalStackError, match="nothing of it was touched"):
         await PostgresServer(folder / "server", durable=False).start()
 
     assert [path.name for path in mine.iterdir()] == ["photo.jpg"]
