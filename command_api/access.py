@@ -6,7 +6,7 @@ from typing import Final
 
 from chassis.access.guard import Access
 from chassis.access.problems import forbidden
-from chassis.access.rules import AccessTable, Public, Rule
+from chassis.access.rules import AccessTable, Rule
 from command_api.users.commands import OWN_MEMBERS
 
 #: Changes any user.
@@ -31,7 +31,7 @@ ACCESS: Final = AccessTable(
         Rule("POST", "/users/{id}/one-time-tokens", ("credentials:issue",)),
         Rule("POST", "/one-time-tokens/redeem", ("credentials:redeem",)),
     ),
-    public=[Public("/schemas/")],
+    public=["/schemas/"],
 )
 
 

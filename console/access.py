@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from chassis.access.rules import AccessTable, Public, Rule
+from chassis.access.rules import AccessTable, Rule
 
 #: A browser that has no session is led here.
 SIGN_IN: Final = "/sign-in"
@@ -49,5 +49,5 @@ ACCESS: Final = AccessTable(
         # Anybody with a session may end it.
         Rule("POST", "/sign-out", ()),
     ),
-    public=(Public(SIGN_IN), Public(f"{SIGN_IN}/"), Public("/assets/")),
+    public=(SIGN_IN, f"{SIGN_IN}/", "/assets/"),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from chassis.access.rules import AccessTable, Public, Rule
+from chassis.access.rules import AccessTable, Rule
 
 #: Removes subscribers of others.
 REMOVES_ANY: Final = "operations:write"
@@ -19,5 +19,5 @@ ACCESS: Final = AccessTable(
         Rule("GET", "/erasures", ("operations:read",), limit="reads"),
         Rule("GET", "/erasures/{id}", ("operations:read",), limit="reads"),
     ),
-    public=(Public("/events/catalogue"), Public("/receipts/jwks.json")),
+    public=("/events/catalogue", "/receipts/jwks.json"),
 )

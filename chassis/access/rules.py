@@ -9,7 +9,7 @@ from typing import Final
 
 from chassis.http.problems import METHOD_NOT_ALLOWED, NOT_FOUND, Problem
 
-#: Whether an empty or a variable segment of a template: `{id}`.
+#: The beginning of a template's variable segment: `{id}`.
 _OPENING: Final = "{"
 
 
@@ -31,34 +31,18 @@ class Rule:
         return self.scopes[0]
 
 
-@dataclass(frozen=True, slots=True)
-class Public:
-    """Routes that anybody may read: this path, or with a `/` at its end all below it."""
-
-    path: str
-
-    def covers(self, path: str) -> bool:
-        """Whether the path is meant; `path` may be a template."""
-        return path.startswith(self.path) if self.path.endswith("/") and self.path != "/" else path == self.path
-
-
-#: What every API shows to everybody.
-PUBLIC: Final = tuple(
-    map(
-        Public,
-        (
-            "/",
-            "/health",
-            "/livez",
-            "/readyz",
-            "/docs",
-            "/docs/",
-            "/redoc",
-            "/static-offline-docs/",
-            "/openapi.json",
-            "/problems/",
-        ),
-    )
+#: Every API shows these to everybody: a path, or with a `/` at its end all below it.
+PUBLIC: Final = (
+    "/",
+    "/health",
+    "/livez",
+    "/readyz",
+    "/docs",
+    "/docs/",
+    "/redoc",
+    "/static-offline-docs/",
+    "/openapi.json",
+    "/problems/",
 )
 
 
@@ -69,8 +53,8 @@ class UncoveredRouteError(Exception):
 class AccessTable:
     """The rules of one API, found by method and path."""
 
-    def __init__(self, rules: Iterable[Rule], *, public: Iterable[Public] = ()) -> None:
-        """`public` comes beside what every API shows to everybody."""
+    def __init__(self, rules: Iterable[Rule], *, public: Iterable[str] = ()) -> None:
+        """`public` comes beside `PUBLIC`, and is written as that is."""
         self._rules = tuple(rules)
         self._public = (*PUBLIC, *public)
         #: By method and number of parts.
@@ -124,7 +108,10 @@ class AccessTable:
 
     def is_public(self, path: str) -> bool:
         """Whether anybody may read this path, or the paths of this template."""
-        return any(public.covers(path) for public in self._public)
+        return any(
+            path.startswith(public) if public.endswith("/") and public != "/" else path == public
+            for public in self._public
+        )
 
     def require_cover(self, routes: Iterable[tuple[str, str]]) -> None:
         """Return where each of an app's routes, by method and template, has a rule or is public.

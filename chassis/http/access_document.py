@@ -15,11 +15,13 @@ from chassis.http.problems import (
     REQUEST_TIMEOUT,
     TARGET_TOO_LONG,
     ProblemType,
+    problem_example,
 )
 
 Json = dict[str, Any]
 
 _SCHEME: Final = "bearer"
+_REQUEST_ID: Final = "0192f0c1-7a3e-7c4e-9d53-0a6f1d1c2b3b"
 _SECURITY_SCHEME: Final[Json] = {
     "type": "http",
     "scheme": "bearer",
@@ -82,15 +84,4 @@ def _add_refusal(response: Json, kind: ProblemType, *named: str) -> None:
     response["headers"] = {**response.get("headers", {}), **references}
     content = response.setdefault("content", {}).setdefault(PROBLEM_MEDIA_TYPE, {})
     content["schema"] = {"$ref": "#/components/schemas/Problem"}
-    content.setdefault("examples", {})[kind.slug] = {"summary": kind.title, "value": _example(kind)}
-
-
-def _example(kind: ProblemType) -> Json:
-    return {
-        "type": kind.uri,
-        "title": kind.title,
-        "status": kind.status,
-        "detail": kind.meaning,
-        "instance": "/users",
-        "request_id": "0192f0c1-7a3e-7c4e-9d53-0a6f1d1c2b3b",
-    }
+    content.setdefault("examples", {})[kind.slug] = problem_example(kind, request_id=_REQUEST_ID)

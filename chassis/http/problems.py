@@ -51,23 +51,21 @@ class ProblemType:
 
 def problem_content(kinds: Sequence[ProblemType], *, request_id: str) -> dict[str, Any]:
     """The content of an OpenAPI response: the schema `Problem`, and an example of each kind."""
+    examples = {kind.slug: problem_example(kind, request_id=request_id) for kind in kinds}
+    return {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": examples}}
 
-    def example(kind: ProblemType) -> dict[str, Any]:
-        return {
-            "type": kind.uri,
-            "title": kind.title,
-            "status": kind.status,
-            "detail": kind.meaning,
-            "instance": "/users",
-            "request_id": request_id,
-        }
 
-    return {
-        PROBLEM_MEDIA_TYPE: {
-            "schema": {"$ref": "#/components/schemas/Problem"},
-            "examples": {kind.slug: {"summary": kind.title, "value": example(kind)} for kind in kinds},
-        }
+def problem_example(kind: ProblemType, *, request_id: str) -> dict[str, Any]:
+    """A problem of this kind as an OpenAPI example."""
+    document = {
+        "type": kind.uri,
+        "title": kind.title,
+        "status": kind.status,
+        "detail": kind.meaning,
+        "instance": "/users",
+        "request_id": request_id,
     }
+    return {"summary": kind.title, "value": document}
 
 
 @dataclass(eq=False)

@@ -20,8 +20,8 @@ class NoDatabaseError(Exception):
     """The database is missing, and its user may not make it; the message says who can, and how."""
 
 
-async def ensure_database(address: PostgresAddress, *, application: str) -> bool:
-    """Make the database unless it is there; tell whether it was made.
+async def ensure_database(address: PostgresAddress, *, application: str) -> None:
+    """Make the database unless it is there.
 
     Raises:
         NoDatabaseError: its user may not make it.
@@ -29,7 +29,7 @@ async def ensure_database(address: PostgresAddress, *, application: str) -> bool
     """
     try:
         async with session(address, application=application):
-            return False
+            return
     except asyncpg.InvalidCatalogNameError as missing:
         try:
             await _create(address, application)
@@ -40,7 +40,6 @@ async def ensure_database(address: PostgresAddress, *, application: str) -> bool
             ) from error
         except asyncpg.InvalidCatalogNameError:
             raise missing from None
-    return True
 
 
 async def _create(address: PostgresAddress, application: str) -> None:

@@ -28,7 +28,6 @@ class SpanKind(IntEnum):
     INTERNAL = 1
     SERVER = 2
     CLIENT = 3
-    PRODUCER = 4
     CONSUMER = 5
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncpg
 
-from chassis.postgres.database import NO_CONNECTION, connect, describe, disconnect
+from chassis.postgres.database import NO_CONNECTION, describe, session
 from chassis.settings import PostgresAddress
 from cli.doctor.findings import Finding, troubles_or_ok
 from outbox.set_aside import held_rows
@@ -13,11 +13,8 @@ from outbox.set_aside import held_rows
 async def examine_outbox(address: PostgresAddress) -> list[Finding]:
     """A failure for each row that holds everything up, a warning for each that is set aside."""
     try:
-        connection = await connect(address, application="muster doctor")
-        try:
+        async with session(address, application="muster doctor") as connection:
             held = await held_rows(connection)
-        finally:
-            await disconnect(connection)
     except NO_CONNECTION as error:
         return [Finding("outbox", "failed", f"unknown: {describe(error)}", "see the findings of the command database")]
     # What holds everything up comes first.

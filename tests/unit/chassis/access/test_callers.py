@@ -9,7 +9,7 @@ import pytest
 
 from chassis.access.caller import Caller, Grant, InvalidActorError, cli_actor, encode_actor
 from chassis.access.guard import Guard, access_of
-from chassis.access.rules import AccessTable, Public, Rule, UncoveredRouteError
+from chassis.access.rules import AccessTable, Rule, UncoveredRouteError
 from chassis.http.problems import Problem, ProblemType
 
 ANN = UUID("018f3c5a-7b1e-7cc2-9a51-0242ac120002")
@@ -21,7 +21,7 @@ TABLE = AccessTable(
         Rule("GET", "/users/{id}", ("users:read",), own=True),
         Rule("PUT", "/users/{id}/password", ("users:write", "credentials:set"), own=True),
     ),
-    public=[Public("/schemas/")],
+    public=["/schemas/"],
 )
 
 
