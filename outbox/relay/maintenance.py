@@ -16,7 +16,7 @@ import structlog
 
 from chassis.lifecycle import Backoff, alongside
 from chassis.outages import Outage
-from chassis.postgres.database import Connection, connect, describe, disconnect
+from chassis.postgres.database import Connection, describe, session
 from outbox.publishing.segment_rolling import roll_segments
 from outbox.relay import metrics
 from outbox.relay.backlog import read_backlog
@@ -62,24 +62,18 @@ def roll_interval(settings: RelaySettings) -> float:
 
 
 async def _measure(settings: RelaySettings) -> None:
-    connection = await connect(settings.command_database, application="muster relay maintenance")
-    try:
+    async with session(settings.command_database, application="muster relay maintenance") as connection:
         while True:
             backlog = await read_backlog(connection)
             metrics.BACKLOG_EVENTS.set(backlog.events)
             metrics.OLDEST_SECONDS.set(backlog.oldest_seconds)
             metrics.SET_ASIDE.set(backlog.set_aside)
             await asyncio.sleep(GAUGES_SECONDS)
-    finally:
-        await disconnect(connection)
 
 
 async def _run(job: Job, settings: RelaySettings) -> None:
-    connection = await connect(settings.command_database, application="muster relay maintenance")
-    try:
+    async with session(settings.command_database, application="muster relay maintenance") as connection:
         await job.run(connection)
-    finally:
-        await disconnect(connection)
 
 
 async def _repeat(name: str, seconds: float, job: Callable[[], Awaitable[None]]) -> None:
