@@ -9,19 +9,10 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from chassis.http.api import StrictRoute
-from chassis.http.problems import (
-    BUSY,
-    INTERNAL,
-    MALFORMED,
-    NOT_ACCEPTABLE,
-    PAYLOAD_TOO_LARGE,
-    UNAVAILABLE,
-    UNSUPPORTED_MEDIA_TYPE,
-    VALIDATION,
-)
+from chassis.http.problems import BUSY
 from command_api.credentials.verification import VerifyCredentials
 from command_api.http.dependencies import LogInsOfApp, SecretContext
-from command_api.http.openapi import NEW_USER_EXAMPLE, headers, only_request_id, problem_responses
+from command_api.http.openapi import NEW_USER_EXAMPLE, headers, keyless_request, keyless_responses
 from command_api.http.users import PASSWORD_EXAMPLE, AnswerResponse
 from command_api.problems import INVALID_CREDENTIALS, TOO_MANY_ATTEMPTS
 from events.user_events import PublicUser
@@ -29,18 +20,6 @@ from events.user_events import PublicUser
 router: Final = APIRouter(route_class=StrictRoute, tags=["credentials"])
 
 DEVICE_TOKEN_EXAMPLE: Final = "AQGS8MF6PnxOnVMKbx0cKzo" + 96 * "A"
-_ANSWERED: Final = (
-    MALFORMED,
-    NOT_ACCEPTABLE,
-    PAYLOAD_TOO_LARGE,
-    UNSUPPORTED_MEDIA_TYPE,
-    VALIDATION,
-    INTERNAL,
-    UNAVAILABLE,
-    INVALID_CREDENTIALS,
-    TOO_MANY_ATTEMPTS,
-    BUSY,
-)
 _VERIFIED: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "description": "The user, and a token by which the device is known from now on.",
@@ -67,15 +46,10 @@ class VerifiedCredentials(BaseModel):
     operation_id="verify_credentials",
     summary="Verify a password",
     response_model=VerifiedCredentials,
-    responses={**problem_responses(_ANSWERED), **_VERIFIED},
-    openapi_extra={
-        **only_request_id(),
-        "requestBody": {
-            "content": {
-                "application/json": {"example": {"identifier": "ann@example.com", "password": PASSWORD_EXAMPLE}}
-            }
-        },
-    },
+    responses=keyless_responses(INVALID_CREDENTIALS, TOO_MANY_ATTEMPTS, BUSY, success=_VERIFIED),
+    openapi_extra=keyless_request(
+        content={"application/json": {"example": {"identifier": "ann@example.com", "password": PASSWORD_EXAMPLE}}}
+    ),
 )
 async def verify_credentials(command: VerifyCredentials, context: SecretContext, log_ins: LogInsOfApp) -> Response:
     """Says who has this identifier and this password. Whatever is wrong, the answer is the same.

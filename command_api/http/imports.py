@@ -19,14 +19,9 @@ from chassis.http.api import StrictRoute, read_body
 from chassis.http.negotiation import require_media_type
 from chassis.http.problems import (
     BUSY,
-    INTERNAL,
     MALFORMED,
-    NOT_ACCEPTABLE,
     PAYLOAD_TOO_LARGE,
     REQUEST_TIMEOUT,
-    UNAVAILABLE,
-    UNSUPPORTED_MEDIA_TYPE,
-    VALIDATION,
     Problem,
     listed,
     problem_from_validation,
@@ -36,7 +31,7 @@ from chassis.http.transport.exchange import LONG_ANSWER, LongAnswer
 from chassis.strict_json import RepeatedMemberError
 from command_api.http.dependencies import ImportContext, Imports
 from command_api.http.errors import problem_of
-from command_api.http.openapi import EXAMPLE_ID, headers, only_request_id, problem_responses
+from command_api.http.openapi import EXAMPLE_ID, headers, keyless_request, keyless_responses
 from command_api.imports.handlers import ImportHandlers, ImportSummary, LineResult
 from command_api.imports.lines import (
     IMPORT_BYTES,
@@ -96,17 +91,6 @@ _SUCCESS: Final[dict[int | str, dict[str, Any]]] = {
         "content": {NDJSON: {"schema": {"type": "string"}, "example": _OUT_EXAMPLE}},
     }
 }
-_ANSWERED: Final = (
-    MALFORMED,
-    NOT_ACCEPTABLE,
-    PAYLOAD_TOO_LARGE,
-    UNSUPPORTED_MEDIA_TYPE,
-    VALIDATION,
-    INTERNAL,
-    UNAVAILABLE,
-    OUTCOME_UNKNOWN,
-    BUSY,
-)
 DryRun: TypeAlias = Annotated[
     Literal["true", "false"], Query(description="Say what would happen, and change nothing.", examples=["true"])
 ]
@@ -117,22 +101,19 @@ DryRun: TypeAlias = Annotated[
     operation_id="import_users",
     summary="Import users by the thousand",
     response_class=Response,
-    responses=_SUCCESS | problem_responses(_ANSWERED),
-    openapi_extra={
-        **only_request_id(),
-        "requestBody": {
-            "required": True,
-            "description": f"One user a line, at most {LINES} lines and {IMPORT_BYTES} bytes.",
-            "content": {
-                NDJSON: {
-                    # OpenAPI 3.1 has no word for the schema of a line; 3.2 calls it itemSchema.
-                    "schema": {"contentMediaType": NDJSON},
-                    "x-item-schema": ImportLine.model_json_schema(),
-                    "example": _IN_EXAMPLE,
-                }
-            },
+    responses=keyless_responses(OUTCOME_UNKNOWN, BUSY, success=_SUCCESS),
+    openapi_extra=keyless_request(
+        required=True,
+        description=f"One user a line, at most {LINES} lines and {IMPORT_BYTES} bytes.",
+        content={
+            NDJSON: {
+                # OpenAPI 3.1 has no word for the schema of a line; 3.2 calls it itemSchema.
+                "schema": {"contentMediaType": NDJSON},
+                "x-item-schema": ImportLine.model_json_schema(),
+                "example": _IN_EXAMPLE,
+            }
         },
-    },
+    ),
 )
 async def import_users(
     request: Request,

@@ -7,20 +7,10 @@ from typing import Any, Final
 from fastapi import APIRouter, Response
 
 from chassis.http.api import StrictRoute
-from chassis.http.problems import (
-    BUSY,
-    INTERNAL,
-    MALFORMED,
-    NOT_ACCEPTABLE,
-    PAYLOAD_TOO_LARGE,
-    UNAVAILABLE,
-    UNSUPPORTED_MEDIA_TYPE,
-    VALIDATION,
-    ProblemType,
-)
+from chassis.http.problems import BUSY
 from command_api.credentials.tokens import DEFAULT_TTL_SECONDS, RESET, IssuedToken, IssueToken, RedeemToken
 from command_api.http.dependencies import SecretContext, Tokens
-from command_api.http.openapi import headers, only_request_id, problem_responses, user_response
+from command_api.http.openapi import headers, keyless_request, keyless_responses, user_response
 from command_api.http.users import PASSWORD_EXAMPLE, AnswerResponse, UserId
 from command_api.problems import (
     CONFLICT,
@@ -34,15 +24,6 @@ from events.user_events import PublicUser
 router: Final = APIRouter(route_class=StrictRoute, tags=["one-time tokens"])
 
 TOKEN_EXAMPLE: Final = "kq3fY0u3WmXb1h0nE2cXcTt9o4pJw6sZr8vL5aQdGiM"  # noqa: S105 - an example
-_ANSWERED: Final = (
-    MALFORMED,
-    NOT_ACCEPTABLE,
-    PAYLOAD_TOO_LARGE,
-    UNSUPPORTED_MEDIA_TYPE,
-    VALIDATION,
-    INTERNAL,
-    UNAVAILABLE,
-)
 _ISSUED: Final[dict[int | str, dict[str, Any]]] = {
     201: {
         "description": "The new token, here for the only time.",
@@ -57,11 +38,7 @@ _ISSUED: Final[dict[int | str, dict[str, Any]]] = {
 
 
 def _request(**example: Any) -> dict[str, Any]:
-    return {**only_request_id(), "requestBody": {"content": {"application/json": {"example": example}}}}
-
-
-def _answers(*problems: ProblemType, success: dict[int | str, dict[str, Any]]) -> dict[int | str, dict[str, Any]]:
-    return {**problem_responses({*_ANSWERED, *problems}), **success}
+    return keyless_request(content={"application/json": {"example": example}})
 
 
 @router.post(
@@ -70,7 +47,7 @@ def _answers(*problems: ProblemType, success: dict[int | str, dict[str, Any]]) -
     summary="Issue a one-time token",
     status_code=201,
     response_model=IssuedToken,
-    responses=_answers(USER_NOT_FOUND, USER_DEACTIVATED, success=_ISSUED),
+    responses=keyless_responses(USER_NOT_FOUND, USER_DEACTIVATED, success=_ISSUED),
     openapi_extra=_request(purpose=RESET, ttl_seconds=DEFAULT_TTL_SECONDS[RESET]),
 )
 async def issue_token(user_id: UserId, command: IssueToken, context: SecretContext, tokens: Tokens) -> Response:
@@ -87,7 +64,7 @@ async def issue_token(user_id: UserId, command: IssueToken, context: SecretConte
     operation_id="redeem_one_time_token",
     summary="Redeem a one-time token",
     response_model=PublicUser,
-    responses=_answers(
+    responses=keyless_responses(
         INVALID_ONE_TIME_TOKEN,
         CONFLICT,
         BUSY,

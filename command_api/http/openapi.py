@@ -119,21 +119,9 @@ _IF_MATCH: Final = {
     "schema": {"type": "string", "pattern": IF_MATCH, "examples": ['"1"']},
 }
 
-#: The problems that any command can be answered with.
-_ANY_COMMAND: Final = (
-    MALFORMED,
-    NOT_ACCEPTABLE,
-    PAYLOAD_TOO_LARGE,
-    VALIDATION,
-    INTERNAL,
-    UNAVAILABLE,
-    BUSY,
-    OUTCOME_UNKNOWN,
-    CONFLICT,
-    KEY_IN_USE,
-    KEY_REUSED,
-    USER_ERASED,
-)
+#: The problems that any route, and any command, can be answered with.
+_ANY_ROUTE: Final = (MALFORMED, NOT_ACCEPTABLE, PAYLOAD_TOO_LARGE, VALIDATION, INTERNAL, UNAVAILABLE)
+_ANY_COMMAND: Final = (*_ANY_ROUTE, BUSY, OUTCOME_UNKNOWN, CONFLICT, KEY_IN_USE, KEY_REUSED, USER_ERASED)
 
 
 def headers(*names: str) -> dict[str, Any]:
@@ -148,9 +136,14 @@ def responses(
     kinds = {*problems, *_ANY_COMMAND}
     if body:
         kinds.add(UNSUPPORTED_MEDIA_TYPE)
-    described = problem_responses(kinds)
-    described.update(success)
-    return described
+    return {**_problem_responses(kinds), **success}
+
+
+def keyless_responses(
+    *problems: ProblemType, success: Mapping[int | str, dict[str, Any]]
+) -> dict[int | str, dict[str, Any]]:
+    """The answers of a route that takes a body, no key and no version."""
+    return {**_problem_responses({*problems, *_ANY_ROUTE, UNSUPPORTED_MEDIA_TYPE}), **success}
 
 
 def user_response(status: int, description: str, *more: str) -> dict[int | str, dict[str, Any]]:
@@ -169,7 +162,7 @@ def empty_response(description: str, *more: str) -> dict[int | str, dict[str, An
     return {204: {"description": description, "headers": headers("ETag", "Consistency-Token", *more)}}
 
 
-def problem_responses(kinds: Iterable[ProblemType]) -> dict[int | str, dict[str, Any]]:
+def _problem_responses(kinds: Iterable[ProblemType]) -> dict[int | str, dict[str, Any]]:
     """One response a status, with an example of each problem type that has it."""
     by_status: dict[int, list[ProblemType]] = defaultdict(list)
     for kind in sorted(kinds, key=lambda kind: (kind.status, kind.slug)):
@@ -200,9 +193,9 @@ def request(*, if_match: bool, examples: Mapping[str, Any] | None = None) -> dic
     return extra
 
 
-def only_request_id() -> dict[str, Any]:
-    """The `openapi_extra` of a route that takes no key and no version."""
-    return {"parameters": [_REQUEST_ID]}
+def keyless_request(**body: Any) -> dict[str, Any]:
+    """The `openapi_extra` of a route that takes no key and no version; `body` is its `requestBody`."""
+    return {"parameters": [_REQUEST_ID], "requestBody": body}
 
 
 def complete(app: FastAPI, *, least_password: int) -> None:
