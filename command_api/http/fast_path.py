@@ -135,10 +135,6 @@ class _Command:
         self.body: TypeAdapter[Any] | None = TypeAdapter(annotation) if annotation else None
 
 
-class _DisconnectedError(ValueError):
-    """The client left before the end of the body."""
-
-
 def _headers(scope: Scope) -> dict[bytes, str] | None:
     """The headers that mean something, None where one of them comes twice."""
     found: dict[bytes, str] = {}
@@ -156,7 +152,7 @@ async def _read_body(receive: Receive, messages: list[Message]) -> bytes:
         message = await receive()
         messages.append(message)
         if message["type"] != "http.request":
-            raise _DisconnectedError
+            raise ValueError("the client left before the end of the body")
         if not message.get("more_body", False):
             break
     if len(messages) == 1:

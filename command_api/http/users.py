@@ -20,7 +20,7 @@ from chassis.identifiers import canonical
 from command_api.access import refuse_beyond
 from command_api.http.dependencies import CommandResources, Context, Handlers
 from command_api.http.openapi import EXAMPLE_ID, empty_response, request, responses, user_response
-from command_api.idempotency.replay import CommandAnswer
+from command_api.idempotency.replay import REPLAYED_HEADER, CommandAnswer
 from command_api.problems import (
     EMAIL_NOT_CURRENT,
     EMAIL_TAKEN,
@@ -63,8 +63,6 @@ class MergePatchRoute(UserRoute):
     media_types = ("application/merge-patch+json", "application/json")
 
 
-#: Says that an answer is a stored one; a route that takes no key never has it.
-REPLAYED: Final = "Idempotent-Replayed"
 PASSWORD_EXAMPLE: Final = "correct horse battery staple"  # noqa: S105 - an example
 UserId = Annotated[
     UUID, BeforeValidator(canonical), Path(alias="id", description="The user's id.", examples=[EXAMPLE_ID])
@@ -80,7 +78,7 @@ _ANY_CHANGE: Final = (USER_NOT_FOUND, STALE_VERSION, KEYS_USED_UP)
 
 def _shows_user(*problems: ProblemType, change: bool = True, **example: Any) -> dict[str, Any]:
     """The document's entry of a command that answers with the user."""
-    described = user_response(200, "The user after the command.", REPLAYED) if change else _CREATED
+    described = user_response(200, "The user after the command.", REPLAYED_HEADER) if change else _CREATED
     kinds = (*_ANY_CHANGE, USER_DEACTIVATED, *problems) if change else problems
     return {
         "response_model": PublicUser,
@@ -98,7 +96,7 @@ def _shows_nothing(
         "status_code": 204,
         "response_class": Response,
         "responses": responses(
-            *kinds, body=bool(example), success=empty_response(description, REPLAYED, *more_headers)
+            *kinds, body=bool(example), success=empty_response(description, REPLAYED_HEADER, *more_headers)
         ),
         "openapi_extra": request(if_match=True, examples={"application/json": example} if example else None),
     }
@@ -118,7 +116,7 @@ def commands() -> list[APIRoute]:
     return [route for known in (router, patches) for route in known.routes if isinstance(route, APIRoute)]
 
 
-_CREATED: Final = user_response(201, "The new user.", REPLAYED, "Location")
+_CREATED: Final = user_response(201, "The new user.", REPLAYED_HEADER, "Location")
 
 
 @router.post(

@@ -18,6 +18,7 @@ from command_api.idempotency.keys import IdempotencyKey
 #: A duplicate waits so long for the first: a registration takes well under a second, most of it the hash. Behind one
 #: that PostgreSQL does not answer, it is then itself answered within 5 s.
 WAIT_SECONDS: Final = 2.5
+#: Says that an answer is a stored one; a route that takes no key never has it.
 REPLAYED_HEADER: Final = "Idempotent-Replayed"
 
 

@@ -112,7 +112,7 @@ class UserHandlers:
         password_hash = await self.passwords.hash(command.password)
         event = _decide(Unregistered(self.new_id()), command, self.clock())
         assert isinstance(event, UserRegistered), "a registration always leads to its event"
-        answer = _registered(event.user, self.query_url)
+        answer = _with_user(201, event.user, Location=f"{self.query_url}/users/{event.user.id}")
         change = self._change(event, answer.body, context.cause, password_hash)
         try:
             await self.store.commit(change, _store(context, Registered(event.user), answer))
@@ -332,11 +332,6 @@ def _answer(state: State, command: ChangeCommand | EraseUser) -> CommandAnswer:
 
 def _store(context: CommandContext, state: State, answer: CommandAnswer) -> AnswerToStore | None:
     return None if context.key is None else AnswerToStore(context.key, subject(state), answer)
-
-
-def _registered(user: PublicUser, query_url: str) -> CommandAnswer:
-    """201, with the user's address on the query API."""
-    return _with_user(201, user, Location=f"{query_url}/users/{user.id}")
 
 
 def shows_user(user: PublicUser) -> CommandAnswer:
