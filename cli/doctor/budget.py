@@ -1,7 +1,7 @@
 """The connection budget: all connections that Muster may open on a PostgreSQL server, against what it accepts.
 
 Where they do not fit, a pool cannot grow, which shows as slow answers under load long after the installation looked
-healthy. So the limits are added up beforehand.
+healthy. So this check adds the limits up beforehand.
 """
 
 from __future__ import annotations

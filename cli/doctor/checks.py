@@ -29,7 +29,7 @@ from query_api.settings import QueryApiSettings
 
 S = TypeVar("S", bound=Settings)
 
-#: What an installation may be without: it has one where any of these variables is there.
+#: Parts that an installation may lack; it has one if any of these variables is set.
 _OTHERS: Final[dict[str, tuple[type[Settings], tuple[str, ...]]]] = {
     "event API": (EventApiSettings, ("EVENT_API_SECRETS", "RECEIPTS_KEY", "EVENTS_POSTGRES_USER")),
     "console": (ConsoleSettings, ("CONSOLE_SECRET", "CONSOLE_COMMAND_URL")),
@@ -98,12 +98,12 @@ def _settings(name: str, kind: type[S], findings: list[Finding]) -> S | None:
 def _is_told(name: str) -> bool:
     try:
         return bool(variable(name))
-    except SettingsError:  # a file that cannot be read, say: whoever loads all settings says so
+    except SettingsError:  # as for a file that cannot be read; loading all settings reports that
         return True
 
 
 def _without_secrets(kind: type[S]) -> S | None:
-    """The settings of a process whose secrets are not told here; None where more than these is missing or wrong."""
+    """The settings of a process, without its secrets; None where others are missing or wrong."""
     secrets: dict[str, Any] = {
         name: (SecretStr, Field(SecretStr(str((field.examples or [""])[0])), validation_alias=field.validation_alias))
         for name, field in kind.model_fields.items()

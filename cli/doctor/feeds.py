@@ -22,7 +22,7 @@ AHEAD_SECONDS: Final = 60.0
 
 
 async def examine_feeds(settings: ProjectorSettings) -> list[Finding]:
-    """One finding for each projection, and one for each topic whose records are dated ahead."""
+    """Return a finding for each projection, and one for each topic whose records are dated ahead."""
     try:
         async with Database.open(settings.query_database, application="muster doctor") as database:
             found = await measure(settings, database)
@@ -43,7 +43,7 @@ async def examine_feeds(settings: ProjectorSettings) -> list[Finding]:
 
 
 def _judge(name: str, found: Sequence[GenerationLag]) -> list[Finding]:
-    """The generation that serves has to be fed, once projectors have ever run; of the others it is worth knowing."""
+    """Fail if the serving generation is not fed, unless projectors have never run; warn about the others."""
     check = f"feed: {name}"
     troubles = [
         Finding(
@@ -59,7 +59,7 @@ def _judge(name: str, found: Sequence[GenerationLag]) -> list[Finding]:
 
 
 def _is_new(one: GenerationLag) -> bool:
-    """Nobody has begun to feed it, and nothing forbids that."""
+    """Tell whether feeding has not begun and may begin."""
     return one.state is FeedState.UNASSIGNED and not one.was_fed
 
 

@@ -65,7 +65,7 @@ async def examine_kafka(settings: RelaySettings) -> list[Finding]:
 
 
 async def _broker_configs(client: AIOKafkaAdminClient, node: int) -> dict[str, str | None] | None:
-    """What is wanted of a broker's configuration; None where this principal may not look."""
+    """The broker's configuration, as far as checks need it; None where this principal may not look."""
     wanted = dict.fromkeys((_TRANSACTION_LIMIT, OPEN_WITHOUT_ACL), "")
     resource = ConfigResource(ConfigResourceType.BROKER, str(node), configs=wanted)
     [answer] = await asyncio.wait_for(client.describe_configs([resource]), REQUEST_SECONDS)

@@ -1,4 +1,4 @@
-"""The checks of who may write what the relay alone should: both topics, and with its transactional ids.
+"""The checks of who may write what only the relay should: to both topics, and with its transactional ids.
 
 Records are not signed, so read tables say what is on the events topic, and a relay that starts believes its own record.
 """
@@ -15,7 +15,7 @@ from chassis.kafka.acls import AclOperation, Resource, allowed_on
 from cli.doctor.findings import Finding
 from outbox.settings import RelaySettings
 
-#: What makes brokers let everybody do everything to what no ACL names.
+#: With this setting brokers let everybody do everything to what no ACL names.
 OPEN_WITHOUT_ACL: Final = "allow.everyone.if.no.acl.found"
 #: Whoever logs in, and whoever does not.
 EVERYBODY: Final = frozenset({"User:*", "User:ANONYMOUS"})
@@ -29,7 +29,7 @@ _REMEDY: Final = (
 async def examine_writers(
     client: AIOKafkaAdminClient, settings: RelaySettings, configs: Mapping[str, str | None] | None
 ) -> list[Finding]:
-    """Find out whether anybody may write; `configs` are the broker's, None where we may not look."""
+    """Find out whether anybody may write. `configs` are the broker's, None where we may not look."""
     events, log = settings.events_topic, settings.relay_topic
     checks = {
         f"writers of {events}": (Resource.TOPIC, events, "whoever writes there makes read tables say anything"),
@@ -56,7 +56,7 @@ async def examine_writers(
 def judge_writers(
     check: str, allowed: list[tuple[str, int]], configs: Mapping[str, str | None] | None, harm: str
 ) -> Finding:
-    """Judge by the ACLs that name it and, only where there are none, by what the brokers do then."""
+    """Judge by the ACLs that name the resource; without any, by what brokers do then."""
     if not allowed and configs is None:
         found = f"not known: no ACL names it, and this principal may not look at {OPEN_WITHOUT_ACL}"
         return Finding(check, "warning", found, "run doctor as a principal that may DESCRIBE_CONFIGS the cluster")

@@ -11,7 +11,7 @@ from outbox.set_aside import held_rows
 
 
 async def examine_outbox(address: PostgresAddress) -> list[Finding]:
-    """A failure for each row that holds everything up, a warning for each that is set aside."""
+    """Return a failure for each row that holds everything up, and a warning for each that is set aside."""
     try:
         async with session(address, application="muster doctor") as connection:
             held = await held_rows(connection)

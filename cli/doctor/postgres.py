@@ -61,14 +61,14 @@ class Server:
     reserved: int
 
     def is_same_as(self, other: Server) -> bool:
-        """Tell whether both are one process, under whichever name: two never start in one microsecond on one port."""
+        """Tell whether both are one process: two never start in the same microsecond on the same port."""
         return (self.started, self.port) == (other.started, other.port)
 
 
 async def examine_database(name: str, address: PostgresAddress, user: str, servers: dict[str, Server]) -> list[Finding]:
     """Check the command or the query database; put its server into `servers` under `name` where it was reached.
 
-    `address` is how the operator connects, `user` how the API does, whose limit of connections counts.
+    The operator connects by `address`; `user` is the API's, whose limit of connections counts.
     """
     try:
         connection = await connect(address, application="muster doctor")
@@ -134,7 +134,7 @@ def _durability(name: str, row: asyncpg.Record) -> list[Finding]:
 
 
 def _log(verbosity: str) -> Finding:
-    """Check that the log names nobody: the detail of a violated constraint is the address that was taken."""
+    """Check that the log names nobody, because a violated constraint's detail is a person's address."""
     check, found = "command log", f"log_error_verbosity is {verbosity}"
     if verbosity == "terse":
         return Finding(check, "ok", found)

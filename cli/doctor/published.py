@@ -36,7 +36,7 @@ async def examine_published(settings: RelaySettings, command: PostgresAddress) -
 
 
 async def _is_made_anew(settings: RelaySettings, remembered: Mapping[str, int], there: Mapping[str, int]) -> bool:
-    """Whether the topic has other partitions than before and nothing on it, so that the relay takes it as it is."""
+    """Whether the topic is empty and has another number of partitions, so that the relay accepts it."""
     topic = settings.events_topic
     before, found = remembered.get(topic), there.get(topic)
     return None not in {before, found} and before != found and await is_empty(settings, topic, there[topic])
@@ -68,7 +68,7 @@ def _judge_partitions(topic: str, wanted: int, before: int | None, found: int | 
 
 
 def _judge_name(topic: str, led: str) -> list[Finding]:
-    """Events are where the relay publishes them, whatever the settings here say."""
+    """Check that the settings here name the topic that the relay publishes to."""
     if led == topic:
         return []
     return [
@@ -82,7 +82,7 @@ def _judge_name(topic: str, led: str) -> list[Finding]:
 
 
 def _judge_older(topic: str, left: Iterable[str]) -> list[Finding]:
-    """An older topic keeps what it has of people who are erased from now on."""
+    """Warn about an older topic: it keeps people who are erased from now on."""
     return [
         Finding(
             f"topic {older}",

@@ -1,6 +1,6 @@
-"""The comparison behind `muster audit`: both databases walked in the order of ids, one digest a range on each side.
+"""The comparison behind `muster audit`: it walks both databases in the order of ids, by one digest a range.
 
-Where the digests of a range agree, nothing of it is fetched; else its rows are fetched and compared. So a million users
+Only where the digests of a range differ, its rows are fetched and compared. So a million users
 cost about two scans, memory stays flat, and no snapshot is held for long. Events flow meanwhile: users that differ are
 compared again until they agree, or have differed for some seconds. Nothing is written.
 """
@@ -32,7 +32,7 @@ RANGE_USERS: Final = 5000
 #: How often users that differ are compared. An event takes milliseconds from commit to row.
 LOOKS: Final = 4
 LOOK_SECONDS: Final = 1.0
-#: Differences that are kept; a restored backup can bring any number, and a report of more helps nobody.
+#: Differences that are kept: a restored backup can bring any number, and nobody reads more.
 KEPT_DIFFERENCES: Final = 10_000
 
 #: What both sides have in columns, beside id and version.
@@ -142,7 +142,7 @@ class Audit:
         return cls(command, query, generation)
 
     async def walk(self) -> AsyncIterator[tuple[int, list[UserDifference]]]:
-        """Range by range: the number of users compared, and the differences that stayed."""
+        """Yield for each range the number of users compared, and the differences that stayed."""
         start: UUID | None = UUID(int=0)
         while start is not None:
             end = await self._end(start)
@@ -196,7 +196,7 @@ class Audit:
         return await self._with_forged(differences)
 
     async def _with_forged(self, differences: Sequence[UserDifference]) -> list[UserDifference]:
-        """The same, those told apart about whom a record is parked that the command side has never published."""
+        """The same, with users marked as forged who have a parked record that the command side never published."""
         known = {one.user_id: one.command_version or 0 for one in differences}
         async with self._query.connection() as connection:
             records = await suspicious_of(connection, self._generation, list(known))
@@ -212,7 +212,7 @@ class Audit:
         return [replace(one, kind=DifferenceKind.FORGED) if one.user_id in forged else one for one in differences]
 
     async def _digest(self, database: Database, side: str, *bounds: UUID | None) -> tuple[int, int] | None:
-        """The number of rows and their digest; None where a document cannot be read, so that rows must be compared."""
+        """The number of rows and their digest; None where a document cannot be read and rows must be compared."""
         sql = _DIGEST.format(side=side.format(where=_RANGE, **self._names))
         try:
             async with database.connection() as connection, connection.transaction(readonly=True):
@@ -260,7 +260,7 @@ def _compare(user_id: UUID, command: AuditedUser | None, query: AuditedUser | No
 
 
 def _differing(command: AuditedUser, query: AuditedUser) -> tuple[str, ...]:
-    """What differs between two rows of the same version; `document` where that is no user's document at all."""
+    """What differs between two rows of the same version; `document` where that is not a user's document."""
     if command["erased"] or query["erased"]:
         return ("erased",) if command["erased"] != query["erased"] else ()
     found = {name for name in _COLUMNS if command[name] != query[name]}

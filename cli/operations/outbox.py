@@ -1,4 +1,4 @@
-"""`muster outbox show|set-aside|put-back|drop`: a row of the outbox that the relay cannot publish."""
+"""`muster outbox show|set-aside|put-back|drop`: what to do with a row that the relay cannot publish."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ async def _document(connection: Connection, number: int) -> dict[str, Any]:
         "event_id": row["event_id"],
         "appended_at": row["appended_at"],
         "set_aside_at": row["set_aside_at"],
-        # What the relay said goes before what can be seen from here.
+        # The relay knows more than can be seen from here.
         "damage": row["damage"] or Examiner(USER_EVENTS).damage_of(row),
         "events_behind": len(behind),
         "headers": _headers(row["headers"]),
@@ -117,7 +117,7 @@ async def _document(connection: Connection, number: int) -> dict[str, Any]:
 
 
 def _headers(encoded: bytes | None) -> list[list[str | None]] | str | None:
-    """By name and value, or as they are where they are no headers."""
+    """The headers by name and value; a value that is no headers stays as it is."""
     try:
         return None if encoded is None else [[name, as_text(value)] for name, value in decode_headers(encoded)]
     except ValueError:

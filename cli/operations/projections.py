@@ -8,7 +8,7 @@ from projectors.projections.catalogue import PROJECTIONS
 
 
 def known_projection(name: str | None) -> str | None:
-    """Refuse the name of a projection that there is none of; for the callback of an option or argument."""
+    """Refuse a name that no projection has; a callback for options and arguments."""
     if name is not None and name not in PROJECTIONS:
         raise typer.BadParameter(f"there is no projection named {name!r}; there are {', '.join(PROJECTIONS)}")
     return name

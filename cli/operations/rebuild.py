@@ -48,7 +48,7 @@ app = typer.Typer(
 
 ProjectionArgument = Annotated[str, typer.Argument(help="The projection.", metavar="NAME", callback=known_projection)]
 
-#: Why the command side is not compared with.
+#: Why there is no comparison with the command side.
 _NOT_ASKED: tuple[type[Exception], ...] = (SettingsError, *DATABASE_OUTAGES)
 _REFUSALS: tuple[type[Exception], ...] = (
     RebuildError,
@@ -183,10 +183,10 @@ for _name in PROJECTIONS:
 
 @app.command()
 def outdated() -> None:
-    """Rebuild what this version reads in a newer shape than serves, before its processes start; else do nothing."""
+    """Rebuild the projections whose shape is older than this version's, before its processes start."""
     names = _with_database(load(OperatorProjectorSettings), rebuilding.outdated)
     for name in names:
-        # Events wait in the outbox, since no relay runs: only where somebody is left out is everybody compared.
+        # No relay runs and events wait, so everybody is compared only where somebody is left out.
         rebuild(
             name,
             pause_before_switch=False,
@@ -253,7 +253,7 @@ def retire(
 
 
 async def _compare(query: Database, bar: _ProgressBar, generation: Generation) -> Verdict | None:
-    """How the generation differs from the command side; None where that cannot be asked from here."""
+    """How the generation differs from the command side; None where we cannot ask that side."""
     try:
         address = load(OperatorCommandPostgres).command_database
         async with Database.open(address, application="muster-rebuild") as command:
@@ -267,7 +267,7 @@ async def _compare(query: Database, bar: _ProgressBar, generation: Generation) -
 
 
 class _ProgressBar:
-    """A bar with rate and time left, elsewhere than on a terminal lines; keeps the last stage and generation."""
+    """Shows a bar on a terminal, and lines elsewhere; keeps the last stage and generation."""
 
     def __init__(self, *, visible: bool) -> None:
         self.stage = Stage.STOPPED

@@ -26,6 +26,6 @@ def relay_lines(figures: RelayFigures) -> list[str]:
 
 
 def relay_document(figures: RelayFigures) -> dict[str, Any]:
-    """Return the figures for --json; of a relay that does not answer, its error and nulls."""
+    """Return the figures for --json; a relay that does not answer has an error and nulls."""
     document = asdict(figures)
     return document if figures.error is None else dict.fromkeys(document) | {"url": figures.url, "error": figures.error}

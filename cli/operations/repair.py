@@ -1,4 +1,4 @@
-"""`muster repair ID…|--ahead`: the read side of users written anew from the command side, and the log mended with it.
+"""`muster repair ID…|--ahead`: writes users on the read side anew from the command side, and mends the log.
 
 A repair looks where the log ends, then appends the user's snapshot or tombstone to the outbox, and then writes the
 user's state into every generation while no command can change it. So the published record is behind the position from
@@ -38,7 +38,7 @@ class CannotRepairError(Exception):
 
 
 class UnknownUserError(CannotRepairError):
-    """Neither side knows the user, whatever somebody else has written about them."""
+    """Neither side knows the user."""
 
 
 class RepairSettings(OperatorCommandPostgres, OperatorProjectorSettings):
@@ -71,7 +71,7 @@ def repair(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write users anew on the read side, as the command side has them; or raise versions that it has passed."""
+    """Write users on the read side as the command side has them, or raise versions that the read side has passed."""
     if ahead == bool(users):
         raise typer.BadParameter("give either ids of users or --ahead")
     settings = load(RepairSettings)
@@ -133,7 +133,7 @@ def _place(user_id: UUID, there: TopicEnds) -> Place:
 
 
 async def _publish(command: Database, query: Database, user_id: UUID, operation: Operation) -> None:
-    """Append the user's snapshot, or a tombstone; whom the command side does not know is erased from then on."""
+    """Append the user's snapshot. A user whom the command side does not know gets a tombstone and is erased."""
     async with command.connection() as connection, connection.transaction():
         if await append_present(connection, [user_id], operation):
             return
@@ -164,9 +164,9 @@ async def _raise_all(settings: RepairSettings) -> _Ahead:
 
 
 async def _raise(command: Database, one: UserDifference, operation: Operation, found: _Ahead) -> None:
-    """Let the command side's version pass the read side's; whom that would bring back or invent is left to a person.
+    """Let the command side's version pass the read side's; leave users whom that would bring back or invent.
 
-    Of an equal version with other content subscribers would not take ours either.
+    An equal version is not enough: subscribers would keep the other content.
     """
     version = one.query_version
     if one.kind is DifferenceKind.BEHIND or version is None:

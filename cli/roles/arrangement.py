@@ -1,4 +1,4 @@
-"""Brings a database to what the table of grants says: roles, memberships, owners, rights. Harmless to repeat.
+"""Makes a database's roles, memberships, owners and rights as the table of grants says. Harmless to repeat.
 
 Each database is one transaction, so a service that runs meanwhile never misses a right. Rights that the table does not
 name are taken from our roles, except those that are leaving; those of other roles are left alone.
@@ -60,12 +60,12 @@ SELECT to_regrole($1) IS NOT NULL AND has_schema_privilege(to_regrole($1), 'publ
 
 
 class ForeignRightsError(Exception):
-    """One of our roles has rights that it must not have, and only a person can say why; the message names both."""
+    """One of our roles is a member of another role, and only a person knows why; the message names both."""
 
 
 @dataclass(frozen=True, slots=True)
 class RoleReport:
-    """What was done about one role."""
+    """What was changed for one role."""
 
     database: DatabaseName
     role: str
@@ -97,7 +97,7 @@ async def _arrange(connection: Connection, database: DatabaseName, verifiers: Ma
 
 
 async def arrange_tables(connection: Connection, database: DatabaseName) -> bool:
-    """Give what is there its owners and rights, after a migration; False where `muster roles` was never run here."""
+    """Set owners and rights after a migration; return False where `muster roles` has never run."""
     async with connection.transaction():
         if not await connection.fetchval(_IS_ARRANGED, OWNER):
             return False
@@ -140,7 +140,7 @@ async def _make_members(connection: Connection, roles: list[str]) -> None:
 
 
 async def _open_database(connection: Connection, database: DatabaseName) -> None:
-    """Let our roles in, and nobody else who is not the database's owner."""
+    """Let only our roles and the owner connect."""
     roles = ", ".join(roles_of(database))
     name = await connection.fetchval("SELECT quote_ident(current_database())")
     for statement in (
@@ -181,7 +181,7 @@ async def _arrange_tables(connection: Connection, database: DatabaseName) -> Non
 
 
 async def _kept(connection: Connection, leaving: Mapping[str, str], quoted: str) -> list[tuple[str, str]]:
-    """Those of a table's leaving rights, by role, that their role has."""
+    """The leaving rights on a table that roles still have, by role."""
     has = f"SELECT has_table_privilege($1, 'public.{quoted}', 'DELETE')"
     return [(role, rights) for role, rights in leaving.items() if await connection.fetchval(has, role)]
 
@@ -200,7 +200,7 @@ def _grants(database: DatabaseName, table: Any, owner: str, kept: list[tuple[str
 
 
 async def _arrange_sequences(connection: Connection, database: DatabaseName) -> None:
-    """An INSERT takes the next number of an identity without a right; whoever has one could set it back."""
+    """Give no rights to sequences: an INSERT needs none, and a right would let a role set the sequence back."""
     for sequence in await connection.fetch(_SEQUENCES, [OWNER, PROJECTORS]):
         others = _all_but(sequence["owner"], database)
         await connection.execute(f"REVOKE ALL ON SEQUENCE {sequence['name']} FROM PUBLIC, {others}")

@@ -59,7 +59,7 @@ async def _arrange(address: PostgresAddress, database: DatabaseName, verifiers: 
 
 
 def _maker(owner: PostgresAddress) -> PostgresAddress:
-    """Who makes the roles: OWNER_POSTGRES_USER is one of them, unless it names somebody else."""
+    """Who makes the roles. OWNER_POSTGRES_USER is one of them, unless it names somebody else."""
     user, password = variable("POSTGRES_USER"), variable("POSTGRES_PASSWORD")
     if user and password and variable("OWNER_POSTGRES_USER") in (None, OWNER):
         return replace(owner, user=user, password=SecretStr(password))
@@ -67,7 +67,7 @@ def _maker(owner: PostgresAddress) -> PostgresAddress:
 
 
 def _verifiers(database: DatabaseName) -> dict[str, str]:
-    """The password of each role that has a variable, and whose variable is not about another user."""
+    """The verifier of each role whose variable has a password and is not about another user."""
     found = {}
     for role in roles_of(database):
         prefix, _ = ROLES[role]

@@ -1,4 +1,4 @@
-"""Who may do what in the two databases: one table, of which the SQL, docs/reference/roles.md and their test are made.
+"""Who may do what in the two databases: one table, from which come the SQL, docs/reference/roles.md and their test.
 
 What is not in it is refused. Each process has a role of its own, so that a process that was broken into can do what its
 work needs and no more.

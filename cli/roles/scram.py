@@ -1,4 +1,4 @@
-"""What PostgreSQL keeps of a password: computed here, so that the password itself never reaches a server or its log."""
+"""Computes what PostgreSQL keeps of a password, so that the password never reaches a server or its log."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SALT_BYTES: Final = 16
 
 
 class PasswordError(Exception):
-    """The password has characters that servers and clients may take for different ones."""
+    """The password has characters that servers and clients may read differently."""
 
 
 def verifier(password: str) -> str:

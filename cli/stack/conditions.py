@@ -15,7 +15,7 @@ from local_stack.postgres.data import has_cluster
 FREE_BYTES: Final = 256 * 1024 * 1024
 #: A stack that has run has its write-ahead log already; it needs room for one more file of it, and for Kafka's.
 FREE_BYTES_AGAIN: Final = 64 * 1024 * 1024
-#: The copy that a standby begins with takes 70 MB, too, and then the log that it is sent.
+#: A standby begins with a copy of 70 MB, and then gets the log.
 STANDBY_BYTES: Final = 128 * 1024 * 1024
 #: This version did not exist before; a clock that says an earlier time is wrong.
 RELEASED: Final = datetime(2026, 11, 1, tzinfo=UTC)
@@ -38,10 +38,10 @@ _REMEDIES: Final = (
 
 
 def require_clock(folder: Path, now: datetime) -> None:
-    """Refuse a clock that is far off: ids, freshness and checks of certificates depend on it.
+    """Refuse a clock that is far off, because ids, freshness and certificates depend on it.
 
     Raises:
-        LocalStackError: it says a time before this version was made, or well before this stack last ran.
+        LocalStackError: the clock shows a time before this version was made, or well before this stack last ran.
     """
     if now < RELEASED:
         raise LocalStackError(
@@ -61,10 +61,10 @@ def _last_run(folder: Path) -> datetime | None:
 
 
 def require_space(folder: Path, *, standby: bool = False) -> None:
-    """Refuse a disk that is too full to start on; a standby that is not there yet needs room of its own.
+    """Refuse a disk that is too full to start on; a new standby needs room of its own.
 
     Raises:
-        LocalStackError: it is.
+        LocalStackError: the disk is too full.
     """
     free = shutil.disk_usage(folder).free
     has_run = has_cluster(folder / "postgres" / "data")
@@ -79,6 +79,6 @@ def require_space(folder: Path, *, standby: bool = False) -> None:
 
 
 def remedy(failure: ChildFailedError, folder: Path) -> str:
-    """Return what to do about a child that died because of the machine; empty where the machine is not the cause."""
+    """Return what to do about a child that died; empty where the machine is not the cause."""
     text = "\n".join([failure.what, *failure.last_lines])
     return next((advice.format(folder=folder) for words, advice in _REMEDIES if words in text), "")

@@ -1,4 +1,4 @@
-"""What a stack makes in its folder, and how a stack's folder is told from anybody else's.
+"""What a stack makes in its folder, and how to recognise a stack's folder.
 
 Before anything else, the first start makes a marker file. Without it, `muster up` and `muster reset` refuse a folder
 that holds anything under the names below, unless it is plainly the stack of a version that made no marker yet.
@@ -92,7 +92,7 @@ def require_own(folder: Path, advice: str) -> bool:
 
 
 def mark(folder: Path) -> None:
-    """Make the marker; for the owner of the folder, once `require_own` has let it pass."""
+    """Make the marker. Only the folder's owner may call this, and only after `require_own`."""
     if not is_marked(folder):
         write_private(folder / MARKER, MARKER_TEXT)
 
@@ -100,7 +100,7 @@ def mark(folder: Path) -> None:
 def made_by_stack(folder: Path) -> list[Path]:
     """Return what a stack has made in its folder, in the order in which to delete it; the marker comes last.
 
-    A folder comes after its contents, and is to be deleted only if nothing else is in it.
+    A folder comes after its contents; delete it only if nothing else is in it.
 
     Raises:
         LocalStackError: something under one of these names is a link, or of another kind than a stack makes.
@@ -126,12 +126,12 @@ def _is_made(path: Path, patterns: tuple[str, ...]) -> bool:
 
 
 def _is_left_over(path: Path) -> bool:
-    """Tell whether it is a file of ours that a killed run left unfinished (private_file.py)."""
+    """Tell whether a killed run left this file unfinished (private_file.py)."""
     return path.name[1:-9] in {*FILES, MARKER} and path.is_file() and not path.is_symlink()
 
 
 def _is_there(path: Path, *, is_folder: bool) -> bool:
-    """Tell whether it is there; refuse a link, or a file in place of a folder."""
+    """Tell whether the path exists; refuse a link, or a file in place of a folder."""
     if not os.path.lexists(path):
         return False
     if path.is_symlink():
@@ -152,7 +152,7 @@ def _is_something(path: Path) -> bool:
 
 
 def _is_older_stack(folder: Path) -> bool:
-    """Tell whether a stack's secrets or its stack.json lie beside a server's data, as before there was a marker."""
+    """Tell whether a version without the marker made it: it has secrets or a stack.json beside data."""
     servers = has_cluster(folder / "postgres" / "data") or (folder / "kafka" / "data" / "meta.properties").is_file()
     names_secrets = _keys(folder / SECRETS_FILE) >= _SECRETS_KEYS
     return servers and (names_secrets or _keys(folder / stack_file.FILE_NAME) >= _STACK_KEYS)

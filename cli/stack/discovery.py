@@ -25,7 +25,7 @@ FOLDER_VARIABLE: Final = "MUSTER_FOLDER"
 
 FolderOption = Annotated[Path | None, typer.Option(help="The stack's folder (.local).", envvar=FOLDER_VARIABLE)]
 
-#: Where one of these is set, that server is meant and no local stack.
+#: If one of these is set, commands use that server and no local stack.
 _SERVERS: Final = (
     "POSTGRES_SERVER",
     "COMMAND_POSTGRES_SERVER",
@@ -36,7 +36,7 @@ _SERVERS: Final = (
 
 
 def default_folder() -> Path:
-    """Return `.local` in a checkout; where Muster is installed as a program, a folder among this user's data."""
+    """Return `.local` in a checkout; for an installed Muster a folder among this user's data."""
     if Path(__file__).parents[2].joinpath("pyproject.toml").is_file():
         return DEFAULT_FOLDER
     return platformdirs.user_data_path("muster", appauthor=False) / "stack"
@@ -62,7 +62,7 @@ def running_stack(folder: Path) -> Stack | None:
 
 
 def use_local_stack() -> bool:
-    """Take the settings of the stack that runs here, unless a server is named; tell whether they were taken."""
+    """Use the settings of the stack that runs here, unless a server is named; tell whether it does."""
     dotenv = dotenv_values(".env")
     if any(given.get(name) or given.get(f"{name}_FILE") for name in _SERVERS for given in (os.environ, dotenv)):
         return False

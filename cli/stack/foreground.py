@@ -34,7 +34,7 @@ from local_stack.private_file import write_private
 from local_stack.processes.preloaded import Program
 from local_stack.servers import AS_BEFORE, ServerOptions, ServerSet, chosen_servers
 
-#: Sent by Ctrl-C, by whoever runs us, and by a terminal that is closed.
+#: Ctrl-C sends the first, whoever runs us the second, and a closed terminal the third.
 END_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 #: The field of /proc/PID/stat that tells when the process started, in ticks since boot; counted from after its name.
@@ -55,10 +55,10 @@ class UpOptions:
     servers: ServerOptions = AS_BEFORE
 
     def ports_by_option(self, chosen: ServerSet) -> dict[str, int]:
-        """Return the ports of the parts that are to run with these servers, by the option that moves each.
+        """Return each port that these parts and servers need, by the option that moves it.
 
         Raises:
-            LocalStackError: a port would be none.
+            LocalStackError: a number is not a port.
         """
         ports = self.ports.by_option() | chosen.more_ports(kafka=self.ports.kafka, postgres=self.ports.postgres)
         return {option: port for option, port in ports.items() if _part_of(option.partition(" ")[0]) in self.only}
@@ -72,7 +72,7 @@ class Interrupts:
     hasten: asyncio.Event
 
     def ask(self) -> None:
-        """Ask for an orderly end; the second time for a quick one."""
+        """Ask for an orderly end, and the second time for a quick one."""
         (self.hasten if self.stop.is_set() else self.stop).set()
 
 
@@ -83,7 +83,7 @@ def run_stack(options: UpOptions, program: Program) -> int:
 
 
 def explaining_errors(console: Console, work: Callable[[], int]) -> int:
-    """Return the exit code of `work`; where this machine keeps it from working, print why and return 1."""
+    """Return the exit code of `work`; where the machine stops it, print why and return 1."""
     try:
         return work()
     except LocalStackError as error:
@@ -94,7 +94,7 @@ def explaining_errors(console: Console, work: Callable[[], int]) -> int:
 
 
 def process_age() -> float:
-    """Return for how many seconds this process has existed; nearly all of it went into its imports."""
+    """Return the age of this process in seconds, nearly all of which its imports took."""
     try:
         up = float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
         fields = Path("/proc/self/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
@@ -166,7 +166,7 @@ def _announce(stack: LocalStack, screen: Screen) -> None:
 
 
 async def _ended_before(stop: asyncio.Task[bool], start: Coroutine[Any, Any, None]) -> bool:
-    """Run the start; cancel it and return True where the end is asked for first."""
+    """Run the start. If the person asks for the end first, cancel it and return True."""
     starting = asyncio.create_task(start)
     await asyncio.wait({stop, starting}, return_when=asyncio.FIRST_COMPLETED)
     if starting.done():
@@ -180,7 +180,7 @@ async def _ended_before(stop: asyncio.Task[bool], start: Coroutine[Any, Any, Non
 
 @contextmanager
 def _interrupts() -> Iterator[Interrupts]:
-    """Take the end signals as requests for the time of the context."""
+    """Take signals to end as requests while the context lasts."""
     interrupts = Interrupts(asyncio.Event(), asyncio.Event())
     loop = asyncio.get_running_loop()
     for number in END_SIGNALS:
@@ -200,7 +200,7 @@ def mark_as_ours(folder: Path, console: Console, *, unmarked: bool) -> None:
 
 
 def _sweep(folder: Path, ownership: Ownership, console: Console) -> None:
-    """End what a killed run left. An orderly run removed its stack file and emptied its lock file."""
+    """End what a killed run left; an orderly run leaves no stack file and an empty lock file."""
     described = (folder / stack_file.FILE_NAME).exists()
     count = end_orphans(folder) if described or ownership.unswept else 0
     stack_file.remove(folder)

@@ -58,7 +58,7 @@ REBUILD_SECONDS = 86_400.0
 LINK_SECONDS = 20.0
 #: The log of `muster console link`, whose last line is the link.
 CONSOLE_LINK_LOG: Final = "link"
-# Whoever waits longer for a step is shown what it writes.
+# If a step takes longer, the screen shows what it writes.
 LONG_SECONDS = 5.0
 
 
@@ -161,7 +161,7 @@ class LocalStack:
         """Start everything and return when all of it is ready.
 
         Raises:
-            LocalStackError: something failed; `stop` ends the rest.
+            LocalStackError: a part failed; `stop` ends the others.
         """
         await self._watchdog.start()
         try:
@@ -260,7 +260,7 @@ class LocalStack:
         await self._start("APIs and console", "command-api", "query-api", "console")
 
     async def _make_link(self) -> None:
-        """Make a link to sign in to the console with; a stack without one is as good."""
+        """Make a link that signs in to the console; the stack also works without it."""
         log = self.logs / f"{CONSOLE_LINK_LOG}.log"
         log.unlink(missing_ok=True)
         if CONSOLE in self.only and trusts_own_issuer(self.folder, self.settings):
@@ -348,7 +348,7 @@ def _rfc3339(moment: datetime) -> str:
 
 
 def muster() -> Program:
-    """Return the program `muster`, under whose name its processes are found in a process list."""
+    """Return the program `muster`; its processes have this name in a process list."""
     return Program(_command(), "cli.main:main", PRELOADED)
 
 

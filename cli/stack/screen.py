@@ -126,7 +126,7 @@ class Screen:
         self.console.print(f"{self._coloured(name)} [dim]│[/] {escape(text)}", soft_wrap=True, highlight=False)
 
     def failure(self, failure: ChildFailedError, remedy: str = "") -> None:
-        """Explain why the stack ends: first the end of the log; last, where a reader looks, reason and remedy."""
+        """Explain why the stack ends: first the end of the log, then reason and remedy, where a reader looks."""
         for line in failure.last_lines:
             self.console.print(f"[dim]│[/] {escape(line)}", soft_wrap=True, highlight=False)
         self.trouble(f"{failure}. {remedy}" if remedy else str(failure))

@@ -35,7 +35,7 @@ _THREE_COPIES: Final = {"TOPIC_REPLICATION_FACTOR": "3", "TOPIC_MIN_INSYNC_REPLI
 
 SECRETS_FILE = "secrets.json"
 
-#: The variables of each role's password.
+#: Each role's password is in this variable.
 _PASSWORDS: Final = tuple(f"{prefix}_POSTGRES_PASSWORD" for prefix, _ in ROLES.values())
 #: What a stack makes for itself, once: cursors, stored answers and receipts depend on it.
 SECRETS: Final = (
@@ -47,7 +47,7 @@ SECRETS: Final = (
     "CONSOLE_SECRET",
     *_PASSWORDS,
 )
-#: Which secrets each process is told, beside what is no secret.
+#: The secrets that each process gets.
 _OWN: Final[dict[str, frozenset[str]]] = {
     "command-api": frozenset({"COMMAND_POSTGRES_PASSWORD", "IDEMPOTENCY_SECRET", "CREDENTIALS_SECRETS"}),
     "query-api": frozenset({"QUERY_POSTGRES_PASSWORD", "CURSOR_KEYS"}),
@@ -69,10 +69,10 @@ _OTHER_SERVERS = {f"{owner}POSTGRES_{part}" for owner in _OWNERS for part in _SE
 _OTHER_BROKERS = ("KAFKA_BOOTSTRAP_SERVERS", "KAFKA_SECURITY_PROTOCOL", "KAFKA_SASL_", "KAFKA_SSL_")
 
 
-#: As whom the parts that use Kafka connect to it, each with rights of its own (`muster topics --acls`).
+#: Each part connects to Kafka as this principal, which has rights of its own (`muster topics --acls`).
 KAFKA_PRINCIPALS: Final = {"relay": "relay", "projectors": "projectors", "event-api": "events"}
 
-#: Each part of the stack, and the servers without which it never becomes ready; in the order in which they are shown.
+#: The parts of the stack in the order of the screen, and the servers without which each never becomes ready.
 _NEEDS: Final[dict[str, frozenset[str]]] = {
     "postgres": frozenset(),
     "kafka": frozenset(),
@@ -93,7 +93,7 @@ def needed_servers(part: str) -> frozenset[str]:
     return _NEEDS[part]
 
 
-#: Where the HTTP ports begin, and how far from there each is; what is between is kept for parts to come.
+#: The first HTTP port, and how far each part's is from it; gaps are for parts to come.
 PORT_BASE: Final = 8000
 LAST_PORT_BASE: Final = 65_535 - 12
 HTTP_PORTS: Final = {
@@ -182,7 +182,7 @@ def stack_settings(folder: Path, ports: Ports, postgres: ServerAddress) -> dict[
 
 
 def server_settings(servers: Servers) -> dict[str, str]:
-    """Return those that follow from which servers the stack has, as Kafka's superuser; they go before the others."""
+    """Return the settings that tell where the stack's servers are, as Kafka's superuser; they override the others."""
     settings = servers.kafka.client_settings()
     if servers.standby:
         settings["POSTGRES_SERVER"] = ",".join(f"{LOCALHOST}:{server.port}" for server in servers.databases)
@@ -194,7 +194,7 @@ def server_settings(servers: Servers) -> dict[str, str]:
 
 
 def settings_of(part: str, settings: Mapping[str, str]) -> dict[str, str]:
-    """Return what one process is told: its own secrets and its own user of PostgreSQL alone."""
+    """Return the settings of one process, with only its own secrets and its own user of PostgreSQL."""
     kept = {"POSTGRES_PASSWORD", *SECRETS} - _OWN[part]
     kept |= {name.replace("_PASSWORD", "_USER") for name in kept}
     return {name: value for name, value in settings.items() if name not in kept}
@@ -205,7 +205,7 @@ _TRUE: Final = frozenset({"1", "true", "t", "yes", "y", "on"})
 
 
 def _access(own: Path) -> dict[str, str]:
-    """Return whose tokens open the APIs: the stack's own issuer's, made once, unless the environment says otherwise."""
+    """Return whose tokens open the APIs: its own issuer's, made once, unless the environment names another."""
     named = {name for name in os.environ if name.startswith("AUTH_")}
     named |= {name.removesuffix("_FILE") for name in named} - {"AUTH_JWKS"}
     given = {name: value for name in named if not _is_file_of(name) and (value := _given(name))}
@@ -223,7 +223,7 @@ def _access(own: Path) -> dict[str, str]:
 
 
 def _is_file_of(name: str) -> bool:
-    """Tell whether it names the file that has another setting; AUTH_JWKS_FILE is a setting of its own."""
+    """Tell whether the variable names a file with another setting's value; AUTH_JWKS_FILE is a setting itself."""
     return name.endswith("_FILE") and name != "AUTH_JWKS_FILE"
 
 
@@ -242,12 +242,12 @@ def is_open(settings: Mapping[str, str]) -> bool:
 
 
 def trusts_own_issuer(folder: Path, settings: Mapping[str, str]) -> bool:
-    """Whether the stack's APIs take tokens of its own issuer, so that a link to its console can be made."""
+    """Tell whether the APIs accept tokens of the stack's own issuer, so that a link to the console can be made."""
     return not is_open(settings) and settings.get("AUTH_JWKS_FILE") == str(issuer_folder(folder) / KEY_SET)
 
 
 def kafka_settings_of(settings: Mapping[str, str], kafka: Mapping[str, str]) -> dict[str, str]:
-    """Return the settings with another way into Kafka, or none: that of the stack is its superuser's."""
+    """Return the settings with this way into Kafka instead of the superuser's."""
     return {**{name: value for name, value in settings.items() if not name.startswith("KAFKA_")}, **kafka}
 
 
@@ -267,7 +267,7 @@ def _points_elsewhere(name: str) -> bool:
 
 
 def _generated_secrets(folder: Path) -> dict[str, str]:
-    """Return this stack's own secrets; those that are missing are made, as in the folder of an earlier version."""
+    """Return this stack's secrets, and make those that are missing, as in an earlier version's folder."""
     file = folder / SECRETS_FILE
     there: dict[str, str] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     made = {name: there.get(name) or make_secret(name) for name in SECRETS}

@@ -36,7 +36,7 @@ def suggestions(folder: Path, settings: Mapping[str, str], only: frozenset[str])
 
 
 def _token(folder: Path, settings: Mapping[str, str], here: str) -> tuple[list[tuple[str, str]], str, str]:
-    """The line that gets a token, curl's option that sends it, and what makes our own commands send it."""
+    """The line that gets a token, the option by which curl sends it, and the variable by which our commands do."""
     if is_open(settings):
         return [], "", ""
     bearer = '-H "Authorization: Bearer $TOKEN" '
