@@ -1,4 +1,4 @@
-"""What can go wrong on a machine; every message is a sentence for the person at the terminal that says what to do.
+"""What can go wrong on a machine; every message tells the person at the terminal what to do.
 
 `muster up` prints them as they are, without a traceback.
 """

@@ -1,4 +1,4 @@
-"""The data folder of a stack: it has one owner at a time, who ends what a killed owner left running.
+"""The data folder of a stack has one owner at a time, who ends what a killed owner left running.
 
 The lock is the kernel's (`flock`). It ends with the process that holds it, however that ends, so it is never stale. The
 lock file holds the owner's pid and is empty after an orderly end; a pid that a new owner finds there is that of an
@@ -27,7 +27,7 @@ RESET: Final = "reset"
 
 # The content of a lock file of ours: the owner's pid, and what it does unless it runs a stack.
 LOCK_CONTENT: Final = re.compile(rb"|(\d{1,10})(?: (reset))?\n?")
-LOCK_BYTES = 64  # longer than our content, so that a file of somebody else's is recognised
+LOCK_BYTES = 64  # longer than our content, to recognise somebody else's file
 
 # Every process of a stack has its folder in this variable, and its children inherit it. By it the processes that a
 # killed supervisor left are told from all others on the machine.
@@ -90,7 +90,7 @@ def owner(folder: Path) -> Owner | None:
 
 
 def has_lock_open(pid: int, folder: Path) -> bool:
-    """Tell whether that process has the folder's lock file open; one that was given a killed owner's pid has not."""
+    """Tell whether that process has the lock file open; another process with a killed owner's pid has not."""
     try:
         lock = (folder / LOCK_FILE).stat()
         for file in psutil.Process(pid).open_files():

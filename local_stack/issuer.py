@@ -1,4 +1,4 @@
-"""An issuer on this machine: a folder with its keys, and tokens signed with them; for local stacks, tests, first tries.
+"""An issuer on this machine: a folder with keys, which sign tokens for local stacks, tests and first tries.
 
 `private.pem` (Ed25519, PKCS #8, mode 600) signs. `jwks.json` lists its public half and, between a rotation and its
 end, older ones: they verify until they are removed. `issuer.json` names issuer and audience.
@@ -44,7 +44,7 @@ PublicKey = dict[str, str]
 
 
 class IssuerExistsError(Exception):
-    """The folder has an issuer in it already: another one would end all of its tokens."""
+    """The folder already has an issuer; another one would end all of its tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,14 +132,14 @@ def rotate(folder: Path) -> LocalIssuer:
 
 
 def remove_older_keys(folder: Path) -> LocalIssuer:
-    """List the key that signs alone: what older ones have signed ends."""
+    """List only the key that signs now; tokens of older keys end."""
     issuer = open_issuer(folder)
     _write_key_set(folder, [public_jwk(issuer.private_key.public_key())])
     return issuer
 
 
 def kept_issuer(folder: Path) -> LocalIssuer:
-    """The issuer in the folder, made where there is none.
+    """Return the issuer in the folder; make one where there is none.
 
     Raises:
         NoIssuerError: the one that is there cannot be read.

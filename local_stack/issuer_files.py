@@ -1,6 +1,6 @@
-"""The files of an issuer's folder, and what they say of it: for whoever trusts the issuer and signs nothing.
+"""The files of an issuer's folder, for code that trusts the issuer and signs nothing.
 
-Apart from issuer.py, whose packages take a third of a second to import.
+They are apart from issuer.py, whose packages take a third of a second to import.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def read_description(folder: Path) -> Description:
 
 
 def damaged(folder: Path, name: str) -> NoIssuerError:
-    """The error for an issuer one of whose files is missing, cannot be read or is not what it should be."""
+    """Return the error for an issuer with a file that is missing, unreadable or wrong."""
     return NoIssuerError(
         f"{folder} has an issuer that cannot be used, because of {name}: put that file back, or move the folder away "
         f"and make another issuer with `muster issuer init {folder}` (the local stack makes its own when it starts)."

@@ -1,4 +1,4 @@
-"""The log file of a child: opens it, keeps it from growing without end, reads its end when the child dies."""
+"""The log file of a child: opens it, bounds it, and reads its end when the child dies."""
 
 import os
 from pathlib import Path
@@ -31,7 +31,7 @@ def size_of(path: Path) -> int:
 
 
 def last_lines(path: Path, count: int, *, after: int = 0) -> list[str]:
-    """Return at most `count` lines from the end, and only those after the position `after`."""
+    """Return at most `count` lines from the end, all after the position `after`."""
     if not path.exists():
         return []
     with path.open("rb") as log:

@@ -11,7 +11,7 @@ SECRET_BYTES: Final = 32
 def make_secret(name: str) -> str:
     """Return a new value of the setting: letters, digits, `-` and `_`.
 
-    CURSOR_KEYS names its key as well, and RECEIPTS_KEY is one in PEM, in one line, as a file of variables wants it.
+    CURSOR_KEYS also names its key. RECEIPTS_KEY is PEM in one line, for files of variables.
     """
     if name == "CURSOR_KEYS":
         return f"k1:{base64.urlsafe_b64encode(secrets.token_bytes(SECRET_BYTES)).decode('ascii')}"
@@ -21,7 +21,7 @@ def make_secret(name: str) -> str:
 
 
 def _signing_key() -> str:
-    """Return a private Ed25519 key, as openssl genpkey makes it but for the ends of lines."""
+    """Return a private Ed25519 key as openssl genpkey makes it, without line ends."""
     from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - a stack's first start alone pays for it
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415 - as above
 

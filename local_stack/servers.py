@@ -1,7 +1,7 @@
 """Which servers a stack has: one broker or three, and a standby of PostgreSQL or none.
 
-It is chosen by options and kept in the stack's folder, so that a start without options is as the last one. Kafka's data
-fix the number of brokers; a standby may come and go.
+Options choose it, and the stack's folder keeps it for starts without options. Kafka's data fix the number of brokers; a
+standby may come and go.
 """
 
 from __future__ import annotations
@@ -24,40 +24,40 @@ FILE_NAME: Final = "servers.json"
 BROKERS: Final = (1, 3)
 #: The standby listens one above its primary, as the second broker does above the first.
 LAST_PORT: Final = 65_535
-#: So much of the primary's log is kept for a standby that was away for a while.
+#: The primary keeps so much of its log for a standby that was away.
 KEPT_LOG: Final = "256MB"
 
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
-    """What somebody asked for; None: as before."""
+    """What somebody asked for; None means as before."""
 
     brokers: int | None = None
     standby: bool | None = None
     synchronous: bool | None = None
 
 
-#: What somebody asked for who said nothing.
+#: Without options.
 AS_BEFORE: Final = ServerOptions()
 
 
 @dataclass(frozen=True, slots=True)
 class ServerSet:
-    """What a stack has. Where `synchronous`, a commit waits until the standby has it."""
+    """What a stack has. If `synchronous`, a commit waits until the standby has it."""
 
     brokers: int = 1
     standby: bool = False
     synchronous: bool = False
 
     def kafka_ports(self, first: int) -> list[int]:
-        """The brokers' ports, of which this is the first's."""
+        """The brokers' ports, beginning with this one."""
         return [first + above for above in range(self.brokers)]
 
     def more_ports(self, kafka: int, postgres: int) -> dict[str, int]:
         """The ports beside these two, by the option that moves them.
 
         Raises:
-            LocalStackError: one of them would be none.
+            LocalStackError: a number is not a port.
         """
         brokers = enumerate(self.kafka_ports(kafka)[1:], start=2)
         more = {f"--kafka-port (broker {number} is above it)": port for number, port in brokers}
@@ -69,15 +69,15 @@ class ServerSet:
         return more
 
 
-#: What a stack has that was asked for nothing.
+#: What a new stack has without options.
 ONE_OF_EACH: Final = ServerSet()
 
 
 def chosen_servers(folder: Path, asked: ServerOptions) -> ServerSet:
-    """Return what the stack on the folder is to have, by what was asked for now and before.
+    """Return what the stack on the folder is to have: what is asked for now, else what it had.
 
     Raises:
-        LocalStackError: its data cannot be served so, or no stack can.
+        LocalStackError: its data, or any stack, cannot be so.
     """
     before = _read(folder / FILE_NAME)
     chosen = replace(before, **{name: value for name, value in asdict(asked).items() if value is not None})
@@ -108,7 +108,7 @@ class Servers:
         self._folder = folder
         self.chosen = chosen
         log = {"wal_keep_size": KEPT_LOG} if chosen.standby else {}
-        # Without a standby nobody waits for one, whatever an earlier start has set.
+        # Without a standby nobody waits for one, whatever an earlier start set.
         alone = {} if chosen.synchronous else {"synchronous_standby_names": ""}
         self.postgres = PostgresServer(
             folder / "postgres", postgres_port, log=logs / "postgres.log", settings=log | alone
@@ -119,7 +119,7 @@ class Servers:
                 self.postgres,
                 postgres_port + 1,
                 log=logs / "postgres-standby.log",
-                # What the primary cleans up would cancel reads that still need it; and once promoted it is alone.
+                # Otherwise the primary's clean-up cancels reads; and once promoted it is alone.
                 settings={"hot_standby_feedback": "on", "synchronous_standby_names": ""},
             )
             if chosen.standby
@@ -142,7 +142,7 @@ class Servers:
         return self.kafka.brokers
 
     def remember(self) -> None:
-        """Keep what was chosen, and remove the copy of a standby that was given up: it would only fall behind.
+        """Keep what was chosen, and remove the copy of a standby that was given up.
 
         Raises:
             LocalStackError: that standby was promoted.

@@ -34,12 +34,12 @@ class ProcessEntry:
     url: str | None
     log: str
     command: list[str]
-    settings: dict[str, str]  # the variables it was started with, beside those of the terminal
+    settings: dict[str, str]  # the variables it started with, beside the terminal's
 
     @property
     def where(self) -> str:
-        """Where it answers, for people."""
-        # Nobody should take the embedded server for one that could be opened to a network.
+        """The address at which it answers, for people."""
+        # The embedded server must not look as if it could be opened to a network.
         return self.url or f"127.0.0.1:{self.port}" + (", without TLS" if self.name.startswith("postgres") else "")
 
 

@@ -1,6 +1,6 @@
 """The console's scripts for browsers, out of WebJars: `python -m local_stack.webjars` puts them into a checkout.
 
-They are fetched as Kafka's jars are, pinned by SHA-256, and are in no repository: the build of a wheel does the same
+It fetches them as Kafka's jars, pinned by SHA-256. The repository does not have them; a wheel's build does the same
 (hatch_build.py).
 """
 
@@ -17,7 +17,7 @@ from local_stack.kafka.jars import fetch_jars, pinned_jars
 PINS: Final = Path(__file__).with_name("webjars.txt")
 #: Where the console looks for them, in a checkout and in a wheel alike.
 FOLDER: Final = Path("console") / "vendor"
-#: The file that is wanted of each, and its licence, which goes with it.
+#: The file of each that we want, and its licence.
 _INSIDE: Final = {
     "htmx.org": {"dist/htmx.min.js": "htmx.min.js", "LICENSE": "htmx.LICENSE"},
     "htmx-ext-sse": {"sse.js": "sse.js", "LICENSE": "sse.LICENSE"},

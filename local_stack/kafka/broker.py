@@ -140,7 +140,7 @@ class KafkaServer(Child):
 
     @property
     def bootstrap_servers(self) -> str:
-        """Where it listens."""
+        """The address at which it listens."""
         return f"{LOCALHOST}:{self.port}"
 
     @property
@@ -150,7 +150,7 @@ class KafkaServer(Child):
 
     @property
     def brokers(self) -> Sequence[KafkaServer]:
-        """Itself: it is a cluster of one."""
+        """Itself, since it is a cluster of one."""
         return [self]
 
     def client_settings(self, principal: str = SUPERUSER) -> dict[str, str]:
@@ -175,12 +175,12 @@ class KafkaServer(Child):
 
     @property
     def _passwords(self) -> dict[str, str]:
-        """By name; none where it asks for none."""
+        """The passwords by name; none where the broker asks for none."""
         return passwords_of(self.folder, self._principals) if self._principals else {}
 
     @property
     def learning(self) -> bool:
-        """Whether this run's orderly end writes the start-up cache and so takes seconds longer."""
+        """Whether this run's orderly end writes the start-up cache, which takes seconds."""
         return self.running and self._staged_cache is not None
 
     async def prepare(self) -> None:
@@ -214,7 +214,7 @@ class KafkaServer(Child):
         return await kafka_answers(self.bootstrap_servers, self.node, **self._login())
 
     async def stop(self) -> None:
-        """Stop in order; the first such stop on a machine also keeps the start-up cache."""
+        """Stop in order, and keep the start-up cache if this run wrote one."""
         staged = self._staged_cache
         self.stop_within = CACHE_WRITING_END_SECONDS if staged else ORDERLY_END_SECONDS
         await super().stop()
@@ -256,7 +256,7 @@ class KafkaServer(Child):
         return secure_properties(passwords)
 
     def _controller_port(self) -> int:
-        """Choose another at every start: only the broker itself connects to it."""
+        """Choose another port at every start, since only the broker itself connects to it."""
         while (port := free_port()) == self.port:
             continue
         return port
@@ -275,7 +275,7 @@ class KafkaServer(Child):
             self._cache_options = [f"-XX:AOTCacheOutput={self._staged_cache}"]
 
     def _cluster_id(self) -> str:
-        """It is a cluster of its own."""
+        """Return the id of a cluster of its own."""
         return cluster_id()
 
     async def _fence_former_self(self) -> None:
@@ -287,7 +287,7 @@ class KafkaServer(Child):
             pass
 
     async def _format(self) -> None:
-        """Format the folder. Arguments and output have secrets, so they are in files that nobody else can read."""
+        """Format the folder. Arguments and output hold secrets, so they are in private files."""
         main = [
             "kafka.tools.StorageTool",
             "format",

@@ -1,4 +1,4 @@
-"""Several brokers that are one cluster: each votes in its metadata's quorum, and has a copy of everything.
+"""Several brokers in one cluster: each votes in the quorum of its metadata, and has a copy of everything.
 
 For three: a record is acknowledged once two have it (`TOPIC_MIN_INSYNC_REPLICAS=2`), so any one may end, or freeze.
 They are for trying that; on one machine a cluster is no safer than a broker.
@@ -21,12 +21,12 @@ HEAP: Final = "-Xmx256m"
 
 @dataclass(frozen=True, slots=True)
 class Quorum:
-    """What all brokers of a cluster are told alike."""
+    """What every broker of a cluster is told."""
 
     cluster: str
     ports: tuple[int, ...]
     controller_ports: tuple[int, ...]
-    #: That of the first broker, where the passwords of all are.
+    #: The first broker's folder, which has the passwords of all.
     folder: Path
 
     @property
@@ -35,7 +35,7 @@ class Quorum:
         return ",".join(f"{LOCALHOST}:{port}" for port in self.ports)
 
     def settings(self, node: int) -> dict[str, str]:
-        """The lines in which this broker of them differs from a single one."""
+        """The lines in which this broker differs from a single one."""
         count = len(self.ports)
         voters = (f"{voter}@{LOCALHOST}:{port}" for voter, port in enumerate(self.controller_ports, start=1))
         return {
@@ -46,13 +46,13 @@ class Quorum:
                 for topic in ("offsets.topic", "transaction.state.log", "share.coordinator.state.topic")
             },
             "transaction.state.log.min.isr": str(count // 2 + 1),
-            # Between brokers there is a network after all, if only this machine's: a stall is no death.
+            # Brokers talk by a network, if only this machine's, so a stall is no death.
             "broker.session.timeout.ms": "6000",
         }
 
 
 class ClusterBroker(KafkaServer):
-    """One of them. It is ready once a majority runs, so they are started together."""
+    """One broker of the cluster. It is ready once a majority runs, so start them together."""
 
     def __init__(
         self, folder: Path, node: int, quorum: Quorum, *, log: Path | None = None, principals: Sequence[str] = ()
@@ -90,20 +90,20 @@ class ClusterBroker(KafkaServer):
         return self._quorum.cluster
 
     def _controller_port(self) -> int:
-        """The one that the others vote at."""
+        """The port at which the others vote."""
         return self._quorum.controller_ports[self.node - 1]
 
     async def _fence_former_self(self) -> None:
-        """Nothing: the quorum's leader fences it, and it comes back as a follower, to whom nothing is led.
+        """Do nothing: the quorum's leader fences it, and it comes back as a follower that leads nothing.
 
-        A controller alone, which a single broker is fenced by, would wait in vain for the other voters.
+        A lone controller, which fences a single broker, would wait in vain for the other voters.
         """
 
 
 class KafkaCluster:
     """A broker for each of these ports, in folders below one: `kafka`, `kafka-2` and so on.
 
-    `principals` are as a single broker's.
+    `principals` mean what they mean to a single broker.
     """
 
     learning = False  # none of them writes a start-up cache
@@ -133,7 +133,7 @@ class KafkaCluster:
         return self.brokers[0].client_properties()
 
     def broker(self, node: int) -> ClusterBroker:
-        """The one with this id."""
+        """Return the broker with this id."""
         return self.brokers[node - 1]
 
     async def __aenter__(self) -> Self:
@@ -151,12 +151,12 @@ class KafkaCluster:
         await self._end()
 
     async def _end(self) -> None:
-        """At once: a broker that stops in order hands over first, and the last one has nobody to hand over to."""
+        """End all at once: an orderly stop hands over first, and the last broker has nobody to hand over to."""
         await asyncio.gather(*(broker.kill() for broker in self.brokers))
 
 
 def _name(node: int) -> str:
-    """What a broker and its folder are called; the first has the name of one that is alone."""
+    """The name of a broker and its folder; the first has the name of a single broker."""
     return "kafka" if node == 1 else f"kafka-{node}"
 
 

@@ -27,9 +27,9 @@ PINS = Path(__file__).with_name("jars.txt")
 # Names another Maven repository (a company's mirror) by its URL; without it jgo's default is asked.
 REPOSITORY_VARIABLE = "MUSTER_MAVEN_REPOSITORY"
 
-FETCH_ATTEMPTS = 3  # enough for a dropped connection; more would not bring a network back
+FETCH_ATTEMPTS = 3  # enough for a dropped connection; more bring no network back
 BACK_OFF_SECONDS = 0.5  # before the second attempt, doubled before the third
-RECEIVE_SECONDS = 20  # a connection that sends nothing for so long is given up
+RECEIVE_SECONDS = 20  # of silence on a connection
 AT_ONCE = 4  # parallel downloads: enough to hide round trips, few enough for any server
 HASHED_BYTES = 1024 * 1024  # read at once while hashing
 

@@ -62,16 +62,16 @@ def passwords_of(folder: Path, names: Sequence[str]) -> dict[str, str]:
 
 
 def secure_properties(passwords: Mapping[str, str], listeners: Sequence[str] = LISTENERS) -> str:
-    """Return the broker's configuration that lets nobody in without one of the passwords, at any of its listeners."""
+    """Return the configuration by which every listener of the broker asks for one of the passwords."""
     login = {"login": LOGIN, "user": SUPERUSER, "password": passwords[SUPERUSER]}
     logins = [_LOGINS.format(listener=name, mechanism=MECHANISM.lower(), **login) for name in listeners]
     return SECURE_PROPERTIES.format(mechanism=MECHANISM, user=SUPERUSER, logins="\n".join(logins))
 
 
 def plain_controllers(passwords: Mapping[str, str]) -> str:
-    """Return what lets the voters of a quorum let each other in.
+    """Return the configuration by which the voters of a quorum know each other.
 
-    They do so before there is any metadata, which is where a SCRAM password would be looked up.
+    They connect before there is metadata, which would hold a SCRAM password.
     """
     return PLAIN_CONTROLLERS.format(user=SUPERUSER, password=passwords[SUPERUSER])
 
@@ -87,7 +87,7 @@ def client_properties(bootstrap_servers: str, passwords: Mapping[str, str]) -> s
 
 
 def credentials(passwords: Mapping[str, str]) -> list[str]:
-    """Return the arguments that make Kafka's formatting tool write down how to check each password."""
+    """Return the arguments by which Kafka's formatting tool stores what checks each password."""
     return [
         argument
         for name, password in passwords.items()

@@ -1,4 +1,4 @@
-"""The folder of a PostgreSQL cluster: it appears whole or not at all, and only what a stack made is ever removed.
+"""The folder of a PostgreSQL cluster: it appears whole or not at all, and we remove only what a stack made.
 
 `initdb` works in a folder beside it that a file marks as ours; the finished cluster is moved into place by a rename. If
 anything else is in that place, it is refused and left alone.
@@ -27,7 +27,7 @@ def has_cluster(data: Path) -> bool:
 
 
 def require_room(data: Path) -> None:
-    """Refuse a place for a new cluster in which something is that we did not make.
+    """Refuse a place for a new cluster if anything in it is not ours.
 
     Raises:
         LocalStackError: something is there.
@@ -58,7 +58,7 @@ def new_cluster(data: Path, account: Account | None) -> Iterator[Path]:
         (staging / CLAIM).touch()
         made = staging / data.name
         if account:
-            staging.chmod(0o711)  # as far as its parents let it, the account may pass
+            staging.chmod(0o711)  # the account may pass, if its parents let it
             give_folder(made, account)
         yield made.resolve()
         _clear_room(data)
@@ -68,19 +68,19 @@ def new_cluster(data: Path, account: Account | None) -> Iterator[Path]:
 
 
 def remove_half_made(folder: Path) -> None:
-    """Remove what interrupted runs of `initdb` left, recognised by the file beside it."""
+    """Remove what interrupted runs of `initdb` left; the file beside it identifies that."""
     for staging in folder.glob(f"{STAGING}*"):
         if is_half_made(staging):
             _remove_staging(staging)
 
 
 def is_half_made(path: Path) -> bool:
-    """Tell whether it is what an interrupted `initdb` of ours left."""
+    """Tell whether an interrupted `initdb` of ours left it."""
     return not path.is_symlink() and (path / CLAIM).is_file() and path.name.startswith(STAGING)
 
 
 def require_removable(data: Path) -> None:
-    """Refuse to remove what is not our own cluster.
+    """Refuse to remove anything but a cluster of ours.
 
     Raises:
         LocalStackError: it is a link that we did not make, or no cluster.

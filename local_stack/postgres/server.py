@@ -93,7 +93,7 @@ class PostgresServer(Child):
 
     @property
     def address(self) -> ServerAddress:
-        """Where it listens."""
+        """The address at which it listens, and its superuser."""
         return ServerAddress(LOCALHOST, self.port, USER, self._password())
 
     @property
@@ -109,7 +109,7 @@ class PostgresServer(Child):
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self._account = unprivileged_account()
-        # The account passes through to its own folder; nobody else sees what is here.
+        # The account only passes to its own folder; nobody else sees what is here.
         self.folder.chmod(0o711 if self._account else 0o700)
         self._binaries = await asyncio.to_thread(find_binaries, self._account)
         if not await asyncio.to_thread(has_cluster, self.data_folder):
@@ -125,7 +125,7 @@ class PostgresServer(Child):
             "max_connections": str(MAX_CONNECTIONS),
             "timezone": "UTC",
             "log_timezone": "UTC",
-            # With more, the log has the address of a person who was refused a taken one, and outlives that person.
+            # With more, the log has addresses of people who were refused taken ones, and outlives them.
             "log_error_verbosity": "terse",
             **self._settings,
         }
@@ -266,7 +266,7 @@ def find_binaries(account: Account | None) -> Path:
 
 
 def end_orphan(data: Path) -> None:
-    """End a server that still works on this data, and remove the pid file of one that has gone.
+    """End a server that still works on this data, and remove a stale pid file.
 
     The caller owns the folder, so such a server has lost its supervisor. PostgreSQL itself checks only the pid, and in
     a container another process soon has the pid of the last run.

@@ -1,7 +1,7 @@
-"""A hot standby of a local server: a copy that follows its log, answers reads, and can be promoted.
+"""A hot standby of a local server: a copy that follows the log, answers reads, and can be promoted.
 
-Asked for by `follow`, a primary waits with each commit until its standby has it on disk, so that a failover loses
-nothing that was acknowledged. Where the standby is away, commits then wait, as in production.
+After `follow` each commit of the primary waits until the standby has it on disk, so a failover loses nothing that was
+acknowledged. While the standby is away, commits wait, as in production.
 """
 
 import asyncio
@@ -14,18 +14,18 @@ from local_stack.postgres.data import has_cluster, new_cluster, remove_cluster
 from local_stack.postgres.server import PostgresServer, clean_environment, end_orphan
 from local_stack.processes.child import describe_exit, run_once
 
-#: As whom a primary knows it (`application_name`).
+#: The name by which a primary knows it (`application_name`).
 NAME = "standby"
-#: The copy of a small cluster takes a second, after a checkpoint that is asked for.
+#: Copying a small cluster takes a second, after a checkpoint.
 COPY_SECONDS = 120.0
 PROMOTION_SECONDS = 30
-#: One that has run before catches up at once, unless what it missed is there no longer.
+#: A standby that ran before catches up at once, unless what it missed is gone.
 FOLLOWING_SECONDS = 30.0
 FOLLOWING_POLL_SECONDS = 0.05
 
 
 class PostgresStandby(PostgresServer):
-    """The standby of one primary, which must run when it is started for the first time."""
+    """The standby of one primary, which must run at the standby's first start."""
 
     def __init__(  # noqa: PLR0913 - each is a property of the server
         self,
@@ -42,7 +42,7 @@ class PostgresStandby(PostgresServer):
         self._primary = primary
 
     async def prepare(self) -> None:
-        """As a server's; make the copy where there is none.
+        """Make the copy where there is none, and prepare as a server does.
 
         Raises:
             LocalStackError: it was promoted since, so it is a standby no longer.
@@ -51,21 +51,21 @@ class PostgresStandby(PostgresServer):
         await asyncio.to_thread(_require_copy, self.folder)
 
     async def follow(self) -> None:
-        """Have each commit of the primary wait for this standby, from now on; it must run."""
+        """Make each commit of the primary wait for this standby, which must run."""
         await self._primary.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{NAME}'")
         await self._primary.execute("SELECT pg_reload_conf()")
 
     async def is_followed(self) -> bool:
-        """Tell whether the primary's commits wait for it, and it is there for them."""
+        """Tell whether the primary's commits wait for this standby, and it is there."""
         # It has one standby.
         return await self._primary.execute("SELECT sync_state FROM pg_stat_replication") == "sync"
 
     async def is_fed(self) -> bool:
-        """Tell whether it has all that the primary had, and gets what comes."""
+        """Tell whether it has all that the primary had, and receives what comes."""
         return await self._primary.execute("SELECT state FROM pg_stat_replication") == "streaming"
 
     async def until_it_follows(self, *, synchronous: bool) -> None:
-        """Return once it gets what its primary writes; `synchronous`: and commits wait for that, from then on.
+        """Return once it receives what its primary writes; if `synchronous`, commits wait for it from then on.
 
         Raises:
             ChildFailedError: it did not catch up, as after a long absence.
@@ -81,11 +81,11 @@ class PostgresStandby(PostgresServer):
             raise self.failed("does not get what its primary writes") from error
 
     async def promote(self) -> None:
-        """Make it a primary; whoever was one must have ended."""
+        """Make it a primary; the former one must have ended."""
         assert await self.execute(f"SELECT pg_promote(true, {PROMOTION_SECONDS})"), "it was promoted in time"
 
     def _password(self) -> str:
-        # Roles and their passwords are the cluster's.
+        # Roles and passwords are those of the copied cluster.
         return self._primary.address.password
 
     async def _initialise(self) -> None:

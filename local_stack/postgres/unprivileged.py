@@ -27,7 +27,7 @@ PLACE = re.compile(rf"{PLACE_PREFIX}[a-z0-9_]{{8}}")
 
 
 def unprivileged_account() -> Account | None:
-    """Return the user to drop to, None where we are not root.
+    """Return the user to drop to; None where we are not root.
 
     Raises:
         LocalStackError: we are root and the account does not exist.
@@ -90,7 +90,7 @@ def copy_once(sources: list[Path], target: Path) -> Path:
 
 
 def give_folder(folder: Path, account: Account) -> None:
-    """Make a private folder of the account's; where the account cannot reach it, a link to one elsewhere."""
+    """Make a private folder for the account, or a link to one where the account cannot reach the place."""
     if folder.is_dir():
         return
     place = folder
@@ -109,7 +109,7 @@ def give_folder(folder: Path, account: Account) -> None:
 def given_place(link: Path) -> Path | None:
     """Return the target of a link that `give_folder` made, even if it is gone; None for anything else.
 
-    It is recognised by the target's name and, while it exists, by its owner, the account that we drop to.
+    The target's name identifies it and, while it exists, its owner, the account that we drop to.
     """
     account = unprivileged_account() if link.is_symlink() else None
     if account is None:

@@ -87,7 +87,7 @@ class Child(ABC):
     def __init__(self, name: str, log: Path) -> None:
         self.name = name
         self.log = log
-        self.marks: dict[str, str] = {}  # added to its environment; the folder's owner finds it by them
+        self.marks: dict[str, str] = {}  # added to its environment, where the folder's owner finds it
         self.watchdog: Watchdog | None = None
         self._process: RunningProcess | None = None
         self._log_start = 0  # where in the log the present run begins
@@ -278,7 +278,7 @@ async def spawn(  # noqa: PLR0913 - each is a property of the process
     folder: Path = Path("/"),
     account: Account | None = None,
 ) -> RunningProcess:
-    """Start a command through the launcher, in a session of its own, with its output going to one file descriptor."""
+    """Start a command by the launcher, in a session of its own; its output goes to one file descriptor."""
     uid, gid = (str(account.uid), str(account.gid)) if account else ("-", "-")
     death = str(int(death_signal)) if death_signal else "-"
     launcher = [sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), death, uid, gid]

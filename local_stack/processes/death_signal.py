@@ -9,7 +9,7 @@ PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 
 
 def die_with_parent(parent: int, death_signal: signal.Signals) -> None:
-    """Have this process get the signal when its parent ends; exit at once where the parent has ended already."""
+    """Ask for the signal when the parent ends; exit at once if the parent has ended already."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")

@@ -1,4 +1,4 @@
-"""Makes the standard library's fork server ready to fork; imported by that server first thing, and by nothing else.
+"""Prepares the standard library's fork server, which imports this module first; nothing else does.
 
 It has the server import what every process needs, once. It also sees to what the server does not do by itself: it dies
 with the supervisor, writes to a log of its own, and ends where its processes would not be safe.
@@ -28,7 +28,7 @@ def prepare(told: dict[str, Any]) -> None:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     die_with_parent(told["supervisor"], signal.SIGKILL)  # its processes get their death signal by its end
-    gc.disable()  # nothing that is imported becomes garbage
+    gc.disable()  # imports leave no garbage
     try:
         for name in told["modules"]:
             importlib.import_module(name)

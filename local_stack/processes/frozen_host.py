@@ -1,6 +1,6 @@
-"""Makes a process vanish as if its host had frozen, for tests and benchmarks of whatever has to notice that.
+"""Makes a process vanish as if its host had frozen, for tests and benchmarks of code that must notice.
 
-To stop the process is not enough: its kernel still acknowledges what peers send, keepalives included. So every TCP
+Stopping the process is not enough, because its kernel still acknowledges what peers send, even keepalives. So every TCP
 socket first gets a filter that drops all that arrives before TCP sees it. SIGCONT wakes the process and removes the
 filters, like a host that has thawed. Linux only.
 """
@@ -25,7 +25,7 @@ _DROP: Final = struct.pack("HBBI", 0x06, 0, 0, 0)
 
 
 def freeze_this_host() -> None:
-    """Answer nobody any more, and stop; return after SIGCONT, when peers have given its connections up."""
+    """Answer nobody any more, and stop; return after SIGCONT."""
     program = ctypes.create_string_buffer(_DROP)
     _filter(_SO_ATTACH_FILTER, struct.pack("HP", len(_DROP) // 8, ctypes.addressof(program)))
     os.kill(os.getpid(), signal.SIGSTOP)

@@ -34,7 +34,7 @@ class HttpProcess(Child):
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The URL at which it listens."""
         return f"http://{LOCALHOST}:{self.port}"
 
     def command(self) -> list[str]:

@@ -89,7 +89,7 @@ class ForkedProcess:
 class Preloaded:
     """A program in the fork server, one in each supervisor; `start` returns at once, `copy` waits for the imports.
 
-    The server's own `environment` can be read in the process list's entry of every copy, so no secret belongs into it.
+    Every copy's entry in the process list shows the server's own `environment`, so put no secret into it.
     """
 
     def __init__(self, program: Program, environment: Mapping[str, str], folder: Path, log: Path) -> None:
@@ -115,7 +115,7 @@ class Preloaded:
         return self._loaded is not None and await asyncio.shield(self._loaded)
 
     async def copy(self, command: Sequence[str], log: Path, environment: Mapping[str, str]) -> ForkedProcess | None:
-        """Fork a process that goes on as this command of the program, writing to a log; None if that cannot be."""
+        """Fork a process that goes on as this command and writes to a log; None if that fails."""
         count = len(self._program.command)
         if tuple(command[:count]) != self._program.command or not await self.loaded():
             return None
@@ -146,7 +146,7 @@ async def _has_loaded() -> bool:
 
 
 def _become(program: Program, command: list[str], environment: dict[str, str], folder: Path, log: Path) -> None:
-    """Go on as the program, with everything a process has that was started for it alone."""
+    """Go on as the program, with all that an ordinary start would have given it."""
     server = os.getsid(0)  # it leads the session that this process was born into
     os.setsid()
     with open_log(log) as output:
@@ -156,7 +156,7 @@ def _become(program: Program, command: list[str], environment: dict[str, str], f
     os.chdir(folder)
     arguments = command[len(program.command) :]
     script = command[-len(arguments) - 1]
-    # Before the environment changes: it is by the first one that setproctitle finds where the command line is.
+    # Before the environment changes, because setproctitle finds the command line by the first one.
     setproctitle.setproctitle(" ".join([sys.executable, *command]))
     setproctitle.setthreadtitle(Path(script).name)
     os.environ.clear()
@@ -172,7 +172,7 @@ def _become(program: Program, command: list[str], environment: dict[str, str], f
 
 @contextmanager
 def _environment(environment: Mapping[str, str]) -> Iterator[None]:
-    """Have what is started within the context inherit this environment; the fork server can be given none."""
+    """Let processes started within the context inherit this environment, since the fork server takes none."""
     ours = dict(os.environ)
     try:
         os.environ.clear()

@@ -1,4 +1,4 @@
-"""Keeps a set of children running: restarts those that die, gives up on one that keeps dying, stops all in order.
+"""Keeps a set of children running: restarts those that die, gives up if one keeps dying, stops all in order.
 
 A death is an exit that nobody asked for, or a restart that does not become ready. After each death the child is started
 again, after a longer pause each time. After `DEATHS` deaths of one child within `DEATHS_WITHIN_SECONDS` the supervisor

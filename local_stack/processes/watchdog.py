@@ -46,7 +46,7 @@ class Watchdog:
             self._tell(f"-{pid}\n")
 
     async def end(self) -> None:
-        """End it and leave alone whatever still runs; harmless when it never started."""
+        """End it and leave children alone; harmless if it never started."""
         if self._keeper is None or self._process is None:
             return
         self._keeper.cancel()
