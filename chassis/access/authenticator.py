@@ -1,7 +1,7 @@
 """From the Authorization header to the caller.
 
-A verified token is remembered by its hash, so that a caller who comes again costs a look-up. What is remembered ends
-with the token, and with the key that signed it; the token's times are looked at on every request.
+It remembers a verified token by its hash, so that a caller who comes again costs a look-up. It forgets the token when
+the token ends or its key does, and checks the token's times on every request.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from chassis.access.tokens import Expectations, InvalidTokenError, UnverifiedTok
 
 log = structlog.get_logger("access")
 
-#: Tokens that are remembered; beyond that the ones verified first are forgotten. Each takes about 600 bytes.
+#: Tokens that it remembers, each in about 600 bytes; beyond that it forgets those verified first.
 MOST_REMEMBERED: Final = 10_000
-#: Keys that one token is tried with, each a fraction of a millisecond: without a key id, all of its algorithm.
+#: Keys to try with one token, each a fraction of a millisecond: without a key id, all of its algorithm.
 MOST_TRIED: Final = 8
 _SCHEME: Final = "bearer"
 _ASK_FOR_ONE: Final = "send a bearer token in the Authorization header"
@@ -54,7 +54,7 @@ class Authenticator:
         self._generation = keys.generation
 
     async def check(self) -> None:
-        """Readiness: there are keys to verify with.
+        """Check for readiness that there are keys to verify with.
 
         Raises:
             NotReadyError: there are none yet.
@@ -62,7 +62,7 @@ class Authenticator:
         await self._keys.check()
 
     async def authenticate(self, authorization: str) -> Caller:
-        """The caller whose token the header brings; it is empty where it did not come.
+        """Return the caller whose token the header brings; an absent header is empty.
 
         Raises:
             Problem: 401.
@@ -70,7 +70,7 @@ class Authenticator:
         return (await self.admit(authorization)).caller
 
     async def admit(self, authorization: str) -> Grant:
-        """The same, and how long it may stay.
+        """Return the caller and how long it may stay.
 
         Raises:
             Problem: 401.
@@ -98,7 +98,7 @@ class Authenticator:
 
     async def _verify(self, token: str) -> _Remembered:
         unverified = read_token(token, self._expected.algorithms)
-        # Claims first: a token for somebody else is refused without a fetch and without arithmetic.
+        # Claims first: that refuses a token for somebody else without a fetch and without arithmetic.
         caller, validity = read_claims(unverified.claims, self._expected)
         validity.check(self._now(), self._expected.leeway_seconds)
         key = await self._signer(unverified)
@@ -120,7 +120,7 @@ class Authenticator:
         return max(left, 0.0) if key in self._keys else 0.0
 
     def _forget_ended(self) -> None:
-        """Forget what was signed with a key that the issuer has removed."""
+        """Forget tokens of keys that the issuer has removed."""
         self._remembered = {digest: each for digest, each in self._remembered.items() if each.key in self._keys}
         self._generation = self._keys.generation
 
@@ -132,9 +132,9 @@ def _first_signer(candidates: Collection[Key], unverified: UnverifiedToken) -> K
 
 
 def is_signed_with(key: Key, unverified: UnverifiedToken) -> bool:
-    """Whether the key, whose type is the algorithm's, made the signature.
+    """Tell whether the key made the signature; its type is the algorithm's.
 
-    PyJWT's own decoding would take the token apart once more, which takes as long as the arithmetic.
+    PyJWT's own decoding would parse the token once more, which takes as long as the arithmetic.
     """
     algorithm = _jws.get_algorithm_by_name(unverified.algorithm)
     return bool(algorithm.verify(unverified.signed, key.public, unverified.signature))
@@ -142,7 +142,7 @@ def is_signed_with(key: Key, unverified: UnverifiedToken) -> bool:
 
 @asynccontextmanager
 async def open_authenticator(settings: AccessSettings, *, host: str) -> AsyncIterator[Authenticator | None]:
-    """What authenticates the callers of a process that listens on `host`; None where access is switched off.
+    """Open the authenticator of a process that listens on `host`; None where access is switched off.
 
     The issuer may be away: this succeeds, and the process is ready once its keys are there.
 

@@ -1,4 +1,4 @@
-"""A caller: the issuer's subject behind a request, who acts for it, and what its token opens."""
+"""A caller: the subject behind a request, who acts for it, and what its token opens."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ class Caller:
 
     @property
     def user_id(self) -> UUID | None:
-        """The user that the subject is, where it is an id at all."""
+        """The user that the subject is; None where it is no id."""
         return UUID(self.subject) if _UUID.fullmatch(self.subject) else None
 
     def actor(self, subject_id: UUID | None = None) -> str:
-        """Who acts, as an event about `subject_id` says it; `self` where it is the subject of that event."""
+        """Who acts, as an event about `subject_id` says it: `self` for the subject itself."""
         who = self.acting if self.acting is not None else self.subject
         return SELF if subject_id is not None and who.lower() == str(subject_id) else encode_actor(who)
 
@@ -59,7 +59,7 @@ class Caller:
 
 
 class Grant(NamedTuple):
-    """A caller, and how long its token lets it stay: an answer may outlast the moment in which it was let in."""
+    """A caller, and how long its token lets it stay, for answers that go on."""
 
     caller: Caller
     #: Seconds until the token ends; none once the issuer has removed the key that signed it.
@@ -67,7 +67,7 @@ class Grant(NamedTuple):
 
 
 def encode_actor(subject: str) -> str:
-    """A subject as headers and logs may hold it: no address of a person, and no character that needs quoting.
+    """Return a subject for headers and logs: without a person's address or characters that need quoting.
 
     Characters outside `[A-Za-z0-9._:|-]` are percent-encoded as UTF-8; what has an `@` in it becomes `sha256:` and the
     first 32 hex digits of its digest.
@@ -81,7 +81,7 @@ def encode_actor(subject: str) -> str:
 
 
 def cli_actor(system_user: str) -> str:
-    """The system's user who runs a command of ours that writes to a database itself, as `encode_actor` writes others.
+    """The system's user who runs a command that writes to a database itself, as `encode_actor` writes others.
 
     Raises:
         InvalidActorError: the name is too long, or no text.

@@ -1,7 +1,7 @@
-"""The one place that lets requests in: ahead of the body, of every route and of the ways around the framework.
+"""The one place that lets requests in, ahead of the body, every route and the ways around the framework.
 
-It leaves what it decided in the request's scope, and a route that finds nothing there refuses (`access_of`): a way past
-the guard, whatever it were, leads nowhere.
+It leaves its decision in the request's scope. A route that finds none refuses (`access_of`), so any way past the guard
+leads nowhere.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Authenticates(Protocol):
     """Turns the Authorization header into a caller."""
 
     async def admit(self, authorization: str) -> Grant:
-        """The caller, and how long it may stay; the header is empty where it did not come.
+        """Return the caller and how long it may stay; an absent header is empty.
 
         Raises:
             Problem: 401.
@@ -38,7 +38,7 @@ def _for_ever() -> float:
 
 
 class Access(NamedTuple):
-    """Who sent a request, and as what it was let in."""
+    """Who sent a request, and what the guard let it in for."""
 
     #: None where access is switched off.
     caller: Caller | None
@@ -48,18 +48,18 @@ class Access(NamedTuple):
     seconds_left: Callable[[], float] = _for_ever
 
     def may(self, scope: str) -> bool:
-        """Whether the caller has this scope, where the route's own does not say all."""
+        """Tell whether the caller has this scope too, where the route's own is not enough."""
         return self.caller is None or (not self.own_only and scope in self.caller.scopes)
 
     def visible(self, user_id: UUID) -> UUID:
-        """The id to look for: the one asked for, or, where that is not the caller's own, one that nobody has.
+        """The id to look for: the one asked for, or one that nobody has if the caller may not see that.
 
-        So somebody else's takes the way of an absent one from here on: the same statements, times and answers.
+        So from here on somebody else's is treated as absent: the same statements, times and answers.
         """
         return user_id if self.sees(user_id) else uuid4()
 
     def sees(self, user_id: UUID) -> bool:
-        """Whether this user is there for the caller at all."""
+        """Tell whether the caller may see this user."""
         return not self.own_only or (self.caller is not None and user_id == self.caller.user_id)
 
 
@@ -67,7 +67,7 @@ _OPEN: Final = Access(None)
 
 
 class Guard:
-    """Lets a request through once its token opens the route; what is public, or no route at all, passes."""
+    """Lets a request through if its token opens the route, or the path is public or no route."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Guard:
         authenticator: Callable[[], Authenticates | None],
         limits: RateLimits | None = None,
     ) -> None:
-        """Wrap `app`; `authenticator` gives what the app's lifespan has opened, None where access is switched off."""
+        """Wrap `app`; `authenticator` returns what the app's lifespan opened, None where access is switched off."""
         self._app = app
         self._table = table
         self._authenticator = authenticator
@@ -101,15 +101,15 @@ class Guard:
 
 
 def enter(scope: Scope, access: Access) -> None:
-    """Leave in a request's scope what was decided of it."""
+    """Put the decision into the request's scope."""
     scope[_KEY] = access
 
 
 def access_of(scope: Scope) -> Access:
-    """What the guard decided of a request.
+    """Return what the guard decided about a request.
 
     Raises:
-        RuntimeError: it did not see it, which is a bug: nobody is served.
+        RuntimeError: the guard did not see it, which is a bug.
     """
     access: Access | None = scope.get(_KEY)
     if access is None:

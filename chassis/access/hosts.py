@@ -1,4 +1,4 @@
-"""Which names an API answers to, and which pages of a browser may send it commands where no token stands before it.
+"""Which names an API answers to, and which pages in a browser may send it commands without a token.
 
 With access switched off a browser on the same machine is the way in: a page from anywhere can send requests to
 127.0.0.1, under a name of its own that it lets point there (DNS rebinding), or across sites. So then only loopback
@@ -63,10 +63,10 @@ class Hosts:
 
 
 class OwnPages:
-    """Refuses commands that a page of somebody else's sends through a browser; for where access is switched off."""
+    """Refuses commands from foreign pages in a browser, where access is switched off."""
 
     def __init__(self, app: ASGIApp, *, origins: Collection[str]) -> None:
-        """Wrap `app`; pages of `origins` may send commands beside the service's own."""
+        """Wrap `app`; besides the service's own pages, those of `origins` may send commands."""
         self._app = app
         self._origins = frozenset(origins)
 
@@ -89,12 +89,12 @@ class OwnPages:
 
 
 def host_of(header: str) -> str:
-    """The name in a Host header, without its port, in lower case; empty where there is none that can be read."""
+    """The name in a Host header, in lower case and without its port; empty if there is none."""
     found = _HOST.fullmatch(header)
     return found["name"].lower() if found else ""
 
 
 def _came_by_loopback(scope: Scope) -> bool:
-    """Whether the connection ends at a loopback address of ours; a socket that is a file is no address at all."""
+    """Tell whether the connection ends at a loopback address of ours; a socket that is a file has none."""
     host, port = scope.get("server") or ("", None)
     return port is None or is_loopback(host)

@@ -1,4 +1,4 @@
-"""The issuer's keys, kept: refreshed before they age, never dropped for want of an answer.
+"""The issuer's keys: refreshed before they age, and kept while the issuer does not answer.
 
 A token may be signed with a key that was published a moment ago, and anybody can send key ids that never existed. So an
 unknown id leads to a fetch out of turn, at most one in 30 seconds whoever asks, and the request waits for that one. A
@@ -45,7 +45,7 @@ class IssuerKeys:
 
     def __init__(self, fetch: Fetch, *, refresh_seconds: float) -> None:
         """Use `open`."""
-        # A rate sees no step to the first one of a series that was not there.
+        # A rate misses the first step of a series that begins with it.
         for outcome in ("done", "failed"):
             _FETCHES.labels(outcome)
         self._fetch = fetch
@@ -71,11 +71,11 @@ class IssuerKeys:
                     await end_task(keys._fetching)
 
     def __contains__(self, key: Key) -> bool:
-        """Whether the key counts still."""
+        """Tell whether the key still counts."""
         return key in self._keys
 
     async def check(self) -> None:
-        """Readiness: there is a key to verify with.
+        """Check for readiness that there is a key to verify with.
 
         Raises:
             NotReadyError: the issuer's keys have never been fetched.
@@ -84,7 +84,7 @@ class IssuerKeys:
             raise NotReadyError(f"the issuer's keys were not fetched yet: {self._outage.reason or 'the fetch goes on'}")
 
     async def find(self, algorithm: str, key_id: str | None) -> list[Key]:
-        """The keys that a token with these may be signed with; none where the issuer has none, or cannot be asked now.
+        """Return the keys that may have signed a token with these; none if the issuer has none or does not answer.
 
         Waits at most WAIT_SECONDS, and only where `key_id` is unknown (or no key at all is known).
         """
@@ -93,23 +93,23 @@ class IssuerKeys:
         return [key for key in self._keys if key.fits(algorithm, key_id)]
 
     async def find_new(self, algorithm: str, known: Collection[Key]) -> list[Key]:
-        """The keys beside those that are known to whoever asks, for a token without a key id that is none of theirs.
+        """Return keys beside those known to the caller, for a token without a key id that none of these signed.
 
-        It may be signed with a key that was published a moment ago, so this waits as `find` does for an unknown id.
+        The issuer may have published the key a moment ago, so this waits as `find` does for an unknown id.
         """
         await self._wait_for_news()
         return [key for key in self._keys if key.fits(algorithm, None) and key not in known]
 
     @property
     def is_empty(self) -> bool:
-        """Whether no key of the issuer's is known yet."""
+        """Whether we know no key of the issuer yet."""
         return not self._keys
 
     def _knows(self, key_id: str | None) -> bool:
         return bool(self._keys) if key_id is None else any(key.key_id == key_id for key in self._keys)
 
     async def _wait_for_news(self) -> None:
-        """Wait for the fetch that is under way, or for one out of turn where that is allowed now."""
+        """Wait for the fetch under way, or for one out of turn if that is allowed now."""
         now = asyncio.get_running_loop().time()
         if self._fetching is None:
             if now - self._forced_at < FORCED_SECONDS:

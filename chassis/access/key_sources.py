@@ -1,6 +1,6 @@
 """Where an issuer's key set comes from: a file, an address, or what the issuer's metadata names.
 
-Metadata is OpenID Connect Discovery 1.0's, else RFC 8414's, and must name the very issuer that the settings name.
+Metadata is OpenID Connect Discovery 1.0's, else RFC 8414's, and must name the same issuer as the settings.
 Addresses are https, or http on this machine; redirects are not followed, and an answer has a limit. A proxy of the
 environment is used for https alone, which it cannot read.
 """
@@ -35,18 +35,18 @@ class UnusableAnswerError(Exception):
 
 
 class AnotherIssuerError(UnusableAnswerError):
-    """The metadata is that of another issuer."""
+    """The metadata names another issuer."""
 
 
 def key_source(*, issuer: str, file: Path | None, url: str | None) -> Fetch:
-    """The function that fetches the key set: from `file`, from `url`, or from where the issuer's metadata says."""
+    """Return the function that fetches the key set from `file`, `url`, or where the issuer's metadata says."""
     if file is not None:
         return partial(to_thread.run_sync, file.read_bytes)
     return partial(_fetch_from, url) if url else partial(_discover, issuer)
 
 
 def trustworthy(url: str | None) -> str | None:
-    """The address of a setting, where it has one.
+    """Return a setting's address unchanged, if it has one.
 
     Raises:
         ValueError: others could change what comes from there.
@@ -57,7 +57,7 @@ def trustworthy(url: str | None) -> str | None:
 
 
 def is_trustworthy(url: str) -> bool:
-    """Whether keys may come from there: https, or http on this machine."""
+    """Tell whether keys may come from there: https, or http on this machine."""
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
@@ -112,7 +112,7 @@ async def _find_metadata(client: AsyncClient, issuer: str) -> dict[str, Any]:
     except AnotherIssuerError:
         raise
     except UnusableAnswerError as error:
-        # A web application answers 200 and a page to every address that it does not know.
+        # A web application answers 200 and a page for addresses that it does not know.
         reason = error
     try:
         return _read_metadata(await _get(client, oauth), issuer)
@@ -133,20 +133,20 @@ def _read_metadata(answer: bytes, issuer: str) -> dict[str, Any]:
 
 
 async def _client() -> AsyncClient:
-    """A client, made in a thread: its import and the authorities that it reads take up to a quarter of a second."""
+    """Make a client in a thread: its import and the authorities that it reads take up to a quarter of a second."""
     return await to_thread.run_sync(issuer_client)
 
 
 def issuer_client() -> AsyncClient:
-    """A client for whatever is asked of an issuer; it takes up to a quarter of a second to make."""
-    # Imported here: a process whose keys come from a file does not pay for it.
+    """Make a client for questions to an issuer, which takes up to a quarter of a second."""
+    # Imported here, so that a process whose keys come from a file does not pay for it.
     from httpx import AsyncClient  # noqa: PLC0415
 
     return AsyncClient(
         timeout=REQUEST_SECONDS,
         follow_redirects=False,
         headers={"Accept": "application/json"},
-        # What is http is on this machine: a proxy would read it, and could answer it.
+        # http stays on this machine: a proxy could read it, and answer it.
         mounts={"http://": None},
     )
 

@@ -1,4 +1,4 @@
-"""Public keys as a JSON Web Key Set says them (RFC 7517): which are usable, which fits a token, and ours."""
+"""Public keys of a JSON Web Key Set (RFC 7517): which are usable, which fits a token, and ours."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ MOST_KEYS: Final = 100
 
 
 class UnusableKeySetError(ValueError):
-    """The issuer answered with something in which no key can be used."""
+    """The issuer's answer has no usable key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Key:
     public: Any
 
     def fits(self, algorithm: str, key_id: str | None) -> bool:
-        """Whether a token with this algorithm and key id may be this key's."""
+        """Tell whether this key may have signed a token with this algorithm and key id."""
         return (
             (self.kind, self.curve) == ALGORITHMS[algorithm]
             and self.algorithm in {None, algorithm}
@@ -72,7 +72,7 @@ class Key:
 
 
 def read_key_set(document: bytes) -> frozenset[Key]:
-    """The keys of a set that can be used; those that cannot are passed over.
+    """Return the usable keys of a set; others are passed over.
 
     Raises:
         UnusableKeySetError: it is no key set, or none of its keys can be used.
@@ -90,7 +90,7 @@ def read_key_set(document: bytes) -> frozenset[Key]:
 
 
 def public_jwk(key: Ed25519PublicKey) -> dict[str, str]:
-    """A key of ours as a key set lists it; its id is its thumbprint (RFC 7638)."""
+    """Return a key of ours as a key set lists it; its id is its thumbprint (RFC 7638)."""
     said = OKPAlgorithm.to_jwk(key, as_dict=True)
     # RFC 8037: the required members, in this order.
     named = json.dumps({name: said[name] for name in ("crv", "kty", "x")}, separators=(",", ":"))
@@ -99,7 +99,7 @@ def public_jwk(key: Ed25519PublicKey) -> dict[str, str]:
 
 
 def _read_key(listed: Any) -> Key | None:
-    """The key, None where it cannot be read or used, whatever is wrong with it: the others are good all the same."""
+    """The key, or None where it cannot be read or used; the others are good all the same."""
     if not isinstance(listed, dict) or not _verifies(listed):
         return None
     kind, key_id, algorithm = (listed.get(name) for name in ("kty", "kid", "alg"))
@@ -120,6 +120,6 @@ def _read_key(listed: Any) -> Key | None:
 
 
 def _verifies(listed: dict[str, Any]) -> bool:
-    """Whether the issuer keeps the key for signatures (RFC 7517, sections 4.2 and 4.3)."""
+    """Tell whether the issuer means the key for signatures (RFC 7517, sections 4.2 and 4.3)."""
     operations = listed.get("key_ops", ["verify"])
     return listed.get("use", "sig") == "sig" and isinstance(operations, list) and "verify" in operations

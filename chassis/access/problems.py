@@ -1,4 +1,4 @@
-"""The two refusals of access (RFC 6750, section 3). Neither says anything about what the path names."""
+"""The two refusals of access (RFC 6750, section 3). Neither tells anything about what the path names."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ CHALLENGE: Final = "WWW-Authenticate"
 
 
 def unauthenticated(detail: str, *, token_came: bool) -> Problem:
-    """A 401; `token_came` tells the client that it was its token that was refused."""
+    """Return a 401; `token_came` tells the client that we refused its token."""
     challenge = 'Bearer error="invalid_token"' if token_came else "Bearer"
     return Problem(UNAUTHENTICATED, detail, headers={CHALLENGE: challenge})
 
 
 def forbidden(detail: str, *, scope: str) -> Problem:
-    """A 403 that names the scope which is missing."""
+    """Return a 403 that names the missing scope."""
     return Problem(FORBIDDEN, detail, headers={CHALLENGE: f'Bearer error="insufficient_scope", scope="{scope}"'})

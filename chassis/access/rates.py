@@ -1,8 +1,8 @@
 """Rate limits by caller and class of request: a bucket that refills evenly (GCRA), in memory, one a process.
 
-A limit of `10/min` lets ten through at once and then one every six seconds. It costs a look-up and an addition; when
-there are more callers than are kept, those that have nothing to wait for are forgotten. Told by the fields of
-draft-ietf-httpapi-ratelimit-headers (08 and later): `RateLimit-Policy` and `RateLimit`.
+A limit of `10/min` lets ten through at once and then one every six seconds. It costs a look-up and an addition. When it
+knows too many callers, it forgets those that have nothing to wait for. Clients are told by `RateLimit-Policy` and
+`RateLimit` of draft-ietf-httpapi-ratelimit-headers (08 and later).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _SECONDS: Final = {"s": 1, "min": 60}
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """So many requests in a window of so many seconds."""
+    """A number of requests in a window of seconds."""
 
     requests: int
     window_seconds: int
@@ -60,7 +60,7 @@ class Rate:
 
 
 def rate_text(text: str) -> str:
-    """A setting's value, where it is a rate.
+    """Return a setting's value unchanged, if it is a rate.
 
     Raises:
         ValueError: it is none.
@@ -73,12 +73,12 @@ class RateLimits:
     """The limits of one process, by class; a class without one is not limited."""
 
     def __init__(self, rates: Mapping[str, str]) -> None:
-        """By class its rate, as `Rate.parse` reads it."""
+        """`rates` maps each class to a rate, as `Rate.parse` reads it."""
         parsed = {name: Rate.parse(text) for name, text in rates.items()}
         self._limits = {name: RateLimit(name, rate) for name, rate in parsed.items() if rate}
 
     def take(self, rule: Rule, caller: Caller | None, address: str, *, own_only: bool) -> None:
-        """Count one request; who is not known by a token is known by their address.
+        """Count one request; callers without a token are told apart by address.
 
         Raises:
             Problem: 429, the caller has to wait.
@@ -113,7 +113,7 @@ class RateLimit:
             raise self._too_many(seconds)
 
     def wait(self, caller: str) -> int:
-        """Count one request of the caller's and give 0; else the seconds until the next one is let in."""
+        """Count one request and return 0; else return the seconds until the next one may come."""
         now = self._now()
         due = max(self._due.get(caller, now), now) + self._interval
         beyond = due - now - self._rate.window_seconds
@@ -126,7 +126,7 @@ class RateLimit:
         return 0
 
     def _forget(self, now: float) -> None:
-        """Forget who has nothing to wait for; where few have, everybody: a limit never blocks for want of room."""
+        """Forget callers that have nothing to wait for; if that frees little, forget all, so that room never limits."""
         self._due = {caller: due for caller, due in self._due.items() if due > now}
         if len(self._due) > MOST_CALLERS // 2:
             self._due.clear()

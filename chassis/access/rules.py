@@ -1,4 +1,4 @@
-"""What opens each route: one table an API, from which the checks, OpenAPI's security and docs/reference are made."""
+"""What opens each route: one table an API, from which come the checks, OpenAPI's security and docs/reference."""
 
 from __future__ import annotations
 
@@ -75,16 +75,16 @@ class AccessTable:
 
     @staticmethod
     def is_disguised(path: str) -> bool:
-        """Whether the framework would take the path for a route's, which it is not: a guard lets none of these by.
+        """Tell whether the framework would mistake the path for a route's; a guard must refuse it.
 
-        The framework's patterns end in `$`, which a line's end passes.
+        The framework's patterns end in `$`, which also matches before a line's end.
         """
         return path.endswith("\n")
 
     def find(self, method: str, path: str) -> Rule | None:
-        """The rule of a request, None where no route has this method and path, or a public one has.
+        """Return the rule of a request; None if its route is public or there is none.
 
-        Every guard asks here, so what the framework would misread is refused here for all of them.
+        Every guard asks here, so this refuses what the framework would misread.
 
         Raises:
             Problem: 404, 405: the path only looks like a route's.
@@ -99,15 +99,15 @@ class AccessTable:
         return None
 
     def other_methods(self, method: str, path: str) -> list[str]:
-        """The methods of a path such as `/users/import`, where this is none of them; none for all other paths.
+        """Return the methods of a fixed path such as `/users/import` that lacks this one; else nothing.
 
-        The framework would take `import` for an id, in the place of a template that has this method.
+        The framework would take `import` for an id of a template that has this method.
         """
         found = self._methods_of.get(path)
         return sorted(found) if found and method not in found else []
 
     def is_public(self, path: str) -> bool:
-        """Whether anybody may read this path, or the paths of this template."""
+        """Tell whether anybody may read this path, or the paths of this template."""
         return any(
             path.startswith(public) if public.endswith("/") and public != "/" else path == public
             for public in self._public
@@ -117,7 +117,7 @@ class AccessTable:
         """Return where each of an app's routes, by method and template, has a rule or is public.
 
         Raises:
-            UncoveredRouteError: one has neither.
+            UncoveredRouteError: a route has neither.
         """
         ruled = {(rule.method, rule.path) for rule in self._rules}
         for named, path in routes:
@@ -127,7 +127,7 @@ class AccessTable:
 
 
 def _also_fits(template: str, path: str) -> bool:
-    """Whether a template with a variable part is that of the path, too."""
+    """Tell whether a template with a variable part also fits the path."""
     return _OPENING in template and _pattern(template).fullmatch(path) is not None
 
 

@@ -62,10 +62,10 @@ class AccessSettings(Settings):
     _trustworthy = field_validator("auth_jwks_url")(trustworthy)
 
     def expectations(self, host: str) -> Expectations | None:
-        """What a token must say, None where access is off; `host` is the address that the process listens on.
+        """Return what a token must say, None where access is off; the process listens on `host`.
 
         Raises:
-            SettingsError: neither an issuer nor AUTH_DISABLED, or one that cannot be; with both ways out.
+            SettingsError: there is neither a possible issuer nor a possible AUTH_DISABLED; it names both ways out.
         """
         if self.auth_disabled:
             if self.auth_issuer:
@@ -85,16 +85,16 @@ class AccessSettings(Settings):
 
 
 class GuardedHttp(Http, AccessSettings, Tracing):
-    """What the APIs share: HTTP, whose tokens open it, and where its traces go."""
+    """The settings of every API: HTTP, whose tokens open it, and where its traces go."""
 
     @property
     def rates(self) -> Mapping[str, str]:
-        """By class of requests, how many a caller may send; an API that has limits says them."""
+        """The rate of each class of requests; none without limits."""
         return {}
 
 
 class LimitedReads(GuardedHttp):
-    """What the APIs share that are read from."""
+    """The settings of every API that answers reads."""
 
     rate_limit_reads: Annotated[str, AfterValidator(rate_text)] = Field(
         "off", validation_alias="RATE_LIMIT_READS", examples=["50/s"]
@@ -102,5 +102,5 @@ class LimitedReads(GuardedHttp):
 
     @property
     def rates(self) -> Mapping[str, str]:
-        """How many reads a caller may send."""
+        """The rate of reads."""
         return {"reads": self.rate_limit_reads}

@@ -1,4 +1,4 @@
-"""A token as text, and what it claims: a signed JWT in compact form (RFC 7515, 7519), read as RFC 8725 advises.
+"""A token's text and claims: a signed JWT in compact form (RFC 7515, 7519), read as RFC 8725 advises.
 
 Everything is checked before a key is looked for, and strictly: one base64url form, members given twice refused, the
 algorithm from a list of ours. No header names a key's place: `jku`, `x5u`, `jwk` and `x5c` are never looked at. The
@@ -18,7 +18,7 @@ from chassis.strict_json import read_json
 #: Characters of a token; larger ones are no access tokens.
 LONGEST_TOKEN: Final = 8 * 1024
 _PARTS: Final = 3
-#: The last second of the year 9999: what is later is a mistake, and no `datetime`.
+#: The last second of the year 9999: anything later is a mistake, and no `datetime`.
 _LAST_TIME: Final = 253_402_300_799
 _TYPES: Final = frozenset({"at+jwt", "jwt"})
 
@@ -28,7 +28,7 @@ class InvalidTokenError(Exception):
 
 
 class UnverifiedToken(NamedTuple):
-    """What a token's own text says; nothing of it is true before the signature was verified."""
+    """What a token's text says; trust nothing of it before the signature is verified."""
 
     algorithm: str
     key_id: str | None
@@ -48,13 +48,13 @@ class Expectations(NamedTuple):
 
 
 class Validity(NamedTuple):
-    """From when to when a token may be used, in seconds since 1970."""
+    """When a token may be used, in seconds since 1970."""
 
     not_before: float
     expires: float
 
     def check(self, now: float, leeway: float) -> None:
-        """Return where it may be used now.
+        """Return if it may be used now.
 
         Raises:
             InvalidTokenError: it may not be yet, or not any more.
@@ -69,7 +69,7 @@ def read_token(text: str, algorithms: Collection[str]) -> UnverifiedToken:
     """Take a token apart.
 
     Raises:
-        InvalidTokenError: it is not a signed JWT of the form that is accepted.
+        InvalidTokenError: it is not a signed JWT in the accepted form.
     """
     parts = text.split(".")
     if len(text) > LONGEST_TOKEN or len(parts) != _PARTS:
@@ -86,7 +86,7 @@ def read_token(text: str, algorithms: Collection[str]) -> UnverifiedToken:
         raise InvalidTokenError(f"the algorithm is none of {', '.join(algorithms)}")
     if "typ" in said and not _is_access_token(said["typ"]):
         raise InvalidTokenError("the type (typ) is none of an access token")
-    # A null is there, and no text.
+    # A null is a member, and not a text.
     if "kid" in said and not isinstance(key_id, str):
         raise InvalidTokenError("the key's id (kid) is no text")
     signed = text.rpartition(".")[0].encode("ascii")
@@ -94,10 +94,10 @@ def read_token(text: str, algorithms: Collection[str]) -> UnverifiedToken:
 
 
 def read_claims(claims: dict[str, Any], expected: Expectations) -> tuple[Caller, Validity]:
-    """The caller that verified claims name, and when they hold (which is for the caller of this to check, each time).
+    """Return the caller whom verified claims name, and when they hold, which to check each time.
 
     Raises:
-        InvalidTokenError: the claims are for somebody else, or not what RFC 7519 and RFC 9068 make of them.
+        InvalidTokenError: the claims are for somebody else, or break RFC 7519 or RFC 9068.
     """
     if claims.get("iss") != expected.issuer:
         raise InvalidTokenError("the token is of another issuer")
@@ -114,7 +114,7 @@ def read_claims(claims: dict[str, Any], expected: Expectations) -> tuple[Caller,
 
 
 def _decode(part: str) -> bytes:
-    """One base64url text, without padding and in its one form: the last character's spare bits are 0."""
+    """Decode base64url text without padding, in its one form: the last character's spare bits are 0."""
     try:
         raw = base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError) as error:
