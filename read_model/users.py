@@ -1,9 +1,9 @@
 """The `users` projection's tables: one row a user, with the document ready to send, and a row for each erased user.
 
 An erased user's row says when they were erased, and where that stands on the topic. The columns beside the document are
-those that filters and sorts use. Keys are made by chassis/text_keys.py and compare
-by code point. Neither key is unique here: the events of two users come from two partitions, so the new owner of a freed
-address may arrive before the old one has left it.
+those that filters and sorts use. chassis/text_keys.py makes the keys, which compare by code point. Neither key is
+unique here: two users' events come from two partitions, so the new owner of a freed address may arrive before the old
+one has left it.
 """
 
 from __future__ import annotations
