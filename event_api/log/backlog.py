@@ -155,11 +155,6 @@ class LogBacklog:
             starts = await starts_of(opened.consumer, opened.partitions)
             return Bounds(starts, await ends_of(opened.consumer, opened.partitions))
 
-    async def ends(self, topic_id: UUID) -> Offsets:
-        """The offsets at which it ends; raises as `bounds`."""
-        async with self._asking(topic_id) as opened:
-            return await ends_of(opened.consumer, opened.partitions)
-
     async def first_since(self, topic_id: UUID, seconds: float) -> tuple[int | None, ...]:
         """The first record of each partition that was appended then or later; raises as `bounds`."""
         async with self._asking(topic_id) as opened:
