@@ -71,7 +71,7 @@ class Settings(BaseSettings):
         del settings_cls, file_secret_settings
         assert isinstance(env_settings, EnvSettingsSource)
         assert isinstance(dotenv_settings, DotEnvSettingsSource)
-        names = [alias for field in cls.model_fields.values() for alias in _aliases(field)]
+        names = [alias for field in cls.model_fields.values() for alias in aliases_of(field)]
         read_files(names, env_settings, dotenv_settings)
         return init_settings, env_settings, dotenv_settings
 
@@ -436,7 +436,7 @@ def variable(name: str, *, dotenv: bool = True) -> str | None:
 
 def explain(settings: type[Settings], error: ValidationError) -> list[str]:
     """One line per variable that failed; values are not repeated, because some of them are secrets."""
-    by_alias = {alias: field for field in settings.model_fields.values() for alias in _aliases(field)}
+    by_alias = {alias: field for field in settings.model_fields.values() for alias in aliases_of(field)}
     lines = []
     for problem in error.errors(include_input=False, include_url=False):
         name = str(problem["loc"][0]) if problem["loc"] else ""
@@ -455,7 +455,7 @@ def explain(settings: type[Settings], error: ValidationError) -> list[str]:
 def _line(name: str, field: FieldInfo | None, what: str) -> str:
     if field is None:
         return f"{name}: {what}" if name else what
-    aliases = _aliases(field)
+    aliases = aliases_of(field)
     label = aliases[0] if len(aliases) == 1 else f"{aliases[0]} (or {', '.join(aliases[1:])})"
     example = field.examples[0] if field.examples else ""
     return f"{label} {what}; for example {aliases[0]}={example}"
@@ -466,7 +466,8 @@ def _sentence(message: str) -> str:
     return message[:1].lower() + message[1:]
 
 
-def _aliases(field: FieldInfo) -> list[str]:
+def aliases_of(field: FieldInfo) -> list[str]:
+    """Return the variables of a setting, the preferred one first."""
     match field.validation_alias:
         case AliasChoices(choices=choices):
             return [str(choice) for choice in choices]

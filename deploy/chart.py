@@ -13,7 +13,7 @@ from typing import Any, Final
 from pydantic.fields import FieldInfo
 
 from chassis.postgres.roles import ROLES
-from chassis.settings import OwnerCommandPostgres, OwnerQueryPostgres, Settings, _aliases
+from chassis.settings import OwnerCommandPostgres, OwnerQueryPostgres, Settings, aliases_of
 from cli.kafka_rights import TopicsSettings
 from cli.operations.audit import AuditSettings
 from cli.operations.lag import LagSettings
@@ -64,14 +64,14 @@ def variables() -> dict[str, Any]:
 
 def _of(name: str, classes: tuple[type[Settings], ...]) -> dict[str, Any]:
     fields = [field for kind in classes for field in kind.model_fields.values()]
-    taken = {alias for field in fields for alias in _aliases(field) if not _DECIDED.search(alias)}
-    secret = {alias for field in fields for alias in _aliases(field) if _is_secret(field)}
+    taken = {alias for field in fields for alias in aliases_of(field) if not _DECIDED.search(alias)}
+    secret = {alias for field in fields for alias in aliases_of(field) if _is_secret(field)}
     if name == "migrate":
         secret |= _ROLE_PASSWORDS
     if name == "operator":
         examined = [field for kind in _EXAMINED for field in kind.model_fields.values() if not _is_secret(field)]
-        taken |= {alias for field in examined for alias in _aliases(field) if not _DECIDED.search(alias)}
-    required = {tuple(_aliases(field)) for field in fields if field.is_required()}
+        taken |= {alias for field in examined for alias in aliases_of(field) if not _DECIDED.search(alias)}
+    required = {tuple(aliases_of(field)) for field in fields if field.is_required()}
     access = _ACCESS if name.endswith("-api") or name == "console" else ()
     return {
         "settings": sorted(taken - secret),

@@ -7,7 +7,7 @@ from importlib import import_module
 
 from pydantic.fields import FieldInfo
 
-from chassis.settings import Settings, _aliases
+from chassis.settings import Settings, aliases_of
 
 PACKAGES = (
     *("chassis", "cli", "command_api", "console", "event_api", "events", "outbox", "projectors"),
@@ -25,7 +25,7 @@ def fields() -> dict[str, FieldInfo]:
     for kind in _classes():
         for field in kind.model_fields.values():
             # A process may make classes while it runs, of known fields (`muster doctor`); the first is the one written.
-            found.setdefault(_aliases(field)[0], field)
+            found.setdefault(aliases_of(field)[0], field)
     return found
 
 
@@ -35,7 +35,7 @@ def names() -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     _import_everything()
     for kind in _classes():
-        for first, *others in (_aliases(field) for field in kind.model_fields.values()):
+        for first, *others in (aliases_of(field) for field in kind.model_fields.values()):
             known = found.setdefault(first, [first])
             # OPERATOR_POSTGRES_USER stands before those of either database; the shared name is the last.
             known[1:] = sorted({*known[1:], *others}, key=lambda name: (name.startswith("POSTGRES"), name))

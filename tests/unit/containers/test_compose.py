@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from chassis.postgres.roles import ROLES
-from chassis.settings import OwnerCommandPostgres, OwnerQueryPostgres, Settings, _aliases, load
+from chassis.settings import OwnerCommandPostgres, OwnerQueryPostgres, Settings, aliases_of, load
 from cli.doctor.budget import Instances, budget
 from cli.doctor.checks import _without_secrets
 from cli.doctor.postgres import Server
@@ -68,14 +68,14 @@ DECIDED = re.compile(
 
 
 def _known(name: str) -> set[str]:
-    return {alias for kind in READS[name] for field in kind.model_fields.values() for alias in _aliases(field)}
+    return {alias for kind in READS[name] for field in kind.model_fields.values() for alias in aliases_of(field)}
 
 
 @pytest.mark.parametrize("name", READS)
 def test_a_container_is_told_nothing_that_its_process_does_not_read(name: str) -> None:
     known = _known(name) | (PASSWORDS if name == "migrate" else set())
     if name == "operator":
-        known |= {alias for kind in EXAMINED for field in kind.model_fields.values() for alias in _aliases(field)}
+        known |= {alias for kind in EXAMINED for field in kind.model_fields.values() for alias in aliases_of(field)}
     known |= {f"{alias}_FILE" for alias in known}
 
     assert set(service(name)["environment"]) - known == set()
@@ -99,7 +99,7 @@ def test_an_operator_can_examine_the_settings_of_every_process(
     kind: type[Settings], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for alias in {alias for one in EXAMINED for field in one.model_fields.values() for alias in _aliases(field)}:
+    for alias in {alias for one in EXAMINED for field in one.model_fields.values() for alias in aliases_of(field)}:
         monkeypatch.delenv(alias, raising=False)
     make_secrets(tmp_path)
     for variable, value in environment_of("operator", {}, tmp_path).items():

@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 from typer.core import TyperGroup
 
 from chassis.http.api import SHARED_PROBLEMS
-from chassis.settings import Settings, _aliases
+from chassis.settings import Settings, aliases_of
 from cli.access.address import CommandApiAddress, EventApiAddress
 from cli.demo import DemoSettings
 from cli.kafka_rights import TopicsSettings
@@ -90,7 +90,7 @@ def test_the_page_gives_every_name_default_and_reader_of_a_setting() -> None:
 
 
 def field_named(kind: type[Settings], name: str) -> bool:
-    return any(_aliases(field)[0] == name for field in kind.model_fields.values())
+    return any(aliases_of(field)[0] == name for field in kind.model_fields.values())
 
 
 def test_the_example_environment_has_every_variable_with_its_default_and_no_secret() -> None:
