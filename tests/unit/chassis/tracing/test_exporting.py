@@ -126,7 +126,8 @@ async def test_a_batch_that_a_collector_refuses_is_dropped(collector: Collector)
             record(tracer, 4)
             await collector.span("span 3")
 
-    assert len(collector.spans) == 4
+    # A batch whose answer has not been read when the process ends is sent again.
+    assert len({span.span_id for span in collector.spans}) == 4
     assert [line.get("reason") for line in lines] == ["the collector answered 401", None]
 
 
