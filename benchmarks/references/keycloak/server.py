@@ -18,7 +18,7 @@ import httpx
 from jgo.maven import MavenContext, PythonResolver
 
 from local_stack.cache import cache_folder
-from local_stack.errors import MissingPartError
+from local_stack.errors import LocalStackError
 from local_stack.kafka.broker import java
 from local_stack.kafka.jars import REPOSITORY_VARIABLE, sha256_of
 from local_stack.ports import free_port, listens
@@ -39,7 +39,7 @@ _SECRET: Final = "of-the-caller"  # noqa: S105 - as above
 _CALLER: Final = "caller"
 
 
-class KeycloakMissingError(MissingPartError):
+class KeycloakMissingError(LocalStackError):
     """It cannot be had here; the message says why."""
 
 
