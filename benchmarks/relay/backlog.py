@@ -21,7 +21,10 @@ INSERT INTO outbox ({", ".join(COLUMNS)}) VALUES ($1, $2, $3, $4)
 """  # noqa: S608 - constants of ours
 _FILL: Final = f"""
 INSERT INTO outbox ({", ".join(COLUMNS)})
-SELECT gen_random_uuid(), md5((number % {USERS})::text)::uuid, $1, $3 FROM generate_series(0, $2::bigint - 1) AS number
+SELECT id, subject, $1,
+    $3::bytea || convert_to(id::text, 'UTF8') || $4::bytea || convert_to(subject::text, 'UTF8') || $5
+FROM (SELECT gen_random_uuid() AS id, md5((number % {USERS})::text)::uuid AS subject
+    FROM generate_series(0, $2::bigint - 1) AS number) AS made
 """  # noqa: S608 - constants of ours
 
 Row = tuple[UUID, UUID, bytes, bytes]
@@ -76,9 +79,11 @@ async def fill_many(connection: asyncpg.Connection, events: int) -> None:
 
 
 async def append_many(connection: asyncpg.Connection, events: int) -> None:
-    """Append so many events at once, made by the server; their headers are one event's."""
+    """Append so many events at once, made by the server; their headers are one event's but for both ids."""
     (specimen,) = envelopes(1)
-    await connection.execute(_FILL, VALUE, events, encode_headers(specimen), timeout=FILL_SECONDS)
+    to_id, _, rest = encode_headers(specimen).partition(str(specimen.event_id).encode())
+    to_subject, _, rest = rest.partition(str(specimen.subject_id).encode())
+    await connection.execute(_FILL, VALUE, events, to_id, to_subject, rest, timeout=FILL_SECONDS)
 
 
 async def settle(connection: asyncpg.Connection) -> None:

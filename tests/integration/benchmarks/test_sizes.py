@@ -1,4 +1,4 @@
-"""The sizes with which `python -m benchmarks.scale` reckons are those that rows have."""
+"""The sizes with which `python -m benchmarks.scale` reckons are those that rows have; and a backlog is publishable."""
 
 from uuid import uuid4
 
@@ -6,8 +6,11 @@ import asyncpg
 import pytest
 
 from benchmarks.population import fill_command, fill_query
+from benchmarks.relay.backlog import append_many
 from benchmarks.scale import measured
 from chassis.settings import PostgresAddress
+from events.user_events import USER_EVENTS
+from outbox.damage import Examiner
 from tests.integration.outbox.traffic import append
 
 #: Enough for whole pages; sizes need no more.
@@ -48,3 +51,16 @@ async def test_a_row_of_the_outbox_takes_as_much_as_the_plans_say(command_databa
         assert await size(connection, "outbox") / ROWS == pytest.approx(measured.OUTBOX_ROW, rel=0.25)
     finally:
         await connection.close()
+
+
+async def test_a_backlog_that_the_server_makes_has_no_damaged_row(command_database: PostgresAddress) -> None:
+    connection = await asyncpg.connect(**command_database.connect_arguments)
+    try:
+        await append_many(connection, ROWS)
+        rows = await connection.fetch("SELECT * FROM outbox")
+    finally:
+        await connection.close()
+
+    examiner = Examiner(USER_EVENTS)
+    assert len({row["event_id"] for row in rows}) == ROWS
+    assert [damage for row in rows if (damage := examiner.damage_of(row))] == []
