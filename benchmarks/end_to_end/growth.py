@@ -103,7 +103,7 @@ class Growth:
                 result.measured(f"{name}, {size:,} users", figure, "ms")
             least, most = min(curve), max(curve)
             if most > least:
-                pairs = zip(curve[least].values, curve[most].values, strict=True)
+                pairs = zip(curve[least].values, curve[most].values, strict=False)
                 grown = figure_of([quotient(much, little) for little, much in pairs], curve[least].variation)
                 result.claim(f"{name}: at {most:,} users / at {least:,}", grown, at_most=FLAT_WITHIN)
         for title, curve in (("audit", self.audit), ("rebuild", self.rebuild)):

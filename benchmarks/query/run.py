@@ -12,7 +12,7 @@ from typing import Final
 from benchmarks.population import FIXED_HASH, fill_query, user_id
 from benchmarks.query.rate_limits import looks
 from benchmarks.query.stall import stalls
-from benchmarks.reporting.figures import figure_of, quotient
+from benchmarks.reporting.figures import quotient
 from benchmarks.reporting.result import Result
 from benchmarks.running.collector import collecting
 from benchmarks.running.cores import OTHER_CORES, SERVER_CORES, pinned
@@ -232,9 +232,14 @@ def claim_access(result: Result, peak: Rounds) -> None:
     """Add the bars of what tokens cost, on the core that the app has."""
     result.claim("list 50 with a token / without", peak.ratio("list 50, token", "list 50"), at_least=0.95)
     result.claim("by id with a token / without", peak.ratio("by id, token", "by id"), at_least=0.95)
-    cold, hot = peak["by id, cold tokens"], peak["by id, token"]
-    added = [quotient(1000, slow) - quotient(1000, fast) for slow, fast in zip(cold.values, hot.values, strict=True)]
-    result.claim("time of a cold token", figure_of(added, hot.variation), at_most=0.3, unit="ms")
+    result.claim(
+        "time of a cold token",
+        peak.combined(
+            "by id, cold tokens", "by id, token", lambda cold, hot: quotient(1000, cold) - quotient(1000, hot)
+        ),
+        at_most=0.3,
+        unit="ms",
+    )
 
 
 def _deep_reason(peak: Rounds) -> str:

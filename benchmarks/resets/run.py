@@ -14,7 +14,7 @@ import httpx
 from aiokafka import AIOKafkaConsumer
 from argon2 import PasswordHasher
 
-from benchmarks.reporting.figures import Figure, percentile, variation_of
+from benchmarks.reporting.figures import percentile
 from benchmarks.reporting.result import Result
 from benchmarks.running.plan import Plan
 from benchmarks.running.rounds import Probe, Sample, interleave
@@ -52,8 +52,7 @@ async def run(plan: Plan) -> Result:
         probes = {HASH: _hashes(seconds), RESET: _resets(client, consumer, user, seconds)}
         runs = await interleave(plan, probes, unit="ms")
     result.table(runs)
-    pairs = zip(runs[RESET].values, runs[HASH].values, strict=True)
-    beyond = Figure(tuple(reset - one for reset, one in pairs), variation_of(runs[HASH].values))
+    beyond = runs.combined(RESET, HASH, lambda reset, one: reset - one)
     result.claim("p50 of a reset, beyond its hash", beyond, at_most=BEYOND_THE_HASH_MS, unit="ms")
     return result
 

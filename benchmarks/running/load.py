@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
 from benchmarks.reporting.figures import percentile
-from benchmarks.running.rounds import Sample
+from benchmarks.running.rounds import NoFigureError, Sample
 from local_stack.ports import LOCALHOST
 
 #: A request without an answer this long after the last was due is lost.
@@ -116,7 +116,8 @@ async def closed_loop(
     """Ask as fast as the answers come; counted from when every connection has had its first one, or SETTLE_SECONDS on.
 
     Raises:
-        BadAnswersError: one of them had another status than the `good` ones, or none came.
+        BadAnswersError: one of them had another status than the `good` ones.
+        NoFigureError: none came.
     """
     measured = Measured(seconds)
     over = asyncio.Event()
@@ -155,7 +156,8 @@ async def open_loop(  # noqa: PLR0913 - a load has these parts
     """Ask at a rate; what finds no free connection queues, and its wait counts.
 
     Raises:
-        BadAnswersError: one of them had another status than the `good` ones, or none came.
+        BadAnswersError: one of them had another status than the `good` ones.
+        NoFigureError: none came.
     """
     measured = Measured(seconds)
     free: deque[_Connection] = deque()
@@ -204,8 +206,10 @@ def _finish(measured: Measured, opened: list[_Connection], cpu: float, good: Ite
     measured.cost = (time.process_time() - cpu) / max(1, len(measured.latencies))
     for connection in opened:
         connection.transport.abort()
-    if not measured.latencies or not set(measured.statuses) <= set(good):
-        raise BadAnswersError(f"expected answers of {sorted(good)} and got {measured.statuses or 'none'}")
+    if not measured.latencies:
+        raise NoFigureError("no answer came")
+    if not set(measured.statuses) <= set(good):
+        raise BadAnswersError(f"expected answers of {sorted(good)} and got {measured.statuses}")
     return measured
 
 

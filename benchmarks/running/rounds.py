@@ -57,8 +57,14 @@ class Rounds:
         whether the machine was calm shows in the middle. A round in which one of both gave no figure, or the reference
         0, has no ratio.
         """
+        return self.combined(subject, reference, quotient, part, guard=guard)
+
+    def combined(
+        self, subject: str, reference: str, how: Callable[[float, float], float], part: str = "", *, guard: str = ""
+    ) -> Figure:
+        """Return what is made of subject and reference, round by round, as a ratio is."""
         pairs = zip(self._values(subject, part), self._values(reference, part), strict=True)
-        return figure_of([quotient(a, b) for a, b in pairs], variation_of(self._values(reference, guard)))
+        return figure_of([how(a, b) for a, b in pairs], variation_of(self._values(reference, guard)))
 
     def _values(self, name: str, part: str) -> tuple[float, ...]:
         return tuple(sample.figure(part) for sample in self.samples[name])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.running.cores import ALL_CORES, pin
-from benchmarks.running.rounds import Sample
+from benchmarks.running.rounds import NoFigureError, Sample
 from chassis.settings import PostgresAddress
 from local_stack.postgres.server import find_binaries
 from local_stack.postgres.unprivileged import unprivileged_account
@@ -36,6 +36,7 @@ async def pgbench(  # noqa: PLR0913 - a run has these parts
 
     Raises:
         PgbenchError: it failed.
+        NoFigureError: it ended before it had done a single one.
     """
     whole = max(LEAST_SECONDS, round(seconds))
     process = await asyncio.create_subprocess_exec(
@@ -55,6 +56,8 @@ async def pgbench(  # noqa: PLR0913 - a run has these parts
             process.kill()
             await process.wait()
     found = re.search(r"^tps = ([\d.]+)", out.decode(), flags=re.MULTILINE)
+    if found is None and re.search(r"processed: 0$", out.decode(), flags=re.MULTILINE):
+        raise NoFigureError(f"pgbench did nothing within {whole} s")
     if process.returncode or found is None:
         raise PgbenchError(err.decode().strip() or out.decode().strip())
     return Sample(float(found[1]))

@@ -111,3 +111,13 @@ def test_a_turn_without_a_figure_leaves_its_round_without_one() -> None:
     rounds = pooled(Rounds("/s", {"theirs": samples}), 2)
 
     assert (rounds["theirs"].values, rounds.part("theirs", "p50").values) == ((5.0,), (3.0,))
+
+
+def test_what_is_made_of_two_figures_is_made_round_by_round() -> None:
+    rounds = Rounds(
+        "ms", {"ours": [Sample(5), Sample(math.nan), Sample(9)], "theirs": [Sample(1), Sample(2), Sample(3)]}
+    )
+
+    beyond = rounds.combined("ours", "theirs", lambda one, other: one - other)
+
+    assert (beyond.values, beyond.missing) == ((4.0, 6.0), 1)
