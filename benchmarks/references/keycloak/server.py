@@ -11,10 +11,12 @@ import signal
 import subprocess
 import tempfile
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Self
 
 import httpx
+import psutil
 from jgo.maven import MavenContext, PythonResolver
 
 from local_stack.cache import cache_folder
@@ -30,6 +32,7 @@ AUDIENCE: Final = "muster"
 SCOPES: Final = ("users:read", "users:register")
 #: It builds itself at its first start: half a minute on two cores that do nothing else.
 START_SECONDS: Final = 400
+SCRIPT_SECONDS: Final = 10
 #: Of our tokens: longer than all tests together.
 LIFESPAN_SECONDS: Final = 3600
 REALM: Final = "muster"
@@ -216,6 +219,12 @@ class Keycloak:
 
     def kill(self) -> None:
         """End it as a crash would; harmless to repeat."""
+        if self._process.poll() is None:
+            # The server first: then the script that waits for it ends too, and what it used counts as ours.
+            for server in psutil.Process(self._process.pid).children():
+                server.kill()
+                with suppress(subprocess.TimeoutExpired):
+                    self._process.wait(SCRIPT_SECONDS)
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks.catalogue import BENCHMARKS
+from benchmarks.end_to_end.run import cores_reason
 from benchmarks.reporting import terminal
 from benchmarks.reporting.document import Report, as_json
 from benchmarks.reporting.figures import Figure, figure_of
@@ -66,3 +67,9 @@ def test_the_terminal_shows_the_same(report: Report) -> None:
 
     for words in ("100,000", "holds", "missed: the broker is slow", "too noisy to claim", "12 s"):
         assert words in shown.getvalue()
+
+
+def test_a_reason_has_the_figures_of_its_own_run() -> None:
+    reason = cores_reason({"the broker": 0.41, "PostgreSQL": 0.23})
+
+    assert "0.64 are busy at this rate (the broker 0.41, PostgreSQL 0.23)" in reason
