@@ -52,12 +52,12 @@ class ConsistentReads:
                 no generation can be read, or (`busy`) too many requests wait.
             ClientLeftError: the client has closed the connection.
         """
-        wanted = _wanted_versions(exchange)
+        wanted, notified = _wanted_versions(exchange), self._waiters.notifications(projection)
         result = await attempt(self._serving.view(projection), wanted)
         if result is not None:
             return result
         with step("wait for version", attributes={"muster.projection": projection}):
-            return await self._wait(exchange, projection, wanted, attempt)
+            return await self._wait(exchange, projection, wanted, attempt, notified)
 
     async def _wait(
         self,
@@ -65,16 +65,20 @@ class ConsistentReads:
         projection: str,
         wanted: WantedVersions,
         attempt: Callable[[View, WantedVersions], Awaitable[T | None]],
+        notified: int,
     ) -> T:
+        """Wait and read again; `notified` is the count of notifications before the read that was too early."""
         deadline = asyncio.get_running_loop().time() + exchange.preferences.wait_seconds
         with self._waiters.waiter(projection, wanted) as waiter:
             exchange.leave_place()
             left = asyncio.ensure_future(exchange.client_left())
             left.add_done_callback(lambda _: waiter.moved.set())
             try:
+                # A move between that read and joining has woken nobody.
+                if self._waiters.notifications(projection) == notified:
+                    await _next_move(waiter, left, deadline, exchange)
                 while True:
                     waiter.moved.clear()
-                    # Read again right after joining: a move in between has notified nobody.
                     result = await attempt(self._serving.view(projection), wanted)
                     if result is not None:
                         return result

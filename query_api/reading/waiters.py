@@ -9,6 +9,7 @@ interval, earlier after a notification without ids; a projection has one poll at
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -64,6 +65,7 @@ class Waiters:
         self._read_reached = read_reached
         self._limit = limit
         self._notified = notified
+        self._notifications: Counter[str] = Counter()
         self._waiting = 0
         self._projections: dict[str, _ProjectionWaiters] = {}
 
@@ -84,6 +86,10 @@ class Waiters:
     def waiting(self) -> int:
         """The number of requests that wait now."""
         return self._waiting
+
+    def notifications(self, projection: str) -> int:
+        """The number of notifications of a projection so far."""
+        return self._notifications[projection]
 
     @contextmanager
     def waiter(self, projection: str, wanted: WantedVersions) -> Iterator[Waiter]:
@@ -110,6 +116,7 @@ class Waiters:
 
     def notify(self, projection: str, payload: str) -> None:
         """Take a notification: ids separated by spaces, or nothing for "many"."""
+        self._notifications[projection] += 1
         waiters = self._projections.get(projection)
         if waiters is None:
             return
