@@ -109,20 +109,17 @@ class ReadDatabase:
             return await self._fetch(statement)
 
     async def _fetch(self, statement: ReadStatement) -> FetchedRows:
-        # The same as _lent, without a context manager, which costs as much as the lending.
-        connection = await self._lend()
-        if statement.started:
-            statement.started()
         sent = time.monotonic()
         try:
-            rows = await statement.run(connection)
-        except BaseException as error:
-            self._take_back_after(error, connection)
-            if isinstance(error, asyncpg.QueryCanceledError) and time.monotonic() - sent < statement.limit_seconds:
+            async with self._lent() as connection:
+                if statement.started:
+                    statement.started()
+                sent = time.monotonic()
+                return await statement.run(connection)
+        except asyncpg.QueryCanceledError as error:
+            if time.monotonic() - sent < statement.limit_seconds:
                 raise DatabaseUnavailableError(f"{self._address} was told to cancel a query") from error
             raise
-        self.lending.give_back(connection)
-        return rows
 
     async def fetch_limited(self, sql: str, arguments: Sequence[Any], *, limit_ms: int) -> FetchedRows:
         """Run one statement under a time limit of its own, which the server keeps.
@@ -150,15 +147,12 @@ class ReadDatabase:
         except NO_CONNECTION as error:
             raise self._none(error) from error
 
-    async def _lend(self) -> Connection:
-        try:
-            return await self.lending.lend()
-        except NO_CONNECTION as error:
-            raise self._none(error) from error
-
     @asynccontextmanager
     async def _lent(self) -> AsyncIterator[Connection]:
-        connection = await self._lend()
+        try:
+            connection = await self.lending.lend()
+        except NO_CONNECTION as error:
+            raise self._none(error) from error
         try:
             yield connection
         except BaseException as error:

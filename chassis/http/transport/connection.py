@@ -358,7 +358,7 @@ class HttpConnection(asyncio.Protocol):
     @property
     def lines(self) -> list[bytes]:
         """The headers that every answer has; uvicorn makes them anew when the date changes."""
-        return self._connections.lines_of(self._server.default_headers)
+        return [name + b": " + value for name, value in self._server.default_headers]
 
     def write(self, data: bytes) -> None:
         """Send, unless the connection ends."""

@@ -105,8 +105,6 @@ class Connections:
         self._looking: asyncio.TimerHandle | None = None
         self._probes, self._others = self._lines_of_requests = Line(PROBES_AT_ONCE), Line(BEGUN_AT_ONCE)
         self._has_next_turn = False
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._lines: list[bytes] = []
 
     def admit(self, connection: Watched) -> bool:
         """Take a new connection, for which the longest idle one makes room; False where all are at work."""
@@ -184,12 +182,6 @@ class Connections:
     def refuse(self, reason: str) -> None:
         """Count a refusal."""
         self.refusals.note(reason, asyncio.get_running_loop().time())
-
-    def lines_of(self, headers: list[tuple[bytes, bytes]]) -> list[bytes]:
-        """Headers as they are sent; the same list is not written out again."""
-        if headers is not self._headers:
-            self._headers, self._lines = headers, [name + b": " + value for name, value in headers]
-        return self._lines
 
     def _look(self) -> None:
         loop = asyncio.get_running_loop()
