@@ -1,7 +1,10 @@
 """Turns: how much is worked on at once, who waits, who is refused, and what that keeps nobody from."""
 
 import asyncio
+import selectors
+from collections.abc import Coroutine
 from contextvars import copy_context
+from typing import NamedTuple
 
 import pytest
 import structlog
@@ -259,3 +262,78 @@ async def test_an_overload_is_over_once_all_who_waited_are_refused(monkeypatch: 
     assert [entry["event"] for entry in logs] == ["http.overloaded", "http.overload_over"]
     assert requests.admission.waiting == 2, "nobody is behind"
     assert [refused(ended) for ended in await requests.end()] == [False, True, False, False]
+
+
+class Hours(selectors.DefaultSelector):
+    """Lets a loop's time pass at once instead of waiting for it."""
+
+    now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self.now += timeout or 0.0
+        return super().select(0)
+
+
+class QuickLoop(asyncio.SelectorEventLoop):
+    """A loop in which hours pass within no time."""
+
+    def __init__(self) -> None:
+        self._hours = Hours()
+        super().__init__(self._hours)
+
+    def time(self) -> float:
+        return self._hours.now
+
+
+class Load(NamedTuple):
+    """What became of requests that came at a rate, to a process that serves 800 a second."""
+
+    refused: int
+    late: int
+    longest: float
+
+
+async def load(rate: int, seconds: float, *, stands_still_until: float = 0.0) -> Load:
+    loop, turns, waited, late = asyncio.get_running_loop(), Admission(8), list[float](), 0
+
+    async def ask(came: float) -> None:
+        nonlocal late
+        try:
+            await turns.take()
+        except Problem:
+            late += 1
+            return
+        await asyncio.sleep(max(stands_still_until - loop.time(), 0) + 0.01)
+        turns.free()
+        waited.append(loop.time() - came)
+
+    refused = 0
+    async with asyncio.TaskGroup() as group:
+        for _ in range(int(rate * seconds)):
+            if turns.refuses("/users"):
+                refused += 1
+            else:
+                group.create_task(ask(loop.time()))
+            await asyncio.sleep(1 / rate)
+    return Load(refused, late, max(waited))
+
+
+def quickly(work: Coroutine[None, None, Load]) -> Load:
+    with asyncio.Runner(loop_factory=QuickLoop) as runner:
+        return runner.run(work)
+
+
+def test_what_comes_while_the_database_stands_still_for_a_second_is_served() -> None:
+    refused, late, longest = quickly(load(400, 3, stands_still_until=1.0))
+
+    assert (refused, late) == (0, 0)
+    assert longest == pytest.approx(1.02, abs=0.05)
+
+
+@pytest.mark.parametrize("times", [3, 10])
+def test_under_a_lasting_overload_nobody_waits_much_longer_than_a_second(times: int) -> None:
+    refused, late, longest = quickly(load(times * 800, 5))
+
+    assert late == 0
+    assert longest < 1.2
+    assert refused == pytest.approx((times - 1) * 800 * 5, rel=0.15)
