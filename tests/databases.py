@@ -33,16 +33,17 @@ def as_role(address: PostgresAddress, role: str) -> PostgresAddress:
     return replace(address, user=role, password=SecretStr(PASSWORD))
 
 
-def _prepare(database: DatabaseName, address: PostgresAddress) -> None:
-    asyncio.run(_arrange(database, address))
-    owner = as_role(address, OWNER)
-    (migrate_command if database == "command" else migrate_query)(owner)
-    asyncio.run(give_rights(database, owner))
-
-
-async def _arrange(database: DatabaseName, address: PostgresAddress) -> None:
+async def make_roles(database: DatabaseName, address: PostgresAddress) -> None:
+    """Make the roles of a database that has no tables yet; `address` is a superuser's."""
     connection: Connection = await connect(address, application="tests")
     try:
         await arrange(connection, database, dict.fromkeys(roles_of(database), verifier(PASSWORD)))
     finally:
         await disconnect(connection)
+
+
+def _prepare(database: DatabaseName, address: PostgresAddress) -> None:
+    asyncio.run(make_roles(database, address))
+    owner = as_role(address, OWNER)
+    (migrate_command if database == "command" else migrate_query)(owner)
+    asyncio.run(give_rights(database, owner))

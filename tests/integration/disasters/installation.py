@@ -5,6 +5,7 @@ import json
 import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 import asyncpg
 
@@ -38,15 +39,25 @@ class Installation:
             process.terminate()
             await asyncio.wait_for(process.wait(), STOP_SECONDS)
 
+    def signal(self, name: str, number: int) -> None:
+        self._processes[name].send_signal(number)
+
     async def close(self) -> None:
         await self.stop(*self._processes)
 
     async def states(self) -> set[str]:
         """Those of the generations that serve."""
+        found = await self._serving()
+        return {"behind" if one["state"] == "fed" and one["records"] else one["state"] for one in found}
+
+    async def reasons(self) -> list[str]:
+        """Why the generations that serve are in no better state."""
+        return [one["reason"] for one in await self._serving()]
+
+    async def _serving(self) -> list[dict[str, Any]]:
         ended = await muster(self.variables, "lag", "--json")
         assert ended.code == 0, ended
-        found = [one for one in json.loads(ended.out)["projections"] if one["status"] == "serving"]
-        return {"behind" if one["state"] == "fed" and one["records"] else one["state"] for one in found}
+        return [one for one in json.loads(ended.out)["projections"] if one["status"] == "serving"]
 
     async def until_all_are(self, state: str) -> None:
         async def so() -> bool:
