@@ -66,7 +66,8 @@ WORKDIR /srv/muster
 USER 10001:10001
 
 # For any of the processes: the probe asks the inner port on which one says how it is (cli/processes/probe.py).
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-m", "cli.processes.probe"]
+# On a machine that is busy the engine and Python take seconds to start it, and a process minutes to be ready.
+HEALTHCHECK --interval=10s --timeout=15s --start-period=180s --retries=3 CMD ["python", "-m", "cli.processes.probe"]
 
 # Without a shell, so that SIGTERM reaches the process.
 STOPSIGNAL SIGTERM

@@ -22,7 +22,7 @@ PORTS: Final = {
     "RELAY_HTTP_PORT": 8002,
     "PROJECTORS_HTTP_PORT": 8003,
 }
-#: A process takes at most 3 s for its answer (chassis/http/workers.py), and the engine gives the probe 5 s.
+#: A process takes at most 3 s for its answer (chassis/http/workers.py), and the engine gives the probe 15 s.
 ANSWER_SECONDS: Final = 4.0
 
 
