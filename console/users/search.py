@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode
 from uuid import UUID
@@ -123,7 +124,13 @@ async def _ask(  # noqa: PLR0913, PLR0917 - what one question is made of
     request: Request, session: Session, search: Search, index: int, title: str, body: Json, cursor: str | None
 ) -> FoundPart:
     asked = {**search.filters(), **body, **({"cursor": cursor} if cursor else {})}
-    found = await apis_of(request).query(session, "POST", "/users/search", json=asked)
+    try:
+        found = await apis_of(request).query(session, "POST", "/users/search", json=asked)
+    except PageError as error:
+        if error.status != HTTPStatus.UNPROCESSABLE_ENTITY or cursor:
+            raise
+        # Too long, or with a space: nobody's name or address can begin so.
+        return FoundPart(title, [], None)
     following = None
     if found["next_cursor"]:
         given = {"search": request.query_params.get("search", ""), "part": str(index), "cursor": found["next_cursor"]}

@@ -30,6 +30,15 @@ async def test_a_user_is_found_by_id_and_by_how_a_name_or_an_address_begins(desk
     assert not any("countess" in address for address in addresses)
 
 
+async def test_what_no_name_can_begin_with_finds_nobody(desk: Console, read_side: ReadSide) -> None:
+    await read_side.register(person(1, username="Ada"))
+    async with desk.signed_in() as browser:
+        answers = [await browser.send("/users", text=text, status="") for text in ("Ada Lovelace", "a" * 60, "x y@")]
+
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert all("Nobody." in answer.text and "/users/0" not in answer.text for answer in answers)
+
+
 async def test_personal_data_is_masked_until_asked_for_and_asking_is_recorded(
     desk: Console, read_side: ReadSide
 ) -> None:
