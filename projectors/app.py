@@ -30,14 +30,21 @@ TRANSACTION_TIMEOUT: Final = "20s"
 #: errors leave.
 YOUNG_OBJECTS: Final = 100_000
 
+#: A live batch is a record or a few, and PostgreSQL took longer to plan its statements for these very values than to
+#: run them. One plan for all batches has to be right for a table of any size, so it goes by indexes, also where it was
+#: made while the table was tiny.
+ONE_PLAN: Final = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
+
 
 class UnknownProjectionError(Exception):
     """There is no projection of that name."""
 
 
-def open_database(address: PostgresAddress, *, application: str) -> AbstractAsyncContextManager[Database]:
+def open_database(
+    address: PostgresAddress, *, application: str, **server_settings: str
+) -> AbstractAsyncContextManager[Database]:
     """Open the query database for feeding a generation."""
-    return Database.open(address, application=application, init=_bound_transactions)
+    return Database.open(address, application=application, init=_bound_transactions, seconds=None, **server_settings)
 
 
 async def _bound_transactions(connection: Connection) -> None:
@@ -66,7 +73,7 @@ async def serve(settings: ProjectorSettings, stopping: asyncio.Event, projection
         OSError: the health port is taken.
     """
     refuse_unknown(projections or ())
-    async with open_database(settings.query_database, application="muster-projectors") as database:
+    async with open_database(settings.query_database, application="muster-projectors", **ONE_PLAN) as database:
         tracer = ProcessTracer.of(settings, "projectors")
         fleet = Fleet(settings, database, projections, tracer)
         health = Health(

@@ -15,8 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chassis.postgres.database import Connection, Database
+from chassis.postgres.roles import PROJECTORS
 from chassis.settings import PostgresAddress
 from events.user_events import UserEmailChanged, UserRegistered
+from projectors.app import ONE_PLAN, open_database
 from projectors.consumer import checkpoints
 from projectors.consumer.batches import BatchWriter, DecodedBatch
 from projectors.consumer.checkpoints import CheckpointMovedError, Move
@@ -26,6 +28,7 @@ from projectors.projections.catalogue import PROJECTIONS
 from projectors.projections.user_subject import USERS
 from read_model import generations
 from read_model.generations import Generation
+from tests.databases import as_role
 from tests.integration.projectors.folds import CONTENTS, FOLDS, Contents, changes_of
 from tests.integration.projectors.stream import START, FakeRecord, Life, lives, new_user, record
 from tests.waiting import until
@@ -106,6 +109,27 @@ async def test_a_batch_reads_no_table_from_end_to_end(database: Database, name: 
             await writer.apply(connection, changes_of(coming))
             assert await connection.fetchval(READ, generations.tables_of(name, 1).tables.keys()) == 0
             await tried.rollback()
+
+
+async def test_a_live_feed_has_one_plan_for_all_batches_whatever_the_size_of_its_tables(
+    query_database: PostgresAddress, name: str
+) -> None:
+    stream = lives(3, 30, seed=7)
+    address = replace(as_role(query_database, PROJECTORS), pool_size=1, max_overflow=0)
+    async with open_database(address, application="test", **ONE_PLAN) as feeding:
+        member = Member(feeding, name)
+        await member.place([0, 1, 2])
+        for number in range(len(stream)):
+            await member.apply(stream[number : number + 1])
+        async with feeding.connection() as connection:
+            tables = list(generations.tables_of(name, 1).tables)
+            # From now on it is known that they are tiny.
+            await connection.execute(f"ANALYZE {', '.join(tables)}")
+            async with connection.transaction():
+                await PROJECTIONS[name].writer(1).apply(connection, changes_of(lives(9, 9, seed=8)))
+                assert await connection.fetchval(READ, tables) == 0
+            planned = await connection.fetchval("SELECT sum(custom_plans)::int FROM pg_prepared_statements")
+    assert planned == 0
 
 
 async def test_one_batch_gives_what_a_naive_fold_gives(database: Database, name: str) -> None:
