@@ -77,10 +77,10 @@ class RelayState:
 
     def _change(self, phase: Phase, reason: str = "") -> None:
         self.beat()
-        LEADING.set(phase in ("leading", "held"))
-        HELD.set(phase == "held")
         if (phase, reason) == (self.phase, self.reason):
             return
+        LEADING.set(phase in ("leading", "held"))
+        HELD.set(phase == "held")
         level = log.warning if phase in ("failing", "held") else log.info
         level("relay.state_changed", phase=phase, before=self.phase, **({"reason": reason} if reason else {}))
         self.phase, self.reason = phase, reason
