@@ -17,8 +17,9 @@ from chassis.lifecycle import usable_cores
 from chassis.settings import Kafka
 
 LOOK_SECONDS: Final = 0.25
-#: A run that takes longer than this has another fault than its memory.
+#: A run that takes longer, or is slower, than this has another fault than its memory.
 REBUILD_SECONDS: Final = 150.0
+SLOWEST_RATE: Final = 4000.0
 
 
 async def measure_memory(plan: Plan, servers: Servers, result: Result) -> None:
@@ -28,7 +29,7 @@ async def measure_memory(plan: Plan, servers: Servers, result: Result) -> None:
     await publish_many(own.settings(Kafka), own.environment["EVENTS_TOPIC"], plan.users)
     plan.say(f"rebuilding {plan.users:,} users by `muster rebuild`")
     began = time.perf_counter()
-    looks = await _rebuild(own)
+    looks = await _rebuild(own, within=max(REBUILD_SECONDS, plan.users / SLOWEST_RATE))
     seconds = time.perf_counter() - began
     result.measured(f"rebuild of {plan.users:,} users, with the start of its process", Figure((seconds,)), "s", "once")
     most = usable_cores()
@@ -67,7 +68,7 @@ def _rate(looks: list[_Look]) -> float:
     return (last.done - first.done) / (last.seconds - first.seconds) if last.seconds > first.seconds else 0.0
 
 
-async def _rebuild(servers: Servers) -> list[_Look]:
+async def _rebuild(servers: Servers, within: float) -> list[_Look]:
     """Rebuild, and return what was seen meanwhile."""
     arguments = ("-m", "cli.main", "rebuild", "users", "--pause-before-switch", "--accept-difference", "--json")
     quiet = asyncio.subprocess.DEVNULL
@@ -76,7 +77,7 @@ async def _rebuild(servers: Servers) -> list[_Look]:
     )
     watched, looks = psutil.Process(process.pid), list[_Look]()
     try:
-        async with servers.session("query") as connection, asyncio.timeout(REBUILD_SECONDS):
+        async with servers.session("query") as connection, asyncio.timeout(within):
             while process.returncode is None:
                 done = await connection.fetchval(
                     "SELECT coalesce(sum(position), 0)::bigint FROM checkpoints WHERE generation = 2"
