@@ -13,8 +13,7 @@ from rich.console import Console
 
 from tests.chaos.report import Circumstances, last_change, page
 from tests.chaos.run import Outcome, Plan, run
-from tests.chaos.stack import ChaosStack, libfaketime
-from tests.infrastructure import throwaway_folder
+from tests.chaos.stack import libfaketime, throwaway_stack
 
 #: Of the command API, so that one can be killed. The query API has one: As-Of is promised of a process.
 WORKERS: Final = 2
@@ -43,19 +42,13 @@ def main() -> int:
 
 
 async def _run(plan: Plan, keep: Path | None) -> Outcome:
-    folder = throwaway_folder()
-    try:
-        with (folder / "screen.txt").open("w", encoding="utf-8") as screen:
-            stack = ChaosStack(folder / "stack", screen, workers=WORKERS)
-            async with stack.running():
-                outcome = await run(stack, plan, report=partial(print, flush=True))
+    async with throwaway_stack(workers=WORKERS) as stack:
+        outcome = await run(stack, plan, report=partial(print, flush=True))
         if keep and outcome.breaches:
             outcome.history.save(keep / "history.json")
-            shutil.copytree(folder / "stack" / "logs", keep / "logs", dirs_exist_ok=True)
-            shutil.copy(folder / "screen.txt", keep)
-        return outcome
-    finally:
-        shutil.rmtree(folder)
+            shutil.copytree(stack.logs, keep / "logs", dirs_exist_ok=True)
+            shutil.copy(stack.folder.parent / "screen.txt", keep)
+    return outcome
 
 
 def _show(outcome: Outcome) -> None:

@@ -4,13 +4,20 @@ Only the tests know of this program; it changes the modules of a process of its 
 one process only, so that many can be planted at once.
 """
 
+import asyncio
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import count
 from typing import Any, Final
 
+from msgspec import structs
+
 #: A bug that strikes some strikes one of so many.
 _SOME: Final = 7
+_MANY: Final = 50
+#: For so long events gather.
+_SLOW_SECONDS: Final = 0.5
 
 
 def _relay_sends_twice() -> None:
@@ -69,6 +76,10 @@ def _command_ignores_if_match() -> None:
 
 def _command_forgets_keys() -> None:
     from command_api.idempotency.keys import Keys  # noqa: PLC0415 - as above
+    from command_api.users import decisions  # noqa: PLC0415 - as above
+
+    # Otherwise nothing is left to do for a command that comes again.
+    vars(decisions)["encoded"] = lambda _: object()
 
     make, numbers = Keys.make, count()
 
@@ -106,6 +117,8 @@ def _relay_reverses() -> None:
     prepare = Publisher.prepare
 
     async def backwards(self: Publisher, rows: Sequence[Any]) -> Any:
+        # Of the next page, so that it has several of one user.
+        await asyncio.sleep(_SLOW_SECONDS)
         return await prepare(self, rows[::-1])
 
     Publisher.prepare = backwards  # type: ignore[method-assign] # as above
@@ -180,15 +193,184 @@ def _events_are_reversed() -> None:
     written = EventStream._written
 
     def backwards(self: EventStream, items: Iterable[Any]) -> Iterable[bytes]:
-        return written(self, list(items)[::-1])
+        # So many that one user is among them twice.
+        held: list[Any] = vars(self).setdefault("held", [])
+        held += items
+        if len(held) < _MANY:
+            return ()
+        vars(self)["held"] = []
+        return written(self, held[::-1])
 
     EventStream._written = backwards  # type: ignore[method-assign] # as above
 
 
+def _projectors_misread() -> None:
+    from projectors.projections import users  # noqa: PLC0415 - as above
+
+    columns = users._columns
+
+    def misread(events: Sequence[Any]) -> Any:
+        return columns([structs.replace(event, document=event.document.replace(b"Ada ", b"Eve ")) for event in events])
+
+    users._columns = misread
+
+
+def _projectors_misfile() -> None:
+    from projectors.projections import users  # noqa: PLC0415 - as above
+
+    vars(users)["text_keys"] = lambda names: [name[::-1] for name in names]
+
+
+def _projectors_stumble() -> None:
+    from projectors.projections import users  # noqa: PLC0415 - as above
+
+    columns = users._columns
+
+    def stumble(events: Sequence[Any]) -> Any:
+        if any(not int(event.subject_id) % _SOME for event in events):
+            raise ValueError("a test planted this")
+        return columns(events)
+
+    users._columns = stumble
+
+
+def _relay_revives() -> None:
+    from outbox.publishing.publisher import Publisher  # noqa: PLC0415 - as above
+
+    prepare, living = Publisher.prepare, dict[str, Any]()
+
+    async def revived(self: Publisher, rows: Sequence[Any]) -> Any:
+        living.update({row["subject_id"]: row for row in rows if row["value"] is not None})
+        gone = [living[row["subject_id"]] for row in rows if row["value"] is None and row["subject_id"] in living]
+        return await prepare(self, [*rows, *gone])
+
+    Publisher.prepare = revived  # type: ignore[method-assign] # as above
+
+
+def _relay_publishes_nothing() -> None:
+    from outbox.publishing.publisher import Publisher  # noqa: PLC0415 - as above
+
+    prepare = Publisher.prepare
+
+    async def nothing(self: Publisher, rows: Sequence[Any]) -> Any:
+        if rows:
+            raise RuntimeError("a test planted this")
+        return await prepare(self, rows)  # so it starts
+
+    Publisher.prepare = nothing  # type: ignore[method-assign] # as above
+
+
+def _events_are_invented() -> None:
+    from event_api.users.messages import UserRecord  # noqa: PLC0415 - as above
+
+    write, numbers = UserRecord.json, count(1)
+
+    def another(self: UserRecord, *, full: bool) -> bytes:
+        told = write(self, full=full)
+        return told if next(numbers) % _SOME else told.replace(b'"version":', b'"version":9')
+
+    UserRecord.json = another  # type: ignore[method-assign] # as above
+
+
+def _events_lose_positions() -> None:
+    from event_api.http.stream import EventStream  # noqa: PLC0415 - as above
+    from event_api.log.consuming import LogGoneError  # noqa: PLC0415 - as above
+    from event_api.log.log import EventLog  # noqa: PLC0415 - as above
+
+    written, numbers = EventStream._written, count(1)
+
+    def breaks_off(self: EventStream, items: Iterable[Any]) -> Iterable[bytes]:
+        yield from written(self, items)
+        if not next(numbers) % _SOME:
+            raise ConnectionResetError("a test planted this")
+
+    async def gone(self: EventLog, wanted: Any, text: str) -> Any:
+        raise LogGoneError("a test planted this")
+
+    EventStream._written = breaks_off  # type: ignore[method-assign] # as above
+    EventLog.resume = gone  # type: ignore[method-assign] # as above
+
+
+def _change_some(
+    first: int, *, before: Callable[[], None] | None = None, after: Callable[[Any], Any] | None = None
+) -> None:
+    """Have some changes of users meet this: `before` may raise, `after` makes another answer of theirs.
+
+    Bugs that are planted together have different first ones: on the same changes one would hide the other.
+    """
+    from command_api.users.handlers import UserHandlers  # noqa: PLC0415 - as above
+
+    change, numbers = UserHandlers.change, count(first)
+
+    async def changed(self: UserHandlers, *arguments: Any) -> Any:
+        is_one = not next(numbers) % _SOME
+        if is_one and before:
+            before()
+        answer = await change(self, *arguments)
+        return after(answer) if is_one and after else answer
+
+    UserHandlers.change = changed  # type: ignore[method-assign, assignment] # as above
+
+
+def _command_tells_another() -> None:
+    def another(answer: Any) -> Any:
+        return replace(answer, body=answer.body and answer.body.replace(b'"display_name":', b'"former_name":'))
+
+    _change_some(1, after=another)
+
+
+def _command_refuses_what_it_did() -> None:
+    from command_api.users.refusals import UserNotFoundError  # noqa: PLC0415 - as above
+
+    def refused(_: Any) -> Any:
+        raise UserNotFoundError
+
+    _change_some(4, after=refused)
+
+
+def _command_tells_an_older_version() -> None:
+    def older(answer: Any) -> Any:
+        version = int(answer.headers["ETag"].strip('"'))
+        return replace(answer, headers={**answer.headers, "ETag": f'"{version - 1}"'})
+
+    _change_some(1, after=older)
+
+
+def _command_does_not_say_when() -> None:
+    from chassis.postgres.database import DatabaseUnavailableError  # noqa: PLC0415 - as above
+    from command_api.http import errors  # noqa: PLC0415 - as above
+
+    def away() -> None:
+        raise DatabaseUnavailableError("a test planted this")
+
+    errors._PASSING = frozenset()  # type: ignore[misc] # as above
+    _change_some(4, before=away)
+
+
+def _command_takes_another_cause() -> None:
+    from command_api.users.handlers import UserHandlers  # noqa: PLC0415 - as above
+
+    make, numbers = UserHandlers._change, count(1)
+
+    def another(self: UserHandlers, event: Any, user: Any, cause: Any, password_hash: Any) -> Any:
+        if not next(numbers) % _SOME:
+            cause = replace(cause, correlation_id=f"{cause.correlation_id}-x")
+        return make(self, event, user, cause, password_hash)
+
+    UserHandlers._change = another  # type: ignore[method-assign] # as above
+
+
+def _command_names_twice() -> None:
+    from command_api.users import rows  # noqa: PLC0415 - as above
+
+    numbers = count()
+    vars(rows)["text_key"] = lambda name: f"{name}-{next(numbers)}"
+
+
 Bugs = dict[str, tuple[str, Callable[[], None], Sequence[str]]]
 
-#: What is planted in which process, and the invariants by whose names it is caught. Each dict is planted at once: none
-#: of its bugs hides another.
+#: What is planted in which process, and the invariants by whose names it is caught. Each dict is planted at once, in a
+#: stack of its own: none of its bugs hides another, and none is caught for what others have left.
 BUGS: Final[tuple[Bugs, ...]] = (
     {
         "relay-sends-twice": ("relay", _relay_sends_twice, ["event-published-twice"]),
@@ -200,28 +382,56 @@ BUGS: Final[tuple[Bugs, ...]] = (
         "query-promises-the-future": ("query", _query_promises_the_future, ["as-of-is-ahead"]),
         "events-are-told-twice": ("events", _events_are_told_twice, ["stream-repeated-an-event"]),
         "command-ignores-if-match": ("command", _command_ignores_if_match, ["if-match-ignored"]),
-        "command-forgets-keys": ("command", _command_forgets_keys, ["answers-differ"]),
+        "command-forgets-keys": ("command", _command_forgets_keys, ["answers-differ", "command-ran-twice"]),
     },
     {
         "relay-loses": (
             "relay", _relay_loses, ["acknowledged-write-lost", "version-gap", "command-side-differs-from-log"],
         ),
+        "projectors-misread": (
+            "project", _projectors_misread, ["read-differs-from-event", "read-side-differs-from-log"],
+        ),
         "signups-forget": ("project", _signups_forget, ["signups-differ-from-log"]),
         "query-goes-back": ("query", _query_goes_back, ["as-of-went-back"]),
         "pages-leave-out": ("query", _pages_leave_out, ["page-missed-a-user"]),
         "command-fails": ("command", _command_fails, ["internal-error"]),
-        "events-are-left-out": ("events", _events_are_left_out, ["stream-left-out-an-event"]),
+        "events-are-reversed": ("events", _events_are_reversed, ["stream-out-of-order"]),
     },
     {
         "relay-reverses": ("relay", _relay_reverses, ["out-of-order"]),
         "pages-repeat": ("query", _pages_repeat, ["page-repeated-a-user"]),
-        "events-are-reversed": ("events", _events_are_reversed, ["stream-out-of-order"]),
+        "events-are-left-out": ("events", _events_are_left_out, ["stream-left-out-an-event"]),
+        "projectors-stumble": ("project", _projectors_stumble, ["records-parked"]),
+        "command-names-twice": ("command", _command_names_twice, ["name-taken-twice"]),
+    },
+    {
+        "relay-revives": ("relay", _relay_revives, ["event-after-erasure"]),
+        "events-are-invented": ("events", _events_are_invented, ["stream-invented-an-event"]),
+        "projectors-misfile": ("project", _projectors_misfile, ["read-side-differs-from-log"]),
+        "command-tells-another": ("command", _command_tells_another, ["answer-differs-from-event"]),
+        "command-refuses-what-it-did": ("command", _command_refuses_what_it_did, ["refused-write-applied"]),
+    },
+    {
+        "events-lose-positions": ("events", _events_lose_positions, ["position-lost"]),
+        "command-tells-an-older-version": (
+            "command", _command_tells_an_older_version, ["later-command-before-earlier"],
+        ),
+        "command-does-not-say-when": ("command", _command_does_not_say_when, ["later-without-when"]),
+        "command-takes-another-cause": ("command", _command_takes_another_cause, ["unknown-write"]),
+    },
+    {
+        "relay-publishes-nothing": ("relay", _relay_publishes_nothing, ["not-recovered", "events-left-behind"]),
     },
 )  # fmt: skip
 
 
 #: All of them, by name.
 ALL: Final = {name: bug for together in BUGS for name, bug in together.items()}
+
+
+def broken_by(bugs: Bugs) -> frozenset[str]:
+    """The invariants by whose names these are caught."""
+    return frozenset(name for _, _, names in bugs.values() for name in names)
 
 
 def main() -> None:

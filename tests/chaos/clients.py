@@ -34,6 +34,8 @@ WALK_PACE_SECONDS: Final = 1.0
 #: How many users a client goes on changing, and how many all clients share.
 OWN_USERS: Final = 12
 SHARED_USERS: Final = 8
+#: Names that all want, so that most of them are refused.
+WANTED_NAMES: Final = 2
 #: How often each is chosen.
 KINDS: Final = {
     "register": 12,
@@ -197,7 +199,8 @@ class Client:
             case "email":
                 return {"email": f"{mark}@example.org"}
             case "username":
-                return {"username": f"name-{mark}"}
+                wanted = f"wanted-{self._rng.randrange(WANTED_NAMES)}-{self._world.run}"
+                return {"username": self._rng.choice((f"name-{mark}", wanted, wanted.upper()))}
             case "password":
                 return {"password": f"correct horse {mark}"}
             case "deactivate" | "reactivate":

@@ -6,17 +6,17 @@ Where libfaketime is on the machine, each process of ours has a clock that can b
 
 import asyncio
 import os
-import signal
-from collections.abc import AsyncIterator, Mapping
+import shutil
+import sys
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, Self, TextIO
 
-from pydantic import SecretStr
 from rich.console import Console
 
-from chassis.settings import Kafka, PostgresAddress
+from chassis.settings import Kafka
 from cli.access.scopes import SCOPES
 from cli.stack.local_stack import LocalStack, muster
 from cli.stack.screen import Screen
@@ -24,12 +24,12 @@ from cli.stack.settings import HTTP_PORTS, Ports
 from local_stack.issuer import open_issuer
 from local_stack.ports import free_ports
 from local_stack.processes.child import Child
-from local_stack.processes.http_process import HttpProcess
 from local_stack.processes.preloaded import Program
 from local_stack.processes.supervisor import RestartPolicy, Supervisor
+from tests.chaos import bugs
 from tests.chaos.history import Record
 from tests.chaos.proxy import Link
-from tests.waiting import until
+from tests.infrastructure import throwaway_folder
 
 #: Which process goes to which server.
 LINKS: Final = (
@@ -55,8 +55,8 @@ TOKEN_LIFETIME: Final = timedelta(days=2)
 class ChaosStack(LocalStack):
     """One stack; `running` starts and ends it."""
 
-    def __init__(self, folder: Path, screen: TextIO, *, workers: int = 1) -> None:
-        """`workers` are those of the command API."""
+    def __init__(self, folder: Path, screen: TextIO, planted: Collection[str] = (), *, workers: int = 1) -> None:
+        """`planted` are bugs by their names, `workers` those of the command API."""
         postgres, kafka, *http = free_ports(2 + len(HTTP_PORTS))
         ports = Ports(postgres, kafka, *http)
         console = Console(file=screen, width=200)
@@ -70,13 +70,11 @@ class ChaosStack(LocalStack):
             folder,
             ports,
             Screen(console),
-            program=_program(),
+            program=_program(planted),
             started_at=datetime.now(UTC),
             only=frozenset({*SERVERS, *SERVICES}),
         )
         self.supervisor = Supervisor(self._screen, PATIENCE)
-        #: How many words of a process's command are the program; its arguments follow.
-        self._program_words = len(self._program.command)
         #: What was on topics that were lost, and the versions that the timeline had not read of it.
         self.lost: list[Record] = []
         self.unread: dict[str, list[int]] = {}
@@ -108,20 +106,6 @@ class ChaosStack(LocalStack):
         """The server or process of that name."""
         return next(child for child in self.children if child.name == name)
 
-    async def run_instead(self, program: list[str]) -> None:
-        """Kill every process of ours and have it started as this program, with the same arguments."""
-        former = {process: process.pid for process in self.processes}
-        for process in former:
-            process._command = [*program, *process._command[self._program_words :]]
-            process.signal(signal.SIGKILL)
-        self._program_words = len(program)
-        for process, pid in former.items():
-
-            async def replaced(process: HttpProcess = process, pid: int | None = pid) -> bool:
-                return process.pid not in {None, pid} and await process.is_ready()
-
-            await until(replaced, within=process.ready_within, what=f"{process.name} as another program")
-
     @property
     def has_clocks(self) -> bool:
         """Whether clocks can be stepped here."""
@@ -142,17 +126,6 @@ class ChaosStack(LocalStack):
     def brokers(self) -> Kafka:
         """How to reach the broker as its superuser."""
         return Kafka.model_validate(self.servers.kafka.client_settings())
-
-    def database(self, name: str) -> PostgresAddress:
-        """How to reach a database as the server's superuser."""
-        server = self.servers.postgres.address
-        return PostgresAddress(
-            server=server.host,
-            port=server.port,
-            user=server.user,
-            password=SecretStr(server.password),
-            database=name,
-        )
 
     def _clock(self, name: str) -> Path:
         return self.folder / f"clock-{name}"
@@ -188,10 +161,23 @@ def libfaketime() -> str:
     return os.environ.get("LIBFAKETIME") or (str(found[0]) if found else "")
 
 
-def _program() -> Program:
-    """`muster`, whose processes are started anew, each by itself.
+def _program(planted: Collection[str]) -> Program:
+    """`muster`, whose processes are started anew, each by itself; where bugs are planted, with these.
 
     A fork would not load libfaketime; and in a run of tests the fork server is the tests' own (tests/forks.py).
     """
     program = muster()
-    return Program(program.command, program.entry, ())
+    command = (sys.executable, bugs.__file__, ",".join(planted)) if planted else program.command
+    return Program(command, program.entry, ())
+
+
+@asynccontextmanager
+async def throwaway_stack(planted: Collection[str] = (), *, workers: int = 1) -> AsyncIterator[ChaosStack]:
+    """A running stack, with these bugs in its processes; nothing is left of it."""
+    folder = throwaway_folder()
+    try:
+        with (folder / "screen.txt").open("w", encoding="utf-8") as screen:
+            async with ChaosStack(folder / "stack", screen, planted, workers=workers).running() as stack:
+                yield stack
+    finally:
+        shutil.rmtree(folder)

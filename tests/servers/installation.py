@@ -11,10 +11,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Self, TextIO
 
-from pydantic import SecretStr
 from rich.console import Console
 
-from chassis.settings import PostgresAddress
 from cli.access.scopes import SCOPES
 from cli.stack.local_stack import LocalStack, muster
 from cli.stack.screen import Screen
@@ -132,17 +130,6 @@ class Installation(LocalStack):
     def _settings_of(self, part: str) -> dict[str, str]:
         # Whatever else a person types knows all that there is, as in `stack.env`.
         return super()._settings_of(part) if part in {*PROCESSES, *_STEPS} else self.settings
-
-    def database(self, name: str) -> PostgresAddress:
-        """How to reach a database as the server's superuser."""
-        server = self.servers.postgres.address
-        return PostgresAddress(
-            server=server.host,
-            port=server.port,
-            user=server.user,
-            password=SecretStr(server.password),
-            database=name,
-        )
 
 
 def _program(path: str | None) -> Program:

@@ -17,6 +17,7 @@ from chassis.postgres.database import session
 from cli.stack.local_stack import muster
 from cli.stack.settings import COMMAND_DATABASE
 from tests.chaos.report import last_change
+from tests.conftest import address_on
 from tests.infrastructure import throwaway_folder
 from tests.servers.installation import PROCESSES, Installation
 from tests.upgrade.clients import Tally, Traffic
@@ -123,7 +124,8 @@ async def _roll(installation: Installation, old: Version, new: Version, requests
 
 async def _audit(installation: Installation, version: Version) -> tuple[int, int]:
     """How many users `muster audit` of a version compares, and how many differ, once all is published and read."""
-    async with session(installation.database(COMMAND_DATABASE), application="upgrade") as connection:
+    address = address_on(installation.servers.postgres.address, COMMAND_DATABASE)
+    async with session(address, application="upgrade") as connection:
 
         async def is_published() -> bool:
             return not await connection.fetchval("SELECT count(*) FROM outbox")

@@ -16,6 +16,7 @@ from chassis.postgres.database import session
 from cli.stack.settings import QUERY_DATABASE
 from local_stack.processes.http_process import HttpProcess
 from read_model.catalogue import SCHEMAS
+from tests.conftest import address_on
 from tests.servers.installation import Installation
 
 EACH: Final = 2
@@ -89,7 +90,8 @@ class Fleet:
             await asyncio.gather(*(process.stop() for process in self._running[name]))
 
     async def _of_other_shape(self) -> list[str]:
-        async with session(self._installation.database(QUERY_DATABASE), application="upgrade") as connection:
+        address = address_on(self._installation.servers.postgres.address, QUERY_DATABASE)
+        async with session(address, application="upgrade") as connection:
             serving = {row["projection"]: row["shape"] for row in await connection.fetch(_SHAPES)}
         return [name for name, schema in SCHEMAS.items() if serving.get(name, schema.shape) != schema.shape]
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.chaos.bugs import ALL, broken_by
 from tests.chaos.checker import INVARIANTS, check
 from tests.chaos.history import SNAPSHOT, Command, History, Read, Record, Sides, Told, Walk, events
 from tests.chaos.planted import PLANTED, plant
@@ -65,8 +66,9 @@ def test_a_planted_bug_is_caught_by_the_name_of_its_invariant(name: str) -> None
     assert invariant in check(plant(name, history()))
 
 
-def test_every_invariant_has_a_planted_bug() -> None:
+def test_every_invariant_has_a_bug_in_a_history_and_one_in_a_process() -> None:
     assert {invariant for invariant, _ in PLANTED.values()} == INVARIANTS.keys()
+    assert broken_by(ALL) == INVARIANTS.keys()
 
 
 def test_what_was_not_answered_may_have_happened_or_not() -> None:
