@@ -17,7 +17,7 @@ PYTHON ?=
 # Options for the targets that run something: make up ARGS="--command-port 8080", make test ARGS="-k relay".
 ARGS ?=
 
-# A Chromium of yours, for `make test-browser`.
+# A Chromium of yours, for tests in a browser; else the first that is installed, else a headless build that is fetched.
 CHROMIUM ?=
 export CHROMIUM
 
@@ -50,16 +50,20 @@ demo: $(VENV)/.local ## Register a few users and watch them travel through Kafka
 # Half of the time tests wait for servers, so three at once keep two cores busy; each has its own servers.
 TESTS_AT_ONCE ?= 3
 
+# Without a browser the tests run all the same, and the last line says what was not tried; with CI set these fail.
 .PHONY: test
-test: $(VENV)/.dev $(VENV)/.client ## Run every test against real servers (TESTS_AT_ONCE=0: one after the other)
+test: $(VENV)/.dev $(VENV)/.client ## Run every test against real servers and in a real browser (TESTS_AT_ONCE=0: one after the other)
+	@$(MAKE) $(BROWSER) || true
 	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --numprocesses $(TESTS_AT_ONCE) --dist loadfile $(ARGS)
 
+BROWSER = $(VENV)/.browser $(VENV)/browser/axe $(if $(CHROMIUM),,$(VENV)/browser/chromium)
+
 .PHONY: test-browser
-test-browser: $(VENV)/.dev $(VENV)/.browser $(VENV)/browser/axe $(if $(CHROMIUM),,$(VENV)/browser/chromium) ## Use the console and the documentation pages in a real Chromium
-	@$(BIN)/python -m pytest tests/browser/documentation.py tests/browser/console.py tests/browser/jobs.py tests/browser/oidc.py $(ARGS)
+test-browser: $(VENV)/.dev $(BROWSER) ## Run those in a browser alone, and have axe look at each page in every width, light and dark
+	@EVERY_LOOK=1 $(BIN)/python -m pytest tests/browser $(ARGS)
 
 .PHONY: pictures
-pictures: $(VENV)/.dev $(VENV)/.browser $(if $(CHROMIUM),,$(VENV)/browser/chromium) ## Make pictures of every page of the console (.local/pictures; README's go to docs/pictures)
+pictures: $(VENV)/.dev $(BROWSER) ## Make pictures of every page of the console (.local/pictures; README's go to docs/pictures)
 	@$(BIN)/python -m tests.browser.pictures
 
 .PHONY: test-asyncapi
@@ -304,11 +308,11 @@ $(VENV)/.audit: $(LOCK)/audit.txt $(VENV)/.bootstrap
 	@$(call uv_install,$(VENV)/audit/bin) --require-hashes -r "$$here/$(LOCK)/audit.txt" || { $(no_packages) }
 	@touch $@
 
-# A browser too large for everybody's `make test`; with CHROMIUM=/path/to/chromium only what drives it is installed.
+# With CHROMIUM=/path/to/chromium only what drives it is installed.
 CHROMIUM_PACKAGE := @sparticuz/chromium@153.0.0
 define no_browser
 echo "There is no browser, so NOTHING WAS TRIED IN ONE: check the network, or name a Chromium of yours with" \
-	"make test-browser CHROMIUM=/path/to/chromium." >&2; exit 1;
+	"CHROMIUM=/path/to/chromium." >&2; exit 1;
 endef
 define fetch_browser
 cd $(VENV)/browser && export PATH="$$PWD/bin:$$PATH" TMPDIR="$$PWD" \
@@ -343,8 +347,10 @@ $(VENV)/browser/axe: $(VENV)/.browser
 		&& npm install --silent --no-audit --no-fund --ignore-scripts $(AXE) || { $(no_browser) }
 	@touch $@
 
-$(VENV)/browser/chromium: $(VENV)/.browser
-	@{ $(fetch_browser); } || { $(no_browser) }
+$(VENV)/browser/chromium: | $(VENV)/.browser
+	@for each in chromium chromium-browser google-chrome google-chrome-stable; do \
+		if "$$each" --version >/dev/null 2>&1; then ln -sf "$$(command -v "$$each")" $@; exit 0; fi; \
+	done; { $(fetch_browser); } || { $(no_browser) }
 
 # Both come as Go modules, and from nowhere else in a form with checksums.
 HELM_MODULE := helm.sh/helm/v4/cmd/helm@v4.3.1

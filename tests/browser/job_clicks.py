@@ -1,29 +1,102 @@
-"""Does one job of an operator's in a real Chromium, and prints as JSON what came of it.
+"""The jobs of operators, each done in a page of a real Chromium (`clicking.py`); tells what the pages said."""
 
-Run by the browser's own environment's Python, with the job's name; its input is JSON: where the browser and the console
-are, the state of a browser that is signed in, and what the job needs.
-"""
-
-import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import BrowserContext, Page, sync_playwright
+from playwright.sync_api import Page
 
-#: On a loaded machine.
-STEP_MS = 90_000
-WIDTHS = (360, 768, 1280)
+from tests.browser.looking import examine
 
 Told = dict[str, Any]
+WELL = "() => document.querySelector('.headline').innerText === 'All is well'"
 
 
 def sign_in(page: Page, told: Told) -> Told:
     page.goto(told["link"])
     page.get_by_role("button", name="Sign in").click()
     page.locator(".headline").wait_for()
-    return {"headline": page.locator(".headline").inner_text()}
+    return {}
+
+
+def see_that_all_is_well(page: Page, _: Told) -> Told:
+    """The overview says it by itself, once all has been looked at."""
+    page.goto("/")
+    page.wait_for_function(WELL)
+    return {"states": sorted(set(page.locator(".station .badge").all_inner_texts()))}
+
+
+def find_and_act(page: Page, told: Told) -> Told:
+    """Find somebody, look at them, deactivate and reactivate them, make a token."""
+    said = {}
+    page.goto(_find(page, told["name"]))
+    said["masked"] = page.locator("h1").inner_text()
+    _show(page)
+    said["clear"] = page.locator("h1 bdi").inner_text()
+    said["document"] = page.locator("dl.document").inner_text()
+    for summary, button in (("Deactivate", "Deactivate this user"), ("Reactivate", "Make this user active again")):
+        page.locator("summary", has_text=summary).click()
+        page.get_by_role("button", name=button).click()
+        said[summary] = page.locator(".notice").inner_text()
+    page.locator("summary", has_text="Reset the password").click()
+    page.get_by_role("button", name="Make a token").click()
+    said["token"] = page.locator("pre").inner_text()
+    return said
+
+
+def erase_by_keyboard(page: Page, told: Told) -> Told:
+    """Without a mouse: move by Tab, act by Enter."""
+    page.goto(_find(page, told["name"]))
+    _show(page)
+    page.locator("summary", has_text="Erase").focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    page.keyboard.type(told["name"])
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.get_by_role("link", name="All users").wait_for()
+    return {"erased": page.locator("h1").inner_text()}
+
+
+def _find(page: Page, text: str) -> str:
+    """Search for a user, and give the path of the first who is found."""
+    page.goto("/users")
+    page.get_by_label("An id, or the beginning of a username or an address").fill(text)
+    page.get_by_role("button", name="Find").click()
+    return str(page.locator("tbody a").first.get_attribute("href"))
+
+
+def _show(page: Page) -> None:
+    """Ask for the data in clear, which is once a session."""
+    if page.get_by_role("button", name="Show it").count():
+        page.get_by_role("button", name="Show it").press("Enter")
+        page.get_by_role("button", name="Show it").wait_for(state="detached")
+
+
+def outwait(page: Page, _: Told) -> Told:
+    """Let half a minute pass on an open overview, to which nothing comes; once something has come it is as it was."""
+    page.clock.install()
+    page.goto("/")
+    page.wait_for_function(WELL)
+    page.clock.fast_forward(30_000)
+    page.locator("#stale").wait_for()
+    said = {"words": page.locator("#stale-words").inner_text(), "headline": page.locator(".headline").inner_text()}
+    page.wait_for_function(WELL)
+    page.locator("#stale").wait_for(state="hidden")
+    return said
+
+
+def lose_session(page: Page, _: Told) -> Told:
+    """Sign out beside an open overview; tells what that says then, and where it leads."""
+    page.goto("/")
+    page.wait_for_function(WELL)
+    said = sign_out(page.context.new_page(), {})
+    page.locator("#stale").wait_for()
+    return said | {
+        "words": page.locator("#stale-words").inner_text(),
+        "way": str(page.locator("#stale-way").get_attribute("href")),
+        "headline": page.locator(".headline").inner_text(),
+        "states": " ".join(sorted(set(page.locator(".station .badge").all_inner_texts()))),
+    }
 
 
 def correct_an_address(page: Page, told: Told) -> Told:
@@ -44,9 +117,8 @@ def correct_an_address(page: Page, told: Told) -> Told:
 def see_what_is_not_well(page: Page, told: Told) -> Told:
     """The overview says it by itself, without being loaded again."""
     page.goto("/")
-    headline = page.locator(".headline", has_text=told["part"])
-    headline.wait_for()
-    return {"headline": headline.inner_text(), "stations": page.locator(".station.bad h3").all_inner_texts()}
+    page.locator(".headline", has_text=told["part"]).wait_for()
+    return {"stations": page.locator(".station.bad h3").all_inner_texts()}
 
 
 def see_which_partition_lags(page: Page, told: Told) -> Told:
@@ -222,6 +294,9 @@ def sign_in_by_a_provider(page: Page, told: Told) -> Told:
     said = {"denied": page.locator("h1").inner_text()}
     page.goto("/sign-in")
     page.screenshot(path=Path(told["folder"]) / "sign-in.png")
+    axe = Path(told["axe"]).read_text(encoding="utf-8")
+    wrong = examine(page, axe, every=True)
+    page.reload()  # in its own words
     page.get_by_role("link", name="Sign in with").click()
     page.get_by_label("Name").fill("olga")
     page.get_by_role("button", name="Go on").click()
@@ -234,58 +309,19 @@ def sign_in_by_a_provider(page: Page, told: Told) -> Told:
     said["out"] = page.locator("h1").inner_text()
     said["way"] = page.get_by_role("link", name="Sign out there, too").get_attribute("href") or ""
     page.screenshot(path=Path(told["folder"]) / "signed-out.png")
-    return said
+    return said | {"wrong": wrong + examine(page, axe, every=True)}
 
 
-def look(page: Page, told: Told) -> Told:
-    """Every page, at each width, in light and dark: whether it fits, and what axe finds."""
-    axe, wrong = Path(told["axe"]).read_text(encoding="utf-8"), []
-    for path in told["paths"]:
-        for scheme in ("light", "dark"):
-            page.emulate_media(color_scheme=scheme)
-            for width in WIDTHS:
-                page.set_viewport_size({"width": width, "height": 900})
-                page.goto(path)
-                page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
-                if page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
-                    wrong.append(f"{path} is wider than {width} pixels")
-                page.evaluate(axe)
-                found = page.evaluate("axe.run()")["violations"]
-                wrong += [f"{path} {width} {scheme}: {each['id']}: {each['help']}" for each in found]
-    return {"wrong": wrong}
-
-
-JOBS: dict[str, Callable[[Page, Told], Told]] = {
-    job.__name__: job
-    for job in (
-        *(sign_in, correct_an_address, see_what_is_not_well, see_which_partition_lags, watch_events),
-        *(deal_with_a_parked_record, rebuild, see_who_has_not_forgotten, see_what_operators_did),
-        *(by_keyboard_on_a_phone, sign_out, sign_in_by_a_provider, look),
-    )
-}
-
-
-def complain(context: BrowserContext, complaints: list[str]) -> None:
-    """Note what the browser's console says of errors, refused scripts and styles among them."""
-    context.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
-    context.on("weberror", lambda error: complaints.append(str(error.error)))
-    context.on("dialog", lambda _: complaints.append("a script ran"))
-
-
-def main(job: str) -> None:
-    told: Told = json.load(sys.stdin)
-    complaints: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=told["chromium"], args=["--no-sandbox"])
-        # axe is a script within the page, which the page's policy would refuse.
-        context = browser.new_context(storage_state=told["state"], base_url=told["base"], bypass_csp=job == "look")
-        context.set_default_timeout(STEP_MS)
-        complain(context, complaints)
-        said = JOBS[job](context.new_page(), told)
-        state = context.storage_state()
-        browser.close()
-    json.dump({"said": said, "state": state, "complaints": complaints}, sys.stdout)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])
+JOBS = (
+    *(
+        sign_in,
+        see_that_all_is_well,
+        find_and_act,
+        correct_an_address,
+        erase_by_keyboard,
+        see_what_is_not_well,
+        see_which_partition_lags,
+    ),
+    *(watch_events, deal_with_a_parked_record, rebuild, see_who_has_not_forgotten, see_what_operators_did),
+    *(by_keyboard_on_a_phone, outwait, lose_session, sign_in_by_a_provider),
+)

@@ -6,25 +6,21 @@ Look at them: a test sees that a page fits, and not that it is good to look at.
 
 import asyncio
 import json
-import os
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import httpx
-import psutil
 
 from tests.acceptance.stack import Stack
 from tests.browser.filling import Clients, Filled, clients, fill, park
+from tests.browser.office import ROOT, Operator, open_browser, sign_in, stopped
 from tests.waiting import until
 
-ROOT: Final = Path(__file__).parents[2]
-ENVIRONMENT: Final = ROOT / ".venv" / "browser"
-TAKING: Final = Path(__file__).with_name("picture_taking.py")
 FOLDER: Final = ROOT / ".local" / "pictures"
 SHOWN: Final = ROOT / "docs" / "pictures"
 #: More would be no picture for a page that people load first.
@@ -33,44 +29,33 @@ PEOPLE: Final = 40
 #: So that rates, percentiles and sparklines have something to show.
 LOOKS: Final = 14
 SECONDS: Final = 300
-PAGES: Final = {
-    "overview": "/",
-    "users": "/users",
-    "events": "/events",
-    "projections": "/projections",
-    "parked": "/parked",
-    "subscribers": "/subscribers",
-    "operations": "/operations",
+#: What the browser says of pages that refuse, or cannot be without a part that is stopped.
+REFUSED: Final = ("status of 404", "status of 503")
+PAGES: Final[Mapping[str, Sequence[str]]] = {
+    "overview": ["/"],
+    "users": ["/users"],
+    "events": ["/events"],
+    "projections": ["/projections"],
+    "parked": ["/parked"],
+    "subscribers": ["/subscribers"],
+    "operations": ["/operations"],
 }
 
 
 class Photographer:
-    """Takes pictures in one browser state after another."""
+    """Takes pictures as an operator, in one state of the stack after another."""
 
-    def __init__(self, base: str) -> None:
-        self.base = base
-        self.state: Any = None
+    def __init__(self, operator: Operator) -> None:
+        self.operator = operator
         self.wrong: list[str] = []
 
-    async def take(self, when: str, pages: Mapping[str, str], **more: Any) -> None:
-        """Take these pages."""
-        told = {
-            "chromium": os.environ.get("CHROMIUM") or str(ENVIRONMENT / "chromium"),
-            "base": self.base,
-            "folder": str(FOLDER),
-            "pages": {f"{when}-{name}": path for name, path in pages.items()},
-            "state": self.state,
-            **more,
-        }
-        taking = await asyncio.create_subprocess_exec(
-            *(ENVIRONMENT / "bin" / "python", TAKING), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    async def take(self, when: str, ways: Mapping[str, Sequence[str]], *, first_screens: Sequence[str] = ()) -> None:
+        """Take the pages at the end of these ways."""
+        named = {f"{when}-{name}": way for name, way in ways.items()}
+        said = await self.operator.do(
+            "take_pictures", expected=REFUSED, folder=str(FOLDER), ways=named, first_screens=first_screens
         )
-        said, _ = await asyncio.wait_for(taking.communicate(json.dumps(told).encode()), SECONDS)
-        if taking.returncode != 0:
-            raise RuntimeError(f"no pictures of {when}")
-        seen = json.loads(said)
-        self.state = seen["state"]
-        self.wrong += seen["wrong"]
+        self.wrong += said["wrong"]
 
 
 async def main() -> int:
@@ -81,7 +66,9 @@ async def main() -> int:
         stack = Stack.on(Path(folder) / ".local")
         await stack.start()
         try:
-            wrong = await _all_states(stack)
+            with open_browser() as browser:
+                operator = Operator(f"http://127.0.0.1:{stack.ports['console']}", browser)
+                wrong = await _all_states(stack, Photographer(operator))
         finally:
             await stack.stop()
     for line in (*wrong, *_show()):
@@ -90,32 +77,33 @@ async def main() -> int:
     return 1 if wrong else 0
 
 
-async def _all_states(stack: Stack) -> list[str]:
-    photographer = Photographer(f"http://127.0.0.1:{stack.ports['console']}")
-    await photographer.take("nobody", {"sign-in": "/sign-in", "link": "/sign-in/x"})
-    _, link, error = await stack.muster("console", "link")
-    if not link:
-        raise RuntimeError(error)
-    await photographer.take("empty", PAGES, link=link.strip())
+async def _all_states(stack: Stack, photographer: Photographer) -> list[str]:
+    await photographer.take("nobody", {"sign-in": ["/sign-in"], "link": ["/sign-in/x"]})
+    await sign_in(stack, photographer.operator)
+    await photographer.take("empty", PAGES)
     filled = await fill(stack, PEOPLE)
     async with clients(stack) as api, _traffic(api):
         await _look_and_change(photographer, f"/users/{filled.users[3]}")
         await _looks(photographer)
-        await photographer.take("full", PAGES | _details(filled), first_screens=["full-overview"])
+        await photographer.take("full", {**PAGES, **_details(filled)}, first_screens=["full-overview"])
     await park(stack)
     [first, *_] = json.loads((await stack.muster("parked", "list", "--json"))[1])
-    await photographer.take("parked", {"overview": "/", "list": "/parked", "record": f"/parked/{first['id']}"})
-    async with _stopped(stack, "relay", "event-api"):
+    record = f"/parked/{first['id']}"
+    parked = {"record": [record], "bytes": [record, "Show them"], "discard": [record, "See what a discard would do"]}
+    await photographer.take("parked", {"overview": ["/"], "list": ["/parked"], **parked})
+    async with stopped(stack, "relay", "event-api"):
         await _not_well(photographer)
         await photographer.take("failing", PAGES)
     return photographer.wrong
 
 
-def _details(filled: Filled) -> dict[str, str]:
+def _details(filled: Filled) -> dict[str, Sequence[str]]:
     return {
-        "user": f"/users/{filled.changed}",
-        "receipt": f"/subscribers/receipts/{filled.erased}",
-        "missing": "/nothing",
+        "user": [f"/users/{filled.changed}"],
+        "reset": [f"/users/{filled.changed}", "Make a token"],
+        "found": ["/users", "Find"],
+        "receipt": [f"/subscribers/receipts/{filled.erased}"],
+        "missing": ["/nothing"],
     }
 
 
@@ -174,24 +162,11 @@ async def _not_well(photographer: Photographer) -> None:
 
 @asynccontextmanager
 async def _browser(photographer: Photographer) -> AsyncIterator[httpx.AsyncClient]:
-    cookies = {each["name"]: each["value"] for each in photographer.state["cookies"]}
+    cookies = {each["name"]: each["value"] for each in photographer.operator.state["cookies"]}
     async with httpx.AsyncClient(
-        base_url=photographer.base, cookies=cookies, timeout=60, trust_env=False, follow_redirects=True
+        base_url=photographer.operator.base, cookies=cookies, timeout=60, trust_env=False, follow_redirects=True
     ) as http:
         yield http
-
-
-@asynccontextmanager
-async def _stopped(stack: Stack, *names: str) -> AsyncIterator[None]:
-    """Have these processes hang until the block ends."""
-    processes = [psutil.Process(stack.pid(name)) for name in names]
-    for process in processes:
-        process.suspend()
-    try:
-        yield
-    finally:
-        for process in processes:
-            process.resume()
 
 
 def _show() -> list[str]:
