@@ -17,7 +17,7 @@ from typing import Final
 from deploy.chart import digest
 
 ROOT: Final = Path(__file__).parents[1]
-#: What Helm renders, as tests keep it: the versions in it are changed here, and `make test-deploy` has Helm agree.
+#: What Helm renders, as tests keep it: the versions in it are changed here, and test_helm.py has Helm agree.
 RENDERED: Final = ("tests/unit/deploy/rendered.yaml", "tests/unit/deploy/rendered_defaults.yaml")
 #: The files that name the version, and how; `VERSION` stands for it.
 PLACES: Final = (

@@ -55,15 +55,14 @@ class Copy:
             except PositionGoneError as error:
                 print("beginning anew:", error, file=sys.stderr)
                 self.as_of = None
-                with self.database as transaction:
-                    transaction.execute("DELETE FROM users")
-                    transaction.execute("DELETE FROM positions")
+                self.database.executescript("BEGIN; DELETE FROM users; DELETE FROM positions; COMMIT")
 
     async def verify(self, queries: httpx.AsyncClient) -> str:
         async def fetch(target: str) -> tuple[Any, str]:
-            answer = await queries.get(target)
-            if answer.status_code == 503 and answer.json()["type"] == "/problems/query-too-expensive":
-                raise RangeTooLargeError
+            while (answer := await queries.get(target)).status_code == 503:
+                if answer.json()["type"] == "/problems/query-too-expensive":
+                    raise RangeTooLargeError
+                await asyncio.sleep(float(answer.headers["Retry-After"]))
             return answer.raise_for_status().json(), answer.headers["As-Of"]
 
         async def rows(passed: datetime | None) -> list[tuple[UUID, int]]:

@@ -135,16 +135,16 @@ async def _fill(name: str, stack: ChaosStack, _: random.Random) -> AsyncIterator
     finally:
         filling.cancel()
         await asyncio.gather(filling, return_exceptions=True)
-        await _limit(child, "unlimited")
+        await limit_files(child, "unlimited")
 
 
 async def _keep_full(child: Child) -> None:
     while True:
-        await _limit(child, "0")
+        await limit_files(child, "0")
         await asyncio.sleep(FILL_SECONDS)
 
 
-async def _limit(child: Child, size: str) -> None:
+async def limit_files(child: Child, size: str) -> None:
     """Set how large the files of a process and its descendants may grow, as their own user, who may do that."""
     account = child.account()
     process = await asyncio.create_subprocess_exec(

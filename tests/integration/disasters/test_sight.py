@@ -1,7 +1,7 @@
 """Every expression of alerts, dashboards and scaling is asked of running processes, in whom what it looks for happens.
 
-That series, labels and their values are there is seen here; what an expression makes of them promtool tries
-(`make test-deploy`).
+That series, labels and their values are there is seen here; what an expression makes of them Prometheus
+tries (`make test-alerts`).
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """The chart as Helm renders it, with the values of production and with its defaults: kept, so that tests need no Helm.
 
-test_helm.py and `make test-deploy` have Helm render both anew and compare; with `RENDER=1` they write the files. Their
-first line says of which chart, so that a chart that was changed since is noticed without Helm.
+test_helm.py has Helm render both anew and compares; with `RENDER=1` it writes the files. Their first line says of
+which chart, so that a chart that was changed since is noticed without Helm.
 """
 
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ NEEDED: Final = {
     "AUTH_AUDIENCE": "muster",
 }
 VALUES: Final = CHART.parent / "examples" / "production.yaml"
-_HEAD: Final = "# Made by `make test-deploy RENDER=1`, of the chart whose files' SHA-256 is "
+_HEAD: Final = "# Made by test_helm.py with RENDER=1, of the chart whose files' SHA-256 is "
 
 
 def write(file: Path, objects: Iterable[dict[str, Any]]) -> None:

@@ -1,12 +1,14 @@
 """What `helm lint` and `helm template` find, by Helm as a library: the wheel helm-python-sdk, which has Helm 4 in it.
 
-Helm's own command line, of another version, is tried by `make test-deploy`. With `RENDER=1` what is rendered is kept.
+With `RENDER=1` what is rendered is kept.
 """
 
+import copy
 import os
 import platform
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from tests.unit.deploy.files import CHART
 from tests.unit.deploy.rendered import DEFAULTS, NEEDED, PRODUCTION, VALUES, objects, ordered, write
 
 if sys.platform == "linux" and platform.machine() != "x86_64":
-    pytest.skip("there is no wheel of Helm for this machine: make test-deploy builds it", allow_module_level=True)
+    pytest.skip("there is no wheel of Helm for this machine, so NO CHART WAS RENDERED", allow_module_level=True)
 
 import helm_python as helm
 
@@ -64,3 +66,56 @@ def test_what_is_kept_is_what_helm_renders(file: Path, values: dict[str, Any]) -
         objects.cache_clear()
 
     assert objects(file) == found
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("settings.POSTGRES_SERVR", "x", "no process reads the setting POSTGRES_SERVR"),
+        ("processes.relay.settings.WORKERS", 2, "relay does not read WORKERS as a setting"),
+        ("processes.query-api.secrets.IDEMPOTENCY_SECRET.name", "x", "query-api reads no secret IDEMPOTENCY_SECRET"),
+        ("processes.relais.replicas", 2, "there is no process relais, only"),
+        ("settings.AUTH_ISSUER", None, "command-api needs AUTH_ISSUER"),
+    ],
+)
+def test_a_mistake_is_one_clear_sentence(path: str, value: object, said: str) -> None:
+    with pytest.raises(helm.HelmError) as refused:
+        rendered(production({path: value}))
+
+    assert said in str(refused.value)
+
+
+def test_a_listener_that_answers_to_some_names_answers_to_its_services_too() -> None:
+    def told(**changes: object) -> list[str]:
+        found = rendered(production({"settings.ALLOWED_HOSTS": None, **changes}))
+        pods = [each["spec"]["template"]["spec"] for each in found if each["kind"] == "Deployment"]
+        variables = [each for pod in pods for each in pod["containers"][0].get("env", [])]
+        return [each["value"] for each in variables if each["name"] == "ALLOWED_HOSTS"]
+
+    service = "muster-query-api.prod"
+    assert told() == [], "none means every name"
+    assert told(**{"processes.query-api.settings.ALLOWED_HOSTS": "a.example"}) == [
+        f"a.example,muster-query-api,{service},{service}.svc,{service}.svc.cluster.local"
+    ]
+
+
+def test_pods_may_send_traces_where_they_are_told_a_collector() -> None:
+    def open_to(**changes: object) -> set[int]:
+        policies = [each for each in rendered(production(changes)) if each["kind"] == "NetworkPolicy"]
+        rules = [rule for each in policies for rule in each["spec"]["egress"]]
+        return {port["port"] for rule in rules for port in rule.get("ports", [])}
+
+    assert 4318 not in open_to()
+    assert 4318 in open_to(**{"settings.OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector.monitoring:4318"})
+
+
+def production(changes: Mapping[str, object]) -> dict[str, Any]:
+    """Production's values with these, by their paths, as `--set` would set them."""
+    values = copy.deepcopy(PRODUCTION_VALUES)
+    for path, value in changes.items():
+        *folders, name = path.split(".")
+        place = values
+        for folder in folders:
+            place = place.setdefault(folder, {})
+        place[name] = value
+    return values
