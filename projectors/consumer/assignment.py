@@ -18,7 +18,7 @@ from projectors.consumer import metrics
 from projectors.consumer.checkpoints import Checkpoint, LastRecord, Move
 from projectors.consumer.freshness import Freshness, ServerClock
 from projectors.consumer.resumption import refuse_another_record
-from projectors.consumer.subscription import Fetched
+from projectors.consumer.subscription import Fetched, leader_connection
 
 KafkaRecords = list[ConsumerRecord[bytes, bytes]]
 
@@ -68,6 +68,8 @@ class Assignment:
         self._labels = labels
         self._log = log
         self._assigned: dict[int, AssignedPartition] = {}
+        #: Over which each was placed.
+        self._connections: Mapping[TopicPartition, object | None] = {}
 
     def __len__(self) -> int:
         """The number of partitions that are fed now."""
@@ -106,8 +108,14 @@ class Assignment:
         self.unplaced |= {self._partition(number) for number in self._assigned}
         self._clear()
 
-    def placed(self, found: Mapping[int, Checkpoint], ends: Mapping[int, int]) -> None:
-        """These partitions are read from their checkpoints on."""
+    def placed(
+        self,
+        found: Mapping[int, Checkpoint],
+        ends: Mapping[int, int],
+        connections: Mapping[TopicPartition, object | None],
+    ) -> None:
+        """These partitions are read from their checkpoints on, over the connections by which their ends were asked."""
+        self._connections = {**self._connections, **connections}
         for number, checkpoint in found.items():
             position, seen_until = checkpoint.position, checkpoint.seen_until
             self._assigned[number] = AssignedPartition(
@@ -128,6 +136,18 @@ class Assignment:
             place.position, place.written = move.position, now
             place.expected = max(place.expected, move.position)
             place.seen_until = max(filter(None, (place.seen_until, move.seen_until)), default=None)
+
+    def is_reached_anew(self, consumer: AIOKafkaConsumer) -> bool:
+        """Whether a leader is reached by another connection than when its partitions were placed.
+
+        It may have started on older disks, or another may lead that lacks what was read: records that come over it may
+        be those of another history, at the same offsets.
+        """
+        return any(
+            now is not None and now is not self._connections[partition]
+            for partition in map(self._partition, self._assigned)
+            for now in [leader_connection(consumer, partition)]
+        )
 
     # -- What the consumer says --------------------------------------------------------------------------------------
 

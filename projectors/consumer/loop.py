@@ -35,7 +35,7 @@ from projectors.consumer.resumption import (
     refuse_another_topic,
     refuse_if_too_late,
 )
-from projectors.consumer.subscription import Patience, fetch
+from projectors.consumer.subscription import Patience, fetch, leader_connection
 from projectors.consumer.writing import DATABASE_ERRORS, FIRST_RETRY_SECONDS, ConsumerLostError, Writing
 from projectors.decoding.records import DecodedEvent, Poison
 from projectors.decoding.slices import SliceDecoder
@@ -175,6 +175,9 @@ class Loop:
             wait_ms = BUILDING_POLL_MS if self._building else POLL_MS
             fetched = await fetch(consumer, wait_ms, self._settings.batch_records)
         self._writing.pulse.beat()
+        if self._assignment.is_reached_anew(consumer):
+            self._assignment.lost("its broker was reached anew")
+            return
         records, moves = await self._assignment.take(consumer, fetched)
         self._patience.adapt(consumer, time.monotonic(), came=bool(fetched), replaying=self._building)
         if records:
@@ -202,6 +205,7 @@ class Loop:
             await wait_for_event(self._stopping, TICK_SECONDS)
             return False
         starts = await log_starts(consumer, partitions)
+        connections = {partition: leader_connection(consumer, partition) for partition in partitions}
         async with self._database.connection() as connection:
             await refuse_another_topic(connection, self.generation, self._topic)
             found = await checkpoints.read(connection, self.generation, self._topic, starts, topic)
@@ -219,7 +223,7 @@ class Loop:
         if epoch == self._assignment.epoch:
             for partition in partitions:
                 consumer.seek(partition, max(found[partition.partition].read_from, starts[partition.partition]))
-            self._assignment.placed(found, ends)
+            self._assignment.placed(found, ends, connections)
             consumer.resume(*partitions)
         self._placed = time.monotonic()
         self._writing.database_works()
