@@ -202,10 +202,11 @@ async def against_kafka(plan: Plan, result: Result, servers: Servers, running: R
     further = {name: rounds.part(subject, f"visible {name}") for name in ("p95", "p99", "max")}
     result.measured(subject, rounds[subject], "ms", further=further)
     middle, tail = rounds.ratio(subject, reference), rounds.ratio(subject, reference, "p99")
-    result.measured(f"cores of servers and processes, {BAR_RATE:.0f}/s", rounds.part(subject, "cores"), "cores")
+    busy = rounds.part(subject, "cores")
+    result.claim(f"cores of servers and processes, {BAR_RATE:.0f}/s", busy, at_most=1.2, unit="cores")
     reason = cores_reason({name: rounds.part(subject, f"cores of {name}").median for name in running.pids})
-    result.claim(f"visible p50 / send_and_wait p50, {BAR_RATE:.0f}/s", middle, at_most=15, reason=reason)
-    result.claim(f"visible p99 / send_and_wait p99, {BAR_RATE:.0f}/s", tail, at_most=25, reason=reason)
+    result.claim(f"visible p50 / send_and_wait p50, {BAR_RATE:.0f}/s", middle, at_most=10, reason=reason)
+    result.claim(f"visible p99 / send_and_wait p99, {BAR_RATE:.0f}/s", tail, at_most=20, reason=reason)
 
 
 def cores_reason(used: Mapping[str, float]) -> str:

@@ -34,7 +34,7 @@ async def measure_memory(plan: Plan, servers: Servers, result: Result) -> None:
     result.measured(f"rebuild of {plan.users:,} users, with the start of its process", Figure((seconds,)), "s", "once")
     most = usable_cores()
     name = f"replay of {plan.users:,} users by at most {most} processes"
-    result.measured(name, Figure((_rate(looks),)), "events/s", "once")
+    result.claim(name, Figure((_rate(looks),)), at_least=70_000, unit="events/s")
     sizes = {part: _size_at(looks, int(plan.users * part)) for part in (0.25, 0.5, 1.0)}
     for part, size in sizes.items():
         result.measured(f"memory of the rebuild at {int(plan.users * part):,} users", Figure.once(size), "MB")

@@ -82,8 +82,8 @@ async def _rebuilds(plan: Plan, servers: Servers, result: Result, events: int) -
     result.claim(
         "rebuild of users / raw consumption",
         rounds.ratio("rebuild of users", "raw aiokafka consumption"),
-        at_least=0.2,
-        reason=f"at {number(raw)} events/s a fifth leaves {quotient(5e6, raw):.0f} µs for an event, of which PostgreSQL"
+        at_least=0.25,
+        reason=f"at {number(raw)} events/s a quarter leaves {quotient(4e6, raw):.0f} µs for an event, of which PostgreSQL"
         f" needs {quotient(1e6, copied):.0f} for a row by COPY alone; the rest is for decoding it and making the row",
     )
     others: dict[str, Probe] = {
