@@ -151,7 +151,9 @@ async def fetch(consumer: AIOKafkaConsumer, wait_ms: int, limit: int) -> Fetched
 def leader_connection(consumer: AIOKafkaConsumer, partition: TopicPartition) -> object | None:
     """The connection over which a partition's records come, another object each time that it is made; None: none is."""
     client: Any = consumer._client  # noqa: SLF001 - not public: who leads, and by which connection it is reached
-    return client._conns.get((client.cluster.leader_for_partition(partition), ConnectionGroup.DEFAULT))  # noqa: SLF001 - as said
+    leader = client.cluster.leader_for_partition(partition)
+    found: object | None = client._conns.get((leader, ConnectionGroup.DEFAULT))  # noqa: SLF001 - as said
+    return found
 
 
 class Patience:
