@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from console.overview.observation import Observation
 from console.overview.stations import stations
-from console.overview.verdict import Verdict, findings, verdict
+from console.overview.verdict import OverviewVerdict, findings, verdict
 from console.overview.watch import Watch
 from console.pages import page, render, session_of
 from console.sign_in.sessions import Session, Sessions
@@ -30,7 +30,7 @@ class Overview:
     def __init__(self, watch: Watch) -> None:
         """Show what this watch sees."""
         self._watch = watch
-        self._rendered: tuple[Observation | None, Verdict | None, str] = (None, None, "")
+        self._rendered: tuple[Observation | None, OverviewVerdict | None, str] = (None, None, "")
 
     async def now(self) -> str:
         """The page as it is now."""

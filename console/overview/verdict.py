@@ -30,7 +30,7 @@ class OverviewFinding(NamedTuple):
     is_known: bool = True
 
 
-class Verdict(NamedTuple):
+class OverviewVerdict(NamedTuple):
     """The verdict on all: `look` is how it looks, in words first."""
 
     look: str
@@ -41,17 +41,17 @@ class Verdict(NamedTuple):
     is_stale: bool = False
 
 
-def verdict(seen: Observation, now: datetime) -> Verdict:
+def verdict(seen: Observation, now: datetime) -> OverviewVerdict:
     """All in one line, and what else is found; what is not known any more is never well."""
     if (now - seen.at).total_seconds() > STALE_SECONDS:
         why = f"the last look was at {moment(seen.at)}, and the console's log says why there is no later one"
-        return Verdict("unknown", f"Not known: {why}", is_stale=True)
+        return OverviewVerdict("unknown", f"Not known: {why}", is_stale=True)
     found = findings(seen)
     if not found:
-        return Verdict("good", "All is well")
+        return OverviewVerdict("good", "All is well")
     first, *others = found
     look, words = ("bad", "Not well") if first.is_known else ("unknown", "Not known")
-    return Verdict(look, f"{words}: {first.part}, {first.why}", others)
+    return OverviewVerdict(look, f"{words}: {first.part}, {first.why}", others)
 
 
 def findings(seen: Observation) -> list[OverviewFinding]:

@@ -43,7 +43,7 @@ FETCH_MS: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
+class LogChunk:
     """The records that one fetch has given of one partition: everything from one offset on and before another."""
 
     first: int
@@ -62,15 +62,15 @@ class Chunk:
         return sum(item.size for item in self.items)
 
 
-class Chunks:
+class LogChunks:
     """The chunks that were used last, by partition and offset; none is older than KEPT_SECONDS."""
 
     def __init__(self) -> None:
-        self._by_place: OrderedDict[tuple[int, int], Chunk] = OrderedDict()
+        self._by_place: OrderedDict[tuple[int, int], LogChunk] = OrderedDict()
         self._firsts: dict[int, list[int]] = {}
         self._bytes = 0
 
-    def find(self, number: int, offset: int, now: float) -> Chunk | None:
+    def find(self, number: int, offset: int, now: float) -> LogChunk | None:
         """A chunk that has this offset in it."""
         firsts = self._firsts.get(number, [])
         at = bisect_right(firsts, offset) - 1
@@ -82,7 +82,7 @@ class Chunks:
         self._by_place.move_to_end((number, chunk.first))
         return chunk
 
-    def keep(self, number: int, chunk: Chunk) -> None:
+    def keep(self, number: int, chunk: LogChunk) -> None:
         """Keep it; forget what is old by now, and what was not used for longest."""
         self._forget(number, chunk.first)
         for place in [place for place, each in self._by_place.items() if not _is_young(each, chunk.read_at)]:
@@ -99,7 +99,7 @@ class Chunks:
             self._bytes -= chunk.size
 
 
-def _is_young(chunk: Chunk, now: float) -> bool:
+def _is_young(chunk: LogChunk, now: float) -> bool:
     return now - chunk.read_at <= KEPT_SECONDS
 
 
@@ -116,7 +116,7 @@ class _Opened:
 
     def __init__(self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition], topic_id: UUID) -> None:
         self.consumer, self.partitions, self.topic_id = consumer, partitions, topic_id
-        self.chunks = Chunks()
+        self.chunks = LogChunks()
 
 
 class LogBacklog:
@@ -130,7 +130,7 @@ class LogBacklog:
         #: One fetch at a time: who waits finds mostly that it has brought what they want.
         self._turn = asyncio.Lock()
         #: The fetches under way, by topic, partition and offset.
-        self._fetches: dict[tuple[UUID, int, int], asyncio.Task[Chunk]] = {}
+        self._fetches: dict[tuple[UUID, int, int], asyncio.Task[LogChunk]] = {}
         self._failures = 0
         self._stack = AsyncExitStack()
 
@@ -162,7 +162,7 @@ class LogBacklog:
             found = await opened.consumer.offsets_for_times(wanted)
             return tuple(found[each].offset if found[each] else None for each in opened.partitions)
 
-    def chunk(self, topic_id: UUID, number: int, offset: int, until: int) -> asyncio.Task[Chunk]:
+    def chunk(self, topic_id: UUID, number: int, offset: int, until: int) -> asyncio.Task[LogChunk]:
         """Records of a partition from an offset on: some, or none where there are none before `until`.
 
         The task is everybody's who asks for the same: whoever cannot wait leaves it, and does not cancel it. It raises
@@ -176,13 +176,13 @@ class LogBacklog:
             self._fetches[place].add_done_callback(partial(self._fetched, place))
         return self._fetches[place]
 
-    def _fetched(self, place: tuple[UUID, int, int], task: asyncio.Task[Chunk]) -> None:
+    def _fetched(self, place: tuple[UUID, int, int], task: asyncio.Task[LogChunk]) -> None:
         del self._fetches[place]
         if not task.cancelled():
             # Taken note of here: those who asked may have left.
             task.exception()
 
-    async def _chunk(self, topic_id: UUID, number: int, offset: int, until: int) -> Chunk:
+    async def _chunk(self, topic_id: UUID, number: int, offset: int, until: int) -> LogChunk:
         if found := self._find(topic_id, number, offset):
             return found
         failures = self._failures
@@ -201,13 +201,13 @@ class LogBacklog:
                 self._failures += 1
                 raise
 
-    def _find(self, topic_id: UUID, number: int, offset: int) -> Chunk | None:
+    def _find(self, topic_id: UUID, number: int, offset: int) -> LogChunk | None:
         opened = self._opened
         if opened is None or opened.topic_id != topic_id:
             return None
         return opened.chunks.find(number, offset, time.monotonic())
 
-    async def _read(self, opened: _Opened, number: int, offset: int, until: int) -> Chunk:
+    async def _read(self, opened: _Opened, number: int, offset: int, until: int) -> LogChunk:
         consumer, partition, begun = opened.consumer, opened.partitions[number], time.monotonic()
         consumer.seek(partition, offset)
         consumer.resume(partition)
@@ -218,7 +218,7 @@ class LogBacklog:
                 consumer.pause(partition)
                 records, end = fetched.get(partition, []), position_of(consumer, partition)
                 if records or end >= until:
-                    return Chunk(offset, end, [self._wrap(record) for record in records], begun)
+                    return LogChunk(offset, end, [self._wrap(record) for record in records], begun)
                 consumer.resume(partition)
         finally:
             consumer.pause(partition)

@@ -12,7 +12,7 @@ from operator import ge
 from typing import Final
 
 from chassis.lifecycle import wait_for_event
-from event_api.log.backlog import Chunk, LogBacklog
+from event_api.log.backlog import LogBacklog, LogChunk
 from event_api.log.consuming import LogGoneError
 from event_api.log.positions import LogPosition, Offsets, PositionSeal
 from event_api.log.ring import Filter, Item, Ring, RingEntry, TailSubscription
@@ -151,7 +151,7 @@ class Reading:
         wanted = [entry for entry in entries if self._filter.wants(entry.item)]
         return self._along(wanted, entries[-1].offsets, entries[-1].seen)
 
-    def _through(self, number: int, chunk: Chunk) -> Iterator[Item]:
+    def _through(self, number: int, chunk: LogChunk) -> Iterator[Item]:
         self._entry = None
         for item in chunk.after(self._offsets[number]):
             self._offsets[number] = item.offset + 1

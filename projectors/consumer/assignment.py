@@ -102,8 +102,8 @@ class Assignment:
         self._log.info("feed.assigned", partitions=sorted(partition.partition for partition in partitions))
 
     def lost(self, reason: str) -> None:
-        """Place everything anew: somebody else has moved a checkpoint, or a crash of the database's server has."""
-        self._log.info("feed.checkpoint_moved", reason=reason)
+        """Place everything anew: a checkpoint was moved, the log may be another, or its broker was reached anew."""
+        self._log.info("feed.placed_anew", reason=reason)
         self.epoch += 1
         self.unplaced |= {self._partition(number) for number in self._assigned}
         self._clear()

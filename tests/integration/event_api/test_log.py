@@ -12,7 +12,7 @@ import pytest
 
 from chassis.settings import Kafka, Topics
 from event_api.log import ring as ring_module
-from event_api.log.backlog import Chunk, LogBacklog
+from event_api.log.backlog import LogBacklog, LogChunk
 from event_api.log.consuming import LogAwayError, LogGoneError
 from event_api.log.log import EventLog
 from event_api.log.reading import Reading
@@ -208,7 +208,7 @@ async def test_whoever_wants_one_user_reads_that_users_partition_alone(
 ) -> None:
     read, chunk = list[int](), LogBacklog.chunk
 
-    def noted(self: LogBacklog, topic_id: UUID, number: int, offset: int, until: int) -> asyncio.Task[Chunk]:
+    def noted(self: LogBacklog, topic_id: UUID, number: int, offset: int, until: int) -> asyncio.Task[LogChunk]:
         read.append(number)
         return chunk(self, topic_id, number, offset, until)
 

@@ -9,7 +9,7 @@ import pytest
 
 from chassis.settings import Kafka
 from event_api.log import backlog as module
-from event_api.log.backlog import KEPT_SECONDS, Chunk, Chunks, LogBacklog
+from event_api.log.backlog import KEPT_SECONDS, LogBacklog, LogChunk, LogChunks
 from event_api.log.consuming import LogAwayError
 from event_api.log.positions import LogPosition, PositionSeal
 from event_api.log.reading import Reading
@@ -20,8 +20,8 @@ TOPIC = UUID(int=1)
 
 
 def test_a_chunk_is_used_while_it_is_young() -> None:
-    chunks = Chunks()
-    old = Chunk(0, 10, [], read_at=1000)
+    chunks = LogChunks()
+    old = LogChunk(0, 10, [], read_at=1000)
     chunks.keep(0, old)
 
     assert chunks.find(0, 5, 1000 + KEPT_SECONDS) is old
@@ -29,10 +29,10 @@ def test_a_chunk_is_used_while_it_is_young() -> None:
 
 
 def test_what_is_old_is_not_held_once_something_new_comes() -> None:
-    chunks = Chunks()
-    chunks.keep(0, Chunk(0, 10, [], read_at=1000))
+    chunks = LogChunks()
+    chunks.keep(0, LogChunk(0, 10, [], read_at=1000))
 
-    chunks.keep(1, Chunk(0, 10, [], read_at=1001 + KEPT_SECONDS))
+    chunks.keep(1, LogChunk(0, 10, [], read_at=1001 + KEPT_SECONDS))
 
     assert chunks.find(0, 5, 1000) is None
 
