@@ -51,12 +51,15 @@ demo: $(VENV)/.local ## Register a few users and watch them travel through Kafka
 # A test run starts a hundred processes of Muster; in a shell that forbids bytecode each would compile everything anew.
 # Half of the time tests wait for servers, so three at once keep two cores busy; each has its own servers.
 TESTS_AT_ONCE ?= 3
+# No test takes a minute on a quiet machine; one that hangs fails, with the stack of each thread, and the run goes on.
+TEST_SECONDS ?= 480
 
 # Without a browser the tests run all the same, and the last line says what was not tried; with CI set these fail.
 .PHONY: test
 test: $(VENV)/.dev $(VENV)/.client ## Run every test against real servers and in a real browser (TESTS_AT_ONCE=0: one after the other)
 	@$(MAKE) $(BROWSER) || true
-	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --numprocesses $(TESTS_AT_ONCE) --dist loadfile $(ARGS)
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --numprocesses $(TESTS_AT_ONCE) --dist loadfile \
+		--timeout $(TEST_SECONDS) $(ARGS)
 
 BROWSER = $(VENV)/.browser $(VENV)/browser/axe $(if $(CHROMIUM),,$(VENV)/browser/chromium)
 

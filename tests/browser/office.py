@@ -21,6 +21,7 @@ PYTHON: Final = ENVIRONMENT / "bin" / "python"
 AXE: Final = ENVIRONMENT / "node_modules" / "axe-core" / "axe.min.js"
 #: A test fails in time to say which job it was.
 JOB_SECONDS: Final = 300
+CLOSE_SECONDS: Final = 60
 
 
 def chromium() -> Path:
@@ -78,8 +79,18 @@ def open_browser() -> Iterator["subprocess.Popen[str]"]:
         try:
             yield process
         finally:
-            if process.poll() is None and process.stdin is not None:
-                process.stdin.close()
+            _close(process)
+
+
+def _close(process: "subprocess.Popen[str]") -> None:
+    """Have it end when it has no more to do, or else end it: one that hangs must not hold up whoever is through."""
+    if process.poll() is not None or process.stdin is None:
+        return
+    process.stdin.close()
+    try:
+        process.wait(CLOSE_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 async def sign_in(stack: Stack, operator: Operator) -> None:
