@@ -124,21 +124,23 @@ async def ensure_topics(client: AIOKafkaAdminClient, topics: list[Topic]) -> lis
         if topic.name in existing and not topic.configs.items() <= configs[topic.name].items():
             await _configure(client, topic)
     if missing:
-        await _until_known(client, [topic.name for topic in missing])
+        await _until_known(client, [topic.name for topic in missing], len(missing))
     return [topic.name for topic in missing]
 
 
 async def delete_topic(client: AIOKafkaAdminClient, name: str) -> None:
-    """Delete a topic with all that is on it.
+    """Delete a topic with all that is on it; afterwards the brokers do not know it, so that it can be created anew.
 
     Raises:
         UnknownTopicOrPartitionError: there is none.
         KafkaError: a broker refuses, for instance because this principal may not.
+        TimeoutError: the brokers still knew it after REQUEST_SECONDS.
     """
     response = await asyncio.wait_for(client.delete_topics([name]), REQUEST_SECONDS)
     for _, code in response.topic_error_codes:
         if code:
             raise for_code(code)(name)
+    await _until_known(client, [name], 0)
 
 
 async def partition_counts(client: AIOKafkaAdminClient, names: list[str]) -> dict[str, int]:
@@ -189,12 +191,12 @@ async def topic_configs(client: AIOKafkaAdminClient, names: list[str]) -> dict[s
     return configs
 
 
-async def _until_known(client: AIOKafkaAdminClient, names: list[str]) -> None:
-    """Wait until all brokers know the topics that were just created; clients would not find them before."""
+async def _until_known(client: AIOKafkaAdminClient, names: list[str], count: int) -> None:
+    """Wait until so many of these topics are known: a broker learns a little later what was created or deleted."""
     async with asyncio.timeout(REQUEST_SECONDS):
         while True:
             with suppress(LeaderNotAvailableError):
-                if len(await partition_counts(client, names)) == len(names):
+                if len(await partition_counts(client, names)) == count:
                     return
             await asyncio.sleep(KNOWN_POLL_SECONDS)
 

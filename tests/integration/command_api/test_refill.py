@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from operator import itemgetter
@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from chassis.kafka.client import admin, ensure_topics
+from chassis.kafka.client import admin, delete_topic, ensure_topics
 from chassis.postgres.database import Database
 from chassis.postgres.roles import OPERATOR
 from chassis.settings import Kafka, PostgresAddress
@@ -26,7 +26,6 @@ from tests.conftest import make_topics
 from tests.databases import as_role
 from tests.envelopes import envelope_of
 from tests.integration.command_api.conftest import Connection, register
-from tests.waiting import until
 
 TOPIC, TOPIC_ID = "users.events", uuid4()
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
@@ -191,8 +190,7 @@ async def test_a_topic_that_is_deleted_in_the_middle_is_not_taken_for_full(
     relay = Relay(database)
     await relay.run(limit=4)
     async with admin(kafka) as client:
-        await client.delete_topics([topic])
-        await until(lambda: is_gone(look), within=15, what="the topic to be gone")
+        await delete_topic(client, topic)
         if is_made_again:
             await ensure_topics(client, wanted_topics(topics))
     await asyncio.gather(relay.run(limit=9), asyncio.wait([work]))
@@ -203,10 +201,6 @@ async def test_a_topic_that_is_deleted_in_the_middle_is_not_taken_for_full(
         assert second is not None
         assert await run(refill_now(second), again := Relay(database))
         assert {user for user, _, _ in again.published} >= {person["id"] for person in people[:8]}
-
-
-async def is_gone(look: Callable[[], Awaitable[UUID | None]]) -> bool:
-    return await look() is None
 
 
 async def test_it_leaves_the_place_to_another_refill_that_came_between(

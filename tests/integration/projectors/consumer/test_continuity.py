@@ -11,7 +11,7 @@ from aiokafka.admin import RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from structlog.testing import capture_logs
 
-from chassis.kafka.client import admin, ensure_topics, partition_counts
+from chassis.kafka.client import admin, delete_topic, ensure_topics
 from chassis.kafka.topic_ids import topic_id
 from chassis.postgres.database import Database
 from chassis.settings import Kafka, PostgresAddress
@@ -54,14 +54,9 @@ async def publish(settings: ProjectorSettings, numbers: range) -> None:
         await publisher.publish(users(numbers))
 
 
-async def delete_topic(settings: ProjectorSettings) -> None:
+async def delete_events(settings: ProjectorSettings) -> None:
     async with admin(settings) as client:
-        await client.delete_topics([settings.events_topic])
-
-        async def gone() -> bool:
-            return not await partition_counts(client, [settings.events_topic])
-
-        await until(gone, within=15, what="the topic to be gone")
+        await delete_topic(client, settings.events_topic)
 
 
 async def make_topic(settings: ProjectorSettings) -> None:
@@ -103,7 +98,7 @@ async def test_a_topic_that_was_lost_and_made_again_is_refused_and_said_until_a_
 ) -> None:
     await publish(settings, range(20))
     await feed_all(settings, database)
-    await delete_topic(settings)
+    await delete_events(settings)
     await make_topic(settings)
     # More than there were: every position is one of the new topic too.
     await publish(settings, range(100, 150))
@@ -158,7 +153,7 @@ async def test_a_topic_that_is_lost_while_all_runs_is_said_and_the_one_made_afte
     async with running(fleet.run):
         await until(lambda: applied(database, 20), within=30, what="the users")
         await until(lambda: is_ready(fleet), within=10, what="readiness")
-        await delete_topic(settings)
+        await delete_events(settings)
         await until(lambda: says(fleet, "topic-gone"), within=SAID_SECONDS, what="the topic to be missed")
         assert (await lag_of_users(settings, database)).state is FeedState.TOPIC_GONE
         await make_topic(settings)
@@ -255,7 +250,7 @@ async def test_a_rebuild_ends_where_its_topic_is_deleted_in_the_middle(
         work = Rebuild(settings, database, "users", asyncio.Event(), looks.append)
         rebuilding = asyncio.create_task(work.run(pause_before_switch=False))
         await until(lambda: say(bool(looks)), within=15, what="the replay")
-        await delete_topic(settings)
+        await delete_events(settings)
         if is_made_again:
             await make_topic(settings)
         await asyncio.wait([rebuilding], timeout=30)
@@ -286,7 +281,7 @@ async def test_a_build_that_waited_while_its_topic_was_lost_is_begun_anew(
     await publish(settings, range(5))
     paused = Rebuild(settings, database, "users", asyncio.Event(), lambda _: None)
     assert await paused.run(pause_before_switch=True) is Stage.READY
-    await delete_topic(settings)
+    await delete_events(settings)
     await make_topic(settings)
     await another_rebuild_reads_the_new_topic(settings, database)
     async with database.connection() as connection:
