@@ -24,6 +24,7 @@ from command_api.http.dependencies import CommandResources, open_resources
 from command_api.http.errors import answer_with_problems
 from command_api.http.event_schemas import schema_route
 from command_api.http.fast_path import FastPath
+from command_api.http.refused_guesses import RefusedGuesses
 from command_api.imports.lines import IMPORT_BYTES
 from command_api.passwords.hashing import places
 from command_api.passwords.rules import RULES
@@ -69,6 +70,7 @@ def create_app(settings: CommandApiSettings | None = None) -> FastAPI:
         admission=Admission(AT_ONCE + places(threads=known.hashing_concurrency, queue=known.hashing_queue)),
         make_request_id=new_id_text,
         tracer=ProcessTracer.of(known, "command-api"),
+        refuses=RefusedGuesses(protection.lets_in_at_once),
     )
     others = list(app.router.routes)
     app.router.routes.clear()

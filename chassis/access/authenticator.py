@@ -75,25 +75,34 @@ class Authenticator:
         Raises:
             Problem: 401.
         """
-        scheme, _, token = authorization.partition(" ")
-        token = token.strip(" ")
-        if scheme.lower() != _SCHEME or not token:
-            raise unauthenticated(_ASK_FOR_BEARER if authorization else _ASK_FOR_ONE, token_came=False)
+        return self.recall(authorization) or self._valid(await self._remember(_token_of(authorization)))
+
+    def recall(self, authorization: str) -> Grant | None:
+        """The same for a token that was verified before, without waiting for anything; None for every other.
+
+        Raises:
+            Problem: 401.
+        """
         if self._generation != self._keys.generation:
             self._forget_ended()
-        digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+        found = self._remembered.get(_digest(_token_of(authorization)))
+        return None if found is None else self._valid(found)
+
+    def _valid(self, found: _Remembered) -> Grant:
         try:
-            found = self._remembered.get(digest) or await self._remember(digest, token)
             found.validity.check(self._now(), self._expected.leeway_seconds)
         except InvalidTokenError as error:
             raise unauthenticated(str(error), token_came=True) from error
         return found.grant
 
-    async def _remember(self, digest: bytes, token: str) -> _Remembered:
-        verified = await self._verify(token)
+    async def _remember(self, token: str) -> _Remembered:
+        try:
+            verified = await self._verify(token)
+        except InvalidTokenError as error:
+            raise unauthenticated(str(error), token_came=True) from error
         if len(self._remembered) >= MOST_REMEMBERED:
             del self._remembered[next(iter(self._remembered))]
-        self._remembered[digest] = verified
+        self._remembered[_digest(token)] = verified
         return verified
 
     async def _verify(self, token: str) -> _Remembered:
@@ -123,6 +132,19 @@ class Authenticator:
         """Forget tokens of keys that the issuer has removed."""
         self._remembered = {digest: each for digest, each in self._remembered.items() if each.key in self._keys}
         self._generation = self._keys.generation
+
+
+def _digest(token: str) -> bytes:
+    """What a token is remembered by: memory holds none."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+
+
+def _token_of(authorization: str) -> str:
+    scheme, _, token = authorization.partition(" ")
+    token = token.strip(" ")
+    if scheme.lower() != _SCHEME or not token:
+        raise unauthenticated(_ASK_FOR_BEARER if authorization else _ASK_FOR_ONE, token_came=False)
+    return token
 
 
 def _first_signer(candidates: Collection[Key], unverified: UnverifiedToken) -> Key | None:

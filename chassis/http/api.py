@@ -32,7 +32,7 @@ from chassis.http.health import Health, HealthFirst, public_routes
 from chassis.http.middleware import BodyLimit, Cors, LastResort, RequestContext
 from chassis.http.negotiation import accepts, require_media_type
 from chassis.http.overload.admission import Admission, InTurn, RefuseWhenBehind
-from chassis.http.overload.turning_away import TurnAway
+from chassis.http.overload.turning_away import Refuses, TurnAway
 from chassis.http.pages.docs import doc_routes
 from chassis.http.pages.problems import problem_routes
 from chassis.http.problems import (
@@ -195,12 +195,14 @@ def create_api(  # noqa: PLR0913 - one keyword for each thing that the two APIs 
     admission: Admission,
     make_request_id: Callable[[], str],
     tracer: ProcessTracer | None = None,
+    refuses: Refuses | None = None,
 ) -> FastAPI:
     """An app with everything but its own routes; nothing is opened before its lifespan begins.
 
-    It does not start with a route that `protection` says nothing of. Without a tracer nothing of it is traced.
+    It does not start with a route that `protection` says nothing of. Without a tracer nothing of it is traced. What
+    `refuses` knows at once never reaches the app.
     """
-    turn_away = TurnAway(admission, headers=description.headers, make_request_id=make_request_id)
+    turn_away = TurnAway(admission, headers=description.headers, make_request_id=make_request_id, refuses=refuses)
 
     @asynccontextmanager
     async def guarded(app: FastAPI) -> AsyncIterator[dict[str, Any]]:

@@ -6,22 +6,24 @@ resort, names ahead of CORS and the rest inside it, ahead of the body limit, the
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, Mount
+from starlette.types import ASGIApp, Scope
 
 from chassis.access.authenticator import Authenticator, open_authenticator
-from chassis.access.guard import Guard
+from chassis.access.caller import Grant
+from chassis.access.guard import Authenticates, Guard
 from chassis.access.hosts import MISDIRECTED, Hosts, OwnPages
-from chassis.access.problems import CHALLENGE, FORBIDDEN, UNAUTHENTICATED
+from chassis.access.problems import CHALLENGE, FORBIDDEN, UNAUTHENTICATED, unauthenticated
 from chassis.access.rates import TOO_MANY_REQUESTS, RateLimits
 from chassis.access.rules import AccessTable, UncoveredRouteError
 from chassis.access.settings import GuardedHttp
 from chassis.http.health import Check, NotReadyError
-from chassis.http.problems import ProblemType, unavailable
+from chassis.http.problems import Problem, ProblemType, unavailable
 
 #: The problem types of what stands before the routes.
 ACCESS_PROBLEMS: Final[tuple[ProblemType, ...]] = (UNAUTHENTICATED, FORBIDDEN, MISDIRECTED, TOO_MANY_REQUESTS)
@@ -46,6 +48,10 @@ class Protection:
         self._is_on = settings.expectations(host) is not None
         self._limits = RateLimits(settings.rates)
         self._opened: Authenticator | None = None
+        #: The same layers, without one that waits, and nothing behind them.
+        self._knowing: ASGIApp = _nothing
+        for layer, arguments, options in reversed([self.hosts(), *self._layers(self._recalling)]):
+            self._knowing = layer(self._knowing, *arguments, **options)
 
     @asynccontextmanager
     async def open(self, routes: Iterable[BaseRoute]) -> AsyncIterator[None]:
@@ -72,7 +78,23 @@ class Protection:
 
     def middleware(self) -> list[Middleware]:
         """The layers before the routes, the outermost first."""
-        guard = Middleware(Guard, table=self.table, authenticator=self._authenticator, limits=self._limits)
+        return self._layers(self._authenticator)
+
+    def lets_in_at_once(self, scope: Scope) -> bool:
+        """Tell whether all layers let a request in, and can say so without waiting; rate limits count it then.
+
+        Only for who answers the request: it leaves nothing in the scope by which a route could let it in.
+        """
+        try:
+            self._knowing(dict(scope), _nothing, _nothing).__await__().send(None)
+        except StopIteration:
+            return True
+        except Problem:
+            return False
+        raise RuntimeError("a layer before the routes waits")
+
+    def _layers(self, authenticator: Callable[[], Authenticates | None]) -> list[Middleware]:
+        guard = Middleware(Guard, table=self.table, authenticator=authenticator, limits=self._limits)
         return [guard] if self._is_on else [Middleware(OwnPages, origins=self.cors_origins), guard]
 
     async def _check(self) -> None:
@@ -84,6 +106,30 @@ class Protection:
         if self._is_on and self._opened is None:
             raise unavailable("the service is starting or ending")
         return self._opened
+
+    def _recalling(self) -> Authenticates | None:
+        authenticator = self._authenticator()
+        return authenticator and _Recalling(authenticator)
+
+
+class _Recalling(NamedTuple):
+    """An authenticator that knows the tokens that it has verified before, and no others."""
+
+    authenticator: Authenticator
+
+    async def admit(self, authorization: str) -> Grant:
+        """Return whom it knows.
+
+        Raises:
+            Problem: 401.
+        """
+        if grant := self.authenticator.recall(authorization):
+            return grant
+        raise unauthenticated("the token did not come before", token_came=True)
+
+
+async def _nothing(*_: object) -> Any:
+    """An app that answers nothing, and what it would receive and send."""
 
 
 def methods_and_paths(routes: Iterable[BaseRoute]) -> Iterator[tuple[str, str]]:

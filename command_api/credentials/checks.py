@@ -29,6 +29,8 @@ from events.user_events import PublicUser
 C = TypeVar("C")
 
 _ATTEMPTS: Final = Metric("muster_credential_attempts_total", "Passwords that were to be checked.", ["outcome"])
+#: Attempts that are refused unread; each is to be counted once.
+THROTTLED: Final = _ATTEMPTS.labels("throttled")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +86,8 @@ class PasswordChecks:
             HashingBusyError: too many hashes wait already; seen before the charge, so that none is written in vain.
         """
         try:
+            if device is None:
+                self.attempts.refusals.check(shared)
             async with self._turn(shared, device):
                 room = self.passwords.room()
                 if not (room.others or (device and room.known_devices)):
@@ -92,7 +96,7 @@ class PasswordChecks:
                 async with self._counting(charge):
                     yield charge, loaded
         except TooManyAttemptsError:
-            _ATTEMPTS.labels("throttled").inc()
+            THROTTLED.inc()
             raise
 
     def _turn(self, shared: Counter, device: DeviceToken | None) -> AbstractAsyncContextManager[None]:

@@ -60,7 +60,9 @@ class DeviceTokens:
 
         Whether it is valid its account decides: only there is it known which event set the password.
         """
-        raw = _decode(text or "")
+        if text is None:
+            return None
+        raw = _decode(text)
         content, signature = raw[: _CONTENT.size], raw[_CONTENT.size :]
         if not any(hmac.compare_digest(_sign(key, content), signature) for key in self._keys):
             return None

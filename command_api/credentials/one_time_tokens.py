@@ -140,6 +140,7 @@ class OneTimeTokens:
         answer = shows_user(event.user)
         if password is None:
             return answer
+        self.users.checks.attempts.cleared(event.user)
         device_token = self.users.checks.device_tokens.make(event.user.id, event_id)
         return replace(answer, headers={**answer.headers, DEVICE_TOKEN_HEADER: device_token})
 

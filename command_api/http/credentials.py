@@ -19,6 +19,8 @@ from events.user_events import PublicUser
 
 router: Final = APIRouter(route_class=StrictRoute, tags=["credentials"])
 
+VERIFY_PATH: Final = "/credentials/verify"
+
 DEVICE_TOKEN_EXAMPLE: Final = "AQGS8MF6PnxOnVMKbx0cKzo" + 96 * "A"
 _VERIFIED: Final[dict[int | str, dict[str, Any]]] = {
     200: {
@@ -42,7 +44,7 @@ class VerifiedCredentials(BaseModel):
 
 
 @router.post(
-    "/credentials/verify",
+    VERIFY_PATH,
     operation_id="verify_credentials",
     summary="Verify a password",
     response_model=VerifiedCredentials,

@@ -80,8 +80,8 @@ class FastPath:
         Raises:
             Problem: 400, where If-Match or Idempotency-Key cannot be read; 403, the body asks for more than its token.
         """
-        headers = _headers(scope)
-        if headers is None or headers.get(b"accept") not in _ACCEPTED or b"content-encoding" in headers:
+        headers = plain_headers(scope)
+        if headers is None:
             return None
         if command.of_a_user and not _ID.fullmatch(user_id):
             return None
@@ -135,15 +135,15 @@ class _Command:
         self.body: TypeAdapter[Any] | None = TypeAdapter(annotation) if annotation else None
 
 
-def _headers(scope: Scope) -> dict[bytes, str] | None:
-    """The headers that mean something, None where one of them comes twice."""
+def plain_headers(scope: Scope) -> dict[bytes, str] | None:
+    """The headers that mean something, None where one of them comes twice or is unusual."""
     found: dict[bytes, str] = {}
     for name, value in scope["headers"]:
         if name in _READ:
             if name in found:
                 return None
             found[name] = value.decode("latin-1")
-    return found
+    return None if found.get(b"accept") not in _ACCEPTED or b"content-encoding" in found else found
 
 
 async def _read_body(receive: Receive, messages: list[Message]) -> bytes:

@@ -1,8 +1,8 @@
-"""The cheapest refusal: what a process that is behind answers before a request costs it a task, or the app anything.
+"""The cheapest refusal: what a process answers before a request costs it a task, or the app anything.
 
-`RefuseWhenBehind` says the same within the app, and stays for the requests that need more of it: those of browsers,
-whose pages may read it only with CORS, and those whose body is on its way. A refusal here takes half of the time,
-and refusals come most where there is least of it (ADR 24).
+So it answers while it is behind, and where the app knows at once that it refuses (`Refuses`). Within the app the same
+is said of the requests that need more of it: those of browsers, whose pages may read it only with CORS, and those whose
+body is on its way. A refusal here takes half of the time, and refusals come most where there is least of it (ADR 24).
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from chassis.telemetry import request_id
 
 _PLAIN: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 
+#: Gives the problem with which the app would answer a request, by its scope and body, where it knows that at once.
+Refuses = Callable[[Scope, bytes], PreparedProblem | None]
+
 
 class TurnAway:
     """Gives the transport the answer to a request that is not to begin, None where the app is to see it."""
@@ -30,24 +33,31 @@ class TurnAway:
         *,
         headers: Callable[[Scope], Mapping[str, str]],
         make_request_id: Callable[[], str],
+        refuses: Refuses | None = None,
     ) -> None:
         """`headers` gives what every answer to a request carries."""
         self._admission = admission
         self._headers = headers
         self._make_request_id = make_request_id
-        self._problem = PreparedProblem(refused())
+        self._refuses = refuses
+        self._busy = PreparedProblem(refused())
 
-    def __call__(self, app: ASGIApp, scope: Scope) -> Prompt | None:
-        """Judge a request by its head; the scope is that which `app` would see."""
+    def __call__(self, app: ASGIApp, scope: Scope, sent: bytes) -> Prompt | None:
+        """Judge a request; the scope is that which `app` would see, `sent` its body."""
         scope["app"] = app
-        path = scope["path"]
-        if not self._admission.refuses(path) or scope["method"] not in _PLAIN or header(scope, b"origin"):
+        if scope["method"] not in _PLAIN or header(scope, b"origin"):
             return None
+        if self._admission.refuses(scope["path"]):
+            return self._answer(scope, self._busy)
+        problem = self._refuses and self._refuses(scope, sent)
+        return self._answer(scope, problem) if problem else None
+
+    def _answer(self, scope: Scope, problem: PreparedProblem) -> Prompt:
         identifier = request_id_of(scope, self._make_request_id)
-        body = self._problem.body(instance=path, request_id=identifier)
+        body = problem.body(instance=scope["path"], request_id=identifier)
         more = {**self._headers(scope), "x-request-id": identifier, "content-length": str(len(body))}
-        headers = [*self._problem.headers, *((name.lower().encode(), value.encode()) for name, value in more.items())]
+        headers = [*problem.headers, *((name.lower().encode(), value.encode()) for name, value in more.items())]
         token = request_id.set(identifier)
-        note_answer(scope, self._problem.status, 0.0)
+        note_answer(scope, problem.status, 0.0)
         request_id.reset(token)
-        return Prompt(self._problem.status, headers, body)
+        return Prompt(problem.status, headers, body)

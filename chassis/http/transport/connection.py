@@ -290,8 +290,8 @@ class HttpConnection(asyncio.Protocol):
 
     def _turns_away(self, scope: Scope) -> bool:
         """Answer a request that is here whole, with nothing behind it, at once, if the app has left word to."""
-        turn_away: Callable[[Scope], Prompt | None] | None = self._app_state.get(TURN_AWAY)
-        if self.room or not turn_away or not (prompt := turn_away(scope)):
+        turn_away: Callable[[Scope, bytes], Prompt | None] | None = self._app_state.get(TURN_AWAY)
+        if self.room or not turn_away or not (prompt := turn_away(scope, self._data[self._at :])):
             return False
         self._parser.feed_data(self._take(len(self._data)))
         self._server.total_requests += 1

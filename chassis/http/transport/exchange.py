@@ -41,8 +41,8 @@ class Prompt(NamedTuple):
     body: bytes
 
 
-#: By this name an app's lifespan leaves what may answer requests ahead of the app: it is asked with the scope of each
-#: that is here whole, with nothing behind it, and gives None where the app is to see it.
+#: By this name an app's lifespan leaves what may answer requests ahead of the app: it is asked with the scope and the
+#: body of each that is here whole, with nothing behind it, and gives None where the app is to see it.
 TURN_AWAY: Final = "muster.turn_away"
 #: By this name an app finds, in the scope of a request, what only an answer without an end needs.
 LONG_ANSWER: Final = "muster.long_answer"

@@ -23,6 +23,7 @@ from chassis.lifecycle import Backoff, alongside
 from chassis.outages import Outage
 from chassis.postgres.database import Connection, Database, describe
 from chassis.postgres.errors import begun_again
+from command_api.credentials.attempts.refusals import Refusals
 from command_api.credentials.attempts.rule import (
     AT,
     AttemptLimits,
@@ -95,6 +96,7 @@ class AttemptStore:
         self._database = database
         self._keys = keys
         self._limits = limits
+        self.refusals = Refusals()
         self._undecided: deque[Charge] = deque(maxlen=MOST_UNDECIDED)
         self._asked = asyncio.Event()
         self._outage = Outage(log, "credentials.take_back_failed", "credentials.taking_back_again")
@@ -151,6 +153,7 @@ class AttemptStore:
                 raise HashingBusyError(QUEUE_FULL)
             refused, idle = row["refused"] or 0, row["idle"] or 0
             if refused > 0 and (now or idle >= OPEN_SECONDS):
+                self.refusals.note(Counter(row["kind"], row["counter"]), refused)
                 raise TooManyAttemptsError(ceil(refused))
             # Another attempt took the last place just now; asked again, it has succeeded, or the refusal stands.
             await asyncio.sleep(LOOK_SECONDS)
@@ -195,6 +198,7 @@ class AttemptStore:
         then = (charge.counter.digest, new_hash, candidate.version, candidate.key, charge.at)
         async with self._database.connection() as connection:
             row = await connection.fetchrow(SUCCEED, *user, *then)
+        self.refusals.forget(charge.counter.digest)
         return None if row is None else public_user(row)
 
     @begun_again
@@ -202,6 +206,7 @@ class AttemptStore:
         """End the counter of an attempt that succeeded."""
         async with self._database.connection() as connection:
             await connection.execute(FORGIVE, charge.counter.digest, charge.at)
+        self.refusals.forget(charge.counter.digest)
 
     async def carry(self, connection: Connection, before: PublicUser, after: PublicUser) -> None:
         """Have a user's other address or name begin with the failures of the old one, within the caller's transaction.
@@ -214,6 +219,10 @@ class AttemptStore:
     async def clear(self, connection: Connection, user: PublicUser) -> None:
         """End the counters of the account, of address and username both, within the caller's transaction.
 
-        Nothing is left of them: what was guessed was another password.
+        Nothing is left of them: what was guessed was another password. Call `cleared` once that is committed.
         """
         await connection.execute(END, counters_of_account(self._keys, user))
+
+    def cleared(self, user: PublicUser) -> None:
+        """Let attempts on the account in again at once; other processes do within MEMORY_SECONDS (refusals.py)."""
+        self.refusals.forget(*counters_of_account(self._keys, user))

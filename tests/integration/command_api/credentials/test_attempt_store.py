@@ -12,6 +12,7 @@ import pytest
 from chassis.postgres.database import Database, connect, disconnect
 from chassis.postgres.roles import COMMAND, RELAY
 from chassis.settings import PostgresAddress
+from command_api.credentials.attempts.refusals import Refusals
 from command_api.credentials.attempts.rule import (
     AttemptLimits,
     Counter,
@@ -20,7 +21,7 @@ from command_api.credentials.attempts.rule import (
     of_identifier,
     of_self,
 )
-from command_api.credentials.attempts.store import AttemptStore, Charge
+from command_api.credentials.attempts.store import AttemptStore, Candidate, Charge
 from command_api.credentials.device_tokens import DeviceToken
 from command_api.credentials.keys import CredentialKeys
 from command_api.credentials.purge import purge_attempts
@@ -166,6 +167,33 @@ async def test_a_refusal_says_when_to_come_back_and_writes_nothing(
 
     assert refused.value.seconds == 60
     assert await database.fetchrow(row) == before
+
+
+async def test_a_refusal_is_remembered_by_the_process_that_met_it_until_an_attempt_succeeds(
+    stores: list[AttemptStore], ann: UUID
+) -> None:
+    one, other = stores[:2]
+    for store in (one, other):
+        store.refusals = Refusals(lambda: 0.0)  # nothing is forgotten by itself
+
+    async def met(counter: Counter) -> list[Charge]:
+        begun = [await one.charge(counter, ROOM, BEGIN) for _ in range(LIMITS.failures)]
+        for store in (one, other):
+            store.refusals.check(counter)
+            assert not await lets_in(store, counter, BEGIN)
+            with pytest.raises(TooManyAttemptsError):
+                store.refusals.check(counter)
+        return begun
+
+    by_name, own = of_identifier(KEYS, "ann"), of_self(KEYS, ann)
+    await one.succeed((await met(by_name))[-1], Candidate(ann, "ann", 1, "a hash", ann), None)
+    await one.end((await met(own))[-1])
+
+    for counter in (by_name, own):
+        one.refusals.check(counter)
+        assert await lets_in(one, counter, BEGIN)
+        with pytest.raises(TooManyAttemptsError):
+            other.refusals.check(counter)
 
 
 async def test_a_known_device_has_a_counter_of_its_own_and_nobody_elses_token_has(

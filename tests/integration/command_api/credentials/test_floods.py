@@ -15,6 +15,7 @@ from pydantic import SecretStr
 
 from chassis.settings import PostgresAddress
 from command_api.app import create_app
+from command_api.credentials.attempts.refusals import MEMORY_SECONDS, Refusals
 from tests.integration.command_api.conftest import (
     Connection,
     make_settings,
@@ -106,6 +107,66 @@ async def test_of_a_flood_of_guesses_few_are_hashed_while_the_owners_device_logs
             owner = await log_in(other, device_token=device)
         assert owner.status_code == 200
         problem(await log_in(one), 429, "too-many-attempts")
+
+
+@pytest.mark.parametrize("whose", ["ann", "nobody"])
+async def test_of_guesses_that_are_refused_one_a_second_asks_the_database(
+    api: httpx.AsyncClient, app: FastAPI, ann: dict[str, Any], whose: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device, clock = await device_of(api), stopped_clock(app)
+    attempts = type(app.state.resources.log_ins.checks.attempts)
+    charge_login, asked = attempts.charge_login, 0
+
+    async def counted(*args: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return await charge_login(*args)
+
+    monkeypatch.setattr(attempts, "charge_login", counted)
+    for _ in range(10):
+        problem(await log_in(api, whose, "a guess"), 403, "invalid-credentials")
+    for second in range(1, 4):
+        answers = [await log_in(api, whose.upper()) for _ in range(20)]
+
+        assert {answer.status_code for answer in answers} == {429}
+        assert {50 <= int(answer.headers["retry-after"]) <= 60 for answer in answers} == {True}
+        assert asked == 10 + second
+        clock.append(clock[-1] + MEMORY_SECONDS)
+    assert len({answer.text.replace(answer.headers["x-request-id"], "ID") for answer in answers}) == 1
+    assert len({tuple(answer.headers) for answer in answers}) == 1
+    # The owner's device is counted by itself, and is let in meanwhile.
+    assert (await log_in(api, device_token=device)).status_code == 200
+
+
+async def test_a_reset_lets_the_owner_in_at_once_and_in_another_process_when_it_asks_anew(
+    command_database: PostgresAddress,
+) -> None:
+    apps = [create_app(make_settings(command_database)) for _ in range(2)]
+    async with serving(apps[0]) as one, serving(apps[1]) as other:
+        ann = await register(one, "ann")
+        clock = [stopped_clock(app) for app in apps][1]
+        for _ in range(10):
+            await log_in(one, password="a guess")
+        for api in (one, other):
+            problem(await log_in(api), 429, "too-many-attempts")
+        issued = await one.post(f"/users/{ann['id']}/one-time-tokens", json={"purpose": "password-reset"})
+        new = "an unlisted new password"
+        redeemed = await one.post("/one-time-tokens/redeem", json={"token": issued.json()["token"], "password": new})
+
+        assert redeemed.status_code == 200
+        assert (await log_in(one, password=new)).status_code == 200
+        problem(await log_in(other, password=new), 429, "too-many-attempts")
+        device = redeemed.headers["device-token"]
+        assert (await log_in(other, password=new, device_token=device)).status_code == 200
+        clock.append(clock[-1] + MEMORY_SECONDS)
+        assert (await log_in(other, password=new)).status_code == 200
+
+
+def stopped_clock(app: FastAPI) -> list[float]:
+    """The times that the process's memory of refusals has seen, the last of which it takes for the present."""
+    times = [1000.0]
+    app.state.resources.log_ins.checks.attempts.refusals = Refusals(lambda: times[-1])
+    return times
 
 
 async def test_right_passwords_that_come_at_once_in_several_processes_are_no_guesses(
