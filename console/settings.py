@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import ClassVar
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from chassis.access.settings import AccessSettings
-from chassis.settings import HostNames, OperatorCommandPostgres, PostgresAddress, http_url
+from chassis.settings import HostNames, HttpUrl, OperatorCommandPostgres, PostgresAddress
 from console.sign_in.settings import ConsoleAddress, ConsoleIssuer, ConsoleSecrets
 from outbox.settings import RelayAddress
 from projectors.settings import OperatorProjectorSettings
@@ -32,31 +32,23 @@ class ConsoleSettings(
     console_ops_host: str = Field("127.0.0.1", validation_alias="CONSOLE_OPS_HOST", examples=["127.0.0.1"])
     console_ops_port: int = Field(8009, ge=1, le=65535, validation_alias="CONSOLE_OPS_PORT", examples=[8009])
     # No address has a default: an operator's token is not sent to whoever happens to listen there.
-    console_command_url: str = Field(validation_alias="CONSOLE_COMMAND_URL", examples=["http://127.0.0.1:8000"])
-    console_query_url: str = Field(validation_alias="CONSOLE_QUERY_URL", examples=["http://127.0.0.1:8001"])
-    console_events_url: str = Field(validation_alias="CONSOLE_EVENTS_URL", examples=["http://127.0.0.1:8005"])
+    console_command_url: HttpUrl = Field(validation_alias="CONSOLE_COMMAND_URL", examples=["http://127.0.0.1:8000"])
+    console_query_url: HttpUrl = Field(validation_alias="CONSOLE_QUERY_URL", examples=["http://127.0.0.1:8001"])
+    console_events_url: HttpUrl = Field(validation_alias="CONSOLE_EVENTS_URL", examples=["http://127.0.0.1:8005"])
 
     # The inner ports of the APIs, for the overview; no token is sent there.
-    console_command_ops_url: str = Field(
+    console_command_ops_url: HttpUrl = Field(
         "http://127.0.0.1:8010", validation_alias="CONSOLE_COMMAND_OPS_URL", examples=["http://127.0.0.1:8010"]
     )
-    console_query_ops_url: str = Field(
+    console_query_ops_url: HttpUrl = Field(
         "http://127.0.0.1:8011", validation_alias="CONSOLE_QUERY_OPS_URL", examples=["http://127.0.0.1:8011"]
     )
-    console_events_ops_url: str = Field(
+    console_events_ops_url: HttpUrl = Field(
         "http://127.0.0.1:8012", validation_alias="CONSOLE_EVENTS_OPS_URL", examples=["http://127.0.0.1:8012"]
     )
 
     #: People look at it; one process serves hundreds, and keeps the last hour in memory.
     workers: ClassVar[int] = 1
-
-    @field_validator(
-        *("console_command_url", "console_query_url", "console_events_url"),
-        *("console_command_ops_url", "console_query_ops_url", "console_events_ops_url"),
-    )
-    @classmethod
-    def _are_http(cls, value: str) -> str:
-        return http_url(value)
 
     @property
     def command_side(self) -> PostgresAddress:

@@ -7,7 +7,7 @@ from typing import Final
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from chassis.access.key_sources import trustworthy
-from chassis.settings import SecretList, Settings, http_url, secrets_of
+from chassis.settings import HttpUrl, SecretList, Settings, secrets_of
 
 #: The scopes that the pages need; a test compares them with their table of access.
 SCOPES: Final = (
@@ -19,14 +19,9 @@ class ConsoleAddress(Settings):
     """The address at which browsers reach the console."""
 
     #: Cookies are for https alone where this has it.
-    public_console_url: str = Field(
+    public_console_url: HttpUrl = Field(
         "http://127.0.0.1:8004", validation_alias="PUBLIC_CONSOLE_URL", examples=["https://console.example.com"]
     )
-
-    @field_validator("public_console_url")
-    @classmethod
-    def _is_http(cls, value: str) -> str:
-        return http_url(value)
 
 
 class ConsoleSecrets(Settings):
