@@ -14,6 +14,8 @@ from starlette.types import Receive, Scope, Send
 from chassis.http.overload.admission import leave_place
 from chassis.http.transport.exchange import LONG_ANSWER, LongAnswer
 from chassis.lifecycle import alongside, end_task, wait_for_event
+from chassis.postgres.database import DatabaseUnavailableError
+from console.sign_in.provider import ProviderAwayError
 
 #: Browsers come back by themselves, and then their session is looked at anew.
 STREAM_SECONDS: Final = 120.0
@@ -24,7 +26,10 @@ COMMENT: Final = b": still here\n\n"
 
 
 class Stream(Response):
-    """Parts until there are no more, the client leaves, the process is told to stop, or STREAM_SECONDS are over."""
+    """Parts until there are no more, the client leaves, the process is told to stop, or STREAM_SECONDS are over.
+
+    It ends as well where nobody can say now whether its session is still good.
+    """
 
     media_type = "text/event-stream"
 
@@ -60,6 +65,9 @@ class Stream(Response):
             async with aclosing(self._parts) as parts:
                 async for part in parts:
                     await send({"type": "http.response.body", "body": part, "more_body": True})
+        except (DatabaseUnavailableError, ProviderAwayError):
+            # The log has it once, not once for each who looks; a browser that comes back is told why it is not let in.
+            pass
         finally:
             ended.set()
 

@@ -97,7 +97,6 @@ class Renewal:
         except (ProviderAwayError, DatabaseUnavailableError) as error:
             self._outage.failed(describe(error))
             return error
-        self._outage.over()
         return None
 
     def _is_due(self, session: Session) -> bool:
@@ -146,6 +145,7 @@ class Renewal:
         sealed = seal(self._seals, session.id, session.content)
         await self._fetch(_KEEP, session, sealed)
         session.sealed = sealed
+        self._outage.over()
 
     async def _wait_for_others(self, session: Session) -> None:
         """Take what another process makes of it; who cannot wait, since the token has ended, waits."""
@@ -158,7 +158,9 @@ class Renewal:
                     if (sealed := await self._fetch(_LOOK, session)) is not None:
                         self._take(session, sealed)
         except TimeoutError as error:
-            raise ProviderAwayError("it was asked a moment ago, and gave no newer token") from error
+            # What is known already is no news to the log.
+            why = self._outage.reason or "it was asked a moment ago, and gave no newer token"
+            raise ProviderAwayError(why) from error
 
     def _take(self, session: Session, sealed: bytes) -> None:
         if sealed != session.sealed:

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -11,14 +11,19 @@ from urllib.parse import parse_qs, urlsplit
 import asyncpg
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from chassis.clock import utc_now
 from chassis.postgres.database import connect, disconnect
 from chassis.settings import PostgresAddress
+from console.events import tail
+from console.overview import page as overview
 from console.sign_in import renewal
 from console.sign_in.sealing import digest
+from console.sign_in.sessions import Session
 from tests.integration.console.conftest import Browser, Console, make_settings, serving
 from tests.servers.oidc_provider import AUDIENCE, CLIENT, SECRET, OidcProvider, start_provider
+from tests.waiting import until
 
 CONSOLE = "http://localhost"
 CALLBACK = f"{CONSOLE}/sign-in/callback"
@@ -314,6 +319,52 @@ async def test_a_provider_that_is_away_signs_nobody_out_while_the_token_is_good(
     assert ended.status_code == 503
     assert "identity provider does not answer" in ended.text
     assert no_way_in.status_code in {303, 503}, "its address may be known still"
+
+
+@pytest.mark.parametrize(("page", "look"), [("overview", "_TELL_SECONDS"), ("events", "SESSION_SECONDS")])
+async def test_a_stream_whose_token_ends_while_the_provider_is_away_ends_and_the_outage_is_one_line(
+    page: str, look: str, office: Console, provider: OidcProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overview if page == "overview" else tail, look, 0.1)
+    monkeypatch.setattr(renewal, "_WAIT_SECONDS", 0.1)
+    async with signed_in(office, scopes=f"{EVERYTHING} events:read") as browser:
+        [session] = office.app.state.sessions._seen.values()
+        await provider.end()
+        with capture_logs() as lines:
+            session.renew_at = utc_now()
+            while_good = [(await browser.http.get("/operations")).status_code for _ in range(2)]
+            looks = _count_looks(office, monkeypatch)
+            stream = asyncio.create_task(browser.http.get(f"/live/{page}"))
+            await until(_more_than(looks, 2), within=10, what="the stream looks at its session, after the guard")
+            monkeypatch.setattr(renewal, "ends_at", lambda _: utc_now() - timedelta(seconds=1))
+            ended = await stream
+            come_back = await browser.http.get(f"/live/{page}")
+
+    assert while_good == [200, 200]
+    assert (ended.status_code, come_back.status_code) == (200, 503)
+    assert "event: over\n" not in ended.text, "the browser is to come back"
+    assert [line["event"] for line in lines if line["event"].startswith("console.")] == ["console.not_renewed"]
+    assert not [line for line in lines if "exc_info" in line]
+
+
+def _count_looks(office: Console, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The ids of sessions that are asked for, as they are."""
+    looks: list[str] = []
+    find: Callable[[str], Awaitable[Session | None]] = office.app.state.sessions.find
+
+    async def noting(identifier: str) -> Session | None:
+        looks.append(identifier)
+        return await find(identifier)
+
+    monkeypatch.setattr(office.app.state.sessions, "find", noting)
+    return looks
+
+
+def _more_than(looks: list[str], count: int) -> Callable[[], Awaitable[bool]]:
+    async def enough() -> bool:
+        return len(looks) > count
+
+    return enough
 
 
 async def test_a_refresh_that_is_refused_ends_the_session_with_its_token(
