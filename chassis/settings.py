@@ -52,6 +52,8 @@ class Settings(BaseSettings):
         # One .env serves every process; each takes what it knows.
         extra="ignore",
         frozen=True,
+        # A process has dozens of groups and fills in few: the others' validators would take 2 MB.
+        defer_build=True,
     )
 
     @classmethod

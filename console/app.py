@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from ssl import PROTOCOL_TLS_CLIENT, SSLContext
 from typing import Final
 
 import httpx
@@ -110,7 +111,7 @@ def create_app(settings: ConsoleSettings | None = None) -> Starlette:
 @asynccontextmanager
 async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     settings: ConsoleSettings = app.state.settings
-    tls = httpx.create_ssl_context(trust_env=False)  # one for all: each takes a megabyte
+    tls = _trust(settings)
     async with (
         exporting(app.state.tracer),
         open_authenticator(settings, host=settings.console_host) as authenticator,
@@ -129,6 +130,15 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
         app.state.rebuilds = Rebuilds(settings, command, app.state.journal)
         async with app.state.rebuilds.open(), alongside(watch.run()):
             yield
+
+
+def _trust(settings: ConsoleSettings) -> SSLContext:
+    """One trust for all who ask the other processes: the usual authorities take a megabyte.
+
+    Where no address is https there is nobody to trust, and nobody is.
+    """
+    schemes = {httpx.URL(address).scheme for address in settings.api_addresses}
+    return httpx.create_ssl_context(trust_env=False) if "https" in schemes else SSLContext(PROTOCOL_TLS_CLIENT)
 
 
 async def _check(app: Starlette) -> None:

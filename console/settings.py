@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -49,6 +50,12 @@ class ConsoleSettings(
 
     #: People look at it; one process serves hundreds, and keeps the last hour in memory.
     workers: ClassVar[int] = 1
+
+    @property
+    def api_addresses(self) -> Sequence[str]:
+        """Where the APIs are asked, by both ports of each."""
+        public = self.console_command_url, self.console_query_url, self.console_events_url
+        return *public, self.console_command_ops_url, self.console_query_ops_url, self.console_events_ops_url
 
     @property
     def command_side(self) -> PostgresAddress:

@@ -50,7 +50,7 @@ async def run(plan: Plan) -> Result:
             )
         )
         (await http.get("/")).raise_for_status()
-        resident = _memory(console)
+        resident, own = _memory(console), psutil.Process(console.pid).memory_full_info().uss / MEBIBYTE
         plan.say("nobody looks")
         idle = [await _shares(plan, console, query) for _ in range(plan.rounds)]
         plan.say(f"{VIEWERS} look")
@@ -64,6 +64,7 @@ async def run(plan: Plan) -> Result:
     result.measured("core of the query API, idle", _figure([its for _, its in idle]), "%")
     result.measured(f"core of the query API, {VIEWERS} open overviews", _figure([its for _, its in watched]), "%")
     result.measured("memory, after all of it", Figure.once(worked), "MiB")
+    result.measured("memory, idle, but for files that processes share", Figure.once(own), "MiB")
     result.claim(
         "memory, idle",
         Figure.once(resident),
