@@ -30,7 +30,7 @@ from pydantic_settings import (
 )
 
 from chassis.postgres_address.hosts import Host, Hosts, SessionAttributes, read_hosts
-from chassis.postgres_address.tls import Authorities, Certificate, Key, Mode, Tls
+from chassis.postgres_address.tls import SYSTEM, Authorities, Certificate, Key, Mode, Tls
 from chassis.setting_files import read_files
 from chassis.settings_error import SettingsError
 
@@ -41,6 +41,8 @@ _TOPIC = r"^[A-Za-z0-9._-]{1,249}$"
 _DAY_MS = 86_400_000
 _ADDRESS_VARIABLES = ("user", "password", "server", "port", "pool_size", "max_overflow")
 _TLS_VARIABLES = ("sslmode", "sslrootcert", "sslcert", "sslkey")
+#: How the variables end that name files of certificates.
+_CERTIFICATE_FILES = ("_sslrootcert", "_sslcert", "_ssl_cafile", "_ssl_certfile")
 
 
 class Settings(BaseSettings):
@@ -76,6 +78,13 @@ class Settings(BaseSettings):
         names = [alias for field in cls.model_fields.values() for alias in aliases_of(field)]
         read_files(names, env_settings, dotenv_settings)
         return init_settings, env_settings, dotenv_settings
+
+    @property
+    def certificate_files(self) -> dict[str, str]:
+        """The files of certificates that it names, by variable."""
+        named = [name for name in type(self).model_fields if name.endswith(_CERTIFICATE_FILES)]
+        files = {name.upper(): getattr(self, name) for name in named}
+        return {variable: file for variable, file in files.items() if file and file != SYSTEM}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,15 +13,16 @@ import logging
 import os
 import sys
 import time
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import structlog
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from pydantic_core import PydanticSerializationError, to_json
 
@@ -44,6 +45,13 @@ _METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 _LOST = Counter("muster_log_lines_lost_total", "Log lines that could not be written")
 _REPEATED = Counter("muster_log_lines_repeated_total", "Lines of libraries left out as repeated", ["library"])
+_EXPIRES = Gauge(
+    "muster_certificate_expires_timestamp_seconds",
+    "When the certificate in a variable's file expires, in seconds since 1970; 0 where none can be read.",
+    ["variable"],
+)
+#: Variables that end so name authorities.
+_AUTHORITIES = ("_SSLROOTCERT", "_SSL_CAFILE")
 
 
 def configure_logging(process: str, level: str) -> None:
@@ -193,10 +201,28 @@ def _one_line(_: Any, __: str, event: MutableMapping[str, Any]) -> str:
         return json.dumps(event, default=repr)
 
 
-def render_metrics() -> tuple[bytes, str]:
-    """The metrics of this service in Prometheus text form, over all its worker processes, and their content type."""
+def render_metrics(certificates: Mapping[str, str]) -> tuple[bytes, str]:
+    """The metrics of this service in Prometheus text form, over all its worker processes, and their content type.
+
+    The files of `certificates`, by variable, are read anew each time, since they are renewed while the process runs.
+    """
+    for variable, file in certificates.items():
+        _EXPIRES.labels(variable).set(_expires(Path(file), is_of_authorities=variable.endswith(_AUTHORITIES)))
     registry = REGISTRY
     if os.environ.get(_METRICS_FOLDER):
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        # Workers do not tell of it: whoever serves the metrics of all does.
+        registry.register(_EXPIRES)
     return generate_latest(registry), CONTENT_TYPE_LATEST
+
+
+def _expires(file: Path, *, is_of_authorities: bool) -> float:
+    """When the first certificate of a file does, whose key we have; of authorities the last, for they overlap."""
+    from cryptography.x509 import load_pem_x509_certificates  # noqa: PLC0415 - few processes have certificates
+
+    try:
+        found = [each.not_valid_after_utc.timestamp() for each in load_pem_x509_certificates(file.read_bytes())]
+    except (OSError, ValueError):
+        return 0.0
+    return max(found) if is_of_authorities else found[0]

@@ -32,10 +32,12 @@ class Authority:
         self.file = folder / f"{name}.pem"
         self.file.write_bytes(certificate.public_bytes(Encoding.PEM))
 
-    def sign(self, name: str, *hosts: str) -> Pair:
-        """Make a certificate of this name for these hosts; an address is one too."""
+    def sign(self, name: str, *hosts: str, lifetime: timedelta = _LIFETIME) -> Pair:
+        """Make a certificate of this name for these hosts, good for `lifetime` from now on; an address is one too."""
         key = ec.generate_private_key(ec.SECP256R1())
-        certificate = _certificate(_named(name), self._name, key.public_key(), self._key, hosts=hosts)
+        certificate = _certificate(
+            _named(name), self._name, key.public_key(), self._key, hosts=hosts, lifetime=lifetime
+        )
         pair = Pair(self._folder / f"{name}.pem", self._folder / f"{name}.key")
         pair.certificate.write_bytes(certificate.public_bytes(Encoding.PEM))
         pair.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
@@ -54,6 +56,7 @@ def _certificate(
     signer: ec.EllipticCurvePrivateKey,
     *,
     hosts: tuple[str, ...] = (),
+    lifetime: timedelta = _LIFETIME,
     authority: bool = False,
 ) -> x509.Certificate:
     """A certificate with all that the strictest clients ask for (Python 3.13 and later)."""
@@ -62,7 +65,7 @@ def _certificate(
         x509.CertificateBuilder(subject_name=subject, issuer_name=issuer, public_key=public)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - _LIFETIME)
-        .not_valid_after(now + _LIFETIME)
+        .not_valid_after(now + lifetime)
         .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)

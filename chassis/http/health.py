@@ -82,9 +82,17 @@ class OneLook:
         return await asyncio.shield(look)
 
 
-def inner_routes(asked: Answers) -> list[Route]:
-    """The routes of a port of the inside, where answers say why, and metrics are."""
-    return [*_routes(OneLook(asked, good_for=0.0), says_why=True), Route("/metrics", _metrics)]
+def inner_routes(asked: Answers, certificates: Mapping[str, str]) -> list[Route]:
+    """The routes of a port of the inside, where answers say why, and metrics are.
+
+    `certificates` are the files of which metrics say when they expire, by variable.
+    """
+
+    async def metrics(_: Request) -> Response:
+        body, media_type = await asyncio.to_thread(render_metrics, certificates)
+        return Response(body, media_type=media_type, headers={"Cache-Control": "no-store"})
+
+    return [*_routes(OneLook(asked, good_for=0.0), says_why=True), Route("/metrics", metrics)]
 
 
 def public_routes(asked: Answers) -> list[Route]:
@@ -132,11 +140,6 @@ async def _run(check: Check) -> str:
 
 async def _health(_: Request) -> Response:
     return _json({"status": OK, "version": __version__}, 200)
-
-
-async def _metrics(_: Request) -> Response:
-    body, media_type = await asyncio.to_thread(render_metrics)
-    return Response(body, media_type=media_type, headers={"Cache-Control": "no-store"})
 
 
 def _json(document: object, status: int) -> Response:

@@ -118,7 +118,7 @@ async def serve_health(asked: Answers, *, host: str, port: int, transport: Trans
 
 
 def _inner_server(asked: Answers, listening: socket.socket, transport: Transport) -> uvicorn.Server:
-    app: ASGIApp = Starlette(routes=inner_routes(asked))
+    app: ASGIApp = Starlette(routes=inner_routes(asked, transport.certificate_files))
     if is_loopback(listening.getsockname()[0]):
         # Nobody reaches it but this machine, and on this machine a browser, from pages of anybody's (DNS rebinding).
         app = LastResort(Hosts(app, loopback_only=True), headers=lambda _: {})

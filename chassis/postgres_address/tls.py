@@ -21,7 +21,7 @@ from pydantic import AfterValidator, ValidationInfo
 Mode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 
 #: The authorities that the system trusts stand under this name, in place of a file.
-_SYSTEM: Final = "system"
+SYSTEM: Final = "system"
 #: A value that was refused itself is replaced by this.
 _REFUSED: Final = object()
 
@@ -38,7 +38,7 @@ class Tls:
     @property
     def connect_arguments(self) -> dict[str, Any]:
         """The keyword arguments asyncpg.connect takes for it; it knows the files as parts of an address alone."""
-        if self.sslrootcert == _SYSTEM and self.sslmode != "disable":
+        if self.sslrootcert == SYSTEM and self.sslmode != "disable":
             context = ssl.create_default_context()
             if self.sslcert:
                 context.load_cert_chain(self.sslcert, self.sslkey)
@@ -50,13 +50,13 @@ def _check_authorities(path: str | None, info: ValidationInfo) -> str | None:
     mode = _earlier(info, "sslmode")
     if path is None:
         if mode in {"verify-ca", "verify-full"}:
-            raise ValueError(f"{mode} needs the authorities to trust: a PEM file, or the word {_SYSTEM}")
+            raise ValueError(f"{mode} needs the authorities to trust: a PEM file, or the word {SYSTEM}")
     elif mode in {"allow", "prefer"}:
         raise ValueError(f"it protects nobody while SSLMODE is {mode}, which goes on without TLS; set verify-full")
-    elif path != _SYSTEM:
+    elif path != SYSTEM:
         _check_certificates(path)
     elif mode in {"require", "verify-ca"}:
-        raise ValueError(f"{_SYSTEM} needs SSLMODE verify-full: public authorities vouch for any server")
+        raise ValueError(f"{SYSTEM} needs SSLMODE verify-full: public authorities vouch for any server")
     return path
 
 

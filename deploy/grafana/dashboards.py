@@ -141,6 +141,7 @@ CAPACITY: Final = [
             "About a kilobyte each on the command database's disk.",
             1_000_000,
         ),
+        Panel("Outbox on disk", "bytes", _greatest("muster_outbox_bytes", _RELAY, "namespace"), limit=2_000_000_000),
         Panel("Processes", "short", {"{{job}}": f"count by (job) (up{{{_OF}}} == 1)"}),
     ],
     [
@@ -151,6 +152,15 @@ CAPACITY: Final = [
     [
         Panel("Log lines lost", "ops", _sum("muster_log_lines_lost_total", _OF, "job")),
         Panel("Fetches of the issuer's keys", "ops", _sum("muster_issuer_key_fetches_total", _OF, "outcome")),
+        Panel(
+            "Certificates expire in",
+            "s",
+            {
+                "{{job}} {{variable}}": (
+                    f"min by (job, variable) (muster_certificate_expires_timestamp_seconds{{{_OF}}}) - time()"
+                )
+            },
+        ),
     ],
 ]
 

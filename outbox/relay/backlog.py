@@ -17,18 +17,23 @@ SELECT
     (SELECT count(*) FROM (SELECT {_TO_PUBLISH} LIMIT $1) AS seen) AS counted,
     (SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = 'outbox'::regclass) AS estimated,
     (SELECT extract(epoch FROM clock_timestamp() - appended_at)::float8 {_TO_PUBLISH} ORDER BY id LIMIT 1) AS oldest,
-    (SELECT count(*) FROM outbox_set_aside) AS set_aside
+    (SELECT count(*) FROM outbox_set_aside) AS set_aside,
+    pg_total_relation_size('outbox') AS size
 """  # noqa: S608 - constants of ours
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """Events that are to be published, and the age of the oldest in seconds (0 for none); rows that are set aside."""
+    """Events that are to be published, and the age of the oldest in seconds (0 for none); rows that are set aside.
+
+    `bytes` is the table's size on disk, with its indexes and with the room of rows that are gone.
+    """
 
     events: int
     estimated: bool
     oldest_seconds: float
     set_aside: int
+    bytes: int
 
 
 async def read_backlog(connection: Any) -> Backlog:
@@ -36,4 +41,10 @@ async def read_backlog(connection: Any) -> Backlog:
     row = await connection.fetchrow(_BACKLOG, COUNTED + 1, timeout=COMMAND_SECONDS)
     many = row["counted"] > COUNTED
     events = max(row["counted"], row["estimated"]) if many else row["counted"]
-    return Backlog(events, estimated=many, oldest_seconds=max(0.0, row["oldest"] or 0.0), set_aside=row["set_aside"])
+    return Backlog(
+        events,
+        estimated=many,
+        oldest_seconds=max(0.0, row["oldest"] or 0.0),
+        set_aside=row["set_aside"],
+        bytes=row["size"],
+    )

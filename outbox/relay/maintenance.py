@@ -54,6 +54,7 @@ async def maintaining(settings: RelaySettings, jobs: Sequence[Job] = ()) -> Asyn
         metrics.BACKLOG_EVENTS.set(0)
         metrics.OLDEST_SECONDS.set(0)
         metrics.SET_ASIDE.set(0)
+        metrics.BYTES.set(0)
 
 
 def roll_interval(settings: RelaySettings) -> float:
@@ -68,6 +69,7 @@ async def _measure(settings: RelaySettings) -> None:
             metrics.BACKLOG_EVENTS.set(backlog.events)
             metrics.OLDEST_SECONDS.set(backlog.oldest_seconds)
             metrics.SET_ASIDE.set(backlog.set_aside)
+            metrics.BYTES.set(backlog.bytes)
             await asyncio.sleep(GAUGES_SECONDS)
 
 

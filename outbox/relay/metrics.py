@@ -58,6 +58,9 @@ PUBLISH_LATENCY = PageHistogram(
     (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0),
 )
 SET_ASIDE = Gauge("muster_outbox_set_aside", "Rows that are set aside; 0 on standby.")
+BYTES = Gauge(
+    "muster_outbox_bytes", "The outbox on disk, with its indexes and the room of rows that are gone; 0 on standby."
+)
 LEADING = Gauge("muster_outbox_leader", "1 while this process publishes, 0 on standby.")
 HELD = Gauge("muster_outbox_held", "1 while everything waits for a row that cannot be published.")
 PRODUCER_RECREATED = Counter("muster_outbox_producer_recreated_total", "Producers discarded after an error.")

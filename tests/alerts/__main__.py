@@ -34,9 +34,9 @@ This page is written by a run of `make test-alerts`; nobody edits it. A real Pro
 clients use, with the rules of `deploy/prometheus/alerts.yaml`, while this is done to it, one after the other.
 """
 METHOD: Final = f"""\
-- Windows and patience of the rules are a {FASTER}th of theirs. Three thresholds would take too long to reach: events
-  wait for 1 s instead of 60, tombstones are at risk after 5 s instead of 3.5 days, and the outbox "grows" beyond 100
-  events instead of a million. All is asked and judged once a second.
+- Windows and patience of the rules are a {FASTER}th of theirs. Four thresholds would take too long to reach: events
+  wait for 1 s instead of 60, tombstones are at risk after 5 s instead of 3.5 days, the outbox "grows" beyond 100
+  events instead of a million, and is too large beyond 5 MB instead of 2 GB. All is asked and judged once a second.
 - Seconds are from the beginning of what is done until all alerts of the line fire, so a minute of them is about an hour
   of the real rules where a window has to fill, and nothing like it where a fault shows at once.
 - An alert counts that did not fire before. That others fire beside it is no fault: one cause has several effects.

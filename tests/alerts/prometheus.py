@@ -24,6 +24,7 @@ THRESHOLDS: Final = {
     "MusterOutboxStuck": ("> 60", "> 1"),
     "MusterTombstonesAtRisk": ("> 302400", "> 5"),
     "MusterOutboxGrowing": ("> 1e6", "> 100"),
+    "MusterOutboxBloated": ("> 2e9", "> 5e6"),
 }
 START_SECONDS: Final = 60.0
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}

@@ -1,8 +1,10 @@
 """What is done to a running Muster so that each alert fires; most of it is undone with its block."""
 
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import partial
 from typing import Final
 from uuid import uuid4
@@ -10,6 +12,7 @@ from uuid import uuid4
 import httpx
 from aiokafka import AIOKafkaProducer
 
+from benchmarks.population import FIXED_HASH
 from chassis.consistency import ConsistencyToken
 from chassis.kafka.client import client_arguments
 from chassis.lifecycle import alongside
@@ -30,6 +33,8 @@ PAGE: Final = "page"
 TICKET: Final = "ticket"
 #: Within which the relay holds, or projectors note, what was done to them, on any machine.
 NOTED_SECONDS: Final = 60.0
+#: Users whose events take more of the disk than the hastened rule allows.
+MANY: Final = 6000
 #: The event that waits, again, under a number of long ago.
 _OLD_NUMBER: Final = """
 INSERT INTO outbox (id, event_id, subject_id, value, headers) OVERRIDING SYSTEM VALUE
@@ -162,6 +167,30 @@ async def _checkpoints_locked(stage: Stage) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
+async def _snapshot_kept(stage: Stage) -> AsyncIterator[None]:
+    """Somebody's transaction still sees the rows of thousands of users who come and are published meanwhile."""
+    async with connected(stage.stack, COMMAND_DATABASE) as kept, kept.transaction(isolation="repeatable_read"):
+        await kept.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+        await kept.fetchval("SELECT count(*) FROM outbox")
+        users = (
+            {"email": f"kept-{number}@example.com", "username": f"kept-{number}", "password_hash": FIXED_HASH}
+            for number in range(MANY)
+        )
+        lines = "\n".join(map(json.dumps, users))
+        headers = {"Content-Type": "application/x-ndjson"}
+        answer = await stage.commands.post("/users/import", content=lines, headers=headers, timeout=NOTED_SECONDS)
+        answer.raise_for_status()
+        yield
+
+
+@asynccontextmanager
+async def _not_renewed(stage: Stage) -> AsyncIterator[None]:
+    """What renews a client's certificate has put one there that is good for an hour."""
+    stage.stack.certify(timedelta(hours=1))
+    yield
+
+
+@asynccontextmanager
 async def _keys_gone(stage: Stage) -> AsyncIterator[None]:
     keys = issuer_folder(stage.stack.folder) / KEY_SET
     aside = keys.rename(keys.with_suffix(".aside"))
@@ -238,6 +267,12 @@ PROVOCATIONS: Final = (
         _checkpoints_locked,
         {"MusterPartitionsUnassigned": (PAGE,), "MusterTombstonesAtRisk": (PAGE,)},
     ),
+    Provocation(
+        "A transaction is left open while thousands of events are published",
+        _snapshot_kept,
+        {"MusterOutboxBloated": (TICKET,)},
+    ),
+    Provocation("A certificate is not renewed", _not_renewed, {"MusterCertificateExpires": (PAGE, TICKET)}),
     Provocation("The issuer's keys are gone", _keys_gone, {"MusterIssuerKeysStale": (TICKET,)}),
     Provocation("More clients come than a port may have", _port_full, {"MusterPortFull": (TICKET,)}),
     Provocation("The disk of a log is full", _log_full, {"MusterLogLinesLost": (TICKET,)}),

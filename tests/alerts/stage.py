@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import count, cycle
 from pathlib import Path
 from typing import Final, TextIO
@@ -13,6 +14,7 @@ import httpx
 from chassis.lifecycle import alongside
 from tests.acceptance.stack import clean_environment, run_muster
 from tests.alerts.prometheus import Prometheus, running
+from tests.certificates import Authority, Pair
 from tests.chaos.stack import ChaosStack
 
 #: Told to a process beyond what `muster up` would: two clients fill the event API's port, and keys are fetched all the
@@ -28,8 +30,18 @@ PACE_SECONDS: Final = 0.1
 class WatchedStack(ChaosStack):
     """A stack some of whose processes are told more."""
 
+    def certify(self, lifetime: timedelta) -> Pair:
+        """Give the query API a certificate with which to reach its database, good for so long."""
+        folder = self.folder / "certificates"
+        folder.mkdir(exist_ok=True)
+        return Authority(folder).sign("query-api", lifetime=lifetime)
+
     def _environment(self, part: str) -> Mapping[str, str]:
-        return {**super()._environment(part), **KEYS_REFRESHED, **TOLD.get(part, {})}
+        told = {**super()._environment(part), **KEYS_REFRESHED, **TOLD.get(part, {})}
+        if part == "query-api":
+            certificate, key = map(str, self.certify(timedelta(days=90)))
+            told |= {"QUERY_POSTGRES_SSLCERT": certificate, "QUERY_POSTGRES_SSLKEY": key}
+        return told
 
     @property
     def scraped(self) -> dict[str, int]:
@@ -50,6 +62,7 @@ class Stage:
 
     stack: WatchedStack
     prometheus: Prometheus
+    commands: httpx.AsyncClient
     queries: httpx.AsyncClient
     events: httpx.AsyncClient
 
@@ -86,7 +99,7 @@ async def opened(folder: Path, screen: TextIO, program: str) -> AsyncIterator[St
         await opening.enter_async_context(alongside(again_and_again(lambda: queries.get("/users"))))
         (folder / "prometheus").mkdir()
         prometheus = await opening.enter_async_context(running(program, folder / "prometheus", stack.scraped))
-        yield Stage(stack, prometheus, queries, events)
+        yield Stage(stack, prometheus, commands, queries, events)
 
 
 async def register(commands: httpx.AsyncClient, number: int) -> str:

@@ -3,8 +3,11 @@
 import asyncio
 import json
 import re
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
 
 import httpx
 import pytest
@@ -21,6 +24,7 @@ from chassis.http.health import LOOK_SECONDS, Health, NotReadyError, OneLook, Qu
 from chassis.http.overload.admission import Admission
 from chassis.http.problems import Problem, ProblemType, unavailable
 from chassis.http.protection import Protection
+from tests.certificates import Authority
 from tests.waiting import until
 
 ROUTES = (
@@ -260,7 +264,7 @@ async def test_many_who_ask_inside_share_a_look_and_the_next_one_sees_what_is_ne
             await looks[-1].wait()
             return {question: f"look {number}"}
 
-    app, asked = Starlette(routes=inner_routes(Database())), list[Scope]()
+    app, asked = Starlette(routes=inner_routes(Database(), {})), list[Scope]()
 
     async def noting(scope: Scope, receive: Receive, send: Send) -> None:
         asked.append(scope)
@@ -282,7 +286,7 @@ async def test_many_who_ask_inside_share_a_look_and_the_next_one_sees_what_is_ne
 
 async def test_the_reason_and_the_metrics_are_told_inside_alone(http: httpx.AsyncClient) -> None:
     await http.get("/teapot")
-    inner = Starlette(routes=inner_routes(make_app().state.health))
+    inner = Starlette(routes=inner_routes(make_app().state.health, {}))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(inner), base_url="http://localhost") as inside:
         ready, metrics = await inside.get("/readyz"), await inside.get("/metrics")
 
@@ -290,6 +294,43 @@ async def test_the_reason_and_the_metrics_are_told_inside_alone(http: httpx.Asyn
     assert ready.json()["checks"] == {"database": "the database is away"}
     assert 'muster_http_requests_total{method="GET",status="418"}' in metrics.text
     assert (await http.get("/metrics")).status_code == 404
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_metrics_say_when_certificates_expire_by_what_is_in_their_files_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    if workers > 1:
+        monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    authority = Authority(tmp_path)
+    client = authority.sign("client", lifetime=timedelta(hours=1))
+    later = authority.sign("later", lifetime=timedelta(days=90))
+    both = tmp_path / "both.pem"
+    both.write_bytes(client.certificate.read_bytes() + later.certificate.read_bytes())
+    files = {
+        "KAFKA_SSL_CERTFILE": str(both),
+        "KAFKA_SSL_CAFILE": str(both),
+        "QUERY_POSTGRES_SSLCERT": str(client.certificate),
+        "QUERY_POSTGRES_SSLROOTCERT": str(tmp_path / "missing.pem"),
+    }
+    inner = Starlette(routes=inner_routes(Health(), files))
+
+    async def hours_left() -> dict[str, int]:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(inner), base_url="http://localhost") as inside:
+            text = (await inside.get("/metrics")).text
+        told = re.compile(r'^muster_certificate_expires_timestamp_seconds{variable="(\w+)"} (\S+)$', re.MULTILINE)
+        return {variable: round((float(seconds) - time.time()) / 3600) for variable, seconds in told.findall(text)}
+
+    assert await hours_left() == {
+        "KAFKA_SSL_CERTFILE": 1,
+        "KAFKA_SSL_CAFILE": 90 * 24,
+        "QUERY_POSTGRES_SSLCERT": 1,
+        "QUERY_POSTGRES_SSLROOTCERT": round(-time.time() / 3600),
+    }
+
+    client.certificate.write_bytes(later.certificate.read_bytes())
+
+    assert (await hours_left())["QUERY_POSTGRES_SSLCERT"] == 90 * 24
 
 
 @pytest.mark.parametrize("path", ["/docs", "/redoc", "/problems/", "/problems/teapot"])

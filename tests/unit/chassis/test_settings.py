@@ -262,6 +262,20 @@ def test_tls_is_told_in_libpqs_words(
     assert settings.query_database.tls.sslrootcert == tls.get(given.get("SSLROOTCERT", ""), given.get("SSLROOTCERT"))
 
 
+def test_the_files_of_certificates_are_named_by_variable(monkeypatch: pytest.MonkeyPatch, tls: dict[str, str]) -> None:
+    give_tls(
+        monkeypatch, tls, {"SSLMODE": "verify-full", "SSLROOTCERT": "system", "SSLCERT": "certificate", "SSLKEY": "key"}
+    )
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9092")
+    monkeypatch.setenv("KAFKA_SSL_CAFILE", tls["authority"])
+
+    assert load(Both).certificate_files == {
+        "COMMAND_POSTGRES_SSLCERT": tls["certificate"],
+        "QUERY_POSTGRES_SSLCERT": tls["certificate"],
+    }
+    assert load(Kafka).certificate_files == {"KAFKA_SSL_CAFILE": tls["authority"]}
+
+
 @pytest.mark.parametrize(
     ("mode", "is_taken"),
     [

@@ -20,7 +20,7 @@ from projectors.operations.lag import GenerationLag, PartitionLag
 from read_model.feeding import FeedState
 
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
-EMPTY = Backlog(events=0, estimated=False, oldest_seconds=0, set_aside=0)
+EMPTY = Backlog(events=0, estimated=False, oldest_seconds=0, set_aside=0, bytes=0)
 LEADER = Leader("host:7", None, None)
 USERS = GenerationLag(
     "users", 1, 1, "serving", FeedState.FED, "", [PartitionLag(0, 0, 0.5), PartitionLag(1, 0, 1.5)], NOW

@@ -75,10 +75,13 @@ async def test_the_backlog_and_the_age_of_the_oldest_event_are_told(
         oldest = REGISTRY.get_sample_value("muster_outbox_oldest_unpublished_seconds")
         assert oldest is not None
         assert 90 <= oldest < 120
+        size = await connection.fetchval("SELECT pg_total_relation_size('outbox')")
+        assert REGISTRY.get_sample_value("muster_outbox_bytes") == size > 0
 
     # An alarm on the greatest over all relays must not go on for one that leads no more.
     assert REGISTRY.get_sample_value("muster_outbox_backlog_events") == 0
     assert REGISTRY.get_sample_value("muster_outbox_oldest_unpublished_seconds") == 0
+    assert REGISTRY.get_sample_value("muster_outbox_bytes") == 0
 
 
 async def test_a_large_backlog_is_estimated_not_counted(connection: Connection) -> None:
