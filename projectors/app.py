@@ -11,7 +11,7 @@ import structlog
 
 from chassis.http.health import Health
 from chassis.http.listening import serve_health
-from chassis.postgres.database import Connection, Database
+from chassis.postgres.database import ONE_PLAN, Connection, Database
 from chassis.settings import PostgresAddress
 from chassis.tracing.process import ProcessTracer, exporting
 from projectors.fleet import Fleet
@@ -29,11 +29,6 @@ TRANSACTION_TIMEOUT: Final = "20s"
 #: collector walked through them several times a batch, a third of a rebuild's time. It still finds cycles, which only
 #: errors leave.
 YOUNG_OBJECTS: Final = 100_000
-
-#: A live batch is a record or a few, and PostgreSQL took longer to plan its statements for these very values than to
-#: run them. One plan for all batches has to be right for a table of any size, so it goes by indexes, also where it was
-#: made while the table was tiny.
-ONE_PLAN: Final = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
 
 
 class UnknownProjectionError(Exception):

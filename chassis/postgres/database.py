@@ -33,6 +33,8 @@ __all__ = [
     "COMMAND_SECONDS",
     "CONNECT_SECONDS",
     "NO_CONNECTION",
+    "ONE_PLAN",
+    "PLAN_BY_VALUES",
     "SESSION_SETTINGS",
     "Connection",
     "Database",
@@ -66,6 +68,13 @@ SESSION_SETTINGS: Final = {
     "idle_session_timeout": "0",
     "jit": "off",
 }
+#: Settings of sessions whose statements have one plan whatever their values: PostgreSQL took as long to plan the short
+#: ones for these very values as to run them. It did so each time, since its estimate for a limit, or an array, that it
+#: does not know is dearer. One plan has to be right for a table of any size, so it goes by indexes, also where it was
+#: made while the table was tiny.
+ONE_PLAN: Final = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
+#: The same undone, for the rest of a transaction whose statement has its best plan by its values.
+PLAN_BY_VALUES: Final = "SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL enable_seqscan = on"
 
 #: Work that is to be done once with each new connection.
 Init = Callable[[Any], Coroutine[Any, Any, None]]

@@ -15,7 +15,15 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import asyncpg
 
-from chassis.postgres.database import NO_CONNECTION, Connection, DatabaseUnavailableError, describe, make_pool
+from chassis.postgres.database import (
+    NO_CONNECTION,
+    ONE_PLAN,
+    PLAN_BY_VALUES,
+    Connection,
+    DatabaseUnavailableError,
+    describe,
+    make_pool,
+)
 from chassis.postgres.errors import means_later
 from chassis.postgres.pool import Pool
 from chassis.settings import PostgresAddress
@@ -52,8 +60,8 @@ class ReadStatement(NamedTuple):
     arguments: Sequence[Any]
     #: The most it may take altogether, the server's own time limit included.
     seconds: float
-    #: Set where the best plan depends on the values.
-    plan_each_time: bool = False
+    #: What is set for it alone, in a transaction of its own.
+    settings: str = ""
     #: Called when it has its connection and is about to be sent.
     started: Callable[[], object] | None = None
 
@@ -64,12 +72,7 @@ class ReadStatement(NamedTuple):
 
     async def run(self, connection: Connection) -> FetchedRows:
         """Send it and wait for its rows."""
-        if not self.plan_each_time:
-            return await connection.fetch(self.sql, *self.arguments, timeout=self.seconds)
-        # An unnamed statement is parsed and planned for these very values. It costs a round trip more than a prepared
-        # one, whose general plan was up to 100 times slower where indexes compete.
-        prepared = await connection.prepare(self.sql, name="", timeout=self.seconds)
-        return await prepared.fetch(*self.arguments, timeout=self.seconds)
+        return await connection.fetch(self.sql, *self.arguments, timeout=self.seconds)
 
 
 class ReadDatabase:
@@ -87,7 +90,7 @@ class ReadDatabase:
         cls, address: PostgresAddress, *, application: str, **server_settings: str
     ) -> AsyncIterator[ReadDatabase]:
         """Get ready; no connection is opened yet, so this succeeds while the server is down."""
-        pool = make_pool(address, application=application, server_settings=server_settings)
+        pool = make_pool(address, application=application, server_settings={**ONE_PLAN, **server_settings})
         lending = Lending(pool, partial(sign_of_life, address))
         try:
             yield cls(address, pool, lending)
@@ -115,7 +118,11 @@ class ReadDatabase:
                 if statement.started:
                     statement.started()
                 sent = time.monotonic()
-                return await statement.run(connection)
+                if not statement.settings:
+                    return await statement.run(connection)
+                async with self._transaction(connection):
+                    await connection.execute(statement.settings, timeout=statement.seconds)
+                    return await statement.run(connection)
         except asyncpg.QueryCanceledError as error:
             if time.monotonic() - sent < statement.limit_seconds:
                 raise DatabaseUnavailableError(f"{self._address} was told to cancel a query") from error
@@ -128,11 +135,9 @@ class ReadDatabase:
             DatabaseUnavailableError: there was no connection for it, or it broke.
             asyncpg.PostgresError: the server refused the statement.
         """
-        seconds = limit_ms / 1000 + GRACE_SECONDS
-        async with self._lent() as connection, self._transaction(connection):
-            set_limits = "; ".join(f"SET LOCAL {name} = {value}" for name, value in limits(limit_ms).items())
-            await connection.execute(set_limits, timeout=seconds)
-            return await connection.fetch(sql, *arguments, timeout=seconds)
+        set_limits = "; ".join(f"SET LOCAL {name} = {value}" for name, value in limits(limit_ms).items())
+        settings = f"{set_limits}; {PLAN_BY_VALUES}"
+        return await self.fetch(ReadStatement(sql, arguments, limit_ms / 1000 + GRACE_SECONDS, settings))
 
     async def fill(self) -> None:
         """Open connections until there are as many as are meant to last.
@@ -167,11 +172,12 @@ class ReadDatabase:
             await transaction.start()
         except asyncpg.PostgresError as error:
             # asyncpg would take the connection's next transaction for one within this: it must not be lent again.
-            raise DatabaseUnavailableError(f"{self._address} began no transaction: {describe(error)}") from error
+            raise _StaleConnectionError(f"{self._address} began no transaction: {describe(error)}") from error
         try:
             yield
-        except BaseException:
-            await transaction.rollback()
+        except asyncpg.PostgresError as error:
+            if _is_usable_after(error):
+                await transaction.rollback()
             raise
         await transaction.commit()
 
@@ -180,10 +186,15 @@ class ReadDatabase:
 
     def _take_back_after(self, error: BaseException, connection: Connection) -> None:
         """Keep the connection if the server refused the statement; discard it after any other failure."""
-        if isinstance(error, asyncpg.PostgresError) and (isinstance(error, _PAST_LIMIT) or not means_later(error)):
+        if _is_usable_after(error):
             self.lending.give_back(connection)
             return
         self.lending.discard(connection)
         if means_later(error):
             kind = DatabaseUnavailableError if isinstance(error, TimeoutError) else _StaleConnectionError
             raise kind(f"{self._address} failed: {describe(error)}") from error
+
+
+def _is_usable_after(error: BaseException) -> bool:
+    """Whether the server refused a statement, and nothing else is wrong with its session."""
+    return isinstance(error, asyncpg.PostgresError) and (isinstance(error, _PAST_LIMIT) or not means_later(error))

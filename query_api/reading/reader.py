@@ -10,7 +10,7 @@ from typing import Any, Final
 import asyncpg
 
 from chassis.http.problems import ProblemType, unavailable
-from chassis.postgres.database import DatabaseUnavailableError, describe
+from chassis.postgres.database import PLAN_BY_VALUES, DatabaseUnavailableError, describe
 from chassis.postgres.errors import means_later
 from query_api.protocol.problems import TOO_EXPENSIVE, retry_later
 from query_api.reading.database import GRACE_SECONDS, FetchedRows, ReadDatabase, ReadStatement
@@ -47,17 +47,20 @@ class Reader:
         try:
             if self._database.lending.is_crowded:
                 return await self._fetch_shared(sql, arguments, plan_each_time=plan_each_time)
-            return await self._database.fetch(ReadStatement(sql, arguments, self._seconds, plan_each_time))
+            return await self._database.fetch(self._statement(sql, arguments, plan_each_time=plan_each_time))
         except asyncpg.PostgresError as error:
             self._explain(error, TOO_EXPENSIVE)
             raise
+
+    def _statement(self, sql: str, arguments: Sequence[Any], *, plan_each_time: bool) -> ReadStatement:
+        return ReadStatement(sql, arguments, self._seconds, PLAN_BY_VALUES if plan_each_time else "")
 
     async def _fetch_shared(self, sql: str, arguments: Sequence[Any], *, plan_each_time: bool) -> FetchedRows:
         key = (sql, *(tuple(value) if isinstance(value, list | set) else value for value in arguments))
         fetching = self._queued.get(key)
         if fetching is None:
             sent = partial(self._queued.pop, key, None)
-            statement = ReadStatement(sql, arguments, self._seconds, plan_each_time, sent)
+            statement = self._statement(sql, arguments, plan_each_time=plan_each_time)._replace(started=sent)
             fetching = self._queued[key] = asyncio.ensure_future(self._database.fetch(statement))
             fetching.add_done_callback(partial(self._fetched, key))
         # A request that leaves does not end what others wait for.

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chassis.postgres.database import Connection, Database
+from chassis.postgres.database import ONE_PLAN, Connection, Database
 from chassis.postgres.roles import PROJECTORS
 from chassis.settings import PostgresAddress
 from events.user_events import UserEmailChanged, UserRegistered
-from projectors.app import ONE_PLAN, open_database
+from projectors.app import open_database
 from projectors.consumer import checkpoints
 from projectors.consumer.batches import BatchWriter, DecodedBatch
 from projectors.consumer.checkpoints import CheckpointMovedError, Move

@@ -7,7 +7,7 @@ from dataclasses import replace
 import asyncpg
 import pytest
 
-from chassis.postgres.database import DatabaseUnavailableError
+from chassis.postgres.database import PLAN_BY_VALUES, DatabaseUnavailableError
 from chassis.settings import PostgresAddress
 from query_api.reading.database import ReadDatabase, ReadStatement
 from tests.integration.query_api.read_side import ReadSide
@@ -50,6 +50,21 @@ async def test_a_cancelled_request_loses_no_connection(two: ReadDatabase, read_s
     assert len(answers) == 10
 
 
+async def test_statements_have_one_plan_and_a_plan_for_values_of_its_own_is_for_one_statement(
+    query_database: PostgresAddress,
+) -> None:
+    sql = "SELECT id FROM users_g1 WHERE id = ANY($1::uuid[]) LIMIT $2"
+    async with ReadDatabase.open(replace(query_database, pool_size=1, max_overflow=0), application="plans") as one:
+        for _ in range(3):
+            await one.fetch(ReadStatement(sql, [[], 1], SECONDS))
+            await one.fetch(ReadStatement(sql, [[], 1], SECONDS, PLAN_BY_VALUES))
+            await one.fetch_limited(sql, [[], 1], limit_ms=1000)
+        plans = "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement = $1"
+        [counts] = await one.fetch(ReadStatement(plans, [sql], SECONDS))
+
+    assert tuple(counts) == (3, 6)
+
+
 async def sleeping(read_side: ReadSide) -> bool:
     count = await read_side.connection.fetchval(
         "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'"
@@ -81,6 +96,17 @@ async def test_a_connection_that_the_server_ended_is_replaced(two: ReadDatabase,
 
     await until(gone, within=5, what="the server ended it")
     assert await two.fetch(ReadStatement("SELECT 1", [], SECONDS))
+
+
+async def test_a_transaction_on_a_connection_that_the_server_ended_is_begun_on_another(
+    two: ReadDatabase, read_side: ReadSide
+) -> None:
+    [[pid]] = await two.fetch(ReadStatement("SELECT pg_backend_pid()", [], SECONDS))
+    await read_side.connection.execute("SELECT pg_terminate_backend($1)", pid)
+
+    [[other]] = await two.fetch(ReadStatement("SELECT pg_backend_pid()", [], SECONDS, PLAN_BY_VALUES))
+
+    assert other != pid
 
 
 async def test_a_server_that_is_not_there_is_a_refusal_each_time() -> None:

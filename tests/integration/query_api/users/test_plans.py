@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from chassis.postgres.database import connect, disconnect
+from chassis.postgres.database import ONE_PLAN, PLAN_BY_VALUES, connect, disconnect
+from chassis.settings import PostgresAddress
 from query_api.users.filters import SORTS
 from query_api.users.statements import WALK_PAGES, PageShape, after_prefix, page_sql, pages_sql
 from tests.conftest import database_address, drop_database, recreate_database
 from tests.infrastructure import Servers
-from tests.integration.query_api.read_side import Connection
+from tests.integration.query_api.read_side import Connection, ReadSide, person
 
 #: `make plans` has a million.
 USERS = int(os.environ.get("PLAN_USERS", "100000"))
@@ -58,7 +59,7 @@ async def fill(servers: Servers, template: str) -> None:
 
 @pytest.fixture
 async def connection(servers: Servers, database: str) -> AsyncIterator[Connection]:
-    connection = await connect(database_address(servers, database), application="test")
+    connection = await connect(database_address(servers, database), application="test", **ONE_PLAN)
     yield connection
     await disconnect(connection)
 
@@ -187,7 +188,7 @@ async def test_pages_read_together_read_no_more_than_alone(connection: Connectio
         keys, ids = ([str(place[part]) for place in places] for part in (0, 1))
         kind = "timestamptz" if column.endswith("_at") else "text"
         sql = pages_sql(PageShape(1, sort, filters, after=True))
-        await connection.execute(f"SET plan_cache_mode = force_generic_plan; PREPARE pages AS {sql}")
+        await connection.execute(f"PREPARE pages AS {sql}")
         execute = f"EXECUTE pages (ARRAY{keys}::{kind}[], ARRAY{ids}::uuid[], {LIMIT})"
         [[text]] = await connection.fetch(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {execute}")
         await connection.execute("DEALLOCATE pages")
@@ -206,6 +207,19 @@ async def test_a_last_page_is_short_without_a_look_at_all_that_match(connection:
     )
 
     assert rows_read(plan) <= 2 * 100
+
+
+async def test_a_page_that_was_planned_while_the_table_was_tiny_is_walked_too(
+    query_database: PostgresAddress, read_side: ReadSide
+) -> None:
+    await read_side.register(person(1), person(2))
+    await read_side.connection.execute("ANALYZE users_g1")
+    connection = await connect(query_database, application="test", **ONE_PLAN)
+    for sort in SORTS:
+        for filters in ((), ("status=active",), ("status=deactivated",)):
+            plan = await explain(connection, PageShape(1, sort, filters), [LIMIT])
+            assert (plan["Node Type"], plan["Plans"][0]["Node Type"]) == ("Limit", "Index Scan"), (sort, filters)
+    await disconnect(connection)
 
 
 async def test_an_impossible_period_reads_nothing(connection: Connection) -> None:
@@ -232,10 +246,12 @@ class Integers(list[int]):
 async def explain(connection: Connection, shape: PageShape, arguments: list[Any]) -> dict[str, Any]:
     """The plan that the API's own way of running the statement gets, with the rows it really touched."""
     statement = page_sql(shape)
-    mode = "force_custom_plan" if statement.plan_each_time else "force_generic_plan"
-    await connection.execute(f"SET plan_cache_mode = {mode}; PREPARE page AS {statement.text}")
+    await connection.execute(f"PREPARE page AS {statement.text}")
     literals = ", ".join(map(literal, arguments))
-    [[text]] = await connection.fetch(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) EXECUTE page ({literals})")
+    async with connection.transaction(readonly=True):
+        if statement.plan_each_time:
+            await connection.execute(PLAN_BY_VALUES)
+        [[text]] = await connection.fetch(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) EXECUTE page ({literals})")
     await connection.execute("DEALLOCATE page")
     plan: dict[str, Any] = json.loads(text)[0]["Plan"]
     return plan
