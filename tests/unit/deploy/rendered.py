@@ -49,6 +49,6 @@ def ordered(objects: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(objects, key=lambda each: (each["kind"], each["metadata"]["name"]))
 
 
-def of_kind(kind: str) -> dict[str, dict[str, Any]]:
-    """The objects of a kind in production by their name, without the release's before it."""
-    return {each["metadata"]["name"].removeprefix("muster-"): each for each in objects() if each["kind"] == kind}
+def of_kind(kind: str, file: Path = PRODUCTION) -> dict[str, dict[str, Any]]:
+    """The objects of a kind by their name, without the release's before it."""
+    return {each["metadata"]["name"].removeprefix("muster-"): each for each in objects(file) if each["kind"] == kind}

@@ -1,5 +1,6 @@
 """The chart's objects are valid, closed, and let nobody down while they are changed."""
 
+import os
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -8,12 +9,16 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from chassis.access.settings import AccessSettings
 from chassis.kafka.acls import Acl, Pattern
+from chassis.settings import load
 from cli.kafka_rights import Principals, TopicsSettings, rights
 from cli.processes.probe import PORTS
 from cli.processes.serve import REQUEST_GRACE_SECONDS
 from deploy.chart import READS, digest, variables
-from tests.settings_classes import fields
+from local_stack.secret_values import make_secret
+from tests.certificates import Authority
+from tests.settings_classes import fields, is_ours
 from tests.unit.containers.files import of_kind as instructions_of_kind
 from tests.unit.containers.files import project
 from tests.unit.deploy.custom_resources import SCHEMAS, faults
@@ -26,6 +31,8 @@ NEWEST = kubernetes_validate.latest_version()
 OLDEST = "1.30"
 RENDERED = pytest.mark.parametrize("file", [PRODUCTION, WITHOUT_VALUES], ids=["production", "defaults"])
 PROCESSES: dict[str, Any] = yaml.safe_load((CHART / "files" / "processes.yaml").read_text(encoding="utf-8"))
+#: Of these there is one at most.
+ALONE = {name for name, process in PROCESSES.items() if process.get("alone")}
 DEFAULTS: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
 
 
@@ -34,20 +41,20 @@ def sections() -> dict[str, dict[str, Any]]:
     return {**DEFAULTS["processes"], "migrate": DEFAULTS["migrate"], "operator": DEFAULTS["operator"]}
 
 
-def pods() -> dict[str, dict[str, Any]]:
+def pods(file: Path = PRODUCTION) -> dict[str, dict[str, Any]]:
     """The pod of each workload."""
-    workloads = {**of_kind("Deployment"), **of_kind("Job")}
+    workloads = {**of_kind("Deployment", file), **of_kind("Job", file)}
     return {name: each["spec"]["template"]["spec"] for name, each in workloads.items()}
 
 
-def containers() -> dict[str, dict[str, Any]]:
+def containers(file: Path = PRODUCTION) -> dict[str, dict[str, Any]]:
     """The container of each workload."""
-    return {name: pod["containers"][0] for name, pod in pods().items()}
+    return {name: pod["containers"][0] for name, pod in pods(file).items()}
 
 
-def environment(name: str) -> dict[str, str]:
+def environment(name: str, file: Path = PRODUCTION) -> dict[str, str]:
     """What a workload's container is told."""
-    return {each["name"]: each["value"] for each in containers()[name]["env"]}
+    return {each["name"]: each["value"] for each in containers(file)[name]["env"]}
 
 
 @RENDERED
@@ -101,8 +108,8 @@ def test_each_process_has_what_keeps_it_running() -> None:
 
     assert set(DEFAULTS["processes"]) == everywhere
     assert set(of_kind("Deployment")) == {*everywhere, "operator"}
-    assert set(of_kind("PodDisruptionBudget")) == everywhere
-    assert set(of_kind("NetworkPolicy")) == {*everywhere, "migrate"}
+    assert set(of_kind("PodDisruptionBudget")) == everywhere - ALONE
+    assert set(of_kind("NetworkPolicy")) == {*everywhere, "migrate", "operator"}
     assert {f"{name}-inner" for name in everywhere} <= set(of_kind("Service"))
     assert set(of_kind("HorizontalPodAutoscaler")) == {"command-api", "query-api"}
     assert set(of_kind("ScaledObject")) == {"projectors"}
@@ -117,7 +124,7 @@ def test_every_process_is_one_of_the_programs_and_listens_where_its_settings_say
             assert port["host"] in fields()
 
 
-@pytest.mark.parametrize("name", PROCESSES)
+@pytest.mark.parametrize("name", sorted(set(PROCESSES) - ALONE))
 def test_no_pod_goes_before_another_one_is_there(name: str) -> None:
     deployment = of_kind("Deployment")[name]
 
@@ -138,7 +145,15 @@ def test_a_pod_is_asked_on_its_inner_port(name: str) -> None:
     assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "inner"}
 
 
-@pytest.mark.parametrize("name", ["command-api", "query-api", "event-api", "console"])
+def test_there_is_never_a_second_console_which_would_not_know_of_the_rebuilds_of_the_first() -> None:
+    deployment = of_kind("Deployment")["console"]
+
+    assert {"console"} == ALONE
+    assert deployment["spec"]["strategy"] == {"type": "Recreate"}
+    assert deployment["spec"]["replicas"] == 1
+
+
+@pytest.mark.parametrize("name", ["command-api", "query-api", "event-api"])
 def test_an_api_serves_until_everybody_has_heard_that_it_goes(name: str) -> None:
     drain = containers()[name]["lifecycle"]["preStop"]["sleep"]["seconds"]
 
@@ -160,6 +175,23 @@ def test_every_pod_is_closed() -> None:
             "capabilities": {"drop": ["ALL"]},
         }
         assert set(containers()[name]["resources"]["limits"]) == {"memory"}
+
+
+def test_whoever_types_commands_reaches_what_they_ask_and_nobody_reaches_them() -> None:
+    policies = of_kind("NetworkPolicy")
+    operator = of_kind("Deployment")["operator"]["spec"]["selector"]["matchLabels"]
+    release = {key: operator[key] for key in operator if not key.endswith("component")}
+
+    for name in PROCESSES:
+        for rule in policies[name]["spec"]["ingress"]:
+            assert {"podSelector": {"matchLabels": operator}} in rule["from"], name
+    assert "ingress" not in policies["operator"]["spec"]
+    assert {"to": [{"podSelector": {"matchLabels": release}}]} in policies["operator"]["spec"]["egress"]
+    assert _asked(policies["operator"]) == _asked(policies["console"])
+
+
+def _asked(policy: dict[str, Any]) -> set[int]:
+    return {port["port"] for rule in policy["spec"]["egress"] for port in rule.get("ports", [])}
 
 
 def test_a_release_makes_and_changes_no_secret() -> None:
@@ -195,6 +227,32 @@ def test_a_process_is_told_what_its_settings_class_wants_and_nothing_else(name: 
         assert any(variable in told or f"{variable}_FILE" in told for variable in alternatives), alternatives
 
 
+@RENDERED
+@pytest.mark.parametrize("name", READS)
+def test_a_process_starts_with_what_it_is_told(
+    name: str, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name not in containers(file):
+        assert name == "operator", "which is off by default"
+        return
+    for variable in filter(is_ours, list(os.environ)):
+        monkeypatch.delenv(variable)
+    authority = str(Authority(tmp_path).file)
+    for variable, value in environment(name, file).items():
+        if value.startswith("/secrets/"):
+            secret = tmp_path / Path(value).name
+            secret.write_text(make_secret(secret.name), encoding="utf-8")
+            monkeypatch.setenv(variable, str(secret))
+        else:
+            monkeypatch.setenv(variable, authority if value.startswith("/certificates/") else value)
+    monkeypatch.chdir(tmp_path)
+
+    for kind in READS[name]:
+        settings = load(kind)
+        if isinstance(settings, AccessSettings):
+            assert settings.expectations("0.0.0.0") is not None
+
+
 @pytest.mark.parametrize("name", READS)
 def test_a_secret_is_a_file_of_the_process_that_reads_it(name: str) -> None:
     [volume] = [volume for volume in pods()[name]["volumes"] if volume["name"] == "secrets"]
@@ -228,8 +286,10 @@ def test_strimzis_users_have_the_rights_that_muster_topics_would_give() -> None:
     users = {each["metadata"]["name"]: each for each in documents if each["kind"] == "KafkaUser"}
     settings = TopicsSettings.model_validate({"KAFKA_BOOTSTRAP_SERVERS": "kafka:9092"})
     wanted = rights(Principals(relay="kafka-relay", projectors="kafka-projectors", events="kafka-events"), settings)
+    # It reads the topic, and rebuilds, as projectors do.
+    wanted += rights(Principals(relay="kafka-relay", projectors="kafka-console", events="kafka-events"), settings)
 
-    for name in ("kafka-relay", "kafka-projectors", "kafka-events"):
+    for name in ("kafka-relay", "kafka-projectors", "kafka-events", "kafka-console"):
         given = {
             (resource["type"], resource["name"], resource.get("patternType", "literal"), operation)
             for rule in users[name]["spec"]["authorization"]["acls"]

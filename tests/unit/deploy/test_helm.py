@@ -76,6 +76,12 @@ def test_what_is_kept_is_what_helm_renders(file: Path, values: dict[str, Any]) -
         ("processes.query-api.secrets.IDEMPOTENCY_SECRET.name", "x", "query-api reads no secret IDEMPOTENCY_SECRET"),
         ("processes.relais.replicas", 2, "there is no process relais, only"),
         ("settings.AUTH_ISSUER", None, "command-api needs AUTH_ISSUER"),
+        ("processes.console.settings.KAFKA_SASL_USERNAME", None, "console needs KAFKA_SASL_USERNAME"),
+        ("processes.relay.secrets", {}, "relay needs KAFKA_SASL_PASSWORD"),
+        ("processes.console.settings.CONSOLE_OIDC_CLIENT_ID", None, "console needs CONSOLE_OIDC_CLIENT_ID"),
+        ("processes.console.settings.PUBLIC_CONSOLE_URL", None, "console needs PUBLIC_CONSOLE_URL"),
+        ("processes.console.replicas", 2, "console runs once"),
+        ("processes.console.autoscaling.enabled", True, "console runs once"),
     ],
 )
 def test_a_mistake_is_one_clear_sentence(path: str, value: object, said: str) -> None:
@@ -87,7 +93,8 @@ def test_a_mistake_is_one_clear_sentence(path: str, value: object, said: str) ->
 
 def test_a_listener_that_answers_to_some_names_answers_to_its_services_too() -> None:
     def told(**changes: object) -> list[str]:
-        found = rendered(production({"settings.ALLOWED_HOSTS": None, **changes}))
+        without = {"settings.ALLOWED_HOSTS": None, "processes.console.settings.ALLOWED_HOSTS": None}
+        found = rendered(production({**without, **changes}))
         pods = [each["spec"]["template"]["spec"] for each in found if each["kind"] == "Deployment"]
         variables = [each for pod in pods for each in pod["containers"][0].get("env", [])]
         return [each["value"] for each in variables if each["name"] == "ALLOWED_HOSTS"]
@@ -107,6 +114,32 @@ def test_pods_may_send_traces_where_they_are_told_a_collector() -> None:
 
     assert 4318 not in open_to()
     assert 4318 in open_to(**{"settings.OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector.monitoring:4318"})
+
+
+def alerts(**changes: object) -> dict[str, dict[str, Any]]:
+    """The alerts that are rendered, by name; of two severities the second."""
+    [rule] = [each for each in rendered(production(changes)) if each["kind"] == "PrometheusRule"]
+    return {each["alert"]: each for group in rule["spec"]["groups"] for each in group["rules"] if "alert" in each}
+
+
+@pytest.mark.parametrize(("retention", "seconds"), [(None, 302400), (86_400_000, 43200), ("172800000", 86400)])
+def test_tombstones_are_at_risk_at_half_of_the_time_that_these_values_give_them(
+    retention: object, seconds: int
+) -> None:
+    expression = alerts(**{"settings.TOPIC_DELETE_RETENTION_MS": retention})["MusterTombstonesAtRisk"]["expr"]
+
+    assert expression.endswith(f"> {seconds}")
+
+
+def test_alerts_lead_to_their_pages_where_the_values_say_where_these_are_read() -> None:
+    base, page = "https://git.example.com/muster/blob/main", "docs/how-to/alerts/process-down.md"
+
+    def linked(where: str) -> dict[str, str]:
+        found = alerts(**{"monitoring.repository": where})["MusterProcessDown"]["annotations"]
+        return {name: value for name, value in found.items() if name.startswith("runbook")}
+
+    assert linked(base) == linked(f"{base}/") == {"runbook_url": f"{base}/{page}"}
+    assert linked("") == {"runbook": page}
 
 
 def production(changes: Mapping[str, object]) -> dict[str, Any]:

@@ -74,7 +74,7 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version }}
 {{- if not (has $variable $taken.settings) -}}
 {{- fail (printf "%s does not read %s as a setting: see docs/reference/settings.md; a secret belongs to `secrets`" $name $variable) -}}
 {{- end -}}
-{{- $_ := set $environment $variable $value -}}
+{{- if not (kindIs "invalid" $value) }}{{ $_ := set $environment $variable $value }}{{ end -}}
 {{- end -}}
 {{- with get $environment "ALLOWED_HOSTS" -}}
 {{- $_ := set $environment "ALLOWED_HOSTS" (include "muster.hosts" (list $root $name .)) -}}
@@ -85,7 +85,16 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version }}
 {{- end -}}
 {{- $_ := set $environment (printf "%s_FILE" $variable) (printf "/secrets/%s" $variable) -}}
 {{- end -}}
-{{- range $alternatives := $taken.required -}}
+{{- $required := $taken.required -}}
+{{- if and (hasPrefix "SASL" (get $environment "KAFKA_SECURITY_PROTOCOL")) (has "KAFKA_SASL_USERNAME" $taken.settings) -}}
+{{- $required = append $required (list "KAFKA_SASL_USERNAME") -}}
+{{- $required = append $required (list "KAFKA_SASL_PASSWORD") -}}
+{{- end -}}
+{{- if hasKey $environment "CONSOLE_OIDC_ISSUER" -}}
+{{- $required = append $required (list "CONSOLE_OIDC_CLIENT_ID") -}}
+{{- $required = append $required (list "PUBLIC_CONSOLE_URL") -}}
+{{- end -}}
+{{- range $alternatives := $required -}}
 {{- $given := false -}}
 {{- range $alternatives -}}
 {{- if or (get $environment . | toString) (get $environment (printf "%s_FILE" .)) }}{{ $given = true }}{{ end -}}
