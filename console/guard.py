@@ -7,6 +7,7 @@ more (`asking`), so a way past this guard, whatever it were, leads nowhere.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from http import HTTPStatus
 from typing import Final
 
 import structlog
@@ -70,7 +71,10 @@ class ErrorPages:
 def error_page(request: Request, error: Exception) -> Response:
     """The page that tells a person of an error."""
     told = _explain(error, request.scope)
-    answer = page(request, "error.html", status=told.status, title=told.title, detail=told.detail)
+    is_passing = told.status == HTTPStatus.SERVICE_UNAVAILABLE and request.method in _SAFE
+    answer = page(
+        request, "error.html", status=told.status, title=told.title, detail=told.detail, is_passing=is_passing
+    )
     answer.headers.update(getattr(error, "headers", None) or {})
     return answer
 
@@ -156,7 +160,7 @@ def _explain(error: Exception, scope: Scope) -> PageError:
         case PageError():
             return error
         case HTTPException(status_code=status):
-            return PageError(status, _TITLES.get(status, error.detail), "The pages that there are stand above.")
+            return PageError(status, _TITLES.get(status, error.detail), "Nothing was changed.")
         case Problem(type=kind):
             return PageError(kind.status, kind.title, error.detail)
         case DatabaseUnavailableError():

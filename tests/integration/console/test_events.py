@@ -178,5 +178,6 @@ async def test_a_stream_waits_for_an_event_api_that_is_away(
                 first = await anext(aiter(EventStream(answer)))
 
     assert page.status_code == 503
+    assert '<a href="">Look again</a>' in page.text
     assert first.type == "state"
     assert first.data.startswith("Not live: The event API does not answer.")
