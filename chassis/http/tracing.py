@@ -6,6 +6,7 @@ header or address.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Final
 
 from starlette.middleware import Middleware
@@ -15,6 +16,7 @@ from chassis.http.health import PROBES
 from chassis.http.middleware import METHODS, ROUTE, header
 from chassis.telemetry import request_id
 from chassis.tracing.context import read_traceparent
+from chassis.tracing.otlp import REQUEST_ID
 from chassis.tracing.spans import Span, SpanKind, Tracer, active
 
 _OTHER: Final = "_OTHER"
@@ -29,12 +31,12 @@ class Traced:
         self._app = app
         self._tracer = tracer
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Serve one request; one of which nothing is recorded is the app's from here on, without a frame of ours."""
         span = self._begin(scope) if scope["type"] == "http" and scope["path"] not in PROBES else None
-        if span is None:
-            await self._app(scope, receive, send)
-            return
+        return self._app(scope, receive, send) if span is None else self._record(span, scope, receive, send)
+
+    async def _record(self, span: Span, scope: Scope, receive: Receive, send: Send) -> None:
         status = 0
 
         async def noting(message: Message) -> None:
@@ -73,7 +75,7 @@ def _describe(span: Span, scope: Scope, status: int) -> None:
     span.attributes = {
         "http.request.method": method,
         "url.scheme": scope["scheme"],
-        "muster.request_id": request_id.get(),
+        REQUEST_ID: request_id.get(),
     }
     template: str | None = scope.get(ROUTE)
     if template is not None:

@@ -22,6 +22,11 @@ class SpanContext(NamedTuple):
     is_sampled: bool = True
 
     @property
+    def end_of_id(self) -> int:
+        """The last 64 bits of the trace's id, by which samplers decide."""
+        return int.from_bytes(self.trace_id[8:], "big")
+
+    @property
     def traceparent(self) -> str:
         """The header that names it."""
         return f"00-{self.trace_id.hex()}-{self.span_id.hex()}-{'01' if self.is_sampled else '00'}"

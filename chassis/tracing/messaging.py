@@ -17,6 +17,8 @@ from chassis.tracing.spans import Attribute, Attributes, Span, SpanKind, Tracer
 
 #: The specification's limit of a span.
 MOST_LINKS: Final = 128
+#: Of a page or batch only so many records are looked at: in a backlog, which has thousands, the look is what costs.
+LOOKED_AT: Final = 1024
 _TRACEPARENT: Final = "traceparent"
 
 _NOTHING: Final[AbstractContextManager[None]] = nullcontext()
@@ -36,8 +38,8 @@ class ConsumedRecord(Protocol):
 
 
 def recorded(tracer: Tracer, traceparents: Iterable[str | None]) -> list[SpanContext]:
-    """The first of these whose traces are recorded, each once, at most `MOST_LINKS`: an import has one for all."""
-    contexts = map(read_traceparent, dict.fromkeys(traceparents))
+    """The recorded ones of the first `LOOKED_AT`, each once, at most `MOST_LINKS`: an import has one for all."""
+    contexts = map(read_traceparent, dict.fromkeys(islice(traceparents, LOOKED_AT)))
     return list(islice((context for context in contexts if context and tracer.is_recorded(context)), MOST_LINKS))
 
 

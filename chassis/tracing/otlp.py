@@ -26,15 +26,22 @@ _LINK: Final = b"\x6a\x1c"
 #: Field 15: a status whose code, field 3, is ERROR.
 _ERROR: Final = b"\x7a\x02\x18\x02"
 _ATTRIBUTES: Final = 9
+#: Numbers of one byte.
+_BYTES: Final = [bytes((number,)) for number in range(0x80)]
+#: The attribute whose value no other span has.
+REQUEST_ID: Final = "muster.request_id"
 
 
 def encode_span(span: Span, end: int) -> bytes:
     """A span that ended at `end`, in nanoseconds since 1970, as a field of the spans of one scope."""
-    parts = [_TRACE_ID, span.context.trace_id, _SPAN_ID, span.context.span_id]
+    parts = [_TRACE_ID, span.trace_id, _SPAN_ID, span.span_id]
     if span.parent_id:
         parts += (_PARENT_ID, span.parent_id)
     parts += (_name_and_kind(span.name, span.kind), _TIMES.pack(_START, span.start, _END, end))
-    parts += [_attribute(_ATTRIBUTES, name, value) for name, value in span.attributes.items()]
+    for name, value in span.attributes.items():
+        # Not kept: no other span has it.
+        encode = _encode_attribute if name == REQUEST_ID else _attribute
+        parts.append(encode(_ATTRIBUTES, name, value))
     for link in span.links:
         parts += (_LINK, _TRACE_ID, link.trace_id, _SPAN_ID, link.span_id)
     if span.error:
@@ -58,10 +65,12 @@ def _name_and_kind(name: str, kind: int) -> bytes:
     return _field(5, name.encode()) + bytes((6 << 3, kind))
 
 
-# Typed: True is equal to 1.
-@lru_cache(maxsize=4096, typed=True)
-def _attribute(number: int, name: str, value: Attribute) -> bytes:
+def _encode_attribute(number: int, name: str, value: Attribute) -> bytes:
     return _field(number, _field(1, name.encode()) + _field(2, _any_value(value)))
+
+
+# Typed: True is equal to 1.
+_attribute = lru_cache(maxsize=4096, typed=True)(_encode_attribute)
 
 
 def _any_value(value: Attribute) -> bytes:
@@ -74,7 +83,8 @@ def _any_value(value: Attribute) -> bytes:
 
 def _field(number: int, content: bytes) -> bytes:
     """A field whose length stands before it; numbers up to 15 take one byte."""
-    return bytes((number << 3 | 2,)) + _varint(len(content)) + content
+    size = len(content)
+    return _BYTES[number << 3 | 2] + (_BYTES[size] if size < len(_BYTES) else _varint(size)) + content
 
 
 def _varint(number: int) -> bytes:

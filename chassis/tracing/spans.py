@@ -34,24 +34,27 @@ class SpanKind(IntEnum):
 class Span:
     """One step. Its `with` makes it active and ends it; an error that leaves the block is its error, by class alone."""
 
-    __slots__ = ("_active", "_tracer", "attributes", "context", "error", "kind", "links", "name", "parent_id", "start")
+    __slots__ = (
+        *("_active", "_tracer", "attributes", "error", "kind", "links", "name"),
+        *("parent_id", "span_id", "start", "trace_id"),
+    )
 
-    def __init__(  # noqa: PLR0913 - what a span is made of
+    def __init__(  # noqa: PLR0913, PLR0917 - what a span is made of; by place, which costs least
         self,
         tracer: Tracer,
         name: str,
         kind: SpanKind,
-        context: SpanContext,
-        *,
-        parent_id: bytes = b"",
+        trace_id: bytes,
+        parent_id: bytes,
         start: int,
         attributes: Attributes | None = None,
         links: Sequence[SpanContext] = (),
     ) -> None:
-        """Use a tracer's methods; `start` is in nanoseconds since 1970."""
+        """Use a tracer's methods; `start` is in nanoseconds since 1970, and `parent_id` empty for a root."""
         self.name = name
         self.kind = kind
-        self.context = context
+        self.trace_id = trace_id
+        self.span_id = tracer.new_id()
         self.parent_id = parent_id
         self.start = start
         self.attributes: dict[str, Attribute] = dict(attributes) if attributes else {}
@@ -61,9 +64,14 @@ class Span:
         self._tracer = tracer
         self._active: Token[Span | None] | None = None
 
+    @property
+    def context(self) -> SpanContext:
+        """Its place in its trace."""
+        return SpanContext(self.trace_id, self.span_id)
+
     def part(self, name: str, kind: SpanKind, attributes: Attributes | None = None) -> Span:
         """A step within this one, that begins now."""
-        return self._tracer.below(self.context, name, kind, attributes)
+        return Span(self._tracer, name, kind, self.trace_id, self.span_id, self._tracer.now(), attributes)
 
     def end(self, at: int | None = None) -> None:
         """Record it; `at` is in nanoseconds since 1970, None is now."""
@@ -104,16 +112,17 @@ class Tracer:
 
     def begin(self, name: str, kind: SpanKind, parent: SpanContext | None) -> Span | None:
         """A span that begins now, below a caller's or as the root of a trace; None where the trace is not recorded."""
-        trace_id = self._id(16) if parent is None else parent.trace_id
-        if not self._samples(trace_id, parent):
+        if parent is not None:
+            return self.below(parent, name, kind) if self.is_recorded(parent) else None
+        # No more of its id than is asked for, as most traces are not recorded.
+        end_of_id = self._rng.getrandbits(64)
+        if not self._samples(end_of_id, None):
             return None
-        parent_id = b"" if parent is None else parent.span_id
-        context = SpanContext(trace_id, self._id(8))
-        return Span(self, name, kind, context, parent_id=parent_id, start=self.now())
+        return Span(self, name, kind, self.new_id() + end_of_id.to_bytes(8, "big"), b"", self.now())
 
     def is_recorded(self, context: SpanContext) -> bool:
         """Whether its trace is recorded: every process with the same sampler says the same."""
-        return self._samples(context.trace_id, context)
+        return self._samples(context.end_of_id, context)
 
     def below(
         self,
@@ -124,17 +133,16 @@ class Tracer:
         start: int | None = None,
     ) -> Span:
         """A step below a recorded one; it begins at `start`, in nanoseconds since 1970, or now."""
-        context = SpanContext(parent.trace_id, self._id(8))
         begun = self.now() if start is None else start
-        return Span(self, name, kind, context, parent_id=parent.span_id, start=begun, attributes=attributes)
+        return Span(self, name, kind, parent.trace_id, parent.span_id, begun, attributes)
 
     def linked(self, name: str, kind: SpanKind, links: Sequence[SpanContext], attributes: Attributes) -> Span:
         """The root of a trace of its own, recorded since what it links to is."""
-        context = SpanContext(self._id(16), self._id(8))
-        return Span(self, name, kind, context, start=self.now(), attributes=attributes, links=links)
+        return Span(self, name, kind, self.new_id() + self.new_id(), b"", self.now(), attributes, links)
 
-    def _id(self, size: int) -> bytes:
-        return self._rng.getrandbits(8 * size).to_bytes(size, "big")
+    def new_id(self) -> bytes:
+        """The id of a span, or half of a trace's."""
+        return self._rng.getrandbits(64).to_bytes(8, "big")
 
 
 _active: ContextVar[Span | None] = ContextVar("span", default=None)

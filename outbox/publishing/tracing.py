@@ -1,17 +1,19 @@
 """What traces tell of a page: how long each event waited in the outbox, and the transaction that published them.
 
-A row keeps the context in which its event was made. Of a page's recorded contexts the first `MOST_LINKS` are told of,
-each by its first row: in a backlog, whose pages have thousands, and after an import, the relay has better things to do.
+A row keeps the context in which its event was made. Of the recorded ones of a page's first `LOOKED_AT` rows
+`MOST_LINKS` are told of, each by its first row: in a backlog, whose pages have thousands, and after an import, the
+relay has better things to do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
 from typing import Final
 
 from chassis.tracing.context import SpanContext, read_traceparent
-from chassis.tracing.messaging import MOST_LINKS, send_span
+from chassis.tracing.messaging import LOOKED_AT, MOST_LINKS, send_span
 from chassis.tracing.spans import Span, SpanKind, Tracer
 from outbox.headers import traceparent_in
 from outbox.table import OutboxRow
@@ -49,7 +51,7 @@ class PageTraces:
 def _recorded(tracer: Tracer, rows: Sequence[OutboxRow]) -> list[Created]:
     found: list[Created] = []
     seen: set[str | None] = {None}
-    for row in rows:
+    for row in islice(rows, LOOKED_AT):
         traceparent = traceparent_in(row["headers"])
         if traceparent in seen:
             continue

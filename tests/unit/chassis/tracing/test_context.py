@@ -9,8 +9,8 @@ from chassis.tracing.sampling import SamplerName, sampler
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SPAN = "b7ad6b7169203331"
-#: Traces whose ids differ where samplers look.
-LEAST, GREATEST = bytes(16), b"\xff" * 16
+#: The ends of ids that samplers look at.
+LEAST, GREATEST = 0, 2**64 - 1
 
 
 def test_a_context_is_read_as_it_is_written() -> None:
@@ -19,6 +19,7 @@ def test_a_context_is_read_as_it_is_written() -> None:
 
         assert context == SpanContext(bytes.fromhex(TRACE), bytes.fromhex(SPAN), is_sampled)
         assert context.traceparent == f"00-{TRACE}-{SPAN}-0{int(is_sampled)}"
+        assert context.end_of_id == int(TRACE[16:], 16)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,7 @@ def test_a_later_version_may_say_more() -> None:
 def test_a_sampler_decides_by_the_id_and_where_it_says_so_by_the_parent(
     name: SamplerName, without_parent: tuple[bool, bool], parent: bool | None
 ) -> None:
-    caller = None if parent is None else SpanContext(LEAST, bytes(8), parent)
+    caller = None if parent is None else SpanContext(bytes(16), bytes(8), parent)
     alone, asking = sampler(name, 0.5), sampler(f"parentbased_{name}", 0.5)  # type: ignore[arg-type] # put together
 
     assert (alone(LEAST, caller), alone(GREATEST, caller)) == without_parent
@@ -62,6 +63,6 @@ def test_a_sampler_decides_by_the_id_and_where_it_says_so_by_the_parent(
 def test_a_ratio_records_its_share_of_traces(ratio: float) -> None:
     rng, samples = random.Random(1), sampler("traceidratio", ratio)
 
-    found = sum(samples(rng.randbytes(16), None) for _ in range(10_000))
+    found = sum(samples(rng.getrandbits(64), None) for _ in range(10_000))
 
     assert abs(found - ratio * 10_000) <= 100

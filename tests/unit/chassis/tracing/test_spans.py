@@ -2,8 +2,8 @@
 
 import pytest
 
-from chassis.tracing.context import SpanContext
-from chassis.tracing.messaging import MOST_LINKS, Processing, recorded, send_span
+from chassis.tracing.context import SpanContext, read_traceparent
+from chassis.tracing.messaging import LOOKED_AT, MOST_LINKS, Processing, recorded, send_span
 from chassis.tracing.spans import SpanKind, active, step
 from tests.servers.otlp_collector import Recorder
 
@@ -134,3 +134,4 @@ def test_each_context_is_linked_to_once_and_links_have_a_bound() -> None:
 
     assert recorded(Recorder().tracer, [CALLER.traceparent] * 2) == [CALLER]
     assert len(recorded(Recorder().tracer, others)) == MOST_LINKS
+    assert recorded(Recorder().tracer, [*[None] * (LOOKED_AT - 1), *others[:2]]) == [read_traceparent(others[0])]
