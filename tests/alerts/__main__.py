@@ -59,12 +59,14 @@ def main() -> int:
     parser.add_argument("--only", default="", help="provoke only the alerts with these names, with commas between them")
     parser.add_argument("--into", type=Path, help="the page that is written; none without")
     options = parser.parse_args()
+    # promtool runs in the rules' folder.
+    tools = options.tools.absolute()
     for arguments in (("check", "rules", RULES.name), ("test", "rules", "alerts.test.yaml")):
-        if subprocess.run([options.tools / "promtool", *arguments], cwd=RULES.parent, check=False).returncode:
+        if subprocess.run([tools / "promtool", *arguments], cwd=RULES.parent, check=False).returncode:
             return 1
     wanted = set(options.only.split(",")) if options.only else {alert["alert"] for alert in alerts()}
     chosen = [each for each in PROVOCATIONS if each.alerts.keys() & wanted]
-    done = asyncio.run(_provoke(chosen, options.tools / "prometheus"))
+    done = asyncio.run(_provoke(chosen, tools / "prometheus"))
     written = page(done)
     if options.into:
         options.into.write_text(written, encoding="utf-8")
