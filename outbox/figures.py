@@ -16,6 +16,8 @@ from outbox.settings import RelayAddress
 
 #: A healthy relay answers in milliseconds; an operator should not wait for one that hangs.
 METRICS_SECONDS: Final = 2.0
+#: Beyond so many processes at one name a look would cost more than it tells.
+MOST_PROCESSES: Final = 64
 QUANTILES: Final = (0.5, 0.95, 0.99)
 
 
@@ -39,20 +41,25 @@ async def ask_relay(settings: RelayAddress, http: httpx.AsyncClient) -> RelayFig
     Where none leads they are another's, and where none answers they have an error.
     """
     host, port = settings.relay_http_host, settings.relay_http_port
-    found = await asyncio.gather(*(_ask(http, _url(address, port)) for address in await _addresses(host, port)))
+    found = await asyncio.gather(*(_ask(http, url) for url in await urls_of(host, port)))
     return min(found, key=lambda figures: (not figures.leads, figures.error is not None))
 
 
-async def _addresses(host: str, port: int) -> list[str]:
-    """All addresses of a name with several; else the name itself, which leads to one or explains why to none."""
+async def urls_of(host: str, port: int) -> list[str]:
+    """A URL for each process at a name: those of its addresses; or the name's, which leads to one, or explains why not.
+
+    A machine may have an address of either family, so those of one family are counted; of more than MOST_PROCESSES
+    always the same are taken.
+    """
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(METRICS_SECONDS):
             found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError:  # a deadline that is over is one as well
-        return [host]
-    addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
-    return addresses if len(addresses) > 1 else [host]
+        return [_url(host, port)]
+    families = [sorted({str(address[0]) for kind, *_, address in found if kind == family}) for family, *_ in found]
+    addresses = max(families, key=len)
+    return [_url(each, port) for each in (addresses[:MOST_PROCESSES] if len(addresses) > 1 else [host])]
 
 
 def _url(host: str, port: int) -> str:

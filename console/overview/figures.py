@@ -17,51 +17,58 @@ from console.overview.observation import (
     Figures,
     Observation,
 )
-from console.overview.scrape import Buckets, Scrape
+from console.overview.scrape import Buckets
 
-#: A figure of a look: one that grows, or one of its moment.
+#: A figure of the moment of a look.
 Figure: TypeAlias = Callable[[Observation], float | None]
-Histogram: TypeAlias = Callable[[Observation], Buckets | None]
+#: What each process has counted since it started, by its URL: what is counted anew is not that of another process.
+Count: TypeAlias = Callable[[Observation], Mapping[str, float] | None]
+Histogram: TypeAlias = Callable[[Observation], Mapping[str, Buckets] | None]
 
 
-def commands(seen: Observation) -> float | None:
-    """Answers of the command API since it started."""
+def commands(seen: Observation) -> Mapping[str, float] | None:
+    """Answers of the command API."""
     return _answers(seen.command_figures)
 
 
-def queries(seen: Observation) -> float | None:
-    """Answers of the query API since it started."""
+def queries(seen: Observation) -> Mapping[str, float] | None:
+    """Answers of the query API."""
     return _answers(seen.query_figures)
 
 
-def appended(seen: Observation) -> float | None:
-    """Events that were committed, as far as the relay's count and its backlog tell."""
-    count = published(seen)
-    return None if count is None or isinstance(seen.outbox, Failed) else count + seen.outbox.backlog.events
-
-
-def published(seen: Observation) -> float | None:
-    """Events that the relay has published since it started."""
-    return _count(seen.relay_figures, PUBLISHED)
-
-
-def applied(seen: Observation) -> float | None:
-    """Records that the generations that serve have taken, on average; they all take the same."""
-    figures = _known(seen.projector_figures)
-    if figures is None or not seen.serving:
+def appended(seen: Observation) -> Mapping[str, float] | None:
+    """Events that were committed, as far as the leading relay's count and its backlog tell."""
+    counts = published(seen)
+    if counts is None or isinstance(seen.outbox, Failed):
         return None
-    taken = [figures.by_generation.get((APPLIED, each.projection, each.number), 0.0) for each in seen.serving]
-    return sum(taken) / len(taken)
+    return {url: count + seen.outbox.backlog.events for url, count in counts.items()}
 
 
-def sent(seen: Observation) -> float | None:
-    """Events that the event API has sent since it started, to all clients together."""
-    return _count(seen.event_figures, SENT)
+def published(seen: Observation) -> Mapping[str, float] | None:
+    """Events that the leading relay has published."""
+    return _counts(seen.relay_figures, PUBLISHED)
+
+
+def applied(seen: Observation) -> Mapping[str, float] | None:
+    """Records that the generations that serve have taken, on average; they all take the same."""
+    if isinstance(seen.projector_figures, Failed) or not seen.serving:
+        return None
+    keys = [(APPLIED, each.projection, each.number) for each in seen.serving]
+    return {
+        url: sum(figures.by_generation.get(key, 0.0) for key in keys) / len(keys)
+        for url, figures in seen.projector_figures.items()
+    }
+
+
+def sent(seen: Observation) -> Mapping[str, float] | None:
+    """Events that the event API has sent, to all clients together."""
+    return _counts(seen.event_figures, SENT)
 
 
 def clients(seen: Observation) -> float | None:
     """Clients that follow the event API."""
-    return _count(seen.event_figures, STREAMS)
+    known = _counts(seen.event_figures, STREAMS)
+    return None if known is None else sum(known.values())
 
 
 def oldest(seen: Observation) -> float | None:
@@ -98,37 +105,39 @@ def kafka_seconds(seen: Observation) -> float | None:
     return None if isinstance(seen.kafka, Failed) else seen.kafka.seconds
 
 
-def command_seconds(seen: Observation) -> Buckets | None:
+def command_seconds(seen: Observation) -> Mapping[str, Buckets] | None:
     """The times that the command API took to answer."""
     return _buckets(seen.command_figures, REQUEST_SECONDS)
 
 
-def publish_seconds(seen: Observation) -> Buckets | None:
+def publish_seconds(seen: Observation) -> Mapping[str, Buckets] | None:
     """The times from the command's transaction to Kafka."""
     return _buckets(seen.relay_figures, PUBLISH_SECONDS)
 
 
-def batch_seconds(seen: Observation) -> Buckets | None:
+def batch_seconds(seen: Observation) -> Mapping[str, Buckets] | None:
     """The times from records in hand to rows committed."""
     return _buckets(seen.projector_figures, BATCH_SECONDS)
 
 
-def query_seconds(seen: Observation) -> Buckets | None:
+def query_seconds(seen: Observation) -> Mapping[str, Buckets] | None:
     """The times that the query API took to answer."""
     return _buckets(seen.query_figures, REQUEST_SECONDS)
 
 
-def page_seconds(seen: Observation) -> Buckets | None:
+def page_seconds(seen: Observation) -> Mapping[str, Buckets] | None:
     """The times that the event API took to answer; what took longer than the last bound was a stream."""
     known = _buckets(seen.event_figures, REQUEST_SECONDS)
-    if known is None:
-        return None
-    finite = {bound: count for bound, count in known.items() if bound != float("inf")}
-    return {**finite, float("inf"): max(finite.values(), default=0.0)} if known else {}
+    return None if known is None else {url: _without_streams(buckets) for url, buckets in known.items()}
+
+
+def _without_streams(buckets: Buckets) -> Buckets:
+    finite = {bound: count for bound, count in buckets.items() if bound != float("inf")}
+    return {**finite, float("inf"): max(finite.values(), default=0.0)} if buckets else {}
 
 
 #: The last hour is kept of these: counts as how fast they grow, and levels.
-RATES: Final[Mapping[str, Figure]] = {
+RATES: Final[Mapping[str, Count]] = {
     "commands": commands,
     "published": published,
     "queries": queries,
@@ -137,20 +146,14 @@ RATES: Final[Mapping[str, Figure]] = {
 LEVELS: Final[Mapping[str, Figure]] = {"waiting": oldest, "unread": unread, "behind": behind, "kafka": kafka_seconds}
 
 
-def _known(figures: Figures) -> Scrape | None:
-    return None if isinstance(figures, Failed) else figures
+def _counts(figures: Figures, name: str) -> Mapping[str, float] | None:
+    return None if isinstance(figures, Failed) else {url: each.counts.get(name, 0.0) for url, each in figures.items()}
 
 
-def _count(figures: Figures, name: str) -> float | None:
-    known = _known(figures)
-    return None if known is None else known.counts.get(name, 0.0)
+def _buckets(figures: Figures, name: str) -> Mapping[str, Buckets] | None:
+    return None if isinstance(figures, Failed) else {url: each.buckets.get(name, {}) for url, each in figures.items()}
 
 
-def _buckets(figures: Figures, name: str) -> Buckets | None:
-    known = _known(figures)
-    return None if known is None else known.buckets.get(name, {})
-
-
-def _answers(figures: Figures) -> float | None:
-    buckets = _buckets(figures, REQUEST_SECONDS)
-    return None if buckets is None else max(buckets.values(), default=0.0)
+def _answers(figures: Figures) -> Mapping[str, float] | None:
+    known = _buckets(figures, REQUEST_SECONDS)
+    return None if known is None else {url: max(each.values(), default=0.0) for url, each in known.items()}

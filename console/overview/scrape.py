@@ -11,7 +11,6 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from console.asking import OtherProcessError
-from outbox.figures import QUANTILES, quantiles
 
 #: The upper bound of each bucket, and how many values are not above it.
 Buckets: TypeAlias = Mapping[float, float]
@@ -74,9 +73,7 @@ def _summed(names: Sequence[str], families: Iterable[Metric]) -> Scrape:
     return Scrape(counts, buckets, by_generation)
 
 
-def between(then: Buckets, now: Buckets) -> dict[str, float]:
-    """Quantiles of what was counted between two looks; none where nothing was, or the process began anew."""
+def growth(then: Buckets, now: Buckets) -> Buckets:
+    """What a process counted between two looks; all that it has, where it began anew."""
     grown = {bound: count - then.get(bound, 0.0) for bound, count in now.items()}
-    if any(count < 0 for count in grown.values()):
-        grown = dict(now)
-    return quantiles(sorted(grown.items()), QUANTILES)
+    return now if any(count < 0 for count in grown.values()) else grown

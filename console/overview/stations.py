@@ -81,7 +81,8 @@ def stations(watch: Watch, seen: Observation, found: Sequence[OverviewFinding]) 
     def station(name: str, role: str, known: _Known, graph: str) -> Station:
         state, why = _state(name, found, known.unknown)
         drawn = sparkline(watch.history.series(graph, seen.at), f"{_GRAPHS[graph]}, in the last hour")
-        return Station(name, role, state, why or known.words, known.figures, drawn)
+        words = why or seen.partly.get(name) or known.words
+        return Station(name, role, state, words, known.figures, drawn)
 
     return [
         station("Command API", "takes commands; p50, p99: an answer", _commands(watch), "commands"),
@@ -192,7 +193,7 @@ def _quantiles(watch: Watch, histogram: Histogram) -> list[NamedFigure]:
     return [NamedFigure(name, seconds(known.get(name))) for name in ("p50", "p99")]
 
 
-def _rate(watch: Watch, growing: figures.Figure) -> str:
+def _rate(watch: Watch, growing: figures.Count) -> str:
     value = watch.rate(growing)
     return "–" if value is None else f"{count(round(value, 1))} /s"
 

@@ -13,10 +13,11 @@ import structlog
 
 from chassis.clock import utc_now
 from chassis.lifecycle import wait_for_event
-from console.overview.figures import LEVELS, RATES, Figure, Histogram
+from console.overview.figures import LEVELS, RATES, Count, Figure, Histogram
 from console.overview.history import History
 from console.overview.observation import Observation
-from console.overview.scrape import between
+from console.overview.scrape import growth
+from outbox.figures import QUANTILES, quantiles
 
 log = structlog.get_logger("console")
 
@@ -92,20 +93,29 @@ class Watch:
             await wait_for_event(self._news, seconds)
         return self.latest
 
-    def rate(self, count: Figure) -> float | None:
-        """The growth of a count a second, between the last two looks; None where a process began anew."""
+    def rate(self, count: Count) -> float | None:
+        """The growth of a count a second, between the last two looks, of all processes that both have seen.
+
+        None where there is none: each is new, or began anew.
+        """
         if len(self._seen) < 2:
             return None
         before, latest = self._seen[-2], self._seen[-1]
-        now, then = count(latest), count(before)
+        now, then = count(latest) or {}, count(before) or {}
+        grown = [now[url] - then[url] for url in now.keys() & then.keys() if now[url] >= then[url]]
         passed = (latest.at - before.at).total_seconds()
-        return None if now is None or then is None or now < then or passed <= 0 else (now - then) / passed
+        return sum(grown) / passed if grown and passed > 0 else None
 
     def quantiles(self, histogram: Histogram) -> dict[str, float]:
-        """Quantiles of what was counted in RECENT; none where nothing was."""
-        *before, latest = [histogram(each) for each in self._recent()] or [None]
-        then = next((each for each in before if each is not None), None)
-        return {} if latest is None or then is None else between(then, latest)
+        """Quantiles of what was counted in RECENT, by all processes; none where nothing was."""
+        *before, latest = [histogram(each) or {} for each in self._recent()] or [{}]
+        grown = [
+            growth(then, now)
+            for url, now in latest.items()
+            if (then := next((each[url] for each in before if url in each), None)) is not None
+        ]
+        bounds = sorted({bound for each in grown for bound in each})
+        return quantiles([(bound, sum(each.get(bound, 0.0) for each in grown)) for bound in bounds], QUANTILES)
 
     def recent(self, figure: Figure, part: float) -> float | None:
         """The quantile of what was measured in RECENT, one value a look."""

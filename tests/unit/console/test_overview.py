@@ -27,14 +27,18 @@ USERS = GenerationLag(
 )
 
 
-def counted(count: float, *names: str) -> Scrape:
-    return Scrape(dict.fromkeys(names, count), {}, {})
+#: Where the one process of a part is.
+HERE, THERE = "http://10.0.0.1:8011", "http://10.0.0.2:8011"
 
 
-def answered(*seconds: float) -> Scrape:
+def counted(count: float, *names: str) -> dict[str, Scrape]:
+    return {HERE: Scrape(dict.fromkeys(names, count), {}, {})}
+
+
+def answered(*seconds: float, url: str = HERE) -> dict[str, Scrape]:
     bounds = (0.01, 0.1, 1.0, float("inf"))
     buckets = {bound: float(sum(each <= bound for each in seconds)) for bound in bounds}
-    return Scrape({}, {"muster_http_request_seconds": buckets}, {})
+    return {url: Scrape({}, {"muster_http_request_seconds": buckets}, {})}
 
 
 WELL = Observation(
@@ -48,7 +52,7 @@ WELL = Observation(
     read_side=ReadSide(0, []),
     generations=[USERS],
     projectors="",
-    projector_figures=Scrape({}, {}, {("muster_projector_records_total", "users", 1): 100}),
+    projector_figures={HERE: Scrape({}, {}, {("muster_projector_records_total", "users", 1): 100})},
     query_api="",
     query_figures=answered(),
     event_api="",
@@ -203,6 +207,30 @@ def test_percentiles_are_of_the_last_minutes_and_rates_of_the_last_look() -> Non
 
     assert figures(before, after)["Query API"] == {"answers": "10 /s", "p50": "5 ms", "p99": "10 ms"}
     assert figures(before, after, much_later)["Query API"]["p50"] == "–"
+
+
+def test_processes_of_one_part_are_counted_each_for_itself() -> None:
+    """A look that saw one and then the other would tell of 199,998 answers a second."""
+    few, many = answered(*[0.005] * 10), answered(*[0.5] * 1_000, url=THERE)
+    later = NOW + timedelta(seconds=5)
+    before = replace(WELL, query_figures=few | many)
+    both = replace(WELL, at=later, query_figures=answered(*[0.005] * 60) | answered(*[0.5] * 1_050, url=THERE))
+    one_new = replace(WELL, at=later, query_figures=answered(*[0.005] * 60) | answered(0.5, url="http://10.0.0.3:8011"))
+    one_anew = replace(WELL, at=later, query_figures=answered(*[0.005] * 60) | answered(0.5, url=THERE))
+    other = replace(WELL, at=later, query_figures=many)
+
+    assert figures(before, both)["Query API"] == {"answers": "20 /s", "p50": "10 ms", "p99": "982 ms"}
+    assert figures(before, one_new)["Query API"] == {"answers": "10 /s", "p50": "5 ms", "p99": "10 ms"}
+    assert figures(before, one_anew)["Query API"]["answers"] == "10 /s"
+    assert figures(replace(WELL, query_figures=few), other)["Query API"] == {"answers": "–", "p50": "–", "p99": "–"}
+
+
+def test_a_part_of_which_one_process_is_ready_is_well_and_says_how_many_are_not() -> None:
+    seen = replace(WELL, partly={"Query API": "1 of 2 not ready: starting", "Event API": ""})
+    [words] = [station.words for station in stations(watched(seen), seen, []) if station.name == "Query API"]
+
+    assert (findings(seen), states(seen)["Query API"]) == ([], "well")
+    assert words == "1 of 2 not ready: starting"
 
 
 def test_how_old_the_oldest_unread_event_is_stands_at_kafka() -> None:

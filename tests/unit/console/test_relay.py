@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
+from console.asking import Failed
 from console.overview.observation import PUBLISHED, look_at_relay
-from console.overview.scrape import Scrape
 from outbox.settings import RelayAddress
 
 STANDBY, LEADER = "10.0.0.1", "10.0.0.2"
@@ -33,5 +33,6 @@ async def test_it_is_the_one_that_leads(monkeypatch: pytest.MonkeyPatch, order: 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
         unready, figures = await look_at_relay(RelayAddress(_env_file=None, RELAY_HTTP_HOST="relay"), http)
 
-    assert isinstance(figures, Scrape)
-    assert (unready, figures.counts[PUBLISHED]) == ("", 7)
+    assert not isinstance(figures, Failed)
+    assert {url: each.counts[PUBLISHED] for url, each in figures.items()} == {f"http://{LEADER}:8002": 7}
+    assert unready == ""

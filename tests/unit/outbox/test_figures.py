@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from outbox.figures import ask_relay
+from outbox.figures import MOST_PROCESSES, ask_relay, urls_of
 from outbox.settings import RelayAddress
 
 NAMES = ("published_total", "producer_recreated_total", "below_floor_total")
@@ -35,7 +35,8 @@ def resolved(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     async def getaddrinfo(*_: object, **__: object) -> list[Any]:
         if not addresses:
             raise socket.gaierror("no such name")
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 8002)) for address in addresses]
+        families = [socket.AF_INET6 if ":" in address else socket.AF_INET for address in addresses]
+        return [(kind, socket.SOCK_STREAM, 6, "", (each, 8002)) for kind, each in zip(families, addresses, strict=True)]
 
     monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", lambda _, *given, **named: getaddrinfo(*given, **named))
     return addresses
@@ -51,7 +52,7 @@ async def test_the_one_that_leads_is_shown_whichever_comes_first(resolved: list[
 
 
 async def test_where_none_leads_one_that_answers_is_shown(resolved: list[str]) -> None:
-    resolved.extend(["10.0.0.1", "fd00::2"])
+    resolved.extend(["fd00::1", "fd00::2"])
     async with relays(at_fd00__2=False) as http:
         figures = await ask_relay(SETTINGS, http)
 
@@ -65,3 +66,28 @@ async def test_a_name_without_several_addresses_is_asked_as_it_is(resolved: list
         figures = await ask_relay(SETTINGS, http)
 
     assert (figures.url, figures.error) == ("http://relay:8002", "nobody is there")
+
+
+@pytest.mark.parametrize(
+    ("addresses", "urls"),
+    [
+        (["::1", "127.0.0.1"], ["http://relay:8002"]),
+        (["fd00::1", "10.0.0.2", "10.0.0.1"], ["http://10.0.0.1:8002", "http://10.0.0.2:8002"]),
+    ],
+    ids=["one of both families", "two, one of which has both"],
+)
+async def test_one_machine_with_addresses_of_both_families_is_one(
+    resolved: list[str], addresses: list[str], urls: list[str]
+) -> None:
+    resolved.extend(addresses)
+
+    assert await urls_of("relay", 8002) == urls
+
+
+async def test_of_too_many_always_the_same_are_asked(resolved: list[str]) -> None:
+    resolved.extend(f"10.0.{number % 3}.{number}" for number in range(200))
+    found = await urls_of("relay", 8002)
+    resolved.reverse()
+
+    assert len(found) == MOST_PROCESSES
+    assert await urls_of("relay", 8002) == found
