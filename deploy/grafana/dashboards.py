@@ -13,7 +13,10 @@ _COMMANDS: Final = f'job="command-api", {_OF}'
 _QUERIES: Final = f'job="query-api", {_OF}'
 _RELAY: Final = f'job="relay", {_OF}'
 _PROJECTORS: Final = f'job="projectors", {_OF}'
+_OURS: Final = f'job=~"command-api|query-api|event-api|relay|projectors|console", {_OF}'
 _EVERY: Final = "[$__rate_interval]"
+#: prometheus_client tells of one process alone, and not of several whose counters it adds up.
+_ONE_WORKER: Final = "APIs with WORKERS above 1 are missing here: ask the machine, or run more processes of one worker."
 
 
 def _quantiles(metric: str, labels: str, by: str = "") -> dict[str, str]:
@@ -68,7 +71,20 @@ PIPELINE: Final = [
             _greatest("muster_outbox_oldest_unpublished_seconds", _RELAY, "namespace"),
             limit=60,
         ),
-        Panel("Relays that lead", "none", {"leaders": f"sum(muster_outbox_leader{{{_RELAY}}})"}, "One, always.", 1.5),
+        Panel(
+            "Relays that lead",
+            "none",
+            {
+                "leaders {{namespace}}": (
+                    f"sum by (namespace) (muster_outbox_leader{{{_RELAY}}})"
+                    # Where no relay tells of itself, other processes tell of the installation.
+                    f" or 0 * count by (namespace) (up{{{_OURS}}})"
+                )
+            },
+            "One for each installation, always: with none nothing is published.",
+            limit=1.5,
+            least=0.5,
+        ),
     ],
     [
         Panel("Events published", "ops", _sum("muster_outbox_published_total", _RELAY, "instance")),
@@ -128,10 +144,9 @@ PIPELINE: Final = [
 
 CAPACITY: Final = [
     [
-        # An API with several workers does not count them here.
-        Panel("Cores used", "short", _sum("process_cpu_seconds_total", _OF, "job")),
-        Panel("Memory", "bytes", _greatest("process_resident_memory_bytes", _OF, "instance")),
-        Panel("Open files", "short", _greatest("process_open_fds", _OF, "instance")),
+        Panel("Cores used", "short", _sum("process_cpu_seconds_total", _OF, "job"), _ONE_WORKER),
+        Panel("Memory", "bytes", _greatest("process_resident_memory_bytes", _OF, "instance"), _ONE_WORKER),
+        Panel("Open files", "short", _greatest("process_open_fds", _OF, "instance"), _ONE_WORKER),
     ],
     [
         Panel(

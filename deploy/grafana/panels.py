@@ -16,13 +16,17 @@ _SCHEMA: Final = 39
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """Lines over time. `queries` are PromQL by legend; `unit` is one of Grafana's; above `limit` the graph is red."""
+    """Lines over time. `queries` are PromQL by legend; `unit` is one of Grafana's.
+
+    From `limit` on there is a red line; with `least` all is red that is below it, or from `limit` on.
+    """
 
     title: str
     unit: str
     queries: dict[str, str]
     about: str = ""
     limit: float | None = None
+    least: float | None = None
 
 
 def dashboard(uid: str, title: str, rows: Sequence[Sequence[Panel]]) -> dict[str, Any]:
@@ -48,7 +52,10 @@ def dashboard(uid: str, title: str, rows: Sequence[Sequence[Panel]]) -> dict[str
 
 
 def _panel(panel: Panel, *, x: int, y: int, width: int) -> dict[str, Any]:
-    steps: list[dict[str, Any]] = [{"color": "green", "value": None}]
+    mode = "area" if panel.least is not None else "line" if panel.limit is not None else "off"
+    steps: list[dict[str, Any]] = [{"color": "green" if panel.least is None else "red", "value": None}]
+    if panel.least is not None:
+        steps.append({"color": "green", "value": panel.least})
     if panel.limit is not None:
         steps.append({"color": "red", "value": panel.limit})
     return {
@@ -62,7 +69,7 @@ def _panel(panel: Panel, *, x: int, y: int, width: int) -> dict[str, Any]:
                 "unit": panel.unit,
                 "min": 0,
                 "thresholds": {"mode": "absolute", "steps": steps},
-                "custom": {"thresholdsStyle": {"mode": "off" if panel.limit is None else "line"}},
+                "custom": {"thresholdsStyle": {"mode": mode}},
             },
             "overrides": [],
         },

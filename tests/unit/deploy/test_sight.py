@@ -9,6 +9,7 @@ import yaml
 from chassis.settings import Topics
 from cli.processes.probe import PORTS
 from deploy.__main__ import made
+from deploy.grafana.dashboards import dashboards
 from tests.unit.deploy.every_expression import expressions
 from tests.unit.deploy.expressions import OTHERS, TARGET_LABELS, grouped, metrics, selectors
 from tests.unit.deploy.files import CHART, DEPLOY, PAGES, alerts, rules, tried_alerts
@@ -73,6 +74,17 @@ def test_tombstones_are_at_risk_at_half_of_the_time_that_they_stay() -> None:
     [alert] = [alert for alert in alerts() if alert["alert"] == "MusterTombstonesAtRisk"]
 
     assert int(alert["expr"].rsplit(">", 1)[1]) == Topics.model_fields["topic_delete_retention_ms"].default / 2 / 1000
+
+
+def test_a_dashboard_is_red_where_no_relay_leads_as_where_two_do() -> None:
+    [panel] = [each for each in dashboards()["pipeline.json"]["panels"] if each["title"] == "Relays that lead"]
+    steps = panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
+
+    def colour(leaders: int) -> str:
+        return str([step["color"] for step in steps if step["value"] is None or step["value"] <= leaders][-1])
+
+    assert [colour(leaders) for leaders in (0, 1, 2)] == ["red", "green", "red"]
+    assert "by (namespace)" in panel["targets"][0]["expr"]
 
 
 def test_prometheus_is_told_of_every_process_by_its_inner_port() -> None:
