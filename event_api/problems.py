@@ -13,7 +13,8 @@ POSITION_GONE = ProblemType(
     "position-gone",
     410,
     "What came after this position is not all there any more",
-    "Since the position was given, records or erasures may have left the topic, or it was replaced by another.",
+    "Since the position was given, records or erasures may have left the topic, or it was replaced by another, or its"
+    " brokers were set back to older disks.",
     "Begin anew with from=beginning: every living user comes at least once. Drop those of yours that do not come.",
 )
 SUBSCRIBER_NOT_FOUND = ProblemType(

@@ -14,7 +14,8 @@ from chassis.access.guard import access_of
 from chassis.access.problems import forbidden
 from chassis.http.problems import Problem, invalid_parameter, unavailable
 from chassis.identifiers import canonical
-from event_api.log.consuming import LogAwayError, LogGoneError
+from event_api.log.consuming import LogAwayError
+from event_api.log.continuity import LogGoneError
 from event_api.log.log import Beginning, EventLog
 from event_api.log.positions import InvalidPositionError
 from event_api.log.reading import Reading

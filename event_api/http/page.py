@@ -11,7 +11,8 @@ from starlette.responses import Response
 
 from event_api.http.asking import unreadable
 from event_api.http.ending import reading_while_asked
-from event_api.log.consuming import LogAwayError, LogGoneError
+from event_api.log.consuming import LogAwayError
+from event_api.log.continuity import LogGoneError
 from event_api.log.reading import Reading
 from event_api.users.messages import UserRecord
 

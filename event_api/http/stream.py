@@ -18,7 +18,8 @@ from starlette.types import Receive, Scope, Send
 
 from chassis.http.transport.exchange import LONG_ANSWER, LongAnswer
 from event_api.http.ending import reading_while_asked
-from event_api.log.consuming import LogAwayError, LogGoneError
+from event_api.log.consuming import LogAwayError
+from event_api.log.continuity import LogGoneError
 from event_api.log.reading import Reading
 from event_api.log.ring import Item
 from event_api.users.messages import UserRecord

@@ -15,7 +15,7 @@ from event_api.access import REMOVES_ANY
 from event_api.http import receipts_openapi as openapi
 from event_api.http.asking import Log, gone
 from event_api.http.openapi import POSITION
-from event_api.log.consuming import LogGoneError
+from event_api.log.continuity import LogGoneError
 from event_api.log.positions import InvalidPositionError
 from event_api.problems import (
     INVALID_POSITION,
@@ -103,7 +103,7 @@ async def list_all(receipts: OurReceipts) -> Json:
 async def acknowledge(request: Request, name: Name, body: Acknowledgement, receipts: OurReceipts, log: Log) -> None:
     """Say how far a subscriber is: everything before has been dealt with. The last word counts, further or not."""
     try:
-        position = log.read_position(body.position)
+        position = await log.read_acknowledged(body.position)
     except InvalidPositionError as error:
         where = [{"detail": str(error), "pointer": "#/position"}]
         raise Problem(INVALID_POSITION, f"the position {error}", errors=where) from error  # type: ignore[arg-type] # one of its members

@@ -1,4 +1,8 @@
-"""Older records, read from the topic in chunks that all who read there share; and where the topic begins and ends."""
+"""Older records, read from the topic in chunks that all who read there share; and what the brokers say of the topic.
+
+All of it is of one ring, that of who asks. Whenever a broker is reached over a new connection, its log is first held
+against that ring.
+"""
 
 from __future__ import annotations
 
@@ -11,26 +15,33 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Self
-from uuid import UUID
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import ConsumerStoppedError, OffsetOutOfRangeError
 
+from chassis.kafka.leaders import Connections, leader_connections
 from chassis.kafka.refusals import explain
 from chassis.settings import Kafka
 from event_api.log.consuming import (
     AWAY,
     LogAwayError,
-    LogGoneError,
     Wrap,
-    ends_of,
     identity,
     open_consumer,
     position_of,
-    starts_of,
+)
+from event_api.log.continuity import (
+    Bounds,
+    LogGoneError,
+    bounds_of,
+    examine,
+    first_since,
+    newest_before,
+    refuse_younger,
+    require_same_log,
 )
 from event_api.log.positions import Offsets
-from event_api.log.ring import Item
+from event_api.log.ring import Item, Ring
 
 #: So much of what was read is kept, for others who come by.
 KEPT_BYTES: Final = 16 * 1024 * 1024
@@ -103,20 +114,31 @@ def _is_young(chunk: LogChunk, now: float) -> bool:
     return now - chunk.read_at <= KEPT_SECONDS
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """The offsets at which each partition of the topic begins and ends."""
-
-    starts: Offsets
-    ends: Offsets
-
-
 class _Opened:
-    """One topic, as it is read by one consumer."""
+    """The log of one ring, as it is read by one consumer."""
 
-    def __init__(self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition], topic_id: UUID) -> None:
-        self.consumer, self.partitions, self.topic_id = consumer, partitions, topic_id
+    def __init__(self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition], ring: Ring) -> None:
+        self.consumer, self.partitions, self.ring = consumer, partitions, ring
+        self.connections: Connections = {}
         self.chunks = LogChunks()
+
+    async def require_log(self) -> None:
+        """Raise where what is there now is not the ring's log: the tail will notice, and end the ring."""
+        partitions, ring = self.partitions, self.ring
+        if await identity(self.consumer, partitions[0].topic) != ring.topic_id:
+            raise ConnectionError(f"the topic {partitions[0].topic} is another now")
+        # This connects us with the leaders.
+        await bounds_of(self.consumer, partitions)
+        self.connections = leader_connections(self.consumer, partitions)
+        try:
+            await require_same_log(self.consumer, partitions, ring.end, ring.newest)
+        except LogGoneError as error:
+            raise ConnectionError(f"the topic {partitions[0].topic} was set back: {error}") from error
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the log is still reached over the connections over which it was held against the ring."""
+        return leader_connections(self.consumer, self.connections) == self.connections
 
 
 class LogBacklog:
@@ -129,8 +151,8 @@ class LogBacklog:
         self._opening = asyncio.Lock()
         #: One fetch at a time: who waits finds mostly that it has brought what they want.
         self._turn = asyncio.Lock()
-        #: The fetches under way, by topic, partition and offset.
-        self._fetches: dict[tuple[UUID, int, int], asyncio.Task[LogChunk]] = {}
+        #: The fetches under way, by ring, partition and offset.
+        self._fetches: dict[tuple[Ring, int, int], asyncio.Task[LogChunk]] = {}
         self._failures = 0
         self._stack = AsyncExitStack()
 
@@ -145,65 +167,84 @@ class LogBacklog:
         await asyncio.gather(*fetches, return_exceptions=True)
         await self._stack.aclose()
 
-    async def bounds(self, topic_id: UUID) -> Bounds:
-        """The offsets at which this topic begins and ends.
+    async def bounds(self, ring: Ring) -> Bounds:
+        """The offsets at which the ring's topic begins and ends.
 
         Raises:
-            LogAwayError: no answer, or the topic is another.
+            LogAwayError: no answer, or the topic is another, or was set back.
         """
-        async with self._asking(topic_id) as opened:
-            starts = await starts_of(opened.consumer, opened.partitions)
-            return Bounds(starts, await ends_of(opened.consumer, opened.partitions))
+        async with self._asking(ring) as opened:
+            return await bounds_of(opened.consumer, opened.partitions)
 
-    async def first_since(self, topic_id: UUID, seconds: float) -> tuple[int | None, ...]:
+    async def newest_before(self, ring: Ring, offsets: Offsets) -> int:
+        """A time, in milliseconds since 1970, that nothing before these was appended after; raises as `bounds`."""
+        async with self._asking(ring) as opened:
+            return await newest_before(opened.consumer, opened.partitions, offsets)
+
+    async def first_since(self, ring: Ring, seconds: float) -> tuple[int | None, ...]:
         """The first record of each partition that was appended then or later; raises as `bounds`."""
-        async with self._asking(topic_id) as opened:
-            wanted = dict.fromkeys(opened.partitions, int(seconds * 1000))
-            found = await opened.consumer.offsets_for_times(wanted)
-            return tuple(found[each].offset if found[each] else None for each in opened.partitions)
+        async with self._asking(ring) as opened:
+            return await first_since(opened.consumer, opened.partitions, int(seconds * 1000))
 
-    def chunk(self, topic_id: UUID, number: int, offset: int, until: int) -> asyncio.Task[LogChunk]:
+    async def require_same_log(self, ring: Ring, offsets: Offsets, newest: int) -> Bounds:
+        """The bounds of the log, which was read up to these offsets when nothing before them was younger.
+
+        Raises:
+            LogGoneError: it is another, or what comes next is gone; LogAwayError as `bounds`.
+        """
+        async with self._asking(ring) as opened:
+            bounds, doubtful = await examine(opened.consumer, opened.partitions, offsets, newest)
+        for number, first in doubtful.items():
+            next_offset = first
+            while next_offset < offsets[number]:
+                chunk = await self.chunk(ring, number, next_offset, until=offsets[number])
+                refuse_younger(chunk.items, offsets, newest)
+                next_offset = chunk.next
+        return bounds
+
+    def chunk(self, ring: Ring, number: int, offset: int, until: int) -> asyncio.Task[LogChunk]:
         """Records of a partition from an offset on: some, or none where there are none before `until`.
 
         The task is everybody's who asks for the same: whoever cannot wait leaves it, and does not cancel it. It raises
 
-            LogAwayError: no answer, or the topic is another.
+            LogAwayError: no answer, or the topic is another, or was set back.
             LogGoneError: the topic begins later by now.
         """
-        place = topic_id, number, offset
+        place = ring, number, offset
         if place not in self._fetches:
-            self._fetches[place] = asyncio.ensure_future(self._chunk(topic_id, number, offset, until))
+            self._fetches[place] = asyncio.ensure_future(self._chunk(ring, number, offset, until))
             self._fetches[place].add_done_callback(partial(self._fetched, place))
         return self._fetches[place]
 
-    def _fetched(self, place: tuple[UUID, int, int], task: asyncio.Task[LogChunk]) -> None:
+    def _fetched(self, place: tuple[Ring, int, int], task: asyncio.Task[LogChunk]) -> None:
         del self._fetches[place]
         if not task.cancelled():
             # Taken note of here: those who asked may have left.
             task.exception()
 
-    async def _chunk(self, topic_id: UUID, number: int, offset: int, until: int) -> LogChunk:
-        if found := self._find(topic_id, number, offset):
+    async def _chunk(self, ring: Ring, number: int, offset: int, until: int) -> LogChunk:
+        if found := self._find(ring, number, offset):
             return found
         failures = self._failures
         async with self._turn:
-            if found := self._find(topic_id, number, offset):
+            if found := self._find(ring, number, offset):
                 return found
             if self._failures != failures:
                 # Else everybody would wait for ANSWER_SECONDS, one after the other.
                 raise LogAwayError("no answer to those who asked before")
             try:
-                async with self._asking(topic_id) as opened:
+                async with self._asking(ring) as opened:
                     chunk = await self._read(opened, number, offset, until)
-                    opened.chunks.keep(number, chunk)
-                    return chunk
+                # Now it is sure that it is of the ring's log.
+                opened.chunks.keep(number, chunk)
             except LogAwayError:
                 self._failures += 1
                 raise
+            return chunk
 
-    def _find(self, topic_id: UUID, number: int, offset: int) -> LogChunk | None:
+    def _find(self, ring: Ring, number: int, offset: int) -> LogChunk | None:
         opened = self._opened
-        if opened is None or opened.topic_id != topic_id:
+        if opened is None or opened.ring is not ring:
             return None
         return opened.chunks.find(number, offset, time.monotonic())
 
@@ -224,33 +265,34 @@ class LogBacklog:
             consumer.pause(partition)
 
     @asynccontextmanager
-    async def _asking(self, topic_id: UUID) -> AsyncIterator[_Opened]:
-        """The consumer that is open for this topic, for one question; whatever goes wrong, the next is asked anew."""
+    async def _asking(self, ring: Ring) -> AsyncIterator[_Opened]:
+        """The consumer that is open for this ring, for one question; whatever goes wrong, the next is asked anew."""
         opened = None
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                opened = await self._open(topic_id)
+                opened = await self._open(ring)
                 yield opened
+            if not opened.is_connected:
+                raise ConnectionError("a connection was lost meanwhile")
         except OffsetOutOfRangeError as error:
             raise LogGoneError("the topic begins later by now") from error
         except (*AWAY, ConsumerStoppedError) as error:
             await self._close(opened)
             raise LogAwayError(explain(error)) from error
 
-    async def _open(self, topic_id: UUID) -> _Opened:
+    async def _open(self, ring: Ring) -> _Opened:
         async with self._opening:
-            if self._opened is not None and self._opened.topic_id == topic_id:
+            if self._opened is not None and self._opened.ring is ring and self._opened.is_connected:
                 return self._opened
             await self._stack.aclose()
             self._opened = None
             consumer, partitions = await self._stack.enter_async_context(
                 open_consumer(self._kafka, self._topic, wait_ms=FETCH_MS)
             )
-            found = await identity(consumer, self._topic)
-            if found != topic_id:
-                raise ConnectionError(f"the topic {self._topic} is another now")
-            self._opened = _Opened(consumer, partitions, found)
-            return self._opened
+            opened = _Opened(consumer, partitions, ring)
+            await opened.require_log()
+            self._opened = opened
+            return opened
 
     async def _close(self, failed: _Opened | None) -> None:
         async with self._opening:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final, Literal
 from uuid import UUID
@@ -34,10 +34,6 @@ Wrap = Callable[[ConsumerRecord[bytes, bytes]], Item]
 
 class LogAwayError(Exception):
     """The topic cannot be read now; the message says why."""
-
-
-class LogGoneError(Exception):
-    """The next records of a reader are not on the topic any more; the message says why."""
 
 
 @asynccontextmanager
@@ -99,20 +95,6 @@ async def identity(consumer: AIOKafkaConsumer, topic: str) -> UUID:
     if found is None:
         raise UnknownTopicOrPartitionError(topic)
     return found
-
-
-async def ends_of(consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> tuple[int, ...]:
-    """The offset at which each partition ends for read_committed readers."""
-    async with asyncio.timeout(REQUEST_SECONDS):
-        ends = await consumer.end_offsets(partitions)
-    return tuple(ends[partition] for partition in partitions)
-
-
-async def starts_of(consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> tuple[int, ...]:
-    """The offset at which each partition begins."""
-    async with asyncio.timeout(REQUEST_SECONDS):
-        starts = await consumer.beginning_offsets(partitions)
-    return tuple(starts[partition] for partition in partitions)
 
 
 def position_of(consumer: AIOKafkaConsumer, partition: TopicPartition) -> int:

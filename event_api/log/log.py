@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Final, Literal, Self
 from uuid import UUID
 
@@ -14,8 +15,9 @@ from aiokafka.partitioner import murmur2
 
 from chassis.lifecycle import alongside
 from chassis.settings import Kafka
-from event_api.log.backlog import Bounds, LogBacklog
-from event_api.log.consuming import LogGoneError, Wrap
+from event_api.log.backlog import LogBacklog
+from event_api.log.consuming import Wrap
+from event_api.log.continuity import Bounds, LogGoneError, refuse_lost
 from event_api.log.positions import LogPosition, Offsets, PositionSeal
 from event_api.log.reading import Reading
 from event_api.log.ring import Filter, Ring
@@ -87,6 +89,17 @@ class EventLog:
             raise LogGoneError(_ANOTHER)
         return position
 
+    async def read_acknowledged(self, text: str) -> LogPosition:
+        """The same, of a client that has dealt with all before it: the log must still be the one that it has read.
+
+        Raises:
+            InvalidPositionError, LogGoneError, LogAwayError: as `read_position`; or brokers were set back.
+        """
+        position, ring = self.read_position(text), self._tail.ring
+        if position.newest is not None:
+            await self._backlog.require_same_log(ring, position.offsets, position.newest)
+        return position
+
     async def begin(self, wanted: Filter, beginning: Beginning) -> Reading:
         """A reader of the whole topic, of about its last RECENT_OFFSETS records, or of what comes from now on.
 
@@ -94,29 +107,42 @@ class EventLog:
             LogAwayError: the topic cannot be read now.
         """
         ring, seen = self._tail.ring, int(self._now())
-        bounds = await self._backlog.bounds(ring.topic_id)
-        return self._reading(ring, wanted, LogPosition(ring.topic_id, seen, _offsets(bounds, beginning)), bounds.ends)
+        bounds = await self._backlog.bounds(ring)
+        position = LogPosition(ring.topic_id, seen, _offsets(bounds, beginning))
+        return await self._reading(ring, wanted, position, bounds.ends)
 
     async def resume(self, wanted: Filter, text: str) -> Reading:
         """A reader who goes on at a position.
 
         Raises:
             InvalidPositionError: the text is none.
-            LogGoneError: records after it may be gone from the topic, or tombstones, or the topic is another.
+            LogGoneError: records after it may be gone from the topic, or tombstones, or the topic is another, or the
+                brokers were set back to where it was not reached yet.
             LogAwayError: the topic cannot be read now.
         """
         position, ring = self.read_position(text), self._tail.ring
-        bounds = await self._backlog.bounds(ring.topic_id)
-        refuse_lost(position, bounds)
-        await self._refuse_late(position, bounds.ends)
-        return self._reading(ring, wanted, position, bounds.ends)
+        bounds = await self._require(ring, position)
+        await self._refuse_late(ring, position, bounds.ends)
+        return await self._reading(ring, wanted, position, bounds.ends)
 
-    def _reading(self, ring: Ring, wanted: Filter, begin: LogPosition, goal: Offsets) -> Reading:
+    async def _require(self, ring: Ring, position: LogPosition) -> Bounds:
+        """The bounds of the topic, of which it was made sure as far as the position tells."""
+        if position.newest is None:
+            bounds = await self._backlog.bounds(ring)
+            refuse_lost(position.offsets, bounds)
+            return bounds
+        return await self._backlog.require_same_log(ring, position.offsets, position.newest)
+
+    async def _reading(self, ring: Ring, wanted: Filter, begin: LogPosition, goal: Offsets) -> Reading:
         if wanted.key is not None:
             begin = _past_others(begin, goal, wanted.key)
-        return Reading(ring, self._backlog, self._seal, wanted, begin=begin, goal=goal, refuse_late=self._refuse_late)
+        if begin.newest is None or wanted.key is not None:
+            # Nothing is known of what is skipped.
+            begin = replace(begin, newest=await self._backlog.newest_before(ring, goal))
+        late = partial(self._refuse_late, ring)
+        return Reading(ring, self._backlog, self._seal, wanted, begin=begin, goal=goal, refuse_late=late)
 
-    async def _refuse_late(self, position: LogPosition, ends: Offsets) -> None:
+    async def _refuse_late(self, ring: Ring, position: LogPosition, ends: Offsets) -> None:
         """Refuse where a record or a tombstone may have come and gone since the position was given.
 
         None can have where nothing came since, or only what is younger than all of it is kept for. Asked again while
@@ -125,7 +151,7 @@ class EventLog:
         kept, now = self._all_kept.total_seconds(), self._now()
         if now - position.seen <= kept:
             return
-        young = await self._backlog.first_since(position.topic_id, now - kept)
+        young = await self._backlog.first_since(ring, now - kept)
         for number, offset in enumerate(position.offsets):
             first = young[number]
             if offset < ends[number] and (first is None or first > offset):
@@ -159,12 +185,3 @@ def _past_others(begin: LogPosition, ends: Offsets, key: bytes) -> LogPosition:
             for number, (offset, end) in enumerate(zip(begin.offsets, ends, strict=True))
         ),
     )
-
-
-def refuse_lost(position: LogPosition, bounds: Bounds) -> None:
-    """Raise LogGoneError where the topic does not have all that comes after a position."""
-    for number, offset in enumerate(position.offsets):
-        if offset > bounds.ends[number]:
-            raise LogGoneError(f"the topic ends before the position, in partition {number}: it is not the one it was")
-        if offset < bounds.starts[number]:
-            raise LogGoneError(f"the topic begins after the position, in partition {number}: records are gone")

@@ -1,7 +1,8 @@
 """Positions: how far a client has read, as a text that only we can make.
 
-A position names the topic by its id, the next offset of each partition, and a time before which everything has been
-read. A client keeps it and gives it back, whatever happened meanwhile; it fits any filter.
+A position names the topic by its id, the next offset of each partition, a time before which everything has been read,
+and one after which nothing of that was appended. A client keeps it and gives it back, whatever happened meanwhile; it
+fits any filter.
 """
 
 from __future__ import annotations
@@ -16,10 +17,9 @@ from hashlib import sha256
 from typing import Final
 from uuid import UUID
 
-#: The first byte: the form can change, and no old position is misread.
-_FORM: Final = 1
-#: The form, the topic's id, and seconds since 1970; the offsets follow, 8 bytes each.
-_HEAD: Final = struct.Struct(">B16sQ")
+#: By the first byte, the form: that, the topic's id, seconds since 1970, and since form 2 the newest record's time in
+#: milliseconds; the offsets follow, 8 bytes each. No old position is misread.
+_HEADS: Final = {1: struct.Struct(">B16sQ"), 2: struct.Struct(">B16sQQ")}
 _OFFSET_BYTES: Final = 8
 #: The HMAC has so many: nobody guesses 128 bits, and a position of 12 partitions stays within 200 characters.
 _SIGNATURE_BYTES: Final = 16
@@ -42,6 +42,9 @@ class LogPosition:
     seen: int
     #: The next offset of each partition, in their order.
     offsets: Offsets
+    #: Milliseconds since 1970, by the brokers: nothing before the offsets was appended later. None in a position of a
+    #: version before, which had no such time.
+    newest: int | None = None
 
 
 class PositionSeal:
@@ -52,8 +55,9 @@ class PositionSeal:
         self._keys = [sha256(b"muster positions\0" + secret.encode()).digest() for secret in secrets]
 
     def seal(self, position: LogPosition) -> str:
-        """The text of a position: letters, digits, `-` and `_`; 183 characters for 12 partitions."""
-        raw = _HEAD.pack(_FORM, position.topic_id.bytes, position.seen)
+        """The text of a position: letters, digits, `-` and `_`; 194 characters for 12 partitions."""
+        times = (position.seen,) if position.newest is None else (position.seen, position.newest)
+        raw = _HEADS[len(times)].pack(len(times), position.topic_id.bytes, *times)
         raw += struct.pack(f">{len(position.offsets)}Q", *position.offsets)
         return base64.urlsafe_b64encode(raw + _signature(self._keys[0], raw)).rstrip(b"=").decode("ascii")
 
@@ -66,9 +70,10 @@ class PositionSeal:
         raw, signature = _parts(text)
         if not any(hmac.compare_digest(_signature(key, raw), signature) for key in self._keys):
             raise InvalidPositionError("is no position of this service, or its secret is not known any more")
-        _, topic_id, seen = _HEAD.unpack_from(raw)
-        offsets = struct.unpack_from(f">{(len(raw) - _HEAD.size) // _OFFSET_BYTES}Q", raw, _HEAD.size)
-        return LogPosition(UUID(bytes=topic_id), seen, offsets)
+        head = _HEADS[raw[0]]
+        _, topic_id, seen, *newest = head.unpack_from(raw)
+        offsets = struct.unpack_from(f">{(len(raw) - head.size) // _OFFSET_BYTES}Q", raw, head.size)
+        return LogPosition(UUID(bytes=topic_id), seen, offsets, *newest)
 
 
 def _parts(text: str) -> tuple[bytes, bytes]:
@@ -80,7 +85,8 @@ def _parts(text: str) -> tuple[bytes, bytes]:
     except (binascii.Error, ValueError) as error:
         raise InvalidPositionError("is no position of this service") from error
     signed, signature = raw[:-_SIGNATURE_BYTES], raw[-_SIGNATURE_BYTES:]
-    if len(signed) < _HEAD.size or (len(signed) - _HEAD.size) % _OFFSET_BYTES or signed[0] != _FORM:
+    head = _HEADS.get(signed[0]) if signed else None
+    if head is None or len(signed) < head.size or (len(signed) - head.size) % _OFFSET_BYTES:
         raise InvalidPositionError("is no position of this service")
     return signed, signature
 

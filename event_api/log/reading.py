@@ -13,7 +13,7 @@ from typing import Final
 
 from chassis.lifecycle import wait_for_event
 from event_api.log.backlog import LogBacklog, LogChunk
-from event_api.log.consuming import LogGoneError
+from event_api.log.continuity import LogGoneError
 from event_api.log.positions import LogPosition, Offsets, PositionSeal
 from event_api.log.ring import Filter, Item, Ring, RingEntry, TailSubscription
 
@@ -46,11 +46,12 @@ class Reading:
         goal: Offsets,
         refuse_late: RefuseLate = _keeps_all,
     ) -> None:
-        """Begin at a position of the ring's topic; where the topic ended then is the goal."""
+        """Begin at a position of the ring's topic, with its newest time; where the topic ended then is the goal."""
+        assert begin.newest is not None
         self._ring, self._backlog, self._seal, self._filter = ring, backlog, seal, wanted
         self._refuse_late = refuse_late
         self._offsets = list(begin.offsets)
-        self._seen = begin.seen
+        self._seen, self._newest = begin.seen, begin.newest
         self._goal = goal
         self._subscription: TailSubscription | None = None
         #: The ring's entry when the last record was given, if our offsets are the ring's.
@@ -83,10 +84,11 @@ class Reading:
 
         Raises:
             LogAwayError: older records cannot be read now; the same call later goes on.
-            LogGoneError: the topic is another, or what comes next was deleted from it, or may have been.
+            LogGoneError: the topic is another or was set back, or what comes next was deleted from it, or may have
+                been.
         """
         if self._ring.is_closed:
-            raise LogGoneError("the topic is gone, or is another")
+            raise LogGoneError("the topic is gone, or is another, or was set back")
         subscription = self._joined()
         if subscription is None:
             return await self._older(seconds)
@@ -99,7 +101,7 @@ class Reading:
         subscription.news.clear()
         if subscription.fell_behind:
             return iter(())
-        return self._along(entries, self._ring.end, self._ring.seen)
+        return self._along(entries, self._ring.end, self._ring.seen, self._ring.newest)
 
     def end(self) -> None:
         """Nobody wants more of it: a wait is over."""
@@ -135,7 +137,7 @@ class Reading:
         """A chunk of the first partition in which we are behind the ring; whoever begins alike reads alike."""
         start = self._ring.start
         number = next(number for number, offset in enumerate(self._offsets) if offset < start[number])
-        chunk = self._backlog.chunk(self._ring.topic_id, number, self._offsets[number], until=start[number])
+        chunk = self._backlog.chunk(self._ring, number, self._offsets[number], until=start[number])
         await asyncio.wait({chunk, self._ended}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if not chunk.done():
             return iter(())
@@ -149,33 +151,34 @@ class Reading:
         await asyncio.sleep(0)
         entries, subscription.behind = subscription.behind[:AT_ONCE], subscription.behind[AT_ONCE:]
         wanted = [entry for entry in entries if self._filter.wants(entry.item)]
-        return self._along(wanted, entries[-1].offsets, entries[-1].seen)
+        return self._along(wanted, entries[-1].offsets, entries[-1].seen, entries[-1].newest)
 
     def _through(self, number: int, chunk: LogChunk) -> Iterator[Item]:
         self._entry = None
         for item in chunk.after(self._offsets[number]):
-            self._offsets[number] = item.offset + 1
+            self._offsets[number], self._newest = item.offset + 1, max(self._newest, item.timestamp)
             if self._filter.wants(item):
                 yield item
         self._offsets[number] = max(self._offsets[number], chunk.next)
 
-    def _along(self, entries: Iterable[RingEntry], end: Offsets, seen: int) -> Iterator[Item]:
+    def _along(self, entries: Iterable[RingEntry], end: Offsets, seen: int, newest: int) -> Iterator[Item]:
         for entry in entries:
             if entry.item.offset >= self._offsets[entry.item.partition]:
-                self._move(entry.offsets, entry.seen)
+                self._move(entry.offsets, entry.seen, entry.newest)
                 # The place is the ring's, and no surer: then this position is everybody's.
-                is_shared = tuple(self._offsets) == entry.offsets and self._seen == entry.seen
+                times = self._seen, self._newest
+                is_shared = tuple(self._offsets) == entry.offsets and times == (entry.seen, entry.newest)
                 self._entry = entry if is_shared else None
                 yield entry.item
         self._entry = None
-        self._move(end, seen)
+        self._move(end, seen, newest)
 
-    def _move(self, offsets: Offsets, seen: int) -> None:
+    def _move(self, offsets: Offsets, seen: int, newest: int) -> None:
         self._offsets = list(map(max, self._offsets, offsets))
-        self._seen = max(self._seen, seen)
+        self._seen, self._newest = max(self._seen, seen), max(self._newest, newest)
 
     def _place(self) -> LogPosition:
-        return LogPosition(self._ring.topic_id, self._seen, tuple(self._offsets))
+        return LogPosition(self._ring.topic_id, self._seen, tuple(self._offsets), self._newest)
 
     def _sealed(self) -> str:
         return self._seal.seal(self._place())

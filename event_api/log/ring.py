@@ -35,6 +35,8 @@ class Item(Protocol):
     key: bytes | None
     #: Bytes.
     size: int
+    #: When it was appended, in milliseconds since 1970, by the broker.
+    timestamp: int
 
 
 class Filter(Protocol):
@@ -55,6 +57,7 @@ class RingEntry:
     item: Item
     offsets: Offsets
     seen: int
+    newest: int
     #: The text of the position after it, once somebody has asked: it is the same for all.
     position: str | None = None
 
@@ -81,15 +84,20 @@ class TailSubscription:
 class Ring:
     """The newest records of one topic, and its readers; another topic of that name has another ring."""
 
-    def __init__(self, topic_id: UUID, offsets: Iterable[int], seen: int) -> None:
-        """Empty, at these offsets; `seen` is when they were the topic's end, in seconds since 1970."""
+    def __init__(self, topic_id: UUID, offsets: Iterable[int], seen: int, newest: int) -> None:
+        """Empty, at these offsets.
+
+        `seen` is when they were the topic's end, in seconds since 1970; nothing before them was appended after
+        `newest`, in milliseconds since 1970.
+        """
         self.topic_id = topic_id
         #: Records before these offsets are not here.
         self.start: Offsets = tuple(offsets)
         #: The offsets up to which the topic has been read, and when that was its end.
         self.end: Offsets = self.start
         self.seen = seen
-        #: The topic is gone, or is another: nobody reads on here.
+        self.newest = newest
+        #: The topic is gone, or is another, or was set back: nobody reads on here.
         self.is_closed = False
         self._entries: list[RingEntry] = []
         self._bytes = 0
@@ -102,19 +110,20 @@ class Ring:
         `ends` is how far each partition was read, records or not; `seen` is a time at which these were the ends of all,
         None where that is not known.
         """
-        offsets = list(self.end)
+        offsets, newest = list(self.end), self.newest
         entries = []
         for item in items:
-            offsets[item.partition] = item.offset + 1
-            entries.append(RingEntry(item, tuple(offsets), self.seen))
+            offsets[item.partition], newest = item.offset + 1, max(newest, item.timestamp)
+            entries.append(RingEntry(item, tuple(offsets), self.seen, newest))
         for partition, end in ends.items():
             offsets[partition] = max(offsets[partition], end)
         # A filter reads the record, which may fail: up to here nothing has changed, so all of it can be tried again.
         told = [(entry, self._who_want(entry.item)) for entry in entries]
         self._entries += entries
         self._bytes += sum(item.size for item in items)
-        self.end = tuple(offsets)
-        self.seen = max(self.seen, seen or 0)
+        self.end, self.seen = tuple(offsets), max(self.seen, seen or 0)
+        # Of a log that was read to its end then nothing is younger, not even what nobody reads, such as markers.
+        self.newest = max(newest, self.seen * 1000)
         for entry, readers in told:
             self._tell(entry, readers)
         self._let_go()

@@ -11,11 +11,13 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
+from chassis.kafka.leaders import Connections, is_reached_anew, leader_connections
 from chassis.kafka.refusals import explain
 from chassis.lifecycle import Backoff
 from chassis.outages import Outage, describe_unexpected
 from chassis.settings import Kafka
-from event_api.log.consuming import AWAY, LogAwayError, Wrap, ends_of, identity, open_consumer, position_of
+from event_api.log.consuming import AWAY, LogAwayError, Wrap, identity, open_consumer, position_of
+from event_api.log.continuity import LogGoneError, bounds_of, newest_before, require_same_log
 from event_api.log.ring import Ring
 
 log = structlog.get_logger("events")
@@ -43,6 +45,8 @@ class Tail:
         self._kafka, self._topic, self._wrap = kafka, topic, wrap
         self._ring: Ring | None = None
         self._outage = Outage(log, "events.log_away", "events.log_back")
+        #: Over which the log was reached when it was held against the ring.
+        self._connections: Connections = {}
         #: When the broker was last heard of, and the topic looked at, by a clock that nobody steps.
         self._heard = self._watched = 0.0
         #: When the newest answer came by aiokafka's clock, in milliseconds since 1970.
@@ -74,8 +78,8 @@ class Tail:
                 try:
                     async with open_consumer(self._kafka, self._topic) as (consumer, partitions):
                         await self._follow(consumer, partitions, backoff)
-                except OffsetOutOfRangeError as error:
-                    # The records that come next are not there any more: whoever reads on must be told.
+                except (OffsetOutOfRangeError, LogGoneError) as error:
+                    # The records that come next are not there any more, or others: whoever reads on must be told.
                     self._outage.failed(explain(error))
                     self._close_ring()
                 except AWAY as error:
@@ -93,6 +97,10 @@ class Tail:
         self._heard = self._watched = time.monotonic()
         while True:
             fetched = await consumer.getmany(timeout_ms=POLL_MS, max_records=POLL_RECORDS)
+            if is_reached_anew(consumer, self._connections):
+                # What has come may be of another history.
+                ring = await self._place(consumer, partitions)
+                continue
             # No await from here on: positions and records belong together.
             items = [self._wrap(record) for records in fetched.values() for record in records]
             ends = {each.partition: position_of(consumer, each) for each in partitions}
@@ -106,12 +114,22 @@ class Tail:
                     await self._watch(consumer, ring)
 
     async def _place(self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> Ring:
-        """Go on where the ring ends, or begin another where the topic is another."""
+        """Go on where the ring ends, or begin another where the topic is another.
+
+        Raises:
+            LogGoneError: the log is not the ring's any more.
+        """
+        consumer.pause(*partitions)
         topic_id, now = await identity(consumer, self._topic), time.time()
+        ends = (await bounds_of(consumer, partitions)).ends
+        # Now that there are any; before the log is held against what was read over others.
+        self._connections = leader_connections(consumer, partitions)
         ring = self._ring
         if ring is None or ring.topic_id != topic_id or len(ring.end) != len(partitions):
             self._close_ring()
-            ring = Ring(topic_id, await ends_of(consumer, partitions), int(now))
+            ring = Ring(topic_id, ends, int(now), await newest_before(consumer, partitions, ends))
+        else:
+            await require_same_log(consumer, partitions, ring.end, ring.newest)
         for partition in partitions:
             consumer.seek(partition, ring.end[partition.partition])
         consumer.resume(*partitions)

@@ -25,7 +25,8 @@ ORDER BY status = 'serving' DESC, changed_at DESC LIMIT 1
 """
 _SERVING_SHAPE: Final = "SELECT shape FROM generations WHERE projection = $1 AND status = 'serving'"
 _COLUMNS: Final = """
-e.id, e.erased_at, e.topic, e.topic_id, e.partition, e.record_offset, coalesce(l.expected_by, e.published_at + $2),
+e.id, e.erased_at, e.topic, e.topic_id, e.partition, e.record_offset, e.published_at,
+coalesce(l.expected_by, e.published_at + $2),
 l.forgotten FROM {erased} e
 LEFT JOIN erasure_looks l ON l.user_id = e.id AND l.topic_id IS NOT DISTINCT FROM e.topic_id
 """
@@ -62,6 +63,8 @@ class Erasure:
     topic_id: UUID | None
     partition: int | None
     offset: int | None
+    #: When the record was appended, by the broker.
+    published_at: datetime | None
     #: The time by which the log has forgotten the person.
     expected_by: datetime | None
     #: The finding of a look at the log after that; None before it.

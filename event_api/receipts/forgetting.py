@@ -24,7 +24,8 @@ from chassis.lifecycle import end_task
 from chassis.outages import Outage, describe_unexpected
 from chassis.postgres.database import NO_CONNECTION, Connection, describe, session
 from chassis.settings import Kafka, PostgresAddress
-from event_api.log.consuming import AWAY, ends_of, identity, open_consumer, starts_of
+from event_api.log.consuming import AWAY, identity, open_consumer
+from event_api.log.continuity import bounds_of
 from event_api.receipts.erasures import NOTE, NoReadTableError, erased_table
 
 log = structlog.get_logger("erasures")
@@ -154,10 +155,10 @@ class Looks:
 async def _read(consumer: AIOKafkaConsumer, partition: TopicPartition, ids: Sequence[UUID]) -> set[UUID]:
     wanted = {str(each).encode(): each for each in ids}
     left: set[UUID] = set()
-    [start], [end] = await starts_of(consumer, [partition]), await ends_of(consumer, [partition])
-    consumer.seek(partition, start)
+    bounds = await bounds_of(consumer, [partition])
+    consumer.seek(partition, bounds.starts[0])
     consumer.resume(partition)
-    async with aclosing(read_to_ends(consumer, {partition: end})) as reading:
+    async with aclosing(read_to_ends(consumer, {partition: bounds.ends[0]})) as reading:
         async for records in reading:
             left |= {wanted[each.key] for each in records if each.value is not None and each.key in wanted}
     return left

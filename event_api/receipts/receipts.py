@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any, Final, Self
 from uuid import UUID
 
@@ -23,6 +24,8 @@ Json = dict[str, Any]
 
 #: Receipts are asked for now and then: these stay open, and as many more come and go.
 CONNECTIONS: Final = 2
+#: The brokers' clock may be ahead of the database's by so much.
+CLOCKS_DIFFER: Final = timedelta(minutes=1)
 #: No statement here reads more than a page; whoever waits longer is told to come back.
 STATEMENT_SECONDS: Final = 5.0
 
@@ -119,16 +122,22 @@ def is_past(subscriber: Subscriber, erasure: Erasure, committed: dict[str, int])
     """Whether a subscriber has read the tombstone, by what its group committed or, without one, it acknowledged.
 
     None where nobody can tell: the erasure has no place, what is known of the subscriber is on another log, or of one
-    that had fewer partitions then, or its group could not be asked.
+    that had fewer partitions then, or its group could not be asked. What was acknowledged before the tombstone was
+    there is no word of it: brokers that were set back had other records at these offsets.
     """
     if erasure.partition is None or erasure.offset is None:
         return None
     if subscriber.group is not None:
         reached = committed.get(subscriber.group)
-    elif subscriber.offsets is None:
+    elif subscriber.offsets is None or _spoke_before(subscriber, erasure):
         reached = 0
     elif subscriber.topic_id == erasure.topic_id and erasure.partition < len(subscriber.offsets):
         reached = subscriber.offsets[erasure.partition]
     else:
         reached = None
     return None if reached is None else reached > erasure.offset
+
+
+def _spoke_before(subscriber: Subscriber, erasure: Erasure) -> bool:
+    spoke, published = subscriber.acknowledged_at, erasure.published_at
+    return spoke is not None and published is not None and spoke < published - CLOCKS_DIFFER

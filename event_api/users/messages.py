@@ -67,11 +67,12 @@ _write: Final = msgspec.json.Encoder().encode
 class UserRecord:
     """One record of the topic; read when somebody wants it, and then once for all."""
 
-    __slots__ = ("_full", "_record", "_thin", "_type", "key", "offset", "partition", "size")
+    __slots__ = ("_full", "_record", "_thin", "_type", "key", "offset", "partition", "size", "timestamp")
 
     def __init__(self, record: ConsumerRecord[bytes, bytes]) -> None:
         """Wrap it; nothing is read yet."""
         self.partition, self.offset, self.key = record.partition, record.offset, record.key
+        self.timestamp: int = record.timestamp
         self.size = len(record.value or b"") + sum(len(name) + len(value or b"") for name, value in record.headers)
         self._record = record
         #: Set once it is read, and then empty where it is no event of ours.

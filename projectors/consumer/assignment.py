@@ -14,11 +14,12 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
+from chassis.kafka.leaders import Connections, is_reached_anew
 from projectors.consumer import metrics
 from projectors.consumer.checkpoints import Checkpoint, LastRecord, Move
 from projectors.consumer.freshness import Freshness, ServerClock
 from projectors.consumer.resumption import refuse_another_record
-from projectors.consumer.subscription import Fetched, leader_connection
+from projectors.consumer.subscription import Fetched
 
 KafkaRecords = list[ConsumerRecord[bytes, bytes]]
 
@@ -69,7 +70,7 @@ class Assignment:
         self._log = log
         self._assigned: dict[int, AssignedPartition] = {}
         #: Over which each was placed.
-        self._connections: Mapping[TopicPartition, object | None] = {}
+        self._connections: Connections = {}
 
     def __len__(self) -> int:
         """The number of partitions that are fed now."""
@@ -112,7 +113,7 @@ class Assignment:
         self,
         found: Mapping[int, Checkpoint],
         ends: Mapping[int, int],
-        connections: Mapping[TopicPartition, object | None],
+        connections: Connections,
     ) -> None:
         """These partitions are read from their checkpoints on, over the connections by which their ends were asked."""
         self._connections = {**self._connections, **connections}
@@ -138,16 +139,9 @@ class Assignment:
             place.seen_until = max(filter(None, (place.seen_until, move.seen_until)), default=None)
 
     def is_reached_anew(self, consumer: AIOKafkaConsumer) -> bool:
-        """Whether a leader is reached by another connection than when its partitions were placed.
-
-        It may have started on older disks, or another may lead that lacks what was read: records that come over it may
-        be those of another history, at the same offsets.
-        """
-        return any(
-            now is not None and now is not self._connections[partition]
-            for partition in map(self._partition, self._assigned)
-            for now in [leader_connection(consumer, partition)]
-        )
+        """Whether a leader is reached over another connection than when its partitions were placed."""
+        placed = map(self._partition, self._assigned)
+        return is_reached_anew(consumer, {partition: self._connections[partition] for partition in placed})
 
     # -- What the consumer says --------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from chassis.kafka.client import KAFKA_ERRORS
+from chassis.kafka.leaders import leader_connections
 from chassis.kafka.topic_ids import topic_id
 from chassis.lifecycle import wait_for_event
 from chassis.postgres.database import Database, describe
@@ -35,7 +36,7 @@ from projectors.consumer.resumption import (
     refuse_another_topic,
     refuse_if_too_late,
 )
-from projectors.consumer.subscription import Patience, fetch, leader_connection
+from projectors.consumer.subscription import Patience, fetch
 from projectors.consumer.writing import DATABASE_ERRORS, FIRST_RETRY_SECONDS, ConsumerLostError, Writing
 from projectors.decoding.records import DecodedEvent, Poison
 from projectors.decoding.slices import SliceDecoder
@@ -205,7 +206,7 @@ class Loop:
             await wait_for_event(self._stopping, TICK_SECONDS)
             return False
         starts = await log_starts(consumer, partitions)
-        connections = {partition: leader_connection(consumer, partition) for partition in partitions}
+        connections = leader_connections(consumer, partitions)
         async with self._database.connection() as connection:
             await refuse_another_topic(connection, self.generation, self._topic)
             found = await checkpoints.read(connection, self.generation, self._topic, starts, topic)

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
-from aiokafka.client import ConnectionGroup
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
@@ -146,14 +145,6 @@ async def fetch(consumer: AIOKafkaConsumer, wait_ms: int, limit: int) -> Fetched
         await asyncio.sleep(0)
         found = await consumer.getmany(timeout_ms=0, max_records=min(missing, UNPACKED_AT_ONCE))
     return fetched
-
-
-def leader_connection(consumer: AIOKafkaConsumer, partition: TopicPartition) -> object | None:
-    """The connection over which a partition's records come, another object each time that it is made; None: none is."""
-    client: Any = consumer._client  # noqa: SLF001 - not public: who leads, and by which connection it is reached
-    leader = client.cluster.leader_for_partition(partition)
-    found: object | None = client._conns.get((leader, ConnectionGroup.DEFAULT))  # noqa: SLF001 - as said
-    return found
 
 
 class Patience:

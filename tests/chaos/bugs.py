@@ -274,7 +274,7 @@ def _events_are_invented() -> None:
 
 def _events_lose_positions() -> None:
     from event_api.http.stream import EventStream  # noqa: PLC0415 - as above
-    from event_api.log.consuming import LogGoneError  # noqa: PLC0415 - as above
+    from event_api.log.continuity import LogGoneError  # noqa: PLC0415 - as above
     from event_api.log.log import EventLog  # noqa: PLC0415 - as above
 
     written, numbers = EventStream._written, count(1)

@@ -1,7 +1,5 @@
 """Brokers that are set back to a copy of their disks: the topic ends before what was read, and the page mends it."""
 
-import asyncio
-import shutil
 import signal
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from local_stack.kafka.broker import KafkaServer
 from local_stack.ports import free_port
 from tests.conftest import make_topics
 from tests.integration.command_api.conftest import register
+from tests.integration.disasters.disks import keep_disks, set_back
 from tests.integration.disasters.installation import installed
 from tests.integration.disasters.test_pages import rename, until_is_read, versions
 from tests.integration.muster_processes import environment
@@ -42,9 +41,7 @@ async def test_a_checkpoint_ahead_of_a_log_that_lost_its_end_is_refused_and_mend
             await muster_here.start("relay", "project")
             await until_is_read(query_database, people[0], [1])
             await muster_here.until_published()
-            await broker.stop()
-            await asyncio.to_thread(shutil.copytree, broker.folder, server_folder / "copy")
-            await broker.start()
+            await keep_disks(broker, server_folder / "copy")
 
             # What the brokers will have lost: a change; an erasure and somebody new, too.
             await rename(api, people[0], "lost")
@@ -56,9 +53,7 @@ async def test_a_checkpoint_ahead_of_a_log_that_lost_its_end_is_refused_and_mend
             await until_is_read(query_database, people[0], [1, 2])
             await muster_here.until_all_are("fed")
 
-            await broker.kill()
-            await asyncio.to_thread(shutil.rmtree, broker.folder)
-            await asyncio.to_thread(shutil.move, server_folder / "copy", broker.folder)
+            await set_back(broker, server_folder / "copy")
             if grows:
                 # The relay is back before the projectors are, and has much to publish.
                 muster_here.signal("project", signal.SIGSTOP)

@@ -13,9 +13,11 @@ import pytest
 from chassis.settings import Kafka, Topics
 from event_api.log import ring as ring_module
 from event_api.log.backlog import LogBacklog, LogChunk
-from event_api.log.consuming import LogAwayError, LogGoneError
+from event_api.log.consuming import LogAwayError
+from event_api.log.continuity import LogGoneError
 from event_api.log.log import EventLog
 from event_api.log.reading import Reading
+from event_api.log.ring import Ring
 from event_api.users.messages import MessageFilter, UserRecord
 from tests.integration.projectors.stream import FakeRecord, Publisher, lives
 from tests.waiting import until
@@ -208,9 +210,9 @@ async def test_whoever_wants_one_user_reads_that_users_partition_alone(
 ) -> None:
     read, chunk = list[int](), LogBacklog.chunk
 
-    def noted(self: LogBacklog, topic_id: UUID, number: int, offset: int, until: int) -> asyncio.Task[LogChunk]:
+    def noted(self: LogBacklog, ring: Ring, number: int, offset: int, until: int) -> asyncio.Task[LogChunk]:
         read.append(number)
-        return chunk(self, topic_id, number, offset, until)
+        return chunk(self, ring, number, offset, until)
 
     published = lives(30, 120, seed=8)
     user = published[0].key or b""

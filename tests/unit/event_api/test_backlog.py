@@ -55,8 +55,9 @@ async def hanging() -> AsyncIterator[LogBacklog]:
 
 async def test_one_failure_fails_all_who_queue(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ANSWER_SECONDS", 0.5)
+    ring = Ring(TOPIC, (5, 5, 5), 1000, 0)
     async with hanging() as backlog:
-        chunks = [backlog.chunk(TOPIC, number, 0, until=5) for number in range(3)]
+        chunks = [backlog.chunk(ring, number, 0, until=5) for number in range(3)]
         first, *others = await asyncio.gather(*chunks, return_exceptions=True)
 
     assert isinstance(first, LogAwayError)
@@ -66,7 +67,7 @@ async def test_one_failure_fails_all_who_queue(monkeypatch: pytest.MonkeyPatch) 
 async def test_a_reader_waits_no_longer_than_it_wants_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ANSWER_SECONDS", 3600)
     async with hanging() as backlog:
-        begin, ring = LogPosition(TOPIC, 1000, (0,)), Ring(TOPIC, (5,), 1000)
+        begin, ring = LogPosition(TOPIC, 1000, (0,), 0), Ring(TOPIC, (5,), 1000, 0)
         reading = Reading(ring, backlog, PositionSeal(["s" * 32]), MessageFilter(), begin=begin, goal=(5,))
 
         assert list(await reading.read(0.01)) == []

@@ -1,14 +1,10 @@
 """A position is refused where the topic does not have everything that comes after it."""
 
 from datetime import timedelta
-from uuid import UUID
 
 import pytest
 
-from event_api.log.backlog import Bounds
-from event_api.log.consuming import LogGoneError
-from event_api.log.log import refuse_lost
-from event_api.log.positions import LogPosition
+from event_api.log.continuity import Bounds, LogGoneError, refuse_lost
 from event_api.settings import EventApiSettings
 
 BOUNDS = Bounds(starts=(3, 0), ends=(9, 5))
@@ -16,7 +12,7 @@ BOUNDS = Bounds(starts=(3, 0), ends=(9, 5))
 
 @pytest.mark.parametrize("offsets", [(3, 0), (9, 5), (4, 2)])
 def test_a_position_on_the_topic_is_good(offsets: tuple[int, ...]) -> None:
-    refuse_lost(LogPosition(UUID(int=1), 0, offsets), BOUNDS)
+    refuse_lost(offsets, BOUNDS)
 
 
 @pytest.mark.parametrize(("offsets", "said"), [((2, 0), "begins after"), ((3, 6), "ends before")])
@@ -24,7 +20,7 @@ def test_records_before_the_beginning_are_gone_and_a_shorter_topic_is_another(
     offsets: tuple[int, ...], said: str
 ) -> None:
     with pytest.raises(LogGoneError, match=said):
-        refuse_lost(LogPosition(UUID(int=1), 0, offsets), BOUNDS)
+        refuse_lost(offsets, BOUNDS)
 
 
 @pytest.mark.parametrize(("superseded", "tombstones"), [(1000, 5000), (5000, 1000)])

@@ -12,7 +12,11 @@ OLD, NEW, FOREIGN = "a" * 32, "b" * 32, "c" * 32
 TOPIC = UUID(int=7)
 OFFSETS = st.integers(min_value=0, max_value=2**63 - 1)
 POSITIONS = st.builds(
-    LogPosition, topic_id=st.uuids(), seen=st.integers(0, 2**40), offsets=st.lists(OFFSETS, max_size=40).map(tuple)
+    LogPosition,
+    topic_id=st.uuids(),
+    seen=st.integers(0, 2**40),
+    offsets=st.lists(OFFSETS, max_size=40).map(tuple),
+    newest=st.none() | st.integers(0, 2**50),
 )
 
 
@@ -25,7 +29,7 @@ def test_a_position_is_read_as_it_was_written(position: LogPosition) -> None:
 def test_twelve_partitions_take_at_most_two_hundred_characters_that_any_header_or_query_takes(
     offsets: list[int],
 ) -> None:
-    text = PositionSeal([NEW]).seal(LogPosition(TOPIC, 2**40, tuple(offsets)))
+    text = PositionSeal([NEW]).seal(LogPosition(TOPIC, 2**40, tuple(offsets), 2**50))
 
     assert len(text) <= 200
     assert text.replace("-", "a").replace("_", "a").isalnum()

@@ -28,9 +28,9 @@ def item(offset: int = 0) -> UserRecord:
 
 
 async def test_whoever_read_less_does_not_get_the_position_of_who_read_more() -> None:
-    ring, backlog = Ring(TOPIC, (0,), 1000), LogBacklog(Kafka.model_construct(), "users.events", UserRecord)
+    ring, backlog = Ring(TOPIC, (0,), 1000, 0), LogBacklog(Kafka.model_construct(), "users.events", UserRecord)
     surer, other = (
-        Reading(ring, backlog, SEAL, MessageFilter(), begin=LogPosition(TOPIC, seen, (0,)), goal=(0,))
+        Reading(ring, backlog, SEAL, MessageFilter(), begin=LogPosition(TOPIC, seen, (0,), 0), goal=(0,))
         for seen in (2000, 500)
     )
     for reading in (surer, other):
@@ -47,13 +47,13 @@ async def test_whoever_read_less_does_not_get_the_position_of_who_read_more() ->
 
 async def test_whoever_begins_at_the_rings_start_reads_some_at_a_time_and_none_twice() -> None:
     count = 2 * AT_ONCE + 1
-    ring, backlog = Ring(TOPIC, (0,), 1000), LogBacklog(Kafka.model_construct(), "users.events", UserRecord)
+    ring, backlog = Ring(TOPIC, (0,), 1000, 0), LogBacklog(Kafka.model_construct(), "users.events", UserRecord)
     ring.append([item(offset) for offset in range(count)], {}, 2000)
-    reading = Reading(ring, backlog, SEAL, MessageFilter(), begin=LogPosition(TOPIC, 500, (0,)), goal=(count,))
+    reading = Reading(ring, backlog, SEAL, MessageFilter(), begin=LogPosition(TOPIC, 500, (0,), 0), goal=(count,))
 
     found = [[each.offset for each in await reading.read(0)]]
     # Part of the way its position claims no more than what it has read.
-    assert SEAL.open(reading.position) == LogPosition(TOPIC, 1000, (AT_ONCE,))
+    assert SEAL.open(reading.position) == LogPosition(TOPIC, 1000, (AT_ONCE,), USER.timestamp)
     ring.append([item(count)], {}, None)
     found += [[each.offset for each in await reading.read(0)] for _ in range(3)]
     reading.close()

@@ -33,7 +33,7 @@ from tests.unit.docs.pages import ROOT
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 STATEMENT = {"user_id": "ann", "offset": 812, "erased_at": None, "subscribers": [{"past": True, "name": "mailer"}]}
 OURS, ANOTHER = UUID(int=1), UUID(int=2)
-ERASURE = Erasure(UUID(int=3), NOW, "users.events", OURS, 1, 812, NOW, None)
+ERASURE = Erasure(UUID(int=3), NOW, "users.events", OURS, 1, 812, NOW, NOW, None)
 MAILER = Subscriber("mailer", None, None, NOW, None, None, None)
 
 
@@ -107,6 +107,16 @@ def test_a_subscriber_is_past_once_it_or_its_group_is_behind_the_tombstone(
     subscriber = replace(MAILER, group=group, topic_id=OURS if acknowledged else None, offsets=acknowledged)
 
     assert is_past(subscriber, ERASURE, {} if committed is None else {"g": committed}) is expected
+
+
+def test_what_was_acknowledged_before_the_tombstone_was_there_does_not_count() -> None:
+    """The brokers were set back meanwhile, so the tombstone is where another record was."""
+    subscriber = replace(MAILER, topic_id=OURS, offsets=(0, 900))
+
+    assert is_past(replace(subscriber, acknowledged_at=NOW - timedelta(minutes=2)), ERASURE, {}) is False
+    # Clocks may differ.
+    assert is_past(replace(subscriber, acknowledged_at=NOW - timedelta(seconds=50)), ERASURE, {}) is True
+    assert is_past(replace(subscriber, acknowledged_at=NOW + timedelta(days=2)), ERASURE, {}) is True
 
 
 def test_what_cannot_be_compared_is_not_told() -> None:

@@ -16,6 +16,7 @@ class Record:
     offset: int
     key: bytes | None = b"ann"
     size: int = 100
+    timestamp: int = 1
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def places(entries: Iterable[module.RingEntry]) -> list[tuple[int, int]]:
 
 
 def test_a_reader_is_told_of_what_it_wants_and_begins_where_it_is() -> None:
-    ring = Ring(UUID(int=1), (0, 5), 1000)
+    ring = Ring(UUID(int=1), (0, 5), 1000, 0)
     append(ring, Record(0, 0), Record(1, 5), Record(0, 1))
     everything = ring.subscribe(Wants(), (0, 6))
     bob = ring.subscribe(Wants(b"bob"), (0, 5))
@@ -54,7 +55,7 @@ def test_a_reader_is_told_of_what_it_wants_and_begins_where_it_is() -> None:
 
 
 def test_ends_move_without_records_and_never_back() -> None:
-    ring = Ring(UUID(int=1), (0, 5), 1000)
+    ring = Ring(UUID(int=1), (0, 5), 1000, 0)
 
     append(ring, ends={0: 3, 1: 4}, seen=2000)
     append(ring, seen=None)
@@ -63,7 +64,7 @@ def test_ends_move_without_records_and_never_back() -> None:
 
 
 def test_a_reader_that_left_is_told_no_more() -> None:
-    ring = Ring(UUID(int=1), (0,), 1000)
+    ring = Ring(UUID(int=1), (0,), 1000, 0)
     reader = ring.subscribe(Wants(b"ann"), (0,))
 
     ring.unsubscribe(reader)
@@ -76,7 +77,7 @@ def test_a_reader_that_left_is_told_no_more() -> None:
 
 def test_the_oldest_records_go_and_whoever_needs_them_cannot_begin_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "RING_RECORDS", 8)
-    ring = Ring(UUID(int=1), (0, 0), 1000)
+    ring = Ring(UUID(int=1), (0, 0), 1000, 0)
     for offset in range(11):
         append(ring, Record(offset % 2, offset // 2))
 
@@ -88,7 +89,7 @@ def test_the_oldest_records_go_and_whoever_needs_them_cannot_begin_here(monkeypa
 
 def test_few_large_records_count_as_much_as_many_small_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "RING_BYTES", 1000)
-    ring = Ring(UUID(int=1), (0,), 1000)
+    ring = Ring(UUID(int=1), (0,), 1000, 0)
 
     for offset in range(4):
         append(ring, Record(0, offset, size=400))
@@ -98,7 +99,7 @@ def test_few_large_records_count_as_much_as_many_small_ones(monkeypatch: pytest.
 
 def test_a_reader_that_takes_nothing_is_let_go_and_learns_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_PENDING", 2)
-    ring = Ring(UUID(int=1), (0,), 1000)
+    ring = Ring(UUID(int=1), (0,), 1000, 0)
     reader = ring.subscribe(Wants(), (0,))
 
     append(ring, *(Record(0, offset) for offset in range(5)))
@@ -109,7 +110,7 @@ def test_a_reader_that_takes_nothing_is_let_go_and_learns_it(monkeypatch: pytest
 
 
 def test_the_end_of_the_topic_wakes_everybody() -> None:
-    ring = Ring(UUID(int=1), (0,), 1000)
+    ring = Ring(UUID(int=1), (0,), 1000, 0)
     readers = [ring.subscribe(Wants(), (0,)), ring.subscribe(Wants(b"ann"), (0,))]
 
     ring.close()
@@ -122,7 +123,7 @@ def test_a_record_that_cannot_be_read_changes_nothing() -> None:
         def wants(self, item: Item) -> bool:
             raise OverflowError(item.offset)
 
-    ring = Ring(UUID(int=1), (0,), 1000)
+    ring = Ring(UUID(int=1), (0,), 1000, 0)
     fails, reader = ring.subscribe(Fails(b"ann"), (0,)), ring.subscribe(Wants(), (0,))
 
     for _ in range(2):

@@ -34,13 +34,13 @@ async def nothing() -> Message:
 
 def reading_all(count: int) -> Reading:
     """A reader in front of so many events."""
-    ring, backlog = Ring(TOPIC, (0,), 1000), LogBacklog(Kafka.model_construct(), "users.events", UserRecord)
+    ring, backlog = Ring(TOPIC, (0,), 1000, 0), LogBacklog(Kafka.model_construct(), "users.events", UserRecord)
     records = [UserRecord(cast("ConsumerRecord[Any, Any]", each)) for each in lives(8, count, seed=1)]
     for offset, each in enumerate(records):
         each.partition, each.offset = 0, offset
     ring.append(records, {}, None)
     return Reading(
-        ring, backlog, PositionSeal(["s" * 32]), MessageFilter(), begin=LogPosition(TOPIC, 1, (0,)), goal=(count,)
+        ring, backlog, PositionSeal(["s" * 32]), MessageFilter(), begin=LogPosition(TOPIC, 1, (0,), 0), goal=(count,)
     )
 
 

@@ -385,7 +385,7 @@ async def test_a_broker_that_does_not_answer_fails_the_look_and_says_so(
         raise TimeoutError("no answer within 10 s")
 
     with monkeypatch.context() as patch, structlog.testing.capture_logs() as logs:
-        patch.setattr("event_api.receipts.forgetting.ends_of", silent)
+        patch.setattr("event_api.receipts.forgetting.bounds_of", silent)
         with pytest.raises(TimeoutError, match="no answer within 10 s"):
             await looks.look(reads)
     assert [each["event"] for each in logs] == []
