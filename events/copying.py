@@ -9,6 +9,11 @@ another place by itself where a position is not on the log, which clients call `
 Whoever is put at the end of a topic that was made anew has skipped all that is on it. Nobody is told that by the
 client, so the log is looked at beside the reading. A look is an answer of the broker that may wait behind a fetch, so
 no batch waits for one: what is claimed (`caught_up`, `as_of`) is claimed after a look that came after the reading.
+
+Brokers that were set back to older disks may have grown past the copy's positions: then other records are before them.
+Those are younger than all that the copy has read. So a look asks, too, from where on there is something younger than
+that. Where this is before a position, the log is read once more from there: it may be nothing but what nobody reads,
+such as the marker of a transaction's end.
 """
 
 from __future__ import annotations
@@ -29,6 +34,8 @@ PATIENCE_MS: Final = 500
 TOMBSTONES_LAST: Final = timedelta(days=7)
 #: The pause between two looks at the log while the backlog is read; from then on each time.
 LOOK_EVERY: Final = timedelta(seconds=1)
+#: A transaction's marker comes within this after its records; a broker takes longer to start.
+MARKERS_WITHIN: Final = timedelta(seconds=1)
 #: This machine's clock may be behind the brokers' by so much.
 CLOCKS_DIFFER: Final = timedelta(minutes=1)
 
@@ -44,6 +51,8 @@ class Record(Protocol):
     def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
     @property
     def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
 
 
 class OffsetAndTimestamp(Protocol):
@@ -87,24 +96,28 @@ class Batch:
     as_of: datetime | None
     #: The age of the positions: `as_of`, or when the reading from nothing began. Write it with them.
     positions_time: datetime | None
+    #: Nothing before the positions was appended after this, in milliseconds since 1970. Write it with them, too.
+    newest: int | None
 
 
 async def bootstrap(
     consumer: Consumer,
     positions: Mapping[int, int] | None = None,
     positions_time: datetime | None = None,
+    newest: int | None = None,
     *,
     tombstones_last: timedelta = TOMBSTONES_LAST,
 ) -> AsyncGenerator[Batch, None]:
     """Read every partition from its position, or from its beginning, and go on for ever; one batch after the other.
 
     The consumer is started, reads `read_committed`, has `auto_offset_reset="none"`, is in no group, and has every
-    partition of the topic, by `assign`. `positions` and `positions_time` are those of the last batch that was written;
-    what was read but not written comes again. A partition without a position is read from its beginning.
+    partition of the topic, by `assign`. `positions`, `positions_time` and `newest` are those of the last batch that was
+    written; what was read but not written comes again. A partition without a position is read from its beginning.
 
-    Who stays behind for `tombstones_last` may have missed tombstones, which the log forgets. A topic that was made anew
-    has other records, or none, where the copy has read. While this runs, both are noticed. Of positions that were
-    written before, both are noticed only where their time is given, or where a position is not on the log.
+    Who stays behind for `tombstones_last` may have missed tombstones, which the log forgets. A topic that was made
+    anew, or whose brokers were set back to older disks, has other records, or none, where the copy has read. While this
+    runs, all of that is noticed. Of positions that were written before, the first is noticed only where their time is
+    given, the others only where `newest` is, too, or where a position is not on the log.
 
     Raises:
         ValueError: no partition is assigned, or the assignment changed.
@@ -115,6 +128,7 @@ async def bootstrap(
     if not partitions:
         raise ValueError("assign every partition of the topic to the consumer first")
     reading = _Reading(consumer, partitions, positions_time if positions else datetime.now(UTC), tombstones_last)
+    reading.newest = newest if positions else None
     await reading.place(positions or {})
     while True:
         yield await reading.next()
@@ -143,6 +157,10 @@ class _Reading:
         self._had_all: datetime | None = None
         self._as_of: datetime | None = None
         self._time = time
+        #: The brokers' time of the newest record that was read, or when a look found the same log, if that was later.
+        self.newest: int | None = None
+        #: Those that are read once more, up to their positions.
+        self._doubtful: set[Any] = set()
 
     async def place(self, positions: Mapping[int, int]) -> None:
         self._first = await self._consumer.beginning_offsets(self._partitions)
@@ -155,32 +173,35 @@ class _Reading:
         self._looked_from = dict(self._positions)
         for partition, position in self._positions.items():
             self._consumer.seek(partition, position)
+        self._read_again(await self._find_younger())
 
     async def next(self) -> Batch:
         asked = datetime.now(UTC)
-        ends = await self._look() if self._caught_up or asked - self._looked > LOOK_EVERY else None
+        is_due = self._caught_up or asked - self._looked > LOOK_EVERY
+        ends = await self._look() if is_due and not self._doubtful else None
         found = await self._fetch()
         if set(self._consumer.assignment()) != self._partitions:
             raise ValueError("the consumer's partitions changed: give it all of them with assign, and no group")
-        await self._advance(found)
+        found = await self._advance(found)
         items = [decode(record.key, record.headers, record.value) for records in found.values() for record in records]
         if self._caught_up:
             self._had_all = asked if ends is not None and self._passed(ends) else self._had_all
         elif self._passed(self._last):
             await self._look()
-            self._caught_up = True
+            self._caught_up = not self._doubtful
         self._require_tombstones()
         positions = {partition.partition: position for partition, position in self._positions.items()}
-        return Batch(items, positions, self._progress(), self._caught_up, self._as_of, self._time)
+        return Batch(items, positions, self._progress(), self._caught_up, self._as_of, self._time, self.newest)
 
     async def _look(self) -> Mapping[Any, int]:
         """Require the log to be the one that was read until now; give where it ends."""
         had_all, self._looked = self._had_all, datetime.now(UTC)
         ends: Mapping[Any, int]
-        starts, ends, oldest = await asyncio.gather(
+        starts, ends, oldest, younger = await asyncio.gather(
             self._consumer.beginning_offsets(self._partitions),
             self._consumer.end_offsets(self._partitions),
             self._find_oldest(),
+            self._find_younger(),
         )
         self._know(oldest)
         for partition, position in self._looked_from.items():
@@ -188,8 +209,11 @@ class _Reading:
             if starts[partition] > position:
                 raise _gone(partition, f"begins at {starts[partition]} now, and was read up to {position}")
         self._looked_from = dict(self._positions)
-        if had_all is not None:
-            self._as_of = self._time = had_all
+        self._read_again(younger)
+        if not self._doubtful:
+            self._found_same_log()
+            if had_all is not None:
+                self._as_of = self._time = had_all
         return ends
 
     async def _fetch(self) -> Mapping[Any, Sequence[Record]]:
@@ -201,14 +225,52 @@ class _Reading:
             self._require_positions(starts, await self._consumer.end_offsets(self._partitions))
             raise
 
-    async def _advance(self, found: Mapping[Any, Sequence[Record]]) -> None:
-        """Move to where the client is now, if it went there by reading on."""
+    async def _advance(self, found: Mapping[Any, Sequence[Record]]) -> Mapping[Any, Sequence[Record]]:
+        """Move to where the client is now, if it went there by reading on; give the records that are new."""
+        new, doubtful = dict(found), len(self._doubtful)
         for partition, before in self._positions.items():
             moved = await self._consumer.position(partition)
-            first = min([moved, *(record.offset for record in found.get(partition, ())[:1])])
+            if partition in self._doubtful:
+                new[partition] = self._past_doubt(partition, found.get(partition, ()))
+                if moved < before:
+                    continue
+                self._doubtful.remove(partition)
+            first = min([moved, *(record.offset for record in new.get(partition, ())[:1])])
             if first < before:
                 raise _gone(partition, f"was read up to {before}, and the client has gone back to {first}")
             self._positions[partition] = moved
+        if doubtful and not self._doubtful:
+            self._found_same_log()
+        newest = max((record.timestamp for records in new.values() for record in records), default=0)
+        self.newest = max(newest, self.newest or 0) or None
+        return new
+
+    async def _find_younger(self) -> dict[Any, int]:
+        """From where on, before a position, there is something younger than all that was read."""
+        if self.newest is None:
+            return {}
+        moment = self.newest + 1 + MARKERS_WITHIN // timedelta(milliseconds=1)
+        found = await self._consumer.offsets_for_times(dict.fromkeys(self._partitions, moment))
+        return {
+            partition: record.offset
+            for partition, record in found.items()
+            if record is not None and record.offset < self._positions[partition]
+        }
+
+    def _read_again(self, younger: Mapping[Any, int]) -> None:
+        for partition, offset in younger.items():
+            self._consumer.seek(partition, offset)
+        self._doubtful |= younger.keys()
+
+    def _past_doubt(self, partition: Any, records: Sequence[Record]) -> list[Record]:
+        """The records behind the position; none before it may be younger than what was read there."""
+        position, newest = self._positions[partition], self.newest or 0
+        if any(record.offset < position and record.timestamp > newest for record in records):
+            raise _gone(partition, f"has other records than were read up to {position}: its brokers were set back")
+        return [record for record in records if record.offset >= position]
+
+    def _found_same_log(self) -> None:
+        self.newest = max(self.newest or 0, int(self._looked.timestamp() * 1000))
 
     async def _find_oldest(self) -> dict[Any, OffsetAndTimestamp]:
         found = await self._consumer.offsets_for_times(dict.fromkeys(self._partitions, 0))

@@ -15,7 +15,7 @@ from muster_events import Batch, Erased, PositionGoneError, RangeTooLargeError, 
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS users (id TEXT PRIMARY KEY, version INTEGER, email TEXT);
-CREATE TABLE IF NOT EXISTS positions (number INTEGER PRIMARY KEY, position INTEGER, time TEXT)
+CREATE TABLE IF NOT EXISTS positions (number INTEGER PRIMARY KEY, position INTEGER, time TEXT, newest INTEGER)
 """
 KEEP = "INSERT OR REPLACE INTO users SELECT ?1, ?2, ?3 WHERE ?2 > ifnull((SELECT version FROM users WHERE id = ?1), 0)"
 
@@ -38,19 +38,19 @@ class Copy:
                         transaction.execute("DELETE FROM users WHERE id = ?", (str(user_id),))
                     case unknown:  # of a later Muster: every subscriber ignores it
                         print("ignored:", unknown.reason, file=sys.stderr)
-            places = [(*place, str(batch.positions_time)) for place in batch.positions.items()]
-            transaction.executemany("INSERT OR REPLACE INTO positions VALUES (?, ?, ?)", places)
+            places = [(*place, str(batch.positions_time), batch.newest) for place in batch.positions.items()]
+            transaction.executemany("INSERT OR REPLACE INTO positions VALUES (?, ?, ?, ?)", places)
         self.as_of = batch.as_of
 
     async def follow(self, topic: str) -> None:
         while True:
-            places = self.database.execute("SELECT number, position, time FROM positions").fetchall()
-            time = datetime.fromisoformat(places[0][2]) if places else None
+            places = self.database.execute("SELECT number, position, time, newest FROM positions").fetchall()
+            time, newest = (datetime.fromisoformat(places[0][2]), places[0][3]) if places else (None, None)
             try:
                 async with AIOKafkaConsumer(**kafka()) as consumer:
                     await consumer.end_offsets([TopicPartition(topic, 0)])  # from here on it knows the others, too
                     consumer.assign([TopicPartition(topic, n) for n in consumer.partitions_for_topic(topic) or ()])
-                    async for batch in bootstrap(consumer, {number: at for number, at, _ in places}, time):
+                    async for batch in bootstrap(consumer, {number: at for number, at, *_ in places}, time, newest):
                         self.write(batch)
             except PositionGoneError as error:
                 print("beginning anew:", error, file=sys.stderr)

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +19,7 @@ from contract.log import read_log
 from events import Batch, Erased, PositionGoneError, UserEvent, bootstrap
 from events.user_events import UserRegistered
 from outbox.topics import wanted_topics
+from tests.integration.disasters.disks import KEPT, LOST, NEW, LosingLog
 from tests.integration.projectors.stream import FakeRecord, Publisher, lives, new_user, record
 
 
@@ -28,14 +30,16 @@ async def publisher(kafka: Kafka, topics: Topics) -> AsyncIterator[Publisher]:
 
 
 @asynccontextmanager
-async def consumer_of(kafka: Kafka, topic: str, *, reset: str = "none") -> AsyncIterator[AIOKafkaConsumer]:
+async def consumer_of(
+    kafka: Kafka, topic: str, *, reset: str = "none", partitions: int = 12
+) -> AsyncIterator[AIOKafkaConsumer]:
     """A consumer as the how-to makes it."""
     consumer = AIOKafkaConsumer(
         **client_arguments(kafka), isolation_level="read_committed", auto_offset_reset=reset, enable_auto_commit=False
     )
     await consumer.start()
     try:
-        consumer.assign([TopicPartition(topic, number) for number in range(12)])
+        consumer.assign([TopicPartition(topic, number) for number in range(partitions)])
         yield consumer
     finally:
         await consumer.stop()
@@ -221,6 +225,48 @@ async def test_a_topic_that_was_made_anew_under_a_running_copy_is_noticed(
             await _read_on(reading, given)
 
     assert all(batch.as_of and batch.as_of < before for batch in given), "it is complete by the other topic"
+
+
+@pytest.mark.parametrize("restarts", [False, True], ids=["running", "restarted"])
+async def test_brokers_that_were_set_back_and_grew_are_noticed_by_a_copy(
+    server_folder: Path, *, restarts: bool
+) -> None:
+    async with LosingLog.open(server_folder) as log:
+        topic = log.topics.events_topic
+        await log.publish(KEPT)
+        async with consumer_of(log.kafka, topic, partitions=2) as consumer:
+            [*_, kept] = await follow(consumer, Copy(), "as_of")
+        await log.keep()
+        await log.publish(LOST)
+        async with (
+            consumer_of(log.kafka, topic, partitions=2) as consumer,
+            aclosing(bootstrap(consumer, kept.positions, kept.positions_time, kept.newest)) as reading,
+        ):
+            last = await _caught_up(reading)
+            consumer.pause(*consumer.assignment())  # else it would look while the log is short
+            await log.lose_and_grow()
+            if not restarts:
+                consumer.resume(*consumer.assignment())
+                with pytest.raises(PositionGoneError, match="its brokers were set back: begin anew"):
+                    await _read_on(reading, [])
+
+        if restarts:
+            async with consumer_of(log.kafka, topic, partitions=2) as consumer:
+                reading = bootstrap(consumer, last.positions, last.positions_time, last.newest)
+                with pytest.raises(PositionGoneError, match="its brokers were set back: begin anew"):
+                    await _read_on(reading, [])
+        copy = Copy()
+        async with consumer_of(log.kafka, topic, partitions=2) as consumer:
+            await follow(consumer, copy, "caught_up", kept.positions)
+        assert len(copy.events) == len(NEW)
+
+
+async def _caught_up(reading: AsyncIterator[Batch]) -> Batch:
+    async with asyncio.timeout(60):
+        async for batch in reading:
+            if batch.as_of:
+                return batch
+    raise AssertionError("a bootstrap never ends")
 
 
 async def _read_on(reading: AsyncIterator[Batch], given: list[Batch]) -> None:

@@ -89,7 +89,7 @@ async def test_a_copy_whose_position_is_gone_begins_anew(
         copy = Copy(database)
         with database as transaction:
             transaction.execute("INSERT INTO users (id, version) VALUES ('of another topic', 1)")
-            transaction.execute("INSERT INTO positions VALUES (3, 777, ?)", (str(datetime.now(UTC)),))
+            transaction.execute("INSERT INTO positions VALUES (3, 777, ?, NULL)", (str(datetime.now(UTC)),))
         following = asyncio.create_task(copy.follow(topics.events_topic))
 
         async def complete() -> bool:
@@ -112,7 +112,7 @@ def test_a_tombstone_acts_whatever_its_version() -> None:
         with closing(sqlite3.connect(":memory:")) as database:
             copy = Copy(database)
             for item in (kept, Erased("id", user.id, user.version, START)):
-                copy.write(Batch([item], {0: 1}, 1.0, caught_up=True, as_of=None, positions_time=START))
+                copy.write(Batch([item], {0: 1}, 1.0, caught_up=True, as_of=None, positions_time=START, newest=None))
             assert database.execute(USERS).fetchall() == []
 
 
