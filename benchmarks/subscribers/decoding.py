@@ -5,16 +5,16 @@ The reference reads JSON and nothing else. The kit reads the headers too, checks
 
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
-from benchmarks.references.kafka.producer import Message
 from benchmarks.registrations import registrations
 from benchmarks.reporting.result import Result
 from benchmarks.running.plan import Plan
 from benchmarks.running.rounds import Probe, Sample, interleave, pooled
 from events import UserEvent, decode
+from events.decoding import Headers
 
 #: Different records, so that nothing is remembered; more than fit into a core's caches.
 RECORDS: Final = 20_000
@@ -23,13 +23,16 @@ SLICES: Final = 4
 KIT: Final = "kit's decode"
 JSON: Final = "json.loads of the value"
 
+Record = tuple[bytes | None, Headers, bytes | None]
+
 
 async def measure_decoding(plan: Plan, result: Result) -> None:
     """Measure both in turns."""
     result.note("One thread decodes records as the relay writes them, from memory, over and over.")
-    messages = list(islice(registrations(RECORDS), RECORDS))
+    messages = islice(registrations(RECORDS), RECORDS)
+    records: list[Record] = [(each.key, each.headers, each.value) for each in messages]
     seconds = plan.seconds / SLICES
-    probes = {JSON: _rate(_load, messages, seconds), KIT: _rate(_decode, messages, seconds)}
+    probes = {JSON: _rate(_load, records, seconds), KIT: _rate(_decode, records, seconds)}
     rounds = await interleave(plan, probes, unit="records/s", rounds=plan.rounds * SLICES)
     runs = pooled(rounds, SLICES)
     result.table(runs)
@@ -37,22 +40,22 @@ async def measure_decoding(plan: Plan, result: Result) -> None:
     result.claim("kit's decode, one core", runs[KIT], at_least=200_000, unit="records/s")
 
 
-def _rate(work: Callable[[Iterable[Message]], Any], messages: list[Message], seconds: float) -> Probe:
+def _rate(work: Callable[[list[Record]], None], records: list[Record], seconds: float) -> Probe:
     async def probe() -> Sample:
         began, done = time.perf_counter(), 0
         while time.perf_counter() - began < seconds:
-            work(messages)
-            done += len(messages)
+            work(records)
+            done += len(records)
         return Sample(done / (time.perf_counter() - began))
 
     return probe
 
 
-def _load(messages: Iterable[Message]) -> None:
-    for message in messages:
-        json.loads(message.value or b"")
+def _load(records: list[Record]) -> None:
+    for _, _, value in records:
+        json.loads(value or b"")
 
 
-def _decode(messages: Iterable[Message]) -> None:
-    for message in messages:
-        assert type(decode(message.key, message.headers, message.value)) is UserEvent
+def _decode(records: list[Record]) -> None:
+    for key, headers, value in records:
+        assert type(decode(key, headers, value)) is UserEvent

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import pytest
@@ -167,11 +167,21 @@ def test_what_cannot_be_read_is_unknown_with_the_reason(item: FakeRecord, reason
         (RECORD.key, [None], RECORD.value),
         ("0" * 36, RECORD.headers, RECORD.value),
         (RECORD.key, RECORD.headers, 7),
+        (RECORD.key, _with_header("ce_sequence", cast("bytes", "3".zfill(20))).headers, RECORD.value),
     ],
-    ids=["no headers", "a text", "texts", "no pair", "another key", "a number"],
+    ids=["no headers", "a text", "texts", "no pair", "another key", "a number", "a text among bytes"],
 )
 def test_what_a_client_gives_in_other_types_is_unknown_and_no_error(key: Any, headers: Any, value: Any) -> None:
     assert isinstance(_same_both_ways(key, headers, value), Unknown)
+
+
+@pytest.mark.parametrize("moved", [1, 6, 8])
+def test_an_id_that_lacks_what_the_key_has_too_much_is_unknown(moved: int) -> None:
+    id_, key = dict(RECORD.headers)["ce_id"] or b"", RECORD.key or b""
+    changed = {"ce_id": id_[:-moved], "ce_subject": id_[-moved:] + key}
+    headers = [(name, changed.get(name, value)) for name, value in RECORD.headers]
+
+    assert isinstance(_same_both_ways(changed["ce_subject"], headers, RECORD.value), Unknown)
 
 
 def test_a_user_is_also_read_where_others_have_read_the_json() -> None:
