@@ -1,12 +1,16 @@
 """A client of server-sent events that reads by the rules of the WHATWG's HTML standard, section 9.2.6."""
 
 import json
+import re
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import httpx
+
+#: A carriage return at the very end may have its line feed in the next part.
+_ends_of_lines: Final = re.compile(rb"\r\n|\n|\r(?!\Z)").split
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class EventStream:
     async def __aiter__(self) -> AsyncIterator[Sent]:
         data: list[str] = []
         type_ = ""
-        async for line in self.answer.aiter_lines():
+        async for line in self._lines():
             name, _, value = line.partition(":")
             value = value.removeprefix(" ")
             match name:
@@ -54,6 +58,14 @@ class EventStream:
                     self.ids.append(value)
                 case _:
                     pass  # other fields mean nothing
+
+    async def _lines(self) -> AsyncIterator[str]:
+        """What a line feed, a carriage return or both end; httpx ends lines at more, also within somebody's name."""
+        rest = b""
+        async for part in self.answer.aiter_bytes():
+            *whole, rest = _ends_of_lines(rest + part)
+            for line in whole:
+                yield line.decode()
 
 
 @asynccontextmanager

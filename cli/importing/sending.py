@@ -142,7 +142,8 @@ def _post(client: httpx.Client, path: str, body: bytes) -> list[dict[str, Any]]:
         with client.stream("POST", path, content=body, headers=headers) as answer:
             if answer.status_code != 200:
                 _raise_refusal(answer.status_code, answer.read(), retry_after(answer.headers))
-            results = [json.loads(line) for line in answer.iter_lines()]
+            # Not iter_lines, which would also end a line at characters within what a result quotes.
+            results = [json.loads(line) for line in answer.read().splitlines()]
     except httpx.HTTPError as error:
         raise _UnfinishedError(f"the command API does not answer: {describe(error)}") from error
     if not results or not results[-1].get("complete"):

@@ -53,14 +53,22 @@ class Told(msgspec.Struct, omit_defaults=False):
     previous: Raw | UnsetType = UNSET
 
 
+class _User(msgspec.Struct):
+    """Whose state a value shows, and which."""
+
+    id: UUID
+    version: int
+
+
 class _Value(msgspec.Struct):
-    """A record's value: `user` is passed on as it is."""
+    """A record's value: `user` is passed on as it is, once it is known to be the one that the envelope names."""
 
     user: Raw
     previous: dict[str, Raw] = {}
 
 
 _read_value: Final = msgspec.json.Decoder(_Value).decode
+_read_user: Final = msgspec.json.Decoder(_User).decode
 _write: Final = msgspec.json.Encoder().encode
 
 
@@ -134,7 +142,11 @@ def _told(record: ConsumerRecord[bytes, bytes], *, full: bool) -> Told:
     if value is None:
         told.user, told.previous = (_NULL, _NOTHING) if full else (UNSET, UNSET)
         return told
-    read = _read_value(_in_one_line(value))
+    # As text, since a decoder looks at no more than it reads.
+    read = _read_value(_in_one_line(value.decode()))
+    shown = _read_user(read.user)
+    if (shown.id, shown.version) != (envelope.subject_id, envelope.version):
+        raise ValueError("it shows another user or version than its envelope names")
     told.changed = list(read.previous)
     told.token = ConsistencyToken(envelope.subject_id, envelope.version).encode()
     if full:
@@ -142,11 +154,11 @@ def _told(record: ConsumerRecord[bytes, bytes], *, full: bool) -> Told:
     return told
 
 
-def _in_one_line(value: bytes) -> bytes:
+def _in_one_line(value: str) -> str:
     """JSON without line ends between its tokens, which would end a stream's line; ours has none."""
-    if b"\n" not in value and b"\r" not in value:
+    if "\n" not in value and "\r" not in value:
         return value
-    return json.dumps(json.loads(value), ensure_ascii=False, separators=(",", ":")).encode()
+    return json.dumps(json.loads(value), ensure_ascii=False, separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from local_stack.ports import free_ports
 from tests.forks import NOWHERE, Fork
 from tests.infrastructure import throwaway_folder
 from tests.integration.event_api.conftest import variables
+from tests.integration.examples.deliveries import deliveries, note_deliveries
 from tests.integration.examples.processes import be, rows
 from tests.integration.muster_processes import main as muster
 from tests.integration.outbox.private_servers import Private
@@ -41,7 +42,7 @@ USERS: Final = 50
 BROKER_EVERY: Final = 15
 #: What is on its way when the last was killed arrives within this.
 DRAIN_SECONDS: Final = 120
-VALUE: Final = b'{"user":{},"previous":{}}'
+VALUE: Final = b'{"user":{"id":"%b","version":%d},"previous":{}}'
 
 Start = Callable[[], Awaitable[Fork]]
 
@@ -69,6 +70,8 @@ class Resume:
         self.outcome = Outcome()
         self._private = private
         self._files = [folder / f"client-{number}.sqlite" for number in range(CLIENTS)]
+        for file in self._files:
+            note_deliveries(file)
         self._rng = random.Random(seed)
         self._versions: dict[UUID, int] = dict.fromkeys((uuid4() for _ in range(USERS)), 0)
         self._processes: dict[str, Fork] = {}
@@ -85,7 +88,7 @@ class Resume:
         wanted = {str(user): version for user, version in self._versions.items()}
         for file in self._files:
             seen: dict[str, list[int]] = {}
-            for user, version in rows(file, "SELECT user_id, version FROM events ORDER BY rowid"):
+            for _, user, version in deliveries(file):
                 seen.setdefault(user, []).append(version)
             found = Comparison.of(seen, wanted)
             self.outcome.lost += found.lost
@@ -107,7 +110,8 @@ class Resume:
         async with self._private.session() as session:
             for user in self._rng.choices([*self._versions], k=count):
                 self._versions[user] += 1
-                await append(session, user, self._versions[user], VALUE)
+                version = self._versions[user]
+                await append(session, user, version, VALUE % (str(user).encode(), version))
         self.outcome.events += count
 
     async def _kill(self, name: str) -> None:

@@ -231,6 +231,19 @@ async def test_pages_lead_to_the_end_and_a_wait_ends_with_the_first_event(
     assert waited.headers["preference-applied"] == "wait=50"
 
 
+async def test_a_name_with_what_only_some_call_a_line_end_stays_whole(url: str, publisher: Publisher) -> None:
+    user = new_user().model_copy(update={"display_name": "a\u2028b\u0085c"})
+    await publisher.publish([record(UserRegistered(user=user))])
+
+    async with (
+        client_of(url, ["events:read", "users:read"]) as client,
+        streamed(client, {"full": "true", **BEGINNING}) as stream,
+    ):
+        [found] = await up_to(aiter(stream), "caught-up")
+
+    assert found.json["user"]["display_name"] == user.display_name
+
+
 async def test_what_is_no_event_of_ours_is_told_to_nobody(api: httpx.AsyncClient, publisher: Publisher) -> None:
     good = record(UserRegistered(user=new_user()))
     other_source = [(name, b"/elsewhere" if name == "ce_source" else value) for name, value in good.headers]

@@ -11,17 +11,20 @@ import pytest
 
 from chassis.settings import Kafka, Topics
 from events.user_events import UserSnapshot
-from examples.events_over_http import TABLES, follow, lines, messages
+from examples.events_over_http import TABLES, follow, lines, messages, write
+from tests.integration.examples.deliveries import deliveries, note_deliveries
 from tests.integration.examples.processes import rows, running, variables
 from tests.integration.projectors.stream import FakeRecord, Publisher, lives, new_user, record
 from tests.issuing import token
 from tests.waiting import until
 
-EVENTS = "SELECT id, user_id, version FROM events ORDER BY rowid"
-
 
 def _header(item: FakeRecord, name: str) -> str:
     return (dict(item.headers)[name] or b"").decode()
+
+
+def _event(item: FakeRecord) -> tuple[str, ...]:
+    return tuple(_header(item, name) for name in ("ce_id", "ce_subject", "ce_sequence"))
 
 
 def _by_user(events: Iterable[Sequence[Any]]) -> dict[str, list[tuple[str, int]]]:
@@ -41,27 +44,38 @@ async def test_each_event_is_kept_once_and_in_order_whatever_is_killed(
     told = variables(
         kafka, topics, EVENT_API_URL=url, EVENTS_FILE=str(file), MUSTER_TOKEN=token("shop", ["events:read"])
     )
-    published = 0
-    while published < len(records):
+    note_deliveries(file)
+    published: list[FakeRecord] = []
+    for start in range(0, len(records), 50):
+        portion = [*records[start : start + 50], again]
         async with running("examples.events_over_http", environment=told):
-            portion = records[published : published + 50]
-            await publisher.publish([*portion, again])
+            await publisher.publish(portion)
 
-            async def some_came(had: int = len(rows(file, EVENTS)), more: int = len(portion)) -> bool:
-                return len(rows(file, EVENTS)) > had + more // 2
+            async def some_came(had: int = len(deliveries(file)), more: int = len(portion)) -> bool:
+                return len(deliveries(file)) > had + more // 2
 
             await until(some_came, within=60, what="some of them to be written before the kill")
-            published += len(portion)
+            published += portion
     async with running("examples.events_over_http", environment=told):
 
         async def all_came() -> bool:
-            return len(rows(file, EVENTS)) >= len(records)
+            return len(deliveries(file)) >= len(published)
 
         await until(all_came, within=60, what="the rest")
 
-    names = ("ce_id", "ce_subject", "ce_sequence")
-    wanted = [[_header(item, name) for name in names] for item in records]
-    assert _by_user(rows(file, EVENTS)) == _by_user(wanted)
+    assert _by_user(deliveries(file)) == _by_user(map(_event, published))
+    assert len(rows(file, "SELECT id FROM events")) == len(records)
+
+
+def test_what_is_told_twice_is_noticed_though_it_is_written_once(tmp_path: Path) -> None:
+    file, event = tmp_path / "events.sqlite", '{"id": "a", "user_id": "u", "version": 1, "changed": []}'
+    note_deliveries(file)
+    with closing(sqlite3.connect(file)) as database:
+        for _ in range(2):
+            write(database, "muster.user.registered.v1", event, "p")
+
+    assert deliveries(file) == [("a", "u", 1)] * 2
+    assert rows(file, "SELECT id FROM events") == [("a",)]
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])

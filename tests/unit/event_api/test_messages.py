@@ -11,6 +11,7 @@ from events.user_events import UserRegistered
 from tests.integration.projectors.stream import FakeRecord, new_user, record
 
 GOOD = record(UserRegistered(user=new_user()))
+GOOD_VALUE = cast("bytes", GOOD.value)
 
 
 def with_header(name: str, value: bytes) -> FakeRecord:
@@ -34,6 +35,11 @@ def test_an_event_of_ours_has_its_type() -> None:
         with_header("ce_id", b"\xff"),
         replace(GOOD, value=b"\n" + b"[" * 100_000),
         replace(GOOD, value=None),
+        replace(GOOD, value=GOOD_VALUE.replace(b'"attributes":{', b'"attributes":{"x":"\xff",')),
+        replace(GOOD, value=b'{"user":5}'),
+        replace(GOOD, value=b'{"user":{}}'),
+        replace(GOOD, value=GOOD_VALUE.replace(b'"version":1', b'"version":2')),
+        replace(GOOD, value=record(UserRegistered(user=new_user(2))).value),
     ],
 )
 def test_what_is_none_is_left_out(wrong: FakeRecord) -> None:

@@ -109,6 +109,19 @@ async def test_refused_lines_are_kept_for_their_owner_and_fail_the_command(
     assert await database.fetchval("SELECT count(*) FROM users") == 2
 
 
+async def test_a_reason_that_quotes_what_only_some_call_a_line_end_is_read_whole(
+    api: ApiProcess, tmp_path: Path
+) -> None:
+    file = tmp_path / "users.ndjson"
+    file.write_text(line("ann", **{"a\u2028b\u0085c": 1}))
+
+    code, out, err = await run(str(file), "--url", api.url, "--json")
+
+    assert (code, json.loads(out)["failed"]) == (1, 1), err
+    reasons = (tmp_path / "users.ndjson.rejects.ndjson.reasons").read_bytes()
+    assert "a\u2028b\u0085c" in json.loads(reasons)["problem"]["detail"]
+
+
 async def test_an_import_goes_on_where_it_stopped(api: ApiProcess, database: Connection, tmp_path: Path) -> None:
     file = tmp_path / "users.ndjson"
     file.write_text("\n".join(line(f"user{number}") for number in range(CHUNK_LINES * 2)))
