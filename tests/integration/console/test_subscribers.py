@@ -171,7 +171,7 @@ async def test_removing_one_is_confirmed_recorded_and_for_whoever_may(office: Of
     assert "Nobody has registered" in gone.text
     assert again.status_code == 404
     assert strange.status_code == 404
-    assert len(re.findall(r"<td>remove a subscriber</td>", record)) == 2
+    assert record.count(">remove a subscriber</td>") == 2
     assert record.count("olga") >= 2
 
 
