@@ -28,11 +28,11 @@ _TRANSACTION_LIMIT: Final = "transaction.max.timeout.ms"
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """One partition as the brokers report it: its copies, those in sync, and whether it has a leader."""
+    """One partition as the brokers report it: which of them have a copy, whose is in sync, and whether one leads."""
 
     number: int
-    copies: int
-    in_sync: int
+    copies: frozenset[int]
+    in_sync: frozenset[int]
     has_leader: bool
 
 
@@ -53,8 +53,9 @@ async def examine_kafka(settings: RelaySettings) -> list[Finding]:
         remedy = "correct the KAFKA settings, or run doctor as a principal with these rights"
         return [Finding("Kafka", "failed", f"{where}: {explain(error)}", remedy)]
     except KAFKA_ERRORS as error:
-        remedy = "start Kafka there, or correct the KAFKA settings"
-        return [Finding("Kafka", "failed", f"{where}: {describe(error)}", remedy)]
+        remedy = "start Kafka there, of several brokers most, or correct the KAFKA settings"
+        reason = "no answer in time" if isinstance(error, TimeoutError) else describe(error)
+        return [Finding("Kafka", "failed", f"{where}: {reason}", remedy)]
     brokers = len(cluster["brokers"])
     findings = [judge_brokers(where, brokers, limits, settings.relay_transaction_timeout_ms)]
     for topic in wanted:
@@ -90,7 +91,12 @@ async def _partitions(client: AIOKafkaAdminClient, names: list[str]) -> dict[str
     described: list[dict[str, Any]] = await asyncio.wait_for(client.describe_topics(names), REQUEST_SECONDS)
     return {
         topic["topic"]: [
-            Partition(each["partition"], len(each["replicas"]), len(each["isr"]), has_leader=each["leader"] >= 0)
+            Partition(
+                each["partition"],
+                frozenset(each["replicas"]),
+                frozenset(each["isr"]),
+                has_leader=each["leader"] >= 0,
+            )
             for each in topic["partitions"]
         ]
         for topic in described
@@ -135,18 +141,19 @@ def judge_copies(topic: Topic, partitions: Sequence[Partition], brokers: int) ->
     """Check that acknowledged records survive: producers wait for all copies that are in sync (acks=all)."""
     check = f"durability of {topic.name}"
     least = int(topic.configs["min.insync.replicas"])
-    copies = min(partition.copies for partition in partitions)
+    copies = min(len(partition.copies) for partition in partitions)
+    away = _numbers(sorted({broker for each in partitions for broker in each.copies - each.in_sync}))
     troubles = []
     if headless := [partition.number for partition in partitions if not partition.has_leader]:
         remedy = "start the missing brokers: nothing can be written or read there"
         troubles.append(Finding(check, "failed", f"no leader for partitions {_numbers(headless)}", remedy))
-    if behind := [each.number for each in partitions if each.has_leader and each.in_sync < least]:
-        remedy = "start the missing brokers: the relay's writes are refused until then"
+    if behind := [each.number for each in partitions if each.has_leader and len(each.in_sync) < least]:
+        remedy = f"see why broker {away} is away or slow: the relay's writes are refused until then"
         troubles.append(
             Finding(check, "failed", f"fewer than {least} copies in sync of partitions {_numbers(behind)}", remedy)
         )
     elif lagging := [each.number for each in partitions if each.has_leader and each.in_sync < each.copies]:
-        remedy = "see why a broker is away or slow"
+        remedy = f"see why broker {away} is away or slow"
         troubles.append(
             Finding(check, "warning", f"not every copy is in sync of partitions {_numbers(lagging)}", remedy)
         )

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -165,6 +166,15 @@ async def test_servers_that_are_away_fail_alone(doctor: Doctor) -> None:
     assert [finding.result for finding in findings["Kafka"]] == ["failed"]
     assert [finding.result for finding in findings["query database"]] == ["ok"]
     assert [finding.result for finding in findings["query connections"]] == ["ok"]
+
+
+async def test_brokers_that_answer_nothing_are_told_in_words(doctor: Doctor) -> None:
+    # As those are that have lost the greater part of their cluster.
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        doctor.environment.setenv("KAFKA_BOOTSTRAP_SERVERS", f"127.0.0.1:{silent.getsockname()[1]}")
+        [finding] = (await doctor.examine())["Kafka"]
+
+    assert (finding.result, "no answer in time" in finding.found) == ("failed", True), finding
 
 
 @pytest.mark.parametrize("side", ["command", "query"])

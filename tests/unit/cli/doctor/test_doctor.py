@@ -114,7 +114,10 @@ def _topic(copies: int, least: int) -> Topic:
 
 
 def _partitions(copies: int, in_sync: int, *, leader: bool = True) -> list[Partition]:
-    return [Partition(number, copies, in_sync, has_leader=leader) for number in range(2)]
+    brokers = range(1, copies + 1)
+    return [
+        Partition(number, frozenset(brokers), frozenset(brokers[:in_sync]), has_leader=leader) for number in range(2)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -139,6 +142,13 @@ def test_what_would_lose_or_stop_events_on_a_cluster_is_told_with_its_remedy(
     [finding] = [finding for finding in findings if says in finding.found]
     assert finding.result == result
     assert all(bool(finding.remedy) == (finding.result != "ok") for finding in findings)
+
+
+@pytest.mark.parametrize(("in_sync", "brokers"), [(2, "broker 3 is"), (1, "broker 2, 3 is")])
+def test_the_brokers_whose_copies_are_not_in_sync_are_named(in_sync: int, brokers: str) -> None:
+    [finding] = judge_copies(_topic(3, 2), _partitions(3, in_sync), 3)
+
+    assert brokers in finding.remedy
 
 
 def test_brokers_that_would_refuse_the_relays_transactions_are_told() -> None:
