@@ -82,6 +82,7 @@ class _Session:
     """Everything that one start of the producer works with, until something goes wrong."""
 
     work_list: WorkList
+    wakeup: WakeUp
     publisher: Publisher
     hangs: asyncio.Event
     #: Rows are deleted in here; a deletion that fails ends the session.
@@ -209,7 +210,7 @@ class Relay:
                     asyncio.TaskGroup() as deletions,
                 ):
                     identity = await work_list.identity()
-                    session = _Session(work_list, publisher, hangs, deletions, asyncio.Event(), identity)
+                    session = _Session(work_list, term.wakeup, publisher, hangs, deletions, asyncio.Event(), identity)
                     session.settled.set()
                     await self._publish_pages(session, term)
             finally:
@@ -265,6 +266,7 @@ class Relay:
     async def _read(self, session: _Session, in_flight: Sequence[int] = ()) -> _Page:
         """The next page, ready to be published."""
         await session.settled.wait()
+        session.wakeup.forget()
         rows = await session.work_list.page(in_flight)
         return _Page(
             ids=[row["id"] for row in rows],

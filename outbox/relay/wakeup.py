@@ -39,7 +39,10 @@ class WakeUp:
         """End the current or next `wait`, as a notification would."""
         self._heard.set()
 
-    async def wait(self, seconds: float) -> None:
-        """Return at the next notification, at once if one came since the last call, or after the seconds."""
-        await wait_for_event(self._heard, seconds)
+    def forget(self) -> None:
+        """Forget what was heard: it was sent after its commit, so a look that begins now sees what it tells of."""
         self._heard.clear()
+
+    async def wait(self, seconds: float) -> None:
+        """Return at the next notification, at once if one came since `forget`, or after the seconds."""
+        await wait_for_event(self._heard, seconds)

@@ -7,17 +7,19 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
+import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
+from chassis.identifiers import new_id
 from chassis.settings import PostgresAddress
 from local_stack.ports import free_port
 from outbox.notifier import DEBOUNCE_SECONDS, OUTBOX_CHANNEL, Notifier
 from outbox.relay.wakeup import WakeUp
 from outbox.settings import RelaySettings
 from tests.integration.command_api.processes import api_process
-from tests.integration.outbox.relaying import relaying, until_phase
-from tests.integration.outbox.traffic import Connection, until_empty
+from tests.integration.outbox.relaying import Gate, relaying, until_phase
+from tests.integration.outbox.traffic import Connection, append, until_empty
 from tests.waiting import until
 
 #: A NOTIFY and a transaction take milliseconds; far below the poll, far above what a busy machine adds.
@@ -49,6 +51,43 @@ async def test_a_command_is_published_at_once_by_a_relay_that_polls_once_a_minut
         assert await until_listening(connection) != first
         await register(api.url, 3)
         await until_empty(connection, within=SOON_SECONDS)
+
+
+async def test_what_was_heard_before_a_page_was_read_does_not_have_it_read_again(
+    connection: Connection, relay_settings: RelaySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = relay_settings.model_copy(update={"relay_idle_poll_ms": MINUTE_MS, "relay_hot_poll_ms": MINUTE_MS})
+    gate, waits, heard, wait, wake = Gate("before_commit"), [], asyncio.Event(), WakeUp.wait, WakeUp.wake
+
+    async def noted_wait(wakeup: WakeUp, seconds: float) -> None:
+        waits.append(wakeup._heard.is_set())
+        await wait(wakeup, seconds)
+
+    def noted_wake(wakeup: WakeUp) -> None:
+        wake(wakeup)
+        heard.set()
+
+    monkeypatch.setattr(WakeUp, "wait", noted_wait)
+    monkeypatch.setattr(WakeUp, "wake", noted_wake)
+    async with relaying(settings, failpoint=gate) as relay:
+        await until_phase(relay, "leading")
+        await until_listening(connection)
+        await append(connection, new_id(), 1)
+        await connection.execute(f"NOTIFY {OUTBOX_CHANNEL}")
+        await asyncio.wait_for(gate.arrived.wait(), 10)
+        heard.clear()
+        await append(connection, new_id(), 1)
+        await connection.execute(f"NOTIFY {OUTBOX_CHANNEL}")
+        await asyncio.wait_for(heard.wait(), 10)
+        waited = len(waits)
+        gate.opened.set()
+
+        async def waits_again() -> bool:
+            return len(waits) > waited
+
+        await until(waits_again, within=10, what="the relay has published both and waits")
+        assert waits[waited:] == [False]
+        assert await connection.fetchval("SELECT count(*) FROM outbox") == 0
 
 
 async def test_a_process_notifies_once_in_five_milliseconds_at_most_and_on_one_session_of_its_own(
