@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from chassis.lifecycle import run_until_stopped
+from chassis.lifecycle import freeze_loaded_objects, run_until_stopped
 from chassis.settings import load
 from chassis.telemetry import configure_logging
 from cli.terminal.output import fail
@@ -29,6 +29,7 @@ def relay(
         os.environ["RELAY_HTTP_PORT"] = str(port)
     settings = load(RelaySettings)
     configure_logging("relay", settings.log_level)
+    freeze_loaded_objects()
     try:
         jobs = [PURGE, PURGE_TOKENS, PURGE_ATTEMPTS]
         code = run_until_stopped(lambda stopping: serve(settings, stopping, jobs, examiner=Examiner(USER_EVENTS)))
