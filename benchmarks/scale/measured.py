@@ -30,15 +30,15 @@ RELAYED: Final = figure("relay", "relay")
 REBUILT: Final = figure("projections", "rebuild of users")
 APPLIED: Final = 1 / sum(1 / figure("projections", f"rebuild of {name}") for name in ("users", "timeline", "signups"))
 
-#: Bytes a user, indexes included. tests/integration/benchmarks measures the first two again.
+#: Bytes a user, indexes included. tests/integration/benchmarks measures all sizes again, but for the next but one.
 COMMAND_USER: Final = 516
 QUERY_USERS_ROW: Final = 780
-#: The sign-ups' and the timeline's beside it. This and what follows was seen once, on a local stack into which 20,000
-#: users were imported, and 200 registered one by one.
+#: The sign-ups' and the timeline's beside it, as seen once, on a local stack into which 20,000 users were imported.
 QUERY_USER: Final = QUERY_USERS_ROW + 210
 #: Bytes an entry of the timeline, one for each event, kept as long as the user.
-TIMELINE_ENTRY: Final = 320
-#: Bytes a row that waits in the outbox; the tests measure it too.
+TIMELINE_ENTRY: Final = 400
+#: Bytes a row that waits in the outbox.
 OUTBOX_ROW: Final = 940
-#: Bytes an event on the topic that is a batch of its own; a backlog is compressed to a fraction.
+#: Bytes an event on the topic that is a batch of its own, with the commit's marker; a backlog is compressed to a
+#: fraction.
 EVENT: Final = 730

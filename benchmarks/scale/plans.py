@@ -38,7 +38,7 @@ PLANS: Final = (Plan(10**6, 10**3, 10**4), Plan(10**8, 10**4, 10**5), Plan(10**9
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a plan takes, over all shards. Disks are of one copy, but Kafka's."""
+    """What a plan takes, over all shards, but for the rebuild. Disks are of one copy, but Kafka's."""
 
     command_shards: int
     command_api_cores: int
@@ -51,6 +51,7 @@ class Needs:
     query_database_gb: float
     timeline_gb_a_year: float
     kafka_gb: float
+    #: Of one installation's users, by one process.
     rebuild_minutes: float
 
 
@@ -86,5 +87,5 @@ def needs(plan: Plan) -> Needs:
         query_database_gb=plan.users * measured.QUERY_USER / _GB,
         timeline_gb_a_year=events_a_day * 365 * measured.TIMELINE_ENTRY / _GB,
         kafka_gb=COPIES * measured.EVENT * (events_a_day * COMPACTED_DAYS + plan.users) / _GB,
-        rebuild_minutes=plan.users / measured.REBUILT / 60,
+        rebuild_minutes=plan.users / shards(plan) / measured.REBUILT / 60,
     )

@@ -45,6 +45,13 @@ def test_what_is_needed_grows_with_what_is_asked_for() -> None:
         assert getattr(small, field.name) <= getattr(large, field.name)
 
 
+def test_each_installation_rebuilds_its_own_users() -> None:
+    one, two = (Plan(10**6, int(shared * measured.RELAYED * LOAD), 1) for shared in (1, 2))
+
+    assert (shards(one), shards(two)) == (1, 2)
+    assert needs(one).rebuild_minutes == 2 * needs(two).rebuild_minutes == 10**6 / measured.REBUILT / 60
+
+
 def test_a_backlog_is_gone_after_what_the_relay_has_to_spare() -> None:
     outage = simulate(Plan(10**6, 10_000, 1))
 
