@@ -28,6 +28,7 @@ PROCESSES: Final = {
     "command-api": (("serve", "command"), "COMMAND_API_OPS_PORT"),
     "query-api": (("serve", "query"), "QUERY_API_OPS_PORT"),
     "event-api": (("serve", "events"), "EVENT_API_OPS_PORT"),
+    "console": (("serve", "console"), "CONSOLE_OPS_PORT"),
     "relay": (("relay",), ""),
     "projectors": (("project",), ""),
 }

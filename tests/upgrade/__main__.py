@@ -19,8 +19,10 @@ from cli.stack.settings import COMMAND_DATABASE
 from tests.chaos.report import last_change
 from tests.conftest import address_on
 from tests.infrastructure import throwaway_folder
+from tests.integration.outbox.traffic import Comparison
 from tests.servers.installation import PROCESSES, Installation
 from tests.upgrade.clients import Tally, Traffic
+from tests.upgrade.follower import Follower
 from tests.upgrade.released import CHECKOUT, NotBuiltError, build, commit_of, released
 from tests.upgrade.report import Circumstances, page
 from tests.upgrade.roll import Fleet, Version
@@ -32,7 +34,7 @@ CALM: Final = 0.1
 #: In which all that was acknowledged is published and read.
 QUIET_SECONDS: Final = 120.0
 #: Where a package of a process is, if the version has that process.
-_PACKAGES: Final = {"event-api": "event_api"}
+_PACKAGES: Final = {"event-api": "event_api", "console": "console"}
 
 
 @dataclass(slots=True)
@@ -41,13 +43,24 @@ class Outcome:
 
     tallies: dict[str, Tally] = field(default_factory=dict)
     audits: dict[str, tuple[int, int]] = field(default_factory=dict)
+    #: What a client of the stream had at each audit, in words, and whether that was each event once.
+    streams: dict[str, str] = field(default_factory=dict)
+    is_streamed: bool = True
     rebuilt: list[str] = field(default_factory=list)
+
+    def note(self, when: str, follower: Follower, found: Comparison) -> None:
+        """Keep what a client of the stream had at that time."""
+        wrong = found.lost + found.repeated + found.inverted
+        connections = f"over {follower.connections} connections"
+        self.streams[when] = f"**{wrong:,}** of {follower.events:,} missed, twice or out of order, {connections}"
+        self.is_streamed = self.is_streamed and not wrong
 
     @property
     def holds(self) -> bool:
         """Whether nothing failed and nothing differs."""
         failed = sum(tally.failed for tally in self.tallies.values())
-        return not failed and bool(self.audits) and not any(differing for _, differing in self.audits.values())
+        differing = any(differing for _, differing in self.audits.values())
+        return not failed and bool(self.audits) and not differing and self.is_streamed
 
 
 def main() -> int:
@@ -56,10 +69,10 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=2000, help="at least so many; the bar is 20,000")
     parser.add_argument("--into", type=Path, help="the page that is written; none without")
     parser.add_argument("--keep", type=Path, help="a folder for all logs, if something failed")
+    parser.add_argument("--from", dest="older", default=released(), help="another commit than tests/upgrade/RELEASED")
     options = parser.parse_args()
-    revision = released()
     try:
-        commit = commit_of(revision)
+        commit = commit_of(options.older)
         old = _version(commit, build(commit), CHECKOUT / ".local" / "upgrade" / commit[:12])
     except NotBuiltError as error:
         sys.stderr.write(f"NOTHING WAS UPGRADED: {error}\n")
@@ -68,7 +81,7 @@ def main() -> int:
     began = time.monotonic()
     outcome = asyncio.run(_run(old, new, options.requests, options.keep))
     told = Circumstances(commit, new.name, f"{datetime.now(UTC):%Y-%m-%d}", options.requests, time.monotonic() - began)
-    written = page(outcome.tallies, outcome.audits, outcome.rebuilt, told)
+    written = page(outcome.tallies, outcome.audits, outcome.streams, outcome.rebuilt, told)
     if options.into:
         options.into.write_text(written, encoding="utf-8")
     sys.stdout.write(written)
@@ -98,26 +111,31 @@ async def _run(old: Version, new: Version, requests: int, keep: Path | None) -> 
 async def _roll(installation: Installation, old: Version, new: Version, requests: int, outcome: Outcome) -> None:
     fleet = Fleet(installation)
     await fleet.start(old)
+    follower = Follower(lambda: fleet.urls("event-api"), installation.bearer)
     traffic = Traffic(fleet.urls("command-api"), fleet.urls("query-api"), installation.bearer, CLIENTS)
     outcome.tallies = traffic.tallies
     calm = int(requests * CALM)
     traffic.stretch("the older version alone")
-    async with traffic.flowing():
-        await traffic.until(calm)
-        traffic.stretch("the newer one migrates, the older serves")
-        await fleet.prepare(new)
-        traffic.stretch("every process is replaced by the newer")
-        await fleet.up(old, new)
-        traffic.stretch("the newer version alone")
-        await traffic.until(calm)
-    outcome.audits["the newer, once all was replaced"] = await _audit(installation, new)
-    outcome.rebuilt = fleet.rebuilt
-    async with traffic.flowing():
-        traffic.stretch("every process is replaced by the older")
-        await fleet.back(new, old)
-        traffic.stretch("the older version alone, on the newer one's tables")
-        await traffic.until(max(calm, requests - traffic.requests + traffic.tally.requests))
-    outcome.audits["the older, once all was back"] = await _audit(installation, old)
+    async with follower.following():
+        async with traffic.flowing():
+            await traffic.until(calm)
+            traffic.stretch("the newer one migrates, the older serves")
+            await fleet.prepare(new)
+            traffic.stretch("every process is replaced by the newer")
+            await fleet.up(old, new)
+            traffic.stretch("the newer version alone")
+            await traffic.until(calm)
+        outcome.audits["the newer, once all was replaced"] = await _audit(installation, new)
+        outcome.note("once all was replaced by the newer", follower, await follower.compared(traffic.known))
+        outcome.rebuilt = fleet.rebuilt
+        async with traffic.flowing():
+            traffic.stretch("every process is replaced by the older")
+            await fleet.back(new, old)
+            traffic.stretch("the older version alone, on the newer one's tables")
+            await traffic.until(max(calm, requests - traffic.requests + traffic.tally.requests))
+        outcome.audits["the older, once all was back"] = await _audit(installation, old)
+        if fleet.urls("event-api"):
+            outcome.note("once all was back", follower, await follower.compared(traffic.known))
     await traffic.close()
     await fleet.end()
 

@@ -172,6 +172,11 @@ class Traffic:
             await asyncio.gather(*tasks)
         await asyncio.gather(*(client.look_back() for client in self._clients))
 
+    @property
+    def known(self) -> dict[str, int]:
+        """The version of each user of which a client knows what it is."""
+        return {user.id: user.version for client in self._clients for user in client.users}
+
     async def until(self, requests: int) -> None:
         """Wait until so many requests were made in this stretch.
 

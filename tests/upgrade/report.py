@@ -25,8 +25,11 @@ METHOD: Final = """\
 - Processes are replaced as [Versions](explanation/versions.md#up-and-back) says, each where it is, by SIGTERM and a
   start; projectors start beside those of the other version. At the end of each roll every client reads back all that it
   was told, and `muster audit` compares every user.
-- All is on one machine, so while one process starts the others have less of it: times are no benchmark. The console has
-  no part in it.
+- All is on one machine, so while one process starts the others have less of it: times are no benchmark."""
+STREAM: Final = """\
+- One client follows the event API from the first event on. When its stream ends, or nobody answers, it comes back with
+  its position, to the other address. In the end it has every version of every user once and in order. There is one
+  console, which is replaced with the others.
 """
 REBUILT: Final = """\
 - The newer version reads another shape of {names}: it makes that table anew beside the one that serves, and switches;
@@ -47,9 +50,13 @@ class Circumstances:
 
 
 def page(
-    tallies: Mapping[str, Tally], audits: Mapping[str, tuple[int, int]], rebuilt: Sequence[str], told: Circumstances
+    tallies: Mapping[str, Tally],
+    audits: Mapping[str, tuple[int, int]],
+    streams: Mapping[str, str],
+    rebuilt: Sequence[str],
+    told: Circumstances,
 ) -> str:
-    """The page."""
+    """The page; `streams` says what a client of the stream missed or had twice, by the stretch that it was there."""
     command = f'make upgrade ARGS="--requests {told.requests} --into docs/upgrade.md"'
     failed = sum(tally.failed for tally in tallies.values())
     requests = sum(tally.requests for tally in tallies.values())
@@ -60,6 +67,7 @@ def page(
     circumstances = (
         ("Requests failed", f"**{failed:,}** of {requests:,}"),
         *found,
+        *((f"Events on one stream, {name}", found) for name, found in streams.items()),
         ("Command", f"`{command}`"),
         ("From", f"{told.older[:12]}"),
         ("To: Muster's last change, date", f"{told.newer[:12]}, {told.date}"),
@@ -67,7 +75,9 @@ def page(
         ("Time", f"{told.seconds:,.0f} s"),
     )
     heads = ("While", "Commands", "Queries", "Failed", "Moved", "Slowest, s")
-    method = METHOD + (REBUILT.format(names=" and ".join(f"`{name}`" for name in rebuilt)) if rebuilt else "")
+    method = f"{METHOD}\n{STREAM}" + (
+        REBUILT.format(names=" and ".join(f"`{name}`" for name in rebuilt)) if rebuilt else ""
+    )
     return "\n".join(
         [HEAD, *table(("", ""), circumstances, "ll"), "", *table(heads, _rows(tallies), "lrrrrr"), "", method]
     )

@@ -21,7 +21,9 @@ from tests.servers.installation import Installation
 
 EACH: Final = 2
 #: Commands last: who reads knows each event before it is written.
-IN_PLACE: Final = ("query-api", "event-api", "relay", "command-api")
+IN_PLACE: Final = ("query-api", "event-api", "relay", "console", "command-api")
+#: Of which there is one, so that it is away while it is replaced.
+ALONE: Final = frozenset({"console"})
 _SHAPES: Final = "SELECT projection, shape FROM generations WHERE status = 'serving'"
 
 
@@ -44,13 +46,13 @@ class Fleet:
         self.rebuilt: list[str] = []
 
     def urls(self, name: str) -> list[str]:
-        """The two addresses of an API, which stay."""
-        return [process.url for process in self._running[name]]
+        """The two addresses of an API, which stay; none where the version that runs has no such API."""
+        return [process.url for process in self._running.get(name, [])]
 
     async def start(self, version: Version) -> None:
-        """Start two of each."""
+        """Start two of each, but for those of which there is one."""
         for name in ("projectors", *IN_PLACE):
-            self._running[name] = self._two(name, version) if name in version.processes else []
+            self._running[name] = self._some(name, version) if name in version.processes else []
         every = [process for pair in self._running.values() for process in pair]
         await asyncio.gather(*(process.start() for process in every))
 
@@ -101,7 +103,7 @@ class Fleet:
     @asynccontextmanager
     async def _projectors_beside(self, version: Version) -> AsyncIterator[None]:
         """Start two more at the block's beginning; at its end they are ready, which what is done in it may need."""
-        made = self._two("projectors", version)
+        made = self._some("projectors", version)
         self._running["projectors"] += made
         async with asyncio.TaskGroup() as group:
             for process in made:
@@ -120,8 +122,9 @@ class Fleet:
         """Replace both, one after the other; a version may not have them."""
         pair = self._running[name]
         if name not in before.processes:
-            pair[:] = self._two(name, after) if name in after.processes else []
-            await asyncio.gather(*(process.start() for process in pair))
+            made = self._some(name, after) if name in after.processes else []
+            await asyncio.gather(*(process.start() for process in made))
+            pair[:] = made
             return
         for place, process in enumerate(pair):
             await process.stop()
@@ -131,5 +134,6 @@ class Fleet:
         if name not in after.processes:
             pair.clear()
 
-    def _two(self, name: str, version: Version) -> list[HttpProcess]:
-        return [self._installation.process(name, program=version.program) for _ in range(EACH)]
+    def _some(self, name: str, version: Version) -> list[HttpProcess]:
+        number = 1 if name in ALONE else EACH
+        return [self._installation.process(name, program=version.program) for _ in range(number)]

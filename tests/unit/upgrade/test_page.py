@@ -24,9 +24,10 @@ def test_the_page_that_is_kept_met_the_bar() -> None:
 def test_a_failure_is_on_the_page() -> None:
     tallies = {"calm": Tally(commands=3, queries=2), "rolling": Tally(commands=1, failed=1, moved=1, slowest=2.5)}
     told = Circumstances("a" * 40, "b" * 40, "2026-11-30", 6, 60.0)
-    written = page(tallies, {"the newer": (7, 1)}, ["users"], told)
+    written = page(tallies, {"the newer": (7, 1)}, {"in the end": "**2** of 9 missed"}, ["users"], told)
 
     assert "| Requests failed | **1** of 6 |" in written
     assert "| `muster audit` of the newer | **1** of 7 users differ |" in written
     assert "| rolling | 1 | 0 | 1 | 1 | 2.5 |" in written
+    assert "| Events on one stream, in the end | **2** of 9 missed |" in written
     assert "another shape of `users`" in written
