@@ -38,8 +38,10 @@ from chassis.http.transport.framing import (
 )
 from chassis.http.transport.limits import (
     BUFFERED_BYTES,
+    FORGETTING_SECONDS,
     HEAD_BYTES,
     HEAD_FIELDS,
+    PARSED_BYTES,
     STOPPING_SECONDS,
     TARGET_BYTES,
     Pace,
@@ -201,7 +203,10 @@ class HttpConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what came."""
-        if not self._is_ending:
+        if self._is_ending:
+            self._pause_reading()
+            self._loop.call_later(FORGETTING_SECONDS, self.resume_reading)
+        else:
             self._data = self._data[self._at :] + data if self._data else data
             self._at = 0
             if self._exchange:
@@ -216,24 +221,38 @@ class HttpConnection(asyncio.Protocol):
     def read(self) -> None:
         """Read up to the end of a request; what comes after it stays until that one is answered."""
         try:
-            while self._at < len(self._data) and not self._is_ending:
-                if self._exchange is None:
-                    if self._head or self._skip_line_ends():
-                        self._read_head()
-                elif not self._exchange.is_whole:
-                    self._read_body(self._exchange)
-                elif self._skip_line_ends():
-                    self._pause_reading()
-                    return
+            rest_waits = self._read_on(self._at + PARSED_BYTES)
         except (HttpParserError, HttpParserUpgrade):
+            rest_waits = False
             if self._exchange:
                 self._break_body_off(refusals.unreadable(), "malformed")
             else:
                 self._refuse(refusals.unreadable(), "malformed")
+        if rest_waits:
+            self._pause_reading()
+            return
         self._data = b""
         if self._exchange is None:
             self._connections.rests(self)
+        if self._exchange is None or self._exchange.buffered <= BUFFERED_BYTES:
             self.resume_reading()
+        self._end_if_over()
+
+    def _read_on(self, stop: int) -> bool:
+        """Read as far as one turn has time for, of chunks up to `stop`; tell whether the rest has to wait."""
+        while self._at < len(self._data) and not self._is_ending:
+            if self._exchange is None:
+                if self._head or self._skip_line_ends():
+                    self._read_head()
+            elif self._exchange.is_whole:
+                if self._skip_line_ends():
+                    return True
+            elif self._left is None and self._at >= stop:
+                self._connections.read_later(self)
+                return True
+            else:
+                self._read_body(self._exchange)
+        return False
 
     def _take(self, stop: int) -> bytes:
         part = self._data[self._at : stop]
@@ -250,7 +269,7 @@ class HttpConnection(asyncio.Protocol):
         head = self._head
         before = bytes(head[-3:]) if head else b""
         end = end_of_lines(before, self._data, self._at)
-        part = self._take(min(end, self._at + HEAD_BYTES - len(head)))
+        part = self._take(min(end, self._at + min(HEAD_BYTES - len(head), PARSED_BYTES)))
         head += part
         self._parse(part)
         if len(self._target) > TARGET_BYTES:
@@ -323,7 +342,8 @@ class HttpConnection(asyncio.Protocol):
     def _read_body(self, exchange: Exchange) -> None:
         """Give the parser what is of the body."""
         if self._left is None:
-            part = self._take(self._chunks.end_in(self._data, self._at))
+            piece = self._data[self._at : self._at + PARSED_BYTES]
+            part = self._take(self._at + self._chunks.end_in(piece, 0))
         else:
             part = self._take(min(len(self._data), self._at + self._left))
             self._left -= len(part)
@@ -383,10 +403,9 @@ class HttpConnection(asyncio.Protocol):
         elif exchange.is_whole:
             self._rest()
             if self._data:
-                self.read()
+                self._connections.in_turn(self, self._data, self._at)
             self.resume_reading()
-            if self._is_finished_sending and not self._is_broken_off() and self._exchange is None:
-                self.close()
+            self._end_if_over()
         else:
             # The rest of its body is passed over.
             self._connections.rests(self)
@@ -400,6 +419,11 @@ class HttpConnection(asyncio.Protocol):
         self._connections.rests(self)
 
     # Ending
+
+    def _end_if_over(self) -> None:
+        """End where the client has, and all that it sent is answered."""
+        if self._is_finished_sending and not self._data and not self._is_broken_off() and self._exchange is None:
+            self.close()
 
     def _refuse(self, problem: Problem, reason: str) -> None:
         """Answer a request of which no app hears, and end."""

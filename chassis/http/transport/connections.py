@@ -140,14 +140,19 @@ class Connections:
             self._idle.pop(connection, None)
             self._idle[connection] = None
 
-    def in_turn(self, connection: Watched, data: bytes) -> None:
-        """Have a new request read, which begins with `data`: now, or in one of the loop's next turns."""
-        line = self._probes if data.startswith(self._probing) else self._others
+    def in_turn(self, connection: Watched, data: bytes, at: int = 0) -> None:
+        """Have a new request read, which begins in `data` at `at`: now, or in one of the loop's next turns."""
+        line = self._probes if data.startswith(self._probing, at) else self._others
         if line.has_room():
             self._begin(connection, line)
         elif not self._is_unread(connection):
             line.unread[connection] = None
             self.works(connection)
+
+    def read_later(self, connection: Watched) -> None:
+        """Have more of a request read in one of the loop's next turns."""
+        self._others.unread[connection] = None
+        self._set_next_turn()
 
     def read_now(self, connection: Watched) -> bool:
         """Have it read, if it waits to be; tell whether it did."""
@@ -162,9 +167,7 @@ class Connections:
         return connection in self._others.unread or connection in self._probes.unread
 
     def _begin(self, connection: Watched, line: Line) -> None:
-        if not self._has_next_turn:
-            self._has_next_turn = True
-            asyncio.get_running_loop().call_soon(self._next_turn)
+        self._set_next_turn()
         line.begun += 1
         try:
             connection.read()
@@ -172,6 +175,11 @@ class Connections:
             # A mistake of ours: it costs this connection, and none of those that are read in the same turn.
             log.exception("http.unexpected_error")
             connection.give_way()
+
+    def _set_next_turn(self) -> None:
+        if not self._has_next_turn:
+            self._has_next_turn = True
+            asyncio.get_running_loop().call_soon(self._next_turn)
 
     def _next_turn(self) -> None:
         self._has_next_turn = False

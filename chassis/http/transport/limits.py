@@ -19,6 +19,11 @@ HEAD_FIELDS: Final = 100
 TARGET_BYTES: Final = 8 * 1024
 #: Reading pauses once this many bytes of a body wait for the app.
 BUFFERED_BYTES: Final = 64 * 1024
+#: What the parser is given at once of a head or of chunks, which may hold thousands of fields and chunks: two
+#: milliseconds of its work.
+PARSED_BYTES: Final = 16 * 1024
+#: What comes on a connection that ends is read, and forgotten, with pauses of so many seconds: up to 25 MB/s.
+FORGETTING_SECONDS: Final = 0.01
 #: Over how long a client has to keep the least rate, and how often that is looked at.
 RATE_SECONDS: Final = 20
 LOOK_SECONDS: Final = 1.0

@@ -1,5 +1,7 @@
 """Bodies in chunks: they end where the parser says, and what a chunk holds is not looked at."""
 
+import asyncio
+
 import httptools
 import pytest
 from httptools.parser.errors import HttpParserError
@@ -8,7 +10,8 @@ from hypothesis import strategies as st
 
 from chassis.http.transport.chunks import Chunks
 from chassis.http.transport.connection import HttpConnection
-from chassis.http.transport.limits import HEAD_BYTES
+from chassis.http.transport.exchange import Exchange
+from chassis.http.transport.limits import HEAD_BYTES, PARSED_BYTES
 from tests.unit.chassis.transport.serving import listening
 
 HEAD = b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -85,25 +88,34 @@ def test_a_body_ends_where_the_parser_has_it_whole(sent: bytes, size: int) -> No
     ],
     ids=["one chunk of line ends", "chunks of one line end", "chunks with extensions"],
 )
-async def test_what_is_read_at_once_goes_to_the_parser_at_once(monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
-    reads, given_to_parser = list[int](), list[int]()
-    data_received, read_body = HttpConnection.data_received, HttpConnection._read_body
+async def test_it_is_parsed_by_the_piece_and_few_pieces_in_a_turn(monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
+    reads, given_to_parser, in_turns = list[int](), list[int](), [0]
+    data_received, read_body, loop = HttpConnection.data_received, HttpConnection._read_body, asyncio.get_running_loop()
 
     def noting_read(self: HttpConnection, data: bytes) -> None:
         reads.append(len(data))
         data_received(self, data)
 
-    def noting_body(self: HttpConnection, *arguments: object) -> None:
-        given_to_parser.append(len(self._data) - self._at)
-        read_body(self, *arguments)  # type: ignore[arg-type] # as they came
+    def noting_body(self: HttpConnection, exchange: Exchange) -> None:
+        begin = self._at
+        read_body(self, exchange)
+        given_to_parser.append(self._at - begin)
+        in_turns[-1] += self._at - begin
+
+    def next_turn() -> None:
+        in_turns.append(0)
+        loop.call_soon(next_turn)
 
     monkeypatch.setattr(HttpConnection, "data_received", noting_read)
     monkeypatch.setattr(HttpConnection, "_read_body", noting_body)
     async with listening() as listener, await listener.connect() as client:
+        next_turn()
         answer = await client.asks(HEAD + sent + b"0\r\n\r\n")
 
     assert answer.status == 200
-    assert len(given_to_parser) <= len(reads)
+    # The rest of a read, and what was read next.
+    assert max(in_turns) <= 2 * PARSED_BYTES
+    assert len(given_to_parser) <= len(reads) + len(sent) / PARSED_BYTES + 1
 
 
 @pytest.mark.parametrize("begun", [b"5;a=", b"0\r\nX: ", b"000"])

@@ -119,13 +119,30 @@ async def test_who_makes_room_while_its_request_waits_to_be_read_is_forgotten() 
             assert await client.is_over()
 
 
+async def test_what_comes_on_behind_a_refusal_is_read_with_pauses() -> None:
+    async with listening() as listener, await listener.connect() as client:
+        assert (await client.asks(b"GET / HTTP/3.0\r\n\r\n" + b"x" * BUFFERED_BYTES)).status == 400
+        [served] = served_by(listener)
+        served.data_received(b"x")
+        assert not served.transport.is_reading()
+
+        async def is_read_on() -> bool:
+            return served.transport.is_reading()
+
+        await until(is_read_on, within=PATIENCE_SECONDS, what="it is read on")
+        client.stop_sending()
+        assert await client.is_over()
+
+
 @pytest.mark.parametrize("half", [GET[:-2], POST + b"half"])
 async def test_half_of_a_request_behind_another_is_answered_with_a_problem(half: bytes) -> None:
     async with listening() as listener:
         client, _ = await unread_one(listener, GET + half)
         async with client:
             client.stop_sending()
-            whole, broken = await client.answer(), await client.answer()
+            whole = await client.answer()
+            listener.connections._next_turn()
+            broken = await client.answer()
 
             assert whole.status == 200
             assert (broken.status, broken.problem) == (400, "malformed-request")

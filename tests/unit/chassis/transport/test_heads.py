@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from chassis.http.transport import refusals
-from chassis.http.transport.limits import HEAD_BYTES, HEAD_FIELDS, TARGET_BYTES
+from chassis.http.transport.connection import HttpConnection
+from chassis.http.transport.limits import HEAD_BYTES, HEAD_FIELDS, PARSED_BYTES, TARGET_BYTES
 from tests.unit.chassis.transport.serving import listening
 
 ROOT = Path(__file__).parents[4]
@@ -78,6 +79,22 @@ async def test_a_head_that_is_refused_is_answered_with_a_problem_and_the_end(
     assert answer.headers["x-request-id"] == answer.document["request_id"]
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert is_over
+
+
+async def test_of_thousands_of_fields_few_go_to_the_parser(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed = list[int]()
+    parse = HttpConnection._parse
+
+    def noting(self: HttpConnection, part: bytes) -> None:
+        parsed.append(len(part))
+        parse(self, part)
+
+    monkeypatch.setattr(HttpConnection, "_parse", noting)
+    async with listening() as listener:
+        answer = await listener.answer_to(head(*[b"X-Many: 1"] * 5000))
+
+    assert (answer.problem, answer.document["instance"]) == ("head-too-large", "/a")
+    assert sum(parsed) <= PARSED_BYTES
 
 
 @pytest.mark.parametrize(

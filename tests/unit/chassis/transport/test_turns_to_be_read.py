@@ -7,6 +7,7 @@ import pytest
 
 from chassis.http.health import PROBES, Health, public_routes
 from chassis.http.listening import server_config
+from chassis.http.transport.connection import HttpConnection
 from chassis.http.transport.connections import BEGUN_AT_ONCE, PROBES_AT_ONCE, Connections
 from chassis.http.transport.limits import Limits
 from chassis.settings import Transport
@@ -115,16 +116,36 @@ def test_every_listener_knows_the_probes() -> None:
 
 
 @pytest.mark.parametrize("half_closes", [False, True])
-async def test_each_of_hundreds_that_come_at_once_is_answered(half_closes: bool) -> None:
+async def test_each_of_hundreds_that_come_at_once_is_answered_in_its_turn(
+    half_closes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = [0]
+    begin, next_turn = HttpConnection._begin, Connections._next_turn
+
+    def noting_begin(self: HttpConnection) -> None:
+        begun[-1] += 1
+        begin(self)
+
+    def noting_turn(self: Connections) -> None:
+        begun.append(0)
+        next_turn(self)
+
+    monkeypatch.setattr(HttpConnection, "_begin", noting_begin)
+    monkeypatch.setattr(Connections, "_next_turn", noting_turn)
     async with listening() as listener:
         clients = [await listener.connect() for _ in range(5 * BEGUN_AT_ONCE)]
         for client in clients:
-            client.writer.write(GET)
+            client.writer.write(GET * 3)
             if half_closes:
                 client.stop_sending()
 
-        answers = await asyncio.gather(*(client.answer() for client in clients))
+        answers = [await client.answer() for client in clients for _ in range(3)]
+        rests = [await client.rest() for client in clients if half_closes]
         for client in clients:
             client.writer.transport.abort()
 
-    assert {answer.status for answer in answers} == {200}
+    assert [answer.status for answer in answers] == [200] * len(clients) * 3
+    assert set(rests) <= {b""}
+    assert sum(begun) == len(answers)
+    # Also of those that come one behind the other. What waits as its client ends is read at once.
+    assert half_closes or max(begun) <= BEGUN_AT_ONCE
