@@ -41,8 +41,9 @@ async def run(plan: Plan) -> Result:
         f"One worker on one core; PostgreSQL and the load generator have the others. {CLOSED_CONNECTIONS} clients that "
         f"ask as fast as they are answered tell the capacity; then {OPEN_CONNECTIONS} connections ask at multiples of "
         "it, and come again at once where they are refused. /health is asked beside them, and beside "
-        f"{3 * CLIENTS} greedy clients: heads of 176 KiB, requests without a pause, chunks of line ends. Times count "
-        "from when a request was due; served is what is answered while requests are due."
+        f"{3 * CLIENTS} greedy clients, in a process of their own on the generator's core: heads of 176 KiB, requests "
+        "without a pause, chunks of line ends. Times count from when a request was due; served is what is answered "
+        "while requests are due."
     )
     async with AsyncExitStack() as stack:
         servers = await stack.enter_async_context(open_servers(plan, kafka=False))
