@@ -46,16 +46,16 @@ from chassis.http.transport.limits import (
     TARGET_BYTES,
     Pace,
 )
+from chassis.http.transport.outlet import Outlet
 
 _NEVER: Final = math.inf
-#: What every answer begins with.
-_BEGINNING: Final = b"HTTP/1.1 "
 
 
 class HttpConnection(asyncio.Protocol):
     """What uvicorn makes of each connection that it accepts."""
 
     transport: asyncio.Transport
+    outlet: Outlet
     #: Of the last body that came so.
     _chunks: Chunks
 
@@ -77,8 +77,7 @@ class HttpConnection(asyncio.Protocol):
         self._limits = connections.limits
         self._loop = _loop or asyncio.get_running_loop()
         self._parser = httptools.HttpRequestParser(self)
-        # None while a head is awaited or comes.
-        self._exchange: Exchange | None = None
+        self._exchange: Exchange | None = None  # while a head is awaited or comes
         #: What came and has not gone to the parser, from `_at` on: after a request that is being answered.
         self._data = b""
         self._at = 0
@@ -88,12 +87,8 @@ class HttpConnection(asyncio.Protocol):
         self._is_ending = False
         self._is_finished_sending = False
         self._is_paused = False
-        #: While the client reads more slowly than we write: set when it has caught up.
-        self.room: asyncio.Event | None = None
-        self._written = self._received = 0
-        #: Bytes of `_BEGINNING` that went ahead of the answer.
-        self._sent_ahead = 0
-        self._reading_pace, self._body_pace = (Pace(self._limits.bytes_per_second) for _ in range(2))
+        self._received = 0
+        self._body_pace = Pace(self._limits.bytes_per_second)
         self._forget_request()
 
     def _forget_request(self) -> None:
@@ -141,6 +136,7 @@ class HttpConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, if there is room."""
         self.transport = cast("asyncio.Transport", transport)  # uvloop's are none by inheritance
+        self.outlet = Outlet(self.transport, self._limits.bytes_per_second)
         ends = {"client": "peername", "server": "sockname"}
         self._ends = {end: host_and_port(transport.get_extra_info(name)) for end, name in ends.items()}
         self._server.connections.add(self)  # type: ignore[arg-type] # it names its own classes, and asks for `shutdown`
@@ -193,13 +189,11 @@ class HttpConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The client reads more slowly than we write."""
-        self.room = asyncio.Event()
+        self.outlet.fill()
 
     def resume_writing(self) -> None:
         """It has caught up, or left."""
-        if self.room:
-            self.room.set()
-            self.room = None
+        self.outlet.clear()
 
     def data_received(self, data: bytes) -> None:
         """Take what came."""
@@ -304,29 +298,25 @@ class HttpConnection(asyncio.Protocol):
         self._body_pace.begin_anew()
         scope = self._scope()
         if self._left != len(self._data) - self._at or not self._turns_away(scope):
-            awaits = awaits and not self._is_whole
-            self._start(self._app, scope, keep_alive=self._keeps_alive, awaits_continue=awaits)
+            awaits_continue = awaits and not self._is_whole
+            self._start(self._app, scope, keep_alive=self._keeps_alive, awaits_continue=awaits_continue)
 
     def _turns_away(self, scope: Scope) -> bool:
         """Answer a request that is here whole, with nothing behind it, at once, if the app has left word to."""
         turn_away: Callable[[Scope, bytes], Prompt | None] | None = self._app_state.get(TURN_AWAY)
-        if self.room or not turn_away or not (prompt := turn_away(scope, self._data[self._at :])):
+        if self.outlet.room or not turn_away or not (prompt := turn_away(scope, self._data[self._at :])):
             return False
         self._parser.feed_data(self._take(len(self._data)))
         self._server.total_requests += 1
-        self.write(prompt_bytes(prompt, self.lines, keep_alive=self._keeps_alive))
+        self.outlet.write(prompt_bytes(prompt, self.lines, keep_alive=self._keeps_alive))
         if not self._keeps_alive:
             self.close()
         self._rest()
         return True
 
     def _scope(self) -> Scope:
-        scope = request_scope(self._target, self._headers)
-        scope |= self._ends
-        scope["http_version"] = self._version
-        scope["method"] = self._method
-        scope["state"] = self._app_state.copy()
-        return scope
+        told = {"http_version": self._version, "method": self._method, "state": self._app_state.copy()}
+        return request_scope(self._target, self._headers) | self._ends | told
 
     def _start(self, app: ASGIApp, scope: Scope, *, keep_alive: bool, awaits_continue: bool = False) -> None:
         self._deadline = _NEVER
@@ -379,14 +369,6 @@ class HttpConnection(asyncio.Protocol):
     def lines(self) -> list[bytes]:
         """The headers that every answer has; uvicorn makes them anew when the date changes."""
         return [name + b": " + value for name, value in self._server.default_headers]
-
-    def write(self, data: bytes) -> None:
-        """Send, unless the connection ends."""
-        if self._sent_ahead:
-            self._sent_ahead, data = 0, data[self._sent_ahead :]
-        if not self.transport.is_closing():
-            self._written += len(data)
-            self.transport.write(data)
 
     def may_follow(self) -> bool:
         """Whether the rest of the body is short enough to be passed over."""
@@ -483,7 +465,7 @@ class HttpConnection(asyncio.Protocol):
         """End what takes too long."""
         if now >= self._deadline and not self._connections.read_now(self):
             self._be_late()
-        elif not self._reads_in_time():
+        elif not self.outlet.is_read_in_time():
             self._connections.refuse("slow-reader")
             self.give_way()
         elif not self._sends_in_time():
@@ -492,11 +474,10 @@ class HttpConnection(asyncio.Protocol):
             self._find_out_whether_it_left()
 
     def _find_out_whether_it_left(self) -> None:
-        """Send a byte of the answer ahead: who has left answers the first with a reset, on which the next one fails."""
+        """Show it while its answer has not begun."""
         exchange = self._exchange
-        if exchange and exchange.is_whole and not exchange.has_begun and self._sent_ahead < len(_BEGINNING):
-            self.transport.write(_BEGINNING[self._sent_ahead : self._sent_ahead + 1])
-            self._sent_ahead += 1
+        if exchange and exchange.is_whole and not exchange.has_begun:
+            self.outlet.send_ahead()
 
     def _be_late(self) -> None:
         if self._is_ending:
@@ -511,11 +492,6 @@ class HttpConnection(asyncio.Protocol):
             self._refuse(refusals.head_too_slow(self._limits.head_seconds), "timeout")
         else:
             self.close()
-
-    def _reads_in_time(self) -> bool:
-        """Whether the client takes what was sent at the least rate."""
-        waiting = self.transport.get_write_buffer_size()
-        return self._reading_pace.is_kept(self._written - waiting, is_due=waiting > 0)
 
     def _sends_in_time(self) -> bool:
         """Whether a body that we wait for comes at the least rate."""

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Scope
 
 from chassis.http.problems import Problem
 from chassis.http.transport.client import Client, client
+from chassis.http.transport.outlet import Outlet
 from chassis.http.transport.refusals import explained, stopped, unexpected
 
 log = structlog.get_logger("http")
@@ -71,17 +72,11 @@ class Wire(Protocol):
     """What an exchange needs of its connection."""
 
     transport: asyncio.Transport
+    outlet: Outlet
 
     @property
     def lines(self) -> list[bytes]:
         """The headers that every answer has, as they are sent."""
-
-    def write(self, data: bytes) -> None:
-        """Send; nothing is sent any more once the connection ends."""
-
-    @property
-    def room(self) -> asyncio.Event | None:
-        """While the client reads more slowly than we write: set when it has caught up."""
 
     def resume_reading(self) -> None:
         """The app has taken what came of the body."""
@@ -233,7 +228,7 @@ class Exchange:
         """
         if self.awaits_continue:
             self.awaits_continue = False
-            self._wire.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._wire.outlet.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if not (self._failure or self._is_gone or self.is_answered):
             self._wire.resume_reading()
             await self._has_news.wait()
@@ -248,7 +243,7 @@ class Exchange:
 
     async def send(self, message: Message) -> None:
         """ASGI's; what is sent to a client that has left is passed over."""
-        if room := self._wire.room:
+        if room := self._wire.outlet.room:
             await room.wait()
         if self._is_gone:
             await asyncio.sleep(0)  # an app that only sends would never hear of it
@@ -257,7 +252,7 @@ class Exchange:
             self._begin(message["status"], message.get("headers", ()))
         else:
             self._go_on(message.get("body", b""), is_last=not message.get("more_body", False))
-            if self._cuts_off and self._wire.room and not self._is_gone:
+            if self._cuts_off and self._wire.outlet.room and not self._is_gone:
                 self._wire.give_way()
 
     def _begin(self, status: int, headers: Collection[Header]) -> None:
@@ -280,7 +275,7 @@ class Exchange:
         self.keep_alive = self.keep_alive and (self.is_whole or (not awaited and self._wire.may_follow()))
         if not self.keep_alive and b"connection" not in given:
             lines.append(b"connection: close")
-        self._wire.write(_joined(lines))
+        self._wire.outlet.write(_joined(lines))
 
     def _go_on(self, body: bytes, *, is_last: bool) -> None:
         assert self.has_begun
@@ -289,9 +284,9 @@ class Exchange:
             self._left = None
         elif self._is_chunked:
             chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
-            self._wire.write(chunk + b"0\r\n\r\n" if is_last else chunk)
+            self._wire.outlet.write(chunk + b"0\r\n\r\n" if is_last else chunk)
         else:
-            self._wire.write(self._counted(body))
+            self._wire.outlet.write(self._counted(body))
         if is_last:
             if self._left:
                 raise RuntimeError(f"the answer lacks {self._left} bytes of its Content-Length")

@@ -87,7 +87,8 @@ def _inherited(file: Path) -> set[str]:
         for base in node.bases
         if isinstance(base, ast.Name) and base.id in origin
     }
-    kinds = {kind for base in bases for kind in getattr(import_module(origin[base]), base).__mro__[:-1]}
+    made = [base for base in (getattr(import_module(origin[name]), name) for name in bases) if isinstance(base, type)]
+    kinds = {kind for base in made for kind in base.__mro__[:-1]}
     return set().union(*(_names_of(kind) for kind in kinds if kind.__module__ not in sys.stdlib_module_names))
 
 
