@@ -25,7 +25,7 @@ ACCESS: Final = AccessTable(
         Rule("POST", "/users/{id}/deactivate", (WRITE,), own=True),
         Rule("POST", "/users/{id}/reactivate", (WRITE,)),
         Rule("DELETE", "/users/{id}", ("users:erase",), own=True),
-        # Limited by counters of its own (command_api/credentials/attempts.py).
+        # Limited by counters of its own (command_api/credentials/attempts).
         Rule("POST", "/credentials/verify", ("credentials:verify",), limit="verify"),
         Rule("POST", "/users/import", ("users:import",), limit="imports"),
         Rule("POST", "/users/{id}/one-time-tokens", ("credentials:issue",)),

@@ -19,8 +19,11 @@ DECLARING = (
     "chassis.http.transport.connections",
     "chassis.telemetry",
     "chassis.tracing.exporting",
+    "command_api.app",
+    "event_api.app",
     "outbox.relay.metrics",
     "projectors.consumer.metrics",
+    "query_api.app",
 )
 #: What Prometheus adds to each series that it asks a process for.
 TARGET_LABELS = {"job", "instance", "namespace", "pod", "le"}
