@@ -17,6 +17,14 @@ POSITION_GONE = ProblemType(
     " brokers were set back to older disks.",
     "Begin anew with from=beginning: every living user comes at least once. Drop those of yours that do not come.",
 )
+ERASURES_LEFT_OUT = ProblemType(
+    "erasures-left-out",
+    422,
+    "The position is of a stream without all erasures",
+    "user=, or type= without muster.user.erased.v1, has kept erasures from whoever is there, so a receipt would say of"
+    " them what is not so. A position stays such a one, also where the filter is taken away later.",
+    "Begin anew without user=, with type=muster.user.erased.v1 beside the types that you want, or without type=.",
+)
 SUBSCRIBER_NOT_FOUND = ProblemType(
     "subscriber-not-found",
     404,
@@ -56,6 +64,7 @@ ERASURE_NOT_FOUND = ProblemType(
 EVENT_PROBLEMS = (
     INVALID_POSITION,
     POSITION_GONE,
+    ERASURES_LEFT_OUT,
     SUBSCRIBER_NOT_FOUND,
     SUBSCRIBER_TAKEN,
     SUBSCRIBER_HAS_GROUP,

@@ -8,6 +8,7 @@ from chassis.http.problems import MALFORMED, PAYLOAD_TOO_LARGE, UNSUPPORTED_MEDI
 from event_api.http.openapi import USER_ID, Json, Responses, nullable, responses, shows
 from event_api.problems import (
     ERASURE_NOT_FOUND,
+    ERASURES_LEFT_OUT,
     INVALID_POSITION,
     POSITION_GONE,
     SUBSCRIBER_HAS_GROUP,
@@ -125,7 +126,13 @@ _REGISTERED: Final = shows(201, "It is registered.", "Subscriber") | shows(200, 
 REGISTER: Final = _described(_REGISTERED, SUBSCRIBER_TAKEN, TOO_MANY_SUBSCRIBERS, *_WITH_BODY)
 SUBSCRIBERS: Final = _described(shows(200, "All of them.", "Subscribers"))
 ACKNOWLEDGE: Final = _described(
-    shows(204, "It is noted."), INVALID_POSITION, POSITION_GONE, SUBSCRIBER_NOT_FOUND, SUBSCRIBER_HAS_GROUP, *_WITH_BODY
+    shows(204, "It is noted."),
+    INVALID_POSITION,
+    POSITION_GONE,
+    ERASURES_LEFT_OUT,
+    SUBSCRIBER_NOT_FOUND,
+    SUBSCRIBER_HAS_GROUP,
+    *_WITH_BODY,
 )
 REMOVE: Final = _described(shows(204, "It is gone."), SUBSCRIBER_NOT_FOUND)
 ERASURES: Final = _described(shows(200, "A page of them.", "Erasures"))

@@ -16,8 +16,10 @@ from event_api.http import receipts_openapi as openapi
 from event_api.http.asking import Log, gone
 from event_api.http.openapi import POSITION
 from event_api.log.continuity import LogGoneError
+from event_api.log.log import ErasuresLeftOutError
 from event_api.log.positions import InvalidPositionError
 from event_api.problems import (
+    ERASURES_LEFT_OUT,
     INVALID_POSITION,
     SUBSCRIBER_HAS_GROUP,
     SUBSCRIBER_NOT_FOUND,
@@ -109,6 +111,8 @@ async def acknowledge(request: Request, name: Name, body: Acknowledgement, recei
         raise Problem(INVALID_POSITION, f"the position {error}", errors=where) from error  # type: ignore[arg-type] # one of its members
     except LogGoneError as error:
         raise gone(error) from error
+    except ErasuresLeftOutError as error:
+        raise Problem(ERASURES_LEFT_OUT, ERASURES_LEFT_OUT.meaning) from error
     try:
         is_noted = await receipts.subscribers.acknowledge(name, position, _owner(request))
     except GroupSpeaksError as error:

@@ -31,6 +31,10 @@ RECENT_OFFSETS: Final = 1_000
 _ANOTHER: Final = "the topic is another than the one that the position is of"
 
 
+class ErasuresLeftOutError(Exception):
+    """Whoever is at the position was not told of each erasure before it."""
+
+
 class EventLog:
     """One topic."""
 
@@ -93,9 +97,12 @@ class EventLog:
         """The same, of a client that has dealt with all before it: the log must still be the one that it has read.
 
         Raises:
+            ErasuresLeftOutError: a filter has left erasures out of it.
             InvalidPositionError, LogGoneError, LogAwayError: as `read_position`; or brokers were set back.
         """
         position, ring = self.read_position(text), self._tail.ring
+        if position.lacks_erasures:
+            raise ErasuresLeftOutError
         if position.newest is not None:
             await self._backlog.require_same_log(ring, position.offsets, position.newest)
         return position

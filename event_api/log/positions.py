@@ -1,8 +1,8 @@
 """Positions: how far a client has read, as a text that only we can make.
 
 A position names the topic by its id, the next offset of each partition, a time before which everything has been read,
-and one after which nothing of that was appended. A client keeps it and gives it back, whatever happened meanwhile; it
-fits any filter.
+one after which nothing of that was appended, and whether a filter has left erasures out of it. A client keeps it and
+gives it back, whatever happened meanwhile; it fits any filter.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ from hashlib import sha256
 from typing import Final
 from uuid import UUID
 
+#: The forms: of a version before, which told no newest time; and of all erasures, or not of all.
+_TIMELESS, _WHOLE, _LACKING = 1, 2, 3
+_WITH_NEWEST: Final = struct.Struct(">B16sQQ")
 #: By the first byte, the form: that, the topic's id, seconds since 1970, and since form 2 the newest record's time in
 #: milliseconds; the offsets follow, 8 bytes each. No old position is misread.
-_HEADS: Final = {1: struct.Struct(">B16sQ"), 2: struct.Struct(">B16sQQ")}
+_HEADS: Final = {_TIMELESS: struct.Struct(">B16sQ"), _WHOLE: _WITH_NEWEST, _LACKING: _WITH_NEWEST}
 _OFFSET_BYTES: Final = 8
 #: The HMAC has so many: nobody guesses 128 bits, and a position of 12 partitions stays within 200 characters.
 _SIGNATURE_BYTES: Final = 16
@@ -45,6 +48,8 @@ class LogPosition:
     #: Milliseconds since 1970, by the brokers: nothing before the offsets was appended later. None in a position of a
     #: version before, which had no such time.
     newest: int | None = None
+    #: Whether a filter kept erasures before the offsets from the client; false in a position of a version before.
+    lacks_erasures: bool = False
 
 
 class PositionSeal:
@@ -57,7 +62,8 @@ class PositionSeal:
     def seal(self, position: LogPosition) -> str:
         """The text of a position: letters, digits, `-` and `_`; 194 characters for 12 partitions."""
         times = (position.seen,) if position.newest is None else (position.seen, position.newest)
-        raw = _HEADS[len(times)].pack(len(times), position.topic_id.bytes, *times)
+        form = _LACKING if position.lacks_erasures else len(times)
+        raw = _HEADS[form].pack(form, position.topic_id.bytes, *times)
         raw += struct.pack(f">{len(position.offsets)}Q", *position.offsets)
         return base64.urlsafe_b64encode(raw + _signature(self._keys[0], raw)).rstrip(b"=").decode("ascii")
 
@@ -73,7 +79,8 @@ class PositionSeal:
         head = _HEADS[raw[0]]
         _, topic_id, seen, *newest = head.unpack_from(raw)
         offsets = struct.unpack_from(f">{(len(raw) - head.size) // _OFFSET_BYTES}Q", raw, head.size)
-        return LogPosition(UUID(bytes=topic_id), seen, offsets, *newest)
+        known = newest[0] if newest else None
+        return LogPosition(UUID(bytes=topic_id), seen, offsets, known, lacks_erasures=raw[0] == _LACKING)
 
 
 def _parts(text: str) -> tuple[bytes, bytes]:

@@ -52,6 +52,7 @@ class Reading:
         self._refuse_late = refuse_late
         self._offsets = list(begin.offsets)
         self._seen, self._newest = begin.seen, begin.newest
+        self._lacks_erasures = begin.lacks_erasures or not wanted.has_every_erasure
         self._goal = goal
         self._subscription: TailSubscription | None = None
         #: The ring's entry when the last record was given, if our offsets are the ring's.
@@ -71,11 +72,14 @@ class Reading:
     @property
     def position(self) -> str:
         """The position after what was given."""
-        if self._entry is not None:
-            if self._entry.position is None:
-                self._entry.position = self._sealed()
-            return self._entry.position
-        return self._sealed()
+        entry = self._entry
+        if entry is None:
+            return self._sealed()
+        if self._lacks_erasures:
+            entry.lacking = entry.lacking or self._sealed()
+            return entry.lacking
+        entry.position = entry.position or self._sealed()
+        return entry.position
 
     async def read(self, seconds: float) -> Iterator[Item]:
         """Wait at most so long for records, and give those that are wanted; the position moves as they are taken.
@@ -178,7 +182,8 @@ class Reading:
         self._seen, self._newest = max(self._seen, seen), max(self._newest, newest)
 
     def _place(self) -> LogPosition:
-        return LogPosition(self._ring.topic_id, self._seen, tuple(self._offsets), self._newest)
+        offsets, lacks = tuple(self._offsets), self._lacks_erasures
+        return LogPosition(self._ring.topic_id, self._seen, offsets, self._newest, lacks_erasures=lacks)
 
     def _sealed(self) -> str:
         return self._seal.seal(self._place())

@@ -46,6 +46,10 @@ class Filter(Protocol):
     def key(self) -> bytes | None:
         """The only key that it wants; None for any."""
 
+    @property
+    def has_every_erasure(self) -> bool:
+        """Whether it leaves out no tombstone."""
+
     def wants(self, item: Item) -> bool:
         """Whether it wants this one."""
 
@@ -58,8 +62,10 @@ class RingEntry:
     offsets: Offsets
     seen: int
     newest: int
-    #: The text of the position after it, once somebody has asked: it is the same for all.
+    #: The texts of the position after it, once somebody has asked: the same for all who have every erasure, and for all
+    #: others.
     position: str | None = None
+    lacking: str | None = None
 
 
 @dataclass(eq=False, slots=True)

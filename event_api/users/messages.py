@@ -173,6 +173,11 @@ class MessageFilter:
         """The key of that user's records."""
         return None if self.user is None else str(self.user).encode()
 
+    @property
+    def has_every_erasure(self) -> bool:
+        """Whether it leaves out no tombstone."""
+        return self.user is None and (not self.types or USER_EVENTS.tombstone_type in self.types)
+
     def wants(self, item: Item) -> bool:
         """Whether it is one of them."""
         assert isinstance(item, UserRecord)

@@ -16,8 +16,9 @@ POSITIONS = st.builds(
     topic_id=st.uuids(),
     seen=st.integers(0, 2**40),
     offsets=st.lists(OFFSETS, max_size=40).map(tuple),
-    newest=st.none() | st.integers(0, 2**50),
-)
+    newest=st.integers(0, 2**50),
+    lacks_erasures=st.booleans(),
+) | st.builds(LogPosition, topic_id=st.uuids(), seen=st.integers(0, 2**40), offsets=st.lists(OFFSETS).map(tuple))
 
 
 @given(POSITIONS)
@@ -25,11 +26,11 @@ def test_a_position_is_read_as_it_was_written(position: LogPosition) -> None:
     assert PositionSeal([NEW]).open(PositionSeal([NEW]).seal(position)) == position
 
 
-@given(st.lists(OFFSETS, min_size=12, max_size=12))
+@given(st.lists(OFFSETS, min_size=12, max_size=12), st.booleans())
 def test_twelve_partitions_take_at_most_two_hundred_characters_that_any_header_or_query_takes(
-    offsets: list[int],
+    offsets: list[int], lacks: bool
 ) -> None:
-    text = PositionSeal([NEW]).seal(LogPosition(TOPIC, 2**40, tuple(offsets), 2**50))
+    text = PositionSeal([NEW]).seal(LogPosition(TOPIC, 2**40, tuple(offsets), 2**50, lacks_erasures=lacks))
 
     assert len(text) <= 200
     assert text.replace("-", "a").replace("_", "a").isalnum()

@@ -45,6 +45,29 @@ async def test_whoever_read_less_does_not_get_the_position_of_who_read_more() ->
     assert seen == [2000, 1000]
 
 
+async def test_a_position_says_whether_a_filter_has_left_erasures_out_also_once_it_is_gone() -> None:
+    ring, backlog = Ring(TOPIC, (0,), 1000, 0), LogBacklog(Kafka.model_construct(), "users.events", UserRecord)
+    begin, registered, erased = LogPosition(TOPIC, 500, (0,), 0), "muster.user.registered.v1", "muster.user.erased.v1"
+    cases = [
+        (MessageFilter(), begin, False),
+        (MessageFilter(frozenset({registered, erased})), begin, False),
+        (MessageFilter(frozenset({registered})), begin, True),
+        (MessageFilter(user=UUID((USER.key or b"").decode())), begin, True),
+        (MessageFilter(), replace(begin, lacks_erasures=True), True),
+    ]
+    readings = [Reading(ring, backlog, SEAL, wanted, begin=place, goal=(0,)) for wanted, place, _ in cases]
+    for reading in readings:
+        assert list(await reading.read(0)) == []
+    ring.append([item()], {}, None)
+
+    # They are at the same record of the ring, whose text is shared.
+    told = [[SEAL.open(reading.position).lacks_erasures for _ in await reading.read(0)] for reading in readings]
+    for reading in readings:
+        reading.close()
+
+    assert told == [[lacks] for *_, lacks in cases]
+
+
 async def test_whoever_begins_at_the_rings_start_reads_some_at_a_time_and_none_twice() -> None:
     count = 2 * AT_ONCE + 1
     ring, backlog = Ring(TOPIC, (0,), 1000, 0), LogBacklog(Kafka.model_construct(), "users.events", UserRecord)

@@ -23,6 +23,7 @@ class Record:
 class Wants:
     key: bytes | None = None
     odd: bool = False
+    has_every_erasure: bool = False
 
     def wants(self, item: Item) -> bool:
         return self.key in {None, item.key} and (not self.odd or item.offset % 2 == 1)

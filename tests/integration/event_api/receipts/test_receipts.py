@@ -270,6 +270,36 @@ async def test_a_position_of_another_log_is_not_acknowledged(
     assert answers[0].json()["type"] == "/problems/position-gone"
 
 
+@pytest.mark.parametrize("types", [("muster.user.registered.v1",), ()])
+async def test_whoever_has_erasures_filtered_out_cannot_say_that_it_is_past_them(
+    api: httpx.AsyncClient, past: Past, types: tuple[str, ...]
+) -> None:
+    tombstone = await past.erase(await topic_id_of(api))
+    # Either some types, or one user.
+    wanted: dict[str, Any] = {"type": list(types)} if types else {"user": str(new_id())}
+    await api.post("/subscribers", json={"name": "mailer"})
+
+    async def page(**asked: Any) -> str:
+        answer = await api.get("/events", params=asked, headers={"Accept": "application/json"})
+        assert answer.json()["caught_up"], answer.text
+        return str(answer.json()["next"])
+
+    filtered = await page(**wanted, **{"from": "beginning"})
+    refused = [
+        await api.put("/subscribers/mailer/position", json={"position": position})
+        for position in (filtered, await page(after=filtered))
+    ]
+    receipt = (await api.get(f"/erasures/{user_of(tombstone)}")).json()
+    both = await page(**{"type": ["muster.user.registered.v1", "muster.user.erased.v1"], "from": "beginning"})
+    taken = await api.put("/subscribers/mailer/position", json={"position": both})
+    later = (await api.get(f"/erasures/{user_of(tombstone)}")).json()
+
+    assert [(each.status_code, each.json()["type"]) for each in refused] == [(422, "/problems/erasures-left-out")] * 2
+    assert receipt["subscribers"] == [{"name": "mailer", "past": False}]
+    assert taken.status_code == 204
+    assert later["subscribers"] == [{"name": "mailer", "past": True}]
+
+
 async def test_erasures_are_listed_newest_first_those_without_a_time_last(
     api: httpx.AsyncClient, reads: Connection
 ) -> None:
