@@ -22,35 +22,42 @@ def erasures(
     user_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Whose receipt; default: list them.")] = None,
     *,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many to list, the newest first.")] = 20,
+    before: Annotated[str | None, typer.Option(metavar="ID", help="List those before this user's.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """List who was erased, or show one's receipt: which subscribers have read it, and whether the log has forgotten."""
-    path = "/erasures" if user_id is None else f"/erasures/{_id(user_id)}"
+    if user_id is not None and before is not None:
+        fail("--before is for the list; leave it out, or ID.", code=2)
+    path = "/erasures" if user_id is None else f"/erasures/{_id(user_id, 'ID')}"
+    asked = {} if user_id else {"limit": limit} | ({"before": _id(before, "--before")} if before is not None else {})
     with explained(), client(load(EventApiAddress).public_events_url) as events:
-        found = answer("event", lambda: events.get(path, params={} if user_id else {"limit": limit}))
+        found = answer("event", lambda: events.get(path, params=asked))
     if as_json:
         print_json(found)
     elif user_id is None:
-        _list(found["data"])
+        _list(found, is_first=before is None)
     else:
         _show(found)
 
 
-def _id(text: str) -> str:
+def _id(text: str, name: str) -> str:
     try:
         return str(read_id(text))
     except ValueError as error:
-        fail(f"ID {error}.", code=2)
+        fail(f"{name} {error}.", code=2)
 
 
-def _list(found: list[Erasure]) -> None:
+def _list(page: dict[str, Any], *, is_first: bool) -> None:
+    found: list[Erasure] = page["data"]
     if not found:
-        say("Nobody was erased.")
+        say("Nobody was erased." if is_first else "Nobody was erased before that user.")
         return
     shown = table("user", "erased at", "tombstone", "log", whole="user")
     for each in found:
         shown.add_row(each["user_id"], each["erased_at"] or "not known", _place(each), _log(each))
     print_table(shown)
+    if page["next"] is not None:
+        say(f"There may be more: `muster erasures --before {page['next']}`")
 
 
 def _show(receipt: Erasure) -> None:

@@ -20,14 +20,12 @@ from tests.issuing import bearer, token
 async def test_erasures_are_listed_and_a_receipt_is_shown_for_people_and_as_it_was_signed(
     kafka: Kafka, topics: Topics, query_database: PostgresAddress
 ) -> None:
-    gone, nobody, when = new_id(), new_id(), utc_now()
+    gone, earlier, nobody, when = new_id(), new_id(), new_id(), utc_now()
     connection = await connect(query_database, application="test")
-    await connection.execute(
+    await connection.executemany(
         "INSERT INTO users_g1_erased (id, version, erased_at, topic, partition, record_offset, published_at)"
         " VALUES ($1, 2, $2, $3, 3, 812, $2)",
-        gone,
-        when,
-        topics.events_topic,
+        [(gone, when, topics.events_topic), (earlier, when - timedelta(days=1), topics.events_topic)],
     )
     await disconnect(connection)
     with served(create_app(make_settings(kafka, topics, query_database))) as url:
@@ -40,9 +38,22 @@ async def test_erasures_are_listed_and_a_receipt_is_shown_for_people_and_as_it_w
 
         listed, shown, signed = await run(), await run(str(gone)), await run(str(gone), "--json")
         unknown, wrong = await run(str(nobody)), await run("ann")
+        first, second = await run("--limit", "1"), await run("--before", str(gone), "--limit", "2")
+        past, no_id, both = (
+            await run("--before", str(earlier)),
+            await run("--before", "ann"),
+            await run(str(gone), "--before", str(earlier)),
+        )
 
     log = f"forgets by {rfc3339(when + timedelta(days=10))}"
-    assert all(part in listed.out for part in (str(gone), rfc3339(when), "3:812", log)), listed
+    assert all(part in listed.out for part in (str(gone), rfc3339(when), "3:812", log, str(earlier))), listed
+    assert "There may be more" not in listed.out + second.out
+    assert (str(gone) in first.out, str(earlier) in first.out) == (True, False)
+    assert f"`muster erasures --before {gone}`" in first.out
+    assert (str(gone) in second.out, str(earlier) in second.out) == (False, True)
+    assert past.out == "Nobody was erased before that user.\n"
+    assert (no_id.code, no_id.err.startswith("--before must be a UUID")) == (2, True)
+    assert (both.code, both.err.startswith("--before is for the list")) == (2, True)
     assert shown.out.splitlines() == [
         f"user: {gone}",
         f"erased at: {rfc3339(when)}",
