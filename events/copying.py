@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
-from .decoding import Decoded, decode
+from .decoding import Decoded, Unknown, decode
 
 #: Records a batch at most: some ten milliseconds of decoding, and a transaction of a convenient size.
 BATCH_RECORDS: Final = 2000
@@ -84,7 +84,7 @@ class PositionGoneError(Exception):
 class Batch:
     """The records that were read, and how far the copy is once they are written."""
 
-    #: Those of one user come in the order of versions; what was said of an `Unknown` is for you to decide.
+    #: Those of one user come in the order of versions. An `Unknown` says where it is, so that you can set it aside.
     items: list[Decoded]
     #: The next position of each partition, by its number: write them in one transaction with the rows.
     positions: dict[int, int]
@@ -183,7 +183,7 @@ class _Reading:
         if set(self._consumer.assignment()) != self._partitions:
             raise ValueError("the consumer's partitions changed: give it all of them with assign, and no group")
         found = await self._advance(found)
-        items = [decode(record.key, record.headers, record.value) for records in found.values() for record in records]
+        items = [_decoded(partition.partition, record) for partition, records in found.items() for record in records]
         if self._caught_up:
             self._had_all = asked if ends is not None and self._passed(ends) else self._had_all
         elif self._passed(self._last):
@@ -319,6 +319,11 @@ class _Reading:
 
 
 _BEGIN_ANEW: Final = "begin anew, with an empty copy and no positions"
+
+
+def _decoded(partition: int, record: Record) -> Decoded:
+    item = decode(record.key, record.headers, record.value)
+    return item._replace(partition=partition, offset=record.offset) if isinstance(item, Unknown) else item
 
 
 def _gone(partition: Any, what: str) -> PositionGoneError:

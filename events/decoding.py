@@ -108,6 +108,11 @@ class Unknown(NamedTuple):
     reason: str
     #: `ce_type`, where there is one.
     type: str | None = None
+    #: The record's: of a user's record the id, whose later records may come all the same.
+    key: bytes | None = None
+    #: The place of the record, to set it aside by; None of `decode`, which is not told it.
+    partition: int | None = None
+    offset: int | None = None
 
 
 Decoded = UserEvent | Erased | Unknown
@@ -184,7 +189,7 @@ class Decoder:
             reason = str(error)
         except (ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
             reason = f"{type(error).__name__}: {error}"
-        return Unknown(reason, _type(headers))
+        return Unknown(reason, _type(headers), key)
 
     def _read(self, key: bytes | None, headers: Headers, value: bytes | None) -> UserEvent | Erased:
         source = _text(headers, "ce_source")

@@ -37,7 +37,7 @@ class Copy:
                     case Erased(user_id=user_id):
                         transaction.execute("DELETE FROM users WHERE id = ?", (str(user_id),))
                     case unknown:  # of a later Muster: every subscriber ignores it
-                        print("ignored:", unknown.reason, file=sys.stderr)
+                        print(f"ignored {unknown.partition}:{unknown.offset}:", unknown.reason, file=sys.stderr)
             places = [(*place, str(batch.positions_time), batch.newest) for place in batch.positions.items()]
             transaction.executemany("INSERT OR REPLACE INTO positions VALUES (?, ?, ?, ?)", places)
         self.as_of = batch.as_of

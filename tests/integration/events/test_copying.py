@@ -16,7 +16,7 @@ from aiokafka.admin import NewTopic, RecordsToDelete
 from chassis.kafka.client import admin, client_arguments, delete_topic, ensure_topics
 from chassis.settings import Kafka, Topics
 from contract.log import read_log
-from events import Batch, Erased, PositionGoneError, UserEvent, bootstrap
+from events import Batch, Erased, PositionGoneError, Unknown, UserEvent, bootstrap
 from events.user_events import UserRegistered
 from outbox.topics import wanted_topics
 from tests.integration.disasters.disks import KEPT, LOST, NEW, LosingLog
@@ -122,6 +122,25 @@ async def test_a_copy_from_nothing_is_complete_and_goes_on_without_a_gap(
     assert copy.events[seen:] == [(UUID((later.key or b"").decode()), 1)], "what was written does not come again"
     assert batches[-1].as_of is not None
     assert copy.versions == living([*records, later])
+
+
+async def test_what_it_cannot_read_says_where_it_is(kafka: Kafka, topics: Topics, publisher: Publisher) -> None:
+    user = new_user(1)
+    foreign = replace(record(UserRegistered(user=user)), value=b"{}")
+    await publisher.publish([record(UserRegistered(user=user)), foreign])
+    async with consumer_of(kafka, topics.events_topic) as consumer, aclosing(bootstrap(consumer)) as reading:
+        found = [item for item in (await anext(reading)).items if isinstance(item, Unknown)]
+        while not found:
+            found = [item for item in (await anext(reading)).items if isinstance(item, Unknown)]
+        [unknown] = found
+        assert unknown.partition is not None
+        assert unknown.offset is not None
+        place = TopicPartition(topics.events_topic, unknown.partition)
+        consumer.seek(place, unknown.offset)
+        again = await consumer.getone(place)
+
+    assert (unknown.key, unknown.type) == (str(user.id).encode(), "muster.user.registered.v1")
+    assert (again.offset, again.key, again.value) == (unknown.offset, foreign.key, b"{}")
 
 
 async def test_a_subscriber_that_is_ended_again_and_again_misses_nothing_and_writes_nothing_twice(

@@ -156,6 +156,7 @@ def test_what_cannot_be_read_is_unknown_with_the_reason(item: FakeRecord, reason
 
     assert isinstance(found, Unknown)
     assert reason in found.reason
+    assert found.key == item.key
 
 
 @pytest.mark.parametrize(
