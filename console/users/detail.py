@@ -54,6 +54,7 @@ class TimelineEntry(NamedTuple):
     """One entry of the timeline; its steps are in seconds since the one before."""
 
     said: dict[str, Any]
+    reason: str
     changes: Sequence[ChangedMember]
     to_log: float | None
     to_table: float | None
@@ -119,6 +120,7 @@ def _entry(said: dict[str, Any], *, clear: bool) -> TimelineEntry:
     ]
     return TimelineEntry(
         said,
+        shown("reason", said.get("reason"), clear=clear),
         changes,
         _between(said.get("committed_at"), said.get("published_at")),
         _between(said.get("published_at"), said.get("applied_at")),

@@ -2,6 +2,7 @@
 
 from uuid import UUID
 
+from events.user_events import UserDeactivated
 from tests.integration.console.conftest import Browser, Console
 from tests.integration.query_api.read_side import ReadSide, person
 
@@ -44,6 +45,7 @@ async def test_personal_data_is_masked_until_asked_for_and_asking_is_recorded(
 ) -> None:
     ada = person(1, username="Ada", email="ada@example.com")
     await read_side.register(ada)
+    await read_side.apply(UserDeactivated(user=ada.model_copy(update={"version": 2}), reason="Ada is ill"))
     async with desk.signed_in(subject="eve") as browser:
         masked = [(await browser.get(path)).text for path in ("/users", f"/users/{ada.id}")]
         await browser.send("/users/reveal", ids=str(ada.id), back="/users")
@@ -55,7 +57,9 @@ async def test_personal_data_is_masked_until_asked_for_and_asking_is_recorded(
     for text in (*masked, others):
         assert "ada@example.com" not in text
         assert "Ada" not in text
+    assert "Reason: <bdi>A•••</bdi>" in masked[1]
     assert all("ada@example.com" in text for text in clear)
+    assert "Reason: <bdi>Ada is ill</bdi>" in clear[1]
     assert "reveal" in recorded
     assert "eve" in recorded
     assert str(ada.id) in recorded
