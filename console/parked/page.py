@@ -21,7 +21,6 @@ from console.parked.contents import as_text, contents
 from console.sign_in.sessions import Session
 from projectors.operations import parked
 from projectors.operations.parked import (
-    LIST_RECORDS,
     NoSuchRecordError,
     OtherShapeError,
     ParkedRecord,
@@ -32,6 +31,7 @@ from projectors.operations.parked import (
 
 T = TypeVar("T")
 
+PAGE_RECORDS: Final = 100
 _RECORD: Final = "/parked/{projection}/{generation}/{partition}/{offset}"
 #: A text between quotation marks may be a person's: a key that is no id was an address.
 _QUOTED: Final = re.compile(r"""b?(?:'(?:[^'\\]|\\.)*(?:'|$)|"(?:[^"\\]|\\.)*(?:"|$))""")
@@ -39,15 +39,16 @@ _COUNTS: Final = ("applied", "discarded", "remaining")
 
 
 async def _show(request: Request) -> Response:
-    query = query_of(request)
-    found, counted = await parked.summaries(query), await parked.counted(query)
+    query, after = query_of(request), _after(request)
+    found, counted = await parked.summaries(query, after=after, limit=PAGE_RECORDS + 1), await parked.counted(query)
     return page(
         request,
         "parked.html",
-        records=found,
+        records=found[:PAGE_RECORDS],
+        is_first=after is None,
+        is_last=len(found) <= PAGE_RECORDS,
         counted=counted,
-        suspicious=any(each.suspicious for each in found) or bool(counted),
-        limit=LIST_RECORDS,
+        totals=await parked.totals(query),
         outcome=_told(request),
         may=session_of(request).may,
         first_line=first_line,
@@ -102,16 +103,13 @@ async def _discard_suspicious(request: Request, session: Session, _: Form) -> Re
 
 
 async def _page_of(request: Request, record: ParkedRecord, **clear: Any) -> Response:
-    queue = await parked.queue(query_of(request), record)
     given: dict[str, Any] = {"is_clear": False, "contents": [], "headers": [], **clear}
     return page(
         request,
         "parked_record.html",
         record=record,
-        before=[each for each in queue if each.id < record.id],
-        behind=[each for each in queue if each.id > record.id],
+        waiting=await parked.waiting(query_of(request), record),
         size=len(record.value or b""),
-        limit=LIST_RECORDS,
         may=session_of(request).may,
         first_line=first_line,
         **given,
@@ -135,6 +133,19 @@ def _id(request: Request) -> RecordId:
         return RecordId.parse(text)
     except NoSuchRecordError as error:
         raise _gone() from error
+
+
+def _after(request: Request) -> RecordId | None:
+    """The record after which the page begins; None: with the first.
+
+    Raises:
+        PageError: 400, it is none.
+    """
+    text = request.query_params.get("after")
+    try:
+        return RecordId.parse(text) if text else None
+    except NoSuchRecordError as error:
+        raise PageError(400, "That list cannot be read", "`after` must be the id of a record: open Parked.") from error
 
 
 async def _find(request: Request) -> ParkedRecord:

@@ -25,7 +25,7 @@ from projectors.projections.projection import Projection
 from read_model import generations, parked_values
 from read_model.generations import Generation
 
-#: As many as a terminal can show; the rest is counted.
+#: A list has so many at most unless it is asked for others: as many as a terminal can show.
 LIST_RECORDS: Final = 500
 #: Above what the columns of an id can hold: generation and partition an int, the offset a bigint.
 _INT: Final = 2**31
@@ -126,6 +126,22 @@ class Summary:
     bytes: int
 
 
+class Totals(NamedTuple):
+    """How many records are parked, and how many of these are suspicious."""
+
+    records: int
+    suspicious: int
+
+
+class Waiting(NamedTuple):
+    """The queue that a record is in: the first LIST_RECORDS before it and behind it, and how many there are."""
+
+    before: Sequence[Summary]
+    behind: Sequence[Summary]
+    all_before: int
+    all_behind: int
+
+
 @dataclass(frozen=True, slots=True)
 class Counted:
     """Records that were only counted, in one partition of one generation."""
@@ -155,8 +171,14 @@ _SUMMARIES: Final = f"""
 SELECT projection, generation, partition, record_offset, coalesce(user_id, suspect_id) AS user_id,
     {SUSPICIOUS} AS suspicious, error, parked_at,
     coalesce(octet_length(p.value), octet_length(v.value), 0) AS bytes
-FROM parked_records p LEFT JOIN parked_values v ON v.digest = p.value_digest WHERE $1::text IS NULL OR projection = $1
+FROM parked_records p LEFT JOIN parked_values v ON v.digest = p.value_digest
+WHERE ($1::text IS NULL OR projection = $1)
+    AND ($3::text IS NULL OR (projection, generation, partition, record_offset) > ($3, $4::int, $5::int, $6::bigint))
 ORDER BY projection, generation, partition, record_offset LIMIT $2
+"""  # noqa: S608 - our own text
+
+_TOTALS: Final = f"""
+SELECT count(*) AS records, count(*) FILTER (WHERE {SUSPICIOUS}) AS suspicious FROM parked_records
 """  # noqa: S608 - our own text
 
 _WHOLE: Final = """
@@ -189,8 +211,15 @@ ORDER BY topic, partition, record_offset
 _QUEUE_SUMMARIES: Final = f"""
 SELECT projection, generation, partition, record_offset, user_id, false AS suspicious, error, parked_at,
     coalesce(octet_length(bytes), 0) AS bytes
-FROM ({_QUEUE}) AS queue ORDER BY topic, partition, record_offset LIMIT $4
+FROM ({_QUEUE}) AS queue WHERE (partition, record_offset) > ($5, $6) ORDER BY topic, partition, record_offset LIMIT $4
 """  # noqa: S608 - our own text
+_FROM_ITS_BEGINNING: Final = (-1, -1)
+
+_IN_QUEUE: Final = """
+SELECT count(*) FILTER (WHERE (partition, record_offset) < ($4, $5)) AS before,
+    count(*) FILTER (WHERE (partition, record_offset) > ($4, $5)) AS behind
+FROM parked_records WHERE projection = $1 AND generation = $2 AND user_id = $3
+"""
 
 _SET_ERROR: Final = """
 UPDATE parked_records SET error = $5
@@ -206,17 +235,30 @@ _ALL_SUSPICIOUS: Final = f"{SUSPICIOUS} AND ($1::text IS NULL OR projection = $1
 _COUNTED: Final = "FROM counted_records WHERE $1::text IS NULL OR projection = $1"
 
 
-async def summaries(database: Database, projection: str | None = None) -> list[Summary]:
-    """The first LIST_RECORDS parked records, in the order of the topic."""
+async def summaries(
+    database: Database, projection: str | None = None, *, after: RecordId | None = None, limit: int = LIST_RECORDS
+) -> list[Summary]:
+    """The first parked records, or the first after one that need not be there any more, in the order of the topic."""
     async with database.connection() as connection:
-        rows = await connection.fetch(_SUMMARIES, projection, LIST_RECORDS)
+        rows = await connection.fetch(_SUMMARIES, projection, limit, *(after or (None,) * 4))
     return list(map(_summary, rows))
 
 
-async def queue(database: Database, record: ParkedRecord) -> list[Summary]:
-    """The first LIST_RECORDS of the queue that a record is in; none where nobody waits behind such a record."""
+async def totals(database: Database) -> Totals:
+    """How many are parked in all."""
     async with database.connection() as connection:
-        return await _queue(connection, record)
+        [row] = await connection.fetch(_TOTALS)
+    return Totals(**row)
+
+
+async def waiting(database: Database, record: ParkedRecord) -> Waiting:
+    """The queue that a record is in; nobody is in that of a suspicious one."""
+    owner, place = (record.id.projection, record.id.generation, record.subject_id), record.id[2:]
+    async with database.connection() as connection, connection.transaction(isolation="repeatable_read"):
+        [(all_before, all_behind)] = await connection.fetch(_IN_QUEUE, *owner, *place)
+        first = await _queue(connection, record)
+        behind = await _queue(connection, record, place)
+    return Waiting([each for each in first if each.id < record.id], behind, all_before, all_behind)
 
 
 async def counted(database: Database, projection: str | None = None) -> list[Counted]:
@@ -359,9 +401,11 @@ async def _resolve(connection: Connection, parked: ParkedRecord, *, discard: boo
     return WorkedOff(applied, discarded, len(queue) - applied)
 
 
-async def _queue(connection: Connection, record: ParkedRecord) -> list[Summary]:
-    owner = (record.id.projection, record.id.generation)
-    return list(map(_summary, await connection.fetch(_QUEUE_SUMMARIES, *owner, record.subject_id, LIST_RECORDS)))
+async def _queue(
+    connection: Connection, record: ParkedRecord, after: tuple[int, int] = _FROM_ITS_BEGINNING
+) -> list[Summary]:
+    owner = (record.id.projection, record.id.generation, record.subject_id)
+    return list(map(_summary, await connection.fetch(_QUEUE_SUMMARIES, *owner, LIST_RECORDS, *after)))
 
 
 async def _apply_in_order(connection: Connection, projection: Projection, queue: Sequence[ParkedRecord]) -> int:

@@ -85,6 +85,7 @@ def _addresses() -> list[str]:
         "/events?type={}",
         "/events?user={}",
         "/users?part={}",
+        "/parked?after={}",
     )
     return [place.format(quote(text, safe="")) for text in MARKUP[:5] for place in places]
 

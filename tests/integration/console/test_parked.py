@@ -1,9 +1,14 @@
 """Parked records in the console: why, who waits, bytes on request, a discard that is shown before it is done."""
 
 import json
+import re
 from base64 import b64encode
 
+import pytest
+
+from console.parked import page
 from events.user_events import PublicUser, UserProfileChanged, UserRegistered
+from projectors.operations import parked
 from tests.integration.console.conftest import Console
 from tests.integration.projectors.stream import FakeRecord, new_user, record
 from tests.integration.query_api.read_side import ReadSide
@@ -87,6 +92,45 @@ async def test_a_discard_is_shown_before_it_is_done_and_does_what_was_shown(
         ("discard a parked record", "refused: Nothing is parked there (404)"),
     ]
     assert again.status_code == 404
+
+
+async def test_a_long_list_is_leafed_through_and_what_is_not_on_the_page_is_counted(
+    console: Console, read_side: ReadSide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "PAGE_RECORDS", 2)
+    monkeypatch.setattr(parked, "LIST_RECORDS", 2)
+    ann, good = new_user(1), record(UserRegistered(user=new_user(1)))
+    for offset in range(1, 6):
+        await park(read_side, offset, ann, good, "no JSON")
+    await read_side.connection.execute(
+        "UPDATE parked_records SET suspect_id = user_id, user_id = NULL WHERE record_offset = 5"
+    )
+    async with console.signed_in() as browser:
+        pages = [(await browser.get(f"/parked{after}")).text for after in ("", *map(_after, (2, 4, 5)))]
+        first, last = (await browser.get(FIRST)).text, (await browser.get("/parked/users/1/0/4")).text
+        refused = [await browser.get(f"/parked?after={text}") for text in ("x", "users/1/0/x", "users/1/0/-1")]
+
+    assert [_listed(each) for each in pages] == [[1, 2], [3, 4], [5], []]
+    assert [_after(offset) in each for each, offset in zip(pages, (2, 4, 5, 5), strict=True)] == [
+        *(True, True, False, False)
+    ]
+    assert all("5 in all, 1 of them suspicious" in each for each in pages)
+    assert all("Retry all" in each and "Discard what is suspicious" in each for each in pages)
+    assert "Nothing is parked further on" in pages[-1]
+    assert "3 of the same user wait behind it" in first
+    assert _listed(first) == [2, 3]
+    assert "It waits itself, behind 3 of the same user" in last
+    assert "Nobody waits behind it" in last
+    assert all("Only the first 2 are shown" in each for each in (first, last))
+    assert [answer.status_code for answer in refused] == [400] * 3
+
+
+def _after(offset: int) -> str:
+    return f"?after=users/1/0/{offset}"
+
+
+def _listed(text: str) -> list[int]:
+    return [int(offset) for offset in re.findall(r'href="/parked/users/1/0/(\d+)"', text)]
 
 
 async def test_what_is_suspicious_is_not_retried_and_discarded_at_once(console: Console, read_side: ReadSide) -> None:
