@@ -10,18 +10,21 @@ import asyncio
 import json
 import random
 import shutil
+import sqlite3
 import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Final
+from uuid import UUID
 
 import asyncpg
 import httpx
+from muster_events import Difference
 from rich.console import Console
 
 from chassis.lifecycle import wait_for_event
@@ -44,6 +47,8 @@ BETWEEN_KILLS: Final = 40
 #: The broker takes seconds to come back.
 BROKER_EVERY: Final = 8
 VERIFY_EVERY: Final = 4
+#: Clients send open-loop, so what is not done is what the machine could not do beside starting all that was killed.
+RATE_KEPT: Final = 0.5
 #: Projectors whose group has lost a member, a broker that comes back, and a loaded machine.
 WITHIN_SECONDS: Final = 120
 HASH: Final = "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHRzb21lc2FsdA$aGFzaGhhc2hoYXNoaGFzaGhhc2hoYXNoaGFzaGhhc2g"
@@ -60,6 +65,9 @@ class Outcome:
     seconds: float = 0.0
     #: What the example said each time that it verified itself.
     verifications: list[str] = field(default_factory=list)
+    #: What it said in the middle, when one row of it was wrong, and what it had to end with.
+    planted: str = ""
+    difference: str = ""
     users: int = 0
     missing: int = 0
     extra: int = 0
@@ -67,9 +75,15 @@ class Outcome:
 
     @property
     def holds(self) -> bool:
-        """Whether each copy is what the command database has, and every verification found just that."""
+        """Whether each copy is what the command database has, and every verification found what there was to find."""
         same = all(said.endswith(" users, 0 differ") for said in self.verifications)
-        return same and not (self.missing or self.extra or self.other_version)
+        named = self.planted.endswith(f" users, 1 differ\n{self.difference}")
+        return same and named and not (self.missing or self.extra or self.other_version)
+
+    @property
+    def rate(self) -> float:
+        """Commands a second that were carried out."""
+        return self.commands / self.seconds
 
 
 class Writers:
@@ -77,6 +91,8 @@ class Writers:
 
     def __init__(self, url: str, rate: float, seed: int) -> None:
         self.done = 0
+        #: Whom no command changes once they are there.
+        self.untouched = ""
         self._url, self._rate, self._rng = url, rate, random.Random(seed)
         self._users: list[str] = []
         self._made = 0
@@ -87,6 +103,7 @@ class Writers:
         """Import the first users, then change, add and erase some, until the block ends."""
         async with httpx.AsyncClient(base_url=self._url, timeout=5.0, trust_env=False) as client:
             await self._import(client, USERS)
+            self.untouched = self._users.pop()
             async with asyncio.TaskGroup() as group:
                 for _ in range(WRITERS):
                     group.create_task(self._write(client))
@@ -159,6 +176,7 @@ class UnderFire:
                     await self._some_commands()
                     await self._kill("broker" if number % BROKER_EVERY == 0 else self._rng.choice([*self._starts]))
                     if number == kills // 2:
+                        await self._verify_planted("copy 0")
                         self._add_copy("copy 1")
                         await self._start("copy 1")
                     if number % VERIFY_EVERY == 0:
@@ -230,6 +248,30 @@ class UnderFire:
     async def _verify(self, name: str) -> None:
         """Have the example compare the copy with Muster while commands go on; then it follows again."""
         await _end(self._processes.pop(name))
+        self.outcome.verifications.append(await self._verified(name))
+        await self._start(name)
+
+    async def _verify_planted(self, name: str) -> None:
+        """The same of a copy that has a later version of somebody than there is."""
+        user = self._writers.untouched
+
+        async def there() -> bool:
+            return user in self._found(name)
+
+        await until(there, within=WITHIN_SECONDS, what="the copy to have whom it is to have wrong")
+        await _end(self._processes.pop(name))
+        self._change_version(name, user, +7)
+        self.outcome.difference = str(Difference(UUID(user), self._found(name)[user], exists=True))
+        self.outcome.planted = await self._verified(name)
+        self._change_version(name, user, -7)
+        await self._start(name)
+
+    def _change_version(self, name: str, user: str, by: int) -> None:
+        with closing(sqlite3.connect(self._file(name))) as database, database:
+            database.execute("UPDATE users SET version = version + ? WHERE id = ?", (by, user))
+
+    async def _verified(self, name: str) -> str:
+        """What a process says that compares a copy which nobody follows now."""
         out, err = self._folder / "verified.txt", self._folder / "errors.txt"
         verifying = await Fork.start(
             be, "examples.local_copy", ("--verify",), environment=self._copy_told(name), out=out, err=err
@@ -240,8 +282,7 @@ class UnderFire:
         finally:
             await _end(verifying)
         assert code == 0, err.read_text()[-2000:]
-        self.outcome.verifications.append(out.read_text().strip())
-        await self._start(name)
+        return out.read_text().strip()
 
     async def _compare(self, address: PostgresAddress) -> None:
         connection = await asyncpg.connect(**address.connect_arguments)
@@ -303,8 +344,11 @@ def main() -> int:
     outcome = asyncio.run(copy_under_fire(options.kills, options.rate, options.seed))
     console = Console(highlight=False)
     console.print("kills: " + ", ".join(f"{name} {count}" for name, count in sorted(outcome.kills.items())))
-    rate = outcome.commands / outcome.seconds
-    console.print(f"{outcome.commands:,} commands, {rate:.0f}/s; {len(outcome.verifications)} verifications in between")
+    console.print(
+        f"{outcome.commands:,} commands, {outcome.rate:.0f}/s of {options.rate:.0f};"
+        f" {len(outcome.verifications)} verifications in between"
+    )
+    console.print(f"with one row wrong: {outcome.planted}")
     console.print(
         f"{outcome.users:,} users, 2 copies: {outcome.missing} missing, {outcome.extra} extra,"
         f" {outcome.other_version} of another version"
@@ -312,6 +356,9 @@ def main() -> int:
     for said in outcome.verifications:
         if not said.endswith(" 0 differ"):
             console.print(said)
+    if outcome.rate < RATE_KEPT * options.rate:
+        console.print(f"too few commands: {RATE_KEPT:.0%} of those a second are wanted at least")
+        return 1
     return 0 if outcome.holds else 1
 
 

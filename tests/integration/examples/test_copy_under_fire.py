@@ -9,6 +9,7 @@ async def test_copies_miss_nobody_and_have_nobody_too_many_while_commands_go_on_
 
     assert (outcome.missing, outcome.extra, outcome.other_version) == (0, 0, 0)
     assert len(outcome.verifications) == 1
-    assert outcome.holds, outcome.verifications
+    assert outcome.difference
+    assert outcome.holds, (outcome.verifications, outcome.planted, outcome.difference)
     assert outcome.users > 250
     assert set(outcome.kills) >= {"copy", "relay", "projectors"}
