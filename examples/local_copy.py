@@ -10,13 +10,11 @@ from typing import Any
 from uuid import UUID
 
 import httpx
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition, errors
 from muster_events import Batch, Erased, PositionGoneError, RangeTooLargeError, UserEvent, bootstrap, verify_copy
 
-TABLES = """
-CREATE TABLE IF NOT EXISTS users (id TEXT PRIMARY KEY, version INTEGER, email TEXT);
-CREATE TABLE IF NOT EXISTS positions (number INTEGER PRIMARY KEY, position INTEGER, time TEXT, newest INTEGER)
-"""
+TABLES = """CREATE TABLE IF NOT EXISTS users (id TEXT PRIMARY KEY, version INTEGER, email TEXT);
+CREATE TABLE IF NOT EXISTS positions (number INTEGER PRIMARY KEY, position INTEGER, time TEXT, newest INTEGER)"""
 KEEP = "INSERT OR REPLACE INTO users SELECT ?1, ?2, ?3 WHERE ?2 > ifnull((SELECT version FROM users WHERE id = ?1), 0)"
 
 
@@ -56,6 +54,9 @@ class Copy:
                 print("beginning anew:", error, file=sys.stderr)
                 self.as_of = None
                 self.database.executescript("BEGIN; DELETE FROM users; DELETE FROM positions; COMMIT")
+            except errors.KafkaError as error:  # the brokers are away, and the rows say where to go on
+                print("coming back in a second:", error, file=sys.stderr)
+                await asyncio.sleep(1)
 
     async def verify(self, queries: httpx.AsyncClient) -> str:
         async def fetch(target: str) -> tuple[Any, str]:

@@ -25,10 +25,10 @@ def variables(kafka: Kafka, topics: Topics, **more: str) -> dict[str, str]:
 
 @asynccontextmanager
 async def running(
-    module: str, *arguments: str, environment: Mapping[str, str], out: Path = NOWHERE
+    module: str, *arguments: str, environment: Mapping[str, str], out: Path = NOWHERE, err: Path | None = None
 ) -> AsyncIterator[Fork]:
     """A process that runs a module until the block ends, or until it is killed."""
-    process = await Fork.start(be, module, arguments, environment=environment, out=out)
+    process = await Fork.start(be, module, arguments, environment=environment, out=out, err=err)
     try:
         yield process
     finally:

@@ -14,6 +14,7 @@ from chassis.kafka.client import admin, delete_topic, ensure_topics
 from chassis.settings import Kafka, Topics
 from events.user_events import UserRegistered
 from examples.local_copy import Copy
+from local_stack.kafka.broker import KafkaServer
 from outbox.topics import wanted_topics
 from tests.conftest import kafka_variables, make_topics
 from tests.integration.examples.processes import rows, running, variables
@@ -47,6 +48,28 @@ async def test_the_copy_is_complete_whatever_is_killed(
             async def complete(published: int = end) -> bool:
                 return dict(rows(file, USERS)) == _living(records[:published])
 
+            await until(complete, within=60, what="the copy to be complete")
+
+
+async def test_the_copy_comes_back_to_brokers_that_were_away(server_folder: Path, tmp_path: Path) -> None:
+    file, words, records = tmp_path / "copy.sqlite", tmp_path / "words.txt", lives(10, 40, seed=12)
+    async with KafkaServer(server_folder / "kafka", learn=False) as server:
+        brokers = Kafka.model_construct(kafka_bootstrap_servers=server.bootstrap_servers)
+        topics = await make_topics(brokers)
+        async with Publisher.open(brokers, topics.events_topic) as publisher:
+            await publisher.publish(records)
+        await server.kill()
+        told = variables(brokers, topics, LOCAL_COPY_FILE=str(file))
+        async with running("examples.local_copy", environment=told, err=words):
+
+            async def said() -> bool:
+                return words.exists() and words.read_text().count("coming back in a second") > 1
+
+            async def complete() -> bool:
+                return dict(rows(file, USERS)) == _living(records)
+
+            await until(said, within=60, what="the copy to say that it cannot reach the brokers")
+            await server.start()
             await until(complete, within=60, what="the copy to be complete")
 
 
