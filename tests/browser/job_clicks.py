@@ -1,13 +1,18 @@
-"""The jobs of operators, each done in a page of a real Chromium (`clicking.py`); tells what the pages said."""
+"""The jobs of operators, each done in a page of a real Chromium (`clicking.py`); tells what the pages said.
+
+Each can be done without scripts, too: a page that would change by itself is loaded again instead.
+"""
 
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Page
+from playwright.sync_api import Locator, Page
 
 from tests.browser.looking import examine
 
 Told = dict[str, Any]
+#: More than any page has places where Tab stops.
+_MOST_TABS = 100
 WELL = "() => document.querySelector('.headline').innerText === 'All is well'"
 
 
@@ -18,10 +23,18 @@ def sign_in(page: Page, told: Told) -> Told:
     return {}
 
 
-def see_that_all_is_well(page: Page, _: Told) -> Told:
+def _see(page: Page, told: Told, there: Locator) -> Locator:
+    """What appears on the page by itself, or without scripts once it is loaded again."""
+    while not told["scripts"] and not there.count():
+        page.reload()
+    there.first.wait_for()
+    return there
+
+
+def see_that_all_is_well(page: Page, told: Told) -> Told:
     """The overview says it by itself, once all has been looked at."""
     page.goto("/")
-    page.wait_for_function(WELL)
+    _see(page, told, page.locator(".headline", has_text="All is well"))
     return {"states": sorted(set(page.locator(".station .badge").all_inner_texts()))}
 
 
@@ -45,14 +58,12 @@ def find_and_act(page: Page, told: Told) -> Told:
 
 def erase_by_keyboard(page: Page, told: Told) -> Told:
     """Without a mouse: move by Tab, act by Enter."""
-    page.goto(_find(page, told["name"]))
-    _show(page)
-    page.locator("summary", has_text="Erase").focus()
+    _find_by_keyboard(page, told["name"])
+    _tab_to(page, "summary", "Erase")
     page.keyboard.press("Enter")
-    page.keyboard.press("Tab")
+    _tab_to(page, "[name=username]")
     page.keyboard.type(told["name"])
-    page.keyboard.press("Tab")
-    page.keyboard.press("Enter")
+    _enter(page, "button", "Erase this user for good")
     page.get_by_role("link", name="All users").wait_for()
     return {"erased": page.locator("h1").inner_text()}
 
@@ -68,7 +79,7 @@ def _find(page: Page, text: str) -> str:
 def _show(page: Page) -> None:
     """Ask for the data in clear, which is once a session."""
     if page.get_by_role("button", name="Show it").count():
-        page.get_by_role("button", name="Show it").press("Enter")
+        page.get_by_role("button", name="Show it").click()
         page.get_by_role("button", name="Show it").wait_for(state="detached")
 
 
@@ -117,7 +128,7 @@ def correct_an_address(page: Page, told: Told) -> Told:
 def see_what_is_not_well(page: Page, told: Told) -> Told:
     """The overview says it by itself, without being loaded again."""
     page.goto("/")
-    page.locator(".headline", has_text=told["part"]).wait_for()
+    _see(page, told, page.locator(".headline", has_text=told["part"]))
     return {"stations": page.locator(".station.bad h3").all_inner_texts()}
 
 
@@ -127,6 +138,16 @@ def see_which_partition_lags(page: Page, told: Told) -> Told:
     section.locator("summary", has_text="Partitions of generation").click()
     rows = section.locator("details table tbody tr").all()
     return {row.locator("th").inner_text(): row.locator("td").first.inner_text() for row in rows}
+
+
+def read_events(page: Page, told: Told) -> Told:
+    """Without scripts: filtered, and newer ones once the page is loaded again."""
+    page.goto("/events")
+    page.get_by_label("What happened").select_option(label="Registered")
+    page.get_by_role("button", name="Filter").click()
+    user = _register(page, told, "read")
+    _see(page, told, page.locator(f"[title='{user}']"))
+    return {"kinds": sorted(set(page.locator("tbody .badge").all_inner_texts()))}
 
 
 def watch_events(page: Page, told: Told) -> Told:
@@ -196,10 +217,10 @@ def rebuild(page: Page, told: Told) -> Told:
     section.get_by_role("button", name=f"Rebuild {name}").click()
     said["begun"] = page.locator(".notice").first.inner_text()
     switch = section.get_by_role("button", name="Let queries read generation")
-    switch.wait_for()
+    _see(page, told, switch)
     said["compared"] = section.locator(".notice").inner_text()
     switch.click()
-    section.locator("summary", has_text="Roll back").wait_for()
+    _see(page, told, section.locator("summary", has_text="Roll back"))
     said["serves"] = _serving(section)
     section.locator("summary", has_text="Roll back").click()
     section.get_by_role("button", name="Roll back").click()
@@ -211,7 +232,7 @@ def rebuild(page: Page, told: Told) -> Told:
     return said
 
 
-def _retire(page: Page, section: Any) -> None:
+def _retire(page: Page, section: Locator) -> None:
     """Retire the generation that stands by: not before nobody can be reading it, which the console says."""
     done, not_yet = page.locator(".notice", has_text="are gone"), page.locator("h1", has_text="cannot be done now")
     while not done.count():
@@ -221,7 +242,7 @@ def _retire(page: Page, section: Any) -> None:
         done.or_(not_yet).wait_for()
 
 
-def _serving(section: Any) -> str:
+def _serving(section: Locator) -> str:
     return str(section.locator("tbody tr", has_text="serves").locator("th").first.inner_text())
 
 
@@ -234,8 +255,8 @@ def see_who_has_not_forgotten(page: Page, told: Told) -> Told:
     said["receipt"] = page.locator(".headline").inner_text()
     said["jws"] = page.locator("pre").inner_text()
     page.goto("/subscribers")
-    page.locator("summary", has_text="Remove data-warehouse").click()
-    page.get_by_role("button", name="Remove data-warehouse").click()
+    page.locator("summary", has_text=f"Remove {told['removed']}").click()
+    page.get_by_role("button", name=f"Remove {told['removed']}").click()
     said["removed"] = page.locator(".notice").inner_text()
     return said
 
@@ -252,28 +273,42 @@ def by_keyboard_on_a_phone(page: Page, _: Told) -> Told:
     page.goto("/")
     page.keyboard.press("Tab")
     skip = page.evaluate("document.activeElement.textContent")
-    _tab_to(page, "Users")
-    page.keyboard.press("Enter")
-    page.get_by_role("button", name="Find").wait_for()
-    _tab_to(page, "", "INPUT")
-    page.keyboard.type("ada")
-    page.keyboard.press("Enter")
-    page.locator("h2", has_text="begin so").first.wait_for()
-    page.locator("tbody a").first.focus()
-    page.keyboard.press("Enter")
-    page.locator(".timeline").wait_for()
+    _enter(page, "nav a", "Users")
+    _find_by_keyboard(page, "ada")
     wide = page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
     return {"skip": skip, "events": page.locator(".timeline h3").all_inner_texts(), "wide": wide}
 
 
-def _tab_to(page: Page, text: str, tag: str = "A") -> None:
-    """Press Tab until the element that has this text, or is of this kind, has the focus."""
-    for _ in range(60):
+def _find_by_keyboard(page: Page, text: str) -> None:
+    """To the first user who is found, and to their data in clear."""
+    if not page.url.endswith("/users"):
+        page.goto("/users")
+    _tab_to(page, "[name=text]")
+    page.keyboard.type(text)
+    with page.expect_navigation():
+        page.keyboard.press("Enter")
+    page.locator("h2", has_text="begin so").first.wait_for()
+    _enter(page, "tbody a")
+    if page.get_by_role("button", name="Show it").count():
+        _enter(page, "button", "Show it")
+
+
+def _enter(page: Page, selector: str, text: str = "") -> None:
+    """Go to a link or button by Tab, and to the page that Enter leads to."""
+    _tab_to(page, selector, text)
+    with page.expect_navigation():
+        page.keyboard.press("Enter")
+
+
+def _tab_to(page: Page, selector: str, text: str = "") -> None:
+    """Press Tab until an element that the selector finds, and that has this text, has the focus."""
+    found = """([selector, text]) => document.activeElement.matches(selector)
+        && (!text || document.activeElement.textContent.trim() === text)"""
+    for _ in range(_MOST_TABS):
         page.keyboard.press("Tab")
-        found = page.evaluate("[document.activeElement.tagName, document.activeElement.textContent.trim()]")
-        if found[0] == tag and (not text or found[1] == text):
+        if page.evaluate(found, [selector, text]):
             return
-    raise AssertionError(f"no way by keyboard to {text or tag}")
+    raise AssertionError(f"no way by keyboard to {text or selector}")
 
 
 def sign_out(page: Page, _: Told) -> Told:
@@ -322,6 +357,6 @@ JOBS = (
         see_what_is_not_well,
         see_which_partition_lags,
     ),
-    *(watch_events, deal_with_a_parked_record, rebuild, see_who_has_not_forgotten, see_what_operators_did),
-    *(by_keyboard_on_a_phone, outwait, lose_session, sign_in_by_a_provider),
+    *(read_events, watch_events, deal_with_a_parked_record, rebuild, see_who_has_not_forgotten, see_what_operators_did),
+    *(by_keyboard_on_a_phone, outwait, lose_session, sign_out, sign_in_by_a_provider),
 )

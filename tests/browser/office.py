@@ -93,11 +93,11 @@ def _close(process: "subprocess.Popen[str]") -> None:
         process.kill()
 
 
-async def sign_in(stack: Stack, operator: Operator) -> None:
+async def sign_in(stack: Stack, operator: Operator, *, scripts: bool = True) -> None:
     """By another link."""
     _, link, error = await stack.muster("console", "link")
     assert link, error
-    await operator.do("sign_in", link=link.strip())
+    await operator.do("sign_in", link=link.strip(), scripts=scripts)
 
 
 @asynccontextmanager

@@ -1,6 +1,7 @@
 """What people do in the console and in the APIs' documentation, each job in a real Chromium against one whole stack.
 
-Parts of the stack stop for some. Later tests look at what earlier ones did.
+Parts of the stack stop for some. Later tests look at what earlier ones did. All but what is live is done without
+scripts, too.
 """
 
 import asyncio
@@ -8,11 +9,14 @@ import asyncio
 import pytest
 
 from tests.browser.filling import Clients, clients, park
-from tests.browser.office import Office, sign_in, stopped
+from tests.browser.office import Office, Operator, sign_in, stopped
 
 NAUGHTY = "<img src=x onerror=alert(1)>\"'&{{7*7}}<script>alert(2)</script>"
 #: As wide as names may be.
 WIDE, WIDER = "Ŵ" * 50, "\uff37" * 50
+#: With scripts and without.
+BOTH = (True, False)
+both = pytest.mark.parametrize("scripts", BOTH, ids=["scripts", "no-scripts"])
 
 
 async def test_an_overview_to_which_nothing_comes_says_so_until_something_comes(office: Office) -> None:
@@ -34,9 +38,17 @@ async def test_whoever_signs_out_is_out_also_of_an_overview_that_is_open(office:
 
 async def test_is_all_well(office: Office) -> None:
     await sign_in(office.stack, office.operator)
-    said = await office.operator.do("see_that_all_is_well")
+    said = [await office.operator.do("see_that_all_is_well", scripts=scripts) for scripts in BOTH]
 
-    assert said["states"] == ["well"]
+    assert [each["states"] for each in said] == [["well"]] * 2
+
+
+async def test_whoever_has_no_scripts_signs_in_and_out(office: Office) -> None:
+    other = Operator(office.operator.base, office.operator.browser)
+    await sign_in(office.stack, other, scripts=False)
+    said = await other.do("sign_out", scripts=False)
+
+    assert (said["out"], said["after"]) == ("Sign in", "Sign in")
 
 
 @pytest.mark.parametrize(("name", "scripts"), [(WIDE, True), (WIDER, False)], ids=["scripts", "no-scripts"])
@@ -67,9 +79,14 @@ async def _register_naughty(office: Office, name: str) -> None:
         await api.visible((await api.command("POST", "/users", body)).json()["id"])
 
 
-async def test_an_address_is_corrected_and_the_event_is_seen_to_travel(office: Office) -> None:
+@both
+async def test_an_address_is_corrected_and_the_event_is_seen_to_travel(office: Office, scripts: bool) -> None:
     said = await office.operator.do(
-        "correct_an_address", user=office.filled.changed, email="ada@right.example.com", kind="Address changed"
+        "correct_an_address",
+        user=office.filled.changed,
+        email=f"ada@right.{scripts}.example.com",
+        kind="Address changed",
+        scripts=scripts,
     )
 
     assert said["notice"] == "The address is changed."
@@ -82,18 +99,23 @@ async def test_an_address_is_corrected_and_the_event_is_seen_to_travel(office: O
 
 async def test_that_the_relay_fails_is_seen_and_why(office: Office) -> None:
     async with stopped(office.stack, "relay"):
-        said = await office.operator.do("see_what_is_not_well", part="Not well: Relay, none leads")
+        part = "Not well: Relay, none leads"
+        said = [await office.operator.do("see_what_is_not_well", part=part, scripts=scripts) for scripts in BOTH]
 
-    assert "Relay" in said["stations"]
+    assert all("Relay" in each["stations"] for each in said)
 
 
 async def test_which_partition_lags_is_seen(office: Office) -> None:
     async with stopped(office.stack, "projectors"), clients(office.stack) as api:
         await _register(api, 8)
-        said = await office.operator.do("see_which_partition_lags", projection="users")
+        said = [
+            await office.operator.do("see_which_partition_lags", projection="users", scripts=scripts)
+            for scripts in BOTH
+        ]
 
-    assert len(said) == 12
-    assert sum(map(int, said.values())) >= 8
+    for each in said:
+        assert len(each) == 12
+        assert sum(map(int, each.values())) >= 8
 
 
 async def _register(api: Clients, number: int) -> None:
@@ -117,6 +139,12 @@ async def test_events_are_watched_live_filtered_and_paused(office: Office) -> No
     assert said["kinds"] == ["Registered"]
 
 
+async def test_events_are_read_and_filtered_without_scripts(office: Office) -> None:
+    said = await office.operator.do("read_events", **office.apis, scripts=False)
+
+    assert said["kinds"] == ["Registered"]
+
+
 @pytest.fixture(scope="module")
 def parked(office: Office) -> None:
     """A record that no projection can read."""
@@ -137,8 +165,11 @@ async def test_a_parked_record_is_looked_at_retried_and_discarded(
     assert "1 discarded" in said["discarded"]
 
 
-async def test_a_projection_is_rebuilt_switched_rolled_back_and_retired(office: Office) -> None:
-    said = await office.operator.do("rebuild", projection="timeline", expected=("status of 409",))
+@pytest.mark.parametrize(("projection", "scripts"), [("timeline", True), ("signups", False)])
+async def test_a_projection_is_rebuilt_switched_rolled_back_and_retired(
+    office: Office, projection: str, scripts: bool
+) -> None:
+    said = await office.operator.do("rebuild", projection=projection, scripts=scripts, expected=("status of 409",))
 
     assert said["begun"] == "The rebuild has begun. It goes on without this page."
     assert "Generation 2 has caught up" in said["compared"]
@@ -147,33 +178,46 @@ async def test_a_projection_is_rebuilt_switched_rolled_back_and_retired(office: 
     assert said["left"] == "1"
 
 
-async def test_who_lags_and_who_has_not_forgotten_an_erased_person_is_seen(office: Office) -> None:
-    said = await office.operator.do("see_who_has_not_forgotten", erased=office.filled.erased)
+@pytest.mark.parametrize(
+    ("scripts", "late", "removed"),
+    [(True, "data-warehouse, mailer", "data-warehouse"), (False, "mailer", "mailer")],
+)
+async def test_who_lags_and_who_has_not_forgotten_an_erased_person_is_seen(
+    office: Office, scripts: bool, late: str, removed: str
+) -> None:
+    said = await office.operator.do(
+        "see_who_has_not_forgotten", erased=office.filled.erased, removed=removed, scripts=scripts
+    )
 
     assert said["headline"] == "1 erased person is not forgotten by everybody"
     assert any(each.startswith("mailer") for each in said["late"])
     assert not any(each.startswith("search-index") for each in said["late"])
-    assert said["receipt"] == "Not read by data-warehouse, mailer"
+    assert said["receipt"] == f"Not read by {late}"
     assert said["jws"].count(".") == 2
     assert said["removed"] == "Receipts do not name it any more."
 
 
-async def test_somebody_is_erased_by_keyboard_alone_with_the_name_typed(office: Office) -> None:
-    said = await office.operator.do("erase_by_keyboard", name=WIDE)
+@pytest.mark.parametrize(("name", "scripts"), [(WIDE, True), (WIDER, False)], ids=["scripts", "no-scripts"])
+async def test_somebody_is_erased_by_keyboard_alone_with_the_name_typed(
+    office: Office, name: str, scripts: bool
+) -> None:
+    said = await office.operator.do("erase_by_keyboard", name=name, scripts=scripts)
 
     assert said["erased"] == "Erased"
 
 
-async def test_it_works_on_a_phone_and_by_keyboard_alone(office: Office) -> None:
-    said = await office.operator.do("by_keyboard_on_a_phone")
+@both
+async def test_it_works_on_a_phone_and_by_keyboard_alone(office: Office, scripts: bool) -> None:
+    said = await office.operator.do("by_keyboard_on_a_phone", scripts=scripts)
 
     assert said["skip"] == "To the content"
     assert any("Registered" in each for each in said["events"])
     assert not said["wide"]
 
 
-async def test_what_operators_did_is_seen(office: Office) -> None:
-    said = await office.operator.do("see_what_operators_did")
+@both
+async def test_what_operators_did_is_seen(office: Office, scripts: bool) -> None:
+    said = await office.operator.do("see_what_operators_did", scripts=scripts)
 
     assert {"operator"} == {deed[1] for deed in said["deeds"]}
     assert {
