@@ -132,17 +132,25 @@ async def park(stack: Stack) -> None:
     person = new_user(1)
     good = record(UserRegistered(user=person))
     later = person.model_copy(update={"version": 2, "display_name": "Ann"})
-    kafka = Kafka(_env_file=None, **stack.environment())  # type: ignore[arg-type] # by their variables' names
-    async with Publisher.open(kafka, TOPIC) as publisher:
-        await publisher.publish(
-            [
-                FakeRecord(good.key, b'{"user": <script>alert(1)</script>', good.headers),
-                record(UserProfileChanged(user=later, previous={"display_name": None})),
-            ]
-        )
+    await _publish(
+        stack,
+        FakeRecord(good.key, b'{"user": <script>alert(1)</script>', good.headers),
+        record(UserProfileChanged(user=later, previous={"display_name": None})),
+    )
 
     async def is_parked() -> bool:
         _, said, _ = await stack.muster("parked", "list")
         return str(person.id) in said
 
     await until(is_parked, within=SECONDS, what="the parked record")
+
+
+async def publish_stranger(stack: Stack) -> None:
+    """A user of whom the command side knows nothing: a rebuild of `users` differs from it."""
+    await _publish(stack, record(UserRegistered(user=new_user(2))))
+
+
+async def _publish(stack: Stack, *records: FakeRecord) -> None:
+    kafka = Kafka(_env_file=None, **stack.environment())  # type: ignore[arg-type] # by their variables' names
+    async with Publisher.open(kafka, TOPIC) as publisher:
+        await publisher.publish(records)

@@ -1,6 +1,6 @@
 """Looks at pages in a real Chromium: whether they fit, what axe finds, and whether a text is still a text.
 
-A way to a page is a list: its path, and the buttons and links to press there.
+A way to a page is a list: its path, and the buttons and links to press there, or what to type under which label.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from typing import Any, Final
 from playwright.sync_api import Page
 
 Told = dict[str, Any]
-Way = Sequence[str]
+Way = Sequence[str | Sequence[str]]
 WIDTHS: Final = (360, 768, 1280)
 SCHEMES: Final = ("light", "dark")
 #: On a phone and on a desk; with `every`, in each width and scheme.
@@ -46,12 +46,16 @@ _OPEN: Final = "document.querySelectorAll('details').forEach((each) => { each.op
 
 
 def look(page: Page, told: Told) -> Told:
-    """Each page in each width, in light and dark and in longer words: whether it fits, and what axe finds."""
+    """Each page in each width, in light and dark and in longer words: whether it fits, and what axe finds.
+
+    Each is looked at once it shows what is told, be that by itself.
+    """
     axe, wrong = Path(told["axe"]).read_text(encoding="utf-8"), []
     for way in told["ways"]:
         page.set_viewport_size({"width": WIDTHS[-1], "height": _HEIGHT})
         go(page, way)
-        wrong += [f"{' > '.join(way)}: {each}" for each in examine(page, axe, every=told["every"])]
+        page.locator(told.get("showing", "main")).first.wait_for()
+        wrong += [f"{' > '.join(map(str, way))}: {each}" for each in examine(page, axe, every=told["every"])]
     return {"wrong": wrong}
 
 
@@ -81,13 +85,17 @@ def _of(violation: Told) -> str:
 
 def go(page: Page, way: Way) -> None:
     """Go there."""
-    path, *buttons = way
-    page.goto(path)
-    for button in buttons:
+    path, *steps = way
+    page.goto(str(path))
+    for step in steps:
         page.evaluate(_OPEN)
-        with page.expect_navigation():
-            named = {"name": button, "exact": True}
-            page.get_by_role("button", **named).or_(page.get_by_role("link", **named)).first.click()
+        if isinstance(step, str):
+            with page.expect_navigation():
+                named: Any = {"name": step, "exact": True}
+                page.get_by_role("button", **named).or_(page.get_by_role("link", **named)).first.click()
+        else:
+            label, text = step
+            page.get_by_label(label).fill(text)
 
 
 def read(page: Page, told: Told) -> Told:

@@ -8,9 +8,9 @@ import os
 from typing import Any
 from urllib.parse import quote
 
-from tests.browser.filling import clients, park
+from tests.browser.filling import clients, park, publish_stranger
 from tests.browser.naughty import MARKUP, plant
-from tests.browser.office import AXE, Office
+from tests.browser.office import AXE, Office, stopped
 
 EVERY = bool(os.environ.get("EVERY_LOOK"))
 #: What the browser's console says of pages that refuse.
@@ -35,6 +35,37 @@ async def test_every_page_is_fit_for_everybody_and_every_width(office: Office) -
     said = await office.operator.do("look", expected=REFUSED, axe=str(AXE), ways=ways, every=EVERY)
 
     assert said["wrong"] == []
+
+
+async def test_so_is_a_page_of_what_is_under_way_differs_fails_or_is_gone(office: Office) -> None:
+    async with clients(office.stack) as api:
+        body = {"username": "gone-soon", "email": "gone@example.com", "password": "correct horse battery"}
+        gone = str((await api.command("POST", "/users", body)).json()["id"])
+        await api.visible(gone)
+    wrong = await _wrong(office, ["/projections", "Rebuild signups"], ".notice:has-text('has caught up')")
+    switch = ["/projections", "Let queries read generation 2"]
+    wrong += await _wrong(office, switch, "summary:has-text('Roll back')")
+    await publish_stranger(office.stack)
+    # Whoever differs is looked at for ten seconds, in which the rebuild goes on.
+    wrong += await _wrong(office, ["/projections", "Rebuild users"], ".progress")
+    wrong += await _wrong(office, ["/projections"], "label.check")
+    taken = [f"/users/{gone}", ["The right address", "countess@example.com"], "Change the address"]
+    wrong += await _wrong(office, taken, "h1:has-text('is taken')")
+    erase = [f"/users/{gone}", "Show it", ["Type", "gone-soon"], "Erase this user for good"]
+    wrong += await _wrong(office, erase, "h1:has-text('Erased')")
+    async with stopped(office.stack, "relay", "query-api"):
+        wrong += await _wrong(office, ["/"], ".station.bad")
+        wrong += await _wrong(office, ["/users"], "h1:has-text('does not answer')")
+
+    assert wrong == []
+
+
+async def _wrong(office: Office, way: list[Any], showing: str) -> list[str]:
+    """What is wrong with a page once it shows that."""
+    expected = ("status of 409", "status of 503")
+    said = await office.operator.do("look", expected=expected, axe=str(AXE), ways=[way], showing=showing, every=EVERY)
+    found: list[str] = said["wrong"]
+    return found
 
 
 async def _widest(office: Office) -> str:
