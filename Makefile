@@ -54,10 +54,10 @@ TESTS_AT_ONCE ?= 3
 # No test takes a minute on a quiet machine; one that hangs fails, with the stack of each thread, and the run goes on.
 TEST_SECONDS ?= 480
 
-# Without a browser the tests run all the same, and the last line says what was not tried; with CI set these fail.
+# Without a browser, or Node, the tests run all the same, and the last lines say what was not tried; with CI set these fail.
 .PHONY: test
 test: $(VENV)/.dev $(VENV)/.client ## Run every test against real servers and in a real browser (TESTS_AT_ONCE=0: one after the other)
-	@$(MAKE) $(BROWSER) || true
+	@$(MAKE) --keep-going $(BROWSER) $(NODE_PACKAGES) || true
 	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --numprocesses $(TESTS_AT_ONCE) --dist loadfile \
 		--timeout $(TEST_SECONDS) $(ARGS)
 
@@ -71,13 +71,11 @@ test-browser: $(VENV)/.dev $(BROWSER) ## Run those in a browser alone, and have 
 pictures: $(VENV)/.dev $(BROWSER) ## Make pictures of every page of the console (.local/pictures; README's go to docs/pictures)
 	@$(BIN)/python -m tests.browser.pictures
 
-.PHONY: test-asyncapi
-test-asyncapi: $(VENV)/.dev $(VENV)/browser/asyncapi ## Have AsyncAPI's own parser read the document of the events
-	@$(BIN)/python -m pytest -q tests/unit/events/asyncapi_parser.py $(ARGS)
+NODE_PACKAGES = $(VENV)/browser/asyncapi $(VENV)/browser/eventsource
 
-.PHONY: test-eventsource
-test-eventsource: $(VENV)/.dev $(VENV)/browser/eventsource ## Have npm's EventSource follow the event API, and come back to it
-	@$(BIN)/python -m pytest -q tests/integration/event_api/foreign_client.py $(ARGS)
+.PHONY: test-node
+test-node: $(VENV)/.dev $(NODE_PACKAGES) ## Have AsyncAPI's own parser read the document of the events, and npm's EventSource follow them
+	@$(BIN)/python -m pytest -q tests/unit/events/test_asyncapi_parser.py tests/integration/event_api/test_foreign_client.py $(ARGS)
 
 # RENDER=1 keeps what Helm renders, after a change of the chart.
 RENDER ?=

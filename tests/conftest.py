@@ -28,8 +28,8 @@ from outbox.topics import wanted_topics
 from tests.databases import prepare_command, prepare_query
 from tests.infrastructure import InfrastructureError, Servers, SharedServers, choose, throwaway_folder
 
-#: Tests that are skipped where there is no browser.
-_IN_A_BROWSER = "tests/browser/"
+#: The reason of what is skipped where there is no browser, or no Node.
+_LOUD = "NOTHING WAS TRIED"
 #: Two processes of one run may be told to use the same server.
 _WORKER = os.environ.get("PYTEST_XDIST_WORKER", "alone")
 COMMAND_TEMPLATE = f"muster_command_{_WORKER}"
@@ -228,13 +228,11 @@ def pytest_report_header() -> str:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, object]:
-    """Say last of all, below the counts, that there was no browser: nobody reads the reasons of what was skipped."""
+    """Say below the counts that there was no browser or Node: nobody reads the reasons of what was skipped."""
     result = yield
     reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")
     skipped = reporter.stats.get("skipped", []) if reporter is not None else []
-    reasons = {
-        report.longrepr[2].removeprefix("Skipped: ") for report in skipped if report.nodeid.startswith(_IN_A_BROWSER)
-    }
-    for reason in sorted(reasons):
-        reporter.write_line(f"NOTHING WAS TRIED IN A BROWSER: {reason}", red=True, bold=True)
+    reasons = {report.longrepr[2].removeprefix("Skipped: ") for report in skipped}
+    for reason in sorted(each for each in reasons if each.startswith(_LOUD)):
+        reporter.write_line(reason, red=True, bold=True)
     return result

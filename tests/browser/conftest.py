@@ -18,7 +18,7 @@ from tests.infrastructure import throwaway_folder
 def browser() -> Iterator["subprocess.Popen[str]"]:
     """A real Chromium. Where there is none the tests are skipped, as the run's last line says; CI must have one."""
     if missing := lacking():
-        reason = f"there is no {missing}; `make test-browser` says why"
+        reason = f"NOTHING WAS TRIED IN A BROWSER: there is no {missing}; `make test-browser` says why"
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)

@@ -1,4 +1,4 @@
-"""npm's EventSource, which is no work of ours, follows the event API and comes back to it: `make test-eventsource`.
+"""npm's EventSource, which is no work of ours, follows the event API and comes back to it.
 
 Its `fetch` option carries the token, as a service's does; no token travels in a URL.
 """
@@ -7,10 +7,11 @@ import asyncio
 import json
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
+
+import pytest
 
 from chassis.settings import Kafka, Topics
 from events.user_events import USER_EVENTS
@@ -21,9 +22,9 @@ from tests.integration.event_api.test_events import expected
 from tests.integration.muster_processes import running
 from tests.integration.projectors.stream import Publisher, lives
 from tests.issuing import token
+from tests.node_packages import FOLDER, PATH, require
 from tests.waiting import until
 
-PACKAGES = Path(sys.prefix) / "browser"
 #: By the standard a client comes back by itself to whoever ended the stream, and gives up where the answer is an error.
 PROGRAM = """
 import { createRequire } from 'node:module'
@@ -55,7 +56,7 @@ async def following(url: str, out: Path) -> AsyncIterator[None]:
     """The client, until the block ends; it writes a line for each event."""
     told = {
         **os.environ,
-        "PATH": f"{PACKAGES / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "PATH": PATH,
         "ADDRESS": f"{url}/events?from=beginning",
         "TOKEN": token("shop", ["events:read"]),
         "TYPES": ",".join(USER_EVENTS.types()),
@@ -63,7 +64,7 @@ async def following(url: str, out: Path) -> AsyncIterator[None]:
     with out.open("wb") as written:
         # A wheel's `node` is a program that starts Node.
         client = await asyncio.create_subprocess_exec(
-            "node", "--input-type=module", "-e", PROGRAM, cwd=PACKAGES, env=told, stdout=written, start_new_session=True
+            "node", "--input-type=module", "-e", PROGRAM, cwd=FOLDER, env=told, stdout=written, start_new_session=True
         )
         try:
             yield
@@ -72,6 +73,12 @@ async def following(url: str, out: Path) -> AsyncIterator[None]:
             with suppress(ProcessLookupError):
                 os.killpg(client.pid, signal.SIGKILL)
             await client.wait()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def eventsource() -> None:
+    """Before any server is started."""
+    require("eventsource")
 
 
 async def test_a_foreign_client_gets_each_event_once_over_a_restart(

@@ -1,17 +1,16 @@
-"""The AsyncAPI document before AsyncAPI's own parser: `make test-asyncapi`, since the parser is a program for Node."""
+"""The AsyncAPI document before AsyncAPI's own parser, a program for Node."""
 
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cli.events.command import asyncapi
+from tests.node_packages import FOLDER, PATH, require
 
-PARSER = Path(sys.prefix) / "browser"
 PROGRAM = """
 import { createRequire } from 'node:module'
 import { readFileSync } from 'node:fs'
@@ -25,9 +24,8 @@ ERROR = 0
 
 def _parsed(document: dict[str, Any]) -> dict[str, Any]:
     command = ("node", "--input-type=module", "-e", PROGRAM)
-    path = f"{PARSER / 'bin'}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
-        command, cwd=PARSER, input=json.dumps(document), env=os.environ | {"PATH": path},
+        command, cwd=FOLDER, input=json.dumps(document), env=os.environ | {"PATH": PATH},
         capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -38,6 +36,7 @@ def _parsed(document: dict[str, Any]) -> dict[str, Any]:
 @pytest.fixture
 def document(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
     """What `muster events asyncapi` prints."""
+    require("@asyncapi/parser")
     monkeypatch.chdir(tmp_path)
     asyncapi()
     printed: dict[str, Any] = json.loads(capsys.readouterr().out)
