@@ -24,8 +24,8 @@ from console.opened import apis_of, journal_of, settings_of
 from console.pages import HEADERS, PageError, page, session_of
 from console.settings import ConsoleSettings
 from console.sign_in.sessions import Session
-from console.subscribers.standing import Json, may_be_pending, pending_with, standings
-from projectors.operations.topic_ends import look_at_topic
+from console.subscribers.standing import Json, may_be_pending, near_the_end, pending_with, standings
+from projectors.operations.topic_ends import last_records, look_at_topic
 
 #: A page waits for Kafka so long, and says then that it does not answer.
 ENDS_SECONDS: Final = 4.0
@@ -51,7 +51,7 @@ async def _show(request: Request) -> Response:
     session, apis = session_of(request), apis_of(request)
     subscribers = (await apis.event_api(session, "GET", "/subscribers"))["data"]
     erasures = (await apis.event_api(session, "GET", "/erasures", {"limit": str(MOST_ERASURES)}))["data"]
-    ends, why = await _ends(settings_of(request))
+    ends, why = await _ends(settings_of(request), subscribers)
     candidates = [each for each in erasures if may_be_pending(each, subscribers)]
     return page(
         request,
@@ -103,16 +103,20 @@ async def _pending(apis: Apis, session: Session, candidates: Sequence[Json]) -> 
     return [each for each in found if each.unread or each.unknown]
 
 
-async def _ends(settings: ConsoleSettings) -> tuple[Mapping[int, int] | None, str]:
-    """The end of each partition of the topic, or None and why that is not known."""
+async def _ends(settings: ConsoleSettings, subscribers: Sequence[Json]) -> tuple[Mapping[int, int] | None, str]:
+    """The end of each partition, where somebody is near it behind its last record; or None, and why."""
+    topic = settings.events_topic
     try:
         async with asyncio.timeout(ENDS_SECONDS):
-            there = await look_at_topic(settings, settings.events_topic, settings.topic_partitions)
+            there = await look_at_topic(settings, topic, settings.topic_partitions)
+            if there is None:
+                return None, "the topic is gone"
+            near = near_the_end(subscribers, there.ends)
+            return {**there.ends, **(await last_records(settings, topic, near, there.ends) if near else {})}, ""
     except TimeoutError:
         return None, f"no answer within {ENDS_SECONDS:g} s"
     except (*KAFKA_ERRORS, *REFUSALS) as error:
         return None, explain(error)
-    return (None, "the topic is gone") if there is None else (there.ends, "")
 
 
 def _id(text: str) -> UUID:

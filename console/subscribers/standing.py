@@ -8,8 +8,9 @@ from typing import Any, Final
 
 Json = Mapping[str, Any]
 
-#: A transaction's end takes a position of each partition, which no reader is given and some do not count.
-_MARKERS: Final = 1
+#: Whoever is so many positions before an end may have read all records: ends of transactions and what was aborted, also
+#: by the relay to close a quiet segment, take positions that no reader is given and some do not count.
+NEAR: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +45,28 @@ class Standing:
 
     @property
     def is_up_to_date(self) -> bool:
-        """True where nothing but ends of transactions is before it."""
-        return self.behind is not None and all((each.behind or 0) <= _MARKERS for each in self.partitions or ())
+        """True where no record is before it."""
+        return self.behind == 0
 
 
 def standings(subscribers: Sequence[Json], ends: Mapping[int, int] | None, erasures: Sequence[Json]) -> list[Standing]:
     """Each subscriber, those furthest behind first, and among those what is not known before what is.
 
-    `ends` is where each partition ends, None where that is not known.
+    `ends` is behind the last record of each partition, None where that is not known.
     """
     made = [_standing(each, ends, erasures) for each in subscribers]
     return sorted(made, key=lambda each: (-each.unread, each.is_up_to_date, -(each.behind or 0), each.name))
+
+
+def near_the_end(subscribers: Sequence[Json], ends: Mapping[int, int]) -> dict[int, int]:
+    """The first place, in each partition, of those that are NEAR positions before its end at most, and not there."""
+    places: dict[int, int] = {}
+    for said in subscribers:
+        for number, offset in enumerate(said["offsets"] or ()):
+            at, end = offset or 0, ends.get(number, 0)
+            if end - NEAR <= at < end:
+                places[number] = min(at, places.get(number, end))
+    return places
 
 
 def may_be_pending(erasure: Json, subscribers: Sequence[Json]) -> bool:

@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import InvalidPartitionsError, UnknownTopicOrPartitionError
 
 from chassis.kafka.client import REQUEST_SECONDS, answering, client_arguments, partitions_of
+from chassis.kafka.reading import read_to_ends
 from chassis.kafka.topic_ids import topic_id
 from chassis.settings import Kafka
 
@@ -41,6 +42,25 @@ async def look_at_topic(kafka: Kafka, topic: str, partitions: int) -> TopicEnds 
         wanted = [TopicPartition(topic, number) for number in range(partitions)]
         ends = await asyncio.wait_for(consumer.end_offsets(wanted), REQUEST_SECONDS)
         return TopicEnds(identity, {partition.partition: end for partition, end in ends.items()})
+
+
+async def last_records(kafka: Kafka, topic: str, places: Mapping[int, int], ends: Mapping[int, int]) -> dict[int, int]:
+    """The offset behind the last record between each of these places and the end of its partition.
+
+    The place itself where there is none: ends of transactions and what was aborted are for no read_committed reader.
+
+    Raises:
+        KafkaError, OSError, TimeoutError: no broker answered.
+    """
+    found, until = {**places}, {TopicPartition(topic, number): ends[number] for number in places}
+    async with _consumer(kafka) as consumer:
+        consumer.assign([*until])
+        for partition in until:
+            consumer.seek(partition, places[partition.partition])
+        async for records in read_to_ends(consumer, until):
+            for record in records:
+                found[record.partition] = record.offset + 1
+    return found
 
 
 async def topic_id_now(kafka: Kafka, topic: str) -> UUID | None:

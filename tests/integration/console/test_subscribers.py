@@ -10,12 +10,13 @@ import pytest
 from chassis.postgres.database import Connection, connect, disconnect
 from chassis.settings import Kafka, PostgresAddress, Topics
 from event_api.app import create_app as create_event_api
+from events.user_events import UserRegistered
 from tests.conftest import kafka_variables
 from tests.integration.console.conftest import Browser, Console, make_settings, serving
 from tests.integration.event_api.conftest import client_of
 from tests.integration.event_api.conftest import make_settings as event_api_settings
 from tests.integration.event_api.receipts.test_receipts import Past, position_at_end, topic_id_of, user_of
-from tests.integration.projectors.stream import Publisher
+from tests.integration.projectors.stream import Publisher, new_user, record
 from tests.integration.query_api.real_server import served
 
 NOBODY = "01a203c9-2100-7681-90d7-176ca6de65cd"
@@ -131,6 +132,24 @@ async def test_who_lags_and_who_has_not_read_of_an_erasure_is_seen_at_first_sigh
     assert "<bdi>mailer, search</bdi>" in text
     assert "Everybody has read of every erasure" in after
     assert "All are up to date" in after
+
+
+async def test_who_has_read_every_record_is_up_to_date_however_much_was_aborted_since(
+    office: Office, publisher: Publisher
+) -> None:
+    await office.erase()
+    position = await position_at_end(office.api)
+    for _ in range(3):
+        await publisher.publish([record(UserRegistered(user=new_user(7)))], abort=True)
+    await office.register("copy")
+    await office.acknowledge("copy", position)
+    async with office.console.signed_in("operations:read") as browser:
+        after_aborted = await page(browser)
+        await publisher.publish([record(UserRegistered(user=new_user(7)))])
+        after_another = await page(browser)
+
+    assert rows(after_aborted)["copy"][:2] == ["up to date", "0"]
+    assert rows(after_another)["copy"][0] == "behind"
 
 
 async def test_the_receipt_of_an_erased_id_says_who_has_read_it_and_is_signed(office: Office) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from console.subscribers.standing import may_be_pending, standings
+from console.subscribers.standing import NEAR, may_be_pending, near_the_end, standings
 
 
 def said(name: str, offsets: list[int | None] | None) -> dict[str, Any]:
@@ -19,8 +19,7 @@ def erasure(partition: int | None, offset: int | None) -> dict[str, Any]:
     ("offsets", "behind", "up_to_date"),
     [
         ([10, 5], 0, True),
-        # Each partition ends with the end of a transaction, which nobody is given.
-        ([9, 4], 2, True),
+        ([9, 4], 2, False),
         ([8, 5], 2, False),
         ([None, 5], 10, False),
         # Where the topic was looked at before the subscriber went on.
@@ -28,12 +27,19 @@ def erasure(partition: int | None, offset: int | None) -> dict[str, Any]:
         (None, None, False),
     ],
 )
-def test_who_has_read_all_but_ends_of_transactions_is_up_to_date(
+def test_who_has_read_every_record_is_up_to_date(
     offsets: list[int | None] | None, behind: int | None, *, up_to_date: bool
 ) -> None:
     [standing] = standings([said("a", offsets)], {0: 10, 1: 5}, [])
 
     assert (standing.behind, standing.is_up_to_date) == (behind, up_to_date)
+
+
+def test_records_are_looked_for_from_the_first_who_is_near_an_end_and_not_there() -> None:
+    ends = {0: 1000, 1: 5, 2: 7}
+    people = [said("a", [1000 - NEAR - 1, None, 7]), said("b", [999, 4, 7]), said("c", [990, 5, 7]), said("d", None)]
+
+    assert near_the_end(people, ends) == {0: 990, 1: 0}
 
 
 def test_without_the_ends_nothing_is_said_of_how_far_behind_anybody_is() -> None:
