@@ -62,8 +62,8 @@ generations = Table(
 #: The next position of each partition, moved in the transaction that writes the rows. Everything that was on the
 #: partition at `seen_until` has been applied; that is a time of this database's server, and never one to come.
 #: `topic_id`, `record_offset` and `record_id` say which log the position belongs to, and the last record that was read;
-#: they are null in a checkpoint from before they were kept. Before `repaired_until`, records of repaired users are left
-#: out.
+#: they are null in a checkpoint from before they were kept. So does `newest`, where `newest_position` is the position:
+#: a version before moves that alone. Before `repaired_until`, records of repaired users are left out.
 checkpoints = Table(
     "checkpoints",
     metadata,
@@ -78,6 +78,8 @@ checkpoints = Table(
     Column("record_offset", BigInteger),
     Column("record_id", Uuid, comment="its ce_id"),
     Column("repaired_until", BigInteger, comment="the greatest position of the partition's repaired users"),
+    Column("newest", BigInteger, comment="when the newest record was appended, in milliseconds since 1970"),
+    Column("newest_position", BigInteger, comment="before which it is the newest"),
     PrimaryKeyConstraint("projection", "generation", "topic", "partition", name="checkpoints_pkey"),
     _of_generation("checkpoints_generation_fkey"),
 )

@@ -19,6 +19,7 @@ from typing import Final, Self
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import ConsumerStoppedError, OffsetOutOfRangeError
 
+from chassis.kafka.append_times import first_since, newest_before
 from chassis.kafka.leaders import Connections, leader_connections
 from chassis.kafka.refusals import explain
 from chassis.settings import Kafka
@@ -35,8 +36,6 @@ from event_api.log.continuity import (
     LogGoneError,
     bounds_of,
     examine,
-    first_since,
-    newest_before,
     refuse_younger,
     require_same_log,
 )
@@ -179,12 +178,13 @@ class LogBacklog:
     async def newest_before(self, ring: Ring, offsets: Offsets) -> int:
         """A time, in milliseconds since 1970, that nothing before these was appended after; raises as `bounds`."""
         async with self._asking(ring) as opened:
-            return await newest_before(opened.consumer, opened.partitions, offsets)
+            return await newest_before(opened.consumer, dict(zip(opened.partitions, offsets, strict=True)))
 
     async def first_since(self, ring: Ring, seconds: float) -> tuple[int | None, ...]:
         """The first record of each partition that was appended then or later; raises as `bounds`."""
         async with self._asking(ring) as opened:
-            return await first_since(opened.consumer, opened.partitions, int(seconds * 1000))
+            found = await first_since(opened.consumer, dict.fromkeys(opened.partitions, int(seconds * 1000)))
+        return tuple(found.values())
 
     async def require_same_log(self, ring: Ring, offsets: Offsets, newest: int) -> Bounds:
         """The bounds of the log, which was read up to these offsets when nothing before them was younger.

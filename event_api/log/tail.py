@@ -11,13 +11,14 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
+from chassis.kafka.append_times import newest_before
 from chassis.kafka.leaders import Connections, is_reached_anew, leader_connections
 from chassis.kafka.refusals import explain
 from chassis.lifecycle import Backoff
 from chassis.outages import Outage, describe_unexpected
 from chassis.settings import Kafka
 from event_api.log.consuming import AWAY, LogAwayError, Wrap, identity, open_consumer, position_of
-from event_api.log.continuity import LogGoneError, bounds_of, newest_before, require_same_log
+from event_api.log.continuity import LogGoneError, bounds_of, require_same_log
 from event_api.log.ring import Ring
 
 log = structlog.get_logger("events")
@@ -127,7 +128,8 @@ class Tail:
         ring = self._ring
         if ring is None or ring.topic_id != topic_id or len(ring.end) != len(partitions):
             self._close_ring()
-            ring = Ring(topic_id, ends, int(now), await newest_before(consumer, partitions, ends))
+            newest = await newest_before(consumer, dict(zip(partitions, ends, strict=True)))
+            ring = Ring(topic_id, ends, int(now), newest)
         else:
             await require_same_log(consumer, partitions, ring.end, ring.newest)
         for partition in partitions:

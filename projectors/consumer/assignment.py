@@ -33,6 +33,8 @@ class AssignedPartition:
     expected: int
     #: The newest `seen_until` that is in the database, and when, by the monotonic clock, it was written.
     seen_until: datetime | None
+    #: When the newest record before `expected`, and before what is decoded behind it, was appended, in milliseconds.
+    newest: int
     written: float = 0.0
     #: The last record before the position, until it has been compared with what is there now.
     last: LastRecord | None = None
@@ -48,7 +50,7 @@ class AssignedPartition:
     def step(self, number: int, position: int, clock: ServerClock, last: ConsumerRecord[bytes, bytes] | None) -> Move:
         """A step to `position`; `last` is the last record before it, where one was read."""
         seen_until = self.freshness.seen_until(clock, position)
-        return Move(number, self.expected, position, seen_until, last and LastRecord.of(last))
+        return Move(number, self.expected, position, seen_until, last and LastRecord.of(last), self.newest)
 
 
 class Assignment:
@@ -113,14 +115,18 @@ class Assignment:
         self,
         found: Mapping[int, Checkpoint],
         ends: Mapping[int, int],
+        newest: Mapping[int, int],
         connections: Connections,
     ) -> None:
-        """These partitions are read from their checkpoints on, over the connections by which their ends were asked."""
+        """These partitions are read from their checkpoints on, over the connections by which their ends were asked.
+
+        `newest` is when the newest record before each of them was appended.
+        """
         self._connections = {**self._connections, **connections}
         for number, checkpoint in found.items():
             position, seen_until = checkpoint.position, checkpoint.seen_until
             self._assigned[number] = AssignedPartition(
-                position, position, seen_until, last=checkpoint.last, end=ends[number]
+                position, position, seen_until, newest[number], last=checkpoint.last, end=ends[number]
             )
             self.unplaced.discard(self._partition(number))
 
@@ -169,6 +175,7 @@ class Assignment:
                 continue
             position = await consumer.position(partition)
             self._observe(consumer, partition.partition, place)
+            place.newest = max(place.newest, *(one.timestamp for one in new))
             moves.append(place.step(partition.partition, position, self.clock, new[-1]))
             records += new
         return records, moves

@@ -62,6 +62,9 @@ class Checkpoint:
     last: LastRecord | None
     #: When the generation was made: of all that it has read, nothing was read before.
     begun: datetime
+    #: When the newest record before the position was appended, in milliseconds since 1970, by the broker; None where a
+    #: version before has moved it, which does not keep this.
+    newest: int | None = None
 
     @property
     def read_from(self) -> int:
@@ -79,6 +82,8 @@ class Move:
     seen_until: datetime | None
     #: The last record with an id; None where there was none.
     last: LastRecord | None = None
+    #: As that of a checkpoint, at `position`.
+    newest: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +99,9 @@ class CheckpointMovedError(Exception):
 
 
 _CREATE: Final = """
-INSERT INTO checkpoints (projection, generation, topic, partition, position, topic_id, repaired_until)
-SELECT projection, generation, $3, i.partition, i.position, $6,
+INSERT INTO checkpoints
+    (projection, generation, topic, partition, position, topic_id, newest, newest_position, repaired_until)
+SELECT projection, generation, $3, i.partition, i.position, $6, 0, i.position,
     (SELECT max(r.position) FROM repaired_users r WHERE r.topic_id = $6 AND r.partition = i.partition)
 FROM generations, unnest($4::int[], $5::bigint[]) AS i (partition, position)
 WHERE projection = $1 AND generation = $2 AND status <> 'retired'
@@ -112,6 +118,7 @@ RETURNING partition
 
 _READ: Final = """
 SELECT partition, position, seen_until, clock_timestamp() AS now, topic_id, record_offset, record_id,
+    CASE WHEN newest_position = position THEN newest END AS newest,
     (SELECT created_at FROM generations WHERE projection = $1 AND generation = $2) AS begun
 FROM checkpoints WHERE projection = $1 AND generation = $2 AND topic = $3 AND partition = ANY($4::int[])
 """
@@ -121,10 +128,10 @@ FROM checkpoints WHERE projection = $1 AND generation = $2 AND topic = $3 AND pa
 # goes out with the commit. It takes a lock of the whole cluster, but only for a commit that waits for no disk.
 _MOVED: Final = """
 WITH moves AS MATERIALIZED (
-    SELECT * FROM unnest($4::int[], $5::bigint[], $6::bigint[], $7::timestamptz[], $8::bigint[], $9::uuid[])
-        AS m (partition, expected, position, seen_until, record_offset, record_id)
+    SELECT * FROM unnest($4::int[], $5::bigint[], $6::bigint[], $7::timestamptz[], $8::bigint[], $9::uuid[],
+        $10::bigint[]) AS m (partition, expected, position, seen_until, record_offset, record_id, newest)
 ), held AS MATERIALIZED (
-    SELECT c.partition, m.expected, m.position, m.seen_until, m.record_offset, m.record_id,
+    SELECT c.partition, m.expected, m.position, m.seen_until, m.record_offset, m.record_id, m.newest,
         coalesce(c.repaired_until, 0) > m.expected AS repaired
     FROM checkpoints c JOIN moves m ON c.partition = m.partition AND c.position = m.expected
     WHERE c.projection = $1 AND c.generation = $2 AND c.topic = $3
@@ -132,7 +139,8 @@ WITH moves AS MATERIALIZED (
 ), moved AS (
     UPDATE checkpoints c
     SET position = held.position, seen_until = least(greatest(c.seen_until, held.seen_until), now()), moved_at = now(),
-        record_offset = coalesce(held.record_offset, c.record_offset), record_id = coalesce(held.record_id, c.record_id)
+        record_offset = coalesce(held.record_offset, c.record_offset),
+        record_id = coalesce(held.record_id, c.record_id), newest = held.newest, newest_position = held.position
     FROM held
     WHERE c.projection = $1 AND c.generation = $2 AND c.topic = $3
         AND c.partition = held.partition AND c.position = held.expected
@@ -143,23 +151,23 @@ EXISTS (SELECT FROM parked_records WHERE projection = $1 AND generation = $2 AND
 _REPAIRED: Final = "EXISTS (SELECT FROM held WHERE held.repaired)"
 # True where a subject's version does not follow what is known of it: in the tables, or parked.
 _JUMPED: Final = """
-EXISTS (SELECT FROM unnest($12::uuid[], $13::bigint[]) AS i (id, version) WHERE {greatest} < i.version - 1)
+EXISTS (SELECT FROM unnest($13::uuid[], $14::bigint[]) AS i (id, version) WHERE {greatest} < i.version - 1)
 """
 _MOVE: Final = f"""
 {_MOVED} RETURNING 1)
 SELECT (SELECT count(*) FROM moved) AS moved, {_ANY_PARKED} AS parked, {_REPAIRED} AS repaired, {_JUMPED} AS jumped,
     set_config('synchronous_commit', 'off', true),
-    (SELECT pg_notify($10, $11) WHERE $10 IS NOT NULL)
+    (SELECT pg_notify($11, $12) WHERE $11 IS NOT NULL)
 """  # noqa: S608 - constants of ours
 _MOVE_AND_WRITE: Final = f"""
 {_MOVED} AND (SELECT count(*) FROM held) = (SELECT count(*) FROM moves) AND NOT {_ANY_PARKED}
     AND NOT {_REPAIRED} AND NOT {_JUMPED} RETURNING 1),
 written AS (%s)
 SELECT EXISTS (SELECT FROM moved) AS moved, set_config('synchronous_commit', 'off', true),
-    (SELECT pg_notify($10, $11) WHERE EXISTS (SELECT FROM moved))
+    (SELECT pg_notify($11, $12) WHERE EXISTS (SELECT FROM moved))
 """  # noqa: S608 - constants of ours
 #: The parameters of a move; those of what is written with it come behind them.
-_PARAMETERS: Final = 13
+_PARAMETERS: Final = 14
 _PARAMETER: Final = re.compile(r"\$(\d+)")
 
 
@@ -190,7 +198,9 @@ async def read(
 
 def _checkpoint(row: asyncpg.Record, adopted: UUID) -> Checkpoint:
     last = None if row["record_id"] is None else LastRecord(row["record_offset"], row["record_id"])
-    return Checkpoint(row["position"], row["seen_until"], row["now"], row["topic_id"] or adopted, last, row["begun"])
+    return Checkpoint(
+        row["position"], row["seen_until"], row["now"], row["topic_id"] or adopted, last, row["begun"], row["newest"]
+    )
 
 
 class Moved(NamedTuple):
@@ -259,6 +269,7 @@ class Checkpoints:
             [move.seen_until for move in moves],
             [move.last and move.last.offset for move in moves],
             [move.last and move.last.event_id for move in moves],
+            [move.newest for move in moves],
             notice and notice.channel,
             notice and notice.payload,
             first.subjects,

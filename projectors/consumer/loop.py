@@ -15,7 +15,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
+from aiokafka.errors import IllegalStateError, KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from chassis.kafka.client import KAFKA_ERRORS
 from chassis.kafka.leaders import leader_connections
@@ -35,6 +35,7 @@ from projectors.consumer.resumption import (
     refuse_another_log,
     refuse_another_topic,
     refuse_if_too_late,
+    refuse_younger,
 )
 from projectors.consumer.subscription import Patience, fetch
 from projectors.consumer.writing import DATABASE_ERRORS, FIRST_RETRY_SECONDS, ConsumerLostError, Writing
@@ -221,11 +222,19 @@ class Loop:
         refuse_another_log(found, logs)
         kept = timedelta(milliseconds=self._settings.topics.topic_delete_retention_ms)
         await refuse_if_too_late(consumer, self._topic, found, logs, kept)
+        try:
+            newest = await refuse_younger(consumer, self._topic, found)
+        except IllegalStateError:
+            if epoch == self._assignment.epoch:
+                raise
+            return False
         if epoch == self._assignment.epoch:
             for partition in partitions:
                 consumer.seek(partition, max(found[partition.partition].read_from, starts[partition.partition]))
-            self._assignment.placed(found, ends, connections)
+            self._assignment.placed(found, ends, newest, connections)
             consumer.resume(*partitions)
+            if adopted := sorted(number for number, one in found.items() if one.newest is None):
+                self._log.info("feed.log_adopted", partitions=adopted, why="a version before does not keep its time")
         self._placed = time.monotonic()
         self._writing.database_works()
         return epoch == self._assignment.epoch

@@ -1,7 +1,8 @@
 """Decides whether a feed may resume from a checkpoint, or its generation has to be rebuilt.
 
 A position means something on one log alone. So the topic must be the one that was read, by its id; the position must
-lie on it; and the last record that was read must be there, unless compaction took it.
+lie on it; the last record that was read must be there, unless compaction took it; and no record before the position may
+be younger than all that was read, as those are that came after brokers were set back to older disks.
 
 Tombstones stay on the topic for `delete.retention.ms` after compaction. A member that was away for longer may have
 missed one, and would keep an erased subject. It cannot have missed one if nothing was written since the checkpoint, or
@@ -19,6 +20,7 @@ from uuid import UUID
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
+from chassis.kafka.append_times import ReadUpTo, find_younger, newest_before
 from chassis.kafka.client import REQUEST_SECONDS
 from projectors.consumer.checkpoints import Checkpoint, LastRecord
 from read_model.generations import Connection, Generation
@@ -99,6 +101,29 @@ def refuse_another_record(last: LastRecord, record: ConsumerRecord[bytes, bytes]
             f"the record at {last.offset} of partition {record.partition} was event {last.event_id} when it was read,"
             " and is another now: it is not the log that was read"
         )
+
+
+async def refuse_younger(consumer: AIOKafkaConsumer, topic: str, found: Mapping[int, Checkpoint]) -> dict[int, int]:
+    """When the newest record before each checkpoint was appended, in milliseconds since 1970.
+
+    A checkpoint that does not know it takes what is there for what was read. All of them lie on the log.
+
+    Raises:
+        CannotResumeError: a record before a checkpoint is younger.
+        IllegalStateError: a partition is not the consumer's any more; KafkaError, OSError, TimeoutError: no answer.
+    """
+    known = {number: one.newest for number, one in found.items() if one.newest is not None}
+    read = {TopicPartition(topic, number): ReadUpTo(found[number].position, at) for number, at in known.items()}
+    younger = await find_younger(consumer, read) if read else None
+    if younger is not None:
+        number = younger.partition
+        raise CannotResumeError(
+            f"partition {number} was read up to {found[number].position}, and the record at {younger.offset} came there"
+            " later: it is not the log that was read, its brokers were set back to older disks"
+        )
+    unknown = {TopicPartition(topic, number): one.position for number, one in found.items() if one.newest is None}
+    adopted = await newest_before(consumer, unknown) if unknown else 0
+    return {number: known.get(number, adopted) for number in found}
 
 
 async def refuse_if_too_late(

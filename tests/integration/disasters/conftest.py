@@ -10,9 +10,9 @@ from command_api.app import create_app
 from local_stack.ports import free_port
 from tests.integration.command_api.conftest import make_settings, serving
 from tests.integration.muster_processes import environment
-from tests.integration.projectors.conftest import settings
+from tests.integration.projectors.conftest import database, settings
 
-__all__ = ["settings"]
+__all__ = ["database", "settings"]
 
 
 @pytest.fixture

@@ -44,11 +44,11 @@ class LosingLog:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, folder: Path) -> AsyncIterator[Self]:
-        """Of two partitions, so that each grows past where it was."""
+    async def open(cls, folder: Path, partitions: int = 2) -> AsyncIterator[Self]:
+        """Of few partitions, so that each grows past where it was."""
         async with KafkaServer(folder / "kafka", learn=False) as broker:
             kafka = Kafka.model_construct(kafka_bootstrap_servers=broker.bootstrap_servers)
-            yield cls(kafka, await make_topics(kafka, 2), broker, folder / "copy")
+            yield cls(kafka, await make_topics(kafka, partitions), broker, folder / "copy")
 
     async def publish(self, records: list[FakeRecord]) -> None:
         """In transactions of some records."""
@@ -60,8 +60,9 @@ class LosingLog:
         """What comes after this will be lost."""
         await keep_disks(self._broker, self._copy)
 
-    async def lose_and_grow(self) -> None:
-        """Lose it, and have NEW in its place."""
+    async def lose_and_grow(self, first: int = AT_ONCE) -> None:
+        """Lose it, and have NEW in its place, in a transaction of the `first` records, and others."""
         await set_back(self._broker, self._copy)
         await self._broker.start()
-        await self.publish(NEW)
+        for records in (NEW[:first], NEW[first:]):
+            await self.publish(records)

@@ -6,15 +6,21 @@ from pathlib import Path
 import httpx
 import pytest
 
+from chassis.postgres.database import Database
 from chassis.settings import Kafka, PostgresAddress
 from local_stack.kafka.broker import KafkaServer
 from local_stack.ports import free_port
+from projectors.fleet import Fleet
 from tests.conftest import make_topics
 from tests.integration.command_api.conftest import register
-from tests.integration.disasters.disks import keep_disks, set_back
+from tests.integration.disasters.disks import AT_ONCE, LOST, NEW, LosingLog, keep_disks, set_back
 from tests.integration.disasters.installation import installed
 from tests.integration.disasters.test_pages import rename, until_is_read, versions
 from tests.integration.muster_processes import environment
+from tests.integration.projectors.conftest import make_settings, running
+from tests.integration.projectors.consumer.test_continuity import SAID_SECONDS, feed_all, stored_refusal
+from tests.integration.projectors.consumer.test_feed import says
+from tests.waiting import until
 
 #: Of one user, so that the partition grows past what was read.
 WAITING = 20
@@ -64,7 +70,7 @@ async def test_a_checkpoint_ahead_of_a_log_that_lost_its_end_is_refused_and_mend
                 await muster_here.until_published()
                 muster_here.signal("project", signal.SIGCONT)
             await muster_here.until_all_are("refused")
-            why = "is another now" if grows else "but the topic ends at"
+            why = "set back to older disks" if grows else "but the topic ends at"
             assert all(why in reason for reason in await muster_here.reasons())
             await muster_here.walk("mend-a-checkpoint-ahead.md")
 
@@ -72,3 +78,25 @@ async def test_a_checkpoint_ahead_of_a_log_that_lost_its_end_is_refused_and_mend
             await rename(api, people[1], "after")
             await until_is_read(query_database, people[1], [1, 2])
             await muster_here.until_all_are("fed")
+
+
+async def test_a_feed_notices_other_records_also_where_a_marker_is_at_its_last_ones_offset(
+    server_folder: Path, query_database: PostgresAddress, database: Database
+) -> None:
+    assert len(LOST) <= AT_ONCE < len(NEW), "one transaction, and more than one"
+    async with LosingLog.open(server_folder, partitions=1) as log:
+        settings = make_settings(log.kafka, log.topics, query_database)
+        # Before any transaction: a broker that starts may write the marker of one from before once more.
+        await log.keep()
+        await log.publish(LOST)
+        await feed_all(settings, database)
+        async with database.connection() as connection:
+            last = await connection.fetchval("SELECT record_offset FROM checkpoints WHERE projection = 'users'")
+        assert last == len(LOST) - 1
+        # A transaction of one record less has its marker there.
+        await log.lose_and_grow(first=last)
+
+        fleet = Fleet(settings, database, ["users"])
+        async with running(fleet.run):
+            await until(lambda: says(fleet, "were set back to older disks"), within=SAID_SECONDS, what="the refusal")
+        assert "the record at 0 came there later" in await stored_refusal(database)

@@ -11,6 +11,7 @@ from aiokafka.admin import RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from structlog.testing import capture_logs
 
+from chassis.kafka import append_times
 from chassis.kafka.client import admin, delete_topic, ensure_topics
 from chassis.kafka.topic_ids import topic_id
 from chassis.postgres.database import Database
@@ -325,6 +326,37 @@ async def test_a_checkpoint_from_before_adopts_the_topic_once_and_resumes(
         [kept] = await connection.fetch("SELECT topic_id, record_offset, record_id FROM checkpoints")
     assert all(kept.values())
     assert await applied(database, 9)
+
+
+async def test_a_checkpoint_that_a_version_before_has_moved_adopts_the_log_once_and_resumes(
+    settings: ProjectorSettings, database: Database
+) -> None:
+    await publish(settings, range(5))
+    await feed_all(settings, database)
+    async with database.connection() as connection:
+        # Of an earlier position: all that this version has read since is younger.
+        await connection.execute("UPDATE checkpoints SET newest = 1, newest_position = 1")
+    await publish(settings, range(5, 9))
+    with capture_logs() as lines:
+        await feed_all(settings, database)
+        await feed_all(settings, database)
+    assert [line["partitions"] for line in lines if line["event"] == "feed.log_adopted"] == [[0]]
+    assert await applied(database, 9)
+
+
+async def test_what_nobody_reads_may_be_younger_than_all_that_was_read(
+    settings: ProjectorSettings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Markers of long transactions are, and aborted records. Here everything is looked at, and not what comes late."""
+    monkeypatch.setattr(append_times, "MARKER_MS", -1)
+    await publish(settings, range(5))
+    async with Publisher.open(settings, settings.events_topic) as publisher:
+        await publisher.publish(users(range(5, 9)), abort=True)
+    await feed_all(settings, database)
+    await publish(settings, range(9, 12))
+    await feed_all(settings, database)
+    assert await applied(database, 8)
+    assert not await stored_refusal(database)
 
 
 @pytest.mark.parametrize(("position", "words"), [(10**6, "the topic ends at"), (2, "the topic begins at")])
