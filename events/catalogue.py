@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
 from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -77,8 +76,6 @@ class Catalogue(Generic[Data, Tombstone]):
         self._upcasters = upcasters or {}
         #: The newest class of each name; an older one may be published beside it for a while.
         self._by_name = {each.name: each for each in sorted(self.classes.values(), key=lambda each: each.version)}
-        # A consumer decodes millions of records of a handful of types. Errors are not kept.
-        self._lookup = lru_cache(maxsize=256)(self._find)
 
     def types(self) -> list[str]:
         """Every type that is published now, the tombstone's last."""
@@ -99,7 +96,7 @@ class Catalogue(Generic[Data, Tombstone]):
             UnknownEventError: the type or its version is not in the catalogue.
             InvalidEventError: the value is not JSON, or not the data of its type.
         """
-        event_class, _ = self._lookup(type_)
+        event_class, _ = self._find(type_)
         try:
             if self.is_newest(type_):
                 return event_class.model_validate_json(value)
@@ -113,7 +110,7 @@ class Catalogue(Generic[Data, Tombstone]):
         Raises:
             UnknownEventError: the type or its version is not in the catalogue.
         """
-        event_class, version = self._lookup(type_)
+        event_class, version = self._find(type_)
         for old_version in range(version, event_class.version):
             data = self._upcasters[event_class.name, old_version](data)
         return data

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from functools import lru_cache
 from typing import Any, Final, NamedTuple, NotRequired
 from uuid import UUID
 
@@ -237,8 +236,6 @@ def _subject(key: bytes | None) -> UUID | None:
     return UUID(key.decode("ascii"))
 
 
-# Nearly always `self`, or one of a few services.
-@lru_cache(maxsize=1024)
 def _actor(value: bytes | None) -> str | None:
     if value is None:
         return None

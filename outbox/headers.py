@@ -34,12 +34,12 @@ def encode_headers(envelope: Envelope) -> bytes:
     )
     headers = (
         f"{to_id}{envelope.event_id}{to_subject}{envelope.subject_id}{to_time}{rfc3339(envelope.time)}"
-        f"{to_sequence}{envelope.version:020d}{to_correlation}{_length(len(correlation))}{correlation}"
-        f"{to_causation}{_length(len(causation))}{causation}"
+        f"{to_sequence}{envelope.version:020d}{to_correlation}{_length(correlation)}{correlation}"
+        f"{to_causation}{_length(causation)}{causation}"
     )
     for to_value, value in zip(to_optional, filter(None, optional), strict=True):
         text = _as_latin1(value)
-        headers = f"{headers}{to_value}{_length(len(text))}{text}"
+        headers = f"{headers}{to_value}{_length(text)}{text}"
     return f"{headers}{rest}".encode("latin-1")
 
 
@@ -152,9 +152,8 @@ def _as_latin1(text: str) -> str:
     return text if text.isascii() else text.encode().decode("latin-1")
 
 
-@lru_cache(maxsize=1024)
-def _length(number: int) -> str:
-    return varint(number).decode("latin-1")
+def _length(text: str) -> str:
+    return varint(len(text)).decode("latin-1")
 
 
 def _with_length(value: bytes) -> bytes:

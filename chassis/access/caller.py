@@ -6,7 +6,6 @@ import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final, NamedTuple
 from urllib.parse import quote
 from uuid import UUID
@@ -67,8 +66,6 @@ class Grant(NamedTuple):
     seconds_left: Callable[[], float]
 
 
-# It is needed with every event, and a hot caller's is the same each time: half of what an actor costs.
-@lru_cache(maxsize=1024)
 def encode_actor(subject: str) -> str:
     """Return a subject for headers and logs: without a person's address or characters that need quoting.
 

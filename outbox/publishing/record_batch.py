@@ -11,7 +11,6 @@ Source: the Kafka protocol guide's "Record Batch" and "Record".
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
 from typing import Final
 
 from aiokafka.codec import lz4_encode
@@ -34,6 +33,8 @@ _MAGIC: Final = 2
 LZ4_LEVEL: Final = 1
 #: Length, attributes and deltas before a record, at most.
 _PREFIX_BYTES: Final = 12
+#: No attributes, and no delta of time; the place in the batch follows.
+_NO_DELTA: Final = b"\0\0"
 #: The length -1: there is no value, the event is a tombstone.
 _NULL: Final = b"\x01"
 
@@ -99,15 +100,9 @@ def encode_event(event: OutboxRow) -> bytes:
     return b"".join((varint(len(key)), key, size, value or b"", event["headers"]))
 
 
-@lru_cache(maxsize=16_384)
-def _deltas(offset: int) -> bytes:
-    """No attributes, no delta of time, and the place in the batch."""
-    return b"\0\0" + varint(offset)
-
-
 def _frame(records: Sequence[bytes]) -> bytes:
     parts: list[bytes] = []
     for offset, record in enumerate(records):
-        deltas = _deltas(offset)
+        deltas = _NO_DELTA + varint(offset)
         parts += (varint(len(deltas) + len(record)), deltas, record)
     return b"".join(parts)

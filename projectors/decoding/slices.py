@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import date
-from functools import lru_cache
 from itertools import chain, combinations, groupby
 from operator import attrgetter, itemgetter
 from typing import Any, Final
@@ -185,9 +184,8 @@ def _are_times(texts: Iterable[str | None]) -> bool:
     )
 
 
-# Remembered: whether the day exists and the hour is below 24.
-@lru_cache(maxsize=256)
 def _is_hour(text: str) -> bool:
+    """Whether the day exists and the hour is below 24."""
     try:
         return bool(date.fromisoformat(text[:10])) and text[11:] < "24"
     except ValueError:

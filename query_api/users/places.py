@@ -9,8 +9,6 @@ from __future__ import annotations
 import base64
 import json
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
-from types import MappingProxyType
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -71,10 +69,9 @@ def _encode(sort: str, filters: Filters) -> bytes:
     return json.dumps([sort, values], separators=(",", ":")).encode()
 
 
-@lru_cache(maxsize=512)  # sorts and filters that clients page through at a time
 def _decode(encoded: bytes) -> tuple[str, Filters]:
     sort, filters = json.loads(encoded)
-    return sort, MappingProxyType({name: _decode_value(value) for name, value in filters.items()})
+    return sort, {name: _decode_value(value) for name, value in filters.items()}
 
 
 def _encode_value(value: FilterValue) -> str | list[str]:
