@@ -266,9 +266,18 @@ def see_who_has_not_forgotten(page: Page, told: Told) -> Told:
 
 
 def see_what_operators_did(page: Page, _: Told) -> Told:
+    """All of it, page by page."""
     page.goto("/operations")
-    rows = page.locator("tbody tr").all()
-    return {"deeds": [[cell.inner_text() for cell in row.locator("td").all()] for row in rows]}
+    deeds = _deeds(page)
+    while (further := page.get_by_role("link", name="Further back")).count():
+        with page.expect_navigation():
+            further.click()
+        deeds += _deeds(page)
+    return {"deeds": deeds}
+
+
+def _deeds(page: Page) -> list[list[str]]:
+    return [[cell.inner_text() for cell in row.locator("td").all()] for row in page.locator("tbody tr").all()]
 
 
 def by_keyboard_on_a_phone(page: Page, _: Told) -> Told:

@@ -61,6 +61,7 @@ async def test_shows_who_leads_and_what_the_relay_counted(
     finally:
         await connection.close()
 
+    assert found["outbox"].pop("bytes") > 0
     assert found["outbox"] == {"events": 0, "estimated": False, "oldest_seconds": 0.0, "set_aside": 0}
     assert found["leader"]["instance"] == instance()
     relay = found["relay"]

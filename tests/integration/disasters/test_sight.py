@@ -21,6 +21,7 @@ from chassis.consistency import ConsistencyToken
 from chassis.settings import PostgresAddress
 from local_stack.ports import free_port
 from projectors.settings import ProjectorSettings
+from tests.certificates import Authority
 from tests.integration.command_api.conftest import registration
 from tests.integration.muster_processes import running
 from tests.issuing import auth, bearer
@@ -91,7 +92,15 @@ async def installed(
     told = {name: value for name, value in variables.items() if name != "AUTH_DISABLED"}
     told |= trusted | ports | {"AUTH_JWKS_FILE": str(keys), "AUTH_JWKS_REFRESH_SECONDS": "1"}
     # The first request that waits fills the port of queries, and no more commands than two are taken at once.
-    own = {"query-api": {"HTTP_CONNECTIONS": "1"}, "command-api": {"RATE_LIMIT_COMMANDS": "2/min"}}
+    certificate, key = map(str, Authority(folder).sign("query-api"))
+    own = {
+        "query-api": {
+            "HTTP_CONNECTIONS": "1",
+            "QUERY_POSTGRES_SSLCERT": certificate,
+            "QUERY_POSTGRES_SSLKEY": key,
+        },
+        "command-api": {"RATE_LIMIT_COMMANDS": "2/min"},
+    }
     async with AsyncExitStack() as stack:
         for job, program in PROGRAMS.items():
             process = running(told | own.get(job, {}), *program, port=int(ports[PORTS[job]]))
