@@ -4,7 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any, Final
 
@@ -19,9 +19,12 @@ from tests.chaos.stack import ChaosStack
 from tests.conftest import address_on
 from tests.integration.outbox.relaying import settings_for
 from tests.integration.outbox.traffic import consume
+from tests.waiting import until
 
 #: Between two looks while the read side catches up.
 LOOK_SECONDS: Final = 0.3
+#: A server that was killed replays its log within this, also on a loaded machine.
+CONNECT_SECONDS: Final = 120.0
 #: The columns of a user's row that are no text, beside the document's own form of them.
 _TIMES: Final = ("created_at", "updated_at")
 
@@ -79,12 +82,14 @@ async def _sides(stack: ChaosStack) -> Sides:
 @asynccontextmanager
 async def connected(stack: ChaosStack, database: str) -> AsyncIterator[Connection]:
     """A connection, also to a server that still recovers."""
-    while True:
-        try:
-            connection = await connect(address_on(stack.servers.postgres.address, database), application="chaos")
-            break
-        except NO_CONNECTION:
-            await asyncio.sleep(LOOK_SECONDS)
+
+    async def there() -> "Connection | None":
+        with suppress(*NO_CONNECTION):
+            return await connect(address_on(stack.servers.postgres.address, database), application="chaos")
+        return None
+
+    connection = await until(there, within=CONNECT_SECONDS, what="the server to recover")
+    assert connection is not None
     try:
         yield connection
     finally:

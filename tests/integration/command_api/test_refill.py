@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -27,6 +28,8 @@ from tests.databases import as_role
 from tests.envelopes import envelope_of
 from tests.integration.command_api.conftest import Connection, register
 
+#: On a loaded machine.
+PUBLISHED_SECONDS = 60
 TOPIC, TOPIC_ID = "users.events", uuid4()
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 OURS = Operation("cli:ann")
@@ -74,8 +77,14 @@ class Relay:
         self._rows = rows
 
     async def run(self, limit: int = 1_000_000) -> None:
-        """Until so many are published, or `ended`: a relay that is cancelled would lose what it has taken."""
+        """Until so many are published, or `ended`: a relay that is cancelled would lose what it has taken.
+
+        Raises:
+            AssertionError: neither came within PUBLISHED_SECONDS.
+        """
+        deadline = time.monotonic() + PUBLISHED_SECONDS
         while len(self.published) < limit and not self.ended:
+            assert time.monotonic() < deadline, f"{len(self.published)} of {limit} came"
             rows = await self._database.fetch(
                 "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox ORDER BY id LIMIT $1) RETURNING id, headers",
                 self._rows,

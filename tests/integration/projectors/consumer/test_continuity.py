@@ -310,37 +310,31 @@ async def say(what: bool) -> bool:
     return what
 
 
-async def test_a_checkpoint_from_before_adopts_the_topic_once_and_resumes(
-    settings: ProjectorSettings, database: Database
+@pytest.mark.parametrize(
+    ("before", "adopted"),
+    [
+        pytest.param(
+            "topic_id = NULL, record_offset = NULL, record_id = NULL", "checkpoints.topic_adopted", id="without a topic"
+        ),
+        # Of an earlier position: all that this version has read since is younger.
+        pytest.param("newest = 1, newest_position = 1", "feed.log_adopted", id="moved by a version before"),
+    ],
+)
+async def test_a_checkpoint_from_before_adopts_what_is_there_once_and_resumes(
+    settings: ProjectorSettings, database: Database, before: str, adopted: str
 ) -> None:
     await publish(settings, range(5))
     await feed_all(settings, database)
     async with database.connection() as connection:
-        await connection.execute("UPDATE checkpoints SET topic_id = NULL, record_offset = NULL, record_id = NULL")
+        await connection.execute(f"UPDATE checkpoints SET {before}")
     await publish(settings, range(5, 9))
     with capture_logs() as lines:
         await feed_all(settings, database)
         await feed_all(settings, database)
-    assert [line["partitions"] for line in lines if line["event"] == "checkpoints.topic_adopted"] == [[0]]
+    assert [line["partitions"] for line in lines if line["event"] == adopted] == [[0]]
     async with database.connection() as connection:
         [kept] = await connection.fetch("SELECT topic_id, record_offset, record_id FROM checkpoints")
     assert all(kept.values())
-    assert await applied(database, 9)
-
-
-async def test_a_checkpoint_that_a_version_before_has_moved_adopts_the_log_once_and_resumes(
-    settings: ProjectorSettings, database: Database
-) -> None:
-    await publish(settings, range(5))
-    await feed_all(settings, database)
-    async with database.connection() as connection:
-        # Of an earlier position: all that this version has read since is younger.
-        await connection.execute("UPDATE checkpoints SET newest = 1, newest_position = 1")
-    await publish(settings, range(5, 9))
-    with capture_logs() as lines:
-        await feed_all(settings, database)
-        await feed_all(settings, database)
-    assert [line["partitions"] for line in lines if line["event"] == "feed.log_adopted"] == [[0]]
     assert await applied(database, 9)
 
 
