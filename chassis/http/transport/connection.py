@@ -159,12 +159,11 @@ class HttpConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The client sends no more; what it has sent whole is answered."""
-        self._connections.read_now(self)
         self._is_finished_sending = True
-        if self._is_broken_off():
+        if not self._data and self._is_broken_off():
             return True
         if self._exchange is None:
-            return False
+            return bool(self._data)  # what came waits for its turn to be read, and is looked at again after it
         if self._exchange.is_answered:
             self.close()
         else:

@@ -137,9 +137,15 @@ async def test_what_comes_on_behind_a_refusal_is_read_with_pauses() -> None:
 @pytest.mark.parametrize("half", [GET[:-2], POST + b"half"])
 async def test_half_of_a_request_behind_another_is_answered_with_a_problem(half: bytes) -> None:
     async with listening() as listener:
-        client, _ = await unread_one(listener, GET + half)
+        client, served = await unread_one(listener, GET + half)
         async with client:
             client.stop_sending()
+
+            async def is_told() -> bool:
+                return served._is_finished_sending
+
+            await until(is_told, within=PATIENCE_SECONDS, what="the client's end has come")
+            listener.connections._next_turn()
             whole = await client.answer()
             listener.connections._next_turn()
             broken = await client.answer()

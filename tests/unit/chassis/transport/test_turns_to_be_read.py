@@ -9,7 +9,7 @@ from chassis.http.health import PROBES, Health, public_routes
 from chassis.http.listening import server_config
 from chassis.http.transport.connection import HttpConnection
 from chassis.http.transport.connections import BEGUN_AT_ONCE, PROBES_AT_ONCE, Connections
-from chassis.http.transport.limits import Limits
+from chassis.http.transport.limits import PARSED_BYTES, Limits
 from chassis.settings import Transport
 from tests.unit.chassis.transport.serving import echo, listening
 
@@ -147,5 +147,30 @@ async def test_each_of_hundreds_that_come_at_once_is_answered_in_its_turn(
     assert [answer.status for answer in answers] == [200] * len(clients) * 3
     assert set(rests) <= {b""}
     assert sum(begun) == len(answers)
-    # Also of those that come one behind the other. What waits as its client ends is read at once.
-    assert half_closes or max(begun) <= BEGUN_AT_ONCE
+    # Also of those that come one behind the other, and of clients that send no more.
+    assert max(begun) <= BEGUN_AT_ONCE
+
+
+SMALL_CHUNKS = b"1\r\nx\r\n" * (PARSED_BYTES // 2)
+CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + SMALL_CHUNKS
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [(GET, 200), (GET[:-2], 400), (CHUNKED + b"0\r\n\r\n", 200), (CHUNKED, 400)],
+    ids=["whole head", "half a head", "whole body", "half a body"],
+)
+async def test_who_sends_no_more_while_it_waits_is_answered_as_anybody(sent: bytes, status: int) -> None:
+    async with listening() as listener:
+        clients = [await listener.connect() for _ in range(2 * BEGUN_AT_ONCE)]
+        for client in clients:
+            client.writer.write(sent)
+            client.stop_sending()
+
+        answers = [await client.answer() for client in clients]
+        rests = [await client.rest() for client in clients]
+        for client in clients:
+            client.writer.transport.abort()
+
+    assert {answer.status for answer in answers} == {status}
+    assert set(rests) == {b""}
