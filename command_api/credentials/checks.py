@@ -23,7 +23,8 @@ from command_api.credentials.attempts.rule import Counter, TooManyAttemptsError,
 from command_api.credentials.attempts.store import AttemptStore, Charge
 from command_api.credentials.device_tokens import DeviceToken, DeviceTokens
 from command_api.credentials.keys import CredentialKeys
-from command_api.passwords.hashing import QUEUE_FULL, HashingBusyError, Passwords, Room
+from command_api.passwords.hashing import Passwords, Room
+from command_api.passwords.lanes import QUEUE_FULL, HashingBusyError
 from events.user_events import PublicUser
 
 C = TypeVar("C")
@@ -127,7 +128,8 @@ class PasswordChecks:
         Raises:
             HashingBusyError: too many wait already.
         """
-        return await self.passwords.matches(password, password_hash, known_device=charge.counter.kind == "device")
+        counter = charge.counter
+        return await self.passwords.matches(password, password_hash, counter, known_device=counter.kind == "device")
 
     def note(self, charge: Charge, who: structlog.typing.FilteringBoundLogger, *, right: bool) -> None:
         """Count and log what became of an attempt; `who` says whose it was, and who made it.

@@ -16,7 +16,8 @@ from command_api.credentials.attempts.rule import identifier_key, of_identifier
 from command_api.credentials.attempts.store import Candidate, Charge
 from command_api.credentials.checks import PasswordChecks
 from command_api.idempotency.replay import CommandAnswer
-from command_api.passwords.hashing import HashingBusyError, Room
+from command_api.passwords.hashing import Room
+from command_api.passwords.lanes import HashingBusyError
 from command_api.users.context import Cause
 from command_api.users.handlers import answer_headers
 from command_api.users.values import CurrentPassword, DeviceTokenText, Identifier

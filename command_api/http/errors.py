@@ -16,7 +16,7 @@ from command_api.credentials.verification import InvalidCredentialsError
 from command_api.idempotency.records import KeyTakenError
 from command_api.idempotency.replay import KeyInUseError, KeyReusedError, KeySubjectErasedError, KeysUsedUpError
 from command_api.imports.places import ImportsBusyError
-from command_api.passwords.hashing import HashingBusyError
+from command_api.passwords.lanes import HashingBusyError
 from command_api.problems import (
     CONFLICT,
     EMAIL_NOT_CURRENT,

@@ -8,6 +8,9 @@ up to a second (formats.py), and up to three where its password has so many spel
 hashes to a half, and no further. Checks for known devices have as much again: a crowd of guessers cannot take their
 places.
 
+Nobody's second attempt goes before another's first (lanes.py): guesses at one account keep another's login waiting for
+one of them.
+
 What waits is dropped, when its turn comes, where nobody waits for it any more; so queues end soon with the process.
 """
 
@@ -15,22 +18,18 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final
 from unicodedata import normalize
 
 from argon2 import PasswordHasher
 from prometheus_client import Counter
 from pydantic import SecretStr
 
-from chassis.http.transport.client import client
 from command_api.passwords.formats import needs_rehash, verify
-
-T = TypeVar("T")
-
+from command_api.passwords.lanes import Lane
 
 #: Checks that may wait for each of their threads: half a second of ours. Fewer would turn people away who come at once.
 CHECKS_WAITING: Final = 32
@@ -38,13 +37,6 @@ CHECKS_WAITING: Final = 32
 
 #: Foreign ones cost what others chose, and become fewer as their users log in.
 _CHECKS: Final = Counter("muster_password_checks_total", "Hashes computed to check a password.", ["form"])
-
-
-QUEUE_FULL: Final = "as many passwords wait to be hashed as may; nothing was changed"
-
-
-class HashingBusyError(Exception):
-    """More passwords wait to be hashed than this process takes; the message is for the client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +54,10 @@ class Passwords:
         """Use `open`, which also ends the threads."""
         self._hasher = hasher
         self._threads = threads
-        self._hashes = _Lane("argon2", threads, queue)
+        self._hashes = Lane("argon2", threads, queue)
         waiting = _checks_waiting(threads, queue)
-        self._checks = _Lane("check", threads, waiting)
-        self._known_devices = _Lane("known device", threads, waiting)
+        self._checks = Lane("check", threads, waiting)
+        self._known_devices = Lane("known device", threads, waiting)
         self._nobodys = hasher.hash(secrets.token_urlsafe())
 
     @classmethod
@@ -87,15 +79,17 @@ class Passwords:
             HashingBusyError: too many wait already.
         """
         text = _canonical(password)
-        return await self._hashes.run(lambda: self._hasher.hash(text))
+        return await self._hashes.run(lambda: self._hasher.hash(text), whose=object())
 
-    async def matches(self, password: SecretStr, password_hash: str | None, *, known_device: bool = False) -> bool:
+    async def matches(
+        self, password: SecretStr, password_hash: str | None, whose: Hashable, *, known_device: bool = False
+    ) -> bool:
         """Whether this is the password of that hash, whichever accepted form the hash has.
 
         For one of ours, with the current parameters, exactly one hash is computed, and so for None, which is nobody's.
         Others, imported ones always, may have been made of the text as it was typed, or of its NFKC: for them up to
         three are, fewer where these texts are the same. Whoever comes from a known device waits in a queue of their
-        own.
+        own. In each, of the attempts that are `whose` the second waits for the first of all others.
 
         Raises:
             HashingBusyError: too many wait already; no hash was computed.
@@ -104,7 +98,7 @@ class Passwords:
         foreign = self.is_outdated(checked)
         spellings = _spellings(password) if foreign else [_canonical(password)]
         lane = self._known_devices if known_device else self._checks
-        found = await lane.run(lambda: any(_check(text, checked, foreign=foreign) for text in spellings))
+        found = await lane.run(lambda: any(_check(text, checked, foreign=foreign) for text in spellings), whose)
         return found and password_hash is not None
 
     def is_outdated(self, password_hash: str) -> bool:
@@ -122,56 +116,16 @@ class Passwords:
         """
         texts = iter(list(enumerate(map(_canonical, given))))
         hashes = [""] * len(given)
+        whose = object()
 
         async def work() -> None:
             for index, text in texts:
-                hashes[index] = await self._hashes.run_uncounted(lambda text=text: self._hasher.hash(text))  # type: ignore[misc]
+                hashes[index] = await self._hashes.run_uncounted(lambda text=text: self._hasher.hash(text), whose)  # type: ignore[misc]
 
         async with asyncio.TaskGroup() as group:
             for _ in range(min(self._threads, len(given))):
                 group.create_task(work())
         return hashes
-
-
-class _Lane:
-    """Threads with a bounded queue before them."""
-
-    def __init__(self, name: str, threads: int, queue: int) -> None:
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
-        self._limit = threads + queue
-        self._pending = 0
-
-    async def run(self, work: Callable[[], T]) -> T:
-        """Do it in one of the threads, if the client still waits when its turn comes.
-
-        Raises:
-            HashingBusyError: too many wait already, or the client does not wait any more.
-        """
-        if not self.has_room():
-            raise HashingBusyError(QUEUE_FULL)
-        sender = client.get()
-
-        def work_if_wanted() -> T:
-            if not sender.waits:
-                raise HashingBusyError("this process is stopping, or the client has left; nothing was changed")
-            return work()
-
-        self._pending += 1
-        try:
-            return await self.run_uncounted(work_if_wanted)
-        finally:
-            self._pending -= 1
-
-    def has_room(self) -> bool:
-        """Whether one more may wait."""
-        return self._pending < self._limit
-
-    async def run_uncounted(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
-
-    def end(self) -> None:
-        """Wait for what runs; what waits is dropped."""
-        self._executor.shutdown(wait=True, cancel_futures=True)
 
 
 def places(*, threads: int, queue: int) -> int:

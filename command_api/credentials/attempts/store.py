@@ -47,7 +47,8 @@ from command_api.credentials.attempts.statements import (
 )
 from command_api.credentials.device_tokens import DeviceToken
 from command_api.credentials.keys import CredentialKeys
-from command_api.passwords.hashing import QUEUE_FULL, HashingBusyError, Room
+from command_api.passwords.hashing import Room
+from command_api.passwords.lanes import QUEUE_FULL, HashingBusyError
 from command_api.users.rows import public_user
 from events.user_events import PublicUser
 

@@ -14,7 +14,7 @@ from chassis.identifiers import new_id
 from chassis.settings import PostgresAddress
 from command_api.access import ACCESS
 from command_api.app import create_app
-from command_api.passwords import hashing
+from command_api.passwords.lanes import Lane
 from tests.integration.access.callers import assert_refused, send, shape, statements
 from tests.integration.command_api.conftest import make_settings, problem, register, registration, serving
 from tests.issuing import bearer
@@ -307,13 +307,13 @@ async def test_a_password_of_somebody_else_costs_self_no_hash_and_touches_no_cou
 ) -> None:
     """So the time of the refusal does not tell who exists."""
     hashed: list[object] = []
-    run = hashing._Lane.run
+    run = Lane.run
 
-    async def counting(lane: Any, work: Any) -> Any:
+    async def counting(lane: Any, work: Any, whose: Any) -> Any:
         hashed.append(work)
-        return await run(lane, work)
+        return await run(lane, work, whose)
 
-    monkeypatch.setattr(hashing._Lane, "run", counting)
+    monkeypatch.setattr(Lane, "run", counting)
     bob, name = await register(api, "bob"), "PUT /users/{id}/password"
     spent, hashes = await counters(database), len(hashed)
     assert hashes == 1, "the one of bob's registration"

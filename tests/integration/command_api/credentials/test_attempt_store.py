@@ -25,7 +25,8 @@ from command_api.credentials.attempts.store import AttemptStore, Candidate, Char
 from command_api.credentials.device_tokens import DeviceToken
 from command_api.credentials.keys import CredentialKeys
 from command_api.credentials.purge import purge_attempts
-from command_api.passwords.hashing import HashingBusyError, Room
+from command_api.passwords.hashing import Room
+from command_api.passwords.lanes import HashingBusyError
 from command_api.users.rows import public_user
 from events.user_events import PublicUser
 from tests.databases import as_role

@@ -8,9 +8,11 @@ from prometheus_client import REGISTRY
 from pydantic import SecretStr
 
 from chassis.http.transport.client import Client, client
-from command_api.passwords.hashing import CHECKS_WAITING, HashingBusyError, Passwords
+from command_api.passwords.hashing import CHECKS_WAITING, Passwords
+from command_api.passwords.lanes import HashingBusyError
 
 PASSWORD = SecretStr("correct horse")
+ANN = "whose attempts they are"
 CHEAP = PasswordHasher(memory_cost=8, time_cost=1, parallelism=1)
 #: A second of work for each check.
 DEAR = "$pbkdf2-sha256$i=2000000$c2FsdHNhbHQ$ZGlnZXN0ZGlnZXN0ZGlnZXN0ZGlnZXN0"
@@ -18,11 +20,11 @@ DEAR = "$pbkdf2-sha256$i=2000000$c2FsdHNhbHQ$ZGlnZXN0ZGlnZXN0ZGlnZXN0ZGlnZXN0"
 
 async def test_a_crowd_of_dear_checks_stops_no_hash_and_is_bounded() -> None:
     with Passwords.open(CHEAP, threads=1, queue=64) as passwords:
-        checks = [asyncio.create_task(passwords.matches(PASSWORD, DEAR)) for _ in range(CHECKS_WAITING + 1)]
+        checks = [asyncio.create_task(passwords.matches(PASSWORD, DEAR, ANN)) for _ in range(CHECKS_WAITING + 1)]
         await asyncio.sleep(0)
 
         with pytest.raises(HashingBusyError):
-            await passwords.matches(PASSWORD, DEAR)
+            await passwords.matches(PASSWORD, DEAR, ANN)
         await passwords.hash(PASSWORD)
 
         assert not any(check.done() for check in checks[1:])
@@ -52,11 +54,11 @@ async def test_a_foreign_hash_is_checked_in_one_unicode_form_after_another(made_
     before = checks("foreign")
 
     with Passwords.open(CHEAP, threads=1, queue=1) as passwords:
-        assert await passwords.matches(SecretStr(LIGATURE), foreign)
+        assert await passwords.matches(SecretStr(LIGATURE), foreign, ANN)
         assert checks("foreign") - before == tries
-        assert not await passwords.matches(SecretStr(LIGATURE + "!"), foreign)
+        assert not await passwords.matches(SecretStr(LIGATURE + "!"), foreign, ANN)
         assert checks("foreign") - before == tries + 3
-        assert not await passwords.matches(SecretStr("plain"), foreign)
+        assert not await passwords.matches(SecretStr("plain"), foreign, ANN)
         assert checks("foreign") - before == tries + 4
 
 
@@ -65,8 +67,8 @@ async def test_a_hash_of_ours_is_checked_once_whatever_the_password() -> None:
         ours = await passwords.hash(SecretStr(LIGATURE))
         before = checks("own")
 
-        assert await passwords.matches(SecretStr(LIGATURE), ours)
-        assert not await passwords.matches(SecretStr(LIGATURE + "!"), ours)
+        assert await passwords.matches(SecretStr(LIGATURE), ours, ANN)
+        assert not await passwords.matches(SecretStr(LIGATURE + "!"), ours, ANN)
 
         assert checks("own") - before == 2
 
@@ -74,6 +76,6 @@ async def test_a_hash_of_ours_is_checked_once_whatever_the_password() -> None:
 async def test_what_nobody_waits_for_any_more_is_dropped() -> None:
     client.set(Client(waits=False))
     with Passwords.open(CHEAP, threads=1, queue=64) as passwords:
-        for dropped in (passwords.hash(PASSWORD), passwords.matches(PASSWORD, "no hash: to check it fails")):
+        for dropped in (passwords.hash(PASSWORD), passwords.matches(PASSWORD, "no hash: to check it fails", ANN)):
             with pytest.raises(HashingBusyError, match="or the client has left"):
                 await dropped
