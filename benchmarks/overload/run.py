@@ -15,7 +15,7 @@ from benchmarks.population import fill_command, fill_query, user_id
 from benchmarks.reporting.figures import Figure, figure_of, percentile, quotient
 from benchmarks.reporting.result import Result
 from benchmarks.running.cores import OTHER_CORES, SERVER_CORES, pinned
-from benchmarks.running.load import Measured, Next, closed_loop, open_loop, request
+from benchmarks.running.load import SETTLE_SECONDS, Measured, Next, closed_loop, open_loop, request
 from benchmarks.running.plan import Plan
 from benchmarks.running.servers import Servers, Side, open_servers, pin_servers
 
@@ -43,7 +43,7 @@ async def run(plan: Plan) -> Result:
         "it, and come again at once where they are refused. /health is asked beside them, and beside "
         f"{3 * CLIENTS} greedy clients, in a process of their own on the generator's core: heads of 176 KiB, requests "
         "without a pause, chunks of line ends. Times count from when a request was due; served is what is answered "
-        "while requests are due."
+        f"while requests are due, from {SETTLE_SECONDS} s on at every load: the first fills the queue."
     )
     async with AsyncExitStack() as stack:
         servers = await stack.enter_async_context(open_servers(plan, kafka=False))
@@ -91,6 +91,7 @@ async def _round(plan: Plan, side: Side, port: int) -> Mapping[float, tuple[Meas
                 rate=peak.rate * load,
                 connections=OPEN_CONNECTIONS,
                 seconds=plan.seconds,
+                settle=SETTLE_SECONDS,
                 good=(200, 503),
             ),
             _ask_health(plan, port),

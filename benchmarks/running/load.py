@@ -44,7 +44,7 @@ class Measured:
     statuses: dict[int, int] = field(default_factory=dict)
     lost: int = 0
     cost: float = 0.0
-    #: Latencies of those answers that are no refusals, and how many of them came while requests were still due.
+    #: Latencies of those answers that are no refusals, and how many of them came in the `seconds` that count.
     accepted: list[float] = field(default_factory=list)
     served: int = 0
 
@@ -151,9 +151,19 @@ async def closed_loop(
 
 
 async def open_loop(  # noqa: PLR0913 - a load has these parts
-    port: int, following: Next, *, rate: float, connections: int, seconds: float, good: Iterable[int] = (200,)
+    port: int,
+    following: Next,
+    *,
+    rate: float,
+    connections: int,
+    seconds: float,
+    settle: float = 0.0,
+    good: Iterable[int] = (200,),
 ) -> Measured:
     """Ask at a rate; what finds no free connection queues, and its wait counts.
+
+    `served` counts from `settle` seconds on, which are asked for beside the others: at first a process under overload
+    fills its queue, and has nothing to show for that work.
 
     Raises:
         BadAnswersError: one of them had another status than the `good` ones.
@@ -169,7 +179,7 @@ async def open_loop(  # noqa: PLR0913 - a load has these parts
         measured.statuses[status] = measured.statuses.get(status, 0) + 1
         if status < 300:
             measured.accepted.append(now - connection.due)
-            measured.served += now < start + seconds
+            measured.served += counted <= now < counted + seconds
         if waiting:
             connection.ask(following(), waiting.popleft())
         else:
@@ -177,11 +187,12 @@ async def open_loop(  # noqa: PLR0913 - a load has these parts
         if len(measured.latencies) == total:
             over.set()
 
-    total = max(1, int(rate * seconds))
+    total = max(1, int(rate * (settle + seconds)))
     over = asyncio.Event()
     opened = await _connect(port, connections, answered)
     free.extend(opened)
     cpu, start = time.process_time(), time.perf_counter()
+    counted = start + settle
     asked = 0
     # To wake up for each of thousands would cost the generator more than to ask.
     tick = TICK_SECONDS if rate * TICK_SECONDS > 1 else 0.0

@@ -2,12 +2,15 @@
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from benchmarks.running.load import open_loop, request
 from benchmarks.running.plan import Plan
 from benchmarks.running.rounds import NoFigureError, Probe, Rounds, Sample, interleave, pooled
+from tests.unit.chassis.transport.serving import listening
 
 
 def make_plan(*, rounds: int = 2, quick: bool = False) -> Plan:
@@ -121,3 +124,14 @@ def test_what_is_made_of_two_figures_is_made_round_by_round() -> None:
     beyond = rounds.combined("ours", "theirs", lambda one, other: one - other)
 
     assert (beyond.values, beyond.missing) == ((4.0, 6.0), 1)
+
+
+async def test_what_is_answered_while_a_load_settles_does_not_count_as_served() -> None:
+    async with listening() as listener:
+        asked = partial(open_loop, listener.address[1], lambda: request("/"), rate=10, connections=4)
+        settling = await asked(seconds=0, settle=0.2)
+        settled = await asked(seconds=1, settle=0.2)
+
+    assert (len(settling.accepted), settling.served) == (2, 0)
+    assert len(settled.accepted) == 12
+    assert settled.served > 0
