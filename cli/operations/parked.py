@@ -45,9 +45,14 @@ ProjectionOption = Annotated[
 
 
 @app.command("list")
-def list_(*, projection: ProjectionOption = None, as_json: JsonOption = False) -> None:
-    """List what is parked, in the order of the topic."""
-    found, counted = _with_database(lambda database: _found(database, projection))
+def list_(
+    *,
+    projection: ProjectionOption = None,
+    after: Annotated[str | None, typer.Option(metavar="ID", help="Begin behind this record.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List what is parked, in the order of the topic: all of it with --json, else the first 500."""
+    found, counted = _with_database(lambda database: _found(database, projection, after, is_all=as_json))
     if as_json:
         print_json(
             [
@@ -69,7 +74,7 @@ def list_(*, projection: ProjectionOption = None, as_json: JsonOption = False) -
             f" {some.topic} partition {some.partition}, offsets {some.first_offset} to {some.last_offset}"
         )
     if not found:
-        say("Nothing is parked.")
+        say("Nothing is parked." if after is None else "Nothing is parked behind that record.")
         return
     listed = table("id", "user", "parked at", "bytes", "why", whole="id")
     for item in found:
@@ -84,11 +89,20 @@ def list_(*, projection: ProjectionOption = None, as_json: JsonOption = False) -
         )
     print_table(listed)
     if len(found) == parked.LIST_RECORDS:
-        say(f"Only the first {parked.LIST_RECORDS} are shown.")
+        more = f"There may be more: `muster parked list --after {found[-1].id}`"
+        say(more if projection is None else f"{more} with `--projection {projection}`")
 
 
-async def _found(database: Database, projection: str | None) -> tuple[list[Summary], list[Counted]]:
-    return await parked.summaries(database, projection), await parked.counted(database, projection)
+async def _found(
+    database: Database, projection: str | None, after: str | None, *, is_all: bool
+) -> tuple[list[Summary], list[Counted]]:
+    """A page of what is parked, or this and all that follow."""
+    last = RecordId.parse(after) if after is not None else None
+    found = some = await parked.summaries(database, projection, after=last)
+    while is_all and len(some) == parked.LIST_RECORDS:
+        some = await parked.summaries(database, projection, after=some[-1].id)
+        found = found + some
+    return found, await parked.counted(database, projection)
 
 
 @app.command()

@@ -14,6 +14,7 @@ from chassis.settings import Kafka, PostgresAddress
 from events.user_events import PublicUser, UserEmailChanged, UserProfileChanged, UserRegistered
 from local_stack.ports import free_port
 from projectors.app import serve
+from projectors.operations import parked
 from projectors.operations.lag import measure
 from projectors.settings import ProjectorSettings
 from tests.integration.muster_processes import Ended, muster
@@ -82,6 +83,30 @@ async def test_parked_records_are_listed_shown_retried_and_discarded(
         assert await connection.fetchval("SELECT version FROM users_g1 WHERE id = $1", ann.id) == 2
 
 
+_PARK_MANY = """
+INSERT INTO parked_records (projection, generation, topic, partition, record_offset, user_id, error, key, headers,
+    value, recorded_at)
+SELECT 'users', 1, 'users.events', 0, each, $1, 'no JSON', '', '[]', '', now() FROM generate_series(1, $2::int) AS each
+"""
+
+
+async def test_a_long_list_of_what_is_parked_says_how_to_go_on_and_is_whole_as_json(
+    database: Database, variables: dict[str, str]
+) -> None:
+    async with database.connection() as connection:
+        await connection.execute(_PARK_MANY, new_user(1).id, parked.LIST_RECORDS * 2 + 1)
+    offsets = [int(one["id"].split("/")[3]) for one in document(await muster(variables, "parked", "list", "--json"))]
+    first = (await muster(variables, "parked", "list", "--projection", "users")).out
+    last = (await muster(variables, "parked", "list", "--after", "users/1/0/1000")).out
+    beyond = (await muster(variables, "parked", "list", "--after", "users/1/0/1001")).out
+
+    assert offsets == [*range(1, parked.LIST_RECORDS * 2 + 2)]
+    assert first.endswith("There may be more: `muster parked list --after users/1/0/500` with `--projection users`\n")
+    assert re.findall(r"users/1/0/\d+", last) == ["users/1/0/1001"]
+    assert "more" not in last
+    assert beyond == "Nothing is parked behind that record.\n"
+
+
 async def test_what_others_wrote_to_the_topic_is_shown_and_neither_read_as_markup_nor_obeyed_by_the_terminal(
     kafka: Kafka, settings: ProjectorSettings, database: Database, variables: dict[str, str]
 ) -> None:
@@ -99,6 +124,7 @@ async def test_what_others_wrote_to_the_topic_is_shown_and_neither_read_as_marku
 @pytest.mark.parametrize(
     "arguments",
     [
+        ("list", "--after", "nonsense"),
         ("show", "users/1/0/7"),
         ("show", "users/1/0/9223372036854775808"),
         ("show", "users/2147483648/0/7"),
