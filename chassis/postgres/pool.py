@@ -104,6 +104,13 @@ class Pool:
         self._open.discard(connection)
         self._free_place()
 
+    def drop_idle(self) -> None:
+        """Cut off those that nobody uses: what ended one at the server, such as its own end, often ends them all."""
+        while self._idle:
+            connection, _ = self._idle.pop()
+            connection.terminate()
+            self._open.discard(connection)
+
     async def fill(self) -> None:
         """Open connections until there are as many as are to be kept: one that a request opens itself costs it time.
 

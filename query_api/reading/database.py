@@ -1,8 +1,8 @@
 """The query database as one query API process uses it: single statements, each on a connection lent for it alone.
 
 Guarantees: a statement that finds no connection is refused after ACQUIRE_SECONDS of the server's time. A statement
-whose connection the server had ended while it was idle is sent again, once. A statement that is not answered within its
-time fails, and its connection is cut.
+whose connection the server has ended is sent again, once, on a new one: to another server where that one is gone. A
+statement that is not answered within its time fails, and its connection is cut.
 """
 
 from __future__ import annotations
@@ -108,7 +108,9 @@ class ReadDatabase:
         try:
             return await self._fetch(statement)
         except _StaleConnectionError:
-            # The server had ended that connection while it was idle: a read may simply be sent again, once.
+            # The server had ended that connection, or has ended itself: a read may simply be sent again, once. Not on
+            # another of those connections, since a server that dies ends them one after the other.
+            self.pool.drop_idle()
             return await self._fetch(statement)
 
     async def _fetch(self, statement: ReadStatement) -> FetchedRows:

@@ -98,6 +98,18 @@ async def test_a_connection_that_the_server_ended_is_replaced(two: ReadDatabase,
     assert await two.fetch(ReadStatement("SELECT 1", [], SECONDS))
 
 
+async def test_a_server_that_ends_its_connections_one_after_the_other_is_asked_on_a_new_one(
+    two: ReadDatabase, read_side: ReadSide
+) -> None:
+    await asyncio.gather(*(two.fetch(ReadStatement("SELECT 1", [], SECONDS)) for _ in range(50)))
+    assert await opened(read_side) == 2
+    now = await read_side.connection.fetchval("SELECT clock_timestamp()")
+
+    # Whichever of them runs it is ended by it.
+    end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = pg_backend_pid() AND backend_start < $1"
+    assert await two.fetch(ReadStatement(end, [now], SECONDS)) == []
+
+
 async def test_a_transaction_on_a_connection_that_the_server_ended_is_begun_on_another(
     two: ReadDatabase, read_side: ReadSide
 ) -> None:
