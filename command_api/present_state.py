@@ -7,6 +7,7 @@ only the read side knows is given up: erased from then on, because nobody would 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -23,9 +24,11 @@ _GIVE_UP: Final = """
 INSERT INTO erased_users (id, version, event_id, erased_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
 """
 _IS_THERE: Final = "SELECT EXISTS (SELECT FROM users WHERE id = $1)"
-_RAISE: Final = (
-    "UPDATE users SET version = $2 WHERE id = $1 AND version < $2 RETURNING 1",
-    "UPDATE erased_users SET version = $2 WHERE id = $1 AND version < $2 RETURNING 1",
+_LOCK: Final = "SELECT id FROM users WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE"
+_RAISE: Final = tuple(
+    f"UPDATE {table} t SET version = i.version FROM unnest($1::uuid[], $2::bigint[]) AS i (id, version)"  # noqa: S608 - our names
+    " WHERE t.id = i.id AND t.version < i.version"
+    for table in ("users", "erased_users")
 )
 
 
@@ -59,6 +62,12 @@ async def give_up(connection: Connection, user_id: UUID, version: int, event_id:
     return not await connection.fetchval(_IS_THERE, user_id)
 
 
-async def raise_version(connection: Connection, user_id: UUID, version: int) -> bool:
-    """Let the user, or the erasure, have this version; False where it already has it, or a greater one."""
-    return any([await connection.fetchval(statement, user_id, version) for statement in _RAISE])
+async def lock_living(connection: Connection, user_ids: Sequence[UUID]) -> set[UUID]:
+    """Those of these who are users now; no command changes or erases them until the caller's transaction ends."""
+    return {row["id"] for row in await connection.fetch(_LOCK, user_ids)}
+
+
+async def raise_versions(connection: Connection, versions: Mapping[UUID, int]) -> None:
+    """Let each user, or erasure, have the version of its id, unless it has a greater one."""
+    for statement in _RAISE:
+        await connection.execute(statement, list(versions), list(versions.values()))

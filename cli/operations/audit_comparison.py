@@ -2,7 +2,7 @@
 
 Only where the digests of a range differ, its rows are fetched and compared. So a million users
 cost about two scans, memory stays flat, and no snapshot is held for long. Events flow meanwhile: users that differ are
-compared again until they agree, or have differed for some seconds. Nothing is written.
+compared again, those of many ranges together, until they agree, or have differed for some seconds. Nothing is written.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ RANGE_USERS: Final = 5000
 #: How often users that differ are compared. An event takes milliseconds from commit to row.
 LOOKS: Final = 4
 LOOK_SECONDS: Final = 1.0
+#: So many who differ are compared again together: after a restored backup each range has some, and a wait is seconds.
+SUSPECTS_TOGETHER: Final = 50_000
 #: Differences that are kept: a restored backup can bring any number, and nobody reads more.
 KEPT_DIFFERENCES: Final = 10_000
 
@@ -142,11 +144,18 @@ class Audit:
         return cls(command, query, generation)
 
     async def walk(self) -> AsyncIterator[tuple[int, list[UserDifference]]]:
-        """Yield for each range the number of users compared, and the differences that stayed."""
+        """Yield the number of users compared in each range, and now and then the differences that stayed so far."""
+        suspects: list[UUID] = []
         start: UUID | None = UUID(int=0)
         while start is not None:
             end = await self._end(start)
-            yield await self._range(start, end)
+            count, found = await self._range(start, end)
+            suspects += found
+            if end is None or len(suspects) >= SUSPECTS_TOGETHER:
+                yield count, await self._confirm(suspects)
+                suspects = []
+            else:
+                yield count, []
             start = end
 
     async def _end(self, start: UUID) -> UUID | None:
@@ -165,7 +174,8 @@ class Audit:
             end: UUID | None = await connection.fetchval(_BOUNDARY.format(**names), start, RANGE_USERS - 1)
         return end
 
-    async def _range(self, start: UUID, end: UUID | None) -> tuple[int, list[UserDifference]]:
+    async def _range(self, start: UUID, end: UUID | None) -> tuple[int, list[UUID]]:
+        """The number of users, and those who differ now."""
         ours, theirs = await asyncio.gather(
             self._digest(self._command, _COMMAND_SIDE, start, end), self._digest(self._query, _QUERY_SIDE, start, end)
         )
@@ -176,8 +186,7 @@ class Audit:
             self._rows(self._command, _COMMAND_ROWS, _RANGE, start, end),
             self._rows(self._query, _QUERY_ROWS, _RANGE, start, end),
         )
-        suspects = [difference.user_id for difference in compare(command, query)]
-        return count, await self._confirm(suspects)
+        return count, [difference.user_id for difference in compare(command, query)]
 
     async def _confirm(self, suspects: Sequence[UUID]) -> list[UserDifference]:
         """Compare these users again until they agree, or have differed LOOKS times."""
@@ -187,11 +196,14 @@ class Audit:
                 return []
             if look:
                 await asyncio.sleep(LOOK_SECONDS)
-            command, query = await asyncio.gather(
-                self._rows(self._command, _COMMAND_ROWS, _THESE, suspects),
-                self._rows(self._query, _QUERY_ROWS, _THESE, suspects),
-            )
-            differences = compare(command, query)
+            differences = []
+            for first in range(0, len(suspects), RANGE_USERS):
+                some = suspects[first : first + RANGE_USERS]
+                command, query = await asyncio.gather(
+                    self._rows(self._command, _COMMAND_ROWS, _THESE, some),
+                    self._rows(self._query, _QUERY_ROWS, _THESE, some),
+                )
+                differences += compare(command, query)
             suspects = [difference.user_id for difference in differences]
         return await self._with_forged(differences)
 

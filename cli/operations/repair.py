@@ -22,7 +22,7 @@ from cli.operations.audit_comparison import Audit, DifferenceKind, UserDifferenc
 from cli.terminal.operator import operator
 from cli.terminal.outages import OUTAGES, explain_outage
 from cli.terminal.output import JsonOption, counted, fail, print_json, say
-from command_api.present_state import give_up, present_state, raise_version
+from command_api.present_state import give_up, lock_living, present_state, raise_versions
 from command_api.republication import Operation, append, append_present, tombstone
 from outbox.publishing.partitioning import partition_of
 from projectors.decoding.records import MAX_VERSION
@@ -31,6 +31,9 @@ from projectors.operations.topic_ends import TopicEnds, look_at_topic
 from projectors.projections.projection import PresentState
 from projectors.settings import OperatorProjectorSettings
 from read_model.generations import NoGenerationError
+
+#: Users whose versions one transaction raises: commands on them wait for some tens of milliseconds.
+RAISED_TOGETHER: Final = 1000
 
 
 class CannotRepairError(Exception):
@@ -49,7 +52,7 @@ class RepairSettings(OperatorCommandPostgres, OperatorProjectorSettings):
 class _Ahead:
     """What `--ahead` did, and what it left to a person."""
 
-    raised: list[UUID] = field(default_factory=list)
+    raised: int = 0
     erase_again: list[UUID] = field(default_factory=list)
     only_read_side: list[UUID] = field(default_factory=list)
     repair: list[UUID] = field(default_factory=list)
@@ -158,34 +161,36 @@ async def _raise_all(settings: RepairSettings) -> _Ahead:
     ):
         work = await Audit.with_serving(command, query)
         async for _, differences in work.walk():
-            for one in differences:
-                await _raise(command, one, operation, found)
+            for first in range(0, len(differences), RAISED_TOGETHER):
+                await _raise(command, differences[first : first + RAISED_TOGETHER], operation, found)
     return found
 
 
-async def _raise(command: Database, one: UserDifference, operation: Operation, found: _Ahead) -> None:
-    """Let the command side's version pass the read side's; leave users whom that would bring back or invent.
+async def _raise(command: Database, differences: Sequence[UserDifference], operation: Operation, found: _Ahead) -> None:
+    """Let the command side's versions pass the read side's; leave users whom that would bring back or invent.
 
     An equal version is not enough: subscribers would keep the other content.
     """
-    version = one.query_version
-    if one.kind is DifferenceKind.BEHIND or version is None:
-        return
-    if one.kind is DifferenceKind.FORGED or version == MAX_VERSION:
-        found.repair.append(one.user_id)
-    elif one.command_version is None:
-        found.only_read_side.append(one.user_id)
-    else:
-        async with command.connection() as connection, connection.transaction():
-            lives = (await present_state(connection, one.user_id)).user is not None
-            if one.erased and lives:
-                # A snapshot would bring the person back, on the topic too. The next erasure has the version after this.
-                await raise_version(connection, one.user_id, version)
-                found.erase_again.append(one.user_id)
-                return
-            await raise_version(connection, one.user_id, version + 1)
-            await append_present(connection, [one.user_id], operation)
-        found.raised.append(one.user_id)
+    passed: dict[UUID, UserDifference] = {}
+    for one in differences:
+        if one.kind is DifferenceKind.BEHIND or one.query_version is None:
+            continue
+        if one.kind is DifferenceKind.FORGED or one.query_version == MAX_VERSION:
+            found.repair.append(one.user_id)
+        elif one.command_version is None:
+            found.only_read_side.append(one.user_id)
+        else:
+            passed[one.user_id] = one
+    async with command.connection() as connection, connection.transaction():
+        living = await lock_living(connection, list(passed))
+        # A snapshot would bring the person back, on the topic too. The next erasure has the version after this.
+        again = {user_id for user_id, one in passed.items() if one.erased and user_id in living}
+        raised = [user_id for user_id in passed if user_id not in again]
+        versions = {user_id: one.query_version or 0 for user_id, one in passed.items()}
+        await raise_versions(connection, versions | {user_id: versions[user_id] + 1 for user_id in raised})
+        await append_present(connection, raised, operation)
+    found.erase_again += sorted(again)
+    found.raised += len(raised)
 
 
 def _tell_repaired(done: dict[UUID, str], *, as_json: bool) -> None:
@@ -199,9 +204,9 @@ def _tell_repaired(done: dict[UUID, str], *, as_json: bool) -> None:
 def _tell_ahead(found: _Ahead, *, as_json: bool) -> None:
     left = {name: getattr(found, name) for name in _REMEDIES}
     if as_json:
-        print_json({"raised": len(found.raised), **left})
+        print_json({"raised": found.raised, **left})
     else:
-        say(f"{counted(len(found.raised), 'user')} raised above the read side; the relay publishes them")
+        say(f"{counted(found.raised, 'user')} raised above the read side; the relay publishes them")
         for name, ids in left.items():
             if ids:
                 say(f"{counted(len(ids), 'user')} {_REMEDIES[name]}: {' '.join(map(str, ids))}")

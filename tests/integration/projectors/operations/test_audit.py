@@ -88,6 +88,24 @@ async def test_no_range_is_larger_on_either_side_however_much_only_one_of_them_k
     assert max(fetched) == auditing.RANGE_USERS
 
 
+async def test_those_of_several_ranges_who_differ_are_waited_for_together(
+    command: Database, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await in_command(command, [new_user(number) for number in range(40)])
+    together: list[int] = []
+    original = Audit._confirm
+
+    async def confirm(comparison: Audit, suspects: Sequence[UUID]) -> list[UserDifference]:
+        together.append(len(suspects))
+        return await original(comparison, suspects)
+
+    monkeypatch.setattr(Audit, "_confirm", confirm)
+    monkeypatch.setattr(auditing, "SUSPECTS_TOGETHER", 20)
+    compared, found = await differences(command, database)
+    assert (compared, len(found)) == (40, 40)
+    assert together == [21, 19], "three ranges of seven, and the rest"
+
+
 async def test_each_way_to_differ_is_told_apart(command: Database, database: Database) -> None:
     users = [new_user(number) for number in range(40)]
     missing, stale, ahead, unknown, altered, unerased, revived = users[:7]

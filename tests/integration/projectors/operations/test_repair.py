@@ -12,6 +12,7 @@ from uuid import UUID
 import pytest
 
 from chassis.postgres.database import Connection, Database
+from cli.operations.repair import RAISED_TOGETHER
 from events.user_events import PublicUser, UserErased, UserProfileChanged, UserRegistered, UserSnapshot
 from projectors.app import serve
 from projectors.consumer import checkpoints
@@ -21,6 +22,7 @@ from projectors.operations.lag import measure
 from projectors.operations.rebuild import Rebuild, Stage
 from projectors.operations.repair import Place, heal
 from projectors.projections.projection import PresentState
+from projectors.projections.users import UsersWriter
 from projectors.settings import ProjectorSettings
 from read_model import generations
 from tests.envelopes import envelope_of
@@ -28,6 +30,7 @@ from tests.integration.muster_processes import muster
 from tests.integration.projectors.conftest import running
 from tests.integration.projectors.consumer.test_effectively_once import TOPIC, TOPIC_ID, held_up
 from tests.integration.projectors.consumer.test_suspicious import applied, from_elsewhere, on_a_log
+from tests.integration.projectors.folds import changes_of
 from tests.integration.projectors.operations.test_audit import in_command
 from tests.integration.projectors.operations.test_commands import document
 from tests.integration.projectors.stream import START, FakeRecord, Publisher, new_user, record
@@ -183,6 +186,21 @@ async def test_a_user_whom_the_read_side_has_further_is_erased(
         left_behind = await connection.fetchval("SELECT version FROM users_g1_erased WHERE id = $1", ann.id)
         assert await connection.fetchval("SELECT count(*) FROM timeline_g1 WHERE user_id = $1", ann.id) == 0
     assert left_behind == (5 if repaired else 3)
+
+
+async def test_versions_of_many_are_raised_some_at_a_time(
+    database: Database, command: Database, variables: dict[str, str]
+) -> None:
+    users = [new_user(number) for number in range(RAISED_TOGETHER + 1)]
+    await in_command(command, users)
+    async with database.connection() as connection:
+        await UsersWriter(1).apply(connection, changes_of([changed(at(user, 2)) for user in users]))
+    done = document(await muster(variables, "repair", "--ahead", "--json"))
+    assert done == {"raised": len(users), "erase_again": [], "only_read_side": [], "repair": []}
+    async with command.connection() as connection:
+        raised = await connection.fetchval("SELECT count(*) FROM users WHERE version = 3")
+        published = await connection.fetchval("SELECT count(DISTINCT subject_id) FROM outbox")
+    assert (raised, published) == (len(users), len(users))
 
 
 async def test_a_feed_that_is_behind_leaves_out_what_does_not_count(database: Database) -> None:
