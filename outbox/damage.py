@@ -8,6 +8,7 @@ row's values, but for its ids.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Final
 
 from pydantic_core import from_json
@@ -27,6 +28,8 @@ _MOST_KINDS: Final = 256
 #: The damage of a row in which nothing wrong could be seen here begins so.
 KAFKA_REFUSES: Final = "Kafka refuses it"
 
+_looked_at: Final = itemgetter("event_id", "subject_id", "value", "headers")
+
 
 class Examiner:
     """Examines rows; what it knows of types comes from the catalogues, by their CloudEvents source."""
@@ -44,14 +47,19 @@ class Examiner:
         and how the value begins and ends, because this is done for each event. Kafka refuses a page in which headers
         are damaged elsewhere.
         """
-        seen = self._seen
-        for place, row in enumerate(rows):
-            value, headers = row["value"], row["headers"] or b""
+        seen, after = self._seen, len(_SUBJECT)
+        for place, (event_id, subject_id, value, headers) in enumerate(map(_looked_at, rows)):
+            headers = headers or b""  # noqa: PLW2901 - a damaged row may have none
             subject = headers.find(_SUBJECT, _BEHIND_ID)
             kind = headers[_BEHIND_ID:subject], value and value[:1]
-            if kind in seen and _looks_whole(row, subject + len(_SUBJECT)):
+            if (
+                kind in seen
+                and (value is None or (value.endswith(b"}") and len(value) < MAX_MESSAGE_BYTES))
+                and (event_id and headers.startswith(event_id.encode(), _ID))
+                and (subject_id and headers.startswith(subject_id.encode(), subject + after))
+            ):
                 continue
-            damage = self.damage_of(row)
+            damage = self.damage_of(rows[place])
             if damage is not None:
                 return place, damage
             if len(seen) < _MOST_KINDS:
@@ -85,17 +93,6 @@ class Examiner:
         if (row["value"] is None) != (envelope.type == catalogue.tombstone_type):
             return f"its type is {envelope.type} and its value is {'' if row['value'] is None else 'not '}null"
         return None
-
-
-def _looks_whole(row: OutboxRow, subject: int) -> bool:
-    """Whether the value may be whole, and the headers have this event's id and, from `subject` on, its subject's."""
-    value, headers = row["value"], row["headers"]
-    return (
-        (value is None or (value.endswith(b"}") and len(value) < MAX_MESSAGE_BYTES))
-        and bool(row["event_id"] and row["subject_id"])
-        and headers.startswith(str(row["event_id"]).encode(), _ID)
-        and headers.startswith(str(row["subject_id"]).encode(), subject)
-    )
 
 
 def _damage_of_value(row: OutboxRow) -> str | None:

@@ -41,6 +41,8 @@ TRANSACTION_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 5.0
 #: Bytes of one record batch before compression, below the topics' max.message.bytes (events/topics.py).
 BATCH_BYTES: Final = 512 * 1024
+#: Rows that are encoded until other tasks may run: half a millisecond.
+ROWS_AT_ONCE: Final = 500
 #: Subjects whose partition is cached: a hash in Python takes longer than a look-up.
 _CACHED_SUBJECTS: Final = 65_536
 
@@ -113,16 +115,19 @@ class Publisher:
             log.info("outbox.producer_stop_failed", error=describe(error))
 
     async def prepare(self, rows: Sequence[OutboxRow]) -> list[PartitionBatches]:
-        """The rows as record batches, in their order on each partition; other tasks run between two partitions.
+        """The rows as record batches, in their order on each partition; other tasks run in between.
 
         It needs no transaction, so the next page can be prepared while the last one is in flight.
         """
-        partitions: defaultdict[int, list[OutboxRow]] = defaultdict(list)
-        for row in rows:
-            partitions[self._partition_of(row["subject_id"])].append(row)
+        partitions: defaultdict[int, list[bytes]] = defaultdict(list)
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            # Row by row, as they lie in memory: partition by partition takes twice as long, waiting for memory.
+            for row in rows[start : start + ROWS_AT_ONCE]:
+                partitions[self._partition_of(row["subject_id"])].append(encode_event(row))
+            await asyncio.sleep(0)
         prepared, now = [], int(time.time() * 1000)
-        for partition, its_rows in partitions.items():
-            prepared.append((partition, list(record_batches(map(encode_event, its_rows), now, BATCH_BYTES))))
+        for partition, records in partitions.items():
+            prepared.append((partition, list(record_batches(records, now, BATCH_BYTES))))
             await asyncio.sleep(0)
         return prepared
 
