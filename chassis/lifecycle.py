@@ -13,16 +13,18 @@ from typing import Any
 
 import structlog
 
-try:
-    import uvloop
-
-    new_event_loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-except ImportError:  # Windows has no uvloop
-    new_event_loop = asyncio.new_event_loop
-
 log = structlog.get_logger("lifecycle")
 
 Main = Callable[[asyncio.Event], Awaitable[int]]
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """A loop of uvloop's, where that is installed."""
+    try:
+        import uvloop  # noqa: PLC0415 - the console does without
+    except ImportError:  # Windows has no uvloop
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 def run_until_stopped(main: Main) -> int:

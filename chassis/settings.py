@@ -8,7 +8,7 @@ names; empty values count as absent. Nothing is read at import time: `load` is c
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -359,6 +359,8 @@ class Http(Logging, Transport, HostNames):
         examples=["https://app.example.com,https://admin.example.com"],
     )
     workers: int = Field(1, ge=1, le=256, validation_alias="WORKERS", examples=[4])
+    #: uvloop's, where it is installed.
+    event_loop: ClassVar[Literal["auto"]] = "auto"
 
     @field_validator("cors_allow_origins")
     @classmethod

@@ -18,7 +18,6 @@ from typer.core import TyperCommand, TyperGroup
 from chassis import __version__
 from chassis.last_words import last_words, on_crash
 from chassis.settings_error import SettingsError
-from cli.stack.discovery import use_local_stack
 from cli.terminal.output import say_aside
 
 
@@ -91,6 +90,8 @@ class LazyGroup(TyperGroup):
         if self._listing:
             return TyperCommand(cmd_name, help=lazy.help)
         if cmd_name not in NOT_OPERATORS:
+            from cli.stack.discovery import use_local_stack  # noqa: PLC0415 - processes have no use for it
+
             use_local_stack()
         return load_command(cmd_name, lazy)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -50,6 +50,8 @@ class ConsoleSettings(
 
     #: People look at it; one process serves hundreds, and keeps the last hour in memory.
     workers: ClassVar[int] = 1
+    #: Python's own: uvloop's would take 2 MB, and nobody would see that it is quicker.
+    event_loop: ClassVar[Literal["asyncio"]] = "asyncio"
 
     @property
     def api_addresses(self) -> Sequence[str]:

@@ -172,6 +172,7 @@ def api_config(factory: Callable[[], Starlette], settings: Http | ConsoleSetting
         backlog=ACCEPT_BACKLOG,
         timeout_graceful_shutdown=REQUEST_GRACE_SECONDS,
         timeout_worker_healthcheck=WORKER_SECONDS,
+        loop=settings.event_loop,
     )
 
 
