@@ -119,8 +119,13 @@ class Servers:
                 self.postgres,
                 postgres_port + 1,
                 log=logs / "postgres-standby.log",
-                # Otherwise the primary's clean-up cancels reads; and once promoted it is alone.
-                settings={"hot_standby_feedback": "on", "synchronous_standby_names": ""},
+                # Otherwise the primary's clean-up cancels reads; a primary that was restarted waits five seconds for
+                # its standby, and so do commits; and once promoted it is alone.
+                settings={
+                    "hot_standby_feedback": "on",
+                    "wal_retrieve_retry_interval": "200ms",
+                    "synchronous_standby_names": "",
+                },
             )
             if chosen.standby
             else None
