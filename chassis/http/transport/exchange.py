@@ -109,7 +109,7 @@ class Exchange:
             "_body",
         ),
         *("_has_news", "_failure", "_is_gone", "_has_body", "_left", "_is_chunked", "_cuts_off", "on_stop"),
-        "is_stopping",
+        *("is_stopping", "_head"),
     )
 
     def __init__(self, wire: Wire, scope: Scope, *, keep_alive: bool, is_whole: bool, awaits_continue: bool) -> None:
@@ -129,6 +129,8 @@ class Exchange:
         self._failure: Problem | None = None
         self._is_gone = False
         self._has_body = True
+        #: Of the answer, while it waits for what follows it.
+        self._head = b""
         #: Bytes that Content-Length still promises of the answer; None where it is sent in chunks, or up to the end.
         self._left: int | None = 0
         self._is_chunked = False
@@ -275,18 +277,21 @@ class Exchange:
         self.keep_alive = self.keep_alive and (self.is_whole or (not awaited and self._wire.may_follow()))
         if not self.keep_alive and b"connection" not in given:
             lines.append(b"connection: close")
-        self._wire.outlet.write(_joined(lines))
+        self._head = _joined(lines)
+        if self._left is None and self._has_body:
+            self._write(b"")  # a stream may begin long before its first bytes
 
     def _go_on(self, body: bytes, *, is_last: bool) -> None:
         assert self.has_begun
         assert not self.is_answered
         if not self._has_body:
             self._left = None
+            self._write(b"")
         elif self._is_chunked:
             chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
-            self._wire.outlet.write(chunk + b"0\r\n\r\n" if is_last else chunk)
+            self._write(chunk + b"0\r\n\r\n" if is_last else chunk)
         else:
-            self._wire.outlet.write(self._counted(body))
+            self._write(self._counted(body))
         if is_last:
             if self._left:
                 raise RuntimeError(f"the answer lacks {self._left} bytes of its Content-Length")
@@ -294,6 +299,11 @@ class Exchange:
             self._body.clear()  # nobody takes it any more; full, it would have the rest of the body wait
             self._has_news.set()
             self._wire.answered()
+
+    def _write(self, data: bytes) -> None:
+        """Send, with the head before it where that has not gone out: each write is a call of the system."""
+        self._wire.outlet.write(self._head + data)
+        self._head = b""
 
     def _counted(self, body: bytes) -> bytes:
         if self._left is not None:

@@ -3,12 +3,14 @@
 import asyncio
 import gc
 import weakref
+from collections.abc import Callable
 
 import pytest
 from starlette.types import Receive, Scope, Send
 
 from chassis.http.transport.exchange import LONG_ANSWER, LongAnswer
-from tests.unit.chassis.transport.serving import listening
+from chassis.http.transport.outlet import Outlet
+from tests.unit.chassis.transport.serving import PATIENCE_SECONDS, echo, listening
 from tests.waiting import until
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -184,3 +186,31 @@ async def test_an_answer_under_way_hears_that_its_client_sends_no_more() -> None
         client.stop_sending()
 
         assert await client.rest() == b"0\r\n\r\n"
+
+
+async def test_a_stream_begins_ahead_of_its_first_bytes_and_what_has_a_length_is_one_write(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    goes_on = asyncio.Event()
+    writes: list[bytes] = []
+
+    async def streams(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(START)
+        await goes_on.wait()
+        await send(END)
+
+    def noting(outlet: Outlet, data: bytes, write: Callable[[Outlet, bytes], None] = Outlet.write) -> None:
+        writes.append(data)
+        write(outlet, data)
+
+    monkeypatch.setattr(Outlet, "write", noting)
+    async with listening(echo) as listener:
+        answer = await listener.answer_to(GET)
+        assert len(writes) == 1
+        assert writes[0].endswith(b"\r\n\r\n" + answer.body)
+    async with listening(streams) as listener, await listener.connect() as client:
+        await client.send(GET)
+        head = await asyncio.wait_for(client.reader.readuntil(b"\r\n\r\n"), PATIENCE_SECONDS)
+        assert head.startswith(b"HTTP/1.1 200")
+        goes_on.set()
+        assert (await asyncio.wait_for(client.reader.readuntil(b"0\r\n\r\n"), PATIENCE_SECONDS)) == b"0\r\n\r\n"
