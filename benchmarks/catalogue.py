@@ -34,7 +34,7 @@ BENCHMARKS: Final = {
     for benchmark in (
         Benchmark("commands", "Command API", 210),
         Benchmark("relay", "Relay", 300),
-        Benchmark("projections", "Projections", 170),
+        Benchmark("projections", "Projections", 230),
         Benchmark("query", "Query API", 180),
         Benchmark("end-to-end", "End to end", 210),
         Benchmark("cold-start", "Cold start", 60),
