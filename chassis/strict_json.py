@@ -48,6 +48,8 @@ def read_json(text: str) -> Any:
         document = json.loads(text, object_pairs_hook=once, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
         raise UnreadableJsonError(f"is not JSON: {error.msg} at character {error.pos + 1}") from None
+    except UnreadableJsonError:
+        raise
     except ValueError as error:
         # Python's limit on the digits of a number, which its JSON reader passes on.
         raise UnreadableJsonError("has a number of too many digits") from error
@@ -108,4 +110,5 @@ def _names(met: list[tuple[int, str | int, Any]], place: int) -> list[str | int]
 
 
 def _no_constant(name: str) -> Any:
-    raise json.JSONDecodeError(f"{name} is no JSON", "", 0)
+    # Python does not tell where it stands.
+    raise UnreadableJsonError(f"is not JSON, which has no {name}")

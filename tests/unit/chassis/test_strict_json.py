@@ -44,8 +44,8 @@ def test_a_repetition_behind_very_many_members_is_found_in_one_pass() -> None:
     ("text", "why"),
     [
         ("", "is not JSON: Expecting value at character 1"),
-        ('{"a": NaN}', "is not JSON: NaN is no JSON"),
-        ('{"a": -Infinity}', "is not JSON: -Infinity is no JSON"),
+        ('{"a": NaN}', "is not JSON, which has no NaN"),
+        ('{"a": -Infinity}', "is not JSON, which has no -Infinity"),
         ("[" * 100_000, "is nested deeper than 64 levels; flatten it"),
         ("1" * 5000, "has a number of too many digits"),
     ],
@@ -54,7 +54,7 @@ def test_what_is_no_json_of_ours_says_why(text: str, why: str) -> None:
     with pytest.raises(UnreadableJsonError) as caught:
         read_json(text)
 
-    assert str(caught.value).startswith(why)
+    assert str(caught.value) == why
 
 
 @pytest.mark.parametrize("level", [("[", "]"), ('{"a":', "}"), ('[{"a":1},', "]"), ('["]]]\\"]",', "]")])
