@@ -46,17 +46,15 @@ _OPEN: Final = "document.querySelectorAll('details').forEach((each) => { each.op
 
 
 def look(page: Page, told: Told) -> Told:
-    """Each page in each width, in light and dark and in longer words: whether it fits, and what axe finds.
+    """A page in each width, in light and dark and in longer words: whether it fits, and what axe finds.
 
-    Each is looked at once it shows what is told, be that by itself.
+    It is looked at once it shows what is told, be that by itself.
     """
-    axe, wrong = Path(told["axe"]).read_text(encoding="utf-8"), []
-    for way in told["ways"]:
-        page.set_viewport_size({"width": WIDTHS[-1], "height": _HEIGHT})
-        go(page, way)
-        page.locator(told.get("showing", "main")).first.wait_for()
-        wrong += [f"{' > '.join(map(str, way))}: {each}" for each in examine(page, axe, every=told["every"])]
-    return {"wrong": wrong}
+    page.set_viewport_size({"width": WIDTHS[-1], "height": _HEIGHT})
+    go(page, told["way"])
+    page.locator(told["showing"]).first.wait_for()
+    found = examine(page, Path(told["axe"]).read_text(encoding="utf-8"), every=told["every"])
+    return {"wrong": [f"{' > '.join(map(str, told['way']))}: {each}" for each in found]}
 
 
 def examine(page: Page, axe: str, *, every: bool) -> list[str]:

@@ -14,7 +14,7 @@ from tests.browser.office import AXE, Office, stopped
 
 EVERY = bool(os.environ.get("EVERY_LOOK"))
 #: What the browser's console says of pages that refuse.
-REFUSED = ("status of 400", "status of 403", "status of 404")
+REFUSED = tuple(f"status of {status}" for status in (400, 403, 404, 409, 503))
 PAGES = ("/", "/users", "/events", "/projections", "/parked", "/subscribers", "/operations")
 #: As wide as a name may be; between them are no places to break.
 WIDEST = "\uff37" * 50
@@ -32,9 +32,8 @@ async def test_every_page_is_fit_for_everybody_and_every_width(office: Office) -
         *([record], [record, "Show them"], [record, "See what a discard would do"]),
         [f"/subscribers/receipts/{office.filled.erased}"],
     ]
-    said = await office.operator.do("look", expected=REFUSED, axe=str(AXE), ways=ways, every=EVERY)
-
-    assert said["wrong"] == []
+    # One way a job: all of them in every width take longer than a job may on a loaded machine.
+    assert [line for way in ways for line in await _wrong(office, way)] == []
 
 
 async def test_so_is_a_page_of_what_is_under_way_differs_fails_or_is_gone(office: Office) -> None:
@@ -60,10 +59,9 @@ async def test_so_is_a_page_of_what_is_under_way_differs_fails_or_is_gone(office
     assert wrong == []
 
 
-async def _wrong(office: Office, way: list[Any], showing: str) -> list[str]:
+async def _wrong(office: Office, way: list[Any], showing: str = "main") -> list[str]:
     """What is wrong with a page once it shows that."""
-    expected = ("status of 409", "status of 503")
-    said = await office.operator.do("look", expected=expected, axe=str(AXE), ways=[way], showing=showing, every=EVERY)
+    said = await office.operator.do("look", expected=REFUSED, axe=str(AXE), way=way, showing=showing, every=EVERY)
     found: list[str] = said["wrong"]
     return found
 
