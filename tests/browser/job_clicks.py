@@ -289,7 +289,19 @@ def by_keyboard_on_a_phone(page: Page, _: Told) -> Told:
     _enter(page, "nav a", "Users")
     _find_by_keyboard(page, "ada")
     wide = page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
-    return {"skip": skip, "events": page.locator(".timeline h3").all_inner_texts(), "wide": wide}
+    events = page.locator(".timeline h3").all_inner_texts()
+    columns = {path: _columns_in_sight(page, path) for path in ("/users", "/events", "/operations")}
+    return {"skip": skip, "events": events, "wide": wide, "columns": columns}
+
+
+def _columns_in_sight(page: Page, path: str) -> list[str]:
+    """Those of a page's table that need no scrolling to the side."""
+    page.goto(path)
+    shown: list[str] = page.locator("thead th").evaluate_all(
+        """heads => heads.filter((each) => each.offsetWidth && each.getBoundingClientRect().right < innerWidth)
+            .map((each) => each.innerText)"""
+    )
+    return shown
 
 
 def _find_by_keyboard(page: Page, text: str) -> None:

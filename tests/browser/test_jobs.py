@@ -213,6 +213,11 @@ async def test_it_works_on_a_phone_and_by_keyboard_alone(office: Office, scripts
     assert said["skip"] == "To the content"
     assert any("Registered" in each for each in said["events"])
     assert not said["wide"]
+    assert said["columns"] == {
+        "/users": ["Username", "Address", "Status"],
+        "/events": ["When", "What"],
+        "/operations": ["When", "Who", "What"],
+    }
 
 
 @both
