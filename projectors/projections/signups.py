@@ -18,7 +18,7 @@ from projectors.projections.user_subject import USERS
 from read_model import signups
 
 #: People look at sums of days, and later: as for the timeline.
-PATIENCE_MS: Final = 100
+PATIENCE_MS: Final = 250
 # The writer of a user's row holds that user's checkpoint, so what `input` reads cannot change meanwhile. `input` looks
 # users up row by row: with a plain join, PostgreSQL would read all of a table that is not yet large, for every batch of
 # a rebuild.
