@@ -5,10 +5,12 @@ does. Users are added while the processes run, so growth is measured on one syst
 """
 
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from benchmarks.end_to_end.auditing import measure_audit
 from benchmarks.end_to_end.client import connected
@@ -23,8 +25,10 @@ from benchmarks.running.cores import ALL_CORES
 from benchmarks.running.plan import Plan
 from benchmarks.running.rounds import Probe, Rounds, Sample, interleave, pooled
 from benchmarks.running.servers import Servers, open_servers
+from chassis.kafka.client import client_arguments
 from chassis.settings import Topics
 from local_stack.processes.child import Child
+from outbox.topics import TopicSettings
 
 #: The rate of the bars.
 BAR_RATE: Final = 200.0
@@ -95,17 +99,24 @@ class Running:
     query_port: int
     #: By the names of the processes.
     pids: Mapping[str, int]
+    #: Tells how many pages the relay has published so far.
+    pages: Callable[[], Awaitable[float]]
 
     def at_rate(self, rate: float, seconds: float) -> Probe:
-        """Run journeys at a rate; the parts have the cores that each process uses meanwhile, by `cores of NAME`."""
+        """Run journeys at a rate; the parts have the cores that each process uses meanwhile, by `cores of NAME`.
+
+        They also have the `pages` that the relay publishes a second.
+        """
         inner = at_rate(self.travellers, rate, seconds)
 
         async def probe() -> Sample:
+            pages = await self.pages()
             before, began = {name: cpu_seconds(pid) for name, pid in self.pids.items()}, time.perf_counter()
             sample = await inner()
             passed = time.perf_counter() - began
             used = {f"cores of {name}": (cpu_seconds(pid) - before[name]) / passed for name, pid in self.pids.items()}
-            return Sample(sample.value, {**sample.parts, **used, "cores": sum(used.values())})
+            pages = (await self.pages() - pages) / passed
+            return Sample(sample.value, {**sample.parts, **used, "cores": sum(used.values()), "pages": pages})
 
         return probe
 
@@ -128,7 +139,25 @@ async def system(servers: Servers) -> AsyncIterator[Running]:
             stack.enter_context(connected(query.port, CONNECTIONS)),
             users=1,
         )
-        yield Running(travellers, command.port, query.port, pids)
+        pages = await stack.enter_async_context(published_pages(servers))
+        yield Running(travellers, command.port, query.port, pids, pages)
+
+
+@asynccontextmanager
+async def published_pages(servers: Servers) -> AsyncIterator[Callable[[], Awaitable[float]]]:
+    """Yield what counts the pages of the relay so far, by the ends of its own topic."""
+    consumer = AIOKafkaConsumer(**client_arguments(servers.kafka_settings))
+    partition = TopicPartition(servers.settings(TopicSettings).relay_topic, 0)
+
+    async def count() -> float:
+        # Each page is a record there, and the marker of its transaction.
+        return float((await consumer.end_offsets([partition]))[partition] / 2)
+
+    try:
+        await consumer.start()
+        yield count
+    finally:
+        await consumer.stop()
 
 
 async def grow(servers: Servers, first: int, last: int) -> None:
@@ -203,18 +232,22 @@ async def against_kafka(plan: Plan, result: Result, servers: Servers, running: R
     result.measured(subject, rounds[subject], "ms", further=further)
     middle, tail = rounds.ratio(subject, reference), rounds.ratio(subject, reference, "p99")
     busy = rounds.part(subject, "cores")
-    result.claim(f"cores of servers and processes, {BAR_RATE:.0f}/s", busy, at_most=1.2, unit="cores")
-    reason = cores_reason({name: rounds.part(subject, f"cores of {name}").median for name in running.pids})
+    pages = rounds.part(subject, "pages")
+    result.measured(f"pages of the relay, {BAR_RATE:.0f}/s", pages, "pages/s")
+    used = {name: rounds.part(subject, f"cores of {name}").median for name in running.pids}
+    reason = cores_reason(used, pages.median)
+    result.claim(f"cores of servers and processes, {BAR_RATE:.0f}/s", busy, at_most=1.2, unit="cores", reason=reason)
     result.claim(f"visible p50 / send_and_wait p50, {BAR_RATE:.0f}/s", middle, at_most=10, reason=reason)
     result.claim(f"visible p99 / send_and_wait p99, {BAR_RATE:.0f}/s", tail, at_most=20, reason=reason)
 
 
-def cores_reason(used: Mapping[str, float]) -> str:
-    """Return the reason why every stage waits: what was busy in this very run, beside the load."""
+def cores_reason(used: Mapping[str, float], pages: float) -> str:
+    """Return why every stage waits: what was busy in this very run beside the load, and in how many pages a second."""
     each = ", ".join(f"{name} {number(cores)}" for name, cores in used.items())
     return (
         f"of {len(ALL_CORES)} cores {number(sum(used.values()))} are busy at this rate ({each}), and the load generator"
-        " takes its part, so every stage waits for a core; send_and_wait has them to itself"
+        f" takes its part, so every stage waits for a core; the relay publishes {number(pages)} pages a second, and"
+        " each costs all but the command API anew; send_and_wait has the cores to itself"
     )
 
 

@@ -70,6 +70,7 @@ def test_the_terminal_shows_the_same(report: Report) -> None:
 
 
 def test_a_reason_has_the_figures_of_its_own_run() -> None:
-    reason = cores_reason({"the broker": 0.41, "PostgreSQL": 0.23})
+    reason = cores_reason({"the broker": 0.41, "PostgreSQL": 0.23}, pages=118.0)
 
     assert "0.64 are busy at this rate (the broker 0.41, PostgreSQL 0.23)" in reason
+    assert "118 pages a second" in reason
