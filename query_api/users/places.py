@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import json
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -69,9 +71,10 @@ def _encode(sort: str, filters: Filters) -> bytes:
     return json.dumps([sort, values], separators=(",", ":")).encode()
 
 
+@lru_cache(maxsize=512)  # sorts and filters that clients page through at a time
 def _decode(encoded: bytes) -> tuple[str, Filters]:
     sort, filters = json.loads(encoded)
-    return sort, {name: _decode_value(value) for name, value in filters.items()}
+    return sort, MappingProxyType({name: _decode_value(value) for name, value in filters.items()})
 
 
 def _encode_value(value: FilterValue) -> str | list[str]:
