@@ -130,7 +130,7 @@ chaos-short: $(VENV)/.dev ## A few minutes of it: five faults, and bugs planted 
 	@$(BIN)/python -m pytest -q tests/acceptance/running/promises_under_faults.py $(ARGS)
 
 # Only these targets write to docs/benchmarks; ARGS="--quick --into .local/benchmarks" only tests the benchmarks.
-BENCHMARKS := commands relay projections query end-to-end cold-start resets credentials overload subscribers console rivals
+BENCHMARKS := commands relay projections query end-to-end growth cold-start resets credentials overload subscribers console rivals
 MEASURE = $(BIN)/python -m benchmarks
 
 .PHONY: bench $(BENCHMARKS:%=bench-%)

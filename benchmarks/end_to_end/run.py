@@ -1,9 +1,10 @@
 """The whole way of a command, at rest and near the peak, with few users and with many, beside Kafka alone.
 
 Everything runs as `make up` runs it, one process each, and shares all cores with the load: this is what one machine
-does. Users are added while the processes run, so growth is measured on one system.
+does.
 """
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -14,7 +15,6 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from benchmarks.end_to_end.auditing import measure_audit
 from benchmarks.end_to_end.client import connected
-from benchmarks.end_to_end.growth import MOST_REBUILT, Growth
 from benchmarks.end_to_end.journeys import Journey, Travellers, watched
 from benchmarks.population import fill_command, fill_query
 from benchmarks.references.kafka.producer import Message, producing, send_and_wait
@@ -44,8 +44,8 @@ TRAVELLERS: Final = 64
 CONNECTIONS: Final = 256
 #: The peak only sets the rates, so two rounds are enough.
 PEAK_ROUNDS: Final = 2
-#: Where growth is measured, up to the plan's number of users.
-SIZES: Final = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
+#: Users of the first half; the plan says how many there are in the second.
+FEW_USERS: Final = 1_000
 #: As large as the event of a changed profile.
 VALUE: Final = b"x" * 450
 STAGES: Final = ("on the topic", "in the read table", "visible")
@@ -54,8 +54,8 @@ PERCENTILES: Final = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
 
 
 async def run(plan: Plan) -> Result:
-    """Measure with few users and with many, and how things grow in between."""
-    result, growth = Result("End to end"), Growth()
+    """Measure with few users and with many."""
+    result = Result("End to end")
     result.note(
         "All processes share the machine with the load, as under `make up`. Somebody's profile is changed over HTTP; "
         "milliseconds count from the answer to the command, which leaves after the commit, until a read_committed "
@@ -64,29 +64,20 @@ async def run(plan: Plan) -> Result:
         "became of those before. The generator's CPU is part of the load; the consumer that watches the topic is no "
         "part of the way, and is left out where a whole journey is compared with Kafka alone."
     )
-    sizes = [size for size in SIZES if size <= plan.users] or [plan.users]
     async with open_servers(plan) as servers:
-        await grow(servers, 1, sizes[0])
         async with system(servers) as running:
-            plan.say("warming up")
-            running.travellers.users = sizes[0]
-            await running.travellers.at_rate(BAR_RATE, QUICK_WARM_UP_SECONDS if plan.quick else WARM_UP_SECONDS)
-            for previous, size in zip([0, *sizes], sizes, strict=False):
-                if previous:
-                    plan.say(f"adding users up to {size:,}")
-                    await grow(servers, previous + 1, size)
+            for first, size in ((1, FEW_USERS), (FEW_USERS + 1, plan.users)):
+                plan.say(f"adding users up to {size:,}")
+                await grow(servers, first, size)
                 running.travellers.users = size
-                await growth.measure(plan, size, running.command_port, running.query_port, servers)
-                if size in {sizes[0], sizes[-1]}:
-                    async with watched(servers, running.travellers):
-                        await latencies(plan, result, running.travellers, size)
+                if first == 1:
+                    plan.say("warming up")
+                    await running.travellers.at_rate(BAR_RATE, QUICK_WARM_UP_SECONDS if plan.quick else WARM_UP_SECONDS)
+                async with watched(servers, running.travellers):
+                    await latencies(plan, result, running.travellers, size)
             await against_kafka(plan, result, servers, running)
             await parts(plan, result, servers, running.travellers)
-        await measure_audit(plan, result, servers, sizes[-1])
-        for size in sizes:
-            if size <= MOST_REBUILT:
-                await growth.measure_rebuild(plan, size, servers)
-    growth.tell(result)
+        await measure_audit(plan, result, servers, plan.users)
     return result
 
 
@@ -161,11 +152,9 @@ async def published_pages(servers: Servers) -> AsyncIterator[Callable[[], Awaita
 
 
 async def grow(servers: Servers, first: int, last: int) -> None:
-    """Add users on both sides."""
-    async with servers.session("command") as connection:
-        await fill_command(connection, last, first=first)
-    async with servers.session("query") as connection:
-        await fill_query(connection, last, first=first)
+    """Add users on both sides, at once: each takes a core."""
+    async with servers.session("command") as command, servers.session("query") as query:
+        await asyncio.gather(fill_command(command, last, first=first), fill_query(query, last, first=first))
 
 
 async def latencies(plan: Plan, result: Result, travellers: Travellers, size: int) -> None:

@@ -1,7 +1,7 @@
 """Ids that SQL makes can be made here too; more users may take longer, and what is flat stays flat."""
 
 from benchmarks.catalogue import BENCHMARKS
-from benchmarks.end_to_end.growth import FLAT, Growth
+from benchmarks.growth.curves import FLAT, Growth
 from benchmarks.population import user_id
 from benchmarks.reporting.bars import Verdict
 from benchmarks.reporting.figures import Figure

@@ -28,7 +28,7 @@ from projectors.settings import ProjectorSettings
 from read_model import users
 
 #: Seconds for which one client asks in each round; a page takes a millisecond.
-SECONDS: Final = 0.25
+SECONDS: Final = 0.5
 #: Different users looked up by id.
 DETAILS: Final = 1000
 #: Of one import: few, since they are users from then on.
@@ -111,7 +111,7 @@ class Growth:
                 result.measured(f"{title}, {size:,} users", figure, "s", "once")
         lines = {name: _points(curve) for name, curve in self.flat.items()}
         title = "What one client waits for against the number of users"
-        result.plot(Plot("growth", title, "users", "ms", lines, log_x=True, log_y=True))
+        result.plot(Plot("requests", title, "users", "ms", lines, log_x=True, log_y=True))
         result.note("A rebuild of a million users takes longer than all the rest: the page of projections times it.")
         line = {"rebuild of users": _points(self.rebuild), "audit": _points(self.audit)}
         title = "A rebuild and an audit against the number of users"

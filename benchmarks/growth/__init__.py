@@ -1,0 +1,1 @@
+"""What grows with the number of users, and with the backlog, and what does not."""
