@@ -44,6 +44,6 @@ BENCHMARKS: Final = {
         Benchmark("overload", "Overload", 330),
         Benchmark("subscribers", "Subscribers", 420),
         Benchmark("console", "Console", 480),
-        Benchmark("rivals", "Rivals", 900, users=100_000),
+        Benchmark("rivals", "Rivals", 900),
     )
 }

@@ -61,7 +61,7 @@ def user_id(number: int) -> UUID:
 
 async def fill_command(connection: asyncpg.Connection, users: int, *, first: int = 1) -> None:
     """Put users into the command database, from the `first` on until there are so many."""
-    await connection.execute(_numbered(_COMMAND, first, users), timeout=FILL_SECONDS)
+    await connection.execute(numbered(_COMMAND, first, users), timeout=FILL_SECONDS)
     await connection.execute("VACUUM ANALYZE users", timeout=FILL_SECONDS)
     await connection.execute("CHECKPOINT", timeout=FILL_SECONDS)
 
@@ -75,12 +75,12 @@ async def fill_query(
     partitions: int = PARTITIONS,
 ) -> None:
     """Put users into the `users` projection; set missing checkpoints to the beginning of the topic."""
-    await connection.execute(_numbered(_QUERY, first, users), timeout=FILL_SECONDS)
+    await connection.execute(numbered(_QUERY, first, users), timeout=FILL_SECONDS)
     await connection.execute(_CHECKPOINTS, partitions, topic, timeout=FILL_SECONDS)
     await connection.execute("VACUUM ANALYZE users_g1", timeout=FILL_SECONDS)
     await connection.execute("CHECKPOINT", timeout=FILL_SECONDS)
 
 
-def _numbered(statement: str, first: int, last: int) -> str:
+def numbered(statement: str, first: int, last: int) -> str:
     """Put the numbers into the SQL; with parameters PostgreSQL could not plan for the number of rows."""
     return statement.replace("$1::int", str(int(first))).replace("$2::int", str(int(last)))

@@ -1,24 +1,25 @@
 """Lists of users, looks by address and registrations, beside Keycloak's for administrators, on one PostgreSQL.
 
-Both have as many users, and both ask for a token, which all clients share.
+Both have as many users, and both ask for a token, which all clients share. They are asked twice: with a tenth of the
+plan's users, and with all of them.
 """
 
 import asyncio
 import itertools
 import os
 import time
-from collections.abc import Mapping
-from contextlib import AsyncExitStack
-from dataclasses import replace
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 from typing import Final
 
-from benchmarks.population import fill_command, fill_query
+from benchmarks.population import fill_command, fill_query, numbered
 from benchmarks.query.run import cursors_at
 from benchmarks.references.keycloak.server import DATABASE, REALM, START_SECONDS, VERSION, Keycloak
 from benchmarks.reporting.result import Result
 from benchmarks.running.load import BadAnswersError, Next, closed_loop, request
 from benchmarks.running.plan import Plan
-from benchmarks.running.rounds import NoFigureError, Probe, Sample, interleave
+from benchmarks.running.rounds import NoFigureError, Probe, Rounds, Sample, interleave
 from benchmarks.running.servers import Servers, open_servers
 from benchmarks.running.tokens import Access
 
@@ -41,14 +42,26 @@ INSERT INTO user_entity (id, email, email_constraint, email_verified, enabled, r
     last_name, created_timestamp, not_before)
 SELECT gen_random_uuid()::text, email, email, true, n % 50 <> 0, (SELECT id FROM realm WHERE name = '{REALM}'),
     substr(md5((n * 7::bigint)::text), 1, 8) || n, 'User', 'Number ' || n, 1735689600000 + n * 30000::bigint, 0
-FROM (SELECT n, substr(md5(n::text), 1, 10) || n || '@example.com' AS email FROM generate_series(1, $1::int) n) people
+FROM (SELECT n, substr(md5(n::text), 1, 10) || n || '@example.com' AS email
+    FROM generate_series($1::int, $2::int) n) people
 """  # noqa: S608 - constants of ours
 
 numbers = itertools.count(1)
 
 
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """Both, as they run."""
+
+    servers: Servers
+    keycloak: Keycloak
+    query_port: int
+    command_port: int
+    access: Access
+
+
 async def measure(plan: Plan, result: Result) -> None:
-    """Ask both in turns.
+    """Ask both in turns, with few users and with many.
 
     Raises:
         LocalStackError: Keycloak cannot be had, or does not start.
@@ -56,16 +69,31 @@ async def measure(plan: Plan, result: Result) -> None:
     result.fact("Keycloak", f"{VERSION}, in production mode but for TLS, on the same PostgreSQL")
     result.note(
         f"Lists: {CLIENTS} clients ask as fast as they are answered, with a token, for a page of {PAGE}, for the next, "
-        "for one user by a whole address, and to register somebody without a hash; all share the machine."
+        "for one user by a whole address, and to register somebody without a hash. All share the machine: Keycloak's "
+        "threads have every core, each of our APIs is one process and so has one at most."
     )
+    sizes = (plan.users // 10, plan.users)
+    result.fact("Users on both sides", " and ".join(f"{size:,}" for size in sizes))
+    async with _both(plan) as sides:
+        for before, size in zip((0, *sizes), sizes, strict=False):
+            plan.say(f"filling {size:,} users on both sides")
+            addresses = await _fill(sides.servers, before + 1, size)
+            probes = await _probes(plan, sides, addresses)
+            if not (plan.quick or before):
+                warm = replace(plan, rounds=WARM_ROUNDS)
+                await interleave(warm, probes, unit="requests/s, to warm up", warm_up=False)
+            rounds = await interleave(plan, probes, unit="requests/s", warm_up=bool(before))
+            _tell(result, rounds, size)
+
+
+@asynccontextmanager
+async def _both(plan: Plan) -> AsyncIterator[Sides]:
     async with AsyncExitStack() as stack:
         servers = await stack.enter_async_context(open_servers(plan, kafka=False))
         plan.say("starting Keycloak")
         await servers.postgres.create_database(DATABASE)
         keycloak = stack.enter_context(await asyncio.to_thread(_start, plan, servers))
         await _ready(keycloak)
-        plan.say(f"filling {plan.users:,} users on both sides")
-        addresses = await _fill(servers, plan.users)
         access = Access(plan.folder)
         query = await stack.enter_async_context(
             servers.app("cli.processes.serve:query_app", variables=access.variables)
@@ -73,30 +101,31 @@ async def measure(plan: Plan, result: Result) -> None:
         command = await stack.enter_async_context(
             servers.app("benchmarks.commands.muster:create_app", variables=access.variables)
         )
-        [cursor, *_] = await cursors_at(servers, PAGE)
-        admin = f"authorization: Bearer {await asyncio.to_thread(keycloak.administrator)}"
-        ours = _of_muster(access.header(), cursor, addresses)
-        theirs = _of_keycloak(admin, addresses)
-        ports = {"list": query.port, "page 2": query.port, "search by address": query.port, "create": command.port}
-        probes = {
-            name: probe
-            for kind in BARS
-            for name, probe in (
-                (kind, _asking(plan, ports[kind], ours[kind])),
-                (f"Keycloak, {kind}", _asking(plan, keycloak.port, theirs[kind])),
-            )
-        }
-        if not plan.quick:
-            await interleave(replace(plan, rounds=WARM_ROUNDS), probes, unit="requests/s, to warm up", warm_up=False)
-        rounds = await interleave(plan, probes, unit="requests/s", warm_up=False)
-    result.fact("Users on both sides", f"{plan.users:,}")
-    result.table(rounds)
+        yield Sides(servers, keycloak, query.port, command.port, access)
+
+
+async def _probes(plan: Plan, sides: Sides, addresses: list[str]) -> dict[str, Probe]:
+    [cursor, *_] = await cursors_at(sides.servers, PAGE)
+    admin = f"authorization: Bearer {await asyncio.to_thread(sides.keycloak.administrator)}"
+    ours = _of_muster(sides.access.header(), cursor, addresses)
+    theirs = _of_keycloak(admin, addresses)
+    probes = {}
+    for kind in BARS:
+        port = sides.command_port if kind == "create" else sides.query_port
+        probes[kind] = _asking(plan, port, ours[kind])
+        probes[f"Keycloak, {kind}"] = _asking(plan, sides.keycloak.port, theirs[kind])
+    return probes
+
+
+def _tell(result: Result, rounds: Rounds, size: int) -> None:
+    for name in rounds.samples:
+        result.measured(f"{name}, {size:,} users", rounds[name], rounds.unit)
     for kind, bar in BARS.items():
-        ratio = rounds.ratio(kind, f"Keycloak, {kind}")
+        title, ratio = f"{kind} / Keycloak, {size:,} users", rounds.ratio(kind, f"Keycloak, {kind}")
         if bar is None:
-            result.observed(f"{kind} / Keycloak", ratio)
+            result.observed(title, ratio)
         else:
-            result.claim(f"{kind} / Keycloak", ratio, at_least=bar)
+            result.claim(title, ratio, at_least=bar)
 
 
 def _start(plan: Plan, servers: Servers) -> Keycloak:
@@ -112,16 +141,15 @@ async def _ready(keycloak: Keycloak) -> None:
     await asyncio.to_thread(keycloak.set_up)
 
 
-async def _fill(servers: Servers, users: int) -> list[str]:
-    """Put users into all three databases; return some of their addresses."""
+async def _fill(servers: Servers, first: int, users: int) -> list[str]:
+    """Put users into all three databases, from the `first` on until there are so many; return some addresses."""
     async with servers.session("command") as command, servers.session("query") as query:
-        await fill_command(command, users)
-        await fill_query(query, users)
+        await asyncio.gather(fill_command(command, users, first=first), fill_query(query, users, first=first))
         step = max(1, users // ADDRESSES)
         rows = await query.fetch("SELECT email_key FROM users_g1 WHERE hashtext(id::text) % $1 = 0", step)
     theirs = replace(servers, databases={**servers.databases, "command": DATABASE})
     async with theirs.session("command") as connection:
-        for statement in (_FILL.replace("$1::int", str(int(users))), "VACUUM ANALYZE user_entity", "CHECKPOINT"):
+        for statement in (numbered(_FILL, first, users), "VACUUM ANALYZE user_entity", "CHECKPOINT"):
             await connection.execute(statement, timeout=FILL_SECONDS)
     return [row["email_key"] for row in rows]
 
