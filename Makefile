@@ -113,6 +113,10 @@ failover: $(VENV)/.dev ## Kill, freeze and restart each of three brokers, fail P
 upgrade: $(VENV)/.dev ## Roll the released version to this one and back while clients work (ARGS="--requests 20000 --into docs/upgrade.md")
 	@$(BIN)/python -m tests.upgrade $(ARGS)
 
+.PHONY: upgrade-containers
+upgrade-containers: $(VENV)/.dev ## Walk the guide's upgrade in containers from an earlier commit, and count what clients miss (ARGS="--from COMMIT")
+	@$(BIN)/python -m tests.upgrade.in_containers $(ARGS)
+
 .PHONY: drill
 drill: $(VENV)/.dev ## Lose the command side, the query side, both, and bring them back (ARGS="--users 1000000 --into docs/restore.md")
 	@$(BIN)/python -m tests.restore $(ARGS)
