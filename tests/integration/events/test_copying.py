@@ -143,6 +143,20 @@ async def test_what_it_cannot_read_says_where_it_is(kafka: Kafka, topics: Topics
     assert (again.offset, again.key, again.value) == (unknown.offset, foreign.key, b"{}")
 
 
+async def test_each_item_of_a_batch_is_decoded_when_it_is_taken(
+    kafka: Kafka, topics: Topics, publisher: Publisher
+) -> None:
+    await publisher.publish([record(UserRegistered(user=new_user(1)))])
+    async with consumer_of(kafka, topics.events_topic) as consumer, aclosing(bootstrap(consumer)) as reading:
+        items = (await anext(reading)).items
+        while not items:
+            items = (await anext(reading)).items
+
+    [first], [again] = items, items
+    assert first == again == items[0] == items[-1:][0]
+    assert first is not again, "it was decoded with the batch"
+
+
 async def test_a_subscriber_that_is_ended_again_and_again_misses_nothing_and_writes_nothing_twice(
     kafka: Kafka, topics: Topics, publisher: Publisher
 ) -> None:
