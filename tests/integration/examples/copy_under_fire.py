@@ -42,7 +42,8 @@ from tests.waiting import until
 
 USERS: Final = 300
 WRITERS: Final = 8
-#: Commands that are carried out between two kills at least, so that each meets work.
+#: Commands that are carried out between two kills at least, so that each meets work. A long run has a second's:
+#: else the machine does little but start what was killed, and commands wait.
 BETWEEN_KILLS: Final = 40
 #: The broker takes seconds to come back.
 BROKER_EVERY: Final = 8
@@ -156,8 +157,11 @@ class Writers:
 class UnderFire:
     """One run."""
 
-    def __init__(self, servers: PrivateServers, told: dict[str, str], folder: Path, rate: float, seed: int) -> None:
+    def __init__(
+        self, servers: PrivateServers, told: dict[str, str], folder: Path, *, rate: float, seed: int, between: int
+    ) -> None:
         self.outcome = Outcome()
+        self._between = between
         self._servers, self._told, self._folder = servers, told, folder
         self._rng = random.Random(seed)
         self._processes: dict[str, Fork] = {}
@@ -228,7 +232,7 @@ class UnderFire:
         self._processes[name] = await self._starts[name]()
 
     async def _some_commands(self) -> None:
-        wanted = self._writers.done + BETWEEN_KILLS
+        wanted = self._writers.done + self._between
 
         async def done() -> bool:
             return self._writers.done >= wanted
@@ -312,15 +316,16 @@ async def _end(process: Fork) -> None:
     await process.wait()
 
 
-async def copy_under_fire(kills: int, rate: float, seed: int) -> Outcome:
-    """On servers of its own."""
+async def copy_under_fire(kills: int, rate: float, seed: int, between: int = BETWEEN_KILLS) -> Outcome:
+    """On servers of its own; `between` two kills so many commands are carried out."""
     folder = throwaway_folder()
     try:
         async with private_servers() as servers:
             topics = await make_topics(servers.brokers)
             command = await make_database(servers.postgres, prepare_command)
             query = await make_database(servers.postgres, prepare_query)
-            run = UnderFire(servers, _told(servers, topics, command, query), folder, rate, seed)
+            told = _told(servers, topics, command, query)
+            run = UnderFire(servers, told, folder, rate=rate, seed=seed, between=between)
             await run.run(kills, command)
             return run.outcome
     finally:
@@ -341,11 +346,12 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=200.0, help="commands a second")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    outcome = asyncio.run(copy_under_fire(options.kills, options.rate, options.seed))
+    second = round(options.rate)
+    outcome = asyncio.run(copy_under_fire(options.kills, options.rate, options.seed, between=second))
     console = Console(highlight=False)
     console.print("kills: " + ", ".join(f"{name} {count}" for name, count in sorted(outcome.kills.items())))
     console.print(
-        f"{outcome.commands:,} commands, {outcome.rate:.0f}/s of {options.rate:.0f};"
+        f"{outcome.commands:,} commands in {outcome.seconds:.0f} s, {outcome.rate:.0f}/s of {options.rate:.0f};"
         f" {len(outcome.verifications)} verifications in between"
     )
     console.print(f"with one row wrong: {outcome.planted}")
