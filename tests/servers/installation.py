@@ -22,6 +22,8 @@ from local_stack.ports import free_port, free_ports
 from local_stack.processes.child import Child
 from local_stack.processes.http_process import HttpProcess
 from local_stack.processes.preloaded import Program
+from local_stack.servers import ONE_OF_EACH, ServerSet
+from tests.servers.port_rows import in_a_row
 
 #: Each process: what `muster` is told, and the variable of its inner port, if it has one.
 PROCESSES: Final = {
@@ -51,16 +53,17 @@ class Installation(LocalStack):
         screen: TextIO,
         program: str | None = None,
         servers: frozenset[str] = frozenset({"postgres", "kafka"}),
+        chosen: ServerSet = ONE_OF_EACH,
     ) -> None:
         """`program` is the `muster` that makes databases and topics, by default this checkout's."""
-        postgres, kafka, *http = free_ports(2 + len(HTTP_PORTS))
         super().__init__(
             folder,
-            Ports(postgres, kafka, *http),
+            Ports(in_a_row(1 + chosen.standby), in_a_row(chosen.brokers), *free_ports(len(HTTP_PORTS))),
             Screen(Console(file=screen, width=200)),
             program=_program(program),
             started_at=datetime.now(UTC),
             only=servers,
+            chosen=chosen,
         )
         self._made: list[Child] = []
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from uuid import uuid4
 
 import httpx
@@ -71,10 +71,19 @@ class KnownUser:
     active: bool = True
 
 
+class Counting(Protocol):
+    """Who a client is of: its token, and where it counts now."""
+
+    @property
+    def bearer(self) -> dict[str, str]: ...
+    @property
+    def tally(self) -> Tally: ...
+
+
 class Twice:
     """One service at its two addresses; counts into the tally that is current."""
 
-    def __init__(self, traffic: "Traffic", urls: Sequence[str], first: int, *, changes: bool) -> None:
+    def __init__(self, traffic: Counting, urls: Sequence[str], first: int, *, changes: bool) -> None:
         self._traffic = traffic
         self._urls = urls
         self._at = first % len(urls)

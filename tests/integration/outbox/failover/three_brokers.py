@@ -80,6 +80,12 @@ class Scene:
     settings: RelaySettings
     traffic: Traffic
 
+    async def leader(self) -> ClusterBroker:
+        """Who leads the first partition of the events."""
+        async with admin(self.settings) as client:
+            [topic] = await client.describe_topics([self.settings.events_topic])
+        return self.cluster.broker(next(each["leader"] for each in topic["partitions"] if each["partition"] == 0))
+
     async def without(self, broker: ClusterBroker, fault: Fault) -> None:
         """Take a broker away, have the relay go on without it, and give it back."""
         away, back = fault
@@ -129,10 +135,7 @@ async def test_any_broker_may_go_and_nothing_is_lost(tmp_path: Path, fault: Faul
 async def test_whoever_leads_a_partition_may_go_again_and_again(tmp_path: Path) -> None:
     async with working(tmp_path) as scene:
         for fault in (KILLED, FROZEN) * PURSUITS:
-            async with admin(scene.settings) as client:
-                [topic] = await client.describe_topics([scene.settings.events_topic])
-            leader = next(each["leader"] for each in topic["partitions"] if each["partition"] == 0)
-            await scene.without(scene.cluster.broker(leader), fault)
+            await scene.without(await scene.leader(), fault)
 
 
 async def is_whole(settings: RelaySettings) -> bool:
