@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
@@ -48,10 +48,10 @@ class QueryFastPath:
         self._patterns = [(route.path_regex, route.app) for route in routes if route.param_convertors]
         self._framework = framework
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one connection."""
         query = self._find(scope) if scope["type"] == "http" else None
-        await (query or self._framework)(scope, receive, send)
+        return (query or self._framework)(scope, receive, send)
 
     def _find(self, scope: Scope) -> ASGIApp | None:
         path = scope["path"]

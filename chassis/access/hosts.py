@@ -9,7 +9,7 @@ from a foreign page is refused.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Awaitable, Collection
 from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -43,7 +43,7 @@ class Hosts:
         self._loopback_only = loopback_only
         self._checks = loopback_only or bool(self._names or self._suffixes)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one connection.
 
         Raises:
@@ -54,7 +54,7 @@ class Hosts:
                 raise Problem(MISDIRECTED, "this service is for its own machine alone, and answers on no other address")
             if not self._is_ours(host_of(header(scope, b"host"))):
                 raise Problem(MISDIRECTED, "the Host header names none of this service's names (ALLOWED_HOSTS)")
-        await self._app(scope, receive, send)
+        return self._app(scope, receive, send)
 
     def _is_ours(self, host: str) -> bool:
         if self._loopback_only:
@@ -70,7 +70,7 @@ class OwnPages:
         self._app = app
         self._origins = frozenset(origins)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one connection.
 
         Raises:
@@ -78,7 +78,7 @@ class OwnPages:
         """
         if scope["type"] == "http" and scope["method"] not in _SAFE and self._is_foreign(scope):
             raise Problem(FORBIDDEN, "a page of another origin may not send commands here (CORS_ALLOW_ORIGINS)")
-        await self._app(scope, receive, send)
+        return self._app(scope, receive, send)
 
     def _is_foreign(self, scope: Scope) -> bool:
         origin = header(scope, b"origin")

@@ -120,12 +120,11 @@ class HealthFirst:
         """Wrap `app`."""
         self._app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one connection."""
         if scope["type"] == "http" and scope["path"] == "/health" and scope["method"] == "GET":
-            await (await _health(Request(scope)))(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
+            return _said_healthy()(scope, receive, send)
+        return self._app(scope, receive, send)
 
 
 async def _run(check: Check) -> str:
@@ -139,6 +138,10 @@ async def _run(check: Check) -> str:
 
 
 async def _health(_: Request) -> Response:
+    return _said_healthy()
+
+
+def _said_healthy() -> Response:
     return _json({"status": OK, "version": __version__}, 200)
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable
 from typing import Final, NamedTuple
 
 import structlog
@@ -167,7 +168,7 @@ class RefuseWhenBehind:
         self._app = app
         self._admission = admission
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one request.
 
         Raises:
@@ -175,7 +176,7 @@ class RefuseWhenBehind:
         """
         if scope["type"] == "http" and self._admission.refuses(scope["path"]):
             raise refused()
-        await self._app(scope, receive, send)
+        return self._app(scope, receive, send)
 
 
 class InTurn:

@@ -67,9 +67,12 @@ class Requests:
         scope = {"type": "http", "method": method, "path": path}
         context = copy_context()
         context.run(sender.set, client or Client(has_sent_all=not body))
-        self.tasks.append(asyncio.create_task(self.app(scope, receive, send), context=context))
+        self.tasks.append(asyncio.create_task(self._serve(scope, receive), context=context))
         for _ in range(10):
             await asyncio.sleep(0)
+
+    async def _serve(self, scope: Scope, receive: Receive) -> None:
+        await self.app(scope, receive, send)
 
     async def end(self) -> list[BaseException | None]:
         """Let all work end; gives how each request ended."""
