@@ -49,7 +49,7 @@ from chassis.http.problems import (
 )
 from chassis.http.protection import ACCESS_PROBLEMS, EXPOSED, Protection
 from chassis.http.tracing import traced
-from chassis.http.transport.exchange import TURN_AWAY
+from chassis.http.transport.exchange import MAY_WAIT, TURN_AWAY
 from chassis.strict_json import RepeatedMemberError, UnreadableJsonError, read_json
 from chassis.tracing.process import ProcessTracer, exporting
 
@@ -207,7 +207,7 @@ def create_api(  # noqa: PLR0913 - one keyword for each thing that the two APIs 
     @asynccontextmanager
     async def guarded(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         async with exporting(tracer), protection.open(app.router.routes), lifespan(app):
-            yield {TURN_AWAY: partial(turn_away, app)}
+            yield {TURN_AWAY: partial(turn_away, app), MAY_WAIT: partial(refuses.may_wait, app) if refuses else None}
 
     # Without it FastAPI asks each time whether somebody has installed OpenTelemetry by now: 3 % of a command.
     by_framework = os.environ.get("FASTAPI_OTEL_AUTO_CONFIGURE", "").lower() == "true"

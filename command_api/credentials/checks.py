@@ -19,7 +19,14 @@ from pydantic import SecretStr
 from chassis.postgres.database import DatabaseUnavailableError
 from chassis.text_keys import email_key
 from command_api.credentials.attempts.lines import Lines
-from command_api.credentials.attempts.rule import Counter, TooManyAttemptsError, of_device, of_identifier, of_self
+from command_api.credentials.attempts.rule import (
+    Counter,
+    FloodError,
+    TooManyAttemptsError,
+    of_device,
+    of_identifier,
+    of_self,
+)
 from command_api.credentials.attempts.store import AttemptStore, Charge
 from command_api.credentials.device_tokens import DeviceToken, DeviceTokens
 from command_api.credentials.keys import CredentialKeys
@@ -96,7 +103,10 @@ class PasswordChecks:
                 charge, loaded = await charging(room)
                 async with self._counting(charge):
                     yield charge, loaded
-        except TooManyAttemptsError:
+        except TooManyAttemptsError as error:
+            if device is None and isinstance(error, FloodError):
+                # The rest of it is answered from memory, which leaves others and those in the line their time.
+                self.attempts.refusals.note(shared, error.seconds)
             THROTTLED.inc()
             raise
 

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from chassis.http.problems import BUSY, UNAVAILABLE, VALIDATION, FieldError, Problem, ProblemType, problem_response
 from chassis.postgres.database import DatabaseUnavailableError, RolledBackError
-from command_api.credentials.attempts.rule import TooManyAttemptsError
+from command_api.credentials.attempts.rule import FloodError, TooManyAttemptsError
 from command_api.credentials.one_time_tokens import InvalidOneTimeTokenError
 from command_api.credentials.verification import InvalidCredentialsError
 from command_api.idempotency.records import KeyTakenError
@@ -51,6 +51,7 @@ _TYPES: Final[Mapping[type[Exception], ProblemType]] = {
     handlers.WrongPasswordError: WRONG_PASSWORD,
     InvalidCredentialsError: INVALID_CREDENTIALS,
     TooManyAttemptsError: TOO_MANY_ATTEMPTS,
+    FloodError: TOO_MANY_ATTEMPTS,
     handlers.StaleVersionError: STALE_VERSION,
     handlers.ConflictError: CONFLICT,
     KeyTakenError: KEY_IN_USE,

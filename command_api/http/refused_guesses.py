@@ -7,10 +7,12 @@ the app sees.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
 
+from fastapi import FastAPI
 from pydantic import TypeAdapter
 from starlette.types import Scope
 
@@ -24,6 +26,9 @@ from command_api.http.credentials import VERIFY_PATH
 from command_api.http.errors import problem_of
 from command_api.http.fast_path import plain_headers
 
+_BEGINNING: Final = f"POST {VERIFY_PATH} ".encode()
+_IDENTIFIER: Final = re.compile(rb'"identifier"\s*:\s*"([^"\\]+)"')
+_HAS_TOKEN: Final = re.compile(rb'"device_token"\s*:\s*"')
 _JSON: Final = "application/json"
 _BODY: Final = TypeAdapter(VerifyCredentials)
 
@@ -51,6 +56,17 @@ class RefusedGuesses:
             THROTTLED.inc()
             return _prepared(error.seconds)
         return None
+
+    def may_wait(self, app: FastAPI, sent: bytes, at: int) -> bool:
+        """Whether a request that begins at `at` looks like such a guess; who is wrong about it waits a little."""
+        checks: PasswordChecks = app.state.resources.log_ins.checks
+        if not checks.attempts.refusals or not sent.startswith(_BEGINNING, at):
+            return False
+        named = _IDENTIFIER.search(sent, at)
+        if named is None or _HAS_TOKEN.search(sent, at):
+            return False
+        key = identifier_key(named[1].decode(errors="replace"))
+        return checks.attempts.refusals.expect(of_identifier(checks.keys, key))
 
 
 def _plain(scope: Scope, sent: bytes) -> VerifyCredentials | None:

@@ -8,8 +8,9 @@ body is on its way. A refusal here takes half of the time, and refusals come mos
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, Protocol
 
+from fastapi import FastAPI
 from starlette.types import ASGIApp, Scope
 
 from chassis.http.middleware import header, note_answer, request_id_of
@@ -20,8 +21,15 @@ from chassis.telemetry import request_id
 
 _PLAIN: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 
-#: Gives the problem with which the app would answer a request, by its scope and body, where it knows that at once.
-Refuses = Callable[[Scope, bytes], PreparedProblem | None]
+
+class Refuses(Protocol):
+    """What an app refuses as soon as it is asked."""
+
+    def __call__(self, scope: Scope, sent: bytes) -> PreparedProblem | None:
+        """Give the problem with which the app would answer a request, by its scope and body; None where it is asked."""
+
+    def may_wait(self, app: FastAPI, sent: bytes, at: int) -> bool:
+        """Whether a request that begins in `sent` at `at` looks like one of these, so that others are read first."""
 
 
 class TurnAway:

@@ -28,7 +28,7 @@ from chassis.http.problems import Problem
 from chassis.http.transport import refusals
 from chassis.http.transport.chunks import Chunks
 from chassis.http.transport.connections import Connections
-from chassis.http.transport.exchange import TURN_AWAY, Exchange, Header, Prompt, prompt_bytes
+from chassis.http.transport.exchange import MAY_WAIT, TURN_AWAY, Exchange, Header, Prompt, prompt_bytes
 from chassis.http.transport.framing import (
     end_of_empty_lines,
     end_of_lines,
@@ -205,7 +205,7 @@ class HttpConnection(asyncio.Protocol):
             if self._exchange:
                 self.read()
             else:
-                self._connections.in_turn(self, self._data)
+                self._connections.in_turn(self, self._data, self._at, self._app_state.get(MAY_WAIT))
                 if len(self._data) > BUFFERED_BYTES:
                     self._pause_reading()
 
@@ -384,7 +384,7 @@ class HttpConnection(asyncio.Protocol):
         elif exchange.is_whole:
             self._rest()
             if self._data:
-                self._connections.in_turn(self, self._data, self._at)
+                self._connections.in_turn(self, self._data, self._at, self._app_state.get(MAY_WAIT))
             self.resume_reading()
             self._end_if_over()
         else:

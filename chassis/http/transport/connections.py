@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Final, Protocol
 
@@ -23,8 +23,16 @@ BEGUN_AT_ONCE: Final = 16
 #: The same of probes, beside the others: who asks how a process is does not wait behind a thousand, and however many
 #: ask, they keep nobody else waiting.
 PROBES_AT_ONCE: Final = 4
+#: Requests that may wait are read so many at a time, after a pause of so many seconds: two thousand a second.
+#: A flood of what is refused at once so leaves most of a core to others, and to the hashes of their passwords.
+LAST_AT_ONCE: Final = 16
+LAST_PAUSE_SECONDS: Final = 0.008
 #: A kind of refusal that has not come for this long has ended.
 QUIET_SECONDS: Final = 60.0
+
+
+#: Tells of a request, by bytes and where in them it begins, whether others are to be read before it.
+MayWait = Callable[[bytes, int], bool]
 
 
 class Watched(Protocol):
@@ -104,7 +112,8 @@ class Connections:
         self._idle: dict[Watched, None] = {}
         self._looking: asyncio.TimerHandle | None = None
         self._probes, self._others = self._lines_of_requests = Line(PROBES_AT_ONCE), Line(BEGUN_AT_ONCE)
-        self._has_next_turn = False
+        self._last = Line(LAST_AT_ONCE)
+        self._has_next_turn = self._is_pausing = False
 
     def admit(self, connection: Watched) -> bool:
         """Take a new connection, for which the longest idle one makes room; False where all are at work."""
@@ -127,7 +136,10 @@ class Connections:
         """It has ended."""
         self._open.discard(connection)
         self._idle.pop(connection, None)
-        for line in self._lines_of_requests:
+        self._leave_lines(connection)
+
+    def _leave_lines(self, connection: Watched) -> None:
+        for line in (*self._lines_of_requests, self._last):
             line.unread.pop(connection, None)
 
     def works(self, connection: Watched) -> None:
@@ -140,12 +152,20 @@ class Connections:
             self._idle.pop(connection, None)
             self._idle[connection] = None
 
-    def in_turn(self, connection: Watched, data: bytes, at: int = 0) -> None:
-        """Have a new request read, which begins in `data` at `at`: now, or in one of the loop's next turns."""
+    def in_turn(self, connection: Watched, data: bytes, at: int = 0, may_wait: MayWait | None = None) -> None:
+        """Have a new request read, which begins in `data` at `at`: now, or in one of the loop's next turns.
+
+        One that `may_wait` is read after a pause; until then its connection makes room where that is needed.
+        """
         line = self._probes if data.startswith(self._probing, at) else self._others
-        if line.has_room():
+        if self._is_unread(connection):
+            return
+        if may_wait and may_wait(data, at):
+            self._last.unread[connection] = None
+            self._pause()
+        elif line.has_room():
             self._begin(connection, line)
-        elif not self._is_unread(connection):
+        else:
             line.unread[connection] = None
             self.works(connection)
 
@@ -158,13 +178,12 @@ class Connections:
         """Have it read, if it waits to be; tell whether it did."""
         waited = self._is_unread(connection)
         if waited:
-            for line in self._lines_of_requests:
-                line.unread.pop(connection, None)
+            self._leave_lines(connection)
             connection.read()
         return waited
 
     def _is_unread(self, connection: Watched) -> bool:
-        return connection in self._others.unread or connection in self._probes.unread
+        return any(connection in line.unread for line in (self._others, self._probes, self._last))
 
     def _begin(self, connection: Watched, line: Line) -> None:
         self._set_next_turn()
@@ -186,6 +205,17 @@ class Connections:
         for line in self._lines_of_requests:
             for connection in line.next_turn():
                 self._begin(connection, line)
+
+    def _pause(self) -> None:
+        if not self._is_pausing and self._last.unread:
+            self._is_pausing = True
+            asyncio.get_running_loop().call_later(LAST_PAUSE_SECONDS, self._read_last)
+
+    def _read_last(self) -> None:
+        self._is_pausing = False
+        for connection in self._last.next_turn():
+            self._begin(connection, self._last)
+        self._pause()
 
     def refuse(self, reason: str) -> None:
         """Count a refusal."""

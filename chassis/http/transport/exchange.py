@@ -45,6 +45,8 @@ class Prompt(NamedTuple):
 #: By this name an app's lifespan leaves what may answer requests ahead of the app: it is asked with the scope and the
 #: body of each that is here whole, with nothing behind it, and gives None where the app is to see it.
 TURN_AWAY: Final = "muster.turn_away"
+#: By this name it may leave a `MayWait` (connections.py), or None.
+MAY_WAIT: Final = "muster.may_wait"
 #: By this name an app finds, in the scope of a request, what only an answer without an end needs.
 LONG_ANSWER: Final = "muster.long_answer"
 

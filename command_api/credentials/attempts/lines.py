@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from command_api.credentials.attempts.rule import TooManyAttemptsError
+from command_api.credentials.attempts.rule import FloodError, TooManyAttemptsError
 
 #: Enough to keep two threads busy while others wait for the database, and half of the failures that are let through.
 AT_ONCE: Final = 4
@@ -50,7 +50,8 @@ class Lines:
         """Hold a place for the block, among all attempts that are counted together.
 
         Raises:
-            TooManyAttemptsError: the line is full, or the block of another attempt in it raised it meanwhile.
+            FloodError: the line is full.
+            TooManyAttemptsError: the block of another attempt in it raised it meanwhile.
         """
         async with self._place(counter, AT_ONCE, WAITING, shared=True):
             yield
@@ -60,7 +61,8 @@ class Lines:
         """Hold a place for the block, among the attempts of a device and those of all devices of its account.
 
         Raises:
-            TooManyAttemptsError: a line is full, or the block of another attempt of the device raised it meanwhile.
+            FloodError: a line is full.
+            TooManyAttemptsError: the block of another attempt of the device raised it meanwhile.
         """
         async with (
             self._place(("device", device), DEVICE_AT_ONCE, DEVICE_WAITING, shared=True),
@@ -73,7 +75,7 @@ class Lines:
         """Hold a place in one line; `shared` says whether a refusal of one is one of all."""
         line = self._lines.setdefault(whose, _Line(asyncio.Semaphore(at_once)))
         if line.attempts >= at_once + waiting:
-            raise TooManyAttemptsError(RETRY_SECONDS)
+            raise FloodError(RETRY_SECONDS)
         line.attempts += 1
         try:
             refusals = line.refusals

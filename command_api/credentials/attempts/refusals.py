@@ -1,4 +1,4 @@
-"""Counters of which the database has just said that they refuse: what a flood is answered from.
+"""Counters that were just heard to refuse, by the database or as their line is full: what a flood is answered from.
 
 A refused guess costs no line, no connection and no statement then. What is remembered is a digest, as the database has
 it, so absent and present identifiers are alike. It holds for MEMORY_SECONDS at most, and no longer than the refusal:
@@ -16,6 +16,8 @@ from command_api.credentials.attempts.rule import Counter, TooManyAttemptsError
 
 #: One statement a second for each counter that is flooded costs nothing, and an owner hardly notices the second.
 MEMORY_SECONDS: Final = 1.0
+#: While one attempt asks the database again.
+ASKING_SECONDS: Final = 0.1
 #: Counters that are remembered, each in about 300 bytes; beyond that the one that was noted first is forgotten.
 MOST_REMEMBERED: Final = 10_000
 
@@ -41,7 +43,7 @@ class Refusals:
         return self._now() < self._none_from
 
     def note(self, counter: Counter, seconds: float) -> None:
-        """Remember that the database refuses for so many seconds from now on."""
+        """Remember that a counter refuses for so many seconds from now on."""
         self.forget(counter.digest)
         if len(self._noted) >= MOST_REMEMBERED:
             del self._noted[next(iter(self._noted))]
@@ -61,7 +63,16 @@ class Refusals:
         now = self._now()
         if now < noted.known_until:
             raise TooManyAttemptsError(ceil(noted.until - now))
-        self.forget(counter.digest)
+        if now < noted.until:
+            # This one asks the database, and the others wait for what it hears.
+            self._noted[counter.digest] = noted._replace(known_until=min(noted.until, now + ASKING_SECONDS))
+        else:
+            self.forget(counter.digest)
+
+    def expect(self, counter: Counter) -> bool:
+        """Whether an attempt will be refused, as far as is known; it may be that the database is to be asked."""
+        noted = self._noted.get(counter.digest)
+        return noted is not None and self._now() < noted.until
 
     def forget(self, *digests: bytes) -> None:
         """Have the database asked again about these counters."""

@@ -32,6 +32,10 @@ class TooManyAttemptsError(Exception):
         self.seconds = seconds
 
 
+class FloodError(TooManyAttemptsError):
+    """More attempts wait for the counter than may, whatever becomes of those."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptLimits:
     """The numbers of the rule."""

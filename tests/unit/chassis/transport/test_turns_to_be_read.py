@@ -8,10 +8,11 @@ import pytest
 from chassis.http.health import PROBES, Health, public_routes
 from chassis.http.listening import server_config
 from chassis.http.transport.connection import HttpConnection
-from chassis.http.transport.connections import BEGUN_AT_ONCE, PROBES_AT_ONCE, Connections
+from chassis.http.transport.connections import BEGUN_AT_ONCE, LAST_AT_ONCE, PROBES_AT_ONCE, Connections
 from chassis.http.transport.limits import PARSED_BYTES, Limits
 from chassis.settings import Transport
 from tests.unit.chassis.transport.serving import echo, listening
+from tests.waiting import until
 
 GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -174,3 +175,27 @@ async def test_who_sends_no_more_while_it_waits_is_answered_as_anybody(sent: byt
 
     assert {answer.status for answer in answers} == {status}
     assert set(rests) == {b""}
+
+
+async def test_what_may_wait_is_read_after_others_and_a_few_at_a_time() -> None:
+    connections, were_read = Connections(Limits.of(Transport())), list[int]()
+    waiting = [Reader(number, were_read) for number in range(2 * LAST_AT_ONCE + 3)]
+    others = [Reader(1000 + number, were_read) for number in range(BEGUN_AT_ONCE)]
+
+    for reader in waiting:
+        connections.in_turn(reader, GET, 0, lambda data, at: data[at:] == GET)
+    for reader in others:
+        connections.in_turn(reader, GET, 0, lambda data, at: data[at:] != GET)
+    connections.in_turn(waiting[0], GET + GET, 0)  # more of it has come
+    connections.remove(waiting[1])
+    connections.read_now(waiting[2])
+    lengths = set[int]()
+
+    async def are_read() -> bool:
+        lengths.add(len(were_read))
+        return len(were_read) == len(waiting) + len(others) - 1
+
+    await until(are_read, within=60, what="all that wait are read")
+    assert were_read == [*range(1000, 1000 + len(others)), 2, 0, *range(3, len(waiting))]
+    first = len(others) + 1 + LAST_AT_ONCE
+    assert lengths & set(range(len(others) + 2, len(were_read))) <= {first, first + LAST_AT_ONCE}, "with pauses"

@@ -3,7 +3,7 @@
 import pytest
 
 from command_api.credentials.attempts import refusals
-from command_api.credentials.attempts.refusals import MEMORY_SECONDS, Refusals
+from command_api.credentials.attempts.refusals import ASKING_SECONDS, MEMORY_SECONDS, Refusals
 from command_api.credentials.attempts.rule import Counter, TooManyAttemptsError
 
 ANN, BOB = (Counter("identifier", name) for name in (b"ann", b"bob"))
@@ -35,7 +35,14 @@ def test_a_refusal_is_remembered_for_a_second_and_says_when_it_ends() -> None:
     assert those.refusals
     those.now += MEMORY_SECONDS - 0.5
     assert not those.refusals
-    assert those.seconds(ANN) == 0
+    assert those.refusals.expect(ANN)
+    assert not those.refusals.expect(BOB)
+    assert [those.seconds(ANN) for _ in range(3)] == [0, 59, 59], "one asks the database, and the others wait for it"
+    those.now += ASKING_SECONDS
+    assert [those.seconds(ANN) for _ in range(2)] == [0, 59], "the next one, where nothing was heard"
+    those.now += 60
+    assert not those.refusals.expect(ANN)
+    assert [those.seconds(ANN) for _ in range(2)] == [0, 0]
     assert not those.refusals._noted, "it is forgotten"
 
 
