@@ -16,7 +16,8 @@ from typing import Final
 
 import httpx
 
-from benchmarks.credentials.requests import PASSWORD, PATH, USERS, login, logins, register
+from benchmarks.credentials.guesses import guesses
+from benchmarks.credentials.requests import PASSWORD, PATH, USERS, logins, register
 from benchmarks.running.cores import SERVER_CORES
 from benchmarks.running.load import open_loop
 from benchmarks.running.plan import Plan
@@ -75,20 +76,30 @@ async def open_target(plan: Plan, servers: Servers) -> AsyncIterator[Target]:
         httpx.AsyncClient(base_url=f"http://{LOCALHOST}:{ops}", trust_env=False, timeout=LOST_SECONDS) as inner,
     ):
         await register(client, "known", USERS)
-        yield Target(api.port, client, inner, connections, itertools.count())
+        yield Target(api.port, client, inner, connections, itertools.count(1))
 
 
-def others(target: Target, seconds: float) -> Probe:
-    """Logins of others at a rate that leaves the core time; the figure is their p99."""
+def calm(target: Target, seconds: float) -> Probe:
+    """Logins of others at a rate that leaves the core time, and an owner's; the figure is the others' p99."""
 
     async def run() -> Sample:
-        measured = await open_loop(
-            target.port, logins(USERS // 2), rate=OTHERS_RATE, connections=OTHERS_RATE, seconds=seconds
-        )
-        parts = {"p50": measured.percentile(0.5) * 1000, "logged in": len(measured.latencies)}
-        return Sample(measured.percentile(0.99) * 1000, parts)
+        name = "known0"
+        return await _beside_an_owner(target, name, await _owner_logs_in(target, name, None), seconds)
 
     return run
+
+
+async def _beside_an_owner(target: Target, name: str, token: str | None, seconds: float) -> Sample:
+    sample, owner = await asyncio.gather(_others(target, seconds), _owner(target, name, token, seconds))
+    return Sample(sample.value, {**sample.parts, **owner})
+
+
+async def _others(target: Target, seconds: float) -> Sample:
+    measured = await open_loop(
+        target.port, logins(USERS // 2), rate=OTHERS_RATE, connections=OTHERS_RATE, seconds=seconds
+    )
+    parts = {"p50": measured.percentile(0.5) * 1000, "logged in": len(measured.latencies)}
+    return Sample(measured.percentile(0.99) * 1000, parts)
 
 
 def flooded(plan: Plan, target: Target, seconds: float, within: float) -> Probe:
@@ -97,23 +108,14 @@ def flooded(plan: Plan, target: Target, seconds: float, within: float) -> Probe:
 
     async def run() -> Sample:
         name = f"known{next(target.victims)}"
-        guess = login(name, "a guess")
         token = await _owner_logs_in(target, name, None)
         before = await target.hashed()
-        flood = open_loop(
-            target.port,
-            lambda: guess,
-            rate=total / within,
-            connections=target.connections,
-            seconds=within,
-            good={403, 429, 503},
-        )
-        guesses, sample, owner = await asyncio.gather(
-            flood, others(target, seconds)(), _owner(target, name, token, seconds)
-        )
-        hashed = await target.hashed() - before - sample.parts["logged in"] - owner["owner's logins"]
-        parts = {**sample.parts, **owner, "hashed": hashed, "answered": len(guesses.latencies)}
-        return Sample(sample.value, parts)
+        async with guesses(
+            target.port, name, connections=target.connections, total=total, seconds=within
+        ) as send_guesses:
+            answered, sample = await asyncio.gather(send_guesses(), _beside_an_owner(target, name, token, seconds))
+        hashed = await target.hashed() - before - sample.parts["logged in"] - sample.parts["owner's logins"]
+        return Sample(sample.value, {**sample.parts, "hashed": hashed, "answered": answered})
 
     return run
 

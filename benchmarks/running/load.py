@@ -9,7 +9,7 @@ import asyncio
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
@@ -159,8 +159,9 @@ async def open_loop(  # noqa: PLR0913 - a load has these parts
     seconds: float,
     settle: float = 0.0,
     good: Iterable[int] = (200,),
+    when_connected: Callable[[], Awaitable[None]] | None = None,
 ) -> Measured:
-    """Ask at a rate; what finds no free connection queues, and its wait counts.
+    """Ask at a rate, once `when_connected` has ended; what finds no free connection queues, and its wait counts.
 
     `served` counts from `settle` seconds on, which are asked for beside the others: at first a process under overload
     fills its queue, and has nothing to show for that work.
@@ -191,6 +192,8 @@ async def open_loop(  # noqa: PLR0913 - a load has these parts
     over = asyncio.Event()
     opened = await _connect(port, connections, answered)
     free.extend(opened)
+    if when_connected:
+        await when_connected()
     cpu, start = time.process_time(), time.perf_counter()
     counted = start + settle
     asked = 0
