@@ -23,7 +23,7 @@ from benchmarks.reporting.result import Result
 from benchmarks.reporting.samples import cpu_seconds
 from benchmarks.running.cores import ALL_CORES
 from benchmarks.running.plan import Plan
-from benchmarks.running.rounds import Probe, Rounds, Sample, interleave, pooled
+from benchmarks.running.rounds import NoFigureError, Probe, Rounds, Sample, interleave, pooled
 from benchmarks.running.servers import Servers, open_servers
 from chassis.kafka.client import client_arguments
 from chassis.settings import Topics
@@ -158,14 +158,19 @@ async def grow(servers: Servers, first: int, last: int) -> None:
 
 
 async def latencies(plan: Plan, result: Result, travellers: Travellers, size: int) -> None:
-    """Find the peak, then measure at parts of it."""
+    """Find the peak, then measure at parts of it; without a peak its line says so, and that is all."""
 
     async def peak() -> Sample:
-        return Sample(await travellers.at_peak(TRAVELLERS, plan.seconds))
+        journeys = await travellers.at_peak(TRAVELLERS, plan.seconds)
+        if not journeys:
+            raise NoFigureError(f"no journey ended within {plan.seconds:g} s")
+        return Sample(journeys)
 
     name = f"peak, {size:,} users"
     found = await interleave(plan, {name: peak}, unit="journeys/s", warm_up=False, rounds=min(PEAK_ROUNDS, plan.rounds))
     result.table(found)
+    if not found[name].rounds:
+        return
     rates = {f"{load:.0%} of the peak": found[name].median * load for load in LOADS}
     probes = {
         f"{load} ({number(rate)}/s), {size:,} users": at_rate(travellers, rate, plan.seconds / 2)
