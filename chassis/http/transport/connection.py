@@ -220,7 +220,7 @@ class HttpConnection(asyncio.Protocol):
             if self._exchange:
                 self._break_body_off(refusals.unreadable(), "malformed")
             else:
-                self._refuse(refusals.unreadable(), "malformed")
+                self._refuse(refusals.unreadable_head(bytes(self._head)), "malformed")
         if rest_waits:
             self._pause_reading()
             return

@@ -27,6 +27,8 @@ from chassis.telemetry import request_id
 _VERSIONS: Final = frozenset({"1.1", "1.0"})
 #: As many as 2^64 has; more are leading zeros.
 _LENGTH_DIGITS: Final = 20
+_LENGTH: Final = re.compile(rb"\ncontent-length:", re.IGNORECASE)
+_TWICE: Final = "comes twice; send it once"
 #: RFC 9112, section 3.2: a name or an address, and a port; nobody's credentials, no path.
 _HOST: Final = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(:[0-9]*)?")
 #: Headers of which each has one value: of two, each of two readers could take another. Lists, which may come on several
@@ -42,6 +44,13 @@ SINGLE: Final = frozenset(
 def unreadable() -> Problem:
     """The parser does not understand it."""
     return Problem(MALFORMED, "this is no HTTP/1.1 request: its method, target, headers or framing cannot be read")
+
+
+def unreadable_head(head: bytes) -> Problem:
+    """The parser does not understand it; what it refuses before we can, a length that comes twice, is named."""
+    if len(_LENGTH.findall(head)) > 1:
+        return malformed_header("Content-Length", _TWICE)
+    return unreadable()
 
 
 def broken_off() -> Problem:
@@ -117,7 +126,7 @@ def framing_of(version: str, fields: Sequence[tuple[bytes, bytes]]) -> tuple[int
 def _refuse_repeated(names: list[bytes]) -> None:
     for name in names:
         if name in SINGLE and names.count(name) > 1:
-            raise malformed_header(name.decode("ascii").title(), "comes twice; send it once")
+            raise malformed_header(name.decode("ascii").title(), _TWICE)
     if names.count(b"transfer-encoding") > 1:
         raise _not_chunked_alone()
 
