@@ -1,6 +1,6 @@
 """Answers guesses at a counter that refuses ahead of the app, so that a flood of them takes little time from others.
 
-Only what this process has just heard of the database (command_api/credentials/attempts/refusals.py) is answered here,
+Only what this process has just heard or seen to refuse (command_api/credentials/attempts/refusals.py) is answered here,
 in the app's own words, and only where its layers let the request in. Whatever is unusual, or comes with a device token,
 the app sees.
 """
@@ -25,9 +25,11 @@ from command_api.credentials.verification import VerifyCredentials
 from command_api.http.credentials import VERIFY_PATH
 from command_api.http.errors import problem_of
 from command_api.http.fast_path import plain_headers
+from command_api.users.values import IDENTIFIER_CHARACTERS
 
 _BEGINNING: Final = f"POST {VERIFY_PATH} ".encode()
-_IDENTIFIER: Final = re.compile(rb'"identifier"\s*:\s*"([^"\\]+)"')
+#: In UTF-8, which takes four bytes a character at most; keys of longer ones would take long to make.
+_IDENTIFIER: Final = re.compile(rb'"identifier"\s*:\s*"([^"\\]{1,%d})"' % (4 * IDENTIFIER_CHARACTERS))
 _HAS_TOKEN: Final = re.compile(rb'"device_token"\s*:\s*"')
 _JSON: Final = "application/json"
 _BODY: Final = TypeAdapter(VerifyCredentials)
@@ -48,14 +50,11 @@ class RefusedGuesses:
         given = _plain(scope, sent)
         if given is None or given.device_token is not None:
             return None
-        try:
-            checks.attempts.refusals.check(of_identifier(checks.keys, identifier_key(given.identifier)))
-        except TooManyAttemptsError as error:
-            if not self._lets_in(scope):
-                return None
-            THROTTLED.inc()
-            return _prepared(error.seconds)
-        return None
+        seconds = checks.attempts.refusals.known(of_identifier(checks.keys, identifier_key(given.identifier)))
+        if seconds is None or not self._lets_in(scope):
+            return None
+        THROTTLED.inc()
+        return _prepared(seconds)
 
     def may_wait(self, app: FastAPI, sent: bytes, at: int) -> bool:
         """Whether a request that begins at `at` looks like such a guess; who is wrong about it waits a little."""

@@ -51,20 +51,23 @@ class Refusals:
         self._none_from = now + MEMORY_SECONDS
         self._noted[counter.digest] = _Refusal(now + seconds, now + min(seconds, MEMORY_SECONDS))
 
+    def known(self, counter: Counter) -> int | None:
+        """In how many seconds a counter ends to refuse, where it is known that it does."""
+        noted = self._noted.get(counter.digest)
+        now = self._now()
+        return ceil(noted.until - now) if noted and now < noted.known_until else None
+
     def check(self, counter: Counter) -> None:
-        """Return where nothing is known against an attempt.
+        """Return where nothing is known against an attempt, which then asks the database.
 
         Raises:
-            TooManyAttemptsError: the counter refuses.
+            TooManyAttemptsError: the counter refuses, or another attempt is asking.
         """
+        seconds = self.known(counter)
+        if seconds is not None:
+            raise TooManyAttemptsError(seconds)
         noted = self._noted.get(counter.digest)
-        if noted is None:
-            return
-        now = self._now()
-        if now < noted.known_until:
-            raise TooManyAttemptsError(ceil(noted.until - now))
-        if now < noted.until:
-            # This one asks the database, and the others wait for what it hears.
+        if noted and (now := self._now()) < noted.until:
             self._noted[counter.digest] = noted._replace(known_until=min(noted.until, now + ASKING_SECONDS))
         else:
             self.forget(counter.digest)

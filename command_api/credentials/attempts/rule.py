@@ -33,7 +33,7 @@ class TooManyAttemptsError(Exception):
 
 
 class FloodError(TooManyAttemptsError):
-    """More attempts wait for the counter than may, whatever becomes of those."""
+    """The line of the counter is full; those in it may still succeed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

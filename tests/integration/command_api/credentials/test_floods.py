@@ -17,7 +17,7 @@ from chassis.settings import PostgresAddress
 from command_api.app import create_app
 from command_api.credentials.attempts.lines import AT_ONCE, WAITING
 from command_api.credentials.attempts.refusals import MEMORY_SECONDS, Refusals
-from command_api.credentials.attempts.rule import of_identifier
+from command_api.credentials.attempts.rule import identifier_key, of_identifier
 from command_api.http.refused_guesses import RefusedGuesses
 from tests.integration.command_api.conftest import (
     Connection,
@@ -132,6 +132,9 @@ async def test_a_guess_that_is_to_be_refused_is_known_by_its_bytes(
     assert not may_wait('{"identifier":"bob","password":"x"}')
     assert not may_wait('{"identifier":"ann","password":"x"}', path="/users")
     assert not may_wait("")
+    long, checks = "a" * 5000, app.state.resources.log_ins.checks
+    checks.attempts.refusals.note(of_identifier(checks.keys, identifier_key(long)), 60)
+    assert not may_wait(f'{{"identifier":"{long}","password":"x"}}'), "no key is made of what is far too long"
 
 
 async def served(ask: Callable[[], Awaitable[httpx.Response]]) -> int:

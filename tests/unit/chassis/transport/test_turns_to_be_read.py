@@ -12,7 +12,6 @@ from chassis.http.transport.connections import BEGUN_AT_ONCE, LAST_AT_ONCE, PROB
 from chassis.http.transport.limits import PARSED_BYTES, Limits
 from chassis.settings import Transport
 from tests.unit.chassis.transport.serving import echo, listening
-from tests.waiting import until
 
 GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -189,13 +188,11 @@ async def test_what_may_wait_is_read_after_others_and_a_few_at_a_time() -> None:
     connections.in_turn(waiting[0], GET + GET, 0)  # more of it has come
     connections.remove(waiting[1])
     connections.read_now(waiting[2])
-    lengths = set[int]()
+    lengths = list[int]()
+    while len(were_read) < len(waiting) + len(others) - 1:
+        lengths.append(len(were_read))
+        connections._read_last()
 
-    async def are_read() -> bool:
-        lengths.add(len(were_read))
-        return len(were_read) == len(waiting) + len(others) - 1
-
-    await until(are_read, within=60, what="all that wait are read")
     assert were_read == [*range(1000, 1000 + len(others)), 2, 0, *range(3, len(waiting))]
-    first = len(others) + 1 + LAST_AT_ONCE
-    assert lengths & set(range(len(others) + 2, len(were_read))) <= {first, first + LAST_AT_ONCE}, "with pauses"
+    first = len(others) + 1
+    assert lengths == [first, first + LAST_AT_ONCE, first + 2 * LAST_AT_ONCE], "a few at a time"

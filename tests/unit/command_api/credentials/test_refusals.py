@@ -46,6 +46,18 @@ def test_a_refusal_is_remembered_for_a_second_and_says_when_it_ends() -> None:
     assert not those.refusals._noted, "it is forgotten"
 
 
+def test_who_only_looks_keeps_nobody_from_asking_the_database() -> None:
+    those = Remembering()
+    those.refusals.note(ANN, 59.2)
+    assert those.refusals.known(ANN) == 60
+    those.now += MEMORY_SECONDS
+    those.refusals.note(BOB, 59.2)
+
+    assert [those.refusals.known(counter) for counter in (ANN, BOB)] == [None, 60]
+    assert [those.seconds(ANN) for _ in range(2)] == [0, 59]
+    assert those.refusals.known(ANN) == 59, "others are asked to wait for what the one hears"
+
+
 def test_no_refusal_is_remembered_beyond_its_end() -> None:
     those = Remembering()
     those.refusals.note(ANN, 0.25)
