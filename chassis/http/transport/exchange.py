@@ -315,12 +315,13 @@ class Exchange:
         return body
 
     async def _end_with(self, problem: Problem) -> None:
-        """Explain what went wrong, or, where the answer has begun, break off."""
+        """Explain what went wrong, or, where some of the answer has gone out, break off."""
         if self._is_gone or self.is_answered:
             return
-        if self.has_begun:
+        if self.has_begun and not self._head:
             self._wire.close()
             return
+        self._head, self.has_begun = b"", False
         await explained(problem, instance=self._scope["path"])(self._scope, self.receive, self.send)
 
 

@@ -479,3 +479,18 @@ def test_a_flood_of_refusals_is_two_lines(logs: list[Any]) -> None:
     ]
     assert logs[1]["times"] == 100
     assert not refusals
+
+
+@pytest.mark.parametrize("length", [b"2", b"6"], ids=["longer than it said", "an error"])
+async def test_an_answer_that_fails_before_anything_was_sent_is_an_error_and_not_a_silent_end(length: bytes) -> None:
+    async def failing(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
+        if length == b"6":
+            raise LookupError
+        await send({"type": "http.response.body", "body": b"longer"})
+
+    async with listening(failing) as listener, await listener.connect() as client:
+        answer, is_over = await client.asks(GET), await client.is_over()
+
+    assert (answer.status, answer.headers["connection"], is_over) == (500, "close", True)
+    assert answer.document["request_id"] == answer.headers["x-request-id"]
