@@ -22,6 +22,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import starmap
 from typing import Any, Final, Protocol, overload
 
 from .decoding import Decoded, Unknown, decode
@@ -145,19 +146,27 @@ class _Items(Sequence[Decoded]):
         return sum(map(len, self._found.values()))
 
     def __iter__(self) -> Iterator[Decoded]:
-        for partition, records in self._found.items():
-            for record in records:
-                item = decode(record.key, record.headers, record.value)
-                if isinstance(item, Unknown):
-                    item = item._replace(partition=partition.partition, offset=record.offset)
-                yield item
+        return starmap(_decoded, self._records())
 
     @overload
     def __getitem__(self, at: int) -> Decoded: ...
     @overload
     def __getitem__(self, at: slice) -> list[Decoded]: ...
     def __getitem__(self, at: int | slice) -> Decoded | list[Decoded]:
-        return list(self)[at]
+        taken = list(self._records())[at]
+        return list(starmap(_decoded, taken)) if isinstance(taken, list) else _decoded(*taken)
+
+    def _records(self) -> Iterator[tuple[Any, Record]]:
+        for partition, records in self._found.items():
+            for record in records:
+                yield partition, record
+
+
+def _decoded(partition: Any, record: Record) -> Decoded:
+    item = decode(record.key, record.headers, record.value)
+    if isinstance(item, Unknown):
+        return item._replace(partition=partition.partition, offset=record.offset)
+    return item
 
 
 class _Reading:

@@ -16,7 +16,7 @@ from aiokafka.admin import NewTopic, RecordsToDelete
 from chassis.kafka.client import admin, client_arguments, delete_topic, ensure_topics
 from chassis.settings import Kafka, Topics
 from contract.log import read_log
-from events import Batch, Erased, PositionGoneError, Unknown, UserEvent, bootstrap
+from events import Batch, Erased, PositionGoneError, Unknown, UserEvent, bootstrap, copying, decode
 from events.user_events import UserRegistered
 from outbox.topics import wanted_topics
 from tests.integration.disasters.disks import KEPT, LOST, NEW, LosingLog
@@ -155,6 +155,27 @@ async def test_each_item_of_a_batch_is_decoded_when_it_is_taken(
     [first], [again] = items, items
     assert first == again == items[0] == items[-1:][0]
     assert first is not again, "it was decoded with the batch"
+
+
+async def test_of_a_batch_no_more_is_decoded_than_is_taken(
+    kafka: Kafka, topics: Topics, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded = list[bytes | None]()
+
+    def noting(key: bytes | None, *rest: Any) -> Any:
+        decoded.append(key)
+        return decode(key, *rest)
+
+    monkeypatch.setattr(copying, "decode", noting)
+    await publisher.publish([record(UserRegistered(user=new_user(number))) for number in range(1, 6)])
+    async with consumer_of(kafka, topics.events_topic) as consumer, aclosing(bootstrap(consumer)) as reading:
+        items = (await anext(reading)).items
+        while not items:
+            items = (await anext(reading)).items
+
+    last, portion = items[-1], items[:-1]
+    assert len(decoded) == len(items)
+    assert [*portion, last] == list(items)
 
 
 async def test_a_subscriber_that_is_ended_again_and_again_misses_nothing_and_writes_nothing_twice(
