@@ -210,17 +210,14 @@ class Audit:
     async def _with_forged(self, differences: Sequence[UserDifference]) -> list[UserDifference]:
         """The same, with users marked as forged who have a parked record that the command side never published."""
         known = {one.user_id: one.command_version or 0 for one in differences}
+        ids, forged = list(known), set[UUID]()
         async with self._query.connection() as connection:
-            records = await suspicious_of(connection, self._generation, list(known))
-        forged = {
-            record.suspect_id
-            for record in records
-            if record.suspect_id is not None
-            and (
-                header(record, "ce_source") != USER_EVENTS.source
-                or (version_of(record) or 0) > known[record.suspect_id]
-            )
-        }
+            for first in range(0, len(ids), RANGE_USERS):
+                for record in await suspicious_of(connection, self._generation, ids[first : first + RANGE_USERS]):
+                    suspect = record.suspect_id
+                    is_ours = header(record, "ce_source") == USER_EVENTS.source
+                    if suspect and not (is_ours and (version_of(record) or 0) <= known[suspect]):
+                        forged.add(suspect)
         return [replace(one, kind=DifferenceKind.FORGED) if one.user_id in forged else one for one in differences]
 
     async def _digest(self, database: Database, side: str, *bounds: UUID | None) -> tuple[int, int] | None:
