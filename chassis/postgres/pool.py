@@ -58,7 +58,8 @@ class Pool:
         self._idle_seconds = idle_seconds
         #: Those who wait for a place; somebody does only while all are lent.
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._open: set[Connection] = set()
+        #: By the loop's time at which each was opened.
+        self._open: dict[Connection, float] = {}
         #: Each with the loop's time at which it came back; the one used last at the end.
         self._idle: list[tuple[Connection, float]] = []
         self._idle_check: asyncio.TimerHandle | None = None
@@ -84,7 +85,7 @@ class Pool:
             connection, _ = self._idle.pop()
             if not connection.is_closed():
                 return connection
-            self._open.discard(connection)
+            self._open.pop(connection, None)
         return await self._open_in_place(deadline or _deadline())
 
     def give_back(self, connection: Connection) -> None:
@@ -101,15 +102,19 @@ class Pool:
     def discard(self, connection: Connection) -> None:
         """Cut off a connection whose state is unknown; its place is free for a new one."""
         connection.terminate()
-        self._open.discard(connection)
+        self._open.pop(connection, None)
         self._free_place()
 
-    def drop_idle(self) -> None:
-        """Cut off those that nobody uses: what ended one at the server, such as its own end, often ends them all."""
-        while self._idle:
-            connection, _ = self._idle.pop()
+    def drop_idle(self, opened_before: float) -> None:
+        """Cut off those that nobody uses, and that were opened before a time of the loop's.
+
+        What ended one at the server, such as its own end, often ends all that were there.
+        """
+        dropped = [connection for connection, _ in self._idle if self._open[connection] < opened_before]
+        self._idle = [(connection, since) for connection, since in self._idle if connection not in dropped]
+        for connection in dropped:
             connection.terminate()
-            self._open.discard(connection)
+            del self._open[connection]
 
     async def fill(self) -> None:
         """Open connections until there are as many as are to be kept: one that a request opens itself costs it time.
@@ -136,7 +141,7 @@ class Pool:
         if self._closing_idle:
             await asyncio.wait([self._closing_idle])
         idle = [connection for connection, _ in self._idle]
-        for connection in self._open.difference(idle):
+        for connection in self._open.keys() - idle:
             connection.terminate()
         await asyncio.gather(*map(self._close_one, idle))
 
@@ -183,7 +188,7 @@ class Pool:
             if isinstance(error, TimeoutError):
                 raise NoConnectionError("none could be opened in time") from error
             raise
-        self._open.add(connection)
+        self._open[connection] = asyncio.get_running_loop().time()
         if self._closed:
             self.discard(connection)
             raise NoConnectionError(_CLOSED)
@@ -208,7 +213,7 @@ class Pool:
             try:
                 await self._close_one(connection)
             finally:
-                self._open.discard(connection)
+                self._open.pop(connection, None)
                 self._free_place()
 
 

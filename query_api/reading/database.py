@@ -7,6 +7,7 @@ statement that is not answered within its time fails, and its connection is cut.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -105,12 +106,13 @@ class ReadDatabase:
             DatabaseUnavailableError: there was no connection for it, or it broke.
             asyncpg.PostgresError: the server refused the statement.
         """
+        began = asyncio.get_running_loop().time()
         try:
             return await self._fetch(statement)
         except _StaleConnectionError:
             # The server had ended that connection, or has ended itself: a read may simply be sent again, once. Not on
             # another of those connections, since a server that dies ends them one after the other.
-            self.pool.drop_idle()
+            self.pool.drop_idle(opened_before=began)
             return await self._fetch(statement)
 
     async def _fetch(self, statement: ReadStatement) -> FetchedRows:
