@@ -39,6 +39,9 @@ RIGHTS_ERRORS: Final[tuple[type[Exception], ...]] = (
 )
 REFUSALS: Final[tuple[type[Exception], ...]] = (KafkaRefusedError, *RIGHTS_ERRORS)
 
+#: A client that is no longer wanted while it starts may come to its end for so long.
+ENDING_SECONDS: Final = 1.0
+
 
 async def start_client(client: Any, arguments: Mapping[str, Any], seconds: float) -> None:
     """Start a client that was made of these arguments (`client_arguments`); its caller stops it whatever happens.
@@ -47,10 +50,17 @@ async def start_client(client: Any, arguments: Mapping[str, Any], seconds: float
         KafkaRefusedError: the brokers do not let us in.
         KafkaError, OSError, TimeoutError: no broker answered in time.
     """
+    starting = asyncio.ensure_future(client.start())
     try:
-        await asyncio.wait_for(client.start(), seconds)
+        await asyncio.wait_for(asyncio.shield(starting), seconds)
     except KafkaConnectionError as error:
         raise await _refusal(arguments) or error from error
+    finally:
+        if not starting.done():
+            # Ended while it asks its first broker, aiokafka would leave that connection open.
+            await asyncio.wait({starting}, timeout=ENDING_SECONDS)
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
 
 
 async def _refusal(arguments: Mapping[str, Any]) -> KafkaRefusedError | None:
