@@ -19,7 +19,7 @@ PAUSE_SECONDS: Final = 0.05
 class Stretch(Tally):
     """What became of one kind of request during one fault."""
 
-    #: Seconds that a client had no answer as it should be, between two that it had.
+    #: Seconds that a client had no answer as it should be: between two that it had, or up to the end of this.
     longest: float = 0.0
 
 
@@ -31,25 +31,37 @@ class Probes:
         self.tally = Stretch()
         self.tallies: dict[str, Stretch] = {}
         self.clients = [Twice(self, urls, first, changes=changes) for first in range(2)]
+        #: When each had its last answer, while it asks.
+        self._answered: dict[Twice, float] = {}
 
     def stretch(self, name: str) -> None:
         """Count what is answered from now on under this name."""
+        for client in self._answered:
+            self._note_gap(client)
         self.tally = self.tallies[name] = Stretch()
 
     async def flow(self, stopping: asyncio.Event, ask: Callable[[Twice], Awaitable[object]]) -> None:
-        """Have every client ask, one request after the other."""
+        """Have every client ask, one request after the other; close their connections at the end."""
         await asyncio.gather(*(self._keep_asking(client, stopping, ask) for client in self.clients))
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await asyncio.gather(*(client.close() for client in self.clients))
 
     async def _keep_asking(
         self, client: Twice, stopping: asyncio.Event, ask: Callable[[Twice], Awaitable[object]]
     ) -> None:
-        answered = time.monotonic()
+        self._answered[client] = time.monotonic()
         while not await wait_for_event(stopping, PAUSE_SECONDS):
             with suppress(FailedError):  # it is counted
                 await ask(client)
-                now = time.monotonic()
-                self.tally.longest = max(self.tally.longest, now - answered - PAUSE_SECONDS)
-                answered = now
+                self._note_gap(client)
+                self._answered[client] = time.monotonic()
+        self._note_gap(client)
+
+    def _note_gap(self, client: Twice) -> None:
+        self.tally.longest = max(self.tally.longest, time.monotonic() - self._answered[client] - PAUSE_SECONDS)
 
 
 class People:
