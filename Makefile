@@ -138,7 +138,7 @@ BENCHMARKS := commands relay projections query end-to-end growth cold-start rese
 MEASURE = $(BIN)/python -m benchmarks
 
 .PHONY: bench $(BENCHMARKS:%=bench-%)
-bench: $(VENV)/.bench ## Measure everything into docs/benchmarks (an hour); bench-NAME one, profile-NAME its flame graph
+bench: $(VENV)/.bench ## Measure everything into docs/benchmarks (80 minutes); bench-NAME one, profile-NAME its flame graph
 	@$(MEASURE) all --into docs/benchmarks $(ARGS)
 
 $(BENCHMARKS:%=bench-%): bench-%: $(VENV)/.bench

@@ -23,6 +23,7 @@ from outbox.table import OutboxRow
 #: The places of the event's id in a row's headers; source and type follow, each with its length, and then the subject.
 _ID, _BEHIND_ID = 27, 63
 _SUBJECT: Final = b"\x14ce_subject\x48"
+_SUBJECT_BYTES: Final = len(_SUBJECT)
 #: Kinds that are remembered; a catalogue has a dozen.
 _MOST_KINDS: Final = 256
 #: The damage of a row in which nothing wrong could be seen here begins so.
@@ -47,7 +48,7 @@ class Examiner:
         and how the value begins and ends, because this is done for each event. Kafka refuses a page in which headers
         are damaged elsewhere.
         """
-        seen, after = self._seen, len(_SUBJECT)
+        seen = self._seen
         for place, (event_id, subject_id, value, headers) in enumerate(map(_looked_at, rows)):
             headers = headers or b""  # noqa: PLW2901 - a damaged row may have none
             subject = headers.find(_SUBJECT, _BEHIND_ID)
@@ -56,7 +57,7 @@ class Examiner:
                 kind in seen
                 and (value is None or (value.endswith(b"}") and len(value) < MAX_MESSAGE_BYTES))
                 and (event_id and headers.startswith(event_id.encode(), _ID))
-                and (subject_id and headers.startswith(subject_id.encode(), subject + after))
+                and (subject_id and headers.startswith(subject_id.encode(), subject + _SUBJECT_BYTES))
             ):
                 continue
             damage = self.damage_of(rows[place])

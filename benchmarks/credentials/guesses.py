@@ -9,12 +9,13 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Final, NoReturn
 
 from benchmarks.credentials.requests import login
 from benchmarks.running.load import open_loop
 from chassis.lifecycle import new_event_loop
 
-_READY = "ready\n"
+_READY: Final = "ready\n"
 
 
 @asynccontextmanager
@@ -40,11 +41,13 @@ async def guesses(
             _fail()
         yield send
     finally:
-        stdin.close()
-        await process.wait()
+        if process.returncode is None:
+            # Its input, once closed, would tell it to begin.
+            process.terminate()
+            await process.wait()
 
 
-def _fail() -> str:
+def _fail() -> NoReturn:
     raise RuntimeError("the process that guesses has ended")
 
 

@@ -66,7 +66,9 @@ async def run(plan: Plan) -> Result:
     )
     async with open_servers(plan) as servers:
         async with system(servers) as running:
-            for first, size in ((1, FEW_USERS), (FEW_USERS + 1, plan.users)):
+            for first, size in ((1, min(FEW_USERS, plan.users)), (FEW_USERS + 1, plan.users)):
+                if size < first:
+                    break
                 plan.say(f"adding users up to {size:,}")
                 await grow(servers, first, size)
                 running.travellers.users = size

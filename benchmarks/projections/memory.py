@@ -21,6 +21,8 @@ LOOK_SECONDS: Final = 0.25
 #: A run that takes longer, or is slower, than this has another fault than its memory.
 REBUILD_SECONDS: Final = 150.0
 SLOWEST_RATE: Final = 4000.0
+#: A rebuild that was told to end has others to end first.
+STOP_SECONDS: Final = 30.0
 
 
 async def measure_memory(plan: Plan, servers: Servers, result: Result) -> None:
@@ -100,7 +102,11 @@ async def _rebuild(servers: Servers, within: float, until: float = math.inf) -> 
         if process.returncode is None:
             # Not by force: it has others that work for it.
             process.terminate()
-            await process.wait()
+            try:
+                await asyncio.wait_for(process.wait(), STOP_SECONDS)
+            finally:
+                for one in (*watched.children(recursive=True), watched) if process.returncode is None else ():
+                    one.kill()
     return looks
 
 

@@ -89,8 +89,8 @@ def list_(
         )
     print_table(listed)
     if len(found) == parked.LIST_RECORDS:
-        more = f"There may be more: `muster parked list --after {found[-1].id}`"
-        say(more if projection is None else f"{more} with `--projection {projection}`")
+        chosen = "" if projection is None else f" --projection {projection}"
+        say(f"There may be more: `muster parked list{chosen} --after {found[-1].id}`")
 
 
 async def _found(
@@ -101,7 +101,7 @@ async def _found(
     found = some = await parked.summaries(database, projection, after=last)
     while is_all and len(some) == parked.LIST_RECORDS:
         some = await parked.summaries(database, projection, after=some[-1].id)
-        found = found + some
+        found = [*found, *some]
     return found, await parked.counted(database, projection)
 
 

@@ -171,7 +171,8 @@ async def _raise(command: Database, differences: Sequence[UserDifference], opera
 
     An equal version is not enough: subscribers would keep the other content.
     """
-    passed: dict[UUID, UserDifference] = {}
+    #: What the read side has: the version, and whether nothing but that they were erased.
+    passed: dict[UUID, tuple[int, bool]] = {}
     for one in differences:
         if one.kind is DifferenceKind.BEHIND or one.query_version is None:
             continue
@@ -180,14 +181,16 @@ async def _raise(command: Database, differences: Sequence[UserDifference], opera
         elif one.command_version is None:
             found.only_read_side.append(one.user_id)
         else:
-            passed[one.user_id] = one
+            passed[one.user_id] = one.query_version, one.erased
+    if not passed:
+        return
     async with command.connection() as connection, connection.transaction():
         living = await lock_living(connection, list(passed))
         # A snapshot would bring the person back, on the topic too. The next erasure has the version after this.
-        again = {user_id for user_id, one in passed.items() if one.erased and user_id in living}
+        again = {user_id for user_id, (_, erased) in passed.items() if erased and user_id in living}
         raised = [user_id for user_id in passed if user_id not in again]
-        versions = {user_id: one.query_version or 0 for user_id, one in passed.items()}
-        await raise_versions(connection, versions | {user_id: versions[user_id] + 1 for user_id in raised})
+        versions = {user_id: version + (user_id not in again) for user_id, (version, _) in passed.items()}
+        await raise_versions(connection, versions)
         await append_present(connection, raised, operation)
     found.erase_again += sorted(again)
     found.raised += len(raised)

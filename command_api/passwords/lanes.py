@@ -10,13 +10,14 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from chassis.http.transport.client import client
 
 T = TypeVar("T")
+_Work = tuple[Callable[[], Any], Future[Any]]
 
-QUEUE_FULL = "as many passwords wait to be hashed as may; nothing was changed"
+QUEUE_FULL: Final = "as many passwords wait to be hashed as may; nothing was changed"
 
 
 class HashingBusyError(Exception):
@@ -59,7 +60,7 @@ class Lane:
         return self._pending < self._limit
 
     async def run_uncounted(self, work: Callable[[], T], whose: Hashable) -> T:
-        """Do it when its turn comes, whatever the limit."""
+        """Do it when its turn comes, whatever the limit: the caller bounds how many there are."""
         done: Future[T] = Future()
         self._waiting.add(whose, (work, done))
         self._executor.submit(self._do_next)
@@ -79,9 +80,6 @@ class Lane:
         self._executor.shutdown(wait=True, cancel_futures=True)
         for _, done in self._waiting.drain():
             done.cancel()
-
-
-_Work = tuple[Callable[[], Any], Future[Any]]
 
 
 class _Waiting:

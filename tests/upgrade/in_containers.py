@@ -1,7 +1,8 @@
 """`make upgrade-containers`: the guide's upgrade in containers, walked to the letter while clients ask each API.
 
 A clone of this checkout starts at an earlier commit; then the steps of docs/how-to/run-in-containers.md run in it, `git
-pull` included. Exit code 1 where a step fails or an API answers nobody afterwards, 2 where there is no engine.
+pull` included. The image of that name is built anew, as `docker compose build` does in this checkout. Exit code 1 where
+a step fails, an API answers nobody afterwards or ever 500, 2 where there is no engine or no branch to pull.
 """
 
 import argparse
@@ -29,7 +30,14 @@ ANSWER_SECONDS: Final = 10.0
 #: A project of its own beside the one that may run here: it has the ports, though.
 PROJECT: Final = {"COMPOSE_PROJECT_NAME": "muster-upgrade"}
 #: Fails where no engine answers.
-ENGINE: Final = ["docker", "compose", "ls", "-q"]
+ENGINE: Final = ("docker", "compose", "ls", "-q")
+#: Fails where no branch is checked out.
+BRANCH: Final = ("git", "-C", str(CHECKOUT), "symbolic-ref", "-q", "HEAD")
+#: What it means where one of these fails.
+LACKS: Final = {
+    ENGINE: "no Docker engine with Compose answers here",
+    BRANCH: "no branch is checked out, so the guide's `git pull` has none to pull",
+}
 URLS: Final = {"command": "http://127.0.0.1:8000", "query": "http://127.0.0.1:8001", "event": "http://127.0.0.1:8005"}
 
 
@@ -136,22 +144,25 @@ def main() -> int:
     older, seen = parser.parse_args().older, {api: Seen() for api in URLS}
     try:
         commit = commit_of(older)
-        subprocess.run(ENGINE, check=True)
+        for needed in LACKS:
+            subprocess.run(needed, check=True)
         with TemporaryDirectory(prefix="muster-upgrade-") as name:
             asyncio.run(upgrade(commit, Path(name) / "muster", seen))
     except (NotBuiltError, FileNotFoundError) as error:
         sys.stderr.write(f"NOTHING WAS UPGRADED: {error}\n")
         return 2
     except subprocess.CalledProcessError as error:
-        if error.cmd == ENGINE:
-            sys.stderr.write("NOTHING WAS UPGRADED: no Docker engine with Compose answers here.\n")
+        if lack := LACKS.get(error.cmd):
+            sys.stderr.write(f"NOTHING WAS UPGRADED: {lack}.\n")
             return 2
         sys.stderr.write(f"A step failed with {error.returncode}; what it ran says more above.\n")
     else:
-        return 0
+        # 503 is what an API says while it ends or waits for a database.
+        return int(any("500" in one.outcomes for one in seen.values()))
     finally:
         for api, one in seen.items():
-            sys.stdout.write(f"{api}: {dict(one.outcomes)}; longest without a good answer {one.gap:.1f} s\n")
+            if one.outcomes:
+                sys.stdout.write(f"{api}: {dict(one.outcomes)}; longest without a good answer {one.gap:.1f} s\n")
     return 1
 
 

@@ -29,8 +29,6 @@ LAST_AT_ONCE: Final = 16
 LAST_PAUSE_SECONDS: Final = 0.008
 #: A kind of refusal that has not come for this long has ended.
 QUIET_SECONDS: Final = 60.0
-
-
 #: Tells of a request, by bytes and where in them it begins, whether others are to be read before it.
 MayWait = Callable[[bytes, int], bool]
 
@@ -157,9 +155,9 @@ class Connections:
 
         One that `may_wait` is read after a pause; until then its connection makes room where that is needed.
         """
-        line = self._probes if data.startswith(self._probing, at) else self._others
         if self._is_unread(connection):
             return
+        line = self._probes if data.startswith(self._probing, at) else self._others
         if may_wait and may_wait(data, at):
             self._last.unread[connection] = None
             self._pause()

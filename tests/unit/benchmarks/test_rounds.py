@@ -129,9 +129,7 @@ def test_what_is_made_of_two_figures_is_made_round_by_round() -> None:
 async def test_what_is_answered_while_a_load_settles_does_not_count_as_served() -> None:
     async with listening() as listener:
         asked = partial(open_loop, listener.address[1], lambda: request("/"), rate=10, connections=4)
-        settling = await asked(seconds=0, settle=0.2)
-        settled = await asked(seconds=1, settle=0.2)
+        settled = await asked(seconds=0.2, settle=1)
 
-    assert (len(settling.accepted), settling.served) == (2, 0)
     assert len(settled.accepted) == 12
-    assert settled.served > 0
+    assert 0 < settled.served < 12

@@ -101,7 +101,7 @@ async def test_a_long_list_of_what_is_parked_says_how_to_go_on_and_is_whole_as_j
     beyond = (await muster(variables, "parked", "list", "--after", "users/1/0/1001")).out
 
     assert offsets == [*range(1, parked.LIST_RECORDS * 2 + 2)]
-    assert first.endswith("There may be more: `muster parked list --after users/1/0/500` with `--projection users`\n")
+    assert first.endswith("There may be more: `muster parked list --projection users --after users/1/0/500`\n")
     assert re.findall(r"users/1/0/\d+", last) == ["users/1/0/1001"]
     assert "more" not in last
     assert beyond == "Nothing is parked behind that record.\n"

@@ -199,8 +199,9 @@ async def test_versions_of_many_are_raised_some_at_a_time(
     assert done == {"raised": len(users), "erase_again": [], "only_read_side": [], "repair": []}
     async with command.connection() as connection:
         raised = await connection.fetchval("SELECT count(*) FROM users WHERE version = 3")
+        transactions = await connection.fetchval("SELECT count(DISTINCT xmin::text) FROM users")
         published = await connection.fetchval("SELECT count(DISTINCT subject_id) FROM outbox")
-    assert (raised, published) == (len(users), len(users))
+    assert (raised, published, transactions) == (len(users), len(users), 2)
 
 
 async def test_a_feed_that_is_behind_leaves_out_what_does_not_count(database: Database) -> None:
