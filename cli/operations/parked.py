@@ -89,8 +89,11 @@ def list_(
         )
     print_table(listed)
     if len(found) == parked.LIST_RECORDS:
-        chosen = "" if projection is None else f" --projection {projection}"
-        say(f"There may be more: `muster parked list{chosen} --after {found[-1].id}`")
+        after = found[-1].id
+        if projection is None:
+            say(f"There may be more: `muster parked list --after {after}`")
+        else:
+            say(f"There may be more: `muster parked list --projection {projection} --after {after}`")
 
 
 async def _found(
