@@ -89,11 +89,11 @@ def list_(
         )
     print_table(listed)
     if len(found) == parked.LIST_RECORDS:
-        after = found[-1].id
+        last = found[-1].id
         if projection is None:
-            say(f"There may be more: `muster parked list --after {after}`")
+            say(f"There may be more: `muster parked list --after {last}`")
         else:
-            say(f"There may be more: `muster parked list --projection {projection} --after {after}`")
+            say(f"There may be more: `muster parked list --projection {projection} --after {last}`")
 
 
 async def _found(
