@@ -11,13 +11,15 @@ import resource
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import httpx
 
 from benchmarks.credentials.guesses import guesses
 from benchmarks.credentials.requests import PASSWORD, PATH, USERS, logins, register
+from benchmarks.reporting.figures import percentile
+from benchmarks.reporting.samples import cpu_seconds
 from benchmarks.running.cores import SERVER_CORES
 from benchmarks.running.load import open_loop
 from benchmarks.running.plan import Plan
@@ -44,6 +46,7 @@ class Target:
     """A command API with its users."""
 
     port: int
+    pid: int
     client: httpx.AsyncClient
     ops: httpx.AsyncClient
     connections: int
@@ -76,7 +79,8 @@ async def open_target(plan: Plan, servers: Servers) -> AsyncIterator[Target]:
         httpx.AsyncClient(base_url=f"http://{LOCALHOST}:{ops}", trust_env=False, timeout=LOST_SECONDS) as inner,
     ):
         await register(client, "known", USERS)
-        yield Target(api.port, client, inner, connections, itertools.count(1))
+        assert api.pid is not None
+        yield Target(api.port, api.pid, client, inner, connections, itertools.count(1))
 
 
 def calm(target: Target, seconds: float) -> Probe:
@@ -90,16 +94,18 @@ def calm(target: Target, seconds: float) -> Probe:
 
 
 async def _beside_an_owner(target: Target, name: str, token: str | None, seconds: float) -> Sample:
+    before = cpu_seconds(target.pid)
     sample, owner = await asyncio.gather(_others(target, seconds), _owner(target, name, token, seconds))
-    return Sample(sample.value, {**sample.parts, **owner})
+    used = {"process's CPU": cpu_seconds(target.pid) - before}
+    return replace(sample, parts={**sample.parts, **owner, **used})
 
 
 async def _others(target: Target, seconds: float) -> Sample:
     measured = await open_loop(
         target.port, logins(USERS // 2), rate=OTHERS_RATE, connections=OTHERS_RATE, seconds=seconds
     )
-    parts = {"p50": measured.percentile(0.5) * 1000, "logged in": len(measured.latencies)}
-    return Sample(measured.percentile(0.99) * 1000, parts)
+    each = [seconds * 1000 for seconds in measured.latencies]
+    return Sample(percentile(each, 0.99), {"p50": percentile(each, 0.5), "logged in": len(each)}, each)
 
 
 def flooded(plan: Plan, target: Target, seconds: float, within: float) -> Probe:
@@ -115,7 +121,7 @@ def flooded(plan: Plan, target: Target, seconds: float, within: float) -> Probe:
         ) as send_guesses:
             answered, sample = await asyncio.gather(send_guesses(), _beside_an_owner(target, name, token, seconds))
         hashed = await target.hashed() - before - sample.parts["logged in"] - sample.parts["owner's logins"]
-        return Sample(sample.value, {**sample.parts, "hashed": hashed, "answered": answered})
+        return replace(sample, parts={**sample.parts, "hashed": hashed, "answered": answered})
 
     return run
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from benchmarks.reporting.figures import Figure, figure_of, number, quotient, variation_of
+from benchmarks.reporting.figures import Figure, figure_of, number, percentile, quotient, variation_of
 from benchmarks.running.plan import Plan
 
 
@@ -22,6 +22,8 @@ class Sample:
 
     value: float
     parts: Mapping[str, float] = field(default_factory=dict)
+    #: What was measured one by one, where a percentile is wanted of several rounds.
+    each: Sequence[float] = ()
 
     def figure(self, part: str = "") -> float:
         """Return a further figure, or without `part` the main one."""
@@ -65,6 +67,22 @@ class Rounds:
         """Return what is made of subject and reference, round by round, as a ratio is."""
         pairs = zip(self._values(subject, part), self._values(reference, part), strict=True)
         return figure_of([how(a, b) for a, b in pairs], variation_of(self._values(reference, guard)))
+
+    def tails(self, subject: str, reference: str, part: float, *, guard: str) -> Figure:
+        """Return a percentile of what the subject measured one by one, divided by the reference's.
+
+        Of all rounds but one, each left out in turn: one bad moment of the machine decides that of a short round, and
+        not that of all others. It carries the reference's variation in `guard`, as in `ratio`.
+        """
+        values = [
+            quotient(percentile(self.each(subject, but=one), part), percentile(self.each(reference, but=one), part))
+            for one in range(len(self.samples[subject]))
+        ]
+        return figure_of(values, variation_of(self._values(reference, guard)))
+
+    def each(self, name: str, *, but: int | None = None) -> list[float]:
+        """Return what a probe measured one by one, in all rounds `but` one."""
+        return [one for number, sample in enumerate(self.samples[name]) if number != but for one in sample.each]
 
     def _values(self, name: str, part: str) -> tuple[float, ...]:
         return tuple(sample.figure(part) for sample in self.samples[name])

@@ -68,6 +68,24 @@ def test_a_ratio_of_parts_can_be_guarded_by_another_part() -> None:
     assert rounds.part("ours", "p99").values == (10.0, 30.0)
 
 
+def test_a_percentile_of_all_rounds_does_not_hang_on_one_bad_moment() -> None:
+    calm, disturbed = [1.0] * 50, [1.0] * 49 + [100.0]
+    rounds = Rounds(
+        "ms",
+        {
+            "ours": [Sample(1, {"p50": 1.0}, disturbed), *[Sample(1, {"p50": 1.0}, [3.0] * 50)] * 4],
+            "theirs": [*[Sample(1, {"p50": 1.0}, calm)] * 4, Sample(1, {"p50": 1.1}, disturbed)],
+        },
+    )
+
+    ratio = rounds.tails("ours", "theirs", 0.99, guard="p50")
+
+    assert ratio.values == (3.0,) * 5  # in each of the five are four rounds of either side
+    assert ratio.variation == pytest.approx(0.1)
+    assert len(rounds.each("ours")) == 250
+    assert max(rounds.each("ours", but=0)) == 3.0
+
+
 def test_turns_are_pooled_to_rounds_by_their_means() -> None:
     samples = [Sample(float(value), {"p50": value / 10}) for value in (10, 30, 20, 40)]
 
