@@ -45,8 +45,13 @@ def _reasons(problem: dict[str, Any]) -> dict[str, str]:
 
 def described(kinds: Kinds) -> list[str]:
     """A line for each kind, the most frequent first."""
-    return [
-        f"{kind['count']:>9,}  {legible(name)}: {legible(kind['detail'])} (line{'s' * (kind['count'] > 1)}"
-        f" {', '.join(map(str, kind['lines']))}{', …' * (kind['count'] > len(kind['lines']))})"
-        for name, kind in sorted(kinds.items(), key=lambda item: -item[1]["count"])
-    ]
+    most_first = sorted(kinds.items(), key=lambda item: -item[1]["count"])
+    return [f"{kind['count']:>9,}  {legible(name)} {_said(kind)}" for name, kind in most_first]
+
+
+def _said(kind: RefusalKind) -> str:
+    """The lines, and what was said of the first: of the others it may be something else."""
+    numbers, detail = ", ".join(map(str, kind["lines"])), legible(kind["detail"])
+    if kind["count"] == 1:
+        return f"(line {numbers}): {detail}"
+    return f"(lines {numbers}{', …' * (kind['count'] > len(kind['lines']))}), the first: {detail}"

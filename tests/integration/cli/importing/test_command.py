@@ -96,8 +96,8 @@ async def test_refused_lines_are_kept_for_their_owner_and_fail_the_command(
     assert code == 1
     assert "2 created" in out
     assert "3 refused" in out
-    assert "\n        1  username-taken: " in out
-    assert out.splitlines()[2].endswith(" (line 2)")
+    assert "\n        1  username-taken (line 3): " in out
+    assert out.splitlines()[2].startswith("        1  malformed-request (line 2): ")
     assert [item["line"] for item in why] == [2, 3, 4]
     assert [item["problem"]["type"].rpartition("/")[2] for item in why] == [
         "malformed-request",

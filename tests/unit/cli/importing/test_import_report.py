@@ -68,10 +68,10 @@ def test_refusals_are_counted_by_problem_and_field_the_most_frequent_first() -> 
     count_refusal(kinds, 9, wrong(""))
 
     assert described(kinds) == [
-        "        4  validation-error #/email: /email is wrong (lines 2, 3, 4, …)",
-        "        4  validation-error #/username: /username is wrong (lines 2, 3, 4, …)",
-        "        1  email-taken: Another user has this address. (line 1)",
-        "        1  validation-error: something is wrong (line 9)",
+        "        4  validation-error #/email (lines 2, 3, 4, …), the first: /email is wrong",
+        "        4  validation-error #/username (lines 2, 3, 4, …), the first: /username is wrong",
+        "        1  email-taken (line 1): Another user has this address.",
+        "        1  validation-error (line 9): something is wrong",
     ]
 
 
