@@ -20,8 +20,8 @@ YEAR_SECONDS: Final = 365 * 24 * 3600
 COOKIE: Final[dict[str, Any]] = {"httponly": True, "samesite": "lax"}  # over https also secure, named `__Host-…`
 HEADERS: Final = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
 LATER: Final = "Try again in a moment."  # also where a proxy answers in Muster's place, or nobody
-#: What stands behind the # of a link comes to no server until the person sends the form.
-FILL_IN: Final = "<script>document.forms[0].token.value = location.hash.slice(1)</script>"
+#: What stands behind the # of a link comes to no server until the person sends the form, and stays for another try.
+FILL_IN: Final = "<script>f=document.forms[0]; f.token.value=location.hash.slice(1); f.action+=location.hash</script>"
 
 
 class Session(NamedTuple):
@@ -96,7 +96,7 @@ class LoginPages:
         if answer.status_code != 200:
             said = answer.json()["errors"][0]["detail"] if answer.status_code == 422 else LATER
             said = "This link is used up or too old." if answer.status_code == 400 else said
-            return self.page(request, said, answer.status_code)
+            return self.page(request, said, answer.status_code, is_reset=answer.status_code != 400)
         self.sessions = {one: known for one, known in self.sessions.items() if known.user["id"] != answer.json()["id"]}
         done = self.page(request, "Your password has been changed. Sign in with it.")
         done.set_cookie("device", answer.headers["Device-Token"], max_age=YEAR_SECONDS, **COOKIE)

@@ -92,6 +92,8 @@ async def test_the_login_page_of_the_examples_signs_people_in_and_resets_by_mail
     assert to == email
     assert "has been changed" in reset.text
     assert (refused.status_code, "<p>the password is on a list" in refused.text) == (422, True)
+    # The form is there again, for another password.
+    assert ['action="/reset"' in each.text for each in (refused, reset, used_up)] == [True, False, False]
     assert [(each.status_code, "used up" in each.text) for each in (used_up, cut_off)] == [(400, True)] * 2
     assert device not in str(browser.cookies)
 
