@@ -65,7 +65,7 @@ class PositionSeal:
         form = _LACKING if position.lacks_erasures else len(times)
         raw = _HEADS[form].pack(form, position.topic_id.bytes, *times)
         raw += struct.pack(f">{len(position.offsets)}Q", *position.offsets)
-        return base64.urlsafe_b64encode(raw + _signature(self._keys[0], raw)).rstrip(b"=").decode("ascii")
+        return _encode(raw + _signature(self._keys[0], raw))
 
     def open(self, text: str) -> LogPosition:
         """The position that a text of ours names.
@@ -83,6 +83,10 @@ class PositionSeal:
         return LogPosition(UUID(bytes=topic_id), seen, offsets, known, lacks_erasures=raw[0] == _LACKING)
 
 
+def _encode(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")
+
+
 def _parts(text: str) -> tuple[bytes, bytes]:
     """The signed part, and the signature."""
     try:
@@ -93,7 +97,8 @@ def _parts(text: str) -> tuple[bytes, bytes]:
         raise InvalidPositionError("is no position of this service") from error
     signed, signature = raw[:-_SIGNATURE_BYTES], raw[-_SIGNATURE_BYTES:]
     head = _HEADS.get(signed[0]) if signed else None
-    if head is None or len(signed) < head.size or (len(signed) - head.size) % _OFFSET_BYTES:
+    # The last character has bits that decoding ignores: only the very text that we wrote is taken.
+    if head is None or len(signed) < head.size or (len(signed) - head.size) % _OFFSET_BYTES or _encode(raw) != text:
         raise InvalidPositionError("is no position of this service")
     return signed, signature
 
