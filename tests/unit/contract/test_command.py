@@ -1,5 +1,6 @@
 """`python -m contract`: what it says, its exit codes, and that nothing broken is released."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -8,9 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from chassis.settings import Kafka
 from contract import __main__ as command
 from contract import gate
 from contract.gate import CORPUS, RELEASED
+from contract.log import LogReport
+from local_stack import stack_file
+from local_stack.folder import owned_folder
+from local_stack.stack_file import Stack
+from tests.settings_classes import is_ours
 
 Run = Callable[..., int]
 
@@ -83,3 +90,39 @@ def test_wrong_use_and_settings_that_are_none_are_told_apart(
     monkeypatch.setenv("KAFKA_SECURITY_PROTOCOL", "TELNET")
     assert run("--log", "users.events") == 1
     assert "KAFKA_SECURITY_PROTOCOL" in capsys.readouterr().err
+
+
+def test_a_log_that_cannot_be_read_leaves_the_contract_alone(
+    run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("KAFKA_BOOTSTRAP_SERVERS", raising=False)
+    monkeypatch.setenv("MUSTER_FOLDER", str(tmp_path))
+
+    assert run("--log", "users.events") == 1
+
+    said = capsys.readouterr().err
+    assert "users.events cannot be read: KAFKA_BOOTSTRAP_SERVERS is missing" in said
+    assert "broken" not in said
+
+
+def test_beside_a_running_stack_the_log_is_its_own(
+    run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def read(settings: Kafka, topic: str) -> LogReport:
+        return LogReport(named=[f"{topic} of {settings.kafka_bootstrap_servers}"])
+
+    monkeypatch.setattr(command, "read_log", read)
+    for name in filter(is_ours, list(os.environ)):
+        monkeypatch.delenv(name)
+    # Noted by monkeypatch, so that what the command puts there is taken out again.
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "")
+    monkeypatch.setenv("MUSTER_FOLDER", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    with owned_folder(tmp_path):
+        owner = int((tmp_path / "lock").read_text())
+        settings = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:23600"}
+        stack_file.write(Stack(owner, "", "", str(tmp_path), settings, []), "")
+
+        assert run("--log", "users.events") == 1
+
+    assert "users.events of 127.0.0.1:23600" in capsys.readouterr().err
