@@ -12,7 +12,7 @@ from chassis.postgres.database import Database
 from chassis.settings import OperatorQueryPostgres, load
 from cli.operations.projections import known_projection
 from cli.terminal.outages import with_database
-from cli.terminal.output import JsonOption, as_text, legible, print_json, say, say_fields
+from cli.terminal.output import JsonOption, as_text, legible, print_json, say, say_aside, say_fields
 from cli.terminal.tables import print_table, table
 from projectors.operations import parked
 from projectors.operations.parked import (
@@ -51,8 +51,8 @@ def list_(
     after: Annotated[str | None, typer.Option(metavar="ID", help="Begin behind this record.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List what is parked, in the order of the topic: all of it with --json, else the first 500."""
-    found, counted = _with_database(lambda database: _found(database, projection, after, is_all=as_json))
+    """List what is parked, in the order of the topic, 500 at once."""
+    found, counted = _with_database(lambda database: _found(database, projection, after))
     if as_json:
         print_json(
             [
@@ -67,6 +67,7 @@ def list_(
                 for s in found
             ]
         )
+        _tell_of_more(found, projection, say_aside)
         return
     for some in counted:
         say(
@@ -88,24 +89,22 @@ def list_(
             Text(legible(why)),
         )
     print_table(listed)
-    if len(found) == parked.LIST_RECORDS:
-        last = found[-1].id
-        if projection is None:
-            say(f"There may be more: `muster parked list --after {last}`")
-        else:
-            say(f"There may be more: `muster parked list --projection {projection} --after {last}`")
+    _tell_of_more(found, projection, say)
 
 
-async def _found(
-    database: Database, projection: str | None, after: str | None, *, is_all: bool
-) -> tuple[list[Summary], list[Counted]]:
-    """A page of what is parked, or this and all that follow."""
-    last = RecordId.parse(after) if after is not None else None
-    found = some = await parked.summaries(database, projection, after=last)
-    while is_all and len(some) == parked.LIST_RECORDS:
-        some = await parked.summaries(database, projection, after=some[-1].id)
-        found = [*found, *some]
-    return found, await parked.counted(database, projection)
+def _tell_of_more(found: list[Summary], projection: str | None, tell: Callable[[str], None]) -> None:
+    if len(found) < parked.LIST_RECORDS:
+        return
+    last = found[-1].id
+    if projection is None:
+        tell(f"There may be more: `muster parked list --after {last}`")
+    else:
+        tell(f"There may be more: `muster parked list --projection {projection} --after {last}`")
+
+
+async def _found(database: Database, projection: str | None, after: str | None) -> tuple[list[Summary], list[Counted]]:
+    last = None if after is None else RecordId.parse(after)
+    return await parked.summaries(database, projection, after=last), await parked.counted(database, projection)
 
 
 @app.command()

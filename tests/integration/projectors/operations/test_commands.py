@@ -90,17 +90,21 @@ SELECT 'users', 1, 'users.events', 0, each, $1, 'no JSON', '', '[]', '', now() F
 """
 
 
-async def test_a_long_list_of_what_is_parked_says_how_to_go_on_and_is_whole_as_json(
-    database: Database, variables: dict[str, str]
-) -> None:
+async def test_a_long_list_of_what_is_parked_says_how_to_go_on(database: Database, variables: dict[str, str]) -> None:
     async with database.connection() as connection:
         await connection.execute(_PARK_MANY, new_user(1).id, parked.LIST_RECORDS * 2 + 1)
-    offsets = [int(one["id"].split("/")[3]) for one in document(await muster(variables, "parked", "list", "--json"))]
+    pages = [
+        await muster(variables, "parked", "list", "--json", *after)
+        for after in ([], ["--after", "users/1/0/500"], ["--after", "users/1/0/1000"])
+    ]
     first = (await muster(variables, "parked", "list", "--projection", "users")).out
     last = (await muster(variables, "parked", "list", "--after", "users/1/0/1000")).out
     beyond = (await muster(variables, "parked", "list", "--after", "users/1/0/1001")).out
 
-    assert offsets == [*range(1, parked.LIST_RECORDS * 2 + 2)]
+    listed = [[int(one["id"].split("/")[3]) for one in document(page)] for page in pages]
+    assert listed == [[*range(1, 501)], [*range(501, 1001)], [1001]]
+    assert pages[0].err == "There may be more: `muster parked list --after users/1/0/500`\n"
+    assert pages[2].err == ""
     assert first.endswith("There may be more: `muster parked list --projection users --after users/1/0/500`\n")
     assert re.findall(r"users/1/0/\d+", last) == ["users/1/0/1001"]
     assert "more" not in last
