@@ -63,13 +63,13 @@ def budget(
         "command": [
             ("command API", instances.command_apis * command.workers * command_worker),
             ("relay", LEADER_CONNECTIONS + (instances.relays - 1) * STANDBY_CONNECTIONS),
-            ("console", CONSOLE_CONNECTIONS),
+            ("console (command database)", CONSOLE_CONNECTIONS),
         ],
         "query": [
             ("query API", instances.query_apis * query.workers * query_worker),
             ("event API", instances.event_apis * query.workers * EVENT_WORKER_CONNECTIONS),
             ("projectors", instances.projectors * _pool(projectors.query_database)),
-            ("console", CONSOLE_CONNECTIONS),
+            ("console (query database)", CONSOLE_CONNECTIONS),
         ],
     }
     reached = [name for name in uses if name in servers]

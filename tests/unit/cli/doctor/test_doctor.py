@@ -72,6 +72,8 @@ def test_apis_relay_projectors_and_console_count_where_both_databases_are_on_one
     wanted = (30 + 2) + LEADER_CONNECTIONS + (30 + 1) + EVENT_WORKER_CONNECTIONS + 30 + ALONE
     assert finding.result == "ok"
     assert f"= {wanted} of the 300" in finding.found
+    assert finding.found.count(f"console (command database) {CONSOLE_CONNECTIONS}") == 1
+    assert finding.found.count(f"console (query database) {CONSOLE_CONNECTIONS}") == 1
 
 
 def test_the_console_counts_with_what_it_opens() -> None:
