@@ -1,6 +1,7 @@
 """Tells in words whether all is well: pure, from one observation.
 
 The parts are looked at in the order in which an event goes through them, so the first finding is nearest to the cause.
+What waits for a person, and holds up few, comes behind them.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def verdict(seen: Observation, now: datetime) -> OverviewVerdict:
 
 def findings(seen: Observation) -> list[OverviewFinding]:
     """The parts that are not well, and then those that are not known; nothing where all is well."""
-    found = [*_command_side(seen), *_relay(seen), *_read_side(seen), *_readers(seen)]
+    found = [*_command_side(seen), *_relay(seen), *_read_side(seen), *_readers(seen), *_for_a_person(seen)]
     return sorted(found, key=lambda finding: not finding.is_known)
 
 
@@ -79,8 +80,6 @@ def _relay(seen: Observation) -> Iterator[OverviewFinding]:
         )
     if not seen.relay and isinstance(seen.relay_figures, Failed):
         yield _without_figures("Relay", seen.relay_figures)
-    if outbox is not None and (aside := outbox.backlog.set_aside):
-        yield OverviewFinding("Outbox", f"{count(aside)} set aside: `muster outbox show` says what waits for you")
 
 
 def _read_side(seen: Observation) -> Iterator[OverviewFinding]:
@@ -97,8 +96,6 @@ def _read_side(seen: Observation) -> Iterator[OverviewFinding]:
     for name in seen.read_side.unserved:
         yield OverviewFinding(f"Projection {name}", "none of its generations serves: `muster migrate query` makes one")
     yield from _projections(seen)
-    if seen.read_side.parked:
-        yield OverviewFinding("Parked", f"{count(seen.read_side.parked)} records wait for a person: see Parked")
 
 
 def _projections(seen: Observation) -> Iterator[OverviewFinding]:
@@ -115,6 +112,13 @@ def _projections(seen: Observation) -> Iterator[OverviewFinding]:
 def _readers(seen: Observation) -> Iterator[OverviewFinding]:
     yield from _api("Query API", seen.query_api, seen.query_figures)
     yield from _api("Event API", seen.event_api, seen.event_figures)
+
+
+def _for_a_person(seen: Observation) -> Iterator[OverviewFinding]:
+    if not isinstance(seen.outbox, Failed) and (aside := seen.outbox.backlog.set_aside):
+        yield OverviewFinding("Outbox", f"{count(aside)} set aside: `muster outbox show` says what waits for you")
+    if not isinstance(seen.read_side, Failed) and (parked := seen.read_side.parked):
+        yield OverviewFinding("Parked", f"{count(parked)} records wait for a person: see Parked")
 
 
 def _api(part: str, why: str, figures: Figures) -> Iterator[OverviewFinding]:

@@ -124,6 +124,16 @@ def figures(*looks: Observation) -> dict[str, dict[str, str]]:
     return {station.name: told(station) for station in stations(watched(*looks), looks[-1], findings(looks[-1]))}
 
 
+def test_a_part_that_is_away_comes_before_what_waits_for_a_person() -> None:
+    aside = Outbox(replace(EMPTY, set_aside=2), LEADER)
+    seen = replace(WELL, outbox=aside, read_side=ReadSide(3, []), event_api="away")
+
+    said = verdict(seen, NOW)
+
+    assert said.headline == "Not well: Event API, away"
+    assert [other.part for other in said.others] == ["Outbox", "Parked"]
+
+
 def test_all_is_well_where_nothing_is_wrong() -> None:
     page = shown(WELL)
 
