@@ -28,6 +28,12 @@ _TOO_WIDE: Final = """() => {
     return all.filter((each) => each.clientWidth && wide(each)).map(
         (each) => `${each.tagName}.${each.className}: ${each.textContent.trim().slice(0, 40)}`);
 }"""
+#: A text of somebody's in a box that its marks could leave, to cover what others wrote.
+_UNBOUND: Final = """() => [...document.querySelectorAll("main bdi")].filter((each) => {
+    let box = each;
+    while (getComputedStyle(box).display === "inline") box = box.parentElement;
+    return getComputedStyle(box).overflowY === "visible";
+}).map((each) => `not bound: ${each.parentElement.outerHTML.slice(0, 80)}`)"""
 #: German says the same in words that are two fifths longer.
 _LENGTHEN: Final = r"""() => {
     const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
@@ -59,9 +65,9 @@ def look(page: Page, told: Told) -> Told:
 
 def examine(page: Page, axe: str, *, every: bool) -> list[str]:
     """What is wrong with the page that is shown."""
-    wrong = []
     page.evaluate(_OPEN)
     page.evaluate(axe)
+    wrong: list[str] = page.evaluate(_UNBOUND)
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": _HEIGHT})
         wrong += [f"{width}: {each}" for each in page.evaluate(_TOO_WIDE)]
