@@ -24,7 +24,7 @@ from console.words import count
 from projectors.operations.lag import GenerationLag, look_at_topics, measure_against
 from projectors.projections.catalogue import PROJECTIONS
 from read_model import generations
-from read_model.feeding import why_refused
+from read_model.feeding import FeedState, why_refused
 from read_model.generations import Generation
 
 #: A page that follows a change tells one of these.
@@ -82,6 +82,11 @@ class Shown(NamedTuple):
     def is_running(self) -> bool:
         """True where this process works on it."""
         return self.part is not None and self.part.is_running
+
+    @property
+    def waits_to_be_fed(self) -> bool:
+        """True where nobody feeds one: for the first seconds after a switch, or until somebody starts a process."""
+        return any(row.lag is not None and row.lag.state is FeedState.UNASSIGNED for row in self.rows)
 
     @property
     def may_switch(self) -> bool:

@@ -36,7 +36,7 @@ async def over(browser: Browser) -> str:
     async def ended() -> bool:
         nonlocal text
         text = (await browser.get(PAGE)).text
-        return "hx-trigger" not in text
+        return 'hx-trigger="every 2s"' not in text
 
     await until(ended, within=60, what="the rebuild to end")
     return text
@@ -69,6 +69,8 @@ async def test_a_rebuild_goes_on_by_itself_waits_at_a_difference_and_is_switched
     assert "nothing to go back to" in refused.text
     assert "The new generation serves" in switched
     assert "Roll back to generation 1" in switched
+    # Nobody feeds it yet, which is shown until somebody does.
+    assert 'hx-select="#users-generations" hx-trigger="every 5s"' in switched
     assert isinstance(serves, UUID)
     assert used.status_code == 409
     assert recorded == [
@@ -92,6 +94,7 @@ async def test_generations_are_listed_without_kafka_and_nothing_is_offered_that_
 
     assert "How far they are is not known" in everything
     assert everything.count("serves</span>") == 3
+    assert "hx-trigger" not in everything
     assert begun.status_code == 200
     assert "It did not go on" in failed
     assert "<details><summary>Rebuild" in everything
