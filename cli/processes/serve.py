@@ -49,10 +49,9 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Serve one of the APIs, or the console.", rich_markup_mode="rich"
 )
 
-#: At most five batches of an import are alive, of 8,000 objects each; the collector looks through so many in 2 ms.
-IMPORTED_OBJECTS: Final = 50_000
-#: Records that are read at once are some thousand objects, and reference counting frees them.
-READ_OBJECTS: Final = 50_000
+#: An answer is some thousand objects, and at most five batches of an import are alive, of 8,000 objects each; reference
+#: counting frees them. The collector looks through so many in 2 ms.
+YOUNG_OBJECTS: Final = 50_000
 #: The exit code after a second signal, as of every process of Muster (chassis/lifecycle.py).
 CUT_SHORT: Final = 130
 #: Uvicorn exits with this where an app cannot start.
@@ -135,7 +134,7 @@ def command_app(inside: Inside = None) -> FastAPI:
     from command_api.app import create_app  # noqa: PLC0415 - in the worker only
     from command_api.settings import CommandApiSettings  # noqa: PLC0415 - in the worker only
 
-    return _create(create_app, CommandApiSettings, "command-api", inside, young_objects=IMPORTED_OBJECTS)
+    return _create(create_app, CommandApiSettings, "command-api", inside)
 
 
 def query_app(inside: Inside = None) -> FastAPI:
@@ -151,7 +150,7 @@ def events_app(inside: Inside = None) -> FastAPI:
     from event_api.app import create_app  # noqa: PLC0415 - in the worker only
     from event_api.settings import EventApiSettings  # noqa: PLC0415 - in the worker only
 
-    return _create(create_app, EventApiSettings, "event-api", inside, young_objects=READ_OBJECTS)
+    return _create(create_app, EventApiSettings, "event-api", inside)
 
 
 def console_app(inside: Inside = None) -> Starlette:
@@ -176,18 +175,11 @@ def api_config(factory: Callable[[], Starlette], settings: Http | ConsoleSetting
     )
 
 
-def _create(
-    create_app: Callable[[Served], App],
-    kind: type[Served],
-    name: str,
-    inside: Inside,
-    *,
-    young_objects: int | None = None,
-) -> App:
+def _create(create_app: Callable[[Served], App], kind: type[Served], name: str, inside: Inside) -> App:
     settings = load(kind)
     configure_logging(name, settings.log_level)
     app = create_app(settings)
-    freeze_loaded_objects(young_objects)
+    freeze_loaded_objects(YOUNG_OBJECTS)
     return _telling(app, inside, settings)
 
 

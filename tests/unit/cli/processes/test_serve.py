@@ -1,7 +1,9 @@
 """What a served API answers before any app is asked."""
 
 import asyncio
+import gc
 import json
+import os
 import socket
 from email import message_from_bytes
 from pathlib import Path
@@ -168,3 +170,21 @@ async def test_a_supervisor_whose_workers_cannot_start_does_not_end_well() -> No
     finally:
         process.kill()
         await process.wait()
+
+
+def tell_young_objects(app: str, to: Path) -> None:
+    getattr(serve, app)()
+    to.write_text(str(gc.get_threshold()[0]))
+
+
+@pytest.mark.parametrize("app", ["command_app", "query_app"])
+async def test_the_collector_does_not_walk_through_each_answer(tmp_path: Path, app: str) -> None:
+    told = {**os.environ, **REQUIRED, "AUTH_DISABLED": "true"}
+    process = await Fork.start(tell_young_objects, app, tmp_path / "told", environment=told)
+    try:
+        assert await asyncio.wait_for(process.wait(), START_SECONDS) == 0
+    finally:
+        process.kill()
+        await process.wait()
+
+    assert int((tmp_path / "told").read_text()) == serve.YOUNG_OBJECTS
