@@ -17,9 +17,9 @@ from typing import Final, NamedTuple
 from chassis.postgres.pool import ACQUIRE_SECONDS, Connection, NoConnectionError, Pool
 from query_api.reading.server_time import STALL_SECONDS, Ask, ServerTime
 
-#: While so many statements run, a new one waits for one of them rather than run beside them: more at once only get into
-#: each other's way. A process can ask for 6,500 pages a second, eight connections can give 40,000; and with thirty, a
-#: page cost PostgreSQL 200 microseconds and this process 260, with eight 150 and 190 (p99 78 and 15 ms).
+#: While so many statements run, a new one waits for one of them, and is shared by all who ask the same (reader.py). A
+#: process can ask for 6,500 pages a second, eight connections can give 40,000. With thirty, a page that everybody asks
+#: for cost PostgreSQL twice as much and this process a fifth more; before that was shared, p99 was 78 ms, not 15.
 CROWD: Final = 8
 #: A statement that takes longer than this belongs to the crowd no more: others run beside it.
 CROWD_SECONDS: Final = 0.05
