@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import httpx
@@ -28,7 +28,7 @@ from projectors.settings import ProjectorSettings
 from read_model import users
 
 #: Seconds for which one client asks in each round; a page takes a millisecond.
-SECONDS: Final = 0.5
+SECONDS: Final = 1.0
 #: Different users looked up by id.
 DETAILS: Final = 1000
 #: Of one import: few, since they are users from then on.
@@ -36,7 +36,8 @@ LINES: Final = 100
 FLAT: Final = (
     "page of 50", "user by id", "change of profile", "read with a consistency token", "line of an import",
 )  # fmt: skip
-#: What is flat takes at most so many times as long with the most users as with the fewest.
+#: What is flat takes at most so many times as long with the most users as with the fewest. What is linear takes at most
+#: so many times as long for each user with the most as with a tenth of them: with few, its beginning is most of it.
 FLAT_WITHIN: Final = 1.3
 #: A million would take longer than all the rest, and the projections' benchmark times it; the trend shows by then.
 MOST_REBUILT: Final = 100_000
@@ -51,9 +52,11 @@ class Growth:
 
     #: Milliseconds as one client sees them; each is to stay as it is.
     flat: dict[str, dict[int, Figure]] = field(default_factory=lambda: {name: {} for name in FLAT})
-    #: Seconds; it grows with the users, and no faster.
+    #: Milliseconds for each user of an audit, in parts of one walk; its time grows with the users, and no faster.
     audit: dict[int, Figure] = field(default_factory=dict)
-    rebuild: dict[int, Figure] = field(default_factory=dict)
+    #: Seconds of each whole.
+    audits: dict[int, float] = field(default_factory=dict)
+    rebuilds: dict[int, float] = field(default_factory=dict)
 
     async def measure(self, plan: Plan, size: int, command_port: int, query_port: int, servers: Servers) -> None:
         """Measure each request alone, an import, and an audit of everything."""
@@ -77,9 +80,9 @@ class Growth:
         rounds = await interleave(plan, probes, unit=f"ms, {size:,} users")
         for name in probes:
             self.flat[name][size] = rounds[name]
-        seconds, _ = await audited(servers)
-        plan.say(f"audit of {size:,} users: {seconds:.1f} s")
-        self.audit[size] = Figure((seconds,))
+        audit = await audited(servers)
+        plan.say(f"audit of {size:,} users: {audit.seconds:.1f} s")
+        self.audits[size], self.audit[size] = audit.seconds, audit.milliseconds_a_user(plan.rounds)
 
     async def measure_rebuild(self, plan: Plan, size: int, servers: Servers) -> None:
         """A rebuild of `users` from a topic of so many registrations, into an empty database."""
@@ -94,7 +97,7 @@ class Growth:
         assert stage is Stage.READY, stage
         seconds = time.perf_counter() - began
         plan.say(f"rebuild of {size:,} users: {seconds:.1f} s")
-        self.rebuild[size] = Figure((seconds,))
+        self.rebuilds[size] = seconds
 
     def tell(self, result: Result) -> None:
         """Add figures, bars and plots to the result."""
@@ -103,23 +106,27 @@ class Growth:
                 result.measured(f"{name}, {size:,} users", figure, "ms")
             least, most = min(curve), max(curve)
             if most > least:
-                pairs = zip(curve[least].values, curve[most].values, strict=False)
-                grown = figure_of([quotient(much, little) for little, much in pairs], curve[least].variation)
-                result.claim(f"{name}: at {most:,} users / at {least:,}", grown, at_most=FLAT_WITHIN)
-        for title, curve in (("audit", self.audit), ("rebuild", self.rebuild)):
-            for size, figure in curve.items():
-                result.measured(f"{title}, {size:,} users", figure, "s", "once")
-        lines = {name: _points(curve) for name, curve in self.flat.items()}
-        title = "What one client waits for against the number of users"
-        result.plot(Plot("requests", title, "users", "ms", lines, log_x=True, log_y=True))
+                result.claim(
+                    f"{name}: at {most:,} users / at {least:,}", _grown(curve, least, most), at_most=FLAT_WITHIN
+                )
+        most = max(self.audit)
+        if (tenth := most // 10) in self.audit:
+            title = f"audit, for each user: at {most:,} users / at {tenth:,}"
+            result.claim(title, _grown(self.audit, tenth, most), at_most=FLAT_WITHIN)
+        lines = {name: [(size, figure.median) for size, figure in curve.items()] for name, curve in self.flat.items()}
+        for title, whole in (("audit", self.audits), ("rebuild", self.rebuilds)):
+            for size, seconds in whole.items():
+                result.measured(f"{title}, {size:,} users", Figure((seconds,)), "s", "once")
+            lines[f"{title}, for each user"] = [(size, seconds * 1000 / size) for size, seconds in whole.items()]
+        title = "What each takes against the number of users"
+        result.plot(Plot("curves", title, "users", "ms", lines, log_x=True, log_y=True))
         result.note("A rebuild of a million users takes longer than all the rest: the page of projections times it.")
-        line = {"rebuild of users": _points(self.rebuild), "audit": _points(self.audit)}
-        title = "A rebuild and an audit against the number of users"
-        result.plot(Plot("rebuild", title, "users", "seconds", line, log_x=True, log_y=True))
 
 
-def _points(figures: dict[int, Figure]) -> list[tuple[float, float]]:
-    return [(size, figure.median) for size, figure in figures.items()]
+def _grown(curve: dict[int, Figure], before: int, after: int) -> Figure:
+    little, much = curve[before], curve[after]
+    found = figure_of([quotient(*pair) for pair in zip(much.values, little.values, strict=False)], little.variation)
+    return replace(found, missing=found.missing + max(little.missing, much.missing))
 
 
 def _changes(size: int) -> Callable[[], bytes]:

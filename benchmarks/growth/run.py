@@ -6,7 +6,7 @@ million take 35 GB of disk.
 
 from typing import Final
 
-from benchmarks.end_to_end.run import BAR_RATE, QUICK_WARM_UP_SECONDS, WARM_UP_SECONDS, grow, system
+from benchmarks.end_to_end.run import BAR_RATE, QUICK_WARM_UP_SECONDS, grow, system
 from benchmarks.growth.curves import MOST_REBUILT, Growth
 from benchmarks.relay.backlog import fill_many
 from benchmarks.relay.depth import drain_in_its_process
@@ -16,6 +16,8 @@ from benchmarks.reporting.result import Result
 from benchmarks.running.plan import Plan
 from benchmarks.running.servers import Servers, open_servers
 
+#: The smallest size is measured first, and the others beside it: until then the broker has compiled its code.
+WARM_UP_SECONDS: Final = 30.0
 #: Where curves have their points, up to the plan's number of users.
 SIZES: Final = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
 
@@ -25,7 +27,8 @@ async def run(plan: Plan) -> Result:
     result, growth = Result("Growth"), Growth()
     result.note(
         "All processes share the machine with the one client, as under `make up`. An audit compares every user of both "
-        "sides. The backlog is as many events as there are users, drained by `muster relay`."
+        "sides, once; the rounds of its bar are parts of that walk. The backlog is as many events as there are users, "
+        "drained by `muster relay`."
     )
     sizes = [size for size in SIZES if size <= plan.users] or [plan.users]
     async with open_servers(plan) as servers:

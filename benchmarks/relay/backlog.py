@@ -89,4 +89,4 @@ async def append_many(connection: asyncpg.Connection, events: int) -> None:
 async def settle(connection: asyncpg.Connection) -> None:
     """Vacuum and checkpoint, so that neither happens during the measurement."""
     await connection.execute("ANALYZE outbox")
-    await connection.execute("CHECKPOINT", timeout=120)
+    await connection.execute("CHECKPOINT", timeout=FILL_SECONDS)

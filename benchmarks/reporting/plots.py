@@ -61,7 +61,8 @@ def _lines(plot: Plot, file: Path) -> tuple[str, Path]:
     axis.set_ylabel(plot.y)
     axis.set_title(plot.title)
     axis.grid(visible=True, alpha=0.3)
-    axis.legend()
+    # Beside the lines, of which it would hide some.
+    axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return _save(figure, file, plot.title)
 
 
