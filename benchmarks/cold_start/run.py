@@ -6,12 +6,13 @@ The second finds everything; so do all later ones, and it is measured several ti
 """
 
 import asyncio
+import math
 import shutil
 from pathlib import Path
 from typing import Final
 
 from benchmarks.cold_start.up import Up
-from benchmarks.reporting.figures import Figure, variation_of
+from benchmarks.reporting.figures import Figure, figure_of, variation_of
 from benchmarks.reporting.result import Result
 from benchmarks.running.plan import Plan
 from local_stack.cache import cache_folder, shared_cache_folder
@@ -72,6 +73,5 @@ def tell(
     for name, taken in first_steps.items():
         result.measured(f"first start: {name}", Figure((taken,)), "s")
     for name in steps[0]:
-        every = tuple(step.get(name, 0.0) for step in steps)
-        result.measured(f"second start: {name}", Figure(every), "s")
+        result.measured(f"second start: {name}", figure_of([step.get(name, math.nan) for step in steps]), "s")
     result.claim("second start", later, at_most=BAR_SECONDS, unit="s", every_round=True)

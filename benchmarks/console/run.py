@@ -14,7 +14,7 @@ import httpx
 import psutil
 
 from benchmarks.population import fill_query
-from benchmarks.reporting.figures import Figure, percentile
+from benchmarks.reporting.figures import Figure, number, percentile
 from benchmarks.reporting.result import Result
 from benchmarks.running.plan import Plan
 from benchmarks.running.servers import OPS_PORTS, Servers, open_servers
@@ -70,7 +70,7 @@ async def run(plan: Plan) -> Result:
         Figure.once(resident),
         at_most=80,
         unit="MiB",
-        reason="the interpreter, TLS, pydantic and the clients of HTTP, Kafka and PostgreSQL take most of it",
+        reason=f"{number(resident - own)} MiB of it are files that processes share",
     )
     result.claim("core, idle", _figure([own for own, _ in idle]), at_most=1, unit="%")
     result.claim("p99 of a search by a beginning", _figure(seconds), at_most=1, unit="s")

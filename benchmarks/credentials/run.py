@@ -6,6 +6,7 @@ One worker on one core, its hashing thread too, PostgreSQL and the load generato
 import statistics
 import time
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Final
 
 import httpx
@@ -95,17 +96,15 @@ async def run(plan: Plan) -> Result:
     medians = {kind: statistics.median(taken) for kind, taken in times.items()}
     apart = (max(medians.values()) - min(medians.values())) * rates["bare hash"].median
     result.claim("medians of four kinds of refusal apart, of a hash", Figure.once(apart), at_most=0.02)
-    hashed = waits.part("others in a flood", "hashed").values
-    result.claim("guesses of a flood that were hashed", Figure(hashed, counted=True), at_most=100, every_round=True)
+    hashed = replace(waits.part("others in a flood", "hashed"), counted=True)
+    result.claim("guesses of a flood that were hashed", hashed, at_most=100, every_round=True)
     result.observed("guesses of a flood that were answered", waits.part("others in a flood", "answered"), "")
     for flood in ("flood", "steady flood"):
         slower = waits.tails(f"others in a {flood}", ALONE, 0.99, guard="p50")
         name = f"p99 of others' logins in a {flood} / alone"
         result.claim(name, slower, at_most=MOST_SLOWER, reason=_flood_reason(waits, f"others in a {flood}"))
-    refused = waits.part("others in a flood", "owner refused").values
-    result.claim(
-        "owner's logins that were refused in a flood", Figure(refused, counted=True), at_most=0, every_round=True
-    )
+    refused = replace(waits.part("others in a flood", "owner refused"), counted=True)
+    result.claim("owner's logins that were refused in a flood", refused, at_most=0, every_round=True)
     owner = waits.part("others in a flood", "owner")
     result.claim("owner's slowest login from a known device in a flood", owner, at_most=OWNER_MS, unit="ms")
     return result

@@ -36,16 +36,16 @@ async def measure_memory(plan: Plan, servers: Servers, result: Result) -> None:
     looks = await _rebuild(own, within)
     seconds = time.perf_counter() - began
     result.measured(f"rebuild of {plan.users:,} users, with the start of its process", Figure((seconds,)), "s", "once")
-    rates = [_rate(looks)]
+    rates = [replay_rate(looks)]
     for turn in range(2, plan.rounds + 1):
         fresh = await own.new_database("query")
         async with fresh.session("query") as connection:
             await connection.execute("CHECKPOINT")
-        rates.append(_rate(await _rebuild(fresh, within, until=looks[-1].done)))
+        rates.append(replay_rate(await _rebuild(fresh, within, until=looks[-1].done if looks else math.inf)))
         plan.say(f"replay {turn}/{plan.rounds}: {rates[-1]:,.0f} events/s")
     name = f"replay of {plan.users:,} users by at most {usable_cores()} processes"
     result.claim(name, figure_of(rates), at_least=70_000, unit="events/s")
-    sizes = {part: _size_at(looks, int(plan.users * part)) for part in (0.25, 0.5, 1.0)}
+    sizes = {part: size_at(looks, int(plan.users * part)) for part in (0.25, 0.5, 1.0)}
     for part, size in sizes.items():
         result.measured(f"memory of the rebuild at {int(plan.users * part):,} users", Figure.once(size), "MB")
     result.claim(
@@ -57,7 +57,7 @@ async def measure_memory(plan: Plan, servers: Servers, result: Result) -> None:
     result.plot(Plot("rebuild-memory", "Memory of a rebuild", "records", "MB", {"resident": points}))
 
 
-class _Look(NamedTuple):
+class Look(NamedTuple):
     """One look at a rebuild."""
 
     seconds: float
@@ -67,25 +67,30 @@ class _Look(NamedTuple):
     size: float
 
 
-def _size_at(looks: list[_Look], done: int) -> float:
+def size_at(looks: list[Look], done: int) -> float:
     """Return the greatest size until that many records were applied."""
-    return max([look.size for look in looks if look.done <= done * 1.01], default=looks[0].size)
+    return max([look.size for look in looks if look.done <= done * 1.01], default=looks[0].size if looks else math.nan)
 
 
-def _rate(looks: list[_Look]) -> float:
-    """Return positions a second while the topic is replayed, the start of processes beside the first included."""
+def replay_rate(looks: list[Look]) -> float:
+    """Return positions a second while the topic is replayed, the start of processes beside the first included.
+
+    NaN where it was seen at fewer than two places: a look came too late for so short a replay.
+    """
+    if not looks:
+        return math.nan
     first, last = looks[0], next(look for look in looks if look.done == looks[-1].done)
-    return (last.done - first.done) / (last.seconds - first.seconds) if last.seconds > first.seconds else 0.0
+    return quotient(last.done - first.done, last.seconds - first.seconds)
 
 
-async def _rebuild(servers: Servers, within: float, until: float = math.inf) -> list[_Look]:
+async def _rebuild(servers: Servers, within: float, until: float = math.inf) -> list[Look]:
     """Rebuild, at most `until` so many positions are applied, and return what was seen meanwhile."""
     arguments = ("-m", "cli.main", "rebuild", "users", "--pause-before-switch", "--accept-difference", "--json")
     quiet = asyncio.subprocess.DEVNULL
     process = await asyncio.create_subprocess_exec(
         sys.executable, *arguments, env=servers.environment, stdout=quiet, stderr=quiet
     )
-    watched, looks = psutil.Process(process.pid), list[_Look]()
+    watched, looks = psutil.Process(process.pid), list[Look]()
     try:
         async with servers.session("query") as connection, asyncio.timeout(within):
             while process.returncode is None:
@@ -93,7 +98,7 @@ async def _rebuild(servers: Servers, within: float, until: float = math.inf) -> 
                     "SELECT coalesce(sum(position), 0)::bigint FROM checkpoints WHERE generation = 2"
                 )
                 if done and (size := _resident(watched)):
-                    looks.append(_Look(time.perf_counter(), done, size))
+                    looks.append(Look(time.perf_counter(), done, size))
                     if done >= until:
                         return looks
                 await asyncio.sleep(LOOK_SECONDS)

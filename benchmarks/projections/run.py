@@ -83,8 +83,8 @@ async def _rebuilds(plan: Plan, servers: Servers, result: Result, events: int) -
         "rebuild of users / raw consumption",
         rounds.ratio("rebuild of users", "raw aiokafka consumption"),
         at_least=0.25,
-        reason=f"at {number(raw)} events/s a quarter leaves {quotient(4e6, raw):.0f} µs for an event, of which"
-        f" PostgreSQL needs {quotient(1e6, copied):.0f} for a row by COPY alone; the rest decodes and makes it",
+        reason=f"at {number(raw)} events/s a quarter leaves {number(quotient(4e6, raw))} µs for an event, of which"
+        f" PostgreSQL needs {number(quotient(1e6, copied))} for a row by COPY alone; the rest decodes and makes it",
     )
     others: dict[str, Probe] = {
         f"rebuild of {name}": _rebuilding(servers, name, events) for name in sorted(PROJECTIONS) if name != "users"

@@ -12,7 +12,7 @@ from typing import Final
 from benchmarks.population import FIXED_HASH, fill_query, user_id
 from benchmarks.query.rate_limits import looks
 from benchmarks.query.stall import stalls
-from benchmarks.reporting.figures import quotient
+from benchmarks.reporting.figures import number, quotient
 from benchmarks.reporting.result import Result
 from benchmarks.running.collector import collecting
 from benchmarks.running.cores import OTHER_CORES, SERVER_CORES, pinned
@@ -50,11 +50,6 @@ SLICES: Final = 4
 LATENCY_SECONDS: Final = 1.0
 #: The size of the guide's pool; beyond it, it opens and closes a connection for each request and is slower still.
 GUIDE_CONNECTIONS: Final = 20
-#: The reason why different pages are slower than one that all ask for.
-APART_REASON: Final = (
-    "each page has a cursor to open, one to seal, and rows of its own to pass from PostgreSQL to the client; those who"
-    " ask for one page at once share these"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +120,8 @@ async def run(plan: Plan) -> Result:
             "near pages": (lambda: next(each_page), peak["near pages"].median),
             "by id": (lambda: next(each_user), peak["by id"].median),
         }
-        await stalls(plan, result, servers, muster.port, subjects)
+        measured = {name: subject for name, subject in subjects.items() if peak[name].rounds}
+        await stalls(plan, result, servers, muster.port, measured)
     assert collector.taken_bytes, "what was measured was not traced"
     return result
 
@@ -214,18 +210,26 @@ def claim_peaks(result: Result, peak: Rounds) -> None:
     """Add the bars of throughput."""
     # One page for all, whose rows are shared by requests at the same time; and different pages, which cannot be shared.
     result.claim("list 50 / guide", peak.ratio("list 50", "guide list 50"), at_least=14)
-    result.claim(
-        "list 50, no two alike / guide", peak.ratio("near pages", "guide list 50"), at_least=14, reason=APART_REASON
-    )
+    apart = apart_reason(peak)
+    result.claim("list 50, no two alike / guide", peak.ratio("near pages", "guide list 50"), at_least=14, reason=apart)
     result.claim("list 100 / guide", peak.ratio("list 100", "guide list 100"), at_least=22)
     result.claim("list 50 / hello", peak.ratio("list 50", "hello"), at_least=0.65)
-    result.claim("list 50, no two alike / hello", peak.ratio("near pages", "hello"), at_least=0.65, reason=APART_REASON)
+    result.claim("list 50, no two alike / hello", peak.ratio("near pages", "hello"), at_least=0.65, reason=apart)
     result.claim("by id / guide", peak.ratio("by id", "guide by id"), at_least=7)
     result.claim("by id / hello", peak.ratio("by id", "hello"), at_least=0.8)
     result.claim("near pages / deep pages", peak.ratio("near pages", "deep pages"), at_most=1.2)
     deep = peak.ratio("deep page, alone", "guide deep page, alone")
     result.claim("guide's latency of a deep page / ours", deep, at_least=400, reason=_deep_reason(peak))
     result.observed("guide's latency of a deep page / hello's", peak.ratio("hello, alone", "guide deep page, alone"))
+
+
+def apart_reason(peak: Rounds) -> str:
+    """Return the reason why different pages are slower than one that all ask for."""
+    apart, shared = (number(quotient(1e6, peak[name].median)) for name in ("near pages", "list 50"))
+    return (
+        f"a page takes {apart} µs, for it has a cursor to open, one to seal, and rows of its own to pass on from"
+        f" PostgreSQL; those who ask for one page at once share these, and it takes {shared} µs"
+    )
 
 
 def claim_access(result: Result, peak: Rounds) -> None:
@@ -268,6 +272,8 @@ async def latencies(plan: Plan, result: Result, peak: Rounds, ports: Ports) -> N
         return probe
 
     for name, following in subjects.items():
+        if not peak[name].rounds:
+            continue
         rate = peak[name].median / 2
         probes = {
             f"hello, p99 at {rate:,.0f}/s": at_rate(ports.hello, lambda: hello, rate),

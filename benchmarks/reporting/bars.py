@@ -37,6 +37,8 @@ class Bar:
 
     def verdict(self, figure: Figure) -> Verdict:
         """Return the verdict on the figure."""
+        if not figure.rounds:
+            return Verdict.NOT_CLAIMED
         if not figure.counted:
             if figure.rounds < ROUNDS:
                 return Verdict.NOT_CLAIMED

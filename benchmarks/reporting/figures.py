@@ -23,8 +23,8 @@ class Figure:
 
     @classmethod
     def once(cls, value: float) -> Self:
-        """Return a count or a size, which needs no rounds; never for a time, or a ratio of times."""
-        return cls((value,), counted=True)
+        """Return a count or a size, which needs no rounds; never for a time, or a ratio of times. NaN is no figure."""
+        return cls(() if math.isnan(value) else (value,), counted=True, missing=int(math.isnan(value)))
 
     @property
     def median(self) -> float:

@@ -188,7 +188,7 @@ def _asking(plan: Plan, port: int, following: Next) -> Probe:
         seconds = min(plan.seconds, PROBE_SECONDS)
         try:
             measured = await closed_loop(port, following, connections=CLIENTS, seconds=seconds, good=(200, 201))
-        except BadAnswersError as error:
+        except (BadAnswersError, ConnectionError) as error:
             raise NoFigureError(str(error)) from error
         return measured.sample()
 

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import asyncpg
+import httpx
 
 from benchmarks.references.kafka_connect import outbox
 from benchmarks.reporting.result import Result
@@ -28,8 +29,9 @@ async def run_parts(plan: Plan, result: Result, parts: Mapping[str, Part]) -> No
     for name, part in parts.items():
         try:
             await part(plan, result)
-        except (LocalStackError, NoFigureError, ImportError) as error:
-            reason = str(error).rstrip(".")
+        # Only rivals are asked by httpx.
+        except (LocalStackError, NoFigureError, ImportError, httpx.HTTPError) as error:
+            reason = str(error).rstrip(".") or type(error).__name__
             plan.say(f"{name}: {reason}")
             result.note(f"{name} was not measured here, or not to its end: {reason}.")
 

@@ -34,7 +34,7 @@ Probe = Callable[[], Awaitable[Sample]]
 
 
 class NoFigureError(Exception):
-    """A reference gave no figure in this round; the message says why. The round goes on without it."""
+    """A probe gave no figure in this round; the message says why. The round goes on without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,8 @@ async def interleave(
 ) -> Rounds:
     """Run every probe in every round, in the order given; a first round warms up and is left out.
 
-    A quick plan goes without warming up.
+    A quick plan goes without warming up. A probe that raises NoFigureError, or takes longer than it may, has no figure
+    in that round.
     """
     samples: dict[str, list[Sample]] = {name: [] for name in probes}
     first = 0 if warm_up and not plan.quick else 1
@@ -104,9 +105,9 @@ async def interleave(
             which = f"round {turn}/{last}" if turn else "warm-up"
             try:
                 sample = await probe()
-            except NoFigureError as error:
+            except (NoFigureError, TimeoutError) as error:
                 sample = Sample(math.nan)
-                plan.say(f"{which}: {name}: {error}")
+                plan.say(f"{which}: {name}: {str(error) or 'it took too long'}")
             seconds = time.perf_counter() - began
             plan.say(f"{which}: {name}: {number(sample.value)} {unit} ({seconds:.1f} s)")
             if turn:

@@ -4,6 +4,7 @@ A thousand clients are connected: most want one user, some want everything. Then
 """
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -14,7 +15,7 @@ import psutil
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from benchmarks.population import user_id
-from benchmarks.reporting.figures import Figure, figure_of, percentile, quotient
+from benchmarks.reporting.figures import Figure, figure_of, number, percentile, quotient
 from benchmarks.reporting.result import Result
 from benchmarks.running.cores import OTHER_CORES, SERVER_CORES, pinned
 from benchmarks.running.plan import Plan
@@ -110,11 +111,12 @@ async def measure_streams(plan: Plan, servers: Servers, result: Result) -> None:
             process = psutil.Process(api.pid)
             for turn in range(0 if not plan.quick else 1, plan.rounds + 1):
                 streams, consumer, used = await _round(own, api.port, process, paths, rate, 4 * plan.seconds)
-                plan.say(f"round {turn}/{plan.rounds}: p99 {streams.value:.1f} ms, aiokafka {consumer.value:.1f} ms")
+                both = f"p99 {number(streams.value)} ms, aiokafka {number(consumer.value)} ms"
+                plan.say(f"round {turn}/{plan.rounds}: {both}")
                 if turn:
                     samples[EVENT_API].append(streams)
                     samples[CONSUMER].append(consumer)
-                    a_core.append(quotient(streams.parts["deliveries"], used))
+                    a_core.append(quotient(streams.figure("deliveries"), used))
     runs = Rounds("ms", samples)
     result.note(
         f"{FILTERED} clients want one user each and {WHOLE} everything; together they are sent"
@@ -129,7 +131,10 @@ async def measure_streams(plan: Plan, servers: Servers, result: Result) -> None:
 async def _round(  # noqa: PLR0913, PLR0917 - what a round is made of
     servers: Servers, port: int, process: psutil.Process, paths: list[str], rate: float, seconds: float
 ) -> tuple[Sample, Sample, float]:
-    """What clients and the consumer had, and how many seconds of a core the event API has used."""
+    """What clients and the consumer had, and how many seconds of a core the event API has used.
+
+    Who has not had everything within LAST_SECONDS has no figure.
+    """
     publications = Publications(servers)
     streamed: list[tuple[bytes, float]] = []
     async with (
@@ -139,21 +144,25 @@ async def _round(  # noqa: PLR0913, PLR0917 - what a round is made of
         before = _cpu(process)
         await publications.publish(rate, seconds)
         deliveries = len(publications.committed) * (WHOLE + 1)
-        async with asyncio.timeout(LAST_SECONDS):
-            while len(streamed) < deliveries or len(consumed) < len(publications.committed):
-                await asyncio.sleep(0.01)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_SECONDS):
+                while len(streamed) < deliveries or len(consumed) < len(publications.committed):
+                    await asyncio.sleep(0.01)
         used = _cpu(process) - before
         assert not any(client.lost for client in clients)
-    assert len(streamed) == deliveries, "nobody was sent what it did not want"
+    assert len(streamed) <= deliveries, "nobody was sent what it did not want"
     return (
-        _sample(publications.late(streamed), deliveries=deliveries),
-        _sample(publications.late(consumed)),
+        sample_of(publications.late(streamed), deliveries),
+        sample_of(publications.late(consumed), len(publications.committed)),
         used,
     )
 
 
-def _sample(milliseconds: list[float], **more: float) -> Sample:
-    return Sample(percentile(milliseconds, 0.99), {"p50": percentile(milliseconds, 0.5), **more})
+def sample_of(milliseconds: list[float], deliveries: int) -> Sample:
+    """Percentiles of so many deliveries; no figure where some have not come."""
+    if len(milliseconds) < deliveries:
+        return Sample(math.nan)
+    return Sample(percentile(milliseconds, 0.99), {"p50": percentile(milliseconds, 0.5), "deliveries": deliveries})
 
 
 @asynccontextmanager

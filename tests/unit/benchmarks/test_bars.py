@@ -100,3 +100,10 @@ def test_a_result_holds_until_a_bar_is_missed() -> None:
 def test_a_bar_has_one_side(at_least: float | None, at_most: float | None) -> None:
     with pytest.raises(ValueError, match="either at_least or at_most"):
         Result("Something").claim("both", Figure(CALM), at_least=at_least, at_most=at_most)
+
+
+@pytest.mark.parametrize("every_round", [True, False])
+def test_nothing_is_claimed_of_a_count_without_a_figure(every_round: bool) -> None:
+    figure = Figure((), counted=True, missing=5)
+
+    assert Bar(0, at_least=False, every_round=every_round).verdict(figure) is Verdict.NOT_CLAIMED

@@ -59,3 +59,9 @@ def test_a_figure_of_no_round_is_said_to_be_none() -> None:
 def test_a_quotient_by_nothing_is_no_figure() -> None:
     assert quotient(6, 3) == 2
     assert math.isnan(quotient(6, 0))
+
+
+def test_a_count_that_nobody_could_make_is_no_figure() -> None:
+    figure = Figure.once(math.nan)
+
+    assert (figure.values, figure.gap) == ((), "no figure in 1 of 1 rounds")

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -151,3 +152,16 @@ async def test_what_is_answered_while_a_load_settles_does_not_count_as_served() 
 
     assert len(settled.accepted) == 12
     assert 0 < settled.served < 12
+
+
+async def test_a_probe_that_takes_too_long_is_said_and_the_rounds_go_on() -> None:
+    async def late() -> Sample:
+        raise TimeoutError
+
+    said: list[str] = []
+    plan = replace(make_plan(rounds=1, quick=True), say=said.append)
+
+    rounds = await interleave(plan, {"a": late, "b": counting("b", [])}, unit="calls")
+
+    assert (rounds["a"].missing, rounds["b"].values) == (1, (1.0,))
+    assert said[0] == "round 1/1: a: it took too long"

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import httpx
 import pytest
 
 from benchmarks.reporting.figures import Figure
@@ -13,6 +14,10 @@ from local_stack.errors import DownloadError
 
 async def missing(_: Plan, __: Result) -> None:
     raise DownloadError("its jars could not be fetched.")
+
+
+async def silent(_: Plan, __: Result) -> None:
+    raise httpx.ReadTimeout("")
 
 
 async def there(_: Plan, result: Result) -> None:
@@ -35,6 +40,14 @@ async def test_a_rival_that_cannot_be_had_is_said_with_the_reason_and_the_next_i
 
     assert result.notes == ["Debezium was not measured here, or not to its end: its jars could not be fetched."]
     assert [item.name for item in result.measurements] == ["drain"]
+
+
+async def test_a_rival_that_does_not_answer_is_said(plan: Plan) -> None:
+    result = Result("Rivals")
+
+    await run_parts(plan, result, {"Keycloak": silent})
+
+    assert result.notes == ["Keycloak was not measured here, or not to its end: ReadTimeout."]
 
 
 async def test_a_fault_of_ours_is_no_missing_rival(plan: Plan) -> None:

@@ -1,0 +1,39 @@
+"""A reason beside a missed bar has figures of its own run."""
+
+import math
+
+import pytest
+
+from benchmarks.commands.run import hashing_reason
+from benchmarks.query.run import apart_reason
+from benchmarks.rivals.relays import drain_reason
+from benchmarks.running.rounds import Rounds, Sample
+
+
+def rounds(**values: float) -> Rounds:
+    return Rounds("/s", {name.replace("_", " "): [Sample(value)] for name, value in values.items()})
+
+
+def test_a_registration_with_a_hash_is_that_of_both() -> None:
+    reason = hashing_reason(rounds(bare_hash=40, register=2500))
+
+    assert "a hash in 25 ms" in reason
+    assert "takes 0.4 ms" in reason
+
+
+def test_pages_of_their_own_are_beside_the_one_that_is_shared() -> None:
+    reason = apart_reason(rounds(near_pages=4000, list_50=8000))
+
+    assert "takes 250 µs" in reason
+    assert "it takes 125 µs" in reason
+
+
+@pytest.mark.parametrize(("theirs", "said"), [(26_000.0, "26,000"), (math.nan, "none")])
+def test_a_drain_is_bounded_by_the_core_that_it_has(theirs: float, said: str) -> None:
+    drained = Rounds("events/s", {"ours": [Sample(80_000, {"cpu": 0.008})], "theirs": [Sample(theirs)]})
+
+    reason = drain_reason(drained, "ours", "theirs")
+
+    assert "takes 8 µs" in reason
+    assert "125,000 a second are the most" in reason
+    assert reason.endswith(f"Kafka Connect does {said}")
