@@ -37,7 +37,7 @@ def build_list(
     except WrongLineError as error:
         fail(f"{source}: {error}")
     except OSError as error:
-        fail(f"{error.filename or target}: {error.strerror}; {target} is as it was")
+        fail(f"{target} cannot be made of {source}, and is as it was: {error.strerror}")
     if as_json:
         print_json(built._asdict())
         return
