@@ -62,8 +62,9 @@ def freeze_loaded_objects(young_objects: int | None = None) -> None:
     These are half a million objects, nearly all of them code that stays. Looking through them stops everything for 60
     milliseconds, and under load the collector did so every other second.
 
-    `young_objects` is for a process that works in batches: the collector starts only when so many objects are new
-    (Python's default is 700). It would otherwise walk through each batch, which reference counting frees anyway.
+    `young_objects` is for a process whose batches or answers have many: the collector starts only when so many are new
+    (Python's default is 700, from 3.13 on 2,000). It would otherwise walk through each, for nothing: reference counting
+    frees them.
     """
     gc.collect()
     gc.freeze()

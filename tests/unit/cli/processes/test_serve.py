@@ -40,6 +40,14 @@ REQUIRED = {
     "CURSOR_KEYS": "k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8",
 }
 
+CONSOLE = {
+    "CONSOLE_SECRET": "0123456789abcdef0123456789abcdef",
+    "KAFKA_BOOTSTRAP_SERVERS": "k:9092",
+    "CONSOLE_COMMAND_URL": "http://command",
+    "CONSOLE_QUERY_URL": "http://query",
+    "CONSOLE_EVENTS_URL": "http://events",
+}
+
 
 def nothing() -> Starlette:
     return Starlette()
@@ -177,9 +185,12 @@ def tell_young_objects(app: str, to: Path) -> None:
     to.write_text(str(gc.get_threshold()[0]))
 
 
-@pytest.mark.parametrize("app", ["command_app", "query_app"])
-async def test_the_collector_does_not_walk_through_each_answer(tmp_path: Path, app: str) -> None:
-    told = {**os.environ, **REQUIRED, "AUTH_DISABLED": "true"}
+@pytest.mark.parametrize(
+    ("app", "greatest"),
+    [("command_app", serve.YOUNG_OBJECTS), ("query_app", serve.YOUNG_OBJECTS), ("console_app", gc.get_threshold()[0])],
+)
+async def test_the_collector_does_not_walk_through_each_answer(tmp_path: Path, app: str, greatest: int) -> None:
+    told = {**os.environ, **REQUIRED, **CONSOLE, "AUTH_DISABLED": "true"}
     process = await Fork.start(tell_young_objects, app, tmp_path / "told", environment=told)
     try:
         assert await asyncio.wait_for(process.wait(), START_SECONDS) == 0
@@ -187,4 +198,4 @@ async def test_the_collector_does_not_walk_through_each_answer(tmp_path: Path, a
         process.kill()
         await process.wait()
 
-    assert int((tmp_path / "told").read_text()) == serve.YOUNG_OBJECTS
+    assert int((tmp_path / "told").read_text()) == greatest
