@@ -85,8 +85,11 @@ class Shown(NamedTuple):
 
     @property
     def waits_to_be_fed(self) -> bool:
-        """True where nobody feeds one: for the first seconds after a switch, or until somebody starts a process."""
-        return any(row.lag is not None and row.lag.state is FeedState.UNASSIGNED for row in self.rows)
+        """True where nobody feeds what serves: for seconds after a switch, or until a process is started."""
+        return any(
+            row.generation.status == "serving" and row.lag is not None and row.lag.state is FeedState.UNASSIGNED
+            for row in self.rows
+        )
 
     @property
     def may_switch(self) -> bool:
