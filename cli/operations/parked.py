@@ -67,7 +67,7 @@ def list_(
                 for s in found
             ]
         )
-        _tell_of_more(found, projection, say_aside)
+        _tell_of_more(found, projection, say_aside, " --json")
         return
     for some in counted:
         say(
@@ -92,14 +92,14 @@ def list_(
     _tell_of_more(found, projection, say)
 
 
-def _tell_of_more(found: list[Summary], projection: str | None, tell: Callable[[str], None]) -> None:
+def _tell_of_more(found: list[Summary], projection: str | None, tell: Callable[[str], None], form: str = "") -> None:
     if len(found) < parked.LIST_RECORDS:
         return
     last = found[-1].id
     if projection is None:
-        tell(f"There may be more: `muster parked list --after {last}`")
+        tell(f"There may be more: `muster parked list --after {last}{form}`")
     else:
-        tell(f"There may be more: `muster parked list --projection {projection} --after {last}`")
+        tell(f"There may be more: `muster parked list --projection {projection} --after {last}{form}`")
 
 
 async def _found(database: Database, projection: str | None, after: str | None) -> tuple[list[Summary], list[Counted]]:
