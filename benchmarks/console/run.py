@@ -34,8 +34,8 @@ async def run(plan: Plan) -> Result:
     result = Result("Console")
     result.note(
         "A whole stack without traffic on one machine; access is off. A share of a core is that of the process's CPU "
-        f"time in {plan.seconds * TIMES:.0f} s; memory is what is resident after all of it. The search is a page with "
-        "all that it finds, by the beginning of a username or an address."
+        f"time in {plan.seconds * TIMES:.0f} s; memory is what is resident: idle after the first page, watched after "
+        "all of it. The search is a page with all that it finds, by the beginning of a username or an address."
     )
     result.fact("users", f"{plan.users:,}")
     async with AsyncExitStack() as stack:

@@ -113,9 +113,9 @@ async def run(plan: Plan) -> Result:
 def _flood_reason(waits: Rounds, flood: str) -> str:
     work = waits.combined(flood, ALONE, lambda beside, alone: beside - alone, "process's CPU").median
     limit = MOST_SLOWER * percentile(waits.each(ALONE), 0.99)
-    each = waits.each(flood)
+    each, hashed = waits.each(flood), waits.part(flood, "hashed").median
     return (
-        f"the guesses bring {number(work)} s of work to the one core, the first ten hashes with them, beside the hashes"
+        f"the guesses bring {number(work)} s of work to the one core, {number(hashed)} hashes with them, beside those"
         f" of others; {sum(took > limit for took in each)} of {len(each)} logins took longer than the bar,"
         f" the median {number(waits.part(flood, 'p50').median)} ms, alone {number(waits.part(ALONE, 'p50').median)} ms"
     )

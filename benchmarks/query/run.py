@@ -252,8 +252,9 @@ def _deep_reason(peak: Rounds) -> str:
         quotient(1000, peak[name].median) for name in ("guide deep page, alone", "deep page, alone", "hello, alone")
     )
     return (
-        f"the guide's takes {guide:.0f} ms, since the rows that it skips lie in memory, and ours {ours:.2f} ms; a 400th"
-        f" of the guide's is {guide / 400:.2f} ms, and even hello world takes {hello:.2f} ms to answer a lone request"
+        f"the guide's takes {number(guide)} ms, since the rows that it skips lie in memory, and ours {number(ours)} ms;"
+        f" a 400th of the guide's is {number(guide / 400)} ms, and even hello world takes {number(hello)} ms to answer"
+        " a lone request"
     )
 
 
@@ -273,6 +274,7 @@ async def latencies(plan: Plan, result: Result, peak: Rounds, ports: Ports) -> N
 
     for name, following in subjects.items():
         if not peak[name].rounds:
+            result.note(f"The latency of {name} was not measured: its peak has no figure.")
             continue
         rate = peak[name].median / 2
         probes = {

@@ -50,6 +50,11 @@ class Claim:
             return Verdict.NOISY
         return self.bar.verdict(self.figure)
 
+    @property
+    def has_no_figure(self) -> bool:
+        """Whether all rounds failed to give one, which says nothing good of what was measured."""
+        return bool(self.figure.missing) and not self.figure.rounds
+
 
 @dataclass(frozen=True, slots=True)
 class Plot:
@@ -130,5 +135,5 @@ class Result:
 
     @property
     def holds(self) -> bool:
-        """Whether no bar is missed; one that is too noisy to judge is not missed."""
-        return all(claim.verdict is not Verdict.MISSED for claim in self.claims)
+        """Whether no bar is missed, or without any figure; one that is too noisy to judge is not missed."""
+        return not any(claim.verdict is Verdict.MISSED or claim.has_no_figure for claim in self.claims)

@@ -1,12 +1,13 @@
 """What may be said of a figure: that it reaches its bar, misses it, or that nobody can tell."""
 
+import math
 import time
 
 import pytest
 
 from benchmarks.reporting.bars import Bar, Verdict
 from benchmarks.reporting.document import said
-from benchmarks.reporting.figures import Figure
+from benchmarks.reporting.figures import Figure, figure_of
 from benchmarks.reporting.result import Result
 from benchmarks.running.cores import ALL_CORES
 from benchmarks.running.quiet import Quiet, disturbance
@@ -107,3 +108,10 @@ def test_nothing_is_claimed_of_a_count_without_a_figure(every_round: bool) -> No
     figure = Figure((), counted=True, missing=5)
 
     assert Bar(0, at_least=False, every_round=every_round).verdict(figure) is Verdict.NOT_CLAIMED
+
+
+def test_a_result_does_not_hold_where_a_bar_has_no_figure_at_all() -> None:
+    result = Result("Nothing")
+    result.claim("drain", figure_of([math.nan] * 5), at_least=1)
+
+    assert not result.holds
