@@ -19,7 +19,7 @@ from query_api.reading.server_time import STALL_SECONDS, Ask, ServerTime
 
 #: While so many statements run, a new one waits for one of them, and is shared by all who ask the same (reader.py). A
 #: process can ask for 6,500 pages a second, eight connections can give 40,000. With thirty, a page that everybody asks
-#: for cost PostgreSQL twice as much and this process a fifth more; before that was shared, p99 was 78 ms, not 15.
+#: for cost PostgreSQL twice as much and this process a fifth more; pages no two of which are alike cost a tenth less.
 CROWD: Final = 8
 #: A statement that takes longer than this belongs to the crowd no more: others run beside it.
 CROWD_SECONDS: Final = 0.05
