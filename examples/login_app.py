@@ -21,7 +21,7 @@ COOKIE: Final[dict[str, Any]] = {"httponly": True, "samesite": "lax"}  # over ht
 HEADERS: Final = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
 LATER: Final = "Try again in a moment."  # also where a proxy answers in Muster's place, or nobody
 #: What stands behind the # of a link comes to no server until the person sends the form, and stays for another try.
-FILL_IN: Final = "<script>f=document.forms[0]; f.token.value=location.hash.slice(1); f.action+=location.hash</script>"
+FILL_IN: Final = "<script>let f=document.forms[0];f.token.value=location.hash.slice(1);f.action+=location.hash</script>"
 
 
 class Session(NamedTuple):
@@ -88,15 +88,12 @@ class LoginPages:
                 self.mail(user["email"], f"{self.address.rstrip('/')}/reset#{issued.json()['token']}")
         return self.page(request, *(("If we know this address, a mail is on its way.",) if done else (LATER, 503)))
 
-    async def reset_form(self, request: Request) -> Response:
-        return self.page(request, is_reset=True)
-
     async def reset(self, request: Request) -> Response:
         answer = await self.muster.post("/one-time-tokens/redeem", json=await self._sent(request, "token", "password"))
         if answer.status_code != 200:
             said = answer.json()["errors"][0]["detail"] if answer.status_code == 422 else LATER
             said = "This link is used up or too old." if answer.status_code == 400 else said
-            return self.page(request, said, answer.status_code, is_reset=answer.status_code != 400)
+            return self.page(request, said, answer.status_code)
         self.sessions = {one: known for one, known in self.sessions.items() if known.user["id"] != answer.json()["id"]}
         done = self.page(request, "Your password has been changed. Sign in with it.")
         done.set_cookie("device", answer.headers["Device-Token"], max_age=YEAR_SECONDS, **COOKIE)
@@ -116,11 +113,12 @@ class LoginPages:
             raise PermissionError
         return {name: sent.get(name, "") for name in names}
 
-    def page(self, request: Request, said: str = "", status: int = 200, *, is_reset: bool = False) -> Response:
+    def page(self, request: Request, said: str = "", status: int = 200) -> Response:
         identifier = request.cookies.get("session") or secrets.token_urlsafe()
         csrf, session = self._csrf(identifier).decode(), self._session(request)
         forms = form(csrf, "login", "Sign in", "identifier", "password") + form(csrf, "forgot", "Reset", "email")
-        if is_reset:
+        # The form of a reset stays until its link is used up.
+        if request.url.path == "/reset" and (request.method, status) not in {("POST", 200), ("POST", 400)}:
             forms = form(csrf, "reset", "Set it", "token", "password") + FILL_IN
         elif session:
             forms = f"<h1>Hello, {escape(session.user['username'])}</h1>" + form(csrf, "logout", "Sign out")
@@ -135,7 +133,7 @@ def create_app(pages: LoginPages) -> FastAPI:
     later[PermissionError] = lambda request, _: pages.page(request, "This form is too old. Reload the page.", 403)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, exception_handlers=later)
     app.add_api_route("/", pages.front)
-    app.add_api_route("/reset", pages.reset_form)
+    app.add_api_route("/reset", pages.front)
     for page in (pages.login, pages.logout, pages.forgot, pages.reset):
         app.add_api_route(f"/{page.__name__}", page, methods=["POST"])
     return app

@@ -33,9 +33,9 @@ async def measure_audit(plan: Plan, result: Result, servers: Servers, users: int
             return Sample(time.perf_counter() - began)
 
     async def audit() -> Sample:
-        audit = await audited(servers)
-        found.append(audit.differing)
-        return Sample(audit.seconds)
+        walked = await audited(servers)
+        found.append(walked.differing)
+        return Sample(walked.seconds)
 
     reference, subject = f"two table scans, {users:,} users", f"audit, {users:,} users"
     rounds = await interleave(plan, {reference: scans, subject: audit}, unit="s", warm_up=False, rounds=ROUNDS)

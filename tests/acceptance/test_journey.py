@@ -180,6 +180,8 @@ async def test_the_login_page_stands_what_a_proxy_answers_in_musters_place(answe
             ]
 
     assert shown.status_code == 200
+    # What may be tried again has its form again.
+    assert 'action="/reset"' in said[2].text
     assert all(
         each.status_code != 500 and "<title>Muster</title>" in each.text for each in said if each.status_code != 303
     )
