@@ -48,6 +48,7 @@ async def test_a_rebuild_goes_on_by_itself_waits_at_a_difference_and_is_switched
     monkeypatch.setattr("projectors.operations.rebuild.HANDOVER_SECONDS", 0.0)
     monkeypatch.setattr("projectors.operations.rebuild_comparison.CONFIRM_SECONDS", 0.0)
     async with builder.signed_in(subject="eve") as browser:
+        unfed = (await browser.get(PAGE)).text
         begun = await browser.send(f"{PAGE}/users/rebuild", page=PAGE)
         built = await over(browser)
         refused = await browser.send(f"{PAGE}/users/rollback", page=PAGE)
@@ -62,6 +63,8 @@ async def test_a_rebuild_goes_on_by_itself_waits_at_a_difference_and_is_switched
             )
         ]
 
+    # Nobody feeds what serves, which is shown until somebody does.
+    assert 'hx-select="#users-generations" hx-trigger="every 5s"' in unfed
     assert "The rebuild has begun" in begun.text
     assert "1 unknown to the command side" in built
     assert "I have seen the difference" in built
@@ -69,8 +72,6 @@ async def test_a_rebuild_goes_on_by_itself_waits_at_a_difference_and_is_switched
     assert "nothing to go back to" in refused.text
     assert "The new generation serves" in switched
     assert "Roll back to generation 1" in switched
-    # Nobody feeds it yet, which is shown until somebody does.
-    assert 'hx-select="#users-generations" hx-trigger="every 5s"' in switched
     assert isinstance(serves, UUID)
     assert used.status_code == 409
     assert recorded == [

@@ -103,7 +103,7 @@ async def test_a_long_list_of_what_is_parked_says_how_to_go_on(database: Databas
 
     listed = [[int(one["id"].split("/")[3]) for one in document(page)] for page in pages]
     assert listed == [[*range(1, 501)], [*range(501, 1001)], [1001]]
-    assert pages[0].err == "There may be more: `muster parked list --after users/1/0/500`\n"
+    assert pages[0].err == "There may be more: `muster parked list --after users/1/0/500 --json`\n"
     assert pages[2].err == ""
     assert first.endswith("There may be more: `muster parked list --projection users --after users/1/0/500`\n")
     assert re.findall(r"users/1/0/\d+", last) == ["users/1/0/1001"]
