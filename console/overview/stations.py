@@ -91,7 +91,7 @@ def stations(watch: Watch, seen: Observation, found: Sequence[OverviewFinding]) 
         station("Kafka", "keeps them for all who read; p50, p99: a question of ours", _kafka(watch, seen), "kafka"),
         station("Projectors", "write the read tables; p50, p99: a batch", _projectors(watch, seen), "behind"),
         station("Query API", "answers from them; p50, p99: an answer", _queries(watch), "queries"),
-        station("Event API", "streams events to services; p50, p99: a page, with its wait", _events(watch, seen), "sent"),
+        station("Event API", "streams events to services; p50, p99: a page and its wait", _events(watch, seen), "sent"),
     ]
 
 
