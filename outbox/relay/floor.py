@@ -4,9 +4,12 @@ A reader that holds a snapshot keeps vacuum from removing what the relay deleted
 read past all of it. Every transaction that appends gets its xid before its outbox id, because it writes the subject's
 row first. So:
 
-1. Remember the greatest id seen, and the next xid (`pg_snapshot_xmax`) of a later moment.
+1. Remember the greatest id deleted, and `pg_snapshot_xmax` of a later moment.
 2. Once `pg_snapshot_xmin` has reached that xid, every transaction that could hold a lower id has ended.
 3. When a poll after that has returned everything up to the id, the id is the floor.
+
+Seen is not enough for 1: `pg_snapshot_xmax` is the xid after the last that has ended, and whoever holds a lower id may
+have a later one, and be open. The deletion's xid is later than theirs, and has ended.
 
 It is kept in memory, for one connection: xids mean nothing after a server crash.
 
@@ -33,8 +36,11 @@ class Floor:
         if self._candidate is None and self._greatest > self._proven:
             self._candidate = (self._greatest, xmax)
 
+    def deleted(self, greatest: int) -> None:
+        """Rows that polls had returned, up to this id, were deleted, and that is committed."""
+        self._greatest = max(self._greatest, greatest)
+
     def polled(self, greatest: int | None, *, complete: bool) -> None:
         """A poll found `greatest` (None for nothing); `complete` if it returned everything above the floor."""
-        self._greatest = max(self._greatest, greatest or 0)
         if self._proven > self.value and (complete or (greatest or 0) >= self._proven):
             self.value = self._proven

@@ -176,6 +176,7 @@ class WorkList:
         """
         async with self._turn:
             status = await self._connection.execute(_DELETE, list(ids), timeout=STATEMENT_SECONDS)
+            self._floor.deleted(max(ids, default=0))
         deleted = int(status.removeprefix("DELETE "))
         if deleted != len(ids):
             raise WorkListError(f"{len(ids)} published events were to leave the outbox, {deleted} were there")

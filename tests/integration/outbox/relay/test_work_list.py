@@ -7,7 +7,8 @@ from uuid import uuid4
 import pytest
 
 from outbox.relay import work_list
-from tests.integration.outbox.traffic import Connection, append_many
+from outbox.settings import RelaySettings
+from tests.integration.outbox.traffic import Connection, append, append_many
 
 PAGE_ROWS = 500
 
@@ -57,3 +58,26 @@ async def test_a_page_above_the_floor_does_not_step_over_what_was_deleted_under_
 
         assert await blocks_of_a_page(connection, floor=floor) <= fresh + 5
         assert await blocks_of_a_page(connection, floor=0) > 10 * fresh
+
+
+async def test_a_row_is_found_whose_transaction_took_its_xid_last_and_its_id_first(
+    connection: Connection, other: Connection, relay_settings: RelaySettings
+) -> None:
+    late, early = uuid4(), uuid4()
+    pages = await work_list.WorkList.open(relay_settings.command_database, page_rows=1, page_bytes=1024 * 1024)
+    try:
+        async with other.transaction():
+            await other.fetchval("SELECT pg_current_xact_id()")
+            transaction = connection.transaction()
+            await transaction.start()
+            lower = await append(connection, late, 1)
+            seen = [await append(other, early, version) for version in (1, 2, 3)]
+        # Read ahead, as in a backlog: nothing is deleted yet, and three snapshots are taken.
+        ahead = [row["id"] for flying in range(3) for row in await pages.page(seen[:flying])]
+        await transaction.commit()
+        found = [row["id"] for row in await pages.page(seen)]
+    finally:
+        await pages.close()
+
+    assert lower < seen[0]
+    assert (ahead, found) == (seen, [lower])
