@@ -30,11 +30,11 @@ class Floor:
 
     def observe(self, xmin: int, xmax: int) -> None:
         """A snapshot was taken now, before the next poll."""
-        if self._candidate and xmin >= self._candidate[1]:
-            self._proven = self._candidate[0]
-            self._candidate = None
+        self._prove(xmin)
         if self._candidate is None and self._greatest > self._proven:
             self._candidate = (self._greatest, xmax)
+            # Where nobody writes, this very snapshot tells it.
+            self._prove(xmin)
 
     def deleted(self, greatest: int) -> None:
         """Rows that polls had returned, up to this id, were deleted, and that is committed."""
@@ -44,3 +44,7 @@ class Floor:
         """A poll found `greatest` (None for nothing); `complete` if it returned everything above the floor."""
         if self._proven > self.value and (complete or (greatest or 0) >= self._proven):
             self.value = self._proven
+
+    def _prove(self, xmin: int) -> None:
+        if self._candidate and xmin >= self._candidate[1]:
+            self._proven, self._candidate = self._candidate[0], None

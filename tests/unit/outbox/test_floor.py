@@ -44,6 +44,15 @@ def test_stays_while_a_page_was_cut_before_it() -> None:
     assert floor.value == 100
 
 
+def test_rises_at_the_first_poll_where_nobody_writes() -> None:
+    floor = Floor()
+    floor.deleted(100)
+    floor.observe(xmin=20, xmax=20)
+    floor.polled(None, complete=True)
+
+    assert floor.value == 100
+
+
 @dataclass
 class Database:
     """A model of PostgreSQL: transactions take an xid, then an id, and commit in any order."""
