@@ -6,7 +6,8 @@ import pytest
 
 from benchmarks.commands.run import hashing_reason
 from benchmarks.query.run import apart_reason
-from benchmarks.rivals.relays import drain_reason
+from benchmarks.rivals.lists import asking_reason
+from benchmarks.rivals.relays import cpu_reason, drain_reason
 from benchmarks.running.rounds import Rounds, Sample
 
 
@@ -37,3 +38,21 @@ def test_a_drain_is_bounded_by_the_core_that_it_has(theirs: float, said: str) ->
     assert "takes 8 µs" in reason
     assert "125,000 a second are the most" in reason
     assert reason.endswith(f"Kafka Connect does {said}")
+
+
+def test_a_relay_is_beside_a_tenth_of_its_rival() -> None:
+    drained = Rounds("events/s", {"ours": [Sample(1, {"cpu": 0.005})], "theirs": [Sample(1, {"cpu": 0.04})]})
+
+    reason = cpu_reason(drained, "ours", "theirs")
+
+    assert "40 µs is 4;" in reason
+    assert "takes 5 of ours" in reason
+
+
+def test_an_answer_has_its_share_of_the_cores() -> None:
+    asked = Rounds("requests/s", {"list": [Sample(6_000, {"cpu": 0.00015})], "Keycloak, list": [Sample(500)]})
+
+    reason = asking_reason(asked, "list", 20, cores=2)
+
+    assert reason.startswith("20 times Keycloak's 500 requests a second leave 200 µs of the 2 cores for each")
+    assert "our processes take 150" in reason
