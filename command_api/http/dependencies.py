@@ -20,7 +20,7 @@ from chassis.access.rates import Rate, RateLimit
 from chassis.clock import utc_now
 from chassis.http.problems import malformed_header
 from chassis.identifiers import new_id
-from chassis.postgres.database import Database
+from chassis.postgres.database import ONE_PLAN, Database
 from command_api.credentials.attempts.store import AttemptStore
 from command_api.credentials.checks import PasswordChecks
 from command_api.credentials.device_tokens import DeviceTokens
@@ -72,7 +72,14 @@ async def open_resources(settings: CommandApiSettings) -> AsyncIterator[CommandR
     async with AsyncExitStack() as stack:
         address = settings.command_database
         database = await stack.enter_async_context(
-            Database.open(address, application=APPLICATION, seconds=TRANSACTION_SECONDS, lock_timeout=LOCK_TIMEOUT)
+            Database.open(
+                address,
+                application=APPLICATION,
+                init=None,
+                seconds=TRANSACTION_SECONDS,
+                lock_timeout=LOCK_TIMEOUT,
+                **ONE_PLAN,
+            )
         )
         notifier = await stack.enter_async_context(Notifier.open(address, enabled=settings.outbox_notify))
         passwords = stack.enter_context(_passwords(settings))

@@ -43,12 +43,13 @@ _USERNAME_KEY: Final = COLUMNS.index("username_key")
 
 #: A statement of its own sees an erasure that committed while the insert waited for its row.
 _ERASED_MEANWHILE: Final = "SELECT EXISTS (SELECT FROM erased_users WHERE id = ANY ($1::text::uuid[]))"
-#: The rows that each user meets, in the order in which users are given.
+#: The rows that each user meets, in the order in which users are given. No EXISTS: for that, a plan that is made while
+#: the tables are empty reads all users, each time.
 _MEETINGS: Final = """
-SELECT EXISTS (SELECT FROM users WHERE id = given.id) AS is_there,
-    EXISTS (SELECT FROM erased_users WHERE id = given.id) AS is_erased,
-    EXISTS (SELECT FROM users WHERE email_key = given.email_key) AS has_email,
-    EXISTS (SELECT FROM users WHERE username_key = given.username_key) AS has_username
+SELECT (SELECT true FROM users WHERE id = given.id) AS is_there,
+    (SELECT true FROM erased_users WHERE id = given.id) AS is_erased,
+    (SELECT true FROM users WHERE email_key = given.email_key) AS has_email,
+    (SELECT true FROM users WHERE username_key = given.username_key) AS has_username
 FROM unnest($1::uuid[], $2::text[], $3::text[]) WITH ORDINALITY AS given (id, email_key, username_key, line)
 ORDER BY line
 """

@@ -20,7 +20,7 @@ from typing import Any, Final
 import asyncpg
 import structlog
 
-from chassis.postgres.database import connect, disconnect
+from chassis.postgres.database import ONE_PLAN, connect, disconnect
 from chassis.settings import PostgresAddress
 from outbox.damage import KAFKA_REFUSES, Examiner
 from outbox.relay.floor import Floor
@@ -76,6 +76,10 @@ SELECT (SELECT system_identifier FROM pg_control_system())::text || '/' || curre
 """
 
 
+#: The outbox is nearly empty most of the time, and a plan that is made then is kept. Left alone, PostgreSQL compared
+#: every row of a page with every row in flight, and read the whole table to delete: 5.8 s a page instead of 27 ms.
+_PLANS: Final = {**ONE_PLAN, "enable_nestloop": "off", "enable_bitmapscan": "off"}
+
 _mark: Final = itemgetter("damage")
 
 
@@ -125,7 +129,7 @@ class WorkList:
         cls, address: PostgresAddress, *, page_rows: int, page_bytes: int, examiner: Examiner | None = None
     ) -> WorkList:
         """Connect; the caller closes."""
-        connection = await connect(address, application="muster relay")
+        connection = await connect(address, application="muster relay", **_PLANS)
         return cls(connection, page_rows=page_rows, page_bytes=page_bytes, examiner=examiner or Examiner())
 
     async def close(self) -> None:

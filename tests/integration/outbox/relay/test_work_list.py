@@ -9,6 +9,7 @@ import pytest
 from outbox.relay import work_list
 from outbox.settings import RelaySettings
 from tests.integration.outbox.traffic import Connection, append, append_many
+from tests.plans import rows_looked_at
 
 PAGE_ROWS = 500
 
@@ -81,3 +82,41 @@ async def test_a_row_is_found_whose_transaction_took_its_xid_last_and_its_id_fir
 
     assert lower < seen[0]
     assert (ahead, found) == (seen, [lower])
+
+
+#: The statements of which the relay keeps one plan each: text, and types of what is given.
+KEPT = {
+    "page": (work_list._PAGE, "bigint, bigint, bigint[], bigint, bigint"),
+    "find": (work_list._FIND, "bigint[]"),
+    "delete": (work_list._DELETE, "bigint[]"),
+}
+
+
+def _executions(flying: list[int]) -> list[str]:
+    ids = f"'{{{','.join(map(str, flying))}}}'"
+    page = f"EXECUTE page(0, {PAGE_ROWS + len(flying)}, {ids}, {4 * 1024 * 1024}, {PAGE_ROWS})"
+    return [page, f"EXECUTE find({ids})", f"EXECUTE delete({ids})"]
+
+
+@pytest.mark.parametrize("rows", [0, 3])
+async def test_a_backlog_costs_no_more_where_all_was_planned_while_there_was_none(
+    connection: Connection, relay_settings: RelaySettings, rows: int
+) -> None:
+    await append_many(connection, [uuid4()], rows)
+    await connection.execute("VACUUM ANALYZE outbox")
+    pages = await work_list.WorkList.open(relay_settings.command_database, page_rows=PAGE_ROWS, page_bytes=1)
+    relay = pages._connection
+    try:
+        for name, (text, types) in KEPT.items():
+            await relay.execute(f"PREPARE {name} ({types}) AS {text}")
+        # Left alone, PostgreSQL makes the plan that it keeps at the sixth time.
+        for each in 6 * _executions([0]):
+            await relay.execute(each)
+        await append_many(connection, [uuid4() for _ in range(1000)], 20)
+        flying = [row["id"] for row in await connection.fetch("SELECT id FROM outbox ORDER BY id LIMIT $1", PAGE_ROWS)]
+
+        for each in _executions(flying):
+            answer = await relay.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {each}")
+            assert rows_looked_at(json.loads(answer)[0]["Plan"]) <= 12 * PAGE_ROWS, each
+    finally:
+        await pages.close()
