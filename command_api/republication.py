@@ -31,6 +31,8 @@ _PRESENT: Final = f"""
 SELECT {", ".join(PUBLIC_COLUMNS)}, event_id FROM users WHERE id = ANY($1::uuid[]) ORDER BY id FOR SHARE
 """  # noqa: S608 - names of columns
 _GONE: Final = "SELECT id, version, event_id, erased_at FROM erased_users WHERE id = ANY($1::uuid[]) ORDER BY id"
+#: The relay's floor needs the xid before the outbox id (outbox/relay/floor.py), and of the erased no row is locked.
+_TAKE_XID: Final = "SELECT pg_current_xact_id()"
 _APPEND: Final = """
 INSERT INTO outbox (event_id, subject_id, value, headers)
 SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bytea[], $4::bytea[]) RETURNING subject_id, id
@@ -95,6 +97,7 @@ async def append(connection: Connection, messages: Sequence[OutboxMessage]) -> d
     event_ids = [message.event_id for message in messages]
     subject_ids = [message.subject_id for message in messages]
     values, headers = [message.value for message in messages], [message.headers for message in messages]
+    await connection.execute(_TAKE_XID)
     rows = await connection.fetch(_APPEND, event_ids, subject_ids, values, headers)
     return {row["subject_id"]: row["id"] for row in rows}
 

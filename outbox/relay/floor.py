@@ -1,15 +1,16 @@
 """The floor: an outbox id below which no row can appear any more, so that polls need not step over dead rows.
 
 A reader that holds a snapshot keeps vacuum from removing what the relay deleted, and a poll from the beginning would
-read past all of it. Every transaction that appends gets its xid before its outbox id, because it writes the subject's
-row first. So:
+read past all of it. Every transaction that appends gets its xid before its outbox id, because it writes or locks the
+subject's row first, or asks for its xid. So:
 
 1. Remember the greatest id deleted, and `pg_snapshot_xmax` of a later moment.
 2. Once `pg_snapshot_xmin` has reached that xid, every transaction that could hold a lower id has ended.
 3. When a poll after that has returned everything up to the id, the id is the floor.
 
-Seen is not enough for 1: `pg_snapshot_xmax` is the xid after the last that has ended, and whoever holds a lower id may
-have a later one, and be open. The deletion's xid is later than theirs, and has ended.
+To have seen the id is not enough for 1: `pg_snapshot_xmax` is the xid after the last that has ended. A transaction with
+a lower id may have a later xid than that, and be open. The deletion's xid is later than that of each such transaction,
+and has ended.
 
 It is kept in memory, for one connection: xids mean nothing after a server crash.
 
@@ -37,7 +38,7 @@ class Floor:
             self._prove(xmin)
 
     def deleted(self, greatest: int) -> None:
-        """Rows that polls had returned, up to this id, were deleted, and that is committed."""
+        """Rows that were committed, up to this id, were deleted, and that is committed, too."""
         self._greatest = max(self._greatest, greatest)
 
     def polled(self, greatest: int | None, *, complete: bool) -> None:

@@ -180,10 +180,10 @@ class WorkList:
         """
         async with self._turn:
             status = await self._connection.execute(_DELETE, list(ids), timeout=STATEMENT_SECONDS)
+            deleted = int(status.removeprefix("DELETE "))
+            if deleted != len(ids):
+                raise WorkListError(f"{len(ids)} published events were to leave the outbox, {deleted} were there")
             self._floor.deleted(max(ids, default=0))
-        deleted = int(status.removeprefix("DELETE "))
-        if deleted != len(ids):
-            raise WorkListError(f"{len(ids)} published events were to leave the outbox, {deleted} were there")
 
     async def _read(self, floor: int, in_flight: Sequence[int]) -> list[OutboxRow]:
         limit = self._page_rows + len(in_flight)

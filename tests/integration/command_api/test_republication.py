@@ -1,6 +1,7 @@
 """What the command side holds is published once more: never behind a newer event of its user, always under one id."""
 
 import asyncio
+import json
 from typing import Any
 from uuid import UUID
 
@@ -13,9 +14,20 @@ from command_api.republication import Operation, append_present
 from events.user_events import USER_EVENTS, UserSnapshot
 from tests.databases import as_role
 from tests.envelopes import envelope_of
-from tests.integration.command_api.conftest import Connection, until_somebody_waits
+from tests.integration.command_api.conftest import Connection, register, registration, until_somebody_waits
 
 OPERATION = Operation("cli:ann")
+#: A row has its outbox id before the trigger runs, and would bring its transaction an xid only after that.
+XID_FIRST = """
+CREATE FUNCTION xid_first() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF pg_current_xact_id_if_assigned() IS NULL THEN
+        RAISE 'outbox id % was taken before an xid', NEW.id;
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER xid_first BEFORE INSERT ON outbox FOR EACH ROW EXECUTE FUNCTION xid_first();
+"""
 
 
 async def republish(database: Connection, *users: dict[str, Any]) -> set[UUID]:
@@ -110,3 +122,19 @@ async def test_it_waits_for_a_command_and_publishes_what_that_left(
 async def test_nothing_is_published_of_who_never_was(database: Connection) -> None:
     assert await republish(database, {"id": "0192f0c1-7a3e-7c4e-9d53-0a6f1d1c2b3a"}) == set()
     assert await database.fetchval("SELECT count(*) FROM outbox") == 0
+
+
+async def test_whoever_appends_has_an_xid_before_an_outbox_id_as_the_relays_floor_needs(
+    api: httpx.AsyncClient, database: Connection
+) -> None:
+    await database.execute(XID_FIRST)
+
+    ann, bob = await register(api, "ann"), await register(api, "bob")
+    (await api.put(f"/users/{ann['id']}/email", json={"email": "new@example.com"})).raise_for_status()
+    line = json.dumps(registration("eve"))
+    (await api.post("/users/import", content=line, headers={"Content-Type": "application/x-ndjson"})).raise_for_status()
+    (await api.delete(f"/users/{bob['id']}")).raise_for_status()
+    await republish(database, ann)
+    await republish(database, bob)
+
+    assert await database.fetchval("SELECT count(*) FROM outbox") == 7
