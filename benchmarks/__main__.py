@@ -1,7 +1,8 @@
 """`python -m benchmarks NAME… | all`: runs benchmarks, shows their results, writes them to files.
 
 One after the other, each with a time limit of its own. One that fails is reported and the next one runs. Exit codes: 0
-all ran, 1 one failed, or with `--strict` a bar is missed; a bar that is missed is otherwise a result like any other.
+all ran, 1 one failed, or with `--strict` a bar is missed or has too few figures; otherwise a bar that is missed is a
+result like any other.
 """
 
 import argparse
@@ -44,7 +45,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--users", type=int, help=f"users in the tables ({plan.USERS:,} for most)")
     parser.add_argument("--quick", action="store_true", help="only see whether it works; nothing is claimed")
     parser.add_argument("--into", type=Path, default=DEFAULT_FOLDER, help=f"where results go ({DEFAULT_FOLDER})")
-    parser.add_argument("--strict", action="store_true", help="exit 1 if a bar is missed")
+    parser.add_argument("--strict", action="store_true", help="exit 1 if a bar is missed or has too few figures")
     parser.add_argument(
         "--profile", action="store_true", help=f"flame graphs into {PROFILE_FOLDER}; nothing is claimed"
     )

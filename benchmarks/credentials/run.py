@@ -114,10 +114,11 @@ def _flood_reason(waits: Rounds, flood: str) -> str:
     work = waits.combined(flood, ALONE, lambda beside, alone: beside - alone, "process's CPU").median
     limit = MOST_SLOWER * percentile(waits.each(ALONE), 0.99)
     each, hashed = waits.each(flood), waits.part(flood, "hashed").median
+    beside, alone = (number(waits.part(name, "p50").median) for name in (flood, ALONE))
     return (
-        f"the guesses bring {number(work)} s of work to the one core, {number(hashed)} hashes with them, beside those"
-        f" of others; {sum(took > limit for took in each)} of {len(each)} logins took longer than the bar,"
-        f" the median {number(waits.part(flood, 'p50').median)} ms, alone {number(waits.part(ALONE, 'p50').median)} ms"
+        f"in a round the guesses bring {number(work)} s of work to the one core, {number(hashed)} hashes among it;"
+        f" in all rounds {sum(took > limit for took in each)} of {len(each)} logins took longer than the bar;"
+        f" half of all took {beside} ms or less, and alone {alone} ms"
     )
 
 

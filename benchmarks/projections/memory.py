@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 import psutil
 
 from benchmarks.registrations import publish_many
-from benchmarks.reporting.figures import Figure, figure_of, quotient
+from benchmarks.reporting.figures import Figure, figure_of, number, quotient
 from benchmarks.reporting.result import Plot, Result
 from benchmarks.running.plan import Plan
 from benchmarks.running.servers import Servers
@@ -42,7 +42,7 @@ async def measure_memory(plan: Plan, servers: Servers, result: Result) -> None:
         async with fresh.session("query") as connection:
             await connection.execute("CHECKPOINT")
         rates.append(replay_rate(await _rebuild(fresh, within, until=looks[-1].done if looks else math.inf)))
-        plan.say(f"replay {turn}/{plan.rounds}: {rates[-1]:,.0f} events/s")
+        plan.say(f"replay {turn}/{plan.rounds}: {number(rates[-1])} events/s")
     name = f"replay of {plan.users:,} users by at most {usable_cores()} processes"
     result.claim(name, figure_of(rates), at_least=70_000, unit="events/s")
     sizes = {part: size_at(looks, int(plan.users * part)) for part in (0.25, 0.5, 1.0)}

@@ -51,9 +51,9 @@ class Claim:
         return self.bar.verdict(self.figure)
 
     @property
-    def has_no_figure(self) -> bool:
-        """Whether all rounds failed to give one, which says nothing good of what was measured."""
-        return bool(self.figure.missing) and not self.figure.rounds
+    def lacks_figures(self) -> bool:
+        """Whether nothing is claimed for want of figures, which says nothing good of what was measured."""
+        return bool(self.figure.missing) and self.verdict is Verdict.NOT_CLAIMED and not self.withheld
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,5 +135,5 @@ class Result:
 
     @property
     def holds(self) -> bool:
-        """Whether no bar is missed, or without any figure; one that is too noisy to judge is not missed."""
-        return not any(claim.verdict is Verdict.MISSED or claim.has_no_figure for claim in self.claims)
+        """Whether no bar is missed or lacks figures; one that is too noisy to judge is not missed."""
+        return not any(claim.verdict is Verdict.MISSED or claim.lacks_figures for claim in self.claims)

@@ -19,6 +19,7 @@ from benchmarks.references.keycloak.server import DATABASE, REALM, START_SECONDS
 from benchmarks.reporting.figures import number, quotient
 from benchmarks.reporting.result import Result
 from benchmarks.reporting.samples import cpu_seconds
+from benchmarks.running.cores import ALL_CORES
 from benchmarks.running.load import BadAnswersError, Next, closed_loop, request
 from benchmarks.running.plan import Plan
 from benchmarks.running.rounds import NoFigureError, Probe, Rounds, Sample, interleave
@@ -34,7 +35,7 @@ PROBE_SECONDS: Final = 1.5
 #: The JVM compiles what it does often: Keycloak alone is asked so many rounds before both take turns.
 WARM_ROUNDS: Final = 8
 #: Our query API has as many workers as Keycloak's threads have cores.
-CORES: Final = len(os.sched_getaffinity(0))
+CORES: Final = len(ALL_CORES)
 #: Different users looked up by their addresses.
 ADDRESSES: Final = 2000
 PAGE: Final = 50

@@ -74,11 +74,15 @@ class Rounds:
         Of all rounds but one, each left out in turn: one bad moment of the machine decides that of a short round, and
         not that of all others. It carries the reference's variation in `guard`, as in `ratio`.
         """
-        values = [
-            quotient(percentile(self.each(subject, but=one), part), percentile(self.each(reference, but=one), part))
-            for one in range(len(self.samples[subject]))
-        ]
+        values = [self._tail(subject, reference, part, but) for but in range(len(self.samples[subject]))]
         return figure_of(values, variation_of(self._values(reference, guard)))
+
+    def _tail(self, subject: str, reference: str, part: float, but: int) -> float:
+        if any(math.isnan(self.samples[name][but].value) for name in (subject, reference)):
+            return math.nan
+        if len(self.samples[subject]) == 1:
+            but = -1  # of a quick run's only round
+        return quotient(percentile(self.each(subject, but=but), part), percentile(self.each(reference, but=but), part))
 
     def each(self, name: str, *, but: int | None = None) -> list[float]:
         """Return what a probe measured one by one, in all rounds `but` one."""

@@ -94,7 +94,7 @@ def _reason(runs: Rounds) -> str:
     )
     return (
         f"of {whole} µs of processor a record, {items} decode it and keep id and version; aiokafka alone takes {raw}."
-        " What has just come is decoded from new objects, and not from the same over and over as above"
+        " Above the same records are decoded over and over; here each is new"
     )
 
 

@@ -110,8 +110,12 @@ def test_nothing_is_claimed_of_a_count_without_a_figure(every_round: bool) -> No
     assert Bar(0, at_least=False, every_round=every_round).verdict(figure) is Verdict.NOT_CLAIMED
 
 
-def test_a_result_does_not_hold_where_a_bar_has_no_figure_at_all() -> None:
+@pytest.mark.parametrize("figures", [[math.nan] * 5, [9.0, 9.0, math.nan, 9.0, 9.0]])
+def test_a_result_does_not_hold_where_too_few_rounds_of_a_bar_gave_a_figure(figures: list[float]) -> None:
     result = Result("Nothing")
-    result.claim("drain", figure_of([math.nan] * 5), at_least=1)
+    result.claim("drain", figure_of(figures), at_least=1)
 
     assert not result.holds
+
+    result.withhold()
+    assert result.holds

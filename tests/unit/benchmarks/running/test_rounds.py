@@ -87,6 +87,16 @@ def test_a_percentile_of_all_rounds_does_not_hang_on_one_bad_moment() -> None:
     assert max(rounds.each("ours", but=0)) == 3.0
 
 
+def test_a_percentile_of_all_rounds_misses_the_one_without_a_figure_and_is_that_of_an_only_round() -> None:
+    one, none = Sample(1, {"p50": 1.0}, [3.0] * 50), Sample(math.nan)
+
+    missed = Rounds("ms", {"ours": [one, none, one], "theirs": [one] * 3}).tails("ours", "theirs", 0.99, guard="p50")
+    quick = Rounds("ms", {"ours": [one], "theirs": [one]}).tails("ours", "theirs", 0.99, guard="p50")
+
+    assert (missed.values, missed.missing) == ((1.0, 1.0), 1)
+    assert quick.values == (1.0,)
+
+
 def test_turns_are_pooled_to_rounds_by_their_means() -> None:
     samples = [Sample(float(value), {"p50": value / 10}) for value in (10, 30, 20, 40)]
 
