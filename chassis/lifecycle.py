@@ -62,9 +62,9 @@ def freeze_loaded_objects(young_objects: int | None = None) -> None:
     These are half a million objects, nearly all of them code that stays. Looking through them stops everything for 60
     milliseconds, and under load the collector did so every other second.
 
-    `young_objects` is for a process whose batches or answers have many: the collector starts only when so many are new
-    (Python's default is 700, from 3.13 on 2,000). It would otherwise walk through each, for nothing: reference counting
-    frees them.
+    `young_objects` is for a process whose batches or answers are made of many objects: the collector starts only once
+    so many are new (Python's default is 700, from 3.13 on 2,000). Otherwise it would walk through each batch or answer
+    for nothing, since reference counting frees them.
     """
     gc.collect()
     gc.freeze()

@@ -130,7 +130,7 @@ class LoginPages:
 
 def create_app(pages: LoginPages) -> FastAPI:
     later: Any = dict.fromkeys((httpx.HTTPError, ValueError), lambda request, _: pages.page(request, LATER, 503))
-    later[PermissionError] = lambda request, _: pages.page(request, "This form is too old. Reload the page.", 403)
+    later[PermissionError] = lambda request, _: pages.page(request, "This form was too old. Please send it again.", 403)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, exception_handlers=later)
     app.add_api_route("/", pages.front)
     app.add_api_route("/reset", pages.front)
