@@ -226,7 +226,7 @@ class WorkList:
         snapshot = await self._connection.fetchrow(_SNAPSHOT, timeout=STATEMENT_SECONDS)
         assert snapshot is not None
         if snapshot["set_aside"] is not None:
-            # Rows that are set aside, or wait behind one, may appear again.
+            # Rows that are set aside, or wait behind one, may appear again: the floor does not rise meanwhile.
             self._floor = Floor(min(self._floor.value, snapshot["set_aside"] - 1))
         self._floor.observe(snapshot["xmin"], snapshot["xmax"])
 
