@@ -9,13 +9,14 @@ import random
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
 log = structlog.get_logger("lifecycle")
 
 Main = Callable[[asyncio.Event], Awaitable[int]]
+T = TypeVar("T")
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
@@ -105,12 +106,23 @@ async def end_task(task: asyncio.Task[Any]) -> None:
         task.result()
 
 
+async def wait_at_most(work: Awaitable[T], seconds: float) -> T:
+    """Await this for so long at most.
+
+    Not `asyncio.wait_for`: before Python 3.12 that forgets a cancellation that comes together with the answer
+    (https://bugs.python.org/issue42130), and who was to stop goes on for ever.
+
+    Raises:
+        TimeoutError: it took longer, and was cancelled.
+    """
+    async with asyncio.timeout(seconds):
+        return await work
+
+
 async def wait_for_event(event: asyncio.Event, seconds: float) -> bool:
     """Wait until `event` is set or the seconds have passed; says whether it is set."""
-    # Not wait_for: before Python 3.12 it forgets a cancellation that comes together with the event.
     with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()
+        await wait_at_most(event.wait(), seconds)
     return event.is_set()
 
 

@@ -18,6 +18,7 @@ from aiokafka.errors import KafkaError
 from rich.console import Console
 from rich.table import Table
 
+from chassis.lifecycle import wait_at_most
 from chassis.postgres.database import describe
 from chassis.settings import load
 from cli.access.address import CommandApiAddress
@@ -139,7 +140,7 @@ class FirstEvents:
         Raises:
             TimeoutError: none arrived within PATIENCE_SECONDS.
         """
-        return await asyncio.wait_for(self._future(user_id), PATIENCE_SECONDS)
+        return await wait_at_most(self._future(user_id), PATIENCE_SECONDS)
 
     def _future(self, user_id: str) -> asyncio.Future[tuple[ConsumerRecord, float]]:
         return self._futures.setdefault(user_id, asyncio.get_running_loop().create_future())

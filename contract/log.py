@@ -6,7 +6,6 @@ or a subscriber's kit would not know, is found here, before the deployment.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from chassis.kafka.client import REQUEST_SECONDS, answering, client_arguments, partitions_of
 from chassis.kafka.reading import read_to_ends
+from chassis.lifecycle import wait_at_most
 from chassis.settings import Kafka
 from events import Unknown, decode
 from projectors.decoding.records import Poison, RecordDecoder
@@ -81,10 +81,10 @@ async def _consumer(settings: Kafka) -> AsyncIterator[AIOKafkaConsumer]:
         **client_arguments(await answering(settings)), isolation_level="read_committed", enable_auto_commit=False
     )
     try:
-        await asyncio.wait_for(consumer.start(), REQUEST_SECONDS)
+        await wait_at_most(consumer.start(), REQUEST_SECONDS)
         yield consumer
     finally:
-        await asyncio.wait_for(consumer.stop(), REQUEST_SECONDS)
+        await wait_at_most(consumer.stop(), REQUEST_SECONDS)
 
 
 _projectors: Final = RecordDecoder(USERS)

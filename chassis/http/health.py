@@ -20,6 +20,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chassis import __version__
+from chassis.lifecycle import wait_at_most
 from chassis.outages import describe
 from chassis.telemetry import render_metrics
 
@@ -129,7 +130,7 @@ class HealthFirst:
 
 async def _run(check: Check) -> str:
     try:
-        await asyncio.wait_for(check(), CHECK_SECONDS)
+        await wait_at_most(check(), CHECK_SECONDS)
     except TimeoutError:
         return f"no answer within {CHECK_SECONDS:g} s"
     except Exception as error:  # noqa: BLE001 - whatever a check raises is its answer

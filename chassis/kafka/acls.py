@@ -5,7 +5,6 @@ aiokafka's admin client has neither request, so its connections carry them (docs
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -16,6 +15,7 @@ from aiokafka.errors import for_code
 from aiokafka.protocol.admin import CreateAclsRequest, DescribeAclsRequest
 
 from chassis.kafka.client import REQUEST_SECONDS
+from chassis.lifecycle import wait_at_most
 
 #: Every resource of a kind.
 ANY_NAME: Final = "*"
@@ -132,4 +132,4 @@ async def _describe(client: AIOKafkaAdminClient, resource: Resource, name: str |
 
 async def _send(client: AIOKafkaAdminClient, request: Any) -> Any:
     connections = client._client  # noqa: SLF001 - as said above
-    return await asyncio.wait_for(connections.send(connections.get_random_node(), request), REQUEST_SECONDS)
+    return await wait_at_most(connections.send(connections.get_random_node(), request), REQUEST_SECONDS)

@@ -21,6 +21,7 @@ from aiokafka.errors import (
 
 from chassis.kafka.answering import one_that_answers
 from chassis.kafka.refusals import start_client
+from chassis.lifecycle import wait_at_most
 from chassis.settings import Kafka
 
 K = TypeVar("K", bound=Kafka)
@@ -136,7 +137,7 @@ async def delete_topic(client: AIOKafkaAdminClient, name: str) -> None:
         KafkaError: a broker refuses, for instance because this principal may not.
         TimeoutError: the brokers still knew it after REQUEST_SECONDS.
     """
-    response = await asyncio.wait_for(client.delete_topics([name]), REQUEST_SECONDS)
+    response = await wait_at_most(client.delete_topics([name]), REQUEST_SECONDS)
     for _, code in response.topic_error_codes:
         if code:
             raise for_code(code)(name)
@@ -149,7 +150,7 @@ async def partition_counts(client: AIOKafkaAdminClient, names: list[str]) -> dic
     Raises:
         KafkaError: a topic exists but cannot be described now, for instance because it was created a moment ago.
     """
-    described = await asyncio.wait_for(client.describe_topics(names), REQUEST_SECONDS)
+    described = await wait_at_most(client.describe_topics(names), REQUEST_SECONDS)
     counts = {}
     for topic in described:
         error = for_code(topic["error_code"])
@@ -181,7 +182,7 @@ async def partitions_of(settings: Kafka, topic: str) -> int:
 async def topic_configs(client: AIOKafkaAdminClient, names: list[str]) -> dict[str, dict[str, str]]:
     """The configuration in force of each of these topics, which must exist; defaults included."""
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
-    answers = await asyncio.wait_for(client.describe_configs(resources), REQUEST_SECONDS)
+    answers = await wait_at_most(client.describe_configs(resources), REQUEST_SECONDS)
     configs: dict[str, dict[str, str]] = {}
     for answer in answers:
         for code, message, _, name, entries in answer.resources:
@@ -214,7 +215,7 @@ def refuse_other_partition_counts(topics: list[Topic], existing: dict[str, int])
 
 async def _configure(client: AIOKafkaAdminClient, topic: Topic) -> None:
     resource = ConfigResource(ConfigResourceType.TOPIC, topic.name, configs=topic.configs)
-    for answer in await asyncio.wait_for(client.alter_configs([resource]), REQUEST_SECONDS):
+    for answer in await wait_at_most(client.alter_configs([resource]), REQUEST_SECONDS):
         for code, message, *_ in answer.resources:
             if code:
                 raise for_code(code)(message or topic.name)
@@ -227,7 +228,7 @@ async def _create(client: AIOKafkaAdminClient, topic: Topic) -> None:
         replication_factor=topic.replication_factor,
         topic_configs=topic.configs,
     )
-    response = await asyncio.wait_for(client.create_topics([new]), REQUEST_SECONDS)
+    response = await wait_at_most(client.create_topics([new]), REQUEST_SECONDS)
     for _, code, *rest in response.topic_errors:
         error = for_code(code)
         # It does no harm that somebody else created it meanwhile.

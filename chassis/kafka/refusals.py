@@ -23,6 +23,7 @@ from aiokafka.errors import (
     UnsupportedSaslMechanismError,
 )
 
+from chassis.lifecycle import wait_at_most
 from chassis.outages import describe
 
 
@@ -52,7 +53,7 @@ async def start_client(client: Any, arguments: Mapping[str, Any], seconds: float
     """
     starting = asyncio.ensure_future(client.start())
     try:
-        await asyncio.wait_for(asyncio.shield(starting), seconds)
+        await wait_at_most(asyncio.shield(starting), seconds)
     except KafkaConnectionError as error:
         raise await _refusal(arguments) or error from error
     finally:

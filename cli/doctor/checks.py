@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 from pydantic import Field, SecretStr, create_model
 
+from chassis.lifecycle import wait_at_most
 from chassis.settings import OperatorCommandPostgres, OperatorQueryPostgres, Settings, load, variable
 from chassis.settings_error import SettingsError
 from cli.doctor.budget import Instances, budget
@@ -74,7 +75,7 @@ async def examine(instances: Instances, *, within: float = CHECK_SECONDS) -> lis
 
 async def _in_time(name: str, check: Coroutine[Any, Any, list[Finding]], within: float) -> list[Finding]:
     try:
-        return await asyncio.wait_for(check, within)
+        return await wait_at_most(check, within)
     except TimeoutError:
         remedy = "see whether the server answers and how busy it is, then try again"
         return [Finding(name, "failed", f"the check did not end within {within:.0f} s", remedy)]

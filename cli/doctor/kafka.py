@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from aiokafka.errors import ClusterAuthorizationFailedError, TopicAuthorizationF
 
 from chassis.kafka.client import KAFKA_ERRORS, REQUEST_SECONDS, Topic, admin, partition_counts, topic_configs
 from chassis.kafka.refusals import REFUSALS, explain
+from chassis.lifecycle import wait_at_most
 from chassis.postgres.database import describe
 from cli.doctor.findings import Finding, troubles_or_ok
 from cli.doctor.kafka_access import OPEN_WITHOUT_ACL, examine_writers
@@ -43,7 +43,7 @@ async def examine_kafka(settings: RelaySettings) -> list[Finding]:
     names = [topic.name for topic in wanted]
     try:
         async with admin(settings) as client:
-            cluster = await asyncio.wait_for(client.describe_cluster(), REQUEST_SECONDS)
+            cluster = await wait_at_most(client.describe_cluster(), REQUEST_SECONDS)
             limits = await _broker_configs(client, cluster["brokers"][0]["node_id"])
             existing = await partition_counts(client, names)
             configs = await _configs_of(client, list(existing))
@@ -69,7 +69,7 @@ async def _broker_configs(client: AIOKafkaAdminClient, node: int) -> dict[str, s
     """The broker's configuration, as far as checks need it; None where this principal may not look."""
     wanted = dict.fromkeys((_TRANSACTION_LIMIT, OPEN_WITHOUT_ACL), "")
     resource = ConfigResource(ConfigResourceType.BROKER, str(node), configs=wanted)
-    [answer] = await asyncio.wait_for(client.describe_configs([resource]), REQUEST_SECONDS)
+    [answer] = await wait_at_most(client.describe_configs([resource]), REQUEST_SECONDS)
     [(code, message, _, _, entries)] = answer.resources
     if for_code(code) is ClusterAuthorizationFailedError:
         return None
@@ -88,7 +88,7 @@ async def _configs_of(client: AIOKafkaAdminClient, names: Sequence[str]) -> dict
 
 
 async def _partitions(client: AIOKafkaAdminClient, names: list[str]) -> dict[str, list[Partition]]:
-    described: list[dict[str, Any]] = await asyncio.wait_for(client.describe_topics(names), REQUEST_SECONDS)
+    described: list[dict[str, Any]] = await wait_at_most(client.describe_topics(names), REQUEST_SECONDS)
     return {
         topic["topic"]: [
             Partition(

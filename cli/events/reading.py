@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from chassis.identifiers import time_in
 from chassis.kafka.client import REQUEST_SECONDS, answering, client_arguments, partitions_of
 from chassis.kafka.reading import read_to_ends
+from chassis.lifecycle import wait_at_most
 from chassis.settings import Kafka, Topics
 
 #: The first record that is there, the next one that comes, or the first that was published at a time, in milliseconds
@@ -52,7 +53,7 @@ async def following(settings: TailSettings, beginning: Beginning) -> AsyncIterat
                 await consumer.position(partition)
         yield consumer
     finally:
-        await asyncio.wait_for(consumer.stop(), REQUEST_SECONDS)
+        await wait_at_most(consumer.stop(), REQUEST_SECONDS)
 
 
 async def find(settings: TailSettings, event_id: UUID) -> ConsumerRecord | None:
@@ -67,7 +68,7 @@ async def find(settings: TailSettings, event_id: UUID) -> ConsumerRecord | None:
     beginning: Beginning = max(0, time_in(event_id) - margin) if event_id.version == _WITH_TIME else "beginning"
     async with following(settings, beginning) as consumer:
         partitions = list(consumer.assignment())
-        ends = await asyncio.wait_for(consumer.end_offsets(partitions), REQUEST_SECONDS)
+        ends = await wait_at_most(consumer.end_offsets(partitions), REQUEST_SECONDS)
         async with aclosing(read_to_ends(consumer, ends)) as reading:
             async for records in reading:
                 for record in records:

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from chassis.lifecycle import wait_at_most
 from command_api.idempotency.keys import IdempotencyKey
 
 #: A duplicate waits so long for the first: a registration takes well under a second, most of it the hash. Behind one
@@ -111,6 +112,6 @@ class Turns:
 
 async def _acquire(lock: asyncio.Lock) -> None:
     try:
-        await asyncio.wait_for(lock.acquire(), WAIT_SECONDS)
+        await wait_at_most(lock.acquire(), WAIT_SECONDS)
     except TimeoutError:
         raise KeyInUseError from None

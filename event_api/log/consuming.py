@@ -14,6 +14,7 @@ from aiokafka.errors import UnknownTopicOrPartitionError
 from chassis.kafka.client import KAFKA_ERRORS, REQUEST_SECONDS, answering, client_arguments, partitions_of
 from chassis.kafka.refusals import REFUSALS, start_client
 from chassis.kafka.topic_ids import topic_id
+from chassis.lifecycle import wait_at_most
 from chassis.settings import Kafka
 from event_api.log.ring import Item
 
@@ -79,7 +80,7 @@ async def _stop(consumer: AIOKafkaConsumer) -> None:
     stopping = asyncio.ensure_future(consumer.stop())
     await asyncio.wait({stopping}, timeout=STOP_SECONDS)
     stopping.cancel()
-    await asyncio.wait_for(consumer._client.close(), STOP_SECONDS)  # noqa: SLF001 - not public, and idempotent
+    await wait_at_most(consumer._client.close(), STOP_SECONDS)  # noqa: SLF001 - not public, and idempotent
     if stopping.done() and not stopping.cancelled():
         stopping.result()
 

@@ -160,7 +160,8 @@ class Child(ABC):
         self.signal(self.stop_signal)
         self.signal(signal.SIGCONT)  # a paused child could not obey
         try:
-            await asyncio.wait_for(process.wait(), self.stop_within)
+            async with asyncio.timeout(self.stop_within):
+                await process.wait()
         except TimeoutError:
             await self.kill()
         self._end_group(process.pid)
@@ -174,7 +175,8 @@ class Child(ABC):
         self.signal(signal.SIGKILL)
         for descendant in descendants:
             _signal_quietly(descendant, signal.SIGKILL)
-        await asyncio.wait_for(process.wait(), KILL_SECONDS)
+        async with asyncio.timeout(KILL_SECONDS):
+            await process.wait()
         self._end_group(process.pid)
         async with asyncio.timeout(KILL_SECONDS):
             while any(_alive(descendant) for descendant in descendants):  # noqa: ASYNC110 - others' children
@@ -327,7 +329,8 @@ async def until_ended(process: RunningProcess, within: float) -> int:
         TimeoutError: it did not end within so many seconds, and was killed.
     """
     try:
-        return await asyncio.wait_for(process.wait(), within)
+        async with asyncio.timeout(within):
+            return await process.wait()
     finally:
         if process.returncode is None:
             process.kill()

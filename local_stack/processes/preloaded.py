@@ -139,7 +139,8 @@ async def _has_loaded() -> bool:
     """Fork a process that does nothing: the server does so when its imports are done."""
     process = _FORKING.Process(target=int, daemon=True)
     try:
-        await asyncio.wait_for(asyncio.to_thread(process.start), LOADED_SECONDS)
+        async with asyncio.timeout(LOADED_SECONDS):
+            await asyncio.to_thread(process.start)
     except (EOFError, OSError, TimeoutError):
         return False
     return True

@@ -54,7 +54,8 @@ class Watchdog:
         self._keeper = None
         self._tell("end\n")
         try:
-            await asyncio.wait_for(self._process.communicate(), LAST_LINE_SECONDS)
+            async with asyncio.timeout(LAST_LINE_SECONDS):
+                await self._process.communicate()
         except TimeoutError:
             self._process.kill()
             await self._process.wait()

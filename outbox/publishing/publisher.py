@@ -24,6 +24,7 @@ import structlog
 from aiokafka import TopicPartition
 
 from chassis.kafka.client import answering, client_arguments
+from chassis.lifecycle import wait_at_most
 from chassis.postgres.database import describe
 from outbox.publishing.partitioning import partition_of
 from outbox.publishing.producer import ConnectionLostError, Producer
@@ -110,7 +111,7 @@ class Publisher:
     async def close(self) -> None:
         """Discard the producer; the next one settles what it left open."""
         try:
-            await asyncio.wait_for(self._producer.discard(), STOP_SECONDS)
+            await wait_at_most(self._producer.discard(), STOP_SECONDS)
         except Exception as error:  # noqa: BLE001 - it is thrown away; the next producer settles what it left open
             log.info("outbox.producer_stop_failed", error=describe(error))
 

@@ -14,6 +14,7 @@ import structlog
 from aiokafka import AIOKafkaProducer
 
 from chassis.kafka.client import answering, client_arguments
+from chassis.lifecycle import wait_at_most
 from outbox.settings import RelaySettings
 
 log = structlog.get_logger("outbox.maintenance")
@@ -47,5 +48,5 @@ async def roll_segments(settings: RelaySettings) -> None:
                 await future
             await producer.abort_transaction()
     finally:
-        await asyncio.wait_for(producer.stop(), ROLL_SECONDS)
+        await wait_at_most(producer.stop(), ROLL_SECONDS)
     log.info("maintenance.segments_rolled", partitions=settings.topic_partitions)

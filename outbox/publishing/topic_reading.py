@@ -11,6 +11,7 @@ from typing import Final, Literal
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from chassis.kafka.client import REQUEST_SECONDS, answering, client_arguments
+from chassis.lifecycle import wait_at_most
 from chassis.settings import Kafka
 from outbox.settings import RelaySettings
 
@@ -70,10 +71,10 @@ async def _started(
         auto_offset_reset="earliest",
     )
     try:
-        await asyncio.wait_for(consumer.start(), REQUEST_SECONDS)
+        await wait_at_most(consumer.start(), REQUEST_SECONDS)
         yield consumer
     finally:
-        await asyncio.wait_for(consumer.stop(), REQUEST_SECONDS)
+        await wait_at_most(consumer.stop(), REQUEST_SECONDS)
 
 
 async def newest_value(

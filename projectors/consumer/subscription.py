@@ -18,6 +18,7 @@ from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLS
 
 from chassis.kafka.client import REQUEST_SECONDS, client_arguments
 from chassis.kafka.refusals import start_client
+from chassis.lifecycle import wait_at_most
 from chassis.settings import Kafka
 
 Fetched = dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]]
@@ -118,7 +119,7 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka 
         except TimeoutError:
             if self._subscriber.consumer is not None:
                 # Not public: its own stop() returns at once the second time, and leaves the connections open.
-                await asyncio.wait_for(self.consumer._client.close(), CUT_SECONDS)  # noqa: SLF001 - as said
+                await wait_at_most(self.consumer._client.close(), CUT_SECONDS)  # noqa: SLF001 - as said
             raise
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:

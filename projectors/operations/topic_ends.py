@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from aiokafka.errors import InvalidPartitionsError, UnknownTopicOrPartitionError
 from chassis.kafka.client import REQUEST_SECONDS, answering, client_arguments, partitions_of
 from chassis.kafka.reading import read_to_ends
 from chassis.kafka.topic_ids import topic_id
+from chassis.lifecycle import wait_at_most
 from chassis.settings import Kafka
 
 
@@ -34,13 +34,13 @@ async def look_at_topic(kafka: Kafka, topic: str, partitions: int) -> TopicEnds 
         KafkaError, OSError, TimeoutError: no broker answered.
     """
     async with _consumer(kafka) as consumer:
-        identity = await asyncio.wait_for(topic_id(consumer, topic), REQUEST_SECONDS)
+        identity = await wait_at_most(topic_id(consumer, topic), REQUEST_SECONDS)
         # If asked for the ends of a topic that is not there, aiokafka would look for it until the time is over.
         if identity is None:
             return None
         await _require_partitions(kafka, topic, partitions)
         wanted = [TopicPartition(topic, number) for number in range(partitions)]
-        ends = await asyncio.wait_for(consumer.end_offsets(wanted), REQUEST_SECONDS)
+        ends = await wait_at_most(consumer.end_offsets(wanted), REQUEST_SECONDS)
         return TopicEnds(identity, {partition.partition: end for partition, end in ends.items()})
 
 
@@ -70,7 +70,7 @@ async def topic_id_now(kafka: Kafka, topic: str) -> UUID | None:
         KafkaError, OSError, TimeoutError: no broker answered.
     """
     async with _consumer(kafka) as consumer:
-        return await asyncio.wait_for(topic_id(consumer, topic), REQUEST_SECONDS)
+        return await wait_at_most(topic_id(consumer, topic), REQUEST_SECONDS)
 
 
 async def dated_ahead(kafka: Kafka, topic: str, partitions: int, time: float) -> list[int]:
@@ -80,10 +80,10 @@ async def dated_ahead(kafka: Kafka, topic: str, partitions: int, time: float) ->
         KafkaError, OSError, TimeoutError: no broker answered.
     """
     async with _consumer(kafka) as consumer:
-        if await asyncio.wait_for(topic_id(consumer, topic), REQUEST_SECONDS) is None:
+        if await wait_at_most(topic_id(consumer, topic), REQUEST_SECONDS) is None:
             return []
         wanted = {TopicPartition(topic, number): int(time * 1000) for number in range(partitions)}
-        found = await asyncio.wait_for(consumer.offsets_for_times(wanted), REQUEST_SECONDS)
+        found = await wait_at_most(consumer.offsets_for_times(wanted), REQUEST_SECONDS)
         return sorted(partition.partition for partition, record in found.items() if record is not None)
 
 
@@ -92,7 +92,7 @@ async def _consumer(kafka: Kafka) -> AsyncIterator[AIOKafkaConsumer]:
     arguments = client_arguments(await answering(kafka))
     consumer = AIOKafkaConsumer(**arguments, isolation_level="read_committed", group_id=None)
     try:
-        await asyncio.wait_for(consumer.start(), REQUEST_SECONDS)
+        await wait_at_most(consumer.start(), REQUEST_SECONDS)
         yield consumer
     finally:
         await consumer.stop()

@@ -23,7 +23,7 @@ from sqlalchemy import Column, Integer, MetaData, Table, Text, bindparam, insert
 from chassis.clock import rfc3339
 from chassis.consistency import ConsistencyToken, InvalidConsistencyTokenError
 from chassis.identifiers import new_id
-from chassis.lifecycle import Backoff, end_task, run_until_stopped
+from chassis.lifecycle import Backoff, end_task, run_until_stopped, wait_at_most
 from chassis.postgres.statements import compile_statement
 from chassis.text_keys import email_key, email_keys, text_key, text_keys
 
@@ -268,6 +268,17 @@ async def test_ending_a_task_waits_for_it_and_raises_what_it_failed_with() -> No
         with pytest.raises(ZeroDivisionError) if error else nullcontext():
             await end_task(task)
     assert ended == ["ended", "ended"]
+
+
+async def test_a_cancellation_that_comes_together_with_the_answer_is_not_forgotten() -> None:
+    answer = asyncio.get_running_loop().create_future()
+    waiting = asyncio.create_task(wait_at_most(answer, 60))
+    await asyncio.sleep(0)
+    answer.set_result(None)
+    waiting.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
 
 
 async def test_who_is_cancelled_while_ending_a_task_is_cancelled() -> None:
