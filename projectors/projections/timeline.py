@@ -49,11 +49,11 @@ ON CONFLICT DO NOTHING
 
 _ERASE: Final = """
 WITH gone AS (SELECT * FROM unnest($1::uuid[], $2::bigint[]) AS i (id, version)),
-removed AS (DELETE FROM {entries} e USING gone WHERE e.user_id = gone.id)
+removed AS (DELETE FROM {entries} WHERE user_id = ANY ($1::uuid[]))
 INSERT INTO {users} AS t (id, version, erased_version) SELECT id, version, version FROM gone
-WHERE NOT EXISTS (
-    SELECT FROM {users} u WHERE u.id = gone.id AND u.erased_version = u.version AND u.version >= gone.version
-)
+WHERE (
+    SELECT u.erased_version = u.version AND u.version >= gone.version FROM {users} u WHERE u.id = gone.id
+) IS NOT TRUE
 ON CONFLICT (id) DO UPDATE SET
     version = greatest(t.version, excluded.version), erased_version = greatest(t.version, excluded.version)
 """

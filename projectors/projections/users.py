@@ -59,12 +59,13 @@ _SHAPE_1: Final = ("id", "version")
 _SHAPE_3: Final = (*_SHAPE_1, "erased_at", "topic", "topic_id", "partition", "record_offset", "published_at")
 
 # The checkpoint knows which log of that name the record is on. A row without a place gets one, once a record has it.
+# Who is there is found one by one, as above.
 _ERASE: Final = """
 WITH gone AS (
     SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::text[], $5::int[], $6::bigint[],
         $7::timestamptz[]) AS i (id, version, erased_at, topic, partition, record_offset, published_at)
 ),
-removed AS (DELETE FROM {users} t USING gone WHERE t.id = gone.id RETURNING t.id, t.version),
+removed AS (DELETE FROM {users} WHERE id = ANY ($1::uuid[]) RETURNING id, version),
 left_behind AS (
     SELECT g.id, greatest(g.version, r.version) AS version, g.erased_at, g.topic, c.topic_id, g.partition,
         g.record_offset, g.published_at
@@ -73,9 +74,9 @@ left_behind AS (
             AND c.partition = g.partition
 )
 INSERT INTO {erased} AS e ({columns}) SELECT {columns} FROM left_behind l
-WHERE NOT EXISTS (
-    SELECT FROM {erased} known WHERE known.id = l.id AND known.version >= l.version AND known.record_offset IS NOT NULL
-)
+WHERE (
+    SELECT known.version >= l.version AND known.record_offset IS NOT NULL FROM {erased} known WHERE known.id = l.id
+) IS NOT TRUE
 ON CONFLICT (id) DO UPDATE SET {changed}
 WHERE e.version < excluded.version OR (e.version = excluded.version AND e.record_offset IS NULL)
 """

@@ -21,11 +21,17 @@ def behind_sql(tables: GenerationTables, ids: str, versions: str) -> str:
 
     `ids` and `versions` are the placeholders of two arrays of the same length.
     """
-    missing = " AND ".join(
-        f"NOT EXISTS (SELECT FROM {table.name} AS t WHERE t.id = wanted.id AND t.version >= wanted.version)"
-        for table in tables.versions
-    )
+    missing = f"({_version_sql(tables)} >= wanted.version) IS NOT TRUE"
     return f"EXISTS (SELECT FROM unnest({ids}::uuid[], {versions}::bigint[]) AS wanted (id, version) WHERE {missing})"
+
+
+def _version_sql(tables: GenerationTables) -> str:
+    """SQL that looks up the newest version of `wanted.id`, null of nobody.
+
+    Row by row: the plan of a join, made while a table is tiny, reads all of it once it has grown.
+    """
+    versions = (f"(SELECT t.version FROM {table.name} AS t WHERE t.id = wanted.id)" for table in tables.versions)  # noqa: S608 - our names
+    return f"greatest({', '.join(versions)})"
 
 
 #: SQL that is true where `unless_behind` reads.
@@ -60,8 +66,8 @@ async def read_reached(
 
 @lru_cache(maxsize=16)  # projections, and generations that serve during one process's life
 def _reached_sql(projection: str, generation: int) -> str:
-    return " UNION ALL ".join(
-        "SELECT t.id, t.version FROM unnest($1::uuid[], $2::bigint[]) AS wanted (id, version)"  # noqa: S608 - our names
-        f" JOIN {table.name} AS t ON t.id = wanted.id AND t.version >= wanted.version"
-        for table in SCHEMAS[projection].tables(generation).versions
+    version = _version_sql(SCHEMAS[projection].tables(generation))
+    return (
+        "SELECT wanted.id, found.version FROM unnest($1::uuid[], $2::bigint[]) AS wanted (id, version)"  # noqa: S608 - our names
+        f" CROSS JOIN LATERAL (SELECT {version} AS version OFFSET 0) AS found WHERE found.version >= wanted.version"
     )

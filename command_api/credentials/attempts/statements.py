@@ -3,6 +3,9 @@
 A row keeps two lists of times: the failures since the last success, by which an attempt is refused, and those that a
 success forgave, which count only towards the most of a window. So nobody guesses without an end because the owner logs
 in now and then.
+
+Counters are looked up by their values, never by a join: the table is often empty, and the plan of a join that is made
+then reads all counters at each attempt of a flood.
 """
 
 from __future__ import annotations
@@ -36,9 +39,9 @@ charged AS (
     INSERT INTO credential_attempts AS a (counter, kind, failed_at, refused_until, expires_at)
     SELECT counter, kind, ARRAY[now], now + ($6::interval[])[2 - $4::int], now + greatest($5, ($6)[cardinality($6)])
     FROM chosen
-    WHERE room AND NOT EXISTS (
-        SELECT FROM credential_attempts known WHERE known.counter = chosen.counter AND known.refused_until > now
-    )
+    WHERE room AND (
+        SELECT known.refused_until > now FROM credential_attempts known WHERE known.counter = chosen.counter
+    ) IS NOT TRUE
     ON CONFLICT (counter) DO UPDATE SET (failed_at, forgiven_at, refused_until, expires_at) = (
         SELECT recent, forgiven, excluded.failed_at[1] + ($6)[
             CASE WHEN cardinality(recent) + cardinality(forgiven) >= $7 THEN cardinality($6)
@@ -53,7 +56,8 @@ charged AS (
 )
 SELECT chosen.*, charged.at, charged.then_refuses, extract(epoch FROM known.refused_until - now)::float8 AS refused,
     extract(epoch FROM now - known.failed_at[1])::float8 AS idle
-FROM chosen LEFT JOIN charged ON true LEFT JOIN credential_attempts known USING (counter)
+FROM chosen LEFT JOIN charged ON true
+    LEFT JOIN LATERAL (SELECT * FROM credential_attempts a WHERE a.counter = chosen.counter LIMIT 1) known ON true
 """  # noqa: S608 - of constants
 _NOW: Final = "coalesce($1::timestamptz, clock_timestamp()) AS now"
 #: `$8` says whether there is room for the hash.
@@ -85,14 +89,14 @@ WITH without AS (
     FROM (SELECT counter, failed_at, forgiven_at FROM credential_attempts WHERE counter = $1 FOR UPDATE) locked
     WHERE $2 = ANY (failed_at || forgiven_at)
 ), emptied AS (
-    DELETE FROM credential_attempts a USING without w
-    WHERE a.counter = w.counter AND cardinality(failed || forgiven) = 0
+    DELETE FROM credential_attempts
+    WHERE counter = $1 AND (SELECT cardinality(failed || forgiven) = 0 FROM without)
 )
 UPDATE credential_attempts a SET failed_at = failed, forgiven_at = forgiven, refused_until = CASE
     WHEN refused_until IN (SELECT $2 + refusal FROM unnest($4::interval[]) refusal)
         OR cardinality(failed) < $3::int AND cardinality(failed || forgiven) < $5::int
     THEN NULL ELSE refused_until END
-FROM without w WHERE a.counter = w.counter AND cardinality(failed || forgiven) > 0
+FROM without WHERE a.counter = $1 AND cardinality(failed || forgiven) > 0
 """  # noqa: S608 - of constants
 
 
@@ -104,10 +108,11 @@ succeeded AS (
     FROM (SELECT counter, failed_at, forgiven_at FROM credential_attempts
         WHERE counter = {counter} AND {condition} FOR UPDATE) locked
 ), emptied AS (
-    DELETE FROM credential_attempts a USING succeeded s WHERE a.counter = s.counter AND cardinality(forgiven) = 0
+    DELETE FROM credential_attempts
+    WHERE counter = {counter} AND (SELECT cardinality(forgiven) = 0 FROM succeeded)
 ), forgiven AS (
     UPDATE credential_attempts a SET failed_at = '{{}}', forgiven_at = s.forgiven, refused_until = NULL
-    FROM succeeded s WHERE a.counter = s.counter AND cardinality(s.forgiven) > 0
+    FROM succeeded s WHERE a.counter = {counter} AND cardinality(s.forgiven) > 0
 )"""  # noqa: S608 - of constants
 
 
