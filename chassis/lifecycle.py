@@ -107,22 +107,30 @@ async def end_task(task: asyncio.Task[Any]) -> None:
 
 
 async def wait_at_most(work: Awaitable[T], seconds: float) -> T:
-    """Await this for so long at most.
+    """Await this for so long at most; a cancellation of who awaits it always comes out.
 
     Not `asyncio.wait_for`: before Python 3.12 that forgets a cancellation that comes together with the answer
-    (https://bugs.python.org/issue42130), and who was to stop goes on for ever.
+    (https://bugs.python.org/issue42130), and who was to stop goes on for ever. Nor in the caller's own task: aiokafka's
+    `stop` swallows a cancellation of the task that it runs in.
 
     Raises:
         TimeoutError: it took longer, and was cancelled.
     """
-    async with asyncio.timeout(seconds):
-        return await work
+    task = asyncio.ensure_future(work)
+    try:
+        async with asyncio.timeout(seconds):
+            await asyncio.wait([task])
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    return task.result()
 
 
 async def wait_for_event(event: asyncio.Event, seconds: float) -> bool:
     """Wait until `event` is set or the seconds have passed; says whether it is set."""
     with suppress(TimeoutError):
-        await wait_at_most(event.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await event.wait()
     return event.is_set()
 
 

@@ -281,6 +281,31 @@ async def test_a_cancellation_that_comes_together_with_the_answer_is_not_forgott
         await waiting
 
 
+async def test_a_cancellation_comes_out_of_what_swallows_it() -> None:
+    async def swallowing() -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    waiting = asyncio.create_task(wait_at_most(swallowing(), 60))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    waiting.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
+async def test_who_waits_gets_the_answer_its_error_or_that_it_took_too_long() -> None:
+    async def failing() -> None:
+        raise LookupError
+
+    assert await wait_at_most(asyncio.sleep(0, "answer"), 60) == "answer"
+    with pytest.raises(LookupError):
+        await wait_at_most(failing(), 60)
+    with pytest.raises(TimeoutError):
+        await wait_at_most(asyncio.Event().wait(), 0.01)
+
+
 async def test_who_is_cancelled_while_ending_a_task_is_cancelled() -> None:
     slow = asyncio.Event()
 
