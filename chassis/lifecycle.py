@@ -118,11 +118,12 @@ async def wait_at_most(work: Awaitable[T], seconds: float) -> T:
     """
     task = asyncio.ensure_future(work)
     try:
-        async with asyncio.timeout(seconds):
-            await asyncio.wait([task])
+        done, _ = await asyncio.wait([task], timeout=seconds)
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+    if not done:
+        raise TimeoutError
     return task.result()
 
 

@@ -13,7 +13,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from chassis.lifecycle import wait_at_most
 from command_api.idempotency.keys import IdempotencyKey
 
 #: A duplicate waits so long for the first: a registration takes well under a second, most of it the hash. Behind one
@@ -112,6 +111,7 @@ class Turns:
 
 async def _acquire(lock: asyncio.Lock) -> None:
     try:
-        await wait_at_most(lock.acquire(), WAIT_SECONDS)
+        async with asyncio.timeout(WAIT_SECONDS):
+            await lock.acquire()
     except TimeoutError:
         raise KeyInUseError from None
